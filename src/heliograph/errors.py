@@ -1,0 +1,89 @@
+"""Every error code that an answer, a rejected message or a log line may carry."""
+
+import enum
+
+
+class ErrorCode(enum.StrEnum):
+    """The `code` of an HTTP error."""
+
+    INVALID_API_KEY = "INVALID_API_KEY"
+    INVALID_TOKEN = "INVALID_TOKEN"  # noqa: S105 - a code, not a secret
+    FORBIDDEN = "FORBIDDEN"
+    NOT_FOUND = "NOT_FOUND"
+    METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
+    SENSOR_NOT_FOUND = "SENSOR_NOT_FOUND"
+    DEVICE_NOT_FOUND = "DEVICE_NOT_FOUND"
+    NETWORK_NOT_FOUND = "NETWORK_NOT_FOUND"
+    DEVICE_ALREADY_REGISTERED = "DEVICE_ALREADY_REGISTERED"
+    SERIAL_NUMBER_ALREADY_REGISTERED = "SERIAL_NUMBER_ALREADY_REGISTERED"
+    SENSOR_NAME_ALREADY_REGISTERED = "SENSOR_NAME_ALREADY_REGISTERED"
+    DEVICE_ID_MISSING = "DEVICE_ID_MISSING"
+    DEVICE_INACTIVE = "DEVICE_INACTIVE"
+    MALFORMED_JSON = "MALFORMED_JSON"
+    VALIDATION_FAILED = "VALIDATION_FAILED"
+    IDEMPOTENCY_KEY_REUSED = "IDEMPOTENCY_KEY_REUSED"
+    REQUEST_TIMEOUT = "REQUEST_TIMEOUT"
+    PAYLOAD_TOO_LARGE = "PAYLOAD_TOO_LARGE"
+    UNSUPPORTED_MEDIA_TYPE = "UNSUPPORTED_MEDIA_TYPE"
+    RATE_LIMITED = "RATE_LIMITED"
+    QUEUE_FULL = "QUEUE_FULL"
+    DATABASE_UNAVAILABLE = "DATABASE_UNAVAILABLE"
+    CLOCK_BEHIND = "CLOCK_BEHIND"
+    SHUTTING_DOWN = "SHUTTING_DOWN"
+    INTERNAL_ERROR = "INTERNAL_ERROR"
+
+
+class RejectionReason(enum.StrEnum):
+    """Why a message, or an element of one, could not be stored as what it claims to be."""
+
+    MALFORMED_JSON = "MALFORMED_JSON"
+    INVALID_UTF8 = "INVALID_UTF8"
+    NOT_A_NUMBER = "NOT_A_NUMBER"
+    LONE_SURROGATE = "LONE_SURROGATE"
+    NUL_IN_TEXT = "NUL_IN_TEXT"
+    DUPLICATE_KEY = "DUPLICATE_KEY"
+    NUMBER_OUT_OF_RANGE = "NUMBER_OUT_OF_RANGE"
+    NESTED_TOO_DEEPLY = "NESTED_TOO_DEEPLY"
+    TOO_LARGE = "TOO_LARGE"
+    TOO_MANY_ATTRIBUTES = "TOO_MANY_ATTRIBUTES"
+    UNKNOWN_MEMBER = "UNKNOWN_MEMBER"
+    WRONG_TYPE = "WRONG_TYPE"
+    MISSING_MEMBER = "MISSING_MEMBER"
+    TIMESTAMP_IN_FUTURE = "TIMESTAMP_IN_FUTURE"
+    INVALID_TIMESTAMP = "INVALID_TIMESTAMP"
+    INVALID_STATUS = "INVALID_STATUS"
+    UNKNOWN_SENSOR = "UNKNOWN_SENSOR"
+    DEACTIVATED_SENSOR = "DEACTIVATED_SENSOR"
+    UNKNOWN_TOPIC = "UNKNOWN_TOPIC"
+    FORBIDDEN_TOPIC = "FORBIDDEN_TOPIC"
+    NOT_STORABLE = "NOT_STORABLE"
+
+
+class HeliographError(Exception):
+    """An error with a code that is answered to the caller."""
+
+    def __init__(self, code: ErrorCode, detail: str, *, retry_after: int | None = None) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+        self.retry_after = retry_after
+
+
+class RowError(Exception):
+    """The database refuses a row for what it holds; the batch's other rows are not at fault."""
+
+
+class StoreUnavailableError(Exception):
+    """The database did not commit, and the same batch may be written again as it is."""
+
+
+class AlreadyExistsError(Exception):
+    """A unique name is taken; `field` is which."""
+
+    def __init__(self, field: str) -> None:
+        super().__init__(field)
+        self.field = field
+
+
+class StartError(Exception):
+    """The server can't start; the message is one readable line that says what to change."""

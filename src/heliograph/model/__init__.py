@@ -1,0 +1,1 @@
+"""The records of Heliograph as plain values; imports nothing else of the project."""

@@ -1,0 +1,47 @@
+"""What is written in one transaction, and what became of it."""
+
+import dataclasses
+
+from heliograph.model.records import (
+    AttributeRow,
+    DeliveryRow,
+    HeartbeatRow,
+    LogRow,
+    MeasurementRow,
+    RejectedRow,
+    StatusRow,
+)
+
+
+@dataclasses.dataclass(slots=True)
+class Batch:
+    """Rows of one transaction: all of them are committed, or none is."""
+
+    measurements: list[MeasurementRow] = dataclasses.field(default_factory=list)
+    logs: list[LogRow] = dataclasses.field(default_factory=list)
+    heartbeats: list[HeartbeatRow] = dataclasses.field(default_factory=list)
+    rejected: list[RejectedRow] = dataclasses.field(default_factory=list)
+    statuses: list[StatusRow] = dataclasses.field(default_factory=list)
+    deliveries: list[DeliveryRow] = dataclasses.field(default_factory=list)
+    attributes: list[AttributeRow] = dataclasses.field(default_factory=list)
+
+    def __len__(self) -> int:
+        """Return the number of telemetry rows and rejected messages."""
+        return (
+            len(self.measurements)
+            + len(self.logs)
+            + len(self.heartbeats)
+            + len(self.rejected)
+            + len(self.statuses)
+        )
+
+
+@dataclasses.dataclass(slots=True)
+class Written:
+    """What a committed batch came to.
+
+    `duplicates` maps the id of each row that was dropped as a repeat to the id of the row
+    that was stored before it. Rows that are not in it were inserted.
+    """
+
+    duplicates: dict[int, int] = dataclasses.field(default_factory=dict)

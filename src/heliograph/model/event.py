@@ -1,0 +1,24 @@
+"""What has been committed, as those are told who watch."""
+
+from typing import Any
+
+import msgspec
+
+from heliograph.model.records import Kind
+
+
+class Committed(msgspec.Struct, frozen=True, gc=False):
+    """Rows of one message that were inserted, told after their commit.
+
+    `number`, `identifier` and `device_id` name the sensor; `payload` is the message's own bytes when all
+    of it was inserted, else None: then `rows` tells what was. `origin` is who sent it.
+    """
+
+    kind: Kind
+    number: int
+    identifier: str
+    device_id: str | None
+    network_identifier: str
+    rows: list[tuple[Any, ...]]
+    payload: bytes | None
+    origin: object | None

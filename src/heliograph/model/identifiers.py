@@ -1,0 +1,55 @@
+"""Identifiers: what devices are called, and the ids that stored messages get."""
+
+import re
+import uuid
+
+DEVICE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+
+# An ingest id is ((milliseconds << 12) + sequence) << 9 | instance, 63 bits until the year
+# 2109. The instance stands lowest, so that counting on in steps of INGEST_ID_STEP never
+# leaves the instance's own ids: an overflowing sequence just borrows from the next millisecond.
+INGEST_ID_STEP = 1 << 9
+MAXIMUM_INSTANCE = INGEST_ID_STEP - 1
+
+
+def is_uuid(text: str) -> bool:
+    """Tell whether the text is a UUID in its canonical 8-4-4-4-12 form, in any case."""
+    if len(text) != 36:
+        return False
+    try:
+        return str(uuid.UUID(text)) == text.lower()
+    except ValueError:
+        return False
+
+
+def is_device_id(text: str) -> bool:
+    """Tell whether the text may name a device: a slug of up to 64 characters, not a UUID."""
+    return DEVICE_ID.fullmatch(text) is not None and not is_uuid(text)
+
+
+class IngestIds:
+    """Hands out ingest ids: 63 bits, strictly increasing, ordered by time."""
+
+    __slots__ = ("instance", "last")
+
+    def __init__(self, instance: int = 0, last: int = 0) -> None:
+        """Start behind `last`, the newest stored id, so that no clock can repeat one."""
+        self.instance = instance
+        self.last = last
+
+    def next(self, now: int) -> int:
+        """Return the id that would come next at `now` (microseconds); `advance` takes it."""
+        fresh = (now // 1_000 << 21) | self.instance
+        if fresh > self.last:
+            return fresh
+        return (self.last & ~MAXIMUM_INSTANCE) + INGEST_ID_STEP | self.instance
+
+    def advance(self, first: int, count: int) -> None:
+        """Take `count` ids from `first` on, INGEST_ID_STEP apart."""
+        if count:
+            self.last = first + (count - 1) * INGEST_ID_STEP
+
+
+def ingest_id_time(ingest_id: int) -> int:
+    """Return the time (microseconds, to the millisecond) at which the id was made."""
+    return (ingest_id >> 21) * 1_000

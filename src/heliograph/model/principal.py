@@ -1,0 +1,34 @@
+"""Who is calling: what a credential amounts to."""
+
+import enum
+
+import msgspec
+
+
+class Role(enum.IntEnum):
+    """What a principal may do in a network; each role includes those below it."""
+
+    NONE = 0
+    VIEWER = 1
+    EDITOR = 2
+    OWNER = 3
+
+
+class Principal(msgspec.Struct, frozen=True):
+    """The bearer of a credential.
+
+    `kind` is `admin`, `device`, `shared` (one of DEVICE_API_KEYS) or `anonymous`. `name`
+    identifies it in limits, logs and rejected messages and holds no secret. `sensor` is the
+    number of a device's own sensor; `device` the only device a shared key speaks for on MQTT.
+    """
+
+    kind: str
+    name: str
+    role: Role = Role.NONE
+    sensor: int | None = None
+    device: str | None = None
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether everything is allowed."""
+        return self.kind == "admin"

@@ -1,0 +1,115 @@
+"""What devices say, as it is stored and as it is read back.
+
+On the way in, a record is a plain tuple, in the order of its table's columns: at 100,000 a
+second an object each would cost more than storing it. On the way out it is a frozen struct.
+"""
+
+import enum
+from typing import Any, TypeAlias
+
+import msgspec
+
+
+class Kind(enum.StrEnum):
+    """What a stored message is."""
+
+    MEASUREMENT = "measurement"
+    LOG = "log"
+    HEARTBEAT = "heartbeat"
+    STATUS = "status"
+    REJECTED = "rejected"
+
+
+class Severity(enum.StrEnum):
+    """How bad a log message is, as its device says."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+# The first seven columns of each: id, sensor, timestamp, fingerprint, receipt_timestamp,
+# revision, device_timestamp. The last is the number that a device without a clock gave in
+# place of a time (before 2001-09-09), else None.
+
+# … and value: the canonical text.
+MeasurementRow: TypeAlias = tuple[int, int, int, int, int, int | None, float | None, str]
+# … and severity, subject, details.
+LogRow: TypeAlias = tuple[
+    int, int, int, int, int, int | None, float | None, str, str, str | None
+]
+# … and success, details (canonical text of the members that no column has).
+HeartbeatRow: TypeAlias = tuple[
+    int, int, int, int, int, int | None, float | None, bool | None, str | None
+]
+# id, receipt_timestamp, sensor, principal, source (topic or route), payload (at most 64 KiB),
+# size (of the whole payload, bytes), reason, detail, indexes (JSON text of those that were bad).
+RejectedRow: TypeAlias = tuple[
+    int, int, int | None, str, str, bytes, int, str, str, str | None
+]
+# sensor, receipt_timestamp, status.
+StatusRow: TypeAlias = tuple[int, int, str]
+# key (16 bytes), id of the first row, expiry (microseconds; None: as long as the row), answer.
+DeliveryRow: TypeAlias = tuple[bytes, int, int | None, str | None]
+# sensor, name of an attribute that the sensor has not had before.
+AttributeRow: TypeAlias = tuple[int, str]
+
+
+class Measurement(msgspec.Struct, frozen=True, gc=False):
+    """A value that a sensor measured. `value` is JSON text, as stored."""
+
+    id: int
+    timestamp: int
+    fingerprint: int
+    receipt_timestamp: int
+    revision: int | None
+    value: msgspec.Raw
+
+
+class Log(msgspec.Struct, frozen=True, gc=False):
+    """A line that a sensor logged."""
+
+    id: int
+    timestamp: int
+    fingerprint: int
+    receipt_timestamp: int
+    revision: int | None
+    severity: str
+    subject: str
+    details: str | None
+
+
+class Heartbeat(msgspec.Struct, frozen=True, gc=False):
+    """A sign of life, and whether a configuration's revision was applied."""
+
+    id: int
+    timestamp: int
+    fingerprint: int
+    receipt_timestamp: int
+    revision: int | None
+    success: bool | None
+    details: str | None
+
+
+class RejectedMessage(msgspec.Struct, frozen=True, gc=False):
+    """A message that could not be accepted as what it claimed to be, and why."""
+
+    id: int
+    receipt_timestamp: int
+    sensor: int | None
+    principal: str
+    source: str
+    payload: bytes
+    size: int
+    reason: str
+    detail: str
+    indexes: str | None
+
+
+class Attribute(msgspec.Struct, frozen=True, gc=False):
+    """The newest value of one attribute of a sensor."""
+
+    name: str
+    timestamp: int
+    value: Any
