@@ -1,0 +1,48 @@
+r"""Finding an attribute by its name: dotted, with `.` and `\` in keys escaped by `\`."""
+
+import re
+from typing import Any, Final
+
+import msgspec
+
+_STEP = re.compile(r"((?:[^.\\]|\\.)*)(\.|\Z)", re.DOTALL)
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+
+# What a value that is not an object appears as.
+WHOLE: Final = ("value",)
+
+
+class Missing:
+    """Stands for no value, where null is one."""
+
+
+MISSING: Final = Missing()
+
+
+def keys_of(name: str) -> tuple[str, ...]:
+    """Return the keys that lead to the attribute."""
+    keys: list[str] = []
+    at = 0
+    while step := _STEP.match(name, at):
+        keys.append(_ESCAPED.sub(r"\1", step[1]))
+        at = step.end()
+        if not step[2]:
+            break
+    return tuple(keys)
+
+
+def value_at(document: Any, keys: tuple[str, ...]) -> Any:
+    """Return what stands there, or `MISSING`; an object there is other attributes' parent."""
+    if type(document) is not dict:
+        return document if keys == WHOLE else MISSING
+    node = document
+    for key in keys:
+        if type(node) is not dict or key not in node:
+            return MISSING
+        node = node[key]
+    return MISSING if type(node) is dict else node
+
+
+def member_text(keys: tuple[str, ...]) -> str:
+    """Return what a value's canonical text contains if it has the attribute (or a namesake)."""
+    return msgspec.json.encode(keys[-1]).decode() + ":"

@@ -1,0 +1,32 @@
+"""The ledger of deliveries: what tells a repeat where the content can't."""
+
+from collections.abc import Sequence
+
+from heliograph.model.time import now
+from heliograph.store.engine import Engine
+
+PRUNED_AT_ONCE = 5_000
+
+
+class Deliveries:
+    """Keys of deliveries that were stored; entered together with what they brought."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def find(self, keys: Sequence[bytes]) -> dict[bytes, tuple[int, str | None]]:
+        """Return id and answer of each key that is known and not expired."""
+        if not keys:
+            return {}
+        rows = await self._engine.find_deliveries(keys, now())
+        return {key: (row_id, answer) for key, row_id, answer in rows}
+
+    async def prune(self, now: int) -> int:
+        """Delete those expired at a time; return how many."""
+        pruned = 0
+        while True:
+            async with self._engine.transaction() as transaction:
+                rows = await transaction.fetch("deliveries_prune", now=now, limit=PRUNED_AT_ONCE)
+            pruned += len(rows)
+            if len(rows) < PRUNED_AT_ONCE:
+                return pruned

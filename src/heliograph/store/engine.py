@@ -1,0 +1,64 @@
+"""What the store needs of a database."""
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol, TypeAlias
+
+from heliograph.model.batch import Batch, Written
+
+Row: TypeAlias = Sequence[Any]
+
+
+class Transaction(Protocol):
+    """An open transaction: committed when its block ends, rolled back when it raises."""
+
+    async def fetch(self, query: str, **parameters: Any) -> Sequence[Row]:
+        """Run a named query and return its rows."""
+        ...
+
+
+class Engine(Protocol):
+    """A database. Each instance writes over one connection, in the order of the calls.
+
+    Everything raises `StoreUnavailableError` while the database can't be used, and works again
+    by itself once it can. What raised it may be repeated: what had been committed after all is
+    found by its ids.
+    """
+
+    @property
+    def name(self) -> str:
+        """`sqlite` or `postgresql`."""
+        ...
+
+    async def fetch(self, query: str, **parameters: Any) -> Sequence[Row]:
+        """Run a named query that reads, beside the writer, and return its rows."""
+        ...
+
+    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
+        """Open a transaction that may write.
+
+        Raises:
+            AlreadyExistsError: a unique name is taken.
+            RowError: a value can't be stored.
+        """
+        ...
+
+    async def write(self, batch: Batch) -> Written:
+        """Commit a batch whole, or nothing of it.
+
+        Raises:
+            RowError: it holds a row that the database refuses for what it says.
+        """
+        ...
+
+    async def find_deliveries(self, keys: Sequence[bytes], now: int) -> Sequence[Row]:
+        """Return key, id and answer of the deliveries not expired, as the writer sees them."""
+        ...
+
+    async def ping(self) -> None:
+        """Return when the database answers, or raise after a short time."""
+        ...
+
+    async def close(self) -> None:
+        """Let the running calls end, then close every connection."""
+        ...

@@ -1,0 +1,139 @@
+"""Measurements, and the newest value of each attribute."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from heliograph.model.records import Attribute, Measurement
+from heliograph.store.attributes import MISSING, WHOLE, keys_of, member_text, value_at
+from heliograph.store.engine import Engine, Row
+from heliograph.store.pages import LEAST, Cursor, Pages
+
+# Rows looked through, backwards from the newest, for attributes that it doesn't carry; what
+# is silent for longer is searched for by name.
+LOOKED_THROUGH = (64, 512, 4_096, 5_328)
+# Candidates fetched at a time when searching by name; nearly always the first is the one.
+CANDIDATES = 16
+
+_decode = msgspec.json.decode
+_Raw = msgspec.Raw
+
+
+def _measurements(rows: Sequence[Row]) -> list[Measurement]:
+    return [
+        Measurement(row_id, timestamp, fingerprint, receipt, revision, _Raw(value))
+        for row_id, timestamp, fingerprint, receipt, revision, value in rows
+    ]
+
+
+def _cursor(row: Measurement) -> Cursor:
+    return row.timestamp, row.fingerprint
+
+
+class Measurements(Pages[Measurement]):
+    """What sensors measured."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine, "measurements", _measurements)
+
+    async def newest(self, sensor: int) -> Measurement | None:
+        """Return the newest by timestamp, of several at one time the greatest fingerprint."""
+        rows = await self._engine.fetch("measurements_newest", sensor=sensor)
+        return _measurements([rows[0][:6]])[0] if rows else None
+
+    async def history(self, sensor: int, *, start: int, end: int, limit: int) -> list[Measurement]:
+        """Return the newest first, `start` inclusive, `end` exclusive."""
+        return await self.before(sensor, (end, LEAST), limit=limit, bound=start)
+
+    async def latest(self, sensor: int) -> list[Attribute]:
+        """Return the newest value of each attribute that the sensor has ever measured, by name.
+
+        Usually the newest row carries them all, and one query does it.
+        """
+        rows = await self._engine.fetch("measurements_newest", sensor=sensor)
+        if not rows:
+            return []
+        newest = _measurements([rows[0][:6]])[0]
+        search = _Search(_decode(rows[0][6]) if rows[0][6] else [])
+        search.look(newest)
+        cursor = _cursor(newest)
+        for limit in LOOKED_THROUGH:
+            if not search.missing:
+                break
+            page = await self.before(sensor, cursor, limit=limit)
+            for row in page:
+                search.look_closer(row)
+            if len(page) < limit:
+                search.missing.clear()
+            else:
+                cursor = _cursor(page[-1])
+        for keys in list(search.missing.values()):
+            found = await self._newest_with(sensor, keys, cursor)
+            if found is not None:
+                search.look(found)
+        return sorted(search.found, key=lambda attribute: attribute.name)
+
+    async def _newest_with(
+        self, sensor: int, keys: tuple[str, ...], cursor: Cursor
+    ) -> Measurement | None:
+        candidates = [await self._newest_containing(sensor, keys, cursor)]
+        if keys == WHOLE:
+            rows = await self._engine.fetch(
+                "measurements_without_members",
+                sensor=sensor,
+                timestamp=cursor[0],
+                fingerprint=cursor[1],
+                limit=1,
+            )
+            candidates += _measurements(rows)
+        return max((row for row in candidates if row), key=_cursor, default=None)
+
+    async def _newest_containing(
+        self, sensor: int, keys: tuple[str, ...], cursor: Cursor
+    ) -> Measurement | None:
+        limit = CANDIDATES
+        while True:
+            rows = _measurements(
+                await self._engine.fetch(
+                    "measurements_containing",
+                    sensor=sensor,
+                    timestamp=cursor[0],
+                    fingerprint=cursor[1],
+                    text=member_text(keys),
+                    limit=limit,
+                )
+            )
+            for row in rows:
+                if value_at(_decode(row.value), keys) is not MISSING:
+                    return row
+            if len(rows) < limit:
+                return None
+            cursor = _cursor(rows[-1])
+            limit = min(limit * 4, LOOKED_THROUGH[-1])
+
+
+class _Search:
+    """Which attributes are still looked for, and what was found of the others."""
+
+    def __init__(self, names: list[str]) -> None:
+        self.missing = {name: keys_of(name) for name in names}
+        self.found: list[Attribute] = []
+        self._texts = {name: member_text(keys).encode() for name, keys in self.missing.items()}
+
+    def look(self, row: Measurement) -> None:
+        """Take from the row what is still missing; rows come newest first."""
+        document = _decode(row.value)
+        for name, keys in list(self.missing.items()):
+            value = value_at(document, keys)
+            if value is not MISSING:
+                self.found.append(Attribute(name, row.timestamp, value))
+                del self.missing[name]
+
+    def look_closer(self, row: Measurement) -> None:
+        """Do the same, decoding only what may hold something missing."""
+        text = bytes(row.value)
+        if any(
+            self._texts[name] in text or (keys == WHOLE and text[:1] != b"{")
+            for name, keys in self.missing.items()
+        ):
+            self.look(row)

@@ -1,0 +1,95 @@
+"""The partitions of measurements and logs on PostgreSQL: calendar months in UTC."""
+
+import datetime as dt
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from heliograph.store.queries import Query
+
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_MICROSECOND = dt.timedelta(microseconds=1)
+_NAME = re.compile(r"_(\d{4})_(\d{2})")
+
+# Any number, as long as it is always this one.
+_ADVISORY_LOCK = 7_305_486_013
+
+
+def month_of(timestamp: int) -> int:
+    """Return the month of a timestamp (microseconds), counted from year 0.
+
+    Raises:
+        OverflowError: it is beyond the year 9999.
+    """
+    moment = _EPOCH + dt.timedelta(microseconds=timestamp)
+    return moment.year * 12 + moment.month - 1
+
+
+def month_start(month: int) -> int:
+    """Return the timestamp at which a month begins."""
+    first = dt.datetime(month // 12, month % 12 + 1, 1, tzinfo=dt.UTC)
+    return (first - _EPOCH) // _MICROSECOND
+
+
+def month_name(month: int) -> str:
+    """Return how the month appears in the name of a partition."""
+    return f"{month // 12:04d}_{month % 12 + 1:02d}"
+
+
+# What lies before is in the partition `past`, made with the tables.
+FIRST_MONTH = 2020 * 12
+FIRST_TIMESTAMP = month_start(FIRST_MONTH)
+# December 9999 has no following month that could bound it.
+LAST_TIMESTAMP = month_start(9999 * 12 + 11) - 1
+
+
+class Partitions:
+    """The months that exist, as far as is known here; makes those that are missing."""
+
+    def __init__(self, queries: dict[str, Query]) -> None:
+        self._queries = queries
+        self._known: dict[str, set[int]] = {}
+
+    def forget(self) -> None:
+        """Look again before the next row: somebody has dropped a partition."""
+        self._known.clear()
+
+    async def ensure(self, connection: Any, table: str, rows: Sequence[Any]) -> None:
+        """Make the partitions that the rows need, outside of any transaction."""
+        if not rows:
+            return
+        timestamps = [row[2] for row in rows]
+        low, high = max(min(timestamps), FIRST_TIMESTAMP), max(timestamps)
+        if high < FIRST_TIMESTAMP:
+            return
+        if high > LAST_TIMESTAMP:
+            raise OverflowError("a timestamp is beyond the year 9999")
+        known = self._known.get(table)
+        if known is None:
+            known = self._known[table] = await self._read(connection, table)
+        if known.issuperset(range(month_of(low), month_of(high) + 1)):
+            return
+        needed = {month_of(stamp) for stamp in timestamps if stamp >= FIRST_TIMESTAMP}
+        if missing := needed - known:
+            await self._make(connection, table, missing)
+
+    async def _read(self, connection: Any, table: str) -> set[int]:
+        rows = await connection.fetch(self._queries["partitions_of"].sql, table)
+        names = [_NAME.fullmatch(name.removeprefix(table)) for (name,) in rows]
+        return {int(match[1]) * 12 + int(match[2]) - 1 for match in names if match}
+
+    async def _make(self, connection: Any, table: str, months: Iterable[int]) -> None:
+        async with connection.transaction():
+            await connection.execute(self._queries["partitions_lock"].sql, _ADVISORY_LOCK)
+            known = await self._read(connection, table)
+            for month in sorted(set(months) - known):
+                name = f"{table}_{month_name(month)}"
+                # Made by itself and then attached: that takes a lock which lets readers and
+                # writers of the table go on, where PARTITION OF would wait for them all.
+                await connection.execute(f"CREATE TABLE IF NOT EXISTS {name} (LIKE {table})")
+                await connection.execute(
+                    f"ALTER TABLE {table} ATTACH PARTITION {name}"
+                    f" FOR VALUES FROM ({month_start(month)}) TO ({month_start(month + 1)})"
+                )
+                known.add(month)
+        self._known[table] = known

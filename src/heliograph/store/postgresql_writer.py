@@ -1,0 +1,240 @@
+"""The one connection that writes to PostgreSQL.
+
+suspected repeat, or a violation in the last ten seconds?
+    no ──▶ COPY into the table, within a savepoint ──▶ unique violation: roll back to it
+    yes ─▶ COPY into a staging table ──▶ INSERT … ON CONFLICT DO NOTHING        │
+                    ▲────────────────────────────────────────────────────────────┘
+"""
+
+import asyncio
+from collections.abc import Sequence
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+import asyncpg
+import msgspec
+
+from heliograph.errors import RowError, StoreUnavailableError
+from heliograph.model.batch import Batch, Written
+from heliograph.store.batches import newest_statuses
+from heliograph.store.partitions import Partitions
+from heliograph.store.postgresql_connection import arguments, connect_writer, translate
+from heliograph.store.queries import Query
+from heliograph.store.recent import RecentKeys, keys_of
+
+# After a violation more repeats are likely, and each would cost a COPY that is thrown away.
+STAGING_SECONDS = 10.0
+
+_encode = msgspec.json.Encoder().encode
+_key = itemgetter(1, 2, 3)
+
+_PREFIX = ("id", "sensor", "timestamp", "fingerprint", "receipt_timestamp", "revision")
+_COLUMNS = {
+    "measurement": (*_PREFIX, "device_timestamp", "value"),
+    "log": (*_PREFIX, "device_timestamp", "severity", "subject", "details"),
+    "heartbeat": (*_PREFIX, "device_timestamp", "success", "details"),
+}
+
+
+class _Load(NamedTuple):
+    """The rows of a batch for one table, in the order of their keys."""
+
+    table: str
+    rows: list[Any]
+
+
+class PostgresqlWriter:
+    """Writes batches. The caller lets in one at a time.
+
+    After any error but a row's the connection is closed; the next call opens it anew.
+    `copied` and `staged` count the batches by the way they went.
+    """
+
+    def __init__(self, dsn: str, queries: dict[str, Query]) -> None:
+        self.copied = 0
+        self.staged = 0
+        self._dsn = dsn
+        self._queries = queries
+        self._connection: Any = None
+        self._closed = False
+        self._has_staging = False
+        self._partitions = Partitions(queries)
+        self._recent = RecentKeys()
+        self._staging_until = 0.0
+
+    async def open(self) -> Any:
+        """Return the connection, opened if it isn't; errors are the driver's."""
+        if self._closed:
+            raise StoreUnavailableError("PostgreSQL: the store is closed")
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await connect_writer(self._dsn)
+            self._has_staging = False
+        return self._connection
+
+    async def write(self, batch: Batch) -> Written:
+        """Commit a batch; see `Engine.write`."""
+        try:
+            connection = await self.open()
+            loads = [
+                _Load(table, sorted(rows, key=_key))
+                for table, rows in (
+                    ("measurement", batch.measurements),
+                    ("log", batch.logs),
+                    ("heartbeat", batch.heartbeats),
+                )
+                if rows
+            ]
+            try:
+                return await self._write(connection, loads, batch)
+            except asyncpg.CheckViolationError as error:
+                if error.constraint_name is not None:
+                    raise
+            # No partition takes a row: one that is known here was dropped.
+            await connection.execute("ROLLBACK")
+            self._partitions.forget()
+            return await self._write(connection, loads, batch)
+        except BaseException as error:
+            known = await self.abandon(error)
+            if isinstance(error, Exception):
+                raise known from error
+            raise
+
+    async def fetch(self, query: str, parameters: dict[str, Any]) -> list[Any]:
+        """Run a named query on the connection; errors are the driver's."""
+        connection = await self.open()
+        wanted = self._queries[query]
+        rows: list[Any] = await connection.fetch(wanted.sql, *arguments(wanted, parameters))
+        return rows
+
+    async def execute(self, command: str) -> None:
+        """Run BEGIN, COMMIT and the like; errors are the driver's."""
+        await (await self.open()).execute(command)
+
+    async def abandon(self, error: BaseException) -> Exception:
+        """Roll back what was begun; return what the store raises for the error."""
+        known = translate(error) if isinstance(error, Exception) else None
+        connection = self._connection
+        if connection is None:
+            return known or StoreUnavailableError(str(error))
+        if known is not None and not isinstance(known, StoreUnavailableError):
+            try:
+                if connection.is_in_transaction():
+                    await connection.execute("ROLLBACK")
+            except Exception as failure:  # noqa: BLE001 - whatever it is, the connection is done for
+                known = StoreUnavailableError(f"PostgreSQL: {failure}")
+            else:
+                return known
+        # After a lost link, a time-out or a cancelled call nobody knows what it is in.
+        self._connection = None
+        connection.terminate()
+        return known or StoreUnavailableError(str(error))
+
+    async def close(self) -> None:
+        """Close the connection for good."""
+        self._closed = True
+        connection, self._connection = self._connection, None
+        if connection is not None and not connection.is_closed():
+            try:
+                await connection.close(timeout=5)
+            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                connection.terminate()
+
+    async def _write(self, connection: Any, loads: list[_Load], batch: Batch) -> Written:
+        for table, rows in loads:
+            if table != "heartbeat":
+                await self._partitions.ensure(connection, table, rows)
+        now = asyncio.get_running_loop().time()
+        keys: set[int] = set()
+        for load in loads:
+            keys |= keys_of(load.rows)
+        repeats = len(keys) < sum(len(load.rows) for load in loads) or self._recent.suspect(keys)
+        duplicates: dict[int, int] | None = None
+        if loads and not repeats and now >= self._staging_until:
+            duplicates = await self._copy(connection, loads, now)
+        if duplicates is None:
+            duplicates = await self._stage(connection, loads)
+        await self._write_others(connection, batch)
+        await connection.execute("COMMIT")
+        self._recent.remember(keys)
+        return Written(duplicates)
+
+    async def _copy(self, connection: Any, loads: list[_Load], now: float) -> dict[int, int] | None:
+        """Copy into the tables; None if that met a repeat and is undone."""
+        await self._make_staging(connection)
+        await connection.execute("BEGIN; SAVEPOINT before_copy")
+        try:
+            for table, rows in loads:
+                await connection.copy_records_to_table(table, records=rows, columns=_COLUMNS[table])
+        except asyncpg.UniqueViolationError:
+            await connection.execute("ROLLBACK TO SAVEPOINT before_copy")
+            self._staging_until = now + STAGING_SECONDS
+            return None
+        self.copied += 1
+        return {}
+
+    async def _stage(self, connection: Any, loads: list[_Load]) -> dict[int, int]:
+        """Store what is not stored yet; return id and stored id of the repeats."""
+        if not connection.is_in_transaction():
+            await self._make_staging(connection)
+            await connection.execute("BEGIN")
+        duplicates: dict[int, int] = {}
+        for table, rows in loads:
+            await connection.copy_records_to_table(
+                f"{table}_staging", records=rows, columns=_COLUMNS[table]
+            )
+            inserted = await connection.fetch(self._queries[f"{table}_insert_staged"].sql)
+            if len(inserted) < len(rows):
+                stored = {row_id for (row_id,) in inserted}
+                dropped = [row for row in rows if row[0] not in stored]
+                await self._find_earlier(connection, table, dropped, duplicates)
+        self.staged += bool(loads)
+        return duplicates
+
+    async def _make_staging(self, connection: Any) -> None:
+        # Before the transaction, which would undo it together with the rows.
+        if not self._has_staging:
+            for table in _COLUMNS:
+                await connection.execute(
+                    f"CREATE TEMPORARY TABLE IF NOT EXISTS {table}_staging (LIKE {table})"
+                    " ON COMMIT DELETE ROWS"
+                )
+            self._has_staging = True
+
+    async def _find_earlier(
+        self, connection: Any, table: str, rows: Sequence[Any], duplicates: dict[int, int]
+    ) -> None:
+        columns = [[row[at] for row in rows] for at in range(4)]
+        found = dict(await connection.fetch(self._queries[f"{table}_earlier"].sql, *columns))
+        for row in rows:
+            earlier = found.get(row[0])
+            if earlier is None:
+                raise StoreUnavailableError("PostgreSQL: the row that a row repeats is gone")
+            if earlier != row[0]:
+                duplicates[row[0]] = earlier
+
+    async def _write_others(self, connection: Any, batch: Batch) -> None:
+        if batch.rejected:
+            await self._write_rejected(connection, batch.rejected)
+        if batch.deliveries:
+            # One statement can't change a row twice; the last one counts.
+            deliveries = sorted({row[0]: row for row in batch.deliveries}.values())
+            columns = [list(column) for column in zip(*deliveries, strict=True)]
+            await connection.execute(self._queries["deliveries_store"].sql, *columns)
+        if batch.statuses:
+            rows = _encode(newest_statuses(batch.statuses)).decode()
+            await connection.execute(self._queries["statuses_store"].sql, rows)
+        if batch.attributes:
+            rows = _encode(batch.attributes).decode()
+            await connection.execute(self._queries["attributes_store"].sql, rows)
+
+    async def _write_rejected(self, connection: Any, rows: Sequence[Any]) -> None:
+        columns = [list(column) for column in zip(*rows, strict=True)]
+        inserted = await connection.fetch(self._queries["rejected_insert"].sql, *columns)
+        if len(inserted) == len(rows):
+            return
+        ids = [row[0] for row in rows]
+        stored = await connection.fetch(self._queries["rejected_by_id"].sql, ids)
+        known = {row[0]: tuple(row) for row in stored}
+        for row in rows:
+            if known.get(row[0]) != row:
+                raise RowError(f"another rejected message is stored under the id {row[0]}")

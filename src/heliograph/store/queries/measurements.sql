@@ -1,0 +1,17 @@
+-- name: measurements_after(sensor, timestamp, fingerprint, until, limit)
+-- The second bound on timestamp repeats the first for PostgreSQL, which prunes partitions by
+-- it and not by the comparison of rows.
+SELECT id, timestamp, fingerprint, receipt_timestamp, revision, value
+FROM measurement
+WHERE sensor = :sensor AND (timestamp, fingerprint) > (:timestamp, :fingerprint)
+AND timestamp >= :timestamp AND timestamp <= :until
+ORDER BY timestamp, fingerprint
+LIMIT :limit;
+
+-- name: measurements_before(sensor, timestamp, fingerprint, since, limit)
+SELECT id, timestamp, fingerprint, receipt_timestamp, revision, value
+FROM measurement
+WHERE sensor = :sensor AND (timestamp, fingerprint) < (:timestamp, :fingerprint)
+AND timestamp <= :timestamp AND timestamp >= :since
+ORDER BY timestamp DESC, fingerprint DESC
+LIMIT :limit;

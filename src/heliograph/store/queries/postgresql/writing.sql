@@ -1,0 +1,106 @@
+-- name: measurement_insert_staged()
+-- Rows were copied to the staging table in the order of their keys: two writers with the same
+-- rows wait for each other in one order, and never both.
+INSERT INTO measurement
+SELECT * FROM measurement_staging
+ON CONFLICT (sensor, timestamp, fingerprint) DO NOTHING
+RETURNING id;
+
+-- name: measurement_earlier(ids, sensors, timestamps, fingerprints)
+-- OFFSET keeps the planner from joining with the whole table; each key is searched by itself.
+SELECT wanted.id, stored.id
+FROM unnest(
+    CAST(:ids AS bigint[]), CAST(:sensors AS bigint[]), CAST(:timestamps AS bigint[]),
+    CAST(:fingerprints AS bigint[])
+) AS wanted (id, sensor, timestamp, fingerprint)
+CROSS JOIN LATERAL (
+    SELECT measurement.id FROM measurement
+    WHERE measurement.sensor = wanted.sensor AND measurement.timestamp = wanted.timestamp
+    AND measurement.fingerprint = wanted.fingerprint
+    OFFSET 0
+) AS stored;
+
+-- name: log_insert_staged()
+-- Rows were copied to the staging table in the order of their keys: two writers with the same
+-- rows wait for each other in one order, and never both.
+INSERT INTO log
+SELECT * FROM log_staging
+ON CONFLICT (sensor, timestamp, fingerprint) DO NOTHING
+RETURNING id;
+
+-- name: log_earlier(ids, sensors, timestamps, fingerprints)
+-- OFFSET keeps the planner from joining with the whole table; each key is searched by itself.
+SELECT wanted.id, stored.id
+FROM unnest(
+    CAST(:ids AS bigint[]), CAST(:sensors AS bigint[]), CAST(:timestamps AS bigint[]),
+    CAST(:fingerprints AS bigint[])
+) AS wanted (id, sensor, timestamp, fingerprint)
+CROSS JOIN LATERAL (
+    SELECT log.id FROM log
+    WHERE log.sensor = wanted.sensor AND log.timestamp = wanted.timestamp
+    AND log.fingerprint = wanted.fingerprint
+    OFFSET 0
+) AS stored;
+
+-- name: heartbeat_insert_staged()
+-- Rows were copied to the staging table in the order of their keys: two writers with the same
+-- rows wait for each other in one order, and never both.
+INSERT INTO heartbeat
+SELECT * FROM heartbeat_staging
+ON CONFLICT (sensor, timestamp, fingerprint) DO NOTHING
+RETURNING id;
+
+-- name: heartbeat_earlier(ids, sensors, timestamps, fingerprints)
+-- OFFSET keeps the planner from joining with the whole table; each key is searched by itself.
+SELECT wanted.id, stored.id
+FROM unnest(
+    CAST(:ids AS bigint[]), CAST(:sensors AS bigint[]), CAST(:timestamps AS bigint[]),
+    CAST(:fingerprints AS bigint[])
+) AS wanted (id, sensor, timestamp, fingerprint)
+CROSS JOIN LATERAL (
+    SELECT heartbeat.id FROM heartbeat
+    WHERE heartbeat.sensor = wanted.sensor AND heartbeat.timestamp = wanted.timestamp
+    AND heartbeat.fingerprint = wanted.fingerprint
+    OFFSET 0
+) AS stored;
+
+-- name: rejected_insert(ids, receipt_timestamps, sensors, principals, sources, payloads, sizes, reasons, details, indexes)
+INSERT INTO rejected_message
+SELECT * FROM unnest(
+    CAST(:ids AS bigint[]), CAST(:receipt_timestamps AS bigint[]), CAST(:sensors AS bigint[]),
+    CAST(:principals AS text[]), CAST(:sources AS text[]), CAST(:payloads AS bytea[]),
+    CAST(:sizes AS bigint[]), CAST(:reasons AS text[]), CAST(:details AS text[]),
+    CAST(:indexes AS text[])
+)
+ON CONFLICT (id) DO NOTHING
+RETURNING id;
+
+-- name: rejected_by_id(ids)
+SELECT
+    id, receipt_timestamp, sensor, principal, source, payload, size, reason, detail, indexes
+FROM rejected_message
+WHERE id = ANY(CAST(:ids AS bigint[]));
+
+-- name: deliveries_store(keys, ids, expiries, answers)
+INSERT INTO delivery
+SELECT * FROM unnest(
+    CAST(:keys AS bytea[]), CAST(:ids AS bigint[]), CAST(:expiries AS bigint[]),
+    CAST(:answers AS text[])
+)
+ON CONFLICT (key) DO UPDATE
+SET id = excluded.id, expiry = excluded.expiry, answer = excluded.answer;
+
+-- name: deliveries_find(keys, now)
+SELECT key, id, answer
+FROM delivery
+WHERE key = ANY(CAST(:keys AS bytea[])) AND (expiry IS NULL OR expiry > :now);
+
+-- name: partitions_of(parent)
+SELECT child.relname
+FROM pg_inherits
+JOIN pg_class AS child ON child.oid = pg_inherits.inhrelid
+WHERE pg_inherits.inhparent = CAST(CAST(:parent AS text) AS regclass);
+
+-- name: partitions_lock(key)
+-- Two instances that miss the same month make it one after the other.
+SELECT pg_advisory_xact_lock(:key);

@@ -1,0 +1,85 @@
+"""Connections to a SQLite file, and what its errors mean."""
+
+import re
+import sqlite3
+import urllib.parse
+from pathlib import Path
+from typing import Literal
+
+from heliograph.errors import AlreadyExistsError, RowError, StoreUnavailableError
+
+BUSY_SECONDS = 5.0
+
+# STRICT tables came last of what is used: 3.37, November 2021.
+OLDEST_SQLITE = (3, 37, 0)
+
+# The writer keeps the upper levels of its indexes, for which the default of 2 MiB is too small.
+_WRITER_CACHE_KIB = 32 << 10
+# 64 MiB of 4 KiB pages: with the default of 1,000 pages, hot index pages are copied back to the
+# file so often that inserting is a sixth slower.
+_CHECKPOINT_PAGES = 16_000
+_JOURNAL_BYTES = 64 << 20
+
+_UNIQUE = re.compile(r"UNIQUE constraint failed: (?:.*, )?\w+\.(\w+)")
+
+
+def address(path: Path, mode: Literal["ro", "rw", "rwc"]) -> str:
+    """Return the file's address for `sqlite3.connect(…, uri=True)`."""
+    return f"file:{urllib.parse.quote(str(path))}?mode={mode}"
+
+
+def open_writer(path: Path, *, create: bool) -> sqlite3.Connection:
+    """Open the connection that writes, in whichever thread calls.
+
+    Raises:
+        sqlite3.Error: it can't be opened, or is no database.
+    """
+    connection = sqlite3.connect(
+        address(path, "rwc" if create else "rw"),
+        uri=True,
+        isolation_level=None,
+        timeout=BUSY_SECONDS,
+        check_same_thread=False,
+    )
+    try:
+        for pragma in (
+            "journal_mode = WAL",
+            # Each commit is on the disk before it is acknowledged.
+            "synchronous = FULL",
+            f"journal_size_limit = {_JOURNAL_BYTES}",
+            f"wal_autocheckpoint = {_CHECKPOINT_PAGES}",
+            f"cache_size = -{_WRITER_CACHE_KIB}",
+            "foreign_keys = ON",
+            "temp_store = MEMORY",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def translate(error: Exception) -> Exception:
+    """Return what the store raises for an error of the driver."""
+    if isinstance(error, RowError | StoreUnavailableError | AlreadyExistsError):
+        return error
+    # ValueError: lone surrogates; ProgrammingError: a type that SQLite doesn't know.
+    if isinstance(
+        error,
+        sqlite3.IntegrityError
+        | sqlite3.DataError
+        | sqlite3.ProgrammingError
+        | OverflowError
+        | ValueError
+        | TypeError,
+    ):
+        return RowError(str(error))
+    return StoreUnavailableError(f"SQLite: {error}")
+
+
+def taken_field(error: Exception) -> str | None:
+    """Return the column whose unique value is taken, if that is what the error says."""
+    if not isinstance(error, sqlite3.IntegrityError):
+        return None
+    found = _UNIQUE.match(str(error))
+    return found[1] if found else None

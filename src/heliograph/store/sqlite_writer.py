@@ -1,0 +1,226 @@
+"""The one connection that writes to a SQLite file; lives in a thread of its own."""
+
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from heliograph.errors import RowError, StoreUnavailableError
+from heliograph.model.batch import Batch, Written
+from heliograph.store.batches import newest_statuses
+from heliograph.store.queries import Query
+from heliograph.store.sqlite_connection import open_writer, translate
+
+# Rows a statement. The driver gives the interpreter lock away once a statement: row by row, the
+# writer would wait for a busy event loop after each. A statement of many rows needs preparing
+# only once; a few sizes serve any number of rows. SQLite allows 32,766 parameters.
+CHUNKS = (2_048, 256, 32, 4, 1)
+
+_encode = msgspec.json.Encoder().encode
+
+
+class _Table:
+    """A table of a batch: its statements for each chunk's size."""
+
+    def __init__(self, name: str, columns: int, on_conflict: str) -> None:
+        row = f"({','.join('?' * columns)})"
+        self.insert = {
+            size: f"INSERT INTO {name} VALUES {','.join([row] * size)} {on_conflict}"  # noqa: S608 - our own names
+            for size in CHUNKS
+        }
+        # The join's order is given: per key one search of the unique index.
+        self.find = {
+            size: (
+                f"WITH wanted (sensor, timestamp, fingerprint) AS"  # noqa: S608 - our own names
+                f" (VALUES {','.join(['(?,?,?)'] * size)})"
+                f" SELECT id, sensor, timestamp, fingerprint FROM wanted"
+                f" CROSS JOIN {name} USING (sensor, timestamp, fingerprint)"
+            )
+            for size in CHUNKS
+        }
+
+
+# A row written again after an ambiguous commit meets its own id as well as its own key.
+_KEPT = "ON CONFLICT (id) DO NOTHING ON CONFLICT (sensor, timestamp, fingerprint) DO NOTHING"
+_MEASUREMENT = _Table("measurement", 8, _KEPT)
+_LOG = _Table("log", 10, _KEPT)
+_HEARTBEAT = _Table("heartbeat", 9, _KEPT)
+_REJECTED = _Table("rejected_message", 10, "ON CONFLICT (id) DO NOTHING")
+_DELIVERY = _Table(
+    "delivery",
+    4,
+    "ON CONFLICT (key) DO UPDATE SET"
+    " id = excluded.id, expiry = excluded.expiry, answer = excluded.answer",
+)
+_FIND_REJECTED = "SELECT * FROM rejected_message WHERE id = ?"
+_FIND_DELIVERIES = {
+    size: (
+        f"SELECT key, id, answer FROM delivery WHERE key IN ({','.join('?' * size)})"  # noqa: S608 - placeholders
+        " AND (expiry IS NULL OR expiry > ?)"
+    )
+    for size in CHUNKS
+}
+
+
+def _chunks(rows: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    at, count = 0, len(rows)
+    for size in CHUNKS:
+        while count - at >= size:
+            yield rows[at : at + size] if size < count else rows
+            at += size
+
+
+class SqliteWriter:
+    """Writes batches and runs changes. Every method blocks: call them in the writer's thread.
+
+    After any error but a row's the connection is closed; the next call opens it anew, so that
+    a full disk that was freed or a file that was put back needs no restart.
+    """
+
+    def __init__(self, path: Path, queries: dict[str, Query]) -> None:
+        self._path = path
+        self._queries = queries
+        self._connection: sqlite3.Connection | None = None
+        self._identity = (0, 0)
+
+    def open(self, *, create: bool = False) -> sqlite3.Connection:
+        """Return the connection, opened if it isn't; only `create` makes a missing file."""
+        if self._connection is None:
+            self._connection = open_writer(self._path, create=create)
+            self._identity = self._file_identity()
+        return self._connection
+
+    def write(self, batch: Batch) -> Written:
+        """Commit a batch; see `Engine.write`."""
+        try:
+            connection = self.open()
+            connection.execute("BEGIN IMMEDIATE")
+            written = self._insert(connection, batch)
+            connection.execute("COMMIT")
+            self._check_file()
+        except Exception as error:
+            raise self.abandon(error) from error
+        return written
+
+    def begin(self) -> None:
+        """Begin a transaction that writes."""
+        try:
+            self.open().execute("BEGIN IMMEDIATE")
+        except Exception as error:
+            raise self.abandon(error) from error
+
+    def fetch(self, query: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
+        """Run a named query within the transaction that was begun; errors are the driver's."""
+        if self._connection is None or not self._connection.in_transaction:
+            raise StoreUnavailableError("SQLite: the transaction is gone")
+        return self._connection.execute(self._queries[query].sql, parameters).fetchall()
+
+    def commit(self) -> None:
+        """Commit the transaction that was begun."""
+        try:
+            self.open().execute("COMMIT")
+            self._check_file()
+        except Exception as error:
+            raise self.abandon(error) from error
+
+    def abandon(self, error: BaseException) -> Exception:
+        """Roll back what was begun; return what the store raises for the error."""
+        known = translate(error) if isinstance(error, Exception) else None
+        connection = self._connection
+        if connection is not None:
+            try:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+            except sqlite3.Error as failure:
+                known = StoreUnavailableError(f"SQLite: {failure}")
+            if isinstance(known, StoreUnavailableError):
+                self.close()
+        return known or StoreUnavailableError(str(error))
+
+    def find_deliveries(self, keys: Sequence[bytes], now: int) -> list[tuple[Any, ...]]:
+        """Return key, id and answer of the deliveries that are not expired."""
+        try:
+            connection = self.open()
+            found: list[tuple[Any, ...]] = []
+            for chunk in _chunks(keys):
+                found += connection.execute(_FIND_DELIVERIES[len(chunk)], (*chunk, now))
+        except Exception as error:
+            raise self.abandon(error) from error
+        return found
+
+    def close(self) -> None:
+        """Close the connection; an open transaction is rolled back."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _insert(self, connection: sqlite3.Connection, batch: Batch) -> Written:
+        written = Written()
+        for table, rows in (
+            (_MEASUREMENT, batch.measurements),
+            (_LOG, batch.logs),
+            (_HEARTBEAT, batch.heartbeats),
+        ):
+            for chunk in _chunks(rows):
+                parameters = list(chain.from_iterable(chunk))
+                stored = connection.execute(table.insert[len(chunk)], parameters).rowcount
+                if stored < len(chunk):
+                    _find_earlier(connection, table, chunk, written.duplicates)
+        for chunk in _chunks(batch.rejected):
+            parameters = list(chain.from_iterable(chunk))
+            stored = connection.execute(_REJECTED.insert[len(chunk)], parameters).rowcount
+            if stored < len(chunk):
+                _check_rejected(connection, chunk)
+        for chunk in _chunks(batch.deliveries):
+            parameters = list(chain.from_iterable(chunk))
+            connection.execute(_DELIVERY.insert[len(chunk)], parameters)
+        if batch.statuses:
+            self._store(connection, "statuses_store", newest_statuses(batch.statuses))
+        if batch.attributes:
+            self._store(connection, "attributes_store", batch.attributes)
+        return written
+
+    def _store(self, connection: sqlite3.Connection, query: str, rows: list[Any]) -> None:
+        connection.execute(self._queries[query].sql, {"rows": _encode(rows).decode()})
+
+    def _file_identity(self) -> tuple[int, int]:
+        status = os.stat(self._path)  # noqa: PTH116 - a hundredth of the commit's cost
+        return status.st_dev, status.st_ino
+
+    def _check_file(self) -> None:
+        # A file that was deleted or replaced takes commits into nowhere.
+        if self._file_identity() != self._identity:
+            raise StoreUnavailableError("SQLite: the database file was replaced")
+
+
+def _find_earlier(
+    connection: sqlite3.Connection,
+    table: _Table,
+    rows: Sequence[Any],
+    duplicates: dict[int, int],
+) -> None:
+    """Add to `duplicates` the rows whose key is stored under another id."""
+    keys = list(chain.from_iterable([row[1:4] for row in rows]))
+    stored = {
+        (sensor, timestamp, fingerprint): row_id
+        for row_id, sensor, timestamp, fingerprint in connection.execute(
+            table.find[len(rows)], keys
+        )
+    }
+    for row in rows:
+        earlier = stored.get(row[1:4])
+        if earlier is None:
+            raise RowError(f"another row is stored under the id {row[0]}")
+        if earlier != row[0]:
+            duplicates[row[0]] = earlier
+
+
+def _check_rejected(connection: sqlite3.Connection, rows: Sequence[Any]) -> None:
+    """Make sure that what was not inserted is stored already."""
+    for row in rows:
+        if connection.execute(_FIND_REJECTED, row[:1]).fetchone() != row:
+            raise RowError(f"another rejected message is stored under the id {row[0]}")

@@ -1,0 +1,93 @@
+"""The store: every subject over one engine."""
+
+import asyncio
+
+from heliograph.model.batch import Batch, Written
+from heliograph.store.configurations import Configurations
+from heliograph.store.deliveries import Deliveries
+from heliograph.store.engine import Engine
+from heliograph.store.heartbeats import Heartbeats
+from heliograph.store.logs import Logs
+from heliograph.store.measurements import Measurements
+from heliograph.store.migrations.running import head, run_migrations
+from heliograph.store.networks import Networks
+from heliograph.store.postgresql import open_postgresql
+from heliograph.store.rejected import RejectedMessages
+from heliograph.store.sensors import Sensors
+from heliograph.store.sqlite import open_sqlite
+from heliograph.store.url import parse_database_url
+
+
+class Store:
+    """Everything that is kept. Errors are those of `Engine`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.sensors = Sensors(engine)
+        self.networks = Networks(engine)
+        self.measurements = Measurements(engine)
+        self.logs = Logs(engine)
+        self.heartbeats = Heartbeats(engine)
+        self.rejected = RejectedMessages(engine)
+        self.deliveries = Deliveries(engine)
+        self.configurations = Configurations(engine)
+
+    async def write(self, batch: Batch) -> Written:
+        """Commit a batch whole, or nothing of it, and tell which rows were repeats.
+
+        Raises:
+            RowError: it holds a row that the database refuses for what it says.
+            StoreUnavailableError: the same batch may be written again as it is.
+        """
+        return await self.engine.write(batch)
+
+    async def ping(self) -> None:
+        """Return when the database answers.
+
+        Raises:
+            StoreUnavailableError: it didn't, within a short time.
+        """
+        await self.engine.ping()
+
+    async def newest(self) -> tuple[int, int]:
+        """Return the newest ingest id and the newest receipt time; 0 where nothing is stored."""
+        rows = await self.engine.fetch("newest_ids")
+        return max((row[0] for row in rows), default=0), max((row[1] for row in rows), default=0)
+
+    async def migration_state(self) -> tuple[str | None, str]:
+        """Return the database's revision (None: not migrated yet) and the newest there is."""
+        if not await self.engine.fetch("table_exists", name="alembic_version"):
+            return None, head()
+        rows = await self.engine.fetch("migration_revision")
+        return (rows[0][0] if rows else None), head()
+
+    async def close(self) -> None:
+        """Let the running calls end, then close every connection."""
+        await self.engine.close()
+
+
+async def open_store(database_url: str) -> Store:
+    """Open the database that DATABASE_URL names; it isn't migrated by that.
+
+    Raises:
+        StartError: it can't be used; one line says why.
+    """
+    url = parse_database_url(database_url)
+    if url.is_sqlite:
+        return Store(await open_sqlite(url.path))
+    return Store(await open_postgresql(url))
+
+
+async def migrate(database_url: str) -> None:
+    """Bring the database to the newest revision, where it isn't there yet.
+
+    Raises:
+        StartError: it could not be done; one line says why.
+    """
+    store = await open_store(database_url)
+    try:
+        current, newest = await store.migration_state()
+    finally:
+        await store.close()
+    if current != newest:
+        await asyncio.to_thread(run_migrations, database_url)

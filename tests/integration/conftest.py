@@ -1,0 +1,55 @@
+"""A store on each engine, on a database of the test's own."""
+
+import shutil
+
+import pytest
+
+from heliograph.store import open_store, run_migrations
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory):
+    """The file of a migrated database, to be copied: migrating takes half a second."""
+    path = tmp_path_factory.mktemp("template") / "template.db"
+    run_migrations(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgresql_template(postgresql_cluster):
+    """The name of a migrated database, to be copied."""
+    name = postgresql_cluster.create_database()
+    run_migrations(postgresql_cluster.dsn(name))
+    return name
+
+
+@pytest.fixture
+def sqlite_url(sqlite_template, tmp_path):
+    path = tmp_path / "heliograph.db"
+    shutil.copy(sqlite_template, path)
+    return f"sqlite:///{path}"
+
+
+@pytest.fixture
+def postgresql_url(postgresql_cluster, postgresql_template):
+    name = postgresql_cluster.create_database(postgresql_template)
+    yield postgresql_cluster.dsn(name)
+    postgresql_cluster.drop_database(name)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def engine(request):
+    return request.param
+
+
+@pytest.fixture
+def database_url(engine, request):
+    """The DATABASE_URL of a migrated, empty database, once on each engine."""
+    return request.getfixturevalue(f"{engine}_url")
+
+
+@pytest.fixture
+async def store(database_url):
+    store = await open_store(database_url)
+    yield store
+    await store.close()

@@ -1,0 +1,344 @@
+"""What only a server does: partitions, the two ways to store a batch, and going away."""
+
+import asyncio
+import contextlib
+
+import psycopg
+import pytest
+from rows import NOON, again, heartbeat, log, measurement
+
+from heliograph.errors import RowError, StoreUnavailableError
+from heliograph.model.batch import Batch
+from heliograph.store import open_store, postgresql_writer
+from heliograph.store.partitions import month_start
+
+DAY = 86_400_000_000
+YEAR_2020 = 1_577_836_800_000_000
+
+
+@pytest.fixture
+async def store(postgresql_url):
+    store = await open_store(postgresql_url)
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+def execute(postgresql_url):
+    """Run a statement from outside and return its rows."""
+
+    def execute(statement):
+        with psycopg.connect(postgresql_url, autocommit=True) as connection:
+            cursor = connection.execute(statement)
+            return cursor.fetchall() if cursor.description else []
+
+    return execute
+
+
+def partitions(execute, table="measurement"):
+    rows = execute(
+        f"SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = '{table}'::regclass"
+    )
+    return sorted(name.removeprefix(f"{table}_") for (name,) in rows)
+
+
+async def count(store):
+    return len(await store.measurements.page(1, key=None, direction=None, limit=9_000))
+
+
+def batch(start=0, size=10):
+    return Batch(measurements=[measurement(1, NOON + start + at) for at in range(size)])
+
+
+async def test_partitions_are_made_when_rows_need_them(store, execute):
+    assert partitions(execute) == partitions(execute, "log") == ["past"]
+    await store.write(batch())
+    assert partitions(execute) == ["2026_01", "past"]
+    assert partitions(execute, "log") == ["past"]
+    rows = [measurement(1, NOON - 400 * DAY), measurement(1, NOON + 30 * DAY)]
+    await store.write(Batch(measurements=rows, logs=[log(1)]))
+    assert partitions(execute) == ["2024_12", "2026_01", "2026_02", "past"]
+    assert partitions(execute, "log") == ["2026_01", "past"]
+
+
+async def test_no_timestamp_is_without_a_place(store, execute):
+    times = [-(1 << 63), -1, 0, YEAR_2020 - 1, YEAR_2020, month_start(9999 * 12 + 11) - 1]
+    rows = [measurement(1, time) for time in times]
+    await store.write(Batch(measurements=rows))
+    assert partitions(execute) == ["2020_01", "9999_11", "past"]
+    assert execute("SELECT count(*) FROM measurement_past") == [(4,)]
+    assert await count(store) == 6
+    with pytest.raises(RowError):
+        await store.write(Batch(measurements=[measurement(1, (1 << 63) - 1)]))
+
+
+async def test_the_bounds_of_a_month_are_exact(store, execute):
+    first, following = month_start(2026 * 12), month_start(2026 * 12 + 1)
+    rows = [measurement(1, time) for time in (first, following - 1, following)]
+    await store.write(Batch(measurements=rows))
+    assert execute("SELECT count(*) FROM measurement_2026_01") == [(2,)]
+    assert execute("SELECT count(*) FROM measurement_2026_02") == [(1,)]
+
+
+async def test_partitions_have_the_indexes(store, execute):
+    await store.write(batch())
+    found = execute("SELECT indexdef FROM pg_indexes WHERE tablename = 'measurement_2026_01'")
+    assert len(found) == 2
+    assert any("UNIQUE" in definition for (definition,) in found)
+
+
+@pytest.mark.parametrize("way", ["DROP TABLE {}", "ALTER TABLE measurement DETACH PARTITION {}"])
+async def test_a_partition_that_is_gone_is_made_again(store, execute, way):
+    first = batch()
+    await store.write(first)
+    execute(way.format("measurement_2026_01"))
+    await store.write(batch(100))
+    assert partitions(execute) == ["2026_01", "past"]
+    # A detached month comes back with what it held.
+    assert await count(store) == (10 if "DROP" in way else 20)
+
+
+async def test_instances_that_miss_the_same_month_do_not_hinder_each_other(
+    store, postgresql_url, execute
+):
+    others = [await open_store(postgresql_url) for _ in range(3)]
+    try:
+        everyone = [store, *others]
+        for month in range(5):
+            start = month * 31 * DAY
+            rows = [batch(start + at * 1_000) for at in range(4)]
+            await asyncio.gather(
+                *(each.write(rows[at]) for at, each in enumerate(everyone))
+            )
+    finally:
+        for other in others:
+            await other.close()
+    assert partitions(execute) == [
+        "2026_01", "2026_02", "2026_03", "2026_04", "2026_05", "past"
+    ]  # fmt: skip
+    assert await count(store) == 200
+
+
+async def test_making_a_partition_does_not_wait_for_readers(store, postgresql_url):
+    await store.write(batch())
+    with psycopg.connect(postgresql_url) as reader:
+        reader.execute("SELECT count(*) FROM measurement")
+        async with asyncio.timeout(5):
+            await store.write(batch(60 * DAY))
+    assert await count(store) == 20
+
+
+async def test_reading_a_page_touches_only_the_partitions_it_needs(store, postgresql_url):
+    for month in range(6):
+        await store.write(batch(month * 31 * DAY))
+    sql = store.engine._queries["measurements_before"].sql
+    with psycopg.connect(postgresql_url) as connection:
+        connection.execute("SET plan_cache_mode = force_generic_plan")
+        connection.execute(f"PREPARE page AS {sql}")
+        plan = connection.execute(
+            f"EXPLAIN (ANALYZE, COSTS off) EXECUTE page(1, {NOON + 5}, 0, {NOON}, 5)"
+        )
+        text = "\n".join(line for (line,) in plan)
+    assert "measurement_2026_01" in text
+    assert "measurement_2026_05" not in text
+    assert "Sort" not in text
+
+
+def ways(store):
+    return store.engine.writer.copied, store.engine.writer.staged
+
+
+async def test_rows_are_copied_until_a_repeat_comes(store):
+    await store.write(batch())
+    await store.write(batch(100))
+    assert ways(store) == (2, 0)
+
+
+async def test_a_repeat_that_is_remembered_is_not_tried_to_copy(store):
+    first = batch()
+    await store.write(first)
+    repeats = [again(row) for row in first.measurements]
+    assert len((await store.write(Batch(measurements=repeats))).duplicates) == 10
+    await store.write(batch(100))
+    assert ways(store) == (2, 1)
+
+
+async def test_after_a_violation_rows_are_staged_for_a_while(
+    store, postgresql_url, monkeypatch
+):
+    first = batch()
+    first.logs, first.heartbeats = [log(1, fingerprint=5)], [heartbeat(1, fingerprint=6)]
+    other = await open_store(postgresql_url)
+    await other.write(first)
+    await other.close()
+    repeat = Batch(
+        measurements=[*batch(100).measurements, *map(again, first.measurements)],
+        logs=[again(first.logs[0])],
+        heartbeats=[again(first.heartbeats[0])],
+    )
+    assert len((await store.write(repeat)).duplicates) == 12
+    assert ways(store) == (0, 1)
+    await store.write(batch(200))
+    assert ways(store) == (0, 2)
+    store.engine.writer._staging_until = 0.0
+    await store.write(batch(300))
+    assert ways(store) == (1, 2)
+    assert await count(store) == 40
+
+
+async def test_what_is_remembered_is_bounded(store, monkeypatch):
+    monkeypatch.setattr("heliograph.store.recent.KEYS_A_GENERATION", 100)
+    for start in range(0, 2_000, 100):
+        await store.write(batch(start, 100))
+    recent = store.engine.writer._recent
+    assert len(recent._new) + len(recent._old) <= 200
+
+
+async def test_text_with_nul_is_the_rows_fault(store):
+    row = (*measurement(1)[:7], '"\0"')
+    for way in range(2):
+        store.engine.writer._staging_until = 1e12 * way
+        with pytest.raises(RowError):
+            await store.write(Batch(measurements=[*batch().measurements, row]))
+    with pytest.raises(RowError):
+        await store.write(Batch(attributes=[(1, "a\0")]))
+    await store.write(batch())
+    assert await count(store) == 10
+
+
+async def test_each_commit_is_on_the_disk(store, execute):
+    execute("ALTER ROLE postgres SET synchronous_commit = off")
+    try:
+        store.engine.writer._connection.terminate() if store.engine.writer._connection else None
+        connection = await store.engine.writer.open()
+        assert await connection.fetchval("SHOW synchronous_commit") == "on"
+        assert await connection.fetchval("SHOW application_name") == "heliograph writer"
+    finally:
+        execute("ALTER ROLE postgres RESET synchronous_commit")
+
+
+async def test_readers_cannot_write(store):
+    with pytest.raises(StoreUnavailableError, match="read-only"):
+        await store.engine.fetch("attributes_store", rows='[[1,"a"]]')
+
+
+async def test_a_killed_connection_is_made_anew(store, execute):
+    await store.write(batch())
+    await store.ping()
+    execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE application_name LIKE 'heliograph%' AND datname = current_database()"
+    )
+    for start in (100, 200):
+        rows = batch(start)
+        with contextlib.suppress(StoreUnavailableError):
+            await store.write(rows)
+        with contextlib.suppress(StoreUnavailableError):
+            await store.ping()
+        await store.write(rows)
+        await store.ping()
+    assert await count(store) == 30
+
+
+async def test_a_server_that_went_away_and_came_back_needs_no_restart(
+    store, postgresql_cluster
+):
+    await store.write(batch())
+    await asyncio.to_thread(postgresql_cluster.stop)
+    try:
+        for _ in range(2):
+            with pytest.raises(StoreUnavailableError):
+                await store.write(batch(100))
+            with pytest.raises(StoreUnavailableError):
+                await store.ping()
+            with pytest.raises(StoreUnavailableError):
+                await store.configurations.add(1, "{}")
+            with pytest.raises(StoreUnavailableError):
+                await store.deliveries.find([b"k"])
+    finally:
+        await asyncio.to_thread(postgresql_cluster.start)
+    await store.write(batch(200))
+    await store.ping()
+    assert await count(store) == 20
+
+
+async def test_a_lock_that_is_held_too_long_is_unavailable(store, postgresql_url, monkeypatch):
+    settings = {**postgresql_writer.connect_writer.__globals__["_WRITER_SETTINGS"]}
+    settings["lock_timeout"] = "100"
+    monkeypatch.setattr("heliograph.store.postgresql_connection._WRITER_SETTINGS", settings)
+    rows = batch()
+    with psycopg.connect(postgresql_url) as other:
+        other.execute("LOCK TABLE measurement IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(StoreUnavailableError, match="lock timeout"):
+            await store.write(rows)
+    await store.write(rows)
+    assert await count(store) == 10
+
+
+class Link:
+    """A proxy in front of the server that cuts the link at a COMMIT, before or after it."""
+
+    def __init__(self, port):
+        self.port = port
+        self.cut = None
+        self.commits = 0
+
+    async def serve(self):
+        self.server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        return self.server.sockets[0].getsockname()[1]
+
+    async def _connected(self, reader, writer):
+        server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self.port)
+        lost = asyncio.Event()
+
+        async def forward():
+            while data := await reader.read(1 << 16):
+                if b"COMMIT\0" in data:
+                    self.commits += 1
+                    cut, self.cut = self.cut, None
+                    if cut == "before":
+                        break
+                    if cut == "after":
+                        answering.cancel()
+                        await asyncio.wait([answering])
+                        server_writer.write(data)
+                        await server_reader.read(1 << 16)
+                        break
+                server_writer.write(data)
+            lost.set()
+
+        async def answer():
+            while data := await server_reader.read(1 << 16):
+                writer.write(data)
+            lost.set()
+
+        answering = asyncio.create_task(answer())
+        forwarding = asyncio.create_task(forward())
+        await lost.wait()
+        for task in (answering, forwarding):
+            task.cancel()
+        writer.transport.abort()
+        server_writer.transport.abort()
+
+
+@pytest.mark.parametrize("cut", ["before", "after"])
+async def test_a_link_cut_at_the_commit_leaves_a_batch_that_may_be_repeated(
+    postgresql_url, postgresql_cluster, cut
+):
+    link = Link(postgresql_cluster.port)
+    port = await link.serve()
+    store = await open_store(postgresql_url.replace(str(postgresql_cluster.port), str(port)))
+    try:
+        await store.write(batch())
+        rows = batch(100)
+        rows.measurements.append(again(batch().measurements[0]))
+        link.cut = cut
+        with pytest.raises(StoreUnavailableError):
+            await store.write(rows)
+        assert await count(store) == (10 if cut == "before" else 20)
+        written = await store.write(rows)
+        assert list(written.duplicates) == [rows.measurements[-1][0]]
+        assert await count(store) == 20
+    finally:
+        await store.close()
+        link.server.close()

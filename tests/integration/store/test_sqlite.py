@@ -1,0 +1,254 @@
+"""What only happens to a file: full disks, locks, deletion, collisions of ids."""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import sqlite3
+import subprocess
+import threading
+import uuid
+
+import pytest
+from rows import NOON, again, measurement, rejected
+
+from heliograph.errors import RowError, StoreUnavailableError
+from heliograph.model.batch import Batch
+from heliograph.store import open_store, sqlite_connection
+
+
+@pytest.fixture
+def path(sqlite_template, tmp_path):
+    path = tmp_path / "heliograph.db"
+    shutil.copy(sqlite_template, path)
+    return path
+
+
+@pytest.fixture
+async def store(path):
+    store = await open_store(f"sqlite:///{path}")
+    yield store
+    await store.close()
+
+
+async def count(store):
+    return len(await store.measurements.page(1, key=None, direction=None, limit=9_000))
+
+
+def batch(start=0, size=10, value=1):
+    return Batch(measurements=[measurement(1, NOON + start + at, value) for at in range(size)])
+
+
+def pragma(store, name):
+    return store.engine._writer.open().execute(f"PRAGMA {name}").fetchone()[0]
+
+
+async def test_a_commit_is_on_the_disk_and_the_journal_is_bounded(store):
+    assert pragma(store, "journal_mode") == "wal"
+    assert pragma(store, "synchronous") == 2
+    assert pragma(store, "journal_size_limit") == 64 << 20
+    assert pragma(store, "foreign_keys") == 1
+
+
+async def test_readers_cannot_write(store):
+    await store.ping()
+    reader = store.engine._readers._idle._queue[-1].connection
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        await reader.execute_fetchall("UPDATE registry SET version = 0")
+
+
+async def test_the_writer_works_in_a_thread_of_its_own(store):
+    await store.write(batch())
+    names = [thread.name for thread in threading.enumerate()]
+    assert [name for name in names if name.startswith("sqlite-writer")] == ["sqlite-writer_0"]
+
+
+@pytest.mark.parametrize("size", [1, 40, 3_000])
+async def test_another_row_under_a_known_id_is_not_lost_silently(store, size):
+    rows = batch(size=size).measurements
+    await store.write(Batch(measurements=rows))
+    other = (rows[-1][0], 1, NOON - 5, *rows[-1][3:])
+    fresh = batch(start=10_000, size=size).measurements
+    with pytest.raises(RowError, match=str(other[0])):
+        await store.write(Batch(measurements=[*fresh, other]))
+    assert await count(store) == size
+
+
+async def test_a_repeat_of_one_row_under_the_id_of_another_is_a_duplicate(store):
+    first, second = batch(size=2).measurements
+    await store.write(Batch(measurements=[first, second]))
+    written = await store.write(Batch(measurements=[(second[0], *first[1:])]))
+    assert written.duplicates == {second[0]: first[0]}
+
+
+async def test_a_locked_database_is_unavailable_and_works_when_it_is_free(
+    path, monkeypatch
+):
+    monkeypatch.setattr(sqlite_connection, "BUSY_SECONDS", 0.05)
+    store = await open_store(f"sqlite:///{path}")
+    try:
+        await store.write(batch())
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        for attempt in (store.write(batch(100)), store.sensors.touch([(1, 1, 1)])):
+            with pytest.raises(StoreUnavailableError, match="locked"):
+                await attempt
+        assert await count(store) == 10
+        other.execute("ROLLBACK")
+        other.close()
+        await store.write(batch(100))
+        assert await count(store) == 20
+    finally:
+        await store.close()
+
+
+async def test_a_deleted_file_is_unavailable_until_it_is_back(store, path):
+    await store.write(batch())
+    assert await count(store) == 10
+    away = path.with_suffix(".away")
+    path.rename(away)
+    for _ in range(2):
+        with pytest.raises(StoreUnavailableError):
+            await store.ping()
+        with pytest.raises(StoreUnavailableError):
+            await store.write(batch(100))
+        with pytest.raises(StoreUnavailableError):
+            await store.configurations.add(1, "{}")
+    assert not path.exists()
+    away.rename(path)
+    await store.ping()
+    await store.write(batch(200))
+    assert await count(store) >= 20
+
+
+async def test_a_replaced_file_takes_no_more_rows_unnoticed(store, path, sqlite_template):
+    await store.write(batch())
+    assert await count(store) == 10
+    shutil.copy(sqlite_template, path.with_suffix(".new"))
+    for suffix in ("-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink()
+    path.with_suffix(".new").rename(path)
+    with pytest.raises(StoreUnavailableError, match="replaced"):
+        await store.write(batch(100))
+    await store.write(batch(200))
+    assert await count(store) == 10
+
+
+async def test_a_damaged_file_is_unavailable(store, path):
+    await store.write(batch(size=5_000))
+    await store.close()
+    with path.open("r+b") as file:
+        half = path.stat().st_size // 2
+        file.seek(half)
+        file.write(b"\xff" * half)
+    damaged = await open_store(f"sqlite:///{path}")
+    try:
+        for attempt in (damaged.write(batch(9_000, 5_000)), count(damaged)):
+            with pytest.raises(StoreUnavailableError, match="malformed"):
+                await attempt
+    finally:
+        await damaged.close()
+
+
+@contextlib.contextmanager
+def small_disk(folder, size):
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder],
+        capture_output=True,
+        check=False,
+    )
+    if mounted.returncode != 0:
+        pytest.skip("mounting a small disk is not permitted here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def fill(path):
+    with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(b"\0" * 4_096)
+
+
+async def test_a_full_disk_that_is_freed_needs_no_restart(sqlite_template, tmp_path):
+    with small_disk(tmp_path / "disk", "8m") as disk:
+        shutil.copy(sqlite_template, disk / "heliograph.db")
+        store = await open_store(f"sqlite:///{disk}/heliograph.db")
+        try:
+            await store.sensors.create(identifier=str(uuid.uuid4()), created_at=1)
+            await store.write(batch())
+            fill(disk / "other")
+            kept = batch(100, 2_000, "x" * 100)
+            for _ in range(3):
+                with pytest.raises(StoreUnavailableError, match="full|disk"):
+                    await store.write(kept)
+            with pytest.raises(StoreUnavailableError):
+                for _ in range(50):
+                    await store.configurations.add(1, '"' + "x" * 9_000 + '"')
+            assert await count(store) == 10
+            (disk / "other").unlink()
+            assert (await store.write(kept)).duplicates == {}
+            assert await count(store) == 2_010
+        finally:
+            await store.close()
+
+
+async def test_what_cannot_be_read_in_time_is_unavailable_and_others_go_on(store, monkeypatch):
+    query = store.engine._queries["registry_version"]
+    endless = query._replace(
+        sql="WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT max(x) FROM n"
+    )
+    store.engine._queries["endless"] = endless
+    with pytest.raises(StoreUnavailableError, match="no answer"):
+        await store.engine._readers.fetch(endless, {}, 0.05)
+    await store.ping()
+    # Whoever gives up frees the connection for others at once.
+    tasks = [asyncio.create_task(store.engine.fetch("endless")) for _ in range(8)]
+    await asyncio.sleep(0.05)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    async with asyncio.timeout(5):
+        await asyncio.gather(*(store.ping() for _ in range(8)))
+
+
+async def test_a_cancelled_write_is_whole_or_absent(store):
+    rows = batch(size=3_000)
+    task = asyncio.create_task(store.write(rows))
+    await asyncio.sleep(0.001)
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    await store.write(Batch(rejected=[rejected()]))
+    assert await count(store) in (0, 3_000)
+    assert (await store.write(rows)).duplicates == {}
+    assert await count(store) == 3_000
+
+
+async def test_closing_leaves_one_file_and_no_thread(path):
+    before = set(threading.enumerate())
+    store = await open_store(f"sqlite:///{path}")
+    await store.write(batch())
+    await asyncio.gather(*(store.ping() for _ in range(8)))
+    await store.close()
+    assert {thread for thread in threading.enumerate() if thread not in before} <= {
+        thread for thread in threading.enumerate() if thread.name.startswith("asyncio")
+    }
+    assert os.listdir(path.parent) == [path.name]
+    with pytest.raises(StoreUnavailableError):
+        await store.ping()
+
+
+async def test_repeats_among_many_are_found_without_reading_the_table(store):
+    rows = batch(size=9_000).measurements
+    await store.write(Batch(measurements=rows))
+    plan = store.engine._writer.open().execute(
+        "EXPLAIN QUERY PLAN WITH wanted (sensor, timestamp, fingerprint) AS (VALUES (1, 2, 3))"
+        " SELECT id FROM wanted CROSS JOIN measurement USING (sensor, timestamp, fingerprint)"
+    )
+    details = " ".join(row[3] for row in plan)
+    assert "SEARCH measurement USING COVERING INDEX measurement_key" in details
+    repeats = [again(row) for row in rows[::100]]
+    assert len((await store.write(Batch(measurements=repeats))).duplicates) == 90

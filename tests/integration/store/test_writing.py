@@ -1,0 +1,258 @@
+"""What a batch comes to, on both engines."""
+
+import asyncio
+
+import pytest
+from rows import NOON, again, heartbeat, log, measurement, rejected
+
+from heliograph.errors import RowError, StoreUnavailableError
+from heliograph.model.batch import Batch
+from heliograph.model.time import now
+from heliograph.store import open_store
+
+
+async def stored(store, sensor):
+    page = await store.measurements.page(sensor, key=None, direction=None, limit=9_000)
+    return {row.id for row in page}
+
+
+async def test_a_batch_is_read_back_as_it_was_written(store, sensor):
+    batch = Batch(
+        measurements=[(5 << 9, sensor, NOON, -7, NOON + 1, 3, 12.5, '{"a":"\u00e9"}')],
+        logs=[(6 << 9, sensor, NOON, 8, NOON + 1, None, None, "warning", "hot", "very")],
+        heartbeats=[(7 << 9, sensor, NOON, 9, NOON + 1, 4, None, False, '{"b":1}')],
+        rejected=[(8 << 9, NOON, sensor, "p", "s", b"\x00\xff", 99, "R", "d", "[1]")],
+    )
+    assert (await store.write(batch)).duplicates == {}
+    first = {"key": None, "direction": None, "limit": 10}
+    (row,) = await store.measurements.page(sensor, **first)
+    assert (row.id, row.timestamp, row.fingerprint, row.receipt_timestamp, row.revision) == (
+        (5 << 9, NOON, -7, NOON + 1, 3)
+    )
+    assert bytes(row.value) == '{"a":"\u00e9"}'.encode()
+    (row,) = await store.logs.page(sensor, **first)
+    assert (row.severity, row.subject, row.details) == ("warning", "hot", "very")
+    (row,) = await store.heartbeats.page(sensor, **first)
+    assert (row.revision, row.success, row.details) == (4, False, '{"b":1}')
+    (row,) = await store.rejected.list(limit=10)
+    assert (row.payload, row.size, row.indexes, row.sensor) == (b"\x00\xff", 99, "[1]", sensor)
+    assert await store.newest() == (8 << 9, NOON + 1)
+
+
+async def test_an_empty_store_has_nothing_newest(store):
+    assert await store.newest() == (0, 0)
+    assert (await store.write(Batch())).duplicates == {}
+
+
+async def test_extreme_numbers_are_kept(store, sensor):
+    low, high = -(1 << 63), (1 << 63) - 1
+    batch = Batch(
+        measurements=[
+            (1, sensor, NOON, low, NOON, high, 1e308, "1"),
+            (high, sensor, NOON, high, NOON, low, -0.0, "2"),
+            (2, sensor, low, 0, NOON, None, None, "3"),
+        ]
+    )
+    assert (await store.write(batch)).duplicates == {}
+    assert await stored(store, sensor) == {1, high, 2}
+
+
+@pytest.mark.parametrize("count", [1, 5, 300, 2_500])
+async def test_repeats_are_dropped_and_name_the_row_stored_first(store, sensor, count):
+    rows = [measurement(sensor, NOON + at) for at in range(count)]
+    await store.write(Batch(measurements=rows))
+    repeats = [again(row) for row in rows[::2]]
+    fresh = [measurement(sensor, NOON - 1 - at) for at in range(count)]
+    written = await store.write(Batch(measurements=repeats + fresh))
+    assert written.duplicates == {
+        repeat[0]: row[0] for repeat, row in zip(repeats, rows[::2], strict=True)
+    }
+    assert await stored(store, sensor) == {row[0] for row in rows + fresh}
+
+
+async def test_repeats_of_logs_and_heartbeats_are_dropped(store, sensor):
+    batch = Batch(logs=[log(sensor)], heartbeats=[heartbeat(sensor)])
+    await store.write(batch)
+    repeat = Batch(logs=[again(batch.logs[0])], heartbeats=[again(batch.heartbeats[0])])
+    assert (await store.write(repeat)).duplicates == {
+        repeat.logs[0][0]: batch.logs[0][0],
+        repeat.heartbeats[0][0]: batch.heartbeats[0][0],
+    }
+
+
+async def test_a_repeat_within_a_batch_is_dropped(store, sensor):
+    row = measurement(sensor)
+    repeat = again(row)
+    written = await store.write(Batch(measurements=[row, repeat]))
+    assert written.duplicates == {repeat[0]: row[0]}
+    assert await stored(store, sensor) == {row[0]}
+
+
+async def test_two_values_at_one_time_are_both_kept(store, sensor):
+    rows = [measurement(sensor, NOON, 1), measurement(sensor, NOON, 2)]
+    assert (await store.write(Batch(measurements=rows))).duplicates == {}
+    assert await stored(store, sensor) == {row[0] for row in rows}
+
+
+async def test_a_batch_written_again_finds_its_own_rows(store, sensor):
+    batch = Batch(
+        measurements=[measurement(sensor, NOON + at) for at in range(300)],
+        logs=[log(sensor)],
+        heartbeats=[heartbeat(sensor, success=True)],
+        rejected=[rejected(), rejected(b"[")],
+        deliveries=[(b"k" * 16, 1, None, "x")],
+        attributes=[(sensor, "value")],
+        statuses=[(sensor, NOON, "online")],
+    )
+    for _ in range(3):
+        assert (await store.write(batch)).duplicates == {}
+    assert await stored(store, sensor) == {row[0] for row in batch.measurements}
+    assert (await store.rejected.totals())[0] == 2
+
+
+async def test_a_retry_with_repeats_tells_the_same_again(store, sensor):
+    first = measurement(sensor)
+    await store.write(Batch(measurements=[first]))
+    batch = Batch(measurements=[again(first), measurement(sensor, NOON + 1)])
+    expected = {batch.measurements[0][0]: first[0]}
+    assert (await store.write(batch)).duplicates == expected
+    assert (await store.write(batch)).duplicates == expected
+
+
+async def test_instances_that_write_the_same_rows_at_once_agree(database_url, store, sensor):
+    other = await open_store(database_url)
+    try:
+        for start in range(0, 50_000, 5_000):
+            rows = [measurement(sensor, NOON + start + at) for at in range(400)]
+            repeats = [again(row) for row in reversed(rows)]
+            one, two = await asyncio.gather(
+                store.write(Batch(measurements=rows)), other.write(Batch(measurements=repeats))
+            )
+            assert len(one.duplicates) + len(two.duplicates) == 400
+    finally:
+        await other.close()
+
+
+# Both engines refuse these; what only one of them can't hold, decoding has refused before.
+UNSTORABLE = {
+    "a lone surrogate": ("value", '"\ud800"'),
+    "no value": ("value", None),
+    "too large a number": ("fingerprint", 1 << 63),
+    "too small a number": ("timestamp", -(1 << 63) - 1),
+    "text for a number": ("timestamp", "now"),
+    "a number for text": ("value", 5),
+    "an object": ("value", {}),
+}
+
+
+@pytest.mark.parametrize("position", [0, 150, 299])
+@pytest.mark.parametrize("fault", UNSTORABLE)
+async def test_a_row_that_cannot_be_stored_fails_the_batch_and_only_it(
+    store, sensor, fault, position
+):
+    column, value = UNSTORABLE[fault]
+    rows = [measurement(sensor, NOON + at) for at in range(300)]
+    bad = list(rows[position])
+    bad[["id", "sensor", "timestamp", "fingerprint", "", "", "", "value"].index(column)] = value
+    if fault == "a number for text":
+        # SQLite turns it into text, which is no loss; it has to be refused by PostgreSQL only.
+        if store.engine.name == "sqlite":
+            return
+    with pytest.raises(RowError):
+        await store.write(
+            Batch(measurements=[*rows[:position], tuple(bad), *rows[position + 1 :]])
+        )
+    assert await stored(store, sensor) == set()
+    good = rows[:position] + rows[position + 1 :]
+    assert (await store.write(Batch(measurements=good))).duplicates == {}
+    assert len(await stored(store, sensor)) == 299
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        Batch(rejected=[(1, NOON, None, "p\ud800", "s", b"", 0, "R", "d", None)]),
+        Batch(attributes=[(1, "\ud800")]),
+        Batch(statuses=[(1, 1 << 70, "online")]),
+        Batch(deliveries=[(b"k", 1 << 70, None, None)]),
+    ],
+    ids=["rejected", "attribute", "status", "delivery"],
+)
+async def test_other_rows_that_cannot_be_stored_are_told_apart_too(store, sensor, batch):
+    assert sensor == 1
+    with pytest.raises(RowError):
+        await store.write(batch)
+    await store.write(Batch(rejected=[rejected()]))
+
+
+async def test_a_different_rejected_message_under_a_known_id_is_not_lost_silently(store):
+    row = rejected()
+    await store.write(Batch(rejected=[row]))
+    with pytest.raises(RowError):
+        await store.write(Batch(rejected=[rejected(), (*row[:5], b"other", *row[6:])]))
+    assert (await store.rejected.totals())[0] == 1
+
+
+async def test_the_newest_status_counts(store, sensor, register):
+    other = (await register()).number
+
+    async def status(number):
+        found = await store.sensors.find_number(number)
+        return found.status, found.status_at
+
+    await store.write(Batch(statuses=[(sensor, NOON, "online"), (sensor, NOON, "offline")]))
+    assert await status(sensor) == ("offline", NOON)
+    await store.write(Batch(statuses=[(sensor, NOON - 1, "online"), (other, 5, "online")]))
+    assert await status(sensor) == ("offline", NOON)
+    assert await status(other) == ("online", 5)
+    await store.write(Batch(statuses=[(sensor, NOON + 2, "online"), (sensor, NOON + 1, "x")]))
+    assert await status(sensor) == ("online", NOON + 2)
+    await store.write(Batch(statuses=[(999, NOON, "online")]))
+
+
+async def test_deliveries_are_found_until_they_expire(store):
+    keys = [at.to_bytes(16, "big") for at in range(300)]
+    later = now() + 60_000_000
+    rows = [(key, at, later if at % 2 else None, str(at)) for at, key in enumerate(keys)]
+    rows[7] = (keys[7], 7, now() - 1, "old")
+    await store.write(Batch(deliveries=rows))
+    found = await store.deliveries.find([*keys, b"unknown"])
+    assert found == {key: (at, str(at)) for at, key in enumerate(keys) if at != 7}
+    assert await store.deliveries.find([]) == {}
+    assert await store.deliveries.prune(now()) == 1
+    assert await store.deliveries.prune(now()) == 0
+    assert len(await store.deliveries.find(keys)) == 299
+
+
+async def test_the_last_delivery_of_a_key_counts(store):
+    key = b"k" * 16
+    await store.write(Batch(deliveries=[(key, 1, None, "a"), (key, 2, None, "b")]))
+    assert await store.deliveries.find([key]) == {key: (2, "b")}
+    await store.write(Batch(deliveries=[(key, 3, None, None)]))
+    assert await store.deliveries.find([key, key]) == {key: (3, None)}
+
+
+async def test_rejected_messages_are_listed_counted_and_pruned(store):
+    rows = [rejected(b"x" * at, receipt=NOON + at) for at in range(1_200)]
+    await store.write(Batch(rejected=rows))
+    assert await store.rejected.totals() == (1_200, sum(range(1_200)))
+    page = await store.rejected.list(limit=2)
+    assert [row.id for row in page] == [rows[-1][0], rows[-2][0]]
+    page = await store.rejected.list(limit=2, before=page[-1].id)
+    assert [row.id for row in page] == [rows[-3][0], rows[-4][0]]
+    assert await store.rejected.prune(NOON + 1_100) == 1_100
+    assert (await store.rejected.totals())[0] == 100
+
+
+async def test_a_closed_store_is_unavailable_and_may_be_closed_again(store, sensor):
+    await store.close()
+    for attempt in (
+        store.write(Batch(measurements=[measurement(sensor)])),
+        store.sensors.touch([(sensor, 1, 1)]),
+        store.sensors.find_number(sensor),
+        store.deliveries.find([b"k"]),
+        store.ping(),
+    ):
+        with pytest.raises(StoreUnavailableError):
+            await attempt
+    await store.close()
