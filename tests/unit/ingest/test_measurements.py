@@ -1,0 +1,328 @@
+"""Measurement messages, example by example."""
+
+import json
+
+import pytest
+
+from heliograph.errors import RejectionReason
+from heliograph.ingest.decode import attribute_names, decode_measurements
+from heliograph.model.canonical import fingerprint
+from heliograph.model.identifiers import INGEST_ID_STEP
+from heliograph.model.records import Kind
+from heliograph.model.time import DAY, SECOND
+from unit.ingest.payloads import BAD_TOKENS, FIRST_ID, NOW, SENSOR, UNTIMED
+
+
+def decode(payload):
+    if not isinstance(payload, bytes):
+        payload = json.dumps(payload).encode()
+    return decode_measurements(payload, SENSOR, FIRST_ID, NOW, UNTIMED)
+
+
+def faults_of(payload):
+    return [(fault.index, fault.reason) for fault in decode(payload).faults]
+
+
+def names_of(value):
+    decoded = decode({"value": value})
+    assert decoded.faults == []
+    return attribute_names(decoded.attributes[0])
+
+
+STANDARD = (
+    b'{"measurements": [{"revision": 1, "timestamp": 1700000000.001, '
+    b'"value": {"temperature": 21.5, "humidity": 0.43, "pressure": 1013.2}}]}'
+)
+
+
+class TestRows:
+    def test_row_has_the_columns_of_its_table(self):
+        decoded = decode(STANDARD)
+        value = {"temperature": 21.5, "humidity": 0.43, "pressure": 1013.2}
+        assert decoded.rows == [
+            (
+                FIRST_ID,
+                SENSOR,
+                1_700_000_000_001_000,
+                fingerprint(Kind.MEASUREMENT, 1, value),
+                NOW,
+                1,
+                None,
+                '{"humidity":0.43,"pressure":1013.2,"temperature":21.5}',
+            )
+        ]
+        assert decoded.faults == []
+        assert not decoded.untimed
+        assert decoded.identities == []
+        assert decoded.indexes is None
+        assert [set(names) for names in decoded.attributes] == [set(value)]
+
+    def test_row_ids_and_assigned_times_count_accepted_rows_only(self):
+        decoded = decode(
+            [
+                {"value": 1},
+                {"value": 2, "timestamp": "yesterday"},
+                {"value": 3, "timestamp": 1_700_000_000},
+                {"value": 4, "timestamp": 12.5},
+            ]
+        )
+        assert [row[0] for row in decoded.rows] == [
+            FIRST_ID, FIRST_ID + INGEST_ID_STEP, FIRST_ID + 2 * INGEST_ID_STEP
+        ]  # fmt: skip
+        assert [row[2] for row in decoded.rows] == [UNTIMED, 1_700_000_000_000_000, UNTIMED + 1]
+        assert [row[6] for row in decoded.rows] == [None, None, 12.5]
+        assert decoded.untimed
+        assert decoded.indexes == [0, 2, 3]
+        assert [fault.index for fault in decoded.faults] == [1]
+
+    def test_identities_name_the_position_among_the_rows(self):
+        bad = {"value": 1, "id": 7}
+        decoded = decode([bad, {"value": 1}, {"value": 1, "id": "é:1", "timestamp": 1_700_000_000}])
+        assert decoded.identities == [(1, "é:1")]
+        assert decode([{"value": 1}, {"value": 1, "id": "x"}]).identities == [(1, "x")]
+
+    def test_element_with_an_id_and_no_time_is_untimed(self):
+        assert decode({"value": 1, "id": "x"}).untimed
+
+    def test_empty_array_is_neither_row_nor_fault(self):
+        for payload in (b"[]", b'{"measurements": []}', b" [ ] "):
+            decoded = decode(payload)
+            assert (decoded.rows, decoded.faults) == ([], [])
+
+
+class TestTimestamps:
+    @pytest.mark.parametrize(
+        ("timestamp", "expected"),
+        [
+            (1_700_000_000, 1_700_000_000_000_000),
+            (1_700_000_000.000001, 1_700_000_000_000_001),
+            ("2023-11-14T22:13:20Z", 1_700_000_000_000_000),
+            ("2023-11-14t23:13:20.123456789+01:00", 1_700_000_000_123_456),
+            (1_000_000_000, 1_000_000_000_000_000),
+            ((NOW + DAY) / SECOND, NOW + DAY),
+        ],
+    )
+    def test_time_is_kept_in_microseconds(self, timestamp, expected):
+        decoded = decode({"value": 1, "timestamp": timestamp})
+        assert [row[2] for row in decoded.rows] == [expected]
+        assert not decoded.untimed
+
+    @pytest.mark.parametrize(
+        ("timestamp", "kept"),
+        [
+            (0, 0.0),
+            (12.25, 12.25),
+            (-1e300, -1e300),
+            (999_999_999.9999999, 999_999_999.9999999),
+            ("1970-01-01T00:00:12Z", 12.0),
+            ("0001-01-01T00:00:00Z", -62_135_596_800.0),
+            (None, None),
+        ],
+    )
+    def test_time_before_2001_is_absent_and_its_number_kept(self, timestamp, kept):
+        decoded = decode({"value": 1, "timestamp": timestamp})
+        assert [(row[2], row[6]) for row in decoded.rows] == [(UNTIMED, kept)]
+        assert decoded.untimed
+
+    @pytest.mark.parametrize(
+        ("timestamp", "reason"),
+        [
+            ((NOW + DAY) // SECOND + 1, RejectionReason.TIMESTAMP_IN_FUTURE),
+            ((NOW + DAY + 1) / SECOND, RejectionReason.TIMESTAMP_IN_FUTURE),
+            (1_700_000_000_000, RejectionReason.TIMESTAMP_IN_FUTURE),
+            (1e300, RejectionReason.TIMESTAMP_IN_FUTURE),
+            ("9999-12-31T23:59:59Z", RejectionReason.TIMESTAMP_IN_FUTURE),
+            ("1700000000", RejectionReason.INVALID_TIMESTAMP),
+            ("2023-11-14T22:13:20", RejectionReason.INVALID_TIMESTAMP),
+            ("", RejectionReason.INVALID_TIMESTAMP),
+            (True, RejectionReason.WRONG_TYPE),
+            ([1], RejectionReason.WRONG_TYPE),
+            ({}, RejectionReason.WRONG_TYPE),
+        ],
+    )
+    def test_other_times_are_rejected(self, timestamp, reason):
+        assert faults_of({"value": 1, "timestamp": timestamp}) == [(0, reason)]
+
+
+class TestMembers:
+    @pytest.mark.parametrize(
+        ("element", "reason"),
+        [
+            ({}, RejectionReason.MISSING_MEMBER),
+            ({"revision": 1}, RejectionReason.MISSING_MEMBER),
+            ({"value": 1, "valeu": 1}, RejectionReason.UNKNOWN_MEMBER),
+            ({"value": 1, "revision": -1}, RejectionReason.NUMBER_OUT_OF_RANGE),
+            ({"value": 1, "revision": 2**31}, RejectionReason.NUMBER_OUT_OF_RANGE),
+            ({"value": 1, "revision": 1.0}, RejectionReason.WRONG_TYPE),
+            ({"value": 1, "revision": "1"}, RejectionReason.WRONG_TYPE),
+            ({"value": 1, "revision": False}, RejectionReason.WRONG_TYPE),
+            ({"value": 1, "id": ""}, RejectionReason.WRONG_TYPE),
+            ({"value": 1, "id": "x" * 65}, RejectionReason.WRONG_TYPE),
+            ({"value": 1, "id": 5}, RejectionReason.WRONG_TYPE),
+            (5, RejectionReason.WRONG_TYPE),
+            (None, RejectionReason.WRONG_TYPE),
+            ([{"value": 1}], RejectionReason.WRONG_TYPE),
+            ("value", RejectionReason.WRONG_TYPE),
+        ],
+    )
+    def test_bad_element_is_rejected_between_good_ones(self, element, reason):
+        decoded = decode([{"value": 1}, element, {"value": 3}])
+        assert [(fault.index, fault.reason) for fault in decoded.faults] == [(1, reason)]
+        assert [row[-1] for row in decoded.rows] == ["1", "3"]
+        assert decoded.indexes == [0, 2]
+
+    @pytest.mark.parametrize("name", ["timestamp", "revision", "id"])
+    def test_null_is_as_good_as_absent(self, name):
+        assert decode({"value": 1, name: None}).rows == decode({"value": 1}).rows
+
+    def test_detail_names_the_member(self):
+        assert "valeu" in decode({"value": 1, "valeu": 1}).faults[0].detail
+        assert "value.a[1]" in decode(b'{"value":{"a":[1,NaN]}}').faults[0].detail
+
+    def test_id_of_64_characters_and_revision_of_31_bits_are_fine(self):
+        decoded = decode({"value": 1, "id": "é" * 64, "revision": 2**31 - 1})
+        assert decoded.faults == []
+        assert decoded.rows[0][5] == 2**31 - 1
+
+
+class TestEnvelope:
+    @pytest.mark.parametrize(
+        ("payload", "reason"),
+        [
+            (b"", RejectionReason.MALFORMED_JSON),
+            (b" \n", RejectionReason.MALFORMED_JSON),
+            (b"5", RejectionReason.WRONG_TYPE),
+            (b"null", RejectionReason.WRONG_TYPE),
+            (b'"x"', RejectionReason.WRONG_TYPE),
+            (b"NaN", RejectionReason.NOT_A_NUMBER),
+            (b'{"measurements": null}', RejectionReason.WRONG_TYPE),
+            (b'{"measurements": {"value": 1}}', RejectionReason.WRONG_TYPE),
+            (b'{"measurements": Infinity}', RejectionReason.NOT_A_NUMBER),
+            (b'{"measurements": [], "x": 1}', RejectionReason.UNKNOWN_MEMBER),
+            (b'{"measurements": [], "revision": 1}', RejectionReason.UNKNOWN_MEMBER),
+            (b'{"measurements": [], "value": 1}', RejectionReason.UNKNOWN_MEMBER),
+            (b'{"measurements": [], "measurements": []}', RejectionReason.DUPLICATE_KEY),
+            (b'{"value": 1, "value": 1}', RejectionReason.DUPLICATE_KEY),
+            (b'\xef\xbb\xbf{"value": 1}', RejectionReason.MALFORMED_JSON),
+            (b'{"value": 1}x', RejectionReason.MALFORMED_JSON),
+            (b'{"value": 1} {"value": 2}', RejectionReason.MALFORMED_JSON),
+            (b'{"value": 1}\0', RejectionReason.NUL_IN_TEXT),
+            (b'{"value": "a\0"}', RejectionReason.NUL_IN_TEXT),
+            (b'{"value": "a\1"}', RejectionReason.MALFORMED_JSON),
+            (b'{"value": 1', RejectionReason.MALFORMED_JSON),
+            (b'{"value": 01}', RejectionReason.MALFORMED_JSON),
+            (b'{"value": .5}', RejectionReason.MALFORMED_JSON),
+            (b'{"value": -nan}', RejectionReason.NOT_A_NUMBER),
+            (b'{"value": [inf]}', RejectionReason.NOT_A_NUMBER),
+            (b"{'value': 1}", RejectionReason.MALFORMED_JSON),
+            (b'{"value": "\xff"}', RejectionReason.INVALID_UTF8),
+            (b'{"value": "\xed\xa0\x80"}', RejectionReason.INVALID_UTF8),
+            (b'{"\xc0\x80": 1}', RejectionReason.INVALID_UTF8),
+            ('{"value": 1}'.encode("utf-16"), RejectionReason.INVALID_UTF8),
+        ],
+    )
+    def test_unreadable_message_has_one_fault_and_no_rows(self, payload, reason):
+        decoded = decode(payload)
+        assert decoded.rows == []
+        assert [(fault.index, fault.reason) for fault in decoded.faults] == [(None, reason)]
+
+    def test_payload_of_one_mebibyte_is_the_largest(self):
+        payload = b'{"value": 1}'.ljust(1024 * 1024)
+        assert decode(payload).faults == []
+        assert faults_of(payload + b" ") == [(None, RejectionReason.TOO_LARGE)]
+        assert faults_of(b"\xff" * 2**21) == [(None, RejectionReason.TOO_LARGE)]
+
+
+class TestValues:
+    @pytest.mark.parametrize("token", BAD_TOKENS)
+    @pytest.mark.parametrize("place", ['{"value":%s}', '{"value":{"a":1,"b":%s}}'])
+    def test_bad_value_is_rejected_between_good_ones(self, token, place):
+        payload = '[{"value":1},' + place.replace("%s", token) + ',{"value":3}]'
+        decoded = decode(payload.encode())
+        assert [(fault.index, fault.reason) for fault in decoded.faults] == [(1, BAD_TOKENS[token])]
+        assert [row[-1] for row in decoded.rows] == ["1", "3"]
+
+    def test_value_may_be_32_levels_deep(self):
+        deep = "[" * 31 + "]" * 31
+        assert faults_of(f'{{"value":{{"a":{deep}}}}}'.encode()) == []
+        assert faults_of(f'{{"value":{{"a":[{deep}]}}}}'.encode()) == [
+            (0, RejectionReason.NESTED_TOO_DEEPLY)
+        ]
+
+    @pytest.mark.parametrize("depth", [900, 1_100, 100_000, 500_000])
+    def test_hostile_depth_spoils_neither_the_stack_nor_its_neighbours(self, depth):
+        payload = b'[{"value":1},{"value":' + b"[" * depth + b"]" * depth + b'},{"value":3}]'
+        decoded = decode(payload)
+        assert [(fault.index, fault.reason) for fault in decoded.faults] == [
+            (1, RejectionReason.NESTED_TOO_DEEPLY)
+        ]
+        assert [row[-1] for row in decoded.rows] == ["1", "3"]
+        assert faults_of(b"[" * depth) == [(None, RejectionReason.NESTED_TOO_DEEPLY)] or (
+            depth < 1_000 and faults_of(b"[" * depth) == [(None, RejectionReason.MALFORMED_JSON)]
+        )
+
+    def test_hostile_depth_behind_quotes_is_read_in_linear_time(self):
+        text = '"' + '\\"' * 400_000
+        assert faults_of(("[" * 2_000 + text).encode())[0][0] is None
+
+    def test_1024_attributes_are_the_most(self):
+        value = {f"a{number}": number for number in range(1024)}
+        assert faults_of({"value": value}) == []
+        value["one more"] = 1
+        assert faults_of({"value": value}) == [(0, RejectionReason.TOO_MANY_ATTRIBUTES)]
+
+    def test_1024_attributes_are_the_most_in_nested_objects(self):
+        value = {"a": {f"a{number}": number for number in range(1025)}}
+        assert faults_of({"value": value}) == [(0, RejectionReason.TOO_MANY_ATTRIBUTES)]
+        value["a"].pop("a0")
+        assert faults_of({"value": value}) == []
+
+    def test_countless_keys_are_refused(self):
+        members = ",".join(f'"{number}":1' for number in range(90_000))
+        reason = RejectionReason.TOO_MANY_ATTRIBUTES
+        assert faults_of(f'{{"value":{{{members}}}}}'.encode()) == [(0, reason)]
+        assert faults_of(f"{{{members}}}".encode()) == [(0, RejectionReason.UNKNOWN_MEMBER)]
+        assert faults_of(b"1" * 10_000_000) == [(None, RejectionReason.TOO_LARGE)]
+
+    def test_faults_beyond_ten_thousand_are_counted(self):
+        decoded = decode(b"[" + b"1," * 12_000 + b'{"value":1}]')
+        assert len(decoded.rows) == 1
+        assert len(decoded.faults) == 10_000
+        assert "2000 more" in decoded.faults[-1].detail
+
+
+class TestAttributes:
+    @pytest.mark.parametrize(
+        ("value", "names"),
+        [
+            (5, {"value"}),
+            (None, {"value"}),
+            ([{"a": 1}], {"value"}),
+            ({}, set()),
+            ({"a": 1, "b": None}, {"a", "b"}),
+            ({"a": [1, {"b": 2}]}, {"a"}),
+            ({"a": {"b": 1, "c": {"d": 2}}, "e": 3}, {"a.b", "a.c.d", "e"}),
+            ({"a": {}}, set()),
+            ({"a.b": 1, "a": {"b": 1}}, {"a\\.b", "a.b"}),
+            ({"a.b": 1}, {"a\\.b"}),
+            ({"a\\.b": {"c.d": 1}}, {"a\\\\\\.b.c\\.d"}),
+            ({"a\\b": 1}, {"a\\\\b"}),
+            ({"": 1}, {""}),
+            ({"{": "{", ":": ":"}, {"{", ":"}),
+        ],
+    )
+    def test_names_are_escaped_dotted_paths(self, value, names):
+        assert names_of(value) == names
+        decoded = decode([{"value": value}, 5])
+        assert attribute_names(decoded.attributes[0]) == names
+
+    def test_flat_object_costs_no_copy(self):
+        decoded = decode(STANDARD)
+        assert isinstance(decoded.attributes[0], type({}.keys()))
+        assert decoded.attributes[0] <= {"temperature", "humidity", "pressure", "other"}
+
+    def test_each_row_has_its_names(self):
+        decoded = decode([{"value": {"a": 1}}, 5, {"value": 2}, {"value": {"b": {"c": 1}}}])
+        assert [attribute_names(names) for names in decoded.attributes] == [
+            {"a"}, {"value"}, {"b.c"}
+        ]  # fmt: skip

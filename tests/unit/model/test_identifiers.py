@@ -1,0 +1,90 @@
+"""What devices are called, and ingest ids."""
+
+import uuid
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heliograph.model.identifiers import (
+    INGEST_ID_STEP,
+    MAXIMUM_INSTANCE,
+    IngestIds,
+    ingest_id_time,
+    is_device_id,
+    is_uuid,
+)
+
+UUID = "5e1f3b7a-0c2d-4e6f-8a9b-0123456789ab"
+# Until 2109-05-15, when 63 bits are used up.
+times = st.integers(0, 4_398_046_511_103_999)
+instances = st.integers(0, MAXIMUM_INSTANCE)
+
+
+class TestNames:
+    @pytest.mark.parametrize("name", ["a", "A_b-9", "x" * 64, UUID[:-1], UUID.replace("-", "")])
+    def test_slug_is_a_device_id(self, name):
+        assert is_device_id(name)
+
+    @pytest.mark.parametrize("name", ["", "x" * 65, "a b", "a/b", "é", "a\n", "+", UUID, "٣"])
+    def test_anything_else_is_none(self, name):
+        assert not is_device_id(name)
+
+    @pytest.mark.parametrize("text", [UUID, UUID.upper(), str(uuid.UUID(int=0))])
+    def test_uuid_is_of_any_case(self, text):
+        assert is_uuid(text)
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "", UUID.replace("-", ""), f"{{{UUID}}}", f"urn:uuid:{UUID}", UUID[:-1] + "g",
+            UUID.replace("-", "_"), UUID + "\n", UUID.replace("-", "", 1) + "0",
+            UUID.replace("5", "\N{ARABIC-INDIC DIGIT FIVE}"),
+        ],
+    )  # fmt: skip
+    def test_only_the_canonical_form_is_a_uuid(self, text):
+        assert not is_uuid(text)
+
+
+class TestIngestIds:
+    @given(st.lists(st.tuples(times, st.integers(0, 5_000)), max_size=30), instances, times)
+    def test_ids_increase_whatever_the_clock_does(self, steps, instance, last_time):
+        ids = IngestIds(instance, last=last_time // 1_000 << 21 | 77)
+        newest = ids.last
+        for now, count in steps:
+            first = ids.next(now)
+            assert first > newest
+            ids.advance(first, count)
+            if count:
+                newest = first + (count - 1) * INGEST_ID_STEP
+            assert newest & MAXIMUM_INSTANCE == instance or newest == last_time // 1_000 << 21 | 77
+            assert newest < 2**63 + 2**40
+
+    @given(times, instances)
+    def test_id_tells_its_millisecond(self, now, instance):
+        identifier = IngestIds(instance).next(now) if now >= 1_000 else (now // 1_000) << 21
+        assert 0 <= identifier < 2**63
+        assert ingest_id_time(identifier) == now // 1_000 * 1_000
+
+    def test_looking_takes_nothing(self):
+        ids = IngestIds(3)
+        assert ids.next(5_000_000) == ids.next(5_000_000)
+        ids.advance(ids.next(5_000_000), 0)
+        assert ids.next(5_000_000) == 5_000 << 21 | 3
+
+    def test_overflowing_sequence_borrows_from_the_next_millisecond(self):
+        ids = IngestIds(3)
+        first = ids.next(5_000_000)
+        ids.advance(first, 4_096)
+        after = ids.next(5_000_000)
+        assert after == 5_001 << 21 | 3
+        assert after & MAXIMUM_INSTANCE == 3
+
+    def test_instances_never_share_an_id(self):
+        one, other = IngestIds(1), IngestIds(2)
+        taken = set()
+        for ids in (one, other):
+            first = ids.next(5_000_000)
+            ids.advance(first, 5_000)
+            taken |= {first + number * INGEST_ID_STEP for number in range(5_000)}
+        assert len(taken) == 10_000
