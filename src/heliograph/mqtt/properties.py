@@ -1,0 +1,200 @@
+"""The properties of MQTT 5 packets (2.2.2): which may stand where, and what they may hold."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import msgspec
+
+from heliograph.mqtt import fields
+from heliograph.mqtt.fields import Cursor
+from heliograph.mqtt.reasons import PacketType, ProtocolError, Reason, forbidden, malformed
+from heliograph.mqtt.topics import valid_topic
+
+
+class Properties(msgspec.Struct, frozen=True, kw_only=True):
+    """The properties of any packet; None, or nothing, where one is absent."""
+
+    payload_format_indicator: int | None = None
+    message_expiry_interval: int | None = None
+    content_type: str | None = None
+    response_topic: str | None = None
+    correlation_data: bytes | None = None
+    subscription_identifiers: tuple[int, ...] = ()
+    session_expiry_interval: int | None = None
+    assigned_client_identifier: str | None = None
+    server_keep_alive: int | None = None
+    authentication_method: str | None = None
+    authentication_data: bytes | None = None
+    request_problem_information: int | None = None
+    will_delay_interval: int | None = None
+    request_response_information: int | None = None
+    response_information: str | None = None
+    server_reference: str | None = None
+    reason_string: str | None = None
+    receive_maximum: int | None = None
+    topic_alias_maximum: int | None = None
+    topic_alias: int | None = None
+    maximum_qos: int | None = None
+    retain_available: int | None = None
+    user_properties: tuple[tuple[str, str], ...] = ()
+    maximum_packet_size: int | None = None
+    wildcard_subscription_available: int | None = None
+    subscription_identifier_available: int | None = None
+    shared_subscription_available: int | None = None
+
+    def forwarded(self) -> "Properties | None":
+        """Return what a PUBLISH hands on to its subscribers unaltered, None if that is nothing.
+
+        The alias belongs to the sender's connection [MQTT-3.3.2-7], and the delay to a will.
+        """
+        handed_on = msgspec.structs.replace(
+            self, topic_alias=None, subscription_identifiers=(), will_delay_interval=None
+        )
+        return None if handed_on == NONE else handed_on
+
+
+NONE = Properties()
+
+
+class _Property(NamedTuple):
+    """How a property is called, read and written, and between what its number has to lie."""
+
+    name: str
+    read: Callable[[Cursor], Any]
+    write: Callable[[Any], bytes]
+    values: range | None = None
+
+
+def _response_topic(cursor: Cursor) -> str:
+    topic = cursor.string()
+    if not valid_topic(topic):
+        raise forbidden("the response topic holds a wildcard, or nothing")  # [MQTT-3.3.2-14]
+    return topic
+
+
+def _flag(name: str) -> _Property:
+    return _Property(name, Cursor.byte, fields.write_byte, range(2))
+
+
+def _two_bytes(name: str, values: range | None = None) -> _Property:
+    return _Property(name, Cursor.two_bytes, fields.write_two_bytes, values)
+
+
+def _four_bytes(name: str, values: range | None = None) -> _Property:
+    return _Property(name, Cursor.four_bytes, fields.write_four_bytes, values)
+
+
+def _string(name: str, read: Callable[[Cursor], str] = Cursor.string) -> _Property:
+    return _Property(name, read, fields.write_string)
+
+
+def _binary(name: str) -> _Property:
+    return _Property(name, Cursor.binary, fields.write_binary)
+
+
+_PROPERTIES = {
+    0x01: _flag("payload_format_indicator"),
+    0x02: _four_bytes("message_expiry_interval"),
+    0x03: _string("content_type"),
+    0x08: _string("response_topic", _response_topic),
+    0x09: _binary("correlation_data"),
+    0x0B: _Property(
+        "subscription_identifiers",
+        Cursor.variable,
+        fields.write_variable,
+        range(1, fields.LARGEST_VARIABLE + 1),
+    ),
+    0x11: _four_bytes("session_expiry_interval"),
+    0x12: _string("assigned_client_identifier"),
+    0x13: _two_bytes("server_keep_alive"),
+    0x15: _string("authentication_method"),
+    0x16: _binary("authentication_data"),
+    0x17: _flag("request_problem_information"),
+    0x18: _four_bytes("will_delay_interval"),
+    0x19: _flag("request_response_information"),
+    0x1A: _string("response_information"),
+    0x1C: _string("server_reference"),
+    0x1F: _string("reason_string"),
+    0x21: _two_bytes("receive_maximum", range(1, 0x1_0000)),
+    0x22: _two_bytes("topic_alias_maximum"),
+    0x23: _two_bytes("topic_alias", range(1, 0x1_0000)),
+    0x24: _flag("maximum_qos"),
+    0x25: _flag("retain_available"),
+    0x26: _Property("user_properties", Cursor.pair, fields.write_pair),
+    0x27: _four_bytes("maximum_packet_size", range(1, 0x1_0000_0000)),
+    0x28: _flag("wildcard_subscription_available"),
+    0x29: _flag("subscription_identifier_available"),
+    0x2A: _flag("shared_subscription_available"),
+}
+
+# What a client may send. A PUBLISH may carry subscription identifiers from the server only
+# [MQTT-3.3.4-6]; those of a will stand in its CONNECT's payload.
+WILL = frozenset({0x01, 0x02, 0x03, 0x08, 0x09, 0x18, 0x26})
+_ACKNOWLEDGMENT = frozenset({0x1F, 0x26})
+ALLOWED = {
+    PacketType.CONNECT: frozenset({0x11, 0x15, 0x16, 0x17, 0x19, 0x21, 0x22, 0x26, 0x27}),
+    PacketType.PUBLISH: frozenset({0x01, 0x02, 0x03, 0x08, 0x09, 0x23, 0x26}),
+    PacketType.PUBACK: _ACKNOWLEDGMENT,
+    PacketType.PUBREC: _ACKNOWLEDGMENT,
+    PacketType.PUBREL: _ACKNOWLEDGMENT,
+    PacketType.PUBCOMP: _ACKNOWLEDGMENT,
+    PacketType.SUBSCRIBE: frozenset({0x0B, 0x26}),
+    PacketType.UNSUBSCRIBE: frozenset({0x26}),
+    PacketType.DISCONNECT: frozenset({0x11, 0x1C, 0x1F, 0x26}),
+}
+
+
+def read_properties(cursor: Cursor, allowed: frozenset[int]) -> Properties:
+    """Return the properties that begin at the cursor with their length, and move behind them.
+
+    Raises:
+        ProtocolError: one is unknown, not among the allowed, there twice, or out of range.
+    """
+    length = cursor.variable()
+    if not length:
+        return NONE
+    properties = Cursor(cursor.body, cursor.at, cursor.at + length)
+    if properties.stop > cursor.stop:
+        raise malformed("the properties end behind their packet")
+    cursor.at = properties.stop
+    values: dict[str, Any] = {}
+    pairs: list[tuple[str, str]] = []
+    while not properties.ended:
+        identifier = properties.byte()
+        if identifier not in allowed:
+            raise malformed(f"property 0x{identifier:02x} can't stand in this packet")
+        known = _PROPERTIES[identifier]
+        value = known.read(properties)
+        if known.values is not None and value not in known.values:
+            raise _out_of_range(known.name, value)
+        if known.name == "user_properties":
+            pairs.append(value)
+        elif known.name in values:
+            raise forbidden(f"{known.name} is there twice")
+        else:
+            values[known.name] = (value,) if known.name == "subscription_identifiers" else value
+    return Properties(**values, user_properties=tuple(pairs))
+
+
+def _out_of_range(name: str, value: int) -> ProtocolError:
+    reason = Reason.TOPIC_ALIAS_INVALID if name == "topic_alias" else Reason.PROTOCOL_ERROR
+    return ProtocolError(reason, f"{name} can't be {value}")
+
+
+def write_properties(properties: Properties | None) -> bytes:
+    """Return the properties with their length before them.
+
+    Raises:
+        ValueError: a text is longer than 65,535 bytes or holds U+0000.
+    """
+    if properties is None or properties == NONE:
+        return b"\0"
+    written = bytearray()
+    for identifier, known in _PROPERTIES.items():
+        value = getattr(properties, known.name)
+        if value is None:
+            continue
+        for one in value if isinstance(value, tuple) else (value,):
+            written.append(identifier)
+            written += known.write(one)
+    return fields.write_variable(len(written)) + bytes(written)
