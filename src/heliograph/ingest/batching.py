@@ -1,0 +1,130 @@
+"""From messages to the rows of one transaction, and back to what became of them."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from heliograph.ingest.message import Message
+from heliograph.ingest.registry import KnownSensor
+from heliograph.model.batch import Batch
+from heliograph.model.event import Committed
+from heliograph.model.records import Kind
+
+
+class Ledger(Protocol):
+    """Remembers deliveries that carry no time of their own."""
+
+    async def find(self, keys: Sequence[bytes]) -> dict[bytes, tuple[int, str | None]]:
+        """Return the id and the answer of each key that is known."""
+        ...
+
+
+async def drop_repeats(messages: list[Message], ledger: Ledger) -> dict[int, int]:
+    """Find what the ledger already has; return the ids of repeated rows and of their originals.
+
+    A redelivered message that is found loses its rows; an element with an id that is found, or
+    that stands in an earlier message of the same batch, is left out by `build_batch`.
+    """
+    asked = [m for m in messages if m.redelivered or m.identities]
+    if not asked:
+        return {}
+    keys = [m.delivery for m in asked if m.redelivered and m.delivery is not None]
+    keys += [key for m in asked for _, key in m.identities or ()]
+    found = await ledger.find(keys)
+    repeats: dict[int, int] = {}
+    first: dict[bytes, int] = {}
+    for message in asked:
+        known = found.get(message.delivery) if message.delivery and message.redelivered else None
+        if known is not None and known[0] != message.first_id:
+            repeats.update((row[0], known[0]) for row in message.rows)
+            message.dropped = known[1] or ""
+            continue
+        for position, key in message.identities or ():
+            row_id = message.rows[position][0]
+            stored = found.get(key)
+            original = first.setdefault(key, stored[0] if stored else row_id)
+            if original != row_id:
+                repeats[row_id] = original
+    for message in asked:
+        message.duplicates = {r[0]: repeats[r[0]] for r in message.rows if r[0] in repeats} or None
+    return repeats
+
+
+def build_batch(messages: list[Message], *, probe: bool = False) -> Batch:
+    """Return the rows of the messages, without those known to be repeats.
+
+    With `probe` only telemetry rows are taken: to find out which of them can't be stored.
+    """
+    batch = Batch()
+    tables: dict[Kind, list[Any]] = {
+        Kind.MEASUREMENT: batch.measurements,
+        Kind.LOG: batch.logs,
+        Kind.HEARTBEAT: batch.heartbeats,
+    }
+    measurements = batch.measurements
+    for message in messages:
+        if message.dropped is not None:
+            continue
+        rows = message.rows
+        if message.duplicates:
+            rows = [row for row in rows if row[0] not in message.duplicates]
+        if message.kind is Kind.MEASUREMENT:
+            measurements += rows
+        elif rows:
+            tables[message.kind] += rows
+        if message.attributes:
+            batch.attributes += message.attributes
+        if message.extras and not probe:
+            _add_extras(batch, message)
+    return batch
+
+
+def _add_extras(batch: Batch, message: Message) -> None:
+    if message.rejected is not None:
+        batch.rejected.append(message.rejected)
+    if message.status is not None and message.sensor is not None:
+        batch.statuses.append((message.sensor.number, message.sensor.seen_at, message.status))
+    if message.delivery is not None:
+        batch.deliveries.append(
+            (message.delivery, message.first_id, message.delivery_expiry, message.answer)
+        )
+    for position, key in message.identities or ():
+        row_id = message.rows[position][0]
+        if not message.duplicates or row_id not in message.duplicates:
+            batch.deliveries.append((key, row_id, None, None))
+
+
+def committed_events(messages: list[Message]) -> list[Committed]:
+    """Return what was inserted, message by message, for those who watch."""
+    events: list[Committed] = []
+    for message in messages:
+        if message.dropped is not None or not (message.rows or message.status):
+            continue
+        duplicates = message.duplicates or {}
+        if message.parts is not None:
+            events += [
+                _event(message, sensor, [row], None)
+                for sensor, row in zip(message.parts, message.rows, strict=True)
+                if row[0] not in duplicates
+            ]
+        elif message.sensor is not None:
+            rows = [row for row in message.rows if row[0] not in duplicates]
+            whole = not duplicates and not message.faults
+            if rows or message.status:
+                payload = message.payload if whole else None
+                events.append(_event(message, message.sensor, rows, payload))
+    return events
+
+
+def _event(
+    message: Message, sensor: KnownSensor, rows: list[Any], payload: bytes | None
+) -> Committed:
+    return Committed(
+        message.kind,
+        sensor.number,
+        sensor.identifier,
+        sensor.device_id,
+        sensor.network_identifier,
+        rows,
+        payload,
+        message.origin,
+    )

@@ -1,0 +1,49 @@
+"""The server's own clock, which must not judge anything while it is known to be wrong."""
+
+import time
+
+from heliograph.errors import ErrorCode, HeliographError
+from heliograph.model.time import SECOND
+
+# Before this version was released no clock can be right: 2026-11-01T00:00:00Z.
+RELEASED = 1_793_491_200 * SECOND
+
+# A step back by less than this (a time server at work) is bridged by standing still.
+BRIDGED = SECOND
+
+
+class Clock:
+    """Wall-clock time in microseconds that never runs backwards.
+
+    It stands still through small steps back. While the wall clock is further behind the newest
+    time known (of a stored row, or of this release) it refuses to tell a time at all, since
+    whatever would be judged or stamped by it would be wrong for good.
+    """
+
+    __slots__ = ("floor",)
+
+    def __init__(self, floor: int = 0) -> None:
+        self.floor = max(floor, RELEASED)
+
+    @property
+    def behind(self) -> bool:
+        """Whether the wall clock is too far behind to be used."""
+        return time.time_ns() // 1_000 < self.floor - BRIDGED
+
+    def now(self) -> int:
+        """Return the time in microseconds.
+
+        Raises:
+            HeliographError: CLOCK_BEHIND.
+        """
+        now = time.time_ns() // 1_000
+        if now >= self.floor:
+            self.floor = now
+            return now
+        if now < self.floor - BRIDGED:
+            raise HeliographError(
+                ErrorCode.CLOCK_BEHIND,
+                "The server's clock is behind the newest stored record",
+                retry_after=5,
+            )
+        return self.floor

@@ -1,0 +1,224 @@
+"""The way from a decoded message to its commit.
+
+    sources ──enqueue──▶ waiting (bounded in bytes) ──▶ batch ──▶ store.write ──▶ settled ──▶ live
+
+One batch is in the writer while the next one gathers; the commit's own duration, not a timer,
+sets the size of a batch. Nothing is told to be safe before its commit; what is not committed
+yet when the process dies was not acknowledged, and comes again.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+import structlog
+
+from heliograph.errors import (
+    ErrorCode,
+    HeliographError,
+    RowError,
+    StoreUnavailableError,
+)
+from heliograph.ingest.batching import build_batch, committed_events, drop_repeats
+from heliograph.ingest.message import Message, Origin
+from heliograph.ingest.state import PipelineState
+from heliograph.live.hub import Hub
+from heliograph.model.time import now
+from heliograph.store import Store
+
+log = structlog.get_logger()
+
+MAXIMUM_ROWS = 10_000
+MAXIMUM_BATCH_BYTES = 8 << 20
+FIRST_RETRY_SECONDS = 0.05
+LONGEST_RETRY_SECONDS = 2.0
+
+
+class Pipeline:
+    """Commits messages in the order in which they come, and tells their origins."""
+
+    def __init__(self, store: Store, hub: Hub, *, maximum_bytes: int) -> None:
+        self.state = PipelineState()
+        self._store = store
+        self._hub = hub
+        self._maximum_bytes = maximum_bytes
+        self._waiting: deque[Message] = deque()
+        self._arrived = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._sources: list[tuple[Callable[[], None], Callable[[], None]]] = []
+        self._paused = False
+        self._stopping = False
+        self.refuse: Callable[[Message, list[int]], None] = lambda _message, _positions: None
+
+    @property
+    def full(self) -> bool:
+        """Whether sources must stop reading until `resume` is called."""
+        return self.state.bytes_in_flight >= self._maximum_bytes
+
+    def add_source(self, pause: Callable[[], None], resume: Callable[[], None]) -> None:
+        """Call `pause` when the pipeline is full, `resume` when there is room again."""
+        self._sources.append((pause, resume))
+
+    def enqueue(self, message: Message) -> None:
+        """Take a message. Sources that were told to pause may still finish their buffer."""
+        self._waiting.append(message)
+        state = self.state
+        state.depth += 1
+        state.bytes_in_flight += message.size
+        if not self._arrived.is_set():
+            self._arrived.set()
+            self._idle.clear()
+        if state.bytes_in_flight >= self._maximum_bytes and not self._paused:
+            self._pause()
+
+    def check_room(self) -> None:
+        """Refuse what asks before it sends (HTTP) while there is no room.
+
+        Raises:
+            HeliographError: QUEUE_FULL, DATABASE_UNAVAILABLE or SHUTTING_DOWN.
+        """
+        if self._stopping:
+            raise HeliographError(
+                ErrorCode.SHUTTING_DOWN, "The server is shutting down", retry_after=5
+            )
+        if not self.state.database_available:
+            raise HeliographError(
+                ErrorCode.DATABASE_UNAVAILABLE, "The database is not available", retry_after=2
+            )
+        if self.full:
+            raise HeliographError(ErrorCode.QUEUE_FULL, "The ingest queue is full", retry_after=1)
+
+    async def run(self) -> None:
+        """Commit what comes, for ever."""
+        while True:
+            if not self._waiting:
+                self._arrived.clear()
+                self._idle.set()
+                await self._arrived.wait()
+            messages = self._take()
+            await self._commit(messages)
+            self._settle(messages)
+
+    async def drain(self) -> None:
+        """Take nothing new over HTTP and wait until everything that waits is committed."""
+        self._stopping = True
+        await self._idle.wait()
+
+    def _take(self) -> list[Message]:
+        waiting = self._waiting
+        messages: list[Message] = []
+        rows = size = 0
+        keys: set[bytes] = set()
+        while waiting and rows < MAXIMUM_ROWS and size < MAXIMUM_BATCH_BYTES:
+            message = waiting[0]
+            if message.delivery is not None:
+                if message.redelivered and message.delivery in keys:
+                    break  # its first delivery has to be committed before it is looked up
+                keys.add(message.delivery)
+            messages.append(waiting.popleft())
+            rows += len(message.rows) + 1
+            size += message.size
+        return messages
+
+    async def _commit(self, messages: list[Message]) -> None:
+        try:
+            await self._write(messages)
+        except RowError as error:
+            if len(messages) > 1:
+                middle = len(messages) // 2
+                await self._commit(messages[:middle])
+                await self._commit(messages[middle:])
+            else:
+                await self._salvage(messages[0], error)
+
+    async def _salvage(self, message: Message, error: RowError) -> None:
+        """Store of a single message what the database takes, and keep it as rejected."""
+        log.warning("the database refused rows", kind=message.kind.value, reason=str(error))
+        rows, identities = message.rows, dict(message.identities or ())
+        message.identities, message.redelivered = None, False
+        good: list[int] = []
+        for position, row in enumerate(rows):
+            message.rows = [row]
+            try:
+                await self._write([message], probe=True)
+            except RowError:
+                continue
+            good.append(position)
+        message.rows = [rows[position] for position in good]
+        message.identities = [
+            (at, identities[position]) for at, position in enumerate(good) if position in identities
+        ]
+        self.refuse(message, [at for at in range(len(rows)) if at not in good])
+        try:
+            await self._write([message])
+        except RowError:
+            log.exception("a rejected message could not be kept", kind=message.kind.value)
+
+    async def _write(self, messages: list[Message], *, probe: bool = False) -> None:
+        delay = FIRST_RETRY_SECONDS
+        while True:
+            try:
+                found = await drop_repeats(messages, self._store.deliveries)
+                batch = build_batch(messages, probe=probe)
+                written = await self._store.write(batch)
+            except StoreUnavailableError as error:
+                if self.state.database_available:
+                    self.state.database_available = False
+                    log.error("the database is not available", reason=str(error))  # noqa: TRY400 - an outage, told once, needs no traceback
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, LONGEST_RETRY_SECONDS)
+                continue
+            if not self.state.database_available:
+                self.state.database_available = True
+                log.info("the database is available again")
+            written.duplicates.update(found)
+            if written.duplicates:
+                _assign_duplicates(messages, written.duplicates)
+            return
+
+    def _settle(self, messages: list[Message]) -> None:
+        state = self.state
+        state.commits_total += 1
+        state.last_commit_at = state.last_message_at = now()
+        answers: dict[Origin, list[Message]] = {}
+        size = rows = 0
+        for message in messages:
+            size += message.size
+            rows += len(message.rows)
+            if message.duplicates:
+                state.duplicates_total += len(message.duplicates)
+            origin = message.origin
+            if origin in answers:
+                answers[origin].append(message)
+            else:
+                answers[origin] = [message]
+        state.messages_total += len(messages)
+        state.rows_total += rows
+        state.depth -= len(messages)
+        state.bytes_in_flight -= size
+        for origin, settled in answers.items():
+            origin.settled(settled)
+        if self._hub.wanted:
+            self._hub.publish(committed_events(messages))
+        if self._paused and state.bytes_in_flight < self._maximum_bytes // 2:
+            self._resume()
+
+    def _pause(self) -> None:
+        self._paused = True
+        for pause, _ in self._sources:
+            pause()
+
+    def _resume(self) -> None:
+        self._paused = False
+        for _, resume in self._sources:
+            resume()
+
+
+def _assign_duplicates(messages: list[Message], duplicates: dict[int, int]) -> None:
+    for message in messages:
+        for row in message.rows:
+            if row[0] in duplicates:
+                if message.duplicates is None:
+                    message.duplicates = {}
+                message.duplicates[row[0]] = duplicates[row[0]]

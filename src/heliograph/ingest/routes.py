@@ -1,0 +1,105 @@
+"""Where a topic leads: to a sensor and a decoder, or to a reason for rejection."""
+
+from collections.abc import Callable
+
+from heliograph.errors import RejectionReason
+from heliograph.ingest.decode import decode_heartbeats, decode_logs, decode_measurements
+from heliograph.ingest.outcome import Decoded, Fault
+from heliograph.ingest.registry import KnownSensor, Registry
+from heliograph.model.principal import Principal, Role
+from heliograph.model.records import Kind
+
+Decode = Callable[[bytes, int, int, int, int], Decoded]
+
+DECODERS: dict[Kind, Decode] = {
+    Kind.MEASUREMENT: decode_measurements,
+    Kind.LOG: decode_logs,
+    Kind.HEARTBEAT: decode_heartbeats,
+}
+
+
+class Route:
+    """A topic resolved for one principal. With a `fault`, what arrives is rejected."""
+
+    __slots__ = ("decode", "fault", "kind", "principal", "sensor", "source")
+
+    def __init__(
+        self,
+        source: str,
+        principal: Principal,
+        kind: Kind,
+        sensor: KnownSensor | None = None,
+        fault: Fault | None = None,
+    ) -> None:
+        self.source = source
+        self.principal = principal
+        self.kind = kind
+        self.sensor = sensor
+        self.fault = fault
+        self.decode = DECODERS.get(kind, decode_measurements)
+
+
+class Router:
+    """Says who may send what, by the names that topics and paths carry."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    async def route(self, principal: Principal, source: str, kind: Kind, identifier: str) -> Route:
+        """Return the route of `kind` to the sensor that is called `identifier`.
+
+        A sensor that the principal may not write to answers like one that does not exist.
+        """
+        if self._is_foreign(principal, identifier):
+            detail = "Only the sensor's own topics may be published to"
+            return self.refused(principal, source, RejectionReason.FORBIDDEN_TOPIC, detail)
+        sensor = await self._registry.find(identifier)
+        if sensor is None and principal.kind in ("admin", "shared"):
+            sensor = await self._registry.provision(identifier)
+        if sensor is None or not self.may_write(principal, sensor):
+            return self.refused(
+                principal, source, RejectionReason.UNKNOWN_SENSOR, "Sensor not found"
+            )
+        if not sensor.is_active:
+            return self.refused(
+                principal, source, RejectionReason.DEACTIVATED_SENSOR, "The sensor is deactivated"
+            )
+        return Route(source, principal, kind, sensor)
+
+    def refused(
+        self, principal: Principal, source: str, reason: RejectionReason, detail: str
+    ) -> Route:
+        """Return a route that leads to rejection."""
+        return Route(source, principal, Kind.REJECTED, None, Fault(None, reason, detail))
+
+    def may_write(self, principal: Principal, sensor: KnownSensor) -> bool:
+        """Tell whether the principal may send as this sensor."""
+        if principal.kind == "device":
+            return principal.sensor == sensor.number
+        if principal.kind == "shared":
+            return principal.device is None or principal.device in sensor.names
+        if principal.kind == "anonymous":
+            return (
+                principal.role >= Role.EDITOR
+                and sensor.network_identifier == self._registry.default_network
+            )
+        return principal.is_admin
+
+    def may_read(self, principal: Principal, sensor: KnownSensor) -> bool:
+        """Tell whether the principal may read this sensor's data."""
+        if principal.kind == "device":
+            return principal.sensor == sensor.number
+        if principal.kind == "anonymous":
+            return (
+                principal.role >= Role.VIEWER
+                and sensor.network_identifier == self._registry.default_network
+            )
+        return principal.is_admin
+
+    def _is_foreign(self, principal: Principal, identifier: str) -> bool:
+        if principal.kind == "shared" and principal.device is not None:
+            return identifier != principal.device
+        if principal.kind != "device" or principal.sensor is None:
+            return False
+        own = self._registry.number(principal.sensor)
+        return own is None or (identifier not in own.names and identifier.lower() not in own.names)
