@@ -1,0 +1,408 @@
+"""One client's connection: bytes in, packets understood, answers out."""
+
+import asyncio
+from typing import TYPE_CHECKING, Any, cast
+
+import structlog
+
+from heliograph.errors import HeliographError, StoreUnavailableError
+from heliograph.mqtt import packets
+from heliograph.mqtt.aliases import NO_ALIASES
+from heliograph.mqtt.control import control
+from heliograph.mqtt.limits import (
+    IN_FLIGHT_BYTES,
+    KEPT_BYTES,
+    MAXIMUM_CONNECT_BYTES,
+    MAXIMUM_PACKET_BYTES,
+    MAXIMUM_PAYLOAD_BYTES,
+    MAXIMUM_ROUTES,
+    WRITE_BUFFER_BYTES,
+)
+from heliograph.mqtt.oversize import Oversize
+from heliograph.mqtt.packets import PacketType, ProtocolError, Reason
+from heliograph.mqtt.session import Outgoing, Session
+from heliograph.mqtt.settlement import OWN, settle, token_of
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from heliograph.model.principal import Principal
+    from heliograph.mqtt.host import Taken
+    from heliograph.mqtt.listener import Listener
+    from heliograph.mqtt.packets import Will
+
+log = structlog.get_logger()
+
+# Why reading is paused; several reasons may hold at once.
+FULL = 1  # the pipeline has no room
+BUSY = 2  # a packet is being answered that needs the database
+CONGESTED = 4  # the client does not take its answers
+CLOCK = 16  # the server can't tell the time
+CLOSING = 32  # the connection is being closed
+
+WAITING = BUSY | CLOCK | CLOSING  # what has been read stays where it is
+RETRY_SECONDS = 1.0
+
+
+class Connection(asyncio.Protocol):
+    """Parses whole socket reads, and answers each packet in the order of receipt."""
+
+    __slots__ = (
+        "aliases",
+        "client_maximum_packet_size",
+        "client_receive_maximum",
+        "congested",
+        "credential",
+        "drained",
+        "in_flight",
+        "in_flight_bytes",
+        "keepalive",
+        "last_received",
+        "listener",
+        "oversize",
+        "pauses",
+        "peer",
+        "principal",
+        "rest",
+        "routes",
+        "routes_generation",
+        "session",
+        "task",
+        "tells_reasons",
+        "transport",
+        "version",
+        "will",
+    )
+
+    def __init__(self, listener: "Listener") -> None:
+        self.listener = listener
+        self.transport: asyncio.Transport | None = None
+        self.peer = ""
+        self.rest = b""
+        self.version = 4
+        self.session: Session | None = None
+        self.principal: Principal | None = None
+        self.credential: bytes | None = None
+        self.will: tuple[Will, Any] | None = None
+        self.tells_reasons = True
+        self.keepalive = 0.0
+        self.last_received = 0.0
+        self.client_receive_maximum = 65_535
+        self.client_maximum_packet_size = MAXIMUM_PACKET_SIZE
+        self.routes: dict[bytes, Any] | None = None
+        self.routes_generation = -1
+        self.aliases = NO_ALIASES
+        self.oversize: Oversize | None = None
+        self.pauses = 0
+        self.congested = False
+        self.drained: asyncio.Event | None = None
+        self.in_flight = 0
+        self.in_flight_bytes = 0
+        self.task: asyncio.Task[None] | None = None
+
+    # asyncio's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Greet nobody: a client speaks first."""
+        # asyncio's promise; uvloop's transports keep it without being instances of the class.
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        self.last_received = self.listener.loop.time()
+        peer = self.transport.get_extra_info("peername")
+        self.peer = peer[0] if peer else ""
+        if not self.listener.admit(self):
+            self.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Leave the session behind, and publish the will if the client did not say goodbye."""
+        del exc
+        self.transport = None
+        self.rest = b""
+        if self.task is not None:
+            self.task.cancel()
+        self.listener.lost(self)
+
+    def pause_writing(self) -> None:
+        """Read no more from a client that does not take its answers."""
+        self.congested = True
+        self.pause(CONGESTED)
+
+    def resume_writing(self) -> None:
+        """Go on with a client that takes its answers again."""
+        self.congested = False
+        if self.drained is not None:
+            self.drained.set()
+        if self.session is not None:
+            self.session.send_waiting()
+        self.resume(CONGESTED)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what one read of the socket gave."""
+        self.last_received = self.listener.loop.time()
+        if self.oversize is not None:
+            data = self._stream_past(self.oversize, data)
+        buffer = self.rest + data if self.rest else data
+        if self.pauses & WAITING:
+            self.rest = buffer
+        elif buffer:
+            self._process(buffer)
+
+    # Reading on and off
+
+    def pause(self, reason: int) -> None:
+        """Stop reading for this reason."""
+        if not self.pauses and self.transport is not None:
+            self.transport.pause_reading()
+        self.pauses |= reason
+
+    def resume(self, reason: int) -> None:
+        """Read again, unless another reason holds."""
+        if not self.pauses & reason or self.pauses & CLOSING:
+            return
+        self.pauses &= ~reason
+        if not self.pauses & WAITING and self.rest and self.transport is not None:
+            buffer, self.rest = self.rest, b""
+            self._process(buffer)
+        if not self.pauses and self.transport is not None:
+            self.transport.resume_reading()
+
+    def run(self, work: "Coroutine[Any, Any, None]", name: str) -> None:
+        """Answer a packet that needs the database; what follows it waits, in order."""
+        self.pause(BUSY)
+        self.task = asyncio.create_task(self._busy(work), name=f"mqtt {name}")
+        self.listener.tasks.add(self.task)
+        self.task.add_done_callback(self.listener.tasks.discard)
+
+    async def _busy(self, work: "Coroutine[Any, Any, None]") -> None:
+        try:
+            await work
+        except ProtocolError as error:
+            self.fail(error.reason, error.detail)
+        except (StoreUnavailableError, HeliographError) as error:
+            self.fail(Reason.SERVER_BUSY, str(error) or "the database is not available")
+        except Exception:
+            log.exception("a packet could not be answered", peer=self.peer)
+            self.fail(Reason.UNSPECIFIED_ERROR, "the server failed")
+        finally:
+            self.task = None
+        self.resume(BUSY)
+
+    # Packets
+
+    def _process(self, buffer: bytes) -> None:
+        try:
+            at = self._process_packets(buffer)
+        except ProtocolError as error:
+            self.fail(error.reason, error.detail)
+            return
+        self.rest = buffer[at:] if at < len(buffer) else b""
+        if self.in_flight_bytes > IN_FLIGHT_BYTES:
+            self.pause(OWN)
+
+    def _process_packets(self, buffer: bytes) -> int:
+        """Process what is whole in the buffer; return where the rest begins."""
+        at, end = 0, len(buffer)
+        publish, frame = self._publish, packets.frame
+        while at < end:
+            body = frame(buffer, at)
+            if body is None:
+                break
+            start, stop = body
+            if stop > end:
+                if self._is_oversize(buffer, at, start, stop):
+                    at = end
+                break
+            if buffer[at] >> 4 == PUBLISH and self.session is not None:
+                if not publish(buffer, at, start, stop):
+                    break
+            else:
+                control(self, buffer, at, start, stop)
+            at = stop
+            if self.pauses & WAITING:
+                break
+        return at
+
+    def _publish(self, buffer: bytes, at: int, start: int, stop: int) -> bool:
+        """Take a PUBLISH; False: it has to wait, and stays in the buffer."""
+        topic, packet_id, payload_at, properties = packets.read_publish(
+            buffer, at, start, stop, self.version
+        )
+        if properties is not None:
+            topic = self.aliases.resolve(topic, properties)
+        routes = self.routes
+        if routes is None or self.routes_generation != self.listener.host.generation:
+            routes = self.routes = {}
+            self.routes_generation = self.listener.host.generation
+        route = routes.get(topic)
+        if route is None:
+            self.run(self._find_route(topic), "route")
+            return False
+        first, session = buffer[at], self.session
+        assert session is not None  # noqa: S101 - a PUBLISH comes here with a session only
+        if packet_id:
+            qos = first >> 1 & 3
+            if not self._begin_delivery(session, packet_id, qos):
+                return True
+            token = token_of(packet_id, qos)
+            delivery = session.ledger_name
+        else:
+            token, delivery = 0, None
+        payload = buffer[payload_at:stop]
+        try:
+            if len(payload) > MAXIMUM_PAYLOAD_BYTES:
+                message = self.listener.host.receive_oversize(
+                    self, token, route, payload[:KEPT_BYTES], len(payload)
+                )
+            else:
+                message = self.listener.host.receive(
+                    self,
+                    token,
+                    route,
+                    payload,
+                    delivery=delivery,
+                    redelivered=bool(first & 8),
+                )
+        except HeliographError:
+            self._abandon_delivery(session, token)
+            self.pause(CLOCK)
+            return False
+        self.in_flight_bytes += message.size
+        return True
+
+    def _begin_delivery(self, session: Session, packet_id: int, qos: int) -> bool:
+        """Count a QoS 1 or 2 delivery; False: it is known, and needs no more than its answer."""
+        if qos == 2:
+            committed = session.received.get(packet_id)
+            if committed is not None:
+                if committed:
+                    self.write(packets.pubrec(self.version, packet_id))
+                return False
+            session.received[packet_id] = False
+        self.in_flight += 1
+        if self.in_flight > self.listener.limits.receive_maximum and self.version == 5:
+            raise ProtocolError(Reason.RECEIVE_MAXIMUM_EXCEEDED, "too many messages in flight")
+        return True
+
+    def _abandon_delivery(self, session: Session, token: int) -> None:
+        if token:
+            self.in_flight -= 1
+            if token >> 16 == 2:
+                session.received.pop(token & 0xFFFF, None)
+
+    async def _find_route(self, topic: bytes) -> None:
+        assert self.principal is not None  # noqa: S101 - set with the session
+        name = packets.decode_topic(topic)
+        while True:
+            try:
+                route = await self.listener.host.route(self.principal, name)
+                break
+            except StoreUnavailableError:
+                # What has been read waits, like what is in the pipeline.
+                await asyncio.sleep(RETRY_SECONDS)
+        if self.routes is None or len(self.routes) >= MAXIMUM_ROUTES:
+            self.routes = {}
+        self.routes[topic] = route
+
+    def _is_oversize(self, buffer: bytes, at: int, start: int, stop: int) -> bool:
+        """Tell whether an unfinished packet is too large to wait for; if so, it has begun."""
+        limit = MAXIMUM_CONNECT_BYTES if self.session is None else MAXIMUM_PACKET_BYTES
+        if stop - start <= limit:
+            return False
+        first = buffer[at]
+        if self.session is None or first >> 4 != PUBLISH:
+            raise ProtocolError(Reason.PACKET_TOO_LARGE, f"a packet of {stop - start} bytes")
+        self.oversize = Oversize(first, stop - start, buffer[start:])
+        return True
+
+    def _stream_past(self, packet: Oversize, data: bytes) -> bytes:
+        """Let go of an oversize packet's bytes; return what follows it."""
+        rest = packet.take(data)
+        if rest is None:
+            return b""
+        self.oversize = None
+        self.run(self._refuse_oversize(packet), "oversize")
+        return rest
+
+    async def _refuse_oversize(self, packet: Oversize) -> None:
+        head = packet.head
+        topic, packet_id, payload_at, properties = packets.read_publish(
+            head, 0, 1, len(head), self.version
+        )
+        if properties is not None:
+            topic = self.aliases.resolve(topic, properties)
+        session, principal = self.session, self.principal
+        if session is None or principal is None:
+            return
+        route = await self.listener.host.route(principal, packets.decode_topic(topic))
+        if packet_id and not self._begin_delivery(session, packet_id, packet.qos):
+            return
+        message = self.listener.host.receive_oversize(
+            self,
+            token_of(packet_id, packet.qos),
+            route,
+            head[payload_at:][:KEPT_BYTES],
+            packet.size - (payload_at - 1),
+        )
+        self.in_flight_bytes += message.size
+
+    # Answers
+
+    def settled(self, messages: "list[Taken]") -> None:
+        """Acknowledge what has been committed, in one write."""
+        settle(self, messages)
+
+    def send_publish(self, message: Outgoing, packet_id: int, *, dup: bool = False) -> bool:
+        """Send a message to the client; False: it is larger than the client takes."""
+        packet = packets.publish(
+            self.version,
+            message.topic,
+            message.payload,
+            qos=message.qos,
+            retain=message.retain,
+            duplicate=dup,
+            packet_id=packet_id,
+        )
+        if len(packet) > self.client_maximum_packet_size:
+            return False
+        self.write(packet)
+        return True
+
+    async def writable(self) -> None:
+        """Wait while the client does not take its answers."""
+        if self.congested:
+            self.drained = asyncio.Event()
+            await self.drained.wait()
+            self.drained = None
+
+    def write(self, data: bytes) -> None:
+        """Write, unless the connection is gone."""
+        if data and self.transport is not None:
+            self.transport.write(data)
+
+    def fail(self, reason: Reason, detail: str) -> None:
+        """End the connection for a fault of the client's, telling it why where MQTT can."""
+        self.listener.refused(self, reason, detail)
+        if self.session is not None:
+            if self.version == 5:
+                self.write(packets.disconnect(5, reason, detail if self.tells_reasons else None))
+        elif self.version == 5:
+            self.write(packets.connack(5, session_present=False, reason=reason))
+        self.close()
+
+    def close(self) -> None:
+        """Close after what has been written is sent; nothing more is read."""
+        if self.transport is None:
+            return
+        self.pause(CLOSING)
+        self.rest = b""
+        self.transport.close()
+        self.listener.loop.call_later(CLOSING_SECONDS, self._abort)
+
+    def _abort(self) -> None:
+        if self.transport is not None:
+            self.transport.abort()
+
+
+PUBLISH = int(PacketType.PUBLISH)
+CLOSING_SECONDS = 5.0
+MAXIMUM_PACKET_SIZE = 268_435_460

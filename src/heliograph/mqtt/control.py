@@ -1,0 +1,73 @@
+"""Every packet but PUBLISH: what a client asks for, and how its exchanges go on."""
+
+from typing import TYPE_CHECKING
+
+from heliograph.mqtt import packets
+from heliograph.mqtt.reasons import PacketType, ProtocolError, Reason
+
+if TYPE_CHECKING:
+    from heliograph.mqtt.connection import Connection
+    from heliograph.mqtt.session import Session
+
+
+def control(connection: "Connection", buffer: bytes, at: int, start: int, stop: int) -> None:
+    """Answer a packet that is not a PUBLISH of a client with a session.
+
+    Raises:
+        ProtocolError: the connection can't go on.
+    """
+    kind = packets.check_flags(buffer[at])
+    body = buffer[start:stop]
+    session = connection.session
+    if session is None:
+        if kind is not PacketType.CONNECT:  # [MQTT-3.1.0-1]
+            raise ProtocolError(Reason.PROTOCOL_ERROR, "the first packet is not CONNECT")
+        connection.listener.connect(connection, body)
+        return
+    version = connection.version
+    match kind:
+        case PacketType.PINGREQ:
+            packets.read_pingreq(body)
+            connection.write(packets.PINGRESP)
+        case PacketType.PUBACK:
+            session.acknowledged(packets.read_puback(body, version, kind)[0])
+        case PacketType.PUBREL:
+            _release(connection, session, packets.read_puback(body, version, kind)[0])
+        case PacketType.PUBREC:
+            # Nothing is sent at QoS 2, so there is nothing to release.
+            packet_id = packets.read_puback(body, version, kind)[0]
+            reason = Reason.PACKET_IDENTIFIER_NOT_FOUND
+            connection.write(packets.pubrel(version, packet_id, reason))
+        case PacketType.PUBCOMP:
+            packets.read_puback(body, version, kind)
+        case PacketType.SUBSCRIBE:
+            subscribe = packets.read_subscribe(body, version)
+            connection.run(connection.listener.subscribe(connection, subscribe), "subscribe")
+        case PacketType.UNSUBSCRIBE:
+            unsubscribe = packets.read_unsubscribe(body, version)
+            connection.listener.unsubscribe(connection, unsubscribe)
+        case PacketType.DISCONNECT:
+            _disconnect(connection, session, packets.read_disconnect(body, version))
+        case _:
+            raise ProtocolError(Reason.PROTOCOL_ERROR, f"{kind.name} after CONNECT")
+
+
+def _release(connection: "Connection", session: "Session", packet_id: int) -> None:
+    known = session.received.pop(packet_id, None) is not None
+    if known and connection.in_flight:
+        connection.in_flight -= 1
+    reason = Reason.SUCCESS if known else Reason.PACKET_IDENTIFIER_NOT_FOUND
+    connection.write(packets.pubcomp(connection.version, packet_id, reason))
+
+
+def _disconnect(
+    connection: "Connection", session: "Session", disconnect: packets.Disconnect
+) -> None:
+    expiry = disconnect.session_expiry
+    if expiry is not None:
+        if expiry and not session.expiry:
+            raise ProtocolError(Reason.PROTOCOL_ERROR, "a session expiry from nothing")
+        session.expiry = connection.listener.longest_session(expiry)
+    if disconnect.reason != Reason.DISCONNECT_WITH_WILL_MESSAGE:
+        connection.will = None  # [MQTT-3.14.4-3]
+    connection.close()

@@ -1,0 +1,90 @@
+"""What the MQTT endpoint asks of the rest of the server, which hands itself in."""
+
+from collections.abc import AsyncIterator
+from typing import Any, Protocol
+
+from heliograph.model.principal import Principal
+
+
+class Taken(Protocol):
+    """A message that comes back after its commit. `token` is its packet id."""
+
+    token: int
+    rows: list[tuple[Any, ...]]
+    faults: list[Any]
+    size: int
+
+
+class Host(Protocol):
+    """Knows who connects and what they may see, and takes what they send.
+
+    `generation` changes whenever a route that was given out may lead elsewhere.
+    """
+
+    @property
+    def generation(self) -> int:
+        """The registry's generation."""
+        ...
+
+    async def login(self, username: str, password: bytes) -> Principal | None:
+        """Return whose user name and password these are; None: nobody's."""
+        ...
+
+    def anonymous(self) -> Principal | None:
+        """Return who connects without a user name; None: nobody may."""
+        ...
+
+    def credential(self, principal: Principal) -> bytes | None:
+        """Return what the principal's right to be connected hangs on; it changes with it."""
+        ...
+
+    async def route(self, principal: Principal, topic: str) -> Any:
+        """Return where a topic leads for this principal, be it to rejection."""
+        ...
+
+    def accepts(self, route: Any) -> bool:
+        """Tell whether the route leads to a sensor."""
+        ...
+
+    def receive(
+        self,
+        origin: Any,
+        token: int,
+        route: Any,
+        payload: bytes,
+        *,
+        delivery: bytes | None,
+        redelivered: bool,
+    ) -> Taken:
+        """Take a message; `origin.settled` is called with it after the commit.
+
+        Raises:
+            HeliographError: nothing is taken now, and reading has to stop.
+        """
+        ...
+
+    def receive_oversize(
+        self, origin: Any, token: int, route: Any, head: bytes, size: int
+    ) -> Taken:
+        """Take note of a message whose payload is over the limit.
+
+        Raises:
+            HeliographError: as `receive`.
+        """
+        ...
+
+    def puback_reason(self, message: Any) -> int:
+        """Return the MQTT 5 reason code that says what became of a settled message."""
+        ...
+
+    async def may_subscribe(self, principal: Principal, topic_filter: str) -> bool:
+        """Tell whether the principal may subscribe to this filter."""
+        ...
+
+    def may_see(self, principal: Principal, sensor: int, network_identifier: str) -> bool:
+        """Tell whether the principal may see what this sensor sends."""
+        ...
+
+    def retained(self, principal: Principal, topic_filter: str) -> AsyncIterator[tuple[str, bytes]]:
+        """Yield topic and payload of each retained message that the filter matches."""
+        ...

@@ -1,0 +1,31 @@
+"""The bounds of the MQTT endpoint, in one place."""
+
+import dataclasses
+
+# A payload over 1 MiB is rejected; the packet around it may add its topic and properties.
+MAXIMUM_PAYLOAD_BYTES = 1 << 20
+MAXIMUM_PACKET_BYTES = MAXIMUM_PAYLOAD_BYTES + (128 << 10)
+MAXIMUM_CONNECT_BYTES = 128 << 10
+KEPT_BYTES = 64 << 10
+IN_FLIGHT_BYTES = 16 << 20
+OUTGOING_MESSAGES = 1_000
+OUTGOING_BYTES = 1 << 20
+OUTGOING_WINDOW = 64
+WRITE_BUFFER_BYTES = 256 << 10
+MAXIMUM_SUBSCRIPTIONS = 1_000
+MAXIMUM_ROUTES = 50_000
+MAXIMUM_TOPIC_ALIASES = 64
+MAXIMUM_SESSIONS = 100_000
+LONGEST_SESSION_SECONDS = 7 * 86_400
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Limits:
+    """What an installation may set. A bound of 0 is none."""
+
+    connections: int = 20_000
+    connections_per_address: int = 0
+    connections_per_principal: int = 0
+    receive_maximum: int = 65_535
+    connect_seconds: float = 10.0
+    failed_logins_per_minute: int = 30

@@ -1,0 +1,270 @@
+"""The MQTT endpoint for devices: accepts connections, keeps sessions, fans out what is seen.
+
+It is an endpoint for telemetry, not a broker: only the project's own topics exist, nothing is
+acknowledged before its commit, and nothing retained lives in memory only.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+
+from heliograph.model.principal import Principal
+from heliograph.mqtt import packets
+from heliograph.mqtt.connection import BUSY, CLOCK, CLOSING, FULL, Connection
+from heliograph.mqtt.fanout import Fanout, Seen
+from heliograph.mqtt.host import Host
+from heliograph.mqtt.limits import Limits
+from heliograph.mqtt.logins import FailedLogins
+from heliograph.mqtt.opening import Opening
+from heliograph.mqtt.packets import ProtocolError, Reason
+from heliograph.mqtt.session import Session
+from heliograph.mqtt.sessions import Sessions
+
+log = structlog.get_logger()
+
+SWEEP_SECONDS = 1.0
+DRAIN_SECONDS = 10.0
+
+
+class Listener:
+    """Serves MQTT 3.1.1 and 5 over TCP and TLS."""
+
+    def __init__(self, host: Host, limits: Limits) -> None:
+        self.host = host
+        self.limits = limits
+        self.loop = asyncio.get_running_loop()
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.sessions = Sessions(self.loop)
+        self.fanout = Fanout(host)
+        self.sessions.forgotten = self.fanout.remove
+        self.failed_logins = FailedLogins(limits.failed_logins_per_minute)
+        self.refusals: dict[str, int] = {}
+        self._opening = Opening(self)
+        self._servers: list[asyncio.Server] = []
+        self._connections: set[Connection] = set()
+        self._addresses: dict[str, int] = {}
+        self._full = False
+        self._closing = False
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """The addresses that accept connections now."""
+        return [
+            socket.getsockname()[:2] for server in self._servers for socket in server.sockets or ()
+        ]
+
+    @property
+    def connections(self) -> int:
+        """The number of connections that are open."""
+        return len(self._connections)
+
+    async def listen(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
+        """Accept connections on this address.
+
+        Raises:
+            OSError: the address can't be bound.
+        """
+        server = await self.loop.create_server(
+            lambda: Connection(self), host or None, port, ssl=tls, backlog=4_096, reuse_address=True
+        )
+        self._servers.append(server)
+
+    async def sweep(self) -> None:
+        """Each second, end what has been silent for too long, for ever."""
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            now = self.loop.time()
+            for connection in list(self._connections):
+                self._sweep(connection, now)
+            self.sessions.sweep(now)
+
+    def _sweep(self, connection: Connection, now: float) -> None:
+        if connection.pauses & CLOSING:
+            return
+        if connection.pauses:
+            # We do not listen, so that silence is ours.
+            connection.last_received = now
+            connection.resume(CLOCK)
+        elif connection.session is None:
+            if now - connection.last_received > self.limits.connect_seconds:
+                connection.fail(Reason.KEEP_ALIVE_TIMEOUT, "no CONNECT in time")
+        elif connection.keepalive and now - connection.last_received > connection.keepalive:
+            connection.fail(Reason.KEEP_ALIVE_TIMEOUT, "silent for longer than the keepalive")
+
+    async def close_sources(self) -> None:
+        """Accept and read nothing more; what has been read is still acknowledged."""
+        self._closing = True
+        for server in self._servers:
+            server.close()
+        for connection in self._connections:
+            connection.pause(FULL)
+        if self.tasks:
+            await asyncio.wait(list(self.tasks), timeout=DRAIN_SECONDS)
+
+    async def close(self) -> None:
+        """End every connection, telling those that speak MQTT 5 why."""
+        self._servers.clear()
+        self.sessions.close()
+        for connection in list(self._connections):
+            if connection.session is not None and connection.version == 5:
+                connection.write(packets.disconnect(5, Reason.SERVER_SHUTTING_DOWN))
+            connection.will = None
+            connection.close()
+        for task in list(self.tasks):
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
+    # Connections come and go
+
+    def admit(self, connection: Connection) -> bool:
+        """Count a new connection; False: there are too many of them."""
+        count = self._addresses.get(connection.peer, 0)
+        per_address = self.limits.connections_per_address
+        self._connections.add(connection)
+        self._addresses[connection.peer] = count + 1
+        if self._full:
+            connection.pause(FULL)
+        if self._closing or (per_address and count >= per_address):
+            return False
+        return len(self._connections) <= self.limits.connections
+
+    def lost(self, connection: Connection) -> None:
+        """Forget a connection, leave its session, and publish its will if one is due."""
+        self._connections.discard(connection)
+        count = self._addresses.get(connection.peer, 0) - 1
+        if count > 0:
+            self._addresses[connection.peer] = count
+        else:
+            self._addresses.pop(connection.peer, None)
+        session = connection.session
+        if session is None or session.connection is not connection:
+            if session is not None and connection.will is not None:
+                self._publish_will(connection.will)
+            return
+        session.connection = None
+        if connection.will is not None and not self._closing:
+            will = connection.will
+            delay = min(will[0].delay, session.expiry)
+            self.sessions.call_later(session, delay, lambda: self._publish_will(will))
+        self.sessions.leave(session)
+
+    def refused(self, connection: Connection, reason: Reason, detail: str) -> None:
+        """Count and note that a connection was ended for a fault of the client's."""
+        self.refusals[reason.name] = self.refusals.get(reason.name, 0) + 1
+        name = connection.principal.name if connection.principal else None
+        log.debug(
+            "connection ended", reason=reason.name, detail=detail, peer=connection.peer, name=name
+        )
+
+    def _publish_will(self, will: tuple[packets.Will, Any]) -> None:
+        message, route = will
+        try:
+            self.host.receive(self, 0, route, message.payload, delivery=None, redelivered=False)
+        except Exception:
+            log.warning("a last will could not be taken", exc_info=True)
+
+    def settled(self, messages: Sequence[Any]) -> None:
+        """Wills need no acknowledgment."""
+
+    # Packets that need more than their connection
+
+    def connect(self, connection: Connection, body: bytes) -> None:
+        """Answer a CONNECT."""
+        try:
+            connect = packets.read_connect(body)
+        except ProtocolError as error:
+            self.refused(connection, error.reason, error.detail)
+            connection.write(packets.refusal(body, error))
+            connection.close()
+            return
+        connection.version = connect.version
+        connection.run(self._opening.open(connection, connect), "connect")
+
+    def of_principal(self, principal: Principal) -> int:
+        """Return how many connections the principal has."""
+        return self.sessions.of_principal(principal.name)
+
+    def longest_session(self, seconds: int) -> int:
+        """Return how long a session that asks for so many seconds is kept."""
+        return self.sessions.longest(seconds)
+
+    async def subscribe(self, connection: Connection, subscribe: packets.Subscribe) -> None:
+        """Answer a SUBSCRIBE, then send what is retained for it."""
+        session = connection.session
+        if session is None:
+            return
+        reasons: list[int] = []
+        retained: list[tuple[packets.Subscription, int]] = []
+        for subscription in subscribe.filters:
+            reason = await self._subscribe(connection, session, subscription)
+            if reason < Reason.UNSPECIFIED_ERROR:
+                fresh = self.fanout.add(session, subscription, reason)
+                if subscription.retain_handling == 0 or (
+                    subscription.retain_handling == 1 and fresh
+                ):
+                    retained.append((subscription, reason))
+            reasons.append(reason)
+        connection.write(packets.suback(connection.version, subscribe.packet_id, reasons))
+        for subscription, qos in retained:
+            await self.fanout.send_retained(connection, subscription.filter, qos)
+
+    async def _subscribe(
+        self, connection: Connection, session: Session, subscription: packets.Subscription
+    ) -> int:
+        """Return the granted QoS, or why the subscription is refused."""
+        if subscription.filter.startswith("$share/"):
+            return Reason.SHARED_SUBSCRIPTIONS_NOT_SUPPORTED
+        if self.fanout.is_full(session, subscription.filter):
+            return Reason.QUOTA_EXCEEDED
+        principal = connection.principal
+        if principal is None or not await self.host.may_subscribe(principal, subscription.filter):
+            return Reason.NOT_AUTHORIZED
+        return min(subscription.qos, 1)
+
+    def unsubscribe(self, connection: Connection, unsubscribe: packets.Unsubscribe) -> None:
+        """Answer an UNSUBSCRIBE."""
+        session = connection.session
+        if session is None:
+            return
+        reasons = []
+        for topic_filter in unsubscribe.filters:
+            found = self.fanout.discard(session, topic_filter)
+            reasons.append(Reason.SUCCESS if found else Reason.NO_SUBSCRIPTION_EXISTED)
+        connection.write(packets.unsuback(connection.version, unsubscribe.packet_id, reasons))
+
+    # What the rest of the server tells
+
+    def pause(self) -> None:
+        """Read from nobody: the pipeline is full."""
+        self._full = True
+        for connection in self._connections:
+            connection.pause(FULL)
+
+    def resume(self) -> None:
+        """Read again."""
+        self._full = False
+        if not self._closing:
+            for connection in list(self._connections):
+                connection.resume(FULL)
+
+    def recheck(self) -> None:
+        """End the connections of those who may not be connected any more."""
+        for connection in list(self._connections):
+            principal = connection.principal
+            if (
+                principal is not None
+                and not connection.pauses & BUSY
+                and self.host.credential(principal) != connection.credential
+            ):
+                connection.fail(Reason.NOT_AUTHORIZED, "the credential is no longer valid")
+
+    def watched(self) -> bool:
+        """Tell whether anybody subscribes to anything now."""
+        return self.fanout.has_subscribers
+
+    def show(self, events: Sequence[Seen]) -> None:
+        """Send what has been committed to those who subscribe to it."""
+        self.fanout.show(events)

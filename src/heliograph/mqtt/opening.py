@@ -1,0 +1,137 @@
+"""From a CONNECT to a session, or to the reason why there is none."""
+
+import asyncio
+import uuid
+from typing import TYPE_CHECKING
+
+import structlog
+
+from heliograph.errors import StoreUnavailableError
+from heliograph.model.principal import Principal
+from heliograph.mqtt import packets
+from heliograph.mqtt.aliases import TopicAliases
+from heliograph.mqtt.limits import MAXIMUM_TOPIC_ALIASES
+from heliograph.mqtt.packets import MQTT_5, Connect, Properties, Reason
+from heliograph.mqtt.session import Session
+
+if TYPE_CHECKING:
+    from heliograph.mqtt.connection import Connection
+    from heliograph.mqtt.listener import Listener
+
+log = structlog.get_logger()
+
+LOGIN_SECONDS = 10.0
+
+
+class Opening:
+    """Answers CONNECT. Nothing of any session is touched before the client is known."""
+
+    def __init__(self, listener: "Listener") -> None:
+        self._listener = listener
+
+    async def open(self, connection: "Connection", connect: Connect) -> None:
+        """Authenticate, check the will, find or make the session, and answer."""
+        principal = await self._authenticate(connection, connect)
+        if principal is None:
+            return
+        limit = self._listener.limits.connections_per_principal
+        if (
+            limit
+            and not principal.is_admin
+            and self._listener.sessions.of_principal(principal.name) >= limit
+            and self._listener.sessions.find(principal, connect.client_id) is None
+        ):
+            self._refuse(connection, Reason.QUOTA_EXCEEDED, "too many connections")
+            return
+        connection.principal = principal
+        connection.credential = self._listener.host.credential(principal)
+        if connect.will is not None:
+            route = await self._listener.host.route(principal, connect.will.topic)
+            if not self._listener.host.accepts(route):
+                self._refuse(connection, Reason.NOT_AUTHORIZED, "the will's topic is not allowed")
+                return
+            connection.will = (connect.will, route)
+        if connection.transport is not None:
+            self._enter(connection, connect, principal)
+
+    async def _authenticate(self, connection: "Connection", connect: Connect) -> Principal | None:
+        listener = self._listener
+        if connect.authentication_method is not None:
+            self._refuse(connection, Reason.BAD_AUTHENTICATION_METHOD, "no such method")
+            return None
+        if listener.failed_logins.exceeded(connection.peer):
+            self._refuse(connection, Reason.CONNECTION_RATE_EXCEEDED, "too many failed log-ins")
+            return None
+        try:
+            async with asyncio.timeout(LOGIN_SECONDS):
+                if connect.username is None and connect.password is None:
+                    principal = listener.host.anonymous()
+                else:
+                    principal = await listener.host.login(
+                        connect.username or "", connect.password or b""
+                    )
+        except (StoreUnavailableError, TimeoutError):
+            self._refuse(connection, Reason.SERVER_UNAVAILABLE, "the database is not available")
+            return None
+        if principal is None:
+            listener.failed_logins.add(connection.peer)
+            log.warning("log-in refused", peer=connection.peer, username=connect.username)
+            reason = (
+                Reason.NOT_AUTHORIZED
+                if connect.username is None
+                else Reason.BAD_USER_NAME_OR_PASSWORD
+            )
+            self._refuse(connection, reason, "unknown user name or wrong key")
+        return principal
+
+    def _enter(self, connection: "Connection", connect: Connect, principal: Principal) -> None:
+        sessions = self._listener.sessions
+        client_id = connect.client_id or f"heliograph-{uuid.uuid4().hex}"
+        session = sessions.find(principal, client_id)
+        if session is not None and session.connection is not None:
+            previous, session.connection = session.connection, None
+            previous.fail(Reason.SESSION_TAKEN_OVER, "the client has connected again")
+            sessions.leave(session)
+            session = sessions.find(principal, client_id)
+        if session is not None and connect.clean_start:
+            sessions.end(session)
+            session = None
+        present = session is not None
+        if session is None:
+            session = Session(principal, client_id)
+        session.expiry = self._expiry(connect)
+        session.connection = connection
+        sessions.enter(session)
+        connection.session = session
+        connection.keepalive = connect.keepalive * 1.5
+        if connect.version == MQTT_5:
+            connection.aliases = TopicAliases()
+        connection.tells_reasons = connect.request_problem_information
+        connection.client_receive_maximum = connect.receive_maximum
+        if connect.maximum_packet_size:
+            connection.client_maximum_packet_size = connect.maximum_packet_size
+        connection.write(self._connack(connection, connect, session, present=present))
+        session.resume()
+
+    def _expiry(self, connect: Connect) -> int:
+        return self._listener.longest_session(connect.session_expiry)
+
+    def _connack(
+        self, connection: "Connection", connect: Connect, session: Session, *, present: bool
+    ) -> bytes:
+        properties = Properties(
+            receive_maximum=self._listener.limits.receive_maximum,
+            assigned_client_identifier=None if connect.client_id else session.client_id,
+            session_expiry_interval=(
+                session.expiry if session.expiry != connect.session_expiry else None
+            ),
+            topic_alias_maximum=MAXIMUM_TOPIC_ALIASES,
+            subscription_identifier_available=0,
+            shared_subscription_available=0,
+        )
+        return packets.connack(connection.version, session_present=present, properties=properties)
+
+    def _refuse(self, connection: "Connection", reason: Reason, detail: str) -> None:
+        self._listener.refused(connection, reason, detail)
+        connection.write(packets.connack(connection.version, session_present=False, reason=reason))
+        connection.close()

@@ -1,0 +1,125 @@
+"""Sessions: what is kept of a client between its connections."""
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from heliograph.mqtt.limits import OUTGOING_BYTES, OUTGOING_MESSAGES, OUTGOING_WINDOW
+
+if TYPE_CHECKING:
+    from heliograph.model.principal import Principal
+    from heliograph.mqtt.connection import Connection
+    from heliograph.mqtt.fanout import Entry
+
+MAXIMUM_PACKET_ID = 65_535
+
+
+class Outgoing:
+    """A message on its way to a subscriber."""
+
+    __slots__ = ("payload", "qos", "retain", "topic")
+
+    def __init__(self, topic: str, payload: bytes, qos: int, *, retain: bool = False) -> None:
+        self.topic = topic
+        self.payload = payload
+        self.qos = qos
+        self.retain = retain
+
+
+class Session:
+    """A client's subscriptions, what it is owed, and which QoS 2 packets it has under way.
+
+    Sessions live in memory: after a restart of the server clients are told that none is
+    present. `received` maps the ids of QoS 2 packets to whether their message is committed.
+    What a client does not take in time is bounded, and what is over the bound is dropped,
+    oldest first, and counted in `dropped`.
+    """
+
+    __slots__ = (
+        "client_id",
+        "connection",
+        "dropped",
+        "ended_at",
+        "expiry",
+        "ledger_name",
+        "next_id",
+        "principal",
+        "queue",
+        "queued_bytes",
+        "received",
+        "subscriptions",
+        "unacknowledged",
+    )
+
+    def __init__(self, principal: "Principal", client_id: str) -> None:
+        self.principal = principal
+        self.client_id = client_id
+        self.ledger_name = f"{principal.name}/{client_id}".encode("utf-8", "replace")
+        self.connection: Connection | None = None
+        self.expiry = 0
+        self.ended_at: float | None = None
+        self.subscriptions: dict[str, Entry] = {}
+        self.received: dict[int, bool] = {}
+        self.unacknowledged: dict[int, Outgoing] = {}
+        self.queue: deque[Outgoing] | None = None
+        self.queued_bytes = 0
+        self.next_id = 0
+        self.dropped = 0
+
+    def deliver(self, message: Outgoing) -> None:
+        """Send the message now, later, or, where the bounds say so, never."""
+        connection = self.connection
+        if message.qos == 0:
+            if connection is None or connection.congested:
+                self.dropped += connection is not None
+            else:
+                connection.send_publish(message, 0)
+            return
+        if connection is None and not self.expiry:
+            return
+        if connection is None or self.queue or not self._may_send(connection):
+            self._enqueue(message)
+        else:
+            self._send(connection, message)
+
+    def acknowledged(self, packet_id: int) -> None:
+        """Take a PUBACK, and send what has waited for it."""
+        self.unacknowledged.pop(packet_id, None)
+        self.send_waiting()
+
+    def send_waiting(self) -> None:
+        """Send what waits, as far as the client's window reaches."""
+        connection = self.connection
+        while self.queue and connection is not None and self._may_send(connection):
+            message = self.queue.popleft()
+            self.queued_bytes -= len(message.payload)
+            self._send(connection, message)
+
+    def resume(self) -> None:
+        """Repeat on a new connection what its predecessor did not acknowledge."""
+        connection = self.connection
+        if connection is None:
+            return
+        for packet_id, message in list(self.unacknowledged.items()):
+            connection.send_publish(message, packet_id, dup=True)
+        self.send_waiting()
+
+    def _may_send(self, connection: "Connection") -> bool:
+        window = min(OUTGOING_WINDOW, connection.client_receive_maximum)
+        return len(self.unacknowledged) < window and not connection.congested
+
+    def _send(self, connection: "Connection", message: Outgoing) -> None:
+        while True:
+            self.next_id = self.next_id % MAXIMUM_PACKET_ID + 1
+            if self.next_id not in self.unacknowledged:
+                break
+        if connection.send_publish(message, self.next_id):
+            self.unacknowledged[self.next_id] = message
+
+    def _enqueue(self, message: Outgoing) -> None:
+        if self.queue is None:
+            self.queue = deque()
+        self.queue.append(message)
+        self.queued_bytes += len(message.payload)
+        while len(self.queue) > OUTGOING_MESSAGES or self.queued_bytes > OUTGOING_BYTES:
+            self.queued_bytes -= len(self.queue.popleft().payload)
+            self.dropped += 1

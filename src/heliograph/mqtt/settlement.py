@@ -1,0 +1,82 @@
+"""Acknowledgments: what devices are told once their messages are committed."""
+
+from typing import TYPE_CHECKING
+
+from heliograph.mqtt import packets
+from heliograph.mqtt.limits import IN_FLIGHT_BYTES
+from heliograph.mqtt.reasons import MQTT_5, Reason
+
+if TYPE_CHECKING:
+    from heliograph.mqtt.connection import Connection
+    from heliograph.mqtt.host import Taken
+
+QOS_1 = 1
+QOS_2 = 2
+PACKET_ID = 0xFFFF
+
+OWN = 8  # the client's own share of what is in flight is used up
+
+
+def token_of(packet_id: int, qos: int) -> int:
+    """Return what a message carries through the pipeline to find its way back; 0 for QoS 0."""
+    return packet_id | qos << 16
+
+
+def settle(connection: "Connection", messages: "list[Taken]") -> None:
+    """Acknowledge what has been committed, in the order of receipt and in one write.
+
+    A PUBACK goes to the connection that the message came by, or nowhere: on another one the
+    client repeats the message, and is answered there. The state of QoS 2 belongs to the session.
+    """
+    answers: list[bytes] = []
+    plain: list[int] = []
+    for message in messages:
+        connection.in_flight_bytes -= message.size
+        token = message.token
+        qos = token >> 16
+        if qos == QOS_1:
+            connection.in_flight -= 1
+            if message.faults and not message.rows and connection.version == MQTT_5:
+                answers.append(packets.pubacks(plain))
+                plain = []
+                answers.append(_refusal(connection, message))
+            else:
+                plain.append(token & PACKET_ID)
+        elif qos == QOS_2:
+            answers.append(packets.pubacks(plain))
+            plain = []
+            _settle_received(connection, message, answers)
+    answers.append(packets.pubacks(plain))
+    connection.write(b"".join(answers))
+    if connection.pauses & OWN and connection.in_flight_bytes < IN_FLIGHT_BYTES // 2:
+        connection.resume(OWN)
+
+
+def _refusal(connection: "Connection", message: "Taken") -> bytes:
+    reason = Reason(connection.listener.host.puback_reason(message))
+    detail = message.faults[0].detail if connection.tells_reasons else None
+    return packets.puback(MQTT_5, message.token & PACKET_ID, reason, detail)
+
+
+def _settle_received(origin: "Connection", message: "Taken", answers: list[bytes]) -> None:
+    """Answer a QoS 2 message on whatever connection its session has by now."""
+    packet_id, session = message.token & PACKET_ID, origin.session
+    if session is None or packet_id not in session.received:
+        return
+    connection = session.connection
+    if connection is None:
+        session.received[packet_id] = True
+        return
+    reason = Reason.SUCCESS
+    if connection.version == MQTT_5 and message.faults and not message.rows:
+        # A PUBREC with an error ends the exchange: no PUBREL follows [MQTT-4.3.3-4].
+        reason = Reason(connection.listener.host.puback_reason(message))
+        del session.received[packet_id]
+        connection.in_flight = max(connection.in_flight - 1, 0)
+    else:
+        session.received[packet_id] = True
+    answer = packets.pubrec(connection.version, packet_id, reason)
+    if connection is origin:
+        answers.append(answer)
+    else:
+        connection.write(answer)
