@@ -73,4 +73,6 @@ def _hash(key: bytes) -> bytes:
 
 
 def _device(sensor: KnownSensor) -> Principal:
-    return Principal("device", sensor.device_id or sensor.identifier, sensor=sensor.number)
+    # No device_id has a colon, so that no device goes by another principal's name.
+    name = f"device:{sensor.device_id or sensor.identifier}"
+    return Principal("device", name, sensor=sensor.number)

@@ -97,7 +97,8 @@ def committed_events(messages: list[Message]) -> list[Committed]:
     """Return what was inserted, message by message, for those who watch."""
     events: list[Committed] = []
     for message in messages:
-        if message.dropped is not None or not (message.rows or message.status):
+        # Merged messages came before anybody watched.
+        if message.merged or message.dropped is not None:
             continue
         duplicates = message.duplicates or {}
         if message.parts is not None:

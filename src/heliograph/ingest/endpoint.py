@@ -1,6 +1,6 @@
 """The MQTT endpoint's host: what devices publish enters here, what they may see comes from here."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from heliograph.errors import RejectionReason
@@ -48,14 +48,13 @@ class Endpoint:
         intake: Intake,
         *,
         publish_topic: str,
-        watched: Callable[[], bool],
     ) -> None:
         self._store = store
         self._registry = registry
         self._router = router
-        self._intake = intake
         self._publish_topic = publish_topic
-        self._watched = watched
+        self.receive = intake.receive
+        self.receive_oversize = intake.receive_oversize
         self.login = authenticator.login
         self.anonymous = authenticator.anonymous
 
@@ -84,33 +83,6 @@ class Endpoint:
     def accepts(self, route: Route) -> bool:
         """Tell whether the route leads to a sensor."""
         return route.sensor is not None
-
-    def receive(
-        self,
-        origin: Any,
-        token: int,
-        route: Route,
-        payload: bytes,
-        *,
-        delivery: bytes | None,
-        redelivered: bool,
-    ) -> Message:
-        """Take a message; see `Intake.receive`."""
-        return self._intake.receive(
-            origin,
-            token,
-            route,
-            payload,
-            delivery=delivery,
-            redelivered=redelivered,
-            watched=self._watched(),
-        )
-
-    def receive_oversize(
-        self, origin: Any, token: int, route: Route, head: bytes, size: int
-    ) -> Message:
-        """Take note of a message over the limit; see `Intake.receive_oversize`."""
-        return self._intake.receive_oversize(origin, token, route, head, size)
 
     def puback_reason(self, message: Message) -> int:
         """Return the MQTT 5 reason code of a message that was rejected whole."""

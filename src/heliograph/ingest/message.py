@@ -1,5 +1,6 @@
 """One message on its way from its source to the commit."""
 
+import asyncio
 from typing import Any, Protocol
 
 from heliograph.ingest.outcome import Fault
@@ -21,66 +22,49 @@ class Origin(Protocol):
 class Message:
     """A decoded message in the pipeline: what is stored of it, and who waits for that.
 
-    A plain class with slots: at 100,000 a second nothing else is cheap enough. `token` is the
-    origin's own. `delivery` is the message's key in the ledger of deliveries; with `redelivered`
-    that is looked up first, and a message found there is dropped. `identities` are (position
-    in rows, ledger key) of elements that carry an id of their own. `extras` tells that there is
-    more to store than rows: most messages have nothing else, and are spared the look.
-    `parts` gives, per row, its sensor where one message speaks of several.
+    At 100,000 a second nothing is cheap. What most messages do not have is a default of the
+    class; and plain messages of one origin that follow one another become one (`merged`), of
+    which `tokens`, the origin's own, tells them apart.
     """
 
-    __slots__ = (
-        "answer",
-        "attributes",
-        "delivery",
-        "delivery_expiry",
-        "dropped",
-        "duplicates",
-        "extras",
-        "faults",
-        "identities",
-        "kind",
-        "origin",
-        "parts",
-        "payload",
-        "redelivered",
-        "rejected",
-        "rows",
-        "sensor",
-        "size",
-        "status",
-        "token",
-    )
+    future: asyncio.Future[None] | None = None
+    payload: bytes | None = None
+    faults: tuple[Fault, ...] | list[Fault] = ()
+    # Of rows that were dropped as repeats: their ids, and those of the rows stored before.
+    duplicates: dict[int, int] | None = None
+    rejected: RejectedRow | None = None
+    status: str | None = None
+    attributes: list[AttributeRow] | None = None
+    # Per row, its sensor, where one message speaks of several.
+    parts: list[KnownSensor] | None = None
+    # Position in rows and ledger key of elements that carry an id of their own.
+    identities: list[tuple[int, bytes]] | None = None
+    # The message's key in the ledger of deliveries. With `redelivered` it is looked up first;
+    # a message that is found there is dropped, and `dropped` is the answer that was kept.
+    delivery: bytes | None = None
+    delivery_expiry: int | None = None
+    redelivered = False
+    dropped: str | None = None
+    answer: str | None = None
+    # There is more to store than rows.
+    extras = False
+    merged = False
 
     def __init__(
         self,
         origin: Origin,
-        token: Any,
+        tokens: list[int],
         kind: Kind,
         sensor: KnownSensor | None,
         rows: list[tuple[Any, ...]],
         size: int,
     ) -> None:
         self.origin = origin
-        self.token = token
+        self.tokens = tokens
         self.kind = kind
         self.sensor = sensor
         self.rows = rows
         self.size = size
-        self.payload: bytes | None = None
-        self.faults: list[Fault] = NO_FAULTS
-        self.duplicates: dict[int, int] | None = None
-        self.rejected: RejectedRow | None = None
-        self.status: str | None = None
-        self.delivery: bytes | None = None
-        self.delivery_expiry: int | None = None
-        self.redelivered = False
-        self.dropped: str | None = None
-        self.answer: str | None = None
-        self.identities: list[tuple[int, bytes]] | None = None
-        self.attributes: list[AttributeRow] | None = None
-        self.extras = False
-        self.parts: list[KnownSensor] | None = None
 
     @property
     def first_id(self) -> int:
@@ -88,6 +72,3 @@ class Message:
         if self.rows:
             return int(self.rows[0][0])
         return self.rejected[0] if self.rejected is not None else 0
-
-
-NO_FAULTS: list[Fault] = []

@@ -10,6 +10,7 @@ yet when the process dies was not acknowledged, and comes again.
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 import structlog
 
@@ -23,12 +24,15 @@ from heliograph.ingest.batching import build_batch, committed_events, drop_repea
 from heliograph.ingest.message import Message, Origin
 from heliograph.ingest.state import PipelineState
 from heliograph.live.hub import Hub
+from heliograph.model.records import Kind
 from heliograph.model.time import now
 from heliograph.store import Store
 
 log = structlog.get_logger()
 
 MAXIMUM_ROWS = 10_000
+# Plain messages of one origin become one, up to so many rows.
+MERGED_ROWS = 500
 MAXIMUM_BATCH_BYTES = 8 << 20
 FIRST_RETRY_SECONDS = 0.05
 LONGEST_RETRY_SECONDS = 2.0
@@ -42,6 +46,10 @@ class Pipeline:
         self._store = store
         self._hub = hub
         self._maximum_bytes = maximum_bytes
+        # The newest message that still waits: a plain one of the same origin may join it.
+        self._newest: Message | None = None
+        # Whether anybody watches what is committed, as of the last commit.
+        self.watched = False
         self._waiting: deque[Message] = deque()
         self._arrived = asyncio.Event()
         self._idle = asyncio.Event()
@@ -49,7 +57,7 @@ class Pipeline:
         self._sources: list[tuple[Callable[[], None], Callable[[], None]]] = []
         self._paused = False
         self._stopping = False
-        self.refuse: Callable[[Message, list[int]], None] = lambda _message, _positions: None
+        self.refuse: Callable[[Message, list[tuple[Any, ...]]], None] = lambda _message, _rows: None
 
     @property
     def full(self) -> bool:
@@ -63,9 +71,32 @@ class Pipeline:
     def enqueue(self, message: Message) -> None:
         """Take a message. Sources that were told to pause may still finish their buffer."""
         self._waiting.append(message)
+        self._newest = message
+        self._count(message.size)
+
+    def join(
+        self, origin: Origin, token: int, kind: Kind, rows: list[tuple[Any, ...]], size: int
+    ) -> bool:
+        """Let a plain message join the newest that waits, if that is of its kind and origin."""
+        newest = self._newest
+        if (
+            newest is None
+            or not newest.merged
+            or newest.origin is not origin
+            or newest.kind is not kind
+            or len(newest.rows) >= MERGED_ROWS
+        ):
+            return False
+        newest.rows += rows
+        newest.tokens.append(token)
+        newest.size += size
+        self._count(size)
+        return True
+
+    def _count(self, size: int) -> None:
         state = self.state
         state.depth += 1
-        state.bytes_in_flight += message.size
+        state.bytes_in_flight += size
         if not self._arrived.is_set():
             self._arrived.set()
             self._idle.clear()
@@ -99,6 +130,7 @@ class Pipeline:
             messages = self._take()
             await self._commit(messages)
             self._settle(messages)
+            self.watched = self._hub.wanted
 
     async def drain(self) -> None:
         """Take nothing new over HTTP and wait until everything that waits is committed."""
@@ -119,6 +151,8 @@ class Pipeline:
             messages.append(waiting.popleft())
             rows += len(message.rows) + 1
             size += message.size
+        if not waiting:
+            self._newest = None
         return messages
 
     async def _commit(self, messages: list[Message]) -> None:
@@ -149,7 +183,7 @@ class Pipeline:
         message.identities = [
             (at, identities[position]) for at, position in enumerate(good) if position in identities
         ]
-        self.refuse(message, [at for at in range(len(rows)) if at not in good])
+        self.refuse(message, [row for at, row in enumerate(rows) if at not in good])
         try:
             await self._write([message])
         except RowError:
@@ -182,8 +216,9 @@ class Pipeline:
         state.commits_total += 1
         state.last_commit_at = state.last_message_at = now()
         answers: dict[Origin, list[Message]] = {}
-        size = rows = 0
+        count = size = rows = 0
         for message in messages:
+            count += len(message.tokens)
             size += message.size
             rows += len(message.rows)
             if message.duplicates:
@@ -193,9 +228,9 @@ class Pipeline:
                 answers[origin].append(message)
             else:
                 answers[origin] = [message]
-        state.messages_total += len(messages)
+        state.messages_total += count
         state.rows_total += rows
-        state.depth -= len(messages)
+        state.depth -= count
         state.bytes_in_flight -= size
         for origin, settled in answers.items():
             origin.settled(settled)

@@ -83,7 +83,8 @@ class Registry:
         self._unknown: set[str | bytes] = set()
         self._version = 0
         self._listeners: list[Callable[[], None]] = []
-        self._touched: set[KnownSensor] = set()
+        # Sensors whose `seen_at` has moved since the last flush.
+        self.touched: set[KnownSensor] = set()
 
     async def load(self) -> None:
         """Fill the cache with the sensors there are, as far as it holds them."""
@@ -173,19 +174,15 @@ class Registry:
                 # What is missed meanwhile comes with the next version that can be read.
                 log.debug("the registry could not be compared with the database")
 
-    def touch(self, sensor: KnownSensor) -> None:
-        """Note that the sensor's `seen_at` has moved."""
-        self._touched.add(sensor)
-
     async def flush(self) -> None:
         """Write when the touched sensors were last seen; keeps them for later on failure."""
-        touched, self._touched = self._touched, set()
+        touched, self.touched = self.touched, set()
         rows = [(sensor.number, sensor.seen_at, sensor.measured_at) for sensor in touched]
         try:
             for at in range(0, len(rows), PAGE):
                 await self._store.sensors.touch(rows[at : at + PAGE])
         except StoreUnavailableError:
-            self._touched |= touched
+            self.touched |= touched
             raise
 
     async def _found(self, sensor: Sensor | None, name: str | bytes) -> KnownSensor | None:

@@ -10,8 +10,8 @@ from heliograph.model.records import Kind
 class Committed(msgspec.Struct, frozen=True, gc=False):
     """Rows of one message that were inserted, told after their commit.
 
-    `number`, `identifier` and `device_id` name the sensor; `payload` is the message's own bytes when all
-    of it was inserted, else None: then `rows` tells what was. `origin` is who sent it.
+    `number`, `identifier` and `device_id` name the sensor; `payload` is the message's own bytes
+    when all of it was inserted, else None: then `rows` tells what was. `origin` is who sent it.
     """
 
     kind: Kind

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 import structlog
 
 from heliograph.errors import HeliographError, StoreUnavailableError
-from heliograph.mqtt import packets
+from heliograph.mqtt import fields, packets
 from heliograph.mqtt.aliases import NO_ALIASES
 from heliograph.mqtt.control import control
 from heliograph.mqtt.limits import (
@@ -40,6 +40,8 @@ CONGESTED = 4  # the client does not take its answers
 CLOCK = 16  # the server can't tell the time
 CLOSING = 32  # the connection is being closed
 
+PUBLISH = int(PacketType.PUBLISH)
+CLOSING_SECONDS = 5.0
 WAITING = BUSY | CLOCK | CLOSING  # what has been read stays where it is
 RETRY_SECONDS = 1.0
 
@@ -88,7 +90,7 @@ class Connection(asyncio.Protocol):
         self.keepalive = 0.0
         self.last_received = 0.0
         self.client_receive_maximum = 65_535
-        self.client_maximum_packet_size = MAXIMUM_PACKET_SIZE
+        self.client_maximum_packet_size = fields.MAXIMUM_PACKET_SIZE
         self.routes: dict[bytes, Any] | None = None
         self.routes_generation = -1
         self.aliases = NO_ALIASES
@@ -150,7 +152,7 @@ class Connection(asyncio.Protocol):
     # Reading on and off
 
     def pause(self, reason: int) -> None:
-        """Stop reading for this reason."""
+        """Stop reading."""
         if not self.pauses and self.transport is not None:
             self.transport.pause_reading()
         self.pauses |= reason
@@ -250,23 +252,18 @@ class Connection(asyncio.Protocol):
         payload = buffer[payload_at:stop]
         try:
             if len(payload) > MAXIMUM_PAYLOAD_BYTES:
-                message = self.listener.host.receive_oversize(
+                size = self.listener.host.receive_oversize(
                     self, token, route, payload[:KEPT_BYTES], len(payload)
                 )
             else:
-                message = self.listener.host.receive(
-                    self,
-                    token,
-                    route,
-                    payload,
-                    delivery=delivery,
-                    redelivered=bool(first & 8),
+                size = self.listener.host.receive(
+                    self, token, route, payload, delivery, first & 8 != 0
                 )
         except HeliographError:
             self._abandon_delivery(session, token)
             self.pause(CLOCK)
             return False
-        self.in_flight_bytes += message.size
+        self.in_flight_bytes += size
         return True
 
     def _begin_delivery(self, session: Session, packet_id: int, qos: int) -> bool:
@@ -336,14 +333,13 @@ class Connection(asyncio.Protocol):
         route = await self.listener.host.route(principal, packets.decode_topic(topic))
         if packet_id and not self._begin_delivery(session, packet_id, packet.qos):
             return
-        message = self.listener.host.receive_oversize(
+        self.in_flight_bytes += self.listener.host.receive_oversize(
             self,
             token_of(packet_id, packet.qos),
             route,
             head[payload_at:][:KEPT_BYTES],
             packet.size - (payload_at - 1),
         )
-        self.in_flight_bytes += message.size
 
     # Answers
 
@@ -401,8 +397,3 @@ class Connection(asyncio.Protocol):
     def _abort(self) -> None:
         if self.transport is not None:
             self.transport.abort()
-
-
-PUBLISH = int(PacketType.PUBLISH)
-CLOSING_SECONDS = 5.0
-MAXIMUM_PACKET_SIZE = 268_435_460

@@ -7,11 +7,11 @@ from heliograph.model.principal import Principal
 
 
 class Taken(Protocol):
-    """A message that comes back after its commit. `token` is its packet id."""
+    """Messages that come back after their commit, one or several; see `token_of`."""
 
-    token: int
+    tokens: list[int]
     rows: list[tuple[Any, ...]]
-    faults: list[Any]
+    faults: Any
     size: int
 
 
@@ -52,20 +52,20 @@ class Host(Protocol):
         token: int,
         route: Any,
         payload: bytes,
-        *,
         delivery: bytes | None,
         redelivered: bool,
-    ) -> Taken:
+    ) -> int:
         """Take a message; `origin.settled` is called with it after the commit.
+
+        Returns:
+            What it counts as in flight, in bytes.
 
         Raises:
             HeliographError: nothing is taken now, and reading has to stop.
         """
         ...
 
-    def receive_oversize(
-        self, origin: Any, token: int, route: Any, head: bytes, size: int
-    ) -> Taken:
+    def receive_oversize(self, origin: Any, token: int, route: Any, head: bytes, size: int) -> int:
         """Take note of a message whose payload is over the limit.
 
         Raises:

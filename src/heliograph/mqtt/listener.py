@@ -162,7 +162,7 @@ class Listener:
     def _publish_will(self, will: tuple[packets.Will, Any]) -> None:
         message, route = will
         try:
-            self.host.receive(self, 0, route, message.payload, delivery=None, redelivered=False)
+            self.host.receive(self, 0, route, message.payload, None, False)
         except Exception:
             log.warning("a last will could not be taken", exc_info=True)
 

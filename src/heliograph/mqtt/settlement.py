@@ -32,35 +32,39 @@ def settle(connection: "Connection", messages: "list[Taken]") -> None:
     plain: list[int] = []
     for message in messages:
         connection.in_flight_bytes -= message.size
-        token = message.token
-        qos = token >> 16
-        if qos == QOS_1:
-            connection.in_flight -= 1
-            if message.faults and not message.rows and connection.version == MQTT_5:
-                answers.append(packets.pubacks(plain))
-                plain = []
-                answers.append(_refusal(connection, message))
-            else:
-                plain.append(token & PACKET_ID)
-        elif qos == QOS_2:
+        refused = bool(message.faults) and not message.rows and connection.version == MQTT_5
+        for token in message.tokens:
+            qos = token >> 16
+            if qos == QOS_1:
+                connection.in_flight -= 1
+                if not refused:
+                    plain.append(token & PACKET_ID)
+                    continue
+            elif qos == 0:
+                continue
             answers.append(packets.pubacks(plain))
             plain = []
-            _settle_received(connection, message, answers)
+            if qos == QOS_1:
+                answers.append(_refusal(connection, message, token))
+            else:
+                _settle_received(connection, message, token, answers)
     answers.append(packets.pubacks(plain))
     connection.write(b"".join(answers))
     if connection.pauses & OWN and connection.in_flight_bytes < IN_FLIGHT_BYTES // 2:
         connection.resume(OWN)
 
 
-def _refusal(connection: "Connection", message: "Taken") -> bytes:
+def _refusal(connection: "Connection", message: "Taken", token: int) -> bytes:
     reason = Reason(connection.listener.host.puback_reason(message))
     detail = message.faults[0].detail if connection.tells_reasons else None
-    return packets.puback(MQTT_5, message.token & PACKET_ID, reason, detail)
+    return packets.puback(MQTT_5, token & PACKET_ID, reason, detail)
 
 
-def _settle_received(origin: "Connection", message: "Taken", answers: list[bytes]) -> None:
+def _settle_received(
+    origin: "Connection", message: "Taken", token: int, answers: list[bytes]
+) -> None:
     """Answer a QoS 2 message on whatever connection its session has by now."""
-    packet_id, session = message.token & PACKET_ID, origin.session
+    packet_id, session = token & PACKET_ID, origin.session
     if session is None or packet_id not in session.received:
         return
     connection = session.connection

@@ -1,5 +1,6 @@
 r"""Finding an attribute by its name: dotted, with `.` and `\` in keys escaped by `\`."""
 
+import functools
 import re
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ class Missing:
 MISSING: Final = Missing()
 
 
+@functools.lru_cache(maxsize=8_192)
 def keys_of(name: str) -> tuple[str, ...]:
     """Return the keys that lead to the attribute."""
     keys: list[str] = []

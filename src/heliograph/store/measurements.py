@@ -118,19 +118,24 @@ class _Search:
     def __init__(self, names: list[str]) -> None:
         self.missing = {name: keys_of(name) for name in names}
         self.found: list[Attribute] = []
-        self._texts = {name: member_text(keys).encode() for name, keys in self.missing.items()}
+        self._texts: dict[str, bytes] = {}
 
     def look(self, row: Measurement) -> None:
         """Take from the row what is still missing; rows come newest first."""
         document = _decode(row.value)
-        for name, keys in list(self.missing.items()):
+        missing: dict[str, tuple[str, ...]] = {}
+        for name, keys in self.missing.items():
             value = value_at(document, keys)
-            if value is not MISSING:
+            if value is MISSING:
+                missing[name] = keys
+            else:
                 self.found.append(Attribute(name, row.timestamp, value))
-                del self.missing[name]
+        self.missing = missing
 
     def look_closer(self, row: Measurement) -> None:
         """Do the same, decoding only what may hold something missing."""
+        if not self._texts:
+            self._texts = {name: member_text(at).encode() for name, at in self.missing.items()}
         text = bytes(row.value)
         if any(
             self._texts[name] in text or (keys == WHOLE and text[:1] != b"{")

@@ -10,11 +10,13 @@ import asyncpg
 from heliograph.errors import AlreadyExistsError, StartError
 from heliograph.model.batch import Batch, Written
 from heliograph.store.engine import Engine, Row, Transaction
+from heliograph.store.pool import Pool
 from heliograph.store.postgresql_connection import (
     OLDEST_POSTGRESQL,
     READ_SECONDS,
     arguments,
-    connect_readers,
+    connect_reader,
+    disconnect,
     taken_field,
     translate,
 )
@@ -24,7 +26,6 @@ from heliograph.store.url import DatabaseUrl
 
 READERS = 5
 PING_SECONDS = 2.0
-CLOSE_SECONDS = 5.0
 
 
 async def open_postgresql(url: DatabaseUrl) -> Engine:
@@ -33,17 +34,16 @@ async def open_postgresql(url: DatabaseUrl) -> Engine:
     Raises:
         StartError: it can't be used.
     """
+    engine = PostgresqlEngine(url.dsn)
     try:
-        readers = await connect_readers(url.dsn, READERS)
+        version = await engine.start()
     except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         reason = str(error) or type(error).__name__
         raise StartError(f"DATABASE_URL: can't connect to {url.public}: {reason}") from error
-    async with readers.acquire() as connection:
-        version = connection.get_server_version().major
     if version < OLDEST_POSTGRESQL:
-        await readers.close()
+        await engine.close()
         raise StartError(f"PostgreSQL {version} is too old: {OLDEST_POSTGRESQL} is needed")
-    return PostgresqlEngine(url.dsn, readers)
+    return engine
 
 
 class PostgresqlEngine:
@@ -51,26 +51,48 @@ class PostgresqlEngine:
 
     name: Final = "postgresql"
 
-    def __init__(self, dsn: str, readers: Any) -> None:
+    def __init__(self, dsn: str) -> None:
         self._queries = load_queries(self.name)
-        self._readers = readers
+        self._readers: Pool[Any] = Pool(
+            READERS, lambda: connect_reader(dsn), disconnect, seconds=READ_SECONDS
+        )
         self.writer = PostgresqlWriter(dsn, self._queries)
         # Who holds it has the writer's connection.
         self._turn = asyncio.Lock()
 
+    async def start(self) -> int:
+        """Connect once and return the server's major version; errors are the driver's."""
+        connection = await self._readers.take()
+        self._readers.give(connection)
+        version: int = connection.get_server_version().major
+        return version
+
     async def fetch(self, query: str, **parameters: Any) -> Sequence[Row]:
         """Run a named query on a reading connection."""
-        return await self._fetch(query, parameters, READ_SECONDS)
+        return await self._fetch(query, parameters, None)
 
-    async def _fetch(self, query: str, parameters: dict[str, Any], seconds: float) -> Sequence[Row]:
+    async def _fetch(
+        self, query: str, parameters: dict[str, Any], seconds: float | None
+    ) -> Sequence[Row]:
         wanted = self._queries[query]
         try:
-            async with asyncio.timeout(seconds), self._readers.acquire() as connection:
-                rows: Sequence[Row] = await connection.fetch(
-                    wanted.sql, *arguments(wanted, parameters)
-                )
+            connection = await self._readers.take()
+            # One that the server closed since its last use is no reason to fail.
+            while connection.is_closed():
+                await self._readers.drop(connection)
+                connection = await self._readers.take()
         except Exception as error:
             raise translate(error) from error
+        try:
+            rows: Sequence[Row] = await connection.fetch(
+                wanted.sql, *arguments(wanted, parameters), timeout=seconds
+            )
+        except BaseException as error:
+            await self._readers.drop(connection)
+            if isinstance(error, Exception):
+                raise translate(error) from error
+            raise
+        self._readers.give(connection)
         return rows
 
     def transaction(self) -> AbstractAsyncContextManager[Transaction]:
@@ -116,11 +138,7 @@ class PostgresqlEngine:
 
     async def close(self) -> None:
         """Close all connections."""
-        try:
-            async with asyncio.timeout(CLOSE_SECONDS):
-                await self._readers.close()
-        except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-            self._readers.terminate()
+        await self._readers.close()
         async with self._turn:
             await self.writer.close()
 

@@ -13,6 +13,7 @@ CONNECT_SECONDS = 5.0
 WRITE_SECONDS = 30.0
 READ_SECONDS = 30.0
 LOCK_SECONDS = 10.0
+CLOSE_SECONDS = 5.0
 
 # Data exceptions, violated constraints, limits exceeded: the row's fault. All others (no disk
 # space, shutting down, deadlock, time-out, read only) say nothing against the row.
@@ -29,17 +30,13 @@ _WRITER_SETTINGS = {
     "lock_timeout": f"{LOCK_SECONDS * 1_000:.0f}",
 }
 _READER_SETTINGS = {
+    # Planning again for each page over all partitions takes longer than reading it.
+    "plan_cache_mode": "force_generic_plan",
     **_SETTINGS,
     "application_name": "heliograph reader",
     "default_transaction_read_only": "on",
     "statement_timeout": f"{READ_SECONDS * 1_000:.0f}",
 }
-
-
-class _Reader(asyncpg.Connection):
-    def get_reset_query(self) -> str:
-        # Reads leave nothing behind, and resetting would double the cost of each.
-        return ""
 
 
 async def connect_writer(dsn: str) -> Any:
@@ -52,17 +49,24 @@ async def connect_writer(dsn: str) -> Any:
     )
 
 
-async def connect_readers(dsn: str, count: int) -> Any:
-    """Open a pool of connections that read; errors are the driver's."""
-    return await asyncpg.create_pool(
+async def connect_reader(dsn: str) -> Any:
+    """Open a connection that reads; errors are the driver's."""
+    return await asyncpg.connect(
         dsn,
-        min_size=1,
-        max_size=count,
         timeout=CONNECT_SECONDS,
         command_timeout=READ_SECONDS,
         server_settings=_READER_SETTINGS,
-        connection_class=_Reader,
     )
+
+
+async def disconnect(connection: Any) -> None:
+    """Close a connection, whatever state it is in."""
+    if connection.is_closed():
+        return
+    try:
+        await connection.close(timeout=CLOSE_SECONDS)
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        connection.terminate()
 
 
 def arguments(query: Query, parameters: dict[str, Any]) -> list[Any]:

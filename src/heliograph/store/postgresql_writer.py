@@ -18,7 +18,12 @@ from heliograph.errors import RowError, StoreUnavailableError
 from heliograph.model.batch import Batch, Written
 from heliograph.store.batches import newest_statuses
 from heliograph.store.partitions import Partitions
-from heliograph.store.postgresql_connection import arguments, connect_writer, translate
+from heliograph.store.postgresql_connection import (
+    arguments,
+    connect_writer,
+    disconnect,
+    translate,
+)
 from heliograph.store.queries import Query
 from heliograph.store.recent import RecentKeys, keys_of
 
@@ -133,11 +138,8 @@ class PostgresqlWriter:
         """Close the connection for good."""
         self._closed = True
         connection, self._connection = self._connection, None
-        if connection is not None and not connection.is_closed():
-            try:
-                await connection.close(timeout=5)
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
-                connection.terminate()
+        if connection is not None:
+            await disconnect(connection)
 
     async def _write(self, connection: Any, loads: list[_Load], batch: Batch) -> Written:
         for table, rows in loads:

@@ -67,7 +67,8 @@ class Sensors:
     async def attributes(self, numbers: Sequence[int]) -> dict[int, set[str]]:
         """Return the names of the attributes that each of the sensors has ever measured."""
         attributes: dict[int, set[str]] = {}
-        for number, name in await self._engine.fetch("sensor_attributes", numbers=list(numbers)):
+        wanted = _encode(numbers).decode()
+        for number, name in await self._engine.fetch("sensor_attributes", numbers=wanted):
             attributes.setdefault(number, set()).add(name)
         return attributes
 

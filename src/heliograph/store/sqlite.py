@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
 import aiosqlite
-import msgspec
 
 from heliograph.errors import AlreadyExistsError, StartError, StoreUnavailableError
 from heliograph.model.batch import Batch, Written
 from heliograph.store.engine import Engine, Row, Transaction
-from heliograph.store.queries import Query, load_queries
+from heliograph.store.pool import Pool
+from heliograph.store.queries import load_queries
 from heliograph.store.sqlite_connection import (
-    BUSY_SECONDS,
     OLDEST_SQLITE,
-    address,
+    open_reader,
     taken_field,
     translate,
 )
@@ -29,7 +28,6 @@ READ_SECONDS = 30.0
 PING_SECONDS = 2.0
 
 T = TypeVar("T")
-_encode = msgspec.json.Encoder().encode
 
 
 async def open_sqlite(path: Path) -> Engine:
@@ -63,7 +61,7 @@ class SqliteEngine:
         # Who holds it has the thread: nothing else waits in the executor's boundless queue,
         # and nothing comes between the statements of a transaction.
         self._turn = asyncio.Lock()
-        self._readers = _Readers(path)
+        self._readers = Pool(READERS, lambda: _connect(path), _disconnect, seconds=READ_SECONDS)
         self._closed = False
 
     async def start(self) -> None:
@@ -73,7 +71,28 @@ class SqliteEngine:
 
     async def fetch(self, query: str, **parameters: Any) -> Sequence[Row]:
         """Run a named query on a reading connection."""
-        return await self._readers.fetch(self._queries[query], parameters)
+        return await self._fetch(self._queries[query].sql, parameters, READ_SECONDS)
+
+    async def _fetch(self, sql: str, parameters: dict[str, Any], seconds: float) -> Sequence[Row]:
+        try:
+            reader = await self._readers.take()
+        except sqlite3.Error as error:
+            raise translate(error) from error
+        # A timer of our own: a statement must be interrupted, not only left alone.
+        timer = asyncio.get_running_loop().call_later(seconds, reader.interrupt)
+        try:
+            rows = await reader.connection.execute_fetchall(sql, parameters)
+        except Exception as error:
+            await self._readers.drop(reader)
+            raise translate(error) from error
+        except BaseException:
+            reader.interrupt()
+            self._readers.give(reader)
+            raise
+        finally:
+            timer.cancel()
+        self._readers.give(reader)
+        return cast("Sequence[Row]", rows)
 
     def transaction(self) -> AbstractAsyncContextManager[Transaction]:
         """Open a transaction on the writer."""
@@ -118,7 +137,7 @@ class SqliteEngine:
         """Read a row of the file at its path."""
         if not await asyncio.to_thread(self._path.is_file):
             raise StoreUnavailableError("SQLite: the database file is gone")
-        await self._readers.fetch(self._queries["registry_version"], {}, PING_SECONDS)
+        await self._fetch(self._queries["registry_version"].sql, {}, PING_SECONDS)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -149,78 +168,28 @@ class _Change:
 
 
 class _Reader:
-    """A place for a reading connection."""
-
-    def __init__(self) -> None:
-        self.connection: aiosqlite.Connection | None = None
-        self.generation = 0
-
-
-class _Readers:
-    """A few connections that can't write, opened when first needed, and anew after an error."""
+    """A connection that can't write."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._closed = False
-        self._generation = 0
-        # The last one used comes first, so that a quiet server has but one open.
-        self._idle: asyncio.LifoQueue[_Reader] = asyncio.LifoQueue(READERS)
-        for _ in range(READERS):
-            self._idle.put_nowait(_Reader())
+        self._raw: sqlite3.Connection | None = None
+        self.connection = aiosqlite.Connection(self._open, iter_chunk_size=64)
 
-    async def fetch(
-        self, query: Query, parameters: dict[str, Any], seconds: float = READ_SECONDS
-    ) -> Sequence[Row]:
-        for name, value in parameters.items():
-            if type(value) is list:
-                parameters[name] = _encode(value).decode()
-        try:
-            async with asyncio.timeout(seconds):
-                return await self._fetch(query.sql, parameters)
-        except TimeoutError as error:
-            raise StoreUnavailableError(f"SQLite: no answer in {seconds:.0f} seconds") from error
+    def _open(self) -> sqlite3.Connection:
+        self._raw = open_reader(self._path)
+        return self._raw
 
-    def renew(self) -> None:
-        """Have each connection opened anew: the file may be another one now."""
-        self._generation += 1
-
-    async def _fetch(self, sql: str, parameters: dict[str, Any]) -> Sequence[Row]:
-        reader = await self._idle.get()
-        try:
-            if reader.connection is None or reader.generation != self._generation:
-                await self._open(reader)
-            assert reader.connection is not None  # noqa: S101 - for the type checker
-            return cast("Sequence[Row]", await reader.connection.execute_fetchall(sql, parameters))
-        except asyncio.CancelledError:
-            if reader.connection is not None:
-                await reader.connection.interrupt()
-            raise
-        except Exception as error:
-            if isinstance(error, sqlite3.DatabaseError):
-                await _close(reader)
-            raise translate(error) from error
-        finally:
-            self._idle.put_nowait(reader)
-
-    async def _open(self, reader: _Reader) -> None:
-        await _close(reader)
-        if self._closed:
-            raise StoreUnavailableError("SQLite: the store is closed")
-        connection = await aiosqlite.connect(
-            address(self._path, "ro"), uri=True, isolation_level=None, timeout=BUSY_SECONDS
-        )
-        reader.connection, reader.generation = connection, self._generation
-        await connection.execute_fetchall("PRAGMA query_only = ON")
-
-    async def close(self) -> None:
-        self._closed = True
-        readers = [await self._idle.get() for _ in range(READERS)]
-        for reader in readers:
-            await _close(reader)
-            self._idle.put_nowait(reader)
+    def interrupt(self) -> None:
+        """End the statement that is running, with an error."""
+        if self._raw is not None:
+            self._raw.interrupt()
 
 
-async def _close(reader: _Reader) -> None:
-    connection, reader.connection = reader.connection, None
-    if connection is not None:
-        await connection.close()
+async def _connect(path: Path) -> _Reader:
+    reader = _Reader(path)
+    await reader.connection
+    return reader
+
+
+async def _disconnect(reader: _Reader) -> None:
+    await reader.connection.close()

@@ -59,6 +59,23 @@ def open_writer(path: Path, *, create: bool) -> sqlite3.Connection:
     return connection
 
 
+def open_reader(path: Path) -> sqlite3.Connection:
+    """Open a connection that can't write, in whichever thread calls.
+
+    Raises:
+        sqlite3.Error: it can't be opened.
+    """
+    connection = sqlite3.connect(
+        address(path, "ro"),
+        uri=True,
+        isolation_level=None,
+        timeout=BUSY_SECONDS,
+        check_same_thread=False,
+    )
+    connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
 def translate(error: Exception) -> Exception:
     """Return what the store raises for an error of the driver."""
     if isinstance(error, RowError | StoreUnavailableError | AlreadyExistsError):

@@ -156,15 +156,25 @@ class TestDamage:
             assert decoded.rows == []
             assert len(decoded.faults) == 1
         for row in decoded.rows:
-            text = row[7]
-            assert "\\u0000" not in text
-            text.encode()
-            json.loads(text, parse_constant=lambda literal: 1 / 0)
+            value = json.loads(row[7], parse_constant=lambda literal: 1 / 0)
+            for text in _texts(value):
+                assert "\0" not in text
+                assert text.encode()[:0] == b""
         for fault in decoded.faults:
             assert isinstance(fault.reason, RejectionReason)
             assert fault.detail.encode()
             assert "\0" not in fault.detail
             assert len(fault.detail) < 400
+
+
+def _texts(value):
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for item in value:
+            yield from _texts(item)
+        if isinstance(value, dict):
+            yield from _texts(list(value.values()))
 
 
 def _depth(value):

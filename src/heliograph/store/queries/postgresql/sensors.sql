@@ -8,7 +8,11 @@ WHERE number = :number
 FOR NO KEY UPDATE;
 
 -- name: sensor_attributes(numbers)
-SELECT sensor, name FROM attribute WHERE sensor = ANY(CAST(:numbers AS bigint[]));
+SELECT sensor, name
+FROM attribute
+WHERE sensor IN (
+    SELECT CAST(value AS bigint) FROM json_array_elements_text(CAST(:numbers AS json))
+);
 
 -- name: sensors_touch(rows)!
 -- Rows are locked in their order first, as by everyone who locks several: no deadlocks.

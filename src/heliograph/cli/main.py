@@ -1,0 +1,77 @@
+"""`heliograph`: the command line. Each command is a file, read when it is called."""
+
+import importlib
+import sys
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from heliograph import __version__
+from heliograph.errors import StartError, StoreUnavailableError
+
+COMMANDS = {
+    "serve": "Start the server.",
+    "migrate": "Bring the database to the newest revision.",
+    "settings": "Show the effective settings, secrets masked.",
+    "device": "Register devices, list them, renew their keys.",
+    "rejected": "List the newest messages that could not be accepted, and why.",
+    "simulate": "Send what many sensors would send, over MQTT, and count what is acknowledged.",
+}
+
+
+class LazyGroup(TyperGroup):
+    """A group that imports a command's file only to run it: `--help` needs none of them."""
+
+    def __init__(self, **attributes: Any) -> None:
+        stand_ins = {
+            name: TyperCommand(name=name, help=text, callback=None)
+            for name, text in COMMANDS.items()
+        }
+        super().__init__(**{**attributes, "commands": stand_ins})
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Put the real command in the place of its stand-in, then go on as usual."""
+        if args and args[0] in COMMANDS:
+            module = importlib.import_module(f"heliograph.cli.{args[0]}")
+            self.commands[args[0]] = typer.main.get_command(module.app)
+        return super().resolve_command(ctx, args)
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Settings come from environment variables and .env; heliograph settings shows them.",
+)
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        typer.echo(f"heliograph {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    *,
+    version: bool = typer.Option(
+        False, "--version", callback=_print_version, is_eager=True, help="Print the version."
+    ),
+) -> None:
+    """A self-hosted telemetry server for sensor networks."""
+
+
+def run() -> None:
+    """Run the command line; what a person can mend is one line on standard error."""
+    try:
+        app()
+    except StartError as error:
+        line = str(error)
+    except StoreUnavailableError as error:
+        line = f"the database does not answer: {error}"
+    else:
+        return
+    sys.stderr.write(f"heliograph: {' '.join(line.split())}\n")
+    sys.exit(1)

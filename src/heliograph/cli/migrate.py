@@ -1,0 +1,42 @@
+"""`heliograph migrate`."""
+
+import asyncio
+
+import typer
+
+from heliograph.settings import load_settings
+from heliograph.store import open_store, run_migrations
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def migrate(
+    *,
+    revision: str = typer.Option("head", help="The revision to end at; head is the newest."),
+    downgrade: bool = typer.Option(
+        False, "--downgrade", help="Go back to --revision; data of later revisions is lost."
+    ),
+) -> None:
+    """Bring the database to the newest revision.
+
+    Serving does that by itself unless AUTO_MIGRATE is false.
+    """
+    if downgrade and revision == "head":
+        raise typer.BadParameter("--downgrade needs a --revision, such as base or 0001")
+    database_url = load_settings().database_url
+    before = asyncio.run(_revision(database_url))
+    run_migrations(database_url, revision, downgrade=downgrade)
+    after = asyncio.run(_revision(database_url))
+    if before == after:
+        typer.echo(f"{after or 'none'}: nothing to do")
+    else:
+        typer.echo(f"{before or 'none'} → {after or 'none'}")
+
+
+async def _revision(database_url: str) -> str | None:
+    store = await open_store(database_url)
+    try:
+        return (await store.migration_state())[0]
+    finally:
+        await store.close()

@@ -1,0 +1,48 @@
+"""What commands print: tables for people, JSON for programs."""
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from heliograph.model.time import to_rfc3339
+
+WIDEST = 100_000
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON, indented."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print rows under headings, every text as it is: neither markup nor control characters."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(printable(text)) for text in row))
+    # Into a pipe or a file a row is a line, however long.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDEST)
+    console.print(table)
+
+
+def printable(text: str) -> str:
+    """Return the text with what a terminal might obey written as escapes."""
+    return "".join(
+        character if character.isprintable() else ascii(character)[1:-1] for character in text
+    )
+
+
+def time_text(microseconds: int | None) -> str:
+    """Return a time for people: UTC, to the second; a dash for none."""
+    return "-" if microseconds is None else to_rfc3339(microseconds)[:19].replace("T", " ") + "Z"
+
+
+def time_json(microseconds: int | None) -> str | None:
+    """Return a time for programs."""
+    return None if microseconds is None else to_rfc3339(microseconds)

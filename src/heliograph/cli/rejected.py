@@ -1,0 +1,76 @@
+"""`heliograph rejected`."""
+
+from typing import Any
+
+import typer
+
+from heliograph.cli.database import with_store
+from heliograph.cli.output import print_json, print_table, time_json, time_text
+from heliograph.model.records import RejectedMessage
+from heliograph.settings import load_settings
+from heliograph.store import Store
+
+SHOWN_BYTES = 60
+SHOWN_JSON_BYTES = 1_024
+PAGE = 100
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def rejected(
+    *,
+    limit: int = typer.Option(20, min=1, max=100_000, help="How many at most."),
+    json: bool = typer.Option(False, "--json", help="Print a JSON array."),
+) -> None:
+    """List the newest messages that could not be accepted, and why, newest first."""
+
+    async def work(store: Store) -> tuple[list[RejectedMessage], int]:
+        messages: list[RejectedMessage] = []
+        while len(messages) < limit:
+            before = messages[-1].id if messages else None
+            wanted = min(PAGE, limit - len(messages))
+            page = await store.rejected.list(limit=wanted, before=before)
+            messages += page
+            if len(page) < wanted:
+                break
+        return messages, (await store.rejected.totals())[0]
+
+    messages, total = with_store(load_settings(), work)
+    if json:
+        print_json([_members(message) for message in messages])
+        return
+    print_table(
+        ("time", "reason", "source", "from", "detail", "payload"),
+        (
+            (
+                time_text(message.receipt_timestamp),
+                message.reason,
+                message.source,
+                message.principal,
+                message.detail,
+                _head(message.payload, SHOWN_BYTES),
+            )
+            for message in messages
+        ),
+    )
+    typer.echo(f"{len(messages)} of {total} kept", err=True)
+
+
+def _head(payload: bytes, length: int) -> str:
+    text = payload[:length].decode("utf-8", "backslashreplace")
+    return text + ("…" if len(payload) > length else "")
+
+
+def _members(message: RejectedMessage) -> dict[str, Any]:
+    return {
+        "id": str(message.id),
+        "receipt_timestamp": time_json(message.receipt_timestamp),
+        "reason": message.reason,
+        "source": message.source,
+        "principal": message.principal,
+        "detail": message.detail,
+        "size": message.size,
+        "indexes": message.indexes,
+        "payload": _head(message.payload, SHOWN_JSON_BYTES),
+    }

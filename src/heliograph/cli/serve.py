@@ -1,0 +1,158 @@
+"""`heliograph serve`."""
+
+import asyncio
+import contextlib
+import logging
+import resource
+import signal
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import structlog
+import typer
+import uvicorn
+import uvloop
+
+from heliograph import logs
+from heliograph.app import Application, create_app
+from heliograph.errors import StartError
+from heliograph.settings import Settings, load_settings
+
+GRACEFUL_SECONDS = 10
+KEEP_ALIVE_SECONDS = 75
+BACKLOG = 2_048
+# What the process needs beside the devices' connections: HTTP, the database, its files.
+OTHER_FILES = 512
+
+app = typer.Typer(add_completion=False)
+log = structlog.get_logger()
+
+
+@app.command()
+def serve(
+    *,
+    host: str | None = typer.Option(None, help="Address for HTTP instead of HOST."),
+    port: int | None = typer.Option(None, help="Port for HTTP instead of PORT; 0: a free one."),
+    access_log: bool = typer.Option(False, "--access-log", help="Log every request."),
+) -> None:
+    """Start the server: HTTP, and MQTT for devices. SIGTERM and Ctrl-C end it cleanly."""
+    given = {"host": host, "port": port}
+    settings = load_settings(**{name: value for name, value in given.items() if value is not None})
+    logs.configure(settings.log_level, settings.log_format)
+    logging.getLogger("uvicorn").setLevel(logging.DEBUG if settings.debug else logging.WARNING)
+    logging.getLogger("uvicorn.access").setLevel(logging.INFO if access_log else logging.WARNING)
+    _raise_file_limit(settings)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop, debug=settings.debug) as runner:
+        failed = runner.run(_serve(settings, access_log=access_log))
+    if failed:
+        raise typer.Exit(1)
+
+
+class HttpServer(uvicorn.Server):
+    """uvicorn's server, which leaves the signals to us.
+
+    Its own handling raises a signal again once HTTP has ended, and would so kill the process
+    before what devices sent is committed and acknowledged.
+    """
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture nothing."""
+        yield
+
+    def stop(self) -> None:
+        """Begin to stop; a second call does not wait for open connections."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+
+async def _serve(settings: Settings, *, access_log: bool) -> bool:
+    """Serve until a signal or a failure; return whether it was a failure.
+
+    Raises:
+        StartError: it cannot start.
+    """
+    listening = _bind(settings)
+    with contextlib.closing(listening):
+        application = create_app(settings)
+        server = HttpServer(_config(settings, application, access_log=access_log))
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, server.stop)
+        async with application.running():
+            if not server.should_exit:
+                await _run(server, application, listening)
+    return application.server is not None and application.server.failed.is_set()
+
+
+async def _run(server: HttpServer, application: Application, listening: socket.socket) -> None:
+    address, port = listening.getsockname()[:2]
+    log.info(
+        "listening for HTTP",
+        address=f"[{address}]:{port}" if ":" in address else f"{address}:{port}",
+    )
+    watching = asyncio.create_task(_stop_on_failure(server, application), name="failure-watch")
+    try:
+        await server.serve(sockets=[listening])
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+    log.info("stopping")
+
+
+async def _stop_on_failure(server: HttpServer, application: Application) -> None:
+    if application.server is not None:
+        await application.server.failed.wait()
+        server.stop()
+
+
+def _config(settings: Settings, application: Any, *, access_log: bool) -> uvicorn.Config:
+    return uvicorn.Config(
+        application,
+        loop="uvloop",
+        http="httptools",
+        ws="websockets-sansio",
+        lifespan="off",
+        log_config=None,
+        access_log=access_log,
+        server_header=False,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=[str(network) for network in settings.trusted_proxies],
+        timeout_graceful_shutdown=GRACEFUL_SECONDS,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        backlog=BACKLOG,
+    )
+
+
+def _bind(settings: Settings) -> socket.socket:
+    """Return a socket bound for HTTP: nobody gets in before the server is ready to answer."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listening = socket.socket(family, kind, protocol)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind(address)
+        except OSError:
+            listening.close()
+            raise
+    except OSError as error:
+        where = f"HOST={settings.host} PORT={settings.port}"
+        raise StartError(f"cannot listen on {where}: {error.strerror or error}") from error
+    listening.setblocking(False)
+    return listening
+
+
+def _raise_file_limit(settings: Settings) -> None:
+    """Let the process hold as many connections as it may, where the system allows it."""
+    wanted = settings.mqtt_max_connections + OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < wanted:
+        log.info(
+            "fewer files allowed than for MQTT_MAX_CONNECTIONS", allowed=allowed, wanted=wanted
+        )

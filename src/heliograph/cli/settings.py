@@ -1,0 +1,38 @@
+"""`heliograph settings`."""
+
+from typing import Any
+
+import typer
+
+from heliograph.cli.output import print_json, printable
+from heliograph.settings import SECRET_KEY_FILE, load_settings
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def settings(*, json: bool = typer.Option(False, "--json", help="Print one JSON object.")) -> None:
+    """Show the effective settings, secrets masked.
+
+    They come from environment variables, then .env in the working directory, then defaults.
+    """
+    effective = load_settings()
+    masked = effective.masked()
+    if json:
+        print_json(masked)
+        return
+    for name, value in masked.items():
+        typer.echo(f"{name}={printable(_text(value))}")
+    kept = effective.data_directory / SECRET_KEY_FILE
+    if effective.api_secret_key is None and kept.exists():
+        typer.echo(f"# API_SECRET_KEY is the one in {printable(str(kept))}")
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return str(value)

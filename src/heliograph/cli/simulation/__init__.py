@@ -1,0 +1,1 @@
+"""Simulated sensors: believable signals, sent over MQTT as devices send them."""

@@ -1,0 +1,84 @@
+"""Where settings come from: the environment, `.env`, and files that hold a secret."""
+
+import io
+import os
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from dotenv import dotenv_values
+from dotenv.parser import parse_stream
+
+from heliograph.errors import StartError
+
+ENV_FILE = Path(".env")
+FILE_SUFFIX = "_FILE"
+_LONGEST_SECRET = 64 * 1024
+
+
+def read_variables(names: Collection[str], env_file: Path = ENV_FILE) -> dict[str, str]:
+    """Return the text of those of the named variables that are set.
+
+    The environment wins over `.env`, whichever form (NAME or NAME_FILE) either uses. A name
+    that is set to nothing is in the answer as an empty text.
+
+    Raises:
+        StartError: a source cannot be read, or gives both NAME and NAME_FILE.
+    """
+    found = _resolve(_read_env_file(env_file, names), names, f" in {env_file}")
+    found.update(_resolve(os.environ, names, ""))
+    return found
+
+
+def _resolve(
+    variables: Mapping[str, str | None], names: Collection[str], where: str
+) -> dict[str, str]:
+    """Return the named variables of one source, with NAME_FILE replaced by what it holds."""
+    found: dict[str, str] = {}
+    for name in names:
+        value, path = variables.get(name), variables.get(name + FILE_SUFFIX)
+        if value and path:
+            raise StartError(f"{name}: set together with {name}{FILE_SUFFIX}{where}; keep one")
+        if path:
+            found[name] = _read_secret(name + FILE_SUFFIX, Path(path))
+        elif value is not None:
+            found[name] = value.strip()
+    return found
+
+
+def _read_secret(name: str, path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(_LONGEST_SECRET + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise StartError(f"{name}: cannot read {str(path)!r}: {reason}") from error
+    if len(content) > _LONGEST_SECRET:
+        raise StartError(f"{name}: {str(path)!r} is longer than {_LONGEST_SECRET} bytes")
+    try:
+        text = content.decode("utf-8-sig").strip()
+    except UnicodeDecodeError as error:
+        raise StartError(f"{name}: {str(path)!r} is not UTF-8 text") from error
+    if not text:
+        raise StartError(f"{name}: {str(path)!r} is empty")
+    return text
+
+
+def _read_env_file(path: Path, names: Collection[str]) -> Mapping[str, str | None]:
+    """Return the file's variables; what other programs keep in it is of no concern here."""
+    try:
+        text = path.read_text("utf-8-sig")
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise StartError(f"{path}: cannot read it: {reason}") from error
+    for binding in parse_stream(io.StringIO(text)):
+        if binding.error and (name := _begins_with(binding.original.string, names)):
+            raise StartError(f"{path}: {name} on line {binding.original.line} is not NAME=value")
+    return dotenv_values(stream=io.StringIO(text))
+
+
+def _begins_with(line: str, names: Collection[str]) -> str | None:
+    """Return which variable a line that is no assignment was meant to set, if it is ours."""
+    word = line.strip().removeprefix("export ").lstrip().split("=")[0].strip()
+    return word if word.removesuffix(FILE_SUFFIX) in names else None

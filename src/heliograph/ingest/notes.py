@@ -1,0 +1,138 @@
+"""What a message gets beside its rows: new attributes, ledger keys, and what was wrong."""
+
+import hashlib
+from typing import Any
+
+import msgspec
+
+from heliograph.errors import RejectionReason
+from heliograph.ingest.clock import Clock
+from heliograph.ingest.decode import attribute_names
+from heliograph.ingest.message import Message
+from heliograph.ingest.outcome import Fault
+from heliograph.ingest.registry import MAXIMUM_ATTRIBUTES, KnownSensor, Registry
+from heliograph.ingest.rejections import RejectionBudget
+from heliograph.ingest.state import PipelineState
+from heliograph.model.identifiers import IngestIds
+from heliograph.model.principal import Principal
+from heliograph.model.records import AttributeRow, Kind
+from heliograph.model.time import DAY
+
+KEPT_BYTES = 64 << 10
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Notes:
+    """Adds to messages what most do not have, and keeps the bounds of it."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        clock: Clock,
+        ids: IngestIds,
+        rejections: RejectionBudget,
+        state: PipelineState,
+    ) -> None:
+        self._registry = registry
+        self._clock = clock
+        self._ids = ids
+        self._rejections = rejections
+        self._state = state
+
+    def see(self, sensor: KnownSensor, now: int, *, measured: bool) -> None:
+        """Note when the sensor was last heard of."""
+        sensor.seen_at = now
+        if measured:
+            sensor.measured_at = now
+        self._registry.touched.add(sensor)
+
+    def learn(self, message: Message, sensor: KnownSensor, names: Any) -> None:
+        """Register attributes that the sensor has not had before, with the message."""
+        known = sensor.attributes
+        room = MAXIMUM_ATTRIBUTES - len(known)
+        fresh = sorted(attribute_names(names) - known)[: max(room, 0)]
+        if fresh:
+            known.update(fresh)
+            rows: list[AttributeRow] = [(sensor.number, name) for name in fresh]
+            message.attributes = (message.attributes or []) + rows
+
+    def identify(
+        self, message: Message, sensor: KnownSensor, identities: list[tuple[int, str]]
+    ) -> None:
+        """Let the ledger know the elements that carry an id of their own."""
+        message.identities = [
+            (position, element_key(sensor, message.kind, identity))
+            for position, identity in identities
+        ]
+        message.extras = True
+
+    def enter(
+        self, message: Message, delivery: bytes, payload: bytes, now: int, *, redelivered: bool
+    ) -> None:
+        """Enter the delivery in the ledger: nothing in the message tells its repeat apart."""
+        name = b"%b %d " % (delivery, message.tokens[0] & 0xFFFF)
+        message.delivery = hashlib.blake2b(name + payload, digest_size=16).digest()
+        message.delivery_expiry = now + DAY
+        message.redelivered = redelivered
+        message.extras = True
+
+    def refuse(
+        self,
+        message: Message,
+        principal: Principal,
+        source: str,
+        payload: bytes,
+        size: int,
+        now: int,
+    ) -> None:
+        """Count the message's faults, and keep it as rejected within the budget."""
+        counts = self._state.rejected_total
+        for fault in message.faults:
+            counts[fault.reason.value] = counts.get(fault.reason.value, 0) + 1
+        kept = payload[:KEPT_BYTES]
+        if not self._rejections.admit(principal.name, len(kept), now):
+            self._state.rejected_not_kept_total += 1
+            return
+        fault = message.faults[0]
+        indexes = [fault.index for fault in message.faults if fault.index is not None]
+        row_id = self._ids.next(now)
+        self._ids.advance(row_id, 1)
+        message.rejected = (
+            row_id,
+            now,
+            message.sensor.number if message.sensor else None,
+            principal.name,
+            _storable(source),
+            kept,
+            size,
+            fault.reason.value,
+            _storable(fault.detail),
+            _encode(indexes).decode() if indexes else None,
+        )
+        message.extras = True
+
+    def refuse_rows(self, message: Message, rows: list[tuple[Any, ...]]) -> None:
+        """Keep rows of a message that the database refused."""
+        detail = "The database can't hold it"
+        message.faults = [Fault(None, RejectionReason.NOT_STORABLE, detail)]
+        number = message.sensor.number if message.sensor else 0
+        principal = Principal("unknown", f"sensor:{number}")
+        payload = repr(rows).encode("utf-8", "replace")
+        self.refuse(
+            message, principal, message.kind.value, payload, len(payload), self._clock.floor
+        )
+
+
+def ledger_key(*parts: str) -> bytes:
+    """Return the ledger's key for what these parts name."""
+    return hashlib.blake2b("\0".join(parts).encode("utf-8", "replace"), digest_size=16).digest()
+
+
+def element_key(sensor: KnownSensor, kind: Kind, identity: str) -> bytes:
+    """Return the ledger's key for an element that its device gave an id."""
+    return ledger_key("element", str(sensor.number), kind.value, identity)
+
+
+def _storable(text: str) -> str:
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()

@@ -1,0 +1,214 @@
+"""HTTP's way into the pipeline: a caller waits for the commit."""
+
+import asyncio
+import hashlib
+from typing import Any
+
+import msgspec
+
+from heliograph.errors import ErrorCode, HeliographError
+from heliograph.ingest.clock import Clock
+from heliograph.ingest.decode import Reading, measurement_row
+from heliograph.ingest.intake import MESSAGE_BYTES, ROW_BYTES
+from heliograph.ingest.message import Message
+from heliograph.ingest.notes import Notes, element_key, ledger_key
+from heliograph.ingest.outcome import Accepted, Fault, Outcome
+from heliograph.ingest.pipeline import Pipeline
+from heliograph.ingest.registry import KnownSensor
+from heliograph.ingest.routes import DECODERS
+from heliograph.ingest.state import PipelineState
+from heliograph.model.identifiers import INGEST_ID_STEP, IngestIds
+from heliograph.model.principal import Principal
+from heliograph.model.records import Kind
+from heliograph.model.time import DAY
+
+COMMIT_TIMEOUT_SECONDS = 30
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Posts:
+    """Stores what is posted; every method returns after the commit."""
+
+    def __init__(self, pipeline: Pipeline, clock: Clock, ids: IngestIds, notes: Notes) -> None:
+        self._pipeline = pipeline
+        self.clock = clock
+        self._ids = ids
+        self._notes = notes
+        self._origin = _Waiting()
+
+    @property
+    def state(self) -> PipelineState:
+        """How the pipeline does."""
+        self._pipeline.state.clock_behind = self.clock.behind
+        return self._pipeline.state
+
+    async def post(
+        self,
+        kind: Kind,
+        sensor: KnownSensor,
+        payload: bytes,
+        principal: Principal,
+        source: str,
+        idempotency_key: str | None = None,
+    ) -> Outcome:
+        """Store what MQTT's payload of this kind says; return after the commit.
+
+        Raises:
+            HeliographError: QUEUE_FULL, DATABASE_UNAVAILABLE, CLOCK_BEHIND, SHUTTING_DOWN,
+                IDEMPOTENCY_KEY_REUSED.
+        """
+        self._pipeline.check_room()
+        now = self.clock.now()
+        first = self._ids.next(now)
+        untimed_from = max(now, sensor.newest_assigned + 1)
+        decoded = DECODERS[kind](payload, sensor.number, first, now, untimed_from)
+        rows = decoded.rows
+        if rows:
+            self._ids.advance(first, len(rows))
+            if decoded.untimed:
+                sensor.newest_assigned = untimed_from + len(rows)
+        message = self._message(kind, sensor, rows, len(payload))
+        if kind is Kind.MEASUREMENT:
+            for names in decoded.attributes:
+                if not names <= sensor.attributes:
+                    self._notes.learn(message, sensor, names)
+        self._notes.see(sensor, now, measured=kind is Kind.MEASUREMENT and bool(rows))
+        message.faults = decoded.faults
+        if decoded.identities:
+            self._notes.identify(message, sensor, decoded.identities)
+        indexes = decoded.indexes or range(len(rows))
+        return await self._post(message, indexes, payload, principal, source, now, idempotency_key)
+
+    async def post_readings(
+        self,
+        readings: list[tuple[int, KnownSensor, Reading]],
+        faults: list[Fault],
+        payload: bytes,
+        principal: Principal,
+        source: str,
+        idempotency_key: str | None = None,
+    ) -> Outcome:
+        """Store readings, each of its own sensor, and keep the message if it has faults.
+
+        Raises:
+            HeliographError: as `post`.
+        """
+        self._pipeline.check_room()
+        now = self.clock.now()
+        first = self._ids.next(now)
+        sensor = readings[0][1] if len(readings) == 1 else None
+        message = self._message(Kind.MEASUREMENT, sensor, [], len(payload))
+        row_id = first
+        identities: list[tuple[int, bytes]] = []
+        for position, (_, known, reading) in enumerate(readings):
+            untimed = max(now, known.newest_assigned + 1)
+            if reading.timestamp is None:
+                known.newest_assigned = untimed
+            message.rows.append(measurement_row(reading, known.number, row_id, now, untimed))
+            row_id += INGEST_ID_STEP
+            if not reading.names <= known.attributes:
+                self._notes.learn(message, known, reading.names)
+            if reading.identity is not None:
+                key = element_key(known, Kind.MEASUREMENT, reading.identity)
+                identities.append((position, key))
+            self._notes.see(known, now, measured=True)
+        if readings:
+            self._ids.advance(first, len(readings))
+        message.size += ROW_BYTES * len(readings)
+        message.parts = None if sensor else [known for _, known, _ in readings]
+        message.faults = faults
+        if identities:
+            message.identities, message.extras = identities, True
+        indexes = [index for index, _, _ in readings]
+        return await self._post(message, indexes, payload, principal, source, now, idempotency_key)
+
+    async def reject(
+        self,
+        payload: bytes,
+        fault: Fault,
+        principal: Principal,
+        source: str,
+        sensor: KnownSensor | None = None,
+    ) -> None:
+        """Keep a message that could not be accepted; return after the commit.
+
+        Raises:
+            HeliographError: as `post`.
+        """
+        self._pipeline.check_room()
+        now = self.clock.now()
+        message = self._message(Kind.REJECTED, sensor, [], len(payload))
+        message.faults = [fault]
+        self._notes.refuse(message, principal, source, payload, len(payload), now)
+        await self._committed(message)
+
+    def _message(
+        self, kind: Kind, sensor: KnownSensor | None, rows: list[Any], size: int
+    ) -> Message:
+        size += MESSAGE_BYTES + ROW_BYTES * len(rows)
+        message = Message(self._origin, [0], kind, sensor, rows, size)
+        message.future = asyncio.get_running_loop().create_future()
+        return message
+
+    async def _post(
+        self,
+        message: Message,
+        indexes: Any,
+        payload: bytes,
+        principal: Principal,
+        source: str,
+        now: int,
+        idempotency_key: str | None,
+    ) -> Outcome:
+        if message.faults:
+            self._notes.refuse(message, principal, source, payload, len(payload), now)
+        outcome = _outcome(message, indexes)
+        if idempotency_key is None:
+            await self._committed(message)
+            return outcome if message.duplicates is None else _outcome(message, indexes)
+        body = hashlib.sha256(payload).hexdigest()
+        message.delivery = ledger_key("idempotency", principal.name, source, idempotency_key)
+        message.delivery_expiry = now + DAY
+        message.redelivered = message.extras = True
+        message.answer = _encode((body, outcome)).decode()
+        await self._committed(message)
+        if message.dropped is None:
+            return outcome if message.duplicates is None else _outcome(message, indexes)
+        first_body, first_outcome = msgspec.json.decode(message.dropped, type=tuple[str, Outcome])
+        if first_body != body:
+            raise HeliographError(
+                ErrorCode.IDEMPOTENCY_KEY_REUSED, "The Idempotency-Key belongs to another body"
+            )
+        return first_outcome
+
+    async def _committed(self, message: Message) -> None:
+        self._pipeline.enqueue(message)
+        if message.future is None:
+            return
+        try:
+            async with asyncio.timeout(COMMIT_TIMEOUT_SECONDS):
+                await message.future
+        except TimeoutError as error:
+            raise HeliographError(
+                ErrorCode.DATABASE_UNAVAILABLE, "The database is not available", retry_after=5
+            ) from error
+
+
+class _Waiting:
+    """The origin of HTTP's messages: each waits on a future of its own."""
+
+    def settled(self, messages: list[Message]) -> None:
+        """Wake those who wait."""
+        for message in messages:
+            if message.future is not None and not message.future.done():
+                message.future.set_result(None)
+
+
+def _outcome(message: Message, indexes: Any) -> Outcome:
+    duplicates = message.duplicates or {}
+    accepted = [
+        Accepted(index, duplicates.get(row[0], row[0]), row[2], row[0] in duplicates)
+        for index, row in zip(indexes, message.rows, strict=True)
+    ]
+    return Outcome(accepted, list(message.faults))

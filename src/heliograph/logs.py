@@ -1,0 +1,78 @@
+"""Log lines: structlog over the standard library, for people or as JSON, without secrets."""
+
+import logging
+import sys
+from typing import Literal, TextIO
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from heliograph.masking import mask_value
+
+_ROUTED = ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi", "asyncio", "alembic")
+
+
+def configure(
+    level: str = "info",
+    format: Literal["console", "json"] = "console",  # noqa: A002 - the setting is LOG_FORMAT
+    *,
+    stream: TextIO | None = None,
+) -> None:
+    """Send every log line of the process to the stream (standard error).
+
+    May be called again at any time: loggers that are in use follow.
+    """
+    stream = stream or sys.stderr
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared, processors=_finish(format, colors=stream.isatty())
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for name in _ROUTED:
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+    logging.captureWarnings(capture=True)
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.stdlib.PositionalArgumentsFormatter(),
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+
+
+def _finish(name: str, *, colors: bool) -> list[Processor]:
+    """Return the last processors: exceptions as text, secrets masked, then one line."""
+    renderer: Processor = (
+        structlog.processors.JSONRenderer(ensure_ascii=False)
+        if name == "json"
+        else structlog.dev.ConsoleRenderer(colors=colors)
+    )
+    return [
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+        structlog.processors.format_exc_info,
+        structlog.processors.UnicodeDecoder(),
+        mask_secrets,
+        renderer,
+    ]
+
+
+def mask_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Replace, as a structlog processor, the values that no log may hold."""
+    return {name: mask_value(name, value) for name, value in event.items()}

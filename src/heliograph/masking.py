@@ -1,0 +1,42 @@
+"""Secrets do not appear in logs or listings; this replaces them."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+MASK = "********"
+
+_DEEPEST = 8
+_SECRET_NAME = re.compile(
+    r"(?i)(.*[-_. ])?(password|passwd|secret|token|authorization|cookie|credential|(api)?key)s?"
+)
+# Greedy up to the last @, since people put unescaped @ and / into passwords: to mask too much
+# of an odd text is harmless.
+_URL_PASSWORD = re.compile(r"(?<=://)([^\s/?#:@\"']*):([^\s\"']*)@")
+_IN_TEXT = re.compile(
+    r"(?i)(\b(?:bearer|basic) +"
+    r"|\bx-api-key['\"]?[:=] *['\"]?"
+    r"|[?&](?:ticket|token|key|password|passfile|sslpassword)=)[^\s'\"&,;]+"
+)
+_DEVICE_KEY = re.compile(r"\bhg_[A-Za-z0-9_-]{43}(?![A-Za-z0-9_-])")
+
+
+def mask_text(text: str) -> str:
+    """Return the text with URLs' passwords, device keys and sent credentials replaced."""
+    if "://" in text:
+        text = _URL_PASSWORD.sub(rf"\1:{MASK}@", text)
+    return _DEVICE_KEY.sub(MASK, _IN_TEXT.sub(rf"\1{MASK}", text))
+
+
+def mask_value(name: str, value: Any, depth: int = 0) -> Any:
+    """Return what may be shown of the named value: plain JSON types, secrets replaced."""
+    is_secret = value is not None and _SECRET_NAME.fullmatch(name) is not None
+    if is_secret or depth > _DEEPEST:
+        return MASK
+    if value is None or isinstance(value, int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {key: mask_value(str(key), inner, depth + 1) for key, inner in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [mask_value("", inner, depth + 1) for inner in value]
+    return mask_text(str(value))

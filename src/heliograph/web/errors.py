@@ -1,0 +1,235 @@
+"""Errors as answers: `{"detail": …, "code": …}`, whatever went wrong."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import structlog
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from heliograph.errors import ErrorCode, HeliographError, RejectionReason, StoreUnavailableError
+from heliograph.ingest.outcome import Fault
+
+log = structlog.get_logger()
+
+STATUS = {
+    ErrorCode.INVALID_API_KEY: 401,
+    ErrorCode.INVALID_TOKEN: 401,
+    ErrorCode.FORBIDDEN: 403,
+    ErrorCode.DEVICE_INACTIVE: 403,
+    ErrorCode.NOT_FOUND: 404,
+    ErrorCode.SENSOR_NOT_FOUND: 404,
+    ErrorCode.DEVICE_NOT_FOUND: 404,
+    ErrorCode.NETWORK_NOT_FOUND: 404,
+    ErrorCode.METHOD_NOT_ALLOWED: 405,
+    ErrorCode.REQUEST_TIMEOUT: 408,
+    ErrorCode.DEVICE_ALREADY_REGISTERED: 409,
+    ErrorCode.SENSOR_NAME_ALREADY_REGISTERED: 409,
+    ErrorCode.SERIAL_NUMBER_ALREADY_REGISTERED: 400,
+    ErrorCode.MALFORMED_JSON: 400,
+    ErrorCode.PAYLOAD_TOO_LARGE: 413,
+    ErrorCode.UNSUPPORTED_MEDIA_TYPE: 415,
+    ErrorCode.VALIDATION_FAILED: 422,
+    ErrorCode.DEVICE_ID_MISSING: 422,
+    ErrorCode.IDEMPOTENCY_KEY_REUSED: 422,
+    ErrorCode.RATE_LIMITED: 429,
+    ErrorCode.INTERNAL_ERROR: 500,
+    ErrorCode.QUEUE_FULL: 503,
+    ErrorCode.DATABASE_UNAVAILABLE: 503,
+    ErrorCode.CLOCK_BEHIND: 503,
+    ErrorCode.SHUTTING_DOWN: 503,
+}
+REJECTION_STATUS = {
+    RejectionReason.MALFORMED_JSON: 400,
+    RejectionReason.INVALID_UTF8: 400,
+    RejectionReason.TOO_LARGE: 413,
+    RejectionReason.DEACTIVATED_SENSOR: 403,
+    RejectionReason.UNKNOWN_SENSOR: 404,
+}
+CODE_OF_STATUS = {
+    400: ErrorCode.VALIDATION_FAILED,
+    404: ErrorCode.NOT_FOUND,
+    405: ErrorCode.METHOD_NOT_ALLOWED,
+    413: ErrorCode.PAYLOAD_TOO_LARGE,
+    415: ErrorCode.UNSUPPORTED_MEDIA_TYPE,
+}
+CHALLENGES = {
+    ErrorCode.INVALID_API_KEY: b'ApiKey realm="heliograph"',
+    ErrorCode.INVALID_TOKEN: b'Bearer realm="heliograph", error="invalid_token"',
+}
+RETRY_AFTER_SECONDS = 2
+
+JSON_HEADERS = [
+    (b"content-type", b"application/json"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-store"),
+]
+
+encode = msgspec.json.Encoder().encode
+
+
+class BodyRefusedError(HTTPException):
+    """A body that is not read to its end: FastAPI lets only its own kind of exception through."""
+
+    def __init__(self, error: HeliographError) -> None:
+        super().__init__(STATUS[error.code], error.detail)
+        self.error = error
+
+
+class Answer:
+    """A complete JSON answer, sent without building a response object first."""
+
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(
+        self, status: int, body: bytes, headers: Sequence[tuple[bytes, bytes]] = ()
+    ) -> None:
+        self.status = status
+        self.body = body
+        self.headers = headers
+
+    async def send(self, send: Send) -> None:
+        """Send it whole."""
+        body = self.body
+        headers = [*JSON_HEADERS, (b"content-length", b"%d" % len(body)), *self.headers]
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+def answer(error: HeliographError) -> Answer:
+    """Return the error as an answer."""
+    code, status = error.code, STATUS[error.code]
+    headers: list[tuple[bytes, bytes]] = []
+    if challenge := CHALLENGES.get(code):
+        headers.append((b"www-authenticate", challenge))
+    if status in (429, 503):
+        headers.append((b"retry-after", b"%d" % (error.retry_after or RETRY_AFTER_SECONDS)))
+    if status == 408:
+        headers.append((b"connection", b"close"))
+    return Answer(status, encode({"detail": error.detail, "code": code.value}), headers)
+
+
+def rejection(fault: Fault) -> Answer:
+    """Return the answer to a message that is rejected whole."""
+    status = REJECTION_STATUS.get(fault.reason, 422)
+    return Answer(status, encode({"detail": fault.detail, "code": fault.reason.value}))
+
+
+def unavailable() -> HeliographError:
+    """Return what a caller is told while the database is away."""
+    return HeliographError(
+        ErrorCode.DATABASE_UNAVAILABLE,
+        "The database is not available",
+        retry_after=RETRY_AFTER_SECONDS,
+    )
+
+
+def validation_error(location: Sequence[str | int], kind: str, message: str) -> Exception:
+    """Return an error that is answered like one that FastAPI finds in a request."""
+    return RequestValidationError([{"loc": location, "type": kind, "msg": message}])
+
+
+def install(app: FastAPI) -> None:
+    """Have the application answer all its errors in our form."""
+    app.add_exception_handler(HeliographError, _heliograph_error)
+    app.add_exception_handler(StoreUnavailableError, _store_unavailable)
+    app.add_exception_handler(HTTPException, _http_exception)
+    app.add_exception_handler(RequestValidationError, _validation_failed)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+def _response(answer_: Answer, more: Mapping[str, str] | None = None) -> Response:
+    response = Response(answer_.body, answer_.status, more)
+    response.raw_headers += [*JSON_HEADERS, *answer_.headers]
+    return response
+
+
+async def _heliograph_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HeliographError)  # noqa: S101 - tells the type checker
+    return _response(answer(error))
+
+
+async def _store_unavailable(_request: Request, error: Exception) -> Response:
+    log.warning("the database is not available", reason=str(error))
+    return _response(answer(unavailable()))
+
+
+async def _http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - tells the type checker
+    if isinstance(error, BodyRefusedError):
+        return _response(answer(error.error))
+    code = CODE_OF_STATUS.get(error.status_code, ErrorCode.VALIDATION_FAILED)
+    detail, headers = error.detail, dict(error.headers or {})
+    if code is ErrorCode.NOT_FOUND:
+        detail = "Route not found"
+    elif code is ErrorCode.METHOD_NOT_ALLOWED:
+        detail = "Method not allowed"
+        if allowed := getattr(request.app.state, "allowed_methods", None):
+            headers["Allow"] = allowed(request.scope["path"]) or headers.get("Allow", "")
+    elif error.status_code == 400:
+        # The one that FastAPI raises itself: a body that json.loads refuses to look at.
+        code, detail = ErrorCode.MALFORMED_JSON, "The body is not valid JSON"
+    body = encode({"detail": detail, "code": code.value})
+    return _response(Answer(error.status_code, body), headers)
+
+
+async def _validation_failed(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - tells the type checker
+    problems = error.errors()
+    if any(problem["type"] == "json_invalid" for problem in problems):
+        body = {"detail": "The body is not valid JSON", "code": ErrorCode.MALFORMED_JSON.value}
+        return _response(Answer(400, encode(body)))
+    detail = [
+        {
+            "loc": [_printable(part) for part in problem["loc"]],
+            "type": problem["type"],
+            "msg": _printable(problem["msg"]),
+        }
+        for problem in problems
+    ]
+    body_ = encode({"detail": detail, "code": ErrorCode.VALIDATION_FAILED.value})
+    return _response(Answer(422, body_))
+
+
+async def _unexpected(_request: Request, error: Exception) -> Response:
+    # Starlette would answer in plain text before `Failures` hears of it.
+    raise error
+
+
+def _printable(part: Any) -> Any:
+    # A lone surrogate from the request's own text can't be encoded again.
+    return part.encode("utf-8", "replace").decode() if isinstance(part, str) else part
+
+
+class Failures:
+    """ASGI layer that turns an exception nobody expected into a logged 500."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on; answer for it if nothing else does."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except Exception:
+            log.exception("a request failed", method=scope["method"], path=scope["path"])
+            if started:
+                # The client must not take half an answer for a whole one: the server cuts it.
+                raise
+            detail = HeliographError(ErrorCode.INTERNAL_ERROR, "Internal server error")
+            await answer(detail).send(send)

@@ -1,0 +1,143 @@
+"""Whether the server lives, and whether it can do its work."""
+
+import asyncio
+from typing import Any
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel
+from starlette.responses import Response
+
+from heliograph import __version__
+from heliograph.errors import StoreUnavailableError
+from heliograph.model.time import SECOND, now, to_epoch_seconds, to_rfc3339
+from heliograph.web.dependencies import TheServices, anybody
+from heliograph.web.errors import encode
+from heliograph.web.pages import json_response
+from heliograph.web.paths import PREFIX
+from heliograph.web.schemas import errors
+from heliograph.web.services import Services
+
+router = APIRouter(prefix=PREFIX, tags=["health"], dependencies=[anybody])
+
+DATABASE_SECONDS = 3.0
+WILDCARDS = frozenset(("0.0.0.0", "::"))
+
+
+class Health(BaseModel):
+    """The process lives."""
+
+    status: str
+
+
+class Ping(BaseModel):
+    """The server answers; the time is RFC 3339."""
+
+    status: str
+    timestamp: str
+
+
+class Status(BaseModel):
+    """What runs here; the time is epoch seconds."""
+
+    environment: str
+    commit_sha: str | None
+    branch_name: str | None
+    start_timestamp: float
+    version: str
+    mqtt_hostname: str | None
+    mqtt_port: int | None
+
+
+class Readiness(BaseModel):
+    """Whether data is taken now, and why not; the age is of the last message taken."""
+
+    ready: bool
+    reasons: list[str]
+    database: str
+    migrations: dict[str, str | None]
+    mqtt: dict[str, Any]
+    queue_depth: int
+    bytes_in_flight: int
+    last_message_age_seconds: float | None
+
+
+@router.get("/health", response_model=Health, responses=errors())
+async def health() -> Response:
+    """Tell that the process lives."""
+    return json_response(b'{"status":"OK"}')
+
+
+@router.get("/ping", response_model=Ping, responses=errors())
+async def ping() -> Response:
+    """Answer with the server's time."""
+    return json_response(encode({"status": "OK", "timestamp": to_rfc3339(now())}))
+
+
+@router.get("/status", response_model=Status, responses=errors())
+async def status(request: Request, services: TheServices) -> Response:
+    """Tell what runs here, since when, and where devices reach it over MQTT."""
+    settings = services.settings
+    addresses = services.listener.addresses if services.listener else []
+    host, port = addresses[0][:2] if addresses else (None, None)
+    body = {
+        "environment": settings.app_env,
+        "commit_sha": settings.commit_sha,
+        "branch_name": settings.branch_name,
+        "start_timestamp": to_epoch_seconds(services.started_at),
+        "version": __version__,
+        # Whoever listens everywhere is reached by the name that this request has used.
+        "mqtt_hostname": request.url.hostname if host in WILDCARDS else host,
+        "mqtt_port": port,
+    }
+    return json_response(encode(body))
+
+
+@router.get(
+    "/readyz",
+    response_model=Readiness,
+    responses={**errors(), 503: {"model": Readiness, "description": "Not ready"}},
+)
+async def readyz(services: TheServices) -> Response:
+    """Tell whether data is taken now: 503 with the reasons if not."""
+    state = services.posts.state
+    reasons: list[str] = []
+    current = head = None
+    database = "available"
+    try:
+        async with asyncio.timeout(DATABASE_SECONDS):
+            await services.store.ping()
+            current, head = await services.store.migration_state()
+    except (StoreUnavailableError, TimeoutError):
+        database = "unavailable"
+    if database != "available" or not state.database_available:
+        database = "unavailable"
+        reasons.append("The database is not available")
+    elif current != head:
+        reasons.append(
+            f"The database is at migration {current}, this version needs {head}:"
+            " run `heliograph migrate`"
+        )
+    if state.clock_behind:
+        reasons.append("The server's clock is behind what it has stored")
+    listening = bool(services.listener and services.listener.addresses)
+    if _wants_listener(services) and not listening:
+        reasons.append("The MQTT listener does not accept connections")
+    last = state.last_message_at or state.last_commit_at
+    body = {
+        "ready": not reasons,
+        "reasons": reasons,
+        "database": database,
+        "migrations": {"current": current, "head": head},
+        "mqtt": {
+            "listening": listening,
+            "connections": services.listener.connections if services.listener else 0,
+        },
+        "queue_depth": state.depth,
+        "bytes_in_flight": state.bytes_in_flight,
+        "last_message_age_seconds": max(0, now() - last) / SECOND if last else None,
+    }
+    return json_response(encode(body), status=503 if reasons else 200)
+
+
+def _wants_listener(services: Services) -> bool:
+    return bool(services.settings.mqtt_listen or services.settings.mqtt_tls_listen)

@@ -1,0 +1,88 @@
+"""A device's readings over a range of time."""
+
+import re
+from typing import Annotated
+
+import msgspec
+from fastapi import APIRouter, Query
+from pydantic import AfterValidator
+from starlette.responses import Response
+
+from heliograph.errors import ErrorCode
+from heliograph.model.time import DAY, HOUR, LATEST, MINUTE, SECOND, now, to_rfc3339
+from heliograph.web.dependencies import Caller, TheAccess, TheServices
+from heliograph.web.errors import encode
+from heliograph.web.pages import json_response
+from heliograph.web.paths import PREFIX
+from heliograph.web.schemas import HistoryEntry, ListLimit, Time, errors
+
+router = APIRouter(prefix=f"{PREFIX}/devices", tags=["devices"])
+
+UNITS = {"s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY, "w": 7 * DAY}
+_RANGE = re.compile(r"([0-9]{1,9})([smhdw])", re.ASCII)
+LONGEST_RANGE = 100 * 366 * DAY
+
+
+def _range(text: str) -> str:
+    match = _RANGE.fullmatch(text)
+    if match is None or range_length(text) > LONGEST_RANGE:
+        raise ValueError("must be like 90s, 15m, 24h, 7d or 4w")
+    return text
+
+
+def range_length(text: str) -> int:
+    """Return the length in microseconds of a range like `24h`."""
+    return int(text[:-1]) * UNITS[text[-1]]
+
+
+Range = Annotated[
+    str,
+    AfterValidator(_range),
+    Query(alias="range", description="Like 90s, 15m, 24h, 7d, 4w; back from `end`"),
+]
+
+
+class _Entry(msgspec.Struct):
+    id: str
+    device_id: str
+    timestamp: str
+    metrics: msgspec.Raw
+
+
+@router.get(
+    "/{device_id}/history",
+    response_model=list[HistoryEntry],
+    responses=errors(401, 403, 404, 422),
+)
+async def read_history(
+    device_id: str,
+    caller: Caller,
+    access: TheAccess,
+    services: TheServices,
+    start: Annotated[Time | None, Query(description="Inclusive")] = None,
+    end: Annotated[Time | None, Query(description="Exclusive")] = None,
+    length: Range = "24h",
+    limit: ListLimit = 1_000,
+) -> Response:
+    """Read a device's readings, newest first, from `start` or over the last `range`.
+
+    Without `end` nothing is too new: a device's clock may be ahead of the server's.
+    """
+    sensor = await access.readable(caller, device_id, ErrorCode.DEVICE_NOT_FOUND)
+    if start is None:
+        start = (now() if end is None else end) - range_length(length)
+    last = LATEST + 1 if end is None else end
+    rows = await services.store.measurements.history(
+        sensor.number, start=start, end=last, limit=limit
+    )
+    name = sensor.device_id or sensor.identifier
+    entries = [
+        _Entry(str(row.id), name, to_rfc3339(row.timestamp), metrics(row.value)) for row in rows
+    ]
+    return json_response(encode(entries))
+
+
+def metrics(value: msgspec.Raw) -> msgspec.Raw:
+    """Return the value if it is an object; any other as the attribute `value`."""
+    text = bytes(value)
+    return value if text[:1] == b"{" else msgspec.Raw(b'{"value":%b}' % text)

@@ -1,0 +1,121 @@
+"""How often somebody may call: reads, ingest, and wrong keys, all per minute."""
+
+import ipaddress
+import time
+
+from limits.storage import MemoryStorage
+from limits.strategies import FixedWindowRateLimiter
+
+from heliograph.errors import ErrorCode, HeliographError
+from heliograph.model.principal import Principal
+from limits import RateLimitItemPerMinute
+
+MAXIMUM_BUCKETS = 250_000
+_ONCE = RateLimitItemPerMinute(1)
+
+
+class TokenBuckets:
+    """So many tokens a minute for each name; a full bucket holds a minute's worth.
+
+    For ingest only. The fixed window of `limits` takes 2.8 µs a call, and its storage starts a
+    thread every 10 ms that walks over all names, which is dear with 10,000 devices; this takes
+    0.4 µs and nothing in between.
+    """
+
+    def __init__(self, per_minute: int) -> None:
+        self._capacity = float(per_minute)
+        self._per_second = per_minute / 60
+        self._buckets: dict[int | str, list[float]] = {}
+
+    def take(self, name: int | str) -> None:
+        """Take a token.
+
+        Raises:
+            HeliographError: RATE_LIMITED, there is none.
+        """
+        if not self._capacity:
+            return
+        moment = time.monotonic()
+        bucket = self._buckets.get(name)
+        if bucket is None:
+            if len(self._buckets) >= MAXIMUM_BUCKETS:
+                self._buckets.clear()
+            self._buckets[name] = [self._capacity - 1, moment]
+            return
+        tokens = bucket[0] + (moment - bucket[1]) * self._per_second
+        bucket[1] = moment
+        if tokens < 1:
+            bucket[0] = tokens
+            raise _rate_limited(int((1 - tokens) / self._per_second) + 1)
+        bucket[0] = min(tokens, self._capacity) - 1
+
+
+class Limits:
+    """The limits of one application. 0 a minute is no limit."""
+
+    def __init__(self, *, read: int, ingest: int, wrong_keys: int) -> None:
+        self._window = FixedWindowRateLimiter(MemoryStorage())
+        self._read = RateLimitItemPerMinute(read) if read else None
+        self._wrong_keys = RateLimitItemPerMinute(wrong_keys) if wrong_keys else None
+        self._ingest = TokenBuckets(ingest)
+
+    def ingest(self, principal: Principal, address: str) -> None:
+        """Count a request that brings data.
+
+        Raises:
+            HeliographError: RATE_LIMITED.
+        """
+        self._ingest.take(bearer(principal, address))
+
+    def read(self, name: int | str) -> None:
+        """Count any other request.
+
+        Raises:
+            HeliographError: RATE_LIMITED.
+        """
+        if self._read and not self._window.hit(self._read, "read", str(name)):
+            raise self._exceeded(self._read, "read", str(name))
+
+    def wrong_key(self, address: str, key_hash: bytes) -> None:
+        """Count a wrong key of this address; the same one again is no new guess.
+
+        Right keys are never refused: behind one address there may be a whole site, and one
+        device with a stale key must not silence the others.
+
+        Raises:
+            HeliographError: RATE_LIMITED.
+        """
+        if self._wrong_keys is None:
+            return
+        network = network_of(address)
+        if not self._window.test(self._wrong_keys, "wrong", network):
+            raise self._exceeded(self._wrong_keys, "wrong", network)
+        if self._window.hit(_ONCE, "wrong", network, key_hash.hex()):
+            self._window.hit(self._wrong_keys, "wrong", network)
+
+    def _exceeded(self, limit: RateLimitItemPerMinute, *names: str) -> HeliographError:
+        reset = self._window.get_window_stats(limit, *names).reset_time
+        return _rate_limited(max(1, int(reset - time.time()) + 1))
+
+
+def bearer(principal: Principal, address: str) -> int | str:
+    """Return whose calls are counted together."""
+    if principal.sensor is not None:
+        return principal.sensor
+    return f"anonymous:{address}" if principal.kind == "anonymous" else principal.name
+
+
+def network_of(address: str) -> str:
+    """Return the address, or an IPv6 address's /64: a single host has all of that."""
+    if ":" not in address:
+        return address
+    try:
+        return str(ipaddress.ip_network(f"{address.partition('%')[0]}/64", strict=False))
+    except ValueError:
+        return address
+
+
+def _rate_limited(seconds: int) -> HeliographError:
+    return HeliographError(
+        ErrorCode.RATE_LIMITED, f"Too many requests; again in {seconds} s", retry_after=seconds
+    )

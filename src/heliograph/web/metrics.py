@@ -1,0 +1,137 @@
+"""Metrics for Prometheus. No sensor is ever a label: there may be a million."""
+
+import hmac
+from collections.abc import Iterator
+
+from fastapi import APIRouter, Request
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.registry import Collector
+from starlette.responses import Response
+
+from heliograph.model.time import to_epoch_seconds
+from heliograph.web.access import Access, client_address
+from heliograph.web.dependencies import TheAccess, TheServices
+from heliograph.web.paths import PREFIX
+from heliograph.web.schemas import errors
+from heliograph.web.services import Services
+from heliograph.web.traffic import Traffic
+
+router = APIRouter(prefix=PREFIX, tags=["health"])
+
+
+class HeliographCollector(Collector):
+    """Reads the counts that the server keeps anyway, when it is asked."""
+
+    def __init__(self, services: Services, traffic: Traffic) -> None:
+        self._services = services
+        self._traffic = traffic
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every metric."""
+        yield self._requests()
+        yield from self._ingest()
+        yield self._rejected()
+        listener = self._services.listener
+        yield GaugeMetricFamily(
+            "heliograph_mqtt_connections",
+            "Open MQTT connections",
+            value=listener.connections if listener else 0,
+        )
+        yield GaugeMetricFamily(
+            "heliograph_start_time_seconds",
+            "When the server started",
+            value=to_epoch_seconds(self._services.started_at),
+        )
+
+    def _requests(self) -> Metric:
+        requests = CounterMetricFamily(
+            "heliograph_http_requests",
+            "HTTP requests by route and class of status",
+            labels=["route", "status"],
+        )
+        for (template, status), count in sorted(self._traffic.requests.items()):
+            requests.add_metric([template, f"{status}xx"], count)
+        return requests
+
+    def _ingest(self) -> Iterator[Metric]:
+        state = self._services.posts.state
+        for name, text, count in (
+            ("messages", "Messages committed", state.messages_total),
+            ("rows", "Measurements, logs and heartbeats committed", state.rows_total),
+            ("duplicates", "Repeats that were dropped", state.duplicates_total),
+            ("commits", "Transactions committed", state.commits_total),
+            (
+                "rejected_not_kept",
+                "Rejected messages beyond the bounds of what is kept",
+                state.rejected_not_kept_total,
+            ),
+        ):
+            yield CounterMetricFamily(f"heliograph_ingest_{name}", text, value=count)
+        for name, text, value in (
+            ("queue_depth", "Messages that wait for their commit", state.depth),
+            ("bytes_in_flight", "Bytes that wait for their commit", state.bytes_in_flight),
+            ("database_available", "Whether commits succeed", int(state.database_available)),
+            ("clock_behind", "Whether the clock is behind", int(state.clock_behind)),
+            (
+                "last_commit_timestamp_seconds",
+                "When the last commit was",
+                to_epoch_seconds(state.last_commit_at or 0),
+            ),
+        ):
+            yield GaugeMetricFamily(f"heliograph_ingest_{name}", text, value=value)
+
+    def _rejected(self) -> Metric:
+        rejected = CounterMetricFamily(
+            "heliograph_ingest_rejected",
+            "Elements and messages rejected, by reason",
+            labels=["reason"],
+        )
+        for reason, count in sorted(self._services.posts.state.rejected_total.items()):
+            rejected.add_metric([reason], count)
+        return rejected
+
+
+def metrics_registry(services: Services, traffic: Traffic) -> CollectorRegistry:
+    """Return a registry of this application's metrics only."""
+    registry = CollectorRegistry()
+    registry.register(HeliographCollector(services, traffic))
+    return registry
+
+
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={
+        **errors(401, 403),
+        200: {
+            "description": "Prometheus' text format",
+            "content": {"text/plain": {"schema": {"type": "string"}}},
+        },
+    },
+)
+async def read_metrics(request: Request, services: TheServices, access: TheAccess) -> Response:
+    """Read the metrics with the admin key, or with METRICS_TOKEN as a bearer token."""
+    await _admit(request, services, access)
+    registry: CollectorRegistry = request.app.state.metrics
+    return Response(generate_latest(registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+
+async def _admit(request: Request, services: Services, access: Access) -> None:
+    headers = dict(request.scope["headers"])
+    authorization = headers.get(b"authorization")
+    token = services.settings.metrics_token
+    if token is not None and authorization is not None:
+        expected = b"bearer " + token.get_secret_value().encode()
+        sent = authorization[:7].lower() + authorization[7:]
+        if hmac.compare_digest(sent, expected):
+            return
+    principal = await access.principal(
+        headers.get(b"x-api-key"), authorization, client_address(request.scope)
+    )
+    access.require_admin(principal)

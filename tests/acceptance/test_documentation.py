@@ -1,0 +1,164 @@
+"""The commands in the documentation do what the documentation says, run as they stand there."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from heliograph_server import ADMIN_KEY, RunningServer, running_server
+
+ROOT = Path(__file__).parents[2]
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+RUNNABLE = re.compile(r"(curl|mosquitto_pub|mosquitto_sub|heliograph (device|rejected)) ")
+COMMAND_SECONDS = 60
+
+# An error is an error, and watching ends with the first message that comes.
+PRELUDE = """
+set -euo pipefail
+curl() { command curl --silent --show-error --fail-with-body "$@"; echo; }
+mosquitto_sub() { command mosquitto_sub -C 1 -W 20 "$@"; }
+"""
+
+# Pages that take it for granted that a device is registered.
+EXPECTED_DEVICES = {"docs/guide/mqtt.md": "greenhouse-1", "docs/guide/http.md": "greenhouse-1"}
+PAGES = [
+    "README.md",
+    "docs/guide/getting-started.md",
+    "docs/guide/devices-and-keys.md",
+    "docs/guide/mqtt.md",
+    "docs/guide/http.md",
+]
+
+
+class Reader:
+    """Somebody who pastes one command after the other into a shell, and keeps the keys."""
+
+    def __init__(self, server: RunningServer) -> None:
+        self.server = server
+        self.environment = {
+            **server.environment,
+            "ADMIN_KEY": ADMIN_KEY,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        }
+
+    def paste(self, text: str) -> str:
+        """Run a block and return what it prints."""
+        text = text.replace("localhost:8000", f"localhost:{self.server.port}")
+        text = text.replace("-p 1883", f"-p {self.server.mqtt_port}")
+        watching = None
+        if text.startswith("mosquitto_sub"):
+            watching = subprocess.Popen(self.shell(text), **self.pipes())
+            text = self.something_to_see(watching)
+        done = subprocess.run(
+            self.shell(text), timeout=COMMAND_SECONDS, check=False, **self.pipes()
+        )
+        assert done.returncode == 0, done.stdout + done.stderr + text
+        output = done.stdout
+        if watching is not None:
+            output, _ = watching.communicate(timeout=COMMAND_SECONDS)
+            assert watching.returncode == 0, output
+        for key in re.findall(r'"api_key": ?"([^"]+)"|^api_key +(\S+)$', output, re.MULTILINE):
+            self.environment["DEVICE_KEY"] = key[0] or key[1]
+        return output
+
+    def shell(self, text: str) -> list[str]:
+        return ["bash", "-c", PRELUDE + text]
+
+    def pipes(self) -> dict[str, object]:
+        return {
+            "env": self.environment,
+            "cwd": self.server.folder,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+            "text": True,
+        }
+
+    def something_to_see(self, watching: subprocess.Popen[str]) -> str:
+        """Return commands that send readings for as long as nobody has seen one."""
+        return (
+            f"while kill -0 {watching.pid} && [[ $(ps -o stat= {watching.pid}) != Z* ]]; do"
+            " mosquitto_pub -h localhost"
+            f" -p {self.server.mqtt_port} -u admin -P {ADMIN_KEY}"
+            f" -t measurements/{self.a_device()} -m '{{\"value\": 1}}'; done 2>/dev/null"
+        )
+
+    def a_device(self) -> str:
+        with self.server.client as client:
+            return str(client.get("/devices").json()[0]["device_id"])
+
+
+def blocks(page: str, language: str) -> list[str]:
+    text = (ROOT / page).read_text()
+    return [body for kind, body in FENCE.findall(text) if kind == language]
+
+
+def commands(text: str) -> list[str]:
+    """Return the commands of a block, each with the lines that continue it."""
+    return re.sub(r"\\\n *", " ", text).strip().splitlines()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_of_a_page_succeed_in_their_order(page: str, tmp_path: Path) -> None:
+    with running_server(tmp_path) as server:
+        reader = Reader(server)
+        if device := EXPECTED_DEVICES.get(page):
+            reader.paste(f"heliograph device create {device}")
+        run = [
+            (block, reader.paste(block))
+            for block in blocks(page, "sh")
+            if all(RUNNABLE.match(line) for line in commands(block))
+        ]
+        assert run
+        for block, output in run:
+            if "/history" in block or "/measurements" in block.splitlines()[0]:
+                assert '"temperature":22.' in output, (block, output)
+
+
+def test_first_screen_shows_what_happens(tmp_path: Path) -> None:
+    shown = next(iter(blocks("README.md", "console")))
+    with running_server(tmp_path) as server:
+        reader = Reader(server)
+        reader.paste("heliograph device create my-first-sensor")
+        parts = re.split(r"^\$ ", shown, flags=re.MULTILINE)[1:]
+        send, read = (part.split("\n\n")[0] for part in parts)
+        reader.paste(send)
+        command, _, expected = read.partition("\n")
+        answer = reader.paste(command)
+    assert shape(answer) == shape(expected)
+
+
+def shape(answer: str) -> str:
+    """Return an answer without white space, ids and times, which differ each time."""
+    answer = re.sub(r"\s", "", answer)
+    answer = re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "ID", answer)
+    return re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z", "TIME", answer)
+
+
+def test_python_example_stores_what_it_counts(tmp_path: Path) -> None:
+    with running_server(tmp_path) as server:
+        reader = Reader(server)
+        reader.paste("heliograph device create my-first-sensor")
+        printed = reader.paste(
+            f"python {ROOT}/examples/python/publish.py --port {server.mqtt_port}"
+            ' --device my-first-sensor --key "$DEVICE_KEY" --count 5 --interval 0'
+        )
+        with server.client as client:
+            history = client.get("/devices/my-first-sensor/history").json()
+    assert printed.strip() == "5 of 5 readings are stored"
+    assert sorted(entry["metrics"]["number"] for entry in history) == [0, 1, 2, 3, 4]
+
+
+def test_guide_names_every_route(tmp_path: Path) -> None:
+    text = (ROOT / "docs/guide/http.md").read_text()
+    table = text[text.index("## Routes") : text.index("## Send a reading")]
+    documented = {
+        re.sub(r"\{\w+\}", "{}", path) for path in re.findall(r"(/[a-z][\w/{}]*)`", table)
+    }
+    with running_server(tmp_path) as server:
+        paths = httpx.get(f"{server.url}/openapi.json", timeout=10).json()["paths"]
+    served = {re.sub(r"\{\w+\}", "{}", path.removeprefix("/api/v1")) for path in paths}
+    assert documented - {"/docs", "/redoc"} == served

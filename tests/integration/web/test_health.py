@@ -1,0 +1,152 @@
+import asyncio
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from heliograph import __version__
+from heliograph.errors import StoreUnavailableError
+from heliograph.model.time import HOUR, now, parse
+
+ADMIN = {"x-api-key": "an-admin-key-for-tests-only"}
+
+
+async def test_the_process_lives(site):
+    async with site() as here:
+        health = await here.http.get("/health")
+        assert (health.status_code, health.json()) == (200, {"status": "OK"})
+        ping = (await here.http.get("/ping")).json()
+        assert ping["status"] == "OK"
+        assert parse(ping["timestamp"]) > 0
+
+
+async def test_status_tells_what_runs_where(site):
+    async with site(mqtt_listen="127.0.0.1:0", commit_sha="abc", branch_name="main") as here:
+        status = (await here.http.get("/status")).json()
+        assert status == {
+            "environment": "test",
+            "commit_sha": "abc",
+            "branch_name": "main",
+            "start_timestamp": here.services.started_at / 1e6,
+            "version": __version__,
+            "mqtt_hostname": "127.0.0.1",
+            "mqtt_port": here.services.listener.addresses[0][1],
+        }
+
+
+async def test_a_listener_on_all_addresses_is_reached_by_the_name_that_was_used(site):
+    async with site(mqtt_listen="0.0.0.0:0") as here:
+        assert (await here.http.get("/status")).json()["mqtt_hostname"] == "test"
+
+
+async def test_without_a_listener_there_is_no_address(site):
+    async with site() as here:
+        status = (await here.http.get("/status")).json()
+        assert (status["mqtt_hostname"], status["mqtt_port"]) == (None, None)
+
+
+async def test_a_server_that_takes_data_is_ready(site):
+    async with site(mqtt_listen="127.0.0.1:0") as here:
+        key = await here.device("pump-1")
+        before = (await here.http.get("/readyz")).json()
+        assert before["last_message_age_seconds"] is None
+        await here.http.post("/ingest", json={"t": 1}, headers=key)
+        response = await here.http.get("/readyz")
+        assert response.status_code == 200
+        body = response.json()
+        assert (body["ready"], body["reasons"], body["database"]) == (True, [], "available")
+        assert body["migrations"]["current"] == body["migrations"]["head"]
+        assert body["mqtt"] == {"listening": True, "connections": 0}
+        assert body["queue_depth"] == 0
+        assert body["last_message_age_seconds"] >= 0
+
+
+async def not_ready(here):
+    response = await here.http.get("/readyz")
+    assert response.status_code == 503
+    assert response.json()["ready"] is False
+    return " ".join(response.json()["reasons"])
+
+
+async def test_an_absent_database_is_told(site, monkeypatch):
+    async with site() as here:
+
+        async def away():
+            raise StoreUnavailableError
+
+        monkeypatch.setattr(here.services.store, "ping", away)
+        assert "database" in await not_ready(here)
+
+
+async def test_a_database_that_hangs_is_told(site, monkeypatch):
+    monkeypatch.setattr("heliograph.web.health.DATABASE_SECONDS", 0.01)
+    async with site() as here:
+        monkeypatch.setattr(here.services.store, "ping", asyncio.Event().wait)
+        assert "database" in await not_ready(here)
+
+
+async def test_missing_migrations_are_told(site, monkeypatch):
+    async with site() as here:
+
+        async def state():
+            return "0000", "0001"
+
+        monkeypatch.setattr(here.services.store, "migration_state", state)
+        assert "heliograph migrate" in await not_ready(here)
+
+
+async def test_a_clock_that_is_behind_is_told(site):
+    async with site() as here:
+        here.services.posts.clock.floor = now() + HOUR
+        assert "clock" in await not_ready(here)
+        key = await here.device("pump-1")
+        sent = await here.http.post("/ingest", json={"t": 1}, headers=key)
+        assert (sent.status_code, sent.json()["code"]) == (503, "CLOCK_BEHIND")
+        assert int(sent.headers["retry-after"]) > 0
+
+
+async def test_a_listener_that_is_not_bound_is_told(site):
+    async with site(mqtt_listen="127.0.0.1:0") as here:
+        here.services.listener = None
+        assert "MQTT" in await not_ready(here)
+
+
+async def test_metrics_count_what_happens(site):
+    async with site() as here:
+        key = await here.device("pump-1")
+        reading = {"t": 1, "timestamp": 1_700_000_000}
+        for _ in range(2):
+            await here.http.post("/ingest", json=reading, headers=key)
+        await here.http.post("/ingest", content=b"{", headers=key)
+        await here.http.get("/devices/pump-1", headers=ADMIN)
+        await here.http.get("/nothing")
+        response = await here.http.get("/metrics", headers=ADMIN)
+        samples = {
+            (sample.name, *sample.labels.values()): sample.value
+            for family in text_string_to_metric_families(response.text)
+            for sample in family.samples
+        }
+        assert samples["heliograph_http_requests_total", "/api/v1/ingest", "2xx"] == 2
+        assert samples["heliograph_http_requests_total", "/api/v1/ingest", "4xx"] == 1
+        assert samples["heliograph_http_requests_total", "/api/v1/devices/{device_id}", "2xx"] == 1
+        assert samples["heliograph_http_requests_total", "unmatched", "4xx"] == 1
+        assert samples["heliograph_ingest_duplicates_total",] == 1
+        assert samples["heliograph_ingest_rejected_total", "MALFORMED_JSON"] == 1
+        assert samples["heliograph_ingest_queue_depth",] == 0
+        assert "pump-1" not in response.text
+
+
+@pytest.mark.parametrize(
+    ("authorization", "status"),
+    [
+        ("Bearer a-token", 200),
+        ("bearer a-token", 200),
+        ("Bearer another", 401),
+        ("Bearer ", 401),
+        ("Basic a-token", 401),
+    ],
+)
+async def test_metrics_have_a_token_of_their_own(site, authorization, status):
+    async with site(metrics_token="a-token") as here:
+        headers = {"authorization": authorization}
+        assert (await here.http.get("/metrics", headers=headers)).status_code == status
+        assert (await here.http.get("/devices", headers=headers)).status_code == 401

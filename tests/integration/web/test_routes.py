@@ -1,0 +1,125 @@
+"""What all routes have in common: both prefixes, the slash, errors, documentation."""
+
+import re
+
+import httpx
+import pytest
+
+from heliograph.web.documentation import STATIC
+
+ADMIN = {"x-api-key": "an-admin-key-for-tests-only"}
+
+
+async def operations(here):
+    document = (await here.http.get("/openapi.json")).json()
+    return [
+        (method.upper(), re.sub(r"\{\w+\}", "pump-1", path))
+        for path, methods in document["paths"].items()
+        for method in methods
+    ]
+
+
+async def test_every_route_answers_under_both_prefixes_with_and_without_a_slash(site):
+    async with site() as here:
+        await here.device("pump-1")
+        found = await operations(here)
+        assert len(found) >= 20
+        for method, path in found:
+            bare = path.removeprefix("/api/v1")
+            statuses = set()
+            for form in (path, bare, path + "/", bare + "/"):
+                response = await here.http.request(method, form, headers={"x-api-key": "wrong"})
+                assert response.status_code not in (301, 307, 308, 404, 405), form
+                statuses.add(response.status_code)
+            assert len(statuses) == 1, (method, path, statuses)
+
+
+async def test_every_route_refuses_other_methods_and_names_its_own(site):
+    async with site() as here:
+        found = await operations(here)
+        for path in {path for _, path in found}:
+            own = {method for method, other in found if other == path}
+            response = await here.http.request("PROPFIND", path, headers=ADMIN)
+            assert response.status_code == 405
+            assert response.json()["code"] == "METHOD_NOT_ALLOWED"
+            assert set(response.headers["allow"].split(", ")) == own
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/api/v1", "/api/v1/", "/api/v2/devices", "/a/b/c"])
+async def test_unknown_routes_are_not_found(site, path):
+    async with site() as here:
+        response = await here.http.get(path, headers=ADMIN)
+        assert response.status_code == 404
+        assert response.json() == {"detail": "Route not found", "code": "NOT_FOUND"}
+
+
+@pytest.mark.parametrize("content", [b"{", b"", b"\xff", b"[" * 100_000, b"null"])
+async def test_bodies_of_other_routes_never_break_anything(site, content):
+    async with site() as here:
+        await here.device("pump-1")
+        for method, path in [("POST", "/devices"), ("PATCH", "/devices/pump-1")]:
+            response = await here.http.request(method, path, content=content, headers=ADMIN)
+            assert response.status_code in (400, 422)
+            assert response.json()["code"] in ("MALFORMED_JSON", "VALIDATION_FAILED")
+
+
+async def test_bodies_of_other_routes_are_checked_too(site):
+    async with site() as here:
+        form = {**ADMIN, "content-type": "application/x-www-form-urlencoded"}
+        response = await here.http.post("/devices", content=b"device_id=a", headers=form)
+        assert (response.status_code, response.json()["code"]) == (415, "UNSUPPORTED_MEDIA_TYPE")
+        plain = {**ADMIN, "content-type": "text/plain"}
+        response = await here.http.post("/devices", content=b'{"device_id": "a"}', headers=plain)
+        assert response.status_code == 201
+        large = b'{"device_id": "b", "x": "' + b"x" * (1 << 20) + b'"}'
+        response = await here.http.post("/devices", content=large, headers=ADMIN)
+        assert (response.status_code, response.json()["code"]) == (413, "PAYLOAD_TOO_LARGE")
+
+
+async def test_a_proxys_root_path_is_followed(site):
+    async with site() as here:
+        transport = httpx.ASGITransport(here.web, root_path="/telemetry")
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+            for path in ("/telemetry/health", "/telemetry/api/v1/ping"):
+                assert (await http.get(path)).status_code == 200
+            key = await here.device("pump-1")
+            sent = await http.post("/telemetry/ingest", json={"t": 1}, headers=key)
+            assert sent.status_code == 201
+            assert 'href="/telemetry/static/' in (await http.get("/telemetry/docs")).text
+
+
+async def test_the_documentation_fetches_nothing_from_elsewhere(site):
+    async with site() as here:
+        for page in ("/docs", "/redoc", "/docs/"):
+            response = await here.http.get(page)
+            assert response.headers["content-type"].startswith("text/html")
+            policy = response.headers["content-security-policy"]
+            assert "default-src 'none'" in policy
+            assert "script-src 'self';" in policy
+            assert "http" not in policy
+            links = re.findall(r'(?:src|href|data-openapi)="([^"]+)"', response.text)
+            assert len(links) >= 4
+            for link in links:
+                assert link.startswith("/")
+                fetched = await here.http.get(link)
+                assert fetched.status_code == 200
+                assert fetched.headers["x-content-type-options"] == "nosniff"
+
+
+def test_the_vendored_scripts_load_nothing_from_elsewhere():
+    scripts = [path for path in STATIC.rglob("*") if path.suffix in (".js", ".css", ".html")]
+    assert len(scripts) >= 8
+    for path in scripts:
+        text = path.read_text("utf-8")
+        for host in ("cdn.", "fonts.googleapis", "fonts.gstatic", "unpkg.com", "jsdelivr"):
+            assert f"//{host}" not in text, (path, host)
+        assert "sourceMappingURL=" not in text.splitlines()[-1]
+    assert (STATIC / "redoc" / "LICENSE").is_file()
+    assert (STATIC / "swagger-ui" / "LICENSE").is_file()
+
+
+@pytest.mark.parametrize("path", ["nothing.js", "../application.py", "%2e%2e/application.py", ""])
+async def test_static_files_are_only_those(site, path):
+    async with site() as here:
+        response = await here.http.get(f"/static/{path}")
+        assert response.status_code == 404

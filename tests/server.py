@@ -1,0 +1,265 @@
+"""The whole server for tests: inside the test's own process, or in a process of its own."""
+
+import asyncio
+import contextlib
+import dataclasses
+import functools
+import inspect
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+
+from heliograph.app import Application
+from heliograph.model.records import Measurement, RejectedMessage
+from heliograph.settings import Address, Settings
+from heliograph.store import Store, run_migrations
+from heliograph.web.services import Services
+from mqtt_client import Client
+
+ADMIN_KEY = "an-admin-key-for-tests-only"
+SHARED_KEY = "a-shared-key-for-tests-only"
+PROGRAM = str(Path(sys.executable).with_name("heliograph"))
+START_SECONDS = 60.0
+STOP_SECONDS = 45.0
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return int(listening.getsockname()[1])
+
+
+@functools.cache
+def migrated_database() -> Path:
+    """Return the file of a migrated database, to be copied: migrating takes a second."""
+    path = Path(tempfile.mkdtemp(prefix="heliograph-")) / "heliograph.db"
+    run_migrations(f"sqlite:///{path}")
+    return path
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+    """A registered device and its key."""
+
+    identifier: str
+    device_id: str
+    key: str
+
+    @property
+    def topic(self) -> str:
+        return f"measurements/{self.device_id}"
+
+
+class Server:
+    """A server that runs in this process."""
+
+    def __init__(self, application: Application, services: Services, http: httpx.AsyncClient):
+        self.application = application
+        self.services = services
+        self.http = http
+
+    @property
+    def store(self) -> Store:
+        return self.services.store
+
+    @property
+    def listener(self) -> Any:
+        return self.services.listener
+
+    @property
+    def port(self) -> int:
+        return int(self.listener.addresses[0][1])
+
+    async def device(self, device_id: str = "device-1") -> Device:
+        """Register a device."""
+        return _device(await self.http.post("/devices", json={"device_id": device_id}))
+
+    async def connect(self, device: Device, *args: Any, **options: Any) -> Client:
+        """Return a connection on which the device is logged in."""
+        client_id = args[0] if args else device.device_id
+        return await Client.connected(self.port, client_id, device.device_id, device.key, **options)
+
+    async def admin(self, client_id: str = "admin", **options: Any) -> Client:
+        """Return a connection that is logged in with the admin key."""
+        return await Client.connected(self.port, client_id, "admin", ADMIN_KEY, **options)
+
+    async def measurements(self, device: Device) -> list[Measurement]:
+        """Return the device's stored measurements, oldest first."""
+        sensor = await self.store.sensors.find(device.device_id)
+        assert sensor is not None
+        return await self.store.measurements.page(
+            sensor.number, key=None, direction="next", limit=10_000
+        )
+
+    async def values(self, device: Device) -> list[Any]:
+        """Return the device's stored values as JSON text, oldest first."""
+        return [bytes(row.value).decode() for row in await self.measurements(device)]
+
+    async def rejected(self) -> list[RejectedMessage]:
+        """Return the rejected messages, newest first."""
+        return await self.store.rejected.list(limit=1_000)
+
+
+@contextlib.asynccontextmanager
+async def running(folder: Path, **settings: Any) -> AsyncIterator[Server]:
+    """Run the server in this process on a free port, over a SQLite file in the folder.
+
+    Started again in the same folder it goes on with the same database.
+    """
+    database = folder / "heliograph.db"
+    if "database_url" not in settings and not database.exists():
+        shutil.copy(migrated_database(), database)
+    options: dict[str, Any] = {
+        "app_env": "test",
+        "data_directory": folder,
+        "database_url": f"sqlite:///{database}",
+        "auto_migrate": False,
+        "api_secret_key": ADMIN_KEY,
+        "device_api_keys": SHARED_KEY,
+        "mqtt_listen": (Address("127.0.0.1", 0),),
+        "mqtt_max_connections_per_principal": 0,
+        "rate_limit_failed_logins": 0,
+        "log_level": "warning",
+    }
+    application = Application(Settings(**{**options, **settings}))
+    async with application.running() as services:
+        transport = httpx.ASGITransport(application, raise_app_exceptions=False)
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://test", headers={"X-API-Key": ADMIN_KEY}
+        ) as http:
+            yield Server(application, services, http)
+
+
+class ServerProcess:
+    """`heliograph serve` on ports and a database that it keeps over restarts.
+
+    All methods block; call them through `asyncio.to_thread` where a loop has to go on. A
+    context manager that starts the server, and ends it by SIGKILL if it still runs.
+    """
+
+    def __init__(self, folder: Path, *, database_url: str | None = None, **environment: str):
+        self.folder = folder
+        self.port = free_port()
+        self.mqtt_port = free_port()
+        self.environment = {
+            **os.environ,
+            "APP_ENV": "test",
+            "API_SECRET_KEY": ADMIN_KEY,
+            "DEVICE_API_KEYS": SHARED_KEY,
+            "DATA_DIRECTORY": str(folder),
+            "HOST": "127.0.0.1",
+            "PORT": str(self.port),
+            "MQTT_LISTEN": f"127.0.0.1:{self.mqtt_port}",
+            "MQTT_MAX_CONNECTIONS_PER_PRINCIPAL": "0",
+            "RATE_LIMIT_FAILED_LOGINS": "0",
+            "LOG_LEVEL": "warning",
+            **environment,
+        }
+        if database_url is not None:
+            self.environment["DATABASE_URL"] = database_url
+        elif not (folder / "heliograph.db").exists():
+            shutil.copy(migrated_database(), folder / "heliograph.db")
+        self.process: subprocess.Popen[bytes] | None = None
+        self.http = httpx.Client(base_url=self.url, headers={"X-API-Key": ADMIN_KEY}, timeout=10)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.http.close()
+        if self.process is not None:
+            self.kill()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self, *, wait: bool = True) -> None:
+        """Start the process and, unless told otherwise, wait until it is ready."""
+        assert self.process is None, "it runs already"
+        self.process = subprocess.Popen([PROGRAM, "serve"], env=self.environment, cwd=self.folder)
+        if wait:
+            self.wait_until_ready()
+
+    def wait_until_ready(self, seconds: float = START_SECONDS) -> None:
+        """Return when /readyz says that data is taken."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            assert self.process is not None
+            assert self.process.poll() is None, f"the server ended with {self.process.returncode}"
+            if self.is_ready():
+                return
+            time.sleep(0.02)
+        raise AssertionError("the server did not become ready")
+
+    def is_ready(self) -> bool:
+        with contextlib.suppress(httpx.TransportError):
+            return self.http.get("/readyz").status_code == 200
+        return False
+
+    def kill(self) -> None:
+        """End the process at once, as a power cut would: SIGKILL."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(STOP_SECONDS)
+        self.process = None
+
+    def terminate(self) -> int:
+        """Ask the process to end, and return its exit code."""
+        assert self.process is not None
+        self.process.terminate()
+        code = self.process.wait(STOP_SECONDS)
+        self.process = None
+        return code
+
+    def restart(self, *, wait: bool = True) -> None:
+        """Kill what runs, if anything does, and start again on the same ports and database."""
+        if self.process is not None:
+            self.kill()
+        self.start(wait=wait)
+
+    def device(self, device_id: str = "device-1") -> Device:
+        """Register a device."""
+        return _device(self.http.post("/devices", json={"device_id": device_id}))
+
+    def history(self, device: Device, **parameters: Any) -> list[Mapping[str, Any]]:
+        """Return what 002's history says of the device, newest first."""
+        response = self.http.get(
+            f"/devices/{device.device_id}/history", params={"limit": 10_000, **parameters}
+        )
+        response.raise_for_status()
+        return list(response.json())
+
+
+@contextlib.contextmanager
+def serving(folder: Path, **options: Any) -> Iterator[ServerProcess]:
+    """Run a server process for as long as the context lasts."""
+    with ServerProcess(folder, **options) as server:
+        yield server
+
+
+def _device(response: httpx.Response) -> Device:
+    assert response.status_code == 201, response.text
+    body = response.json()
+    return Device(body["sensor_identifier"], body["device_id"], body["api_key"])
+
+
+async def eventually(condition: Callable[[], Any], seconds: float = 10.0) -> None:
+    """Return as soon as the condition holds; it may be a coroutine function."""
+    async with asyncio.timeout(seconds):
+        while True:
+            held = condition()
+            if inspect.isawaitable(held):
+                held = await held
+            if held:
+                return
+            await asyncio.sleep(0.005)

@@ -1,0 +1,422 @@
+"""The house rules that a machine can hold: who may import whom, where SQL stands, sizes, names.
+
+Each rule is a function from a parsed module to what is wrong with it; the last test shows for
+each that it does find what it forbids.
+"""
+
+import ast
+import dataclasses
+import functools
+import importlib.metadata
+import re
+import subprocess
+import sys
+import tokenize
+import tomllib
+from collections.abc import Callable, Iterable, Iterator
+from io import StringIO
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "src"
+PACKAGE = "heliograph"
+
+# Lower levels know nothing of higher ones, and the parts of one level nothing of one another.
+# What stands beside the folders (errors, settings, logs, …) is known to all but `model`, which
+# may use `errors` alone.
+LEVELS = {
+    "model": 0,
+    "store": 1,
+    "mqtt": 1,
+    "live": 1,
+    "ingest": 2,
+    "configuration": 2,
+    "processing": 2,
+    "web": 3,
+    "app": 4,
+    "cli": 5,
+}
+
+LONGEST_FILE = 400
+LONGEST_FUNCTION = 60
+
+VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "managers"}
+VAGUE_NAMES |= {"service", "services"}
+# What the routes are handed: the running parts of the server, which have no shorter name.
+NAMES_WITH_A_MEANING = {"heliograph.web.services"}
+
+DATABASE_PACKAGES = {
+    "sqlite3",
+    "aiosqlite",
+    "aiosql",
+    "asyncpg",
+    "psycopg",
+    "sqlalchemy",
+    "alembic",
+}
+
+SQL = re.compile(
+    r"""
+    ^\s*select\b.+?\bfrom\s+\w
+    | ^\s*select\s+[\d(*]
+    | ^\s*with\s+\w+\s+as\s*\(
+    | \binsert\s+into\s+\w
+    | ^\s*update\s+\w+\s+set\b
+    | ^\s*delete\s+from\s+\w
+    | ^\s*(create|alter|drop)\s+(unique\s+)?(table|index|view|schema|trigger|type)\b
+    | ^\s*pragma\s+\w+
+    | ^\s*copy\s+\w+.*\bfrom\s+stdin\b
+    | ^\s*begin\s+immediate\b
+    """,
+    re.IGNORECASE | re.DOTALL | re.VERBOSE,
+)
+
+# Put together here, so that this file holds none of them either.
+FOREIGN_ADDRESSES = (
+    "pypi" + ".org",
+    "python" + "hosted",
+    "debian" + ".org",
+    "npm" + "js",
+    "/opt/" + "wheels",
+    "/opt/" + "pypi",
+    "/wo" + "rk/",
+    "/tmp/" + "hv",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Module:
+    """A parsed module of the package."""
+
+    name: str
+    text: str
+    is_package: bool = False
+
+    @functools.cached_property
+    def tree(self) -> ast.Module:
+        return ast.parse(self.text)
+
+    @property
+    def part(self) -> str:
+        """The folder or file right under the package that it belongs to."""
+        return self.name.split(".")[1] if "." in self.name else ""
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(SOURCE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def read_modules() -> list[Module]:
+    return [
+        Module(module_name(path), path.read_text(), path.name == "__init__.py")
+        for path in sorted((SOURCE / PACKAGE).rglob("*.py"))
+    ]
+
+
+MODULES = read_modules()
+MODULE_NAMES = {module.name for module in MODULES}
+
+
+def imports(module: Module) -> Iterator[tuple[int, str]]:
+    """Yield line and full name of everything imported, also where only types are checked."""
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = "." * node.level + (node.module or "")
+            yield from ((node.lineno, f"{base}.{alias.name}") for alias in node.names)
+
+
+def wrong_imports(module: Module) -> Iterator[str]:
+    for line, name in imports(module):
+        if name.startswith("."):
+            yield f"{module.name}:{line} imports {name}, which should be absolute"
+        parts = name.split(".")
+        if parts[0] != PACKAGE or len(parts) < 2:
+            continue
+        own, other = module.part, parts[1]
+        if own == other or other.startswith("__"):
+            continue
+        if own == "model":
+            allowed = other == "errors"
+        elif own not in LEVELS:
+            allowed = other not in LEVELS or other == "model"
+        else:
+            allowed = other not in LEVELS or LEVELS[other] < LEVELS[own]
+        if not allowed:
+            yield f"{module.name}:{line} imports {name}, against the direction of imports"
+
+
+def unplaced(module: Module) -> Iterator[str]:
+    if module.is_package and module.name.count(".") == 1 and module.part not in LEVELS:
+        yield f"{module.name} has no place among the levels"
+
+
+def cycles(modules: list[Module]) -> Iterator[str]:
+    names = {module.name for module in modules}
+    graph = {
+        module.name: {
+            target
+            for _, name in imports(module)
+            for target in (name, name.rpartition(".")[0])
+            if target in names and target not in (module.name, PACKAGE)
+        }
+        for module in modules
+    }
+    done: set[str] = set()
+
+    def visit(name: str, path: tuple[str, ...]) -> Iterator[str]:
+        if name in path:
+            yield " → ".join((*path[path.index(name) :], name))
+        elif name not in done:
+            for target in sorted(graph[name]):
+                yield from visit(target, (*path, name))
+            done.add(name)
+
+    for name in sorted(graph):
+        yield from visit(name, ())
+
+
+def docstrings(tree: ast.Module) -> set[int]:
+    """Return the ids of the nodes that are docstrings."""
+    return {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+    }
+
+
+def stray_sql(module: Module) -> Iterator[str]:
+    if module.part == "store":
+        return
+    ignored = docstrings(module.tree)
+    for node in ast.walk(module.tree):
+        if not isinstance(node, ast.Constant) or not isinstance(node.value, str):
+            continue
+        if id(node) not in ignored and SQL.search(node.value):
+            yield f"{module.name}:{node.lineno} holds SQL: {node.value[:50]!r}"
+    for line, name in imports(module):
+        if name.split(".")[0] in DATABASE_PACKAGES:
+            yield f"{module.name}:{line} imports {name}, which is the store's affair"
+
+
+def vague_names(module: Module) -> Iterator[str]:
+    if module.name.rpartition(".")[2] in VAGUE_NAMES and module.name not in NAMES_WITH_A_MEANING:
+        yield f"{module.name} has a name that says nothing"
+
+
+def oversized(module: Module) -> Iterator[str]:
+    lines = module.text.count("\n")
+    if lines > LONGEST_FILE:
+        yield f"{module.name} has {lines} lines; {LONGEST_FILE} are allowed"
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = (node.end_lineno or 0) - node.lineno + 1
+            if lines > LONGEST_FUNCTION:
+                yield (
+                    f"{module.name}:{node.lineno} {node.name} has {lines} lines;"
+                    f" {LONGEST_FUNCTION} are allowed"
+                )
+
+
+SUPPRESSION = re.compile(r"#\s*(noqa|type:\s*ignore|pragma:\s*no cover)")
+REASON = re.compile(r"\s[-#]\s*\w.{4,}")
+
+
+def unexplained_suppressions(module: Module) -> Iterator[str]:
+    explained: dict[int, str] = {}  # line → the suppression whose reason holds there
+    for token in tokenize.generate_tokens(StringIO(module.text).readline):
+        if token.type != tokenize.COMMENT or not (found := SUPPRESSION.search(token.string)):
+            continue
+        line, rest = token.start[0], token.string[found.end() :]
+        if REASON.search(rest) or explained.get(line - 1) == found[1]:
+            explained[line] = found[1]
+        else:
+            yield f"{module.name}:{line} gives no reason: {token.string}"
+
+
+def nameless_tasks(module: Module) -> Iterator[str]:
+    for node in ast.walk(module.tree):
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and node.func.attr in ("create_task", "ensure_future")
+            and not any(keyword.arg == "name" for keyword in node.keywords)
+        ):
+            yield f"{module.name}:{node.lineno} starts a task without a name"
+
+
+def sleeps(module: Module) -> Iterator[str]:
+    if module.part == "cli":
+        return
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("time.sleep", "sleep"):
+            yield f"{module.name}:{node.lineno} sleeps, which stops all else in its thread"
+
+
+def canonical_name(distribution: str) -> str:
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+def required_name(requirement: str) -> str:
+    return canonical_name(re.split(r"[\s\[<>=!~;]", requirement, maxsplit=1)[0])
+
+
+def declared_packages(*, development: bool) -> set[str]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    wanted = list(project["project"]["dependencies"])
+    if development:
+        wanted += project["dependency-groups"]["dev"]
+    return {required_name(requirement) for requirement in wanted}
+
+
+# pydantic is published in two packages, the second for its core alone.
+PARTS_OF_OTHERS = {"pydantic-core": "pydantic"}
+
+
+@functools.cache
+def distributions() -> dict[str, set[str]]:
+    return {
+        package: {PARTS_OF_OTHERS.get(n, n) for n in map(canonical_name, names)}
+        for package, names in importlib.metadata.packages_distributions().items()
+    }
+
+
+def undeclared_imports(
+    module: Module, declared: set[str], own: frozenset[str] = frozenset()
+) -> Iterator[str]:
+    for line, name in imports(module):
+        package = name.split(".")[0]
+        if not package or package == PACKAGE or package in own:
+            continue
+        if package not in sys.stdlib_module_names and not (
+            distributions().get(package, set()) & declared
+        ):
+            yield f"{module.name}:{line} imports {package}, which pyproject.toml does not declare"
+
+
+def committed_files() -> list[Path]:
+    """Return the files that are, or would be, committed."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    return [path for name in listed.stdout.split("\0") if name and (path := ROOT / name).is_file()]
+
+
+def foreign_addresses(name: str, text: str) -> Iterator[str]:
+    for number, line in enumerate(text.splitlines(), 1):
+        if any(address in line for address in FOREIGN_ADDRESSES):
+            yield f"{name}:{number} names an address or path of one machine: {line.strip()[:80]}"
+
+
+RULES: list[Callable[[Module], Iterator[str]]] = [
+    wrong_imports,
+    unplaced,
+    stray_sql,
+    vague_names,
+    oversized,
+    unexplained_suppressions,
+    nameless_tasks,
+    sleeps,
+]
+
+
+def assert_none(complaints: Iterable[str]) -> None:
+    """Fail with every complaint on a line of its own."""
+    if found := "\n".join(complaints):
+        pytest.fail(found, pytrace=False)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_rule_holds_in_every_module(rule: Callable[[Module], Iterator[str]]) -> None:
+    assert_none(complaint for module in MODULES for complaint in rule(module))
+
+
+def test_no_module_imports_itself_in_a_circle() -> None:
+    assert_none(cycles(MODULES))
+
+
+def test_sql_files_stand_in_the_store_only() -> None:
+    strays = [path for path in committed_files() if path.suffix == ".sql"]
+    store = SOURCE / PACKAGE / "store"
+    assert [path for path in strays if not path.is_relative_to(store)] == []
+
+
+def test_source_imports_declared_packages_only() -> None:
+    declared = declared_packages(development=False)
+    assert_none(line for module in MODULES for line in undeclared_imports(module, declared))
+
+
+def test_tests_and_benchmark_import_declared_packages_only() -> None:
+    declared = declared_packages(development=True)
+    files = [*(ROOT / "tests").rglob("*.py"), *(ROOT / "bench").rglob("*.py")]
+    own = frozenset(
+        {path.stem for path in files}
+        | {part for path in files for part in path.relative_to(ROOT).parts[:-1]}
+    )
+    modules = [Module(str(path.relative_to(ROOT)), path.read_text()) for path in files]
+    assert_none(line for module in modules for line in undeclared_imports(module, declared, own))
+
+
+def test_no_file_names_a_registry_or_a_path_of_one_machine() -> None:
+    assert_none(
+        complaint
+        for path in committed_files()
+        for complaint in foreign_addresses(
+            str(path.relative_to(ROOT)), path.read_text(errors="replace")
+        )
+    )
+
+
+BROKEN = [
+    (wrong_imports, "heliograph.store.sqlite", "from heliograph.web import application"),
+    (wrong_imports, "heliograph.store.sqlite", "from heliograph.mqtt import packets"),
+    (wrong_imports, "heliograph.model.time", "from heliograph import settings"),
+    (wrong_imports, "heliograph.logs", "import heliograph.store"),
+    (wrong_imports, "heliograph.web.devices", "from . import access"),
+    (stray_sql, "heliograph.web.devices", "query = 'SELECT id FROM sensor'"),
+    (stray_sql, "heliograph.web.devices", "query = f'insert into {table} values (1)'"),
+    (stray_sql, "heliograph.web.devices", "import sqlite3"),
+    (vague_names, "heliograph.web.utils", ""),
+    (vague_names, "heliograph.ingest.services", ""),
+    (oversized, "heliograph.app", "\n" * (LONGEST_FILE + 1)),
+    (oversized, "heliograph.app", "def long():\n" + "    pass\n" * LONGEST_FUNCTION),
+    (unexplained_suppressions, "heliograph.app", "import os  # noqa: F401"),
+    (unexplained_suppressions, "heliograph.app", "x: int = ''  # type: ignore[assignment]"),
+    (nameless_tasks, "heliograph.app", "group.create_task(run())"),
+    (sleeps, "heliograph.app", "time.sleep(1)"),
+]
+
+
+@pytest.mark.parametrize(("rule", "name", "text"), BROKEN)
+def test_rule_finds_what_it_forbids(
+    rule: Callable[[Module], Iterator[str]], name: str, text: str
+) -> None:
+    assert len(list(rule(Module(name, text.replace("{table}", "sensor"))))) == 1
+
+
+def test_other_rules_find_what_they_forbid() -> None:
+    circle = [
+        Module("heliograph.web.one", "from heliograph.web import two"),
+        Module("heliograph.web.two", "from heliograph.web.one import name"),
+    ]
+    assert list(cycles(circle)) != []
+    assert list(unplaced(Module("heliograph.plugins", "", is_package=True))) != []
+    assert list(foreign_addresses("README.md", "see " + FOREIGN_ADDRESSES[0])) != []
+    stranger = Module("heliograph.app", "import ruff_is_no_import_of_ours")
+    assert list(undeclared_imports(stranger, {"msgspec"})) != []
+
+
+def test_a_reason_on_the_line_above_serves_a_run_of_suppressions() -> None:
+    text = "a = 1  # noqa: A001 - the library's own name\nb = 1  # noqa: A001\n"
+    assert list(unexplained_suppressions(Module("heliograph.app", text))) == []

@@ -1,0 +1,100 @@
+"""What the documentation says of the code is what the code says.
+
+Run as a program it prints the table of settings for the guide.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from heliograph.errors import ErrorCode, RejectionReason
+from heliograph.settings import Settings
+from heliograph.web.errors import STATUS
+
+ROOT = Path(__file__).parents[2]
+GUIDE = ROOT / "docs" / "guide"
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "deploy").rglob("*.md")]
+)
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+HEADING = re.compile(r"^#+ +(.+)$", re.MULTILINE)
+FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+
+
+def anchor(heading: str) -> str:
+    """Return the anchor that a heading gets where Markdown is shown."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+def has_anchor(page: Path, fragment: str) -> bool:
+    return not fragment or fragment in map(anchor, HEADING.findall(page.read_text()))
+
+
+def rows(page: Path, first: str) -> dict[str, list[str]]:
+    """Return, by the name in its first cell, the cells of each row of the table headed `first`."""
+    found: dict[str, list[str]] = {}
+    inside = False
+    for line in page.read_text().splitlines():
+        if not line.startswith("|"):
+            inside = False
+            continue
+        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        if cells[0] == first:
+            inside = True
+        elif inside and (name := re.fullmatch(r"`(\w+)`", cells[0])):
+            found[name[1]] = cells[1:]
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    broken = []
+    for target in LINK.findall(FENCE.sub("", page.read_text())):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, fragment = target.partition("#")
+        destination = (page.parent / path).resolve() if path else page
+        if not destination.exists() or not has_anchor(destination, fragment):
+            broken.append(target)
+    assert broken == []
+
+
+def example_settings() -> Iterator[tuple[str, str, str]]:
+    """Yield name, default and description of each variable in .env.example."""
+    comment: list[str] = []
+    for line in (ROOT / ".env.example").read_text().splitlines():
+        if line.startswith("#"):
+            comment.append(line[1:].strip())
+        elif "=" in line:
+            name, _, default = line.partition("=")
+            yield name, default, " ".join(comment)
+            comment = []
+        else:
+            comment = []
+
+
+def test_every_setting_is_documented_as_the_example_has_it() -> None:
+    documented = rows(GUIDE / "settings.md", "variable")
+    expected = {
+        name: [f"`{default}`" if default else "", text.replace("|", "\\|")]
+        for name, default, text in example_settings()
+    }
+    assert set(expected) == {name.upper() for name in Settings.model_fields}
+    assert documented == expected
+
+
+def test_every_error_code_is_documented_with_its_status() -> None:
+    documented = {name: int(cells[0]) for name, cells in rows(GUIDE / "http.md", "code").items()}
+    assert documented == {code.value: STATUS[code] for code in ErrorCode}
+
+
+def test_every_reason_for_rejection_is_documented() -> None:
+    assert set(rows(GUIDE / "mqtt.md", "reason")) == {reason.value for reason in RejectionReason}
+
+
+if __name__ == "__main__":
+    for variable, value, description in example_settings():
+        shown = f"`{value}`" if value else ""
+        print(f"| `{variable}` | {shown} | {description.replace('|', chr(92) + '|')} |")

@@ -1,0 +1,97 @@
+import pytest
+
+from heliograph.errors import ErrorCode, HeliographError
+from heliograph.model.principal import Principal, Role
+from heliograph.web import limits
+from heliograph.web.limits import Limits, TokenBuckets, bearer, network_of
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    class Clock:
+        now = 1_000.0
+
+        def monotonic(self):
+            return self.now
+
+        def time(self):
+            return self.now
+
+    clock = Clock()
+    monkeypatch.setattr(limits, "time", clock)
+    return clock
+
+
+def refused(call, *arguments):
+    try:
+        call(*arguments)
+    except HeliographError as error:
+        return error.code is ErrorCode.RATE_LIMITED and error.retry_after >= 1
+    return False
+
+
+def test_a_bucket_holds_a_minutes_worth_and_fills_again(clock):
+    buckets = TokenBuckets(60)
+    assert not any(refused(buckets.take, "a") for _ in range(60))
+    assert refused(buckets.take, "a")
+    clock.now += 1.5
+    assert not refused(buckets.take, "a")
+    assert refused(buckets.take, "a")
+    clock.now += 3_600
+    assert not any(refused(buckets.take, "a") for _ in range(60))
+    assert refused(buckets.take, "a")
+
+
+def test_buckets_are_each_callers_own(clock):
+    buckets = TokenBuckets(1)
+    assert not refused(buckets.take, "a")
+    assert refused(buckets.take, "a")
+    assert not refused(buckets.take, "b")
+    assert not refused(buckets.take, 1)
+
+
+def test_the_number_of_buckets_is_bounded(clock, monkeypatch):
+    monkeypatch.setattr(limits, "MAXIMUM_BUCKETS", 3)
+    buckets = TokenBuckets(10)
+    for name in range(10):
+        buckets.take(name)
+    assert len(buckets._buckets) <= 3
+
+
+def test_zero_is_no_limit():
+    none = Limits(read=0, ingest=0, wrong_keys=0)
+    admin = Principal("admin", "admin")
+    for _ in range(1_000):
+        none.read("a")
+        none.ingest(admin, "")
+        none.wrong_key("::1", b"x")
+
+
+def test_reads_are_counted_by_name():
+    limited = Limits(read=3, ingest=0, wrong_keys=0)
+    assert [refused(limited.read, "a") for _ in range(4)] == [False] * 3 + [True]
+    assert not refused(limited.read, "b")
+
+
+def test_the_same_wrong_key_again_is_no_new_guess():
+    limited = Limits(read=0, ingest=0, wrong_keys=3)
+    assert not any(refused(limited.wrong_key, "1.2.3.4", b"stale") for _ in range(50))
+    guesses = [refused(limited.wrong_key, "1.2.3.4", b"%d" % guess) for guess in range(5)]
+    assert guesses == [False, False, True, True, True]
+    assert not refused(limited.wrong_key, "1.2.3.5", b"0")
+
+
+def test_an_ipv6_host_is_its_whole_network():
+    assert network_of("2001:db8::1") == network_of("2001:db8::ffff:1")
+    assert network_of("2001:db8::1") != network_of("2001:db8:0:1::1")
+    assert network_of("fe80::1%eth0") == network_of("fe80::2")
+    assert network_of("10.0.0.1") == "10.0.0.1"
+    assert network_of("un:known") == "un:known"
+
+
+def test_anonymous_callers_are_told_apart_by_address():
+    anonymous = Principal("anonymous", "anonymous", Role.OWNER)
+    assert bearer(anonymous, "a") != bearer(anonymous, "b")
+    device = Principal("device", "admin", sensor=7)
+    assert bearer(device, "a") == 7
+    assert bearer(Principal("admin", "admin"), "a") == "admin"
