@@ -1,0 +1,1 @@
+"""Measures the server against the bare path, both in the same run."""

@@ -1,0 +1,57 @@
+"""Every benchmark by its name."""
+
+from collections.abc import Callable, Sequence
+
+from bench import http_ingest, memory, mqtt_ingest, reading
+from bench.result import Result
+from bench.sides import Workbench
+
+Benchmark = Callable[[Workbench], Result]
+
+
+def catalogue() -> dict[str, Benchmark]:
+    """Return the benchmarks in the order in which they run."""
+    found: dict[str, Benchmark] = {}
+    for engine in ("sqlite", "postgresql"):
+        for suffix, measurements, few in (
+            ("1", 1, False),
+            ("10", 10, False),
+            ("1-100sensors", 1, True),
+            ("10-100sensors", 10, True),
+        ):
+            name = f"mqtt-{engine}-{suffix}"
+            found[name] = mqtt_ingest.rate(name, engine, measurements=measurements, few=few)
+    name = "mqtt-sqlite-1-100connections"
+    found[name] = mqtt_ingest.rate(name, "sqlite", connections=100)
+    for engine in ("sqlite", "postgresql"):
+        found[f"http-single-{engine}"] = http_ingest.single(f"http-single-{engine}", engine)
+        found[f"http-batch-{engine}"] = http_ingest.batch(f"http-batch-{engine}", engine)
+    found["mqtt-beside-http"] = mqtt_ingest.beside_http
+    for start, live in (("idle", False), ("live", True)):
+        for end, share, goal in (("median", 0.5, 10), ("p99", 0.99, 50)):
+            name = f"{start}-latency-{end}"
+            found[name] = mqtt_ingest.latency(name, live=live, share=share, goal=goal)
+    for engine, suffix in (("sqlite", ""), ("postgresql", "-postgresql")):
+        found[f"last-value{suffix}"] = reading.last_value(f"last-value{suffix}", engine)
+        found[f"history-page{suffix}"] = reading.history_page(f"history-page{suffix}", engine)
+    found["memory-idle"] = memory.idle
+    found["memory-flood"] = memory.flood
+    found["idle-connections"] = memory.connections
+    return found
+
+
+def chosen(names: Sequence[str], known: Sequence[str]) -> list[str]:
+    """Return the names to run, in the catalogue's order; a name's beginning stands for all.
+
+    Raises:
+        ValueError: a name is the beginning of none.
+    """
+    if not names:
+        return list(known)
+    found: set[str] = set()
+    for name in names:
+        matching = {name} if name in known else {n for n in known if n.startswith(name)}
+        if not matching:
+            raise ValueError(f"no benchmark {name!r}; there are: {', '.join(known)}")
+        found |= matching
+    return [name for name in known if name in found]

@@ -1,0 +1,55 @@
+"""A database of one round."""
+
+import contextlib
+import dataclasses
+import sqlite3
+from typing import Any
+
+import psycopg
+
+from bench.scale import Profile
+from bench.starting_line import LoadError
+
+
+@dataclasses.dataclass(frozen=True)
+class Database:
+    """A copy of a profile's rows, for one side, that is gone after the round.
+
+    `url` is what that side opens; `address` the file or the PostgreSQL URL.
+    """
+
+    engine: str
+    url: str
+    address: str
+    profile: Profile
+    bare: bool
+
+    def count(self, table: str) -> int:
+        """Return the rows that another connection sees now, so what is committed."""
+        return int(self._row(f"SELECT count(*) FROM {table}")[0])
+
+    def times(self) -> tuple[int, int]:
+        """Return the oldest and the newest timestamp of a measurement, in microseconds."""
+        oldest, newest = self._row("SELECT min(timestamp), max(timestamp) FROM measurement")
+        return int(oldest), int(newest)
+
+    def _row(self, query: str) -> tuple[Any, ...]:
+        if self.engine == "sqlite":
+            with contextlib.closing(sqlite3.connect(self.address, timeout=30)) as database:
+                found: tuple[Any, ...] = database.execute(query).fetchone()
+                return found
+        with psycopg.connect(self.address, connect_timeout=10) as connection:
+            row = connection.execute(query.encode()).fetchone()
+        if row is None:
+            raise LoadError(f"no answer to {query}")
+        return tuple(row)
+
+    def expect(self, sent: int) -> None:
+        """Raise unless exactly `sent` rows were added, and no message was rejected."""
+        found = self.count("measurement") - self.profile.rows
+        rejected = 0 if self.bare else self.count("rejected_message")
+        if found != sent or rejected:
+            raise LoadError(
+                f"{sent} rows were acknowledged, {found} are stored and {rejected} rejected"
+                f" ({self.engine}, {'bare' if self.bare else 'server'})"
+            )

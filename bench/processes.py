@@ -1,0 +1,132 @@
+"""Processes that are measured: their CPU time, their memory, their end."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from bench.starting_line import ROOT, LoadError
+
+START_TIMEOUT = 60.0
+STOP_TIMEOUT = 30.0
+TICKS = os.sysconf("SC_CLK_TCK")
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Measured:
+    """A running server or bare path."""
+
+    def __init__(
+        self,
+        arguments: list[str],
+        log: Path,
+        *,
+        folder: Path = ROOT,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._log = log
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                arguments,
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    def wait_for_port(self, port: int) -> None:
+        """Wait until the process accepts connections on the port."""
+
+        def accepts() -> bool:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            except OSError:
+                return False
+            return True
+
+        self._wait(accepts, f"port {port}")
+
+    def wait_until_ready(self, url: str) -> None:
+        """Wait until the URL answers 200."""
+
+        def ready() -> bool:
+            try:
+                with urllib.request.urlopen(url, timeout=2) as response:  # noqa: S310 - our own
+                    return bool(response.status == 200)
+            except (urllib.error.URLError, OSError):
+                return False
+
+        self._wait(ready, url)
+
+    def _wait(self, condition: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + START_TIMEOUT
+        while not condition():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.stop()
+                raise LoadError(f"{what} did not come up:\n{self.output()}")
+            time.sleep(0.02)
+
+    def output(self) -> str:
+        """Return the end of what the process has printed."""
+        return self._log.read_text(errors="replace")[-4_000:]
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time of the process and its children, those that ended included."""
+        total = 0
+        for number in self._tree():
+            fields = _stat(number)
+            # A child that has ended is in its parent's fields from there on.
+            total += sum(int(field) for field in fields[11:15]) if fields else 0
+        return total / TICKS
+
+    def resident_bytes(self) -> int:
+        """Return the resident memory of the process and its children."""
+        total = 0
+        for number in self._tree():
+            fields = _stat(number)
+            total += int(fields[21]) * PAGE if fields else 0
+        return total
+
+    def _tree(self) -> Iterator[int]:
+        pending = [self._process.pid]
+        while pending:
+            number = pending.pop()
+            yield number
+            for task in Path(f"/proc/{number}/task").glob("*/children"):
+                try:
+                    pending += [int(child) for child in task.read_text().split()]
+                except OSError:
+                    continue  # the thread has ended meanwhile
+
+    def stop(self) -> None:
+        """End the process, and wait for its end."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+            try:
+                self._process.wait(STOP_TIMEOUT)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+                raise LoadError(f"the process did not stop:\n{self.output()}") from None
+
+
+def _stat(number: int) -> list[str]:
+    """Return the fields of a process from its state on; empty when it has ended."""
+    try:
+        text = Path(f"/proc/{number}/stat").read_text()
+    except OSError:
+        return []
+    return text.rsplit(")", 1)[1].split()

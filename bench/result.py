@@ -1,0 +1,161 @@
+"""What a benchmark found, and how it is shown."""
+
+import dataclasses
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.table import Table
+
+MEMBERS = ("figure", "ceiling", "ratio", "unit", "goal")
+
+
+@dataclasses.dataclass(frozen=True)
+class Goal:
+    """What has to hold: of the ratio, or of the figure itself."""
+
+    value: float
+    of: Literal["ratio", "figure"] = "ratio"
+    sense: Literal["at least", "at most"] = "at least"
+
+    def met(self, figure: float, ratio: float | None) -> bool:
+        """Tell whether the goal is reached; a ratio that is not known reaches none."""
+        found = figure if self.of == "figure" else ratio
+        if found is None:
+            return False
+        return found >= self.value if self.sense == "at least" else found <= self.value
+
+    def text(self, unit: str) -> str:
+        """Return the goal as the table shows it."""
+        sign = "≥" if self.sense == "at least" else "≤"
+        return f"{sign} {self.value:g} {unit if self.of == 'figure' else 'of the ceiling'}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """One round of one side; `cpu_seconds_per_100k` is of the serving process."""
+
+    value: float
+    cpu_seconds_per_100k: float | None = None
+    extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """The samples of both sides under one name."""
+
+    name: str
+    unit: str
+    goal: Goal
+    figures: Sequence[Sample]
+    ceilings: Sequence[Sample]
+    extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def figure(self) -> float:
+        """The median of the server's rounds."""
+        return statistics.median(sample.value for sample in self.figures)
+
+    @property
+    def ceiling(self) -> float:
+        """The median of the bare path's rounds."""
+        return statistics.median(sample.value for sample in self.ceilings)
+
+    @property
+    def ratio(self) -> float | None:
+        """The figure as a multiple of the ceiling."""
+        return self.figure / self.ceiling if self.ceiling else None
+
+    @property
+    def met(self) -> bool:
+        """Whether the goal is reached."""
+        return self.goal.met(self.figure, self.ratio)
+
+    def document(self) -> dict[str, Any]:
+        """Return the members of the JSON object under the benchmark's name."""
+        return {
+            "figure": significant(self.figure),
+            "ceiling": significant(self.ceiling),
+            "ratio": significant(self.ratio),
+            "unit": self.unit,
+            "goal": self.goal.value,
+            "goal_of": self.goal.of,
+            "goal_sense": self.goal.sense,
+            "met": self.met,
+            "cpu_seconds_per_100k": {
+                "figure": significant(cpu_seconds(self.figures)),
+                "ceiling": significant(cpu_seconds(self.ceilings)),
+            },
+            "rounds": {
+                "figure": [significant(sample.value) for sample in self.figures],
+                "ceiling": [significant(sample.value) for sample in self.ceilings],
+            },
+            **medians("", self.figures),
+            **medians("ceiling_", self.ceilings),
+            **self.extra,
+        }
+
+
+def cpu_seconds(samples: Iterable[Sample]) -> float | None:
+    """Return the median of the CPU seconds that are known."""
+    known = [s.cpu_seconds_per_100k for s in samples if s.cpu_seconds_per_100k is not None]
+    return statistics.median(known) if known else None
+
+
+def medians(prefix: str, samples: Sequence[Sample]) -> dict[str, float | None]:
+    """Return the median of each extra number that every sample carries."""
+    names = [n for n in samples[0].extra if all(n in sample.extra for sample in samples)]
+    return {
+        prefix + name: significant(statistics.median(s.extra[name] for s in samples))
+        for name in names
+    }
+
+
+def significant(number: float | None) -> float | None:
+    """Return the number with four significant digits, and all digits before the point."""
+    if number is None:
+        return None
+    return float(round(number)) if abs(number) >= 1_000 else float(f"{number:.4g}")
+
+
+def table(results: Iterable[Result]) -> Table:
+    """Return the results as people read them."""
+    shown = Table(title="Heliograph and the bare path, medians of the rounds")
+    columns: tuple[tuple[str, Literal["left", "right"]], ...] = (
+        ("name", "left"),
+        ("figure", "right"),
+        ("ceiling", "right"),
+        ("ratio", "right"),
+        ("unit", "left"),
+        ("goal", "left"),
+        ("", "left"),
+        ("CPU s/100,000", "right"),
+        ("ceiling's", "right"),
+    )
+    for column, justify in columns:
+        shown.add_column(column, justify=justify, no_wrap=True)
+    for result in results:
+        shown.add_row(
+            result.name,
+            _number(result.figure),
+            _number(result.ceiling),
+            "" if result.ratio is None else f"{result.ratio:.2f}",
+            result.unit,
+            result.goal.text(result.unit),
+            "[green]pass[/]" if result.met else "[red]miss[/]",
+            _number(cpu_seconds(result.figures)),
+            _number(cpu_seconds(result.ceilings)),
+        )
+    return shown
+
+
+def _number(number: float | None) -> str:
+    if number is None:
+        return ""
+    return f"{number:,.0f}" if abs(number) >= 1_000 else f"{number:.3g}"
+
+
+def show(results: Iterable[Result]) -> None:
+    """Print the table, as wide as it is."""
+    Console(width=150).print(table(results))

@@ -1,0 +1,75 @@
+"""How much a run measures."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Profile:
+    """What a database holds before a round: sensors, and rows already stored of each."""
+
+    name: str
+    sensors: int
+    rows_per_sensor: int
+
+    @property
+    def rows(self) -> int:
+        """The number of stored measurements."""
+        return self.sensors * self.rows_per_sensor
+
+
+@dataclasses.dataclass(frozen=True)
+class Scale:
+    """The counts of one run; `deep` is one sensor with a long history."""
+
+    rounds: int
+    standard: Profile
+    hundred: Profile
+    deep: Profile
+    messages: int
+    messages_of_ten: int
+    warm_up: int
+    window: int
+    gateways: int
+    requests: int
+    readings_a_batch: int
+    batches: int
+    samples: int
+    flood_seconds: float
+    idle_connections: int
+
+
+FULL = Scale(
+    rounds=5,
+    standard=Profile("standard", 10_000, 200),
+    hundred=Profile("hundred", 100, 0),
+    deep=Profile("deep", 1, 1_000_000),
+    messages=200_000,
+    messages_of_ten=40_000,
+    warm_up=5_000,
+    window=20_000,
+    gateways=1,
+    requests=30_000,
+    readings_a_batch=1_000,
+    batches=300,
+    samples=500,
+    flood_seconds=10.0,
+    idle_connections=10_000,
+)
+
+QUICK = Scale(
+    rounds=1,
+    standard=Profile("quick-standard", 200, 20),
+    hundred=Profile("quick-hundred", 100, 0),
+    deep=Profile("quick-deep", 1, 2_000),
+    messages=2_000,
+    messages_of_ten=400,
+    warm_up=200,
+    window=1_000,
+    gateways=1,
+    requests=300,
+    readings_a_batch=100,
+    batches=5,
+    samples=20,
+    flood_seconds=0.5,
+    idle_connections=50,
+)

@@ -1,0 +1,159 @@
+"""The two sides of every comparison as running processes: the server, and the bare paths."""
+
+import contextlib
+import dataclasses
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+from bench.database import Database
+from bench.migration import COMMAND, server_environment
+from bench.postgresql_cluster import Cluster
+from bench.processes import Measured, free_port
+from bench.scale import Profile, Scale
+from bench.sqlite_databases import SqliteDatabases
+from bench.starting_line import LoadError
+
+ADMIN_KEY = "bench-admin-key-d41c9f6e"
+SHARED_KEY = "bench-shared-key-7a0b52e8"
+
+
+@dataclasses.dataclass(frozen=True)
+class Side:
+    """A running side; the server has two ports, a bare path one that stands for both."""
+
+    process: Measured
+    database: Database
+    http_port: int
+    mqtt_port: int
+
+    def expect(self, sent: int) -> None:
+        """Raise unless exactly the rows sent are stored."""
+        self.database.expect(sent)
+
+
+class Workbench:
+    """The folder, the databases and the scale of one run; use it in a `with` statement."""
+
+    def __init__(self, scale: Scale, cache: Path | None = None, insert: str = "json") -> None:
+        self.scale = scale
+        self._insert = insert
+        # Samples that more than one name is taken of.
+        self.kept: dict[str, Any] = {}
+        self._folder = Path(tempfile.mkdtemp(prefix="heliograph-bench-"))
+        self._sqlite = SqliteDatabases(self._folder, cache or self._folder / "cache")
+        self._cluster: Cluster | None = None
+        self._started = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._cluster:
+            self._cluster.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def database(
+        self, engine: str, profile: Profile, *, bare: bool, layout: str = "rowid"
+    ) -> Iterator[Database]:
+        """Yield a fresh copy of the profile's rows; `layout` is of the bare SQLite table."""
+        if engine == "sqlite":
+            with self._sqlite.copy(profile, bare=bare, layout=layout) as database:
+                yield database
+            return
+        if self._cluster is None:
+            self._cluster = Cluster(self._folder)
+        with self._cluster.copy(profile, bare=bare) as database:
+            yield database
+
+    @contextlib.contextmanager
+    def server(self, engine: str, profile: Profile) -> Iterator[Side]:
+        """Yield the server, ready, on a copy of the profile's rows."""
+        with self.database(engine, profile, bare=False) as database:
+            http_port, mqtt_port = free_port(), free_port()
+            folder = self._next_folder()
+            environment = server_environment(
+                API_SECRET_KEY=ADMIN_KEY,
+                DEVICE_API_KEYS=SHARED_KEY,
+                DATABASE_URL=database.url,
+                DATA_DIRECTORY=str(folder),
+                HOST="127.0.0.1",
+                PORT=str(http_port),
+                MQTT_LISTEN=f"127.0.0.1:{mqtt_port}",
+                MQTT_MAX_CONNECTIONS="12000",
+                MQTT_MAX_CONNECTIONS_PER_ADDRESS="12000",
+                RATE_LIMIT_READ="100000000",
+                RATE_LIMIT_INGEST="100000000",
+            )
+            process = Measured(
+                [COMMAND, "serve"], folder / "log", folder=folder, environment=environment
+            )
+            try:
+                process.wait_until_ready(f"http://127.0.0.1:{http_port}/readyz")
+                with _telling(process):
+                    yield Side(process, database, http_port, mqtt_port)
+            finally:
+                process.stop()
+
+    @contextlib.contextmanager
+    def bare(
+        self, module: str, engine: str, profile: Profile, *, layout: str = "rowid"
+    ) -> Iterator[Side]:
+        """Yield a bare path on a copy of the profile's rows in the bare table."""
+        with (
+            self.database(engine, profile, bare=True, layout=layout) as database,
+            self.beside(module, database, "--insert", self._insert) as side,
+        ):
+            yield side
+
+    @contextlib.contextmanager
+    def beside(self, module: str, database: Database, *arguments: str) -> Iterator[Side]:
+        """Yield a bare path that runs on a given database."""
+        port = free_port()
+        process = Measured(
+            [
+                *(sys.executable, "-m", f"bench.{module}"),
+                *("--url", database.address, "--port", str(port), *arguments),
+            ],
+            self._next_folder() / "log",
+        )
+        try:
+            process.wait_for_port(port)
+            with _telling(process):
+                yield Side(process, database, port, port)
+        finally:
+            process.stop()
+
+    def _next_folder(self) -> Path:
+        self._started += 1
+        folder = self._folder / f"process-{self._started}"
+        folder.mkdir()
+        return folder
+
+
+@contextlib.contextmanager
+def _telling(process: Measured) -> Iterator[None]:
+    """Add what the serving process has printed to what went wrong."""
+    try:
+        yield
+    except LoadError as error:
+        raise LoadError(f"{error}\n{process.output()}") from error
+
+
+def cache_folder() -> Path:
+    """Return where prepared SQLite files are kept between runs."""
+    chosen = os.environ.get("HELIOGRAPH_BENCH_CACHE")
+    return Path(chosen) if chosen else Path.home() / ".cache" / "heliograph-bench"
+
+
+def check_space(cache: Path, needed: int) -> None:
+    """Raise while the disk can't take the files, before anything is measured."""
+    for folder in (cache, Path(tempfile.gettempdir())):
+        folder.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(folder).free < needed:
+            raise LoadError(f"{folder} has less than {needed >> 30} GiB free")

@@ -1,0 +1,95 @@
+"""How a load's process and the benchmark agree on when the clock starts.
+
+The process prints `ready`, waits for a line on its standard input, works, and prints one
+JSON object.
+"""
+
+import gc
+import json
+import selectors
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Self
+
+ROOT = Path(__file__).resolve().parent.parent
+PREPARATION = 240.0
+WORK = 300.0
+
+
+class LoadError(Exception):
+    """A load could not be delivered, or an answer was not the one that it has to be."""
+
+
+def wait_for_go() -> None:
+    """Say that everything is prepared, and return when the benchmark says go."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    print("ready", flush=True)
+    if not sys.stdin.readline():
+        raise LoadError("the benchmark has gone")
+
+
+def report(**members: Any) -> None:
+    """Print the result as one line."""
+    print(json.dumps(members), flush=True)
+
+
+class Load:
+    """A load's process, seen from the benchmark; use it in a `with` statement."""
+
+    def __init__(self, module: str, **specification: Any) -> None:
+        self._module = module
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", f"bench.{module}", json.dumps(specification)],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe:
+                pipe.close()
+
+    def ready(self) -> None:
+        """Wait until everything is built and connected."""
+        if self._line(PREPARATION) != b"ready":
+            raise LoadError(f"{self._module} did not get ready")
+
+    def signal(self) -> None:
+        """Say go; to a load without an end of its own, say it again to end it."""
+        assert self._process.stdin is not None  # noqa: S101 - opened above
+        self._process.stdin.write(b"go\n")
+
+    def result(self) -> dict[str, Any]:
+        """Return what the process reports at its end."""
+        found: dict[str, Any] = json.loads(self._line(WORK))
+        return found
+
+    def run(self) -> dict[str, Any]:
+        """Start the clock and return what the process reports at its end."""
+        self.signal()
+        return self.result()
+
+    def _line(self, seconds: float) -> bytes:
+        assert self._process.stdout is not None  # noqa: S101 - opened above
+        deadline, line = time.monotonic() + seconds, bytearray()
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._process.stdout, selectors.EVENT_READ)
+            while not line.endswith(b"\n"):
+                if not selector.select(max(0.0, deadline - time.monotonic())):
+                    raise LoadError(f"{self._module} said nothing for {seconds:g} seconds")
+                if not (piece := self._process.stdout.read(65_536)):
+                    raise LoadError(f"{self._module} ended early")
+                line += piece
+        return bytes(line).strip()
