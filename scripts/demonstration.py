@@ -63,8 +63,11 @@ def free_port(host: str, wanted: int, *, but: int = 0) -> int:
 
 def reachable(host: str) -> str:
     """Return the name by which this machine reaches a server that listens on `host`."""
-    if host in WILDCARDS:
-        return "localhost"
+    return "localhost" if host in WILDCARDS else host
+
+
+def bracketed(host: str) -> str:
+    """Return the host as it stands before a port."""
     return f"[{host}]" if ":" in host else host
 
 
@@ -76,15 +79,14 @@ class Demonstration:
         key = self.settings.api_secret_key
         self.admin_key = key.get_secret_value() if key is not None else ""
         port = free_port(settings.host, settings.port)
-        self.url = f"http://{reachable(settings.host)}:{port}"
+        self.url = f"http://{bracketed(reachable(settings.host))}:{port}"
         self.environment = {**os.environ, "PORT": str(port)}
         self.mqtt: tuple[str, int] | None = None
         if settings.mqtt_listen:
             host = settings.mqtt_listen[0].host
             mqtt_port = free_port(host, settings.mqtt_listen[0].port, but=port)
             self.mqtt = (reachable(host), mqtt_port)
-            shown = f"[{host}]" if ":" in host else host
-            self.environment["MQTT_LISTEN"] = f"{shown}:{mqtt_port}"
+            self.environment["MQTT_LISTEN"] = f"{bracketed(host)}:{mqtt_port}"
         self.log = settings.data_directory / "develop.log"
         self.processes: list[subprocess.Popen[bytes]] = []
 
@@ -163,7 +165,11 @@ class Demonstration:
                 "",
                 f"  HTTP           {self.url}",
                 f"  documentation  {self.url}/docs",
-                f"  MQTT           {self.mqtt[0]}:{self.mqtt[1]}" if self.mqtt else "",
+                *(
+                    [f"  MQTT           {bracketed(self.mqtt[0])}:{self.mqtt[1]}"]
+                    if self.mqtt
+                    else []
+                ),
                 f"  admin key      {self.admin_key}  ({kept})",
                 f"  your device    {DEVICE}, with the key {device_key}",
                 f"  log            {self.log}",

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+
 from postgresql import PROGRAMS, Cluster, running_cluster
 
 

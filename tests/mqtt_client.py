@@ -2,7 +2,7 @@
 
 import asyncio
 import struct
-from typing import Self
+from typing import NamedTuple, Self
 
 import mqtt5
 
@@ -149,3 +149,71 @@ class Client:
         """Reset the connection."""
         self.writer.transport.abort()
         await asyncio.sleep(0)
+
+
+class Published(NamedTuple):
+    """A PUBLISH that the server has sent."""
+
+    topic: str
+    payload: bytes
+    qos: int
+    retain: bool
+    dup: bool
+    packet_id: int
+
+
+def published(raw: bytes, version: int = 4) -> Published:
+    """Return what a PUBLISH says."""
+    assert raw, "the connection has ended"
+    assert raw[0] >> 4 == 3, f"not a PUBLISH: {raw!r}"
+    qos = raw[0] >> 1 & 3
+    at = 3 + (raw[1] << 8 | raw[2])
+    topic, packet_id = raw[3:at].decode(), 0
+    if qos:
+        packet_id = raw[at] << 8 | raw[at + 1]
+        at += 2
+    if version == 5:
+        at += 1 + raw[at]
+    return Published(topic, raw[at:], qos, bool(raw[0] & 1), bool(raw[0] & 8), packet_id)
+
+
+def subscriptions(
+    *filters: tuple[str, int], packet_id: int = 1, version: int = 4, properties: bytes = b""
+) -> bytes:
+    """Return a SUBSCRIBE of several filters, each with its options."""
+    head = struct.pack(">H", packet_id)
+    if version == 5:
+        head += variable(len(properties)) + properties
+    return packet(0x82, head + b"".join(string(name) + bytes([o]) for name, o in filters))
+
+
+def unsubscribe(*filters: str, packet_id: int = 1, version: int = 4) -> bytes:
+    head = struct.pack(">H", packet_id) + (b"\0" if version == 5 else b"")
+    return packet(0xA2, head + b"".join(string(name) for name in filters))
+
+
+def numbered(first: int, packet_id: int, rest: bytes = b"") -> bytes:
+    """Return a PUBACK, PUBREC, PUBREL or PUBCOMP, by its first byte."""
+    return packet(first, struct.pack(">H", packet_id) + rest)
+
+
+def disconnect(reason: int | None = None, properties: bytes = b"") -> bytes:
+    if reason is None:
+        return b"\xe0\x00"
+    return packet(0xE0, bytes([reason]) + variable(len(properties)) + properties)
+
+
+PUBACK, PUBREC, PUBREL, PUBCOMP = 0x40, 0x50, 0x62, 0x70
+PINGREQ = b"\xc0\x00"
+
+
+def session_expiry(seconds: int) -> bytes:
+    """Return the property."""
+    return b"\x11" + struct.pack(">I", seconds)
+
+
+def kept(version: int, seconds: int = 3_600) -> dict[str, object]:
+    """Return the options of a CONNECT whose session outlives its connection."""
+    if version == 4:
+        return {"clean": False}
+    return {"clean": False, "properties": session_expiry(seconds)}

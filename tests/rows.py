@@ -11,12 +11,11 @@ NOON = 1_768_478_400_000_000
 _ids = itertools.count(NOON // 1_000 << 21, INGEST_ID_STEP)
 
 
-def measurement(sensor, timestamp=NOON, value=1, *, id=None, fingerprint=None, receipt=NOON):
+def measurement(sensor, timestamp=NOON, value=1, *, fingerprint=None, receipt=NOON):
     text = canonical(value)
     if fingerprint is None:
         fingerprint = measurement_fingerprint(None, text)
-    row_id = next(_ids) if id is None else id
-    return (row_id, sensor, timestamp, fingerprint, receipt, None, None, text.decode())
+    return (next(_ids), sensor, timestamp, fingerprint, receipt, None, None, text.decode())
 
 
 def log(sensor, timestamp=NOON, subject="started", *, fingerprint=1, details=None):

@@ -19,6 +19,7 @@ from typing import Any, Self
 import httpx
 
 from heliograph.app import Application
+from heliograph.ingest.state import PipelineState
 from heliograph.model.records import Measurement, RejectedMessage
 from heliograph.settings import Address, Settings
 from heliograph.store import Store, run_migrations
@@ -73,6 +74,10 @@ class Server:
     @property
     def listener(self) -> Any:
         return self.services.listener
+
+    @property
+    def state(self) -> PipelineState:
+        return self.services.posts.state
 
     @property
     def port(self) -> int:

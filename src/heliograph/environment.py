@@ -66,16 +66,19 @@ def _read_secret(name: str, path: Path) -> str:
 def _read_env_file(path: Path, names: Collection[str]) -> Mapping[str, str | None]:
     """Return the file's variables; what other programs keep in it is of no concern here."""
     try:
-        text = path.read_text("utf-8-sig")
+        content = path.read_text("utf-8-sig")
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise StartError(f"{path}: cannot read it: {reason}") from error
-    for binding in parse_stream(io.StringIO(text)):
-        if binding.error and (name := _begins_with(binding.original.string, names)):
-            raise StartError(f"{path}: {name} on line {binding.original.line} is not NAME=value")
-    return dotenv_values(stream=io.StringIO(text))
+    for binding in parse_stream(io.StringIO(content)):
+        text = binding.original.string
+        if binding.error and (name := _begins_with(text, names)):
+            blank = text[: len(text) - len(text.lstrip())].count("\n")
+            line = binding.original.line + blank
+            raise StartError(f"{path}: {name} on line {line} is not NAME=value")
+    return dotenv_values(stream=io.StringIO(content))
 
 
 def _begins_with(line: str, names: Collection[str]) -> str | None:

@@ -43,6 +43,8 @@ def configure(
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
+    # It logs every statement with its parameters: keys' hashes, and all that devices say.
+    logging.getLogger("aiosqlite").setLevel(logging.WARNING)
     logging.captureWarnings(capture=True)
     structlog.configure(
         processors=[

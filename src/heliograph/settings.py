@@ -5,7 +5,7 @@ import re
 import secrets
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BeforeValidator,
@@ -19,6 +19,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from heliograph.address import Address, parse_address
 from heliograph.environment import read_variables
 from heliograph.errors import StartError
 from heliograph.masking import MASK, mask_text
@@ -49,16 +50,6 @@ _DATABASES = (
 )
 
 
-class Address(NamedTuple):
-    """Where to listen; port 0 is any free one."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
 def _split(value: Any) -> Any:
     """Return the distinct parts of a comma-separated text, in order; anything else as it is."""
     if not isinstance(value, str):
@@ -66,15 +57,8 @@ def _split(value: Any) -> Any:
     return tuple(dict.fromkeys(part for text in value.split(",") if (part := text.strip())))
 
 
-def _address(text: str) -> Address:
-    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%]+)\]|([^\s\[\]:/@]+)):([0-9]{1,5})", text)
-    if match is None or int(match[3]) > 65_535:
-        raise ValueError(f"{text!r} is not host:port; allowed: like 0.0.0.0:1883 or [::]:1883")
-    return Address(match[1] or match[2], int(match[3]))
-
-
 def _addresses(value: Any) -> Any:
-    return tuple(map(_address, _split(value))) if isinstance(value, str) else value
+    return tuple(map(parse_address, _split(value))) if isinstance(value, str) else value
 
 
 def _networks(value: Any) -> Any:
@@ -239,15 +223,24 @@ class Settings(BaseSettings):
     def _fit_together(self) -> Self:
         if self.api_secret_key in self.device_api_keys:
             raise ValueError("DEVICE_API_KEYS: should not contain the key of API_SECRET_KEY")
-        if twice := set(self.mqtt_listen) & set(self.mqtt_tls_listen):
-            where = next(address for address in twice)
-            if where.port:
-                raise ValueError(f"MQTT_TLS_LISTEN: {where} is also in MQTT_LISTEN")
+        self._check_ports()
         if self.mqtt_tls_listen:
             self._check_tls_files()
         if self.app_env == "production":
             self._check_production()
         return self
+
+    def _check_ports(self) -> None:
+        taken = [("PORT", Address(self.host, self.port))]
+        for name, addresses in (
+            ("MQTT_LISTEN", self.mqtt_listen),
+            ("MQTT_TLS_LISTEN", self.mqtt_tls_listen),
+        ):
+            for address in addresses:
+                for other, known in taken:
+                    if address.overlaps(known):
+                        raise ValueError(f"{name}: {address} is taken by {other}, on {known}")
+                taken.append((name, address))
 
     def _check_tls_files(self) -> None:
         for name in ("mqtt_tls_certificate", "mqtt_tls_key", "mqtt_tls_ca"):

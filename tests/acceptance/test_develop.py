@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from heliograph_server import free_port
+from server import free_port
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 120.0

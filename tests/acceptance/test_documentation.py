@@ -6,10 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import httpx
 import pytest
 
-from heliograph_server import ADMIN_KEY, RunningServer, running_server
+from server import ADMIN_KEY, ServerProcess, serving
 
 ROOT = Path(__file__).parents[2]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -37,7 +36,7 @@ PAGES = [
 class Reader:
     """Somebody who pastes one command after the other into a shell, and keeps the keys."""
 
-    def __init__(self, server: RunningServer) -> None:
+    def __init__(self, server: ServerProcess) -> None:
         self.server = server
         self.environment = {
             **server.environment,
@@ -87,8 +86,7 @@ class Reader:
         )
 
     def a_device(self) -> str:
-        with self.server.client as client:
-            return str(client.get("/devices").json()[0]["device_id"])
+        return str(self.server.http.get("/devices").json()[0]["device_id"])
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -103,7 +101,7 @@ def commands(text: str) -> list[str]:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_of_a_page_succeed_in_their_order(page: str, tmp_path: Path) -> None:
-    with running_server(tmp_path) as server:
+    with serving(tmp_path) as server:
         reader = Reader(server)
         if device := EXPECTED_DEVICES.get(page):
             reader.paste(f"heliograph device create {device}")
@@ -120,7 +118,7 @@ def test_commands_of_a_page_succeed_in_their_order(page: str, tmp_path: Path) ->
 
 def test_first_screen_shows_what_happens(tmp_path: Path) -> None:
     shown = next(iter(blocks("README.md", "console")))
-    with running_server(tmp_path) as server:
+    with serving(tmp_path) as server:
         reader = Reader(server)
         reader.paste("heliograph device create my-first-sensor")
         parts = re.split(r"^\$ ", shown, flags=re.MULTILINE)[1:]
@@ -139,15 +137,14 @@ def shape(answer: str) -> str:
 
 
 def test_python_example_stores_what_it_counts(tmp_path: Path) -> None:
-    with running_server(tmp_path) as server:
+    with serving(tmp_path) as server:
         reader = Reader(server)
         reader.paste("heliograph device create my-first-sensor")
         printed = reader.paste(
             f"python {ROOT}/examples/python/publish.py --port {server.mqtt_port}"
             ' --device my-first-sensor --key "$DEVICE_KEY" --count 5 --interval 0'
         )
-        with server.client as client:
-            history = client.get("/devices/my-first-sensor/history").json()
+        history = server.http.get("/devices/my-first-sensor/history").json()
     assert printed.strip() == "5 of 5 readings are stored"
     assert sorted(entry["metrics"]["number"] for entry in history) == [0, 1, 2, 3, 4]
 
@@ -158,7 +155,7 @@ def test_guide_names_every_route(tmp_path: Path) -> None:
     documented = {
         re.sub(r"\{\w+\}", "{}", path) for path in re.findall(r"(/[a-z][\w/{}]*)`", table)
     }
-    with running_server(tmp_path) as server:
-        paths = httpx.get(f"{server.url}/openapi.json", timeout=10).json()["paths"]
+    with serving(tmp_path) as server:
+        paths = server.http.get("/openapi.json").json()["paths"]
     served = {re.sub(r"\{\w+\}", "{}", path.removeprefix("/api/v1")) for path in paths}
     assert documented - {"/docs", "/redoc"} == served

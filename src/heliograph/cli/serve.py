@@ -15,6 +15,7 @@ import uvicorn
 import uvloop
 
 from heliograph import logs
+from heliograph.address import Address
 from heliograph.app import Application, create_app
 from heliograph.errors import StartError
 from heliograph.settings import Settings, load_settings
@@ -87,11 +88,8 @@ async def _serve(settings: Settings, *, access_log: bool) -> bool:
 
 
 async def _run(server: HttpServer, application: Application, listening: socket.socket) -> None:
-    address, port = listening.getsockname()[:2]
-    log.info(
-        "listening for HTTP",
-        address=f"[{address}]:{port}" if ":" in address else f"{address}:{port}",
-    )
+    address = Address(*listening.getsockname()[:2])
+    log.info("listening for HTTP", address=str(address))
     watching = asyncio.create_task(_stop_on_failure(server, application), name="failure-watch")
     try:
         await server.serve(sockets=[listening])
@@ -153,6 +151,6 @@ def _raise_file_limit(settings: Settings) -> None:
     if soft != resource.RLIM_INFINITY and soft < allowed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
     if allowed < wanted:
-        log.info(
+        log.debug(
             "fewer files allowed than for MQTT_MAX_CONNECTIONS", allowed=allowed, wanted=wanted
         )

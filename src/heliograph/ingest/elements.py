@@ -11,7 +11,6 @@ from heliograph.model.time import DAY, EARLIEST, LATEST, SECOND, from_epoch_seco
 MAXIMUM_REVISION = (1 << 31) - 1
 MAXIMUM_IDENTITY = 64
 # How many bad elements of one message are told apart; a 1 MiB message can hold half a million.
-MAXIMUM_FAULTS = 10_000
 
 _EARLIEST_SECONDS = EARLIEST // SECOND
 _END_SECONDS = (LATEST + 1) // SECOND
@@ -142,7 +141,7 @@ class Collector:
 
     __slots__ = (
         "_first_id", "_sensor", "_untimed", "attributes", "faults", "identities", "indexes",
-        "now", "rows", "unlisted",
+        "now", "rows",
     )  # fmt: skip
 
     def __init__(self, sensor: int, first_id: int, now: int, untimed_from: int) -> None:
@@ -152,7 +151,6 @@ class Collector:
         self.identities: list[tuple[int, str]] = []
         self.indexes: list[int] = []
         self.attributes: list[Any] = []
-        self.unlisted = 0
         self._sensor = sensor
         self._first_id = first_id
         self._untimed = (untimed_from, 0)
@@ -182,18 +180,11 @@ class Collector:
         )
 
     def reject(self, index: int, fault: Fault) -> None:
-        """Note that the element at `index` is bad; beyond `MAXIMUM_FAULTS` they are counted."""
-        if len(self.faults) < MAXIMUM_FAULTS:
-            self.faults.append(Fault(index, fault.reason, fault.detail))
-        else:
-            self.unlisted += 1
+        """Note that the element at `index` is bad."""
+        self.faults.append(Fault(index, fault.reason, fault.detail))
 
     def decoded(self) -> Decoded:
         """Return what was collected."""
-        if self.unlisted:
-            last = self.faults[-1]
-            detail = f"{last.detail}; {self.unlisted} more elements are bad"
-            self.faults[-1] = Fault(last.index, last.reason, detail)
         return Decoded(
             self.rows,
             self.faults,

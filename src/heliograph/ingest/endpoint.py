@@ -55,6 +55,7 @@ class Endpoint:
         self._publish_topic = publish_topic
         self.receive = intake.receive
         self.receive_oversize = intake.receive_oversize
+        self.watch = intake.watch
         self.login = authenticator.login
         self.anonymous = authenticator.anonymous
 

@@ -92,6 +92,10 @@ class Intake:
         pipeline.enqueue(message)
         return size
 
+    def watch(self) -> None:
+        """Keep messages apart from now on, for those who watch."""
+        self._pipeline.watched = True
+
     def _complete(
         self,
         message: Message,

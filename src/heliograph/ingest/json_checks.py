@@ -2,7 +2,7 @@
 
 There are two readers. `read_elements` tries the quick one first, msgspec with types that
 bound depth and integers, and proves with a few counts over the raw bytes that nothing was
-glossed over (repeated keys, NUL, lone surrogates). What it can't vouch for goes through the
+glossed over (repeated keys, NUL). What it can't vouch for goes through the
 exact one, the standard library's parser with hooks, which puts a `Flaw` in the place of
 whatever may not stand there, so that one bad element does not spoil its neighbours.
 """
@@ -24,13 +24,15 @@ MAXIMUM_DEPTH = 32
 _SMALLEST_INTEGER = -(1 << 63)
 _LARGEST_INTEGER = (1 << 63) - 1
 # Enough to tell what is too deep, and little enough for any parser.
+# A megabyte of `{},{},…` would become hundreds of megabytes of rows.
+MAXIMUM_ELEMENTS = 10_000
 _CUT_DEPTH = 2 * MAXIMUM_DEPTH
 
 Integer: TypeAlias = Annotated[int, msgspec.Meta(ge=_SMALLEST_INTEGER, le=_LARGEST_INTEGER)]
 Scalar: TypeAlias = Integer | float | str | bool | None
 
-# Escapes that may hide a NUL, a surrogate or a colon: they need the exact reader.
-_ESCAPES = re.compile(rb"\\u(?:0000|003[aA]|[dD][89a-fA-F])")
+# Escapes that hide a NUL or a colon need the exact reader; lone surrogates msgspec refuses.
+_ESCAPES = re.compile(rb"\\u00(?:00|3[aA])")
 _BACKSLASH = 0x5C
 # Possessive, so that an unterminated text is passed over in linear time.
 _TOKENS = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{]++|[\]}]++', re.DOTALL)
@@ -77,7 +79,7 @@ def quoted(text: str) -> str:
 
 
 def has_suspicious_escape(payload: bytes) -> bool:
-    """Tell whether escapes may hide a NUL, a lone surrogate or a colon."""
+    """Tell whether escapes may hide a NUL or a colon."""
     return _BACKSLASH in payload and _ESCAPES.search(payload) is not None
 
 
@@ -146,6 +148,11 @@ def elements_of(message: Any, member: str) -> list[Any]:
     if isinstance(message, Flaw):
         raise Rejected(message.reason, f"{place} {message.what}")
     if isinstance(message, list):
+        if len(message) > MAXIMUM_ELEMENTS:
+            raise Rejected(
+                RejectionReason.TOO_LARGE,
+                f"{len(message)} elements are more than {MAXIMUM_ELEMENTS}",
+            )
         return message
     if isinstance(message, dict) and place == "the message":
         return [message]

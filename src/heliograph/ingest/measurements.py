@@ -16,6 +16,7 @@ from heliograph.ingest.elements import (
     unreadable,
 )
 from heliograph.ingest.json_checks import (
+    MAXIMUM_ELEMENTS,
     MAXIMUM_PAYLOAD,
     Integer,
     Rejected,
@@ -70,7 +71,7 @@ def decode_measurements(
             return _decode_sound(payload, sensor, first_id, now, untimed_from)
         except (
             msgspec.MsgspecError,
-            UnicodeDecodeError,
+            UnicodeError,
             RecursionError,
             Rejected,
             _DoubtfulError,
@@ -156,6 +157,8 @@ def _open(payload: bytes) -> tuple[Any, int, int]:
         elements = message.measurements
         colons -= 1
         braces -= 1
+    if len(elements) > MAXIMUM_ELEMENTS:
+        raise _DoubtfulError
     return elements, colons - len(elements), braces - len(elements)
 
 

@@ -30,10 +30,12 @@ from heliograph.store import Store
 
 log = structlog.get_logger()
 
-MAXIMUM_ROWS = 10_000
+# The larger the batch, the fewer pages a row dirties: with 10,000 sensors 20,000 rows cost
+# two thirds of what 5,000 and 5,000 and … do.
+MAXIMUM_ROWS = 32_768
 # Plain messages of one origin become one, up to so many rows.
 MERGED_ROWS = 500
-MAXIMUM_BATCH_BYTES = 8 << 20
+MAXIMUM_BATCH_BYTES = 24 << 20
 FIRST_RETRY_SECONDS = 0.05
 LONGEST_RETRY_SECONDS = 2.0
 
@@ -48,7 +50,7 @@ class Pipeline:
         self._maximum_bytes = maximum_bytes
         # The newest message that still waits: a plain one of the same origin may join it.
         self._newest: Message | None = None
-        # Whether anybody watches what is committed, as of the last commit.
+        # Whether anybody watches what is committed, as of the last commit or subscription.
         self.watched = False
         self._waiting: deque[Message] = deque()
         self._arrived = asyncio.Event()

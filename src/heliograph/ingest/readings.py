@@ -18,7 +18,6 @@ from heliograph.ingest.outcome import Fault
 from heliograph.model.canonical import canonical, measurement_fingerprint
 from heliograph.model.records import MeasurementRow
 
-MAXIMUM_READINGS = 10_000
 MAXIMUM_BATCH = 8 * 1024 * 1024
 
 _WRAPPED_MEMBERS = frozenset({"device_id", "metrics", "timestamp", "revision", "id"})
@@ -68,11 +67,6 @@ def decode_readings(payload: bytes, now: int) -> tuple[list[tuple[int, Reading]]
             RejectionReason.MISSING_MEMBER, "neither an array nor an object with readings"
         )
     elements = elements_of(message, "readings")
-    if len(elements) > MAXIMUM_READINGS:
-        raise Rejected(
-            RejectionReason.TOO_LARGE,
-            f"{len(elements)} readings are more than {MAXIMUM_READINGS}",
-        )
     readings = []
     faults = []
     for index, element in enumerate(elements):

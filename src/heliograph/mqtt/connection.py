@@ -12,14 +12,17 @@ from heliograph.mqtt.control import control
 from heliograph.mqtt.limits import (
     IN_FLIGHT_BYTES,
     KEPT_BYTES,
+    LONGEST_KEPT_TOPIC,
     MAXIMUM_CONNECT_BYTES,
     MAXIMUM_PACKET_BYTES,
     MAXIMUM_PAYLOAD_BYTES,
+    MAXIMUM_REFUSED_ROUTES,
     MAXIMUM_ROUTES,
     WRITE_BUFFER_BYTES,
 )
 from heliograph.mqtt.oversize import Oversize
 from heliograph.mqtt.packets import PacketType, ProtocolError, Reason
+from heliograph.mqtt.retained import Retained
 from heliograph.mqtt.session import Outgoing, Session
 from heliograph.mqtt.settlement import OWN, settle, token_of
 
@@ -40,6 +43,7 @@ CONGESTED = 4  # the client does not take its answers
 CLOCK = 16  # the server can't tell the time
 CLOSING = 32  # the connection is being closed
 
+CONNECT = int(PacketType.CONNECT)
 PUBLISH = int(PacketType.PUBLISH)
 CLOSING_SECONDS = 5.0
 WAITING = BUSY | CLOCK | CLOSING  # what has been read stays where it is
@@ -55,17 +59,18 @@ class Connection(asyncio.Protocol):
         "client_receive_maximum",
         "congested",
         "credential",
-        "drained",
         "in_flight",
         "in_flight_bytes",
         "keepalive",
         "last_received",
         "listener",
+        "opened",
         "oversize",
         "pauses",
         "peer",
         "principal",
         "rest",
+        "retained",
         "routes",
         "routes_generation",
         "session",
@@ -88,6 +93,7 @@ class Connection(asyncio.Protocol):
         self.will: tuple[Will, Any] | None = None
         self.tells_reasons = True
         self.keepalive = 0.0
+        self.opened = 0.0
         self.last_received = 0.0
         self.client_receive_maximum = 65_535
         self.client_maximum_packet_size = fields.MAXIMUM_PACKET_SIZE
@@ -97,7 +103,7 @@ class Connection(asyncio.Protocol):
         self.oversize: Oversize | None = None
         self.pauses = 0
         self.congested = False
-        self.drained: asyncio.Event | None = None
+        self.retained: Retained | None = None
         self.in_flight = 0
         self.in_flight_bytes = 0
         self.task: asyncio.Task[None] | None = None
@@ -109,7 +115,7 @@ class Connection(asyncio.Protocol):
         # asyncio's promise; uvloop's transports keep it without being instances of the class.
         self.transport = cast("asyncio.Transport", transport)
         self.transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
-        self.last_received = self.listener.loop.time()
+        self.opened = self.last_received = self.listener.loop.time()
         peer = self.transport.get_extra_info("peername")
         self.peer = peer[0] if peer else ""
         if not self.listener.admit(self):
@@ -122,6 +128,7 @@ class Connection(asyncio.Protocol):
         self.rest = b""
         if self.task is not None:
             self.task.cancel()
+        self.stop_retained()
         self.listener.lost(self)
 
     def pause_writing(self) -> None:
@@ -132,10 +139,10 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Go on with a client that takes its answers again."""
         self.congested = False
-        if self.drained is not None:
-            self.drained.set()
         if self.session is not None:
             self.session.send_waiting()
+        if self.retained is not None:
+            self.retained.wake()
         self.resume(CONGESTED)
 
     def data_received(self, data: bytes) -> None:
@@ -204,9 +211,9 @@ class Connection(asyncio.Protocol):
     def _process_packets(self, buffer: bytes) -> int:
         """Process what is whole in the buffer; return where the rest begins."""
         at, end = 0, len(buffer)
-        publish, frame = self._publish, packets.frame
+        publish, frame, version = self._publish, packets.frame, self.version
         while at < end:
-            body = frame(buffer, at)
+            body = frame(buffer, at, version)
             if body is None:
                 break
             start, stop = body
@@ -274,10 +281,11 @@ class Connection(asyncio.Protocol):
                 if committed:
                     self.write(packets.pubrec(self.version, packet_id))
                 return False
+        if self.in_flight >= self.listener.limits.receive_maximum and self.version == 5:
+            raise ProtocolError(Reason.RECEIVE_MAXIMUM_EXCEEDED, "too many messages in flight")
+        if qos == 2:
             session.received[packet_id] = False
         self.in_flight += 1
-        if self.in_flight > self.listener.limits.receive_maximum and self.version == 5:
-            raise ProtocolError(Reason.RECEIVE_MAXIMUM_EXCEEDED, "too many messages in flight")
         return True
 
     def _abandon_delivery(self, session: Session, token: int) -> None:
@@ -296,12 +304,15 @@ class Connection(asyncio.Protocol):
             except StoreUnavailableError:
                 # What has been read waits, like what is in the pipeline.
                 await asyncio.sleep(RETRY_SECONDS)
-        if self.routes is None or len(self.routes) >= MAXIMUM_ROUTES:
+        kept = MAXIMUM_ROUTES if self.listener.host.accepts(route) else MAXIMUM_REFUSED_ROUTES
+        if self.routes is None or len(self.routes) >= kept or len(topic) > LONGEST_KEPT_TOPIC:
             self.routes = {}
         self.routes[topic] = route
 
     def _is_oversize(self, buffer: bytes, at: int, start: int, stop: int) -> bool:
         """Tell whether an unfinished packet is too large to wait for; if so, it has begun."""
+        if self.session is None and buffer[at] >> 4 != CONNECT:  # [MQTT-3.1.0-1]
+            raise ProtocolError(Reason.PROTOCOL_ERROR, "the first packet is not CONNECT")
         limit = MAXIMUM_CONNECT_BYTES if self.session is None else MAXIMUM_PACKET_BYTES
         if stop - start <= limit:
             return False
@@ -331,15 +342,17 @@ class Connection(asyncio.Protocol):
         if session is None or principal is None:
             return
         route = await self.listener.host.route(principal, packets.decode_topic(topic))
+        token = token_of(packet_id, packet.qos)
         if packet_id and not self._begin_delivery(session, packet_id, packet.qos):
             return
-        self.in_flight_bytes += self.listener.host.receive_oversize(
-            self,
-            token_of(packet_id, packet.qos),
-            route,
-            head[payload_at:][:KEPT_BYTES],
-            packet.size - (payload_at - 1),
-        )
+        payload, size = head[payload_at:][:KEPT_BYTES], packet.size - (payload_at - 1)
+        try:
+            self.in_flight_bytes += self.listener.host.receive_oversize(
+                self, token, route, payload, size
+            )
+        except HeliographError:
+            self._abandon_delivery(session, token)
+            raise
 
     # Answers
 
@@ -363,12 +376,16 @@ class Connection(asyncio.Protocol):
         self.write(packet)
         return True
 
-    async def writable(self) -> None:
-        """Wait while the client does not take its answers."""
-        if self.congested:
-            self.drained = asyncio.Event()
-            await self.drained.wait()
-            self.drained = None
+    def send_retained(self, topic_filter: str, qos: int) -> None:
+        """Send what is retained under the filter, as fast as the client takes it."""
+        if self.retained is None:
+            self.retained = Retained(self)
+        self.retained.send(topic_filter, qos)
+
+    def stop_retained(self) -> None:
+        """Send nothing more of what is retained."""
+        if self.retained is not None:
+            self.retained.close()
 
     def write(self, data: bytes) -> None:
         """Write, unless the connection is gone."""
@@ -377,6 +394,8 @@ class Connection(asyncio.Protocol):
 
     def fail(self, reason: Reason, detail: str) -> None:
         """End the connection for a fault of the client's, telling it why where MQTT can."""
+        if self.closing:
+            return
         self.listener.refused(self, reason, detail)
         if self.session is not None:
             if self.version == 5:
@@ -384,6 +403,16 @@ class Connection(asyncio.Protocol):
         elif self.version == 5:
             self.write(packets.connack(5, session_present=False, reason=reason))
         self.close()
+
+    @property
+    def closing(self) -> bool:
+        """Whether the connection is closed, or about to be."""
+        return self.transport is None or self.pauses & CLOSING != 0
+
+    @property
+    def delays_will(self) -> bool:
+        """Whether the client's will waits for some time after the connection's end."""
+        return self.will is not None and self.will[0].delay > 0
 
     def close(self) -> None:
         """Close after what has been written is sent; nothing more is read."""

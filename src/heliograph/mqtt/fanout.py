@@ -11,7 +11,6 @@ from heliograph.mqtt.session import Outgoing, Session
 from heliograph.mqtt.subscriptions import SubscriptionTree
 
 if TYPE_CHECKING:
-    from heliograph.mqtt.connection import Connection
     from heliograph.mqtt.host import Host
 
 
@@ -83,22 +82,11 @@ class Fanout:
             sent: dict[Session, tuple[int, str]] = {}
             for topic in event.topics:
                 for session, _, qos, no_local in self._tree.matches(topic):
-                    if no_local and session.connection is event.origin:
-                        continue
+                    if no_local and getattr(event.origin, "session", None) is session:
+                        continue  # [MQTT-3.8.3-3]
                     known = sent.get(session)
                     if known is None or known[0] < qos:
                         sent[session] = (qos, known[1] if known else topic)
             for session, (qos, topic) in sent.items():
                 if may_see(session.principal, event.sensor, event.network_identifier):
                     session.deliver(Outgoing(topic, event.payload, qos))
-
-    async def send_retained(self, connection: "Connection", topic_filter: str, qos: int) -> None:
-        """Send what is retained under the filter, as fast as the client takes it."""
-        session, principal = connection.session, connection.principal
-        if session is None or principal is None:
-            return
-        async for topic, payload in self._host.retained(principal, topic_filter):
-            await connection.writable()
-            if session.connection is not connection:
-                return
-            session.deliver(Outgoing(topic, payload, qos, retain=True))

@@ -81,6 +81,10 @@ class Host(Protocol):
         """Tell whether the principal may subscribe to this filter."""
         ...
 
+    def watch(self) -> None:
+        """Learn that somebody subscribes, before he is told that he does."""
+        ...
+
     def may_see(self, principal: Principal, sensor: int, network_identifier: str) -> bool:
         """Tell whether the principal may see what this sensor sends."""
         ...

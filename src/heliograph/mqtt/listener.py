@@ -13,10 +13,10 @@ import structlog
 
 from heliograph.model.principal import Principal
 from heliograph.mqtt import packets
-from heliograph.mqtt.connection import BUSY, CLOCK, CLOSING, FULL, Connection
+from heliograph.mqtt.connection import CLOCK, CLOSING, FULL, Connection
 from heliograph.mqtt.fanout import Fanout, Seen
 from heliograph.mqtt.host import Host
-from heliograph.mqtt.limits import Limits
+from heliograph.mqtt.limits import MAXIMUM_FILTER_LEVELS, MAXIMUM_SUBSCRIPTIONS, Limits
 from heliograph.mqtt.logins import FailedLogins
 from heliograph.mqtt.opening import Opening
 from heliograph.mqtt.packets import ProtocolError, Reason
@@ -68,7 +68,13 @@ class Listener:
             OSError: the address can't be bound.
         """
         server = await self.loop.create_server(
-            lambda: Connection(self), host or None, port, ssl=tls, backlog=4_096, reuse_address=True
+            lambda: Connection(self),
+            host or None,
+            port,
+            ssl=tls,
+            ssl_handshake_timeout=self.limits.connect_seconds if tls is not None else None,
+            backlog=4_096,
+            reuse_address=True,
         )
         self._servers.append(server)
 
@@ -86,10 +92,10 @@ class Listener:
             return
         if connection.pauses:
             # We do not listen, so that silence is ours.
-            connection.last_received = now
+            connection.last_received = connection.opened = now
             connection.resume(CLOCK)
         elif connection.session is None:
-            if now - connection.last_received > self.limits.connect_seconds:
+            if now - connection.opened > self.limits.connect_seconds:
                 connection.fail(Reason.KEEP_ALIVE_TIMEOUT, "no CONNECT in time")
         elif connection.keepalive and now - connection.last_received > connection.keepalive:
             connection.fail(Reason.KEEP_ALIVE_TIMEOUT, "silent for longer than the keepalive")
@@ -101,8 +107,11 @@ class Listener:
             server.close()
         for connection in self._connections:
             connection.pause(FULL)
-        if self.tasks:
-            await asyncio.wait(list(self.tasks), timeout=DRAIN_SECONDS)
+        for connection in self._connections:
+            connection.stop_retained()
+        deadline = self.loop.time() + DRAIN_SECONDS
+        while self.tasks and self.loop.time() < deadline:
+            await asyncio.wait(list(self.tasks), timeout=deadline - self.loop.time())
 
     async def close(self) -> None:
         """End every connection, telling those that speak MQTT 5 why."""
@@ -185,7 +194,7 @@ class Listener:
 
     def of_principal(self, principal: Principal) -> int:
         """Return how many connections the principal has."""
-        return self.sessions.of_principal(principal.name)
+        return self.sessions.of_principal(principal)
 
     def longest_session(self, seconds: int) -> int:
         """Return how long a session that asks for so many seconds is kept."""
@@ -196,9 +205,12 @@ class Listener:
         session = connection.session
         if session is None:
             return
+        if subscribe.identifier is not None:
+            detail = "subscription identifiers are not available"
+            raise ProtocolError(Reason.SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED, detail)
         reasons: list[int] = []
         retained: list[tuple[packets.Subscription, int]] = []
-        for subscription in subscribe.filters:
+        for subscription in subscribe.filters[:MAXIMUM_SUBSCRIPTIONS]:
             reason = await self._subscribe(connection, session, subscription)
             if reason < Reason.UNSPECIFIED_ERROR:
                 fresh = self.fanout.add(session, subscription, reason)
@@ -207,9 +219,11 @@ class Listener:
                 ):
                     retained.append((subscription, reason))
             reasons.append(reason)
+        self.host.watch()
+        reasons += [Reason.QUOTA_EXCEEDED] * (len(subscribe.filters) - len(reasons))
         connection.write(packets.suback(connection.version, subscribe.packet_id, reasons))
         for subscription, qos in retained:
-            await self.fanout.send_retained(connection, subscription.filter, qos)
+            connection.send_retained(subscription.filter, qos)
 
     async def _subscribe(
         self, connection: Connection, session: Session, subscription: packets.Subscription
@@ -217,6 +231,8 @@ class Listener:
         """Return the granted QoS, or why the subscription is refused."""
         if subscription.filter.startswith("$share/"):
             return Reason.SHARED_SUBSCRIPTIONS_NOT_SUPPORTED
+        if subscription.filter.count("/") >= MAXIMUM_FILTER_LEVELS:
+            return Reason.TOPIC_FILTER_INVALID
         if self.fanout.is_full(session, subscription.filter):
             return Reason.QUOTA_EXCEEDED
         principal = connection.principal
@@ -232,6 +248,8 @@ class Listener:
         reasons = []
         for topic_filter in unsubscribe.filters:
             found = self.fanout.discard(session, topic_filter)
+            if connection.retained is not None:
+                connection.retained.discard(topic_filter)
             reasons.append(Reason.SUCCESS if found else Reason.NO_SUBSCRIPTION_EXISTED)
         connection.write(packets.unsuback(connection.version, unsubscribe.packet_id, reasons))
 
@@ -254,11 +272,7 @@ class Listener:
         """End the connections of those who may not be connected any more."""
         for connection in list(self._connections):
             principal = connection.principal
-            if (
-                principal is not None
-                and not connection.pauses & BUSY
-                and self.host.credential(principal) != connection.credential
-            ):
+            if principal is not None and self.host.credential(principal) != connection.credential:
                 connection.fail(Reason.NOT_AUTHORIZED, "the credential is no longer valid")
 
     def watched(self) -> bool:

@@ -38,8 +38,8 @@ class Opening:
         if (
             limit
             and not principal.is_admin
-            and self._listener.sessions.of_principal(principal.name) >= limit
-            and self._listener.sessions.find(principal, connect.client_id) is None
+            and self._listener.sessions.of_principal(principal) >= limit
+            and not self._takes_over(principal, connect.client_id)
         ):
             self._refuse(connection, Reason.QUOTA_EXCEEDED, "too many connections")
             return
@@ -51,8 +51,12 @@ class Opening:
                 self._refuse(connection, Reason.NOT_AUTHORIZED, "the will's topic is not allowed")
                 return
             connection.will = (connect.will, route)
-        if connection.transport is not None:
+        if not connection.closing:
             self._enter(connection, connect, principal)
+
+    def _takes_over(self, principal: Principal, client_id: str) -> bool:
+        session = self._listener.sessions.find(principal, client_id)
+        return session is not None and session.connection is not None
 
     async def _authenticate(self, connection: "Connection", connect: Connect) -> Principal | None:
         listener = self._listener
@@ -90,6 +94,8 @@ class Opening:
         session = sessions.find(principal, client_id)
         if session is not None and session.connection is not None:
             previous, session.connection = session.connection, None
+            if session.expiry and not connect.clean_start and previous.delays_will:
+                previous.will = None  # its session goes on in time [MQTT-3.1.3-9]
             previous.fail(Reason.SESSION_TAKEN_OVER, "the client has connected again")
             sessions.leave(session)
             session = sessions.find(principal, client_id)

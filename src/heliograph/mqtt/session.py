@@ -46,20 +46,26 @@ class Session:
         "queue",
         "queued_bytes",
         "received",
+        "repeats",
         "subscriptions",
         "unacknowledged",
+        "unacknowledged_bytes",
     )
 
     def __init__(self, principal: "Principal", client_id: str) -> None:
         self.principal = principal
         self.client_id = client_id
-        self.ledger_name = f"{principal.name}/{client_id}".encode("utf-8", "replace")
+        self.ledger_name = f"{principal.kind} {principal.name}/{client_id}".encode(
+            "utf-8", "replace"
+        )
         self.connection: Connection | None = None
         self.expiry = 0
         self.ended_at: float | None = None
         self.subscriptions: dict[str, Entry] = {}
         self.received: dict[int, bool] = {}
         self.unacknowledged: dict[int, Outgoing] = {}
+        self.unacknowledged_bytes = 0
+        self.repeats: deque[int] | None = None
         self.queue: deque[Outgoing] | None = None
         self.queued_bytes = 0
         self.next_id = 0
@@ -76,36 +82,50 @@ class Session:
             return
         if connection is None and not self.expiry:
             return
-        if connection is None or self.queue or not self._may_send(connection):
+        if connection is None or self.queue or self.repeats or not self._may_send(connection):
             self._enqueue(message)
         else:
             self._send(connection, message)
 
     def acknowledged(self, packet_id: int) -> None:
         """Take a PUBACK, and send what has waited for it."""
-        self.unacknowledged.pop(packet_id, None)
-        self.send_waiting()
+        message = self.unacknowledged.pop(packet_id, None)
+        if message is not None:
+            self.unacknowledged_bytes -= len(message.payload)
+            self.send_waiting()
+            if self.connection is not None and self.connection.retained is not None:
+                self.connection.retained.wake()
 
     def send_waiting(self) -> None:
         """Send what waits, as far as the client's window reaches."""
         connection = self.connection
-        while self.queue and connection is not None and self._may_send(connection):
+        if connection is None:
+            return
+        while self.repeats and self._may_send(connection):
+            packet_id = self.repeats.popleft()
+            known = self.unacknowledged.get(packet_id)
+            if known is not None and not connection.send_publish(known, packet_id, dup=True):
+                self.acknowledged(packet_id)
+        while self.queue and self._may_send(connection):
             message = self.queue.popleft()
             self.queued_bytes -= len(message.payload)
             self._send(connection, message)
 
     def resume(self) -> None:
         """Repeat on a new connection what its predecessor did not acknowledge."""
-        connection = self.connection
-        if connection is None:
-            return
-        for packet_id, message in list(self.unacknowledged.items()):
-            connection.send_publish(message, packet_id, dup=True)
+        if self.unacknowledged:
+            self.repeats = deque(self.unacknowledged)
         self.send_waiting()
 
     def _may_send(self, connection: "Connection") -> bool:
+        if connection.congested:
+            return False
+        if self.repeats:
+            # The new connection's window is narrower, or not all of it was sent at once.
+            sent = len(self.unacknowledged) - len(self.repeats)
+            return sent < connection.client_receive_maximum
         window = min(OUTGOING_WINDOW, connection.client_receive_maximum)
-        return len(self.unacknowledged) < window and not connection.congested
+        return len(self.unacknowledged) < window and self.unacknowledged_bytes < OUTGOING_BYTES
 
     def _send(self, connection: "Connection", message: Outgoing) -> None:
         while True:
@@ -114,6 +134,7 @@ class Session:
                 break
         if connection.send_publish(message, self.next_id):
             self.unacknowledged[self.next_id] = message
+            self.unacknowledged_bytes += len(message.payload)
 
     def _enqueue(self, message: Outgoing) -> None:
         if self.queue is None:

@@ -4,8 +4,14 @@ import asyncio
 from collections.abc import Callable
 
 from heliograph.model.principal import Principal
-from heliograph.mqtt.limits import LONGEST_SESSION_SECONDS, MAXIMUM_SESSIONS
+from heliograph.mqtt.limits import (
+    LONGEST_SESSION_SECONDS,
+    MAXIMUM_SESSIONS,
+    MAXIMUM_SESSIONS_OF_PRINCIPAL,
+)
 from heliograph.mqtt.session import Session
+
+Owner = tuple[str, str, int | None]
 
 
 class Sessions:
@@ -14,10 +20,11 @@ class Sessions:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.forgotten: Callable[[Session], None] = lambda _session: None
         self._loop = loop
-        self._sessions: dict[tuple[str, str], Session] = {}
+        self._sessions: dict[tuple[Owner, str], Session] = {}
         self._left: dict[Session, float] = {}
+        self._left_of: dict[Owner, dict[Session, None]] = {}
         self._due: dict[Session, tuple[asyncio.TimerHandle, Callable[[], None]]] = {}
-        self._principals: dict[str, int] = {}
+        self._connected: dict[Owner, int] = {}
 
     def __len__(self) -> int:
         """Return the number of sessions, connected or not."""
@@ -25,39 +32,43 @@ class Sessions:
 
     def find(self, principal: Principal, client_id: str) -> Session | None:
         """Return the session of this client, connected or not."""
-        return self._sessions.get((principal.name, client_id))
+        return self._sessions.get((_owner(principal), client_id))
 
     def enter(self, session: Session) -> None:
         """Keep a session that has a connection now."""
-        self._sessions[session.principal.name, session.client_id] = session
-        self._left.pop(session, None)
-        name = session.principal.name
-        self._principals[name] = self._principals.get(name, 0) + 1
+        owner = _owner(session.principal)
+        self._sessions[owner, session.client_id] = session
+        self._forget_leaving(session)
+        self._connected[owner] = self._connected.get(owner, 0) + 1
         handle = self._due.pop(session, None)
         if handle is not None:
             handle[0].cancel()
 
     def leave(self, session: Session) -> None:
         """Note that the session's connection is gone; it ends now or after its expiry."""
-        name = session.principal.name
-        count = self._principals.get(name, 0) - 1
+        owner = _owner(session.principal)
+        count = self._connected.get(owner, 0) - 1
         if count > 0:
-            self._principals[name] = count
+            self._connected[owner] = count
         else:
-            self._principals.pop(name, None)
+            self._connected.pop(owner, None)
         if not session.expiry:
             self.end(session)
             return
         self._left[session] = self._loop.time() + session.expiry
-        while len(self._left) > MAXIMUM_SESSIONS:
+        left = self._left_of.setdefault(owner, {})
+        left[session] = None
+        if len(left) > MAXIMUM_SESSIONS_OF_PRINCIPAL:
+            self.end(next(iter(left)))
+        if len(self._left) > MAXIMUM_SESSIONS:
             self.end(next(iter(self._left)))
 
     def end(self, session: Session) -> None:
         """Forget a session; a will that was to come later comes now [MQTT-3.1.3-9]."""
-        key = (session.principal.name, session.client_id)
+        key = (_owner(session.principal), session.client_id)
         if self._sessions.get(key) is session:
             del self._sessions[key]
-        self._left.pop(session, None)
+        self._forget_leaving(session)
         due = self._due.pop(session, None)
         if due is not None:
             due[0].cancel()
@@ -81,9 +92,9 @@ class Sessions:
         for session in [session for session, end in self._left.items() if end <= now]:
             self.end(session)
 
-    def of_principal(self, name: str) -> int:
+    def of_principal(self, principal: Principal) -> int:
         """Return how many connected sessions the principal has."""
-        return self._principals.get(name, 0)
+        return self._connected.get(_owner(principal), 0)
 
     @staticmethod
     def longest(seconds: int) -> int:
@@ -95,3 +106,17 @@ class Sessions:
         for handle, _ in self._due.values():
             handle.cancel()
         self._due.clear()
+
+    def _forget_leaving(self, session: Session) -> None:
+        if self._left.pop(session, None) is None:
+            return
+        owner = _owner(session.principal)
+        left = self._left_of[owner]
+        del left[session]
+        if not left:
+            del self._left_of[owner]
+
+
+def _owner(principal: Principal) -> Owner:
+    # A device may be called "admin", and its name may have been another device's before.
+    return principal.kind, principal.name, principal.sensor

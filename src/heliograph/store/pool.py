@@ -42,6 +42,8 @@ class Pool(Generic[C]):
         Raises:
             StoreUnavailableError: all were in use for too long, or the pool is closed.
         """
+        if self._closed:
+            raise StoreUnavailableError("the store is closed")
         if self._free.locked():
             try:
                 async with asyncio.timeout(self._seconds):
@@ -51,8 +53,6 @@ class Pool(Generic[C]):
         else:
             await self._free.acquire()
         try:
-            if self._closed:
-                raise StoreUnavailableError("the store is closed")
             while self._idle:
                 connection = self._idle.pop()
                 if self._generations[id(connection)] == self._generation:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from heliograph.errors import AlreadyExistsError, StartError
+from heliograph.errors import AlreadyExistsError, StartError, StoreUnavailableError
 from heliograph.model.batch import Batch, Written
 from heliograph.store.engine import Engine, Row, Transaction
 from heliograph.store.pool import Pool
@@ -19,9 +19,10 @@ from heliograph.store.postgresql_connection import (
     disconnect,
     taken_field,
     translate,
+    unavailable,
 )
 from heliograph.store.postgresql_writer import PostgresqlWriter
-from heliograph.store.queries import load_queries
+from heliograph.store.queries import Query, load_queries
 from heliograph.store.url import DatabaseUrl
 
 READERS = 5
@@ -69,11 +70,6 @@ class PostgresqlEngine:
 
     async def fetch(self, query: str, **parameters: Any) -> Sequence[Row]:
         """Run a named query on a reading connection."""
-        return await self._fetch(query, parameters, None)
-
-    async def _fetch(
-        self, query: str, parameters: dict[str, Any], seconds: float | None
-    ) -> Sequence[Row]:
         wanted = self._queries[query]
         try:
             connection = await self._readers.take()
@@ -82,11 +78,9 @@ class PostgresqlEngine:
                 await self._readers.drop(connection)
                 connection = await self._readers.take()
         except Exception as error:
-            raise translate(error) from error
+            raise unavailable(error) from error
         try:
-            rows: Sequence[Row] = await connection.fetch(
-                wanted.sql, *arguments(wanted, parameters), timeout=seconds
-            )
+            rows: Sequence[Row] = await connection.fetch(wanted.sql, *arguments(wanted, parameters))
         except BaseException as error:
             await self._readers.drop(connection)
             if isinstance(error, Exception):
@@ -103,9 +97,11 @@ class PostgresqlEngine:
     async def _transaction(self) -> AsyncIterator[Transaction]:
         async with self._turn:
             try:
-                await self.writer.execute("BEGIN")
-                yield _Change(self.writer)
-                await self.writer.execute("COMMIT")
+                # The same one to the end: a statement on another would be committed by itself.
+                connection = await self.writer.open()
+                await connection.execute("BEGIN")
+                yield _Change(connection, self._queries)
+                await connection.execute("COMMIT")
             except BaseException as error:
                 known = await self.writer.abandon(error)
                 if not isinstance(error, Exception):
@@ -125,16 +121,23 @@ class PostgresqlEngine:
         """Return key, id and answer of the deliveries that are not expired."""
         async with self._turn:
             try:
-                return await self.writer.fetch("deliveries_find", {"keys": list(keys), "now": now})
+                connection = await self.writer.open()
+                sql = self._queries["deliveries_find"].sql
+                found: Sequence[Row] = await connection.fetch(sql, list(keys), now)
             except BaseException as error:
                 known = await self.writer.abandon(error)
                 if isinstance(error, Exception):
                     raise known from error
                 raise
+        return found
 
     async def ping(self) -> None:
         """Read a row."""
-        await self._fetch("registry_version", {}, PING_SECONDS)
+        try:
+            async with asyncio.timeout(PING_SECONDS):
+                await self.fetch("registry_version")
+        except TimeoutError as error:
+            raise StoreUnavailableError("PostgreSQL: no answer in time") from error
 
     async def close(self) -> None:
         """Close all connections."""
@@ -151,11 +154,16 @@ def _of_driver(error: Exception) -> bool:
 
 
 class _Change:
-    """A transaction on the writer. Implements `Transaction`."""
+    """A transaction on the writer's connection. Implements `Transaction`."""
 
-    def __init__(self, writer: PostgresqlWriter) -> None:
-        self._writer = writer
+    def __init__(self, connection: Any, queries: dict[str, Query]) -> None:
+        self._connection = connection
+        self._queries = queries
 
     async def fetch(self, query: str, **parameters: Any) -> Sequence[Row]:
         """Run a named query and return its rows."""
-        return await self._writer.fetch(query, parameters)
+        wanted = self._queries[query]
+        rows: Sequence[Row] = await self._connection.fetch(
+            wanted.sql, *arguments(wanted, parameters)
+        )
+        return rows

@@ -81,10 +81,18 @@ def translate(error: Exception) -> Exception:
     if isinstance(error, asyncpg.PostgresError):
         if str(error.sqlstate)[:2] in _ROW_CLASSES:
             return RowError(str(error))
-    elif isinstance(error, OverflowError | ValueError | TypeError):
-        # What the driver can't encode; its own DataError is a ValueError.
+    elif isinstance(error, OverflowError | ValueError | TypeError) and not isinstance(
+        error, OSError
+    ):
+        # What the driver can't encode; its own DataError is a ValueError. (So is a certificate
+        # that doesn't verify, but that is no fault of a row.)
         return RowError(str(error))
-    return StoreUnavailableError(f"PostgreSQL: {error or type(error).__name__}")
+    return unavailable(error)
+
+
+def unavailable(error: Exception) -> StoreUnavailableError:
+    """Return the error as one of the database, not of a row."""
+    return StoreUnavailableError(f"PostgreSQL: {str(error) or type(error).__name__}")
 
 
 def taken_field(error: Exception) -> str | None:

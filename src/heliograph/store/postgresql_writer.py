@@ -19,16 +19,19 @@ from heliograph.model.batch import Batch, Written
 from heliograph.store.batches import newest_statuses
 from heliograph.store.partitions import Partitions
 from heliograph.store.postgresql_connection import (
-    arguments,
     connect_writer,
     disconnect,
     translate,
+    unavailable,
 )
 from heliograph.store.queries import Query
 from heliograph.store.recent import RecentKeys, keys_of
 
 # After a violation more repeats are likely, and each would cost a COPY that is thrown away.
 STAGING_SECONDS = 10.0
+# Rows that may lie dead in a staging table, where nothing vacuums, before it is truncated. To
+# truncate it at each commit would cost four times as much as the commit.
+DEAD_ROWS = 20_000
 
 _encode = msgspec.json.Encoder().encode
 _key = itemgetter(1, 2, 3)
@@ -63,16 +66,24 @@ class PostgresqlWriter:
         self._connection: Any = None
         self._closed = False
         self._has_staging = False
+        self._dead: dict[str, int] = {}
         self._partitions = Partitions(queries)
         self._recent = RecentKeys()
         self._staging_until = 0.0
 
     async def open(self) -> Any:
-        """Return the connection, opened if it isn't; errors are the driver's."""
+        """Return the connection, opened if it isn't.
+
+        Raises:
+            StoreUnavailableError: it can't be opened.
+        """
         if self._closed:
             raise StoreUnavailableError("PostgreSQL: the store is closed")
         if self._connection is None or self._connection.is_closed():
-            self._connection = await connect_writer(self._dsn)
+            try:
+                self._connection = await connect_writer(self._dsn)
+            except Exception as error:
+                raise unavailable(error) from error
             self._has_staging = False
         return self._connection
 
@@ -95,7 +106,8 @@ class PostgresqlWriter:
                 if error.constraint_name is not None:
                     raise
             # No partition takes a row: one that is known here was dropped.
-            await connection.execute("ROLLBACK")
+            if connection.is_in_transaction():
+                await connection.execute("ROLLBACK")
             self._partitions.forget()
             return await self._write(connection, loads, batch)
         except BaseException as error:
@@ -103,17 +115,6 @@ class PostgresqlWriter:
             if isinstance(error, Exception):
                 raise known from error
             raise
-
-    async def fetch(self, query: str, parameters: dict[str, Any]) -> list[Any]:
-        """Run a named query on the connection; errors are the driver's."""
-        connection = await self.open()
-        wanted = self._queries[query]
-        rows: list[Any] = await connection.fetch(wanted.sql, *arguments(wanted, parameters))
-        return rows
-
-    async def execute(self, command: str) -> None:
-        """Run BEGIN, COMMIT and the like; errors are the driver's."""
-        await (await self.open()).execute(command)
 
     async def abandon(self, error: BaseException) -> Exception:
         """Roll back what was begun; return what the store raises for the error."""
@@ -150,37 +151,52 @@ class PostgresqlWriter:
         for load in loads:
             keys |= keys_of(load.rows)
         repeats = len(keys) < sum(len(load.rows) for load in loads) or self._recent.suspect(keys)
-        duplicates: dict[int, int] | None = None
-        if loads and not repeats and now >= self._staging_until:
-            duplicates = await self._copy(connection, loads, now)
-        if duplicates is None:
-            duplicates = await self._stage(connection, loads)
-        await self._write_others(connection, batch)
-        await connection.execute("COMMIT")
+        others = bool(batch.rejected or batch.deliveries or batch.statuses or batch.attributes)
+        written = Written()
+        if not loads and not others:
+            return written
+        if repeats or now < self._staging_until:
+            copied = False
+        else:
+            # A single COPY is a transaction by itself, two round trips shorter.
+            copied = await self._copy(connection, loads, whole=len(loads) == 1 and not others)
+            if not copied:
+                self._staging_until = now + STAGING_SECONDS
+        if not copied:
+            await self._stage(connection, loads, written.duplicates)
+        if others:
+            await self._write_others(connection, batch)
+        if connection.is_in_transaction():
+            await connection.execute("COMMIT" if copied else self._clear_staging(loads))
         self._recent.remember(keys)
-        return Written(duplicates)
+        return written
 
-    async def _copy(self, connection: Any, loads: list[_Load], now: float) -> dict[int, int] | None:
-        """Copy into the tables; None if that met a repeat and is undone."""
-        await self._make_staging(connection)
-        await connection.execute("BEGIN; SAVEPOINT before_copy")
+    async def _copy(self, connection: Any, loads: list[_Load], *, whole: bool) -> bool:
+        """Copy into the tables; False if that met a repeat and was rolled back."""
+        if not whole:
+            await connection.execute("BEGIN")
         try:
             for table, rows in loads:
                 await connection.copy_records_to_table(table, records=rows, columns=_COLUMNS[table])
         except asyncpg.UniqueViolationError:
-            await connection.execute("ROLLBACK TO SAVEPOINT before_copy")
-            self._staging_until = now + STAGING_SECONDS
-            return None
-        self.copied += 1
-        return {}
+            if not whole:
+                await connection.execute("ROLLBACK")
+            return False
+        self.copied += bool(loads)
+        return True
 
-    async def _stage(self, connection: Any, loads: list[_Load]) -> dict[int, int]:
-        """Store what is not stored yet; return id and stored id of the repeats."""
-        if not connection.is_in_transaction():
-            await self._make_staging(connection)
-            await connection.execute("BEGIN")
-        duplicates: dict[int, int] = {}
+    async def _stage(self, connection: Any, loads: list[_Load], duplicates: dict[int, int]) -> None:
+        """Store what is not stored yet; add id and stored id of the repeats."""
+        if not self._has_staging:
+            # Before the transaction, which might be rolled back.
+            for table in _COLUMNS:
+                await connection.execute(
+                    f"CREATE TEMPORARY TABLE IF NOT EXISTS {table}_staging (LIKE {table})"
+                )
+            self._has_staging = True
+        await connection.execute("BEGIN")
         for table, rows in loads:
+            self._dead[table] = self._dead.get(table, 0) + len(rows)
             await connection.copy_records_to_table(
                 f"{table}_staging", records=rows, columns=_COLUMNS[table]
             )
@@ -190,17 +206,17 @@ class PostgresqlWriter:
                 dropped = [row for row in rows if row[0] not in stored]
                 await self._find_earlier(connection, table, dropped, duplicates)
         self.staged += bool(loads)
-        return duplicates
 
-    async def _make_staging(self, connection: Any) -> None:
-        # Before the transaction, which would undo it together with the rows.
-        if not self._has_staging:
-            for table in _COLUMNS:
-                await connection.execute(
-                    f"CREATE TEMPORARY TABLE IF NOT EXISTS {table}_staging (LIKE {table})"
-                    " ON COMMIT DELETE ROWS"
-                )
-            self._has_staging = True
+    def _clear_staging(self, loads: list[_Load]) -> str:
+        """Return what empties the staging tables and commits, in one round trip."""
+        commands: list[str] = []
+        for table, _ in loads:
+            if self._dead[table] > DEAD_ROWS:
+                commands.append(f"TRUNCATE {table}_staging")
+                self._dead[table] = 0
+            else:
+                commands.append(f"DELETE FROM {table}_staging")  # noqa: S608 - our own names
+        return "; ".join([*commands, "COMMIT"])
 
     async def _find_earlier(
         self, connection: Any, table: str, rows: Sequence[Any], duplicates: dict[int, int]

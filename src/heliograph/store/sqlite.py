@@ -20,12 +20,14 @@ from heliograph.store.sqlite_connection import (
     open_reader,
     taken_field,
     translate,
+    unavailable,
 )
 from heliograph.store.sqlite_writer import SqliteWriter
 
 READERS = 4
 READ_SECONDS = 30.0
 PING_SECONDS = 2.0
+INTERRUPT_SECONDS = 0.02
 
 T = TypeVar("T")
 
@@ -42,10 +44,38 @@ async def open_sqlite(path: Path) -> Engine:
     engine = SqliteEngine(path)
     try:
         await engine.start()
-    except (OSError, sqlite3.Error) as error:
+    except (OSError, StoreUnavailableError) as error:
         await engine.close()
         raise StartError(f"DATABASE_URL: can't open {path}: {error}") from error
     return engine
+
+
+class _Reader:
+    """A connection that can't write."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._raw: sqlite3.Connection | None = None
+        self.connection = aiosqlite.Connection(self._open, iter_chunk_size=64)
+
+    def _open(self) -> sqlite3.Connection:
+        self._raw = open_reader(self._path)
+        return self._raw
+
+    def interrupt(self) -> None:
+        """End the statement that is running, with an error."""
+        if self._raw is not None:
+            self._raw.interrupt()
+
+
+async def _connect(path: Path) -> _Reader:
+    reader = _Reader(path)
+    await reader.connection
+    return reader
+
+
+async def _disconnect(reader: _Reader) -> None:
+    await reader.connection.close()
 
 
 class SqliteEngine:
@@ -62,37 +92,51 @@ class SqliteEngine:
         # and nothing comes between the statements of a transaction.
         self._turn = asyncio.Lock()
         self._readers = Pool(READERS, lambda: _connect(path), _disconnect, seconds=READ_SECONDS)
+        self._drains: set[asyncio.Task[None]] = set()
         self._closed = False
 
     async def start(self) -> None:
-        """Make and open the file; errors are the driver's."""
+        """Make and open the file.
+
+        Raises:
+            OSError: there can be no such file.
+            StoreUnavailableError: it can't be opened.
+        """
         self._path.parent.mkdir(parents=True, exist_ok=True)
         await self._run(lambda: self._writer.open(create=True))
 
     async def fetch(self, query: str, **parameters: Any) -> Sequence[Row]:
         """Run a named query on a reading connection."""
-        return await self._fetch(self._queries[query].sql, parameters, READ_SECONDS)
-
-    async def _fetch(self, sql: str, parameters: dict[str, Any], seconds: float) -> Sequence[Row]:
+        sql = self._queries[query].sql
         try:
             reader = await self._readers.take()
         except sqlite3.Error as error:
-            raise translate(error) from error
+            raise unavailable(error) from error
         # A timer of our own: a statement must be interrupted, not only left alone.
-        timer = asyncio.get_running_loop().call_later(seconds, reader.interrupt)
+        timer = asyncio.get_running_loop().call_later(READ_SECONDS, reader.interrupt)
         try:
             rows = await reader.connection.execute_fetchall(sql, parameters)
         except Exception as error:
             await self._readers.drop(reader)
             raise translate(error) from error
         except BaseException:
-            reader.interrupt()
-            self._readers.give(reader)
+            drain = asyncio.create_task(self._drain(reader), name="sqlite reader drain")
+            self._drains.add(drain)
+            drain.add_done_callback(self._drains.discard)
             raise
         finally:
             timer.cancel()
         self._readers.give(reader)
         return cast("Sequence[Row]", rows)
+
+    async def _drain(self, reader: _Reader) -> None:
+        """Give back a connection whose caller has gone, once its thread is through with it."""
+        # Interrupting has no effect on a statement that has yet to begin, so it is repeated.
+        last = asyncio.create_task(_disconnect(reader), name="sqlite-disconnect")
+        while not last.done():
+            reader.interrupt()
+            await asyncio.wait([last], timeout=INTERRUPT_SECONDS)
+        await self._readers.drop(reader)
 
     def transaction(self) -> AbstractAsyncContextManager[Transaction]:
         """Open a transaction on the writer."""
@@ -137,7 +181,11 @@ class SqliteEngine:
         """Read a row of the file at its path."""
         if not await asyncio.to_thread(self._path.is_file):
             raise StoreUnavailableError("SQLite: the database file is gone")
-        await self._fetch(self._queries["registry_version"].sql, {}, PING_SECONDS)
+        try:
+            async with asyncio.timeout(PING_SECONDS):
+                await self.fetch("registry_version")
+        except TimeoutError as error:
+            raise StoreUnavailableError("SQLite: no answer in time") from error
 
     async def close(self) -> None:
         """Close all connections."""
@@ -165,31 +213,3 @@ class _Change:
         """Run a named query and return its rows."""
         rows: Sequence[Row] = await self._run(lambda: self._writer.fetch(query, parameters))
         return rows
-
-
-class _Reader:
-    """A connection that can't write."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._raw: sqlite3.Connection | None = None
-        self.connection = aiosqlite.Connection(self._open, iter_chunk_size=64)
-
-    def _open(self) -> sqlite3.Connection:
-        self._raw = open_reader(self._path)
-        return self._raw
-
-    def interrupt(self) -> None:
-        """End the statement that is running, with an error."""
-        if self._raw is not None:
-            self._raw.interrupt()
-
-
-async def _connect(path: Path) -> _Reader:
-    reader = _Reader(path)
-    await reader.connection
-    return reader
-
-
-async def _disconnect(reader: _Reader) -> None:
-    await reader.connection.close()

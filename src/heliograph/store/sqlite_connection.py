@@ -1,5 +1,6 @@
 """Connections to a SQLite file, and what its errors mean."""
 
+import os
 import re
 import sqlite3
 import urllib.parse
@@ -14,7 +15,7 @@ BUSY_SECONDS = 5.0
 OLDEST_SQLITE = (3, 37, 0)
 
 # The writer keeps the upper levels of its indexes, for which the default of 2 MiB is too small.
-_WRITER_CACHE_KIB = 32 << 10
+_WRITER_CACHE_KIB = 16 << 10
 # 64 MiB of 4 KiB pages: with the default of 1,000 pages, hot index pages are copied back to the
 # file so often that inserting is a sixth slower.
 _CHECKPOINT_PAGES = 16_000
@@ -23,7 +24,7 @@ _JOURNAL_BYTES = 64 << 20
 _UNIQUE = re.compile(r"UNIQUE constraint failed: (?:.*, )?\w+\.(\w+)")
 
 
-def address(path: Path, mode: Literal["ro", "rw", "rwc"]) -> str:
+def address(path: Path, mode: Literal["ro", "rw"]) -> str:
     """Return the file's address for `sqlite3.connect(…, uri=True)`."""
     return f"file:{urllib.parse.quote(str(path))}?mode={mode}"
 
@@ -34,8 +35,11 @@ def open_writer(path: Path, *, create: bool) -> sqlite3.Connection:
     Raises:
         sqlite3.Error: it can't be opened, or is no database.
     """
+    if create:
+        # It holds what devices said, and hashes of their keys: nobody else's to read.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     connection = sqlite3.connect(
-        address(path, "rwc" if create else "rw"),
+        address(path, "rw"),
         uri=True,
         isolation_level=None,
         timeout=BUSY_SECONDS,
@@ -91,7 +95,12 @@ def translate(error: Exception) -> Exception:
         | TypeError,
     ):
         return RowError(str(error))
-    return StoreUnavailableError(f"SQLite: {error}")
+    return unavailable(error)
+
+
+def unavailable(error: Exception) -> StoreUnavailableError:
+    """Return the error as one of the database, not of a row."""
+    return StoreUnavailableError(f"SQLite: {str(error) or type(error).__name__}")
 
 
 def taken_field(error: Exception) -> str | None:

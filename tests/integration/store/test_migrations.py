@@ -12,11 +12,11 @@ import psycopg
 import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from postgresql import PROGRAMS
 
 from heliograph.errors import StartError
 from heliograph.store import migrate, open_store, run_migrations
 from heliograph.store.migrations.running import DATABASE_URL_VARIABLE, head
+from postgresql import PROGRAMS
 
 ROOT = Path(__file__).parents[3]
 
@@ -39,7 +39,9 @@ def schema(url):
         with sqlite3.connect(url.removeprefix("sqlite:///")) as connection:
             rows = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema")
             # AUTOINCREMENT's own table stays when it is empty.
-            found = sorted(row for row in rows if row[2] not in ("alembic_version", "sqlite_sequence"))
+            found = sorted(
+                row for row in rows if row[2] not in ("alembic_version", "sqlite_sequence")
+            )
         connection.close()
         return found
     dump = subprocess.run(
@@ -116,7 +118,7 @@ KILLED = textwrap.dedent(
 )
 
 
-@pytest.mark.parametrize("statements", [0, 1, 9, 20])
+@pytest.mark.parametrize("statements", [1, 20])
 async def test_a_migration_killed_halfway_starts_again(empty_url, statements, engine):
     await (await open_store(empty_url)).close()
     killed = await asyncio.to_thread(
@@ -133,7 +135,7 @@ async def test_a_migration_killed_halfway_starts_again(empty_url, statements, en
 
 
 async def test_several_instances_may_migrate_at_once(empty_url):
-    await asyncio.gather(*(asyncio.to_thread(run_migrations, empty_url) for _ in range(3)))
+    await asyncio.gather(*(asyncio.to_thread(run_migrations, empty_url) for _ in range(2)))
     assert query(empty_url, "SELECT count(*) FROM network") == [(1,)]
 
 
@@ -150,13 +152,10 @@ def alembic(url, *arguments):
     return done.stdout
 
 
-@pytest.mark.parametrize("form", ["plain", "driver"])
-async def test_the_alembic_command_works_with_the_same_settings(empty_url, form):
-    url = empty_url
-    if form == "driver":
-        url = url.replace("sqlite:", "sqlite+aiosqlite:").replace(
-            "postgresql:", "postgresql+asyncpg:"
-        )
+async def test_the_alembic_command_works_with_the_same_settings(empty_url):
+    url = empty_url.replace("sqlite:", "sqlite+aiosqlite:").replace(
+        "postgresql:", "postgresql+asyncpg:"
+    )
     alembic(url, "upgrade", "head")
     assert f"{head()} (head)" in alembic(url, "current")
     assert await state(url) == (head(), head())

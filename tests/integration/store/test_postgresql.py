@@ -2,15 +2,16 @@
 
 import asyncio
 import contextlib
+import uuid
 
 import psycopg
 import pytest
-from rows import NOON, again, heartbeat, log, measurement
 
 from heliograph.errors import RowError, StoreUnavailableError
 from heliograph.model.batch import Batch
 from heliograph.store import open_store, postgresql_writer
 from heliograph.store.partitions import month_start
+from rows import NOON, again, heartbeat, log, measurement
 
 DAY = 86_400_000_000
 YEAR_2020 = 1_577_836_800_000_000
@@ -107,9 +108,7 @@ async def test_instances_that_miss_the_same_month_do_not_hinder_each_other(
         for month in range(5):
             start = month * 31 * DAY
             rows = [batch(start + at * 1_000) for at in range(4)]
-            await asyncio.gather(
-                *(each.write(rows[at]) for at, each in enumerate(everyone))
-            )
+            await asyncio.gather(*(each.write(rows[at]) for at, each in enumerate(everyone)))
     finally:
         for other in others:
             await other.close()
@@ -163,9 +162,7 @@ async def test_a_repeat_that_is_remembered_is_not_tried_to_copy(store):
     assert ways(store) == (2, 1)
 
 
-async def test_after_a_violation_rows_are_staged_for_a_while(
-    store, postgresql_url, monkeypatch
-):
+async def test_after_a_violation_rows_are_staged_for_a_while(store, postgresql_url, monkeypatch):
     first = batch()
     first.logs, first.heartbeats = [log(1, fingerprint=5)], [heartbeat(1, fingerprint=6)]
     other = await open_store(postgresql_url)
@@ -184,6 +181,18 @@ async def test_after_a_violation_rows_are_staged_for_a_while(
     await store.write(batch(300))
     assert ways(store) == (1, 2)
     assert await count(store) == 40
+
+
+async def test_staging_is_empty_after_each_commit(store, monkeypatch):
+    monkeypatch.setattr(postgresql_writer, "DEAD_ROWS", 15)
+    first = batch()
+    await store.write(first)
+    connection = await store.engine.writer.open()
+    for _ in range(4):
+        repeats = [again(row) for row in first.measurements]
+        assert len((await store.write(Batch(measurements=repeats))).duplicates) == 10
+        assert await connection.fetchval("SELECT count(*) FROM measurement_staging") == 0
+    assert ways(store) == (1, 4)
 
 
 async def test_what_is_remembered_is_bounded(store, monkeypatch):
@@ -240,9 +249,27 @@ async def test_a_killed_connection_is_made_anew(store, execute):
     assert await count(store) == 30
 
 
-async def test_a_server_that_went_away_and_came_back_needs_no_restart(
-    store, postgresql_cluster
-):
+async def test_a_change_on_a_lost_connection_does_not_go_on_with_another(store, execute):
+    sensor = await store.sensors.create(identifier=str(uuid.uuid4()), created_at=1)
+
+    async def interrupted_change():
+        async with store.engine.transaction() as transaction:
+            await transaction.fetch("sensor_locked", number=sensor.number)
+            execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE application_name = 'heliograph writer' AND datname = current_database()"
+            )
+            await transaction.fetch(
+                "configuration_add", sensor=sensor.number, configuration="1", created_at=1
+            )
+
+    with pytest.raises(StoreUnavailableError):
+        await interrupted_change()
+    assert await store.configurations.current(sensor.number) is None
+    assert await store.configurations.add(sensor.number, "2") == 0
+
+
+async def test_a_server_that_went_away_and_came_back_needs_no_restart(store, postgresql_cluster):
     await store.write(batch())
     await asyncio.to_thread(postgresql_cluster.stop)
     try:

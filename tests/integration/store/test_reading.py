@@ -3,11 +3,11 @@
 import itertools
 
 import pytest
-from rows import NOON, heartbeat, log, measurement
 
 from heliograph.model.batch import Batch
 from heliograph.store import measurements as measurements_module
 from heliograph.store import pages as pages_module
+from rows import NOON, heartbeat, log, measurement
 
 
 def keys(rows):
@@ -60,32 +60,30 @@ async def test_the_key_is_exclusive_and_next_is_its_default(store, sensor, sprea
     assert await page(sensor, key=NOON, direction="previous", limit=2) == []
 
 
-@pytest.mark.parametrize("limit", [1, 3, 7, 100])
 @pytest.mark.parametrize("direction", ["next", "previous"])
-async def test_following_the_pages_meets_every_row_once(store, sensor, spread, direction, limit):
-    seen, key = [], None
-    while True:
-        rows = await store.measurements.page(sensor, key=key, direction=direction, limit=limit)
-        if not rows:
-            break
-        seen = seen + keys(rows) if direction == "next" else keys(rows) + seen
-        key = rows[-1 if direction == "next" else 0].timestamp
-    assert seen == spread
+async def test_following_the_pages_meets_every_row_once(store, sensor, spread, direction):
+    edge = -1 if direction == "next" else 0
+    for limit in (1, 3, 7, 100):
+        seen, key = [], None
+        while rows := await store.measurements.page(
+            sensor, key=key, direction=direction, limit=limit
+        ):
+            seen = seen + keys(rows) if direction == "next" else keys(rows) + seen
+            key = rows[edge].timestamp
+        assert seen == spread
 
 
-@pytest.mark.parametrize("limit", [1, 3, 7, 100])
 @pytest.mark.parametrize("direction", ["next", "previous"])
-async def test_following_the_exact_cursor_meets_every_row_once(
-    store, sensor, spread, direction, limit
-):
-    seen = []
-    cursor = (NOON - 1, 0) if direction == "next" else (NOON + 99, 0)
-    while rows := await store.measurements.page_after(sensor, cursor, direction, limit):
-        assert len(rows) <= limit
-        seen = seen + keys(rows) if direction == "next" else keys(rows) + seen
-        last = rows[-1 if direction == "next" else 0]
-        cursor = (last.timestamp, last.fingerprint)
-    assert seen == spread
+async def test_following_the_exact_cursor_meets_every_row_once(store, sensor, spread, direction):
+    edge = -1 if direction == "next" else 0
+    for limit in (1, 3, 7, 100):
+        seen = []
+        cursor = (NOON - 1, 0) if direction == "next" else (NOON + 99, 0)
+        while rows := await store.measurements.page_after(sensor, cursor, direction, limit):
+            assert len(rows) <= limit
+            seen = seen + keys(rows) if direction == "next" else keys(rows) + seen
+            cursor = (rows[edge].timestamp, rows[edge].fingerprint)
+        assert seen == spread
 
 
 async def test_a_page_of_one_time_is_bounded_and_the_cursor_goes_on(store, sensor, monkeypatch):
@@ -106,9 +104,7 @@ async def test_logs_and_heartbeats_have_pages_too(store, sensor):
         logs=[log(sensor, time, fingerprint=at) for at, time in enumerate(times)],
         heartbeats=[
             heartbeat(sensor, time, fingerprint=at, success=success)
-            for (at, time), success in zip(
-                enumerate(times), (None, True, False, None), strict=True
-            )
+            for (at, time), success in zip(enumerate(times), (None, True, False, None), strict=True)
         ],
     )
     await store.write(batch)
@@ -142,9 +138,7 @@ async def latest(store, sensor):
 
 async def write_values(store, sensor, values, attributes):
     rows = [measurement(sensor, NOON + at, value) for at, value in values]
-    await store.write(
-        Batch(measurements=rows, attributes=[(sensor, name) for name in attributes])
-    )
+    await store.write(Batch(measurements=rows, attributes=[(sensor, name) for name in attributes]))
 
 
 async def test_latest_of_a_sensor_without_measurements_is_empty(store, sensor):
@@ -178,9 +172,7 @@ NAMES = {
 
 
 @pytest.mark.parametrize("silence", [0, 100, 20_000])
-async def test_latest_finds_attributes_that_have_fallen_silent(
-    store, sensor, silence, monkeypatch
-):
+async def test_latest_finds_attributes_that_have_fallen_silent(store, sensor, silence, monkeypatch):
     if silence == 20_000:
         monkeypatch.setattr(measurements_module, "LOOKED_THROUGH", (8, 16))
         silence = 30
@@ -201,9 +193,7 @@ async def test_latest_finds_attributes_that_have_fallen_silent(
     assert await latest(store, sensor) == expected
 
 
-async def test_a_candidate_with_only_a_namesake_does_not_end_the_search(
-    store, sensor, monkeypatch
-):
+async def test_a_candidate_with_only_a_namesake_does_not_end_the_search(store, sensor, monkeypatch):
     monkeypatch.setattr(measurements_module, "LOOKED_THROUGH", (2,))
     monkeypatch.setattr(measurements_module, "CANDIDATES", 2)
     values = [(0, {"a": 1}), *[(at, {"b": {"a": at}}) for at in range(1, 40)], (50, "x")]

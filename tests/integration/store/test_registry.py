@@ -4,12 +4,12 @@ import asyncio
 import uuid
 
 import pytest
-from rows import NOON
 
 from heliograph.errors import AlreadyExistsError, RowError
 from heliograph.model.batch import Batch
 from heliograph.model.identifiers import is_uuid
 from heliograph.store import open_store
+from rows import NOON
 
 
 async def test_the_first_migration_makes_the_default_network(store):

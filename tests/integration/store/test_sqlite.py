@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import shutil
 import sqlite3
 import subprocess
@@ -10,11 +9,12 @@ import threading
 import uuid
 
 import pytest
-from rows import NOON, again, measurement, rejected
 
 from heliograph.errors import RowError, StoreUnavailableError
 from heliograph.model.batch import Batch
-from heliograph.store import open_store, sqlite_connection
+from heliograph.store import open_store, sqlite, sqlite_connection
+from heliograph.store.queries import Query
+from rows import NOON, again, measurement, rejected
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ async def test_a_commit_is_on_the_disk_and_the_journal_is_bounded(store):
 
 async def test_readers_cannot_write(store):
     await store.ping()
-    reader = store.engine._readers._idle._queue[-1].connection
+    reader = store.engine._readers._idle[-1].connection
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
         await reader.execute_fetchall("UPDATE registry SET version = 0")
 
@@ -81,9 +81,7 @@ async def test_a_repeat_of_one_row_under_the_id_of_another_is_a_duplicate(store)
     assert written.duplicates == {second[0]: first[0]}
 
 
-async def test_a_locked_database_is_unavailable_and_works_when_it_is_free(
-    path, monkeypatch
-):
+async def test_a_locked_database_is_unavailable_and_works_when_it_is_free(path, monkeypatch):
     monkeypatch.setattr(sqlite_connection, "BUSY_SECONDS", 0.05)
     store = await open_store(f"sqlite:///{path}")
     try:
@@ -182,11 +180,10 @@ async def test_a_full_disk_that_is_freed_needs_no_restart(sqlite_template, tmp_p
             fill(disk / "other")
             kept = batch(100, 2_000, "x" * 100)
             for _ in range(3):
-                with pytest.raises(StoreUnavailableError, match="full|disk"):
+                with pytest.raises(StoreUnavailableError, match=r"full|disk"):
                     await store.write(kept)
             with pytest.raises(StoreUnavailableError):
-                for _ in range(50):
-                    await store.configurations.add(1, '"' + "x" * 9_000 + '"')
+                await store.configurations.add(1, '"' + "x" * 900_000 + '"')
             assert await count(store) == 10
             (disk / "other").unlink()
             assert (await store.write(kept)).duplicates == {}
@@ -195,23 +192,48 @@ async def test_a_full_disk_that_is_freed_needs_no_restart(sqlite_template, tmp_p
             await store.close()
 
 
+ENDLESS = Query(
+    "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT max(x) FROM n", ()
+)
+
+
+async def all_readers_in_use(store):
+    async with asyncio.timeout(5):
+        while len(store.engine._readers._generations) < sqlite.READERS:  # noqa: ASYNC110 - polled, with a deadline
+            await asyncio.sleep(0)
+
+
 async def test_what_cannot_be_read_in_time_is_unavailable_and_others_go_on(store, monkeypatch):
-    query = store.engine._queries["registry_version"]
-    endless = query._replace(
-        sql="WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT max(x) FROM n"
-    )
-    store.engine._queries["endless"] = endless
-    with pytest.raises(StoreUnavailableError, match="no answer"):
-        await store.engine._readers.fetch(endless, {}, 0.05)
+    store.engine._queries["endless"] = ENDLESS
+    monkeypatch.setattr(sqlite, "READ_SECONDS", 0.05)
+    for _ in range(2):
+        with pytest.raises(StoreUnavailableError, match="interrupted"):
+            await store.engine.fetch("endless")
     await store.ping()
-    # Whoever gives up frees the connection for others at once.
+
+
+async def test_whoever_gives_up_frees_the_connection(store):
+    store.engine._queries["endless"] = ENDLESS
     tasks = [asyncio.create_task(store.engine.fetch("endless")) for _ in range(8)]
-    await asyncio.sleep(0.05)
+    await all_readers_in_use(store)
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     async with asyncio.timeout(5):
         await asyncio.gather(*(store.ping() for _ in range(8)))
+
+
+async def test_who_waits_too_long_for_a_connection_is_told(store, monkeypatch):
+    store.engine._queries["endless"] = ENDLESS
+    monkeypatch.setattr(store.engine._readers, "_seconds", 0.05)
+    tasks = [asyncio.create_task(store.engine.fetch("endless")) for _ in range(sqlite.READERS)]
+    await all_readers_in_use(store)
+    with pytest.raises(StoreUnavailableError, match="in use"):
+        await store.ping()
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await store.ping()
 
 
 async def test_a_cancelled_write_is_whole_or_absent(store):
@@ -236,7 +258,7 @@ async def test_closing_leaves_one_file_and_no_thread(path):
     assert {thread for thread in threading.enumerate() if thread not in before} <= {
         thread for thread in threading.enumerate() if thread.name.startswith("asyncio")
     }
-    assert os.listdir(path.parent) == [path.name]
+    assert list(path.parent.iterdir()) == [path]
     with pytest.raises(StoreUnavailableError):
         await store.ping()
 

@@ -84,6 +84,13 @@ class TestRows:
 
 
 class TestFaults:
+    def test_message_beside_subject_is_the_unknown_one(self):
+        assert "message" in decode({**GOOD, "message": "x"}).faults[0].detail
+
+    def test_id_has_at_most_64_characters(self):
+        assert decode({**GOOD, "id": "x" * 64}).identities == [(0, "x" * 64)]
+        assert decode({**GOOD, "id": "x" * 65}).faults[0].reason == RejectionReason.WRONG_TYPE
+
     @pytest.mark.parametrize(
         ("element", "reason"),
         [

@@ -99,6 +99,7 @@ class TestTimestamps:
             ("2023-11-14T22:13:20Z", 1_700_000_000_000_000),
             ("2023-11-14t23:13:20.123456789+01:00", 1_700_000_000_123_456),
             (1_000_000_000, 1_000_000_000_000_000),
+            ("2001-09-09T01:46:40Z", 1_000_000_000_000_000),
             ((NOW + DAY) / SECOND, NOW + DAY),
         ],
     )
@@ -226,6 +227,9 @@ class TestEnvelope:
         assert decoded.rows == []
         assert [(fault.index, fault.reason) for fault in decoded.faults] == [(None, reason)]
 
+    def test_byte_order_mark_is_called_by_its_name(self):
+        assert "byte order mark" in decode(b'\xef\xbb\xbf{"value": 1}').faults[0].detail
+
     def test_payload_of_one_mebibyte_is_the_largest(self):
         payload = b'{"value": 1}'.ljust(1024 * 1024)
         assert decode(payload).faults == []
@@ -284,11 +288,12 @@ class TestValues:
         assert faults_of(f"{{{members}}}".encode()) == [(0, RejectionReason.UNKNOWN_MEMBER)]
         assert faults_of(b"1" * 10_000_000) == [(None, RejectionReason.TOO_LARGE)]
 
-    def test_faults_beyond_ten_thousand_are_counted(self):
-        decoded = decode(b"[" + b"1," * 12_000 + b'{"value":1}]')
-        assert len(decoded.rows) == 1
-        assert len(decoded.faults) == 10_000
-        assert "2000 more" in decoded.faults[-1].detail
+    @pytest.mark.parametrize("element", [b"1", b'{"value":1}'])
+    def test_ten_thousand_elements_are_the_most(self, element):
+        payload = b"[" + (element + b",") * 9_999 + b'{"value":1}]'
+        assert len(decode(payload).rows) + len(decode(payload).faults) == 10_000
+        payload = b'{"measurements":' + payload[:-1] + b"," + element + b"]}"
+        assert faults_of(payload) == [(None, RejectionReason.TOO_LARGE)]
 
 
 class TestAttributes:

@@ -70,7 +70,14 @@ class TestIngestIds:
         ids = IngestIds(3)
         assert ids.next(5_000_000) == ids.next(5_000_000)
         ids.advance(ids.next(5_000_000), 0)
+        assert ids.last == 0
         assert ids.next(5_000_000) == 5_000 << 21 | 3
+
+    def test_millisecond_has_many_ids(self):
+        ids = IngestIds(3)
+        first = ids.next(5_000_000)
+        ids.advance(first, 1)
+        assert ids.next(5_000_000) == first + INGEST_ID_STEP
 
     def test_overflowing_sequence_borrows_from_the_next_millisecond(self):
         ids = IngestIds(3)

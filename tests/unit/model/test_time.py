@@ -32,7 +32,7 @@ class TestEpochSeconds:
     @example(2**32 * SECOND - 1)
     @example(2**32 * SECOND + 1)
     @example(EXACT - 1)
-    @example(4_294_967_296_000_003)
+    @example(4_473_890_047_587_979)
     @example(8_589_934_591_999_999)
     def test_seconds_give_the_time_again(self, microseconds):
         assert from_epoch_seconds(to_epoch_seconds(microseconds)) == microseconds

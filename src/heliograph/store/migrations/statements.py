@@ -40,8 +40,8 @@ def split(script: str, *, sqlite: bool) -> Iterator[str]:
             continue
         start = token.end()
         yield _COMMENTS.sub("", statement, count=1)
-    if _COMMENTS.sub("", script[start:] + "\n", count=1):
-        raise ValueError(f"no end to: {script[start:].strip()[:60]}")
+    if rest := _COMMENTS.sub("", script[start:] + "\n", count=1).strip():
+        raise ValueError(f"no end to: {rest[:60]}")
 
 
 def run_script(migration: str, direction: Literal["upgrade", "downgrade"]) -> None:

@@ -1,0 +1,37 @@
+"""Addresses to listen on, written host:port."""
+
+import re
+from typing import NamedTuple
+
+_EVERYWHERE = frozenset({"0.0.0.0", "::"})
+_ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.%]+)\]|([^\s\[\]:/@]+)):([0-9]{1,5})", re.ASCII)
+
+
+class Address(NamedTuple):
+    """Where to listen; port 0 is any free one."""
+
+    host: str
+    port: int
+
+    def overlaps(self, other: "Address") -> bool:
+        """Tell whether only one of the two can be listened on; IPv4 and IPv6 are apart."""
+        if self.port != other.port or not self.port:
+            return False
+        same_family = (":" in self.host) == (":" in other.host)
+        anywhere = not _EVERYWHERE.isdisjoint({self.host, other.host})
+        return self.host == other.host or (same_family and anywhere)
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_address(text: str) -> Address:
+    """Return the address that the text names.
+
+    Raises:
+        ValueError: it names none.
+    """
+    match = _ADDRESS.fullmatch(text)
+    if match is None or int(match[3]) > 65_535:
+        raise ValueError(f"{text!r} is not host:port; allowed: like 0.0.0.0:1883 or [::]:1883")
+    return Address(match[1] or match[2], int(match[3]))

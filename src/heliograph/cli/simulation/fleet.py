@@ -1,0 +1,260 @@
+"""The simulated sensors on their connections, and the pace at which they send."""
+
+import asyncio
+import contextlib
+import dataclasses
+import time
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from heliograph.cli.simulation.connection import Connection, Endpoint
+from heliograph.cli.simulation.sensor import Message, SimulatedSensor
+from heliograph.cli.simulation.tally import Tally
+from heliograph.errors import StartError
+
+IN_FLIGHT = 20_000
+MOST_WINDOW = 5_000
+FIRST_LOGIN_SECONDS = 15.0
+LOGINS_AT_ONCE = 25
+TICK_SECONDS = 0.01
+BURST = 200
+FAREWELL_SECONDS = 5.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Plan:
+    """What to simulate. Rate 0 is as fast as it can, duration 0 until stopped."""
+
+    sensors: int
+    rate: float
+    duration: float
+    batch: int
+    seed: int
+    connections: int
+    gateways: int
+    drain: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Credentials:
+    """How to log in: each device by its own key where known, else by one for all."""
+
+    username: str | None
+    password: str
+    device_keys: dict[str, str]
+
+
+def device_ids(sensors: int) -> list[str]:
+    """Return what so many simulated devices are called."""
+    return [f"sim-{number:04d}" for number in range(1, sensors + 1)]
+
+
+class Link:
+    """A connection, the sensors behind it, and what waits for room on it."""
+
+    def __init__(self, connection: Connection, sensors: list[SimulatedSensor]) -> None:
+        self.connection = connection
+        self.sensors = sensors
+        self.waiting: deque[Message] = deque(maxlen=100)
+
+    def is_free(self) -> bool:
+        """Tell whether a new message would go out at once."""
+        return not self.waiting and self.connection.has_room()
+
+    def send(self, message: Message) -> None:
+        """Send a message, or let it wait for room."""
+        if self.waiting or not self.connection.publish(message):
+            self.waiting.append(message)
+
+    def flush(self) -> None:
+        """Send what waits, as far as there is room."""
+        while self.waiting and self.connection.publish(self.waiting[0]):
+            self.waiting.popleft()
+
+
+class Fleet:
+    """All sensors of a run."""
+
+    def __init__(
+        self, plan: Plan, endpoint: Endpoint, credentials: Credentials, tally: Tally
+    ) -> None:
+        self._plan = plan
+        self._tally = tally
+        self._stopping = asyncio.Event()
+        self._abandoned = asyncio.Event()
+        self._seconds = 0.0
+        started = time.time()
+        sensors = [
+            SimulatedSensor(
+                index,
+                seed=plan.seed,
+                started=started,
+                is_failing=index > 0 and index == plan.sensors - 1,
+            )
+            for index in range(plan.sensors)
+        ]
+        self._is_direct = plan.sensors <= plan.connections and credentials.username is None
+        count = plan.sensors if self._is_direct else min(plan.gateways, plan.sensors)
+        window = max(20, min(MOST_WINDOW, endpoint.window, IN_FLIGHT // count))
+        endpoint = dataclasses.replace(endpoint, window=window)
+        # Dealt out in turn, so that each gateway has its share.
+        self._links = [
+            self._link(endpoint, credentials, number, sensors[number::count])
+            for number in range(count)
+        ]
+        self._turn = self._rounds()
+
+    def _link(
+        self,
+        endpoint: Endpoint,
+        credentials: Credentials,
+        number: int,
+        sensors: list[SimulatedSensor],
+    ) -> Link:
+        first = sensors[0]
+        username, password = credentials.username, credentials.password
+        if self._is_direct:
+            username = first.device_id
+            password = credentials.device_keys.get(first.device_id, password)
+        connection = Connection(
+            endpoint,
+            self._tally,
+            client_id=first.device_id if self._is_direct else f"sim-gateway-{number + 1}",
+            username=username or "simulate",
+            password=password,
+            will=first.status("offline") if self._is_direct else None,
+        )
+        link = Link(connection, sensors)
+        if self._is_direct:
+            connection.on_online = lambda: self._greet(link, first)
+            connection.on_message = lambda topic, payload: _configure(link, first, topic, payload)
+        return link
+
+    @staticmethod
+    def _greet(link: Link, sensor: SimulatedSensor) -> None:
+        link.connection.subscribe(f"configurations/{sensor.device_id}")
+        link.send(sensor.status("online"))
+
+    @property
+    def seconds(self) -> float:
+        """For how long measurements were sent."""
+        return self._seconds
+
+    def connected(self) -> tuple[int, int]:
+        """Return how many connections are up, of how many."""
+        return sum(link.connection.is_online for link in self._links), len(self._links)
+
+    def stop(self) -> None:
+        """Send no more; a second call does not wait for acknowledgments either."""
+        if self._stopping.is_set():
+            self._abandoned.set()
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Connect, send until the duration is over or `stop`, wait for acknowledgments.
+
+        Raises:
+            StartError: the first connection cannot be made.
+        """
+        tasks: list[asyncio.Task[None]] = []
+        try:
+            await self._connect(tasks)
+            await self._produce()
+            await self._drain()
+        finally:
+            for link in self._links:
+                await link.connection.close()
+            _, late = await asyncio.wait(tasks, timeout=FAREWELL_SECONDS) if tasks else ((), ())
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _connect(self, tasks: list[asyncio.Task[None]]) -> None:
+        """Log the first in alone, so that what is wrong is said once; then the others."""
+        for start in [0, *range(1, len(self._links), LOGINS_AT_ONCE)]:
+            links = self._links[start : start + LOGINS_AT_ONCE] if start else self._links[:1]
+            for number, link in enumerate(links, start):
+                tasks.append(
+                    asyncio.create_task(link.connection.run(), name=f"connection-{number}")
+                )
+            for link in links:
+                if not await link.connection.online(FIRST_LOGIN_SECONDS) and start == 0:
+                    reason = link.connection.refusal or self._tally.last_error or "no answer"
+                    raise StartError(f"cannot connect by MQTT: {reason}")
+            if self._stopping.is_set():
+                return
+
+    async def _produce(self) -> None:
+        started = time.monotonic()
+        allowance = 0.0
+        last = started
+        try:
+            while not self._stopping.is_set():
+                now = time.monotonic()
+                if self._plan.duration and now - started >= self._plan.duration:
+                    break
+                # What could not be sent in a second is given up: a real sensor too measures
+                # at its own pace, and no backlog grows.
+                most = max(1.0, self._plan.rate)
+                allowance = min(most, allowance + (now - last) * self._plan.rate)
+                last = now
+                sent = self._send(int(allowance) if self._plan.rate else BURST)
+                allowance -= sent
+                pause = 0 if sent and not self._plan.rate else TICK_SECONDS
+                await asyncio.sleep(pause)
+        finally:
+            self._seconds = time.monotonic() - started
+
+    def _send(self, limit: int) -> int:
+        """Send up to so many measurement messages, in turn over the sensors."""
+        moment = time.time()
+        for link in self._links:
+            link.flush()
+            if link.is_free():
+                for sensor in link.sensors:
+                    for message in sensor.due(moment):
+                        link.send(message)
+        sent = passed = 0
+        while sent < limit and passed < self._plan.sensors:
+            link, sensor = next(self._turn)
+            if link.is_free() and not sensor.is_silent(moment):
+                link.send(sensor.measurements(time.time(), self._plan.batch))
+                sent += 1
+                passed = 0
+            else:
+                passed += 1
+        return sent
+
+    def _rounds(self) -> Iterator[tuple[Link, SimulatedSensor]]:
+        pairs = [(link, sensor) for link in self._links for sensor in link.sensors]
+        while True:
+            yield from pairs
+
+    async def _drain(self) -> None:
+        """Say goodbye, then wait until everything is acknowledged or nobody wants to wait."""
+        for link in self._links if self._is_direct else ():
+            link.send(link.sensors[0].status("offline"))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._plan.drain):
+                while not self._abandoned.is_set() and any(map(_is_owed, self._links)):
+                    for link in self._links:
+                        link.flush()
+                    await asyncio.sleep(TICK_SECONDS)
+
+
+def _is_owed(link: Link) -> bool:
+    return bool(link.waiting or link.connection.outstanding)
+
+
+def _configure(link: Link, sensor: SimulatedSensor, _topic: str, payload: bytes) -> None:
+    """Take a configuration over and say so, as a device does."""
+    try:
+        message: Any = msgspec.json.decode(payload)
+        sensor.revision = int(message["revision"])
+    except (msgspec.MsgspecError, TypeError, KeyError, ValueError):
+        sensor.log("error", "configuration not understood", repr(payload[:100]), time.time())
+        return
+    link.send(sensor.heartbeat(time.time()))

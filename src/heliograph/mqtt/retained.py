@@ -1,0 +1,82 @@
+"""What is retained, sent after a SUBSCRIBE as fast as the client takes it."""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import structlog
+
+from heliograph.errors import StoreUnavailableError
+from heliograph.mqtt.reasons import Reason
+from heliograph.mqtt.session import Outgoing
+
+if TYPE_CHECKING:
+    from heliograph.mqtt.connection import Connection
+
+log = structlog.get_logger()
+
+
+class Retained:
+    """Sends a connection what is retained under its filters, one filter after the other.
+
+    It waits for acknowledgments, so that the bounds of what waits for a client can't cut it
+    short; meanwhile the connection goes on with whatever else there is.
+    """
+
+    __slots__ = ("_connection", "_room", "_task", "_wanted")
+
+    def __init__(self, connection: "Connection") -> None:
+        self._connection = connection
+        self._wanted: dict[str, int] = {}
+        self._room = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def send(self, topic_filter: str, qos: int) -> None:
+        """Send what is retained under this filter, after what is being sent."""
+        self._wanted[topic_filter] = qos
+        if self._task is None:
+            tasks = self._connection.listener.tasks
+            self._task = asyncio.create_task(self._run(), name="mqtt retained")
+            tasks.add(self._task)
+            self._task.add_done_callback(tasks.discard)
+
+    def discard(self, topic_filter: str) -> None:
+        """Do not send what was still to be sent under this filter."""
+        self._wanted.pop(topic_filter, None)
+
+    def wake(self) -> None:
+        """Look again whether the client takes more."""
+        self._room.set()
+
+    def close(self) -> None:
+        """Send nothing more."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _run(self) -> None:
+        connection = self._connection
+        try:
+            while self._wanted:
+                topic_filter = next(iter(self._wanted))
+                await self._send(topic_filter, self._wanted[topic_filter])
+                self._wanted.pop(topic_filter, None)
+        except StoreUnavailableError:
+            # On its next connection the client subscribes again.
+            connection.fail(Reason.SERVER_BUSY, "the database is not available")
+        except Exception:
+            log.exception("retained messages could not be sent", peer=connection.peer)
+            connection.fail(Reason.UNSPECIFIED_ERROR, "the server failed")
+        finally:
+            self._task = None
+
+    async def _send(self, topic_filter: str, qos: int) -> None:
+        connection = self._connection
+        session, principal = connection.session, connection.principal
+        if session is None or principal is None:
+            return
+        async for topic, payload in connection.listener.host.retained(principal, topic_filter):
+            while connection.congested or session.queue:
+                self._room.clear()
+                await self._room.wait()
+            if session.connection is not connection or topic_filter not in self._wanted:
+                return
+            session.deliver(Outgoing(topic, payload, qos, retain=True))

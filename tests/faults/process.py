@@ -1,0 +1,158 @@
+"""The server in a process of its own, to be killed, stopped and started again on the same ports."""
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+from postgresql import free_port
+
+ADMIN_KEY = "an-admin-key-for-tests-only"
+ADMIN = {"X-API-Key": ADMIN_KEY}
+START_SECONDS = 60.0
+STOP_SECONDS = 45.0
+PROGRAM = str(Path(sys.executable).with_name("heliograph"))
+
+
+class ServerProcess:
+    """`heliograph serve` over one database; what it says goes to a file in its folder."""
+
+    def __init__(self, folder: Path, database_url: str, **variables: str) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.mqtt_port = free_port()
+        self.database_url = database_url
+        self.starts = 0
+        self._process: subprocess.Popen[bytes] | None = None
+        self._environment = {
+            **os.environ,
+            "APP_ENV": "test",
+            "API_SECRET_KEY": ADMIN_KEY,
+            "DATA_DIRECTORY": str(folder),
+            "DATABASE_URL": database_url,
+            "HOST": "127.0.0.1",
+            "PORT": str(self.port),
+            "MQTT_LISTEN": f"127.0.0.1:{self.mqtt_port}",
+            "LOG_LEVEL": "warning",
+            "RATE_LIMIT_INGEST": "0",
+            "RATE_LIMIT_READ": "0",
+            **variables,
+        }
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        assert self._process is not None
+        return self._process
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def said(self) -> str:
+        return (self.folder / "server.log").read_text(errors="replace")
+
+    async def start(self) -> None:
+        """Start the process and wait until it is ready."""
+        self.starts += 1
+        with (self.folder / "server.log").open("ab") as output:
+            self._process = subprocess.Popen(
+                [PROGRAM, "serve"],
+                env=self._environment,
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        await self.ready(START_SECONDS)
+
+    def kill(self) -> None:
+        """End it at once, wherever it is."""
+        self.process.send_signal(signal.SIGKILL)
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self.process.send_signal(signal.SIGTERM)
+
+    async def ended(self, seconds: float = STOP_SECONDS) -> int:
+        """Return the exit status once it has ended."""
+        return await asyncio.to_thread(self.process.wait, seconds)
+
+    def is_running(self) -> bool:
+        """Tell whether the process that was started last still runs."""
+        return self.process.poll() is None
+
+    async def stop(self) -> None:
+        """End it, if it was started and still runs."""
+        if self._process is not None and self.is_running():
+            self.terminate()
+            try:
+                await self.ended()
+            except subprocess.TimeoutExpired:
+                self.kill()
+                await self.ended()
+                raise
+
+    async def readiness(self) -> int:
+        """Return the status of /readyz."""
+        async with self.client() as client:
+            return (await client.get("/readyz")).status_code
+
+    async def ready(self, seconds: float = START_SECONDS, status: int = 200) -> None:
+        """Wait until /readyz answers with the status."""
+        deadline = time.monotonic() + seconds
+        answered: object = None
+        async with self.client() as client:
+            while time.monotonic() < deadline:
+                assert self.is_running(), f"the server has ended:\n{self.said[-3000:]}"
+                try:
+                    answered = (await client.get("/readyz")).status_code
+                except httpx.TransportError as error:
+                    answered = error
+                if answered == status:
+                    return
+                await asyncio.sleep(0.03)
+        raise AssertionError(f"/readyz did not become {status}: {answered!r}\n{self.said[-3000:]}")
+
+    def client(self, headers: dict[str, str] | None = None) -> httpx.AsyncClient:
+        """Return an HTTP client with the admin key."""
+        return httpx.AsyncClient(
+            base_url=self.url, headers=ADMIN if headers is None else headers, timeout=40
+        )
+
+    async def device(self, device_id: str) -> str:
+        """Register a device and return its key."""
+        async with self.client() as client:
+            answer = await client.post("/devices", json={"device_id": device_id})
+            assert answer.status_code == 201, answer.text
+            return str(answer.json()["api_key"])
+
+    async def metric(self, name: str) -> float:
+        """Return the sum of a metric over its labels."""
+        async with self.client() as client:
+            text = (await client.get("/metrics")).text
+        found = re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE)
+        return sum(map(float, found))
+
+    def resident_bytes(self) -> int:
+        """Return how much memory the process has now."""
+        statm = Path(f"/proc/{self.process.pid}/statm").read_text()
+        return int(statm.split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+async def condition(true, seconds=30.0, what="the condition"):
+    """Wait until a function (or one that is awaited) says so."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        answered = true()
+        if asyncio.iscoroutine(answered):
+            answered = await answered
+        if answered:
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError(f"{what} did not come true in {seconds} seconds")

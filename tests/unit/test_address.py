@@ -1,0 +1,30 @@
+"""Addresses to listen on."""
+
+import contextlib
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heliograph.address import Address, parse_address
+
+
+@given(st.integers(0, 65_535), st.ip_addresses())
+def test_addresses_round_trip(port, host):
+    address = Address(str(host), port)
+    assert parse_address(str(address)) == address
+
+
+@given(st.text())
+def test_any_text_is_an_address_or_refused(text):
+    with contextlib.suppress(ValueError):
+        assert 0 <= parse_address(text).port <= 65_535
+
+
+def test_addresses_overlap_where_one_alone_can_listen():
+    everywhere, here = Address("0.0.0.0", 1), Address("127.0.0.1", 1)
+    assert everywhere.overlaps(here)
+    assert here.overlaps(here)
+    assert not here.overlaps(Address("127.0.0.2", 1))
+    assert not here.overlaps(Address("127.0.0.1", 2))
+    assert not everywhere.overlaps(Address("::", 1))
+    assert not Address("127.0.0.1", 0).overlaps(Address("127.0.0.1", 0))

@@ -1,0 +1,139 @@
+"""Log lines: where they come from, how they look, and what they do not hold."""
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heliograph import logs
+from heliograph.masking import MASK, mask_text, mask_value
+from heliograph.model.credentials import new_api_key
+
+ROUTED = ["uvicorn", "uvicorn.error", "uvicorn.access", "asyncio", "alembic"]
+
+
+@pytest.fixture(autouse=True)
+def restored_logging() -> Iterator[None]:
+    """Leave the process's logging as it was for the tests that come after."""
+    root = logging.getLogger()
+    handlers, level, configuration = root.handlers[:], root.level, structlog.get_config()
+    yield
+    root.handlers[:], root.level = handlers, level
+    structlog.configure(**configuration)
+    logging.captureWarnings(capture=False)
+
+
+@pytest.fixture
+def stream() -> io.StringIO:
+    return io.StringIO()
+
+
+def last(stream: io.StringIO) -> dict[str, object]:
+    return json.loads(stream.getvalue().splitlines()[-1])
+
+
+def test_json_lines(stream):
+    logs.configure("info", "json", stream=stream)
+    structlog.get_logger("here").info("something", count=3, text="ü\n")
+    line = last(stream)
+    assert line.pop("timestamp").endswith("Z")
+    assert line == {
+        "event": "something",
+        "level": "info",
+        "logger": "here",
+        "count": 3,
+        "text": "ü\n",
+    }
+    assert stream.getvalue().count("\n") == 1
+
+
+def test_console_lines_are_plain_where_there_is_no_terminal(stream):
+    logs.configure("info", "console", stream=stream)
+    structlog.get_logger("here").info("something", count=3)
+    assert "something" in stream.getvalue()
+    assert "count=3" in stream.getvalue()
+    assert "\x1b" not in stream.getvalue()
+
+
+@pytest.mark.parametrize("name", ROUTED)
+def test_the_libraries_loggers_go_the_same_way(stream, name):
+    logging.getLogger(name).addHandler(logging.StreamHandler(io.StringIO()))
+    logs.configure("info", "json", stream=stream)
+    logging.getLogger(name).warning("from %s", name)
+    assert last(stream)["event"] == f"from {name}"
+    assert last(stream)["logger"] == name
+    assert stream.getvalue().count("\n") == 1
+
+
+def test_level_and_format_may_change_while_loggers_are_in_use(stream):
+    logger = structlog.get_logger("used")
+    logs.configure("warning", "json", stream=stream)
+    logger.info("unseen")
+    assert stream.getvalue() == ""
+    logs.configure("DEBUG", "console", stream=stream)
+    logger.debug("seen")
+    assert "seen" in stream.getvalue()
+    assert "{" not in stream.getvalue()
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_no_secret_is_written(stream, form):
+    key = new_api_key()
+    logs.configure("info", form, stream=stream)
+    logger = structlog.get_logger()
+    logger.info(
+        "connecting to postgresql://user:hidden@host/d",
+        password="hidden",
+        headers={"X-API-Key": "hidden", "authorization": "Bearer hidden"},
+        listed=[("mqtt://u:hidden@h", key)],
+    )
+    logging.getLogger("asyncio").warning("login with %s and X-API-Key: hidden", key)
+    error = ValueError(f"Bearer hidden, sent to postgresql://u:hidden@h with {key}")
+    logger.error("failed", exc_info=error)
+    assert "hidden" not in stream.getvalue()
+    assert key not in stream.getvalue()
+    assert stream.getvalue().count(MASK) >= 9
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("password", "api_key", "API-Key", "key", "token", "access_token", "authorization"),
+        *("x-api-key", "cookie", "secret", "keys", "credentials"),
+        *("api_secret_key", "METRICS_TOKEN", "device_api_keys"),
+    ],
+)
+def test_names_of_secrets(name):
+    assert mask_value(name, "hidden") == MASK
+    assert mask_value(name, ["hidden"]) == MASK
+    assert mask_value(name, None) is None
+
+
+@pytest.mark.parametrize("name", ["keyboard", "tokens_per_second", "device_id", "monkey", "event"])
+def test_names_of_other_things(name):
+    assert mask_value(name, "shown") == "shown"
+
+
+def test_values_become_plain_json():
+    value = {1: (1, 2.5, True, None, b"x", {3})}
+    assert mask_value("name", value) == {1: [1, 2.5, True, None, "b'x'", [3]]}
+    endless: list[object] = []
+    endless.append(endless)
+    assert MASK in json.dumps(mask_value("name", endless))
+
+
+@given(st.text(st.characters(codec="ascii", exclude_characters=" \t\n\r\x0b\x0c\"'"), min_size=1))
+def test_passwords_in_urls(password):
+    shown = mask_text(f"postgresql://user:{password}@database.local/d")
+    if all(character.isprintable() for character in password):
+        assert shown == f"postgresql://user:{MASK}@database.local/d"
+
+
+@given(st.text())
+def test_any_text_can_be_masked_again(text):
+    assert mask_text(mask_text(text)) == mask_text(text)

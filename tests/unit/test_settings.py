@@ -1,0 +1,339 @@
+"""Settings: what is refused and in what words, what is made up, what is shown."""
+
+import json
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import SecretStr, ValidationError
+
+from bare_environment import NAMES, refusal, work_in
+from heliograph.address import Address
+from heliograph.errors import StartError
+from heliograph.masking import MASK
+from heliograph.settings import ensure_api_secret_key, load_settings
+
+STRONG = "b7Xq2mZr9tLk4WcV8sNf"
+
+
+@pytest.fixture(autouse=True)
+def no_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work_in(tmp_path, monkeypatch)
+
+
+def test_defaults():
+    settings = load_settings()
+    assert settings.app_env == "development"
+    assert settings.database_url == "sqlite+aiosqlite:///./data/heliograph.db"
+    assert settings.mqtt_listen == (Address("0.0.0.0", 1883),)
+    assert settings.mqtt_tls_listen == ()
+    assert settings.api_secret_key is None
+    assert settings.anonymous_role == ""
+
+
+def test_database_follows_the_data_folder_unless_named():
+    assert load_settings(data_directory="/srv/h").database_url == (
+        "sqlite+aiosqlite:////srv/h/heliograph.db"
+    )
+    assert load_settings(data_directory="kept").database_url == (
+        "sqlite+aiosqlite:///./kept/heliograph.db"
+    )
+    url = "postgresql://u:p@h/d"
+    assert load_settings(data_directory="/srv/h", database_url=url).database_url == url
+
+
+def test_settings_cannot_be_changed():
+    with pytest.raises(ValidationError):
+        load_settings().port = 1
+
+
+BAD = [
+    ("PORT", "70000", "PORT: should be a whole number from 0 to 65535, not '70000'"),
+    ("PORT", "http", "PORT: should be a whole number from 0 to 65535, not 'http'"),
+    ("PORT", "x\ny", "PORT: should be a whole number from 0 to 65535, not 'x\\ny'"),
+    ("HOST", "a b", "HOST: should be a bare host name or address, like 127.0.0.1 or ::1"),
+    ("APP_ENV", "prod", "APP_ENV: should be one of development, test, production, not 'prod'"),
+    ("DEBUG", "maybe", "DEBUG: should be true or false, not 'maybe'"),
+    ("AUTO_MIGRATE", "2", "AUTO_MIGRATE: should be true or false, not '2'"),
+    (
+        "LOG_LEVEL",
+        "loud",
+        "LOG_LEVEL: should be one of debug, info, warning, error, critical, not 'loud'",
+    ),
+    ("LOG_FORMAT", "xml", "LOG_FORMAT: should be one of console, json, not 'xml'"),
+    (
+        "ANONYMOUS_ROLE",
+        "boss",
+        "ANONYMOUS_ROLE: should be one of (empty), viewer, editor, owner, not 'boss'",
+    ),
+    (
+        "MQTT_LISTEN",
+        "::1:1883",
+        "MQTT_LISTEN: '::1:1883' is not host:port; allowed: like 0.0.0.0:1883 or [::]:1883",
+    ),
+    (
+        "MQTT_LISTEN",
+        "0.0.0.0:1883, nine",
+        "MQTT_LISTEN: 'nine' is not host:port; allowed: like 0.0.0.0:1883 or [::]:1883",
+    ),
+    (
+        "MQTT_LISTEN",
+        "127.0.0.1:8000",
+        "MQTT_LISTEN: 127.0.0.1:8000 is taken by PORT, on 0.0.0.0:8000",
+    ),
+    (
+        "MQTT_TLS_LISTEN",
+        "0.0.0.0:1883",
+        "MQTT_TLS_LISTEN: 0.0.0.0:1883 is taken by MQTT_LISTEN, on 0.0.0.0:1883",
+    ),
+    (
+        "MQTT_TLS_LISTEN",
+        "[::]:8883",
+        "MQTT_TLS_CERTIFICATE: required with MQTT_TLS_LISTEN; a PEM file",
+    ),
+    (
+        "MQTT_CONNECT_TIMEOUT",
+        "0",
+        "MQTT_CONNECT_TIMEOUT: should be a number from 0.1 to 300, not '0'",
+    ),
+    (
+        "MQTT_MAX_CONNECTIONS",
+        "0",
+        "MQTT_MAX_CONNECTIONS: should be a whole number from 1 to 1000000, not '0'",
+    ),
+    (
+        "RATE_LIMIT_READ",
+        "-1",
+        "RATE_LIMIT_READ: should be a whole number from 0 to 100000000, not '-1'",
+    ),
+    (
+        "MQTT_SUBSCRIBE_TOPIC",
+        "a/#/b",
+        "MQTT_SUBSCRIBE_TOPIC: should have + only as a whole level and # only as the last one",
+    ),
+    (
+        "MQTT_SUBSCRIBE_TOPIC",
+        "a/b+",
+        "MQTT_SUBSCRIBE_TOPIC: should have + only as a whole level and # only as the last one",
+    ),
+    (
+        "MQTT_PUBLISH_TOPIC",
+        "commands/+",
+        "MQTT_PUBLISH_TOPIC: should be one topic, without the wildcards + and #",
+    ),
+    (
+        "MQTT_PUBLISH_TOPIC",
+        "$SYS/x",
+        "MQTT_PUBLISH_TOPIC: should be an MQTT topic of 1 to 65535 bytes that starts without $",
+    ),
+    (
+        "MQTT_SUBSCRIBE_TOPIC",
+        "measurements/+",
+        "MQTT_SUBSCRIBE_TOPIC: should not start with measurements/, which is the sensors' own",
+    ),
+    (
+        "TRUSTED_PROXIES",
+        "10.0.0.1/8",
+        "TRUSTED_PROXIES: 10.0.0.1/8 has host bits set; allowed: like 127.0.0.1, 10.0.0.0/8",
+    ),
+    (
+        "MQTT_URL",
+        "mqtt://u:hidden@broker",
+        (
+            "MQTT_URL: the link to an external broker is not in this version yet; leave it empty"
+            " and let devices connect to MQTT_LISTEN"
+        ),
+    ),
+    (
+        "API_SECRET_KEY",
+        "hidden words",
+        "API_SECRET_KEY: should be 1 to 256 visible ASCII characters without spaces",
+    ),
+    (
+        "DEVICE_API_KEYS",
+        "good,hïdden",
+        "DEVICE_API_KEYS: should be 1 to 256 visible ASCII characters without spaces",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "line"), BAD)
+def test_a_bad_value_is_refused_in_one_line(monkeypatch, name, value, line):
+    monkeypatch.setenv(name, value)
+    assert refusal() == line
+
+
+def test_an_unknown_database_is_refused_without_showing_its_url(monkeypatch):
+    for url in ("mysql://u:hidden@h/d", "hidden", "/hidden/file.db"):
+        monkeypatch.setenv("DATABASE_URL", url)
+        line = refusal()
+        assert line.startswith("DATABASE_URL: should start with one of sqlite://, ")
+        assert "hidden" not in line
+
+
+def test_every_wrong_variable_is_named(monkeypatch):
+    monkeypatch.setenv("PORT", "x")
+    monkeypatch.setenv("DEBUG", "x")
+    line = refusal()
+    assert "PORT: " in line
+    assert "DEBUG: " in line
+
+
+GOOD = [
+    ("LOG_LEVEL", "WARNING", "warning"),
+    ("APP_ENV", "Test", "test"),
+    ("ANONYMOUS_ROLE", "Viewer", "viewer"),
+    ("DEBUG", "1", True),
+    ("AUTO_MIGRATE", "no", False),
+    ("HOST", "::1", "::1"),
+    ("MQTT_LISTEN", "localhost:0", (Address("localhost", 0),)),
+    (
+        "MQTT_LISTEN",
+        " [::]:1883 , 0.0.0.0:1883,[::]:1883",
+        (Address("::", 1883), Address("0.0.0.0", 1883)),
+    ),
+    ("MQTT_SUBSCRIBE_TOPIC", "plant/+/packets/#", "plant/+/packets/#"),
+    ("MQTT_SUBSCRIBE_TOPIC", "#", "#"),
+    ("DEVICE_API_KEYS", "key1, key2,,key1", (SecretStr("key1"), SecretStr("key2"))),
+    ("DATABASE_URL", "sqlite:///./x.db", "sqlite:///./x.db"),
+    ("DATABASE_URL", "postgresql+asyncpg://u:p@h/d", "postgresql+asyncpg://u:p@h/d"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "expected"), GOOD)
+def test_a_good_value(monkeypatch, name, value, expected):
+    monkeypatch.setenv(name, value)
+    assert getattr(load_settings(), name.lower()) == expected
+
+
+def test_device_keys_must_differ_from_the_admin_key():
+    line = refusal(api_secret_key=STRONG, device_api_keys=f"other,{STRONG}")
+    assert line == "DEVICE_API_KEYS: should not contain the key of API_SECRET_KEY"
+
+
+def test_tls_files_must_exist(tmp_path):
+    existing = tmp_path / "a.pem"
+    existing.touch()
+    given = {"mqtt_tls_listen": "127.0.0.1:8883", "mqtt_tls_certificate": str(existing)}
+    assert refusal(**given).startswith("MQTT_TLS_KEY: required with MQTT_TLS_LISTEN")
+    assert refusal(**given, mqtt_tls_key="nowhere") == "MQTT_TLS_KEY: there is no file 'nowhere'"
+    given["mqtt_tls_key"] = str(existing)
+    assert refusal(**given, mqtt_tls_ca="nowhere") == "MQTT_TLS_CA: there is no file 'nowhere'"
+    assert load_settings(**given).mqtt_tls_listen == (Address("127.0.0.1", 8883),)
+
+
+class TestProduction:
+    def test_a_strong_key_will_do(self):
+        settings = load_settings(app_env="production", api_secret_key=STRONG)
+        assert settings.api_secret_key == SecretStr(STRONG)
+
+    def test_a_missing_key_is_refused(self):
+        line = refusal(app_env="production")
+        assert line.startswith("API_SECRET_KEY: required with APP_ENV=production")
+
+    @pytest.mark.parametrize("key", ["short", "fifteen-chars-x"])
+    def test_a_short_key_is_refused(self, key):
+        line = refusal(app_env="production", api_secret_key=key)
+        assert line == "API_SECRET_KEY: a key with APP_ENV=production has 16 characters or more"
+
+    @pytest.mark.parametrize(
+        "key",
+        [
+            "your-secret-key-min-16-chars",
+            "<strong-random-key>",
+            "change-me-change-me",
+            "please_change_me_now_1234",
+            "supersecretpassword123",
+            "my-super-secret-admin-key",
+            "aaaaaaaaaaaaaaaaaaaa",
+            "abababababababababab",
+            "1234567890123456",
+            "abcdefghijklmnopqrst",
+            "0123456789abcdef0123456789abcdef",
+        ],
+    )
+    def test_an_example_key_is_refused(self, key):
+        line = refusal(app_env="production", api_secret_key=key)
+        assert line.startswith("API_SECRET_KEY: is an example or easily guessed")
+        assert key not in line
+        assert load_settings(api_secret_key=key).api_secret_key == SecretStr(key)
+
+    @pytest.mark.parametrize("name", ["device_api_keys", "metrics_token"])
+    def test_other_keys_are_held_to_the_same(self, name):
+        line = refusal(app_env="production", api_secret_key=STRONG, **{name: "key1"})
+        assert line.startswith(f"{name.upper()}: a key with APP_ENV=production")
+
+    def test_debug_and_anonymous_role_are_refused(self):
+        given = {"app_env": "production", "api_secret_key": STRONG}
+        assert refusal(**given, debug=True) == "DEBUG: should be false with APP_ENV=production"
+        line = refusal(**given, anonymous_role="viewer")
+        assert line == "ANONYMOUS_ROLE: should be empty with APP_ENV=production"
+
+    @given(st.binary(min_size=16, max_size=32))
+    def test_random_keys_pass(self, content):
+        key = content.hex()
+        if len(set(key)) >= 8 and not key.isdigit():
+            load_settings(app_env="production", api_secret_key=key)
+
+
+class TestGeneratedKey:
+    def test_is_made_kept_and_found_again(self, tmp_path):
+        settings = load_settings(data_directory=str(tmp_path / "deep" / "data"))
+        first, generated = ensure_api_secret_key(settings)
+        path = tmp_path / "deep" / "data" / "api_secret_key"
+        assert generated
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert first.api_secret_key is not None
+        assert len(first.api_secret_key.get_secret_value()) >= 32
+        second, generated = ensure_api_secret_key(settings)
+        assert not generated
+        assert second.api_secret_key == first.api_secret_key
+        assert [file.name for file in path.parent.iterdir()] == ["api_secret_key"]
+
+    def test_a_given_key_is_left_alone(self, tmp_path):
+        settings = load_settings(data_directory=str(tmp_path), api_secret_key=STRONG)
+        assert ensure_api_secret_key(settings) == (settings, False)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_all_who_start_at_once_get_the_same(self, tmp_path):
+        settings = load_settings(data_directory=str(tmp_path))
+        with ThreadPoolExecutor(8) as pool:
+            results = list(pool.map(lambda _: ensure_api_secret_key(settings), range(8)))
+        assert len({result.api_secret_key for result, _ in results}) == 1
+        assert sum(generated for _, generated in results) == 1
+
+    def test_an_unusable_file_is_an_error(self, tmp_path):
+        (tmp_path / "api_secret_key").write_text("")
+        with pytest.raises(StartError, match="holds no usable key"):
+            ensure_api_secret_key(load_settings(data_directory=str(tmp_path)))
+
+    def test_an_unusable_folder_is_an_error(self, tmp_path):
+        (tmp_path / "file").touch()
+        with pytest.raises(StartError, match=r"API_SECRET_KEY: cannot keep one in .*: Not a dir"):
+            ensure_api_secret_key(load_settings(data_directory=str(tmp_path / "file" / "data")))
+
+
+class TestShown:
+    def test_secrets_are_masked_everywhere(self):
+        settings = load_settings(
+            api_secret_key="hidden-admin",
+            device_api_keys="hidden-one,hidden-two",
+            metrics_token="hidden-token",
+            database_url="postgresql://user:hidden@p/ss@host/d?password=hidden",
+        )
+        masked = settings.masked()
+        assert "hidden" not in json.dumps(masked)
+        assert "hidden" not in repr(settings)
+        assert masked["API_SECRET_KEY"] == MASK
+        assert masked["DEVICE_API_KEYS"] == [MASK, MASK]
+        assert masked["DATABASE_URL"] == f"postgresql://user:{MASK}@host/d?password={MASK}"
+
+    def test_names_are_the_variables(self):
+        masked = load_settings(mqtt_listen="[::]:1883").masked()
+        assert list(masked) == NAMES
+        assert masked["MQTT_LISTEN"] == ["[::]:1883"]
+        assert masked["DATA_DIRECTORY"] == "./data"
+        assert masked["API_SECRET_KEY"] is None
