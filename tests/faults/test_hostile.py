@@ -116,7 +116,7 @@ async def test_good_elements_beside_bad_ones(server, database):
     bad = {
         what: payload
         for what, (payload, _) in HOSTILE.items()
-        if payload.startswith(b"{") and json_shaped(payload) and len(payload) < 100_000
+        if len(payload) < 100_000 and json_shaped(payload)
     }
     assert len(bad) > 15
     good = []

@@ -57,13 +57,13 @@ class Intake:
             clock.floor = now
         else:
             now = clock.now()
-        sensor = route.sensor
-        if sensor is None or route.kind is Kind.STATUS:
+        sensor, decode = route.sensor, route.decode
+        if sensor is None or decode is None:
             return self._receive_other(origin, token, route, payload, now, delivery, redelivered)
         ids = self._ids
         first = ids.next(now)
         untimed_from = now if now > sensor.newest_assigned else sensor.newest_assigned + 1
-        rows, faults, untimed, identities, _, attributes = decoded = route.decode(
+        rows, faults, untimed, identities, _, attributes = decoded = decode(
             payload, sensor.number, first, now, untimed_from
         )
         count = len(rows)
@@ -75,7 +75,7 @@ class Intake:
         pipeline = self._pipeline
         known = sensor.attributes
         plain = not (faults or untimed or identities or pipeline.watched)
-        if route.kind is Kind.MEASUREMENT and count:
+        if attributes:
             sensor.measured_at = now
             for names in attributes:
                 if not names <= known:

@@ -92,7 +92,12 @@ class Pipeline:
         newest.rows += rows
         newest.tokens.append(token)
         newest.size += size
-        self._count(size)
+        # Like `_count`; the newest waits, so that the writer has been told already.
+        state = self.state
+        state.depth += 1
+        state.bytes_in_flight += size
+        if state.bytes_in_flight >= self._maximum_bytes and not self._paused:
+            self._pause()
         return True
 
     def _count(self, size: int) -> None:

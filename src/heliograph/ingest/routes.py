@@ -19,7 +19,10 @@ DECODERS: dict[Kind, Decode] = {
 
 
 class Route:
-    """A topic resolved for one principal. With a `fault`, what arrives is rejected."""
+    """A topic resolved for one principal. With a `fault`, what arrives is rejected.
+
+    `decode` is None for what has no rows: statuses, and what is rejected.
+    """
 
     __slots__ = ("decode", "fault", "kind", "principal", "sensor", "source")
 
@@ -36,7 +39,7 @@ class Route:
         self.kind = kind
         self.sensor = sensor
         self.fault = fault
-        self.decode = DECODERS.get(kind, decode_measurements)
+        self.decode = DECODERS.get(kind) if sensor is not None else None
 
 
 class Router:

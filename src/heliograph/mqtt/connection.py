@@ -46,6 +46,7 @@ CLOSING = 32  # the connection is being closed
 CONNECT = int(PacketType.CONNECT)
 PUBLISH = int(PacketType.PUBLISH)
 CLOSING_SECONDS = 5.0
+NO_ROUTES: dict[bytes, Any] = {}
 WAITING = BUSY | CLOCK | CLOSING  # what has been read stays where it is
 RETRY_SECONDS = 1.0
 
@@ -97,7 +98,7 @@ class Connection(asyncio.Protocol):
         self.last_received = 0.0
         self.client_receive_maximum = 65_535
         self.client_maximum_packet_size = fields.MAXIMUM_PACKET_SIZE
-        self.routes: dict[bytes, Any] | None = None
+        self.routes = NO_ROUTES
         self.routes_generation = -1
         self.aliases = NO_ALIASES
         self.oversize: Oversize | None = None
@@ -210,6 +211,10 @@ class Connection(asyncio.Protocol):
 
     def _process_packets(self, buffer: bytes) -> int:
         """Process what is whole in the buffer; return where the rest begins."""
+        # Nothing is awaited before the end of the buffer, so that routes can't change meanwhile.
+        if self.routes_generation != self.listener.host.generation:
+            self.routes = {}
+            self.routes_generation = self.listener.host.generation
         at, end = 0, len(buffer)
         publish, frame, version = self._publish, packets.frame, self.version
         while at < end:
@@ -238,11 +243,7 @@ class Connection(asyncio.Protocol):
         )
         if properties is not None:
             topic = self.aliases.resolve(topic, properties)
-        routes = self.routes
-        if routes is None or self.routes_generation != self.listener.host.generation:
-            routes = self.routes = {}
-            self.routes_generation = self.listener.host.generation
-        route = routes.get(topic)
+        route = self.routes.get(topic)
         if route is None:
             self.run(self._find_route(topic), "route")
             return False
@@ -305,7 +306,7 @@ class Connection(asyncio.Protocol):
                 # What has been read waits, like what is in the pipeline.
                 await asyncio.sleep(RETRY_SECONDS)
         kept = MAXIMUM_ROUTES if self.listener.host.accepts(route) else MAXIMUM_REFUSED_ROUTES
-        if self.routes is None or len(self.routes) >= kept or len(topic) > LONGEST_KEPT_TOPIC:
+        if len(self.routes) >= kept or len(topic) > LONGEST_KEPT_TOPIC:
             self.routes = {}
         self.routes[topic] = route
 

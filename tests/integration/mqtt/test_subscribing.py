@@ -209,7 +209,7 @@ async def test_configurations_come_from_the_database(server, version):
     await subscribed(client, topics[0])
     await client.quiet()
     for revision in range(2):
-        await configure(server, device, '{"interval":%d}' % revision)
+        await configure(server, device, f'{{"interval":{revision}}}')
     for topic in topics:
         await subscribed(client, topic)
         message = await received(client)

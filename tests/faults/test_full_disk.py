@@ -1,0 +1,105 @@
+"""A full disk: not ready, nothing acknowledged, nothing lost; once freed it goes on by itself.
+
+PostgreSQL gets a table space on a small disk of its own; its log (WAL) stays where it is, for
+without that it does not run at all, which is the same as its absence.
+"""
+
+import asyncio
+import os
+import shutil
+import subprocess
+import time
+
+import pytest
+from faults.database import PostgresqlDatabase, SqliteFile, check_once, values
+from faults.http_sender import HttpSender
+from faults.process import condition
+from faults.sender import Sender, timed, untimed
+
+MESSAGES = 4_000
+SECONDS = 90
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 48 MiB."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a small file system")
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "none", str(folder)], check=True)
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill(folder):
+    """Leave no byte free, and return the ballast."""
+    ballast = folder / "ballast"
+    with ballast.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(b"\0" * 4_096)
+        except OSError:
+            pass
+    return ballast
+
+
+async def goes_on(server, database, folder):
+    start = time.time() - 3_600
+    senders = [
+        Sender(server.mqtt_port, "timed", await server.device("timed"),
+               timed("timed", MESSAGES, start), window=300),
+        Sender(server.mqtt_port, "untimed", await server.device("untimed"),
+               untimed("untimed", MESSAGES), window=300),
+    ]  # fmt: skip
+    poster = HttpSender(server.port, await server.device("posting"), 1_000, idempotent=True)
+    ballast = fill(folder)
+    async with asyncio.timeout(SECONDS), asyncio.TaskGroup() as tasks:
+        for sender in (*senders, poster):
+            tasks.create_task(sender.run())
+        await server.ready(status=503)
+        before = [len(sender.acknowledged) for sender in senders]
+        assert sum(before) < MESSAGES, "the disk was not full"
+        await condition(lambda: 503 in poster.statuses, what="503 over HTTP")
+        await asyncio.sleep(1)
+        assert await server.readiness() == 503
+        assert before == [len(sender.acknowledged) for sender in senders]
+        assert server.is_running()
+        ballast.unlink()
+        await server.ready()
+    assert [sender.connections for sender in senders] == [1, 1], "a connection was dropped"
+    assert server.starts == 1
+    await server.stop()
+    for sender in senders:
+        check_once(values(database, sender.device_id), sender.values)
+    check_once(values(database, "posting"), poster.values)
+
+
+async def test_sqlite(make_server, migrated_file, small_disk):
+    path = small_disk / "heliograph.db"
+    shutil.copy(migrated_file, path)
+    database = SqliteFile(path)
+    server = await make_server(database.url)
+    await goes_on(server, database, small_disk)
+
+
+async def test_postgresql(make_server, postgresql_cluster, migrated_name, small_disk):
+    cluster = postgresql_cluster
+    space = small_disk / "space"
+    space.mkdir()
+    # The way there is private to root.
+    for folder in (small_disk, *small_disk.parents):
+        if folder.stat().st_uid == 0 and folder.stat().st_mode & 0o001 == 0:
+            folder.chmod(folder.stat().st_mode | 0o011)
+    shutil.chown(space, "postgres")
+    cluster.execute(f"CREATE TABLESPACE small LOCATION '{space}'")
+    name = f"small_{os.getpid()}"
+    cluster.execute(f'CREATE DATABASE "{name}" TEMPLATE "{migrated_name}" TABLESPACE small')
+    try:
+        database = PostgresqlDatabase(cluster, name)
+        server = await make_server(database.url)
+        await goes_on(server, database, small_disk)
+        assert cluster.is_running()
+    finally:
+        cluster.drop_database(name)
+        cluster.execute("DROP TABLESPACE small")

@@ -1,0 +1,294 @@
+"""Sessions, what they are owed, and last wills (MQTT 5, 3.1.2, 3.14, 4.1, 4.4)."""
+
+import struct
+
+import pytest
+
+from mqtt_client import (
+    PUBACK,
+    Client,
+    connect,
+    disconnect,
+    kept,
+    numbered,
+    publish,
+    published,
+    session_expiry,
+    subscribe,
+)
+from server import ADMIN_KEY, eventually
+
+
+def value(number):
+    return b'{"value": %d, "timestamp": 1700000000.%06d}' % (number, number)
+
+
+async def send(client, topic, *payloads):
+    for payload in payloads:
+        client.send(publish(topic, payload, version=client.version))
+        assert (await client.packet())[0] == 0x40
+
+
+async def received(client):
+    return published(await client.packet(), client.version)
+
+
+async def watching(server, version, client_id="watcher", **options):
+    admin = await server.admin(client_id, version=version, **{**kept(version), **options})
+    admin.send(subscribe("measurements/#", version=version))
+    assert (await admin.packet())[0] == 0x90
+    return admin
+
+
+async def status(server, device):
+    return (await server.store.sensors.find(device.device_id)).status
+
+
+async def test_a_session_is_present_only_if_it_was_kept(server, version):
+    """[MQTT-3.1.2-4] to [MQTT-3.1.2-6], [MQTT-3.2.2-2], [MQTT-3.2.2-3]."""
+    clean = {"clean": True}
+    steps = [(kept(version), False), (kept(version), True), (clean, False), (kept(version), False)]
+    for options, present in steps:
+        client = await server.admin("c", version=version, **options)
+        assert client.session_present is present
+        client.send(disconnect())
+        assert await client.packet() == b""
+
+
+async def test_a_session_without_expiry_ends_with_its_connection(server):
+    """[MQTT-3.1.2-23]: in MQTT 5 clean start and the end are two things."""
+    client = await server.admin("c", version=5, clean=False)
+    await client.close()
+    client = await server.admin("c", version=5, clean=False)
+    assert not client.session_present
+
+
+async def test_a_session_expires(server):
+    client = await server.admin("c", version=5, **kept(5, 1))
+    await client.close()
+    await eventually(lambda: server.listener.connections == 0)
+    assert len(server.listener.sessions) == 1
+    await eventually(lambda: len(server.listener.sessions) == 0)
+    assert not (await server.admin("c", version=5, clean=False)).session_present
+
+
+async def test_disconnect_changes_the_expiry(server):
+    """3.14.2.2.2."""
+    client = await server.admin("c", version=5, **kept(5))
+    client.send(disconnect(0, session_expiry(0)))
+    assert await client.packet() == b""
+    await eventually(lambda: len(server.listener.sessions) == 0)
+
+
+async def test_a_session_is_kept_for_seven_days_at_most(server):
+    """[MQTT-3.2.2-21]: the client is told."""
+    client = await Client.open(server.port, 5)
+    client.send(connect("c", "admin", ADMIN_KEY, version=5, **kept(5, 0xFFFF_FFFF)))
+    assert (await client.parsed()).session_expiry_interval == 7 * 86_400
+
+
+async def test_what_was_missed_comes_in_order(server, version):
+    """[MQTT-3.1.2-5], [MQTT-4.6.0-6]; what is QoS 0 is not kept."""
+    device = await server.device()
+    admin = await watching(server, version)
+    client = await server.connect(device)
+    await admin.close()
+    await eventually(lambda: server.listener.connections == 1)
+    await send(client, device.topic, *map(value, range(1, 6)))
+    admin = await server.admin("watcher", version=version, **kept(version))
+    assert admin.session_present
+    messages = [await received(admin) for _ in range(5)]
+    assert [message.payload for message in messages] == [*map(value, range(1, 6))]
+    assert len({message.packet_id for message in messages}) == 5
+    assert not any(message.dup for message in messages)
+
+
+async def test_what_was_not_acknowledged_comes_again_with_dup(server, version):
+    """[MQTT-4.4.0-1], [MQTT-3.3.1-1], [MQTT-4.3.2-1]: same ids, same order."""
+    device = await server.device()
+    admin = await watching(server, version)
+    client = await server.connect(device)
+    await send(client, device.topic, *map(value, range(1, 5)))
+    first = [await received(admin) for _ in range(4)]
+    admin.send(numbered(PUBACK, first[1].packet_id))
+    await admin.quiet()
+    await admin.close()
+    admin = await server.admin("watcher", version=version, **kept(version))
+    again = [await received(admin) for _ in range(3)]
+    assert again == [message._replace(dup=True) for message in (first[0], *first[2:])]
+    await admin.quiet()
+
+
+async def test_the_clients_receive_maximum_holds(server):
+    """[MQTT-3.3.4-9], on the connection and over a reconnect."""
+    device = await server.device()
+    admin = await watching(server, 5)
+    client = await server.connect(device)
+    await send(client, device.topic, *map(value, range(10)))
+    first = [await received(admin) for _ in range(10)]
+    await admin.close()
+    properties = session_expiry(3_600) + b"\x21\0\x03"
+    options = {"version": 5, "clean": False, "properties": properties}
+    admin = await server.admin("watcher", **options)
+    await send(client, device.topic, value(10))
+    got = [await received(admin) for _ in range(3)]
+    await admin.quiet()
+    while len(got) < 11:
+        admin.send(numbered(PUBACK, got[-3].packet_id))
+        got.append(await received(admin))
+        await admin.quiet()
+    assert [m.packet_id for m in got[:10]] == [m.packet_id for m in first]
+    assert [m.dup for m in got] == [True] * 10 + [False]
+    assert [m.payload for m in got] == [value(number) for number in range(11)]
+
+
+async def test_what_a_session_is_owed_is_bounded(server, version):
+    """The oldest goes first, and is counted."""
+    device = await server.device()
+    admin = await watching(server, version)
+    await admin.close()
+    client = await server.connect(device)
+    count = 1_200
+    for number in range(count):
+        client.send(publish(device.topic, value(number), qos=0))
+    await send(client, device.topic, value(count))
+    session = next(iter(server.listener.sessions._left))
+    assert len(session.queue) == 1_000
+    assert session.dropped == count + 1 - 1_000
+    large = b'{"value": "%b"}' % (b"x" * 400_000)
+    await send(client, device.topic, *[large] * 5)
+    assert session.queued_bytes <= 1 << 20
+
+
+async def test_sessions_of_a_principal_are_bounded(server):
+    device = await server.device()
+    for number in range(105):
+        client = await server.connect(device, f"c{number}", **kept(4))
+        client.send(disconnect())
+        assert await client.packet() == b""
+    await eventually(lambda: len(server.listener.sessions) == 100)
+    assert not (await server.connect(device, "c4", **kept(4))).session_present
+    assert (await server.connect(device, "c104", **kept(4))).session_present
+
+
+def will(device, **options):
+    return {"will": (f"status/{device.device_id}", b"offline", 1, True), **options}
+
+
+def delayed(seconds):
+    return {"will_properties": b"\x18" + struct.pack(">I", seconds)}
+
+
+@pytest.mark.parametrize("how", ["close", "abort", "fault", "take-over"])
+async def test_a_will_is_published_for_who_goes_without_a_word(server, version, how):
+    """[MQTT-3.1.2-8], [MQTT-3.1.2-14]."""
+    device = await server.device()
+    client = await server.connect(device, "c", version=version, **will(device))
+    match how:
+        case "close":
+            await client.close()
+        case "abort":
+            await client.abort()
+        case "fault":
+            client.send(b"\0\0")
+        case "take-over":
+            await server.connect(device, "c", version=version)
+    await eventually(lambda: status_is(server, device, "offline"))
+
+
+async def test_a_will_is_discarded_by_disconnect(server, version):
+    """[MQTT-3.14.4-3], [MQTT-3.1.2-10]."""
+    device = await server.device()
+    client = await server.connect(device, version=version, **will(device))
+    client.send(disconnect())
+    assert await client.packet() == b""
+    await eventually(lambda: server.listener.connections == 0 and server.state.depth == 0)
+    assert await status(server, device) is None
+
+
+async def test_disconnect_with_will_publishes_it(server):
+    """3.14.2.1: reason 0x04."""
+    device = await server.device()
+    client = await server.connect(device, version=5, **will(device))
+    client.send(disconnect(4))
+    await eventually(lambda: status_is(server, device, "offline"))
+
+
+async def test_a_will_is_published_when_the_keep_alive_is_over(server, version):
+    """[MQTT-3.1.2-22]: one and a half times; whoever pings stays."""
+    device = await server.device()
+    silent = await server.connect(device, "silent", version=version, keepalive=1, **will(device))
+    loop = server.listener.loop
+    started = loop.time()
+    other = await server.connect(device, "never", version=version, keepalive=0)
+    assert (await silent.packet())[:2] == (b"\xe0\x8d" if version == 5 else b"")
+    assert 1.4 < loop.time() - started < 4
+    await eventually(lambda: status_is(server, device, "offline"))
+    await other.quiet()
+
+
+async def test_a_will_may_be_any_topic_of_the_device(server, version):
+    device = await server.device()
+    client = await server.connect(
+        device, version=version, will=(device.topic, b'{"value": "gone"}', 2, False)
+    )
+    await client.abort()
+    await eventually(lambda: server.values(device))
+    assert await server.values(device) == ['"gone"']
+
+
+async def test_a_bad_will_is_kept_as_rejected(server, version):
+    device = await server.device()
+    client = await server.connect(device, version=version, will=(device.topic, b"{", 0, False))
+    await client.abort()
+    await eventually(server.rejected)
+    assert (await server.rejected())[0].reason == "MALFORMED_JSON"
+
+
+async def test_a_delayed_will_waits(server):
+    """[MQTT-3.1.3-9]."""
+    device = await server.device()
+    options = will(device, **delayed(1), **kept(5))
+    client = await server.connect(device, version=5, **options)
+    await client.abort()
+    await eventually(lambda: server.listener.connections == 0)
+    assert await status(server, device) is None
+    await eventually(lambda: status_is(server, device, "offline"))
+
+
+@pytest.mark.parametrize("how", ["after", "take-over"])
+async def test_a_delayed_will_is_not_sent_if_the_client_is_back_in_time(server, how):
+    """[MQTT-3.1.3-9]."""
+    device = await server.device()
+    options = will(device, **delayed(60), **kept(5))
+    client = await server.connect(device, version=5, **options)
+    if how == "after":
+        await client.abort()
+        await eventually(lambda: server.listener.connections == 0)
+    again = await server.connect(device, version=5, **kept(5))
+    assert again.session_present
+    while await client.packet():
+        pass
+    again.send(disconnect())
+    assert await again.packet() == b""
+    await eventually(lambda: server.listener.connections == 0 and server.state.depth == 0)
+    assert not server.listener.sessions._due
+    assert await status(server, device) is None
+
+
+@pytest.mark.parametrize("how", ["clean start", "no expiry"])
+async def test_a_delayed_will_comes_when_its_session_ends(server, how):
+    """[MQTT-3.1.2-8]: whichever is earlier."""
+    device = await server.device()
+    expiry = kept(5) if how == "clean start" else {}
+    client = await server.connect(device, version=5, **will(device, **delayed(60), **expiry))
+    await client.abort()
+    await eventually(lambda: server.listener.connections == 0)
+    if how == "clean start":
+        assert await status(server, device) is None
+        await server.connect(device, version=5)
+    await eventually(lambda: status_is(server, device, "offline"))
+
+
+async def status_is(server, device, expected):
+    return await status(server, device) == expected

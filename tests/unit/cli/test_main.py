@@ -1,0 +1,89 @@
+"""The command line as a whole: help, lazy loading, how errors are told."""
+
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from heliograph import __version__
+from heliograph.cli import main
+
+PROGRAM = str(Path(sys.executable).with_name("heliograph"))
+BARE = {"PATH": os.environ["PATH"], "COLUMNS": "200"}
+
+
+def run(*arguments: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [PROGRAM, *arguments],
+        env={**BARE, **environment},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"]])
+def test_help_lists_the_commands(arguments):
+    result = CliRunner().invoke(main.app, arguments)
+    assert result.exit_code == 0
+    for name, text in main.COMMANDS.items():
+        assert name in result.output
+        assert text.split()[0] in result.output
+
+
+@pytest.mark.parametrize("name", main.COMMANDS)
+def test_each_command_has_the_help_that_the_list_shows(name):
+    module = importlib.import_module(f"heliograph.cli.{name}")
+    text = (get_command(module.app).help or "").strip().split("\n\n")[0].replace("\n", " ")
+    assert text.startswith(main.COMMANDS[name])
+    result = CliRunner().invoke(main.app, [name, "--help"])
+    assert result.exit_code == 0
+    assert main.COMMANDS[name].split(",")[0].split(".")[0] in " ".join(result.output.split())
+
+
+def test_help_loads_no_command():
+    script = (
+        "import sys; from heliograph.cli.main import app; app(['--help'], standalone_mode=False);"
+        "print([m for m in sys.modules if m.startswith(('heliograph.store', 'uvicorn', 'paho'))])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert result.stdout.splitlines()[-1] == "[]"
+
+
+def test_version():
+    result = CliRunner().invoke(main.app, ["--version"])
+    assert result.output == f"heliograph {__version__}\n"
+
+
+def test_an_unknown_command_is_a_usage_error(tmp_path):
+    result = run("serv", folder=tmp_path)
+    assert result.returncode == 2
+    assert "serve" in result.stderr
+
+
+@pytest.mark.parametrize("command", [["serve"], ["migrate"], ["settings"], ["device", "list"]])
+def test_a_wrong_setting_is_one_line_on_standard_error(command, tmp_path):
+    result = run(*command, folder=tmp_path, PORT="http")
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert result.stderr == (
+        "heliograph: PORT: should be a whole number from 0 to 65535, not 'http'\n"
+    )
+
+
+def test_a_database_out_of_reach_is_one_line(tmp_path):
+    url = "postgresql://u:hidden@127.0.0.1:1/d"
+    result = run("device", "list", folder=tmp_path, DATABASE_URL=url)
+    assert result.returncode == 1
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith("heliograph: ")
+    assert "hidden" not in result.stderr
