@@ -1,6 +1,7 @@
 """A minimal MQTT client of our own for tests: it sends exactly the bytes it is told to."""
 
 import asyncio
+import contextlib
 import struct
 from typing import NamedTuple, Self
 
@@ -124,6 +125,7 @@ class Client:
                         break
                 return first + await self.reader.readexactly(size)
         except (asyncio.IncompleteReadError, ConnectionError):
+            self.writer.close()
             return b""
 
     async def parsed(self, seconds: float = 10) -> object:
@@ -140,10 +142,8 @@ class Client:
     async def close(self) -> None:
         """Go without a word."""
         self.writer.close()
-        try:
+        with contextlib.suppress(ConnectionError):
             await self.writer.wait_closed()
-        except ConnectionError:
-            pass
 
     async def abort(self) -> None:
         """Reset the connection."""

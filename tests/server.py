@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
+from unittest import mock
 
 import httpx
 
@@ -135,12 +136,15 @@ async def running(folder: Path, **settings: Any) -> AsyncIterator[Server]:
         "log_level": "warning",
     }
     application = Application(Settings(**{**options, **settings}))
-    async with application.running() as services:
-        transport = httpx.ASGITransport(application, raise_app_exceptions=False)
-        async with httpx.AsyncClient(
-            transport=transport, base_url="http://test", headers={"X-API-Key": ADMIN_KEY}
-        ) as http:
-            yield Server(application, services, http)
+    # Clients of tests are often still there at the end, and read nothing any more.
+    lingering = mock.patch("heliograph.mqtt.listener.LINGER_SECONDS", 0.02)
+    with lingering:
+        async with application.running() as services:
+            transport = httpx.ASGITransport(application, raise_app_exceptions=False)
+            async with httpx.AsyncClient(
+                transport=transport, base_url="http://test", headers={"X-API-Key": ADMIN_KEY}
+            ) as http:
+                yield Server(application, services, http)
 
 
 class ServerProcess:

@@ -3,9 +3,9 @@
 import shutil
 
 import pytest
+
 from faults.database import PostgresqlDatabase, SqliteFile
 from faults.process import ServerProcess
-
 from heliograph.store import run_migrations
 
 

@@ -24,9 +24,7 @@ class SqliteFile:
 
     def bytes(self) -> int:
         """Return how much of the disk it takes."""
-        return sum(
-            file.stat().st_size for file in self.path.parent.glob(f"{self.path.name}*")
-        )
+        return sum(file.stat().st_size for file in self.path.parent.glob(f"{self.path.name}*"))
 
 
 class PostgresqlDatabase:

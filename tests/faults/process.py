@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import httpx
+
 from postgresql import free_port
 
 ADMIN_KEY = "an-admin-key-for-tests-only"

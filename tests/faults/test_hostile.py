@@ -4,12 +4,12 @@ import gzip
 import json
 
 import pytest
+
 from faults.database import values
 from faults.hostile import HOSTILE, element
 from faults.process import ADMIN_KEY
-from mqtt_client import Client, publish
-
 from heliograph.store import open_store
+from mqtt_client import Client, publish
 
 KEPT = 64 << 10
 

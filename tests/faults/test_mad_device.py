@@ -55,7 +55,7 @@ async def test_what_is_kept_is_bounded(make_server, database):
     kept_bytes = int(database.column("SELECT sum(length(payload)) FROM rejected_message")[0])
     assert rejected == REJECTED + 500
     assert not_kept == rejected - len(kept)
-    assert 0 < kept.count("mad") <= PER_SOURCE
+    assert 0 < kept.count("device:mad") <= PER_SOURCE
     assert kept_bytes <= IN_ALL_BYTES
     # Not the ledger of deliveries either: of what is not kept, no trace is left.
     assert len(database.column("SELECT id FROM delivery")) <= len(kept)

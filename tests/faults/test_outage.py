@@ -8,6 +8,7 @@ import os
 import time
 
 import pytest
+
 from faults.database import check_once, values
 from faults.http_sender import HttpSender
 from faults.process import condition

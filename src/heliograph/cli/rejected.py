@@ -23,7 +23,7 @@ def rejected(
     limit: int = typer.Option(20, min=1, max=100_000, help="How many at most."),
     json: bool = typer.Option(False, "--json", help="Print a JSON array."),
 ) -> None:
-    """List the newest messages that could not be accepted, and why, newest first."""
+    """List the newest messages that could not be accepted, and why."""
 
     async def work(store: Store) -> tuple[list[RejectedMessage], int]:
         messages: list[RejectedMessage] = []

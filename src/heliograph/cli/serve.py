@@ -37,7 +37,11 @@ def serve(
     port: int | None = typer.Option(None, help="Port for HTTP instead of PORT; 0: a free one."),
     access_log: bool = typer.Option(False, "--access-log", help="Log every request."),
 ) -> None:
-    """Start the server: HTTP, and MQTT for devices. SIGTERM and Ctrl-C end it cleanly."""
+    """Start the server.
+
+    HTTP on HOST and PORT, and MQTT for devices on MQTT_LISTEN. SIGTERM and Ctrl-C end it
+    cleanly: what has been taken is committed and acknowledged.
+    """
     given = {"host": host, "port": port}
     settings = load_settings(**{name: value for name, value in given.items() if value is not None})
     logs.configure(settings.log_level, settings.log_format)

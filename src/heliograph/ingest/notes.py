@@ -71,6 +71,9 @@ class Notes:
         self, message: Message, delivery: bytes, payload: bytes, now: int, *, redelivered: bool
     ) -> None:
         """Enter the delivery in the ledger: nothing in the message tells its repeat apart."""
+        if not message.rows and message.rejected is None:
+            # Nothing is stored that a repeat could double; a mad device would fill the ledger.
+            return
         name = b"%b %d " % (delivery, message.tokens[0] & 0xFFFF)
         message.delivery = hashlib.blake2b(name + payload, digest_size=16).digest()
         message.delivery_expiry = now + DAY

@@ -35,7 +35,8 @@ log = structlog.get_logger()
 MAXIMUM_ROWS = 32_768
 # Plain messages of one origin become one, up to so many rows.
 MERGED_ROWS = 500
-MAXIMUM_BATCH_BYTES = 24 << 20
+# Less than half of what may be in flight: while one batch is written the next one gathers.
+MAXIMUM_BATCH_BYTES = 12 << 20
 FIRST_RETRY_SECONDS = 0.05
 LONGEST_RETRY_SECONDS = 2.0
 
@@ -243,7 +244,7 @@ class Pipeline:
             origin.settled(settled)
         if self._hub.wanted:
             self._hub.publish(committed_events(messages))
-        if self._paused and state.bytes_in_flight < self._maximum_bytes // 2:
+        if self._paused and state.bytes_in_flight <= self._maximum_bytes * 3 // 4:
             self._resume()
 
     def _pause(self) -> None:

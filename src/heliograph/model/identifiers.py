@@ -53,3 +53,8 @@ class IngestIds:
 def ingest_id_time(ingest_id: int) -> int:
     """Return the time (microseconds, to the millisecond) at which the id was made."""
     return (ingest_id >> 21) * 1_000
+
+
+def first_ingest_id(time: int) -> int:
+    """Return the least id that may be made at this time (microseconds) or later."""
+    return time // 1_000 << 21

@@ -45,7 +45,7 @@ CLOSING = 32  # the connection is being closed
 
 CONNECT = int(PacketType.CONNECT)
 PUBLISH = int(PacketType.PUBLISH)
-CLOSING_SECONDS = 5.0
+CLOSING_SECONDS = 1.0
 NO_ROUTES: dict[bytes, Any] = {}
 WAITING = BUSY | CLOCK | CLOSING  # what has been read stays where it is
 RETRY_SECONDS = 1.0
@@ -148,6 +148,8 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what one read of the socket gave."""
+        if self.pauses & CLOSING:
+            return
         self.last_received = self.listener.loop.time()
         if self.oversize is not None:
             data = self._stream_past(self.oversize, data)
@@ -390,7 +392,7 @@ class Connection(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Write, unless the connection is gone."""
-        if data and self.transport is not None:
+        if data and self.transport is not None and not self.pauses & CLOSING:
             self.transport.write(data)
 
     def fail(self, reason: Reason, detail: str) -> None:
@@ -416,14 +418,24 @@ class Connection(asyncio.Protocol):
         return self.will is not None and self.will[0].delay > 0
 
     def close(self) -> None:
-        """Close after what has been written is sent; nothing more is read."""
-        if self.transport is None:
-            return
-        self.pause(CLOSING)
-        self.rest = b""
-        self.transport.close()
-        self.listener.loop.call_later(CLOSING_SECONDS, self._abort)
+        """Close after what has been written is sent; what still comes is thrown away.
 
-    def _abort(self) -> None:
+        To close with something unread would reset the connection, and take from the client
+        what it has not read yet: its acknowledgments, and the reason.
+        """
+        transport = self.transport
+        if transport is None or self.closing:
+            return
+        self.pauses |= CLOSING
+        self.rest = b""
+        if transport.can_write_eof():
+            transport.write_eof()
+            transport.resume_reading()
+        else:
+            transport.close()
+        self.listener.loop.call_later(CLOSING_SECONDS, self.abort)
+
+    def abort(self) -> None:
+        """Drop the connection at once."""
         if self.transport is not None:
             self.transport.abort()

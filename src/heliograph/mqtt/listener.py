@@ -5,6 +5,7 @@ acknowledged before its commit, and nothing retained lives in memory only.
 """
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import Sequence
 from typing import Any
@@ -27,6 +28,8 @@ log = structlog.get_logger()
 
 SWEEP_SECONDS = 1.0
 DRAIN_SECONDS = 10.0
+# At the end clients get this long to take their last acknowledgments and go.
+LINGER_SECONDS = 1.0
 
 
 class Listener:
@@ -48,6 +51,7 @@ class Listener:
         self._addresses: dict[str, int] = {}
         self._full = False
         self._closing = False
+        self._left = asyncio.Event()
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
@@ -125,6 +129,12 @@ class Listener:
         for task in list(self.tasks):
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
+        if self._connections:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LINGER_SECONDS):
+                    await self._left.wait()
+        for connection in list(self._connections):
+            connection.abort()
 
     # Connections come and go
 
@@ -143,6 +153,8 @@ class Listener:
     def lost(self, connection: Connection) -> None:
         """Forget a connection, leave its session, and publish its will if one is due."""
         self._connections.discard(connection)
+        if self._closing and not self._connections:
+            self._left.set()
         count = self._addresses.get(connection.peer, 0) - 1
         if count > 0:
             self._addresses[connection.peer] = count

@@ -1,9 +1,12 @@
 """The keys of the newest rows, in memory."""
 
 from collections.abc import Iterable
+from operator import itemgetter
 from typing import Any
 
 KEYS_A_GENERATION = 50_000
+
+_key = itemgetter(1, 2, 3)
 
 
 class RecentKeys:
@@ -31,4 +34,4 @@ class RecentKeys:
 
 def keys_of(rows: Iterable[tuple[Any, ...]]) -> set[int]:
     """Return the hashes of the rows' (sensor, timestamp, fingerprint)."""
-    return {hash(row[1:4]) for row in rows}
+    return set(map(hash, map(_key, rows)))

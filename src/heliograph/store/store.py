@@ -3,6 +3,8 @@
 import asyncio
 
 from heliograph.model.batch import Batch, Written
+from heliograph.model.identifiers import first_ingest_id
+from heliograph.model.time import DAY, HOUR, now
 from heliograph.store.configurations import Configurations
 from heliograph.store.deliveries import Deliveries
 from heliograph.store.engine import Engine
@@ -51,8 +53,13 @@ class Store:
 
     async def newest(self) -> tuple[int, int]:
         """Return the newest ingest id and the newest receipt time; 0 where nothing is stored."""
-        rows = await self.engine.fetch("newest_ids")
-        return max((row[0] for row in rows), default=0), max((row[1] for row in rows), default=0)
+        # PostgreSQL knows only in which blocks which ids stand: it looks at the newest first.
+        for window in (HOUR, DAY, 30 * DAY, None):
+            since = 0 if window is None else first_ingest_id(max(now() - window, 0))
+            rows = await self.engine.fetch("newest_ids", since=since)
+            if rows:
+                return max(row[0] for row in rows), max(row[1] for row in rows)
+        return 0, 0
 
     async def migration_state(self) -> tuple[str | None, str]:
         """Return the database's revision (None: not migrated yet) and the newest there is."""

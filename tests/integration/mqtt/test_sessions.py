@@ -192,7 +192,10 @@ async def test_a_will_is_published_for_who_goes_without_a_word(server, version, 
         case "fault":
             client.send(b"\0\0")
         case "take-over":
-            await server.connect(device, "c", version=version)
+            again = await server.connect(device, "c", version=version)
+            await again.quiet()
+    while await client.packet():
+        pass
     await eventually(lambda: status_is(server, device, "offline"))
 
 
@@ -211,6 +214,7 @@ async def test_disconnect_with_will_publishes_it(server):
     device = await server.device()
     client = await server.connect(device, version=5, **will(device))
     client.send(disconnect(4))
+    assert await client.packet() == b""
     await eventually(lambda: status_is(server, device, "offline"))
 
 
@@ -222,6 +226,7 @@ async def test_a_will_is_published_when_the_keep_alive_is_over(server, version):
     started = loop.time()
     other = await server.connect(device, "never", version=version, keepalive=0)
     assert (await silent.packet())[:2] == (b"\xe0\x8d" if version == 5 else b"")
+    await silent.close()
     assert 1.4 < loop.time() - started < 4
     await eventually(lambda: status_is(server, device, "offline"))
     await other.quiet()

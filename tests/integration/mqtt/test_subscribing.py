@@ -332,10 +332,11 @@ async def test_a_session_has_so_many_subscriptions(server, version):
     assert await subscribed(admin, "b") == [1]
 
 
-async def test_a_subscription_identifier_is_let_pass(server):
-    """Announced as not available; a client that sends one all the same is served without."""
+async def test_a_subscription_identifier_is_refused(server):
+    """3.2.2.3.12: announced as not available."""
     admin = await server.admin(version=5)
-    assert await subscribed(admin, "#", properties=b"\x0b\x05") == [1]
+    admin.send(subscriptions(("#", 1), version=5, properties=b"\x0b\x05"))
+    assert (await admin.packet())[:2] == b"\xe0\xa1"
 
 
 async def test_a_client_gets_no_packet_larger_than_it_takes(server):

@@ -103,6 +103,7 @@ async def test_a_will_on_a_topic_that_is_not_allowed(server, version, topic):
     answer = await client.packet()
     assert answer[0] == 0x20
     assert answer[2] == (0x87 if version == 5 else 5)
+    assert await client.packet() == b""
     await eventually(lambda: server.listener.connections == 0)
     assert await server.rejected() == []
 

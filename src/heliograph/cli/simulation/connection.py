@@ -76,6 +76,7 @@ class Connection:
         self._changed = asyncio.Event()
         self._is_connecting = False
         self._is_closing = False
+        self._is_out_of_reach = False
         self._was_online = False
         self._client = self._make_client(client_id, username, password, will)
 
@@ -135,11 +136,16 @@ class Connection:
         """Subscribe at QoS 1; what arrives goes to `on_message`."""
         self._client.subscribe(topic, qos=1)
 
-    async def online(self, seconds: float) -> bool:
-        """Wait so long for the login; tell whether it succeeded."""
+    async def online(self, seconds: float, *, patient: bool = True) -> bool:
+        """Wait so long for the login; tell whether it succeeded.
+
+        Without patience the first failure to reach the server is enough.
+        """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while not self.is_online and self.refusal is None:
+                    if self._is_out_of_reach and not patient:
+                        break
                     self._changed.clear()
                     await self._changed.wait()
         return self.is_online
@@ -175,10 +181,11 @@ class Connection:
             await asyncio.to_thread(self._open)
         except (OSError, ValueError) as error:
             self._tally.note_error(f"connect: {getattr(error, 'strerror', None) or error}")
-            self._notify()
+            self._is_out_of_reach = True
             return False
         finally:
             self._is_connecting = False
+            self._notify()
         transport = self._client.socket()
         if transport is None:
             return False

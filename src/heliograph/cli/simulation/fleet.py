@@ -181,7 +181,8 @@ class Fleet:
                     asyncio.create_task(link.connection.run(), name=f"connection-{number}")
                 )
             for link in links:
-                if not await link.connection.online(FIRST_LOGIN_SECONDS) and start == 0:
+                is_online = await link.connection.online(FIRST_LOGIN_SECONDS, patient=start > 0)
+                if not is_online and start == 0:
                     reason = link.connection.refusal or self._tally.last_error or "no answer"
                     raise StartError(f"cannot connect by MQTT: {reason}")
             if self._stopping.is_set():

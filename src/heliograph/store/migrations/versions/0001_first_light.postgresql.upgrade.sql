@@ -69,8 +69,10 @@ PARTITION BY RANGE (timestamp);
 -- What makes a repeat a repeat, and the keyset of every page.
 CREATE UNIQUE INDEX measurement_key ON measurement (sensor, timestamp, fingerprint);
 
--- Not unique: a unique index would have to contain the timestamp.
-CREATE INDEX measurement_id ON measurement (id);
+-- Not unique: a unique index would have to contain the timestamp. And of blocks, not of rows:
+-- batches are copied in the order of their keys, so that a tree by id would be sought at another
+-- place for each row, which takes a third of the rate. Ids rise with time, and blocks with them.
+CREATE INDEX measurement_id ON measurement USING brin (id) WITH (autosummarize = on);
 
 -- Before 2020-01-01T00:00:00Z.
 CREATE TABLE measurement_past PARTITION OF measurement
@@ -92,7 +94,7 @@ PARTITION BY RANGE (timestamp);
 
 CREATE UNIQUE INDEX log_key ON log (sensor, timestamp, fingerprint);
 
-CREATE INDEX log_id ON log (id);
+CREATE INDEX log_id ON log USING brin (id) WITH (autosummarize = on);
 
 CREATE TABLE log_past PARTITION OF log
 FOR VALUES FROM (MINVALUE) TO (1577836800000000);
@@ -112,7 +114,7 @@ CREATE TABLE heartbeat (
 
 CREATE UNIQUE INDEX heartbeat_key ON heartbeat (sensor, timestamp, fingerprint);
 
-CREATE INDEX heartbeat_id ON heartbeat (id);
+CREATE INDEX heartbeat_id ON heartbeat USING brin (id) WITH (autosummarize = on);
 
 CREATE TABLE rejected_message (
     id bigint PRIMARY KEY,

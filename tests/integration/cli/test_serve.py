@@ -1,0 +1,185 @@
+"""`heliograph serve` in a process of its own: how it starts, fails to start, and ends."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import paho.mqtt.client as mqtt
+import pytest
+from paho.mqtt.enums import CallbackAPIVersion
+
+from server import ADMIN_KEY, PROGRAM, START_SECONDS, free_port, serving
+
+SECONDS = 60
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    return {
+        "PATH": os.environ["PATH"],
+        "DATA_DIRECTORY": str(tmp_path),
+        "HOST": "127.0.0.1",
+        "PORT": str(free_port()),
+        "MQTT_LISTEN": f"127.0.0.1:{free_port()}",
+        "LOG_FORMAT": "json",
+    }
+
+
+def failure(folder: Path, environment: dict[str, str], *arguments: str) -> str:
+    """Return the last line of a server that does not start."""
+    result = subprocess.run(
+        [PROGRAM, "serve", *arguments],
+        env=environment,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert result.returncode == 1, result.stderr
+    assert "Traceback" not in result.stderr
+    return result.stderr.splitlines()[-1]
+
+
+@contextlib.contextmanager
+def started(
+    folder: Path, environment: dict[str, str], *arguments: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the server until it is ready; its log goes to `log` in the folder."""
+    with (
+        (folder / "log").open("wb") as log,
+        subprocess.Popen(
+            [PROGRAM, "serve", *arguments], env=environment, cwd=folder, stderr=log
+        ) as process,
+    ):
+        try:
+            wait_until_ready(int(arguments[-1] if arguments else environment["PORT"]), process)
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_until_ready(port: int, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        with contextlib.suppress(httpx.TransportError):
+            if httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=5).status_code == 200:
+                return
+        time.sleep(0.02)
+
+
+def log_lines(folder: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (folder / "log").read_text().splitlines()]
+
+
+def test_a_taken_http_port(tmp_path, environment):
+    with socket.create_server(("127.0.0.1", int(environment["PORT"]))):
+        line = failure(tmp_path, environment)
+    where = f"HOST=127.0.0.1 PORT={environment['PORT']}"
+    assert line == f"heliograph: cannot listen on {where}: Address already in use"
+
+
+def test_a_taken_mqtt_port(tmp_path, environment):
+    port = int(environment["MQTT_LISTEN"].rpartition(":")[2])
+    with socket.create_server(("127.0.0.1", port)):
+        line = failure(tmp_path, environment)
+    assert line.startswith("heliograph: MQTT_LISTEN: ")
+    assert str(port) in line
+
+
+def test_a_database_that_is_behind(tmp_path, environment):
+    line = failure(tmp_path, {**environment, "AUTO_MIGRATE": "false"})
+    assert line.startswith("heliograph: DATABASE_URL: ")
+    assert line.endswith("run heliograph migrate")
+
+
+def test_a_data_folder_that_cannot_be(tmp_path, environment):
+    (tmp_path / "file").touch()
+    line = failure(tmp_path, {**environment, "DATA_DIRECTORY": str(tmp_path / "file")})
+    assert line.startswith("heliograph: ")
+
+
+def test_a_broker_that_cannot_be_linked_to_yet(tmp_path, environment):
+    line = failure(tmp_path, {**environment, "MQTT_URL": "mqtt://u:hidden@h"})
+    assert line.startswith("heliograph: MQTT_URL: ")
+    assert "hidden" not in line
+
+
+def test_options_win_over_settings(tmp_path, environment):
+    port = str(free_port())
+    with started(tmp_path, environment, "--host", "127.0.0.1", "--port", port):
+        response = httpx.get(f"http://127.0.0.1:{port}/health", timeout=SECONDS)
+    assert response.status_code == 200
+    assert "server" not in response.headers
+
+
+@pytest.mark.parametrize("arguments", [[], ["--access-log"]])
+def test_requests_are_logged_when_wanted_only(tmp_path, environment, arguments):
+    with started(tmp_path, environment, *arguments, "--port", environment["PORT"]) as process:
+        httpx.get(f"http://127.0.0.1:{environment['PORT']}/ping", timeout=SECONDS)
+        process.terminate()
+        assert process.wait(SECONDS) == 0
+    logged = any("GET /ping" in str(line["event"]) for line in log_lines(tmp_path))
+    assert logged == bool(arguments)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_cleanly(tmp_path, environment, number):
+    with started(tmp_path, environment) as process:
+        process.send_signal(number)
+        assert process.wait(SECONDS) == 0
+    assert {"level": "info", "event": "stopping"}.items() <= log_lines(tmp_path)[-1].items()
+    assert not {"warning", "error", "critical"} & {
+        str(line["level"]) for line in log_lines(tmp_path)
+    }
+
+
+def test_a_signal_while_it_starts_ends_it_too(tmp_path, environment):
+    with (
+        (tmp_path / "log").open("wb") as log,
+        subprocess.Popen([PROGRAM, "serve"], env=environment, cwd=tmp_path, stderr=log) as process,
+    ):
+        # The data folder appears while the server starts, some time before it is ready.
+        while not (tmp_path / "api_secret_key").exists():
+            assert process.poll() is None
+        process.terminate()
+        assert process.wait(SECONDS) == 0
+
+
+def test_what_was_acknowledged_before_the_end_is_stored(tmp_path):
+    acknowledged = 0
+
+    def count(*_: object) -> None:
+        nonlocal acknowledged
+        acknowledged += 1
+
+    with serving(tmp_path) as server:
+        device = server.device("d-1")
+        client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id="d-1")
+        client.username_pw_set("admin", ADMIN_KEY)
+        client.max_inflight_messages_set(10_000)
+        client.on_publish = count
+        client.connect("127.0.0.1", server.mqtt_port)
+        for number in range(2_000):
+            payload = json.dumps({"timestamp": 1_750_000_000 + number, "value": number})
+            client.publish(device.topic, payload, qos=1)
+        # Without a thread: read until the first acknowledgments are there, then end the server.
+        while acknowledged < 10:
+            assert client.loop(timeout=1) == mqtt.MQTT_ERR_SUCCESS
+        assert server.terminate() == 0
+    # What the server acknowledged while it stopped is still to be read.
+    while client.loop(timeout=1) == mqtt.MQTT_ERR_SUCCESS:
+        pass
+    with contextlib.closing(sqlite3.connect(tmp_path / "heliograph.db")) as database:
+        (stored,) = database.execute("SELECT count(*) FROM measurement").fetchone()
+    assert stored >= acknowledged >= 10

@@ -1,0 +1,267 @@
+"""`heliograph simulate` in a process of its own against a real server."""
+
+import contextlib
+import json
+import os
+import pty
+import signal
+import sqlite3
+import subprocess
+import time
+from collections.abc import Iterator
+
+import pytest
+import trustme
+
+from server import PROGRAM, ServerProcess, free_port, serving
+
+SECONDS = 90
+TABLES = {"measurement": "measurement", "log": "log", "heartbeat": "heartbeat"}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    with serving(tmp_path_factory.mktemp("server")) as server:
+        yield server
+
+
+def simulate(
+    server: ServerProcess, *arguments: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [PROGRAM, "simulate", *arguments],
+        env={**server.environment, **environment},
+        cwd=server.folder,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+
+
+def counted(server: ServerProcess, *arguments: str) -> dict:
+    """Return the final count of a run that must succeed."""
+    result = simulate(server, "--json", *arguments)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return json.loads(result.stdout)
+
+
+def rows(server: ServerProcess) -> dict[str, int]:
+    with contextlib.closing(sqlite3.connect(server.folder / "heliograph.db")) as database:
+        return {
+            kind: database.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+            for kind, table in TABLES.items()
+        }
+
+
+def acknowledged_rows(summary: dict) -> dict[str, int]:
+    return {kind: summary["kinds"][kind]["acknowledged"]["rows"] for kind in TABLES}
+
+
+def added(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
+    return {kind: after[kind] - before[kind] for kind in TABLES}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--qos", "1"],
+        ["--qos", "2"],
+        ["--qos", "1", "--protocol", "3.1.1", "--batch", "7"],
+        ["--qos", "2", "--protocol", "3.1.1"],
+        ["--qos", "1", "--connections", "0", "--gateways", "2"],
+    ],
+    ids=" ".join,
+)
+def test_what_was_acknowledged_is_what_is_stored(server, options):
+    before = rows(server)
+    summary = counted(server, "--sensors", "5", "--rate", "100", "--duration", "1.5", *options)
+    assert summary["messages"] > 50
+    assert summary["unacknowledged"] == summary["refused"] == 0
+    assert acknowledged_rows(summary) == added(before, rows(server))
+
+
+def test_as_fast_as_it_can(server):
+    before = rows(server)
+    summary = counted(server, "--sensors", "20", "--rate", "0", "--duration", "1")
+    assert summary["messages"] > 500
+    assert acknowledged_rows(summary) == added(before, rows(server))
+
+
+def test_at_qos_0_it_counts_what_it_sent(server):
+    summary = counted(server, "--rate", "50", "--duration", "1", "--qos", "0")
+    assert summary["counted"] == "sent"
+    assert summary["messages"] > 20
+
+
+def test_devices_are_registered_once_and_seen_online_and_offline(server):
+    counted(server, "--sensors", "12", "--rate", "50", "--duration", "0.5")
+    counted(server, "--sensors", "12", "--rate", "50", "--duration", "0.5")
+    devices = server.http.get("/devices", params={"limit": 10_000}).json()
+    names = [device["device_id"] for device in devices]
+    assert len(names) == len(set(names))
+    assert {f"sim-{number:04d}" for number in range(1, 13)} <= set(names)
+
+
+def test_text_says_the_same(server):
+    before = rows(server)
+    result = simulate(server, "--rate", "50", "--duration", "1")
+    assert result.returncode == 0, result.stderr
+    stored = added(before, rows(server))
+    assert result.stdout.startswith(
+        f"acknowledged: {stored['measurement']} messages with {stored['measurement']} measurements"
+    )
+    assert "unacknowledged: 0, refused: 0" in result.stdout
+
+
+def test_sensors_that_are_not_registered_are_refused(server):
+    arguments = ["--sensors", "300", "--no-register", "--rate", "0", "--duration", "0.3", "--json"]
+    result = simulate(server, *arguments)
+    assert result.returncode == 1
+    summary = json.loads(result.stdout)
+    assert summary["refused"] > 0
+    assert summary["unacknowledged"] == 0
+
+
+def test_a_wrong_key_is_one_line(server):
+    result = simulate(server, "--duration", "1", API_SECRET_KEY="wrong-but-long-enough")
+    assert (result.returncode, result.stderr.count("\n")) == (1, 1)
+    assert "the admin key is not accepted" in result.stderr
+    result = simulate(server, "--no-register", "--username", "u", "--password", "wrong")
+    assert result.returncode == 1
+    assert result.stderr.startswith("heliograph: cannot connect by MQTT: ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_nobody_there_is_one_line(server):
+    result = simulate(server, "--no-register", "--port", str(free_port()))
+    assert (result.returncode, result.stderr.count("\n")) == (1, 1)
+    assert "Connection refused" in result.stderr
+
+
+def test_the_local_key_goes_nowhere_else(server):
+    result = simulate(server, "--host", "192.0.2.1", "--duration", "1")
+    assert result.returncode == 1
+    assert result.stderr.startswith("heliograph: API_SECRET_KEY: needed")
+
+
+def test_a_user_name_needs_a_password(server):
+    assert simulate(server, "--username", "u").returncode == 2
+
+
+@contextlib.contextmanager
+def endless_simulation(server: ServerProcess, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a simulation that has no end of its own, from its first stored rows on."""
+    before = rows(server)["measurement"]
+    with subprocess.Popen(
+        [PROGRAM, "simulate", "--rate", "50", "--json", *arguments],
+        env=server.environment,
+        cwd=server.folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        try:
+            wait_for_rows(server, before + 10)
+            yield process
+        finally:
+            process.kill()
+
+
+def test_an_interrupt_waits_for_the_last_acknowledgments(server):
+    before = rows(server)
+    with endless_simulation(server) as process:
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=SECONDS)
+    assert process.returncode == 0
+    assert acknowledged_rows(json.loads(output)) == added(before, rows(server))
+
+
+def test_a_second_interrupt_waits_for_nothing(tmp_path):
+    with (
+        serving(tmp_path) as server,
+        endless_simulation(server, "--drain", "600", "--rate", "500") as process,
+    ):
+        server.process.send_signal(signal.SIGSTOP)
+        process.send_signal(signal.SIGINT)
+        while process.poll() is None:
+            # More than two do no harm; one alone would be waited on for ten minutes.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(1)
+            process.send_signal(signal.SIGINT)
+        summary = json.loads(process.stdout.read())
+        server.process.send_signal(signal.SIGCONT)
+    assert process.returncode == 1
+    assert summary["unacknowledged"] > 0
+
+
+def wait_for_rows(server: ServerProcess, wanted: int) -> None:
+    deadline = time.monotonic() + SECONDS
+    while rows(server)["measurement"] < wanted:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("qos", ["1", "2"])
+def test_nothing_acknowledged_is_lost_or_twice_when_the_server_is_killed(tmp_path, qos):
+    with (
+        serving(tmp_path) as server,
+        subprocess.Popen(
+            [PROGRAM, "simulate", *("--rate", "300", "--duration", "4", "--qos", qos, "--json")],
+            env=server.environment,
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        ) as simulation,
+    ):
+        wait_for_rows(server, 200)
+        server.restart()
+        output, _ = simulation.communicate(timeout=SECONDS)
+        summary = json.loads(output)
+        assert simulation.returncode == 0, summary
+        assert summary["disconnections"] > 0
+        assert acknowledged_rows(summary) == rows(server)
+
+
+def test_over_tls(tmp_path):
+    authority = trustme.CA()
+    certificate = authority.issue_cert("localhost")
+    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
+    (tmp_path / "certificate.pem").write_bytes(
+        b"".join(blob.bytes() for blob in certificate.cert_chain_pems)
+    )
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    tls = {
+        "MQTT_TLS_LISTEN": f"127.0.0.1:{free_port()}",
+        "MQTT_TLS_CERTIFICATE": str(tmp_path / "certificate.pem"),
+        "MQTT_TLS_KEY": str(tmp_path / "key.pem"),
+    }
+    with serving(tmp_path, **tls) as server:
+        options = ["--host", "localhost", "--tls", "--sensors", "3", "--rate", "0"]
+        ca = ["--ca", str(tmp_path / "ca.pem")]
+        summary = counted(server, *options, *ca, "--duration", "1")
+        assert summary["messages"] > 100
+        assert acknowledged_rows(summary) == rows(server)
+        result = simulate(server, *options, "--duration", "1")
+        assert result.returncode == 1
+        assert "certificate verify failed" in result.stderr
+
+
+def test_a_terminal_shows_a_table(server):
+    parent, child = pty.openpty()
+    with subprocess.Popen(
+        [PROGRAM, "simulate", "--rate", "50", "--duration", "1.5"],
+        env={**server.environment, "TERM": "xterm", "COLUMNS": "120"},
+        cwd=server.folder,
+        stdout=subprocess.DEVNULL,
+        stderr=child,
+    ) as process:
+        os.close(child)
+        shown = b""
+        # Reading fails when the other end is closed.
+        with contextlib.suppress(OSError):
+            while chunk := os.read(parent, 4_096):
+                shown += chunk
+        os.close(parent)
+        assert process.wait(SECONDS) == 0
+    assert "acknowledged/s" in shown.decode()
+    assert "10/10" in shown.decode()
