@@ -94,7 +94,7 @@ class Server:
         intake = Intake(pipeline, registry, clock, ids, notes)
         authenticator = self._authenticator(settings, registry)
         router = Router(registry)
-        self._run(pipeline.run(), "pipeline")
+        self._committing = self._run(pipeline.run(), "pipeline")
         self._run(registry.watch(), "registry")
         self._run(self._flush(), "last-seen")
         self._run(self._maintain(settings, rejections), "maintenance")
@@ -115,12 +115,9 @@ class Server:
         listener = self._listener
         if listener is not None:
             await listener.close_sources()
-        try:
-            async with asyncio.timeout(DRAIN_SECONDS):
-                await self._pipeline.drain()
-        except TimeoutError:
+        if not await self._drained():
             # What is left was never acknowledged: its senders have it still.
-            log.error("stopped before everything was committed", left=self._pipeline.state.depth)  # noqa: TRY400 - there is nothing to trace
+            log.error("stopped before everything was committed", left=self._pipeline.state.depth)
         if listener is not None:
             await listener.close()
         with contextlib.suppress(StoreUnavailableError):
@@ -130,6 +127,15 @@ class Server:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._store.close()
         self._claim.release()
+
+    async def _drained(self) -> bool:
+        """Tell whether all that waits was committed in time, by a pipeline that still runs."""
+        draining = asyncio.create_task(self._pipeline.drain(), name="drain")
+        waited = {draining, self._committing}
+        await asyncio.wait(waited, timeout=DRAIN_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        draining.cancel()
+        await asyncio.gather(draining, return_exceptions=True)
+        return not draining.cancelled()
 
     async def abandon(self) -> None:
         """Undo a start that failed halfway: nothing has been taken, so nothing is drained."""
@@ -210,10 +216,11 @@ class Server:
         self._run(listener.sweep(), "mqtt-sweep")
         return listener
 
-    def _run(self, work: Any, name: str) -> None:
+    def _run(self, work: Any, name: str) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=name)
         task.add_done_callback(self._ended)
         self._tasks.append(task)
+        return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled():
@@ -292,15 +299,20 @@ class Application:
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
+        stage = "startup"
         try:
             async with self.running():
                 await send({"type": "lifespan.startup.complete"})
+                stage = "shutdown"
                 watching = asyncio.create_task(self._terminate_on_failure(), name="failure-watch")
                 await receive()
                 watching.cancel()
                 await asyncio.gather(watching, return_exceptions=True)
-        except StartError as error:
-            await send({"type": "lifespan.startup.failed", "message": str(error)})
+        except Exception as error:
+            # Raised, it would mean to uvicorn that there is no lifespan: it would serve on.
+            if not isinstance(error, StartError):
+                log.exception("the server could not start or stop", stage=stage)
+            await send({"type": f"lifespan.{stage}.failed", "message": str(error)})
             return
         await send({"type": "lifespan.shutdown.complete"})
 

@@ -25,7 +25,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "an integer out of range": (element(b"18446744073709551616"), "NUMBER_OUT_OF_RANGE"),
     "an endless integer": (element(b"9" * 5_000), "NUMBER_OUT_OF_RANGE"),
     "nesting beyond 32": (element(b"[" * 33 + b"]" * 33), "NESTED_TOO_DEEPLY"),
-    "nesting beyond 32 in objects": (element(b'{"a":' * 40 + b"1" + b"}" * 40), "NESTED_TOO_DEEPLY"),
+    "deep objects": (element(b'{"a":' * 40 + b"1" + b"}" * 40), "NESTED_TOO_DEEPLY"),
     "nesting of 500,000": (element(b"[" * _DEEP + b"]" * _DEEP)[:_MIB], "NESTED_TOO_DEEPLY"),
     "nesting of 500,000, open": (b"[" * _DEEP, "NESTED_TOO_DEEPLY MALFORMED_JSON"),
     "a MiB and more": (element(b'"%b"' % (b"x" * _MIB)), "TOO_LARGE"),
@@ -61,5 +61,5 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "an element that is none": (b'["one"]', "WRONG_TYPE"),
     "no value": (b'{"timestamp":1700000000}', "MISSING_MEMBER"),
     "a number as id": (b'{"value":1,"id":7}', "WRONG_TYPE"),
-    "an endless id": (b'{"value":1,"id":"%b"}' % (b"x" * 65), "WRONG_TYPE TOO_LARGE NUMBER_OUT_OF_RANGE"),
+    "a long id": (b'{"value":1,"id":"%b"}' % (b"x" * 65), "WRONG_TYPE TOO_LARGE"),
 }  # fmt: skip

@@ -2,7 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 
 RETRY_SECONDS = 0.05
 

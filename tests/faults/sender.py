@@ -3,9 +3,12 @@
 import asyncio
 import dataclasses
 import random
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from mqtt_client import connect, publish
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 RECONNECT_SECONDS = 0.03
 ANSWER_SECONDS = 60.0

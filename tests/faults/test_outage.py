@@ -36,9 +36,10 @@ async def crash(cluster, senders, at):
 async def test_postgresql_crashes_under_load(server, postgresql_database):
     cluster, start = postgresql_database.cluster, time.time() - 3_600
     count = MESSAGES
+    keys = {name: await server.device(name) for name in ("timed", "untimed")}
     senders = [
-        Sender(server.mqtt_port, "timed", await server.device("timed"), timed("timed", count, start)),
-        Sender(server.mqtt_port, "untimed", await server.device("untimed"), untimed("untimed", count)),
+        Sender(server.mqtt_port, "timed", keys["timed"], timed("timed", count, start)),
+        Sender(server.mqtt_port, "untimed", keys["untimed"], untimed("untimed", count)),
     ]  # fmt: skip
     poster = HttpSender(server.port, await server.device("posting"), count, idempotent=True)
     everyone = [*senders, poster]

@@ -57,8 +57,7 @@ def serve(
 class HttpServer(uvicorn.Server):
     """uvicorn's server, which leaves the signals to us.
 
-    Its own handling raises a signal again once HTTP has ended, and would so kill the process
-    before what devices sent is committed and acknowledged.
+    They may come before it serves and after it has, while what devices sent is committed.
     """
 
     @contextlib.contextmanager

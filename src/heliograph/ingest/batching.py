@@ -7,7 +7,7 @@ from heliograph.ingest.message import Message
 from heliograph.ingest.registry import KnownSensor
 from heliograph.model.batch import Batch
 from heliograph.model.event import Committed
-from heliograph.model.records import Kind
+from heliograph.model.records import DeliveryRow, Kind
 
 
 class Ledger(Protocol):
@@ -34,7 +34,8 @@ async def drop_repeats(messages: list[Message], ledger: Ledger) -> dict[int, int
     first: dict[bytes, int] = {}
     for message in asked:
         known = found.get(message.delivery) if message.delivery and message.redelivered else None
-        if known is not None and known[0] != message.first_id:
+        # Where nothing was stored, 0 stands for the first id, and says nothing of whose it is.
+        if known is not None and (known[0] != message.first_id or known[0] == 0):
             repeats.update((row[0], known[0]) for row in message.rows)
             message.dropped = known[1] or ""
             continue
@@ -71,11 +72,25 @@ def build_batch(messages: list[Message], *, probe: bool = False) -> Batch:
             measurements += rows
         elif rows:
             tables[message.kind] += rows
+        if probe:
+            continue
         if message.attributes:
             batch.attributes += message.attributes
-        if message.extras and not probe:
+        if message.extras:
             _add_extras(batch, message)
     return batch
+
+
+def corrected_answers(messages: list[Message]) -> list[DeliveryRow]:
+    """Return the ledger's entries whose answers did not know of their repeats yet."""
+    return [
+        (message.delivery, message.first_id, message.delivery_expiry, message.answer())
+        for message in messages
+        if message.delivery is not None
+        and message.answer is not None
+        and message.dropped is None
+        and message.duplicates
+    ]
 
 
 def _add_extras(batch: Batch, message: Message) -> None:
@@ -84,8 +99,9 @@ def _add_extras(batch: Batch, message: Message) -> None:
     if message.status is not None and message.sensor is not None:
         batch.statuses.append((message.sensor.number, message.sensor.seen_at, message.status))
     if message.delivery is not None:
+        answer = message.answer() if message.answer is not None else None
         batch.deliveries.append(
-            (message.delivery, message.first_id, message.delivery_expiry, message.answer)
+            (message.delivery, message.first_id, message.delivery_expiry, answer)
         )
     for position, key in message.identities or ():
         row_id = message.rows[position][0]

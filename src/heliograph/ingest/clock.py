@@ -8,6 +8,10 @@ from heliograph.model.time import SECOND
 # Before this version was released no clock can be right: 2026-11-01T00:00:00Z.
 RELEASED = 1_793_491_200 * SECOND
 
+# Records of one message that carry no time get one after the other, up to 10,000 microseconds
+# ahead of their receipt, which is all that is known of them after a restart.
+ASSIGNED_AHEAD = SECOND // 10
+
 # A step back by less than this (a time server at work) is bridged by standing still.
 BRIDGED = SECOND
 
@@ -22,8 +26,9 @@ class Clock:
 
     __slots__ = ("floor",)
 
-    def __init__(self, floor: int = 0) -> None:
-        self.floor = max(floor, RELEASED)
+    def __init__(self, newest_receipt: int = 0) -> None:
+        """Start behind every time that was given out until `newest_receipt`."""
+        self.floor = max(newest_receipt + ASSIGNED_AHEAD, RELEASED)
 
     @property
     def behind(self) -> bool:

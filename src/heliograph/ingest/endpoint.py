@@ -166,13 +166,14 @@ class Endpoint:
             for sensor in sensors:
                 if not self.may_see(principal, sensor.number, sensor.network_identifier):
                     continue
-                name = sensor.device_id or sensor.identifier
+                names = (sensor.device_id or sensor.identifier, sensor.identifier)
                 current = configurations.get(sensor.number)
-                if current is not None and match(topic_filter, f"configurations/{name}"):
-                    payload = _configuration(current.revision, current.configuration)
-                    yield f"configurations/{name}", payload
-                if sensor.status is not None and match(topic_filter, f"status/{name}"):
-                    yield f"status/{name}", sensor.status.encode()
+                topic = _matching(topic_filter, "configurations", names)
+                if current is not None and topic is not None:
+                    yield topic, _configuration(current.revision, current.configuration)
+                topic = _matching(topic_filter, "status", names)
+                if sensor.status is not None and topic is not None:
+                    yield topic, sensor.status.encode()
             after = sensors[-1].number
 
     def shown(self, events: Sequence[Committed]) -> list[Seen]:
@@ -200,6 +201,12 @@ def _may_match(topic_filter: str, first: str) -> bool:
     """Tell whether the filter may match a topic `<first>/<something>`."""
     level = topic_filter.split("/", 1)[0]
     return level in ("#", "+", first)
+
+
+def _matching(topic_filter: str, prefix: str, names: tuple[str, ...]) -> str | None:
+    """Return the topic of the first of a sensor's names that the filter matches."""
+    topics = (f"{prefix}/{name}" for name in names)
+    return next((topic for topic in topics if match(topic_filter, topic)), None)
 
 
 def _configuration(revision: int, configuration: Any) -> bytes:

@@ -19,6 +19,9 @@ from heliograph.model.records import AttributeRow, Kind
 from heliograph.model.time import DAY
 
 KEPT_BYTES = 64 << 10
+# PostgreSQL's indexes take 2,704 bytes at most; a longer name is kept with its value only.
+LONGEST_NAME = 1_024
+NOT_STORABLE = "The database can't hold it"
 
 _encode = msgspec.json.Encoder().encode
 
@@ -51,7 +54,8 @@ class Notes:
         """Register attributes that the sensor has not had before, with the message."""
         known = sensor.attributes
         room = MAXIMUM_ATTRIBUTES - len(known)
-        fresh = sorted(attribute_names(names) - known)[: max(room, 0)]
+        unknown = [n for n in attribute_names(names) - known if len(n.encode()) <= LONGEST_NAME]
+        fresh = sorted(unknown)[: max(room, 0)]
         if fresh:
             known.update(fresh)
             rows: list[AttributeRow] = [(sensor.number, name) for name in fresh]
@@ -90,11 +94,40 @@ class Notes:
         now: int,
     ) -> None:
         """Count the message's faults, and keep it as rejected within the budget."""
-        counts = self._state.rejected_total
         for fault in message.faults:
-            counts[fault.reason.value] = counts.get(fault.reason.value, 0) + 1
+            self._count(fault)
+        number = message.sensor.number if message.sensor else None
+        self._keep(message, number, principal.name, source, payload, size, now)
+
+    def refuse_rows(self, message: Message, rows: list[tuple[Any, ...]]) -> None:
+        """Keep rows of a message that the database refused."""
+        fault = Fault(None, RejectionReason.NOT_STORABLE, NOT_STORABLE)
+        self._count(fault)
+        message.faults = [*message.faults, fault]
+        if message.rejected is not None:
+            return  # it is kept already, for other elements
+        numbers = {row[1] for row in rows}
+        number = numbers.pop() if len(numbers) == 1 else None
+        payload = repr(rows).encode("utf-8", "replace")
+        name, now = f"sensor:{number or 0}", self._clock.floor
+        self._keep(message, number, name, message.kind.value, payload, len(payload), now)
+
+    def _count(self, fault: Fault) -> None:
+        counts = self._state.rejected_total
+        counts[fault.reason.value] = counts.get(fault.reason.value, 0) + 1
+
+    def _keep(
+        self,
+        message: Message,
+        number: int | None,
+        principal: str,
+        source: str,
+        payload: bytes,
+        size: int,
+        now: int,
+    ) -> None:
         kept = payload[:KEPT_BYTES]
-        if not self._rejections.admit(principal.name, len(kept), now):
+        if not self._rejections.admit(principal, len(kept), now):
             self._state.rejected_not_kept_total += 1
             return
         fault = message.faults[0]
@@ -104,8 +137,8 @@ class Notes:
         message.rejected = (
             row_id,
             now,
-            message.sensor.number if message.sensor else None,
-            principal.name,
+            number,
+            principal,
             _storable(source),
             kept,
             size,
@@ -114,17 +147,6 @@ class Notes:
             _encode(indexes).decode() if indexes else None,
         )
         message.extras = True
-
-    def refuse_rows(self, message: Message, rows: list[tuple[Any, ...]]) -> None:
-        """Keep rows of a message that the database refused."""
-        detail = "The database can't hold it"
-        message.faults = [Fault(None, RejectionReason.NOT_STORABLE, detail)]
-        number = message.sensor.number if message.sensor else 0
-        principal = Principal("unknown", f"sensor:{number}")
-        payload = repr(rows).encode("utf-8", "replace")
-        self.refuse(
-            message, principal, message.kind.value, payload, len(payload), self._clock.floor
-        )
 
 
 def ledger_key(*parts: str) -> bytes:

@@ -20,10 +20,16 @@ from heliograph.errors import (
     RowError,
     StoreUnavailableError,
 )
-from heliograph.ingest.batching import build_batch, committed_events, drop_repeats
+from heliograph.ingest.batching import (
+    build_batch,
+    committed_events,
+    corrected_answers,
+    drop_repeats,
+)
 from heliograph.ingest.message import Message, Origin
 from heliograph.ingest.state import PipelineState
 from heliograph.live.hub import Hub
+from heliograph.model.batch import Batch
 from heliograph.model.records import Kind
 from heliograph.model.time import now
 from heliograph.store import Store
@@ -180,18 +186,25 @@ class Pipeline:
         rows, identities = message.rows, dict(message.identities or ())
         message.identities, message.redelivered = None, False
         good: list[int] = []
+        refused: list[tuple[Any, ...]] = []
         for position, row in enumerate(rows):
             message.rows = [row]
             try:
                 await self._write([message], probe=True)
             except RowError:
-                continue
-            good.append(position)
+                refused.append(row)
+            else:
+                good.append(position)
         message.rows = [rows[position] for position in good]
+        if message.parts is not None:
+            message.parts = [message.parts[position] for position in good]
         message.identities = [
             (at, identities[position]) for at, position in enumerate(good) if position in identities
         ]
-        self.refuse(message, [row for at, row in enumerate(rows) if at not in good])
+        if refused:
+            self.refuse(message, refused)
+        else:
+            message.attributes = None  # the rows were not at fault
         try:
             await self._write([message])
         except RowError:
@@ -202,8 +215,12 @@ class Pipeline:
         while True:
             try:
                 found = await drop_repeats(messages, self._store.deliveries)
-                batch = build_batch(messages, probe=probe)
-                written = await self._store.write(batch)
+                written = await self._store.write(build_batch(messages, probe=probe))
+                written.duplicates.update(found)
+                if written.duplicates:
+                    _assign_duplicates(messages, written.duplicates)
+                    if not probe and (answers := corrected_answers(messages)):
+                        await self._store.write(Batch(deliveries=answers))
             except StoreUnavailableError as error:
                 if self.state.database_available:
                     self.state.database_available = False
@@ -214,9 +231,6 @@ class Pipeline:
             if not self.state.database_available:
                 self.state.database_available = True
                 log.info("the database is available again")
-            written.duplicates.update(found)
-            if written.duplicates:
-                _assign_duplicates(messages, written.duplicates)
             return
 
     def _settle(self, messages: list[Message]) -> None:

@@ -6,12 +6,12 @@ from typing import Any
 
 import msgspec
 
-from heliograph.errors import ErrorCode, HeliographError
+from heliograph.errors import ErrorCode, HeliographError, RejectionReason
 from heliograph.ingest.clock import Clock
 from heliograph.ingest.decode import Reading, measurement_row
 from heliograph.ingest.intake import MESSAGE_BYTES, ROW_BYTES
 from heliograph.ingest.message import Message
-from heliograph.ingest.notes import Notes, element_key, ledger_key
+from heliograph.ingest.notes import NOT_STORABLE, Notes, element_key, ledger_key
 from heliograph.ingest.outcome import Accepted, Fault, Outcome
 from heliograph.ingest.pipeline import Pipeline
 from heliograph.ingest.registry import KnownSensor
@@ -163,18 +163,20 @@ class Posts:
     ) -> Outcome:
         if message.faults:
             self._notes.refuse(message, principal, source, payload, len(payload), now)
-        outcome = _outcome(message, indexes)
+        rows = message.rows
         if idempotency_key is None:
+            outcome = _outcome(message, indexes, rows)  # while the writer is at work
             await self._committed(message)
-            return outcome if message.duplicates is None else _outcome(message, indexes)
+            changed = message.duplicates is not None or message.rows is not rows
+            return _outcome(message, indexes, rows) if changed else outcome
         body = hashlib.sha256(payload).hexdigest()
         message.delivery = ledger_key("idempotency", principal.name, source, idempotency_key)
         message.delivery_expiry = now + DAY
         message.redelivered = message.extras = True
-        message.answer = _encode((body, outcome)).decode()
+        message.answer = lambda: _encode((body, _outcome(message, indexes, rows))).decode()
         await self._committed(message)
         if message.dropped is None:
-            return outcome if message.duplicates is None else _outcome(message, indexes)
+            return _outcome(message, indexes, rows)
         first_body, first_outcome = msgspec.json.decode(message.dropped, type=tuple[str, Outcome])
         if first_body != body:
             raise HeliographError(
@@ -205,10 +207,23 @@ class _Waiting:
                 message.future.set_result(None)
 
 
-def _outcome(message: Message, indexes: Any) -> Outcome:
+def _outcome(message: Message, indexes: Any, rows: list[tuple[Any, ...]]) -> Outcome:
+    """Return what became of the rows that the message had when it was sent."""
     duplicates = message.duplicates or {}
+    faults = list(message.faults)
+    if message.rows is not rows:
+        # The database refused some of them.
+        stored = {row[0] for row in message.rows}
+        indexed = list(zip(indexes, rows, strict=True))
+        indexes = [index for index, row in indexed if row[0] in stored]
+        faults = [fault for fault in faults if fault.reason is not RejectionReason.NOT_STORABLE]
+        faults += [
+            Fault(index, RejectionReason.NOT_STORABLE, NOT_STORABLE)
+            for index, row in indexed
+            if row[0] not in stored
+        ]
     accepted = [
         Accepted(index, duplicates.get(row[0], row[0]), row[2], row[0] in duplicates)
         for index, row in zip(indexes, message.rows, strict=True)
     ]
-    return Outcome(accepted, list(message.faults))
+    return Outcome(accepted, faults)

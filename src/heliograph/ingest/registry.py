@@ -3,7 +3,8 @@
 import asyncio
 import sys
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
 
 import structlog
 
@@ -80,8 +81,9 @@ class Registry:
         self._by_name: dict[str, KnownSensor] = {}
         self._by_number: dict[int, KnownSensor] = {}
         self._by_key_hash: dict[bytes, KnownSensor] = {}
-        self._unknown: set[str | bytes] = set()
+        self._unknown: set[str | bytes | int] = set()
         self._version = 0
+        self._changing = asyncio.Lock()
         self._listeners: list[Callable[[], None]] = []
         # Sensors whose `seen_at` has moved since the last flush.
         self.touched: set[KnownSensor] = set()
@@ -122,8 +124,13 @@ class Registry:
             return None
         if identifier in self._unknown:
             return None
-        found = await self._store.sensors.find(identifier)
-        return await self._found(found, identifier)
+        return await self._look_up(self._store.sensors.find, identifier)
+
+    async def find_number(self, number: int) -> KnownSensor | None:
+        """Return the sensor with this internal number; None if there is none."""
+        if sensor := self._by_number.get(number):
+            return sensor
+        return await self._look_up(self._store.sensors.find_number, number)
 
     async def find_key(self, key_hash: bytes) -> KnownSensor | None:
         """Return the sensor whose API key has this hash; None if there is none."""
@@ -131,7 +138,7 @@ class Registry:
             return sensor
         if key_hash in self._unknown:
             return None
-        return await self._found(await self._store.sensors.find_key(key_hash), key_hash)
+        return await self._look_up(self._store.sensors.find_key, key_hash)
 
     async def provision(self, device_id: str) -> KnownSensor | None:
         """Register a device on first sight; None unless AUTO_PROVISION is on."""
@@ -154,15 +161,21 @@ class Registry:
 
     async def changed(self) -> None:
         """Take over what has changed in the store since the last look."""
-        version = await self._store.sensors.version()
-        if version == self._version:
-            return
-        since, self._version = self._version, version
-        await self._remember(await self._store.sensors.changed_since(since))
-        self._unknown.clear()
-        self.generation += 1
-        for listener in self._listeners:
-            listener()
+        # One after the other: an older answer must not come in after a newer one, and who finds
+        # nothing new has to find it in memory.
+        async with self._changing:
+            version = await self._store.sensors.version()
+            if version == self._version:
+                return
+            changed = await self._store.sensors.changed_since(self._version)
+            # Without an await before the sensors change, so that a look-up under way notices.
+            self.generation += 1
+            self._unknown.clear()
+            await self._remember(changed)
+            # Only now: what failed halfway is repeated whole.
+            self._version = version
+            for listener in self._listeners:
+                listener()
 
     async def watch(self, interval: float = 1.0) -> None:
         """Follow the changes of other processes, for ever."""
@@ -185,7 +198,14 @@ class Registry:
             self.touched |= touched
             raise
 
-    async def _found(self, sensor: Sensor | None, name: str | bytes) -> KnownSensor | None:
+    async def _look_up(
+        self, query: Callable[[Any], Awaitable[Sensor | None]], name: str | bytes | int
+    ) -> KnownSensor | None:
+        while True:
+            generation = self.generation
+            sensor = await query(name)
+            if generation == self.generation:
+                break  # else the answer may be older than what is known by now
         if sensor is None:
             if len(self._unknown) >= MAXIMUM_UNKNOWN:
                 self._unknown.clear()

@@ -53,7 +53,7 @@ class Router:
 
         A sensor that the principal may not write to answers like one that does not exist.
         """
-        if self._is_foreign(principal, identifier):
+        if await self._is_foreign(principal, identifier):
             detail = "Only the sensor's own topics may be published to"
             return self.refused(principal, source, RejectionReason.FORBIDDEN_TOPIC, detail)
         sensor = await self._registry.find(identifier)
@@ -99,10 +99,10 @@ class Router:
             )
         return principal.is_admin
 
-    def _is_foreign(self, principal: Principal, identifier: str) -> bool:
+    async def _is_foreign(self, principal: Principal, identifier: str) -> bool:
         if principal.kind == "shared" and principal.device is not None:
             return identifier != principal.device
         if principal.kind != "device" or principal.sensor is None:
             return False
-        own = self._registry.number(principal.sensor)
+        own = await self._registry.find_number(principal.sensor)
         return own is None or (identifier not in own.names and identifier.lower() not in own.names)

@@ -13,15 +13,18 @@ from heliograph.mqtt.limits import (
     IN_FLIGHT_BYTES,
     KEPT_BYTES,
     LONGEST_KEPT_TOPIC,
-    MAXIMUM_CONNECT_BYTES,
-    MAXIMUM_PACKET_BYTES,
     MAXIMUM_PAYLOAD_BYTES,
     MAXIMUM_REFUSED_ROUTES,
     MAXIMUM_ROUTES,
     WRITE_BUFFER_BYTES,
 )
-from heliograph.mqtt.oversize import Oversize
 from heliograph.mqtt.packets import PacketType, ProtocolError, Reason
+from heliograph.mqtt.receiving import (
+    abandon_delivery,
+    begin_delivery,
+    oversize,
+    refuse_oversize,
+)
 from heliograph.mqtt.retained import Retained
 from heliograph.mqtt.session import Outgoing, Session
 from heliograph.mqtt.settlement import OWN, settle, token_of
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from heliograph.model.principal import Principal
     from heliograph.mqtt.host import Taken
     from heliograph.mqtt.listener import Listener
+    from heliograph.mqtt.oversize import Oversize
     from heliograph.mqtt.packets import Will
 
 log = structlog.get_logger()
@@ -43,7 +47,6 @@ CONGESTED = 4  # the client does not take its answers
 CLOCK = 16  # the server can't tell the time
 CLOSING = 32  # the connection is being closed
 
-CONNECT = int(PacketType.CONNECT)
 PUBLISH = int(PacketType.PUBLISH)
 CLOSING_SECONDS = 1.0
 NO_ROUTES: dict[bytes, Any] = {}
@@ -225,7 +228,8 @@ class Connection(asyncio.Protocol):
                 break
             start, stop = body
             if stop > end:
-                if self._is_oversize(buffer, at, start, stop):
+                self.oversize = oversize(self, buffer, at, start, stop)
+                if self.oversize is not None:
                     at = end
                 break
             if buffer[at] >> 4 == PUBLISH and self.session is not None:
@@ -253,7 +257,7 @@ class Connection(asyncio.Protocol):
         assert session is not None  # noqa: S101 - a PUBLISH comes here with a session only
         if packet_id:
             qos = first >> 1 & 3
-            if not self._begin_delivery(session, packet_id, qos):
+            if not begin_delivery(self, session, packet_id, qos):
                 return True
             token = token_of(packet_id, qos)
             delivery = session.ledger_name
@@ -270,32 +274,11 @@ class Connection(asyncio.Protocol):
                     self, token, route, payload, delivery, first & 8 != 0
                 )
         except HeliographError:
-            self._abandon_delivery(session, token)
+            abandon_delivery(self, session, token)
             self.pause(CLOCK)
             return False
         self.in_flight_bytes += size
         return True
-
-    def _begin_delivery(self, session: Session, packet_id: int, qos: int) -> bool:
-        """Count a QoS 1 or 2 delivery; False: it is known, and needs no more than its answer."""
-        if qos == 2:
-            committed = session.received.get(packet_id)
-            if committed is not None:
-                if committed:
-                    self.write(packets.pubrec(self.version, packet_id))
-                return False
-        if self.in_flight >= self.listener.limits.receive_maximum and self.version == 5:
-            raise ProtocolError(Reason.RECEIVE_MAXIMUM_EXCEEDED, "too many messages in flight")
-        if qos == 2:
-            session.received[packet_id] = False
-        self.in_flight += 1
-        return True
-
-    def _abandon_delivery(self, session: Session, token: int) -> None:
-        if token:
-            self.in_flight -= 1
-            if token >> 16 == 2:
-                session.received.pop(token & 0xFFFF, None)
 
     async def _find_route(self, topic: bytes) -> None:
         assert self.principal is not None  # noqa: S101 - set with the session
@@ -312,50 +295,14 @@ class Connection(asyncio.Protocol):
             self.routes = {}
         self.routes[topic] = route
 
-    def _is_oversize(self, buffer: bytes, at: int, start: int, stop: int) -> bool:
-        """Tell whether an unfinished packet is too large to wait for; if so, it has begun."""
-        if self.session is None and buffer[at] >> 4 != CONNECT:  # [MQTT-3.1.0-1]
-            raise ProtocolError(Reason.PROTOCOL_ERROR, "the first packet is not CONNECT")
-        limit = MAXIMUM_CONNECT_BYTES if self.session is None else MAXIMUM_PACKET_BYTES
-        if stop - start <= limit:
-            return False
-        first = buffer[at]
-        if self.session is None or first >> 4 != PUBLISH:
-            raise ProtocolError(Reason.PACKET_TOO_LARGE, f"a packet of {stop - start} bytes")
-        self.oversize = Oversize(first, stop - start, buffer[start:])
-        return True
-
-    def _stream_past(self, packet: Oversize, data: bytes) -> bytes:
+    def _stream_past(self, packet: "Oversize", data: bytes) -> bytes:
         """Let go of an oversize packet's bytes; return what follows it."""
         rest = packet.take(data)
         if rest is None:
             return b""
         self.oversize = None
-        self.run(self._refuse_oversize(packet), "oversize")
+        self.run(refuse_oversize(self, packet), "oversize")
         return rest
-
-    async def _refuse_oversize(self, packet: Oversize) -> None:
-        head = packet.head
-        topic, packet_id, payload_at, properties = packets.read_publish(
-            head, 0, 1, len(head), self.version
-        )
-        if properties is not None:
-            topic = self.aliases.resolve(topic, properties)
-        session, principal = self.session, self.principal
-        if session is None or principal is None:
-            return
-        route = await self.listener.host.route(principal, packets.decode_topic(topic))
-        token = token_of(packet_id, packet.qos)
-        if packet_id and not self._begin_delivery(session, packet_id, packet.qos):
-            return
-        payload, size = head[payload_at:][:KEPT_BYTES], packet.size - (payload_at - 1)
-        try:
-            self.in_flight_bytes += self.listener.host.receive_oversize(
-                self, token, route, payload, size
-            )
-        except HeliographError:
-            self._abandon_delivery(session, token)
-            raise
 
     # Answers
 

@@ -4,9 +4,9 @@ import asyncio
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
-from click.testing import Result
 from typer.testing import CliRunner
 
 from bare_environment import work_in
@@ -35,7 +35,7 @@ def database(
     return url
 
 
-def run(*arguments: str) -> Result:
+def run(*arguments: str) -> Any:
     return CliRunner().invoke(app, arguments)
 
 

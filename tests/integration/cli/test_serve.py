@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import signal
 import socket
 import sqlite3
@@ -16,6 +15,7 @@ import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
+from bare_environment import without_variables
 from server import ADMIN_KEY, PROGRAM, START_SECONDS, free_port, serving
 
 SECONDS = 60
@@ -24,7 +24,7 @@ SECONDS = 60
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     return {
-        "PATH": os.environ["PATH"],
+        **without_variables(),
         "DATA_DIRECTORY": str(tmp_path),
         "HOST": "127.0.0.1",
         "PORT": str(free_port()),

@@ -1,5 +1,6 @@
 """`heliograph simulate` in a process of its own against a real server."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -13,7 +14,8 @@ from collections.abc import Iterator
 import pytest
 import trustme
 
-from server import PROGRAM, ServerProcess, free_port, serving
+from heliograph.store import open_store
+from server import PROGRAM, Device, ServerProcess, free_port, serving
 
 SECONDS = 90
 TABLES = {"measurement": "measurement", "log": "log", "heartbeat": "heartbeat"}
@@ -101,6 +103,27 @@ def test_devices_are_registered_once_and_seen_online_and_offline(server):
     names = [device["device_id"] for device in devices]
     assert len(names) == len(set(names))
     assert {f"sim-{number:04d}" for number in range(1, 13)} <= set(names)
+
+
+def test_a_configuration_is_taken_over_and_acknowledged(tmp_path):
+    async def configure(device: Device) -> None:
+        store = await open_store(f"sqlite:///{tmp_path}/heliograph.db")
+        sensor = await store.sensors.find(device.device_id)
+        await store.configurations.add(sensor.number, '{"interval":1}')
+        await store.close()
+
+    with serving(tmp_path) as server:
+        asyncio.run(configure(server.device("sim-0001")))
+        counted(server, "--sensors", "1", "--rate", "50", "--duration", "1")
+    with contextlib.closing(sqlite3.connect(tmp_path / "heliograph.db")) as database:
+        answers = database.execute(
+            "SELECT revision, success FROM heartbeat WHERE revision IS NOT NULL"
+        ).fetchall()
+        (revision,) = database.execute(
+            "SELECT revision FROM measurement ORDER BY timestamp DESC LIMIT 1"
+        ).fetchone()
+    assert (0, 1) in answers
+    assert revision == 0
 
 
 def test_text_says_the_same(server):

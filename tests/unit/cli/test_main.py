@@ -1,7 +1,6 @@
 """The command line as a whole: help, lazy loading, how errors are told."""
 
 import importlib
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,17 +9,17 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from bare_environment import without_variables
 from heliograph import __version__
 from heliograph.cli import main
 
 PROGRAM = str(Path(sys.executable).with_name("heliograph"))
-BARE = {"PATH": os.environ["PATH"], "COLUMNS": "200"}
 
 
 def run(*arguments: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [PROGRAM, *arguments],
-        env={**BARE, **environment},
+        env={**without_variables(), **environment},
         cwd=folder,
         capture_output=True,
         text=True,

@@ -1,0 +1,246 @@
+"""The ingest core over a store, without sockets: what a test publishes and posts goes in here."""
+
+import asyncio
+import contextlib
+import json
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from time import time_ns
+from types import SimpleNamespace
+from typing import Any
+
+from heliograph.errors import RowError, StoreUnavailableError
+from heliograph.ingest.authentication import ADMIN, Authenticator
+from heliograph.ingest.clock import Clock
+from heliograph.ingest.endpoint import Endpoint
+from heliograph.ingest.intake import Intake
+from heliograph.ingest.message import Message
+from heliograph.ingest.notes import Notes
+from heliograph.ingest.pipeline import Pipeline
+from heliograph.ingest.posts import Posts
+from heliograph.ingest.registry import KnownSensor, Registry
+from heliograph.ingest.rejections import RejectionBudget
+from heliograph.ingest.routes import Router
+from heliograph.live.hub import Hub
+from heliograph.model.batch import Batch, Written
+from heliograph.model.credentials import hash_key
+from heliograph.model.event import Committed
+from heliograph.model.identifiers import IngestIds
+from heliograph.model.principal import Principal
+from heliograph.store import Store
+from server import eventually
+
+ADMIN_KEY = "an-admin-key-for-tests-only"
+SHARED_KEY = "a-shared-key-for-tests-only"
+# 2026-01-15T12:00:00Z
+NOON = 1_768_478_400
+
+
+class TroubledStore:
+    """The store, with faults to order."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.batches: list[Batch] = []
+        self.refuses: Callable[[tuple[Any, ...]], bool] | None = None
+        self.refuses_batch: Callable[[Batch], bool] | None = None
+        self.outages = 0
+        self.ambiguous = 0
+        self.free = asyncio.Event()
+        self.free.set()
+        self.started = asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def write(self, batch: Batch) -> Written:
+        self.started.set()
+        await self.free.wait()
+        if self.outages:
+            self.outages -= 1
+            raise StoreUnavailableError("an outage to order")
+        rows = [*batch.measurements, *batch.logs, *batch.heartbeats]
+        if self.refuses is not None and any(map(self.refuses, rows)):
+            raise RowError("a row to refuse")
+        if self.refuses_batch is not None and self.refuses_batch(batch):
+            raise RowError("a batch to refuse")
+        written = await self._store.write(batch)
+        self.batches.append(batch)
+        if self.ambiguous:
+            self.ambiguous -= 1
+            raise StoreUnavailableError("the answer was lost on its way")
+        return written
+
+
+class Origin:
+    """Takes back what was settled, and knows the order of it."""
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+
+    def settled(self, messages: list[Message]) -> None:
+        self.messages += messages
+
+    @property
+    def tokens(self) -> list[int]:
+        return [token for message in self.messages for token in message.tokens]
+
+
+class Core:
+    """The parts of the ingest core, wired as the server wires them."""
+
+    def __init__(
+        self,
+        store: Store,
+        newest: tuple[int, int],
+        *,
+        auto_provision: bool = False,
+        maximum_bytes: int = 32 << 20,
+        per_source_per_hour: int = 1_000,
+        rejected_bytes: int = 1 << 20,
+        anonymous_role: str = "",
+    ) -> None:
+        self.store = TroubledStore(store)
+        self.registry = Registry(self.store, auto_provision=auto_provision)
+        self.hub = Hub()
+        self.events: list[Committed] = []
+        self.watching = False
+        self.hub.add(lambda: self.watching, self.events.extend)
+        self.pipeline = Pipeline(self.store, self.hub, maximum_bytes=maximum_bytes)
+        self.rejections = RejectionBudget(
+            per_source_per_hour=per_source_per_hour, maximum_bytes=rejected_bytes
+        )
+        self.clock, self.ids = Clock(newest[1]), IngestIds(last=newest[0])
+        notes = Notes(self.registry, self.clock, self.ids, self.rejections, self.pipeline.state)
+        self.pipeline.refuse = notes.refuse_rows
+        self.intake = Intake(self.pipeline, self.registry, self.clock, self.ids, notes)
+        self.posts = Posts(self.pipeline, self.clock, self.ids, notes)
+        self.router = Router(self.registry)
+        self.authenticator = Authenticator(
+            self.registry,
+            admin_key=ADMIN_KEY,
+            device_keys=(SHARED_KEY,),
+            anonymous_role=anonymous_role,
+        )
+        self.endpoint = Endpoint(
+            self.store,
+            self.registry,
+            self.router,
+            self.authenticator,
+            self.intake,
+            publish_topic="commands",
+        )
+        self.origin = Origin()
+        self._token = 0
+
+    @property
+    def state(self) -> Any:
+        return self.posts.state
+
+    async def device(self, device_id: str | None = None, **members: Any) -> KnownSensor:
+        """Register a device whose key is its name."""
+        key_hash = hash_key(device_id) if device_id else None
+        identifier = str(uuid.uuid4())
+        options = {"device_id": device_id, "key_hash": key_hash, "created_at": 1, **members}
+        await self.store.sensors.create(identifier=identifier, **options)
+        await self.registry.changed()
+        found = await self.registry.find(identifier)
+        assert found is not None
+        return found
+
+    async def publish(
+        self,
+        topic: str,
+        payload: Any,
+        *,
+        principal: Principal = ADMIN,
+        origin: Origin | None = None,
+        token: int | None = None,
+        delivery: bytes | None = b"session",
+        redelivered: bool = False,
+    ) -> int:
+        """Publish, and return the token by which it will be settled."""
+        route = await self.endpoint.route(principal, topic)
+        if token is None:
+            self._token += 1
+            token = self._token
+        if not isinstance(payload, bytes):
+            payload = json.dumps(payload).encode()
+        origin = origin or self.origin
+        self.intake.receive(origin, token, route, payload, delivery, redelivered)
+        return token
+
+    async def settled(self) -> None:
+        """Return when nothing is under way any more."""
+        await eventually(lambda: self.state.depth == 0)
+
+    @contextlib.asynccontextmanager
+    async def blocked(self) -> AsyncIterator[None]:
+        """Let the writer begin a batch and hold it: what comes meanwhile waits together."""
+        store = self.store
+        store.free.clear()
+        store.started.clear()
+        self.intake.receive_oversize(
+            Origin(), 0, await self.endpoint.route(ADMIN, "nowhere/x"), b"", 0
+        )
+        await store.started.wait()
+        try:
+            yield
+        finally:
+            store.free.set()
+        await self.settled()
+
+    async def post(self, sensor: KnownSensor, payload: Any, **options: Any) -> Any:
+        """Post measurements as the administrator."""
+        kind = options.pop("kind")
+        body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+        source = options.pop("source", "POST /test")
+        return await self.posts.post(kind, sensor, body, ADMIN, source, **options)
+
+    async def rows(self, sensor: KnownSensor) -> list[Any]:
+        """Return the sensor's measurements, oldest first."""
+        measurements = self.store.measurements
+        return list(
+            await measurements.page(sensor.number, key=None, direction="next", limit=10_000)
+        )
+
+    async def values(self, sensor: KnownSensor) -> list[Any]:
+        """Return the sensor's measured values, oldest first."""
+        return [json.loads(bytes(row.value)) for row in await self.rows(sensor)]
+
+    async def reasons(self) -> list[str]:
+        """Return the reasons of the rejected messages but the core's own, oldest first."""
+        return [m.reason for m in await self.rejected()]
+
+    async def rejected(self) -> list[Any]:
+        """Return the rejected messages but those of `blocked`, oldest first."""
+        kept = await self.store.rejected.list(limit=1_000)
+        return [message for message in reversed(kept) if message.source != "nowhere/x"]
+
+
+@contextlib.asynccontextmanager
+async def running(store: Store, **options: Any) -> AsyncIterator[Core]:
+    """Run the core on a store, as after a start of the server."""
+    core = Core(store, await store.newest(), **options)
+    await core.registry.load()
+    task = asyncio.create_task(core.pipeline.run(), name="pipeline")
+    try:
+        yield core
+        if task.done():
+            task.result()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+@contextlib.contextmanager
+def clock_moved(monkeypatch: Any, microseconds: int) -> Iterator[None]:
+    """Move the wall clock of the ingest core."""
+    with monkeypatch.context() as patch:
+
+        def moved() -> int:
+            return time_ns() + microseconds * 1_000
+
+        patch.setattr("heliograph.ingest.clock.time", SimpleNamespace(time_ns=moved))
+        patch.setattr("heliograph.ingest.intake.time_ns", moved)
+        yield
