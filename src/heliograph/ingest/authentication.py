@@ -1,9 +1,9 @@
 """From a credential to a principal."""
 
-import hashlib
 import hmac
 
 from heliograph.ingest.registry import KnownSensor, Registry
+from heliograph.model.credentials import hash_key
 from heliograph.model.identifiers import is_device_id, is_uuid
 from heliograph.model.principal import Principal, Role
 
@@ -25,8 +25,8 @@ class Authenticator:
         anonymous_role: str = "",
     ) -> None:
         self._registry = registry
-        self._admin = _hash(admin_key.encode())
-        self._shared = [_hash(key.encode()) for key in device_keys]
+        self._admin = hash_key(admin_key)
+        self._shared = [hash_key(key) for key in device_keys]
         self._anonymous = (
             Principal("anonymous", "anonymous", Role[anonymous_role.upper()])
             if anonymous_role
@@ -39,7 +39,7 @@ class Authenticator:
 
     async def key(self, key: str) -> Principal | None:
         """Return whose `X-API-Key` this is; None if nobody's, or a deactivated device's."""
-        hashed = _hash(key.encode("utf-8", "surrogateescape"))
+        hashed = hash_key(key.encode("utf-8", "surrogateescape"))
         if hmac.compare_digest(hashed, self._admin):
             return ADMIN
         if self._is_shared(hashed):
@@ -52,7 +52,7 @@ class Authenticator:
 
         A shared key speaks for the one device that the user name says.
         """
-        hashed = _hash(password)
+        hashed = hash_key(password)
         if hmac.compare_digest(hashed, self._admin):
             return ADMIN
         if self._is_shared(hashed) and (is_device_id(username) or is_uuid(username)):
@@ -66,10 +66,6 @@ class Authenticator:
     def _is_shared(self, hashed: bytes) -> bool:
         # Not any(): it would stop at the first match, and time would tell which it was.
         return sum(hmac.compare_digest(hashed, shared) for shared in self._shared) > 0
-
-
-def _hash(key: bytes) -> bytes:
-    return hashlib.sha256(key).digest()
 
 
 def _device(sensor: KnownSensor) -> Principal:

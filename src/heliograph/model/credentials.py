@@ -26,13 +26,15 @@ def new_api_key() -> str:
     return API_KEY_PREFIX + secrets.token_urlsafe(32)
 
 
-def hash_key(key: str) -> bytes:
-    """Return the SHA-256 of a key.
+def hash_key(key: str | bytes) -> bytes:
+    """Return the SHA-256 of a key, as text or as it came over the wire.
 
     A key is 256 random bits, so a slow password hash would add cost and no strength. A lone
-    surrogate (a header's or a password's stray byte) is hashed as it came: it matches nothing.
+    surrogate is hashed as it came: it matches nothing.
     """
-    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
+    return hashlib.sha256(
+        key.encode("utf-8", "surrogatepass") if isinstance(key, str) else key
+    ).digest()
 
 
 def is_guessable(key: str) -> bool:

@@ -36,18 +36,14 @@ class Severity(enum.StrEnum):
 # … and value: the canonical text.
 MeasurementRow: TypeAlias = tuple[int, int, int, int, int, int | None, float | None, str]
 # … and severity, subject, details.
-LogRow: TypeAlias = tuple[
-    int, int, int, int, int, int | None, float | None, str, str, str | None
-]
+LogRow: TypeAlias = tuple[int, int, int, int, int, int | None, float | None, str, str, str | None]
 # … and success, details (canonical text of the members that no column has).
 HeartbeatRow: TypeAlias = tuple[
     int, int, int, int, int, int | None, float | None, bool | None, str | None
 ]
 # id, receipt_timestamp, sensor, principal, source (topic or route), payload (at most 64 KiB),
 # size (of the whole payload, bytes), reason, detail, indexes (JSON text of those that were bad).
-RejectedRow: TypeAlias = tuple[
-    int, int, int | None, str, str, bytes, int, str, str, str | None
-]
+RejectedRow: TypeAlias = tuple[int, int, int | None, str, str, bytes, int, str, str, str | None]
 # sensor, receipt_timestamp, status.
 StatusRow: TypeAlias = tuple[int, int, str]
 # key (16 bytes), id of the first row, expiry (microseconds; None: as long as the row), answer.

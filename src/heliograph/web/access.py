@@ -1,12 +1,11 @@
 """Who is calling, and what they may do."""
 
-import hashlib
-
 from starlette.types import Scope
 
 from heliograph.errors import ErrorCode, HeliographError
 from heliograph.ingest.authentication import Authenticator
 from heliograph.ingest.registry import KnownSensor, Registry
+from heliograph.model.credentials import hash_key
 from heliograph.model.principal import Principal, Role
 from heliograph.web.limits import Limits
 
@@ -37,7 +36,7 @@ class Access:
             self._principals.clear()
             self._generation = self._registry.generation
             return None
-        return self._principals.get(hashlib.sha256(key).digest())
+        return self._principals.get(hash_key(key))
 
     async def principal(
         self, key: bytes | None, authorization: bytes | None, address: str
@@ -49,7 +48,7 @@ class Access:
         """
         if key is None:
             if authorization is not None and authorization[:7].lower() == b"bearer ":
-                self._limits.wrong_key(address, hashlib.sha256(authorization).digest())
+                self._limits.wrong_key(address, hash_key(authorization))
                 raise HeliographError(ErrorCode.INVALID_TOKEN, "Invalid token")
             anonymous = self._authenticator.anonymous()
             if anonymous is None:
@@ -57,7 +56,7 @@ class Access:
             return anonymous
         if principal := self.remembered(key):
             return principal
-        hashed = hashlib.sha256(key).digest()
+        hashed = hash_key(key)
         generation = self._generation
         found = await self._authenticator.key(key.decode("utf-8", "surrogateescape"))
         if found is None:
@@ -151,11 +150,7 @@ class Access:
         """Return the device that calls; None if a caller is no device."""
         if principal.sensor is None:
             return None
-        own = self._registry.number(principal.sensor)
-        if own is None:
-            # It fell out of the cache between its key's look-up and now.
-            return await self._registry.find(principal.name)
-        return own
+        return await self._registry.find_number(principal.sensor)
 
 
 def may_send(principal: Principal) -> None:

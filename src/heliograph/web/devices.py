@@ -1,7 +1,5 @@
 """Devices: sensors seen by their credentials."""
 
-import hashlib
-import secrets
 import uuid
 from typing import Annotated, Any
 
@@ -11,6 +9,7 @@ from starlette.responses import Response
 
 from heliograph.errors import AlreadyExistsError, ErrorCode, HeliographError
 from heliograph.ingest.registry import KnownSensor
+from heliograph.model.credentials import hash_key, new_api_key
 from heliograph.model.principal import Principal, Role
 from heliograph.model.sensor import Sensor
 from heliograph.model.time import now
@@ -34,7 +33,6 @@ from heliograph.web.services import Services
 
 router = APIRouter(prefix=f"{PREFIX}/devices", tags=["devices"])
 
-KEY_BYTES = 32
 CONFIGURATIONS_PAGE = 10_000
 
 
@@ -230,8 +228,8 @@ async def _revisions(services: Services, sensors: list[Sensor]) -> dict[int, int
 
 
 def _new_key() -> tuple[str, bytes]:
-    key = secrets.token_urlsafe(KEY_BYTES)
-    return key, hashlib.sha256(key.encode()).digest()
+    key = new_api_key()
+    return key, hash_key(key)
 
 
 def _not_found(code: ErrorCode) -> HeliographError:

@@ -51,9 +51,7 @@ async def test_what_waits_is_committed_in_one_batch(plain_core):
     assert core.state.commits_total == 2
 
 
-@pytest.mark.parametrize(
-    ("bound", "value"), [("MAXIMUM_ROWS", 4), ("MAXIMUM_BATCH_BYTES", 1_500)]
-)
+@pytest.mark.parametrize(("bound", "value"), [("MAXIMUM_ROWS", 4), ("MAXIMUM_BATCH_BYTES", 1_500)])
 async def test_a_batch_is_bounded(plain_core, monkeypatch, bound, value):
     core = plain_core
     monkeypatch.setattr(pipeline, bound, value)

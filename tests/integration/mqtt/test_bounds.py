@@ -69,7 +69,7 @@ async def test_the_time_to_connect(tmp_path):
         silent = await Client.open(server.port)
         slow = await Client.open(server.port)
         live = await server.admin()
-        slow.send(b"\x10\x7f")
+        slow.send(b"\x10\xff\x7f")
         trickling = asyncio.create_task(trickle(slow), name="trickle")
         assert await silent.packet() == b""
         assert await slow.packet() == b""

@@ -368,6 +368,19 @@ async def test_an_anonymous_viewer_sees_the_default_network(tmp_path, version, t
         assert (await server.rejected())[0].reason == "UNKNOWN_SENSOR"
 
 
+async def test_an_anonymous_viewer_sees_no_other_network(tmp_path, version):
+    async with running(tmp_path, anonymous_role="viewer") as server:
+        device = await server.device()
+        await configure(server, device)
+        server.services.registry.default_network = "00000000-0000-4000-8000-000000000000"
+        viewer = await Client.connected(server.port, "v", version=version)
+        filters = ("#", device.topic, f"configurations/{device.device_id}")
+        assert await subscribed(viewer, *filters) == [1] * 3
+        client = await server.connect(device)
+        await send(client, device.topic, value(1))
+        await viewer.quiet()
+
+
 def admin_session(server):
     (connection,) = [c for c in server.listener._connections if c.principal.is_admin]
     return connection.principal, connection.session.client_id

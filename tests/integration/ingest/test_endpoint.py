@@ -1,0 +1,261 @@
+"""What the MQTT listener asks of the server."""
+
+import json
+import uuid
+
+import pytest
+
+from heliograph.ingest.authentication import ADMIN
+from heliograph.ingest.registry import KnownSensor
+from heliograph.model.credentials import hash_key
+from heliograph.model.event import Committed
+from heliograph.model.principal import Principal, Role
+from heliograph.model.records import Kind
+from heliograph.model.sensor import Sensor
+from heliograph.mqtt.reasons import Reason
+from ingest_core import ADMIN_KEY, NOON, SHARED_KEY, running
+from rows import measurement
+
+VIEWER = Principal("anonymous", "anonymous", Role.VIEWER)
+NOBODY = Principal("anonymous", "anonymous", Role.NONE)
+
+
+async def retained(core, principal, topic_filter):
+    return {
+        topic: payload if payload in (b"online", b"offline") else json.loads(payload)
+        async for topic, payload in core.endpoint.retained(principal, topic_filter)
+    }
+
+
+@pytest.fixture
+async def furnished(core):
+    """Two devices and a nameless sensor with configurations; the first device is online."""
+    pump, fan, bare = [await core.device(name) for name in ("pump", "fan", None)]
+    for sensor in (pump, bare):
+        await core.store.configurations.add(sensor.number, '{"interval":60}')
+    await core.store.configurations.add(pump.number, "null")
+    await core.publish("status/pump", b"online")
+    await core.settled()
+    core.sensors = (pump, fan, bare)
+    return core
+
+
+async def test_a_configuration_and_a_status_are_kept_under_each_name(furnished):
+    core = furnished
+    pump, fan, bare = core.sensors
+    newest = {"revision": 1, "configuration": None}
+    for name in ("pump", pump.identifier):
+        topic = f"configurations/{name}"
+        assert await retained(core, ADMIN, topic) == {topic: newest}
+        assert await retained(core, ADMIN, f"status/{name}") == {f"status/{name}": b"online"}
+    topic = f"configurations/{bare.identifier}"
+    first = {"revision": 0, "configuration": {"interval": 60}}
+    assert await retained(core, ADMIN, topic) == {topic: first}
+    for topic in ("configurations/fan", "status/fan", "measurements/pump", "configurations/nobody"):
+        assert await retained(core, ADMIN, topic) == {}
+    assert await retained(core, ADMIN, f"status/{fan.identifier}") == {}
+
+
+async def test_wildcards_find_each_sensor_once(furnished, monkeypatch):
+    monkeypatch.setattr("heliograph.ingest.endpoint.PAGE", 1)
+    core = furnished
+    pump, _, bare = core.sensors
+    configurations = {"configurations/pump", f"configurations/{bare.identifier}"}
+    expected = {
+        "configurations/+": configurations,
+        "configurations/#": configurations,
+        "status/+": {"status/pump"},
+        "+/pump": {"configurations/pump", "status/pump"},
+        "#": configurations | {"status/pump"},
+        "+/+": configurations | {"status/pump"},
+        f"+/{pump.identifier}": {
+            f"{kind}/{pump.identifier}" for kind in ("configurations", "status")
+        },
+        "measurements/#": set(),
+        "+/+/+": set(),
+        "+": set(),
+    }
+    found = {
+        topic_filter: set(await retained(core, ADMIN, topic_filter)) for topic_filter in expected
+    }
+    assert found == expected
+
+
+async def test_only_what_may_be_seen_is_retained(furnished):
+    core = furnished
+    pump = await core.authenticator.login("pump", b"pump")
+    fan = await core.authenticator.login("fan", b"fan")
+    shared = await core.authenticator.login("pump", SHARED_KEY.encode())
+    elsewhere = Principal("user", "somebody", Role.OWNER)
+    for principal, seen in (
+        (pump, True),
+        (shared, True),
+        (VIEWER, True),
+        (fan, False),
+        (elsewhere, False),
+    ):
+        assert bool(await retained(core, principal, "configurations/pump")) is seen
+    assert set(await retained(core, VIEWER, "status/#")) == {"status/pump"}
+    assert await retained(core, fan, "#") == {}
+
+
+@pytest.mark.parametrize(
+    ("who", "allowed"),
+    [
+        (
+            "admin",
+            {"own", "own uuid", "foreign", "unknown", "publish", "all", "plus", "shared", "other"},
+        ),
+        (
+            "viewer",
+            {"own", "own uuid", "foreign", "unknown", "publish", "all", "plus", "shared", "other"},
+        ),
+        ("nobody", set()),
+        ("device", {"own", "own uuid", "publish"}),
+        ("shared", {"own", "own uuid", "publish"}),
+    ],
+)
+async def test_who_may_subscribe_to_what(plain_core, who, allowed):
+    core = plain_core
+    pump = await core.device("pump")
+    await core.device("fan")
+    principal = {
+        "admin": ADMIN,
+        "viewer": VIEWER,
+        "nobody": NOBODY,
+        "device": await core.authenticator.login("pump", b"pump"),
+        "shared": await core.authenticator.login("pump", SHARED_KEY.encode()),
+    }[who]
+    filters = {
+        "own": "configurations/pump",
+        "own uuid": f"measurements/{pump.identifier.upper()}",
+        "foreign": "configurations/fan",
+        "unknown": "configurations/nobody",
+        "publish": "commands",
+        "all": "#",
+        "plus": "configurations/+",
+        "shared": "$share/group/measurements/pump",
+        "other": "something/else",
+    }
+    may = {name for name, f in filters.items() if await core.endpoint.may_subscribe(principal, f)}
+    assert may == allowed
+
+
+async def test_who_may_see_whose_events(plain_core):
+    core = plain_core
+    pump, fan = await core.device("pump"), await core.device("fan")
+    home = pump.network_identifier
+    device = await core.authenticator.login("pump", b"pump")
+    shared = await core.authenticator.login("pump", SHARED_KEY.encode())
+    may_see = core.endpoint.may_see
+    for principal in (device, shared):
+        assert may_see(principal, pump.number, home)
+        assert not may_see(principal, fan.number, home)
+    assert may_see(ADMIN, fan.number, "elsewhere")
+    assert may_see(VIEWER, fan.number, home)
+    assert not may_see(VIEWER, fan.number, "elsewhere")
+
+
+async def test_where_topics_lead(plain_core):
+    core = plain_core
+    await core.device("pump")
+    faults = {}
+    for topic in ("nowhere/pump", "measurements/pump/x", "configurations/pump", "measurements/no"):
+        route = await core.endpoint.route(ADMIN, topic)
+        assert not core.endpoint.accepts(route)
+        faults[topic] = route.fault.reason.value
+    assert faults == {
+        "nowhere/pump": "UNKNOWN_TOPIC",
+        "measurements/pump/x": "UNKNOWN_TOPIC",
+        "configurations/pump": "FORBIDDEN_TOPIC",
+        "measurements/no": "UNKNOWN_SENSOR",
+    }
+    kinds = {}
+    for topic in (
+        "measurements",
+        "log-messages",
+        "logs",
+        "heartbeats",
+        "acknowledgments",
+        "status",
+    ):
+        route = await core.endpoint.route(ADMIN, f"{topic}/pump")
+        assert core.endpoint.accepts(route)
+        kinds[topic] = route.kind
+    assert list(kinds.values()) == [
+        Kind.MEASUREMENT,
+        Kind.LOG,
+        Kind.LOG,
+        Kind.HEARTBEAT,
+        Kind.HEARTBEAT,
+        Kind.STATUS,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("topic", "payload", "reason"),
+    [
+        ("measurements/nobody", b"1", Reason.NOT_AUTHORIZED),
+        ("configurations/pump", b"1", Reason.NOT_AUTHORIZED),
+        ("nowhere", b"1", Reason.TOPIC_NAME_INVALID),
+        ("measurements/pump", b"{", Reason.PAYLOAD_FORMAT_INVALID),
+    ],
+)
+async def test_a_rejection_has_a_reason_code(plain_core, topic, payload, reason):
+    core = plain_core
+    await core.device("pump")
+    await core.publish(topic, payload)
+    await core.settled()
+    assert core.endpoint.puback_reason(core.origin.messages[0]) == reason
+
+
+async def test_events_go_to_both_topics_of_a_device(plain_core):
+    core = plain_core
+    rows = [measurement(1, NOON * 1_000_000, value={"t": 1})]
+    events = [
+        Committed(kind, 1, "the-uuid", device_id, "network", rows, b"whole", None)
+        for device_id in ("pump", None)
+        for kind in (Kind.MEASUREMENT, Kind.LOG, Kind.HEARTBEAT, Kind.STATUS)
+    ]
+    shown = core.endpoint.shown(events)
+    prefixes = ("measurements", "log-messages", "heartbeats", "status")
+    assert [seen.topics for seen in shown] == [
+        *((f"{prefix}/pump", f"{prefix}/the-uuid") for prefix in prefixes),
+        *((f"{prefix}/the-uuid",) for prefix in prefixes),
+    ]
+    assert {seen.payload for seen in shown} == {b"whole"}
+    (seen,) = core.endpoint.shown(
+        [Committed(Kind.MEASUREMENT, 1, "u", None, "n", rows, None, None)]
+    )
+    value = {"revision": None, "timestamp": NOON, "value": {"t": 1}}
+    assert json.loads(seen.payload) == {"measurements": [value]}
+
+
+async def test_a_connection_hangs_on_its_key(plain_core):
+    core = plain_core
+    sensor = await core.device("pump")
+    principal = await core.authenticator.login("pump", b"pump")
+    generation = core.endpoint.generation
+    assert core.endpoint.credential(principal) == hash_key("pump")
+    await core.store.sensors.change(sensor.number, key_hash=hash_key("new"))
+    await core.registry.changed()
+    assert core.endpoint.credential(principal) == hash_key("new")
+    assert core.endpoint.generation > generation
+    await core.store.sensors.change(sensor.number, is_active=False)
+    await core.registry.changed()
+    assert core.endpoint.credential(principal) is None
+    assert core.endpoint.credential(ADMIN) is None
+    assert await core.authenticator.login("pump", b"new") is None
+    assert await core.authenticator.key("new") is None
+
+
+async def test_logins_are_the_authenticators(sqlite_store):
+    async with running(sqlite_store, anonymous_role="viewer") as core:
+        assert await core.endpoint.login("anybody", ADMIN_KEY.encode()) == ADMIN
+        assert core.endpoint.anonymous() == VIEWER
+
+
+def test_a_sensor_goes_by_its_names():
+    identifier = str(uuid.uuid4())
+    assert KnownSensor(Sensor(1, identifier, "n", "pump")).names == (identifier, "pump")
+    assert KnownSensor(Sensor(1, identifier, "n")).names == (identifier,)

@@ -1,0 +1,137 @@
+import itertools
+import uuid
+
+import pytest
+
+from heliograph.errors import RejectionReason
+from heliograph.ingest.authentication import ADMIN
+from heliograph.ingest.decode import decode_heartbeats, decode_logs, decode_measurements
+from heliograph.ingest.registry import KnownSensor
+from heliograph.ingest.routes import Route, Router
+from heliograph.model.principal import Principal, Role
+from heliograph.model.records import Kind
+from heliograph.model.sensor import Sensor
+
+
+def known(number, device_id, network="default", *, is_active=True):
+    identifier = str(uuid.UUID(int=number))
+    return KnownSensor(Sensor(number, identifier, network, device_id, is_active=is_active))
+
+
+PUMP, FAN, FAR = known(1, "pump"), known(2, "fan"), known(3, "far", "elsewhere")
+OFF = known(4, "off", is_active=False)
+SENSORS = (PUMP, FAN, FAR, OFF)
+
+DEVICE = Principal("device", "device:pump", sensor=1)
+SHARED = Principal("shared", "shared:1234")
+SHARED_AS_PUMP = Principal("shared", "shared:pump", device="pump")
+GUESTS = {role: Principal("anonymous", "anonymous", role) for role in Role}
+
+
+class Sensors:
+    default_network = "default"
+
+    def __init__(self):
+        self.provisioned = []
+
+    async def find(self, identifier):
+        name = identifier if identifier in ("pump", "fan", "far", "off") else identifier.lower()
+        return next((sensor for sensor in SENSORS if name in sensor.names), None)
+
+    def number(self, number):
+        return next((sensor for sensor in SENSORS if sensor.number == number), None)
+
+    async def find_number(self, number):
+        return self.number(number)
+
+    async def provision(self, identifier):
+        self.provisioned.append(identifier)
+
+
+@pytest.fixture
+def router():
+    return Router(Sensors())
+
+
+@pytest.mark.parametrize(
+    ("principal", "writes", "reads"),
+    [
+        (ADMIN, {1, 2, 3}, {1, 2, 3}),
+        (DEVICE, {1}, {1}),
+        (SHARED, {1, 2, 3}, set()),
+        (SHARED_AS_PUMP, {1}, set()),
+        (GUESTS[Role.NONE], set(), set()),
+        (GUESTS[Role.VIEWER], set(), {1, 2}),
+        (GUESTS[Role.EDITOR], {1, 2}, {1, 2}),
+        (GUESTS[Role.OWNER], {1, 2}, {1, 2}),
+        (Principal("user", "somebody", Role.OWNER), set(), set()),
+    ],
+    ids=lambda value: f"{value.kind}-{value.role.name}" if isinstance(value, Principal) else "",
+)
+def test_who_may_do_what(router, principal, writes, reads):
+    sensors = (PUMP, FAN, FAR)
+    assert {s.number for s in sensors if router.may_write(principal, s)} == writes
+    assert {s.number for s in sensors if router.may_read(principal, s)} == reads
+
+
+@pytest.mark.parametrize("name", ["pump", PUMP.identifier, PUMP.identifier.upper()])
+@pytest.mark.parametrize("principal", [ADMIN, DEVICE, SHARED, GUESTS[Role.EDITOR]])
+async def test_a_route_leads_to_the_sensor(router, principal, name):
+    route = await router.route(principal, "t", Kind.LOG, name)
+    assert (route.sensor, route.fault, route.kind, route.source) == (PUMP, None, Kind.LOG, "t")
+    assert route.principal is principal
+
+
+@pytest.mark.parametrize(
+    ("principal", "foreign"),
+    [
+        (DEVICE, ("fan", FAN.identifier, "far", "off")),
+        (SHARED_AS_PUMP, ("fan", FAN.identifier)),
+        (GUESTS[Role.EDITOR], ("far", FAR.identifier)),
+        (GUESTS[Role.VIEWER], ("pump",)),
+    ],
+    ids=["device", "shared", "guest", "viewer"],
+)
+async def test_a_foreign_sensor_answers_like_one_that_is_not_there(router, principal, foreign):
+    unknown = ["nobody", str(uuid.UUID(int=99))]
+    faults = [
+        (await router.route(principal, "t", Kind.MEASUREMENT, name)).fault
+        for name in itertools.chain(foreign, unknown)
+    ]
+    assert len(set(faults)) == 1
+    assert faults[0].reason in (RejectionReason.FORBIDDEN_TOPIC, RejectionReason.UNKNOWN_SENSOR)
+
+
+async def test_a_deactivated_sensor_is_told_apart_for_those_who_may_write(router):
+    route = await router.route(ADMIN, "t", Kind.MEASUREMENT, "off")
+    assert (route.sensor, route.fault.reason) == (None, RejectionReason.DEACTIVATED_SENSOR)
+
+
+@pytest.mark.parametrize(
+    ("principal", "provisions"), [(ADMIN, True), (SHARED, True), (DEVICE, False)]
+)
+async def test_who_may_register_on_first_sight(principal, provisions):
+    sensors = Sensors()
+    await Router(sensors).route(principal, "t", Kind.MEASUREMENT, "new")
+    await Router(sensors).route(GUESTS[Role.OWNER], "t", Kind.MEASUREMENT, "new")
+    assert sensors.provisioned == (["new"] if provisions else [])
+
+
+async def test_a_principal_whose_sensor_is_gone_reaches_nothing(router):
+    gone = Principal("device", "device:gone", sensor=99)
+    route = await router.route(gone, "t", Kind.MEASUREMENT, "pump")
+    assert route.fault.reason is RejectionReason.FORBIDDEN_TOPIC
+
+
+@pytest.mark.parametrize(
+    ("kind", "decode"),
+    [
+        (Kind.MEASUREMENT, decode_measurements),
+        (Kind.LOG, decode_logs),
+        (Kind.HEARTBEAT, decode_heartbeats),
+        (Kind.STATUS, None),
+    ],
+)
+def test_each_kind_has_its_decoder(kind, decode):
+    assert Route("t", ADMIN, kind, PUMP).decode is decode
+    assert Route("t", ADMIN, kind).decode is None
