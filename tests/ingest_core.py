@@ -24,7 +24,6 @@ from heliograph.ingest.routes import Router
 from heliograph.live.hub import Hub
 from heliograph.model.batch import Batch, Written
 from heliograph.model.credentials import hash_key
-from heliograph.model.event import Committed
 from heliograph.model.identifiers import IngestIds
 from heliograph.model.principal import Principal
 from heliograph.store import Store
@@ -103,7 +102,7 @@ class Core:
         self.store = TroubledStore(store)
         self.registry = Registry(self.store, auto_provision=auto_provision)
         self.hub = Hub()
-        self.events: list[Committed] = []
+        self.events: list[Any] = []
         self.watching = False
         self.hub.add(lambda: self.watching, self.events.extend)
         self.pipeline = Pipeline(self.store, self.hub, maximum_bytes=maximum_bytes)

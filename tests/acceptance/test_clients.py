@@ -138,7 +138,7 @@ def test_mosquitto_sub_with_a_will(server, device, version):
     with mosquitto_sub(server, "admin", ADMIN_KEY, version, "-v", "-t", topic) as watcher:
         own = ("-t", f"configurations/{device.device_id}", *will)
         with mosquitto_sub(server, device.device_id, device.key, version, *own):
-            mosquitto_pub(server, device, version, "-r", "-t", topic, "-m", "online")
+            mosquitto_pub(server, device, version, "-q", "1", "-r", "-t", topic, "-m", "online")
             assert server.http.get(f"/devices/{device.device_id}").json()["connected"] is True
         assert f"{topic} online" in lines(watcher, 1)
         assert f"{topic} offline" in lines(watcher, 1)

@@ -8,7 +8,7 @@ from faults.http_sender import HttpSender
 from faults.process import condition
 from faults.sender import Sender, timed, untimed
 
-MESSAGES = 40_000
+MESSAGES = 30_000
 SECONDS = 90
 
 
@@ -16,15 +16,15 @@ async def test_stops_cleanly_under_load(server, database):
     start = time.time() - 3_600
     senders = [
         Sender(server.mqtt_port, "timed", await server.device("timed"),
-               timed("timed", MESSAGES, start), window=5_000),
+               timed("timed", MESSAGES, start), window=300),
         Sender(server.mqtt_port, "untimed", await server.device("untimed"),
-               untimed("untimed", MESSAGES), window=5_000),
+               untimed("untimed", MESSAGES), window=300),
     ]  # fmt: skip
-    poster = HttpSender(server.port, await server.device("posting"), 1_500, idempotent=False)
+    poster = HttpSender(server.port, await server.device("posting"), 3_000, idempotent=False)
     everyone = [*senders, poster]
     async with asyncio.timeout(SECONDS), asyncio.TaskGroup() as tasks:
         running = [tasks.create_task(sender.run()) for sender in everyone]
-        await condition(lambda: all(len(s.acknowledged) >= 100 for s in everyone), what="progress")
+        await condition(lambda: all(len(s.acknowledged) >= 50 for s in everyone), what="progress")
         server.terminate()
         assert await server.ended() == 0, server.said[-2_000:]
         await asyncio.sleep(0)

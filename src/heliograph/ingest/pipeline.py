@@ -124,9 +124,7 @@ class Pipeline:
             HeliographError: QUEUE_FULL, DATABASE_UNAVAILABLE or SHUTTING_DOWN.
         """
         if self._stopping:
-            raise HeliographError(
-                ErrorCode.SHUTTING_DOWN, "The server is shutting down", retry_after=5
-            )
+            raise _shutting_down()
         if not self.state.database_available:
             raise HeliographError(
                 ErrorCode.DATABASE_UNAVAILABLE, "The database is not available", retry_after=2
@@ -136,20 +134,32 @@ class Pipeline:
 
     async def run(self) -> None:
         """Commit what comes, for ever."""
-        while True:
-            if not self._waiting:
-                self._arrived.clear()
-                self._idle.set()
-                await self._arrived.wait()
-            messages = self._take()
-            await self._commit(messages)
-            self._settle(messages)
-            self.watched = self._hub.wanted
+        messages: list[Message] = []
+        try:
+            while True:
+                if not self._waiting:
+                    self._arrived.clear()
+                    self._idle.set()
+                    await self._arrived.wait()
+                messages = self._take()
+                await self._commit(messages)
+                self._settle(messages)
+                self.watched = self._hub.wanted
+        except Exception:
+            self._give_up(messages)
+            raise
 
     async def drain(self) -> None:
         """Take nothing new over HTTP and wait until everything that waits is committed."""
         self._stopping = True
         await self._idle.wait()
+
+    def _give_up(self, messages: list[Message]) -> None:
+        """Tell at once who waits for a commit that will not come: they would hold up the end."""
+        self._stopping = True
+        for message in (*messages, *self._waiting):
+            if message.future is not None and not message.future.done():
+                message.future.set_exception(_shutting_down())
 
     def _take(self) -> list[Message]:
         waiting = self._waiting
@@ -270,6 +280,10 @@ class Pipeline:
         self._paused = False
         for _, resume in self._sources:
             resume()
+
+
+def _shutting_down() -> HeliographError:
+    return HeliographError(ErrorCode.SHUTTING_DOWN, "The server is shutting down", retry_after=5)
 
 
 def _assign_duplicates(messages: list[Message], duplicates: dict[int, int]) -> None:

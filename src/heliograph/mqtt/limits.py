@@ -5,7 +5,8 @@ import dataclasses
 # A payload over 1 MiB is rejected; the packet around it may add its topic and properties.
 MAXIMUM_PAYLOAD_BYTES = 1 << 20
 MAXIMUM_PACKET_BYTES = MAXIMUM_PAYLOAD_BYTES + (128 << 10)
-MAXIMUM_CONNECT_BYTES = 128 << 10
+# Every packet but PUBLISH.
+MAXIMUM_CONTROL_BYTES = 128 << 10
 KEPT_BYTES = 64 << 10
 IN_FLIGHT_BYTES = 16 << 20
 OUTGOING_MESSAGES = 1_000

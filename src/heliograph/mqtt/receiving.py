@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from heliograph.errors import HeliographError
 from heliograph.mqtt import packets
-from heliograph.mqtt.limits import KEPT_BYTES, MAXIMUM_CONNECT_BYTES, MAXIMUM_PACKET_BYTES
+from heliograph.mqtt.limits import KEPT_BYTES, MAXIMUM_CONTROL_BYTES, MAXIMUM_PACKET_BYTES
 from heliograph.mqtt.oversize import Oversize
 from heliograph.mqtt.reasons import MQTT_5, PacketType, ProtocolError, Reason
 from heliograph.mqtt.settlement import PACKET_ID, QOS_2, token_of
@@ -53,15 +53,15 @@ def oversize(
     Raises:
         ProtocolError: it is too large, or the first one, and of a type that may not be so.
     """
-    limit = MAXIMUM_PACKET_BYTES
-    if connection.session is None:
-        if buffer[at] >> 4 != PacketType.CONNECT:  # [MQTT-3.1.0-1]
-            raise ProtocolError(Reason.PROTOCOL_ERROR, "the first packet is not CONNECT")
-        limit = MAXIMUM_CONNECT_BYTES
+    first = buffer[at]
+    kind = first >> 4
+    if connection.session is None and kind != PacketType.CONNECT:  # [MQTT-3.1.0-1]
+        raise ProtocolError(Reason.PROTOCOL_ERROR, "the first packet is not CONNECT")
+    # Of a SUBSCRIBE of a megabyte each filter would have to be read in one go.
+    limit = MAXIMUM_PACKET_BYTES if kind == PacketType.PUBLISH else MAXIMUM_CONTROL_BYTES
     if stop - start <= limit:
         return None
-    first = buffer[at]
-    if first >> 4 != PacketType.PUBLISH:
+    if kind != PacketType.PUBLISH:
         raise ProtocolError(Reason.PACKET_TOO_LARGE, f"a packet of {stop - start} bytes")
     return Oversize(first, stop - start, buffer[start:])
 

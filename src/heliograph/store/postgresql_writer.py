@@ -34,7 +34,7 @@ STAGING_SECONDS = 10.0
 DEAD_ROWS = 20_000
 
 _encode = msgspec.json.Encoder().encode
-_key = itemgetter(1, 2)
+_key = itemgetter(1, 2, 3)
 
 _PREFIX = ("id", "sensor", "timestamp", "fingerprint", "receipt_timestamp", "revision")
 _COLUMNS = {

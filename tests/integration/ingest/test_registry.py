@@ -12,6 +12,7 @@ from heliograph.ingest.registry import Registry
 from heliograph.model.credentials import hash_key
 from heliograph.store import open_store
 from ingest_core import NOON, running
+from server import eventually
 
 
 class CountingSensors:
@@ -130,9 +131,7 @@ async def test_changes_of_another_process_are_followed(database_url, store):
         assert await registry.find("pump") is None
         watching = asyncio.create_task(registry.watch(0.01))
         created = await other.sensors.create(**members("pump"))
-        async with asyncio.timeout(5):
-            while await registry.find("pump") is None:
-                await asyncio.sleep(0.005)
+        await eventually(lambda: registry.cached("pump"))
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
         known = await registry.find("pump")
@@ -191,9 +190,7 @@ async def test_watching_goes_on_through_an_outage(registry, sqlite_store, counti
     counting.sensors.failing.add("version")
     watching = asyncio.create_task(registry.watch(0.001))
     await sqlite_store.sensors.create(**members("pump"))
-    async with asyncio.timeout(5):
-        while registry.cached("pump") is None:
-            await asyncio.sleep(0.005)
+    await eventually(lambda: registry.cached("pump"))
     watching.cancel()
     await asyncio.gather(watching, return_exceptions=True)
 
@@ -202,8 +199,7 @@ async def test_a_look_up_overtaken_by_a_change_is_repeated(registry, sqlite_stor
     sensor = await sqlite_store.sensors.create(**members("pump"))
     gate = counting.sensors.held["find"] = asyncio.Event()
     looking = asyncio.create_task(registry.find("pump"))
-    while "find" in counting.sensors.held:
-        await asyncio.sleep(0)
+    await eventually(lambda: "find" not in counting.sensors.held)
     await sqlite_store.sensors.change(sensor.number, is_active=False)
     await registry.changed()
     gate.set()
@@ -215,8 +211,7 @@ async def test_an_unknown_name_that_is_registered_meanwhile_is_found(
 ):
     gate = counting.sensors.held["find"] = asyncio.Event()
     looking = asyncio.create_task(registry.find("pump"))
-    while "find" in counting.sensors.held:
-        await asyncio.sleep(0)
+    await eventually(lambda: "find" not in counting.sensors.held)
     await sqlite_store.sensors.create(**members("pump"))
     await registry.changed()
     gate.set()
@@ -227,11 +222,11 @@ async def test_two_looks_for_changes_follow_one_another(registry, sqlite_store, 
     sensor = await sqlite_store.sensors.create(**members("pump"))
     gate = counting.sensors.held["changed_since"] = asyncio.Event()
     first = asyncio.create_task(registry.changed())
-    while "changed_since" in counting.sensors.held:
-        await asyncio.sleep(0)
+    await eventually(lambda: "changed_since" not in counting.sensors.held)
     await sqlite_store.sensors.change(sensor.number, is_active=False)
     second = asyncio.create_task(registry.changed())
-    await asyncio.sleep(0.02)
+    # Let out of order, the second would come in first; in order, it waits for the first.
+    await asyncio.wait({second}, timeout=0.05)
     gate.set()
     await asyncio.gather(first, second)
     assert registry.number(sensor.number).is_active is False

@@ -85,7 +85,7 @@ async def trickle(client):
 
 async def test_a_connect_may_not_be_large(server, version):
     client = await Client.open(server.port, version)
-    client.send(b"\x10" + variable(limits.MAXIMUM_CONNECT_BYTES + 1) + b"\0" * 10)
+    client.send(b"\x10" + variable(limits.MAXIMUM_CONTROL_BYTES + 1) + b"\0" * 10)
     assert await client.packet() == b""
 
 

@@ -66,7 +66,7 @@ BOTH = {
     "SUBACK from a client": (lambda v: b"\x90\x03\0\x01\0", PROTOCOL_ERROR),
     "PINGRESP from a client": (lambda v: b"\xd0\0", PROTOCOL_ERROR),
     "a second CONNECT [3.1.0-2]": (lambda v: connect(version=v), PROTOCOL_ERROR),
-    "a SUBSCRIBE over the limit": (lambda v: b"\x82" + variable(2 << 20) + b"\0\1", 0x95),
+    "a SUBSCRIBE over the limit": (lambda v: b"\x82" + variable((128 << 10) + 1) + b"\0\1", 0x95),
 }
 
 

@@ -65,7 +65,7 @@ async def test_a_bad_reading_is_refused_and_kept(site, body, status, code):
         assert (response.status_code, response.json()["code"]) == (status, code)
         kept = await here.rejected()
         assert [message.payload for message in kept] == [body[: 64 << 10]]
-        assert kept[0].principal == "pump-1"
+        assert kept[0].principal == "device:pump-1"
         assert kept[0].source == "POST /api/v1/ingest"
         reason = "TOO_LARGE" if code == "PAYLOAD_TOO_LARGE" else code
         assert kept[0].reason == reason

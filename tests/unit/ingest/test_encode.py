@@ -35,10 +35,12 @@ logs = st.fixed_dictionaries(
     {"severity": st.sampled_from([*map(str, Severity)]), "subject": texts},
     optional={"details": st.none() | texts, **frames},
 )
-details = st.dictionaries(texts.filter(lambda name: name not in ("id",)), values, max_size=3)
+others = st.dictionaries(
+    texts.filter(lambda name: name not in ("id", "revision", "timestamp")), values, max_size=3
+)
 heartbeats = st.builds(
     lambda others, known: {**others, **known},
-    details.map(lambda d: {k: v for k, v in d.items() if k not in ("revision", "timestamp")}),
+    others,
     st.fixed_dictionaries({}, optional={"success": st.none() | st.booleans(), **frames}),
 )
 messages = st.one_of(
