@@ -18,6 +18,7 @@ log = structlog.get_logger()
 
 PRELOADED = 100_000
 PAGE = 5_000
+TOUCHED_AT_ONCE = 500
 MAXIMUM_CACHED = 200_000
 MAXIMUM_UNKNOWN = 10_000
 MAXIMUM_ATTRIBUTES = 1_000
@@ -192,8 +193,9 @@ class Registry:
         touched, self.touched = self.touched, set()
         rows = [(sensor.number, sensor.seen_at, sensor.measured_at) for sensor in touched]
         try:
-            for at in range(0, len(rows), PAGE):
-                await self._store.sensors.touch(rows[at : at + PAGE])
+            # In small pieces, between which the writer goes on with what devices send.
+            for at in range(0, len(rows), TOUCHED_AT_ONCE):
+                await self._store.sensors.touch(rows[at : at + TOUCHED_AT_ONCE])
         except StoreUnavailableError:
             self.touched |= touched
             raise

@@ -108,6 +108,16 @@ async def test_the_unknown_is_asked_for_once(registry, sqlite_store, counting, f
     assert await getattr(registry, find)(wanted) is not None
 
 
+async def test_what_was_unknown_is_not_so_for_good(registry, sqlite_store, monkeypatch):
+    monkeypatch.setattr(module, "MAXIMUM_CACHED", 1)
+    assert await registry.find("pump") is None
+    for name in ("pump", "fan"):  # the second one has the first one's place in memory
+        await sqlite_store.sensors.create(**members(name))
+        await registry.changed()
+    assert registry.cached("pump") is None
+    assert await registry.find("pump") is not None
+
+
 async def test_what_is_no_name_is_never_asked_for(registry, counting):
     for name in ("", "a/b", "+", "x" * 65, "é", "a b"):
         assert await registry.find(name) is None

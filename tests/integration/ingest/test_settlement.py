@@ -145,7 +145,7 @@ async def test_watched_messages_stay_apart_and_are_told_with_their_payload(plain
     assert core.pipeline.watched is False
 
 
-async def test_sources_pause_at_the_byte_bound_and_resume_below_half(sqlite_store):
+async def test_sources_pause_at_the_byte_bound_and_resume_with_room(sqlite_store):
     async with running(sqlite_store, maximum_bytes=4_000) as core:
         sensor = await core.device("pump")
         calls = []
