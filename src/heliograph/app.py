@@ -90,7 +90,7 @@ class Server:
         _, rejections.kept_bytes = await store.rejected.totals()
         clock, ids = Clock(newest_receipt), IngestIds(last=newest_id)
         notes = Notes(registry, clock, ids, rejections, pipeline.state)
-        pipeline.refuse = notes.refuse_rows
+        pipeline.refuse, pipeline.unlearn = notes.refuse_rows, notes.unlearn
         intake = Intake(pipeline, registry, clock, ids, notes)
         authenticator = self._authenticator(settings, registry)
         router = Router(registry)

@@ -2,11 +2,12 @@
 
 import time
 
+from heliograph import __released__
 from heliograph.errors import ErrorCode, HeliographError
-from heliograph.model.time import SECOND
+from heliograph.model.time import SECOND, from_rfc3339
 
-# Before this version was released no clock can be right: 2026-11-01T00:00:00Z.
-RELEASED = 1_793_491_200 * SECOND
+# Before this version was released no clock can be right.
+RELEASED = from_rfc3339(f"{__released__}T00:00:00Z")
 
 # Records of one message that carry no time get one after the other, up to 10,000 microseconds
 # ahead of their receipt, which is all that is known of them after a restart.

@@ -16,9 +16,12 @@ from heliograph.ingest.state import PipelineState
 from heliograph.model.identifiers import IngestIds
 from heliograph.model.principal import Principal
 from heliograph.model.records import AttributeRow, Kind
-from heliograph.model.time import DAY
+from heliograph.model.time import HOUR
 
 KEPT_BYTES = 64 << 10
+# For how long a packet that comes again is told by its id and content. The longer, the likelier
+# is a client that counts its packet ids from 1 again, whose new message looks like the old one.
+REDELIVERY = HOUR
 # PostgreSQL's indexes take 2,704 bytes at most; a longer name is kept with its value only.
 LONGEST_NAME = 1_024
 NOT_STORABLE = "The database can't hold it"
@@ -61,6 +64,13 @@ class Notes:
             rows: list[AttributeRow] = [(sensor.number, name) for name in fresh]
             message.attributes = (message.attributes or []) + rows
 
+    def unlearn(self, message: Message) -> None:
+        """Take back the attributes of a message that can't be stored with them."""
+        for number, name in message.attributes or ():
+            if sensor := self._registry.number(number):
+                sensor.attributes.discard(name)
+        message.attributes = None
+
     def identify(
         self, message: Message, sensor: KnownSensor, identities: list[tuple[int, str]]
     ) -> None:
@@ -80,7 +90,7 @@ class Notes:
             return
         name = b"%b %d " % (delivery, message.tokens[0] & 0xFFFF)
         message.delivery = hashlib.blake2b(name + payload, digest_size=16).digest()
-        message.delivery_expiry = now + DAY
+        message.delivery_expiry = now + REDELIVERY
         message.redelivered = redelivered
         message.extras = True
 

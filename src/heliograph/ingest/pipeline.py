@@ -67,6 +67,7 @@ class Pipeline:
         self._paused = False
         self._stopping = False
         self.refuse: Callable[[Message, list[tuple[Any, ...]]], None] = lambda _message, _rows: None
+        self.unlearn: Callable[[Message], None] = lambda _message: None
 
     @property
     def full(self) -> bool:
@@ -214,7 +215,7 @@ class Pipeline:
         if refused:
             self.refuse(message, refused)
         else:
-            message.attributes = None  # the rows were not at fault
+            self.unlearn(message)  # the rows were not at fault
         try:
             await self._write([message])
         except RowError:

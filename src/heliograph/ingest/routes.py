@@ -57,7 +57,7 @@ class Router:
             detail = "Only the sensor's own topics may be published to"
             return self.refused(principal, source, RejectionReason.FORBIDDEN_TOPIC, detail)
         sensor = await self._registry.find(identifier)
-        if sensor is None and principal.kind in ("admin", "shared"):
+        if sensor is None and may_register(principal):
             sensor = await self._registry.provision(identifier)
         if sensor is None or not self.may_write(principal, sensor):
             return self.refused(
@@ -106,3 +106,10 @@ class Router:
             return False
         own = await self._registry.find_number(principal.sensor)
         return own is None or (identifier not in own.names and identifier.lower() not in own.names)
+
+
+def may_register(principal: Principal) -> bool:
+    """Tell whether a sensor that the principal names may be registered with AUTO_PROVISION."""
+    if principal.kind == "anonymous":
+        return principal.role >= Role.EDITOR
+    return principal.kind in {"admin", "shared"}
