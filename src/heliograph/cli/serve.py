@@ -19,12 +19,14 @@ from heliograph.address import Address
 from heliograph.app import Application, create_app
 from heliograph.errors import StartError
 from heliograph.settings import Settings, load_settings
+from heliograph.web.connections import MAXIMUM_HTTP_CONNECTIONS, BoundedHttpProtocol
 
 GRACEFUL_SECONDS = 10
 KEEP_ALIVE_SECONDS = 75
 BACKLOG = 2_048
-# What the process needs beside the devices' connections: HTTP, the database, its files.
-OTHER_FILES = 512
+# What the process needs beside the devices' connections: HTTP, with those that are accepted
+# only to be closed, the database, its files.
+OTHER_FILES = MAXIMUM_HTTP_CONNECTIONS + 512
 
 app = typer.Typer(add_completion=False)
 log = structlog.get_logger()
@@ -112,7 +114,7 @@ def _config(settings: Settings, application: Any, *, access_log: bool) -> uvicor
     return uvicorn.Config(
         application,
         loop="uvloop",
-        http="httptools",
+        http=BoundedHttpProtocol,
         ws="websockets-sansio",
         lifespan="off",
         log_config=None,

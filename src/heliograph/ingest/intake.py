@@ -11,7 +11,7 @@ from heliograph.ingest.outcome import Decoded, Fault
 from heliograph.ingest.pipeline import Pipeline
 from heliograph.ingest.registry import Registry
 from heliograph.ingest.routes import Route
-from heliograph.model.identifiers import IngestIds
+from heliograph.model.identifiers import INGEST_ID_STEP, IngestIds
 from heliograph.model.records import Kind
 
 # What a message and a row take in memory beside the payload, for the bound of what is in flight.
@@ -60,15 +60,17 @@ class Intake:
         sensor, decode = route.sensor, route.decode
         if sensor is None or decode is None:
             return self._receive_other(origin, token, route, payload, now, delivery, redelivered)
+        # What `ids.next` and `ids.advance` do.
         ids = self._ids
-        first = ids.next(now)
+        first = (now // 1_000 << 21) | ids.instance
+        if first <= ids.last:
+            first = ids.last + INGEST_ID_STEP
         untimed_from = now if now > sensor.newest_assigned else sensor.newest_assigned + 1
         rows, faults, untimed, identities, _, attributes = decoded = decode(
             payload, sensor.number, first, now, untimed_from
         )
         count = len(rows)
-        if count:
-            ids.advance(first, count)
+        ids.last = first + (count - 1) * INGEST_ID_STEP if count else ids.last
         size = len(payload) + MESSAGE_BYTES + ROW_BYTES * count
         sensor.seen_at = now
         self._registry.touched.add(sensor)

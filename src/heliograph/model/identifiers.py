@@ -35,14 +35,16 @@ class IngestIds:
     def __init__(self, instance: int = 0, last: int = 0) -> None:
         """Start behind `last`, the newest stored id, so that no clock can repeat one."""
         self.instance = instance
-        self.last = last
+        own = last & ~MAXIMUM_INSTANCE | instance
+        # Always an id of this instance, so that counting on from it gives none of another's.
+        self.last = own if own >= last else own + INGEST_ID_STEP
 
     def next(self, now: int) -> int:
         """Return the id that would come next at `now` (microseconds); `advance` takes it."""
         fresh = (now // 1_000 << 21) | self.instance
         if fresh > self.last:
             return fresh
-        return (self.last & ~MAXIMUM_INSTANCE) + INGEST_ID_STEP | self.instance
+        return self.last + INGEST_ID_STEP
 
     def advance(self, first: int, count: int) -> None:
         """Take `count` ids from `first` on, INGEST_ID_STEP apart."""

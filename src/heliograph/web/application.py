@@ -1,27 +1,37 @@
 """The whole HTTP application.
 
 CanonicalPaths ▶ Failures ▶ hot routes
-                          ▶ CountedTraffic ▶ CheckedBodies ▶ FastAPI's routes
+                          ▶ Probes ▶ CountedTraffic ▶ CheckedBodies ▶ FastAPI's routes
 """
 
 import functools
 
 from fastapi import FastAPI
 from starlette.routing import Route, compile_path
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from heliograph import __version__
 from heliograph.model.records import Kind
 from heliograph.web import devices, documentation, errors, health, history, measurements, openapi
 from heliograph.web import metrics as metrics_routes
 from heliograph.web.access import Access
-from heliograph.web.bodies import SINGLE_LIMIT, bounded, is_json, unsupported_media_type
+from heliograph.web.bodies import (
+    RECEIVING_OTHER_BYTES,
+    SINGLE_LIMIT,
+    Held,
+    Receiving,
+    bounded,
+    is_json,
+    unsupported_media_type,
+)
 from heliograph.web.hot import HotRoute
 from heliograph.web.ingest import IngestBatch, IngestReading, SensorIngest
 from heliograph.web.limits import Limits
-from heliograph.web.paths import CanonicalPaths
+from heliograph.web.paths import PREFIX, CanonicalPaths
 from heliograph.web.services import Services
 from heliograph.web.traffic import CountedTraffic, Traffic
+
+PROBES = frozenset(f"{PREFIX}/{name}" for name in ("health", "ping", "readyz"))
 
 
 def create_web(services: Services) -> ASGIApp:
@@ -40,7 +50,7 @@ def create_web(services: Services) -> ASGIApp:
     app.state.access = access
     app.state.limits = limits
     app.state.metrics = metrics_routes.metrics_registry(services, traffic)
-    rest = CountedTraffic(CheckedBodies(app), traffic)
+    rest = Probes(CountedTraffic(CheckedBodies(app), traffic))
     return CanonicalPaths(errors.Failures(HotRoutes(hot, rest)))
 
 
@@ -48,13 +58,17 @@ def _hot_routes(
     services: Services, access: Access, limits: Limits, traffic: Traffic
 ) -> list[HotRoute]:
     intake = services.posts
-    return [
+    receiving = Receiving()
+    routes: list[HotRoute] = [
         IngestReading(access, limits, intake, traffic),
         IngestBatch(access, limits, intake, traffic),
         SensorIngest(Kind.MEASUREMENT, "measurements", access, limits, services, traffic),
         SensorIngest(Kind.LOG, "logs", access, limits, services, traffic),
         SensorIngest(Kind.HEARTBEAT, "heartbeats", access, limits, services, traffic),
     ]
+    for route in routes:
+        route.receiving = receiving
+    return routes
 
 
 def _fastapi(hot: list[HotRoute]) -> FastAPI:
@@ -108,11 +122,36 @@ class HotRoutes:
         await self._rest(scope, receive, send)
 
 
+class Probes:
+    """ASGI layer that answers HEAD as GET without the body, where uptime probes ask."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        if path not in PROBES:
+            await self._app(scope, receive, send)
+            return
+
+        async def without_body(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                message = {**message, "body": b""}
+            await send(message)
+
+        await self._app(dict(scope, method="GET"), receive, without_body)
+
+
 class CheckedBodies:
     """ASGI layer that holds FastAPI's routes to JSON bodies of bounded size and time."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
+        self._receiving = Receiving(RECEIVING_OTHER_BYTES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on a request whose body is, or may be, JSON."""
@@ -129,5 +168,10 @@ class CheckedBodies:
                 # What is taken for JSON is called JSON: FastAPI is stricter than we are.
                 headers[b"content-type"] = b"application/json"
                 scope = dict(scope, headers=list(headers.items()))
-            receive = bounded(receive, SINGLE_LIMIT)
+            held = Held(self._receiving)
+            try:
+                await self._app(scope, bounded(receive, SINGLE_LIMIT, held), send)
+            finally:
+                held.release()
+            return
         await self._app(scope, receive, send)

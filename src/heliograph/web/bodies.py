@@ -1,6 +1,7 @@
 """Reading request bodies: bounded in size, in time and in what they expand to."""
 
 import asyncio
+import threading
 import zlib
 from typing import cast
 
@@ -14,6 +15,14 @@ BATCH_LIMIT = 8 << 20
 # How much of a body that is too large is read, to be kept among the rejected messages.
 KEPT_OF_TOO_LARGE = 64 << 10
 BODY_SECONDS = 30.0
+# Bytes of bodies that may be held at once until their requests are answered: those of the
+# routes that take data, and those of all others, whose bodies are read before it is known
+# who sends them and which must not be able to keep data out.
+RECEIVING_BYTES = 32 << 20
+RECEIVING_OTHER_BYTES = 8 << 20
+# Bodies up to this are not counted: there are as many as connections at most.
+UNCOUNTED = 64 << 10
+EXPANDED_PIECE = 1 << 20
 
 # An archive is nearly always one member; thousands of empty ones would keep us copying.
 MAXIMUM_MEMBERS = 64
@@ -34,17 +43,83 @@ class TooLargeError(HeliographError):
         self.beginning = beginning
 
 
+class Receiving:
+    """How many bytes of bodies are held at once, with a bound.
+
+    Archives are expanded in threads, so it has a lock; small bodies don't come here.
+    """
+
+    def __init__(self, bound: int = RECEIVING_BYTES) -> None:
+        self.bytes = 0
+        self._bound = bound
+        self._lock = threading.Lock()
+
+    def change(self, held: "Held", size: int) -> None:
+        """Let a request hold this many bytes.
+
+        Raises:
+            HeliographError: QUEUE_FULL, that is more than there is room for.
+        """
+        with self._lock:
+            # A thread may outlive its request.
+            if held.released:
+                return
+            if size > held.bytes and self.bytes - held.bytes + size > self._bound:
+                raise HeliographError(
+                    ErrorCode.QUEUE_FULL,
+                    "Too much data is being received at this moment",
+                    retry_after=1,
+                )
+            self.bytes += size - held.bytes
+            held.bytes = size
+
+    def release(self, held: "Held") -> None:
+        """Let a request hold nothing any more."""
+        with self._lock:
+            held.released = True
+            self.bytes -= held.bytes
+            held.bytes = 0
+
+
+class Held:
+    """How many bytes one request holds of what may be received at once."""
+
+    __slots__ = ("_receiving", "bytes", "released")
+
+    def __init__(self, receiving: Receiving) -> None:
+        self._receiving = receiving
+        self.bytes = 0
+        self.released = False
+
+    def at_least(self, size: int) -> None:
+        """Hold this many bytes, if they are worth counting.
+
+        Raises:
+            HeliographError: QUEUE_FULL.
+        """
+        if size > UNCOUNTED and size > self.bytes:
+            self._receiving.change(self, size)
+
+    def release(self) -> None:
+        """Give back what is held: the request has been answered."""
+        # A small body holds nothing, and need not pay for the lock.
+        if self.bytes:
+            self._receiving.release(self)
+        else:
+            self.released = True
+
+
 def content_length(value: bytes | None) -> int | None:
     """Return a Content-Length; None if there is none that can be read."""
     return int(value) if value is not None and value.isdigit() else None
 
 
-async def read_body(receive: Receive, limit: int, declared: bytes | None) -> bytes:
-    """Return the whole body, of at most `limit` bytes.
+async def read_body(receive: Receive, limit: int, declared: bytes | None, held: Held) -> bytes:
+    """Return the whole body, of at most `limit` bytes, which `held` has room for.
 
     Raises:
         TooLargeError: it is larger, or says so in its Content-Length (`declared`).
-        HeliographError: REQUEST_TIMEOUT, it took longer than BODY_SECONDS.
+        HeliographError: REQUEST_TIMEOUT, it took longer than BODY_SECONDS; QUEUE_FULL.
         ClientGoneError: the client disconnected.
     """
     task = cast("asyncio.Task[object]", asyncio.current_task())
@@ -56,8 +131,10 @@ async def read_body(receive: Receive, limit: int, declared: bytes | None) -> byt
             body = cast("bytes", message.get("body", b""))
             if len(body) > limit:
                 raise TooLargeError(limit, body[:KEPT_OF_TOO_LARGE])
+            if len(body) > UNCOUNTED:
+                held.at_least(len(body))
             return body
-        return await _read_on(message, receive, limit, content_length(declared) or 0)
+        return await _read_on(message, receive, limit, content_length(declared) or 0, held)
     except asyncio.CancelledError as error:
         if error.args != (_TOO_SLOW,) or task.uncancel() > 0:
             raise
@@ -66,8 +143,11 @@ async def read_body(receive: Receive, limit: int, declared: bytes | None) -> byt
         timer.cancel()
 
 
-async def _read_on(message: Message, receive: Receive, limit: int, declared: int) -> bytes:
+async def _read_on(
+    message: Message, receive: Receive, limit: int, declared: int, held: Held
+) -> bytes:
     stop = KEPT_OF_TOO_LARGE if declared > limit else limit
+    held.at_least(min(declared, stop))
     body = bytearray()
     while True:
         if message["type"] == "http.disconnect":
@@ -75,6 +155,7 @@ async def _read_on(message: Message, receive: Receive, limit: int, declared: int
         body += message.get("body", b"")
         if len(body) > stop:
             raise TooLargeError(limit, bytes(body[:KEPT_OF_TOO_LARGE]))
+        held.at_least(len(body))
         if not message.get("more_body", False):
             return bytes(body)
         message = await receive()
@@ -86,8 +167,8 @@ def _too_slow() -> HeliographError:
     )
 
 
-def bounded(receive: Receive, limit: int) -> Receive:
-    """Return a `receive` for FastAPI's routes that refuses large and slow bodies."""
+def bounded(receive: Receive, limit: int, held: Held) -> Receive:
+    """Return a `receive` for FastAPI's routes that refuses large, slow and too many bodies."""
     size = 0
     deadline = asyncio.get_running_loop().time() + BODY_SECONDS
     complete = False
@@ -104,18 +185,22 @@ def bounded(receive: Receive, limit: int) -> Receive:
         size += len(message.get("body", b""))
         if size > limit:
             raise BodyRefusedError(TooLargeError(limit, b""))
+        try:
+            held.at_least(size)
+        except HeliographError as error:
+            raise BodyRefusedError(error) from None
         complete = not message.get("more_body", False)
         return message
 
     return bounded_receive
 
 
-async def decompress(body: bytes, encoding: bytes, limit: int) -> bytes:
+async def decompress(body: bytes, encoding: bytes, limit: int, held: Held) -> bytes:
     """Return the body without its Content-Encoding, of at most `limit` bytes.
 
     Raises:
         TooLargeError: it expands to more.
-        HeliographError: UNSUPPORTED_MEDIA_TYPE, MALFORMED_JSON (a broken archive).
+        HeliographError: UNSUPPORTED_MEDIA_TYPE, MALFORMED_JSON (a broken archive), QUEUE_FULL.
     """
     encoding = encoding.strip().lower()
     if encoding in (b"", b"identity"):
@@ -125,28 +210,35 @@ async def decompress(body: bytes, encoding: bytes, limit: int) -> bytes:
             ErrorCode.UNSUPPORTED_MEDIA_TYPE, "The only Content-Encoding taken is gzip"
         )
     # zlib lets go of the interpreter lock, and 8 MiB take long enough for others to notice.
-    return await asyncio.to_thread(gunzip, body, limit)
+    return await asyncio.to_thread(gunzip, body, limit, held)
 
 
-def gunzip(body: bytes, limit: int) -> bytes:
+def gunzip(body: bytes, limit: int, held: Held) -> bytes:
     """Return what a gzip archive holds, of at most `limit` bytes; never makes more than that.
 
     Raises:
         TooLargeError: it holds more.
-        HeliographError: MALFORMED_JSON, it is broken or cut off.
+        HeliographError: MALFORMED_JSON, it is broken or cut off; QUEUE_FULL.
     """
     parts: list[bytes] = []
-    room = limit + 1
+    size = members = 0
+    archive = held.bytes
     rest = body
     try:
         while rest:
+            members += 1
             member = zlib.decompressobj(_GZIP)
-            part = member.decompress(rest, room)
-            parts.append(part)
-            room -= len(part)
-            if room <= 0:
-                raise TooLargeError(limit, b"".join(parts)[:KEPT_OF_TOO_LARGE])
-            if not member.eof or len(parts) > MAXIMUM_MEMBERS:
+            while not member.eof:
+                part = member.decompress(rest, min(EXPANDED_PIECE, limit + 1 - size))
+                parts.append(part)
+                size += len(part)
+                if size > limit:
+                    raise TooLargeError(limit, b"".join(parts)[:KEPT_OF_TOO_LARGE])
+                held.at_least(archive + size)
+                rest = member.unconsumed_tail
+                if not part and not rest:
+                    break
+            if not member.eof or members > MAXIMUM_MEMBERS:
                 raise _broken_archive()
             rest = member.unused_data
     except zlib.error:

@@ -22,6 +22,8 @@ from heliograph.model.principal import Principal
 from heliograph.web.access import Access, client_address, may_send
 from heliograph.web.bodies import (
     ClientGoneError,
+    Held,
+    Receiving,
     TooLargeError,
     decompress,
     is_json,
@@ -58,13 +60,21 @@ class HotRoute(abc.ABC):
     def __init__(self, access: Access, limits: Limits, posts: Posts, traffic: Traffic) -> None:
         self.access = access
         self.posts = posts
+        self.receiving = Receiving()
         self._limits = limits
         self._traffic = traffic
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request, after the commit."""
+        held = Held(self.receiving)
         try:
-            answered = await self._answer(scope, receive)
+            await self._respond(scope, receive, send, held)
+        finally:
+            held.release()
+
+    async def _respond(self, scope: Scope, receive: Receive, send: Send, held: Held) -> None:
+        try:
+            answered = await self._answer(scope, receive, held)
         except HeliographError as error:
             answered = answer(error)
         except StoreUnavailableError as error:
@@ -83,7 +93,7 @@ class HotRoute(abc.ABC):
         """Return how rejected messages name this route."""
         return f"POST {self.template}"
 
-    async def _answer(self, scope: Scope, receive: Receive) -> Answer:
+    async def _answer(self, scope: Scope, receive: Receive, held: Held) -> Answer:
         headers = dict(scope["headers"])
         key = headers.get(b"x-api-key")
         principal = self.access.remembered(key) if key is not None else None
@@ -98,9 +108,9 @@ class HotRoute(abc.ABC):
         identifier = parameters.get("identifier", "") if parameters else ""
         source = self.source(identifier[:LONGEST_SHOWN])
         try:
-            payload = await read_body(receive, self.limit, headers.get(b"content-length"))
+            payload = await read_body(receive, self.limit, headers.get(b"content-length"), held)
             if encoding := headers.get(b"content-encoding"):
-                payload = await decompress(payload, encoding, self.limit)
+                payload = await decompress(payload, encoding, self.limit, held)
         except TooLargeError as error:
             fault = Fault(None, RejectionReason.TOO_LARGE, error.detail)
             await self.posts.reject(error.beginning, fault, principal, source)

@@ -10,6 +10,8 @@ from heliograph.errors import ErrorCode, HeliographError
 from heliograph.web import bodies
 from heliograph.web.bodies import (
     ClientGoneError,
+    Held,
+    Receiving,
     TooLargeError,
     bounded,
     decompress,
@@ -18,6 +20,10 @@ from heliograph.web.bodies import (
     read_body,
 )
 from heliograph.web.errors import BodyRefusedError
+
+
+def held(bound=1 << 30):
+    return Held(Receiving(bound))
 
 
 def receiving(*chunks, then=None):
@@ -46,7 +52,7 @@ def test_a_body_is_read_whole_or_refused(chunks, limit):
     whole = b"".join(chunks)
 
     async def read():
-        return await read_body(receiving(*chunks), limit, None)
+        return await read_body(receiving(*chunks), limit, None, held())
 
     if len(whole) <= limit:
         assert asyncio.run(read()) == whole
@@ -60,7 +66,7 @@ async def test_of_a_body_declared_too_large_only_the_beginning_is_read():
     chunks = [b"x" * 40_000] * 5
     receive = receiving(*chunks)
     with pytest.raises(TooLargeError) as error:
-        await read_body(receive, 100_000, b"200000")
+        await read_body(receive, 100_000, b"200000", held())
     assert len(error.value.beginning) == bodies.KEPT_OF_TOO_LARGE
     assert (await receive())["more_body"]
 
@@ -68,13 +74,13 @@ async def test_of_a_body_declared_too_large_only_the_beginning_is_read():
 async def test_a_slow_body_is_given_up(monkeypatch):
     monkeypatch.setattr(bodies, "BODY_SECONDS", 0.01)
     with pytest.raises(HeliographError) as error:
-        await read_body(never, 10, None)
+        await read_body(never, 10, None, held())
     assert error.value.code is ErrorCode.REQUEST_TIMEOUT
     assert asyncio.current_task().cancelling() == 0
 
 
 async def test_being_cancelled_is_not_mistaken_for_a_slow_body():
-    task = asyncio.create_task(read_body(never, 10, None))
+    task = asyncio.create_task(read_body(never, 10, None, held()))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -83,13 +89,57 @@ async def test_being_cancelled_is_not_mistaken_for_a_slow_body():
 
 async def test_a_client_that_leaves_is_told_nothing():
     with pytest.raises(ClientGoneError):
-        await read_body(receiving(b"a", then={"type": "http.disconnect"}), 10, None)
+        await read_body(receiving(b"a", then={"type": "http.disconnect"}), 10, None, held())
     with pytest.raises(ClientGoneError):
-        await read_body(receiving(then={"type": "http.disconnect"}), 10, None)
+        await read_body(receiving(then={"type": "http.disconnect"}), 10, None, held())
+
+
+@pytest.mark.parametrize("declared", [b"300000", None])
+async def test_more_than_may_be_received_at_once_is_refused_until_there_is_room(declared):
+    everything = Receiving(500_000)
+    chunks = [b"x" * 100_000] * 3
+    first, second, third = (Held(everything) for _ in range(3))
+    await read_body(receiving(*chunks), 1 << 20, declared, first)
+    assert everything.bytes == 300_000
+    with pytest.raises(HeliographError) as error:
+        await read_body(receiving(*chunks), 1 << 20, declared, second)
+    assert (error.value.code, error.value.retry_after) == (ErrorCode.QUEUE_FULL, 1)
+    assert await read_body(receiving(b"small"), 1 << 20, b"5", third) == b"small"
+    first.release()
+    second.release()
+    assert everything.bytes == 0
+    await read_body(receiving(*chunks), 1 << 20, declared, third)
+
+
+def test_what_an_archive_holds_counts_too():
+    archive = gzip.compress(bytes(4 << 20))
+    one = held(5 << 20)
+    assert len(gunzip(archive, 8 << 20, one)) == 4 << 20
+    assert one.bytes == 4 << 20
+    with pytest.raises(HeliographError) as error:
+        gunzip(archive, 8 << 20, held(3 << 20))
+    assert error.value.code is ErrorCode.QUEUE_FULL
+
+
+async def test_a_request_that_is_over_holds_nothing_more():
+    everything = Receiving(1 << 20)
+    one = Held(everything)
+    one.at_least(100_000)
+    one.release()
+    one.at_least(200_000)
+    assert everything.bytes == 0
+
+
+async def test_fastapis_bodies_are_counted():
+    receive = bounded(receiving(b"x" * 90_000, b"x" * 90_000), 1 << 20, held(100_000))
+    await receive()
+    with pytest.raises(BodyRefusedError) as error:
+        await receive()
+    assert error.value.error.code is ErrorCode.QUEUE_FULL
 
 
 async def test_fastapis_bodies_are_bounded_in_size():
-    receive = bounded(receiving(b"x" * 6, b"x" * 6), 10)
+    receive = bounded(receiving(b"x" * 6, b"x" * 6), 10, held())
     await receive()
     with pytest.raises(BodyRefusedError) as error:
         await receive()
@@ -99,14 +149,14 @@ async def test_fastapis_bodies_are_bounded_in_size():
 async def test_fastapis_bodies_are_bounded_in_time(monkeypatch):
     monkeypatch.setattr(bodies, "BODY_SECONDS", 0.01)
     with pytest.raises(BodyRefusedError) as error:
-        await bounded(never, 10)()
+        await bounded(never, 10, held())()
     assert error.value.error.code is ErrorCode.REQUEST_TIMEOUT
 
 
 @given(st.binary(max_size=2_000), st.integers(1, 4))
 def test_gzip_gives_back_what_was_put_in(content, members):
     archive = gzip.compress(content) * members
-    assert gunzip(archive, len(content) * members) == content * members
+    assert gunzip(archive, len(content) * members, held()) == content * members
 
 
 @given(st.binary(min_size=2, max_size=500), st.data())
@@ -114,14 +164,14 @@ def test_a_cut_archive_is_refused(content, data):
     archive = gzip.compress(content)
     cut = data.draw(st.integers(1, len(archive) - 1))
     with pytest.raises(HeliographError) as error:
-        gunzip(archive[:cut], 1_000)
+        gunzip(archive[:cut], 1_000, held())
     assert error.value.code is ErrorCode.MALFORMED_JSON
 
 
 @given(st.binary(min_size=1, max_size=200).filter(lambda text: text[:2] != b"\x1f\x8b"))
 def test_what_is_no_archive_is_refused(content):
     with pytest.raises(HeliographError) as error:
-        gunzip(content, 1_000)
+        gunzip(content, 1_000, held())
     assert error.value.code is ErrorCode.MALFORMED_JSON
 
 
@@ -144,20 +194,20 @@ def test_a_bomb_is_never_expanded_beyond_the_limit(monkeypatch):
     monkeypatch.setattr(bodies.zlib, "decompressobj", Watched)
     bomb = gzip.compress(bytes(50 << 20))
     with pytest.raises(TooLargeError):
-        gunzip(bomb, 1 << 20)
+        gunzip(bomb, 1 << 20, held())
     assert sum(made) == (1 << 20) + 1
 
 
 def test_thousands_of_empty_members_are_refused():
     with pytest.raises(HeliographError):
-        gunzip(gzip.compress(b"") * 400_000, 1 << 20)
+        gunzip(gzip.compress(b"") * 400_000, 1 << 20, held())
 
 
 async def test_only_gzip_is_taken():
-    assert await decompress(b"a", b"identity", 10) == b"a"
-    assert await decompress(gzip.compress(b"a"), b" GZIP", 10) == b"a"
+    assert await decompress(b"a", b"identity", 10, held()) == b"a"
+    assert await decompress(gzip.compress(b"a"), b" GZIP", 10, held()) == b"a"
     with pytest.raises(HeliographError) as error:
-        await decompress(b"a", b"br", 10)
+        await decompress(b"a", b"br", 10, held())
     assert error.value.code is ErrorCode.UNSUPPORTED_MEDIA_TYPE
 
 
