@@ -111,7 +111,7 @@ class Core:
         )
         self.clock, self.ids = Clock(newest[1]), IngestIds(last=newest[0])
         notes = Notes(self.registry, self.clock, self.ids, self.rejections, self.pipeline.state)
-        self.pipeline.refuse = notes.refuse_rows
+        self.pipeline.refuse, self.pipeline.unlearn = notes.refuse_rows, notes.unlearn
         self.intake = Intake(self.pipeline, self.registry, self.clock, self.ids, notes)
         self.posts = Posts(self.pipeline, self.clock, self.ids, notes)
         self.router = Router(self.registry)

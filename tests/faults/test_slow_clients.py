@@ -56,6 +56,53 @@ async def test_http_heads_and_bodies_that_trickle(server, database):
         writer.close()
 
 
+async def test_many_large_bodies_that_do_not_end(server, database):
+    head = b"POST /ingest/batch HTTP/1.1\r\nHost: x\r\nX-API-Key: " + ADMIN_KEY.encode()
+    head += b"\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % (8 * MIB)
+    before = server.resident_bytes()
+    opened = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(30)]
+    for _, writer in opened:
+        writer.write(head + b" " * (7 * MIB))
+    # What is put off is read and thrown away, so that all of them get rid of what they send.
+    async with asyncio.timeout(20):
+        await asyncio.gather(*(writer.drain() for _, writer in opened))
+    answers = []
+    for reader, _ in opened:
+        try:
+            answers.append(await asyncio.wait_for(reader.readline(), 0.2))
+        except TimeoutError:
+            answers.append(b"")
+    assert answers.count(b"") == 4
+    assert sum(b" 503 " in answer for answer in answers) == 26
+    await others_are_served(server, database, "quick")
+    assert server.resident_bytes() - before < 96 * MIB
+    for _, writer in opened:
+        writer.close()
+
+
+async def test_http_connections_that_send_nothing(server, database):
+    opened = []
+    for _ in range(1_100):
+        opened.append(await asyncio.open_connection("127.0.0.1", server.port))
+
+    async def is_closed(reader):
+        try:
+            return await asyncio.wait_for(reader.read(1), 0.05) == b""
+        except ConnectionError:
+            return True
+        except TimeoutError:
+            return False
+
+    refused = await asyncio.gather(*(is_closed(reader) for reader, _ in opened))
+    assert sum(refused) >= 1_100 - 1_024
+    # The others have ten seconds to say something.
+    async with asyncio.timeout(30):
+        await asyncio.gather(*(reader.read(1) for reader, _ in opened), return_exceptions=True)
+    await others_are_served(server, database, "quick")
+    for _, writer in opened:
+        writer.close()
+
+
 async def test_an_mqtt_client_that_sends_byte_by_byte(server, database):
     key = await server.device("slow")
     client = await Client.open(server.mqtt_port)

@@ -69,6 +69,15 @@ class Endpoint:
         sensor = None if principal.sensor is None else self._registry.number(principal.sensor)
         return sensor.key_hash if sensor is not None and sensor.is_active else None
 
+    def is_current(self, principal: Principal, credential: bytes | None) -> bool:
+        """Tell whether a device connected by the key of this hash may still be so.
+
+        A change brings its sensor into memory, so whose sensor has left it has not changed.
+        """
+        if principal.sensor is None or self._registry.number(principal.sensor) is None:
+            return True
+        return self.credential(principal) == credential
+
     async def route(self, principal: Principal, topic: str) -> Route:
         """Return where a topic leads for this principal, be it to rejection."""
         parsed = parse_device_topic(topic)

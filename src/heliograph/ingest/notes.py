@@ -69,7 +69,6 @@ class Notes:
         for number, name in message.attributes or ():
             if sensor := self._registry.number(number):
                 sensor.attributes.discard(name)
-        message.attributes = None
 
     def identify(
         self, message: Message, sensor: KnownSensor, identities: list[tuple[int, str]]

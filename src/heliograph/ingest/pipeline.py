@@ -216,6 +216,7 @@ class Pipeline:
             self.refuse(message, refused)
         else:
             self.unlearn(message)  # the rows were not at fault
+            message.attributes = None
         try:
             await self._write([message])
         except RowError:

@@ -226,6 +226,8 @@ class Registry:
             else:
                 self._forget_names(known)
                 known.assume(sensor)
+                # To the end of those to evict: who asks after a change has to find it here.
+                del self._by_number[known.number]
             self._by_number[known.number] = known
             for name in known.names:
                 self._by_name[name] = known

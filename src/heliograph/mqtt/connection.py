@@ -16,6 +16,7 @@ from heliograph.mqtt.limits import (
     MAXIMUM_PAYLOAD_BYTES,
     MAXIMUM_REFUSED_ROUTES,
     MAXIMUM_ROUTES,
+    UNCOUNTED_BYTES,
     WRITE_BUFFER_BYTES,
 )
 from heliograph.mqtt.packets import PacketType, ProtocolError, Reason
@@ -63,6 +64,7 @@ class Connection(asyncio.Protocol):
         "client_receive_maximum",
         "congested",
         "credential",
+        "held",
         "in_flight",
         "in_flight_bytes",
         "keepalive",
@@ -81,6 +83,7 @@ class Connection(asyncio.Protocol):
         "task",
         "tells_reasons",
         "transport",
+        "unfinished_since",
         "version",
         "will",
     )
@@ -90,6 +93,8 @@ class Connection(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.peer = ""
         self.rest = b""
+        self.held = 0
+        self.unfinished_since = 0.0
         self.version = 4
         self.session: Session | None = None
         self.principal: Principal | None = None
@@ -106,7 +111,7 @@ class Connection(asyncio.Protocol):
         self.aliases = NO_ALIASES
         self.oversize: Oversize | None = None
         self.pauses = 0
-        self.congested = False
+        self.congested = 0.0  # since when
         self.retained: Retained | None = None
         self.in_flight = 0
         self.in_flight_bytes = 0
@@ -129,7 +134,7 @@ class Connection(asyncio.Protocol):
         """Leave the session behind, and publish the will if the client did not say goodbye."""
         del exc
         self.transport = None
-        self.rest = b""
+        self.listener.unfinished.release(self)
         if self.task is not None:
             self.task.cancel()
         self.stop_retained()
@@ -137,12 +142,12 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Read no more from a client that does not take its answers."""
-        self.congested = True
+        self.congested = self.listener.loop.time()
         self.pause(CONGESTED)
 
     def resume_writing(self) -> None:
         """Go on with a client that takes its answers again."""
-        self.congested = False
+        self.congested = 0.0
         if self.session is not None:
             self.session.send_waiting()
         if self.retained is not None:
@@ -207,10 +212,14 @@ class Connection(asyncio.Protocol):
     def _process(self, buffer: bytes) -> None:
         try:
             at = self._process_packets(buffer)
+            self.rest = buffer[at:] if at < len(buffer) else b""
+            if at:
+                self.unfinished_since = 0.0
+            if self.held or len(self.rest) > UNCOUNTED_BYTES or self.oversize is not None:
+                self.listener.unfinished.count(self, waiting=self.pauses & WAITING != 0)
         except ProtocolError as error:
             self.fail(error.reason, error.detail)
             return
-        self.rest = buffer[at:] if at < len(buffer) else b""
         if self.in_flight_bytes > IN_FLIGHT_BYTES:
             self.pause(OWN)
 
@@ -300,7 +309,7 @@ class Connection(asyncio.Protocol):
         rest = packet.take(data)
         if rest is None:
             return b""
-        self.oversize = None
+        self.listener.unfinished.release(self)
         self.run(refuse_oversize(self, packet), "oversize")
         return rest
 
@@ -374,7 +383,7 @@ class Connection(asyncio.Protocol):
         if transport is None or self.closing:
             return
         self.pauses |= CLOSING
-        self.rest = b""
+        self.listener.unfinished.release(self)
         if transport.can_write_eof():
             transport.write_eof()
             transport.resume_reading()

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from heliograph.mqtt import packets
+from heliograph.mqtt.limits import MAXIMUM_CONTROL_BYTES
 from heliograph.mqtt.reasons import PacketType, ProtocolError, Reason
 
 if TYPE_CHECKING:
@@ -17,11 +18,14 @@ def control(connection: "Connection", buffer: bytes, at: int, start: int, stop: 
         ProtocolError: the connection can't go on.
     """
     kind = packets.check_flags(buffer[at])
-    body = buffer[start:stop]
     session = connection.session
+    if session is None and kind is not PacketType.CONNECT:  # [MQTT-3.1.0-1]
+        raise ProtocolError(Reason.PROTOCOL_ERROR, "the first packet is not CONNECT")
+    if stop - start > MAXIMUM_CONTROL_BYTES:
+        # What comes in pieces is refused before; this one came whole.
+        raise ProtocolError(Reason.PACKET_TOO_LARGE, f"a packet of {stop - start} bytes")
+    body = buffer[start:stop]
     if session is None:
-        if kind is not PacketType.CONNECT:  # [MQTT-3.1.0-1]
-            raise ProtocolError(Reason.PROTOCOL_ERROR, "the first packet is not CONNECT")
         connection.listener.connect(connection, body)
         return
     version = connection.version
@@ -53,6 +57,9 @@ def control(connection: "Connection", buffer: bytes, at: int, start: int, stop: 
 
 
 def _release(connection: "Connection", session: "Session", packet_id: int) -> None:
+    if session.received.get(packet_id) is False:
+        # Not committed, so no PUBREC has been sent that it could be the answer to.
+        raise ProtocolError(Reason.PROTOCOL_ERROR, "PUBREL before PUBREC")
     known = session.received.pop(packet_id, None) is not None
     if known and connection.in_flight:
         connection.in_flight -= 1

@@ -38,6 +38,10 @@ class Host(Protocol):
         """Return what the principal's right to be connected hangs on; it changes with it."""
         ...
 
+    def is_current(self, principal: Principal, credential: bytes | None) -> bool:
+        """Tell whether who connected by this credential may still be connected."""
+        ...
+
     async def route(self, principal: Principal, topic: str) -> Any:
         """Return where a topic leads for this principal, be it to rejection."""
         ...

@@ -8,6 +8,10 @@ MAXIMUM_PACKET_BYTES = MAXIMUM_PAYLOAD_BYTES + (128 << 10)
 # Every packet but PUBLISH.
 MAXIMUM_CONTROL_BYTES = 128 << 10
 KEPT_BYTES = 64 << 10
+# Of packets whose end has not come: what each connection may hold of them uncounted, and what
+# all of them together may hold beyond that.
+UNCOUNTED_BYTES = 64 << 10
+MAXIMUM_UNFINISHED_BYTES = 32 << 20
 IN_FLIGHT_BYTES = 16 << 20
 OUTGOING_MESSAGES = 1_000
 OUTGOING_BYTES = 1 << 20

@@ -23,6 +23,7 @@ from heliograph.mqtt.opening import Opening
 from heliograph.mqtt.packets import ProtocolError, Reason
 from heliograph.mqtt.session import Session
 from heliograph.mqtt.sessions import Sessions
+from heliograph.mqtt.unfinished import Unfinished
 
 log = structlog.get_logger()
 
@@ -30,6 +31,10 @@ SWEEP_SECONDS = 1.0
 DRAIN_SECONDS = 10.0
 # At the end clients get this long to take their last acknowledgments and go.
 LINGER_SECONDS = 1.0
+# A client that takes nothing of what it is sent for so long is taken for gone.
+CONGESTED_SECONDS = 60.0
+# A walk over all connections; many devices that register themselves must not cause one each.
+RECHECK_SECONDS = 0.1
 
 
 class Listener:
@@ -44,6 +49,7 @@ class Listener:
         self.fanout = Fanout(host)
         self.sessions.forgotten = self.fanout.remove
         self.failed_logins = FailedLogins(limits.failed_logins_per_minute)
+        self.unfinished = Unfinished()
         self.refusals: dict[str, int] = {}
         self._opening = Opening(self)
         self._servers: list[asyncio.Server] = []
@@ -51,6 +57,8 @@ class Listener:
         self._addresses: dict[str, int] = {}
         self._full = False
         self._closing = False
+        self._recheck_timer: asyncio.TimerHandle | None = None
+        self._recheck_again = False
         self._left = asyncio.Event()
 
     @property
@@ -94,15 +102,22 @@ class Listener:
     def _sweep(self, connection: Connection, now: float) -> None:
         if connection.pauses & CLOSING:
             return
-        if connection.pauses:
+        if connection.congested and now - connection.congested > CONGESTED_SECONDS:
+            # Nothing that could be said to it would arrive.
+            self.refused(connection, Reason.KEEP_ALIVE_TIMEOUT, "takes nothing of what it is sent")
+            connection.abort()
+        elif connection.pauses:
             # We do not listen, so that silence is ours.
             connection.last_received = connection.opened = now
+            connection.unfinished_since = 0.0
             connection.resume(CLOCK)
         elif connection.session is None:
             if now - connection.opened > self.limits.connect_seconds:
                 connection.fail(Reason.KEEP_ALIVE_TIMEOUT, "no CONNECT in time")
         elif connection.keepalive and now - connection.last_received > connection.keepalive:
             connection.fail(Reason.KEEP_ALIVE_TIMEOUT, "silent for longer than the keepalive")
+        elif self.unfinished.is_overdue(connection, now):
+            connection.fail(Reason.KEEP_ALIVE_TIMEOUT, "a packet does not come to its end")
 
     async def close_sources(self) -> None:
         """Accept and read nothing more; what has been read is still acknowledged."""
@@ -121,6 +136,8 @@ class Listener:
         """End every connection, telling those that speak MQTT 5 why."""
         self._servers.clear()
         self.sessions.close()
+        if self._recheck_timer is not None:
+            self._recheck_timer.cancel()
         for connection in list(self._connections):
             if connection.session is not None and connection.version == 5:
                 connection.write(packets.disconnect(5, Reason.SERVER_SHUTTING_DOWN))
@@ -281,11 +298,21 @@ class Listener:
                 connection.resume(FULL)
 
     def recheck(self) -> None:
-        """End the connections of those who may not be connected any more."""
+        """End the connections of those who may not be connected any more, at once or soon."""
+        if self._recheck_timer is not None:
+            self._recheck_again = True
+            return
+        self._recheck_timer = self.loop.call_later(RECHECK_SECONDS, self._recheck_later)
         for connection in list(self._connections):
             principal = connection.principal
-            if principal is not None and self.host.credential(principal) != connection.credential:
+            if principal is not None and not self.host.is_current(principal, connection.credential):
                 connection.fail(Reason.NOT_AUTHORIZED, "the credential is no longer valid")
+
+    def _recheck_later(self) -> None:
+        self._recheck_timer = None
+        if self._recheck_again:
+            self._recheck_again = False
+            self.recheck()
 
     def watched(self) -> bool:
         """Tell whether anybody subscribes to anything now."""

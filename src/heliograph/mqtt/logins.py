@@ -1,23 +1,50 @@
 """How often an address may fail to log in."""
 
-from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
+import ipaddress
 
+from limits.storage import MemoryStorage
+from limits.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter
+
+from heliograph.model.credentials import hash_key
 from limits import RateLimitItemPerMinute
+
+_ONCE = RateLimitItemPerMinute(1)
 
 
 class FailedLogins:
-    """Counts failed log-ins by address over a sliding minute; 0 a minute is no limit."""
+    """Counts wrong keys by address over a sliding minute; 0 a minute is no limit.
+
+    Who has the right key is never asked here: behind one address there may be a whole site, and
+    one device with a stale key must not silence the others.
+    """
 
     def __init__(self, per_minute: int) -> None:
         self._limit = RateLimitItemPerMinute(per_minute) if per_minute else None
-        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+        storage = MemoryStorage()
+        self._limiter = MovingWindowRateLimiter(storage)
+        self._known = FixedWindowRateLimiter(storage)
 
-    def add(self, address: str) -> None:
-        """Count a failed log-in."""
-        if self._limit is not None:
-            self._limiter.hit(self._limit, address)
+    def exceeded(self, address: str, username: str, key: bytes) -> bool:
+        """Tell whether there were too many wrong keys before this one, and count it if not.
 
-    def exceeded(self, address: str) -> bool:
-        """Tell whether the address has to wait."""
-        return self._limit is not None and not self._limiter.test(self._limit, address)
+        The same one again for the same user is no new guess.
+        """
+        if self._limit is None:
+            return False
+        network = _network_of(address)
+        if not self._limiter.test(self._limit, network):
+            return True
+        guess = hash_key(username.encode() + b"\0" + key).hex()
+        if self._known.hit(_ONCE, "wrong", network, guess):
+            self._limiter.hit(self._limit, network)
+        return False
+
+
+def _network_of(address: str) -> str:
+    """Return the address, or an IPv6 address's /64: a single host has all of that."""
+    if ":" not in address:
+        return address
+    try:
+        return str(ipaddress.ip_network(f"{address.partition('%')[0]}/64", strict=False))
+    except ValueError:
+        return address

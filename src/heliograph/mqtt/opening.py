@@ -63,9 +63,6 @@ class Opening:
         if connect.authentication_method is not None:
             self._refuse(connection, Reason.BAD_AUTHENTICATION_METHOD, "no such method")
             return None
-        if listener.failed_logins.exceeded(connection.peer):
-            self._refuse(connection, Reason.CONNECTION_RATE_EXCEEDED, "too many failed log-ins")
-            return None
         try:
             async with asyncio.timeout(LOGIN_SECONDS):
                 if connect.username is None and connect.password is None:
@@ -78,15 +75,19 @@ class Opening:
             self._refuse(connection, Reason.SERVER_UNAVAILABLE, "the database is not available")
             return None
         if principal is None:
-            listener.failed_logins.add(connection.peer)
-            log.warning("log-in refused", peer=connection.peer, username=connect.username)
-            reason = (
-                Reason.NOT_AUTHORIZED
-                if connect.username is None
-                else Reason.BAD_USER_NAME_OR_PASSWORD
-            )
-            self._refuse(connection, reason, "unknown user name or wrong key")
+            self._refuse_login(connection, connect)
         return principal
+
+    def _refuse_login(self, connection: "Connection", connect: Connect) -> None:
+        guess = connect.username or "", connect.password or b""
+        if self._listener.failed_logins.exceeded(connection.peer, *guess):
+            self._refuse(connection, Reason.CONNECTION_RATE_EXCEEDED, "too many failed log-ins")
+            return
+        log.warning("log-in refused", peer=connection.peer, username=connect.username)
+        reason = (
+            Reason.NOT_AUTHORIZED if connect.username is None else Reason.BAD_USER_NAME_OR_PASSWORD
+        )
+        self._refuse(connection, reason, "unknown user name or wrong key")
 
     def _enter(self, connection: "Connection", connect: Connect, principal: Principal) -> None:
         sessions = self._listener.sessions

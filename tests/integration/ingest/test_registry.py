@@ -308,8 +308,8 @@ async def test_nobody_is_registered_unasked(plain_core):
     assert await core.store.sensors.find("new") is None
 
 
-async def test_devices_and_guests_register_nobody(sqlite_store):
-    options = {"auto_provision": True, "anonymous_role": "owner"}
+async def test_devices_and_viewers_register_nobody(sqlite_store):
+    options = {"auto_provision": True, "anonymous_role": "viewer"}
     async with running(sqlite_store, **options) as core:
         await core.device("pump")
         for principal in (await core.authenticator.key("pump"), core.authenticator.anonymous()):

@@ -140,6 +140,8 @@ async def test_what_stands_beside_rows_never_costs_them(core):
     await core.settled()
     assert await core.values(sensor) == [{"t": 1}, {"t": 2}, {"t": 3}]
     assert await core.rejected() == []
+    # What could not be registered is not taken for known.
+    assert sensor.attributes == set()
 
 
 async def test_an_attribute_of_any_length_costs_nothing(core):

@@ -128,10 +128,11 @@ async def test_a_head_without_end_is_not_collected(served):
         writer.close()
 
 
-@pytest.mark.parametrize("bound", ["MAXIMUM_HTTP_CONNECTIONS", "…_PER_ADDRESS"])
+@pytest.mark.parametrize(
+    "bound", ["MAXIMUM_HTTP_CONNECTIONS", "MAXIMUM_HTTP_CONNECTIONS_PER_ADDRESS"]
+)
 async def test_too_many_connections_are_closed_at_once(served, monkeypatch, bound):
-    name = bound.replace("…", "MAXIMUM_HTTP_CONNECTIONS")
-    monkeypatch.setattr(connections, name, 3)
+    monkeypatch.setattr(connections, bound, 3)
     monkeypatch.setattr(BoundedHttpProtocol, "_is_shared", lambda *_: False)
     async with served() as (_, port):
         held = [await connect(port) for _ in range(3)]
@@ -190,7 +191,7 @@ async def test_bodies_beyond_what_may_be_received_at_once_are_put_off(site, monk
         key = await here.device("pump-1")
         slow = []
         for _ in range(2):
-            reader, writer = await connect(port)
+            _, writer = await connect(port)
             head = f"POST /ingest HTTP/1.1\r\nHost: x\r\nX-API-Key: {key['x-api-key']}\r\n"
             writer.write(f"{head}Content-Length: {1 << 20}\r\n\r\n{{".encode())
             slow.append(writer)
@@ -212,11 +213,13 @@ async def test_bodies_beyond_what_may_be_received_at_once_are_put_off(site, monk
 
 @pytest.mark.parametrize("path", ["/health", "/ping", "/api/v1/health", "/readyz"])
 async def test_probes_may_ask_with_head(served, path):
-    async with served() as (here, port):
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
-            for client in (http, here.http):
-                head = await client.head(path)
-                got = await client.get(path)
-                assert (head.status_code, head.content) == (got.status_code, b"")
-                assert head.headers["content-type"] == got.headers["content-type"]
-            assert (await http.head("/devices")).status_code == 405
+    async with (
+        served() as (here, port),
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http,
+    ):
+        for client in (http, here.http):
+            head = await client.head(path)
+            got = await client.get(path)
+            assert (head.status_code, head.content) == (got.status_code, b"")
+            assert head.headers["content-type"] == got.headers["content-type"]
+        assert (await http.head("/devices")).status_code == 405

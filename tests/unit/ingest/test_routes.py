@@ -108,12 +108,19 @@ async def test_a_deactivated_sensor_is_told_apart_for_those_who_may_write(router
 
 
 @pytest.mark.parametrize(
-    ("principal", "provisions"), [(ADMIN, True), (SHARED, True), (DEVICE, False)]
+    ("principal", "provisions"),
+    [
+        (ADMIN, True),
+        (SHARED, True),
+        (DEVICE, False),
+        (GUESTS[Role.OWNER], True),
+        (GUESTS[Role.EDITOR], True),
+        (GUESTS[Role.VIEWER], False),
+    ],
 )
 async def test_who_may_register_on_first_sight(principal, provisions):
     sensors = Sensors()
     await Router(sensors).route(principal, "t", Kind.MEASUREMENT, "new")
-    await Router(sensors).route(GUESTS[Role.OWNER], "t", Kind.MEASUREMENT, "new")
     assert sensors.provisioned == (["new"] if provisions else [])
 
 
