@@ -81,9 +81,7 @@ async def test_many_large_bodies_that_do_not_end(server, database):
 
 
 async def test_http_connections_that_send_nothing(server, database):
-    opened = []
-    for _ in range(1_100):
-        opened.append(await asyncio.open_connection("127.0.0.1", server.port))
+    opened = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(1_100)]
 
     async def is_closed(reader):
         try:

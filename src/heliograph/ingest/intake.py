@@ -60,8 +60,7 @@ class Intake:
         sensor, decode = route.sensor, route.decode
         if sensor is None or decode is None:
             return self._receive_other(origin, token, route, payload, now, delivery, redelivered)
-        # What `ids.next` and `ids.advance` do.
-        ids = self._ids
+        ids = self._ids  # inlined: `next` here, `advance` below
         first = (now // 1_000 << 21) | ids.instance
         if first <= ids.last:
             first = ids.last + INGEST_ID_STEP
@@ -75,12 +74,11 @@ class Intake:
         sensor.seen_at = now
         self._registry.touched.add(sensor)
         pipeline = self._pipeline
-        known = sensor.attributes
         plain = not (faults or untimed or identities or pipeline.watched)
         if attributes:
             sensor.measured_at = now
             for names in attributes:
-                if not names <= known:
+                if not names <= sensor.attributes:
                     plain = False
         if plain and pipeline.join(origin, token, route.kind, rows, size):
             return size

@@ -32,7 +32,7 @@ from heliograph.model.time import DAY
 
 _MEMBERS = frozenset({"revision", "timestamp", "value", "id"})
 _BACKSLASH = 0x5C
-_new = tuple.__new__
+_new = tuple.__new__  # of a named tuple, without the call of its own constructor
 
 _Identity: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=MAXIMUM_IDENTITY)]
 
@@ -90,9 +90,7 @@ def _decode_sound(  # noqa: C901, PLR0912, PLR0915 - one loop, unrolled for spee
     that of a repeated key or stands in a text, a brace one of a nested object or in a text.
     """
     has_escapes = _BACKSLASH in payload
-    if has_escapes and has_suspicious_escape(payload):
-        raise _DoubtfulError
-    elements, colons, braces = _open(payload)
+    elements, colons, braces = _open(payload, has_escapes=has_escapes)
     latest = (now + DAY) / 1e6
     untimed = untimed_from
     row_id = first_id
@@ -142,13 +140,14 @@ def _decode_sound(  # noqa: C901, PLR0912, PLR0915 - one loop, unrolled for spee
         row_id += INGEST_ID_STEP
     if colons or braces:
         _look_closer(colons, elements, attributes)
-    # What Decoded(…) does, without its function.
     return _new(Decoded, (rows, [], untimed != untimed_from, identities, None, attributes))
 
 
-def _open(payload: bytes) -> tuple[Any, int, int]:
+def _open(payload: bytes, *, has_escapes: bool) -> tuple[Any, int, int]:
     """Return the elements, and the colons and braces that are left for the values' members."""
     message = _decode(payload)
+    if has_escapes and has_suspicious_escape(payload):
+        raise _DoubtfulError
     colons = payload.count(b":")
     braces = payload.count(b"{")
     if message.__class__ is list:

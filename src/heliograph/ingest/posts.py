@@ -22,7 +22,7 @@ from heliograph.model.principal import Principal
 from heliograph.model.records import Kind
 from heliograph.model.time import DAY
 
-COMMIT_TIMEOUT_SECONDS = 30
+COMMIT_TIMEOUT_SECONDS = 10
 
 _encode = msgspec.json.Encoder().encode
 

@@ -28,7 +28,7 @@ from heliograph.mqtt.receiving import (
 )
 from heliograph.mqtt.retained import Retained
 from heliograph.mqtt.session import Outgoing, Session
-from heliograph.mqtt.settlement import OWN, settle, token_of
+from heliograph.mqtt.settlement import OWN, QOS_1, settle
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -266,9 +266,11 @@ class Connection(asyncio.Protocol):
         assert session is not None  # noqa: S101 - a PUBLISH comes here with a session only
         if packet_id:
             qos = first >> 1 & 3
-            if not begin_delivery(self, session, packet_id, qos):
+            if qos == QOS_1 and self.in_flight < self.listener.limits.receive_maximum:
+                self.in_flight += 1  # all that `begin_delivery` has to do
+            elif not begin_delivery(self, session, packet_id, qos):
                 return True
-            token = token_of(packet_id, qos)
+            token = packet_id | qos << 16  # `token_of`
             delivery = session.ledger_name
         else:
             token, delivery = 0, None

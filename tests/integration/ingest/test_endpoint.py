@@ -240,6 +240,8 @@ async def test_a_connection_hangs_on_its_key(plain_core):
     await core.store.sensors.change(sensor.number, key_hash=hash_key("new"))
     await core.registry.changed()
     assert core.endpoint.credential(principal) == hash_key("new")
+    assert core.endpoint.is_current(principal, hash_key("new"))
+    assert not core.endpoint.is_current(principal, hash_key("pump"))
     assert core.endpoint.generation > generation
     await core.store.sensors.change(sensor.number, is_active=False)
     await core.registry.changed()

@@ -301,6 +301,17 @@ async def test_more_in_flight_than_the_receive_maximum(tmp_path, blocked):
         assert await server.values(device) == ["1", "2", "3", "4"]
 
 
+async def test_pubrel_before_the_commit_is_a_protocol_error(server, version, blocked):
+    """There was no PUBREC, and a PUBCOMP would say that the message is safe."""
+    device = await server.device()
+    client = await server.connect(device, version=version)
+    async with blocked(server) as started:
+        client.send(publish(device.topic, value(1), qos=2, packet_id=1, version=version))
+        await started.wait()
+        client.send(numbered(PUBREL, 1))
+        assert (await client.packet())[:2] == (b"\xe0\x82" if version == 5 else b"")
+
+
 async def test_the_receive_maximum_counts_only_what_is_not_acknowledged(tmp_path):
     async with running(tmp_path, mqtt_receive_maximum=2) as server:
         device = await server.device()

@@ -1,7 +1,12 @@
 """Who may publish and subscribe where, and what ends that right."""
 
+import asyncio
+import uuid
+
 import pytest
 
+from heliograph.model.credentials import hash_key
+from heliograph.mqtt.logins import FailedLogins
 from mqtt_client import Client, connect, kept, publish, subscribe, subscriptions
 from server import ADMIN_KEY, SHARED_KEY, eventually, running
 
@@ -178,6 +183,8 @@ async def test_the_right_ends_while_a_packet_is_answered(server, version):
             await server.http.post(f"/devices/{device.device_id}/key")
         return await find(identifier)
 
+    # Changes that follow each other closely are looked at together, a little later.
+    await eventually(lambda: server.listener._recheck_timer is None)
     registry.find = change_meanwhile
     client.send(subscribe(device.topic, version=version))
     answers = []
@@ -206,12 +213,84 @@ async def test_too_many_failed_log_ins(tmp_path, version):
         device = await server.device()
         live = await server.connect(device, "live", version=version)
         codes = []
-        for _ in range(4):
+        for number in range(4):
             client = await Client.open(server.port, version)
-            client.send(connect("c", device.device_id, "wrong", version=version))
+            client.send(connect("c", device.device_id, f"wrong-{number}", version=version))
             codes.append((await client.packet())[2])
         assert codes == ([0x86] * 3 + [0x9F] if version == 5 else [4, 4, 4, 3])
         client = await Client.open(server.port, version)
         client.send(connect("c", device.device_id, device.key, version=version))
-        assert (await client.packet())[2] == codes[-1]
+        assert (await client.packet())[2] == 0, "a stale key elsewhere locks out a whole site"
+        await server.admin(version=version)
         await live.quiet()
+
+
+async def test_the_same_wrong_key_again_is_no_new_guess(tmp_path, version):
+    async with running(tmp_path, rate_limit_failed_logins=3) as server:
+        device = await server.device()
+        codes = []
+        for key in ("stale", "stale", "stale", "stale", "other", "third", "fourth", "stale"):
+            client = await Client.open(server.port, version)
+            client.send(connect("c", device.device_id, key, version=version))
+            codes.append((await client.packet())[2])
+        wrong, limited = (0x86, 0x9F) if version == 5 else (4, 3)
+        assert codes == [wrong] * 6 + [limited] * 2
+
+
+def test_failed_log_ins_count_by_network():
+    logins = FailedLogins(2)
+    assert not logins.exceeded("2001:db8::1", "a", b"1")
+    assert not logins.exceeded("2001:db8::2", "b", b"1")
+    assert logins.exceeded("2001:db8::3", "c", b"1")
+    assert not logins.exceeded("2001:db8:0:1::1", "c", b"1")
+    assert not logins.exceeded("192.0.2.1", "c", b"1")
+    assert not any(FailedLogins(0).exceeded("192.0.2.1", "c", b"%d" % n) for n in range(9))
+
+
+async def test_many_changes_of_the_registry_cause_few_walks(server, version, monkeypatch):
+    """Yet the last of them takes effect soon."""
+    device, other = await server.device(), await server.device("other")
+    client = await server.connect(device, version=version)
+    endpoint, asked = server.listener.host, []
+    is_current = endpoint.is_current
+    monkeypatch.setattr(endpoint, "is_current", lambda *who: asked.append(who) or is_current(*who))
+    for _ in range(100):
+        server.listener.recheck()
+    await server.http.delete(f"/devices/{other.device_id}")
+    await server.http.delete(f"/devices/{device.device_id}")
+    async with asyncio.timeout(1):
+        assert (await client.packet())[:2] == (b"\xe0\x87" if version == 5 else b"")
+    assert len(asked) < 10
+
+
+async def test_who_is_not_in_memory_stays_connected(server, version, monkeypatch):
+    """And is found there again after a change of its own."""
+    device = await server.device()
+    client = await server.connect(device, version=version)
+    monkeypatch.setattr("heliograph.ingest.registry.MAXIMUM_CACHED", 1)
+    other = await server.device("other")
+    assert server.services.registry.cached(device.device_id) is None
+    await server.http.patch(f"/devices/{other.device_id}", json={"name": "another"})
+    server.listener.recheck()
+    await client.quiet()
+    await server.http.post(f"/devices/{device.device_id}/key")
+    assert (await client.packet())[:2] == (b"\xe0\x87" if version == 5 else b"")
+
+
+async def test_a_change_is_not_forgotten_at_once(server, monkeypatch):
+    """Not even by a cache that is full, when newer sensors come with it."""
+    device = await server.device()
+    client = await server.connect(device, version=5)
+    await server.device("other")
+    registry, sensors = server.services.registry, server.store.sensors
+    monkeypatch.setattr("heliograph.ingest.registry.MAXIMUM_CACHED", 2)
+    await sensors.change(registry.cached(device.device_id).number, key_hash=hash_key("new"))
+    await sensors.create(
+        identifier=str(uuid.uuid4()),
+        network_identifier=None,
+        device_id="third",
+        key_hash=None,
+        created_at=1,
+    )
+    await registry.changed()
+    assert (await client.packet())[:2] == b"\xe0\x87"
