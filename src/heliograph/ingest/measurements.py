@@ -81,7 +81,7 @@ def decode_measurements(
     return _decode_singly(payload, sensor, first_id, now, untimed_from)
 
 
-def _decode_sound(  # noqa: C901, PLR0912, PLR0915 - one loop, unrolled for speed
+def _decode_sound(  # noqa: C901, PLR0912 - one loop, unrolled for speed
     payload: bytes, sensor: int, first_id: int, now: int, untimed_from: int
 ) -> Decoded:
     """Return the rows of a message that is wholly good, or raise one of many errors.
