@@ -1,5 +1,6 @@
 """Addresses to listen on, written host:port."""
 
+import ipaddress
 import re
 from typing import NamedTuple
 
@@ -35,3 +36,13 @@ def parse_address(text: str) -> Address:
     if match is None or int(match[3]) > 65_535:
         raise ValueError(f"{text!r} is not host:port; allowed: like 0.0.0.0:1883 or [::]:1883")
     return Address(match[1] or match[2], int(match[3]))
+
+
+def network_of(address: str) -> str:
+    """Return the address, or an IPv6 address's /64: a single host has all of that."""
+    if ":" not in address:
+        return address
+    try:
+        return str(ipaddress.ip_network(f"{address.partition('%')[0]}/64", strict=False))
+    except ValueError:
+        return address

@@ -1,16 +1,15 @@
 """What the elements of all telemetry messages have in common: time, revision and id."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from heliograph.errors import RejectionReason
-from heliograph.ingest.json_checks import Rejected, find_flaw, quoted
+from heliograph.ingest.json_checks import Rejected, find_flaw, quoted, read_elements
 from heliograph.ingest.outcome import Decoded, Fault
 from heliograph.model.identifiers import INGEST_ID_STEP
 from heliograph.model.time import DAY, EARLIEST, LATEST, SECOND, from_epoch_seconds, from_rfc3339
 
 MAXIMUM_REVISION = (1 << 31) - 1
 MAXIMUM_IDENTITY = 64
-# How many bad elements of one message are told apart; a 1 MiB message can hold half a million.
 
 _EARLIEST_SECONDS = EARLIEST // SECOND
 _END_SECONDS = (LATEST + 1) // SECOND
@@ -155,6 +154,21 @@ class Collector:
         self._first_id = first_id
         self._untimed = (untimed_from, 0)
 
+    def collect(self, payload: bytes, member: str, collect: "Collect") -> Decoded:
+        """Return what becomes of a message, each of whose elements goes through `collect`."""
+        try:
+            elements, sound = read_elements(payload, member)
+        except Rejected as error:
+            return Decoded(
+                [], [error.fault], untimed=False, identities=[], indexes=None, attributes=[]
+            )
+        for index, element in enumerate(elements):
+            try:
+                collect(self, index, element, sound=sound)
+            except Rejected as error:
+                self.faults.append(Fault(index, error.fault.reason, error.fault.detail))
+        return self._decoded()
+
     def add(self, index: int, frame: Frame, fingerprint: int, columns: tuple[Any, ...]) -> None:
         """Add the row of the element at `index`; `columns` are those after the common ones."""
         position = len(self.rows)
@@ -179,12 +193,7 @@ class Collector:
             )
         )
 
-    def reject(self, index: int, fault: Fault) -> None:
-        """Note that the element at `index` is bad."""
-        self.faults.append(Fault(index, fault.reason, fault.detail))
-
-    def decoded(self) -> Decoded:
-        """Return what was collected."""
+    def _decoded(self) -> Decoded:
         return Decoded(
             self.rows,
             self.faults,
@@ -195,6 +204,13 @@ class Collector:
         )
 
 
-def unreadable(fault: Fault) -> Decoded:
-    """Return what becomes of a message that can't be read at all."""
-    return Decoded([], [fault], untimed=False, identities=[], indexes=None, attributes=[])
+class Collect(Protocol):
+    """Adds the row of an element to the collector."""
+
+    def __call__(self, collector: Collector, index: int, element: Any, *, sound: bool) -> None:
+        """Add it.
+
+        Raises:
+            Rejected: the element is bad.
+        """
+        ...

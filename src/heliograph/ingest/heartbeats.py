@@ -3,8 +3,8 @@
 from typing import Any
 
 from heliograph.errors import RejectionReason
-from heliograph.ingest.elements import Collector, check_element, read_frame, unreadable
-from heliograph.ingest.json_checks import Rejected, quoted, read_elements
+from heliograph.ingest.elements import Collector, check_element, read_frame
+from heliograph.ingest.json_checks import Rejected, quoted
 from heliograph.ingest.outcome import Decoded
 from heliograph.model.canonical import canonical, fingerprint
 from heliograph.model.records import Kind
@@ -21,17 +21,8 @@ def decode_heartbeats(
     The arguments are those of `decode_measurements`. No member is required, and so an empty
     payload is a sign of life like `{}`. Members that no column has become the details.
     """
-    try:
-        elements, sound = read_elements(payload or b"{}", "heartbeats")
-    except Rejected as error:
-        return unreadable(error.fault)
     collector = Collector(sensor, first_id, now, untimed_from)
-    for index, element in enumerate(elements):
-        try:
-            _collect(collector, index, element, sound=sound)
-        except Rejected as error:
-            collector.reject(index, error.fault)
-    return collector.decoded()
+    return collector.collect(payload or b"{}", "heartbeats", _collect)
 
 
 def decode_status(payload: bytes) -> str:

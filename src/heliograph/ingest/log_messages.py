@@ -3,8 +3,8 @@
 from typing import Any
 
 from heliograph.errors import RejectionReason
-from heliograph.ingest.elements import Collector, check_element, read_frame, unreadable
-from heliograph.ingest.json_checks import Rejected, quoted, read_elements
+from heliograph.ingest.elements import Collector, check_element, read_frame
+from heliograph.ingest.json_checks import Rejected, quoted
 from heliograph.ingest.outcome import Decoded
 from heliograph.model.canonical import fingerprint
 from heliograph.model.records import Kind, Severity
@@ -19,17 +19,8 @@ def decode_logs(payload: bytes, sensor: int, first_id: int, now: int, untimed_fr
 
     The arguments are those of `decode_measurements`.
     """
-    try:
-        elements, sound = read_elements(payload, "log_messages")
-    except Rejected as error:
-        return unreadable(error.fault)
     collector = Collector(sensor, first_id, now, untimed_from)
-    for index, element in enumerate(elements):
-        try:
-            _collect(collector, index, element, sound=sound)
-        except Rejected as error:
-            collector.reject(index, error.fault)
-    return collector.decoded()
+    return collector.collect(payload, "log_messages", _collect)
 
 
 def _collect(collector: Collector, index: int, element: Any, *, sound: bool) -> None:

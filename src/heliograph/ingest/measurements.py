@@ -13,7 +13,6 @@ from heliograph.ingest.elements import (
     check_element,
     read_frame,
     read_timestamp,
-    unreadable,
 )
 from heliograph.ingest.json_checks import (
     MAXIMUM_ELEMENTS,
@@ -23,7 +22,6 @@ from heliograph.ingest.json_checks import (
     count_colons,
     has_suspicious_escape,
     nested,
-    read_elements,
 )
 from heliograph.ingest.outcome import Decoded
 from heliograph.model.canonical import canonical, measurement_fingerprint
@@ -181,17 +179,8 @@ def _decode_singly(
     payload: bytes, sensor: int, first_id: int, now: int, untimed_from: int
 ) -> Decoded:
     """Return the rows of the good elements of any message, and a fault for each bad one."""
-    try:
-        elements, sound = read_elements(payload, "measurements")
-    except Rejected as error:
-        return unreadable(error.fault)
     collector = Collector(sensor, first_id, now, untimed_from)
-    for index, element in enumerate(elements):
-        try:
-            _collect(collector, index, element, sound=sound)
-        except Rejected as error:
-            collector.reject(index, error.fault)
-    return collector.decoded()
+    return collector.collect(payload, "measurements", _collect)
 
 
 def _collect(collector: Collector, index: int, element: Any, *, sound: bool) -> None:

@@ -1,10 +1,9 @@
 """How often an address may fail to log in."""
 
-import ipaddress
-
 from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter
 
+from heliograph.address import network_of
 from heliograph.model.credentials import hash_key
 from limits import RateLimitItemPerMinute
 
@@ -31,20 +30,10 @@ class FailedLogins:
         """
         if self._limit is None:
             return False
-        network = _network_of(address)
+        network = network_of(address)
         if not self._limiter.test(self._limit, network):
             return True
         guess = hash_key(username.encode() + b"\0" + key).hex()
         if self._known.hit(_ONCE, "wrong", network, guess):
             self._limiter.hit(self._limit, network)
         return False
-
-
-def _network_of(address: str) -> str:
-    """Return the address, or an IPv6 address's /64: a single host has all of that."""
-    if ":" not in address:
-        return address
-    try:
-        return str(ipaddress.ip_network(f"{address.partition('%')[0]}/64", strict=False))
-    except ValueError:
-        return address

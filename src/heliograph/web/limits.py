@@ -1,11 +1,11 @@
 """How often somebody may call: reads, ingest, and wrong keys, all per minute."""
 
-import ipaddress
 import time
 
 from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
 
+from heliograph.address import network_of
 from heliograph.errors import ErrorCode, HeliographError
 from heliograph.model.principal import Principal
 from limits import RateLimitItemPerMinute
@@ -103,16 +103,6 @@ def bearer(principal: Principal, address: str) -> int | str:
     if principal.sensor is not None:
         return principal.sensor
     return f"anonymous:{address}" if principal.kind == "anonymous" else principal.name
-
-
-def network_of(address: str) -> str:
-    """Return the address, or an IPv6 address's /64: a single host has all of that."""
-    if ":" not in address:
-        return address
-    try:
-        return str(ipaddress.ip_network(f"{address.partition('%')[0]}/64", strict=False))
-    except ValueError:
-        return address
 
 
 def _rate_limited(seconds: int) -> HeliographError:

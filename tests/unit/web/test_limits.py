@@ -1,9 +1,10 @@
 import pytest
 
+from heliograph.address import network_of
 from heliograph.errors import ErrorCode, HeliographError
 from heliograph.model.principal import Principal, Role
 from heliograph.web import limits
-from heliograph.web.limits import Limits, TokenBuckets, bearer, network_of
+from heliograph.web.limits import Limits, TokenBuckets, bearer
 
 
 @pytest.fixture
