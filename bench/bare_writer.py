@@ -14,6 +14,7 @@ class BareWriter:
         self.rows: list[Row] = []
         self.due: list[Any] = []
         self.number = 0
+        self.committed = 0
         self._store = store
         self._arrived = asyncio.Event()
 
@@ -30,4 +31,5 @@ class BareWriter:
             rows, self.rows = self.rows, []
             due, self.due = self.due, []
             await self._store.write(rows)
+            self.committed += len(rows)
             acknowledge(due)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from bench import http_ingest, memory, mqtt_ingest, reading
+from bench import broker_ingest, configuration, http_ingest, memory, mqtt_ingest, reading
 from bench.result import Result
 from bench.sides import Workbench
 
@@ -23,6 +23,16 @@ def catalogue() -> dict[str, Benchmark]:
             found[name] = mqtt_ingest.rate(name, engine, measurements=measurements, few=few)
     name = "mqtt-sqlite-1-100connections"
     found[name] = mqtt_ingest.rate(name, "sqlite", connections=100)
+    for engine in ("sqlite", "postgresql"):
+        for measurements in (1, 10):
+            name = f"broker-{engine}-{measurements}"
+            found[name] = broker_ingest.rate(name, engine, measurements=measurements)
+    for engine in ("sqlite", "postgresql"):
+        name = f"configuration-{engine}"
+        found[name] = configuration.rate(name, engine)
+    for engine in ("sqlite", "postgresql"):
+        name = f"configuration-push-{engine}"
+        found[name] = configuration.push(name, engine)
     for engine in ("sqlite", "postgresql"):
         found[f"http-single-{engine}"] = http_ingest.single(f"http-single-{engine}", engine)
         found[f"http-batch-{engine}"] = http_ingest.batch(f"http-batch-{engine}", engine)

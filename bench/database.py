@@ -28,6 +28,10 @@ class Database:
         """Return the rows that another connection sees now, so what is committed."""
         return int(self._row(f"SELECT count(*) FROM {table}")[0])
 
+    def total(self, table: str, column: str) -> int:
+        """Return the sum of a column that is nowhere null."""
+        return int(self._row(f"SELECT coalesce(sum({column}), 0) FROM {table}")[0])
+
     def times(self) -> tuple[int, int]:
         """Return the oldest and the newest timestamp of a measurement, in microseconds."""
         oldest, newest = self._row("SELECT min(timestamp), max(timestamp) FROM measurement")

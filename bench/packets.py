@@ -88,3 +88,17 @@ def chunks(packets: Sequence[bytes], size: int) -> list[tuple[bytes, int]]:
     """Return the packets joined, `size` at a time, each chunk with the number in it."""
     pieces = (packets[at : at + size] for at in range(0, len(packets), size))
     return [(b"".join(piece), len(piece)) for piece in pieces]
+
+
+def heartbeat(sensor: int, revision: int, second: float, packet_id: int) -> bytes:
+    """Return a QoS 1 PUBLISH by which a device says that it has applied a revision."""
+    topic = f"heartbeats/{identifier(sensor)}".encode()
+    element = f'{{"revision": {revision}, "timestamp": {second:.3f}, "success": true}}'
+    message = f'{{"heartbeats": [{element}]}}'.encode()
+    return _packet(0x32, _text(topic) + packet_id.to_bytes(2, "big") + message)
+
+
+def received(body: bytes) -> tuple[bytes, bytes]:
+    """Return packet id and message of a QoS 1 PUBLISH, by what follows its fixed header."""
+    at = 2 + int.from_bytes(body[:2], "big")
+    return body[at : at + 2], body[at + 2 :]

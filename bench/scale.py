@@ -5,11 +5,15 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Profile:
-    """What a database holds before a round: sensors, and rows already stored of each."""
+    """What a database holds before a round: sensors, and rows already stored of each.
+
+    `named`: the sensors have a device_id beside their UUID.
+    """
 
     name: str
     sensors: int
     rows_per_sensor: int
+    named: bool = True
 
     @property
     def rows(self) -> int:
@@ -19,12 +23,16 @@ class Profile:
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
-    """The counts of one run; `deep` is one sensor with a long history."""
+    """The counts of one run.
+
+    `deep` is one sensor with a long history; `devices` are connected all at once.
+    """
 
     rounds: int
     standard: Profile
     hundred: Profile
     deep: Profile
+    devices: Profile
     messages: int
     messages_of_ten: int
     warm_up: int
@@ -43,6 +51,7 @@ FULL = Scale(
     standard=Profile("standard", 10_000, 200),
     hundred=Profile("hundred", 100, 0),
     deep=Profile("deep", 1, 1_000_000),
+    devices=Profile("devices", 10_000, 0, named=False),
     messages=200_000,
     messages_of_ten=40_000,
     warm_up=5_000,
@@ -61,6 +70,7 @@ QUICK = Scale(
     standard=Profile("quick-standard", 200, 20),
     hundred=Profile("quick-hundred", 100, 0),
     deep=Profile("quick-deep", 1, 2_000),
+    devices=Profile("quick-devices", 200, 0, named=False),
     messages=2_000,
     messages_of_ten=400,
     warm_up=200,

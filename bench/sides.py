@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from bench.database import Database
 from bench.migration import COMMAND, server_environment
+from bench.mosquitto import Mosquitto
 from bench.postgresql_cluster import Cluster
 from bench.processes import Measured, free_port
 from bench.scale import Profile, Scale
@@ -41,7 +42,7 @@ class Workbench:
 
     def __init__(self, scale: Scale, cache: Path | None = None, insert: str = "json") -> None:
         self.scale = scale
-        self._insert = insert
+        self.insert = insert
         # Samples that more than one name is taken of.
         self.kept: dict[str, Any] = {}
         self._folder = Path(tempfile.mkdtemp(prefix="heliograph-bench-"))
@@ -72,8 +73,8 @@ class Workbench:
             yield database
 
     @contextlib.contextmanager
-    def server(self, engine: str, profile: Profile) -> Iterator[Side]:
-        """Yield the server, ready, on a copy of the profile's rows."""
+    def server(self, engine: str, profile: Profile, broker: str = "") -> Iterator[Side]:
+        """Yield the server, ready, on a copy of the profile's rows; linked if there is a broker."""
         with self.database(engine, profile, bare=False) as database:
             http_port, mqtt_port = free_port(), free_port()
             folder = self._next_folder()
@@ -84,7 +85,8 @@ class Workbench:
                 DATA_DIRECTORY=str(folder),
                 HOST="127.0.0.1",
                 PORT=str(http_port),
-                MQTT_LISTEN=f"127.0.0.1:{mqtt_port}",
+                MQTT_LISTEN="" if broker else f"127.0.0.1:{mqtt_port}",
+                MQTT_URL=broker,
                 MQTT_MAX_CONNECTIONS="12000",
                 MQTT_MAX_CONNECTIONS_PER_ADDRESS="12000",
                 RATE_LIMIT_READ="100000000",
@@ -101,13 +103,22 @@ class Workbench:
                 process.stop()
 
     @contextlib.contextmanager
+    def mosquitto(self) -> Iterator[Mosquitto]:
+        """Yield a broker that has just been started."""
+        broker = Mosquitto(self._next_folder())
+        try:
+            yield broker
+        finally:
+            broker.stop()
+
+    @contextlib.contextmanager
     def bare(
         self, module: str, engine: str, profile: Profile, *, layout: str = "rowid"
     ) -> Iterator[Side]:
         """Yield a bare path on a copy of the profile's rows in the bare table."""
         with (
             self.database(engine, profile, bare=True, layout=layout) as database,
-            self.beside(module, database, "--insert", self._insert) as side,
+            self.beside(module, database, "--insert", self.insert) as side,
         ):
             yield side
 

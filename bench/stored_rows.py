@@ -32,13 +32,13 @@ class StoredRows:
         newest = time.time_ns() // 1_000 - QUIET
         return cls(profile, newest // 1_000_000 * 1_000_000 - profile.rows * STEP)
 
-    def sensors(self) -> list[tuple[int, str, str, bytes, int]]:
+    def sensors(self) -> list[tuple[int, str, str | None, bytes, int]]:
         """Return number, UUID, device_id, hash of the key and creation time of every sensor."""
         return [
             (
                 number,
                 identifier(number),
-                device_id(number),
+                device_id(number) if self.profile.named else None,
                 hashlib.sha256(device_key(number).encode()).digest(),
                 self.start,
             )

@@ -1,4 +1,7 @@
-"""What ./scripts/develop runs: a server, sensors that send to it, and a welcome."""
+"""What ./scripts/develop runs: a server, sensors that send to it, and a welcome.
+
+With a port as argument they send to a Mosquitto there, from which the server takes it.
+"""
 
 import contextlib
 import os
@@ -14,10 +17,12 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, NoReturn
 
+import development_broker
 import httpx
 
+from heliograph.admin_key import ensure_api_secret_key
 from heliograph.errors import StartError
-from heliograph.settings import Settings, ensure_api_secret_key, load_settings
+from heliograph.settings import Settings, load_settings
 
 PROGRAM = str(Path(sys.executable).with_name("heliograph"))
 DEVICE = "my-first-sensor"
@@ -28,6 +33,10 @@ STOP_SECONDS = 45.0
 REQUEST_SECONDS = 10.0
 LOG_LINES = 20
 WILDCARDS = {"0.0.0.0", "::"}
+NOT_WITH_BROKER = (
+    *("MQTT_LISTEN", "MQTT_TLS_LISTEN", "MQTT_USERNAME", "MQTT_PASSWORD", "MQTT_URL_TLS_CA"),
+    *("MQTT_URL_TLS_CERTIFICATE", "MQTT_URL_TLS_KEY", "MQTT_URL_TLS_SERVER_NAME"),
+)
 
 
 class Stopped(BaseException):
@@ -74,14 +83,16 @@ def bracketed(host: str) -> str:
 class Demonstration:
     """A server and its demonstration sensors, on addresses that are free."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, broker: tuple[str, int] | None = None) -> None:
         self.settings, _ = ensure_api_secret_key(settings)
         key = self.settings.api_secret_key
         self.admin_key = key.get_secret_value() if key is not None else ""
-        port = free_port(settings.host, settings.port)
+        self.broker = broker
+        port = free_port(settings.host, settings.port, but=broker[1] if broker else 0)
         self.url = f"http://{bracketed(reachable(settings.host))}:{port}"
         self.environment = {**os.environ, "PORT": str(port)}
-        self.mqtt: tuple[str, int] | None = None
+        # Where devices send to.
+        self.mqtt = broker
         if settings.mqtt_listen:
             host = settings.mqtt_listen[0].host
             mqtt_port = free_port(host, settings.mqtt_listen[0].port, but=port)
@@ -89,6 +100,7 @@ class Demonstration:
             self.environment["MQTT_LISTEN"] = f"{bracketed(host)}:{mqtt_port}"
         self.log = settings.data_directory / "develop.log"
         self.processes: list[subprocess.Popen[bytes]] = []
+        self.brokers: list[subprocess.Popen[bytes]] = []
 
     def start(self, output: IO[bytes], *arguments: str) -> subprocess.Popen[bytes]:
         """Start a command of Heliograph that Ctrl-C reaches only through us."""
@@ -103,17 +115,31 @@ class Demonstration:
         self.processes.append(process)
         return process
 
+    def start_broker(self, output: IO[bytes]) -> subprocess.Popen[bytes] | None:
+        """Start Mosquitto, if it is wanted, and return when it listens."""
+        if self.broker is None:
+            return None
+        folder = self.settings.data_directory / "mosquitto"
+        process = development_broker.start(self.broker[1], folder, output)
+        if process is None:
+            raise SystemExit("develop: there is no Mosquitto (Debian: apt install mosquitto)")
+        self.brokers.append(process)
+        if not development_broker.wait_until_listening(process, self.broker[1]):
+            self.fail("Mosquitto does not listen")
+        return process
+
     def stop(self) -> None:
-        """End everything that was started, the sensors first."""
-        for process in reversed(self.processes):
-            process.terminate()
+        """End everything that was started, the sensors first, and last what they send to."""
         deadline = time.monotonic() + STOP_SECONDS
-        for process in reversed(self.processes):
-            try:
-                process.wait(max(0.1, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        for processes in (self.processes, self.brokers):
+            for process in reversed(processes):
+                process.terminate()
+            for process in reversed(processes):
+                try:
+                    process.wait(max(0.1, deadline - time.monotonic()))
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
 
     def fail(self, message: str) -> NoReturn:
         """End with the last lines of the log."""
@@ -165,21 +191,23 @@ class Demonstration:
                 "",
                 f"  HTTP           {self.url}",
                 f"  documentation  {self.url}/docs",
-                *(
-                    [f"  MQTT           {bracketed(self.mqtt[0])}:{self.mqtt[1]}"]
-                    if self.mqtt
-                    else []
-                ),
+                *self.addresses(),
                 f"  admin key      {self.admin_key}  ({kept})",
                 f"  your device    {DEVICE}, with the key {device_key}",
                 f"  log            {self.log}",
                 "",
                 *self.commands(device_key),
                 "",
-                "Ctrl-C ends the server and its sensors.",
+                f"Ctrl-C ends the server{', Mosquitto' if self.broker else ''} and its sensors.",
                 "",
             ]
         )
+
+    def addresses(self) -> Iterator[str]:
+        """Yield where devices send to, with a line on it."""
+        if self.mqtt:
+            what = "  (Mosquitto; any user name is taken)" if self.broker else ""
+            yield f"  MQTT           {bracketed(self.mqtt[0])}:{self.mqtt[1]}{what}"
 
     def commands(self, device_key: str) -> Iterator[str]:
         """Yield what to paste into another terminal, with a line on each."""
@@ -211,6 +239,7 @@ class Demonstration:
         """Run until somebody asks for the end."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("wb") as output:
+            broker = self.start_broker(output)
             migration = self.start(output, "migrate")
             if migration.wait() != 0:
                 self.fail("the database could not be migrated")
@@ -223,6 +252,8 @@ class Demonstration:
                 if simulator is not None and simulator.poll() is not None:
                     print(f"develop: the sensors have ended; see {self.log}", flush=True)
                     simulator = None
+                if broker is not None and broker.poll() is not None:
+                    self.fail("Mosquitto has ended")
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     server.wait(1)
             self.fail("the server has ended")
@@ -233,6 +264,18 @@ def command(text: str) -> str:
     return textwrap.indent(textwrap.dedent(text), "    ")
 
 
+def broker_address(arguments: list[str]) -> tuple[str, int] | None:
+    """Return where Mosquitto is to listen, if it is wanted, and let the server know."""
+    if not arguments:
+        return None
+    host = development_broker.HOST
+    port = free_port(host, int(arguments[0]))
+    # Whatever the settings say of another broker, and of the listener.
+    os.environ |= dict.fromkeys(NOT_WITH_BROKER, "")
+    os.environ["MQTT_URL"] = f"mqtt://{host}:{port}"
+    return host, port
+
+
 def main() -> None:
     """Run the demonstration."""
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -240,7 +283,8 @@ def main() -> None:
         signal.signal(number, stop)
     demonstration: Demonstration | None = None
     try:
-        demonstration = Demonstration(load_settings())
+        broker = broker_address(sys.argv[1:])
+        demonstration = Demonstration(load_settings(), broker)
         demonstration.run()
     except StartError as error:
         raise SystemExit(f"develop: {error}") from None

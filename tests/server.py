@@ -147,6 +147,26 @@ async def running(folder: Path, **settings: Any) -> AsyncIterator[Server]:
                 yield Server(application, services, http)
 
 
+@contextlib.asynccontextmanager
+async def blocked(server: Server) -> AsyncIterator[asyncio.Event]:
+    """Commit nothing within; the event tells that something would have been."""
+    store: Any = server.store
+    free, started = asyncio.Event(), asyncio.Event()
+    write = store.write
+
+    async def wait(batch: Any) -> Any:
+        started.set()
+        await free.wait()
+        return await write(batch)
+
+    store.write = wait
+    try:
+        yield started
+    finally:
+        del store.write
+        free.set()
+
+
 class ServerProcess:
     """`heliograph serve` on ports and a database that it keeps over restarts.
 

@@ -1,9 +1,7 @@
 """All settings, typed and checked, in one class."""
 
-import os
 import re
-import secrets
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -19,14 +17,28 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from heliograph.address import Address, parse_address
+from heliograph.address import Address
+from heliograph.broker_settings import BrokerSettings
+from heliograph.broker_url import parse_broker_url
 from heliograph.environment import read_variables
 from heliograph.errors import StartError
 from heliograph.masking import MASK, mask_text
+from heliograph.model.account import USERNAME_RULE, is_username
+from heliograph.model.credentials import LONGEST_PASSWORD as LONGEST
+from heliograph.model.credentials import SHORTEST_PASSWORD as SHORTEST
 from heliograph.model.credentials import is_guessable
+from heliograph.setting_types import (
+    Addresses,
+    Bound,
+    Key,
+    Networks,
+    PerMinute,
+    lower,
+    sendable,
+    split,
+)
 
 SHORTEST_PRODUCTION_KEY = 16
-SECRET_KEY_FILE = "api_secret_key"  # noqa: S105 - a file's name, not a secret
 
 # An empty text means something of its own here; everywhere else it means the default.
 _EMPTY_IS_A_VALUE = frozenset({"MQTT_LISTEN"})
@@ -50,42 +62,6 @@ _DATABASES = (
 )
 
 
-def _split(value: Any) -> Any:
-    """Return the distinct parts of a comma-separated text, in order; anything else as it is."""
-    if not isinstance(value, str):
-        return value
-    return tuple(dict.fromkeys(part for text in value.split(",") if (part := text.strip())))
-
-
-def _addresses(value: Any) -> Any:
-    return tuple(map(parse_address, _split(value))) if isinstance(value, str) else value
-
-
-def _networks(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    try:
-        return tuple(map(ip_network, _split(value)))
-    except ValueError as error:
-        raise ValueError(f"{error}; allowed: like 127.0.0.1, 10.0.0.0/8") from error
-
-
-def _lower(value: Any) -> Any:
-    return value.lower() if isinstance(value, str) else value
-
-
-def _key(key: SecretStr) -> SecretStr:
-    if not re.fullmatch(r"[!-~]{1,256}", key.get_secret_value()):
-        raise ValueError("should be 1 to 256 visible ASCII characters without spaces")
-    return key
-
-
-Proxy = IPv4Network | IPv6Network
-Addresses = Annotated[tuple[Address, ...], BeforeValidator(_addresses)]
-Bound = Annotated[int, Field(ge=0, le=1_000_000)]
-PerMinute = Annotated[int, Field(ge=0, le=100_000_000)]
-
-
 class _Variables(PydanticBaseSettingsSource):
     """The environment and `.env`; unlike the library's own sources, with NAME_FILE."""
 
@@ -101,18 +77,18 @@ class _Variables(PydanticBaseSettingsSource):
         }
 
 
-class Settings(BaseSettings):
+class Settings(BrokerSettings):
     """The effective settings; each field is the environment variable of its name."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", validate_default=True)
 
-    app_env: Annotated[Literal["development", "test", "production"], BeforeValidator(_lower)] = (
+    app_env: Annotated[Literal["development", "test", "production"], BeforeValidator(lower)] = (
         "development"
     )
     debug: bool = False
     host: str = "0.0.0.0"
     port: int = Field(8000, ge=0, le=65_535)
-    trusted_proxies: Annotated[tuple[Proxy, ...], BeforeValidator(_networks)] = ()
+    trusted_proxies: Networks = ()
 
     data_directory: Path = Path("./data")
     database_url: str = Field("", repr=False)
@@ -124,6 +100,15 @@ class Settings(BaseSettings):
     mqtt_tls_key: Path | None = None
     mqtt_tls_ca: Path | None = None
     mqtt_url: str | None = Field(None, repr=False)
+    mqtt_username: str | None = None
+    mqtt_password: SecretStr | None = None
+    mqtt_client_id: str = "heliograph"
+    mqtt_keepalive: int = Field(30, ge=5, le=3_600)
+    mqtt_shared: bool = False
+    mqtt_url_tls_ca: Path | None = None
+    mqtt_url_tls_certificate: Path | None = None
+    mqtt_url_tls_key: Path | None = None
+    mqtt_url_tls_server_name: str | None = None
     mqtt_subscribe_topic: str = "packets/+"
     mqtt_publish_topic: str = "commands"
     mqtt_max_connections: int = Field(20_000, ge=1, le=1_000_000)
@@ -132,26 +117,31 @@ class Settings(BaseSettings):
     mqtt_receive_maximum: int = Field(65_535, ge=1, le=65_535)
     mqtt_connect_timeout: float = Field(10.0, ge=0.1, le=300)
 
-    api_secret_key: SecretStr | None = None
-    device_api_keys: Annotated[tuple[SecretStr, ...], BeforeValidator(_split)] = ()
-    anonymous_role: Annotated[Literal["", "viewer", "editor", "owner"], BeforeValidator(_lower)] = (
-        ""
-    )
+    api_secret_key: Key | None = None
+    device_api_keys: Annotated[tuple[SecretStr, ...], BeforeValidator(split)] = ()
+    anonymous_role: Annotated[Literal["", "viewer", "editor", "owner"], BeforeValidator(lower)] = ""
     auto_provision: bool = False
-    metrics_token: SecretStr | None = None
+    allow_signup: bool | None = None
+    session_days: int = Field(30, ge=1, le=3_650)
+    admin_username: str | None = None
+    admin_password: SecretStr | None = None
+    metrics_token: Key | None = None
 
     max_in_flight_bytes: int = Field(32 << 20, ge=1 << 20, le=1 << 34)
     rejected_per_source_per_hour: int = Field(1_000, ge=0, le=1_000_000)
     rejected_max_bytes: int = Field(256 << 20, ge=0, le=1 << 40)
     rejected_retention_days: int = Field(30, ge=1, le=36_500)
+    audit_days: int = Field(730, ge=1, le=36_500)
+    max_streams: int = Field(1_000, ge=0, le=1_000_000)
+    max_streams_per_principal: int = Field(100, ge=0, le=1_000_000)
     rate_limit_read: PerMinute = 6_000
     rate_limit_ingest: PerMinute = 600_000
     rate_limit_failed_logins: PerMinute = 30
 
     log_level: Annotated[
-        Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_lower)
+        Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(lower)
     ] = "info"
-    log_format: Annotated[Literal["console", "json"], BeforeValidator(_lower)] = "console"
+    log_format: Annotated[Literal["console", "json"], BeforeValidator(lower)] = "console"
     commit_sha: str | None = None
     branch_name: str | None = None
 
@@ -183,14 +173,27 @@ class Settings(BaseSettings):
             raise ValueError(f"should start with one of {', '.join(f'{d}://' for d in _DATABASES)}")
         return url
 
+    @model_validator(mode="before")
+    @classmethod
+    def _devices_go_to_the_broker(cls, given: Any) -> Any:
+        # Both, the broker and the listener, only where both are asked for.
+        if isinstance(given, dict) and given.get("mqtt_url") and "mqtt_listen" not in given:
+            return {**given, "mqtt_listen": ()}
+        return given
+
     @field_validator("mqtt_url")
     @classmethod
-    def _no_link_yet(cls, url: str | None) -> None:
+    def _broker(cls, url: str | None) -> str | None:
         if url is not None:
-            raise ValueError(
-                "the link to an external broker is not in this version yet; leave it empty"
-                " and let devices connect to MQTT_LISTEN"
-            )
+            parse_broker_url(url)
+        return url
+
+    @field_validator("mqtt_client_id")
+    @classmethod
+    def _plain_client_id(cls, client_id: str) -> str:
+        if not re.fullmatch(r"[!-~]{1,128}", client_id):
+            raise ValueError("should be 1 to 128 visible ASCII characters without spaces")
+        return client_id
 
     @field_validator("mqtt_subscribe_topic", "mqtt_publish_topic")
     @classmethod
@@ -209,15 +212,10 @@ class Settings(BaseSettings):
             raise ValueError("should have + only as a whole level and # only as the last one")
         return topic
 
-    @field_validator("api_secret_key", "metrics_token")
-    @classmethod
-    def _sendable(cls, key: SecretStr | None) -> SecretStr | None:
-        return key and _key(key)
-
     @field_validator("device_api_keys")
     @classmethod
     def _all_sendable(cls, keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
-        return tuple(map(_key, keys))
+        return tuple(map(sendable, keys))
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
@@ -226,9 +224,26 @@ class Settings(BaseSettings):
         self._check_ports()
         if self.mqtt_tls_listen:
             self._check_tls_files()
+        self._check_administrator()
+        self._check_link()
+        self.check_broker()
         if self.app_env == "production":
             self._check_production()
         return self
+
+    def _check_administrator(self) -> None:
+        if (self.admin_username is None) != (self.admin_password is None):
+            raise ValueError("ADMIN_USERNAME: goes together with ADMIN_PASSWORD")
+        if self.admin_username is not None and not is_username(self.admin_username):
+            raise ValueError(f"ADMIN_USERNAME: should have {USERNAME_RULE}")
+        password = self.admin_password
+        if password is not None and not SHORTEST <= len(password.get_secret_value()) <= LONGEST:
+            raise ValueError(f"ADMIN_PASSWORD: should have {SHORTEST} to {LONGEST} characters")
+
+    @property
+    def signup_is_open(self) -> bool:
+        """Whether anybody may make an account: ALLOW_SIGNUP, by default except in production."""
+        return self.app_env != "production" if self.allow_signup is None else self.allow_signup
 
     def _check_ports(self) -> None:
         taken = [("PORT", Address(self.host, self.port))]
@@ -243,10 +258,28 @@ class Settings(BaseSettings):
                 taken.append((name, address))
 
     def _check_tls_files(self) -> None:
-        for name in ("mqtt_tls_certificate", "mqtt_tls_key", "mqtt_tls_ca"):
-            path: Path | None = getattr(self, name)
-            if path is None and name != "mqtt_tls_ca":
+        self._check_files("mqtt_tls_certificate", "mqtt_tls_key", "mqtt_tls_ca")
+        for name in ("mqtt_tls_certificate", "mqtt_tls_key"):
+            if getattr(self, name) is None:
                 raise ValueError(f"{name.upper()}: required with MQTT_TLS_LISTEN; a PEM file")
+
+    def _check_link(self) -> None:
+        of_link = ("mqtt_url_tls_ca", "mqtt_url_tls_certificate", "mqtt_url_tls_key")
+        self._check_files(*of_link)
+        if self.mqtt_shared and not self.mqtt_url:
+            raise ValueError("MQTT_SHARED: needs a broker (MQTT_URL); the listener shares nothing")
+        if self.mqtt_shared and self.database_url.startswith("sqlite"):
+            raise ValueError("MQTT_SHARED: needs PostgreSQL; a SQLite file serves one server only")
+        encrypted = self.mqtt_url is not None and parse_broker_url(self.mqtt_url).tls
+        for name in (*of_link, "mqtt_url_tls_server_name"):
+            if getattr(self, name) is not None and not encrypted:
+                raise ValueError(f"{name.upper()}: needs an MQTT_URL that begins with mqtts://")
+        if (self.mqtt_url_tls_certificate is None) != (self.mqtt_url_tls_key is None):
+            raise ValueError("MQTT_URL_TLS_CERTIFICATE: goes together with MQTT_URL_TLS_KEY")
+
+    def _check_files(self, *names: str) -> None:
+        for name in names:
+            path: Path | None = getattr(self, name)
             if path is not None and not path.is_file():
                 raise ValueError(f"{name.upper()}: there is no file {str(path)!r}")
 
@@ -258,6 +291,7 @@ class Settings(BaseSettings):
         if self.api_secret_key is None:
             raise ValueError(f"API_SECRET_KEY: required with APP_ENV=production; {_LIKE_THIS}")
         keys = [("API_SECRET_KEY", self.api_secret_key), ("METRICS_TOKEN", self.metrics_token)]
+        keys.append(("BROKER_AUTH_KEY", self.broker_auth_key))
         keys += [("DEVICE_API_KEYS", key) for key in self.device_api_keys]
         for name, key in keys:
             text = key.get_secret_value() if key else None
@@ -285,47 +319,6 @@ def load_settings(**overrides: Any) -> Settings:
         return Settings(**overrides)
     except ValidationError as error:
         raise StartError("; ".join(map(_line, error.errors(include_url=False)))) from None
-
-
-def ensure_api_secret_key(settings: Settings) -> tuple[Settings, bool]:
-    """Return settings that have an admin key, and whether it was made just now.
-
-    Without API_SECRET_KEY (never so in production) it is the one kept in the data folder,
-    readable by the owner only.
-
-    Raises:
-        StartError: the data folder cannot be written.
-    """
-    if settings.api_secret_key is not None:
-        return settings, False
-    path = settings.data_directory / SECRET_KEY_FILE
-    try:
-        generated = not path.exists() and _create_key_file(path)
-        key = path.read_text("ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not a key"
-        raise StartError(f"API_SECRET_KEY: cannot keep one in {str(path)!r}: {reason}") from error
-    if len(key) < SHORTEST_PRODUCTION_KEY:
-        raise StartError(f"API_SECRET_KEY: {str(path)!r} holds no usable key; delete the file")
-    return settings.model_copy(update={"api_secret_key": SecretStr(key)}), generated
-
-
-def _create_key_file(path: Path) -> bool:
-    """Put a new key at the path, whole or not at all; tell whether ours came first."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_urlsafe(32) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(draft, path)
-    except FileExistsError:
-        return False
-    finally:
-        draft.unlink(missing_ok=True)
-    return True
 
 
 def _as_text(path: Path) -> str:

@@ -1,4 +1,7 @@
-"""The MQTT clients that people have, against the server as they start it."""
+"""The MQTT clients that people have, against the server as they start it.
+
+What a device sees is the same at the listener and at a broker that the server is linked to.
+"""
 
 import asyncio
 import contextlib
@@ -17,6 +20,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from broker import running_mosquitto
 from mqtt_client import connect, publish
 from server import ADMIN_KEY, ServerProcess
 
@@ -26,10 +30,45 @@ PAHO_VERSIONS = {"3.1.1": paho.MQTTv311, "5": paho.MQTTv5}
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:gmqtt")
 
 
+class Installation(ServerProcess):
+    """A server, and the port where its devices connect: the listener's or a broker's."""
+
+    def __init__(self, folder, broker=None):
+        linked = {"MQTT_URL": broker.url, "MQTT_LISTEN": ""} if broker else {}
+        super().__init__(folder, **linked)
+        self.broker = broker
+        if broker is not None:
+            self.mqtt_port = broker.port
+
+    def check_values(self, device, expected, **parameters):
+        """Check the device's stored values, oldest first, as they are read over HTTP.
+
+        Our own acknowledgment comes after the commit; a broker's comes before.
+        """
+        if self.broker is not None:
+            until(lambda: len(self.history(device, **parameters)) >= len(expected))
+        rows = reversed(self.history(device, **parameters))
+        assert [row["metrics"]["value"] for row in rows] == expected
+
+
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with ServerProcess(tmp_path_factory.mktemp("server")) as server:
+def listener(tmp_path_factory):
+    with Installation(tmp_path_factory.mktemp("listener")) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def linked(tmp_path_factory):
+    with (
+        running_mosquitto() as broker,
+        Installation(tmp_path_factory.mktemp("linked"), broker) as server,
+    ):
+        yield server
+
+
+@pytest.fixture(params=["listener", "mosquitto"])
+def server(request):
+    return request.getfixturevalue("listener" if request.param == "listener" else "linked")
 
 
 @pytest.fixture
@@ -45,11 +84,6 @@ def until(condition, seconds=SECONDS):
             return result
         time.sleep(0.01)
     raise AssertionError("it did not happen in time")
-
-
-def values(server, device):
-    """Return the device's stored values, oldest first, as they are read over HTTP."""
-    return [row["metrics"]["value"] for row in reversed(server.history(device))]
 
 
 # Mosquitto's command line clients
@@ -115,7 +149,7 @@ def test_mosquitto_pub_and_sub(server, device, version, qos):
             text = payload % number
             mosquitto_pub(server, device, version, "-q", qos, "-t", topic, "-m", text)
         assert lines(watcher, 3) == [f"{topic} {payload % number}" for number in range(3)]
-    assert values(server, device) == [0, 1, 2]
+    server.check_values(device, [0, 1, 2])
 
 
 @needs_mosquitto
@@ -127,7 +161,16 @@ def test_mosquitto_pub_line_by_line(server, device, version):
     )
     text = "".join(f'{{"value": {number}}}\n' for number in range(500))
     subprocess.run(command, check=True, timeout=SECONDS, input=text, text=True)
-    assert values(server, device) == [*range(500)]
+    server.check_values(device, [*range(500)])
+
+
+def check_connected(server, device, expected):
+    def connected():
+        return server.http.get(f"/devices/{device.device_id}").json()["connected"]
+
+    if server.broker is not None:
+        until(lambda: connected() is expected)
+    assert connected() is expected
 
 
 @needs_mosquitto
@@ -139,17 +182,19 @@ def test_mosquitto_sub_with_a_will(server, device, version):
         own = ("-t", f"configurations/{device.device_id}", *will)
         with mosquitto_sub(server, device.device_id, device.key, version, *own):
             mosquitto_pub(server, device, version, "-q", "1", "-r", "-t", topic, "-m", "online")
-            assert server.http.get(f"/devices/{device.device_id}").json()["connected"] is True
+            check_connected(server, device, True)
         assert f"{topic} online" in lines(watcher, 1)
         assert f"{topic} offline" in lines(watcher, 1)
-    assert server.http.get(f"/devices/{device.device_id}").json()["connected"] is False
+    check_connected(server, device, False)
 
 
+# At the listener only: who may log in at a broker is the broker's own affair.
 @needs_mosquitto
 @mosquitto_versions
-def test_mosquitto_says_why_a_log_in_failed(server, device, version):
+def test_mosquitto_says_why_a_log_in_failed(listener, version):
+    device = listener.device(f"wrong-{version}")
     command = mosquitto(
-        *("mosquitto_pub", server, device.device_id, "wrong", version, "-t", "a", "-m", "b")
+        *("mosquitto_pub", listener, device.device_id, "wrong", version, "-t", "a", "-m", "b")
     )
     result = subprocess.run(command, timeout=SECONDS, capture_output=True, text=True, check=False)
     assert result.returncode != 0
@@ -218,30 +263,33 @@ def test_paho(server, device, paho_client, version, qos):
         message.wait_for_publish(SECONDS)
     until(lambda: len(client.messages) == 50)
     assert [json.loads(message.payload)["value"] for message in client.messages] == [*range(50)]
-    assert values(server, device) == [*range(50)]
+    server.check_values(device, [*range(50)])
 
 
 @pytest.mark.parametrize("version", PAHO_VERSIONS)
 def test_paho_goes_on_with_its_session(server, device, paho_client, version):
     topic = f"measurements/{device.device_id}"
     sender = paho_client(server, device, version)
-    first = paho_client(server, device, version, client_id="kept", clean=False)
+    first = paho_client(server, device, version, client_id=f"kept-{version}", clean=False)
     assert first.connected == [(False, "Success")]
     first.client.subscribe(topic, 1)
     until(lambda: first.subscribed)
     first.close()
     for number in range(20):
         sender.client.publish(topic, json.dumps({"value": number}), 1).wait_for_publish(SECONDS)
-    second = paho_client(server, device, version, client_id="kept", clean=False)
+    second = paho_client(server, device, version, client_id=f"kept-{version}", clean=False)
     assert second.connected == [(True, "Success")]
     until(lambda: len(second.messages) == 20)
     assert [json.loads(m.payload)["value"] for m in second.messages] == [*range(20)]
 
 
 @pytest.mark.parametrize("version", PAHO_VERSIONS)
-def test_paho_lives_through_a_kill_of_the_server(tmp_path, paho_client, version):
-    """What was not acknowledged it sends again by itself: everything is there once."""
-    with ServerProcess(tmp_path) as server:
+@pytest.mark.parametrize("place", ["listener", "mosquitto"])
+def test_paho_lives_through_a_kill_of_the_server(tmp_path, paho_client, version, place):
+    """What was not acknowledged is sent again, by it or by the broker: everything is there once."""
+    with contextlib.ExitStack() as stack:
+        broker = stack.enter_context(running_mosquitto()) if place == "mosquitto" else None
+        server = stack.enter_context(Installation(tmp_path, broker))
         device = server.device()
         client = paho_client(server, device, version, client_id="survivor", clean=False)
         client.client.reconnect_delay_set(0.05, 0.2)
@@ -252,8 +300,7 @@ def test_paho_lives_through_a_kill_of_the_server(tmp_path, paho_client, version)
             if number == 200:
                 server.restart()
         until(lambda: len(client.published) == 400)
-        history = server.history(device, start=1_700_000_000)
-        assert [row["metrics"]["value"] for row in reversed(history)] == [*range(400)]
+        server.check_values(device, [*range(400)], start=1_700_000_000)
 
 
 # gmqtt
@@ -277,7 +324,7 @@ async def test_gmqtt(server, device, version, qos):
         shown = [json.loads(await messages.get())["value"] for _ in range(20)]
         await client.disconnect()
     assert shown == [*range(20)]
-    assert values(server, device) == [*range(20)]
+    server.check_values(device, [*range(20)])
 
 
 # What microcontrollers speak
@@ -312,13 +359,23 @@ def test_an_arduino(server, device):
         client.write(publish(topic, b'{"value": %d}' % number, qos=0))
     client.write(b"\xc0\0", 1)
     assert client.read(2) == b"\xd0\0"
-    until(lambda: values(server, device) == [*range(10)])
+    until(lambda: len(server.history(device)) == 10)
     for number in range(10, 20):
         client.write(publish(topic, b'{"value": %d}' % number, packet_id=number))
         assert client.read(4) == b"\x40\x02" + struct.pack(">H", number)
-    assert values(server, device) == [*range(20)]
+    server.check_values(device, [*range(20)])
     client.write(b"\xe0\0")
     assert client.socket.recv(1) == b""
+
+
+def test_an_arduino_that_saves_up(server, device):
+    """It measures for a while before it turns its radio on, and sends all of it at once."""
+    client = PubSubClient(server, device, "saving")
+    elements = [{"timestamp": 1_700_000_000 + n, "value": n} for n in range(100)]
+    payload = json.dumps({"measurements": elements}).encode()
+    client.write(publish(f"measurements/{device.identifier}", payload, packet_id=7), 256)
+    assert client.read(4) == b"\x40\x02\x00\x07"
+    server.check_values(device, [*range(100)], start=1_700_000_000)
 
 
 def test_an_arduino_that_resets(server, device):

@@ -72,9 +72,9 @@ class Development:
 
 
 @contextlib.contextmanager
-def development(folder: Path, **environment: str) -> Iterator[Development]:
+def development(folder: Path, *arguments: str, **environment: str) -> Iterator[Development]:
     process = subprocess.Popen(
-        [ROOT / "scripts" / "develop"],
+        [ROOT / "scripts" / "develop", *arguments],
         env={**os.environ, "DATA_DIRECTORY": str(folder), **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -137,6 +137,76 @@ def test_a_second_start_gives_the_device_a_new_key_and_keeps_its_data(tmp_path: 
             history = running.paste("Read it back")
             assert history.count('"temperature":22.5') == len(keys)
     assert keys[0] != keys[1]
+
+
+@pytest.mark.slow
+def test_with_a_broker_the_printed_commands_go_through_it(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        wanted = taken.getsockname()[1]
+        arguments = ("--broker", "mosquitto", f"--broker-port={wanted}")
+        # The listener of the settings would be in the broker's way.
+        with development(
+            tmp_path, *arguments, PORT=str(free_port()), MQTT_LISTEN=f"127.0.0.1:{wanted}"
+        ) as running:
+            url = re.search(r"HTTP +(\S+)", running.printed)[1]
+            assert f"127.0.0.1:{wanted} " not in running.printed, "the port was in use"
+            running.paste("or with mosquitto_pub")
+            wait_for_history(running)
+            readiness = httpx.get(f"{url}/readyz", timeout=10).json()
+            assert readiness["mqtt"]["broker"]["connected"]
+            assert not readiness["mqtt"]["listening"]
+            key = re.search(r"admin key +(\S+)", running.printed)[1]
+            with httpx.Client(base_url=url, headers={"X-API-Key": key}, timeout=10) as client:
+                wait_for_simulated_sensors(client)
+            assert len(running.children()) >= 4
+
+            running.process.send_signal(signal.SIGINT)
+            assert running.process.wait(STOP_SECONDS) == 0
+            assert running.children() == []
+    # The sensors were heard to the end: the broker went after them.
+    assert "unacknowledged: 0, refused: 0, disconnections: 0" in log_of(tmp_path)
+
+
+def log_of(folder: Path) -> str:
+    return (folder / "develop.log").read_text(errors="replace")
+
+
+def wait_for_history(running: Development) -> None:
+    """Return when the reading has come through the broker."""
+    deadline = time.monotonic() + COMMAND_SECONDS
+    while '"temperature":22.5' not in (history := running.paste("Read it back")):
+        assert time.monotonic() < deadline, history
+        time.sleep(0.1)
+
+
+def test_help_says_what_it_does_and_starts_nothing() -> None:
+    done = run("--help")
+    assert done.returncode == 0
+    assert done.stdout.startswith("Starts a server")
+    assert "--broker mosquitto" in done.stdout
+    assert "set -euo" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--broker"], ["--broker", "emqx"], ["--broker-port", "1883"], ["start"]],
+    ids=" ".join,
+)
+def test_a_wrong_argument_ends_it_with_one_line(arguments: list[str]) -> None:
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith("develop: ")
+    assert done.stderr.count("\n") == 1
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [ROOT / "scripts" / "develop", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=START_SECONDS,
+        check=False,
+    )
 
 
 def test_a_wrong_setting_ends_it_with_one_line(tmp_path: Path) -> None:

@@ -12,7 +12,10 @@ from server import ADMIN_KEY, ServerProcess, serving
 
 ROOT = Path(__file__).parents[2]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-RUNNABLE = re.compile(r"(curl|mosquitto_pub|mosquitto_sub|heliograph (device|rejected)) ")
+RUNNABLE = re.compile(
+    r"(curl|mosquitto_pub|mosquitto_sub"
+    r'|(echo "\$PASSWORD" \| )?heliograph (audit|device|export|import|rejected|user))\b'
+)
 COMMAND_SECONDS = 60
 
 # An error is an error, and watching ends with the first message that comes.
@@ -22,14 +25,30 @@ curl() { command curl --silent --show-error --fail-with-body "$@"; echo; }
 mosquitto_sub() { command mosquitto_sub -C 1 -W 20 "$@"; }
 """
 
+# What later commands of a page need of the answers to earlier ones.
+KEPT = {
+    "ACCESS_TOKEN": "access_token",
+    "NETWORK": "network_identifier",
+    "NODE": "node_identifier",
+}
 # Pages that take it for granted that a device is registered.
-EXPECTED_DEVICES = {"docs/guide/mqtt.md": "greenhouse-1", "docs/guide/http.md": "greenhouse-1"}
+EXPECTED_DEVICES = {
+    "docs/guide/mqtt.md": "greenhouse-1",
+    "docs/guide/http.md": "greenhouse-1",
+    "docs/guide/registry.md": "greenhouse-1",
+    "docs/guide/audit.md": "greenhouse-1",
+    "docs/guide/export-and-import.md": "greenhouse-1",
+}
 PAGES = [
     "README.md",
     "docs/guide/getting-started.md",
     "docs/guide/devices-and-keys.md",
+    "docs/guide/accounts.md",
+    "docs/guide/registry.md",
     "docs/guide/mqtt.md",
     "docs/guide/http.md",
+    "docs/guide/audit.md",
+    "docs/guide/export-and-import.md",
 ]
 
 
@@ -41,6 +60,7 @@ class Reader:
         self.environment = {
             **server.environment,
             "ADMIN_KEY": ADMIN_KEY,
+            "PASSWORD": "correct horse",
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         }
 
@@ -62,6 +82,9 @@ class Reader:
             assert watching.returncode == 0, output
         for key in re.findall(r'"api_key": ?"([^"]+)"|^api_key +(\S+)$', output, re.MULTILINE):
             self.environment["DEVICE_KEY"] = key[0] or key[1]
+        for name, member in KEPT.items():
+            for found in re.findall(rf'"{member}": ?"([^"]+)"', output):
+                self.environment[name] = found
         return output
 
     def shell(self, text: str) -> list[str]:
@@ -105,6 +128,8 @@ def test_commands_of_a_page_succeed_in_their_order(page: str, tmp_path: Path) ->
         reader = Reader(server)
         if device := EXPECTED_DEVICES.get(page):
             reader.paste(f"heliograph device create {device}")
+        for devices in blocks(page, "csv"):
+            (server.folder / "devices.csv").write_text(devices)
         run = [
             (block, reader.paste(block))
             for block in blocks(page, "sh")
@@ -114,6 +139,8 @@ def test_commands_of_a_page_succeed_in_their_order(page: str, tmp_path: Path) ->
         for block, output in run:
             if "/history" in block or "/measurements" in block.splitlines()[0]:
                 assert '"temperature":22.' in output, (block, output)
+            if "/audit" in block:
+                assert '"resource_name":"greenhouse-1"' in output
 
 
 def test_first_screen_shows_what_happens(tmp_path: Path) -> None:

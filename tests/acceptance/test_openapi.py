@@ -1,6 +1,12 @@
-"""What OpenAPI says holds: requests generated from it never break the server."""
+"""What OpenAPI says holds: requests generated from it never break the server.
+
+HELIOGRAPH_OPENAPI_EXAMPLES says how many requests each operation gets, where the default is to
+be through in a minute.
+"""
 
 import contextlib
+import itertools
+import json
 import os
 import socket
 import subprocess
@@ -11,6 +17,7 @@ import httpx
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
@@ -19,6 +26,8 @@ from schemathesis.specs.openapi import checks
 ADMIN_KEY = "an-admin-key-for-tests-only"
 HEADERS = {"x-api-key": ADMIN_KEY}
 START_SECONDS = 30
+EXAMPLES = int(os.environ.get("HELIOGRAPH_OPENAPI_EXAMPLES", "2"))
+SECONDS = 240 + 20 * EXAMPLES
 
 DOCUMENTED = (
     checks.content_type_conformance,
@@ -28,7 +37,7 @@ DOCUMENTED = (
     not_a_server_error,
 )
 short = settings(
-    max_examples=25,
+    max_examples=EXAMPLES,
     deadline=None,
     derandomize=True,
     database=None,
@@ -41,9 +50,9 @@ def free_port():
         return listening.getsockname()[1]
 
 
-@pytest.fixture(scope="module")
-def address(tmp_path_factory):
-    """Run the server as users run it and return its address."""
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def address(request, tmp_path_factory):
+    """Run the server as users run it, once on each engine, and return its address."""
     folder = tmp_path_factory.mktemp("server")
     port = free_port()
     environment = {
@@ -57,6 +66,9 @@ def address(tmp_path_factory):
         "RATE_LIMIT_FAILED_LOGINS": "0",
         "LOG_LEVEL": "error",
     }
+    if request.param == "postgresql":
+        cluster = request.getfixturevalue("postgresql_cluster")
+        environment["DATABASE_URL"] = cluster.dsn(cluster.create_database())
     command = [sys.executable, "-m", "uvicorn", "heliograph.app:app", "--port", str(port)]
     with subprocess.Popen(command, env=environment, cwd=folder) as server:
         url = f"http://127.0.0.1:{port}"
@@ -69,8 +81,6 @@ def address(tmp_path_factory):
                 time.sleep(0.05)
             else:
                 pytest.fail("the server did not become ready")
-            created = httpx.post(f"{url}/devices", json={"device_id": "pump-1"}, headers=HEADERS)
-            assert created.status_code == 201
             yield url
         finally:
             server.terminate()
@@ -82,32 +92,65 @@ def api(address):
     return schemathesis.openapi.from_url(f"{address}/openapi.json")
 
 
+@pytest.fixture(scope="module")
+def device(address):
+    """Register a device and return the headers that it sends."""
+    created = httpx.post(f"{address}/devices", json={"device_id": "pump-1"}, headers=HEADERS)
+    assert created.status_code == 201
+    return {"x-api-key": created.json()["api_key"]}
+
+
+@pytest.fixture(scope="module")
+def user(address):
+    """Sign up and return a function that gives the headers of another session each time."""
+    credentials = {"username": "ash", "password": "12345678"}
+    assert httpx.post(f"{address}/users", json=credentials).status_code == 201
+
+    def session():
+        token = httpx.post(f"{address}/authentication", json=credentials).json()["access_token"]
+        return {"authorization": f"Bearer {token}"}
+
+    return session
+
+
 def operations(api):
-    return [result.ok() for result in api.get_all_operations()]
+    # Those that end: a stream is read in tests of its own.
+    found = [result.ok() for result in api.get_all_operations()]
+    return [operation for operation in found if operation.tags != ["live"]]
 
 
-def holds(operation, mode, adapt=lambda case: None):
+def holds(operation, mode, callers, adapt=lambda case: None):
     """Call the operation with generated requests, and compare its answers to the document."""
 
     @short
-    @given(case=operation.as_strategy(generation_mode=mode))
-    def call(case):
+    @given(case=operation.as_strategy(generation_mode=mode), headers=st.sampled_from(callers))
+    def call(case, headers):
         adapt(case)
-        response = case.call(headers=HEADERS, timeout=10)
+        response = case.call(headers=headers, timeout=10)
         case.validate_response(response, checks=DOCUMENTED)
 
-    call()
+    # Without parameters and body there is nothing to get wrong.
+    with contextlib.suppress(Unsatisfiable):
+        call()
 
 
 @pytest.mark.parametrize("mode", list(GenerationMode))
 def test_any_request_is_answered_as_documented(api, mode):
     for operation in operations(api):
-        # Without parameters and body there is nothing to get wrong.
-        with contextlib.suppress(Unsatisfiable):
-            holds(operation, mode)
+        holds(operation, mode, [HEADERS])
 
 
-def test_requests_about_a_device_that_exists_are_answered_as_documented(api):
+def test_whoever_calls_is_answered_as_documented(api, device, user):
+    nobody, wrong = {}, {"x-api-key": "no-key-of-ours"}
+    forged = {"authorization": "Bearer c186a32e88541b4ddb2f0bd59a68b7d6"}
+    session = user()
+    for operation in operations(api):
+        ends = (operation.method, operation.path) == ("delete", "/api/v1/authentication")
+        own = user() if ends else session
+        holds(operation, GenerationMode.POSITIVE, [own, device, nobody, wrong, forged])
+
+
+def test_requests_about_a_device_that_exists_are_answered_as_documented(api, device):
     def adapt(case):
         for name in ("identifier", "device_id"):
             if name in (case.path_parameters or {}):
@@ -121,17 +164,83 @@ def test_requests_about_a_device_that_exists_are_answered_as_documented(api):
     assert len(found) >= 8
     # The one that deactivates it comes last.
     for operation in sorted(found, key=lambda operation: operation.method == "delete"):
-        holds(operation, GenerationMode.POSITIVE, adapt)
+        holds(operation, GenerationMode.POSITIVE, [HEADERS], adapt)
+
+
+def test_what_is_made_is_used_as_documented(address, tmp_path):
+    """Follow the links from what makes something to what reads, changes and deletes it.
+
+    By Schemathesis's own program: Hypothesis alone would ask that a server answer twice alike.
+    """
+    report = tmp_path / "report.json"
+    names = ",".join(check.__name__ for check in DOCUMENTED)
+    command = [
+        *(sys.executable, "-m", "schemathesis.cli", "run", f"{address}/openapi.json"),
+        *("--header", f"X-API-Key: {ADMIN_KEY}", "--phases", "stateful", "--checks", names),
+        *("--max-examples", str(EXAMPLES * 5), "--generation-deterministic", "--no-color"),
+        *("--exclude-tag", "live"),
+        *("--continue-on-failure", "--report", "json", "--report-json-path", str(report)),
+    ]
+    run = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=SECONDS, check=False
+    )
+    assert run.returncode == 0, run.stdout
+    told = json.loads(report.read_text())
+    assert told["warnings"]["unresolvable_reference"] == []
+    assert told["operations"]["tested"] >= 12, told["operations"]
+
+
+# The document
 
 
 def test_each_route_is_listed_once(address):
     document = httpx.get(f"{address}/openapi.json").json()
     assert all(path.startswith("/api/v1/") for path in document["paths"])
-    operations = [
-        operation for methods in document["paths"].values() for operation in methods.values()
-    ]
-    identifiers = [operation["operationId"] for operation in operations]
+    identifiers = [operation["operationId"] for *_, operation in listed(document)]
     assert len(set(identifiers)) == len(identifiers)
-    assert all("summary" in operation for operation in operations)
+    assert all("summary" in operation for *_, operation in listed(document))
     for path in ("/ingest", "/ingest/batch", "/sensors/{identifier}/measurements"):
         assert "201" in document["paths"][f"/api/v1{path}"]["post"]["responses"]
+
+
+def listed(document):
+    return [
+        (method, path, operation)
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    ]
+
+
+def test_a_credential_is_asked_for_where_the_document_says_so(address):
+    document = httpx.get(f"{address}/openapi.json").json()
+    schemes = document["components"]["securitySchemes"]
+    asking = 0
+    for method, path, operation in listed(document):
+        taken = operation["security"]
+        assert set(itertools.chain.from_iterable(taken)) <= set(schemes)
+        answer = httpx.request(method, address + path.replace("{", "x").replace("}", "x"))
+        needed = bool(taken) and {} not in taken
+        assert (answer.status_code == 401) == needed, (method, path, answer.text)
+        asking += needed
+    assert asking > len(document["paths"]) / 2
+
+
+def test_each_scheme_is_taken(address):
+    credentials = {"username": "brock", "password": "12345678"}
+    origin = {"origin": address}
+    with httpx.Client(base_url=address) as client:
+        assert client.post("/users", json=credentials).status_code == 201
+        told = client.post(
+            "/authentication", json={**credentials, "cookie": True}, headers=origin
+        ).json()
+        assert client.get("/users/me").json()["username"] == "brock"
+        network = {"network_name": "kanto"}
+        # What another site's page sends does not count.
+        for headers, status in ((origin, 201), ({"origin": "https://rocket.example"}, 403)):
+            made = client.post("/networks", json=network, headers=headers)
+            assert made.status_code == status
+    bearer = {"authorization": f"Bearer {told['access_token']}"}
+    assert httpx.get(f"{address}/users/me", headers=bearer).status_code == 200
+    created = httpx.post(f"{address}/devices", json={"device_id": "pump-2"}, headers=HEADERS)
+    key = {"x-api-key": created.json()["api_key"]}
+    assert httpx.get(f"{address}/sensors/pump-2", headers=key).status_code == 200

@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+from broker import running_mosquitto
 from faults.database import PostgresqlDatabase, SqliteFile
 from faults.process import ServerProcess
 from heliograph.store import run_migrations
@@ -65,3 +66,25 @@ async def make_server(tmp_path):
 @pytest.fixture
 async def server(make_server, database):
     return await make_server(database.url)
+
+
+@pytest.fixture
+def broker():
+    """A Mosquitto that keeps everything that it acknowledges."""
+    with running_mosquitto() as broker:
+        yield broker
+
+
+@pytest.fixture
+def make_linked(make_server, database):
+    """Start a server that is linked to a broker, with no listener of its own."""
+
+    async def make(url, **variables):
+        return await make_server(database.url, MQTT_URL=url, MQTT_LISTEN="", **variables)
+
+    return make
+
+
+@pytest.fixture
+async def linked(make_linked, broker):
+    return await make_linked(broker.url)

@@ -3,7 +3,10 @@
 import collections
 import contextlib
 import sqlite3
+from collections.abc import AsyncIterator
 from pathlib import Path
+
+import asyncpg
 
 from postgresql import Cluster
 
@@ -21,6 +24,14 @@ class SqliteFile:
         """Return the first column of a query as text."""
         with contextlib.closing(sqlite3.connect(self.path, timeout=30)) as connection:
             return [str(row[0]) for row in connection.execute(statement)]
+
+    @contextlib.asynccontextmanager
+    async def held_up(self) -> AsyncIterator[None]:
+        """Let nobody else write; who wants to, waits."""
+        with contextlib.closing(sqlite3.connect(self.path, isolation_level=None)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            yield
+            connection.execute("ROLLBACK")
 
     def bytes(self) -> int:
         """Return how much of the disk it takes."""
@@ -40,6 +51,17 @@ class PostgresqlDatabase:
     def column(self, statement: str) -> list[str]:
         """Return the first column of a query as text."""
         return self.cluster.execute(statement, self.name).splitlines()
+
+    @contextlib.asynccontextmanager
+    async def held_up(self) -> AsyncIterator[None]:
+        """Let nobody else write measurements; who wants to, waits."""
+        connection = await asyncpg.connect(self.cluster.dsn(self.name))
+        try:
+            async with connection.transaction():
+                await connection.execute("LOCK TABLE measurement IN SHARE ROW EXCLUSIVE MODE")
+                yield
+        finally:
+            await connection.close()
 
     def bytes(self) -> int:
         """Return how much of the disk it takes."""

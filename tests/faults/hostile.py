@@ -2,6 +2,9 @@
 
 import time
 
+from heliograph.store import open_store
+
+KEPT = 64 << 10
 _DEEP = 500_000
 _MIB = 1 << 20
 _AHEAD = int(time.time()) + 3 * 86_400
@@ -63,3 +66,20 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "a number as id": (b'{"value":1,"id":7}', "WRONG_TYPE"),
     "a long id": (b'{"value":1,"id":"%b"}' % (b"x" * 65), "WRONG_TYPE TOO_LARGE"),
 }  # fmt: skip
+
+
+async def rejected(database):
+    """Return (first 64 KiB, reason, source) of what is kept, oldest first."""
+    store = await open_store(database.url)
+    try:
+        rows = await store.rejected.list(limit=1_000)
+    finally:
+        await store.close()
+    return [(row.payload, row.reason, row.source) for row in reversed(rows)]
+
+
+def check_kept(kept, payload, reasons, what):
+    """Check that a payload is among what is kept, for one of the reasons."""
+    found = [reason for head, reason, _ in kept if head == payload[:KEPT]]
+    assert found, f"{what} is not among the rejected messages"
+    assert set(found) <= set(reasons.split()), f"{what}: {found}"

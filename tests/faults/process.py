@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import secrets
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import httpx
 
+from mqtt_client import Client, publish
 from postgresql import free_port
 
 ADMIN_KEY = "an-admin-key-for-tests-only"
@@ -140,10 +142,33 @@ class ServerProcess:
         found = re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE)
         return sum(map(float, found))
 
+    async def caught_up(self, port: int, seconds: float = 60.0) -> None:
+        """Wait until all that the broker on this port has acknowledged so far is stored.
+
+        It hands on in the order in which it took, and we store in that order: so once a message
+        of our own is there, everything before it is.
+        """
+        name = f"last-{secrets.token_hex(4)}"
+        client = await Client.connected(port, name, name, await self.device(name))
+        client.send(publish(f"measurements/{name}", b'{"value":1}'))
+        assert await client.packet() == b"\x40\x00\x01"
+        await client.close()
+
+        async def is_there():
+            return (await http.get(f"/devices/{name}/history")).json()
+
+        async with self.client() as http:
+            await condition(is_there, seconds, "all of the broker's messages stored")
+
     def resident_bytes(self) -> int:
         """Return how much memory the process has now."""
         statm = Path(f"/proc/{self.process.pid}/statm").read_text()
         return int(statm.split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def peak_bytes(self) -> int:
+        """Return how much memory the process has had at most."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) * 1_024
 
 
 async def condition(true, seconds=30.0, what="the condition"):

@@ -27,7 +27,8 @@ class Sender:
     """An MQTT 3.1.1 client with QoS 1, a window and a persistent session.
 
     On a new connection it repeats what was not acknowledged, in order: under the same packet
-    id and flagged DUP, or, as some poor clients do, with `renumber` as if it were new.
+    id and flagged DUP, or, as some poor clients do, with `renumber` as if it were new. With a
+    `pace` it takes so many seconds before it sends more.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Sender:
         *,
         window: int = 500,
         renumber: bool = False,
+        pace: float = 0,
     ) -> None:
         self.device_id = device_id
         self.publications = publications
@@ -50,6 +52,7 @@ class Sender:
         self._key = key
         self._window = window
         self._renumber = renumber
+        self._pace = pace
         self._under_way: dict[int, int] = {}
         self._next = 0
         self._packet_id = random.randrange(1, 60_000)
@@ -102,6 +105,8 @@ class Sender:
                 if not data or writer.transport.is_closing():
                     raise ConnectionResetError
                 self._take(data)
+                if self._pace:
+                    await asyncio.sleep(self._pace)
         finally:
             writer.transport.abort()
 

@@ -6,28 +6,9 @@ import json
 import pytest
 
 from faults.database import values
-from faults.hostile import HOSTILE, element
+from faults.hostile import HOSTILE, check_kept, element, rejected
 from faults.process import ADMIN_KEY
-from heliograph.store import open_store
 from mqtt_client import Client, publish
-
-KEPT = 64 << 10
-
-
-async def rejected(database):
-    """Return (first 64 KiB, reason, source) of what is kept, oldest first."""
-    store = await open_store(database.url)
-    try:
-        rows = await store.rejected.list(limit=1_000)
-    finally:
-        await store.close()
-    return [(row.payload, row.reason, row.source) for row in reversed(rows)]
-
-
-def check_kept(kept, payload, reasons, what):
-    found = [reason for head, reason, _ in kept if head == payload[:KEPT]]
-    assert found, f"{what} is not among the rejected messages"
-    assert set(found) <= set(reasons.split()), f"{what}: {found}"
 
 
 async def acknowledged(client, packet_ids):

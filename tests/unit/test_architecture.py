@@ -31,12 +31,16 @@ LEVELS = {
     "store": 1,
     "mqtt": 1,
     "live": 1,
+    "broker": 2,
     "ingest": 2,
     "configuration": 2,
     "processing": 2,
+    "exchange": 2,
     "web": 3,
-    "app": 4,
-    "cli": 5,
+    "sources": 4,
+    "server": 5,
+    "app": 6,
+    "cli": 7,
 }
 
 LONGEST_FILE = 400

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from heliograph.errors import ErrorCode, RejectionReason
+from heliograph.model.audit import ActorKind, AuditAction
 from heliograph.settings import Settings
 from heliograph.web.errors import STATUS
 
@@ -43,7 +44,7 @@ def rows(page: Path, first: str) -> dict[str, list[str]]:
         cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
         if cells[0] == first:
             inside = True
-        elif inside and (name := re.fullmatch(r"`(\w+)`", cells[0])):
+        elif inside and (name := re.fullmatch(r"`([\w.]+)`", cells[0])):
             found[name[1]] = cells[1:]
     return found
 
@@ -92,6 +93,11 @@ def test_every_error_code_is_documented_with_its_status() -> None:
 
 def test_every_reason_for_rejection_is_documented() -> None:
     assert set(rows(GUIDE / "mqtt.md", "reason")) == {reason.value for reason in RejectionReason}
+
+
+def test_every_action_and_actor_of_the_audit_log_is_documented() -> None:
+    assert list(rows(GUIDE / "audit.md", "action")) == list(AuditAction)
+    assert list(rows(GUIDE / "audit.md", "kind of actor")) == list(ActorKind)
 
 
 if __name__ == "__main__":

@@ -12,9 +12,11 @@ from pydantic import SecretStr, ValidationError
 
 from bare_environment import NAMES, refusal, work_in
 from heliograph.address import Address
+from heliograph.admin_key import ensure_api_secret_key
 from heliograph.errors import StartError
 from heliograph.masking import MASK
-from heliograph.settings import ensure_api_secret_key, load_settings
+from heliograph.model.account import USERNAME_RULE
+from heliograph.settings import load_settings
 
 STRONG = "b7Xq2mZr9tLk4WcV8sNf"
 
@@ -141,11 +143,38 @@ BAD = [
     ),
     (
         "MQTT_URL",
-        "mqtt://u:hidden@broker",
-        (
-            "MQTT_URL: the link to an external broker is not in this version yet; leave it empty"
-            " and let devices connect to MQTT_LISTEN"
-        ),
+        "amqp://u:hidden@broker",
+        "MQTT_URL: should start with mqtt:// or, for TLS, mqtts://",
+    ),
+    (
+        "MQTT_URL",
+        "mqtt://u:hidden@broker/path",
+        "MQTT_URL: should end with host and port, like mqtt://host:1883",
+    ),
+    (
+        "MQTT_URL",
+        "mqtt://u:hidden@broker:70000",
+        "MQTT_URL: is not a URL; allowed: like mqtt://host:1883",
+    ),
+    (
+        "MQTT_CLIENT_ID",
+        "two words",
+        "MQTT_CLIENT_ID: should be 1 to 128 visible ASCII characters without spaces",
+    ),
+    (
+        "MQTT_CLIENT_ID",
+        "x" * 129,
+        "MQTT_CLIENT_ID: should be 1 to 128 visible ASCII characters without spaces",
+    ),
+    (
+        "MQTT_KEEPALIVE",
+        "4",
+        "MQTT_KEEPALIVE: should be a whole number from 5 to 3600, not '4'",
+    ),
+    (
+        "MQTT_RECEIVE_MAXIMUM",
+        "0",
+        "MQTT_RECEIVE_MAXIMUM: should be a whole number from 1 to 65535, not '0'",
     ),
     (
         "API_SECRET_KEY",
@@ -198,6 +227,11 @@ GOOD = [
     ("MQTT_SUBSCRIBE_TOPIC", "plant/+/packets/#", "plant/+/packets/#"),
     ("MQTT_SUBSCRIBE_TOPIC", "#", "#"),
     ("DEVICE_API_KEYS", "key1, key2,,key1", (SecretStr("key1"), SecretStr("key2"))),
+    ("MQTT_URL", "mqtt://u:p@broker", "mqtt://u:p@broker"),
+    ("MQTT_URL", "ssl://[::1]:8884/", "ssl://[::1]:8884/"),
+    ("MQTT_URL", "", None),
+    ("MQTT_CLIENT_ID", "plant/north:1", "plant/north:1"),
+    ("MQTT_KEEPALIVE", "3600", 3_600),
     ("DATABASE_URL", "sqlite:///./x.db", "sqlite:///./x.db"),
     ("DATABASE_URL", "postgresql+asyncpg://u:p@h/d", "postgresql+asyncpg://u:p@h/d"),
 ]
@@ -212,6 +246,38 @@ def test_a_good_value(monkeypatch, name, value, expected):
 def test_device_keys_must_differ_from_the_admin_key():
     line = refusal(api_secret_key=STRONG, device_api_keys=f"other,{STRONG}")
     assert line == "DEVICE_API_KEYS: should not contain the key of API_SECRET_KEY"
+
+
+@pytest.mark.parametrize(
+    ("name", "password", "line"),
+    [
+        ("root", None, "ADMIN_USERNAME: goes together with ADMIN_PASSWORD"),
+        (None, "correct horse", "ADMIN_USERNAME: goes together with ADMIN_PASSWORD"),
+        ("root", "1234567", "ADMIN_PASSWORD: should have 8 to 256 characters"),
+        ("root", "x" * 257, "ADMIN_PASSWORD: should have 8 to 256 characters"),
+        ("a/b", "correct horse", f"ADMIN_USERNAME: should have {USERNAME_RULE}"),
+        ("x" * 65, "correct horse", f"ADMIN_USERNAME: should have {USERNAME_RULE}"),
+    ],
+)
+def test_the_first_administrator_has_a_name_and_a_password(monkeypatch, name, password, line):
+    for variable, value in (("ADMIN_USERNAME", name), ("ADMIN_PASSWORD", password)):
+        if value is not None:
+            monkeypatch.setenv(variable, value)
+    assert refusal() == line
+
+
+@pytest.mark.parametrize(
+    ("app_env", "allow_signup", "is_open"),
+    [
+        ("development", None, True),
+        ("production", None, False),
+        ("development", False, False),
+        ("production", True, True),
+    ],
+)
+def test_who_may_sign_up(app_env, allow_signup, is_open):
+    settings = load_settings(app_env=app_env, allow_signup=allow_signup, api_secret_key=STRONG)
+    assert settings.signup_is_open is is_open
 
 
 def test_tls_files_must_exist(tmp_path):

@@ -1,26 +1,36 @@
 """`heliograph device`: works on the database itself, with or without a running server."""
 
+import contextlib
+import csv
+import os
+import sys
 import uuid
-from typing import Any
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TextIO
 
 import typer
 
+from heliograph.cli.actor import command_line
 from heliograph.cli.database import with_store
+from heliograph.cli.device_file import DeviceLine, read_devices
 from heliograph.cli.output import print_json, print_table, time_json, time_text
 from heliograph.errors import AlreadyExistsError, StartError
-from heliograph.model.credentials import hash_key, new_api_key
+from heliograph.model.credentials import key_members, new_api_key
 from heliograph.model.identifiers import is_device_id
-from heliograph.model.sensor import Sensor
+from heliograph.model.sensor import NewSensor, Sensor
 from heliograph.model.time import now
 from heliograph.settings import load_settings
 from heliograph.store import Store
+from heliograph.store.sensors import TakenError
 
 PAGE = 1_000
+KEYS = ("device_id", "id", "api_key")
 
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
-    help="Register devices, list them, renew their keys.",
+    help="Register devices, one by one or from a file, list them, renew their keys.",
 )
 
 DeviceId = typer.Argument(help="What the device is called: 1 to 64 of A-Z a-z 0-9 _ -")
@@ -56,7 +66,7 @@ def create(
                 identifier=str(uuid.uuid4()),
                 network_identifier=found.identifier if found else None,
                 device_id=device_id,
-                key_hash=hash_key(key),
+                **key_members(key),
                 name=name,
                 sensor_name=sensor_name,
                 serial_number=serial_number,
@@ -64,6 +74,7 @@ def create(
                 model=model,
                 modality=modality,
                 created_at=now(),
+                actor=command_line(),
             )
         except AlreadyExistsError as error:
             raise StartError(f"{error.field} is already registered") from None
@@ -84,7 +95,7 @@ def list_devices(*, json: bool = Json) -> None:
         devices: list[Sensor] = []
         while True:
             page, _ = await store.sensors.list(
-                network_identifier=None, offset=len(devices), limit=PAGE, only_devices=True
+                networks=None, offset=len(devices), limit=PAGE, only_devices=True
             )
             devices += page
             if len(page) < PAGE:
@@ -117,7 +128,9 @@ def rotate(device_id: str = DeviceId, *, json: bool = Json) -> None:
 
     async def work(store: Store) -> Sensor:
         found = await store.sensors.find(device_id)
-        changed = found and await store.sensors.change(found.number, key_hash=hash_key(key))
+        changed = found and await store.sensors.change(
+            found.number, actor=command_line(), **key_members(key)
+        )
         if not changed:
             raise StartError(f"device {device_id!r} not found")
         return changed
@@ -128,6 +141,102 @@ def rotate(device_id: str = DeviceId, *, json: bool = Json) -> None:
     else:
         typer.echo(f"device_id  {sensor.device_id or '-'}\napi_key    {key}")
         typer.echo("Keep the key: it is not shown again.", err=True)
+
+
+@app.command("import")
+def import_devices(
+    file: Path = typer.Argument(
+        help="CSV, UTF-8, with a heading: device_id, and any of name, network_identifier,"
+        " sensor_name, serial_number, manufacturer, model, modality, expected_interval (seconds)."
+    ),
+    *,
+    output: Path | None = typer.Option(
+        None, help="Write the keys to this new file, which only you may read, instead of printing."
+    ),
+) -> None:
+    """Register the devices of a file, all or none, and give out their keys, as CSV.
+
+    Devices that are registered already, in the same network, are left as they are.
+    """
+    lines = read_devices(file)
+
+    async def work(store: Store) -> int:
+        fresh = await _not_registered(store, lines)
+        keys = [new_api_key() for _ in fresh]
+        sensors = [
+            NewSensor(identifier=str(uuid.uuid4()), created_at=now(), **key_members(key), **members)
+            for (_, members), key in zip(fresh, keys, strict=True)
+        ]
+        rows = [(s.device_id, s.identifier, key) for s, key in zip(sensors, keys, strict=True)]
+        with _kept(output, rows) if output and rows else contextlib.nullcontext():
+            try:
+                await store.sensors.create_all(sensors, actor=command_line())
+            except TakenError as error:
+                index, field = error.taken[0]
+                raise StartError(f"line {fresh[index][0]}: {field} is already registered") from None
+        if output is None and rows:
+            _write_keys(sys.stdout, rows)
+        return len(rows)
+
+    registered = with_store(load_settings(), work)
+    typer.echo(f"registered {registered}, registered before {len(lines) - registered}", err=True)
+
+
+async def _not_registered(store: Store, lines: Sequence[DeviceLine]) -> list[DeviceLine]:
+    """Return the lines of devices that are new, each with its network's identifier.
+
+    Raises:
+        StartError: a network is unknown, or a device is registered in another.
+    """
+    default = (await store.networks.default()).identifier
+    networks = {"": default, "default": default}
+    fresh: list[DeviceLine] = []
+    for number, members in lines:
+        wanted = members.get("network_identifier", "")
+        if wanted not in networks:
+            found = await store.networks.find(wanted)
+            if found is None:
+                raise StartError(f"line {number}: network {wanted!r} not found")
+            networks[wanted] = found.identifier
+        registered = await store.sensors.find(members["device_id"])
+        if registered is None or registered.deleted_at is not None:
+            members["network_identifier"] = networks[wanted]
+            fresh.append((number, members))
+        elif registered.network_identifier != networks[wanted]:
+            raise StartError(
+                f"line {number}: device_id {registered.device_id!r} is already registered in"
+                " another network"
+            )
+    return fresh
+
+
+@contextlib.contextmanager
+def _kept(path: Path, rows: Sequence[Sequence[Any]]) -> Iterator[None]:
+    """Write the keys to a new file before they count, so that none is lost; undo it on failure.
+
+    Raises:
+        StartError: there is such a file, or there can be none.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
+            _write_keys(file, rows)
+            file.flush()
+            os.fsync(descriptor)
+    except OSError as error:
+        raise StartError(f"can't write {path}: {error.strerror}") from None
+    try:
+        yield
+    except StartError:
+        # Of any other failure nobody knows whether the devices were registered after all.
+        path.unlink()
+        raise
+
+
+def _write_keys(file: TextIO, rows: Sequence[Sequence[Any]]) -> None:
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(KEYS)
+    writer.writerows(rows)
 
 
 def _members(sensor: Sensor) -> dict[str, Any]:

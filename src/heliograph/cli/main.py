@@ -14,8 +14,14 @@ COMMANDS = {
     "serve": "Start the server.",
     "migrate": "Bring the database to the newest revision.",
     "settings": "Show the effective settings, secrets masked.",
-    "device": "Register devices, list them, renew their keys.",
+    "user": "Make accounts, list them, set their passwords, take them out of use.",
+    "device": "Register devices, one by one or from a file, list them, renew their keys.",
+    "audit": "List who changed what, newest first.",
+    "broker": "Tell a broker that is not ours who may do what: the rules of the listener.",
+    "export": "Write what was measured, logged and confirmed to a file: CSV or JSON Lines.",
+    "import": "Send what a file says to the server: CSV, JSON Lines, InfluxDB's line protocol.",
     "rejected": "List the newest messages that could not be accepted, and why.",
+    "tail": "Follow what sensors send, as it is committed.",
     "simulate": "Send what many sensors would send, over MQTT, and count what is acknowledged.",
 }
 

@@ -6,7 +6,7 @@ import logging
 import resource
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import structlog
@@ -24,6 +24,8 @@ from heliograph.web.connections import MAXIMUM_HTTP_CONNECTIONS, BoundedHttpProt
 GRACEFUL_SECONDS = 10
 KEEP_ALIVE_SECONDS = 75
 BACKLOG = 2_048
+# What a client may send on a WebSocket; what it asks for takes far less.
+LARGEST_WEBSOCKET_MESSAGE = 64 << 10
 # What the process needs beside the devices' connections: HTTP, with those that are accepted
 # only to be closed, the database, its files.
 OTHER_FILES = MAXIMUM_HTTP_CONNECTIONS + 512
@@ -67,8 +69,11 @@ class HttpServer(uvicorn.Server):
         """Capture nothing."""
         yield
 
+    on_stop: Callable[[], None] = staticmethod(lambda: None)
+
     def stop(self) -> None:
         """Begin to stop; a second call does not wait for open connections."""
+        self.on_stop()  # streams would stay open for ever
         self.force_exit = self.should_exit
         self.should_exit = True
 
@@ -86,7 +91,8 @@ async def _serve(settings: Settings, *, access_log: bool) -> bool:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, server.stop)
-        async with application.running():
+        async with application.running() as services:
+            server.on_stop = services.streams.close
             if not server.should_exit:
                 await _run(server, application, listening)
     return application.server is not None and application.server.failed.is_set()
@@ -116,6 +122,7 @@ def _config(settings: Settings, application: Any, *, access_log: bool) -> uvicor
         loop="uvloop",
         http=BoundedHttpProtocol,
         ws="websockets-sansio",
+        ws_max_size=LARGEST_WEBSOCKET_MESSAGE,
         lifespan="off",
         log_config=None,
         access_log=access_log,

@@ -4,8 +4,9 @@ from typing import Any
 
 import typer
 
+from heliograph.admin_key import SECRET_KEY_FILE
 from heliograph.cli.output import print_json, printable
-from heliograph.settings import SECRET_KEY_FILE, load_settings
+from heliograph.settings import load_settings
 
 app = typer.Typer(add_completion=False)
 

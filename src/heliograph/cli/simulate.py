@@ -1,7 +1,6 @@
 """`heliograph simulate`."""
 
 import asyncio
-import ipaddress
 import json
 import signal
 import ssl
@@ -12,13 +11,14 @@ import typer
 from paho.mqtt.enums import MQTTProtocolVersion
 from typer import Option
 
+from heliograph.cli.local_server import default_url, is_local, local_admin_key
 from heliograph.cli.simulation.connection import Endpoint
 from heliograph.cli.simulation.display import Display
 from heliograph.cli.simulation.fleet import Credentials, Fleet, Plan, device_ids
 from heliograph.cli.simulation.registration import register
 from heliograph.cli.simulation.tally import Tally
 from heliograph.errors import StartError
-from heliograph.settings import SECRET_KEY_FILE, load_settings
+from heliograph.settings import load_settings
 
 PROTOCOLS = {"3.1.1": MQTTProtocolVersion.MQTTv311, "5": MQTTProtocolVersion.MQTTv5}
 
@@ -113,7 +113,7 @@ def simulate(
         window=window,
     )
     plan = Plan(sensors, rate, duration, batch, seed, connections, gateways, drain)
-    admin_key = api_key or (_local_key(host) if registration or password is None else None)
+    admin_key = api_key or (local_admin_key(host) if registration or password is None else None)
     tally = Tally()
     seconds = asyncio.run(
         _simulate(
@@ -122,7 +122,7 @@ def simulate(
             tally,
             admin_key=admin_key,
             login=None if username is None or password is None else (username, password),
-            url=(url or _default_url(host)) if registration else None,
+            url=(url or default_url(host)) if registration else None,
         )
     )
     _report(tally.summary(qos=qos, seconds=seconds), as_json=as_json)
@@ -180,40 +180,12 @@ def _report(summary: dict[str, Any], *, as_json: bool) -> None:
         typer.echo(f"last error: {summary['last_error']}")
 
 
-def _is_local(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _local_key(host: str) -> str | None:
-    """Return the admin key of a server on this machine; None where it cannot be known.
-
-    A key of this folder's settings is not sent to a machine somewhere else.
-    """
-    if not _is_local(host):
-        return None
-    settings = load_settings()
-    if settings.api_secret_key is not None:
-        return settings.api_secret_key.get_secret_value()
-    try:
-        return (settings.data_directory / SECRET_KEY_FILE).read_text("ascii").strip() or None
-    except (OSError, UnicodeDecodeError):
-        return None
-
-
 def _default_port(host: str, *, tls: bool) -> int:
-    if _is_local(host):
+    if is_local(host):
         settings = load_settings()
         for address in settings.mqtt_tls_listen if tls else settings.mqtt_listen:
             return address.port
     return 8883 if tls else 1883
-
-
-def _default_url(host: str) -> str:
-    port = load_settings().port if _is_local(host) else 8000
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _tls_context(ca: Path | None) -> ssl.SSLContext:

@@ -2,16 +2,23 @@
 
 import hmac
 
+from heliograph.attempts import Attempts
+from heliograph.ingest.failed_log_ins import FailedLogIns
 from heliograph.ingest.registry import KnownSensor, Registry
-from heliograph.model.credentials import hash_key
+from heliograph.model.account import Account
+from heliograph.model.audit import Actor
+from heliograph.model.credentials import hash_key, is_api_key
 from heliograph.model.identifiers import is_device_id, is_uuid
 from heliograph.model.principal import Principal, Role
+from heliograph.model.time import now
+from heliograph.passwords import LONGEST, Passwords
+from heliograph.store.accounts import SESSION, Accounts
 
 ADMIN = Principal("admin", "admin", Role.OWNER)
 
 
 class Authenticator:
-    """Knows the admin key, the shared device keys and the devices' own keys.
+    """Knows the admin key, the shared device keys, the devices' own keys, and users.
 
     Keys are compared as SHA-256 hashes and in constant time; none is kept in the clear.
     """
@@ -23,8 +30,16 @@ class Authenticator:
         admin_key: str,
         device_keys: tuple[str, ...] = (),
         anonymous_role: str = "",
+        accounts: Accounts | None = None,
+        passwords: Passwords | None = None,
+        attempts: Attempts | None = None,
+        failed: FailedLogIns | None = None,
     ) -> None:
         self._registry = registry
+        self._accounts = accounts
+        self._passwords = passwords
+        self._attempts = attempts or Attempts(0)
+        self._failed = failed
         self._admin = hash_key(admin_key)
         self._shared = [hash_key(key) for key in device_keys]
         self._anonymous = (
@@ -47,10 +62,60 @@ class Authenticator:
         sensor = await self._registry.find_key(hashed)
         return _device(sensor) if sensor and sensor.is_active else None
 
-    async def login(self, username: str, password: bytes) -> Principal | None:
+    async def session(self, token: str, purpose: str, moment: int) -> Principal | None:
+        """Return whose session this token opens, at a moment in microseconds."""
+        if self._accounts is None:
+            return None
+        hashed = hash_key(token.encode("utf-8", "surrogateescape"))
+        found = await self._accounts.find_session(hashed, purpose, moment)
+        if found is None or await self._registry.find_account(found.account.identifier) is None:
+            return None
+        return _user(found.account, session=hashed, until=found.expires_at)
+
+    async def password(self, username: str, password: str, address: str) -> Account | None:
+        """Return the account with this name and password; unknown and inactive ones take as long.
+
+        Raises:
+            HeliographError: RATE_LIMITED, too many wrong ones of the account or the address;
+                QUEUE_FULL, too many are waiting.
+        """
+        if self._accounts is None or self._passwords is None:
+            return None
+        guess = self._attempts.of(address, username, password)
+        account = await self._accounts.find_username(username)
+        # Of an account that is out of use every password is wrong.
+        known = account.password_hash if account is not None and account.is_active else None
+        if await self._passwords.verify(known, password, guess):
+            return account
+        if self._failed is not None:
+            await self._failed.enter(username, account, address)
+        return None
+
+    async def own_password(
+        self, account: Account, password: str, address: str, actor: Actor | None = None
+    ) -> bool:
+        """Tell whether it is the account's password; counted like a log-in.
+
+        Raises:
+            HeliographError: as `password`.
+        """
+        guess = self._attempts.of(address, account.username, password)
+        right = self._passwords is not None and await self._passwords.verify(
+            account.password_hash, password, guess
+        )
+        if not right and self._failed is not None:
+            await self._failed.enter(account.username, account, address, actor)
+        return right
+
+    async def login(self, username: str, password: bytes, address: str = "") -> Principal | None:
         """Return who logs in over MQTT: the admin key under any name, or a device by its key.
 
-        A shared key speaks for the one device that the user name says.
+        A shared key speaks for the one device that the user name says. A user gives his name
+        and password, or any name and the token of a session.
+
+        Raises:
+            HeliographError: RATE_LIMITED, too many wrong passwords; QUEUE_FULL, too many are
+                being checked.
         """
         hashed = hash_key(password)
         if hmac.compare_digest(hashed, self._admin):
@@ -60,8 +125,52 @@ class Authenticator:
         sensor = await self._registry.find(username)
         # The comparison happens for unknown names too, so that time tells nothing.
         expected = sensor.key_hash if sensor and sensor.key_hash else self._admin
-        matches = hmac.compare_digest(hashed, expected)
-        return _device(sensor) if matches and sensor and sensor.is_active else None
+        if hmac.compare_digest(hashed, expected):
+            return _device(sensor) if sensor and sensor.is_active else None
+        try:
+            text = password.decode()
+        except UnicodeDecodeError:
+            return None
+        # A device with an old key must not cost what a person's password does, and for a name
+        # that is a device's too nothing else is done than for any other.
+        return None if is_api_key(text) else await self._login_user(username, text, address)
+
+    def device(self, sensor: KnownSensor) -> Principal | None:
+        """Return who the sensor is as a caller; None: it is deactivated."""
+        return _device(sensor) if sensor.is_active else None
+
+    async def user(self, username: str) -> Principal | None:
+        """Return who the user of this name is as a caller; None: there is none in use."""
+        found = await self._accounts.find_username(username) if self._accounts else None
+        if found is None or await self._registry.find_account(found.identifier) is None:
+            return None
+        return _user(found)
+
+    async def _login_user(self, username: str, password: str, address: str) -> Principal | None:
+        if found := await self._session_to_hold(password):
+            return found
+        if len(password) > LONGEST:
+            return None
+        account = await self.password(username, password, address)
+        if account is None:
+            return None
+        current = await self._registry.find_account(account.identifier)
+        # A password that was changed while it was being checked is not the one any more.
+        if current is None or current.password_hash != account.password_hash:
+            return None
+        return _user(account)
+
+    async def _session_to_hold(self, token: str) -> Principal | None:
+        """Return whose session this is, and know from now on when it ends."""
+        while self._accounts is not None:
+            generation = self._registry.generation
+            found = await self.session(token, SESSION, now())
+            if found is None or found.session is None or found.account is None:
+                break
+            if generation == self._registry.generation:
+                self._registry.hold_session(found.session, found.account)
+                return found
+        return None
 
     def _is_shared(self, hashed: bytes) -> bool:
         # Not any(): it would stop at the first match, and time would tell which it was.
@@ -72,3 +181,13 @@ def _device(sensor: KnownSensor) -> Principal:
     # No device_id has a colon, so that no device goes by another principal's name.
     name = f"device:{sensor.device_id or sensor.identifier}"
     return Principal("device", name, sensor=sensor.number)
+
+
+def _user(account: Account, session: bytes | None = None, until: int | None = None) -> Principal:
+    return Principal(
+        "admin" if account.is_admin else "user",
+        f"user:{account.username}",
+        account=account.identifier,
+        session=session,
+        until=until,
+    )

@@ -1,6 +1,8 @@
 """From messages to the rows of one transaction, and back to what became of them."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Any, Protocol
 
 from heliograph.ingest.message import Message
@@ -18,13 +20,18 @@ class Ledger(Protocol):
         ...
 
 
+def asking(messages: list[Message]) -> list[Message]:
+    """Return the messages that the ledger might know."""
+    return [message for message in messages if message.redelivered or message.identities]
+
+
 async def drop_repeats(messages: list[Message], ledger: Ledger) -> dict[int, int]:
     """Find what the ledger already has; return the ids of repeated rows and of their originals.
 
     A redelivered message that is found loses its rows; an element with an id that is found, or
     that stands in an earlier message of the same batch, is left out by `build_batch`.
     """
-    asked = [m for m in messages if m.redelivered or m.identities]
+    asked = asking(messages)
     if not asked:
         return {}
     keys = [m.delivery for m in asked if m.redelivered and m.delivery is not None]
@@ -96,8 +103,8 @@ def corrected_answers(messages: list[Message]) -> list[DeliveryRow]:
 def _add_extras(batch: Batch, message: Message) -> None:
     if message.rejected is not None:
         batch.rejected.append(message.rejected)
-    if message.status is not None and message.sensor is not None:
-        batch.statuses.append((message.sensor.number, message.sensor.seen_at, message.status))
+    if message.status is not None:
+        batch.statuses.append(message.status)
     if message.delivery is not None:
         answer = message.answer() if message.answer is not None else None
         batch.deliveries.append(
@@ -109,15 +116,27 @@ def _add_extras(batch: Batch, message: Message) -> None:
             batch.deliveries.append((key, row_id, None, None))
 
 
-def committed_events(messages: list[Message]) -> list[Committed]:
-    """Return what was inserted, message by message, for those who watch."""
+def committed_events(
+    messages: list[Message], find: Callable[[int], KnownSensor | None]
+) -> list[Committed]:
+    """Return what was inserted, message by message, for those who watch.
+
+    `find` returns the sensor of a number: merged messages, which came before anybody watched,
+    have rows of several.
+    """
     events: list[Committed] = []
     for message in messages:
-        # Merged messages came before anybody watched.
-        if message.merged or message.dropped is not None:
+        if message.dropped is not None:
             continue
         duplicates = message.duplicates or {}
-        if message.parts is not None:
+        if message.merged:
+            inserted = (row for row in message.rows if row[0] not in duplicates)
+            events += [
+                _event(message, sensor, list(rows), None)
+                for number, rows in itertools.groupby(inserted, itemgetter(1))
+                if (sensor := find(number)) is not None
+            ]
+        elif message.parts is not None:
             events += [
                 _event(message, sensor, [row], None)
                 for sensor, row in zip(message.parts, message.rows, strict=True)

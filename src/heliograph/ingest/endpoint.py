@@ -50,12 +50,19 @@ class Endpoint:
         publish_topic: str,
     ) -> None:
         self._store = store
+        self.forget = store.deliveries.forget
         self._registry = registry
         self._router = router
         self._publish_topic = publish_topic
+        self._intake = intake
         self.receive = intake.receive
+        self.receive_retained = intake.receive_retained
         self.receive_oversize = intake.receive_oversize
+        self.receive_unreadable = intake.receive_unreadable
+        self.ignore = intake.ignore
         self.watch = intake.watch
+        self.entered = intake.entered
+        self.left = intake.left
         self.login = authenticator.login
         self.anonymous = authenticator.anonymous
 
@@ -64,8 +71,15 @@ class Endpoint:
         """The registry's generation: routes given out before a change are asked for again."""
         return self._registry.generation
 
+    @property
+    def commits(self) -> bool:
+        """Whether the database is there."""
+        return self._intake.commits
+
     def credential(self, principal: Principal) -> bytes | None:
-        """Return the hash of the key that a device is connected by; None when deactivated."""
+        """Return the hash of what a client is connected by, a key or password; None: no more."""
+        if principal.account is not None:
+            return self._credential_of_user(principal, principal.account)
         sensor = None if principal.sensor is None else self._registry.number(principal.sensor)
         return sensor.key_hash if sensor is not None and sensor.is_active else None
 
@@ -74,9 +88,19 @@ class Endpoint:
 
         A change brings its sensor into memory, so whose sensor has left it has not changed.
         """
+        if principal.account is not None:
+            return credential is not None and self.credential(principal) == credential
         if principal.sensor is None or self._registry.number(principal.sensor) is None:
             return True
         return self.credential(principal) == credential
+
+    def _credential_of_user(self, principal: Principal, identifier: str) -> bytes | None:
+        account = self._registry.account(identifier)
+        if account is None or account.is_admin != principal.is_admin:
+            return None
+        if principal.session is None:
+            return account.password_hash.encode()
+        return principal.session if self._registry.holds_session(principal.session) else None
 
     async def route(self, principal: Principal, topic: str) -> Route:
         """Return where a topic leads for this principal, be it to rejection."""
@@ -89,6 +113,24 @@ class Endpoint:
             detail = "Only the server publishes configurations"
             return self._router.refused(principal, topic, RejectionReason.FORBIDDEN_TOPIC, detail)
         return await self._router.route(principal, topic, kind, parsed[1])
+
+    def known_route(self, principal: Principal, topic: str) -> Route | None:
+        """Return where a topic leads if the database need not be asked; None says nothing."""
+        parsed = parse_device_topic(topic)
+        kind = KINDS.get(parsed[0]) if parsed is not None else None
+        if parsed is None or kind is None:
+            return None
+        return self._router.known(principal, topic, kind, parsed[1])
+
+    def renewed(self, route: Route) -> Route:
+        """Return where a route that was given out before a change leads now."""
+        known = self.known_route(route.principal, route.source)
+        if known is None and route.principal.account is not None:
+            detail = "The user may not send any more"
+            return self._router.refused(
+                route.principal, route.source, RejectionReason.FORBIDDEN_TOPIC, detail
+            )
+        return known or route
 
     def accepts(self, route: Route) -> bool:
         """Tell whether the route leads to a sensor."""
@@ -111,8 +153,8 @@ class Endpoint:
         """
         if principal.is_admin:
             return True
-        if principal.kind == "anonymous":
-            return principal.role >= Role.VIEWER
+        if principal.kind in ("anonymous", "user"):
+            return principal.kind == "user" or principal.role >= Role.VIEWER
         if topic_filter == self._publish_topic:
             return True
         parsed = parse_device_topic(topic_filter)
@@ -123,14 +165,12 @@ class Endpoint:
 
     def may_see(self, principal: Principal, sensor: int, network_identifier: str) -> bool:
         """Tell whether the principal may see what this sensor sends."""
-        if principal.is_admin:
-            return True
-        if principal.kind == "anonymous":
-            return network_identifier == self._registry.default_network
         if principal.kind == "shared":
             known = self._registry.number(sensor)
             return known is not None and self._router.may_write(principal, known)
-        return principal.sensor == sensor
+        if principal.sensor is not None:
+            return principal.sensor == sensor
+        return self._registry.role(principal, network_identifier) >= Role.VIEWER
 
     async def retained(
         self, principal: Principal, topic_filter: str
@@ -143,6 +183,10 @@ class Endpoint:
                 principal, sensor.number, sensor.network_identifier
             ):
                 return
+            if not sensor.is_active:
+                record = await self._store.sensors.find_number(sensor.number)
+                if record is None or record.deleted_at is not None:
+                    return
             if parsed[0] is TopicKind.CONFIGURATIONS:
                 current = await self._store.configurations.current(sensor.number)
                 if current is not None:
@@ -173,7 +217,9 @@ class Endpoint:
                 page = await self._store.configurations.current_of_all(after, PAGE)
                 configurations = dict(page)
             for sensor in sensors:
-                if not self.may_see(principal, sensor.number, sensor.network_identifier):
+                if sensor.deleted_at is not None or not self.may_see(
+                    principal, sensor.number, sensor.network_identifier
+                ):
                     continue
                 names = (sensor.device_id or sensor.identifier, sensor.identifier)
                 current = configurations.get(sensor.number)
@@ -196,6 +242,7 @@ class Endpoint:
                 event.origin,
             )
             for event in events
+            if event.kind in TOPICS
         ]
 
 

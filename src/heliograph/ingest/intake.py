@@ -12,11 +12,15 @@ from heliograph.ingest.pipeline import Pipeline
 from heliograph.ingest.registry import Registry
 from heliograph.ingest.routes import Route
 from heliograph.model.identifiers import INGEST_ID_STEP, IngestIds
+from heliograph.model.principal import Principal
 from heliograph.model.records import Kind
 
 # What a message and a row take in memory beside the payload, for the bound of what is in flight.
 MESSAGE_BYTES = 200
 ROW_BYTES = 400
+
+OFFLINE = "offline"
+NOBODY = Principal("broker", "broker")
 
 
 class Intake:
@@ -88,9 +92,32 @@ class Intake:
         else:
             self._complete(message, decoded, route, payload, now, untimed_from)
             if (untimed or faults) and delivery is not None:
-                self._notes.enter(message, delivery, payload, now, redelivered=redelivered)
+                self._notes.enter(message, delivery, route, payload, now, redelivered=redelivered)
         pipeline.enqueue(message)
         return size
+
+    def entered(self, principal: Principal) -> None:
+        """Take note of a connection: only a sensor's own tells that it is connected."""
+        if principal.kind != "device" or principal.sensor is None:
+            return
+        moment = self._moment()
+        self._registry.connected.enter(principal.sensor, moment)
+        if sensor := self._registry.number(principal.sensor):
+            self._notes.see(sensor, moment, measured=False)
+
+    def left(self, principal: Principal) -> None:
+        """Take note of the end of a connection that has entered."""
+        if principal.kind == "device" and principal.sensor is not None:
+            self._registry.connected.leave(principal.sensor, self._moment())
+
+    def _moment(self) -> int:
+        # Never before what was said on the connection.
+        return max(time_ns() // 1_000, self._clock.floor)
+
+    @property
+    def commits(self) -> bool:
+        """Whether the database is there, as far as the last commit told."""
+        return self._pipeline.state.database_available
 
     def watch(self) -> None:
         """Keep messages apart from now on, for those who watch."""
@@ -133,13 +160,70 @@ class Intake:
         Raises:
             HeliographError: CLOCK_BEHIND; the message was not taken.
         """
-        now = self._clock.now()
-        message = Message(origin, [token], Kind.REJECTED, None, [], len(head) + MESSAGE_BYTES)
         detail = f"The payload of {size} bytes is over the limit of 1 MiB"
-        message.faults = [Fault(None, RejectionReason.TOO_LARGE, detail)]
-        self._notes.refuse(message, route.principal, route.source, head, size, now)
+        fault = Fault(None, RejectionReason.TOO_LARGE, detail)
+        return self._reject(origin, token, fault, route.principal, route.source, head, size)
+
+    def receive_unreadable(self, origin: Origin, token: int, topic: str, payload: bytes) -> int:
+        """Take note of a message whose topic is no text, and so nobody's.
+
+        Returns:
+            What it counts as in flight, in bytes.
+
+        Raises:
+            HeliographError: CLOCK_BEHIND; the message was not taken.
+        """
+        fault = Fault(None, RejectionReason.INVALID_UTF8, "The topic is not UTF-8")
+        return self._reject(origin, token, fault, NOBODY, topic, payload, len(payload))
+
+    def _reject(
+        self,
+        origin: Origin,
+        token: int,
+        fault: Fault,
+        principal: Principal,
+        source: str,
+        kept: bytes,
+        size: int,
+    ) -> int:
+        now = self._clock.now()
+        message = Message(origin, [token], Kind.REJECTED, None, [], len(kept) + MESSAGE_BYTES)
+        message.faults = [fault]
+        self._notes.refuse(message, principal, source, kept, size, now)
         self._pipeline.enqueue(message)
         return message.size
+
+    def ignore(self, origin: Origin, token: int) -> int:
+        """Let a message pass that says nothing new: its origin is told in its turn.
+
+        Returns:
+            What it counts as in flight, in bytes.
+        """
+        message = Message(origin, [token], Kind.REJECTED, None, [], MESSAGE_BYTES)
+        self._pipeline.enqueue(message)
+        return message.size
+
+    def receive_retained(
+        self,
+        origin: Origin,
+        token: int,
+        route: Route,
+        payload: bytes,
+        delivery: bytes | None,
+        redelivered: bool,
+    ) -> int:
+        """Take a status that a broker has kept: it holds now, but was not said now.
+
+        Returns:
+            What it counts as in flight, in bytes.
+
+        Raises:
+            HeliographError: CLOCK_BEHIND; the message was not taken.
+        """
+        now = self._clock.now()
+        return self._receive_other(
+            origin, token, route, payload, now, delivery, redelivered, retained=True
+        )
 
     def _receive_other(
         self,
@@ -150,24 +234,31 @@ class Intake:
         now: int,
         delivery: bytes | None,
         redelivered: bool,
+        *,
+        retained: bool = False,
     ) -> int:
         message = Message(
             origin, [token], route.kind, route.sensor, [], len(payload) + MESSAGE_BYTES
         )
         fault = route.fault
-        if fault is None and route.sensor is not None:
+        sensor = route.sensor
+        if fault is None and sensor is not None:
             try:
-                message.status = decode_status(payload)
+                status = decode_status(payload)
             except Rejected as rejected:
                 fault = rejected.fault
             else:
-                self._notes.see(route.sensor, now, measured=False)
+                by_broker = route.principal.kind == "broker"
+                message.status = (sensor.number, now, status, by_broker)
+                # `offline` is a last will as a rule: not the sensor has sent it.
+                if status != OFFLINE and not retained:
+                    self._notes.see(sensor, now, measured=False)
                 message.payload = payload
                 message.extras = True
         if fault is not None:
             message.faults = [fault]
             self._notes.refuse(message, route.principal, route.source, payload, len(payload), now)
             if delivery is not None:
-                self._notes.enter(message, delivery, payload, now, redelivered=redelivered)
+                self._notes.enter(message, delivery, route, payload, now, redelivered=redelivered)
         self._pipeline.enqueue(message)
         return message.size

@@ -1,51 +1,35 @@
 """Measurement messages, the hottest code of all: about two microseconds each."""
 
-from typing import Annotated, Any, TypeAlias
+from typing import Any
 
 import msgspec
 
 from heliograph.errors import RejectionReason
 from heliograph.ingest.attributes import MAXIMUM_ATTRIBUTES, VALUE_ONLY, Attributes, attributes_of
 from heliograph.ingest.elements import (
-    MAXIMUM_IDENTITY,
-    MAXIMUM_REVISION,
     Collector,
     check_element,
     read_frame,
     read_timestamp,
 )
 from heliograph.ingest.json_checks import (
-    MAXIMUM_ELEMENTS,
     MAXIMUM_PAYLOAD,
-    Integer,
     Rejected,
     count_colons,
-    has_suspicious_escape,
     nested,
 )
 from heliograph.ingest.outcome import Decoded
+from heliograph.ingest.sound import BACKSLASH, DOUBTFUL, DoubtfulError, Framed, account_for
 from heliograph.model.canonical import canonical, measurement_fingerprint
 from heliograph.model.identifiers import INGEST_ID_STEP
 from heliograph.model.time import DAY
 
 _MEMBERS = frozenset({"revision", "timestamp", "value", "id"})
-_BACKSLASH = 0x5C
 _new = tuple.__new__  # of a named tuple, without the call of its own constructor
 
-_Identity: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=MAXIMUM_IDENTITY)]
 
-
-class _DoubtfulError(Exception):
-    """The quick way can't vouch for the message."""
-
-
-class _Element(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+class _Element(Framed, forbid_unknown_fields=True, gc=False):
     value: nested(3) | msgspec.UnsetType = msgspec.UNSET  # type: ignore[valid-type]  # built at run time
-    timestamp: Integer | float | str | msgspec.UnsetType | None = msgspec.UNSET
-    revision: Annotated[int, msgspec.Meta(ge=0, le=MAXIMUM_REVISION)] | msgspec.UnsetType | None = (
-        msgspec.UNSET
-    )
-    id: _Identity | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class _Message(_Element, forbid_unknown_fields=True, gc=False):
@@ -68,50 +52,43 @@ def decode_measurements(
     if len(payload) <= MAXIMUM_PAYLOAD:
         try:
             return _decode_sound(payload, sensor, first_id, now, untimed_from)
-        except (
-            msgspec.MsgspecError,
-            UnicodeError,
-            RecursionError,
-            Rejected,
-            _DoubtfulError,
-        ):
+        except DOUBTFUL:
             pass
     return _decode_singly(payload, sensor, first_id, now, untimed_from)
 
 
-def _decode_sound(  # noqa: C901, PLR0912 - one loop, unrolled for speed
+def _decode_sound(  # noqa: PLR0912, PLR0915 - one loop, unrolled for speed
     payload: bytes, sensor: int, first_id: int, now: int, untimed_from: int
 ) -> Decoded:
-    """Return the rows of a message that is wholly good, or raise one of many errors.
-
-    Colons and braces in the payload are accounted for, one by one: a colon that remains is
-    that of a repeated key or stands in a text, a brace one of a nested object or in a text.
-    """
-    has_escapes = _BACKSLASH in payload
-    elements, colons, braces = _open(payload, has_escapes=has_escapes)
+    """Return the rows of a message that is wholly good, or raise one of `DOUBTFUL`."""
+    message = _decode(payload)
+    enveloped = msgspec.UNSET if message.__class__ is list else message.measurements
+    has_escapes = BACKSLASH in payload
+    elements, colons, braces = account_for(payload, message, enveloped, has_escapes=has_escapes)
+    colons -= len(elements)
     latest = (now + DAY) / 1e6
-    untimed = untimed_from
-    row_id = first_id
+    untimed, row_id = untimed_from, first_id
     rows: list[tuple[Any, ...]] = []
     identities: list[tuple[int, str]] = []
     attributes: list[Attributes] = []
+    shape: tuple[str, ...] | None = None
     for element in elements:
         value = element.value
         timestamp = element.timestamp
         revision = element.revision
         identity = element.id
         moment = device_timestamp = None
-        names: Attributes = VALUE_ONLY
         if value.__class__ is dict:
-            names = value.keys()
-            if len(names) > MAXIMUM_ATTRIBUTES:
-                raise _DoubtfulError
+            names = tuple(value)
             colons -= len(names)
             braces -= 1
-            if has_escapes or "." in "".join(value):
-                names = attributes_of(value)
+            if names != shape:
+                shape = names
+                attributes.append(_named(value, has_escapes=has_escapes))
         elif value is msgspec.UNSET:
-            raise _DoubtfulError
+            raise DoubtfulError
+        else:
+            attributes.append(VALUE_ONLY)
         if timestamp.__class__ is float and 1e9 <= timestamp <= latest:
             colons -= 1
             moment = round(timestamp * 1e6)
@@ -134,45 +111,33 @@ def _decode_sound(  # noqa: C901, PLR0912 - one loop, unrolled for speed
         rows.append(
             (row_id, sensor, moment, number, now, revision, device_timestamp, text.decode())
         )
-        attributes.append(names)
         row_id += INGEST_ID_STEP
     if colons or braces:
-        _look_closer(colons, elements, attributes)
+        attributes = _look_closer(colons, elements)
     return _new(Decoded, (rows, [], untimed != untimed_from, identities, None, attributes))
 
 
-def _open(payload: bytes, *, has_escapes: bool) -> tuple[Any, int, int]:
-    """Return the elements, and the colons and braces that are left for the values' members."""
-    message = _decode(payload)
-    if has_escapes and has_suspicious_escape(payload):
-        raise _DoubtfulError
-    colons = payload.count(b":")
-    braces = payload.count(b"{")
-    if message.__class__ is list:
-        elements = message
-    elif message.measurements is msgspec.UNSET:
-        elements = [message]
-    else:
-        elements = message.measurements
-        colons -= 1
-        braces -= 1
-    if len(elements) > MAXIMUM_ELEMENTS:
-        raise _DoubtfulError
-    return elements, colons - len(elements), braces - len(elements)
+def _named(value: dict[str, Any], *, has_escapes: bool) -> Attributes:
+    if len(value) > MAXIMUM_ATTRIBUTES:
+        raise DoubtfulError
+    return attributes_of(value) if has_escapes or "." in "".join(value) else value.keys()
 
 
-def _look_closer(colons: int, elements: list[_Element], attributes: list[Attributes]) -> None:
+def _look_closer(colons: int, elements: list[_Element]) -> list[Attributes]:
     """Account for colons in nested objects and in texts, and name nested objects' members."""
-    for position, element in enumerate(elements):
+    attributes: list[Attributes] = []
+    for element in elements:
         value = element.value
         colons -= count_colons(value)
         if isinstance(value, dict):
             colons += len(value)
-            attributes[position] = names = attributes_of(value)
-            if len(names) > MAXIMUM_ATTRIBUTES:
-                raise _DoubtfulError
+        names = attributes_of(value)
+        if len(names) > MAXIMUM_ATTRIBUTES:
+            raise DoubtfulError
+        attributes.append(names)
     if colons:
-        raise _DoubtfulError
+        raise DoubtfulError
+    return attributes
 
 
 def _decode_singly(

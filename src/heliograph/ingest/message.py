@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from heliograph.ingest.outcome import Fault
 from heliograph.ingest.registry import KnownSensor
-from heliograph.model.records import AttributeRow, Kind, RejectedRow
+from heliograph.model.records import AttributeRow, Kind, RejectedRow, StatusRow
 
 
 class Origin(Protocol):
@@ -34,7 +34,7 @@ class Message:
     # Of rows that were dropped as repeats: their ids, and those of the rows stored before.
     duplicates: dict[int, int] | None = None
     rejected: RejectedRow | None = None
-    status: str | None = None
+    status: StatusRow | None = None
     attributes: list[AttributeRow] | None = None
     # Per row, its sensor, where one message speaks of several.
     parts: list[KnownSensor] | None = None

@@ -12,6 +12,7 @@ from heliograph.ingest.message import Message
 from heliograph.ingest.outcome import Fault
 from heliograph.ingest.registry import MAXIMUM_ATTRIBUTES, KnownSensor, Registry
 from heliograph.ingest.rejections import RejectionBudget
+from heliograph.ingest.routes import Route
 from heliograph.ingest.state import PipelineState
 from heliograph.model.identifiers import IngestIds
 from heliograph.model.principal import Principal
@@ -81,13 +82,24 @@ class Notes:
         message.extras = True
 
     def enter(
-        self, message: Message, delivery: bytes, payload: bytes, now: int, *, redelivered: bool
+        self,
+        message: Message,
+        delivery: bytes,
+        route: Route,
+        payload: bytes,
+        now: int,
+        *,
+        redelivered: bool,
     ) -> None:
-        """Enter the delivery in the ledger: nothing in the message tells its repeat apart."""
+        """Enter the delivery in the ledger: nothing in the message tells its repeat apart.
+
+        A broker's session carries all sensors and counts its packet ids round and round: the
+        topic keeps apart what two of them say in the same words.
+        """
         if not message.rows and message.rejected is None:
             # Nothing is stored that a repeat could double; a mad device would fill the ledger.
             return
-        name = b"%b %d " % (delivery, message.tokens[0] & 0xFFFF)
+        name = b"%b %d %b " % (delivery, message.tokens[0] & 0xFFFF, route.source.encode())
         message.delivery = hashlib.blake2b(name + payload, digest_size=16).digest()
         message.delivery_expiry = now + REDELIVERY
         message.redelivered = redelivered

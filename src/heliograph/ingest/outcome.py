@@ -20,8 +20,8 @@ class Decoded(NamedTuple):
 
     `indexes` gives, per row, the index of its element. `untimed` tells that at least one row
     has the receipt time for its timestamp. `identities` are (position in rows, element id)
-    pairs of the elements that carried an `id`. `attributes` holds, for measurements, each
-    distinct tuple or key view of attribute names that needs no repeating: see `decode`.
+    pairs of the elements that carried an `id`. `attributes` holds, for measurements, the sets of
+    attribute names; elements alike that follow one another share one.
     """
 
     rows: list[tuple[Any, ...]]

@@ -3,14 +3,15 @@
     sources ──enqueue──▶ waiting (bounded in bytes) ──▶ batch ──▶ store.write ──▶ settled ──▶ live
 
 One batch is in the writer while the next one gathers; the commit's own duration, not a timer,
-sets the size of a batch. Nothing is told to be safe before its commit; what is not committed
-yet when the process dies was not acknowledged, and comes again.
+sets the size of a batch. A batch that is full is put together while the writer is still at the
+one before, so that the database need not wait for it. Nothing is told to be safe before its
+commit; what is not committed yet when the process dies was not acknowledged, and comes again.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -21,11 +22,13 @@ from heliograph.errors import (
     StoreUnavailableError,
 )
 from heliograph.ingest.batching import (
+    asking,
     build_batch,
     committed_events,
     corrected_answers,
     drop_repeats,
 )
+from heliograph.ingest.latest_values import LatestValues
 from heliograph.ingest.message import Message, Origin
 from heliograph.ingest.state import PipelineState
 from heliograph.live.hub import Hub
@@ -34,11 +37,11 @@ from heliograph.model.records import Kind
 from heliograph.model.time import now
 from heliograph.store import Store
 
+if TYPE_CHECKING:
+    from heliograph.ingest.registry import KnownSensor
+
 log = structlog.get_logger()
 
-# The larger the batch, the fewer pages a row dirties: with 10,000 sensors 20,000 rows cost
-# two thirds of what 5,000 and 5,000 and … do.
-MAXIMUM_ROWS = 32_768
 # Plain messages of one origin become one, up to so many rows.
 MERGED_ROWS = 500
 # Less than half of what may be in flight: while one batch is written the next one gathers.
@@ -52,14 +55,20 @@ class Pipeline:
 
     def __init__(self, store: Store, hub: Hub, *, maximum_bytes: int) -> None:
         self.state = PipelineState()
+        self.latest = LatestValues(store)
         self._store = store
         self._hub = hub
         self._maximum_bytes = maximum_bytes
+        self._batch_rows = store.batch_rows
         # The newest message that still waits: a plain one of the same origin may join it.
         self._newest: Message | None = None
         # Whether anybody watches what is committed, as of the last commit or subscription.
         self.watched = False
         self._waiting: deque[Message] = deque()
+        self._waiting_rows = 0
+        # While a batch is in the writer: the one after it, if that is full.
+        self._writing = False
+        self._next: tuple[list[Message], Batch | None] | None = None
         self._arrived = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -68,6 +77,7 @@ class Pipeline:
         self._stopping = False
         self.refuse: Callable[[Message, list[tuple[Any, ...]]], None] = lambda _message, _rows: None
         self.unlearn: Callable[[Message], None] = lambda _message: None
+        self.find_sensor: Callable[[int], KnownSensor | None] = lambda _number: None
 
     @property
     def full(self) -> bool:
@@ -82,7 +92,7 @@ class Pipeline:
         """Take a message. Sources that were told to pause may still finish their buffer."""
         self._waiting.append(message)
         self._newest = message
-        self._count(message.size)
+        self._count(message.size, len(message.rows))
 
     def join(
         self, origin: Origin, token: int, kind: Kind, rows: list[tuple[Any, ...]], size: int
@@ -104,14 +114,20 @@ class Pipeline:
         state = self.state
         state.depth += 1
         state.bytes_in_flight += size
+        self._waiting_rows += len(rows)
+        if self._waiting_rows >= self._batch_rows and self._writing and self._next is None:
+            self._next = self._prepare()
         if state.bytes_in_flight >= self._maximum_bytes and not self._paused:
             self._pause()
         return True
 
-    def _count(self, size: int) -> None:
+    def _count(self, size: int, rows: int) -> None:
         state = self.state
         state.depth += 1
         state.bytes_in_flight += size
+        self._waiting_rows += rows
+        if self._waiting_rows >= self._batch_rows and self._writing and self._next is None:
+            self._next = self._prepare()
         if not self._arrived.is_set():
             self._arrived.set()
             self._idle.clear()
@@ -138,12 +154,17 @@ class Pipeline:
         messages: list[Message] = []
         try:
             while True:
-                if not self._waiting:
-                    self._arrived.clear()
-                    self._idle.set()
-                    await self._arrived.wait()
-                messages = self._take()
-                await self._commit(messages)
+                if self._next is None:
+                    if not self._waiting:
+                        self._arrived.clear()
+                        self._idle.set()
+                        await self._arrived.wait()
+                    self._next = self._prepare()
+                messages, batch = self._next
+                self._next = None
+                self._writing = True
+                await self._commit(messages, batch)
+                self._writing = False
                 self._settle(messages)
                 self.watched = self._hub.wanted
         except Exception:
@@ -158,16 +179,22 @@ class Pipeline:
     def _give_up(self, messages: list[Message]) -> None:
         """Tell at once who waits for a commit that will not come: they would hold up the end."""
         self._stopping = True
-        for message in (*messages, *self._waiting):
+        following = self._next[0] if self._next is not None else ()
+        for message in (*messages, *following, *self._waiting):
             if message.future is not None and not message.future.done():
                 message.future.set_exception(_shutting_down())
+
+    def _prepare(self) -> tuple[list[Message], Batch | None]:
+        """Return the next messages, and their batch unless the ledger is to be asked before."""
+        messages = self._take()
+        return messages, None if asking(messages) else _batch_of(messages)
 
     def _take(self) -> list[Message]:
         waiting = self._waiting
         messages: list[Message] = []
         rows = size = 0
         keys: set[bytes] = set()
-        while waiting and rows < MAXIMUM_ROWS and size < MAXIMUM_BATCH_BYTES:
+        while waiting and rows < self._batch_rows and size < MAXIMUM_BATCH_BYTES:
             message = waiting[0]
             if message.delivery is not None:
                 if message.redelivered and message.delivery in keys:
@@ -176,13 +203,14 @@ class Pipeline:
             messages.append(waiting.popleft())
             rows += len(message.rows) + 1
             size += message.size
+        self._waiting_rows -= rows - len(messages)
         if not waiting:
             self._newest = None
         return messages
 
-    async def _commit(self, messages: list[Message]) -> None:
+    async def _commit(self, messages: list[Message], batch: Batch | None = None) -> None:
         try:
-            await self._write(messages)
+            await self._write(messages, batch)
         except RowError as error:
             if len(messages) > 1:
                 middle = len(messages) // 2
@@ -222,12 +250,14 @@ class Pipeline:
         except RowError:
             log.exception("a rejected message could not be kept", kind=message.kind.value)
 
-    async def _write(self, messages: list[Message], *, probe: bool = False) -> None:
+    async def _write(
+        self, messages: list[Message], batch: Batch | None = None, *, probe: bool = False
+    ) -> None:
         delay = FIRST_RETRY_SECONDS
         while True:
             try:
                 found = await drop_repeats(messages, self._store.deliveries)
-                written = await self._store.write(build_batch(messages, probe=probe))
+                written = await self._store.write(batch or _batch_of(messages, probe=probe))
                 written.duplicates.update(found)
                 if written.duplicates:
                     _assign_duplicates(messages, written.duplicates)
@@ -249,6 +279,8 @@ class Pipeline:
         state = self.state
         state.commits_total += 1
         state.last_commit_at = state.last_message_at = now()
+        # Before anybody hears of the commit: who does will find it there.
+        self.latest.note(messages)
         answers: dict[Origin, list[Message]] = {}
         count = size = rows = 0
         for message in messages:
@@ -266,10 +298,13 @@ class Pipeline:
         state.rows_total += rows
         state.depth -= count
         state.bytes_in_flight -= size
+        newest = next((message.rows for message in reversed(messages) if message.rows), None)
+        if newest is not None:
+            state.newest_id = newest[-1][0]
         for origin, settled in answers.items():
             origin.settled(settled)
         if self._hub.wanted:
-            self._hub.publish(committed_events(messages))
+            self._hub.publish(committed_events(messages, self.find_sensor))
         if self._paused and state.bytes_in_flight <= self._maximum_bytes * 3 // 4:
             self._resume()
 
@@ -282,6 +317,12 @@ class Pipeline:
         self._paused = False
         for _, resume in self._sources:
             resume()
+
+
+def _batch_of(messages: list[Message], *, probe: bool = False) -> Batch:
+    batch = build_batch(messages, probe=probe)
+    batch.sort()
+    return batch
 
 
 def _shutting_down() -> HeliographError:

@@ -9,8 +9,13 @@ from typing import Any
 import structlog
 
 from heliograph.errors import AlreadyExistsError, StoreUnavailableError
+from heliograph.ingest.connected import Connected
+from heliograph.ingest.known_accounts import KnownAccounts
+from heliograph.model.account import Account
+from heliograph.model.audit import Actor, ActorKind
 from heliograph.model.identifiers import is_device_id, is_uuid
-from heliograph.model.sensor import Sensor
+from heliograph.model.principal import Principal, Role
+from heliograph.model.sensor import Network, Sensor
 from heliograph.model.time import now
 from heliograph.store import Store
 
@@ -22,6 +27,7 @@ TOUCHED_AT_ONCE = 500
 MAXIMUM_CACHED = 200_000
 MAXIMUM_UNKNOWN = 10_000
 MAXIMUM_ATTRIBUTES = 1_000
+AUTO_PROVISION = Actor(ActorKind.SYSTEM, "auto-provision")
 
 
 class KnownSensor:
@@ -83,11 +89,13 @@ class Registry:
         self._by_number: dict[int, KnownSensor] = {}
         self._by_key_hash: dict[bytes, KnownSensor] = {}
         self._unknown: set[str | bytes | int] = set()
+        self._accounts = KnownAccounts(store)
         self._version = 0
         self._changing = asyncio.Lock()
         self._listeners: list[Callable[[], None]] = []
         # Sensors whose `seen_at` has moved since the last flush.
         self.touched: set[KnownSensor] = set()
+        self.connected = Connected()
 
     async def load(self) -> None:
         """Fill the cache with the sensors there are, as far as it holds them."""
@@ -141,6 +149,55 @@ class Registry:
             return None
         return await self._look_up(self._store.sensors.find_key, key_hash)
 
+    async def network(self, identifier: str) -> Network | None:
+        """Return the network with this UUID; None if there is none."""
+        return await self._store.networks.find(identifier) if is_uuid(identifier) else None
+
+    async def find_account(self, account: str) -> Account | None:
+        """Return an account, and know its roles from now on; None: there is none."""
+        while (known := self._accounts.get(account)) is None:
+            generation = self.generation
+            found = await self._accounts.read(account)
+            if generation != self.generation:
+                continue  # the answer may be older than what is known by now
+            if found is None:
+                return None
+            self._accounts.add(found)
+        return known.account
+
+    def hold_session(self, session: bytes, account: str) -> None:
+        """Know from now on whether the session of this token's hash lives."""
+        self._accounts.hold(session, account)
+
+    def holds_session(self, session: bytes) -> bool:
+        """Tell whether a session that is held has not ended."""
+        return self._accounts.holds(session)
+
+    def account(self, account: str) -> Account | None:
+        """Return an account that was found before, as it is now; None: it is gone."""
+        known = self._accounts.get(account)
+        return known.account if known is not None else None
+
+    def role(self, principal: Principal, network_identifier: str) -> Role:
+        """Return what the principal may do in a network."""
+        if principal.is_admin:
+            return Role.OWNER
+        if principal.account is not None:
+            known = self._accounts.get(principal.account)
+            return known.roles.get(network_identifier, Role.NONE) if known else Role.NONE
+        if principal.kind == "anonymous" and network_identifier == self.default_network:
+            return principal.role
+        return Role.NONE
+
+    def networks_of(self, principal: Principal, role: Role = Role.VIEWER) -> list[str] | None:
+        """Return the networks that the principal has a role in; None: all of them."""
+        if principal.is_admin:
+            return None
+        if principal.account is not None:
+            known = self._accounts.get(principal.account)
+            return [name for name, own in known.roles.items() if own >= role] if known else []
+        return [self.default_network] if principal.role >= role else []
+
     async def provision(self, device_id: str) -> KnownSensor | None:
         """Register a device on first sight; None unless AUTO_PROVISION is on."""
         if not self._auto_provision or not is_device_id(device_id):
@@ -152,6 +209,7 @@ class Registry:
                 device_id=device_id,
                 key_hash=None,
                 created_at=now(),
+                actor=AUTO_PROVISION,
             )
         except AlreadyExistsError:
             pass  # another message of the same device came first
@@ -169,9 +227,15 @@ class Registry:
             if version == self._version:
                 return
             changed = await self._store.sensors.changed_since(self._version)
-            # Without an await before the sensors change, so that a look-up under way notices.
+            erased = await self._store.sensors.erased_since(self._version)
+            renewal = await self._accounts.renewal()
+            # Without an await before roles and sensors change, so that a look-up under way
+            # notices, and nobody concludes anything new from what was.
             self.generation += 1
             self._unknown.clear()
+            for number in erased:
+                self._end(number)
+            self._accounts.assume(renewal)
             await self._remember(changed)
             # Only now: what failed halfway is repeated whole.
             self._version = version
@@ -238,6 +302,20 @@ class Registry:
             for known in fresh:
                 known.attributes |= {sys.intern(n) for n in attributes.get(known.number, ())}
         self._evict()
+
+    def _end(self, number: int) -> None:
+        """Have nobody find a sensor any more; by its number it is known as one without a key.
+
+        So whoever is connected as that sensor is told from one whose sensor has not changed.
+        """
+        nobody = Sensor(number, "", "", is_active=False)
+        known = self._by_number.pop(number, None)
+        if known is None:
+            known = KnownSensor(nobody)
+        else:
+            self._forget_names(known)
+            known.assume(nobody)
+        self._by_number[number] = known
 
     def _forget_names(self, known: KnownSensor) -> None:
         for name in known.names:

@@ -53,12 +53,35 @@ class Router:
 
         A sensor that the principal may not write to answers like one that does not exist.
         """
-        if await self._is_foreign(principal, identifier):
+        own = None
+        if principal.kind == "device" and principal.sensor is not None:
+            own = await self._registry.find_number(principal.sensor)
+        if principal.account is not None:
+            # There may have been no room to keep his roles.
+            await self._registry.find_account(principal.account)
+        if is_foreign(principal, own, identifier):
             detail = "Only the sensor's own topics may be published to"
             return self.refused(principal, source, RejectionReason.FORBIDDEN_TOPIC, detail)
         sensor = await self._registry.find(identifier)
         if sensor is None and may_register(principal):
             sensor = await self._registry.provision(identifier)
+        return self._route(principal, source, kind, sensor)
+
+    def known(self, principal: Principal, source: str, kind: Kind, identifier: str) -> Route | None:
+        """Return the route if memory is enough to know it; None says nothing."""
+        own = None if principal.sensor is None else self._registry.number(principal.sensor)
+        if principal.kind == "device" and own is None:
+            return None
+        if principal.account is not None and self._registry.account(principal.account) is None:
+            return None
+        sensor = self._registry.cached(identifier)
+        if sensor is None or is_foreign(principal, own, identifier):
+            return None
+        return self._route(principal, source, kind, sensor)
+
+    def _route(
+        self, principal: Principal, source: str, kind: Kind, sensor: KnownSensor | None
+    ) -> Route:
         if sensor is None or not self.may_write(principal, sensor):
             return self.refused(
                 principal, source, RejectionReason.UNKNOWN_SENSOR, "Sensor not found"
@@ -81,35 +104,28 @@ class Router:
             return principal.sensor == sensor.number
         if principal.kind == "shared":
             return principal.device is None or principal.device in sensor.names
-        if principal.kind == "anonymous":
-            return (
-                principal.role >= Role.EDITOR
-                and sensor.network_identifier == self._registry.default_network
-            )
-        return principal.is_admin
+        if principal.kind == "broker":
+            return True
+        return self._registry.role(principal, sensor.network_identifier) >= Role.EDITOR
 
     def may_read(self, principal: Principal, sensor: KnownSensor) -> bool:
         """Tell whether the principal may read this sensor's data."""
         if principal.kind == "device":
             return principal.sensor == sensor.number
-        if principal.kind == "anonymous":
-            return (
-                principal.role >= Role.VIEWER
-                and sensor.network_identifier == self._registry.default_network
-            )
-        return principal.is_admin
+        return self._registry.role(principal, sensor.network_identifier) >= Role.VIEWER
 
-    async def _is_foreign(self, principal: Principal, identifier: str) -> bool:
-        if principal.kind == "shared" and principal.device is not None:
-            return identifier != principal.device
-        if principal.kind != "device" or principal.sensor is None:
-            return False
-        own = await self._registry.find_number(principal.sensor)
-        return own is None or (identifier not in own.names and identifier.lower() not in own.names)
+
+def is_foreign(principal: Principal, own: KnownSensor | None, identifier: str) -> bool:
+    """Tell whether the name is not one of the device's that the principal is (`own`)."""
+    if principal.kind == "shared" and principal.device is not None:
+        return identifier != principal.device
+    if principal.kind != "device" or principal.sensor is None:
+        return False
+    return own is None or (identifier not in own.names and identifier.lower() not in own.names)
 
 
 def may_register(principal: Principal) -> bool:
     """Tell whether a sensor that the principal names may be registered with AUTO_PROVISION."""
     if principal.kind == "anonymous":
         return principal.role >= Role.EDITOR
-    return principal.kind in {"admin", "shared"}
+    return principal.kind in {"admin", "shared", "broker"}

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from heliograph.model.identifiers import first_ingest_id
+
 
 @dataclasses.dataclass(slots=True)
 class PipelineState:
@@ -15,7 +17,19 @@ class PipelineState:
     commits_total: int = 0
     rejected_total: dict[str, int] = dataclasses.field(default_factory=dict)
     rejected_not_kept_total: int = 0
+    # What has a smaller ingest id, of this process, is committed or never will be.
+    newest_id: int = 0
     last_commit_at: int | None = None
     last_message_at: int | None = None
     database_available: bool = True
     clock_behind: bool = False
+
+    def resume_id(self, moment: int) -> int:
+        """Return an id up to which everything is committed, or never will be.
+
+        While nothing is under way that is any before those of this moment (microseconds): else a
+        quiet server's viewers would come back with an id that is too old to resume from.
+        """
+        if self.depth:
+            return self.newest_id
+        return max(self.newest_id, first_ingest_id(moment) - 1)

@@ -1,11 +1,20 @@
 """The keys that devices carry, and the hashes by which the server knows them."""
 
+import base64
 import hashlib
 import re
 import secrets
+from typing import TypedDict
 
 API_KEY_PREFIX = "hg_"
+_API_KEY = re.compile(API_KEY_PREFIX + "[A-Za-z0-9_-]{43}")
 KEY_HASH_BYTES = 32
+# Of a broker's password: a key is 256 random bits, which more iterations make no stronger, and
+# the broker computes them for each connection, at every reload for all of them.
+BROKER_ITERATIONS = 1
+_BROKER_SALT_BYTES = 12
+SHORTEST_PASSWORD = 8
+LONGEST_PASSWORD = 256
 
 _PLACEHOLDER = re.compile(
     r"(?i).*(change[-_ ]?(me|this|it)|replace[-_ ]?(me|this)|your[-_ ]?(own|api|secret|key|admin)"
@@ -26,6 +35,16 @@ def new_api_key() -> str:
     return API_KEY_PREFIX + secrets.token_urlsafe(32)
 
 
+def is_api_key(text: str) -> bool:
+    """Tell whether the text has the form of a device's key."""
+    return _API_KEY.fullmatch(text) is not None
+
+
+def new_token() -> str:
+    """Return a fresh token of a session or a ticket: 32 random bytes in hexadecimal."""
+    return secrets.token_hex(32)
+
+
 def hash_key(key: str | bytes) -> bytes:
     """Return the SHA-256 of a key, as text or as it came over the wire.
 
@@ -35,6 +54,33 @@ def hash_key(key: str | bytes) -> bytes:
     return hashlib.sha256(
         key.encode("utf-8", "surrogatepass") if isinstance(key, str) else key
     ).digest()
+
+
+def broker_password(key: str) -> str:
+    """Return what a broker may know of a key: Mosquitto's `$7$<iterations>$<salt>$<hash>`.
+
+    PBKDF2 with SHA-512, salt and hash in base64; the dynamic-security plugin keeps the same
+    three in members of their own.
+    """
+    salt = secrets.token_bytes(_BROKER_SALT_BYTES)
+    hashed = hashlib.pbkdf2_hmac("sha512", key.encode(), salt, BROKER_ITERATIONS)
+    return f"$7${BROKER_ITERATIONS}${_base64(salt)}${_base64(hashed)}"
+
+
+class KeyMembers(TypedDict):
+    """The members of a sensor's record that a new key gives it."""
+
+    key_hash: bytes
+    broker_password: str
+
+
+def key_members(key: str) -> KeyMembers:
+    """Return what is stored of a key."""
+    return {"key_hash": hash_key(key), "broker_password": broker_password(key)}
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
 
 
 def is_guessable(key: str) -> bool:

@@ -17,9 +17,12 @@ class Role(enum.IntEnum):
 class Principal(msgspec.Struct, frozen=True):
     """The bearer of a credential.
 
-    `kind` is `admin`, `device`, `shared` (one of DEVICE_API_KEYS) or `anonymous`. `name`
+    `kind` is `admin`, `user`, `device`, `shared` (one of DEVICE_API_KEYS), `anonymous` or
+    `broker` (an external one, which has judged by itself who may publish what). `name`
     identifies it in limits, logs and rejected messages and holds no secret. `sensor` is the
-    number of a device's own sensor; `device` the only device a shared key speaks for on MQTT.
+    number of a device's own sensor; `device` the only device a shared key speaks for on MQTT;
+    `account` the UUID of a user's account, an administrator's too; `session` the hash of the
+    token that he came with, if it was one, and `until` its end, in microseconds.
     """
 
     kind: str
@@ -27,6 +30,9 @@ class Principal(msgspec.Struct, frozen=True):
     role: Role = Role.NONE
     sensor: int | None = None
     device: str | None = None
+    account: str | None = None
+    session: bytes | None = None
+    until: int | None = None
 
     @property
     def is_admin(self) -> bool:

@@ -11,12 +11,13 @@ import msgspec
 
 
 class Kind(enum.StrEnum):
-    """What a stored message is."""
+    """What a stored message is, or a committed event."""
 
     MEASUREMENT = "measurement"
     LOG = "log"
     HEARTBEAT = "heartbeat"
     STATUS = "status"
+    PRESENCE = "presence"
     REJECTED = "rejected"
 
 
@@ -44,8 +45,10 @@ HeartbeatRow: TypeAlias = tuple[
 # id, receipt_timestamp, sensor, principal, source (topic or route), payload (at most 64 KiB),
 # size (of the whole payload, bytes), reason, detail, indexes (JSON text of those that were bad).
 RejectedRow: TypeAlias = tuple[int, int, int | None, str, str, bytes, int, str, str, str | None]
-# sensor, receipt_timestamp, status.
-StatusRow: TypeAlias = tuple[int, int, str]
+# sensor, receipt_timestamp, status, whether it came through an external broker.
+StatusRow: TypeAlias = tuple[int, int, str, bool]
+# sensor, whether it is connected to the listener, since when.
+ConnectionRow: TypeAlias = tuple[int, bool, int]
 # key (16 bytes), id of the first row, expiry (microseconds; None: as long as the row), answer.
 DeliveryRow: TypeAlias = tuple[bytes, int, int | None, str | None]
 # sensor, name of an attribute that the sensor has not had before.
@@ -76,8 +79,23 @@ class Log(msgspec.Struct, frozen=True, gc=False):
     details: str | None
 
 
+class LogAggregate(msgspec.Struct, frozen=True, gc=False):
+    """How often a sensor logged a subject, between which revisions and times."""
+
+    severity: str
+    subject: str
+    minimum_revision: int | None
+    maximum_revision: int | None
+    minimum_timestamp: int
+    maximum_timestamp: int
+    count: int
+
+
 class Heartbeat(msgspec.Struct, frozen=True, gc=False):
-    """A sign of life, and whether a configuration's revision was applied."""
+    """A sign of life, and whether a configuration's revision was applied.
+
+    `unknown_revision` tells that there was no such revision when it came.
+    """
 
     id: int
     timestamp: int
@@ -86,6 +104,7 @@ class Heartbeat(msgspec.Struct, frozen=True, gc=False):
     revision: int | None
     success: bool | None
     details: str | None
+    unknown_revision: bool = False
 
 
 class RejectedMessage(msgspec.Struct, frozen=True, gc=False):
@@ -104,8 +123,9 @@ class RejectedMessage(msgspec.Struct, frozen=True, gc=False):
 
 
 class Attribute(msgspec.Struct, frozen=True, gc=False):
-    """The newest value of one attribute of a sensor."""
+    """The newest value of one attribute of a sensor, and which row it stands in."""
 
     name: str
     timestamp: int
     value: Any
+    fingerprint: int = 0

@@ -1,6 +1,12 @@
-"""Sensors, and the networks that they belong to."""
+"""Sensors, the nodes that carry them, and the networks that both belong to."""
 
 import msgspec
+
+# Of names, serial numbers and the like, in characters.
+LONGEST_TEXT = 255
+# Of what is expected of a sensor, in seconds.
+SHORTEST_INTERVAL = 0.001
+LONGEST_INTERVAL = 100 * 366 * 86_400
 
 
 class Network(msgspec.Struct, frozen=True):
@@ -15,7 +21,12 @@ class Sensor(msgspec.Struct, frozen=True):
     """Anything that sends telemetry; a device is a sensor seen by its credentials.
 
     `number` is the small integer that telemetry rows carry; outside, a sensor is its
-    `identifier` (a UUID) or its `device_id`. Times are microseconds.
+    `identifier` (a UUID) or its `device_id`. Times are microseconds. A sensor with `deleted_at`
+    was deleted while its data was kept.
+
+    `status` is what `status/<sensor>` said last (at `status_at`, the same since `status_since`),
+    `connection_open` whether the sensor itself is connected to the listener, `connection_at` since
+    when; see `presence`.
     """
 
     number: int
@@ -35,6 +46,50 @@ class Sensor(msgspec.Struct, frozen=True):
     last_measurement_at: int | None = None
     status: str | None = None
     status_at: int | None = None
+    node_identifier: str | None = None
+    expected_interval: int | None = None
+    deleted_at: int | None = None
+    status_since: int | None = None
+    status_by_broker: bool = False
+    connection_open: bool = False
+    connection_at: int | None = None
+
+
+class NewSensor(msgspec.Struct, frozen=True, kw_only=True):
+    """What a sensor is registered with; without a network it is the one named `default`.
+
+    `broker_password` is the form of its key that brokers are told (`key_members` has both).
+    `configuration` is the JSON text of revision 0, by `author`; None: there is no revision.
+    """
+
+    identifier: str
+    created_at: int
+    network_identifier: str | None = None
+    device_id: str | None = None
+    key_hash: bytes | None = None
+    broker_password: str | None = None
+    name: str | None = None
+    sensor_name: str | None = None
+    serial_number: str | None = None
+    manufacturer: str | None = None
+    model: str | None = None
+    modality: str | None = None
+    node_identifier: str | None = None
+    expected_interval: int | None = None
+    configuration: str | None = None
+    author: str | None = None
+
+
+class Node(msgspec.Struct, frozen=True):
+    """A hardware unit that carries sensors of its own network."""
+
+    number: int
+    identifier: str
+    network_identifier: str
+    serial_number: str | None
+    firmware_version: str | None
+    name: str | None
+    created_at: int
 
 
 class Configuration(msgspec.Struct, frozen=True):

@@ -6,20 +6,27 @@ from typing import TYPE_CHECKING, Any, cast
 import structlog
 
 from heliograph.errors import HeliographError, StoreUnavailableError
+from heliograph.model.time import now
 from heliograph.mqtt import fields, packets
 from heliograph.mqtt.aliases import NO_ALIASES
 from heliograph.mqtt.control import control
 from heliograph.mqtt.limits import (
     IN_FLIGHT_BYTES,
     KEPT_BYTES,
-    LONGEST_KEPT_TOPIC,
     MAXIMUM_PAYLOAD_BYTES,
-    MAXIMUM_REFUSED_ROUTES,
-    MAXIMUM_ROUTES,
     UNCOUNTED_BYTES,
     WRITE_BUFFER_BYTES,
 )
 from heliograph.mqtt.packets import PacketType, ProtocolError, Reason
+from heliograph.mqtt.pausing import (
+    BUSY,
+    CLOCK,
+    CLOSING,
+    CONGESTED,
+    OWN,
+    WAITING,
+    PausableProtocol,
+)
 from heliograph.mqtt.receiving import (
     abandon_delivery,
     begin_delivery,
@@ -27,8 +34,9 @@ from heliograph.mqtt.receiving import (
     refuse_oversize,
 )
 from heliograph.mqtt.retained import Retained
+from heliograph.mqtt.routing import NO_ROUTES, find_route, known_route
 from heliograph.mqtt.session import Outgoing, Session
-from heliograph.mqtt.settlement import OWN, QOS_1, settle
+from heliograph.mqtt.settlement import QOS_1, settle
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -41,21 +49,11 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-# Why reading is paused; several reasons may hold at once.
-FULL = 1  # the pipeline has no room
-BUSY = 2  # a packet is being answered that needs the database
-CONGESTED = 4  # the client does not take its answers
-CLOCK = 16  # the server can't tell the time
-CLOSING = 32  # the connection is being closed
-
 PUBLISH = int(PacketType.PUBLISH)
 CLOSING_SECONDS = 1.0
-NO_ROUTES: dict[bytes, Any] = {}
-WAITING = BUSY | CLOCK | CLOSING  # what has been read stays where it is
-RETRY_SECONDS = 1.0
 
 
-class Connection(asyncio.Protocol):
+class Connection(PausableProtocol):
     """Parses whole socket reads, and answers each packet in the order of receipt."""
 
     __slots__ = (
@@ -72,27 +70,22 @@ class Connection(asyncio.Protocol):
         "listener",
         "opened",
         "oversize",
-        "pauses",
         "peer",
         "principal",
-        "rest",
         "retained",
         "routes",
-        "routes_generation",
         "session",
         "task",
         "tells_reasons",
-        "transport",
         "unfinished_since",
         "version",
         "will",
     )
 
     def __init__(self, listener: "Listener") -> None:
+        super().__init__()
         self.listener = listener
-        self.transport: asyncio.Transport | None = None
         self.peer = ""
-        self.rest = b""
         self.held = 0
         self.unfinished_since = 0.0
         self.version = 4
@@ -107,10 +100,8 @@ class Connection(asyncio.Protocol):
         self.client_receive_maximum = 65_535
         self.client_maximum_packet_size = fields.MAXIMUM_PACKET_SIZE
         self.routes = NO_ROUTES
-        self.routes_generation = -1
         self.aliases = NO_ALIASES
         self.oversize: Oversize | None = None
-        self.pauses = 0
         self.congested = 0.0  # since when
         self.retained: Retained | None = None
         self.in_flight = 0
@@ -162,29 +153,7 @@ class Connection(asyncio.Protocol):
         if self.oversize is not None:
             data = self._stream_past(self.oversize, data)
         buffer = self.rest + data if self.rest else data
-        if self.pauses & WAITING:
-            self.rest = buffer
-        elif buffer:
-            self._process(buffer)
-
-    # Reading on and off
-
-    def pause(self, reason: int) -> None:
-        """Stop reading."""
-        if not self.pauses and self.transport is not None:
-            self.transport.pause_reading()
-        self.pauses |= reason
-
-    def resume(self, reason: int) -> None:
-        """Read again, unless another reason holds."""
-        if not self.pauses & reason or self.pauses & CLOSING:
-            return
-        self.pauses &= ~reason
-        if not self.pauses & WAITING and self.rest and self.transport is not None:
-            buffer, self.rest = self.rest, b""
-            self._process(buffer)
-        if not self.pauses and self.transport is not None:
-            self.transport.resume_reading()
+        self._take(buffer)
 
     def run(self, work: "Coroutine[Any, Any, None]", name: str) -> None:
         """Answer a packet that needs the database; what follows it waits, in order."""
@@ -226,9 +195,8 @@ class Connection(asyncio.Protocol):
     def _process_packets(self, buffer: bytes) -> int:
         """Process what is whole in the buffer; return where the rest begins."""
         # Nothing is awaited before the end of the buffer, so that routes can't change meanwhile.
-        if self.routes_generation != self.listener.host.generation:
-            self.routes = {}
-            self.routes_generation = self.listener.host.generation
+        if self.routes.generation != self.listener.host.generation:
+            self.routes = NO_ROUTES  # until the first topic is asked for
         at, end = 0, len(buffer)
         publish, frame, version = self._publish, packets.frame, self.version
         while at < end:
@@ -260,7 +228,9 @@ class Connection(asyncio.Protocol):
             topic = self.aliases.resolve(topic, properties)
         route = self.routes.get(topic)
         if route is None:
-            self.run(self._find_route(topic), "route")
+            route = known_route(self, topic)
+        if route is None:
+            self.run(find_route(self, topic), "route")
             return False
         first, session = buffer[at], self.session
         assert session is not None  # noqa: S101 - a PUBLISH comes here with a session only
@@ -290,21 +260,6 @@ class Connection(asyncio.Protocol):
             return False
         self.in_flight_bytes += size
         return True
-
-    async def _find_route(self, topic: bytes) -> None:
-        assert self.principal is not None  # noqa: S101 - set with the session
-        name = packets.decode_topic(topic)
-        while True:
-            try:
-                route = await self.listener.host.route(self.principal, name)
-                break
-            except StoreUnavailableError:
-                # What has been read waits, like what is in the pipeline.
-                await asyncio.sleep(RETRY_SECONDS)
-        kept = MAXIMUM_ROUTES if self.listener.host.accepts(route) else MAXIMUM_REFUSED_ROUTES
-        if len(self.routes) >= kept or len(topic) > LONGEST_KEPT_TOPIC:
-            self.routes = {}
-        self.routes[topic] = route
 
     def _stream_past(self, packet: "Oversize", data: bytes) -> bytes:
         """Let go of an oversize packet's bytes; return what follows it."""
@@ -369,6 +324,12 @@ class Connection(asyncio.Protocol):
     def closing(self) -> bool:
         """Whether the connection is closed, or about to be."""
         return self.transport is None or self.pauses & CLOSING != 0
+
+    @property
+    def has_expired(self) -> bool:
+        """Whether the session of a user, by whose token the client logged in, is over."""
+        until = self.principal.until if self.principal is not None else None
+        return until is not None and until <= now()
 
     @property
     def delays_will(self) -> bool:

@@ -75,6 +75,14 @@ class Fanout:
         for topic_filter in list(session.subscriptions):
             self.discard(session, topic_filter)
 
+    def supersede(self, topics: Sequence[str]) -> None:
+        """Let nobody be sent any more what was retained under these topics until now."""
+        for topic in topics:
+            for session, *_ in self._tree.matches(topic):
+                connection = session.connection
+                if connection is not None and connection.retained is not None:
+                    connection.retained.supersede(topics)
+
     def show(self, events: Sequence[Seen]) -> None:
         """Send each event to each session that subscribes to one of its topics."""
         may_see = self._host.may_see

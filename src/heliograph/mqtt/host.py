@@ -1,6 +1,6 @@
 """What the MQTT endpoint asks of the rest of the server, which hands itself in."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Protocol
 
 from heliograph.model.principal import Principal
@@ -13,6 +13,14 @@ class Taken(Protocol):
     rows: list[tuple[Any, ...]]
     faults: Any
     size: int
+    delivery: bytes | None
+    dropped: str | None
+    duplicates: dict[int, int] | None
+
+    @property
+    def first_id(self) -> int:
+        """The id that the ledger keeps for it."""
+        ...
 
 
 class Host(Protocol):
@@ -26,8 +34,17 @@ class Host(Protocol):
         """The registry's generation."""
         ...
 
-    async def login(self, username: str, password: bytes) -> Principal | None:
-        """Return whose user name and password these are; None: nobody's."""
+    @property
+    def commits(self) -> bool:
+        """Whether what is taken is committed as far as the server knows."""
+        ...
+
+    async def login(self, username: str, password: bytes, address: str) -> Principal | None:
+        """Return whose user name and password these are; None: nobody's.
+
+        Raises:
+            HeliographError: RATE_LIMITED, too many wrong passwords; QUEUE_FULL, too many wait.
+        """
         ...
 
     def anonymous(self) -> Principal | None:
@@ -44,6 +61,14 @@ class Host(Protocol):
 
     async def route(self, principal: Principal, topic: str) -> Any:
         """Return where a topic leads for this principal, be it to rejection."""
+        ...
+
+    def known_route(self, principal: Principal, topic: str) -> Any:
+        """Return what `route` would, if it is known at once; None: it has to be asked for."""
+        ...
+
+    def renewed(self, route: Any) -> Any:
+        """Return where a route that was given out before a change leads now."""
         ...
 
     def accepts(self, route: Any) -> bool:
@@ -69,6 +94,18 @@ class Host(Protocol):
         """
         ...
 
+    def receive_retained(
+        self,
+        origin: Any,
+        token: int,
+        route: Any,
+        payload: bytes,
+        delivery: bytes | None,
+        redelivered: bool,
+    ) -> int:
+        """Take a status that a broker has kept for whoever subscribes; like `receive`."""
+        ...
+
     def receive_oversize(self, origin: Any, token: int, route: Any, head: bytes, size: int) -> int:
         """Take note of a message whose payload is over the limit.
 
@@ -77,8 +114,36 @@ class Host(Protocol):
         """
         ...
 
+    def ignore(self, origin: Any, token: int) -> int:
+        """Let a message pass that says nothing new: it is acknowledged in its turn."""
+        ...
+
+    def receive_unreadable(self, origin: Any, token: int, topic: str, payload: bytes) -> int:
+        """Take note of a message whose topic is no text.
+
+        Raises:
+            HeliographError: as `receive`.
+        """
+        ...
+
+    async def forget(self, deliveries: Sequence[tuple[bytes, int]]) -> None:
+        """Let the ledger forget deliveries that can't come again.
+
+        Raises:
+            StoreUnavailableError: not now; they expire by themselves.
+        """
+        ...
+
     def puback_reason(self, message: Any) -> int:
         """Return the MQTT 5 reason code that says what became of a settled message."""
+        ...
+
+    def entered(self, principal: Principal) -> None:
+        """Learn that the principal has one connection more."""
+        ...
+
+    def left(self, principal: Principal) -> None:
+        """Learn that the principal has one connection less."""
         ...
 
     async def may_subscribe(self, principal: Principal, topic_filter: str) -> bool:

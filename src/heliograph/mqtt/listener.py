@@ -14,15 +14,18 @@ import structlog
 
 from heliograph.model.principal import Principal
 from heliograph.mqtt import packets
-from heliograph.mqtt.connection import CLOCK, CLOSING, FULL, Connection
+from heliograph.mqtt.connection import Connection
 from heliograph.mqtt.fanout import Fanout, Seen
 from heliograph.mqtt.host import Host
 from heliograph.mqtt.limits import MAXIMUM_FILTER_LEVELS, MAXIMUM_SUBSCRIPTIONS, Limits
 from heliograph.mqtt.logins import FailedLogins
 from heliograph.mqtt.opening import Opening
 from heliograph.mqtt.packets import ProtocolError, Reason
+from heliograph.mqtt.pausing import CLOCK, CLOSING, FULL
+from heliograph.mqtt.routing import RoutesOfAll
 from heliograph.mqtt.session import Session
 from heliograph.mqtt.sessions import Sessions
+from heliograph.mqtt.topics import TopicKind
 from heliograph.mqtt.unfinished import Unfinished
 
 log = structlog.get_logger()
@@ -48,8 +51,10 @@ class Listener:
         self.sessions = Sessions(self.loop)
         self.fanout = Fanout(host)
         self.sessions.forgotten = self.fanout.remove
+        self.sessions.entered, self.sessions.left = host.entered, host.left
         self.failed_logins = FailedLogins(limits.failed_logins_per_minute)
         self.unfinished = Unfinished()
+        self.routes = RoutesOfAll()
         self.refusals: dict[str, int] = {}
         self._opening = Opening(self)
         self._servers: list[asyncio.Server] = []
@@ -116,6 +121,8 @@ class Listener:
                 connection.fail(Reason.KEEP_ALIVE_TIMEOUT, "no CONNECT in time")
         elif connection.keepalive and now - connection.last_received > connection.keepalive:
             connection.fail(Reason.KEEP_ALIVE_TIMEOUT, "silent for longer than the keepalive")
+        elif connection.has_expired:
+            connection.fail(Reason.NOT_AUTHORIZED, "the session has expired")
         elif self.unfinished.is_overdue(connection, now):
             connection.fail(Reason.KEEP_ALIVE_TIMEOUT, "a packet does not come to its end")
 
@@ -200,6 +207,8 @@ class Listener:
     def _publish_will(self, will: tuple[packets.Will, Any]) -> None:
         message, route = will
         try:
+            # Who may send no more does not do so by his will either.
+            route = self.host.renewed(route)
             self.host.receive(self, 0, route, message.payload, None, False)
         except Exception:
             log.warning("a last will could not be taken", exc_info=True)
@@ -321,3 +330,11 @@ class Listener:
     def show(self, events: Sequence[Seen]) -> None:
         """Send what has been committed to those who subscribe to it."""
         self.fanout.show(events)
+
+    def configure(
+        self, sensor: int, network_identifier: str, names: Sequence[str], payload: bytes
+    ) -> None:
+        """Send a configuration to those who subscribe to it now; the others ask for it later."""
+        topics = tuple(f"{TopicKind.CONFIGURATIONS}/{name}" for name in names)
+        self.fanout.supersede(topics)
+        self.fanout.show([Seen(topics, payload, sensor, network_identifier, None)])

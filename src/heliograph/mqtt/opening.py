@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from heliograph.errors import StoreUnavailableError
+from heliograph.errors import ErrorCode, HeliographError, StoreUnavailableError
 from heliograph.model.principal import Principal
 from heliograph.mqtt import packets
 from heliograph.mqtt.aliases import TopicAliases
@@ -45,6 +45,9 @@ class Opening:
             return
         connection.principal = principal
         connection.credential = self._listener.host.credential(principal)
+        if not self._listener.host.is_current(principal, connection.credential):
+            self._refuse(connection, Reason.NOT_AUTHORIZED, "the credential has just ended")
+            return
         if connect.will is not None:
             route = await self._listener.host.route(principal, connect.will.topic)
             if not self._listener.host.accepts(route):
@@ -69,10 +72,15 @@ class Opening:
                     principal = listener.host.anonymous()
                 else:
                     principal = await listener.host.login(
-                        connect.username or "", connect.password or b""
+                        connect.username or "", connect.password or b"", connection.peer
                     )
         except (StoreUnavailableError, TimeoutError):
             self._refuse(connection, Reason.SERVER_UNAVAILABLE, "the database is not available")
+            return None
+        except HeliographError as error:
+            limited = error.code is ErrorCode.RATE_LIMITED
+            reason = Reason.CONNECTION_RATE_EXCEEDED if limited else Reason.SERVER_BUSY
+            self._refuse(connection, reason, error.detail)
             return None
         if principal is None:
             self._refuse_login(connection, connect)

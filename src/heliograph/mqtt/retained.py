@@ -1,6 +1,7 @@
 """What is retained, sent after a SUBSCRIBE as fast as the client takes it."""
 
 import asyncio
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import structlog
@@ -22,12 +23,14 @@ class Retained:
     short; meanwhile the connection goes on with whatever else there is.
     """
 
-    __slots__ = ("_connection", "_room", "_task", "_wanted")
+    __slots__ = ("_connection", "_room", "_superseded", "_task", "_wanted")
 
     def __init__(self, connection: "Connection") -> None:
         self._connection = connection
         self._wanted: dict[str, int] = {}
         self._room = asyncio.Event()
+        # Topics that got something newer while older contents were being read.
+        self._superseded: set[str] = set()
         self._task: asyncio.Task[None] | None = None
 
     def send(self, topic_filter: str, qos: int) -> None:
@@ -42,6 +45,11 @@ class Retained:
     def discard(self, topic_filter: str) -> None:
         """Do not send what was still to be sent under this filter."""
         self._wanted.pop(topic_filter, None)
+
+    def supersede(self, topics: Iterable[str]) -> None:
+        """Do not send what has been read under these topics: the client gets something newer."""
+        if self._task is not None:
+            self._superseded.update(topics)
 
     def wake(self) -> None:
         """Look again whether the client takes more."""
@@ -67,6 +75,7 @@ class Retained:
             connection.fail(Reason.UNSPECIFIED_ERROR, "the server failed")
         finally:
             self._task = None
+            self._superseded.clear()
 
     async def _send(self, topic_filter: str, qos: int) -> None:
         connection = self._connection
@@ -79,4 +88,6 @@ class Retained:
                 await self._room.wait()
             if session.connection is not connection or topic_filter not in self._wanted:
                 return
+            if topic in self._superseded:
+                continue
             session.deliver(Outgoing(topic, payload, qos, retain=True))

@@ -19,6 +19,8 @@ class Sessions:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.forgotten: Callable[[Session], None] = lambda _session: None
+        self.entered: Callable[[Principal], None] = lambda _principal: None
+        self.left: Callable[[Principal], None] = lambda _principal: None
         self._loop = loop
         self._sessions: dict[tuple[Owner, str], Session] = {}
         self._left: dict[Session, float] = {}
@@ -40,6 +42,7 @@ class Sessions:
         self._sessions[owner, session.client_id] = session
         self._forget_leaving(session)
         self._connected[owner] = self._connected.get(owner, 0) + 1
+        self.entered(session.principal)
         handle = self._due.pop(session, None)
         if handle is not None:
             handle[0].cancel()
@@ -52,6 +55,7 @@ class Sessions:
             self._connected[owner] = count
         else:
             self._connected.pop(owner, None)
+        self.left(session.principal)
         if not session.expiry:
             self.end(session)
             return

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from heliograph.mqtt import packets
 from heliograph.mqtt.limits import IN_FLIGHT_BYTES
+from heliograph.mqtt.pausing import OWN
 from heliograph.mqtt.reasons import MQTT_5, Reason
 
 if TYPE_CHECKING:
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
 QOS_1 = 1
 QOS_2 = 2
 PACKET_ID = 0xFFFF
-
-OWN = 8  # the client's own share of what is in flight is used up
 
 
 def token_of(packet_id: int, qos: int) -> int:

@@ -22,6 +22,10 @@ _KINDS: Final = {kind.value: kind for kind in TopicKind} | {
     "acknowledgments": TopicKind.HEARTBEATS,
 }
 
+# The first levels of the topics on which devices publish, and of those that are for them to read.
+PUBLISHED: Final = tuple(n for n, kind in _KINDS.items() if kind is not TopicKind.CONFIGURATIONS)
+READ: Final = (TopicKind.CONFIGURATIONS.value,)
+
 
 def parse_device_topic(topic: str) -> tuple[TopicKind, str] | None:
     """Return the kind and the sensor's identifier of `<kind>/<sensor>`; None for other topics."""

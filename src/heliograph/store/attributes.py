@@ -2,6 +2,7 @@ r"""Finding an attribute by its name: dotted, with `.` and `\` in keys escaped b
 
 import functools
 import re
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -48,3 +49,40 @@ def value_at(document: Any, keys: tuple[str, ...]) -> Any:
 def member_text(keys: tuple[str, ...]) -> str:
     """Return what a value's canonical text contains if it has the attribute (or a namesake)."""
     return msgspec.json.encode(keys[-1]).decode() + ":"
+
+
+def column(documents: Sequence[Any], keys: tuple[str, ...]) -> list[Any]:
+    """Return what stands there in each of the documents, where something does."""
+    if len(keys) == 1 and keys != WHOLE:
+        key = keys[0]
+        return [row[key] for row in documents if type(row) is dict and key in row]
+    values = [value_at(document, keys) for document in documents]
+    return [value for value in values if value is not MISSING]
+
+
+def columns(documents: Sequence[Any]) -> dict[str, list[Any]]:
+    """Return the same for every attribute, by its name."""
+    found: dict[str, list[Any]] = {}
+    for document in documents:
+        if type(document) is dict:
+            _collect(document, "", found)
+        else:
+            found.setdefault(WHOLE[0], []).append(document)
+    return found
+
+
+def _collect(document: dict[str, Any], prefix: str, found: dict[str, list[Any]]) -> None:
+    for key, value in document.items():
+        name = prefix + escape(key)
+        if type(value) is dict:
+            _collect(value, name + ".", found)
+        elif name in found:
+            found[name].append(value)
+        else:
+            found[name] = [value]
+
+
+@functools.lru_cache(maxsize=8_192)
+def escape(key: str) -> str:
+    """Return the key as it stands in an attribute's name."""
+    return key.replace("\\", "\\\\").replace(".", "\\.")

@@ -1,34 +1,167 @@
 """Configurations: the revisions of a sensor's desired state."""
 
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Literal
+
 import msgspec
 
 from heliograph.errors import RowError
-from heliograph.model.sensor import Configuration
+from heliograph.model.audit import SYSTEM, Actor, AuditAction, AuditedChange
+from heliograph.model.configuration import Assigned, Revision, Target
+from heliograph.model.sensor import Configuration, Sensor
 from heliograph.model.time import now
-from heliograph.store.engine import Engine
+from heliograph.store.audit import enter, told
+from heliograph.store.engine import Engine, Row, Transaction
+
+LEAST_REVISION = -1
+GREATEST_REVISION = (1 << 63) - 1
+
+_encode = msgspec.json.Encoder().encode
+
+# Returns each sensor's new configuration, as JSON text in the order of the sensors.
+Configure = Callable[[Sequence[Target]], Sequence[str]]
+
+
+def _revision(row: Row) -> Revision:
+    revision, configuration, created_at, author, published, said, received, success, current = row
+    return Revision(
+        revision=revision,
+        configuration=msgspec.Raw(configuration),
+        created_at=created_at,
+        author=author,
+        publication_timestamp=published,
+        acknowledgment_timestamp=said,
+        receipt_timestamp=received,
+        # SQLite knows no booleans.
+        success=None if success is None else bool(success),
+        is_current=bool(current),
+    )
+
+
+async def add_configuration(
+    transaction: Transaction, sensor: int, configuration: str, author: str | None
+) -> int:
+    """Add JSON text as the sensor's next revision and return its number.
+
+    Raises:
+        RowError: there is no such sensor.
+    """
+    # Whoever holds the sensor's row is the only one to count its revisions.
+    if not await transaction.fetch("sensor_locked", number=sensor):
+        raise RowError(f"no sensor has the number {sensor}")
+    rows = await transaction.fetch(
+        "configuration_add",
+        sensor=sensor,
+        configuration=configuration,
+        created_at=now(),
+        author=author,
+    )
+    revision: int = rows[0][0]
+    return revision
+
+
+def configured(sensor: Sensor, revision: int) -> AuditedChange:
+    """Return what to enter of a new revision: its number, never what it says."""
+    return told(AuditAction.SENSOR_CONFIGURE, sensor, {"revision": {"new": revision}})
+
+
+def _given(network: str, assigned: Assigned) -> AuditedChange:
+    return AuditedChange(
+        AuditAction.SENSOR_CONFIGURE,
+        assigned.sensor_identifier,
+        assigned.device_id,
+        network,
+        {"revision": {"new": assigned.revision}},
+    )
 
 
 class Configurations:
-    """Revisions count from 0 for each sensor, without gaps."""
+    """Revisions count from 0 for each sensor, without gaps.
+
+    `added` is called after a commit that holds new ones, `revised` with (sensor, revision) of each.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self.added: Callable[[], None] = lambda: None
+        self.revised: Callable[[Sequence[tuple[int, int]]], None] = lambda _revisions: None
 
-    async def add(self, sensor: int, configuration: str) -> int:
+    async def add(
+        self,
+        sensor: int,
+        configuration: str,
+        *,
+        author: str | None = None,
+        actor: Actor = SYSTEM,
+    ) -> int:
         """Store JSON text as the sensor's next revision and return its number.
 
         Raises:
             RowError: there is no such sensor.
         """
         async with self._engine.transaction() as transaction:
-            # Whoever holds the sensor's row is the only one to count its revisions.
-            if not await transaction.fetch("sensor_locked", number=sensor):
-                raise RowError(f"no sensor has the number {sensor}")
-            rows = await transaction.fetch(
-                "configuration_add", sensor=sensor, configuration=configuration, created_at=now()
-            )
-        revision: int = rows[0][0]
+            revision = await add_configuration(transaction, sensor, configuration, author)
+            rows = await transaction.fetch("sensor_by_number", number=sensor)
+            await enter(transaction, actor, [configured(Sensor(*rows[0]), revision)])
+        self.added()
+        self.revised([(sensor, revision)])
         return revision
+
+    async def add_to_each(
+        self,
+        network: str,
+        numbers: Sequence[int],
+        configure: Configure,
+        *,
+        author: str | None,
+        actor: Actor = SYSTEM,
+    ) -> list[Assigned]:
+        """Give each of the sensors that are still in the network its next revision, or none.
+
+        `configure` is called in a thread while nobody else can add to these sensors; what it
+        raises, this raises, and nothing is added.
+        """
+        wanted = _encode(list(numbers)).decode()
+        async with self._engine.transaction() as transaction:
+            await transaction.fetch("configuration_targets_locked", network=network, numbers=wanted)
+            targets = _targets(
+                await transaction.fetch("configuration_targets", network=network, numbers=wanted)
+            )
+            assigned = await asyncio.to_thread(_assign, targets, configure)
+            rows = [
+                (target.number, each.revision, bytes(each.configuration).decode())
+                for target, each in zip(targets, assigned, strict=True)
+            ]
+            await transaction.fetch(
+                "configurations_add",
+                rows=_encode(rows).decode(),
+                created_at=now(),
+                author=author,
+            )
+            given = [_given(network, each) for each in assigned]
+            await enter(transaction, actor, given)
+        self.added()
+        self.revised(
+            [(target.number, new.revision) for target, new in zip(targets, assigned, strict=True)]
+        )
+        return assigned
+
+    async def try_on_each(
+        self, network: str, numbers: Sequence[int], configure: Configure
+    ) -> list[Assigned]:
+        """Return what `add_to_each` would do now, and do nothing."""
+        rows = await self._engine.fetch(
+            "configuration_targets", network=network, numbers=_encode(list(numbers)).decode()
+        )
+        return await asyncio.to_thread(_assign, _targets(rows), configure)
+
+    async def of_network(self, network: str, limit: int) -> list[int]:
+        """Return the numbers of a network's active sensors, in the order of their creation."""
+        rows = await self._engine.fetch(
+            "configuration_targets_of_network", network=network, limit=limit
+        )
+        return [row[0] for row in rows]
 
     async def current(self, sensor: int) -> Configuration | None:
         """Return the newest revision."""
@@ -45,3 +178,48 @@ class Configurations:
             (sensor, Configuration(revision, msgspec.Raw(configuration), created_at))
             for sensor, revision, configuration, created_at in rows
         ]
+
+    async def page(
+        self,
+        sensor: int,
+        *,
+        revision: int | None,
+        direction: Literal["next", "previous"] | None,
+        limit: int,
+    ) -> list[Revision]:
+        """Return the page next to a revision, exclusive; without one the newest or oldest.
+
+        Pages are ascending.
+        """
+        forward = direction == "next" if revision is None else direction != "previous"
+        if revision is None:
+            revision = LEAST_REVISION if forward else GREATEST_REVISION
+        query = "configurations_after" if forward else "configurations_before"
+        rows = await self._engine.fetch(query, sensor=sensor, revision=revision, limit=limit)
+        page = [_revision(row) for row in rows]
+        return page if forward else page[::-1]
+
+
+def _targets(rows: Sequence[Row]) -> list[Target]:
+    return [
+        Target(
+            number,
+            identifier,
+            device_id,
+            revision,
+            None if configuration is None else msgspec.Raw(configuration),
+        )
+        for number, identifier, device_id, revision, configuration in rows
+    ]
+
+
+def _assign(targets: Sequence[Target], configure: Configure) -> list[Assigned]:
+    return [
+        Assigned(
+            target.identifier,
+            target.device_id,
+            0 if target.revision is None else target.revision + 1,
+            msgspec.Raw(text),
+        )
+        for target, text in zip(targets, configure(targets), strict=True)
+    ]

@@ -21,6 +21,11 @@ class Deliveries:
         rows = await self._engine.find_deliveries(keys, now())
         return {key: (row_id, answer) for key, row_id, answer in rows}
 
+    async def forget(self, deliveries: Sequence[tuple[bytes, int]]) -> None:
+        """Delete (key, id) pairs, unless the key stands for another id by now."""
+        for at in range(0, len(deliveries), PRUNED_AT_ONCE):
+            await self._engine.forget_deliveries(deliveries[at : at + PRUNED_AT_ONCE])
+
     async def prune(self, now: int) -> int:
         """Delete those expired at a time; return how many."""
         pruned = 0

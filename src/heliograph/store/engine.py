@@ -30,6 +30,11 @@ class Engine(Protocol):
         """`sqlite` or `postgresql`."""
         ...
 
+    @property
+    def batch_rows(self) -> int:
+        """The rows a commit beyond which more do not make a row cheaper."""
+        ...
+
     async def fetch(self, query: str, **parameters: Any) -> Sequence[Row]:
         """Run a named query that reads, beside the writer, and return its rows."""
         ...
@@ -44,7 +49,7 @@ class Engine(Protocol):
         ...
 
     async def write(self, batch: Batch) -> Written:
-        """Commit a batch whole, or nothing of it.
+        """Commit a batch whole, or nothing of it; `Batch.sort` has put its rows in order.
 
         Raises:
             RowError: it holds a row that the database refuses for what it says.
@@ -53,6 +58,10 @@ class Engine(Protocol):
 
     async def find_deliveries(self, keys: Sequence[bytes], now: int) -> Sequence[Row]:
         """Return key, id and answer of the deliveries not expired, as the writer sees them."""
+        ...
+
+    async def forget_deliveries(self, deliveries: Sequence[tuple[bytes, int]]) -> None:
+        """Delete the deliveries with these keys and ids."""
         ...
 
     async def ping(self) -> None:

@@ -18,8 +18,9 @@ def _heartbeats(rows: Sequence[Row]) -> list[Heartbeat]:
             revision,
             None if success is None else bool(success),
             details,
+            bool(unknown),
         )
-        for row_id, timestamp, fingerprint, receipt, revision, success, details in rows
+        for row_id, timestamp, fingerprint, receipt, revision, success, details, unknown in rows
     ]
 
 

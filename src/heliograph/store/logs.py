@@ -2,9 +2,13 @@
 
 from collections.abc import Sequence
 
-from heliograph.model.records import Log
+from heliograph.model.records import Log, LogAggregate
 from heliograph.store.engine import Engine, Row
 from heliograph.store.pages import Pages
+
+# An aggregate is of so many of the newest messages, and there are so many aggregates, at most.
+MAXIMUM_MESSAGES = 1_000_000
+MAXIMUM_AGGREGATES = 10_000
 
 
 def _logs(rows: Sequence[Row]) -> list[Log]:
@@ -16,3 +20,15 @@ class Logs(Pages[Log]):
 
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine, "logs", _logs)
+
+    async def aggregates(self, sensor: int, *, start: int, end: int) -> list[LogAggregate]:
+        """Return one for each severity (warning, error) and subject, the last seen last."""
+        rows = await self._engine.fetch(
+            "logs_aggregates",
+            sensor=sensor,
+            start=start,
+            end=end,
+            rows=MAXIMUM_MESSAGES,
+            limit=MAXIMUM_AGGREGATES,
+        )
+        return [LogAggregate(*row) for row in reversed(rows)]

@@ -1,13 +1,14 @@
 """Measurements, and the newest value of each attribute."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
 from heliograph.model.records import Attribute, Measurement
 from heliograph.store.attributes import MISSING, WHOLE, keys_of, member_text, value_at
 from heliograph.store.engine import Engine, Row
-from heliograph.store.pages import LEAST, Cursor, Pages
+from heliograph.store.pages import Cursor, Page, Pages, Selection
 
 # Rows looked through, backwards from the newest, for attributes that it doesn't carry; what
 # is silent for longer is searched for by name.
@@ -16,6 +17,7 @@ LOOKED_THROUGH = (64, 512, 4_096, 5_328)
 CANDIDATES = 16
 
 _decode = msgspec.json.decode
+_encode = msgspec.json.Encoder().encode
 _Raw = msgspec.Raw
 
 
@@ -30,6 +32,35 @@ def _cursor(row: Measurement) -> Cursor:
     return row.timestamp, row.fingerprint
 
 
+def having(names: Sequence[str]) -> Selection[Measurement]:
+    """Return what takes the measurements that have one of the attributes, and of each only those.
+
+    Objects keep their shape. A value that is not an object has the attribute `value`.
+    """
+    wanted = [(keys, member_text(keys).encode()) for keys in map(keys_of, dict.fromkeys(names))]
+    whole = any(keys == WHOLE for keys, _ in wanted)
+
+    def select(row: Measurement) -> Measurement | None:
+        text = bytes(row.value)
+        if text[:1] != b"{":
+            return row if whole else None
+        likely = [keys for keys, member in wanted if member in text]
+        if not likely:
+            return None
+        document = _decode(text)
+        reduced: dict[str, Any] = {}
+        for keys in likely:
+            value = value_at(document, keys)
+            if value is not MISSING:
+                node = reduced
+                for key in keys[:-1]:
+                    node = node.setdefault(key, {})
+                node[keys[-1]] = value
+        return msgspec.structs.replace(row, value=_Raw(_encode(reduced))) if reduced else None
+
+    return select
+
+
 class Measurements(Pages[Measurement]):
     """What sensors measured."""
 
@@ -41,9 +72,24 @@ class Measurements(Pages[Measurement]):
         rows = await self._engine.fetch("measurements_newest", sensor=sensor)
         return _measurements([rows[0][:6]])[0] if rows else None
 
-    async def history(self, sensor: int, *, start: int, end: int, limit: int) -> list[Measurement]:
-        """Return the newest first, `start` inclusive, `end` exclusive."""
-        return await self.before(sensor, (end, LEAST), limit=limit, bound=start)
+    async def history(
+        self,
+        sensor: int,
+        *,
+        start: int,
+        end: int,
+        limit: int,
+        cursor: Cursor | None = None,
+        newer: bool = False,
+        select: Selection[Measurement] | None = None,
+    ) -> Page[Measurement]:
+        """Return the newest first, `start` inclusive, `end` exclusive, from the cursor on."""
+        page = await self.between(
+            sensor, start=start, end=end, cursor=cursor, forward=newer, limit=limit, select=select
+        )
+        if newer:
+            page.reverse()
+        return page
 
     async def latest(self, sensor: int) -> list[Attribute]:
         """Return the newest value of each attribute that the sensor has ever measured, by name.
@@ -129,7 +175,7 @@ class _Search:
             if value is MISSING:
                 missing[name] = keys
             else:
-                self.found.append(Attribute(name, row.timestamp, value))
+                self.found.append(Attribute(name, row.timestamp, value, row.fingerprint))
         self.missing = missing
 
     def look_closer(self, row: Measurement) -> None:

@@ -1,13 +1,22 @@
-"""Networks: groups of sensors."""
+"""Networks: groups of sensors, and who may do what in them."""
 
+from heliograph.errors import AlreadyExistsError, RowError
+from heliograph.model.account import Member
+from heliograph.model.audit import SYSTEM, Actor, AuditAction, AuditedChange
+from heliograph.model.principal import Role
 from heliograph.model.sensor import Network
-from heliograph.store.engine import Engine
+from heliograph.store.audit import changed, created, enter, told
+from heliograph.store.engine import Engine, Transaction
 
 DEFAULT_NETWORK = "default"
 
 
+class LastOwnerError(Exception):
+    """A network would be left without anybody who may manage it."""
+
+
 class Networks:
-    """The networks."""
+    """The networks, and their members."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -21,3 +30,158 @@ class Networks:
         """Return the network with this UUID (in any case)."""
         rows = await self._engine.fetch("network_by_identifier", identifier=identifier.lower())
         return Network(*rows[0]) if rows else None
+
+    async def create(
+        self,
+        *,
+        identifier: str,
+        name: str,
+        created_at: int,
+        owner: str | None,
+        actor: Actor = SYSTEM,
+    ) -> Network:
+        """Make a network; `owner` is the account that owns it, if one does.
+
+        Raises:
+            AlreadyExistsError: the `name` (or the identifier) is taken.
+        """
+        async with self._engine.transaction() as transaction:
+            rows = await transaction.fetch(
+                "network_create", identifier=identifier.lower(), name=name, created_at=created_at
+            )
+            network = Network(*rows[0])
+            await enter(transaction, actor, [created(AuditAction.NETWORK_CREATE, network)])
+            if owner is not None:
+                await _set_member(
+                    transaction, actor, network.identifier, owner, Role.OWNER, created_at
+                )
+        return network
+
+    async def rename(self, identifier: str, name: str, *, actor: Actor = SYSTEM) -> Network | None:
+        """Give the network another name; None: there is none.
+
+        Raises:
+            AlreadyExistsError: the `name` is taken.
+        """
+        async with self._engine.transaction() as transaction:
+            if not await transaction.fetch("network_locked", identifier=identifier):
+                return None
+            found = await transaction.fetch("network_by_identifier", identifier=identifier)
+            rows = await transaction.fetch("network_rename", identifier=identifier, name=name)
+            before, after = Network(*found[0]), Network(*rows[0])
+            await enter(transaction, actor, changed(AuditAction.NETWORK_CHANGE, before, after))
+        return after
+
+    async def delete(self, identifier: str, *, actor: Actor = SYSTEM) -> bool:
+        """Delete a network that has no sensors; tell whether that was so.
+
+        Raises:
+            AlreadyExistsError: it has sensors.
+        """
+        try:
+            async with self._engine.transaction() as transaction:
+                # In the order in which whoever registers a sensor locks: registry, then network.
+                await transaction.fetch("registry_lock")
+                deleted = await transaction.fetch("network_delete", identifier=identifier)
+                if deleted:
+                    gone = Network(*deleted[0])
+                    await enter(transaction, actor, [told(AuditAction.NETWORK_DELETE, gone)])
+                    return True
+                if await transaction.fetch("network_by_identifier", identifier=identifier):
+                    raise AlreadyExistsError("sensors")
+        except RowError as error:
+            # One that another process has put into it meanwhile holds it by its foreign key.
+            raise AlreadyExistsError("sensors") from error
+        return False
+
+    async def members(self, network: str) -> list[Member]:
+        """Return the network's members, oldest first."""
+        rows = await self._engine.fetch("members_of", network=network)
+        return [Member(name, account, Role(role), at) for name, account, role, at in rows]
+
+    async def set_member(
+        self,
+        network: str,
+        account: str,
+        role: Role,
+        created_at: int,
+        *,
+        actor: Actor = SYSTEM,
+    ) -> bool:
+        """Give the account a role; tell whether there is the network.
+
+        Raises:
+            LastOwnerError: it is the last owner, and would be one no more.
+        """
+        async with self._engine.transaction() as transaction:
+            owners = await _owners(transaction, network)
+            if owners is None:
+                return False
+            await _set_member(transaction, actor, network, account, role, created_at)
+            await _check_owners(transaction, network, owners)
+        return True
+
+    async def remove_member(self, network: str, account: str, *, actor: Actor = SYSTEM) -> bool:
+        """Take the account's role away; tell whether it had one.
+
+        Raises:
+            LastOwnerError: it is the last owner.
+        """
+        async with self._engine.transaction() as transaction:
+            owners = await _owners(transaction, network)
+            found = await transaction.fetch("membership_delete", network=network, account=account)
+            await _check_owners(transaction, network, owners)
+            if found:
+                member = await transaction.fetch("membership_of", network=network, account=account)
+                changes = {"role": {"old": _role_name(found[0][0])}}
+                action, username = AuditAction.MEMBER_DELETE, member[0][0]
+                left = AuditedChange(action, account, username, network, changes)
+                await enter(transaction, actor, [left])
+        return bool(found)
+
+    async def list(
+        self, *, account: str | None, offset: int, limit: int
+    ) -> tuple[list[Network], int]:
+        """Return a page of networks, oldest first, and how many there are.
+
+        `account` narrows them to those that it is a member of.
+        """
+        rows = await self._engine.fetch(
+            "networks_list", account=account, offset=offset, limit=limit
+        )
+        counted = await self._engine.fetch("networks_count", account=account)
+        return [Network(*row) for row in rows], counted[0][0]
+
+
+async def _set_member(
+    transaction: Transaction, actor: Actor, network: str, account: str, role: Role, created_at: int
+) -> None:
+    found = await transaction.fetch("membership_of", network=network, account=account)
+    await transaction.fetch(
+        "membership_set", network=network, account=account, role=int(role), created_at=created_at
+    )
+    username, before = found[0]
+    if before == role:
+        return
+    action, changes = AuditAction.MEMBER_CREATE, {"role": {"new": _role_name(role)}}
+    if before is not None:
+        action, changes["role"]["old"] = AuditAction.MEMBER_CHANGE, _role_name(before)
+    change = AuditedChange(action, account, username, network, changes)
+    await enter(transaction, actor, [change])
+
+
+def _role_name(role: int) -> str:
+    return Role(role).name.lower()
+
+
+async def _owners(transaction: Transaction, network: str) -> int | None:
+    # Two owners who leave at once must not leave nobody: whoever comes second waits here.
+    if not await transaction.fetch("network_locked", identifier=network):
+        return None
+    count: int = (await transaction.fetch("owners_count", network=network))[0][0]
+    return count
+
+
+async def _check_owners(transaction: Transaction, network: str, before: int | None) -> None:
+    if before and not (await transaction.fetch("owners_count", network=network))[0][0]:
+        raise LastOwnerError

@@ -51,6 +51,9 @@ class PostgresqlEngine:
     """A PostgreSQL database. Implements `Engine`."""
 
     name: Final = "postgresql"
+    # Few enough that the next batch is decoded while one is copied; larger ones take turns
+    # with the decoding.
+    batch_rows: Final = 12_000
 
     def __init__(self, dsn: str) -> None:
         self._queries = load_queries(self.name)
@@ -130,6 +133,12 @@ class PostgresqlEngine:
                     raise known from error
                 raise
         return found
+
+    async def forget_deliveries(self, deliveries: Sequence[tuple[bytes, int]]) -> None:
+        """Delete the deliveries with these keys and ids."""
+        keys, ids = [key for key, _ in deliveries], [row_id for _, row_id in deliveries]
+        async with self.transaction() as transaction:
+            await transaction.fetch("deliveries_forget", keys=keys, ids=ids)
 
     async def ping(self) -> None:
         """Read a row."""

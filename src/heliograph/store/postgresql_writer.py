@@ -1,6 +1,6 @@
 """The one connection that writes to PostgreSQL.
 
-suspected repeat, or a violation in the last ten seconds?
+a repeat of what came lately, or a violation in the last ten seconds?
     no ──▶ COPY into the table, within a savepoint ──▶ unique violation: roll back to it
     yes ─▶ COPY into a staging table ──▶ INSERT … ON CONFLICT DO NOTHING        │
                     ▲────────────────────────────────────────────────────────────┘
@@ -8,7 +8,6 @@ suspected repeat, or a violation in the last ten seconds?
 
 import asyncio
 from collections.abc import Sequence
-from operator import itemgetter
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -16,9 +15,12 @@ import msgspec
 
 from heliograph.errors import RowError, StoreUnavailableError
 from heliograph.model.batch import Batch, Written
+from heliograph.model.records import HeartbeatRow
+from heliograph.store.acknowledgments import naming_a_revision, revision_keys, what_is_said
 from heliograph.store.batches import newest_statuses
 from heliograph.store.partitions import Partitions
 from heliograph.store.postgresql_connection import (
+    WRITE_SECONDS,
     connect_writer,
     disconnect,
     translate,
@@ -29,12 +31,14 @@ from heliograph.store.recent import RecentKeys, keys_of
 
 # After a violation more repeats are likely, and each would cost a COPY that is thrown away.
 STAGING_SECONDS = 10.0
+# For so long the keys of new rows are remembered then. Where nothing ever comes twice, to keep them
+# would be a tenth of the work.
+WATCHING_SECONDS = 600.0
 # Rows that may lie dead in a staging table, where nothing vacuums, before it is truncated. To
 # truncate it at each commit would cost four times as much as the commit.
 DEAD_ROWS = 20_000
 
 _encode = msgspec.json.Encoder().encode
-_key = itemgetter(1, 2, 3)
 
 _PREFIX = ("id", "sensor", "timestamp", "fingerprint", "receipt_timestamp", "revision")
 _COLUMNS = {
@@ -45,7 +49,7 @@ _COLUMNS = {
 
 
 class _Load(NamedTuple):
-    """The rows of a batch for one table, in the order of their keys."""
+    """The rows of a batch for one table."""
 
     table: str
     rows: list[Any]
@@ -64,12 +68,15 @@ class PostgresqlWriter:
         self._dsn = dsn
         self._queries = queries
         self._connection: Any = None
+        # The time-out of the COPY that goes on.
+        self._copying: asyncio.Timeout | None = None
         self._closed = False
         self._has_staging = False
         self._dead: dict[str, int] = {}
         self._partitions = Partitions(queries)
         self._recent = RecentKeys()
         self._staging_until = 0.0
+        self._watching_until = 0.0
 
     async def open(self) -> Any:
         """Return the connection, opened if it isn't.
@@ -84,15 +91,20 @@ class PostgresqlWriter:
                 self._connection = await connect_writer(self._dsn)
             except Exception as error:
                 raise unavailable(error) from error
+            self._connection.add_termination_listener(self._lost)
             self._has_staging = False
         return self._connection
+
+    def _lost(self, connection: Any) -> None:
+        if connection is self._connection and self._copying is not None:
+            self._copying.reschedule(asyncio.get_running_loop().time())
 
     async def write(self, batch: Batch) -> Written:
         """Commit a batch; see `Engine.write`."""
         try:
             connection = await self.open()
             loads = [
-                _Load(table, sorted(rows, key=_key))
+                _Load(table, rows)
                 for table, rows in (
                     ("measurement", batch.measurements),
                     ("log", batch.logs),
@@ -148,10 +160,16 @@ class PostgresqlWriter:
                 await self._partitions.ensure(connection, table, rows)
         now = asyncio.get_running_loop().time()
         keys: set[int] = set()
-        for load in loads:
-            keys |= keys_of(load.rows)
-        repeats = len(keys) < sum(len(load.rows) for load in loads) or self._recent.suspect(keys)
-        others = bool(batch.rejected or batch.deliveries or batch.statuses or batch.attributes)
+        repeats = False
+        if now < self._watching_until:
+            for load in loads:
+                keys |= keys_of(load.rows)
+            count = sum(len(load.rows) for load in loads)
+            repeats = len(keys) < count or self._recent.suspect(keys)
+        heartbeats = naming_a_revision(batch.heartbeats) if batch.heartbeats else []
+        others = bool(
+            batch.rejected or batch.deliveries or batch.statuses or batch.attributes or heartbeats
+        )
         written = Written()
         if not loads and not others:
             return written
@@ -162,10 +180,13 @@ class PostgresqlWriter:
             copied = await self._copy(connection, loads, whole=len(loads) == 1 and not others)
             if not copied:
                 self._staging_until = now + STAGING_SECONDS
+                self._watching_until = now + WATCHING_SECONDS
         if not copied:
             await self._stage(connection, loads, written.duplicates)
         if others:
             await self._write_others(connection, batch)
+        if heartbeats:
+            await self._acknowledge(connection, heartbeats)
         if connection.is_in_transaction():
             await connection.execute("COMMIT" if copied else self._clear_staging(loads))
         self._recent.remember(keys)
@@ -177,13 +198,26 @@ class PostgresqlWriter:
             await connection.execute("BEGIN")
         try:
             for table, rows in loads:
-                await connection.copy_records_to_table(table, records=rows, columns=_COLUMNS[table])
+                await self._copy_rows(connection, table, rows, _COLUMNS[table])
         except asyncpg.UniqueViolationError:
             if not whole:
                 await connection.execute("ROLLBACK")
             return False
         self.copied += bool(loads)
         return True
+
+    async def _copy_rows(
+        self, connection: Any, table: str, rows: list[Any], columns: Sequence[str]
+    ) -> None:
+        # The driver's own time-out doesn't end its wait for room on the link, and neither does
+        # the loss of the link: it would wait for ever.
+        try:
+            async with asyncio.timeout(WRITE_SECONDS) as self._copying:
+                await connection.copy_records_to_table(table, records=rows, columns=columns)
+        except TimeoutError as error:
+            raise StoreUnavailableError("PostgreSQL: the link takes no more data") from error
+        finally:
+            self._copying = None
 
     async def _stage(self, connection: Any, loads: list[_Load], duplicates: dict[int, int]) -> None:
         """Store what is not stored yet; add id and stored id of the repeats."""
@@ -197,9 +231,7 @@ class PostgresqlWriter:
         await connection.execute("BEGIN")
         for table, rows in loads:
             self._dead[table] = self._dead.get(table, 0) + len(rows)
-            await connection.copy_records_to_table(
-                f"{table}_staging", records=rows, columns=_COLUMNS[table]
-            )
+            await self._copy_rows(connection, f"{table}_staging", rows, _COLUMNS[table])
             inserted = await connection.fetch(self._queries[f"{table}_insert_staged"].sql)
             if len(inserted) < len(rows):
                 stored = {row_id for (row_id,) in inserted}
@@ -244,6 +276,17 @@ class PostgresqlWriter:
         if batch.attributes:
             rows = _encode(batch.attributes).decode()
             await connection.execute(self._queries["attributes_store"].sql, rows)
+
+    async def _acknowledge(self, connection: Any, heartbeats: list[HeartbeatRow]) -> None:
+        keys = _encode(revision_keys(heartbeats)).decode()
+        stored = await connection.fetch(self._queries["revisions_find"].sql, keys)
+        said = what_is_said(heartbeats, stored)
+        if said.acknowledgments:
+            rows = _encode(said.acknowledgments).decode()
+            await connection.execute(self._queries["acknowledgments_store"].sql, rows)
+        if said.flagged:
+            rows = _encode(said.flagged).decode()
+            await connection.execute(self._queries["heartbeats_flag"].sql, rows)
 
     async def _write_rejected(self, connection: Any, rows: Sequence[Any]) -> None:
         columns = [list(column) for column in zip(*rows, strict=True)]

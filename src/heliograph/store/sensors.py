@@ -5,14 +5,21 @@ from typing import Any
 
 import msgspec
 
+from heliograph.errors import AlreadyExistsError
+from heliograph.model.audit import SYSTEM, Actor, AuditAction, AuditedChange
 from heliograph.model.identifiers import is_device_id, is_uuid
-from heliograph.model.sensor import Sensor
-from heliograph.store.engine import Engine, Row
+from heliograph.model.sensor import NewSensor, Sensor
+from heliograph.store.audit import Changes, created, differences, enter, sensor_change, told
+from heliograph.store.configurations import add_configuration, configured
+from heliograph.store.engine import Engine, Row, Transaction
+from heliograph.store.networks import DEFAULT_NETWORK
+from heliograph.store.nodes import lock_node
 
 CHANGEABLE = (
     "network_identifier",
     "device_id",
     "key_hash",
+    "broker_password",
     "is_active",
     "name",
     "sensor_name",
@@ -20,19 +27,37 @@ CHANGEABLE = (
     "manufacturer",
     "model",
     "modality",
+    "node_identifier",
+    "expected_interval",
+)
+# What may be taken, and the network in which it is.
+NAMES = ("network_identifier", "device_id", "sensor_name", "serial_number")
+# Positions in a record.
+BOOLEANS = (5, 21, 22)
+# Rows erased in one transaction: others write in between.
+ERASED_AT_ONCE = 5_000
+# What holds a sensor's data; its configurations go with its record.
+ERASURES = (
+    "measurements_erase",
+    "logs_erase",
+    "heartbeats_erase",
+    "rejected_messages_erase",
+    "attributes_erase",
 )
 
 _encode = msgspec.json.Encoder().encode
 
 
-def _sensor(row: Row) -> Sensor:
-    members = list(row)
-    members[5] = bool(row[5])  # SQLite knows no booleans
-    return Sensor(*members)
+class TakenError(AlreadyExistsError):
+    """Unique names are taken; `taken` has index and field of each."""
+
+    def __init__(self, taken: list[tuple[int, str]]) -> None:
+        super().__init__(taken[0][1])
+        self.taken = taken
 
 
-def _first(rows: Sequence[Row]) -> Sensor | None:
-    return _sensor(rows[0]) if rows else None
+class WrongNodeError(Exception):
+    """A sensor's node is gone, or not one of the sensor's network."""
 
 
 class Sensors:
@@ -62,7 +87,7 @@ class Sensors:
     async def load(self, after: int, limit: int) -> list[Sensor]:
         """Return sensors with numbers above `after`, by number."""
         rows = await self._engine.fetch("sensors_load", after=after, limit=limit)
-        return [_sensor(row) for row in rows]
+        return [sensor_of(row) for row in rows]
 
     async def attributes(self, numbers: Sequence[int]) -> dict[int, set[str]]:
         """Return the names of the attributes that each of the sensors has ever measured."""
@@ -72,60 +97,156 @@ class Sensors:
             attributes.setdefault(number, set()).add(name)
         return attributes
 
-    async def create(
-        self,
-        *,
-        identifier: str,
-        created_at: int,
-        network_identifier: str | None = None,
-        device_id: str | None = None,
-        key_hash: bytes | None = None,
-        name: str | None = None,
-        sensor_name: str | None = None,
-        serial_number: str | None = None,
-        manufacturer: str | None = None,
-        model: str | None = None,
-        modality: str | None = None,
-    ) -> Sensor:
-        """Register a sensor, without a network in the one named `default`.
+    async def revisions(self, numbers: Sequence[int]) -> dict[int, int]:
+        """Return the newest revision of those of the sensors that have a configuration."""
+        wanted = _encode(numbers).decode()
+        rows = await self._engine.fetch("sensors_revisions", numbers=wanted)
+        return {row[0]: row[1] for row in rows}
+
+    async def create(self, *, actor: Actor = SYSTEM, **members: Any) -> Sensor:
+        """Register a sensor with the members of `NewSensor`.
 
         Raises:
             AlreadyExistsError: the field's value is taken.
+            WrongNodeError: its node is not one of its network.
         """
-        async with self._engine.transaction() as transaction:
-            rows = await transaction.fetch(
-                "sensor_create",
-                identifier=identifier.lower(),
-                network_identifier=network_identifier,
-                device_id=device_id,
-                key_hash=key_hash,
-                name=name,
-                sensor_name=sensor_name,
-                serial_number=serial_number,
-                manufacturer=manufacturer,
-                model=model,
-                modality=modality,
-                created_at=created_at,
-            )
-        return _sensor(rows[0])
+        return (await self.create_all([NewSensor(**members)], actor=actor))[0]
 
-    async def change(self, number: int, **members: Any) -> Sensor | None:
+    async def create_all(
+        self, sensors: Sequence[NewSensor], *, actor: Actor = SYSTEM
+    ) -> list[Sensor]:
+        """Register all of the sensors, or none.
+
+        Raises:
+            TakenError: values of some are taken, or given twice.
+            WrongNodeError: a node is not one of its sensor's network.
+        """
+        default = (await self._engine.fetch("network_by_name", name=DEFAULT_NETWORK))[0][0]
+        registered: list[Sensor] = []
+        try:
+            async with self._engine.transaction() as transaction:
+                for sensor in sensors:
+                    network = sensor.network_identifier or default
+                    registered.append(await _create(transaction, sensor, network))
+                await enter(transaction, actor, _all_created(sensors, registered))
+        except AlreadyExistsError as error:
+            found = await self._taken(sensors, default) if len(sensors) > 1 else []
+            raise TakenError(found or [(len(registered), error.field)]) from error
+        return registered
+
+    async def _taken(self, sensors: Sequence[NewSensor], default: str) -> list[tuple[int, str]]:
+        """Return index and field of all that is taken, in the store or by one before it."""
+        taken: list[tuple[int, str]] = []
+        seen: set[tuple[str, str | None, str]] = set()
+        for index, sensor in enumerate(sensors):
+            names = _names(sensor, sensor.network_identifier or default)
+            network = names["network_identifier"]
+            fields = {row[0] for row in await self._engine.fetch("sensor_names_taken", **names)}
+            for field in NAMES[1:]:
+                if (name := names[field]) is None:
+                    continue
+                key = (field, None if field == "device_id" else network, name)
+                if key in seen:
+                    fields.add(field)
+                seen.add(key)
+            taken += [(index, field) for field in sorted(fields)]
+        return taken
+
+    async def change(self, number: int, *, actor: Actor = SYSTEM, **members: Any) -> Sensor | None:
         """Change the members given (of `CHANGEABLE`) and no others; None: no such sensor.
+
+        A sensor that moves to another network leaves its node. A deleted one is none, unless
+        `is_active` brings it back.
 
         Raises:
             AlreadyExistsError: the field's value is taken.
             TypeError: a member that can't be changed.
+            WrongNodeError: the node is not one of the sensor's network.
+        """
+        async with self._engine.transaction() as transaction:
+            return await _change(transaction, actor, number, members)
+
+    async def configure(
+        self,
+        number: int,
+        configuration: str,
+        *,
+        author: str | None,
+        actor: Actor = SYSTEM,
+        **members: Any,
+    ) -> tuple[Sensor, int] | None:
+        """Do what `change` does, and add JSON text as the sensor's next revision.
+
+        Returns:
+            The sensor and the revision's number.
+
+        Raises:
+            AlreadyExistsError, TypeError, WrongNodeError: as from `change`.
+        """
+        async with self._engine.transaction() as transaction:
+            changed = await _change(transaction, actor, number, members)
+            if changed is None:
+                return None
+            revision = await add_configuration(transaction, number, configuration, author)
+            await enter(transaction, actor, [configured(changed, revision)])
+            return changed, revision
+
+    async def detach(
+        self, number: int, node_identifier: str, *, actor: Actor = SYSTEM
+    ) -> Sensor | None:
+        """Take the sensor off this node; None: it is not on it."""
+        async with self._engine.transaction() as transaction:
+            found = _first(await transaction.fetch("sensor_locked", number=number))
+            if found is None or found.node_identifier != node_identifier:
+                return None
+            return await _change(transaction, actor, number, {"node_identifier": None})
+
+    async def delete(self, number: int, moment: int, *, actor: Actor = SYSTEM) -> bool:
+        """Delete the sensor and keep its data; tell whether there is such a sensor.
+
+        It is deactivated, has no key and no node, and is in no list. It goes by its names until
+        another takes them. Again is no error.
         """
         async with self._engine.transaction() as transaction:
             found = _first(await transaction.fetch("sensor_locked", number=number))
-            if found is None or not members:
-                return found
-            wanted = {name: getattr(found, name) for name in CHANGEABLE}
-            if unknown := members.keys() - wanted.keys():
-                raise TypeError(f"not changeable: {', '.join(sorted(unknown))}")
-            wanted.update(members)
-            rows = await transaction.fetch("sensor_change", number=number, **wanted)
-        return _first(rows)
+            if found is None:
+                return False
+            if found.deleted_at is None:
+                gone = {"is_active": False, "key_hash": None, "node_identifier": None}
+                wanted = {**_members(found), **gone, "deleted_at": moment}
+                rows = await transaction.fetch("sensor_change", number=number, **wanted)
+                changes = differences(found, sensor_of(rows[0]))
+                deleted = told(AuditAction.SENSOR_DELETE, found, changes)
+                await enter(transaction, actor, [deleted])
+        return True
+
+    async def erase(self, number: int, *, actor: Actor = SYSTEM) -> None:
+        """Erase a deleted sensor: first its data, piece by piece, then its record.
+
+        What ends halfway may be repeated; it is entered in the audit log with the first piece.
+        """
+        async with self._engine.transaction() as transaction:
+            found = _first(await transaction.fetch("sensor_locked", number=number))
+            if found is not None:
+                if found.deleted_at is None:
+                    return  # somebody has brought it back
+                await enter(transaction, actor, [told(AuditAction.SENSOR_ERASE, found)])
+            await transaction.fetch(ERASURES[0], sensor=number, limit=ERASED_AT_ONCE)
+        # Again until there is nothing: what was on its way when it was deleted may come late.
+        while sum([await self._erase(query, number) for query in ERASURES]):
+            pass
+        async with self._engine.transaction() as transaction:
+            await transaction.fetch("sensor_erase", number=number)
+
+    async def _erase(self, query: str, number: int) -> int:
+        """Return how many rows were erased."""
+        total = 0
+        while True:
+            async with self._engine.transaction() as transaction:
+                rows = await transaction.fetch(query, sensor=number, limit=ERASED_AT_ONCE)
+            total += len(rows)
+            if len(rows) < ERASED_AT_ONCE:
+                return total
 
     async def touch(self, rows: list[tuple[int, int, int | None]]) -> None:
         """Note (number, last seen, last measurement or None) of sensors; no time moves back."""
@@ -143,18 +264,126 @@ class Sensors:
     async def changed_since(self, version: int) -> list[Sensor]:
         """Return the sensors created or changed after the registry had this version."""
         rows = await self._engine.fetch("sensors_changed_since", version=version)
-        return [_sensor(row) for row in rows]
+        return [sensor_of(row) for row in rows]
+
+    async def erased_since(self, version: int) -> Sequence[int]:
+        """Return the numbers of sensors erased after the registry had this version."""
+        rows = await self._engine.fetch("sensors_erased_since", version=version)
+        return [row[0] for row in rows]
 
     async def list(
         self,
         *,
-        network_identifier: str | None,
+        networks: Sequence[str] | None,
         offset: int,
         limit: int,
         only_devices: bool = False,
+        manufacturer: str | None = None,
+        model: str | None = None,
+        modality: str | None = None,
+        node_identifier: str | None = None,
     ) -> tuple[list[Sensor], int]:
-        """Return a page of sensors in the order of their creation, and how many there are."""
-        which = {"network_identifier": network_identifier, "only_devices": only_devices}
+        """Return a page of sensors in the order of their creation, and how many there are.
+
+        `networks` narrows them to those of these networks; None: of all. Deleted ones are left
+        out.
+        """
+        which = {
+            "networks": None if networks is None else _encode(list(networks)).decode(),
+            "only_devices": only_devices,
+            "manufacturer": manufacturer,
+            "model": model,
+            "modality": modality,
+            "node_identifier": node_identifier,
+        }
         rows = await self._engine.fetch("sensors_list", **which, offset=offset, limit=limit)
         counted = await self._engine.fetch("sensors_count", **which)
-        return [_sensor(row) for row in rows], counted[0][0]
+        return [sensor_of(row) for row in rows], counted[0][0]
+
+
+def sensor_of(row: Row) -> Sensor:
+    """Return the record of a row of the sensors' columns."""
+    members = list(row)
+    for at in BOOLEANS:
+        members[at] = bool(row[at])  # SQLite knows none
+    return Sensor(*members)
+
+
+def _first(rows: Sequence[Row]) -> Sensor | None:
+    return sensor_of(rows[0]) if rows else None
+
+
+def _members(sensor: Sensor) -> dict[str, Any]:
+    # What brokers are told of a key is of no use to those who read records: it is not in them,
+    # and stays as it is for as long as the key does.
+    return {name: getattr(sensor, name, None) for name in CHANGEABLE}
+
+
+def _names(sensor: NewSensor, network: str) -> dict[str, Any]:
+    return {**{name: getattr(sensor, name) for name in NAMES}, "network_identifier": network}
+
+
+async def _create(transaction: Transaction, sensor: NewSensor, network: str) -> Sensor:
+    names = _names(sensor, network)
+    await _check_node(transaction, sensor.node_identifier, network)
+    await transaction.fetch("sensor_names_release", **names)
+    rows = await transaction.fetch(
+        "sensor_create",
+        identifier=sensor.identifier.lower(),
+        key_hash=sensor.key_hash,
+        broker_password=sensor.broker_password,
+        name=sensor.name,
+        manufacturer=sensor.manufacturer,
+        model=sensor.model,
+        modality=sensor.modality,
+        created_at=sensor.created_at,
+        node_identifier=sensor.node_identifier,
+        expected_interval=sensor.expected_interval,
+        **names,
+    )
+    registered = sensor_of(rows[0])
+    if sensor.configuration is not None:
+        await add_configuration(transaction, registered.number, sensor.configuration, sensor.author)
+    return registered
+
+
+def _all_created(sensors: Sequence[NewSensor], registered: Sequence[Sensor]) -> list[AuditedChange]:
+    entered: list[AuditedChange] = []
+    for new, sensor in zip(sensors, registered, strict=True):
+        more: Changes = {} if new.configuration is None else {"revision": {"new": 0}}
+        entered.append(created(AuditAction.SENSOR_CREATE, sensor, more))
+    return entered
+
+
+async def _change(
+    transaction: Transaction, actor: Actor, number: int, members: dict[str, Any]
+) -> Sensor | None:
+    if unknown := members.keys() - set(CHANGEABLE):
+        raise TypeError(f"not changeable: {', '.join(sorted(unknown))}")
+    node = members.get("node_identifier")
+    carrier = await lock_node(transaction, node) if node is not None else None
+    found = _first(await transaction.fetch("sensor_locked", number=number))
+    if found is None or (found.deleted_at is not None and not members.get("is_active")):
+        return None
+    if not members:
+        return found
+    wanted = {**_members(found), **members}
+    network = wanted["network_identifier"]
+    if node is not None and (carrier is None or carrier.network_identifier != network):
+        raise WrongNodeError
+    if node is None and network != found.network_identifier:
+        wanted["node_identifier"] = None
+    if any(getattr(found, field) != wanted[field] for field in NAMES):
+        await transaction.fetch("sensor_names_release", **{name: wanted[name] for name in NAMES})
+    rows = await transaction.fetch("sensor_change", number=number, **wanted, deleted_at=None)
+    changed = sensor_of(rows[0])
+    await enter(transaction, actor, sensor_change(found, changed))
+    return changed
+
+
+async def _check_node(transaction: Transaction, node: str | None, network: str) -> None:
+    if node is None:
+        return
+    found = await lock_node(transaction, node)
+    if found is None or found.network_identifier != network:
+        raise WrongNodeError

@@ -82,6 +82,9 @@ class SqliteEngine:
     """A SQLite file. Implements `Engine`."""
 
     name: Final = "sqlite"
+    # The larger the batch, the fewer pages a row dirties: with 10,000 sensors 20,000 rows cost
+    # two thirds of what four times 5,000 do.
+    batch_rows: Final = 32_768
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -176,6 +179,11 @@ class SqliteEngine:
         """Return key, id and answer of the deliveries that are not expired."""
         async with self._turn:
             return await self._run(lambda: self._writer.find_deliveries(keys, now))
+
+    async def forget_deliveries(self, deliveries: Sequence[tuple[bytes, int]]) -> None:
+        """Delete the deliveries with these keys and ids."""
+        async with self._turn:
+            await self._run(lambda: self._writer.forget_deliveries(deliveries))
 
     async def ping(self) -> None:
         """Read a row of the file at its path."""

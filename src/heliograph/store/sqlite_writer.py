@@ -4,7 +4,6 @@ import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,8 @@ import msgspec
 
 from heliograph.errors import RowError, StoreUnavailableError
 from heliograph.model.batch import Batch, Written
+from heliograph.model.records import HeartbeatRow
+from heliograph.store.acknowledgments import naming_a_revision, revision_keys, what_is_said
 from heliograph.store.batches import newest_statuses
 from heliograph.store.queries import Query
 from heliograph.store.sqlite_connection import open_writer, translate, unavailable
@@ -21,20 +22,16 @@ from heliograph.store.sqlite_connection import open_writer, translate, unavailab
 # only once; a few sizes serve any number of rows. SQLite allows 32,766 parameters.
 CHUNKS = (2_048, 256, 32, 4, 1)
 
-# In the order of the unique index, so that each of its pages is sought once a batch: with
-# 10,000 sensors that saves two fifths of the writer's time, and most of its cache.
-_BY_KEY = itemgetter(1, 2)
-
 _encode = msgspec.json.Encoder().encode
 
 
 class _Table:
     """A table of a batch: its statements for each chunk's size."""
 
-    def __init__(self, name: str, columns: int, on_conflict: str) -> None:
+    def __init__(self, name: str, columns: int, on_conflict: str, listed: str = "") -> None:
         row = f"({','.join('?' * columns)})"
         self.insert = {
-            size: f"INSERT INTO {name} VALUES {','.join([row] * size)} {on_conflict}"  # noqa: S608 - our own names
+            size: f"INSERT INTO {name} {listed} VALUES {','.join([row] * size)} {on_conflict}"  # noqa: S608 - our own names
             for size in CHUNKS
         }
         # The join's order is given: per key one search of the unique index.
@@ -53,7 +50,13 @@ class _Table:
 _KEPT = "ON CONFLICT (id) DO NOTHING ON CONFLICT (sensor, timestamp, fingerprint) DO NOTHING"
 _MEASUREMENT = _Table("measurement", 8, _KEPT)
 _LOG = _Table("log", 10, _KEPT)
-_HEARTBEAT = _Table("heartbeat", 9, _KEPT)
+_HEARTBEAT = _Table(
+    "heartbeat",
+    9,
+    _KEPT,
+    "(id, sensor, timestamp, fingerprint, receipt_timestamp, revision, device_timestamp, success,"
+    " details)",
+)
 _REJECTED = _Table("rejected_message", 10, "ON CONFLICT (id) DO NOTHING")
 _DELIVERY = _Table(
     "delivery",
@@ -67,6 +70,11 @@ _FIND_DELIVERIES = {
         f"SELECT key, id, answer FROM delivery WHERE key IN ({','.join('?' * size)})"  # noqa: S608 - placeholders
         " AND (expiry IS NULL OR expiry > ?)"
     )
+    for size in CHUNKS
+}
+
+_FORGET_DELIVERIES = {
+    size: f"DELETE FROM delivery WHERE (key, id) IN (VALUES {','.join(['(?,?)'] * size)})"  # noqa: S608 - placeholders
     for size in CHUNKS
 }
 
@@ -164,6 +172,18 @@ class SqliteWriter:
             raise self.abandon(error) from error
         return found
 
+    def forget_deliveries(self, deliveries: Sequence[tuple[bytes, int]]) -> None:
+        """Delete the deliveries with these keys and ids."""
+        try:
+            connection = self.open()
+            connection.execute("BEGIN IMMEDIATE")
+            for chunk in _chunks(deliveries):
+                parameters = list(chain.from_iterable(chunk))
+                connection.execute(_FORGET_DELIVERIES[len(chunk)], parameters)
+            connection.execute("COMMIT")
+        except Exception as error:
+            raise self.abandon(error) from error
+
     def close(self) -> None:
         """Close the connection; an open transaction is rolled back."""
         connection, self._connection = self._connection, None
@@ -177,7 +197,7 @@ class SqliteWriter:
             (_LOG, batch.logs),
             (_HEARTBEAT, batch.heartbeats),
         ):
-            for chunk in _chunks(sorted(rows, key=_BY_KEY)):
+            for chunk in _chunks(rows):
                 parameters = list(chain.from_iterable(chunk))
                 stored = connection.execute(table.insert[len(chunk)], parameters).rowcount
                 if stored < len(chunk):
@@ -194,7 +214,18 @@ class SqliteWriter:
             self._store(connection, "statuses_store", newest_statuses(batch.statuses))
         if batch.attributes:
             self._store(connection, "attributes_store", batch.attributes)
+        if batch.heartbeats and (heartbeats := naming_a_revision(batch.heartbeats)):
+            self._acknowledge(connection, heartbeats)
         return written
+
+    def _acknowledge(self, connection: sqlite3.Connection, heartbeats: list[HeartbeatRow]) -> None:
+        rows = {"rows": _encode(revision_keys(heartbeats)).decode()}
+        stored = connection.execute(self._queries["revisions_find"].sql, rows)
+        said = what_is_said(heartbeats, stored)
+        if said.acknowledgments:
+            self._store(connection, "acknowledgments_store", said.acknowledgments)
+        if said.flagged:
+            self._store(connection, "heartbeats_flag", said.flagged)
 
     def _store(self, connection: sqlite3.Connection, query: str, rows: list[Any]) -> None:
         connection.execute(self._queries[query].sql, {"rows": _encode(rows).decode()})

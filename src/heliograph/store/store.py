@@ -5,16 +5,26 @@ import asyncio
 from heliograph.model.batch import Batch, Written
 from heliograph.model.identifiers import first_ingest_id
 from heliograph.model.time import DAY, HOUR, now
+from heliograph.store.accounts import Accounts
+from heliograph.store.activity import Activities
+from heliograph.store.aggregates import Aggregates
+from heliograph.store.audit import Audit
+from heliograph.store.broker_access import BrokerAccess
 from heliograph.store.configurations import Configurations
+from heliograph.store.connections import Connections
 from heliograph.store.deliveries import Deliveries
 from heliograph.store.engine import Engine
+from heliograph.store.exports import Exports
 from heliograph.store.heartbeats import Heartbeats
 from heliograph.store.logs import Logs
 from heliograph.store.measurements import Measurements
 from heliograph.store.migrations.running import head, run_migrations
 from heliograph.store.networks import Networks
+from heliograph.store.nodes import Nodes
 from heliograph.store.postgresql import open_postgresql
+from heliograph.store.publications import Publications
 from heliograph.store.rejected import RejectedMessages
+from heliograph.store.replay import Replay
 from heliograph.store.sensors import Sensors
 from heliograph.store.sqlite import open_sqlite
 from heliograph.store.url import parse_database_url
@@ -25,17 +35,34 @@ class Store:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self.accounts = Accounts(engine)
+        self.activities = Activities(engine)
+        self.audit = Audit(engine)
         self.sensors = Sensors(engine)
+        self.connections = Connections(engine)
         self.networks = Networks(engine)
+        self.nodes = Nodes(engine)
         self.measurements = Measurements(engine)
+        self.aggregates = Aggregates(engine)
         self.logs = Logs(engine)
         self.heartbeats = Heartbeats(engine)
         self.rejected = RejectedMessages(engine)
+        self.replay = Replay(engine)
         self.deliveries = Deliveries(engine)
         self.configurations = Configurations(engine)
+        self.publications = Publications(engine)
+        self.broker_access = BrokerAccess(engine)
+        self.exports = Exports(engine)
+
+    @property
+    def batch_rows(self) -> int:
+        """The rows a commit beyond which more do not make a row cheaper."""
+        return self.engine.batch_rows
 
     async def write(self, batch: Batch) -> Written:
         """Commit a batch whole, or nothing of it, and tell which rows were repeats.
+
+        Unless `Batch.sort` has put its rows in order it takes longer, and may have to be repeated.
 
         Raises:
             RowError: it holds a row that the database refuses for what it says.

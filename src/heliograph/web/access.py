@@ -1,26 +1,39 @@
 """Who is calling, and what they may do."""
 
+from typing import NoReturn
+
 from starlette.types import Scope
 
 from heliograph.errors import ErrorCode, HeliographError
 from heliograph.ingest.authentication import Authenticator
 from heliograph.ingest.registry import KnownSensor, Registry
+from heliograph.ingest.routes import may_register
 from heliograph.model.credentials import hash_key
+from heliograph.model.identifiers import is_uuid
 from heliograph.model.principal import Principal, Role
+from heliograph.model.sensor import Network
+from heliograph.model.time import now
+from heliograph.store.accounts import SESSION
 from heliograph.web.limits import Limits
 
 MAXIMUM_REMEMBERED = 50_000
+COOKIE = "heliograph_session"
+SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS"))
 NOT_FOUND = {
+    ErrorCode.USER_NOT_FOUND: "User not found",
+    ErrorCode.MEMBER_NOT_FOUND: "Member not found",
+    ErrorCode.NODE_NOT_FOUND: "Node not found",
     ErrorCode.SENSOR_NOT_FOUND: "Sensor not found",
     ErrorCode.DEVICE_NOT_FOUND: "Device not found",
     ErrorCode.NETWORK_NOT_FOUND: "Network not found",
+    ErrorCode.CONFIGURATION_NOT_FOUND: "Configuration not found",
 }
 
 
 class Access:
     """Decides, for every route, who is calling and whether they may.
 
-    A sensor that the caller may not see answers exactly as one that does not exist.
+    What the caller may not see answers exactly as what does not exist.
     """
 
     def __init__(self, authenticator: Authenticator, registry: Registry, limits: Limits) -> None:
@@ -28,15 +41,52 @@ class Access:
         self._registry = registry
         self._limits = limits
         self._principals: dict[bytes, Principal] = {}
+        # By the hash of their token.
+        self._sessions: dict[bytes, Principal] = {}
         self._generation = registry.generation
 
     def remembered(self, key: bytes) -> Principal | None:
         """Return whose key this is if it was right before and nothing has changed since."""
+        self._forget_what_has_changed()
+        return self._principals.get(hash_key(key))
+
+    def _forget_what_has_changed(self) -> None:
         if self._generation != self._registry.generation:
             self._principals.clear()
+            self._sessions.clear()
             self._generation = self._registry.generation
-            return None
-        return self._principals.get(hash_key(key))
+
+    def _remember(
+        self, cache: dict[bytes, Principal], hashed: bytes, principal: Principal, generation: int
+    ) -> None:
+        if generation != self._registry.generation:
+            return  # it may be someone else's by now
+        if len(cache) >= MAXIMUM_REMEMBERED:
+            cache.clear()
+        cache[hashed] = principal
+
+    async def caller(self, scope: Scope) -> Principal:
+        """Return who is calling.
+
+        Another site's page can have a browser send the cookie, or call a server that asks for
+        no credential at all. So a cookie counts for what changes something only if the browser
+        says that the page is ours, and without a credential no page may be another's.
+
+        Raises:
+            HeliographError: as `principal`; FORBIDDEN, another site's page.
+        """
+        headers = dict(scope["headers"])
+        key, token = headers.get(b"x-api-key"), session_token(headers)
+        authorization = headers.get(b"authorization")
+        changes = scope.get("method") not in SAFE_METHODS
+        if key is None and authorization is None and token is not None:
+            if changes and not is_own_page(scope):
+                raise another_site()
+            return await self._bearer(token, client_address(scope))
+        principal = await self.principal(key, authorization, client_address(scope))
+        if principal.kind == "anonymous" and changes and is_own_page(scope) is False:
+            raise another_site()
+        return principal
 
     async def principal(
         self, key: bytes | None, authorization: bytes | None, address: str
@@ -47,35 +97,128 @@ class Access:
             HeliographError: INVALID_API_KEY, INVALID_TOKEN, RATE_LIMITED (wrong keys).
         """
         if key is None:
-            if authorization is not None and authorization[:7].lower() == b"bearer ":
-                self._limits.wrong_key(address, hash_key(authorization))
-                raise HeliographError(ErrorCode.INVALID_TOKEN, "Invalid token")
+            token = _bearer_token(authorization)
+            if token is not None:
+                return await self._bearer(token, address)
             anonymous = self._authenticator.anonymous()
             if anonymous is None:
                 raise HeliographError(ErrorCode.INVALID_API_KEY, "Invalid API key")
             return anonymous
         if principal := self.remembered(key):
             return principal
-        hashed = hash_key(key)
-        generation = self._generation
+        hashed, generation = hash_key(key), self._generation
         found = await self._authenticator.key(key.decode("utf-8", "surrogateescape"))
         if found is None:
             self._limits.wrong_key(address, hashed)
             raise HeliographError(ErrorCode.INVALID_API_KEY, "Invalid API key")
-        if generation == self._registry.generation:
-            if len(self._principals) >= MAXIMUM_REMEMBERED:
-                self._principals.clear()
-            self._principals[hashed] = found
+        self._remember(self._principals, hashed, found, generation)
         return found
 
-    def require(self, principal: Principal, role: Role) -> None:
-        """Allow what concerns the network `default` as a whole.
+    async def _bearer(self, token: bytes, address: str) -> Principal:
+        self._forget_what_has_changed()
+        hashed, moment = hash_key(token), now()
+        found = self._sessions.get(hashed)
+        if (
+            found is not None
+            and moment < (found.until or 0)
+            # There may have been no room to keep his roles.
+            and await self._registry.find_account(found.account or "")
+        ):
+            return found
+        generation = self._generation
+        text = token.decode("utf-8", "surrogateescape")
+        found = await self._authenticator.session(text, SESSION, moment)
+        if found is None:
+            self._sessions.pop(hashed, None)
+            self._limits.wrong_key(address, hashed)
+            raise HeliographError(ErrorCode.INVALID_TOKEN, "Invalid token")
+        self._remember(self._sessions, hashed, found, generation)
+        return found
+
+    def require(
+        self, principal: Principal, role: Role, network_identifier: str | None = None
+    ) -> None:
+        """Allow what takes a role in a network; without one, in the network `default`.
 
         Raises:
             HeliographError: FORBIDDEN.
         """
-        if not principal.is_admin and (principal.kind != "anonymous" or principal.role < role):
+        network = network_identifier or self._registry.default_network
+        if self._registry.role(principal, network) < role:
             raise forbidden()
+
+    async def network(self, principal: Principal, identifier: str, role: Role) -> Network:
+        """Return the network if the caller has a role in it.
+
+        Raises:
+            HeliographError: NETWORK_NOT_FOUND, none for this caller; FORBIDDEN, too small a role.
+        """
+        if principal.kind == "shared" or principal.sensor is not None:
+            raise forbidden()
+        known = self._registry.role(principal, identifier.lower())
+        found = await self._registry.network(identifier) if known is not Role.NONE else None
+        if found is None:
+            code = ErrorCode.NETWORK_NOT_FOUND
+            raise HeliographError(code, NOT_FOUND[code])
+        if known < role:
+            raise forbidden()
+        return found
+
+    async def visible(self, principal: Principal, identifier: str | None) -> list[str] | None:
+        """Return the networks whose sensors are listed for the caller; None: all of them.
+
+        Raises:
+            HeliographError: FORBIDDEN, a caller who reads no lists.
+        """
+        if principal.kind == "shared" or principal.sensor is not None:
+            raise forbidden()
+        if principal.kind == "anonymous":
+            self.require(principal, Role.VIEWER)
+        if identifier is not None:
+            wanted = identifier.lower()
+            seen = is_uuid(wanted) and self._registry.role(principal, wanted) >= Role.VIEWER
+            return [wanted] if seen else []
+        return self._registry.networks_of(principal)
+
+    async def audited(self, principal: Principal, identifier: str | None) -> list[str] | None:
+        """Return the networks whose audit log the caller may read; None: all, and what is in none.
+
+        Raises:
+            HeliographError: NETWORK_NOT_FOUND, FORBIDDEN, as from `network` for an owner;
+                FORBIDDEN, a caller who can own none.
+        """
+        if identifier is not None:
+            return [(await self.network(principal, identifier, Role.OWNER)).identifier]
+        if principal.kind == "shared" or principal.sensor is not None:
+            raise forbidden()
+        if principal.kind == "anonymous":
+            self.require(principal, Role.OWNER)
+        return self._registry.networks_of(principal, Role.OWNER)
+
+    def limit_sign_ups(self, address: str) -> None:
+        """Count an account that is made from this address.
+
+        Raises:
+            HeliographError: RATE_LIMITED.
+        """
+        self._limits.sign_up(address)
+
+    def limit_broker(self, address: str) -> None:
+        """Count a question of a broker at this address.
+
+        Raises:
+            HeliographError: RATE_LIMITED.
+        """
+        self._limits.broker(address)
+
+    def refuse_key(self, key: str, address: str) -> NoReturn:
+        """Count a wrong key of this address, and refuse it.
+
+        Raises:
+            HeliographError: INVALID_API_KEY, RATE_LIMITED.
+        """
+        self._limits.wrong_key(address, hash_key(key))
+        raise HeliographError(ErrorCode.INVALID_API_KEY, "Invalid API key")
 
     def require_admin(self, principal: Principal) -> None:
         """Allow what only the admin key may.
@@ -117,19 +260,14 @@ class Access:
             HeliographError: `code` if there is none for this caller; FORBIDDEN.
         """
         sensor = await self.readable(principal, identifier, code)
-        self.require(principal, role)
+        self.require(principal, role, sensor.network_identifier)
         return sensor
 
     def sees(self, principal: Principal, sensor: KnownSensor) -> bool:
         """Tell whether the sensor exists as far as this caller is concerned."""
-        if principal.is_admin:
-            return True
         if principal.sensor is not None:
             return principal.sensor == sensor.number
-        return (
-            principal.role >= Role.VIEWER
-            and sensor.network_identifier == self._registry.default_network
-        )
+        return self._registry.role(principal, sensor.network_identifier) >= Role.VIEWER
 
     async def speaks_for(self, principal: Principal, identifier: str) -> KnownSensor | None:
         """Return the sensor if the caller may send as it; registers it with AUTO_PROVISION."""
@@ -141,9 +279,13 @@ class Access:
             return sensor if sensor and sensor.number == principal.sensor else None
         sensor = await self._registry.find(identifier)
         if sensor is None:
-            return await self._registry.provision(identifier)
-        if principal.kind == "anonymous" and not self.sees(principal, sensor):
+            may = may_register(principal)
+            return await self._registry.provision(identifier) if may else None
+        if principal.kind == "shared" or principal.is_admin:
+            return sensor
+        if not self.sees(principal, sensor):
             return None
+        self.require(principal, Role.EDITOR, sensor.network_identifier)
         return sensor
 
     async def itself(self, principal: Principal) -> KnownSensor | None:
@@ -172,3 +314,43 @@ def client_address(scope: Scope) -> str:
     """Return the address that limits count by."""
     client = scope.get("client")
     return client[0] if client else ""
+
+
+def session_token(headers: dict[bytes, bytes]) -> bytes | None:
+    """Return the token of the session that a request is made with, as a header or a cookie."""
+    authorization = headers.get(b"authorization")
+    if authorization is not None:
+        return _bearer_token(authorization)
+    for part in headers.get(b"cookie", b"").split(b";"):
+        name, _, value = part.strip().partition(b"=")
+        if name == COOKIE.encode() and value:
+            return value.strip()
+    return None
+
+
+def is_own_page(scope: Scope) -> bool | None:
+    """Tell whether a page of this very server makes the request; None: no browser says so."""
+    headers = dict(scope["headers"])
+    site = headers.get(b"sec-fetch-site")
+    if site is not None:
+        # none: the user himself, from the address bar.
+        return site in (b"same-origin", b"none")
+    origin = headers.get(b"origin")
+    if origin is None:
+        return None
+    scheme, _, host = origin.partition(b"://")
+    # Behind a proxy that ends TLS the page's scheme is more than we know of; never less.
+    if scope.get("scheme") in ("https", "wss") and scheme != b"https":
+        return False
+    return bool(host) and host == headers.get(b"host")
+
+
+def _bearer_token(authorization: bytes | None) -> bytes | None:
+    if authorization is None or authorization[:7].lower() != b"bearer ":
+        return None
+    return authorization[7:].strip()
+
+
+def another_site() -> HeliographError:
+    """Return what is told to a browser that shows another site's page."""
+    return HeliographError(ErrorCode.FORBIDDEN, "Another site's page may not do that")

@@ -1,7 +1,8 @@
 """The whole HTTP application.
 
 CanonicalPaths ▶ Failures ▶ hot routes
-                          ▶ Probes ▶ CountedTraffic ▶ CheckedBodies ▶ FastAPI's routes
+                          ▶ streams and sockets
+                          ▶ QuickReads ▶ Probes ▶ CountedTraffic ▶ CheckedBodies ▶ FastAPI's routes
 """
 
 import functools
@@ -12,7 +13,25 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from heliograph import __version__
 from heliograph.model.records import Kind
-from heliograph.web import devices, documentation, errors, health, history, measurements, openapi
+from heliograph.web import (
+    accounts,
+    aggregates,
+    audit,
+    broker_access,
+    configurations,
+    devices,
+    documentation,
+    errors,
+    exports,
+    health,
+    history,
+    latest,
+    measurements,
+    networks,
+    nodes,
+    openapi,
+    sensors,
+)
 from heliograph.web import metrics as metrics_routes
 from heliograph.web.access import Access
 from heliograph.web.bodies import (
@@ -24,10 +43,13 @@ from heliograph.web.bodies import (
     is_json,
     unsupported_media_type,
 )
+from heliograph.web.export_streams import ExportSlots
 from heliograph.web.hot import HotRoute
 from heliograph.web.ingest import IngestBatch, IngestReading, SensorIngest
 from heliograph.web.limits import Limits
+from heliograph.web.live import LiveRoutes
 from heliograph.web.paths import PREFIX, CanonicalPaths
+from heliograph.web.reads import QuickReads
 from heliograph.web.services import Services
 from heliograph.web.traffic import CountedTraffic, Traffic
 
@@ -45,13 +67,19 @@ def create_web(services: Services) -> ASGIApp:
     access = Access(services.authenticator, services.registry, limits)
     traffic = Traffic()
     hot = _hot_routes(services, access, limits, traffic)
-    app = _fastapi(hot)
+    live = LiveRoutes(services, access, limits, traffic)
+    app = _fastapi(hot, live)
     app.state.services = services
     app.state.access = access
     app.state.limits = limits
+    app.state.exports = ExportSlots()
     app.state.metrics = metrics_routes.metrics_registry(services, traffic)
-    rest = Probes(CountedTraffic(CheckedBodies(app), traffic))
-    return CanonicalPaths(errors.Failures(HotRoutes(hot, rest)))
+    rest: ASGIApp = Probes(CountedTraffic(CheckedBodies(app), traffic))
+    rest = QuickReads(
+        rest, services.store, services.registry, services.latest, access, limits, traffic
+    )
+    live.rest = rest
+    return CanonicalPaths(errors.Failures(HotRoutes(hot, live)))
 
 
 def _hot_routes(
@@ -71,7 +99,7 @@ def _hot_routes(
     return routes
 
 
-def _fastapi(hot: list[HotRoute]) -> FastAPI:
+def _fastapi(hot: list[HotRoute], live: LiveRoutes) -> FastAPI:
     app = FastAPI(
         title="Heliograph",
         version=__version__,
@@ -82,7 +110,24 @@ def _fastapi(hot: list[HotRoute]) -> FastAPI:
     )
     # The hot routes are answered before FastAPI is; here they stand for other methods' 405.
     app.router.routes += [Route(route.template, route, methods=["POST"]) for route in hot]
-    for module in (devices, history, measurements, health, metrics_routes):
+    app.router.routes += [Route(each.template, each, methods=["GET"]) for each in live.streams]
+    for module in (
+        accounts,
+        networks,
+        sensors,
+        configurations,
+        devices,
+        nodes,
+        audit,
+        history,
+        aggregates,
+        measurements,
+        latest,
+        exports,
+        broker_access,
+        health,
+        metrics_routes,
+    ):
         app.include_router(module.router)
     errors.install(app)
     documentation.install(app)
@@ -161,10 +206,12 @@ class CheckedBodies:
                 b"transfer-encoding" in headers
             )
             content_type = headers.get(b"content-type")
-            if has_body and not is_json(content_type):
+            path = scope["path"].removeprefix(scope.get("root_path", ""))
+            takes_forms = path.startswith(broker_access.FORMS)
+            if has_body and not is_json(content_type) and not takes_forms:
                 await errors.answer(unsupported_media_type()).send(send)
                 return
-            if has_body:
+            if has_body and not takes_forms:
                 # What is taken for JSON is called JSON: FastAPI is stricter than we are.
                 headers[b"content-type"] = b"application/json"
                 scope = dict(scope, headers=list(headers.items()))

@@ -2,20 +2,13 @@
 
 from typing import Annotated
 
-from fastapi import Depends, Request, Security
-from fastapi.security import APIKeyHeader
+from fastapi import Depends, Request
 
+from heliograph.model.audit import Actor, actor_of
 from heliograph.model.principal import Principal
 from heliograph.web.access import Access, client_address
 from heliograph.web.limits import Limits, bearer
 from heliograph.web.services import Services
-
-api_key_header = APIKeyHeader(
-    name="X-API-Key",
-    scheme_name="ApiKey",
-    description="The admin key, a device's own key, or one of DEVICE_API_KEYS",
-    auto_error=False,
-)
 
 
 async def _services(request: Request) -> Services:
@@ -28,18 +21,12 @@ async def _access(request: Request) -> Access:
     return access
 
 
-async def _caller(
-    request: Request, _documented: Annotated[str | None, Security(api_key_header)]
-) -> Principal:
+async def _caller(request: Request) -> Principal:
     """Authenticate the caller and count the request."""
     access: Access = request.app.state.access
     limits: Limits = request.app.state.limits
-    headers = dict(request.scope["headers"])
-    address = client_address(request.scope)
-    principal = await access.principal(
-        headers.get(b"x-api-key"), headers.get(b"authorization"), address
-    )
-    limits.read(bearer(principal, address))
+    principal = await access.caller(request.scope)
+    limits.read(bearer(principal, client_address(request.scope)))
     return principal
 
 
@@ -49,7 +36,14 @@ async def _anybody(request: Request) -> None:
     limits.read(f"address:{client_address(request.scope)}")
 
 
+async def _actor(request: Request, caller: Annotated[Principal, Depends(_caller)]) -> Actor:
+    """Return the caller as the audit log names him."""
+    return actor_of(caller, client_address(request.scope) or None)
+
+
 TheServices = Annotated[Services, Depends(_services)]
 TheAccess = Annotated[Access, Depends(_access)]
 Caller = Annotated[Principal, Depends(_caller)]
+# For every route that changes something.
+TheActor = Annotated[Actor, Depends(_actor)]
 anybody = Depends(_anybody)

@@ -9,8 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from heliograph.web.errors import encode
-from heliograph.web.pages import json_response
+from heliograph.web.errors import Answer, encode
 
 STATIC = Path(__file__).parent / "static"
 # The pages' own styles are made by their scripts, and Redoc searches in a worker; nothing else
@@ -42,7 +41,7 @@ def install(app: FastAPI) -> None:
     }
 
     async def openapi(_request: Request) -> Response:
-        return json_response(encode(app.openapi()))
+        return Answer(200, encode(app.openapi())).response()
 
     async def static(request: Request) -> Response:
         path = files.get(request.path_params["path"])

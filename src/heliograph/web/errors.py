@@ -1,6 +1,6 @@
 """Errors as answers: `{"detail": …, "code": …}`, whatever went wrong."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -20,16 +20,30 @@ log = structlog.get_logger()
 STATUS = {
     ErrorCode.INVALID_API_KEY: 401,
     ErrorCode.INVALID_TOKEN: 401,
+    ErrorCode.INVALID_CREDENTIALS: 401,
     ErrorCode.FORBIDDEN: 403,
+    ErrorCode.SIGNUP_CLOSED: 403,
+    ErrorCode.USER_NOT_FOUND: 404,
+    ErrorCode.MEMBER_NOT_FOUND: 404,
+    ErrorCode.NODE_NOT_FOUND: 404,
+    ErrorCode.USERNAME_ALREADY_REGISTERED: 409,
+    ErrorCode.NETWORK_NAME_ALREADY_REGISTERED: 409,
+    ErrorCode.NETWORK_NOT_EMPTY: 409,
+    ErrorCode.LAST_OWNER: 409,
     ErrorCode.DEVICE_INACTIVE: 403,
     ErrorCode.NOT_FOUND: 404,
     ErrorCode.SENSOR_NOT_FOUND: 404,
     ErrorCode.DEVICE_NOT_FOUND: 404,
     ErrorCode.NETWORK_NOT_FOUND: 404,
+    ErrorCode.CONFIGURATION_NOT_FOUND: 404,
     ErrorCode.METHOD_NOT_ALLOWED: 405,
     ErrorCode.REQUEST_TIMEOUT: 408,
     ErrorCode.DEVICE_ALREADY_REGISTERED: 409,
     ErrorCode.SENSOR_NAME_ALREADY_REGISTERED: 409,
+    ErrorCode.SENSOR_ALREADY_REGISTERED: 409,
+    ErrorCode.NODE_ALREADY_REGISTERED: 409,
+    ErrorCode.NODE_IN_ANOTHER_NETWORK: 409,
+    ErrorCode.NODE_NOT_EMPTY: 409,
     ErrorCode.SERIAL_NUMBER_ALREADY_REGISTERED: 400,
     ErrorCode.MALFORMED_JSON: 400,
     ErrorCode.PAYLOAD_TOO_LARGE: 413,
@@ -38,6 +52,7 @@ STATUS = {
     ErrorCode.DEVICE_ID_MISSING: 422,
     ErrorCode.IDEMPOTENCY_KEY_REUSED: 422,
     ErrorCode.RATE_LIMITED: 429,
+    ErrorCode.TOO_MANY_STREAMS: 429,
     ErrorCode.INTERNAL_ERROR: 500,
     ErrorCode.QUEUE_FULL: 503,
     ErrorCode.DATABASE_UNAVAILABLE: 503,
@@ -59,6 +74,7 @@ CODE_OF_STATUS = {
     415: ErrorCode.UNSUPPORTED_MEDIA_TYPE,
 }
 CHALLENGES = {
+    ErrorCode.INVALID_CREDENTIALS: b'Bearer realm="heliograph"',
     ErrorCode.INVALID_API_KEY: b'ApiKey realm="heliograph"',
     ErrorCode.INVALID_TOKEN: b'Bearer realm="heliograph", error="invalid_token"',
 }
@@ -93,10 +109,18 @@ class Answer:
         self.body = body
         self.headers = headers
 
+    def response(self, more: Mapping[str, str] | None = None) -> Response:
+        """Return it, with more headers, as a response for FastAPI."""
+        response = Response(self.body, self.status, more)
+        response.raw_headers += [*JSON_HEADERS, *self.headers]
+        return response
+
     async def send(self, send: Send) -> None:
         """Send it whole."""
         body = self.body
-        headers = [*JSON_HEADERS, (b"content-length", b"%d" % len(body)), *self.headers]
+        headers = [*JSON_HEADERS, *self.headers]
+        if self.status != 304:
+            headers.append((b"content-length", b"%d" % len(body)))
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
@@ -129,6 +153,21 @@ def unavailable() -> HeliographError:
     )
 
 
+async def answer_of(work: Awaitable[Answer]) -> Answer:
+    """Return the answer that the work ends in, be it by an error of ours."""
+    try:
+        return await work
+    except HeliographError as error:
+        return answer(error)
+    except StoreUnavailableError as error:
+        return _away(error)
+
+
+def _away(error: Exception) -> Answer:
+    log.warning("the database is not available", reason=str(error))
+    return answer(unavailable())
+
+
 def validation_error(location: Sequence[str | int], kind: str, message: str) -> Exception:
     """Return an error that is answered like one that FastAPI finds in a request."""
     return RequestValidationError([{"loc": location, "type": kind, "msg": message}])
@@ -143,26 +182,19 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _unexpected)
 
 
-def _response(answer_: Answer, more: Mapping[str, str] | None = None) -> Response:
-    response = Response(answer_.body, answer_.status, more)
-    response.raw_headers += [*JSON_HEADERS, *answer_.headers]
-    return response
-
-
 async def _heliograph_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HeliographError)  # noqa: S101 - tells the type checker
-    return _response(answer(error))
+    return answer(error).response()
 
 
 async def _store_unavailable(_request: Request, error: Exception) -> Response:
-    log.warning("the database is not available", reason=str(error))
-    return _response(answer(unavailable()))
+    return _away(error).response()
 
 
 async def _http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - tells the type checker
     if isinstance(error, BodyRefusedError):
-        return _response(answer(error.error))
+        return answer(error.error).response()
     code = CODE_OF_STATUS.get(error.status_code, ErrorCode.VALIDATION_FAILED)
     detail, headers = error.detail, dict(error.headers or {})
     if code is ErrorCode.NOT_FOUND:
@@ -175,7 +207,7 @@ async def _http_exception(request: Request, error: Exception) -> Response:
         # The one that FastAPI raises itself: a body that json.loads refuses to look at.
         code, detail = ErrorCode.MALFORMED_JSON, "The body is not valid JSON"
     body = encode({"detail": detail, "code": code.value})
-    return _response(Answer(error.status_code, body), headers)
+    return Answer(error.status_code, body).response(headers)
 
 
 async def _validation_failed(_request: Request, error: Exception) -> Response:
@@ -183,7 +215,7 @@ async def _validation_failed(_request: Request, error: Exception) -> Response:
     problems = error.errors()
     if any(problem["type"] == "json_invalid" for problem in problems):
         body = {"detail": "The body is not valid JSON", "code": ErrorCode.MALFORMED_JSON.value}
-        return _response(Answer(400, encode(body)))
+        return Answer(400, encode(body)).response()
     detail = [
         {
             "loc": [_printable(part) for part in problem["loc"]],
@@ -193,7 +225,7 @@ async def _validation_failed(_request: Request, error: Exception) -> Response:
         for problem in problems
     ]
     body_ = encode({"detail": detail, "code": ErrorCode.VALIDATION_FAILED.value})
-    return _response(Answer(422, body_))
+    return Answer(422, body_).response()
 
 
 async def _unexpected(_request: Request, error: Exception) -> Response:

@@ -11,8 +11,7 @@ from heliograph import __version__
 from heliograph.errors import StoreUnavailableError
 from heliograph.model.time import SECOND, now, to_epoch_seconds, to_rfc3339
 from heliograph.web.dependencies import TheServices, anybody
-from heliograph.web.errors import encode
-from heliograph.web.pages import json_response
+from heliograph.web.errors import Answer, encode
 from heliograph.web.paths import PREFIX
 from heliograph.web.schemas import errors
 from heliograph.web.services import Services
@@ -49,10 +48,14 @@ class Status(BaseModel):
 
 
 class Readiness(BaseModel):
-    """Whether data is taken now, and why not; the age is of the last message taken."""
+    """Whether data is taken now, and why not; the age is of the last message taken.
+
+    What is in `warnings` does not keep data from being taken.
+    """
 
     ready: bool
     reasons: list[str]
+    warnings: list[str]
     database: str
     migrations: dict[str, str | None]
     mqtt: dict[str, Any]
@@ -64,13 +67,13 @@ class Readiness(BaseModel):
 @router.get("/health", response_model=Health, responses=errors())
 async def health() -> Response:
     """Tell that the process lives."""
-    return json_response(b'{"status":"OK"}')
+    return Answer(200, b'{"status":"OK"}').response()
 
 
 @router.get("/ping", response_model=Ping, responses=errors())
 async def ping() -> Response:
     """Answer with the server's time."""
-    return json_response(encode({"status": "OK", "timestamp": to_rfc3339(now())}))
+    return Answer(200, encode({"status": "OK", "timestamp": to_rfc3339(now())})).response()
 
 
 @router.get("/status", response_model=Status, responses=errors())
@@ -78,6 +81,8 @@ async def status(request: Request, services: TheServices) -> Response:
     """Tell what runs here, since when, and where devices reach it over MQTT."""
     settings = services.settings
     addresses = services.listener.addresses if services.listener else []
+    if not addresses and services.link:
+        addresses = [services.link.address]
     host, port = addresses[0][:2] if addresses else (None, None)
     body = {
         "environment": settings.app_env,
@@ -89,7 +94,7 @@ async def status(request: Request, services: TheServices) -> Response:
         "mqtt_hostname": request.url.hostname if host in WILDCARDS else host,
         "mqtt_port": port,
     }
-    return json_response(encode(body))
+    return Answer(200, encode(body)).response()
 
 
 @router.get(
@@ -122,21 +127,37 @@ async def readyz(services: TheServices) -> Response:
     listening = bool(services.listener and services.listener.addresses)
     if _wants_listener(services) and not listening:
         reasons.append("The MQTT listener does not accept connections")
+    warnings: list[str] = []
+    mqtt: dict[str, Any] = {
+        "listening": listening,
+        "connections": services.listener.connections if services.listener else 0,
+    }
+    if (link := services.link) is not None:
+        if link.problem:
+            reasons.append(f"No connection to the MQTT broker: {link.problem}")
+        if link.dropped_count:
+            warnings.append(f"The MQTT broker has dropped {link.dropped_count} messages")
+        mqtt["broker"] = {
+            "connected": link.connected,
+            "connects": link.connects,
+            "dropped_messages": link.dropped_count,
+            "waiting_messages": link.waiting,
+        }
+    if services.informing is not None and services.informing.problem is not None:
+        warnings.append(f"Mosquitto's files are not up to date: {services.informing.problem}")
     last = state.last_message_at or state.last_commit_at
     body = {
         "ready": not reasons,
         "reasons": reasons,
+        "warnings": warnings,
         "database": database,
         "migrations": {"current": current, "head": head},
-        "mqtt": {
-            "listening": listening,
-            "connections": services.listener.connections if services.listener else 0,
-        },
+        "mqtt": mqtt,
         "queue_depth": state.depth,
         "bytes_in_flight": state.bytes_in_flight,
         "last_message_age_seconds": max(0, now() - last) / SECOND if last else None,
     }
-    return json_response(encode(body), status=503 if reasons else 200)
+    return Answer(503 if reasons else 200, encode(body)).response()
 
 
 def _wants_listener(services: Services) -> bool:

@@ -1,18 +1,30 @@
 """A device's readings over a range of time."""
 
 import re
-from typing import Annotated
+from typing import Annotated, Literal
+from urllib.parse import urlencode
 
 import msgspec
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from pydantic import AfterValidator
 from starlette.responses import Response
 
 from heliograph.errors import ErrorCode
+from heliograph.model.records import Measurement
 from heliograph.model.time import DAY, HOUR, LATEST, MINUTE, SECOND, now, to_rfc3339
+from heliograph.store.measurements import having
+from heliograph.store.pages import Cursor as Position
+from heliograph.store.pages import Page
 from heliograph.web.dependencies import Caller, TheAccess, TheServices
-from heliograph.web.errors import encode
-from heliograph.web.pages import json_response
+from heliograph.web.errors import Answer, encode
+from heliograph.web.pages import (
+    Attributes,
+    Cursor,
+    asked_path,
+    decode_cursor,
+    encode_position,
+    next_to,
+)
 from heliograph.web.paths import PREFIX
 from heliograph.web.schemas import HistoryEntry, ListLimit, Time, errors
 
@@ -42,6 +54,11 @@ Range = Annotated[
 ]
 
 
+TheDirection = Annotated[
+    Literal["older", "newer"], Query(description="Where the page goes from the cursor, or an end")
+]
+
+
 class _Entry(msgspec.Struct):
     id: str
     device_id: str
@@ -59,27 +76,60 @@ async def read_history(
     caller: Caller,
     access: TheAccess,
     services: TheServices,
+    request: Request,
     start: Annotated[Time | None, Query(description="Inclusive")] = None,
     end: Annotated[Time | None, Query(description="Exclusive")] = None,
     length: Range = "24h",
     limit: ListLimit = 1_000,
+    attributes: Attributes = None,
+    direction: TheDirection = "older",
+    cursor: Cursor = None,
 ) -> Response:
     """Read a device's readings, newest first, from `start` or over the last `range`.
 
-    Without `end` nothing is too new: a device's clock may be ahead of the server's.
+    Without `end` nothing is too new: a device's clock may be ahead of the server's. The `Link`
+    header leads on exactly, `next` to the older ones and `previous` back.
     """
+    position = decode_cursor(cursor) if cursor is not None else None
     sensor = await access.readable(caller, device_id, ErrorCode.DEVICE_NOT_FOUND)
     if start is None:
         start = (now() if end is None else end) - range_length(length)
     last = LATEST + 1 if end is None else end
     rows = await services.store.measurements.history(
-        sensor.number, start=start, end=last, limit=limit
+        sensor.number,
+        start=start,
+        end=last,
+        limit=limit,
+        cursor=position,
+        newer=direction == "newer",
+        select=having(attributes) if attributes else None,
     )
     name = sensor.device_id or sensor.identifier
     entries = [
         _Entry(str(row.id), name, to_rfc3339(row.timestamp), metrics(row.value)) for row in rows
     ]
-    return json_response(encode(entries))
+    asked = [("start", to_rfc3339(start)), *([("end", to_rfc3339(end))] if end is not None else [])]
+    asked += [("limit", str(limit)), *(("attribute", name) for name in attributes or ())]
+    links = _links(f"{asked_path(request.scope)}?{urlencode(asked)}", rows, direction, position)
+    headers = [(b"link", links.encode("latin-1"))] if links else []
+    return Answer(200, encode(entries), headers).response()
+
+
+def _links(path: str, page: Page[Measurement], direction: str, cursor: Position | None) -> str:
+    newer = direction == "newer"
+    onward = page.reached if page.more else None
+    back = None
+    if cursor is not None and page:
+        row = page[-1] if newer else page[0]
+        back = row.timestamp, row.fingerprint
+    elif cursor is not None:
+        back = next_to(cursor, 1 if newer else -1)
+    older, younger = (back, onward) if newer else (onward, back)
+    return ", ".join(
+        f'<{path}&direction={towards}&cursor={encode_position(*at)}>; rel="{rel}"'
+        for towards, rel, at in (("older", "next", older), ("newer", "previous", younger))
+        if at is not None
+    )
 
 
 def metrics(value: msgspec.Raw) -> msgspec.Raw:

@@ -6,14 +6,12 @@ They are ASGI applications of their own, without a request or response object.
 import abc
 from typing import NamedTuple
 
-import structlog
 from starlette.types import Receive, Scope, Send
 
 from heliograph.errors import (
     ErrorCode,
     HeliographError,
     RejectionReason,
-    StoreUnavailableError,
 )
 from heliograph.ingest.outcome import Fault, Outcome
 from heliograph.ingest.posts import Posts
@@ -30,11 +28,9 @@ from heliograph.web.bodies import (
     read_body,
     unsupported_media_type,
 )
-from heliograph.web.errors import Answer, answer, encode, rejection, unavailable
+from heliograph.web.errors import Answer, answer, answer_of, encode, rejection
 from heliograph.web.limits import Limits
 from heliograph.web.traffic import Traffic
-
-log = structlog.get_logger()
 
 LONGEST_IDEMPOTENCY_KEY = 255
 # How much of a path that names no sensor is kept with a rejected message.
@@ -74,12 +70,7 @@ class HotRoute(abc.ABC):
 
     async def _respond(self, scope: Scope, receive: Receive, send: Send, held: Held) -> None:
         try:
-            answered = await self._answer(scope, receive, held)
-        except HeliographError as error:
-            answered = answer(error)
-        except StoreUnavailableError as error:
-            log.warning("the database is not available", reason=str(error))
-            answered = answer(unavailable())
+            answered = await answer_of(self._answer(scope, receive, held))
         except ClientGoneError:
             return
         self._traffic.count(self.template, answered.status)
@@ -99,7 +90,7 @@ class HotRoute(abc.ABC):
         principal = self.access.remembered(key) if key is not None else None
         address = client_address(scope)
         if principal is None:
-            principal = await self.access.principal(key, headers.get(b"authorization"), address)
+            principal = await self.access.caller(scope)
         may_send(principal)
         self._limits.ingest(principal, address)
         if not is_json(headers.get(b"content-type")):

@@ -76,6 +76,26 @@ class Limits:
         if self._read and not self._window.hit(self._read, "read", str(name)):
             raise self._exceeded(self._read, "read", str(name))
 
+    def broker(self, address: str) -> None:
+        """Count a broker's question: there is one for each connection and, at worst, message.
+
+        Raises:
+            HeliographError: RATE_LIMITED.
+        """
+        self._ingest.take(f"broker:{address}")
+
+    def sign_up(self, address: str) -> None:
+        """Count an account that is made: each costs a password's hash.
+
+        Raises:
+            HeliographError: RATE_LIMITED.
+        """
+        if self._wrong_keys is None:
+            return
+        network = network_of(address)
+        if not self._window.hit(self._wrong_keys, "sign-up", network):
+            raise self._exceeded(self._wrong_keys, "sign-up", network)
+
     def wrong_key(self, address: str, key_hash: bytes) -> None:
         """Count a wrong key of this address; the same one again is no new guess.
 

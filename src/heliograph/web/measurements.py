@@ -1,4 +1,4 @@
-"""Reading what sensors measured and logged."""
+"""Reading what sensors measured, logged and confirmed."""
 
 from typing import Annotated
 
@@ -6,22 +6,35 @@ import msgspec
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
-from heliograph.model.time import to_epoch_seconds, to_rfc3339
+from heliograph.ingest.registry import KnownSensor
+from heliograph.model.time import to_epoch_seconds
+from heliograph.store import Store
+from heliograph.store.measurements import having
 from heliograph.web.dependencies import Caller, TheAccess, TheServices
-from heliograph.web.errors import encode
-from heliograph.web.pages import PageRequest, json_response
+from heliograph.web.errors import Answer, encode
+from heliograph.web.pages import MeasurementPageRequest, PageRequest, asked_path
 from heliograph.web.paths import PREFIX
-from heliograph.web.schemas import Latest, LogEntry, MeasurementEntry, errors
+from heliograph.web.schemas import HeartbeatEntry, LogEntry, MeasurementEntry, errors
 
 router = APIRouter(prefix=f"{PREFIX}/sensors/{{identifier}}", tags=["sensors"])
 
 Page = Annotated[PageRequest, Depends()]
+MeasurementPage = Annotated[MeasurementPageRequest, Depends()]
 
 
 class _Measurement(msgspec.Struct):
     revision: int | None
     creation_timestamp: float
     measurement: msgspec.Raw
+
+
+class _Heartbeat(msgspec.Struct):
+    revision: int | None
+    creation_timestamp: float
+    receipt_timestamp: float
+    success: bool | None
+    details: msgspec.Raw | None
+    flagged: bool
 
 
 class _Log(msgspec.Struct):
@@ -40,7 +53,7 @@ class _Log(msgspec.Struct):
 async def read_measurements(
     request: Request,
     identifier: str,
-    page: Page,
+    page: MeasurementPage,
     caller: Caller,
     access: TheAccess,
     services: TheServices,
@@ -48,14 +61,12 @@ async def read_measurements(
     """Read a page of a sensor's measurements, oldest first.
 
     Without `creation_timestamp` it is the newest page (the oldest with `direction=next`). A page
-    never ends between two measurements of one time; the `Link` header leads on exactly.
+    never ends between two measurements of one time; the `Link` header leads on exactly. With
+    `attribute` it has fewer than `limit`, or none, where those are rare: go on by the link.
     """
     sensor = await access.readable(caller, identifier)
-    rows = await page.read(services.store.measurements, sensor.number)
-    entries = [
-        _Measurement(row.revision, to_epoch_seconds(row.timestamp), row.value) for row in rows
-    ]
-    return page.answer(request, rows, encode(entries))
+    answer = await measurements_page(services.store, sensor, page, asked_path(request.scope))
+    return answer.response()
 
 
 @router.get("/logs", response_model=list[LogEntry], responses=errors(401, 403, 404, 422))
@@ -69,30 +80,66 @@ async def read_logs(
 ) -> Response:
     """Read a page of a sensor's log messages, oldest first; pages as of measurements."""
     sensor = await access.readable(caller, identifier)
-    rows = await page.read(services.store.logs, sensor.number)
+    answer = await logs_page(services.store, sensor, page, asked_path(request.scope))
+    return answer.response()
+
+
+@router.get(
+    "/heartbeats", response_model=list[HeartbeatEntry], responses=errors(401, 403, 404, 422)
+)
+async def read_heartbeats(
+    request: Request,
+    identifier: str,
+    page: Page,
+    caller: Caller,
+    access: TheAccess,
+    services: TheServices,
+) -> Response:
+    """Read a page of a sensor's heartbeats, oldest first; pages as of measurements.
+
+    `flagged` are those that name a revision which did not exist when they came.
+    """
+    sensor = await access.readable(caller, identifier)
+    answer = await heartbeats_page(services.store, sensor, page, asked_path(request.scope))
+    return answer.response()
+
+
+async def measurements_page(
+    store: Store, sensor: KnownSensor, page: PageRequest, path: str
+) -> Answer:
+    """Return a page of the sensor's measurements; `path` is what its links lead to."""
+    select = having(page.attributes) if page.attributes else None
+    rows = await page.read(store.measurements, sensor.number, select)
+    entries = [
+        _Measurement(row.revision, to_epoch_seconds(row.timestamp), row.value) for row in rows
+    ]
+    return page.answer(path, rows, encode(entries))
+
+
+async def logs_page(store: Store, sensor: KnownSensor, page: PageRequest, path: str) -> Answer:
+    """Return a page of the sensor's log messages; `path` is what its links lead to."""
+    rows = await page.read(store.logs, sensor.number)
     entries = [
         _Log(row.revision, to_epoch_seconds(row.timestamp), row.severity, row.subject, row.details)
         for row in rows
     ]
-    return page.answer(request, rows, encode(entries))
+    return page.answer(path, rows, encode(entries))
 
 
-@router.get("/latest", response_model=Latest, responses=errors(401, 403, 404))
-async def read_latest(
-    identifier: str, caller: Caller, access: TheAccess, services: TheServices
-) -> Response:
-    """Read the newest value of each attribute with its own timestamp."""
-    sensor = await access.readable(caller, identifier)
-    attributes = await services.store.measurements.latest(sensor.number)
-    body = {
-        "sensor_identifier": sensor.identifier,
-        "device_id": sensor.device_id,
-        "attributes": {
-            attribute.name: {
-                "value": attribute.value,
-                "timestamp": to_rfc3339(attribute.timestamp),
-            }
-            for attribute in attributes
-        },
-    }
-    return json_response(encode(body))
+async def heartbeats_page(
+    store: Store, sensor: KnownSensor, page: PageRequest, path: str
+) -> Answer:
+    """Return a page of the sensor's heartbeats; `path` is what its links lead to."""
+    rows = await page.read(store.heartbeats, sensor.number)
+    entries = [
+        _Heartbeat(
+            row.revision,
+            to_epoch_seconds(row.timestamp),
+            to_epoch_seconds(row.receipt_timestamp),
+            row.success,
+            None if row.details is None else msgspec.Raw(row.details.encode()),
+            row.unknown_revision,
+        )
+        for row in rows
+    ]
+    return page.answer(path, rows, encode(entries))

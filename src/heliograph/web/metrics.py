@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 from starlette.responses import Response
 
 from heliograph.model.time import to_epoch_seconds
-from heliograph.web.access import Access, client_address
+from heliograph.web.access import Access
 from heliograph.web.dependencies import TheAccess, TheServices
 from heliograph.web.paths import PREFIX
 from heliograph.web.schemas import errors
@@ -43,6 +43,7 @@ class HeliographCollector(Collector):
             "Open MQTT connections",
             value=listener.connections if listener else 0,
         )
+        yield from self._link()
         yield GaugeMetricFamily(
             "heliograph_start_time_seconds",
             "When the server started",
@@ -85,6 +86,24 @@ class HeliographCollector(Collector):
             ),
         ):
             yield GaugeMetricFamily(f"heliograph_ingest_{name}", text, value=value)
+
+    def _link(self) -> Iterator[Metric]:
+        link = self._services.link
+        if link is None:
+            return
+        yield GaugeMetricFamily(
+            "heliograph_broker_connected", "Whether the broker is there", value=int(link.connected)
+        )
+        yield GaugeMetricFamily(
+            "heliograph_broker_waiting_messages",
+            "Messages that the broker has not taken from us yet",
+            value=link.waiting,
+        )
+        for name, text, count in (
+            ("connects", "Connections made to the broker", link.connects),
+            ("dropped_messages", "Messages that the broker has dropped", link.dropped_count),
+        ):
+            yield CounterMetricFamily(f"heliograph_broker_{name}", text, value=count)
 
     def _rejected(self) -> Metric:
         rejected = CounterMetricFamily(
@@ -131,7 +150,4 @@ async def _admit(request: Request, services: Services, access: Access) -> None:
         sent = authorization[:7].lower() + authorization[7:]
         if hmac.compare_digest(sent, expected):
             return
-    principal = await access.principal(
-        headers.get(b"x-api-key"), authorization, client_address(request.scope)
-    )
-    access.require_admin(principal)
+    access.require_admin(await access.caller(request.scope))

@@ -7,6 +7,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from starlette.routing import compile_path
 
+from heliograph.web import links, security, stream_operations
 from heliograph.web.paths import PREFIX
 from heliograph.web.schemas import StoredBatch, StoredReading, errors
 
@@ -14,7 +15,8 @@ DESCRIPTION = """
 Every route also stands without `/api/v1`. `{identifier}` and `{device_id}` are a sensor's UUID or
 its `device_id`. Time parameters are epoch seconds or RFC 3339. Errors are
 `{"detail": …, "code": …}`. Bodies are `application/json`; none given and `text/plain` are taken
-as that. A 201 of a route that takes data means: committed.
+as that. A 201 of a route that takes data means: committed. With ANONYMOUS_ROLE a caller without
+a credential has that role in the network `default`.
 """
 
 _READING = {
@@ -111,14 +113,26 @@ def install(app: FastAPI) -> None:
             components = schema.setdefault("components", {}).setdefault("schemas", {})
             for model in (StoredReading, StoredBatch):
                 _add(components, model)
-            components.pop("HTTPValidationError", None)
-            components.pop("ValidationError", None)
+            _drop_made_up_errors(schema)
             for path, operation in _operations().items():
                 schema["paths"].setdefault(path, {})["post"] = operation
+            stream_operations.describe(schema)
+            security.describe(schema)
+            links.describe(schema)
             app.openapi_schema = schema
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign] # FastAPI's documented way
+
+
+def _drop_made_up_errors(schema: dict[str, Any]) -> None:
+    """Drop FastAPI's own 422, which it adds to all that have a parameter, even any text."""
+    for name in ("HTTPValidationError", "ValidationError"):
+        schema["components"]["schemas"].pop(name, None)
+    for operations in schema["paths"].values():
+        for operation in operations.values():
+            if "HTTPValidationError" in str(operation["responses"].get("422")):
+                del operation["responses"]["422"]
 
 
 def allowed_methods(app: FastAPI, path: str) -> str:
@@ -191,7 +205,6 @@ def _operation(name: str, summary: str, body: dict[str, Any], model: str) -> dic
         "tags": ["ingest"],
         "summary": summary,
         "operationId": name,
-        "security": [{"ApiKey": []}],
         "parameters": [_IDEMPOTENCY_KEY],
         "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
         "responses": responses,

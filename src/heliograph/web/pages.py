@@ -3,15 +3,16 @@
 import base64
 import binascii
 import struct
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Annotated, Literal, Protocol, TypeVar
+from typing import Annotated, Literal, TypeVar
 from urllib.parse import urlencode
 
-from fastapi import Query, Request
-from starlette.responses import Response
+from fastapi import Query
+from starlette.types import Scope
 
-from heliograph.web.errors import JSON_HEADERS, validation_error
-from heliograph.web.schemas import PageLimit, Time
+from heliograph.store.pages import GREATEST, LEAST, Keyed, Page, Pages, Selection
+from heliograph.store.pages import Cursor as Position
+from heliograph.web.errors import Answer, validation_error
+from heliograph.web.schemas import PageLimit, Text, Time
 
 Direction = Literal["next", "previous"]
 Key = Annotated[Time | None, Query(description="Only what is newer (or older) than this time")]
@@ -25,56 +26,42 @@ Cursor = Annotated[
 _CURSOR = struct.Struct(">qq")
 
 
-class Row(Protocol):
-    """What pages are made of."""
-
-    @property
-    def timestamp(self) -> int:
-        """When it was made, in microseconds."""
-        ...
-
-    @property
-    def fingerprint(self) -> int:
-        """What tells rows of one time apart."""
-        ...
-
-
-RowT = TypeVar("RowT", bound=Row)
-RowT_co = TypeVar("RowT_co", bound=Row, covariant=True)
+RowT = TypeVar("RowT", bound=Keyed)
+# What the names of all attributes of one value could be together is more than a URL may hold.
+MOST_ATTRIBUTES = 100
+Attributes = Annotated[
+    list[Text] | None,
+    Query(
+        alias="attribute",
+        max_length=MOST_ATTRIBUTES,
+        description="Only what has one of these attributes (dotted paths), and of it only these",
+    ),
+]
 
 
-class Table(Protocol[RowT_co]):
-    """A subject of the store that is read in pages."""
-
-    @property
-    def page(self) -> Callable[..., Awaitable[Sequence[RowT_co]]]:
-        """Return rows before or after a time."""
-        ...
-
-    @property
-    def page_after(self) -> Callable[..., Awaitable[Sequence[RowT_co]]]:
-        """Return rows before or after one row."""
-        ...
-
-
-def encode_cursor(row: Row) -> str:
+def encode_cursor(row: Keyed) -> str:
     """Return an opaque text that names exactly this row."""
-    packed = _CURSOR.pack(row.timestamp, row.fingerprint)
+    return encode_position(row.timestamp, row.fingerprint)
+
+
+def encode_position(timestamp: int, number: int) -> str:
+    """Return the cursor of what its time and this number tell from all else."""
+    packed = _CURSOR.pack(timestamp, number)
     return base64.urlsafe_b64encode(packed).rstrip(b"=").decode()
 
 
 def decode_cursor(text: str) -> tuple[int, int]:
-    """Return the (timestamp, fingerprint) that the cursor names.
+    """Return the (timestamp, number) that the cursor names.
 
     Raises:
         RequestValidationError: it is not one of ours.
     """
     try:
         raw = base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True)
-        timestamp, fingerprint = _CURSOR.unpack(raw)
+        timestamp, number = _CURSOR.unpack(raw)
     except (ValueError, binascii.Error, struct.error):
         raise validation_error(("query", "cursor"), "cursor", "Not a cursor") from None
-    return timestamp, fingerprint
+    return timestamp, number
 
 
 class PageRequest:
@@ -91,6 +78,7 @@ class PageRequest:
         self.cursor = decode_cursor(cursor) if cursor is not None else None
         self.direction = direction
         self.limit = limit
+        self.attributes: list[str] = []
 
     @property
     def from_somewhere(self) -> bool:
@@ -103,40 +91,82 @@ class PageRequest:
         default = "next" if self.from_somewhere else "previous"
         return (self.direction or default) == "next"
 
-    async def read(self, table: Table[RowT], sensor: int) -> Sequence[RowT]:
+    async def read(
+        self, table: Pages[RowT], sensor: int, select: Selection[RowT] | None = None
+    ) -> Page[RowT]:
         """Return the page's rows, oldest first."""
         if self.cursor is not None:
             direction = self.direction or "next"
-            return await table.page_after(sensor, self.cursor, direction, self.limit)
-        return await table.page(sensor, key=self.key, direction=self.direction, limit=self.limit)
+            return await table.page_after(sensor, self.cursor, direction, self.limit, select)
+        return await table.page(
+            sensor, key=self.key, direction=self.direction, limit=self.limit, select=select
+        )
 
-    def links(self, path: str, rows: Sequence[Row]) -> str | None:
+    def links(self, path: str, page: Page[RowT]) -> str | None:
         """Return the Link header: where there is more, or may be."""
-        if not rows:
-            return None
-        full = len(rows) >= self.limit
+        onward = page.reached if page.more else None
+        back = self._back(page) if self.from_somewhere else None
+        newer, older = (onward, back) if self.forward else (back, onward)
         links = []
-        if full if self.forward else self.from_somewhere:
-            links.append(self._link(path, "next", rows[-1]))
-        if self.from_somewhere if self.forward else full:
-            links.append(self._link(path, "previous", rows[0]))
+        if newer is not None:
+            links.append(self._link(path, "next", newer))
+        if older is not None:
+            links.append(self._link(path, "previous", older))
         return ", ".join(links) or None
 
-    def _link(self, path: str, direction: Direction, row: Row) -> str:
-        query = {"direction": direction, "limit": self.limit, "cursor": encode_cursor(row)}
+    def _back(self, page: Page[RowT]) -> Position | None:
+        """Return from where what the page does not reach back to is read the other way."""
+        if page:
+            row = page[0] if self.forward else page[-1]
+            return row.timestamp, row.fingerprint
+        if self.cursor is not None:
+            # What the cursor names is beyond it either way: it takes the place next to that.
+            return next_to(self.cursor, 1 if self.forward else -1)
+        if self.key is not None:
+            return (self.key + 1, LEAST) if self.forward else (self.key - 1, GREATEST)
+        return None
+
+    def _link(self, path: str, direction: Direction, at: Position) -> str:
+        query = [
+            ("direction", direction),
+            ("limit", str(self.limit)),
+            ("cursor", encode_position(*at)),
+            *(("attribute", name) for name in self.attributes),
+        ]
         return f'<{path}?{urlencode(query)}>; rel="{direction}"'
 
-    def answer(self, request: Request, rows: Sequence[Row], body: bytes) -> Response:
-        """Return the page as a response with its links."""
-        path = request.scope.get("asked_path", request.scope["path"]).rstrip("/")
+    def answer(self, path: str, rows: Page[RowT], body: bytes) -> Answer:
+        """Return the page as an answer with its links."""
         links = self.links(path, rows)
-        return json_response(body, {"link": links} if links else None)
+        return Answer(200, body, [(b"link", links.encode("latin-1"))] if links else ())
 
 
-def json_response(
-    body: bytes, headers: dict[str, str] | None = None, status: int = 200
-) -> Response:
-    """Return a response for JSON that is encoded already."""
-    response = Response(body, status, headers)
-    response.raw_headers += JSON_HEADERS
-    return response
+class MeasurementPageRequest(PageRequest):
+    """The parameters of a page of measurements."""
+
+    def __init__(
+        self,
+        creation_timestamp: Key = None,
+        direction: TheDirection = None,
+        limit: PageLimit = 64,
+        cursor: Cursor = None,
+        attributes: Attributes = None,
+    ) -> None:
+        super().__init__(creation_timestamp, direction, limit, cursor)
+        self.attributes = attributes or []
+
+
+def next_to(at: Position, step: int) -> Position:
+    """Return the position right after (1) or before (-1) another; of the last the same."""
+    timestamp, number = at
+    if LEAST <= number + step <= GREATEST:
+        return timestamp, number + step
+    if not LEAST <= timestamp + step <= GREATEST:
+        return at
+    return timestamp + step, LEAST if step > 0 else GREATEST
+
+
+def asked_path(scope: Scope) -> str:
+    """Return the path as the client wrote it, for links."""
+    path: str = scope.get("asked_path", scope["path"])
+    return path.rstrip("/")

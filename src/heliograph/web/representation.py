@@ -1,10 +1,21 @@
 """A sensor as the interface shows it."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from heliograph.ingest.registry import Registry
-from heliograph.model.sensor import Sensor
-from heliograph.model.time import to_rfc3339
+from heliograph.model.presence import presence
+from heliograph.model.sensor import Node, Sensor
+from heliograph.model.time import SECOND, now, to_rfc3339
+from heliograph.web.services import Services
+
+
+async def representations(sensors: Sequence[Sensor], services: Services) -> list[dict[str, Any]]:
+    """Return the members of each of the sensors."""
+    revisions = await services.store.sensors.revisions([sensor.number for sensor in sensors])
+    return [representation(s, revisions.get(s.number), services.registry) for s in sensors]
 
 
 def representation(sensor: Sensor, revision: int | None, registry: Registry) -> dict[str, Any]:
@@ -14,6 +25,8 @@ def representation(sensor: Sensor, revision: int | None, registry: Registry) -> 
         # What memory knows is written only now and then.
         seen = max(seen or 0, known.seen_at) or None
         measured = max(measured or 0, known.measured_at or 0) or None
+    connected, since = presence(as_of_now(sensor, registry))
+    interval = sensor.expected_interval
     return {
         "sensor_identifier": sensor.identifier,
         "id": sensor.identifier,
@@ -25,12 +38,48 @@ def representation(sensor: Sensor, revision: int | None, registry: Registry) -> 
         "manufacturer": sensor.manufacturer,
         "model": sensor.model,
         "modality": sensor.modality,
-        "node_id": None,
+        "node_id": sensor.node_identifier,
         "device_id": sensor.device_id,
         "is_active": sensor.is_active,
         "created_at": to_rfc3339(sensor.created_at),
         "last_seen_at": to_rfc3339(seen) if seen else None,
         "last_measurement_at": to_rfc3339(measured) if measured else None,
-        "connected": {"online": True, "offline": False}.get(sensor.status or ""),
-        "late": None,
+        "connected": connected,
+        "connected_changed_at": to_rfc3339(since) if since else None,
+        "late": is_late(sensor, seen, now()),
+        "expected_interval": None if interval is None else interval / SECOND,
+    }
+
+
+def as_of_now(sensor: Sensor, registry: Registry) -> Sensor:
+    """Return the record with what memory knows of its connections, which is written later."""
+    known = registry.connected.find(sensor.number)
+    if known is None:
+        return sensor
+    live, moment = known
+    return msgspec.structs.replace(
+        sensor, connection_open=live, connection_at=moment or sensor.connection_at
+    )
+
+
+def is_late(sensor: Sensor, seen: int | None, moment: int) -> bool | None:
+    """Tell whether the sensor has been silent for longer than is expected of it.
+
+    One that was never seen counts from its registration. None: nothing is expected of it.
+    """
+    if sensor.expected_interval is None or not sensor.is_active:
+        return None
+    return moment - (seen or sensor.created_at) > sensor.expected_interval
+
+
+def node_representation(node: Node) -> dict[str, Any]:
+    """Return the node's members."""
+    return {
+        "node_identifier": node.identifier,
+        "id": node.identifier,
+        "network_identifier": node.network_identifier,
+        "serial_number": node.serial_number,
+        "firmware_version": node.firmware_version,
+        "name": node.name,
+        "created_at": to_rfc3339(node.created_at),
     }

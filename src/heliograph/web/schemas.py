@@ -1,14 +1,16 @@
 """The shapes that OpenAPI tells of, and the parameters that several routes take."""
 
+import math
 from typing import Annotated, Any
 
 from fastapi import Query
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, WithJsonSchema
 
+from heliograph.ingest.json_checks import find_flaw
 from heliograph.model.identifiers import is_device_id
-from heliograph.model.time import parse
+from heliograph.model.sensor import LONGEST_INTERVAL, LONGEST_TEXT, SHORTEST_INTERVAL
+from heliograph.model.time import SECOND, parse
 
-LONGEST_TEXT = 255
 HIGHEST_OFFSET = 1_000_000_000
 
 _TIME_SCHEMA = {
@@ -31,6 +33,32 @@ def _storable(text: str) -> str:
     return text
 
 
+def _interval(value: Any) -> int:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise ValueError("must be a number of seconds")  # noqa: TRY004 - as above
+    if not SHORTEST_INTERVAL <= value <= LONGEST_INTERVAL:
+        raise ValueError(f"must be {SHORTEST_INTERVAL} to {LONGEST_INTERVAL} seconds")
+    return round(value * SECOND)
+
+
+def _json(value: Any) -> Any:
+    if flaw := find_flaw(value, "the value", 0):
+        raise ValueError(flaw.fault.detail)
+    _check_numbers(value)
+    return value
+
+
+def _check_numbers(value: Any) -> None:
+    # What Python's reader takes beyond JSON and 64 bits.
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+        raise ValueError("an integer is beyond 64 bits")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("a number is not finite")
+    if isinstance(value, dict | list):
+        for member in value.values() if isinstance(value, dict) else value:
+            _check_numbers(member)
+
+
 def _device_id(text: str) -> str:
     if not is_device_id(text):
         raise ValueError("must be 1 to 64 of A-Z a-z 0-9 _ - and not a UUID")
@@ -44,6 +72,20 @@ DeviceId = Annotated[
     AfterValidator(_device_id),
     Field(json_schema_extra={"pattern": "^[A-Za-z0-9_-]{1,64}$"}),
 ]
+# Seconds in bodies, microseconds from there on.
+Interval = Annotated[
+    int,
+    BeforeValidator(_interval),
+    WithJsonSchema(
+        {
+            "type": "number",
+            "minimum": SHORTEST_INTERVAL,
+            "maximum": LONGEST_INTERVAL,
+            "description": "Seconds of silence after which the sensor is late",
+        }
+    ),
+]
+JsonValue = Annotated[Any, AfterValidator(_json)]
 Offset = Annotated[int, Query(ge=0, le=HIGHEST_OFFSET)]
 ListLimit = Annotated[int, Query(ge=1, le=10_000)]
 PageLimit = Annotated[int, Query(ge=1, le=1_000)]
@@ -84,13 +126,33 @@ class SensorRepresentation(BaseModel):
     last_seen_at: str | None
     last_measurement_at: str | None
     connected: bool | None
+    connected_changed_at: str | None
     late: bool | None
+    expected_interval: float | None
 
 
 class CreatedDevice(SensorRepresentation):
     """A new device with its key, which is shown this once."""
 
     api_key: str
+
+
+class NodeRepresentation(BaseModel):
+    """A hardware unit that carries sensors of its own network."""
+
+    node_identifier: str
+    id: str
+    network_identifier: str
+    serial_number: str | None
+    firmware_version: str | None
+    name: str | None
+    created_at: str
+
+
+class FullNode(NodeRepresentation):
+    """A node with the sensors that it carries."""
+
+    sensors: list[SensorRepresentation]
 
 
 class NewKey(BaseModel):
@@ -117,6 +179,21 @@ class LogEntry(BaseModel):
     details: str | None
 
 
+class HeartbeatEntry(BaseModel):
+    """A sign of life, and whether a revision was applied; times are epoch seconds.
+
+    `details` are the members that have no other place. `flagged`: there was no such revision
+    when it came, so that it acknowledges nothing.
+    """
+
+    revision: int | None
+    creation_timestamp: float
+    receipt_timestamp: float
+    success: bool | None
+    details: dict[str, Any] | None
+    flagged: bool
+
+
 class HistoryEntry(BaseModel):
     """A reading; times are RFC 3339 in UTC."""
 
@@ -139,6 +216,116 @@ class Latest(BaseModel):
     sensor_identifier: str
     device_id: str | None
     attributes: dict[str, LatestValue]
+
+
+class AggregateBucket(BaseModel):
+    """The functions asked for over a bucket; null where there is nothing to say.
+
+    `start` is RFC 3339 with the zone's offset.
+    """
+
+    start: str
+    avg: float | None = None
+    min: float | None = None
+    max: float | None = None
+    sum: float | None = None
+    count: int | None = None
+    last: float | None = None
+
+
+class MetricAggregate(BaseModel):
+    """An attribute's numbers over a range; `avg` is null where they add up beyond 64 bits."""
+
+    min: float
+    max: float
+    avg: float | None
+    count: int
+
+
+class DeviceAggregate(BaseModel):
+    """A device's readings over a range, and the numbers of each attribute."""
+
+    device_id: str
+    start: str
+    end: str
+    count: int
+    metrics: dict[str, MetricAggregate]
+
+
+class LogAggregateEntry(BaseModel):
+    """How often a sensor logged a subject; times are epoch seconds."""
+
+    sensor_identifier: str
+    severity: str
+    subject: str
+    min_revision: int | None
+    max_revision: int | None
+    min_creation_timestamp: float
+    max_creation_timestamp: float
+    count: int
+
+
+class LoggedIn(BaseModel):
+    """A session's token, shown only here, and whose it is."""
+
+    access_token: str
+    user_identifier: str
+
+
+class UserRepresentation(BaseModel):
+    """An account."""
+
+    user_identifier: str
+    username: str
+    is_admin: bool
+    created_at: str
+
+
+class NewTicket(BaseModel):
+    """What an EventSource or a WebSocket carries in its URL; it lasts for so many seconds."""
+
+    ticket: str
+    expires_in: int
+
+
+class NetworkRepresentation(BaseModel):
+    """A network, and what the caller may do in it."""
+
+    network_identifier: str
+    network_name: str
+    created_at: str
+    role: str | None
+
+
+class MemberRepresentation(BaseModel):
+    """A member of a network: viewer, editor or owner."""
+
+    username: str
+    user_identifier: str
+    role: str
+
+
+class AuditedMember(BaseModel):
+    """What a member was and became; neither where it is a secret."""
+
+    old: Any = None
+    new: Any = None
+
+
+class AuditRepresentation(BaseModel):
+    """Who did what to which resource, when."""
+
+    id: str
+    timestamp: str
+    actor_kind: str
+    actor: str
+    address: str | None
+    action: str
+    resource_kind: str
+    resource_identifier: str | None
+    resource_name: str | None
+    network_identifier: str | None
+    changes: dict[str, AuditedMember]
 
 
 class StoredReading(BaseModel):

@@ -4,9 +4,13 @@ import dataclasses
 from typing import Protocol
 
 from heliograph.ingest.authentication import Authenticator
+from heliograph.ingest.broker_clients import BrokerClients
+from heliograph.ingest.latest_values import LatestValues
 from heliograph.ingest.posts import Posts
 from heliograph.ingest.registry import Registry
 from heliograph.ingest.routes import Router
+from heliograph.live.streams import Streams
+from heliograph.passwords import Passwords
 from heliograph.settings import Settings
 from heliograph.store import Store
 
@@ -25,6 +29,49 @@ class Listening(Protocol):
         ...
 
 
+class Linked(Protocol):
+    """The link to an external broker, as far as its readiness is concerned."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether messages arrive."""
+        ...
+
+    @property
+    def problem(self) -> str | None:
+        """Why not; None while they do."""
+        ...
+
+    @property
+    def connects(self) -> int:
+        """How often it has been connected."""
+        ...
+
+    @property
+    def dropped_count(self) -> int:
+        """How many messages the broker has dropped meanwhile."""
+        ...
+
+    @property
+    def waiting(self) -> int:
+        """How many messages the broker has not taken from us yet."""
+        ...
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where the broker is."""
+        ...
+
+
+class Informing(Protocol):
+    """What keeps a broker informed of who may do what."""
+
+    @property
+    def problem(self) -> str | None:
+        """Why it may not know the newest; None: it does."""
+        ...
+
+
 @dataclasses.dataclass(slots=True)
 class Services:
     """Everything that a route may use. `started_at` is in microseconds."""
@@ -34,6 +81,12 @@ class Services:
     registry: Registry
     router: Router
     authenticator: Authenticator
+    passwords: Passwords
+    latest: LatestValues
     posts: Posts
+    broker_clients: BrokerClients
+    streams: Streams
     listener: Listening | None
+    link: Linked | None
+    informing: Informing | None
     started_at: int

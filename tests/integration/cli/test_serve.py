@@ -109,8 +109,8 @@ def test_a_data_folder_that_cannot_be(tmp_path, environment):
     assert line.startswith("heliograph: ")
 
 
-def test_a_broker_that_cannot_be_linked_to_yet(tmp_path, environment):
-    line = failure(tmp_path, {**environment, "MQTT_URL": "mqtt://u:hidden@h"})
+def test_a_broker_that_is_none(tmp_path, environment):
+    line = failure(tmp_path, {**environment, "MQTT_URL": "http://u:hidden@h"})
     assert line.startswith("heliograph: MQTT_URL: ")
     assert "hidden" not in line
 
@@ -183,3 +183,17 @@ def test_what_was_acknowledged_before_the_end_is_stored(tmp_path):
     with contextlib.closing(sqlite3.connect(tmp_path / "heliograph.db")) as database:
         (stored,) = database.execute("SELECT count(*) FROM measurement").fetchone()
     assert stored >= acknowledged >= 10
+
+
+def test_open_streams_do_not_hold_up_the_end(tmp_path, environment):
+    with started(tmp_path, environment) as process:
+        url = f"http://127.0.0.1:{environment['PORT']}/events"
+        key = (tmp_path / "api_secret_key").read_text().strip()
+        with httpx.stream("GET", url, headers={"x-api-key": key}, timeout=SECONDS) as response:
+            lines = response.iter_lines()
+            assert next(lines).startswith("retry:")
+            process.terminate()
+            rest = list(lines)
+        assert process.wait(SECONDS) == 0
+    assert rest[-2].startswith("retry:")
+    assert "error" not in {line["level"] for line in log_lines(tmp_path)}

@@ -141,7 +141,7 @@ async def test_changes_of_another_process_are_followed(database_url, store):
         assert await registry.find("pump") is None
         watching = asyncio.create_task(registry.watch(0.01))
         created = await other.sensors.create(**members("pump"))
-        await eventually(lambda: registry.cached("pump"))
+        await eventually(lambda: told)
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
         known = await registry.find("pump")
@@ -296,7 +296,7 @@ async def test_devices_are_registered_on_first_sight(store):
             await core.publish(topic, payload)
         await core.settled()
         assert await core.reasons() == ["UNKNOWN_SENSOR"] * 2
-        _, total = await core.store.sensors.list(network_identifier=None, offset=0, limit=10)
+        _, total = await core.store.sensors.list(networks=None, offset=0, limit=10)
         assert total == 2
 
 
@@ -328,3 +328,32 @@ async def test_a_deactivated_sensor_takes_nothing(plain_core):
     await core.settled()
     assert await core.reasons() == ["DEACTIVATED_SENSOR"]
     assert await core.values(sensor) == []
+
+
+async def test_a_sensor_that_another_process_has_erased_is_none_any_more(
+    database_url, store, monkeypatch
+):
+    sensors = [await store.sensors.create(**members(name)) for name in ("pump", "fan", "lamp")]
+    # Devices may be connected whose sensors have no room in memory.
+    monkeypatch.setattr(module, "PRELOADED", 1)
+    monkeypatch.setattr(module, "PAGE", 1)
+    registry = Registry(store)
+    await registry.load()
+    known = await registry.find("pump")
+    other = await open_store(database_url)
+    try:
+        for sensor in sensors[:2]:
+            await other.sensors.delete(sensor.number, 2)
+            await other.sensors.erase(sensor.number)
+        heir = await other.sensors.create(**members("pump"))
+    finally:
+        await other.close()
+    await registry.changed()
+    assert (known.is_active, known.key_hash) == (False, None)
+    assert await registry.find(sensors[0].identifier) is None
+    assert await registry.find("fan") is None
+    assert (await registry.find("pump")).number == heir.number
+    assert (await registry.find_key(hash_key("pump"))).number == heir.number
+    assert registry.number(sensors[1].number).is_active is False
+    assert registry.number(sensors[2].number) is None
+    assert (await registry.find("lamp")).is_active is True

@@ -51,10 +51,13 @@ async def test_what_waits_is_committed_in_one_batch(plain_core):
     assert core.state.commits_total == 2
 
 
-@pytest.mark.parametrize(("bound", "value"), [("MAXIMUM_ROWS", 4), ("MAXIMUM_BATCH_BYTES", 1_500)])
-async def test_a_batch_is_bounded(plain_core, monkeypatch, bound, value):
+@pytest.mark.parametrize("bound", ["rows", "bytes"])
+async def test_a_batch_is_bounded(plain_core, monkeypatch, bound):
     core = plain_core
-    monkeypatch.setattr(pipeline, bound, value)
+    if bound == "rows":
+        monkeypatch.setattr(core.pipeline, "_batch_rows", 4)
+    else:
+        monkeypatch.setattr(pipeline, "MAXIMUM_BATCH_BYTES", 1_500)
     sensor = await core.device("pump")
     async with core.blocked():
         for at in range(6):
@@ -63,6 +66,63 @@ async def test_a_batch_is_bounded(plain_core, monkeypatch, bound, value):
     assert sum(sizes) == 6
     assert max(sizes) < 6
     assert await core.values(sensor) == list(range(6))
+
+
+async def test_a_full_batch_is_put_together_while_one_is_in_the_writer(plain_core, monkeypatch):
+    core = plain_core
+    monkeypatch.setattr(core.pipeline, "_batch_rows", 4)
+    pump, fan = await core.device("pump"), await core.device("fan")
+    async with core.blocked():
+        for at in reversed(range(5)):
+            await core.publish("measurements/fan", reading(at, at), origin=Origin())
+            await core.publish("measurements/pump", reading(at, at), origin=Origin())
+        messages, batch = core.pipeline._next
+        assert len(messages) == 2
+        assert [row[1] for row in batch.measurements] == [pump.number, fan.number]
+        assert len(core.pipeline._waiting) == 8
+    assert core.store.batches[1] is batch
+    assert core.pipeline._waiting_rows == 0
+    assert await core.values(pump) == await core.values(fan) == list(range(5))
+
+
+async def test_a_batch_that_asks_the_ledger_waits_for_the_one_before(plain_core, monkeypatch):
+    core = plain_core
+    monkeypatch.setattr(core.pipeline, "_batch_rows", 4)
+    sensor = await core.device("pump")
+    async with core.blocked():
+        await core.publish("measurements/pump", [reading(at, at) for at in range(2)])
+        await core.publish("measurements/pump", reading(3, 3, id="a"))
+        for at in range(4):
+            await core.publish("measurements/pump", reading(3, at, id="a"), origin=Origin())
+        assert core.pipeline._next[1] is None
+    assert await core.values(sensor) == [0, 1, 3]
+    assert core.state.duplicates_total == 4
+
+
+async def test_who_waits_for_a_batch_put_together_is_told_of_a_failure(sqlite_store, monkeypatch):
+    def fail(_batch):
+        raise RuntimeError("a defect")
+
+    async def post(core, sensor, at):
+        with pytest.raises(HeliographError) as caught:
+            await core.post(sensor, [reading(at, at), reading(at, at + 10)], kind=Kind.MEASUREMENT)
+        return caught.value.code
+
+    async def fail_with_a_batch_waiting():
+        async with running(sqlite_store) as core, asyncio.timeout(10):
+            monkeypatch.setattr(core.pipeline, "_batch_rows", 4)
+            sensor = await core.device("pump")
+            core.store.free.clear()
+            posts = [asyncio.create_task(post(core, sensor, 0))]
+            await core.store.started.wait()
+            posts += [asyncio.create_task(post(core, sensor, at)) for at in range(1, 9)]
+            await eventually(lambda: core.pipeline._next is not None)
+            core.store.refuses_batch = fail
+            core.store.free.set()
+            assert set(await asyncio.gather(*posts)) == {ErrorCode.SHUTTING_DOWN}
+
+    with pytest.raises(RuntimeError, match="a defect"):
+        await fail_with_a_batch_waiting()
 
 
 async def test_plain_messages_of_one_origin_become_one(plain_core):

@@ -1,12 +1,9 @@
 """A server of the test's own, in this process, and both versions of MQTT."""
 
-import asyncio
-import contextlib
-
 import pytest
 import uvloop
 
-from server import running
+from server import blocked, running
 
 
 def pytest_asyncio_loop_factories(config, item):
@@ -25,25 +22,7 @@ async def server(tmp_path):
         yield server
 
 
-@pytest.fixture
-def blocked():
+@pytest.fixture(name="blocked")
+def blocked_fixture():
     """Return a context manager within which a server's database commits nothing."""
-
-    @contextlib.asynccontextmanager
-    async def blocked(server):
-        store, free = server.store, asyncio.Event()
-        write, started = store.write, asyncio.Event()
-
-        async def wait(batch):
-            started.set()
-            await free.wait()
-            return await write(batch)
-
-        store.write = wait
-        try:
-            yield started
-        finally:
-            del store.write
-            free.set()
-
     return blocked

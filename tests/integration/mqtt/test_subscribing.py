@@ -46,8 +46,18 @@ async def send(client, topic, payload, **options):
 
 
 async def configure(server, device, configuration="{}"):
+    """Add a configuration, and return its revision once it is published to those there are."""
     sensor = await server.store.sensors.find(device.device_id)
-    return await server.store.configurations.add(sensor.number, configuration)
+    revision = await server.store.configurations.add(sensor.number, configuration)
+    await all_published(server.store)
+    return revision
+
+
+async def all_published(store):
+    async def nothing_left():
+        return await store.publications.count() == 0
+
+    await eventually(nothing_left)
 
 
 async def test_a_subscription_is_granted_up_to_qos_1(server, version):
@@ -210,6 +220,9 @@ async def test_configurations_come_from_the_database(server, version):
     await client.quiet()
     for revision in range(2):
         await configure(server, device, f'{{"interval":{revision}}}')
+        message = await received(client)
+        assert (json.loads(message.payload)["revision"], message.retain) == (revision, False)
+        client.send(numbered(PUBACK, message.packet_id))
     for topic in topics:
         await subscribed(client, topic)
         message = await received(client)
@@ -284,6 +297,7 @@ async def test_all_that_is_retained_comes_however_slowly_it_is_taken(server, ver
             created_at=1_700_000_000_000_000,
         )
         await store.configurations.add(sensor.number, "1")
+    await all_published(store)
     await server.services.registry.changed()
     admin = await server.admin(version=version)
     await subscribed(admin, "configurations/#")

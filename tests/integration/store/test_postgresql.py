@@ -154,12 +154,30 @@ async def test_rows_are_copied_until_a_repeat_comes(store):
 
 
 async def test_a_repeat_that_is_remembered_is_not_tried_to_copy(store):
+    store.engine.writer._watching_until = 1e12
     first = batch()
     await store.write(first)
     repeats = [again(row) for row in first.measurements]
     assert len((await store.write(Batch(measurements=repeats))).duplicates) == 10
     await store.write(batch(100))
     assert ways(store) == (2, 1)
+
+
+async def test_where_nothing_comes_twice_nothing_is_remembered(store):
+    first = batch()
+    await store.write(first)
+    recent = store.engine.writer._recent
+    assert not recent._new
+    repeats = [again(row) for row in first.measurements]
+    assert len((await store.write(Batch(measurements=repeats))).duplicates) == 10
+    store.engine.writer._staging_until = 0.0
+    second = batch(100)
+    await store.write(second)
+    assert len(recent._new) == 10
+    repeats = [again(row) for row in second.measurements]
+    assert len((await store.write(Batch(measurements=repeats))).duplicates) == 10
+    assert store.engine.writer._staging_until == 0.0
+    assert ways(store) == (2, 2)
 
 
 async def test_after_a_violation_rows_are_staged_for_a_while(store, postgresql_url, monkeypatch):
@@ -197,6 +215,7 @@ async def test_staging_is_empty_after_each_commit(store, monkeypatch):
 
 async def test_what_is_remembered_is_bounded(store, monkeypatch):
     monkeypatch.setattr("heliograph.store.recent.KEYS_A_GENERATION", 100)
+    store.engine.writer._watching_until = 1e12
     for start in range(0, 2_000, 100):
         await store.write(batch(start, 100))
     recent = store.engine.writer._recent
@@ -260,7 +279,11 @@ async def test_a_change_on_a_lost_connection_does_not_go_on_with_another(store, 
                 " WHERE application_name = 'heliograph writer' AND datname = current_database()"
             )
             await transaction.fetch(
-                "configuration_add", sensor=sensor.number, configuration="1", created_at=1
+                "configuration_add",
+                sensor=sensor.number,
+                configuration="1",
+                created_at=1,
+                author=None,
             )
 
     with pytest.raises(StoreUnavailableError):

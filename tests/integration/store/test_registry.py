@@ -8,8 +8,10 @@ import pytest
 from heliograph.errors import AlreadyExistsError, RowError
 from heliograph.model.batch import Batch
 from heliograph.model.identifiers import is_uuid
+from heliograph.model.sensor import NewSensor
 from heliograph.store import open_store
-from rows import NOON
+from heliograph.store.sensors import TakenError
+from rows import NOON, heartbeat, log, measurement, rejected
 
 
 async def test_the_first_migration_makes_the_default_network(store):
@@ -123,7 +125,7 @@ async def test_every_change_of_the_registry_raises_its_version(store, register):
 async def test_being_seen_does_not_raise_the_version(store, sensor):
     version = await store.sensors.version()
     await store.sensors.touch([(sensor, NOON, None)])
-    await store.write(Batch(statuses=[(sensor, NOON, "online")], attributes=[(sensor, "a")]))
+    await store.write(Batch(statuses=[(sensor, NOON, "online", False)], attributes=[(sensor, "a")]))
     assert await store.sensors.version() == version
 
 
@@ -156,7 +158,9 @@ async def test_sensors_are_listed_in_the_order_of_their_creation(store, register
     default = (await store.networks.default()).identifier
 
     async def listed(network=None, **arguments):
-        page, total = await store.sensors.list(network_identifier=network, **arguments)
+        page, total = await store.sensors.list(
+            networks=None if network is None else [network], **arguments
+        )
         return [sensor.number for sensor in page], total
 
     numbers = [sensor.number for sensor in sensors]
@@ -228,7 +232,185 @@ async def test_a_cancelled_change_leaves_nothing_behind(store, register):
     results = await asyncio.gather(*tasks, return_exceptions=True)
     created = [result for result in results if not isinstance(result, BaseException)]
     assert len(created) >= 10
-    _, total = await store.sensors.list(network_identifier=None, offset=0, limit=1)
+    _, total = await store.sensors.list(networks=None, offset=0, limit=1)
     assert len(created) <= total <= 20
     assert await store.sensors.version() == version + total
     await register()
+
+
+async def test_several_are_registered_or_none(store, register):
+    await register(device_id="d-0", serial_number="s-0", sensor_name="n-0")
+
+    def new(**members):
+        return NewSensor(identifier=str(uuid.uuid4()), created_at=1, **members)
+
+    created = await store.sensors.create_all([new(device_id=f"d-{at}") for at in (1, 2)])
+    assert [sensor.device_id for sensor in created] == ["d-1", "d-2"]
+    version = await store.sensors.version()
+    wanted = [
+        new(device_id="d-3"),
+        new(device_id="d-2"),
+        new(device_id="d-4", serial_number="s-0", sensor_name="n-0"),
+        new(device_id="d-3", sensor_name="twice"),
+        new(sensor_name="twice"),
+        new(),
+        new(),
+    ]
+    with pytest.raises(TakenError) as raised:
+        await store.sensors.create_all(wanted)
+    assert raised.value.taken == [
+        (1, "device_id"),
+        (2, "sensor_name"),
+        (2, "serial_number"),
+        (3, "device_id"),
+        (4, "sensor_name"),
+    ]
+    assert await store.sensors.version() == version
+    assert await store.sensors.create_all([]) == []
+
+
+async def test_names_are_unique_in_each_network_by_itself(store, register):
+    roof = await store.networks.create(
+        identifier=str(uuid.uuid4()), name="roof", created_at=1, owner=None
+    )
+    for network in (None, roof.identifier):
+        await register(network_identifier=network, serial_number="1", sensor_name="a")
+    mover = await register(serial_number="2", sensor_name="b")
+    changed = await store.sensors.change(mover.number, network_identifier=roof.identifier)
+    assert changed.network_identifier == roof.identifier
+    with pytest.raises(AlreadyExistsError):
+        await store.sensors.change(mover.number, serial_number="1")
+
+
+async def test_a_change_and_its_revision_are_one(store, register):
+    await register(sensor_name="taken")
+    sensor = await register(configuration='{"a":1}', author="user:ann")
+    assert (await store.configurations.current(sensor.number)).revision == 0
+    changed, revision = await store.sensors.configure(
+        sensor.number, "null", author="admin", name="x"
+    )
+    assert (changed.name, revision) == ("x", 1)
+    with pytest.raises(AlreadyExistsError):
+        await store.sensors.configure(sensor.number, "2", author=None, sensor_name="taken")
+    page = await store.configurations.page(sensor.number, revision=None, direction=None, limit=9)
+    assert [(each.revision, each.author) for each in page] == [(0, "user:ann"), (1, "admin")]
+    assert await store.sensors.configure(999, "2", author=None) is None
+    unconfigured = await register()
+    numbers = [sensor.number, unconfigured.number, 999]
+    assert await store.sensors.revisions(numbers) == {sensor.number: 1}
+    assert await store.sensors.revisions([]) == {}
+
+
+async def test_sensors_are_listed_by_their_inventory(store, register):
+    default = (await store.networks.default()).identifier
+    node = await store.nodes.create(
+        identifier=str(uuid.uuid4()), network_identifier=default, created_at=1
+    )
+    sensors = [
+        await register(manufacturer="A", model="X", modality="light"),
+        await register(manufacturer="A", model="Y", node_identifier=node.identifier),
+        await register(),
+    ]
+
+    async def listed(**which):
+        page, total = await store.sensors.list(networks=None, offset=0, limit=9, **which)
+        assert total == len(page)
+        return [sensors.index(sensor) for sensor in page]
+
+    assert await listed() == [0, 1, 2]
+    assert await listed(manufacturer="A") == [0, 1]
+    assert await listed(manufacturer="A", model="Y") == [1]
+    assert await listed(modality="light") == [0]
+    assert await listed(node_identifier=node.identifier) == [1]
+    assert await listed(manufacturer="a") == []
+
+
+async def test_a_deleted_sensor_keeps_its_record_and_its_names_until_they_are_wanted(
+    store, register
+):
+    names = {"device_id": "d-1", "sensor_name": "a", "serial_number": "1"}
+    sensor = await register(**names, key_hash=b"k" * 32)
+    version = await store.sensors.version()
+    assert await store.sensors.delete(sensor.number, 5)
+    assert await store.sensors.delete(sensor.number, 6)
+    assert not await store.sensors.delete(999, 5)
+    assert [each.number for each in await store.sensors.changed_since(version)] == [sensor.number]
+    gone = await store.sensors.find("d-1")
+    assert (gone.number, gone.deleted_at, gone.is_active, gone.key_hash) == (
+        sensor.number,
+        5,
+        False,
+        None,
+    )
+    assert await store.sensors.list(networks=None, offset=0, limit=9) == ([], 0)
+    assert await store.sensors.change(sensor.number, name="x") is None
+    assert await store.sensors.configure(sensor.number, "1", author=None) is None
+    heir = await register(**names)
+    assert (await store.sensors.find("d-1")).number == heir.number
+    gone = await store.sensors.find(sensor.identifier)
+    assert gone.device_id is gone.sensor_name is gone.serial_number is None
+    with pytest.raises(AlreadyExistsError):
+        await store.sensors.create(identifier=sensor.identifier, created_at=1)
+
+
+async def test_a_renamed_sensor_takes_a_deleted_ones_names(store, register):
+    gone = await register(device_id="d-1", sensor_name="a")
+    await store.sensors.delete(gone.number, 5)
+    other = await register()
+    changed = await store.sensors.change(other.number, device_id="d-1")
+    assert changed.device_id == "d-1"
+    gone = await store.sensors.find(gone.identifier)
+    assert (gone.device_id, gone.sensor_name) == (None, "a")
+
+
+async def test_a_deleted_sensor_can_be_brought_back(store, register):
+    sensor = await register(device_id="d-1")
+    await store.sensors.delete(sensor.number, 5)
+    back = await store.sensors.change(sensor.number, is_active=True)
+    assert (back.device_id, back.deleted_at, back.is_active) == ("d-1", None, True)
+    assert await store.sensors.list(networks=None, offset=0, limit=9) == ([back], 1)
+
+
+async def test_erasing_leaves_nothing_of_the_one_and_all_of_the_other(store, register, monkeypatch):
+    monkeypatch.setattr("heliograph.store.sensors.ERASED_AT_ONCE", 3)
+    numbers = [(await register(configuration="1")).number for _ in range(2)]
+
+    def data(sensor):
+        # Seven at one time: a piece ends between two of them.
+        measured = [measurement(sensor, NOON, at, fingerprint=at) for at in range(7)]
+        return Batch(
+            measurements=[*measured, measurement(sensor, NOON - 1), measurement(sensor, NOON + 1)],
+            logs=[log(sensor, NOON + at) for at in range(4)],
+            heartbeats=[heartbeat(sensor, NOON + at) for at in range(4)],
+            rejected=[rejected(sensor=sensor) for _ in range(4)],
+            attributes=[(sensor, f"n{at}") for at in range(4)],
+        )
+
+    async def counts(sensor):
+        rejected_ones = await store.rejected.list(limit=100)
+        return (
+            len(await store.measurements.page(sensor, key=None, direction=None, limit=100)),
+            len(await store.logs.page(sensor, key=None, direction=None, limit=100)),
+            len(await store.heartbeats.page(sensor, key=None, direction=None, limit=100)),
+            sum(each.sensor == sensor for each in rejected_ones),
+            len((await store.sensors.attributes([sensor])).get(sensor, ())),
+            len(await store.sensors.revisions([sensor])),
+        )
+
+    for number in numbers:
+        await store.write(data(number))
+    whole = await counts(numbers[0])
+    assert whole == (9, 4, 4, 4, 4, 1)
+    await store.sensors.delete(numbers[0], 5)
+    version = await store.sensors.version()
+    await store.sensors.erase(numbers[0])
+    assert await counts(numbers[0]) == (0, 0, 0, 0, 0, 0)
+    assert await counts(numbers[1]) == whole
+    assert await store.sensors.find_number(numbers[0]) is None
+    assert await store.sensors.version() > version
+    assert (await register()).number > max(numbers)
+
+
+async def test_what_is_not_deleted_is_not_erased(store, sensor):
+    await store.sensors.erase(sensor)
+    assert await store.sensors.find_number(sensor) is not None

@@ -4,12 +4,17 @@ import asyncio
 import contextlib
 import shutil
 import socket
+import uuid
 
 import httpx
 import pytest
 import uvicorn
+from argon2 import PasswordHasher
 
 from heliograph.app import Application
+from heliograph.model.credentials import hash_key, new_token
+from heliograph.model.principal import Role
+from heliograph.model.time import now
 from heliograph.settings import Settings
 from heliograph.store import migrate
 from heliograph.web.application import create_web
@@ -18,6 +23,9 @@ ADMIN_KEY = "an-admin-key-for-tests-only"
 SHARED_KEY = "a-shared-key-for-tests-only"
 ADMIN = {"x-api-key": ADMIN_KEY}
 SHARED = {"x-api-key": SHARED_KEY}
+PASSWORD = "12345678"
+# As good a hash as any other, at a thousandth of the cost.
+CHEAP_HASH = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(PASSWORD)
 
 
 @pytest.fixture(scope="session")
@@ -26,6 +34,33 @@ def migrated(tmp_path_factory):
     path = tmp_path_factory.mktemp("template") / "heliograph.db"
     asyncio.run(migrate(f"sqlite:///{path}"))
     return path
+
+
+class BriefStreams:
+    """ASGI layer that leaves a stream once it has begun: in process an answer is read whole."""
+
+    def __init__(self, app):
+        self._app = app
+
+    async def __call__(self, scope, receive, send):
+        begun = asyncio.Event()
+
+        async def sending(message):
+            headers = dict(message.get("headers", ()))
+            if headers.get(b"content-type", b"").startswith(b"text/event-stream"):
+                begun.set()
+            await send(message)
+
+        async def receiving():
+            if scope["method"] != "GET":
+                return await receive()
+            waiting = [asyncio.ensure_future(receive()), asyncio.ensure_future(begun.wait())]
+            done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for task in waiting:
+                task.cancel()
+            return waiting[0].result() if waiting[0] in done else {"type": "http.disconnect"}
+
+        await self._app(scope, receiving, sending)
 
 
 class Site:
@@ -44,6 +79,46 @@ class Site:
         assert response.status_code == 201, response.text
         return {"x-api-key": response.json()["api_key"]}
 
+    async def account(self, username, *, is_admin=False):
+        """Make an account with the usual password, without the cost of hashing it."""
+        return await self.services.store.accounts.create(
+            identifier=str(uuid.uuid4()),
+            username=username,
+            password_hash=CHEAP_HASH,
+            created_at=now(),
+            is_admin=is_admin,
+        )
+
+    async def session(self, account):
+        """Log the account in and return the headers that it sends."""
+        token, moment = new_token(), now()
+        assert await self.services.store.accounts.open_session(
+            hash_key(token),
+            account,
+            purpose="session",
+            created_at=moment,
+            expires_at=moment + 3_600_000_000,
+        )
+        return {"authorization": f"Bearer {token}"}
+
+    async def user(self, username, **options):
+        """Make an account, log it in, and return the headers that it sends."""
+        return await self.session(await self.account(username, **options))
+
+    async def network(self, name, **roles):
+        """Make a network whose members are the accounts of these names; return its UUID."""
+        networks, accounts = self.services.store.networks, self.services.store.accounts
+        network = await networks.create(
+            identifier=str(uuid.uuid4()), name=name, created_at=now(), owner=None
+        )
+        for username, role in roles.items():
+            account = await accounts.find_username(username)
+            await networks.set_member(
+                network.identifier, account.identifier, Role[role.upper()], now()
+            )
+        await self.services.registry.changed()
+        return network.identifier
+
     async def rejected(self):
         return await self.services.store.rejected.list(limit=100)
 
@@ -54,19 +129,24 @@ def site(migrated, tmp_path):
 
     @contextlib.asynccontextmanager
     async def running(**overrides):
-        shutil.copy(migrated, tmp_path / "heliograph.db")
+        if "database_url" not in overrides:
+            shutil.copy(migrated, tmp_path / "heliograph.db")
         settings = Settings(
             app_env="test",
             data_directory=tmp_path,
-            database_url=f"sqlite:///{tmp_path}/heliograph.db",
             auto_migrate=False,
             api_secret_key=ADMIN_KEY,
-            device_api_keys=SHARED_KEY,
-            **{"mqtt_listen": (), "rate_limit_failed_logins": 0, **overrides},
+            **{
+                "database_url": f"sqlite:///{tmp_path}/heliograph.db",
+                "device_api_keys": SHARED_KEY,
+                "mqtt_listen": (),
+                "rate_limit_failed_logins": 0,
+                **overrides,
+            },
         )
         async with Application(settings).running() as services:
             web = create_web(services)
-            transport = httpx.ASGITransport(web, raise_app_exceptions=False)
+            transport = httpx.ASGITransport(BriefStreams(web), raise_app_exceptions=False)
             async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
                 yield Site(services, web, http)
 

@@ -21,7 +21,9 @@ REPRESENTATION = {
     "last_seen_at",
     "last_measurement_at",
     "connected",
+    "connected_changed_at",
     "late",
+    "expected_interval",
 }
 
 
@@ -118,8 +120,121 @@ async def test_the_list_is_in_order_of_creation_and_in_pieces(site):
         assert whole.headers["x-total-count"] == piece.headers["x-total-count"] == "3"
         other = await here.http.get(f"/devices?network_identifier={uuid.uuid4()}", headers=ADMIN)
         assert other.json() == []
+        nul = await here.http.get("/devices?network_identifier=%00", headers=ADMIN)
+        assert nul.status_code == 422
         for query in ("limit=0", "limit=10001", "offset=-1", "limit=x", f"offset={2**70}"):
             assert (await here.http.get(f"/devices?{query}", headers=ADMIN)).status_code == 422
+
+
+@pytest.mark.parametrize("wrap", [list, lambda devices: {"devices": devices}])
+async def test_a_batch_is_registered_whole_each_with_its_key(site, wrap):
+    async with site() as here:
+        roof = await here.network("roof")
+        devices = [
+            {"device_id": "pump-1", "name": "Pump", "expected_interval": 60},
+            {"device_id": "pump-2", "network_identifier": roof, "serial_number": "1"},
+            {"device_id": "pump-3", "serial_number": "1"},
+        ]
+        response = await here.http.post("/devices/batch", json=wrap(devices), headers=ADMIN)
+        assert response.status_code == 201, response.text
+        created = response.json()
+        assert [device["device_id"] for device in created] == ["pump-1", "pump-2", "pump-3"]
+        assert all(set(device) == {*REPRESENTATION, "api_key"} for device in created)
+        assert len({device["api_key"] for device in created}) == 3
+        assert (created[0]["expected_interval"], created[1]["network_identifier"]) == (60, roof)
+        for device in created:
+            key = {"x-api-key": device.pop("api_key")}
+            own = await here.http.get(f"/devices/{device['device_id']}", headers=key)
+            assert own.json() == device
+
+
+async def test_a_batch_that_is_taken_in_places_names_them_and_registers_nothing(site):
+    async with site() as here:
+        await here.device("pump-1", serial_number="1", sensor_name="a")
+
+        async def refused(*devices):
+            response = await here.http.post("/devices/batch", json=devices, headers=ADMIN)
+            answer = response.json()
+            return response.status_code, answer["code"], [p["loc"] for p in answer["detail"]]
+
+        new = [{"device_id": f"new-{at}"} for at in range(3)]
+        assert await refused(
+            new[0], {"device_id": "pump-1"}, new[1], new[0], {**new[2], "serial_number": "1"}
+        ) == (
+            409,
+            "DEVICE_ALREADY_REGISTERED",
+            [["body", 1, "device_id"], ["body", 3, "device_id"], ["body", 4, "serial_number"]],
+        )
+        assert await refused(new[0], {**new[1], "serial_number": "1"}) == (
+            400,
+            "SERIAL_NUMBER_ALREADY_REGISTERED",
+            [["body", 1, "serial_number"]],
+        )
+        assert await refused({**new[0], "sensor_name": "a"}) == (
+            409,
+            "SENSOR_NAME_ALREADY_REGISTERED",
+            [["body", 0, "sensor_name"]],
+        )
+        listed = await here.http.get("/devices", headers=ADMIN)
+        assert [device["device_id"] for device in listed.json()] == ["pump-1"]
+
+
+@pytest.mark.parametrize(
+    ("body", "locations"),
+    [
+        ([{"device_id": "a"}, {}, {"device_id": "a b"}], [[1, "device_id"], [2, "device_id"]]),
+        ({"devices": [{"device_id": "a"}, {"device_id": 7}]}, [[1, "device_id"]]),
+        ([{"device_id": "a"}, 7], [[1]]),
+        ({"devices": {"device_id": "a"}}, [[]]),
+        ({"device_id": "a"}, [[]]),
+        ("a", [[]]),
+        ([{"device_id": f"a{at}"} for at in range(1_001)], [[]]),
+    ],
+)
+async def test_a_bad_batch_names_its_members(site, body, locations):
+    async with site() as here:
+        response = await here.http.post("/devices/batch", json=body, headers=ADMIN)
+        assert (response.status_code, response.json()["code"]) == (422, "VALIDATION_FAILED")
+        named = [problem["loc"] for problem in response.json()["detail"]]
+        assert named == [["body", *location] for location in locations]
+        assert (await here.http.get("/devices", headers=ADMIN)).json() == []
+
+
+async def test_a_batch_goes_only_into_networks_that_are_open_to_the_caller(site):
+    async with site() as here:
+        ann = await here.user("ann")
+        own = await here.network("own", ann="editor")
+        seen = await here.network("seen", ann="viewer")
+        foreign = await here.network("foreign")
+        for network, status in [(own, 201), (seen, 403), (foreign, 404), ("x", 404), (None, 403)]:
+            body = [
+                {"device_id": f"a-{status}", "network_identifier": own},
+                {"device_id": f"b-{status}", "network_identifier": network},
+            ]
+            response = await here.http.post("/devices/batch", json=body, headers=ann)
+            assert response.status_code == status, response.text
+        listed = await here.http.get("/devices", headers=ADMIN)
+        assert [each["device_id"] for each in listed.json()] == ["a-201", "b-201"]
+
+
+async def test_both_forms_of_a_batch_are_documented(site):
+    async with site() as here:
+        document = (await here.http.get("/openapi.json")).json()
+        array, wrapped = document["components"]["schemas"]["NewDevices"]["anyOf"]
+        assert (array["type"], array["maxItems"]) == ("array", 1_000)
+        assert wrapped["properties"]["devices"] == array
+
+
+async def test_a_thousand_devices_are_registered_at_once(site):
+    async with site() as here:
+        body = [{"device_id": f"pump-{at}"} for at in range(1_000)]
+        response = await here.http.post("/devices/batch", json=body, headers=ADMIN)
+        assert response.status_code == 201
+        again = await here.http.post("/devices/batch", json=body, headers=ADMIN)
+        assert again.status_code == 409
+        assert len(again.json()["detail"]) == 1_000
+        listed = await here.http.get("/devices?limit=1", headers=ADMIN)
+        assert listed.headers["x-total-count"] == "1000"
 
 
 async def test_patch_changes_only_what_is_present(site):

@@ -6,6 +6,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from heliograph import __version__
 from heliograph.errors import StoreUnavailableError
 from heliograph.model.time import HOUR, now, parse
+from postgresql import free_port
+from scripted_broker import message, scripted_broker
+from server import eventually
 
 ADMIN = {"x-api-key": "an-admin-key-for-tests-only"}
 
@@ -108,6 +111,85 @@ async def test_a_listener_that_is_not_bound_is_told(site):
     async with site(mqtt_listen="127.0.0.1:0") as here:
         here.services.listener = None
         assert "MQTT" in await not_ready(here)
+
+
+async def test_a_link_that_is_up(site):
+    async with scripted_broker() as broker, site(mqtt_url=broker.url) as here:
+        before = await here.http.get("/readyz")
+        assert before.status_code == 503
+        assert before.json()["reasons"] == ["No connection to the MQTT broker: not connected yet"]
+        await broker.up()
+        await eventually(lambda: here.services.link.connected)
+        response = await here.http.get("/readyz")
+        body = response.json()
+        assert (response.status_code, body["reasons"], body["warnings"]) == (200, [], [])
+        assert body["mqtt"] == {
+            "listening": False,
+            "connections": 0,
+            "broker": {
+                "connected": True,
+                "connects": 1,
+                "dropped_messages": 0,
+                "waiting_messages": 0,
+            },
+        }
+        status = (await here.http.get("/status")).json()
+        assert (status["mqtt_hostname"], status["mqtt_port"]) == ("127.0.0.1", broker.port)
+
+
+async def test_a_link_that_is_down_is_told(site):
+    port = free_port()
+    async with site(mqtt_url=f"mqtt://name:hidden@127.0.0.1:{port}") as here:
+        link = here.services.link
+        await eventually(lambda: link.problem != "not connected yet")
+        assert await not_ready(here) == (
+            f"No connection to the MQTT broker: nothing listens at mqtt://127.0.0.1:{port}"
+        )
+        assert (await here.http.get("/readyz")).json()["mqtt"]["broker"]["connected"] is False
+
+
+async def broker_metrics(here):
+    response = await here.http.get("/metrics", headers=ADMIN)
+    return {
+        sample.name.removeprefix("heliograph_broker_"): sample.value
+        for family in text_string_to_metric_families(response.text)
+        for sample in family.samples
+        if sample.name.startswith("heliograph_broker_")
+    }
+
+
+async def test_metrics_of_a_link(site):
+    async with scripted_broker() as broker, site(mqtt_url=broker.url) as here:
+        link = here.services.link
+        down = {
+            "connected": 0,
+            "waiting_messages": 0,
+            "connects_total": 0,
+            "dropped_messages_total": 0,
+        }
+        assert await broker_metrics(here) == down
+        conversation = await broker.up()
+        for count in (b"1", b"6"):
+            conversation.send(message("$SYS/broker/publish/messages/dropped", count, 0))
+        publishing = asyncio.create_task(link.publications.publish("t", b"x"), name="publish")
+        await eventually(lambda: link.dropped_count == 5 and link.waiting == 1)
+        await eventually(lambda: link.connected)
+        assert await broker_metrics(here) == {
+            "connected": 1,
+            "waiting_messages": 1,
+            "connects_total": 1,
+            "dropped_messages_total": 5,
+        }
+        warnings = (await here.http.get("/readyz")).json()["warnings"]
+        assert warnings == ["The MQTT broker has dropped 5 messages"]
+        publishing.cancel()
+        await asyncio.gather(publishing, return_exceptions=True)
+
+
+async def test_without_a_link_there_are_no_metrics_of_one(site):
+    async with site() as here:
+        assert await broker_metrics(here) == {}
+        assert "broker" not in (await here.http.get("/readyz")).json()["mqtt"]
 
 
 async def test_metrics_count_what_happens(site):

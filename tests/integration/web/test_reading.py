@@ -105,7 +105,7 @@ async def test_links_lead_through_everything_exactly_once(site, direction, prefi
         "cursor=",
     ],
 )
-@pytest.mark.parametrize("name", ["measurements", "logs"])
+@pytest.mark.parametrize("name", ["measurements", "logs", "heartbeats"])
 async def test_bad_parameters_are_validation_errors(site, name, query):
     async with site() as here:
         await here.device("pump-1")
@@ -153,6 +153,98 @@ async def test_history_is_newest_first_within_its_range(site):
         assert await found(start=START + 5, end=START) == []
         for query in ("range=1y", "range=h", "range=999999999w", "limit=10001", "start=x"):
             assert (await here.http.get(f"{path}?{query}", headers=key)).status_code == 422
+
+
+async def walked(here, path, rel, key, found):
+    """Follow the links from one end to the other."""
+    pages = []
+    while path:
+        response = await here.http.get(path, headers=key)
+        assert response.status_code == 200, response.text
+        pages.append([found(entry) for entry in response.json()])
+        path = link(response, rel)
+        last = response
+    return pages, last
+
+
+@pytest.mark.parametrize("query", ["", "&attribute=n", "&attribute=n&attribute=x.y"])
+@pytest.mark.parametrize("limit", [3, 5, 10])
+async def test_history_is_walked_there_and_back(site, query, limit):
+    async with site() as here:
+        key = await filled(here, 20, per_time=4)
+        path = f"/devices/pump-1/history?start={START}&end={START + 4}&limit={limit}{query}"
+        there, last = await walked(here, path, "next", key, lambda entry: entry["metrics"]["n"])
+        seen = [number for page in there for number in page]
+        assert sorted(seen) == list(range(16))
+        assert [number // 4 for number in seen] == sorted((n // 4 for n in seen), reverse=True)
+        back, _ = await walked(
+            here, link(last, "previous"), "previous", key, lambda entry: entry["metrics"]["n"]
+        )
+        assert [n for page in reversed(back) for n in page] == seen[: len(seen) - len(there[-1])]
+        # A range that ends now is the same one on every page.
+        ranged = await here.http.get("/devices/pump-1/history?range=9000d&limit=2", headers=key)
+        assert "start=" in link(ranged, "next")
+        assert "range=" not in link(ranged, "next")
+
+
+async def test_a_newer_page_of_history_starts_at_the_oldest_and_is_newest_first(site):
+    async with site() as here:
+        key = await filled(here, 6)
+        path = f"/devices/pump-1/history?start={START}&limit=2&direction=newer"
+        first = await here.http.get(path, headers=key)
+        assert [entry["metrics"]["n"] for entry in first.json()] == [1, 0]
+        second = await here.http.get(link(first, "previous"), headers=key)
+        assert [entry["metrics"]["n"] for entry in second.json()] == [3, 2]
+        for wrong in ("direction=next", "cursor=x"):
+            response = await here.http.get(f"/devices/pump-1/history?{wrong}", headers=key)
+            assert response.status_code == 422
+
+
+@pytest.mark.parametrize("direction", ["next", "previous"])
+async def test_only_what_has_an_attribute_is_read_and_only_that_of_it(site, direction):
+    values = [{"n": 1, "a": {"b": 2, "c": 3}}, {"m": 4}, 5, {"a": {"b": 6}}, {"a": 7}]
+    async with site() as here:
+        key = await here.device("pump-1")
+        elements = [
+            {"timestamp": START + at, "value": value} for at, value in enumerate(values * 3)
+        ]
+        await here.http.post("/sensors/pump-1/measurements", json=elements, headers=key)
+        for names, expected in [
+            (["a.b"], [{"a": {"b": 2}}, {"a": {"b": 6}}] * 3),
+            (["m", "value"], [{"m": 4}, 5] * 3),
+            (["nothing"], []),
+        ]:
+            query = "".join(f"&attribute={name}" for name in names)
+            for limit in (1, 2, 100):
+                path = f"/sensors/pump-1/measurements?direction={direction}&limit={limit}{query}"
+                pages, _ = await walked(
+                    here, path, direction, key, lambda entry: entry["measurement"]
+                )
+                if direction == "previous":
+                    pages.reverse()
+                assert [value for page in pages for value in page] == expected
+        many = "&".join(["attribute=a"] * 101)
+        response = await here.http.get(f"/sensors/pump-1/measurements?{many}", headers=key)
+        assert response.status_code == 422
+
+
+async def test_more_rows_of_one_time_than_a_page_holds_are_reached_by_the_cursor(site):
+    async with site() as here:
+        key = await here.device("pump-1")
+        for start in range(0, 10_300, 5_000):
+            elements = [
+                {"timestamp": START, "value": {"n": number}}
+                for number in range(start, min(start + 5_000, 10_300))
+            ]
+            sent = await here.http.post("/sensors/pump-1/measurements", json=elements, headers=key)
+            assert sent.json()["accepted"] == len(elements)
+        for direction in ("next", "previous"):
+            path = f"/sensors/pump-1/measurements?direction={direction}&limit=1000"
+            pages, _ = await walked(
+                here, path, direction, key, lambda entry: entry["measurement"]["n"]
+            )
+            assert [len(page) for page in pages] == [10_000, 300]
+            assert sorted(number for page in pages for number in page) == list(range(10_300))
 
 
 async def test_history_shows_readings_of_a_clock_that_is_ahead(site):

@@ -5,11 +5,13 @@ from bench.packets import (
     PACKET_IDS,
     chunks,
     connect,
+    heartbeat,
     identifier,
     payload,
     puback,
     publish,
     publishes,
+    received,
     remaining_length,
     subscribe,
 )
@@ -82,3 +84,16 @@ def test_chunks_keep_every_packet_in_order(size):
     assert b"".join(data for data, _ in made) == bytes(range(10))
     assert sum(count for _, count in made) == 10
     assert all(len(data) == count <= size for data, count in made)
+
+
+def test_a_heartbeat_says_that_a_revision_was_applied():
+    packet = heartbeat(7, 3, 1_763_684_625.25, 258)
+    topic = b"heartbeats/" + identifier(7).encode()
+    assert packet[0] == 0x32
+    packet_id, message = received(packet[3:])  # over 127 bytes: the length takes two
+    assert decoded_length(packet[1:3]) == len(packet) - 3
+    assert packet[3:].startswith(len(topic).to_bytes(2, "big") + topic)
+    assert packet_id == b"\x01\x02"
+    assert json.loads(message) == {
+        "heartbeats": [{"revision": 3, "timestamp": 1_763_684_625.25, "success": True}]
+    }

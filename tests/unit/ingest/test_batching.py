@@ -85,12 +85,12 @@ def test_every_kind_goes_to_its_table():
         message([rows[1]], Kind.LOG),
         message([rows[2]], Kind.HEARTBEAT),
         message([], Kind.REJECTED, None, rejected=rejected(), extras=True),
-        message([], Kind.STATUS, status="online", extras=True),
+        message([], Kind.STATUS, status=(1, 9, "online", False), extras=True),
     ]
     batch = build_batch(messages)
     assert (batch.measurements, batch.logs, batch.heartbeats) == ([rows[0]], [rows[1]], [rows[2]])
     assert len(batch.rejected) == 1
-    assert batch.statuses == [(1, 9, "online")]
+    assert batch.statuses == [(1, 9, "online", False)]
     assert batch.attributes == [(1, "value")]
     assert len(batch) == 5
 
@@ -133,16 +133,20 @@ def test_events_tell_what_was_inserted():
     partly = message(rows[:2], payload=b"x", duplicates={rows[0][0]: 1})
     faulty = message([rows[0]], payload=b"x", faults=[fault])
     none = message([rows[0]], payload=b"x", duplicates={rows[0][0]: 1})
-    merged = message([rows[0]], payload=b"x", merged=True)
+    merged = message([*rows, rows[0]], merged=True, duplicates={rows[1][0]: 1})
     dropped = message([rows[0]], payload=b"x", dropped="")
     refused = message([], Kind.REJECTED, None)
     status = message([], Kind.STATUS, status="online", payload=b"online")
     many = message(rows, sensor=None, parts=[PUMP, PUMP, FAN], duplicates={rows[1][0]: 1})
-    events = committed_events([whole, partly, faulty, none, merged, dropped, refused, status, many])
+    messages = [whole, partly, faulty, none, merged, dropped, refused, status, many]
+    events = committed_events(messages, {1: PUMP, 2: FAN}.get)
     told = [(event.number, event.device_id, event.rows, event.payload) for event in events]
     assert told == [
         (1, "pump", [rows[0]], b"whole"),
         (1, "pump", [rows[1]], None),
+        (1, "pump", [rows[0]], None),
+        (1, "pump", [rows[0]], None),
+        (2, None, [rows[2]], None),
         (1, "pump", [rows[0]], None),
         (1, "pump", [], b"online"),
         (1, "pump", [rows[0]], None),

@@ -25,6 +25,14 @@ SENSORS = (PUMP, FAN, FAR, OFF)
 DEVICE = Principal("device", "device:pump", sensor=1)
 SHARED = Principal("shared", "shared:1234")
 SHARED_AS_PUMP = Principal("shared", "shared:pump", device="pump")
+# Users, by their account, and what each may do where.
+ROLES = {
+    "viewer": {"default": Role.VIEWER},
+    "editor": {"default": Role.EDITOR, "elsewhere": Role.VIEWER},
+    "owner": {"elsewhere": Role.OWNER},
+    "stranger": {},
+}
+USERS = {name: Principal("user", f"user:{name}", account=name) for name in ROLES}
 GUESTS = {role: Principal("anonymous", "anonymous", role) for role in Role}
 
 
@@ -33,6 +41,20 @@ class Sensors:
 
     def __init__(self):
         self.provisioned = []
+
+    def role(self, principal, network_identifier):
+        if principal.is_admin:
+            return Role.OWNER
+        if principal.account is not None:
+            return ROLES[principal.account].get(network_identifier, Role.NONE)
+        anonymous = principal.kind == "anonymous" and network_identifier == "default"
+        return principal.role if anonymous else Role.NONE
+
+    def account(self, account):
+        return account if account in ROLES else None
+
+    async def find_account(self, account):
+        return self.account(account)
 
     async def find(self, identifier):
         name = identifier if identifier in ("pump", "fan", "far", "off") else identifier.lower()
@@ -43,6 +65,9 @@ class Sensors:
 
     async def find_number(self, number):
         return self.number(number)
+
+    def cached(self, identifier):
+        return next((sensor for sensor in SENSORS if identifier in sensor.names), None)
 
     async def provision(self, identifier):
         self.provisioned.append(identifier)
@@ -64,7 +89,12 @@ def router():
         (GUESTS[Role.VIEWER], set(), {1, 2}),
         (GUESTS[Role.EDITOR], {1, 2}, {1, 2}),
         (GUESTS[Role.OWNER], {1, 2}, {1, 2}),
+        # A role of the principal's own counts for guests only.
         (Principal("user", "somebody", Role.OWNER), set(), set()),
+        (USERS["viewer"], set(), {1, 2}),
+        (USERS["editor"], {1, 2}, {1, 2, 3}),
+        (USERS["owner"], {3}, {3}),
+        (USERS["stranger"], set(), set()),
     ],
     ids=lambda value: f"{value.kind}-{value.role.name}" if isinstance(value, Principal) else "",
 )
@@ -89,8 +119,11 @@ async def test_a_route_leads_to_the_sensor(router, principal, name):
         (SHARED_AS_PUMP, ("fan", FAN.identifier)),
         (GUESTS[Role.EDITOR], ("far", FAR.identifier)),
         (GUESTS[Role.VIEWER], ("pump",)),
+        (USERS["viewer"], ("pump", "far")),
+        (USERS["editor"], ("far", FAR.identifier)),
+        (USERS["stranger"], ("pump", "far")),
     ],
-    ids=["device", "shared", "guest", "viewer"],
+    ids=["device", "shared", "guest", "viewer", "user-viewer", "user-editor", "user-stranger"],
 )
 async def test_a_foreign_sensor_answers_like_one_that_is_not_there(router, principal, foreign):
     unknown = ["nobody", str(uuid.UUID(int=99))]
@@ -116,6 +149,8 @@ async def test_a_deactivated_sensor_is_told_apart_for_those_who_may_write(router
         (GUESTS[Role.OWNER], True),
         (GUESTS[Role.EDITOR], True),
         (GUESTS[Role.VIEWER], False),
+        (USERS["owner"], False),
+        (USERS["editor"], False),
     ],
 )
 async def test_who_may_register_on_first_sight(principal, provisions):
@@ -142,3 +177,29 @@ async def test_a_principal_whose_sensor_is_gone_reaches_nothing(router):
 def test_each_kind_has_its_decoder(kind, decode):
     assert Route("t", ADMIN, kind, PUMP).decode is decode
     assert Route("t", ADMIN, kind).decode is None
+
+
+@pytest.mark.parametrize("name", ["pump", "fan", "far", "off", "nobody", PUMP.identifier])
+@pytest.mark.parametrize(
+    "principal",
+    [ADMIN, DEVICE, SHARED, SHARED_AS_PUMP, *GUESTS.values(), *USERS.values()],
+    ids=lambda principal: f"{principal.kind}-{principal.role.name}-{principal.device}",
+)
+async def test_what_memory_knows_is_what_would_be_found(router, principal, name):
+    known = router.known(principal, "t", Kind.LOG, name)
+    found = await router.route(principal, "t", Kind.LOG, name)
+    if known is None:
+        # Only what leads nowhere may be left to the longer way: it costs nobody his speed.
+        assert found.sensor is None
+    else:
+        assert (known.kind, known.sensor, known.fault) == (found.kind, found.sensor, found.fault)
+
+
+async def test_memory_that_lacks_the_sensor_says_nothing(router, monkeypatch):
+    monkeypatch.setattr(Sensors, "cached", lambda _self, _identifier: None)
+    assert router.known(ADMIN, "t", Kind.LOG, "pump") is None
+
+
+async def test_memory_that_lacks_the_account_says_nothing(router):
+    forgotten = Principal("user", "user:forgotten", account="forgotten")
+    assert router.known(forgotten, "t", Kind.LOG, "pump") is None

@@ -6,7 +6,15 @@ from fastapi.exceptions import RequestValidationError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliograph.web.pages import PageRequest, decode_cursor, encode_cursor
+from heliograph.store.pages import Page
+from heliograph.web.pages import (
+    MeasurementPageRequest,
+    PageRequest,
+    decode_cursor,
+    encode_cursor,
+    encode_position,
+    next_to,
+)
 
 signed64 = st.integers(-(2**63), 2**63 - 1)
 
@@ -30,23 +38,52 @@ def test_what_is_no_cursor_is_a_validation_error(text):
         decode_cursor(text)
 
 
-def rels(page, rows):
-    return re.findall(r'rel="(\w+)"', page.links("/p", rows) or "")
+def rels(request, page):
+    return re.findall(r'rel="(\w+)"', request.links("/p", page) or "")
 
 
 def test_links_lead_on_where_there_may_be_more():
-    full, short = [Row(1), Row(2)], [Row(1)]
-    assert rels(PageRequest(limit=2), full) == ["previous"]
-    assert rels(PageRequest(limit=2), short) == []
-    assert rels(PageRequest(limit=2, direction="next"), full) == ["next"]
-    assert rels(PageRequest(5, limit=2), full) == ["next", "previous"]
-    assert rels(PageRequest(5, limit=2), short) == ["previous"]
-    assert rels(PageRequest(5, "previous", limit=2), short) == ["next"]
-    assert rels(PageRequest(5, limit=2), []) == []
+    more = Page([Row(1), Row(2)], more=True, reached=(2, 0))
+    last = Page([Row(1)])
+    assert rels(PageRequest(limit=2), more) == ["previous"]
+    assert rels(PageRequest(limit=2), last) == []
+    assert rels(PageRequest(limit=2, direction="next"), more) == ["next"]
+    assert rels(PageRequest(5, limit=2), more) == ["next", "previous"]
+    assert rels(PageRequest(5, limit=2), last) == ["previous"]
+    assert rels(PageRequest(5, "previous", limit=2), last) == ["next"]
+    assert rels(PageRequest(limit=2), Page()) == []
 
 
-def test_a_link_carries_the_cursor_of_the_pages_edge():
-    links = PageRequest(5, limit=1).links("/p", [Row(7, -3)])
+@pytest.mark.parametrize(("direction", "back"), [("next", "previous"), ("previous", "next")])
+def test_from_a_page_without_rows_it_goes_back_to_all_that_is_behind_it(direction, back):
+    step = 1 if direction == "next" else -1
+    key = (6, -(2**63)) if direction == "next" else (4, 2**63 - 1)
+    cursor = encode_cursor(Row(7, 3))
+    for request, expected in (
+        (PageRequest(5, direction, limit=2), key),
+        (PageRequest(None, direction, limit=2, cursor=cursor), (7, 3 + step)),
+    ):
+        link = request.links("/p", Page())
+        assert re.findall(r'rel="(\w+)"', link) == [back]
+        assert decode_cursor(re.search(r"cursor=([\w-]+)", link)[1]) == expected
+
+
+@given(signed64, signed64, st.sampled_from([1, -1]))
+def test_the_next_position_is_next_and_can_be_encoded(timestamp, fingerprint, step):
+    at = timestamp, fingerprint
+    other = next_to(at, step)
+    assert decode_cursor(encode_position(*other)) == other
+    if other != at:
+        assert (other > at) == (step > 0)
+        assert next_to(other, -step) == at
+    else:
+        assert set(at) <= {-(2**63), 2**63 - 1}
+
+
+def test_a_link_carries_the_cursor_of_the_pages_edge_and_the_attributes():
+    request = MeasurementPageRequest(5, limit=1, attributes=["a.b", "c d"])
+    links = request.links("/p", Page([Row(7, -3)]))
     cursor = re.search(r"cursor=([\w-]+)", links)[1]
     assert decode_cursor(cursor) == (7, -3)
-    assert links.startswith("</p?direction=next&limit=1&")
+    assert links.startswith("</p?direction=previous&limit=1&")
+    assert "&attribute=a.b&attribute=c+d>" in links

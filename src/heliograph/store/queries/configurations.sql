@@ -1,8 +1,8 @@
--- name: configuration_add(sensor, configuration, created_at)$
-INSERT INTO configuration (sensor, revision, configuration, created_at)
+-- name: configuration_add(sensor, configuration, created_at, author)$
+INSERT INTO configuration (sensor, revision, configuration, created_at, author)
 SELECT
     CAST(:sensor AS bigint), coalesce(max(revision) + 1, 0), CAST(:configuration AS text),
-    CAST(:created_at AS bigint)
+    CAST(:created_at AS bigint), CAST(:author AS text)
 FROM configuration
 WHERE sensor = :sensor
 RETURNING revision;
@@ -23,4 +23,37 @@ AND revision = (
     WHERE newer.sensor = configuration.sensor
 )
 ORDER BY sensor
+LIMIT :limit;
+
+-- name: configurations_after(sensor, revision, limit)
+SELECT
+    revision, configuration, created_at, author, publication_timestamp,
+    acknowledgment_timestamp, receipt_timestamp, success,
+    revision = (
+        SELECT max(newer.revision) FROM configuration AS newer
+        WHERE newer.sensor = configuration.sensor
+    )
+FROM configuration
+WHERE sensor = :sensor AND revision > :revision
+ORDER BY revision
+LIMIT :limit;
+
+-- name: configurations_before(sensor, revision, limit)
+SELECT
+    revision, configuration, created_at, author, publication_timestamp,
+    acknowledgment_timestamp, receipt_timestamp, success,
+    revision = (
+        SELECT max(newer.revision) FROM configuration AS newer
+        WHERE newer.sensor = configuration.sensor
+    )
+FROM configuration
+WHERE sensor = :sensor AND revision < :revision
+ORDER BY revision DESC
+LIMIT :limit;
+
+-- name: configuration_targets_of_network(network, limit)
+SELECT number, identifier, device_id
+FROM sensor
+WHERE network_identifier = :network AND is_active
+ORDER BY number
 LIMIT :limit;

@@ -1,5 +1,6 @@
 -- name: heartbeats_after(sensor, timestamp, fingerprint, until, limit)
-SELECT id, timestamp, fingerprint, receipt_timestamp, revision, success, details
+SELECT
+    id, timestamp, fingerprint, receipt_timestamp, revision, success, details, unknown_revision
 FROM heartbeat
 WHERE sensor = :sensor AND (timestamp, fingerprint) > (:timestamp, :fingerprint)
 AND timestamp >= :timestamp AND timestamp <= :until
@@ -7,7 +8,8 @@ ORDER BY timestamp, fingerprint
 LIMIT :limit;
 
 -- name: heartbeats_before(sensor, timestamp, fingerprint, since, limit)
-SELECT id, timestamp, fingerprint, receipt_timestamp, revision, success, details
+SELECT
+    id, timestamp, fingerprint, receipt_timestamp, revision, success, details, unknown_revision
 FROM heartbeat
 WHERE sensor = :sensor AND (timestamp, fingerprint) < (:timestamp, :fingerprint)
 AND timestamp <= :timestamp AND timestamp >= :since

@@ -13,3 +13,20 @@ WHERE sensor = :sensor AND (timestamp, fingerprint) < (:timestamp, :fingerprint)
 AND timestamp <= :timestamp AND timestamp >= :since
 ORDER BY timestamp DESC, fingerprint DESC
 LIMIT :limit;
+
+-- name: logs_aggregates(sensor, start, end, rows, limit)
+-- Of so many of the newest messages, so that a sensor that logs without end is no harm.
+SELECT
+    severity, subject, min(revision), max(revision), min(timestamp),
+    max(timestamp) AS newest, count(*)
+FROM (
+    SELECT severity, subject, revision, timestamp
+    FROM log
+    WHERE sensor = :sensor AND timestamp >= :start AND timestamp < :end
+    ORDER BY timestamp DESC, fingerprint DESC
+    LIMIT :rows
+) AS message
+WHERE severity IN ('warning', 'error')
+GROUP BY severity, subject
+ORDER BY newest DESC, severity DESC, subject DESC
+LIMIT :limit;

@@ -15,3 +15,18 @@ WHERE sensor = :sensor AND (timestamp, fingerprint) < (:timestamp, :fingerprint)
 AND timestamp <= :timestamp AND timestamp >= :since
 ORDER BY timestamp DESC, fingerprint DESC
 LIMIT :limit;
+
+-- name: measurements_values(sensor, timestamp, fingerprint, until, limit)
+SELECT timestamp, fingerprint, value
+FROM measurement
+WHERE sensor = :sensor AND (timestamp, fingerprint) > (:timestamp, :fingerprint)
+AND timestamp >= :timestamp AND timestamp <= :until
+ORDER BY timestamp, fingerprint
+LIMIT :limit;
+
+-- name: measurements_reach(sensor, start, end, rows)
+-- A row if there are more than so many in the range.
+SELECT 1
+FROM measurement
+WHERE sensor = :sensor AND timestamp >= :start AND timestamp < :end
+LIMIT 1 OFFSET :rows;

@@ -1,105 +1,172 @@
 -- name: sensor_by_number(number)^
-SELECT
-    number, identifier, network_identifier, device_id, key_hash, is_active, name,
-    sensor_name, serial_number, manufacturer, model, modality, created_at, last_seen_at,
-    last_measurement_at, status, status_at
+SELECT {sensor_columns}
 FROM sensor
 WHERE number = :number;
 
 -- name: sensor_by_identifier(identifier)^
-SELECT
-    number, identifier, network_identifier, device_id, key_hash, is_active, name,
-    sensor_name, serial_number, manufacturer, model, modality, created_at, last_seen_at,
-    last_measurement_at, status, status_at
+SELECT {sensor_columns}
 FROM sensor
 WHERE identifier = :identifier;
 
 -- name: sensor_by_device_id(device_id)^
-SELECT
-    number, identifier, network_identifier, device_id, key_hash, is_active, name,
-    sensor_name, serial_number, manufacturer, model, modality, created_at, last_seen_at,
-    last_measurement_at, status, status_at
+SELECT {sensor_columns}
 FROM sensor
 WHERE device_id = :device_id;
 
 -- name: sensor_by_key_hash(key_hash)^
-SELECT
-    number, identifier, network_identifier, device_id, key_hash, is_active, name,
-    sensor_name, serial_number, manufacturer, model, modality, created_at, last_seen_at,
-    last_measurement_at, status, status_at
+SELECT {sensor_columns}
 FROM sensor
 WHERE key_hash = :key_hash;
 
 -- name: sensors_load(after, limit)
-SELECT
-    number, identifier, network_identifier, device_id, key_hash, is_active, name,
-    sensor_name, serial_number, manufacturer, model, modality, created_at, last_seen_at,
-    last_measurement_at, status, status_at
+SELECT {sensor_columns}
 FROM sensor
 WHERE number > :after
 ORDER BY number
 LIMIT :limit;
 
 -- name: sensors_changed_since(version)
-SELECT
-    number, identifier, network_identifier, device_id, key_hash, is_active, name,
-    sensor_name, serial_number, manufacturer, model, modality, created_at, last_seen_at,
-    last_measurement_at, status, status_at
+SELECT {sensor_columns}
 FROM sensor
 WHERE version > :version
 ORDER BY version;
 
--- name: sensors_list(network_identifier, only_devices, offset, limit)
-SELECT
-    number, identifier, network_identifier, device_id, key_hash, is_active, name,
-    sensor_name, serial_number, manufacturer, model, modality, created_at, last_seen_at,
-    last_measurement_at, status, status_at
-FROM sensor
-WHERE (CAST(:network_identifier AS text) IS NULL OR network_identifier = :network_identifier)
-AND (device_id IS NOT NULL OR NOT :only_devices)
-ORDER BY number
-LIMIT :limit OFFSET :offset;
+-- name: sensors_erased_since(version)
+SELECT number FROM erased_sensor WHERE version > :version;
 
--- name: sensors_count(network_identifier, only_devices)$
-SELECT count(*)
-FROM sensor
-WHERE (CAST(:network_identifier AS text) IS NULL OR network_identifier = :network_identifier)
-AND (device_id IS NOT NULL OR NOT :only_devices);
+-- name: sensor_names_release(network_identifier, device_id, sensor_name, serial_number)!
+-- A deleted sensor goes by its names until another takes them.
+UPDATE sensor
+SET
+    device_id = CASE WHEN device_id = :device_id THEN NULL ELSE device_id END,
+    sensor_name = CASE
+        WHEN network_identifier = :network_identifier AND sensor_name = :sensor_name THEN NULL
+        ELSE sensor_name
+    END,
+    serial_number = CASE
+        WHEN network_identifier = :network_identifier AND serial_number = :serial_number THEN NULL
+        ELSE serial_number
+    END
+WHERE deleted_at IS NOT NULL
+AND (
+    device_id = :device_id
+    OR (network_identifier = :network_identifier AND sensor_name = :sensor_name)
+    OR (network_identifier = :network_identifier AND serial_number = :serial_number)
+);
 
--- name: sensor_create(identifier, network_identifier, device_id, key_hash, name, sensor_name, serial_number, manufacturer, model, modality, created_at)^
+-- name: sensor_names_taken(network_identifier, device_id, sensor_name, serial_number)
+SELECT 'device_id' FROM sensor WHERE device_id = :device_id AND deleted_at IS NULL
+UNION ALL
+SELECT 'sensor_name' FROM sensor
+WHERE network_identifier = :network_identifier AND sensor_name = :sensor_name
+AND deleted_at IS NULL
+UNION ALL
+SELECT 'serial_number' FROM sensor
+WHERE network_identifier = :network_identifier AND serial_number = :serial_number
+AND deleted_at IS NULL;
+
+-- name: sensor_create(identifier, network_identifier, device_id, key_hash, broker_password, name, sensor_name, serial_number, manufacturer, model, modality, created_at, node_identifier, expected_interval)^
 INSERT INTO sensor (
-    identifier, network_identifier, device_id, key_hash, name, sensor_name, serial_number,
-    manufacturer, model, modality, created_at
+    identifier, network_identifier, device_id, key_hash, broker_password, name, sensor_name,
+    serial_number, manufacturer, model, modality, created_at, node_identifier, expected_interval
 )
 VALUES (
-    :identifier,
-    coalesce(:network_identifier, (SELECT identifier FROM network WHERE name = 'default')),
-    :device_id, :key_hash, :name, :sensor_name, :serial_number, :manufacturer, :model,
-    :modality, :created_at
+    :identifier, :network_identifier, :device_id, :key_hash, :broker_password, :name,
+    :sensor_name, :serial_number, :manufacturer, :model, :modality, :created_at, :node_identifier,
+    :expected_interval
 )
-RETURNING
-    number, identifier, network_identifier, device_id, key_hash, is_active, name,
-    sensor_name, serial_number, manufacturer, model, modality, created_at, last_seen_at,
-    last_measurement_at, status, status_at;
+RETURNING {sensor_columns};
 
--- name: sensor_change(number, network_identifier, device_id, key_hash, is_active, name, sensor_name, serial_number, manufacturer, model, modality)^
+-- name: sensor_change(number, network_identifier, device_id, key_hash, broker_password, is_active, name, sensor_name, serial_number, manufacturer, model, modality, node_identifier, expected_interval, deleted_at)^
 UPDATE sensor
 SET
     network_identifier = :network_identifier,
     device_id = :device_id,
     key_hash = :key_hash,
+    -- It belongs to the key: of another one it has to be given, of none there is none.
+    broker_password = CASE
+        WHEN key_hash = :key_hash THEN broker_password ELSE :broker_password
+    END,
     is_active = :is_active,
+    -- Nothing more is taken from a sensor out of service: what it said last may not be true long.
+    status = CASE WHEN :is_active THEN status END,
     name = :name,
     sensor_name = :sensor_name,
     serial_number = :serial_number,
     manufacturer = :manufacturer,
     model = :model,
-    modality = :modality
+    modality = :modality,
+    node_identifier = :node_identifier,
+    expected_interval = :expected_interval,
+    deleted_at = :deleted_at
 WHERE number = :number
-RETURNING
-    number, identifier, network_identifier, device_id, key_hash, is_active, name,
-    sensor_name, serial_number, manufacturer, model, modality, created_at, last_seen_at,
-    last_measurement_at, status, status_at;
+RETURNING {sensor_columns};
 
 -- name: registry_version()$
 SELECT version FROM registry;
+
+-- What a sensor sent is erased piece by piece, so that the writer has others served between.
+
+-- name: measurements_erase(sensor, limit)
+DELETE FROM measurement
+WHERE sensor = :sensor
+AND (timestamp, fingerprint) <= (
+    SELECT timestamp, fingerprint
+    FROM (
+        SELECT timestamp, fingerprint FROM measurement
+        WHERE sensor = :sensor
+        ORDER BY timestamp, fingerprint
+        LIMIT :limit
+    ) AS oldest
+    ORDER BY timestamp DESC, fingerprint DESC
+    LIMIT 1
+)
+RETURNING 1;
+
+-- name: logs_erase(sensor, limit)
+DELETE FROM log
+WHERE sensor = :sensor
+AND (timestamp, fingerprint) <= (
+    SELECT timestamp, fingerprint
+    FROM (
+        SELECT timestamp, fingerprint FROM log
+        WHERE sensor = :sensor
+        ORDER BY timestamp, fingerprint
+        LIMIT :limit
+    ) AS oldest
+    ORDER BY timestamp DESC, fingerprint DESC
+    LIMIT 1
+)
+RETURNING 1;
+
+-- name: heartbeats_erase(sensor, limit)
+DELETE FROM heartbeat
+WHERE sensor = :sensor
+AND (timestamp, fingerprint) <= (
+    SELECT timestamp, fingerprint
+    FROM (
+        SELECT timestamp, fingerprint FROM heartbeat
+        WHERE sensor = :sensor
+        ORDER BY timestamp, fingerprint
+        LIMIT :limit
+    ) AS oldest
+    ORDER BY timestamp DESC, fingerprint DESC
+    LIMIT 1
+)
+RETURNING 1;
+
+-- name: rejected_messages_erase(sensor, limit)
+DELETE FROM rejected_message
+WHERE id IN (
+    SELECT id FROM rejected_message WHERE sensor = :sensor ORDER BY id LIMIT :limit
+)
+RETURNING 1;
+
+-- name: attributes_erase(sensor, limit)
+DELETE FROM attribute
+WHERE sensor = :sensor
+AND name IN (SELECT name FROM attribute WHERE sensor = :sensor ORDER BY name LIMIT :limit)
+RETURNING 1;
+
+-- name: sensor_erase(number)^
+DELETE FROM sensor WHERE number = :number AND deleted_at IS NOT NULL RETURNING number;

@@ -1,8 +1,5 @@
 -- name: sensor_locked(number)^
-SELECT
-    number, identifier, network_identifier, device_id, key_hash, is_active, name,
-    sensor_name, serial_number, manufacturer, model, modality, created_at, last_seen_at,
-    last_measurement_at, status, status_at
+SELECT {sensor_columns}
 FROM sensor
 WHERE number = :number
 FOR NO KEY UPDATE;
@@ -13,6 +10,14 @@ FROM attribute
 WHERE sensor IN (
     SELECT CAST(value AS bigint) FROM json_array_elements_text(CAST(:numbers AS json))
 );
+
+-- name: sensors_revisions(numbers)
+SELECT sensor, max(revision)
+FROM configuration
+WHERE sensor IN (
+    SELECT CAST(value AS bigint) FROM json_array_elements_text(CAST(:numbers AS json))
+)
+GROUP BY sensor;
 
 -- name: sensors_touch(rows)!
 -- Rows are locked in their order first, as by everyone who locks several: no deadlocks.
@@ -40,7 +45,8 @@ WITH stated AS MATERIALIZED (
     SELECT
         CAST(value ->> 0 AS bigint) AS number,
         CAST(value ->> 1 AS bigint) AS receipt_timestamp,
-        value ->> 2 AS status
+        value ->> 2 AS status,
+        CAST(value ->> 3 AS boolean) AS by_broker
     FROM json_array_elements(CAST(:rows AS json))
 ),
 locked AS MATERIALIZED (
@@ -49,10 +55,72 @@ locked AS MATERIALIZED (
     FOR NO KEY UPDATE
 )
 UPDATE sensor
-SET status = stated.status, status_at = stated.receipt_timestamp
+SET
+    status = stated.status,
+    status_at = stated.receipt_timestamp,
+    status_by_broker = stated.by_broker,
+    status_since = CASE
+        WHEN sensor.status = stated.status THEN sensor.status_since
+        ELSE stated.receipt_timestamp
+    END
 FROM stated, locked
 WHERE sensor.number = stated.number AND locked.number = stated.number
 AND (status_at IS NULL OR status_at <= stated.receipt_timestamp);
+
+-- name: connections_store(rows)
+WITH noted AS MATERIALIZED (
+    SELECT
+        CAST(value ->> 0 AS bigint) AS number,
+        CAST(value ->> 1 AS boolean) AS live,
+        CAST(value ->> 2 AS bigint) AS at
+    FROM json_array_elements(CAST(:rows AS json))
+),
+locked AS MATERIALIZED (
+    SELECT number FROM sensor WHERE number IN (SELECT number FROM noted)
+    ORDER BY number
+    FOR NO KEY UPDATE
+),
+stored AS (
+    UPDATE sensor
+    SET connection_open = noted.live, connection_at = noted.at
+    FROM noted, locked
+    WHERE sensor.number = noted.number AND locked.number = noted.number
+    RETURNING sensor.*
+)
+SELECT {sensor_columns} FROM stored;
+
+-- name: connections_confirm(rows)!
+WITH noted AS MATERIALIZED (
+    SELECT CAST(value ->> 0 AS bigint) AS number, CAST(value ->> 2 AS bigint) AS at
+    FROM json_array_elements(CAST(:rows AS json))
+),
+locked AS MATERIALIZED (
+    SELECT number FROM sensor
+    WHERE number IN (SELECT number FROM noted) AND NOT connection_open
+    ORDER BY number
+    FOR NO KEY UPDATE
+)
+UPDATE sensor
+SET connection_open = true, connection_at = noted.at
+FROM noted, locked
+WHERE sensor.number = noted.number AND locked.number = noted.number;
+
+-- name: connections_end(moment)!
+-- What was said on the listener ends as well: who said it had a connection that is gone.
+WITH ended AS MATERIALIZED (
+    SELECT number FROM sensor
+    WHERE connection_open
+    OR (
+        status = 'online' AND NOT status_by_broker
+        AND (connection_at IS NULL OR connection_at < status_at)
+    )
+    ORDER BY number
+    FOR NO KEY UPDATE
+)
+UPDATE sensor
+SET connection_open = false, connection_at = greatest(:moment, status_at)
+FROM ended
+WHERE sensor.number = ended.number;
 
 -- name: attributes_store(rows)!
 INSERT INTO attribute (sensor, name)
@@ -60,3 +128,33 @@ SELECT CAST(value ->> 0 AS bigint), value ->> 1
 FROM json_array_elements(CAST(:rows AS json))
 ORDER BY 1, 2
 ON CONFLICT (sensor, name) DO NOTHING;
+
+-- name: sensors_list(networks, only_devices, manufacturer, model, modality, node_identifier, offset, limit)
+SELECT {sensor_columns}
+FROM sensor
+WHERE deleted_at IS NULL
+AND (
+    CAST(:networks AS text) IS NULL
+    OR network_identifier IN (SELECT value FROM json_array_elements_text(CAST(:networks AS json)))
+)
+AND (device_id IS NOT NULL OR NOT :only_devices)
+AND (CAST(:manufacturer AS text) IS NULL OR manufacturer = :manufacturer)
+AND (CAST(:model AS text) IS NULL OR model = :model)
+AND (CAST(:modality AS text) IS NULL OR modality = :modality)
+AND (CAST(:node_identifier AS text) IS NULL OR node_identifier = :node_identifier)
+ORDER BY number
+LIMIT :limit OFFSET :offset;
+
+-- name: sensors_count(networks, only_devices, manufacturer, model, modality, node_identifier)$
+SELECT count(*)
+FROM sensor
+WHERE deleted_at IS NULL
+AND (
+    CAST(:networks AS text) IS NULL
+    OR network_identifier IN (SELECT value FROM json_array_elements_text(CAST(:networks AS json)))
+)
+AND (device_id IS NOT NULL OR NOT :only_devices)
+AND (CAST(:manufacturer AS text) IS NULL OR manufacturer = :manufacturer)
+AND (CAST(:model AS text) IS NULL OR model = :model)
+AND (CAST(:modality AS text) IS NULL OR modality = :modality)
+AND (CAST(:node_identifier AS text) IS NULL OR node_identifier = :node_identifier);

@@ -1,2 +1,8 @@
 -- name: table_exists(name)$
 SELECT 1 WHERE to_regclass(CAST(:name AS text)) IS NOT NULL;
+
+-- name: network_locked(identifier)^
+SELECT identifier FROM network WHERE identifier = :identifier FOR NO KEY UPDATE;
+
+-- name: registry_lock()^
+SELECT version FROM registry FOR UPDATE;

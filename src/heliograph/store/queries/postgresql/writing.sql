@@ -95,6 +95,11 @@ SELECT key, id, answer
 FROM delivery
 WHERE key = ANY(CAST(:keys AS bytea[])) AND (expiry IS NULL OR expiry > :now);
 
+-- name: deliveries_forget(keys, ids)!
+DELETE FROM delivery
+USING unnest(CAST(:keys AS bytea[]), CAST(:ids AS bigint[])) AS done (key, id)
+WHERE delivery.key = done.key AND delivery.id = done.id;
+
 -- name: partitions_of(parent)
 SELECT child.relname
 FROM pg_inherits

@@ -1,14 +1,19 @@
 -- name: sensor_locked(number)^
 -- The transaction is the only one that writes.
-SELECT
-    number, identifier, network_identifier, device_id, key_hash, is_active, name,
-    sensor_name, serial_number, manufacturer, model, modality, created_at, last_seen_at,
-    last_measurement_at, status, status_at
+SELECT {sensor_columns}
 FROM sensor
 WHERE number = :number;
 
 -- name: sensor_attributes(numbers)
 SELECT sensor, name FROM attribute WHERE sensor IN (SELECT value FROM json_each(:numbers));
+
+-- name: sensors_revisions(numbers)
+SELECT sensor, max(revision)
+FROM configuration
+WHERE sensor IN (
+    SELECT value FROM json_each(:numbers)
+)
+GROUP BY sensor;
 
 -- name: sensors_touch(rows)!
 UPDATE sensor
@@ -28,16 +33,56 @@ WHERE sensor.number = touched.number;
 
 -- name: statuses_store(rows)!
 UPDATE sensor
-SET status = stated.status, status_at = stated.receipt_timestamp
+SET
+    status = stated.status,
+    status_at = stated.receipt_timestamp,
+    status_by_broker = stated.by_broker,
+    status_since = CASE
+        WHEN sensor.status = stated.status THEN sensor.status_since
+        ELSE stated.receipt_timestamp
+    END
 FROM (
     SELECT
         json_extract(value, '$[0]') AS number,
         json_extract(value, '$[1]') AS receipt_timestamp,
-        json_extract(value, '$[2]') AS status
+        json_extract(value, '$[2]') AS status,
+        json_extract(value, '$[3]') AS by_broker
     FROM json_each(:rows)
 ) AS stated
 WHERE sensor.number = stated.number
 AND (status_at IS NULL OR status_at <= stated.receipt_timestamp);
+
+-- name: connections_store(rows)
+UPDATE sensor
+SET connection_open = noted.live, connection_at = noted.at
+FROM (
+    SELECT
+        json_extract(value, '$[0]') AS number,
+        json_extract(value, '$[1]') AS live,
+        json_extract(value, '$[2]') AS at
+    FROM json_each(:rows)
+) AS noted
+WHERE sensor.number = noted.number
+RETURNING {sensor_columns};
+
+-- name: connections_confirm(rows)!
+UPDATE sensor
+SET connection_open = true, connection_at = noted.at
+FROM (
+    SELECT json_extract(value, '$[0]') AS number, json_extract(value, '$[2]') AS at
+    FROM json_each(:rows)
+) AS noted
+WHERE sensor.number = noted.number AND NOT connection_open;
+
+-- name: connections_end(moment)!
+-- What was said on the listener ends as well: who said it had a connection that is gone.
+UPDATE sensor
+SET connection_open = false, connection_at = max(:moment, coalesce(status_at, 0))
+WHERE connection_open
+OR (
+    status = 'online' AND NOT status_by_broker
+    AND (connection_at IS NULL OR connection_at < status_at)
+);
 
 -- name: attributes_store(rows)!
 INSERT INTO attribute (sensor, name)
@@ -45,3 +90,33 @@ SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]')
 FROM json_each(:rows)
 WHERE true
 ON CONFLICT (sensor, name) DO NOTHING;
+
+-- name: sensors_list(networks, only_devices, manufacturer, model, modality, node_identifier, offset, limit)
+SELECT {sensor_columns}
+FROM sensor
+WHERE deleted_at IS NULL
+AND (
+    CAST(:networks AS text) IS NULL
+    OR network_identifier IN (SELECT value FROM json_each(:networks))
+)
+AND (device_id IS NOT NULL OR NOT :only_devices)
+AND (CAST(:manufacturer AS text) IS NULL OR manufacturer = :manufacturer)
+AND (CAST(:model AS text) IS NULL OR model = :model)
+AND (CAST(:modality AS text) IS NULL OR modality = :modality)
+AND (CAST(:node_identifier AS text) IS NULL OR node_identifier = :node_identifier)
+ORDER BY number
+LIMIT :limit OFFSET :offset;
+
+-- name: sensors_count(networks, only_devices, manufacturer, model, modality, node_identifier)$
+SELECT count(*)
+FROM sensor
+WHERE deleted_at IS NULL
+AND (
+    CAST(:networks AS text) IS NULL
+    OR network_identifier IN (SELECT value FROM json_each(:networks))
+)
+AND (device_id IS NOT NULL OR NOT :only_devices)
+AND (CAST(:manufacturer AS text) IS NULL OR manufacturer = :manufacturer)
+AND (CAST(:model AS text) IS NULL OR model = :model)
+AND (CAST(:modality AS text) IS NULL OR modality = :modality)
+AND (CAST(:node_identifier AS text) IS NULL OR node_identifier = :node_identifier);

@@ -1,0 +1,225 @@
+"""What Mosquitto's dynamic-security plugin has to be told, as pure functions.
+
+2.0.11 knows no `%u` in its rules, so that each device has a role of its own. A client's
+description says by which key it was made, so that a look is enough to see what is out of date.
+"""
+
+import base64
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+from heliograph.broker.mosquitto import Account, hash_password, parse
+from heliograph.broker.rules import DROPPED, Rules
+from heliograph.model.identifiers import is_uuid
+from heliograph.store.broker_access import DeviceAccess
+
+SERVER_ROLE = "heliograph-server"
+_MARK = "heliograph key "
+
+Command = dict[str, Any]
+RulesOf = Callable[[str], Rules]
+
+
+class State(NamedTuple):
+    """The clients and roles that the plugin has, by their names, as it lists them."""
+
+    clients: Mapping[str, Mapping[str, Any]]
+    roles: Mapping[str, Mapping[str, Any]]
+
+
+class Plan(NamedTuple):
+    """What brings the plugin up to date. `unknown` are devices whose key has to be told first."""
+
+    commands: list[Command]
+    unknown: list[str]
+
+
+def device_acls(rules: Rules) -> list[dict[str, Any]]:
+    """Return the rules of a device's role.
+
+    The plugin hands over, unless told otherwise, whatever a client has managed to subscribe to;
+    the last rule says no to that.
+    """
+    read = (*rules.read, *rules.common)
+    return [
+        *(_acl("publishClientSend", topic) for topic in rules.written),
+        *(_acl("subscribeLiteral", topic) for topic in read),
+        *(_acl("publishClientReceive", topic) for topic in read),
+        _acl("publishClientReceive", "#", allow=False, priority=0),
+    ]
+
+
+def server_acls() -> list[dict[str, Any]]:
+    """Return the rules of the server's role: everything but the control topics."""
+    return [
+        _acl("publishClientSend", "#"),
+        _acl("publishClientReceive", "#"),
+        _acl("subscribePattern", "#"),
+        _acl("publishClientReceive", DROPPED),
+        _acl("subscribeLiteral", DROPPED),
+    ]
+
+
+def plan(
+    devices: Iterable[DeviceAccess],
+    state: State,
+    keys: Mapping[str, str],
+    rules_of: RulesOf,
+    server: Account,
+) -> Plan:
+    """Return the commands that make the plugin's state that of the registry.
+
+    `keys` are the devices' keys that are at hand, by UUID: the plugin takes no hashes. A client
+    whose key was replaced by one that is not at hand is disabled: the old one must not go on.
+    Other clients and roles than those named by UUIDs stay as they are.
+    """
+    commands, unknown = _server_commands(state, server), []
+    known: set[str] = set()
+    for device in devices:
+        name = device.identifier
+        client = state.clients.get(name)
+        if not device.is_active:
+            known.add(name)
+            if client is not None and not client.get("disabled"):
+                commands.append({"command": "disableClient", "username": name})
+            continue
+        known.add(name)
+        commands += _role_commands(state, name, device_acls(rules_of(name)))
+        found = _client_commands(device, client, keys.get(name))
+        if found is None:
+            unknown.append(device.device_id or name)
+            if client is not None and not client.get("disabled"):
+                commands.append({"command": "disableClient", "username": name})
+        else:
+            commands += found
+    for kind, member, names in (
+        ("deleteClient", "username", state.clients),
+        ("deleteRole", "rolename", state.roles),
+    ):
+        gone = [name for name in names if is_uuid(name) and name not in known]
+        commands += [{"command": kind, member: name} for name in gone]
+    return Plan(commands, unknown)
+
+
+def _client_commands(
+    device: DeviceAccess, client: Mapping[str, Any] | None, key: str | None
+) -> list[Command] | None:
+    """Return what brings a client up to date; None: its key would be needed for that."""
+    name, described = device.identifier, mark(device.key_hash)
+    role = {"rolename": name}
+    if client is None:
+        if key is None:
+            return None
+        return [
+            {
+                "command": "createClient",
+                "username": name,
+                "password": key,
+                "textdescription": described,
+                "roles": [role],
+            }
+        ]
+    commands: list[Command] = []
+    if client.get("textdescription") != described:
+        if key is None:
+            return None
+        password = {"password": key, "textdescription": described}
+        commands.append({"command": "modifyClient", "username": name, **password})
+    if name not in [given.get("rolename") for given in client.get("roles", [])]:
+        commands.append({"command": "addClientRole", "username": name, **role})
+    if client.get("disabled"):
+        commands.append({"command": "enableClient", "username": name})
+    return commands
+
+
+def _role_commands(state: State, name: str, acls: list[dict[str, Any]]) -> list[Command]:
+    role = state.roles.get(name)
+    if role is None:
+        return [{"command": "createRole", "rolename": name, "acls": acls}]
+    if _comparable(role.get("acls", [])) != _comparable(acls):
+        return [{"command": "modifyRole", "rolename": name, "acls": acls}]
+    return []
+
+
+def _server_commands(state: State, server: Account) -> list[Command]:
+    if server.password is None:
+        return []
+    commands = _role_commands(state, SERVER_ROLE, server_acls())
+    client = state.clients.get(server.name)
+    role = {"rolename": SERVER_ROLE}
+    if client is None:
+        commands.append(
+            {
+                "command": "createClient",
+                "username": server.name,
+                "password": server.password,
+                "roles": [role],
+            }
+        )
+    elif SERVER_ROLE not in [given.get("rolename") for given in client.get("roles", [])]:
+        commands.append({"command": "addClientRole", "username": server.name, **role})
+    return commands
+
+
+def plugin_file(
+    existing: Mapping[str, Any],
+    devices: Iterable[DeviceAccess],
+    rules_of: RulesOf,
+    server: Account,
+) -> tuple[dict[str, Any], list[str]]:
+    """Return the plugin's own file, for a broker that is about to start, and who is not in it.
+
+    Unlike its commands its file takes hashes, so that no key is needed. Other clients and roles
+    than those named by UUIDs, groups and defaults stay as they are.
+    """
+    clients = [c for c in existing.get("clients", []) if not is_uuid(c.get("username", ""))]
+    roles = [r for r in existing.get("roles", []) if not is_uuid(r.get("rolename", ""))]
+    unknown: list[str] = []
+    if server.password is not None:
+        roles = [r for r in roles if r.get("rolename") != SERVER_ROLE]
+        roles.append({"rolename": SERVER_ROLE, "acls": server_acls()})
+        if server.name not in [c.get("username") for c in clients]:
+            hashed = hash_password(server.password)
+            clients.append(_file_client(server.name, hashed, SERVER_ROLE))
+    for device in devices:
+        if not device.is_active:
+            continue
+        name = device.identifier
+        client = _file_client(name, device.password or "", name)
+        if "password" not in client:
+            unknown.append(device.device_id or name)
+            continue
+        clients.append({**client, "textdescription": mark(device.key_hash)})
+        roles.append({"rolename": name, "acls": device_acls(rules_of(name))})
+    defaults = {
+        "publishClientSend": False,
+        "publishClientReceive": True,
+        "subscribe": False,
+        "unsubscribe": True,
+    }
+    document = {"defaultACLAccess": defaults, **existing, "clients": clients, "roles": roles}
+    return document, unknown
+
+
+def mark(key_hash: bytes) -> str:
+    """Return the description of a client that was made by this key."""
+    return _MARK + hashlib.sha256(key_hash).hexdigest()[:32]
+
+
+def _file_client(name: str, hashed: str, role: str) -> dict[str, Any]:
+    parts = parse(hashed)
+    client: dict[str, Any] = {"username": name, "roles": [{"rolename": role}]}
+    if parts is not None:
+        client["password"] = base64.b64encode(parts.hashed).decode()
+        client["salt"] = base64.b64encode(parts.salt).decode()
+        client["iterations"] = parts.iterations
+    return client
+
+
+def _acl(kind: str, topic: str, *, allow: bool = True, priority: int = 1) -> dict[str, Any]:
+    return {"acltype": kind, "topic": topic, "priority": priority, "allow": allow}
+
+
+def _comparable(acls: Iterable[Mapping[str, Any]]) -> set[tuple[Any, ...]]:
+    return {tuple(acl.get(n) for n in ("acltype", "topic", "priority", "allow")) for acl in acls}

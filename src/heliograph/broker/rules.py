@@ -1,0 +1,47 @@
+"""Which topics are whose at a broker that is not ours: the listener's, by the sensor's UUID.
+
+Mosquitto's patterns know of a client its user name only, and a UUID can't be given to another
+sensor, as a `device_id` can, nor be the name of the server's own account.
+"""
+
+import re
+from typing import NamedTuple
+
+from heliograph.mqtt.topics import PUBLISHED, READ
+
+SERVER = "heliograph"
+DROPPED = "$SYS/broker/publish/messages/dropped"
+
+
+class Rules(NamedTuple):
+    """The topics of one device, in which `name` stands for it, and what all devices may read."""
+
+    written: tuple[str, ...]
+    read: tuple[str, ...]
+    common: tuple[str, ...]
+
+    @classmethod
+    def of(cls, name: str, *, publish_topic: str, subscribe_topic: str) -> "Rules":
+        """Return the rules for a user name, or a pattern's `%u`.
+
+        `publish_topic` and `subscribe_topic` are MQTT_PUBLISH_TOPIC and MQTT_SUBSCRIBE_TOPIC. On
+        the latter a device may publish where exactly one level is a wildcard, which then is its
+        name: on any other topic it could speak as another device.
+        """
+        written = [f"{first}/{name}" for first in PUBLISHED]
+        if (packets := packet_topic(subscribe_topic, name)) is not None:
+            written.append(packets)
+        return cls(tuple(written), tuple(f"{first}/{name}" for first in READ), (publish_topic,))
+
+
+def packet_topic(subscribe_topic: str, name: str) -> str | None:
+    """Return the topic of a device's own packets; None: the filter has none for each device."""
+    levels = subscribe_topic.split("/")
+    if levels.count("+") != 1 or "#" in levels:
+        return None
+    return "/".join(name if level == "+" else level for level in levels)
+
+
+def is_user_name(name: str) -> bool:
+    """Tell whether Mosquitto's files can hold the name, and a rule for it mean one account."""
+    return re.fullmatch(r"[^\s:#+/%$\x00-\x1f\x7f]{1,128}", name) is not None

@@ -1,0 +1,123 @@
+"""`heliograph audit`: works on the database itself, with or without a running server."""
+
+from typing import Any
+
+import msgspec
+import typer
+
+from heliograph.cli.database import with_store
+from heliograph.cli.output import print_json, print_table, time_json, time_text
+from heliograph.model.audit import ActorKind, AuditAction, AuditEntry
+from heliograph.model.time import parse
+from heliograph.settings import load_settings
+from heliograph.store import Store
+from heliograph.store.pages import GREATEST, LEAST
+
+PAGE = 1_000
+
+app = typer.Typer(add_completion=False)
+
+
+def _time(text: str) -> int:
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+@app.command()
+def audit(
+    *,
+    limit: int = typer.Option(20, min=1, max=1_000_000, help="How many at most."),
+    actor: str | None = typer.Option(None, help="A user name, a device_id, admin, …"),
+    actor_kind: ActorKind | None = typer.Option(None, help="What the actor is known by."),
+    action: AuditAction | None = typer.Option(None, metavar="ACTION", help="Like sensor.create."),
+    resource: str | None = typer.Option(None, help="An identifier, or a name at that time."),
+    network: str | None = typer.Option(None, help="A network's UUID."),
+    start: int | None = typer.Option(None, parser=_time, metavar="TIME", help="Inclusive."),
+    end: int | None = typer.Option(None, parser=_time, metavar="TIME", help="Exclusive."),
+    json: bool = typer.Option(False, "--json", help="Print a JSON array."),
+) -> None:
+    """List who changed what, newest first.
+
+    A TIME is epoch seconds, or RFC 3339.
+    """
+
+    async def work(store: Store) -> list[AuditEntry]:
+        entries: list[AuditEntry] = []
+        while len(entries) < limit:
+            wanted = min(PAGE, limit - len(entries))
+            page = await store.audit.list(
+                networks=None if network is None else [network.lower()],
+                actor_name=actor,
+                actor_kind=actor_kind,
+                action=action,
+                resource=resource,
+                start=LEAST if start is None else start,
+                end=GREATEST if end is None else end,
+                cursor=(entries[-1].timestamp, entries[-1].id) if entries else None,
+                limit=wanted,
+            )
+            entries += page
+            if len(page) < wanted:
+                break
+        return entries
+
+    entries = with_store(load_settings(), work)
+    if json:
+        print_json([_members(entry) for entry in entries])
+        return
+    print_table(
+        ("time", "actor", "from", "action", "resource", "changes"),
+        (
+            (
+                time_text(entry.timestamp),
+                _actor(entry),
+                entry.address or "-",
+                entry.action,
+                entry.resource_name or entry.resource_identifier or "-",
+                _changes(entry),
+            )
+            for entry in entries
+        ),
+    )
+
+
+def _actor(entry: AuditEntry) -> str:
+    return (
+        entry.actor_name
+        if entry.actor_kind == "user"
+        else (f"{entry.actor_kind.replace('_', ' ')} {entry.actor_name}")
+    )
+
+
+def _changes(entry: AuditEntry) -> str:
+    """Return the changes as people read them: `name: "a" → "b"`, a secret by its name alone."""
+    changes: dict[str, dict[str, Any]] = msgspec.json.decode(entry.changes)
+    return ", ".join(
+        " ".join([name + (":" if values else ""), *_values(values)])
+        for name, values in changes.items()
+    )
+
+
+def _values(values: dict[str, Any]) -> list[str]:
+    texts = {name: msgspec.json.encode(value).decode() for name, value in values.items()}
+    if "old" in texts:
+        return [texts["old"], "→", texts.get("new", "gone")]
+    return list(texts.values())
+
+
+def _members(entry: AuditEntry) -> dict[str, Any]:
+    return {
+        "id": str(entry.id),
+        "timestamp": time_json(entry.timestamp),
+        "actor_kind": entry.actor_kind,
+        "actor": entry.actor_name,
+        "address": entry.address,
+        "action": entry.action,
+        "resource_kind": entry.resource_kind,
+        "resource_identifier": entry.resource_identifier,
+        "resource_name": entry.resource_name,
+        "network_identifier": entry.network_identifier,
+        "changes": msgspec.json.decode(entry.changes),
+    }

@@ -1,0 +1,188 @@
+"""`heliograph export`: reads the database itself, with or without a running server."""
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, NoReturn
+
+import msgspec
+import typer
+from typer import Argument, Option
+
+from heliograph.cli.database import with_store
+from heliograph.cli.transfer.partial import PartialFile
+from heliograph.cli.transfer.progress import Bar
+from heliograph.errors import StartError
+from heliograph.exchange.formats import EXPORTED_KINDS, Format, heading
+from heliograph.exchange.pages import Position, Range, pages, sensors_of
+from heliograph.model.records import Kind
+from heliograph.model.time import LATEST, parse
+from heliograph.settings import load_settings
+from heliograph.store import Store
+from heliograph.store.exports import ExportedSensor
+
+SUFFIXES = {".csv": Format.CSV, ".jsonl": Format.JSONL, ".ndjson": Format.JSONL}
+
+app = typer.Typer(add_completion=False)
+
+Target = Annotated[
+    Path, Argument(metavar="FILE", help="*.csv or *.jsonl, also *.gz; - is standard output.")
+]
+SensorNames = Annotated[
+    list[str] | None,
+    Option("--sensor", help="UUID or device_id, repeatable; otherwise all sensors."),
+]
+NetworkName = Annotated[str | None, Option("--network", help="Of one network: its UUID.")]
+Kinds = Annotated[
+    list[str] | None,
+    Option("--kind", help="measurement (the default), log, heartbeat; repeatable with jsonl."),
+]
+Form = Annotated[Format | None, Option("--format", help="What FILE is; otherwise its name tells.")]
+Start = Annotated[str | None, Option(help="Inclusive: RFC 3339 or epoch seconds.")]
+End = Annotated[str | None, Option(help="Exclusive: RFC 3339 or epoch seconds.")]
+Restart = Annotated[bool, Option("--restart", help="Begin anew instead of going on.")]
+Force = Annotated[bool, Option("--force", help="Replace FILE if there is one.")]
+
+
+class _Wanted(NamedTuple):
+    sensors: tuple[str, ...]
+    network: str | None
+    range: Range
+    form: Format
+
+
+@app.command()
+def export(
+    file: Target,
+    *,
+    sensor: SensorNames = None,
+    network: NetworkName = None,
+    kind: Kinds = None,
+    form: Form = None,
+    start: Start = None,
+    end: End = None,
+    restart: Restart = False,
+    force: Force = False,
+) -> None:
+    """Write what was measured, logged and confirmed to a file: CSV or JSON Lines.
+
+    Oldest first. It is written to FILE.part and gets its name when it is whole. Interrupted,
+    the same command goes on where it was.
+    """
+    if sensor and network:
+        raise typer.BadParameter("goes without --network", param_hint="--sensor")
+    compress = file.suffix == ".gz"
+    named = SUFFIXES.get(file.with_suffix("").suffix if compress else file.suffix)
+    chosen = form or named or (Format.CSV if str(file) == "-" else None)
+    if chosen is None:
+        raise typer.BadParameter("needed: the name of FILE does not tell", param_hint="--format")
+    wanted = _Wanted(
+        tuple(sensor or ()),
+        network,
+        Range(_kinds(kind, chosen), _time(start, "--start", 0), _time(end, "--end", LATEST + 1)),
+        chosen,
+    )
+    settings = load_settings()
+    if str(file) == "-":
+        with_store(settings, lambda store: _print(store, wanted))
+        return
+    if file.exists() and not force:
+        raise StartError(f"{file} exists; replace it with --force")
+    # A text, so that a part of another export is told from one of this.
+    signature = msgspec.json.encode(wanted).decode()
+    with PartialFile(file, signature, compress=compress, restart=restart) as partial:
+        with_store(settings, lambda store: _write(store, wanted, partial))
+        size = partial.finish()
+    typer.echo(f"{partial.rows:,} rows, {size:,} bytes in {file}", err=True)
+
+
+async def _write(store: Store, wanted: _Wanted, partial: PartialFile) -> None:
+    position = partial.checkpoint.position if partial.checkpoint else None
+    total = await _count(store, wanted)
+    partial.begin(heading(wanted.form, wanted.range.kinds[0]))
+    with Bar(total) as bar:
+        counted = _Counted(await _sensors(store, wanted, position))
+        found = pages(store, counted.each(), wanted.range, wanted.form, position)
+        async with aclosing(found):
+            async for page in found:
+                partial.add(page)
+                bar.show(counted.done, partial.rows)
+
+
+async def _print(store: Store, wanted: _Wanted) -> None:
+    out = sys.stdout.buffer
+    out.write(heading(wanted.form, wanted.range.kinds[0]))
+    found = pages(store, await _sensors(store, wanted, None), wanted.range, wanted.form)
+    async with aclosing(found):
+        async for page in found:
+            out.write(page.data)
+    out.flush()
+
+
+class _Counted:
+    """Counts the sensors that are done."""
+
+    def __init__(self, sensors: AsyncIterator[ExportedSensor]) -> None:
+        self._sensors = sensors
+        self.done = 0
+
+    async def each(self) -> AsyncIterator[ExportedSensor]:
+        async for sensor in self._sensors:
+            yield sensor
+            self.done += 1
+
+
+async def _count(store: Store, wanted: _Wanted) -> int:
+    """Return how many sensors there are to go through."""
+    if wanted.sensors:
+        return len(wanted.sensors)
+    found = sensors_of(store, wanted.network)
+    return sum([1 async for _ in found])
+
+
+async def _sensors(
+    store: Store, wanted: _Wanted, position: Position | None
+) -> AsyncIterator[ExportedSensor]:
+    if wanted.network is not None and await store.networks.find(wanted.network) is None:
+        raise StartError(f"--network {wanted.network}: not found")
+    if not wanted.sensors:
+        network = wanted.network.lower() if wanted.network else None
+        return sensors_of(store, network, position)
+    chosen: dict[int, ExportedSensor] = {}
+    for name in wanted.sensors:
+        found = await store.sensors.find(name)
+        if found is None:
+            raise StartError(f"--sensor {name}: not found")
+        chosen[found.number] = ExportedSensor(found.number, found.identifier, found.device_id)
+    first = position.sensor if position else 0
+    return _listed([chosen[number] for number in sorted(chosen) if number >= first])
+
+
+async def _listed(sensors: list[ExportedSensor]) -> AsyncIterator[ExportedSensor]:
+    for sensor in sensors:
+        yield sensor
+
+
+def _kinds(names: list[str] | None, form: Format) -> tuple[Kind, ...]:
+    known = {kind.value: kind for kind in EXPORTED_KINDS}
+    unknown = [name for name in names or () if name not in known]
+    if unknown:
+        _bad("--kind", f"{unknown[0]!r} is none of {', '.join(known)}")
+    kinds = tuple(dict.fromkeys(known[name] for name in names or ("measurement",)))
+    if form is Format.CSV and len(kinds) > 1:
+        _bad("--kind", "csv has one kind a file; jsonl takes several")
+    return kinds
+
+
+def _time(text: str | None, option: str, default: int) -> int:
+    if text is None:
+        return default
+    try:
+        return parse(text)
+    except ValueError as error:
+        _bad(option, str(error))
+
+
+def _bad(option: str, message: Any) -> NoReturn:
+    raise typer.BadParameter(message, param_hint=option)

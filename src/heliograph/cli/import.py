@@ -1,0 +1,247 @@
+"""`heliograph import`: sends a file to a running server, which stores it as all else."""  # noqa: N999 - as the command is called
+
+import asyncio
+import enum
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, BinaryIO, Literal
+
+import httpx
+import msgspec
+import typer
+from typer import Argument, Option
+
+from heliograph.cli.local_server import default_url, local_admin_key
+from heliograph.cli.output import printable
+from heliograph.cli.transfer.partial import write_whole
+from heliograph.cli.transfer.progress import Bar
+from heliograph.cli.transfer.reading import (
+    Place,
+    Record,
+    csv_rows,
+    json_lines,
+    line_protocol,
+    open_file,
+)
+from heliograph.cli.transfer.sending import TIME_OUT_SECONDS, Bad, Line, Sender, Sent
+from heliograph.errors import StartError
+from heliograph.exchange.elements import Element
+from heliograph.exchange.formats import EXPORTED_KINDS
+from heliograph.exchange.line_protocol import Mapping
+from heliograph.model.records import Kind
+
+# What is held at once.
+WINDOW_LINES = 10_000
+WINDOW_BYTES = 4 << 20
+
+
+class Form(enum.StrEnum):
+    """What a file is."""
+
+    CSV = "csv"
+    JSONL = "jsonl"
+    LINE_PROTOCOL = "line-protocol"
+
+
+SUFFIXES = {
+    ".csv": Form.CSV,
+    ".jsonl": Form.JSONL,
+    ".ndjson": Form.JSONL,
+    ".lp": Form.LINE_PROTOCOL,
+    ".line": Form.LINE_PROTOCOL,
+}
+
+app = typer.Typer(add_completion=False)
+
+Source = Annotated[
+    Path,
+    Argument(
+        metavar="FILE", exists=True, dir_okay=False, help="*.csv, *.jsonl or *.lp, also *.gz."
+    ),
+]
+FormOption = Annotated[
+    Form | None, Option("--format", help="What FILE is; otherwise its name tells.")
+]
+KindOption = Annotated[
+    str | None,
+    Option("--kind", help="measurement, log or heartbeat, where FILE does not say so itself."),
+]
+SensorName = Annotated[
+    str | None, Option("--sensor", help="UUID or device_id, for lines that name no sensor.")
+]
+SensorTag = Annotated[str, Option(help="Line protocol: the tag that names the sensor.")]
+Precision = Annotated[
+    Literal["ns", "us", "ms", "s"], Option(help="Line protocol: what its timestamps count.")
+]
+Prefix = Annotated[
+    bool, Option("--prefix", help="Line protocol: put fields under the measurement's name.")
+]
+Url = Annotated[str | None, Option(help="The server; otherwise the one on this machine.")]
+Key = Annotated[
+    str | None,
+    Option(
+        envvar="HELIOGRAPH_API_KEY",
+        help="Admin key; otherwise, for this machine, that of the settings or the data folder.",
+    ),
+]
+Restart = Annotated[bool, Option("--restart", help="Begin anew instead of going on.")]
+
+
+class _State(msgspec.Struct):
+    """How far a file is imported, and what became of it; `file` tells it from another one."""
+
+    file: tuple[int, int]
+    options: tuple[str | None, ...]
+    place: Place
+    accepted: int = 0
+    duplicates: int = 0
+    bad: int = 0
+
+
+@app.command("import")
+def import_file(
+    file: Source,
+    *,
+    form: FormOption = None,
+    kind: KindOption = None,
+    sensor: SensorName = None,
+    sensor_tag: SensorTag = "device_id",
+    precision: Precision = "ns",
+    prefix: Prefix = False,
+    url: Url = None,
+    api_key: Key = None,
+    restart: Restart = False,
+) -> None:
+    """Send what a file says to the server: CSV, JSON Lines, InfluxDB's line protocol.
+
+    What is stored already is dropped and counted. Lines that can't be stored are left out, and
+    each is reported with its number; the exit code is 1 then. Interrupted, the same command goes
+    on where it was.
+    """
+    chosen = form or SUFFIXES.get((file.with_suffix("") if file.suffix == ".gz" else file).suffix)
+    if chosen is None:
+        raise typer.BadParameter("needed: the name of FILE does not tell", param_hint="--format")
+    if kind is not None and kind not in [known.value for known in EXPORTED_KINDS]:
+        raise typer.BadParameter("measurement, log or heartbeat", param_hint="--kind")
+    address = (url or default_url("localhost")).rstrip("/")
+    key = api_key or local_admin_key(_host(address))
+    if key is None:
+        raise StartError("API_SECRET_KEY: needed for import; set it, or give --api-key")
+    options = (chosen.value, kind, sensor, sensor_tag, precision, str(prefix), address)
+    progress = _Progress(file, options, restart=restart)
+    mapping = Mapping(sensor_tag, precision, prefix)
+
+    def records(data: BinaryIO) -> Iterator[Record]:
+        known = None if kind is None else Kind(kind)
+        if chosen is Form.CSV:
+            return csv_rows(data, progress.state.place, known)
+        if chosen is Form.JSONL:
+            return json_lines(data, progress.state.place, known)
+        return line_protocol(data, progress.state.place, mapping, sensor)
+
+    data, raw = open_file(file)
+    with raw, data, Bar(file.stat().st_size) as bar:
+        asyncio.run(_import(records(data), progress, bar, raw, address, key, sensor))
+    progress.end()
+    if progress.problem:
+        typer.echo(f"interrupted, it would have begun anew: {progress.problem}", err=True)
+    state = progress.state
+    typer.echo(
+        f"{state.accepted:,} rows stored, {state.duplicates:,} were there already,"
+        f" {state.bad:,} bad"
+    )
+    if state.bad:
+        raise typer.Exit(1)
+
+
+def _host(address: str) -> str:
+    try:
+        return httpx.URL(address).host
+    except httpx.InvalidURL as error:
+        raise StartError(f"--url {address}: {error}") from error
+
+
+async def _import(
+    records: Iterator[Record],
+    progress: "_Progress",
+    bar: Bar,
+    raw: BinaryIO,
+    address: str,
+    key: str,
+    sensor: str | None,
+) -> None:
+    try:
+        client = httpx.AsyncClient(
+            base_url=f"{address}/api/v1", headers={"X-API-Key": key}, timeout=TIME_OUT_SECONDS
+        )
+    except httpx.InvalidURL as error:
+        raise StartError(f"--url {address}: {error}") from error
+    async with client:
+        sender = Sender(client, sensor)
+        while window := _window(records):
+            lines = [
+                Line(record.line, record.said)
+                for record in window
+                if isinstance(record.said, Element)
+            ]
+            unread = tuple(
+                Bad(record.line, str(record.said))
+                for record in window
+                if not isinstance(record.said, Element)
+            )
+            sent = (await sender.send(lines)).plus(Sent(bad=unread))
+            for bad in sorted(sent.bad):
+                bar.say(f"line {bad.number}: {printable(bad.reason)}")
+            progress.advance(window[-1].end, sent)
+            state = progress.state
+            bar.show(raw.tell(), state.accepted + state.duplicates + state.bad)
+
+
+def _window(records: Iterator[Record]) -> list[Record]:
+    """Return the next records, as many as are held at once; none are left when it is empty."""
+    window: list[Record] = []
+    size = 0
+    for record in records:
+        window.append(record)
+        size += len(record.said.text) if isinstance(record.said, Element) else 0
+        if len(window) >= WINDOW_LINES or size >= WINDOW_BYTES:
+            break
+    return window
+
+
+class _Progress:
+    """How far a file is imported, kept beside it in `<file>.import.json` until it is through."""
+
+    def __init__(self, file: Path, options: tuple[str | None, ...], *, restart: bool) -> None:
+        self._path = file.with_name(f"{file.name}.import.json")
+        status = file.stat()
+        identity = (status.st_size, status.st_mtime_ns)
+        self.state = _State(identity, options, Place(0, 0))
+        # Why it can't be kept.
+        self.problem: str | None = None
+        try:
+            found = msgspec.json.decode(self._path.read_bytes(), type=_State)
+        except (OSError, msgspec.MsgspecError):
+            return
+        # Of another file, or meant otherwise: everything once more does no harm.
+        if not restart and (found.file, found.options) == (identity, options):
+            self.state = found
+
+    def advance(self, place: Place, sent: Sent) -> None:
+        """Note that everything up to a place is stored, or known to be bad."""
+        state = self.state
+        state.place = place
+        state.accepted += sent.accepted
+        state.duplicates += sent.duplicates
+        state.bad += len(sent.bad)
+        if self.problem is None:
+            try:
+                write_whole(self._path, msgspec.json.encode(state))
+            except OSError as error:
+                # Where nothing may be written, what is interrupted begins anew.
+                self.problem = f"can't write {self._path}: {error.strerror}"
+
+    def end(self) -> None:
+        """Forget it: the file is through."""
+        if self.problem is None:
+            self._path.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""What `heliograph export` and `heliograph import` are made of."""

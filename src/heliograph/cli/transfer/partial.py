@@ -1,0 +1,164 @@
+"""A file that is written over several runs: whole under its name, or in part beside it."""
+
+import fcntl
+import os
+import time
+import zlib
+from pathlib import Path
+from typing import BinaryIO, Self
+
+import msgspec
+
+from heliograph.errors import StartError
+from heliograph.exchange.pages import Page, Position
+from heliograph.model.records import Kind
+
+SAVE_SECONDS = 5.0
+GZIP = 16 + zlib.MAX_WBITS
+
+
+class Checkpoint(msgspec.Struct):
+    """Up to where a part is known to be good, and behind which row it goes on.
+
+    `wanted` is what the export is of: a part of another one is not gone on with.
+    """
+
+    wanted: str
+    bytes: int
+    rows: int
+    sensor: int
+    kind: Kind
+    timestamp: int
+    fingerprint: int
+
+    @property
+    def position(self) -> Position:
+        """Where the rows go on."""
+        return Position(self.sensor, self.kind, (self.timestamp, self.fingerprint))
+
+
+class PartialFile:
+    """`<file>.part` and, beside it, the checkpoint; a context manager.
+
+    Each checkpoint ends a member of a gzip archive: what comes later is a member of its own, and
+    whoever reads the archive sees none of it.
+    """
+
+    def __init__(self, path: Path, wanted: str, *, compress: bool, restart: bool) -> None:
+        """Open the part, at its last checkpoint if it has one.
+
+        Raises:
+            StartError: it can't be written, is of another export, or another process writes it.
+        """
+        self._path = path
+        self._part = path.with_name(f"{path.name}.part")
+        self._side = path.with_name(f"{path.name}.part.json")
+        self._wanted = wanted
+        self._compress = compress
+        self._compressor = self._new_compressor()
+        self._saved_at = time.monotonic()
+        self._position: Position | None = None
+        self.rows = 0
+        try:
+            self._file = self._open()
+            try:
+                self.checkpoint = None if restart else self._read_checkpoint()
+                self._file.seek(self.checkpoint.bytes if self.checkpoint else 0)
+                self._file.truncate()
+            except BaseException:
+                self._file.close()
+                raise
+        except OSError as error:
+            raise StartError(f"can't write {self._part}: {error.strerror}") from error
+        if self.checkpoint:
+            self.rows = self.checkpoint.rows
+
+    def _open(self) -> BinaryIO:
+        descriptor = os.open(self._part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        file = os.fdopen(descriptor, "r+b")
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise StartError(f"another export writes {self._part}") from None
+        return file
+
+    def _read_checkpoint(self) -> Checkpoint | None:
+        try:
+            found = msgspec.json.decode(self._side.read_bytes(), type=Checkpoint)
+        except FileNotFoundError:
+            return None
+        except msgspec.MsgspecError:
+            raise StartError(f"{self._side} can't be read: begin anew with --restart") from None
+        if found.wanted != self._wanted:
+            raise StartError(
+                f"{self._part} is of an export with other options: begin anew with --restart"
+            )
+        if os.fstat(self._file.fileno()).st_size < found.bytes:
+            raise StartError(f"{self._part} is too short: begin anew with --restart")
+        return found
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        with self._file:
+            if kind is not None and self._position is not None:
+                self._save()
+
+    def begin(self, heading: bytes) -> None:
+        """Write what stands before the first row, unless it stands there."""
+        if self.checkpoint is None:
+            self._write(heading)
+
+    def add(self, page: Page) -> None:
+        """Write a page; what came before it is safe from time to time."""
+        self._write(page.data)
+        self.rows += page.rows
+        self._position = page.position
+        if time.monotonic() - self._saved_at >= SAVE_SECONDS:
+            self._save()
+
+    def finish(self) -> int:
+        """Give the file its name, whole; return its size in bytes."""
+        self._end_member()
+        self._position = None
+        os.fsync(self._file.fileno())
+        size = self._file.tell()
+        self._part.replace(self._path)
+        self._side.unlink(missing_ok=True)
+        return size
+
+    def _write(self, data: bytes) -> None:
+        self._file.write(self._compressor.compress(data) if self._compressor else data)
+
+    def _new_compressor(self) -> "zlib._Compress | None":
+        return zlib.compressobj(wbits=GZIP) if self._compress else None
+
+    def _end_member(self) -> None:
+        if self._compressor is not None:
+            self._file.write(self._compressor.flush())
+            self._compressor = self._new_compressor()
+        self._file.flush()
+
+    def _save(self) -> None:
+        if self._position is None:
+            return
+        self._end_member()
+        os.fsync(self._file.fileno())
+        sensor, kind, (timestamp, fingerprint) = self._position
+        checkpoint = Checkpoint(
+            self._wanted, self._file.tell(), self.rows, sensor, kind, timestamp, fingerprint
+        )
+        write_whole(self._side, msgspec.json.encode(checkpoint))
+        self._saved_at = time.monotonic()
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Put the data at the path, all of it or what was there before."""
+    draft = path.with_name(f".{path.name}.new")
+    with draft.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)

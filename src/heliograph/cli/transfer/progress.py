@@ -1,0 +1,38 @@
+"""The bar that shows how far a transfer is; on standard error, and only on a terminal."""
+
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+
+class Bar:
+    """A progress bar; a context manager. Off a terminal it prints what is said, and no bar."""
+
+    def __init__(self, total: int | None) -> None:
+        console = Console(stderr=True, highlight=False, markup=False)
+        self._progress = Progress(
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[rows]:,} rows", markup=False),
+            TimeElapsedColumn(),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self._task = self._progress.add_task("", total=total, rows=0)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def show(self, completed: int, rows: int) -> None:
+        """Show how much of the total is done, and how many rows that was."""
+        self._progress.update(self._task, completed=completed, rows=rows)
+
+    def say(self, line: str) -> None:
+        """Print a line above the bar."""
+        self._progress.console.print(line, soft_wrap=True, markup=False)

@@ -1,0 +1,168 @@
+"""Reading a file record by record, from any record on: each with its line and where it ends."""
+
+import csv
+import gzip
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO, Final, NamedTuple, cast
+
+from heliograph.errors import StartError
+from heliograph.exchange.csv_rows import CsvRows
+from heliograph.exchange.elements import BadLineError, Element, from_json_line
+from heliograph.exchange.line_protocol import Mapping, from_line
+from heliograph.model.records import Kind
+
+# Longer ones could not be sent: a message has 1 MiB.
+LONGEST_LINE: Final = 2 << 20
+# Of a cell, which may hold line ends, so that a quote that is never closed ends somewhere.
+LONGEST_CELL: Final = 2 << 20
+_BOM = b"\xef\xbb\xbf"
+
+
+class Place(NamedTuple):
+    """The end of a record: bytes into the (expanded) file, and lines up to there."""
+
+    offset: int
+    line: int
+
+
+class Record(NamedTuple):
+    """What a record says, or why it can't be used; `line` is its first."""
+
+    line: int
+    said: Element | BadLineError
+    end: Place
+
+
+def open_file(path: Path) -> tuple[BinaryIO, BinaryIO]:
+    """Return the file's text as bytes, expanded where its name ends in .gz, and the file itself.
+
+    Raises:
+        StartError: it can't be read.
+    """
+    try:
+        raw = path.open("rb")
+    except OSError as error:
+        raise StartError(f"can't read {path}: {error.strerror}") from error
+    if path.suffix == ".gz":
+        return cast("BinaryIO", gzip.GzipFile(fileobj=raw)), raw
+    return raw, raw
+
+
+class _Lines:
+    """The lines of a file, none longer than the bound, and how far they reach."""
+
+    def __init__(self, file: BinaryIO, start: Place) -> None:
+        self._file = file
+        self.place = start
+        self._too_long = False
+        file.seek(start.offset)
+
+    def next(self) -> bytes:
+        """Return the next line with its end, empty behind the last one.
+
+        Raises:
+            StartError: the archive is broken.
+        """
+        try:
+            line = self._file.readline(LONGEST_LINE)
+            size = len(line)
+            rest = line
+            while len(rest) == LONGEST_LINE and not rest.endswith(b"\n"):
+                # What can't be sent is passed over piece by piece.
+                self._too_long = True
+                rest = self._file.readline(LONGEST_LINE)
+                size += len(rest)
+        except (OSError, EOFError, zlib.error) as error:
+            raise StartError(f"line {self.place.line + 1}: {error}") from error
+        offset = self.place.offset + size
+        self.place = Place(offset, self.place.line + (size > 0))
+        return line.removeprefix(_BOM) if offset == size else line
+
+    def excess(self) -> BadLineError | None:
+        """Return what is wrong where a line since the last call was too long."""
+        if not self._too_long:
+            return None
+        self._too_long = False
+        return BadLineError(f"the line is longer than {LONGEST_LINE >> 20} MiB")
+
+    def texts(self) -> Iterator[str]:
+        """Yield the lines as text; what is no UTF-8 stands as lone surrogates."""
+        while line := self.next():
+            yield line.decode("utf-8", "surrogateescape")
+
+
+def read_lines(
+    file: BinaryIO, start: Place, read: Callable[[bytes], Element | None]
+) -> Iterator[Record]:
+    """Yield what each line says; `read` returns None for one that says nothing."""
+    lines = _Lines(file, start)
+    while line := lines.next():
+        said: Element | BadLineError | None
+        try:
+            said = lines.excess() or (read(line) if line.strip() else None)
+        except BadLineError as error:
+            said = error
+        if said is not None:
+            yield Record(lines.place.line, said, lines.place)
+
+
+def json_lines(file: BinaryIO, start: Place, kind: Kind | None) -> Iterator[Record]:
+    """Yield what each line of JSON says."""
+    return read_lines(file, start, lambda line: from_json_line(line, kind or Kind.MEASUREMENT))
+
+
+def line_protocol(
+    file: BinaryIO, start: Place, mapping: Mapping, sensor: str | None
+) -> Iterator[Record]:
+    """Yield what each line of InfluxDB's line protocol says."""
+
+    def read(line: bytes) -> Element | None:
+        try:
+            return from_line(line.decode(), mapping, sensor)
+        except UnicodeDecodeError as error:
+            raise BadLineError("not UTF-8") from error
+
+    return read_lines(file, start, read)
+
+
+def csv_rows(file: BinaryIO, start: Place, kind: Kind | None) -> Iterator[Record]:
+    """Yield what each row under the heading says.
+
+    Raises:
+        StartError: the heading can't be used.
+    """
+    csv.field_size_limit(LONGEST_CELL)
+    top = _Lines(file, Place(0, 0))
+    try:
+        table = CsvRows(next(csv.reader(top.texts(), strict=True), []), kind)
+    except (BadLineError, csv.Error) as error:
+        raise StartError(f"line 1: {error}") from error
+    lines = _Lines(file, max(start, top.place))
+    rows = csv.reader(lines.texts(), strict=True)
+    while True:
+        first = lines.place.line + 1
+        said: Element | BadLineError
+        try:
+            cells = next(rows)
+            if not cells:
+                continue
+            said = table.element(_utf8(cells))
+        except StopIteration:
+            return
+        except (BadLineError, csv.Error) as error:
+            said = error if isinstance(error, BadLineError) else BadLineError(str(error))
+        said = lines.excess() or said
+        if isinstance(said, BadLineError) and lines.place.line > first:
+            # A quote that is not closed takes what follows with it.
+            said = BadLineError(f"{said} (up to line {lines.place.line})")
+        yield Record(first, said, lines.place)
+
+
+def _utf8(cells: list[str]) -> list[str]:
+    try:
+        "".join(cells).encode()
+    except UnicodeEncodeError as error:
+        raise BadLineError("not UTF-8") from error
+    return cells

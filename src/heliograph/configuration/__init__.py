@@ -1,0 +1,1 @@
+"""Configurations on their way to the devices."""

@@ -1,0 +1,89 @@
+"""Rows of CSV: those of an export, and tables with a column an attribute."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from heliograph.exchange.elements import (
+    BadLineError,
+    Element,
+    checked_json,
+    json_text,
+    make_element,
+    number_or_text,
+)
+from heliograph.exchange.formats import COLUMNS
+from heliograph.model.records import Kind
+
+NAMES = ("sensor_identifier", "device_id")
+TIMES = ("timestamp", "time")
+# Columns that are no attributes.
+_NO_ATTRIBUTES = frozenset((*COLUMNS[Kind.MEASUREMENT], *TIMES))
+_BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
+
+
+class CsvRows:
+    """Reads the rows under a heading."""
+
+    def __init__(self, heading: Sequence[str], kind: Kind | None = None) -> None:
+        """Take the columns from the heading; without `kind` an export's heading tells it.
+
+        Raises:
+            BadLineError: there are two columns of one name, or none with a time.
+        """
+        self._columns = tuple(name.strip() for name in heading)
+        if len(set(self._columns)) != len(self._columns):
+            raise BadLineError("two columns have the same name")
+        if not set(TIMES) & set(self._columns):
+            raise BadLineError("there is no column timestamp (nor time)")
+        exported = (known for known, columns in COLUMNS.items() if columns == self._columns)
+        self._kind = kind or next(exported, Kind.MEASUREMENT)
+
+    def element(self, cells: Sequence[str]) -> Element:
+        """Return what a row says.
+
+        Raises:
+            BadLineError: it can't be used.
+        """
+        if len(cells) != len(self._columns):
+            raise BadLineError(f"{len(cells)} cells under {len(self._columns)} columns")
+        row = {name: cell for name, cell in zip(self._columns, cells, strict=True) if cell}
+        names = tuple(row[name] for name in NAMES if name in row)
+        element: dict[str, msgspec.Raw] = {}
+        if time := row.get("timestamp") or row.get("time"):
+            element["timestamp"] = number_or_text(time)
+        if revision := row.get("revision"):
+            element["revision"] = number_or_text(revision)
+        if self._kind is Kind.MEASUREMENT:
+            element["value"] = self._value(row)
+        elif self._kind is Kind.LOG:
+            # An empty text is one; without a column there is none.
+            for name in ("severity", "subject"):
+                if name in self._columns:
+                    element[name] = json_text(row.get(name, ""))
+            if "details" in row:
+                element["details"] = checked_json(row["details"], "details")
+        else:
+            if (success := row.get("success")) is not None:
+                if success not in _BOOLEANS:
+                    raise BadLineError("success is neither true nor false")
+                element["success"] = json_text(_BOOLEANS[success])
+            if "details" in row:
+                element["details"] = checked_json(row["details"], "details")
+        return make_element(self._kind, names, element)
+
+    def _value(self, row: dict[str, str]) -> msgspec.Raw:
+        if "value" in self._columns:
+            if "value" not in row:
+                raise BadLineError("value is missing")
+            others = [name for name in row if name not in _NO_ATTRIBUTES]
+            if not others:
+                return checked_json(row["value"], "value")
+        attributes = {
+            name: number_or_text(cell)
+            for name, cell in row.items()
+            if name == "value" or name not in _NO_ATTRIBUTES
+        }
+        if not attributes:
+            raise BadLineError("there is no value")
+        return json_text(attributes)

@@ -1,0 +1,114 @@
+"""What is read from a file: elements as devices send them, each with its place and its sensor."""
+
+from typing import Any, NamedTuple
+
+import msgspec
+
+from heliograph.model.records import Kind
+
+# Members of every line of an export that no element has.
+_STORED_ONLY = frozenset(("kind", "sensor_identifier", "device_id", "receipt_timestamp"))
+_ENVELOPES = {"metrics": "value", "measurement": "value"}
+
+_Raw = msgspec.Raw
+_encode = msgspec.json.Encoder().encode
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_text = msgspec.json.Decoder(str | None).decode
+_any = msgspec.json.Decoder().decode
+
+
+class BadLineError(ValueError):
+    """A line says nothing that can be stored; the message says why."""
+
+
+class Element(NamedTuple):
+    """An element to send: its JSON text, and the names of its sensor, the first one preferred."""
+
+    kind: Kind
+    sensors: tuple[str, ...]
+    text: bytes
+
+
+def from_json_line(line: bytes, kind: Kind = Kind.MEASUREMENT) -> Element:
+    """Return what a line of JSON says: one of an export, or an element of MQTT's payloads.
+
+    `kind` is that of a line which does not say its own.
+
+    Raises:
+        BadLineError: it can't be used.
+    """
+    try:
+        members = _members(line)
+        # Skipping over a value does not check all of it.
+        _any(line)
+        said = _text(members["kind"]) if "kind" in members else kind.value
+        names = tuple(
+            name
+            for member in ("sensor_identifier", "device_id")
+            if member in members and (name := _text(members[member]))
+        )
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadLineError(f"not a JSON object as it is exported: {error}") from error
+    if said not in (Kind.MEASUREMENT, Kind.LOG, Kind.HEARTBEAT):
+        raise BadLineError("kind is none of measurement, log, heartbeat")
+    kind = Kind(said)
+    element = {name: text for name, text in members.items() if name not in _STORED_ONLY}
+    if bytes(element.get("device_timestamp", b"null")) == b"null":
+        element.pop("device_timestamp", None)
+    if kind is Kind.MEASUREMENT:
+        for name, stands_for in _ENVELOPES.items():
+            if name in element and stands_for not in element:
+                element[stands_for] = element.pop(name)
+    return make_element(kind, names, element)
+
+
+def make_element(kind: Kind, names: tuple[str, ...], element: dict[str, msgspec.Raw]) -> Element:
+    """Return the element; a heartbeat's details become members of their own again.
+
+    Raises:
+        BadLineError: it has no time, so that sent again it would be stored again.
+    """
+    if bytes(element.get("timestamp", b"null")) == b"null":
+        raise BadLineError("timestamp is missing")
+    # What a device without a clock gave is not asked for again: the time is the stored one.
+    element.pop("device_timestamp", None)
+    if kind is Kind.HEARTBEAT and "details" in element:
+        details = bytes(element.pop("details"))
+        if details != b"null":
+            try:
+                element |= _members(details)
+            except msgspec.DecodeError as error:
+                raise BadLineError(f"details is not an object: {error}") from error
+    return Element(kind, names, _encode(element))
+
+
+def json_text(value: Any) -> msgspec.Raw:
+    """Return a value as JSON text."""
+    return _Raw(_encode(value))
+
+
+def checked_json(text: str, column: str) -> msgspec.Raw:
+    """Return a cell's JSON text as it stands.
+
+    Raises:
+        BadLineError: it is not JSON.
+    """
+    raw = text.encode()
+    try:
+        _any(raw)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise BadLineError(f"{column} is not JSON: {error}") from error
+    return _Raw(raw)
+
+
+def number_or_text(text: str) -> msgspec.Raw:
+    """Return a cell as what it looks like: a JSON number, true, false, or a text."""
+    if text in ("true", "false"):
+        return _Raw(text.encode())
+    if text[:1] in "-0123456789":
+        try:
+            if isinstance(_any(text), int | float):
+                return _Raw(text.encode())
+        except msgspec.DecodeError:
+            pass  # a text that begins like a number
+    return json_text(text)

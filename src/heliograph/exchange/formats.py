@@ -1,0 +1,157 @@
+"""Stored rows as text, a page at a time: JSON Lines and CSV, as pure functions.
+
+Both keep everything that tells a row from a repeat (time to the microsecond, revision, the
+canonical text of the value), so that what is exported and imported again changes nothing.
+"""
+
+import enum
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import msgspec
+
+from heliograph.model.records import Kind
+from heliograph.model.time import to_rfc3339
+
+Row: TypeAlias = Sequence[Any]
+_Frame: TypeAlias = tuple[str, str, str | None, str, str, int | None, float | None]
+
+_encode = msgspec.json.Encoder().encode
+_Raw = msgspec.Raw
+
+
+class Format(enum.StrEnum):
+    """What rows are written as."""
+
+    CSV = "csv"
+    JSONL = "jsonl"
+
+
+class Names(NamedTuple):
+    """What a sensor is called: its UUID and, where it has one, its `device_id`."""
+
+    identifier: str
+    device_id: str | None
+
+
+MEDIA_TYPES: Final = {
+    Format.CSV: "text/csv; charset=utf-8",
+    Format.JSONL: "application/x-ndjson",
+}
+
+_FRAME = (
+    "sensor_identifier",
+    "device_id",
+    "timestamp",
+    "receipt_timestamp",
+    "revision",
+    "device_timestamp",
+)
+COLUMNS: Final = {
+    Kind.MEASUREMENT: (*_FRAME, "value"),
+    Kind.LOG: (*_FRAME, "severity", "subject", "details"),
+    Kind.HEARTBEAT: (*_FRAME, "success", "details"),
+}
+EXPORTED_KINDS: Final = tuple(COLUMNS)
+
+
+class _Line(msgspec.Struct, gc=False):
+    kind: str
+    sensor_identifier: str
+    device_id: str | None
+    timestamp: str
+    receipt_timestamp: str
+    revision: int | None
+    device_timestamp: float | None
+
+
+class _Measurement(_Line, gc=False):
+    value: msgspec.Raw
+
+
+class _Log(_Line, gc=False):
+    severity: str
+    subject: str
+    details: str | None
+
+
+class _Heartbeat(_Line, gc=False):
+    success: bool | None
+    details: msgspec.Raw | None
+
+
+def heading(form: Format, kind: Kind) -> bytes:
+    """Return what stands before the first row."""
+    return b"" if form is Format.JSONL else ",".join(COLUMNS[kind]).encode() + b"\r\n"
+
+
+def encode_rows(form: Format, kind: Kind, names: Names, rows: Sequence[Row]) -> bytes:
+    """Return rows of one sensor, as `Exports.page` has them, as lines."""
+    if form is Format.CSV:
+        line = _CSV[kind]
+        return "".join([line(names, row) for row in rows]).encode()
+    struct = _JSON[kind]
+    return b"".join([_encode(struct(names, row)) + b"\n" for row in rows])
+
+
+def _frame(kind: Kind, names: Names, row: Row) -> _Frame:
+    return (kind.value, *names, to_rfc3339(row[0]), to_rfc3339(row[2]), row[3], row[4])
+
+
+def _measurement(names: Names, row: Row) -> _Line:
+    return _Measurement(*_frame(Kind.MEASUREMENT, names, row), _Raw(row[5].encode()))
+
+
+def _log(names: Names, row: Row) -> _Line:
+    return _Log(*_frame(Kind.LOG, names, row), row[5], row[6], row[7])
+
+
+def _heartbeat(names: Names, row: Row) -> _Line:
+    # SQLite knows no booleans.
+    success = None if row[5] is None else bool(row[5])
+    details = None if row[6] is None else _Raw(row[6].encode())
+    return _Heartbeat(*_frame(Kind.HEARTBEAT, names, row), success, details)
+
+
+_JSON: dict[Kind, Callable[[Names, Row], _Line]] = {
+    Kind.MEASUREMENT: _measurement,
+    Kind.LOG: _log,
+    Kind.HEARTBEAT: _heartbeat,
+}
+
+
+def _cell(text: str) -> str:
+    if '"' in text or "," in text or "\n" in text or "\r" in text:
+        return '"' + text.replace('"', '""') + '"'
+    return text
+
+
+def _csv_frame(names: Names, row: Row) -> str:
+    revision = "" if row[3] is None else str(row[3])
+    device_timestamp = "" if row[4] is None else repr(row[4])
+    return (
+        f"{names.identifier},{names.device_id or ''},{to_rfc3339(row[0])},{to_rfc3339(row[2])},"
+        f"{revision},{device_timestamp},"
+    )
+
+
+def _csv_measurement(names: Names, row: Row) -> str:
+    return f"{_csv_frame(names, row)}{_cell(row[5])}\r\n"
+
+
+def _csv_log(names: Names, row: Row) -> str:
+    # As JSON, so that an empty text is not taken for none.
+    details = "" if row[7] is None else _encode(row[7]).decode()
+    return f"{_csv_frame(names, row)}{row[5]},{_cell(row[6])},{_cell(details)}\r\n"
+
+
+def _csv_heartbeat(names: Names, row: Row) -> str:
+    success = "" if row[5] is None else ("true" if row[5] else "false")
+    return f"{_csv_frame(names, row)}{success},{_cell(row[6] or '')}\r\n"
+
+
+_CSV: dict[Kind, Callable[[Names, Row], str]] = {
+    Kind.MEASUREMENT: _csv_measurement,
+    Kind.LOG: _csv_log,
+    Kind.HEARTBEAT: _csv_heartbeat,
+}

@@ -1,0 +1,126 @@
+"""Stores which sensors are connected to the listener, many at a time, and tells who watches."""
+
+import asyncio
+import contextlib
+
+import msgspec
+import structlog
+
+from heliograph.errors import StoreUnavailableError
+from heliograph.ingest.connected import Connected
+from heliograph.live.hub import Hub
+from heliograph.model.event import Committed
+from heliograph.model.presence import presence
+from heliograph.model.records import ConnectionRow, Kind
+from heliograph.model.sensor import Sensor
+from heliograph.model.time import to_epoch_seconds
+from heliograph.store import Store
+
+log = structlog.get_logger()
+
+# Devices that come back all at once are stored together; and in small pieces, between which the
+# writer goes on with what devices send.
+GATHER_SECONDS = 0.1
+STORED_AT_ONCE = 500
+FIRST_RETRY_SECONDS = 0.1
+LONGEST_RETRY_SECONDS = 2.0
+# Another instance that starts, or a device's connection to it that ends, takes no sensor for
+# gone that is connected here for longer than this.
+CONFIRM_SECONDS = 60.0
+CLOSE_SECONDS = 5.0
+
+_encode = msgspec.json.Encoder().encode
+
+
+class PresenceWriter:
+    """Owns the writing of `Connected`: a transaction for many changes, in their order."""
+
+    def __init__(self, store: Store, connected: Connected, hub: Hub) -> None:
+        self._connections = store.connections
+        self._connected = connected
+        self._hub = hub
+        self._changed = asyncio.Event()
+        self._writing = asyncio.Lock()
+        connected.changed = self._changed.set
+        connected.alone = store.engine.name == "sqlite"
+
+    async def begin(self, moment: int) -> None:
+        """Note that nobody is connected yet: what was, when a server ended, is not any more.
+
+        Raises:
+            StoreUnavailableError: not now.
+        """
+        await self._connections.end(moment)
+
+    async def run(self) -> None:
+        """Store what changes, for ever."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(None if self._connected.alone else CONFIRM_SECONDS):
+                    await self._changed.wait()
+            if not self._changed.is_set():
+                await self._confirm()
+                continue
+            await asyncio.sleep(GATHER_SECONDS)
+            self._changed.clear()
+            await self._store()
+
+    async def close(self, moment: int) -> None:
+        """Note that nobody is connected any more, and store it if that can be done soon."""
+        self._connected.leave_all(moment)
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._store()
+        except TimeoutError:
+            # The next start notes it.
+            log.warning("the end of the devices' connections could not be stored")
+
+    async def _store(self) -> None:
+        async with self._writing:
+            while rows := self._connected.take(STORED_AT_ONCE):
+                sensors = await self._write(rows)
+                self._connected.settled(rows)
+                if self._hub.wanted:
+                    self._hub.publish(_events(rows, sensors))
+
+    async def _write(self, rows: list[ConnectionRow]) -> list[Sensor]:
+        delay = FIRST_RETRY_SECONDS
+        while True:
+            try:
+                return await self._connections.note(rows)
+            except StoreUnavailableError:
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, LONGEST_RETRY_SECONDS)
+
+    async def _confirm(self) -> None:
+        async with self._writing:
+            rows = self._connected.all()
+            try:
+                for at in range(0, len(rows), STORED_AT_ONCE):
+                    await self._connections.confirm(rows[at : at + STORED_AT_ONCE])
+            except StoreUnavailableError:
+                log.debug("who is connected could not be confirmed")
+
+
+def _events(rows: list[ConnectionRow], sensors: list[Sensor]) -> list[Committed]:
+    """Return what has become of the sensors, unless something else says that they are connected."""
+    noted = {number: live for number, live, _ in rows}
+    events: list[Committed] = []
+    for sensor in sensors:
+        connected, since = presence(sensor)
+        if connected is not noted[sensor.number]:
+            continue
+        payload = {"connected": connected, "timestamp": to_epoch_seconds(since or 0)}
+        events.append(
+            Committed(
+                Kind.PRESENCE,
+                sensor.number,
+                sensor.identifier,
+                sensor.device_id,
+                sensor.network_identifier,
+                [(since, connected)],
+                _encode(payload),
+                None,
+            )
+        )
+    return events

@@ -1,0 +1,189 @@
+"""The open streams: who watches what, and how each event gets to them."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from heliograph.live import sse
+from heliograph.live.frames import Frame, frames_of
+from heliograph.live.viewer import Chunk, Viewer
+from heliograph.model.event import Committed
+
+HEARTBEAT_SECONDS = 15.0
+# Who has not taken a byte for so long is gone, or might as well be.
+STALLED_SECONDS = 60.0
+SWEEP_SECONDS = 1.0
+# How long one that does not take its last bytes may hold up the end of the server.
+CLOSE_SECONDS = 1.0
+
+REVOKED = "revoked"
+SHUTTING_DOWN = "shutting down"
+STALLED = "stalled"
+
+
+class Selection(NamedTuple):
+    """What is watched; None: all of it. Those who watch the same share what is sent.
+
+    `networks` are UUIDs, `sensors` internal numbers, `kinds` names of events.
+    """
+
+    networks: frozenset[str] | None = None
+    sensors: frozenset[int] | None = None
+    kinds: frozenset[str] | None = None
+    as_messages: bool = False
+
+    def wants(self, network: str, sensor: int, kind: str) -> bool:
+        """Tell whether an event is among what is watched."""
+        return (
+            (self.networks is None or network in self.networks)
+            and (self.sensors is None or sensor in self.sensors)
+            and (self.kinds is None or kind in self.kinds)
+        )
+
+    def chunk(self, frames: Sequence[Frame]) -> Chunk | None:
+        """Return what of the frames is watched, in the form that it is sent in."""
+        wanted = [f for f in frames if self.wants(f.network, f.sensor, f.kind)]
+        if not wanted:
+            return None
+        parts = [f.reading if self.as_messages else f.sse for f in wanted]
+        return Chunk(parts, [f.id for f in wanted])
+
+
+class Streams:
+    """Every open stream of the process. A sink of the hub."""
+
+    def __init__(
+        self,
+        *,
+        per_principal: int,
+        maximum: int,
+        began: Callable[[], None] = lambda: None,
+        resume_id: Callable[[], int] = lambda: 0,
+    ) -> None:
+        """Allow so many streams.
+
+        `began` is called when one begins to watch; `resume_id` returns the ingest id up to which
+        everything has been published.
+        """
+        self._per_principal = per_principal
+        self._maximum = maximum
+        self._began = began
+        self.resume_id = resume_id
+        self._of_principal: dict[int | str, int] = {}
+        self._watching: dict[Selection, set[Viewer]] = {}
+        # Those that are open but do not watch yet, or not any more.
+        self._open: set[Viewer] = set()
+        self.closing = False
+
+    @property
+    def count(self) -> int:
+        """How many are open."""
+        return len(self._open)
+
+    def watched(self) -> bool:
+        """Tell whether anybody watches."""
+        return bool(self._watching)
+
+    def has_room(self, principal: int | str) -> bool:
+        """Tell whether the principal may open one more."""
+        return (
+            len(self._open) < self._maximum
+            and self._of_principal.get(principal, 0) < self._per_principal
+        )
+
+    def enter(self, viewer: Viewer, principal: int | str) -> None:
+        """Count an open stream; `leave` has to follow."""
+        viewer.principal = principal
+        self._open.add(viewer)
+        self._of_principal[principal] = self._of_principal.get(principal, 0) + 1
+        viewer.touched_at = asyncio.get_running_loop().time()
+        if self.closing:
+            viewer.close(SHUTTING_DOWN)
+
+    def leave(self, viewer: Viewer) -> None:
+        """Forget a stream that has ended."""
+        if viewer not in self._open:
+            return
+        self._open.remove(viewer)
+        left = self._of_principal[viewer.principal] - 1
+        if left:
+            self._of_principal[viewer.principal] = left
+        else:
+            del self._of_principal[viewer.principal]
+        self.watch(viewer, None)
+
+    def watch(self, viewer: Viewer, selection: Selection | None) -> None:
+        """Send the viewer what is committed from now on, as the selection says."""
+        if isinstance(viewer.selection, Selection):
+            others = self._watching[viewer.selection]
+            others.discard(viewer)
+            if not others:
+                del self._watching[viewer.selection]
+        viewer.selection = selection
+        if selection is not None:
+            self._watching.setdefault(selection, set()).add(viewer)
+            self._began()
+
+    def publish(self, events: Sequence[Committed]) -> None:
+        """Queue what was committed for those who watch it."""
+        self.show(frames_of(events))
+
+    def show(self, frames: list[Frame]) -> None:
+        """Queue frames for those who watch them."""
+        if not frames:
+            return
+        by_network: dict[str, list[Frame]] = {}
+        for frame in frames:
+            by_network.setdefault(frame.network, []).append(frame)
+        for selection, viewers in self._watching.items():
+            networks = selection.networks
+            if networks is not None and len(networks) == 1:
+                chunk = selection.chunk(by_network.get(next(iter(networks)), ()))
+            else:
+                chunk = selection.chunk(frames)
+            if chunk is not None:
+                for viewer in viewers:
+                    viewer.push(chunk)
+
+    async def run(self) -> None:
+        """Send signs of life, and end the streams of those who may not watch any more."""
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            self.sweep(asyncio.get_running_loop().time())
+
+    def sweep(self, moment: float) -> None:
+        """Do what is due at a moment of the loop's clock."""
+        # With an id, so that a quiet stream too can be resumed later.
+        watching, other = (
+            Chunk([sse.heartbeat(self.resume_id())], ()),
+            Chunk([sse.heartbeat()], ()),
+        )
+        for viewer in list(self._open):
+            since = viewer.writing_since
+            if since is not None and moment - since >= STALLED_SECONDS:
+                self._cut(viewer)
+            elif not viewer.allowed():
+                viewer.close(REVOKED)
+                if since is not None:
+                    self._cut(viewer)
+            elif moment - viewer.touched_at >= HEARTBEAT_SECONDS:
+                viewer.touched_at = moment
+                viewer.push(other if viewer.selection is None else watching)
+
+    def close(self) -> None:
+        """End every stream, and let none begin."""
+        self.closing = True
+        for viewer in self._open:
+            viewer.close(SHUTTING_DOWN)
+        if self._open:
+            asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._cut_all)
+
+    def _cut_all(self) -> None:
+        for viewer in list(self._open):
+            self._cut(viewer)
+
+    @staticmethod
+    def _cut(viewer: Viewer) -> None:
+        viewer.close(STALLED)
+        if viewer.task is not None:
+            viewer.task.cancel()

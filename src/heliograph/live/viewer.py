@@ -1,0 +1,143 @@
+"""One who watches: a queue with a bound, which loses the oldest and never makes others wait."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+
+MAXIMUM_BYTES = 1 << 20
+MAXIMUM_EVENTS = 5_000
+# What is written at once: more would only wait in the socket's buffer instead of here.
+WRITTEN_AT_ONCE = 64 << 10
+
+
+class Chunk:
+    """Events of one commit for all who watch the same; made once, shared by their queues."""
+
+    __slots__ = ("count", "data", "ids", "parts", "size")
+
+    def __init__(self, parts: Sequence[bytes], ids: Sequence[int | None]) -> None:
+        """Take encoded events and their ids; with no ids it is a sign of life, not an event."""
+        self.parts = parts
+        self.ids = ids
+        self.data = b"".join(parts)
+        self.count = len(ids)
+        self.size = len(self.data)
+
+    def without(self, seen: frozenset[int]) -> "Chunk | None":
+        """Return it without the events of these ids; None: nothing is left."""
+        if seen.isdisjoint(self.ids):
+            return self
+        left = [
+            (part, row_id)
+            for part, row_id in zip(self.parts, self.ids, strict=True)
+            if row_id not in seen
+        ]
+        return Chunk([part for part, _ in left], [row_id for _, row_id in left]) if left else None
+
+
+class Viewer:
+    """The queue of one stream, between who publishes and the one task that writes it.
+
+    Holds at most `maximum_bytes` and `maximum_events` beside its newest chunk.
+    """
+
+    __slots__ = (
+        "_chunks",
+        "_count",
+        "_maximum_bytes",
+        "_maximum_events",
+        "_size",
+        "_waiter",
+        "allowed",
+        "closed",
+        "dropped",
+        "principal",
+        "selection",
+        "task",
+        "touched_at",
+        "writing_since",
+    )
+
+    def __init__(
+        self,
+        *,
+        maximum_bytes: int = MAXIMUM_BYTES,
+        maximum_events: int = MAXIMUM_EVENTS,
+    ) -> None:
+        self._maximum_bytes = maximum_bytes
+        self._maximum_events = maximum_events
+        self._chunks: deque[Chunk] = deque()
+        self._size = self._count = 0
+        self._waiter: asyncio.Future[None] | None = None
+        # How many events were lost since that was told last.
+        self.dropped = 0
+        # Why it ends, once it does.
+        self.closed: str | None = None
+        # Whose it is, what it watches, and whether it may go on: of the streams' registry.
+        self.principal: int | str = ""
+        self.selection: object = None
+        self.allowed: Callable[[], bool] = lambda: True
+        # The task that writes; since when it waits for the client (by the loop's clock, or None).
+        self.task: asyncio.Task[object] | None = None
+        self.writing_since: float | None = None
+        self.touched_at = 0.0
+
+    def push(self, chunk: Chunk) -> None:
+        """Queue a chunk; what is oldest gives way to it."""
+        self._chunks.append(chunk)
+        self._size += chunk.size
+        self._count += chunk.count
+        if self._size > self._maximum_bytes or self._count > self._maximum_events:
+            self._drop()
+        if self._waiter is not None:
+            self._wake()
+
+    def _drop(self) -> None:
+        while len(self._chunks) > 1 and (
+            self._size > self._maximum_bytes or self._count > self._maximum_events
+        ):
+            oldest = self._chunks.popleft()
+            self._size -= oldest.size
+            self._count -= oldest.count
+            self.dropped += oldest.count
+
+    def forget(self, seen: frozenset[int]) -> None:
+        """Drop queued events that have been sent already."""
+        kept = [left for chunk in self._chunks if (left := chunk.without(seen)) is not None]
+        self._chunks = deque(kept)
+        self._size = sum(chunk.size for chunk in kept)
+        self._count = sum(chunk.count for chunk in kept)
+
+    def close(self, reason: str) -> None:
+        """End the stream once what is queued has been taken."""
+        if self.closed is None:
+            self.closed = reason
+        self._wake()
+
+    async def take(self) -> tuple[int, list[Chunk]]:
+        """Wait for chunks and return some; before them, how many events were lost.
+
+        Nothing lost and no chunks: the stream has been closed.
+        """
+        while not self._chunks:
+            if self.closed is not None:
+                return 0, []
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        taken: list[Chunk] = []
+        size = 0
+        while self._chunks and (not taken or size + self._chunks[0].size <= WRITTEN_AT_ONCE):
+            chunk = self._chunks.popleft()
+            taken.append(chunk)
+            size += chunk.size
+            self._count -= chunk.count
+        self._size -= size
+        dropped, self.dropped = self.dropped, 0
+        return dropped, taken
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)

@@ -1,0 +1,46 @@
+"""Users: who logs in with a name and a password."""
+
+import msgspec
+
+from heliograph.model.principal import Role
+
+LONGEST_USERNAME = 64
+USERNAME_RULE = "1 to 64 printable characters, no / and no white space at its ends"
+
+
+class Account(msgspec.Struct, frozen=True):
+    """A user's account. `created_at` is in microseconds; nobody logs in unless `is_active`."""
+
+    identifier: str
+    username: str
+    password_hash: str
+    is_admin: bool
+    created_at: int
+    is_active: bool = True
+
+
+class Session(msgspec.Struct, frozen=True):
+    """Whose a token is, and until when, in microseconds."""
+
+    account: Account
+    expires_at: int
+
+
+class Member(msgspec.Struct, frozen=True):
+    """A user's role in a network. `created_at` is in microseconds."""
+
+    username: str
+    account: str
+    role: Role
+    created_at: int
+
+
+def is_username(text: str) -> bool:
+    """Tell whether an account may be called so: a name that stands in a path as it is."""
+    return (
+        0 < len(text) <= LONGEST_USERNAME
+        and text.isprintable()
+        and text == text.strip()
+        and "/" not in text
+        and text not in (".", "..")
+    )

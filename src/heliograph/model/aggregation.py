@@ -1,0 +1,101 @@
+"""Aggregates of an attribute's numbers: count, sum, minimum, maximum and last."""
+
+import math
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from typing import Any, Literal, TypeAlias, get_args
+
+import msgspec
+
+Number: TypeAlias = int | float
+Function: TypeAlias = Literal["avg", "min", "max", "sum", "count", "last"]
+Fill: TypeAlias = Literal["null", "previous", "linear", "0"]
+
+FUNCTIONS: tuple[Function, ...] = get_args(Function)
+
+# Booleans count as 0 and 1; other types are kept and shown, not aggregated.
+_NUMERIC = frozenset((int, float, bool))
+
+
+class Aggregate(msgspec.Struct, gc=False):
+    """What is known of an attribute's numbers in a bucket; there is at least one.
+
+    Count, minimum, maximum and last are exact, the sum within 1e-9 of the sum of magnitudes.
+    """
+
+    count: int
+    total: float
+    minimum: Number
+    maximum: Number
+    last: Number
+
+    def add(self, later: "Aggregate") -> None:
+        """Count in what is known of later numbers."""
+        self.count += later.count
+        self.total += later.total
+        self.minimum = min(self.minimum, later.minimum)
+        self.maximum = max(self.maximum, later.maximum)
+        self.last = later.last
+
+
+def aggregate(values: Sequence[Any]) -> Aggregate | None:
+    """Return what is known of the numbers among the values, oldest first; None: there is none."""
+    numbers = [value for value in values if type(value) in _NUMERIC]
+    if not numbers:
+        return None
+    return Aggregate(len(numbers), _total(numbers), +min(numbers), +max(numbers), +numbers[-1])
+
+
+def _total(numbers: Sequence[Number]) -> float:
+    try:
+        return math.fsum(numbers)
+    except OverflowError:
+        return float(sum(map(float, numbers)))
+
+
+_VALUES: dict[Function, Callable[[Aggregate], Number]] = {
+    "avg": lambda found: found.total / found.count,
+    "min": lambda found: found.minimum,
+    "max": lambda found: found.maximum,
+    "sum": lambda found: found.total,
+    "count": lambda found: found.count,
+    "last": lambda found: found.last,
+}
+
+
+def value_of(found: Aggregate, function: Function) -> Number | None:
+    """Return the function's value; None where a sum is beyond what a 64-bit float holds."""
+    value = _VALUES[function](found)
+    return value if type(value) is int or math.isfinite(value) else None
+
+
+def fill_gaps(
+    values: Sequence[Number | None], known: Sequence[bool], starts: Sequence[int], fill: Fill
+) -> list[Number | None]:
+    """Return the values of one function with those of empty buckets filled.
+
+    `known` tells which buckets are not empty; `starts` is where each begins. Before the first
+    value there is none to go on with, and after the last none to go towards: null.
+    """
+    filled = list(values)
+    at = -1
+    for index, is_known in enumerate([*known, True]):
+        if not is_known:
+            continue
+        for gap in range(at + 1, index):
+            if fill == "0":
+                filled[gap] = 0
+            elif fill == "previous" and at >= 0:
+                filled[gap] = values[at]
+            elif fill == "linear" and at >= 0 and index < len(values):
+                part = Fraction(starts[gap] - starts[at], starts[index] - starts[at])
+                filled[gap] = _between(values[at], values[index], part)
+        at = index
+    return filled
+
+
+def _between(first: Number | None, second: Number | None, part: Fraction) -> float | None:
+    if first is None or second is None:
+        return None
+    # Exactly: the difference may be beyond a float's range where neither of the two is.
+    return float(first + (Fraction(second) - Fraction(first)) * part)

@@ -1,0 +1,344 @@
+"""One connection to a broker: bytes in, messages to the pipeline, acknowledgments out.
+
+A message belongs to the connection that it came by. When that is gone, what became of the
+message concerns nobody: the broker sends it again on the next one.
+"""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, cast
+
+import mqtt5
+import structlog
+
+from heliograph.errors import HeliographError, StoreUnavailableError
+from heliograph.model.principal import Principal
+from heliograph.mqtt import link_packets, packets
+from heliograph.mqtt.confirmed import Confirmed
+from heliograph.mqtt.limits import (
+    IN_FLIGHT_BYTES,
+    KEPT_BYTES,
+    MAXIMUM_PACKET_BYTES,
+    MAXIMUM_PAYLOAD_BYTES,
+)
+from heliograph.mqtt.oversize import Oversize
+from heliograph.mqtt.packets import PacketType, ProtocolError
+from heliograph.mqtt.pausing import BUSY, CLOCK, CLOSING, FULL, OWN, WAITING, PausableProtocol
+from heliograph.mqtt.routing import RETRY_SECONDS, Routes, ask
+
+if TYPE_CHECKING:
+    from heliograph.mqtt.host import Taken
+    from heliograph.mqtt.link import Link
+
+log = structlog.get_logger()
+
+STATUS = "status/"
+BROKERS_OWN = "$SYS/"
+LONGEST_NAME = 64
+_PANIC = "PanicException"
+
+
+class LinkConnection(PausableProtocol):
+    """Parses whole socket reads; acknowledges in the order of receipt, after the commit."""
+
+    def __init__(self, link: "Link") -> None:
+        super().__init__()
+        self.link = link
+        self.loop = asyncio.get_running_loop()
+        self.lost: asyncio.Future[str] = self.loop.create_future()
+        self.answers: asyncio.Queue[mqtt5.Packet] = asyncio.Queue(16)
+        self.last_received = self.loop.time()
+        self.in_flight = 0
+        self.in_flight_bytes = 0
+        self.confirmed = Confirmed()
+        # Deliveries that the ledger need not know any more.
+        self.over: list[tuple[bytes, int]] = []
+        # Whether it has answered CONNECT.
+        self.greeted = False
+        # When something waiting was last acknowledged, or began to wait.
+        self.progress_at = 0.0
+        self._oversize: Oversize | None = None
+        self._routes = Routes()
+        self._task: asyncio.Task[None] | None = None
+
+    # asyncio's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Speak first, as MQTT has it."""
+        # asyncio's promise; uvloop's transports keep it without being instances of the class.
+        self.transport = cast("asyncio.Transport", transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell whoever waits for that."""
+        self.transport = None
+        if self._task is not None:
+            self._task.cancel()
+        if not self.lost.done():
+            cause = link_packets.plain(exc) if exc is not None else "closed by the broker"
+            if not self.greeted:
+                tls = "with" if self.link.broker.tls else "without"
+                cause += f" instead of an answer to CONNECT; is it MQTT 5 there, {tls} TLS?"
+            elif exc is None:
+                # Mosquitto says no more, whichever it was.
+                cause += ", which was stopped, or knows another client of this MQTT_CLIENT_ID"
+            self.lost.set_result(f"the connection was lost: {cause}")
+
+    def data_received(self, data: bytes) -> None:
+        """Take what one read of the socket gave."""
+        self.last_received = self.loop.time()
+        if self.pauses & CLOSING:
+            return
+        if self._oversize is not None:
+            rest = self._oversize.take(data)
+            if rest is None:
+                return
+            packet, self._oversize = self._oversize, None
+            data = rest
+            self._run(self._refuse_oversize(packet), "oversize")
+        buffer = self.rest + data if self.rest else data
+        self._take(buffer)
+
+    # Reading on and off
+
+    def listen(self) -> float:
+        """Try to read on; return for how long the broker has said nothing, in seconds."""
+        now = self.loop.time()
+        if self.pauses:
+            # We do not listen, so that the silence is ours.
+            self.last_received = now
+            self.resume(CLOCK)
+        return now - self.last_received
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether nothing has been heard or acknowledged for too long, though it could be."""
+        return self.in_flight > 0 and not self.pauses & (FULL | CLOCK)
+
+    def _run(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        self.pause(BUSY)
+        self._task = asyncio.create_task(self._busy(work), name=f"mqtt-link {name}")
+
+    async def _busy(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except ProtocolError as error:
+            self.end(error.detail)
+        except Exception as error:
+            log.exception("a packet of the broker could not be handled")
+            self.end(f"the server failed: {error}")
+        finally:
+            self._task = None
+        self.resume(BUSY)
+
+    # Packets
+
+    def _process(self, buffer: bytes) -> None:
+        try:
+            at = self._process_packets(buffer)
+            self.rest = buffer[at:] if at < len(buffer) else b""
+        except ProtocolError as error:
+            stranger = "" if self.greeted else "what answers there does not speak MQTT 5: "
+            self.end(stranger + error.detail)
+            return
+        if self.in_flight_bytes > IN_FLIGHT_BYTES:
+            self.pause(OWN)
+
+    def _process_packets(self, buffer: bytes) -> int:
+        """Process what is whole in the buffer; return where the rest begins."""
+        self._routes.renew(self.link.host.generation)
+        view, at, end, read = memoryview(buffer), 0, len(buffer), mqtt5.read
+        while at < end:
+            try:
+                packet, size = read(view[at:])
+            except IndexError:
+                if self._is_whole(buffer, at):
+                    raise ProtocolError(
+                        packets.Reason.MALFORMED_PACKET, "a packet ends early"
+                    ) from None
+                break
+            except BaseException as error:
+                # The codec is Rust: of a topic that is not UTF-8 it makes a PanicException,
+                # which is no Exception.
+                if not isinstance(error, ValueError) and type(error).__name__ != _PANIC:
+                    raise
+                size = self._refuse_unreadable(buffer, at, error)
+            else:
+                if type(packet) is mqtt5.PublishPacket:
+                    if not self._publish(packet):
+                        break
+                else:
+                    self._control(packet)
+            at += size
+            if self.pauses & WAITING:
+                break
+        return end if self._oversize is not None else at
+
+    def _is_whole(self, buffer: bytes, at: int) -> bool:
+        """Tell whether the packet is all there; begin to stream past one that is too large."""
+        body = packets.frame(buffer, at, packets.MQTT_5)
+        if body is None:
+            return False
+        start, stop = body
+        if stop <= len(buffer):
+            return True
+        if stop - start > MAXIMUM_PACKET_BYTES:
+            if buffer[at] >> 4 != PacketType.PUBLISH:
+                raise ProtocolError(
+                    packets.Reason.PACKET_TOO_LARGE, f"a packet of {stop - start} bytes"
+                )
+            self._oversize = Oversize(buffer[at], stop - start, buffer[start:])
+        return False
+
+    def _control(self, packet: mqtt5.Packet) -> None:
+        if isinstance(packet, mqtt5.PubAckPacket):
+            self.link.publications.acknowledged(packet.packet_id, packet.reason_code)
+        elif isinstance(packet, mqtt5.DisconnectPacket):
+            self.end(f"the broker ended the connection: {link_packets.words(packet.reason_code)}")
+        elif isinstance(packet, mqtt5.PingRespPacket):
+            self.over += self.confirmed.answered()
+        else:
+            self.greeted = self.greeted or isinstance(packet, mqtt5.ConnAckPacket)
+            try:
+                self.answers.put_nowait(packet)
+            except asyncio.QueueFull:
+                self.end("the broker sent more answers than it was asked for")
+
+    def _publish(self, packet: mqtt5.PublishPacket) -> bool:
+        """Take a PUBLISH; False: it has to wait, and stays in the buffer."""
+        topic, payload = packet.topic, packet.payload
+        token = packet.packet_id or 0
+        if topic.startswith(BROKERS_OWN):
+            self.link.dropped.heard(payload)
+            return True
+        host = self.link.host
+        try:
+            retain = packet.retain
+            if retain and not topic.startswith(STATUS):
+                # Old news, which a broker that knows no retain handling sends at each connect.
+                size = host.ignore(self, token)
+            else:
+                route = self._routes.get(topic) or self._known_route(topic)
+                if route is None:
+                    self._run(self._find_route(topic), "route")
+                    return False
+                if len(payload) > MAXIMUM_PAYLOAD_BYTES:
+                    size = host.receive_oversize(
+                        self, token, route, payload[:KEPT_BYTES], len(payload)
+                    )
+                else:
+                    delivery = self.link.ledger_name if token else None
+                    receive = host.receive_retained if retain else host.receive
+                    size = receive(self, token, route, payload, delivery, packet.duplicate)
+        except HeliographError:
+            self.pause(CLOCK)
+            return False
+        self._count(size)
+        return True
+
+    def _count(self, size: int) -> None:
+        if not self.in_flight:
+            self.progress_at = self.loop.time()
+        self.in_flight += 1
+        self.in_flight_bytes += size
+
+    def _known_route(self, topic: str) -> Any:
+        host = self.link.host
+        route = host.known_route(principal_of(topic), topic)
+        if route is not None:
+            self._routes.keep(topic, route, accepted=host.accepts(route))
+        return route
+
+    async def _find_route(self, topic: str) -> None:
+        host = self.link.host
+        route = await ask(host, principal_of(topic), topic)
+        self._routes.renew(host.generation)
+        self._routes.keep(topic, route, accepted=host.accepts(route))
+
+    # What can't be taken
+
+    def _refuse_unreadable(self, buffer: bytes, at: int, error: BaseException) -> int:
+        """Keep a PUBLISH that the codec can't read as a rejected message; return its size."""
+        body = packets.frame(buffer, at, packets.MQTT_5)
+        if body is None or buffer[at] >> 4 != PacketType.PUBLISH:
+            detail = f"the broker sent a packet that is none: {error}"
+            raise ProtocolError(packets.Reason.MALFORMED_PACKET, detail) from None
+        start, stop = body
+        topic, packet_id, payload_at = link_packets.read_publish(buffer, at, start, stop)
+        name = topic.decode("utf-8", "backslashreplace")
+        payload = buffer[payload_at:stop]
+        try:
+            size = self.link.host.receive_unreadable(self, packet_id, name, payload)
+        except HeliographError:
+            self.pause(CLOCK)
+            return 0
+        self._count(size)
+        return stop - at
+
+    async def _refuse_oversize(self, packet: Oversize) -> None:
+        head, host = packet.head, self.link.host
+        topic, packet_id, payload_at = link_packets.read_publish(head, 0, 1, len(head))
+        name = topic.decode("utf-8", "backslashreplace")
+        kept, whole = head[payload_at:][:KEPT_BYTES], packet.size - (payload_at - 1)
+        while True:
+            try:
+                route = await host.route(principal_of(name), name)
+                size = host.receive_oversize(self, packet_id, route, kept, whole)
+                break
+            except (StoreUnavailableError, HeliographError):
+                await asyncio.sleep(RETRY_SECONDS)
+        self._count(size)
+
+    # Answers
+
+    def settled(self, messages: "list[Taken]") -> None:
+        """Acknowledge what has been committed, in one write, if the broker is still there."""
+        acknowledged: list[int] = []
+        for message in messages:
+            self.in_flight_bytes -= message.size
+            self.in_flight -= len(message.tokens)
+            self.confirmed.acknowledge(message)
+            acknowledged += [token for token in message.tokens if token]
+        self.progress_at = self.loop.time()
+        self.write(packets.pubacks(acknowledged))
+        if self.pauses & OWN and self.in_flight_bytes < IN_FLIGHT_BYTES // 2:
+            self.resume(OWN)
+
+    def ping(self) -> None:
+        """Ask for an answer."""
+        self.confirmed.pinged()
+        self.write(link_packets.PING)
+
+    def write(self, data: bytes) -> None:
+        """Write, unless the connection is gone."""
+        if data and self.transport is not None:
+            self.transport.write(data)
+
+    def end(self, reason: str) -> None:
+        """End the connection for a reason that is told."""
+        if not self.lost.done():
+            self.lost.set_result(reason)
+        self.abort()
+
+    def close(self) -> None:
+        """Say goodbye; the session stays. What still comes is thrown away."""
+        self.write(link_packets.DISCONNECT)
+        self.pauses |= CLOSING
+        if self.transport is not None:
+            # With something unread a close would take the last acknowledgments back.
+            self.transport.resume_reading()
+            if self.transport.can_write_eof():
+                self.transport.write_eof()
+
+    def abort(self) -> None:
+        """Drop the connection at once."""
+        self.pauses |= CLOSING
+        if self.transport is not None:
+            self.transport.abort()
+
+
+def principal_of(topic: str) -> Principal:
+    """Return in whose name the broker hands a message on: its sensor's, as far as we know.
+
+    So what is rejected of one sensor leaves room for the others'.
+    """
+    return Principal("broker", f"broker:{topic.rpartition('/')[2][:LONGEST_NAME]}")

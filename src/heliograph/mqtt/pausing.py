@@ -1,0 +1,68 @@
+"""Reading on and off: what a device's connection and the link to a broker have in common."""
+
+import abc
+import asyncio
+
+# Why reading is paused; several reasons may hold at once.
+FULL = 1  # the pipeline has no room
+BUSY = 2  # a packet is being answered that needs the database
+CONGESTED = 4  # the other end does not take its answers
+OWN = 8  # the connection's own share of what is in flight is used up
+CLOCK = 16  # the server can't tell the time
+CLOSING = 32  # the connection is being closed
+TURN = 64  # a large piece was read: others first
+WAITING = BUSY | CLOCK | CLOSING  # what has been read stays where it is
+
+# From so many bytes on there is likely to be more. libuv would read on, up to 32 times, before
+# anything else is done: the database's answer to the last batch would wait for tens of
+# milliseconds of decoding.
+LARGE_READ = 64 << 10
+
+
+class PausableProtocol(asyncio.Protocol):
+    """Reads while nothing speaks against it; `rest` is what has been read and not processed."""
+
+    __slots__ = ("pauses", "rest", "transport")
+
+    def __init__(self) -> None:
+        self.transport: asyncio.Transport | None = None
+        self.pauses = 0
+        self.rest = b""
+
+    @abc.abstractmethod
+    def _process(self, buffer: bytes) -> None:
+        """Process what is whole in the buffer, and keep the rest."""
+
+    def pause(self, reason: int) -> None:
+        """Stop reading."""
+        if not self.pauses and self.transport is not None:
+            self.transport.pause_reading()
+        self.pauses |= reason
+
+    def resume(self, reason: int) -> None:
+        """Read again, unless another reason holds."""
+        if not self.pauses & reason or self.pauses & CLOSING:
+            return
+        self.pauses &= ~reason
+        if not self.pauses & WAITING and self.rest and self.transport is not None:
+            buffer, self.rest = self.rest, b""
+            self._process(buffer)
+        if not self.pauses and self.transport is not None:
+            self.transport.resume_reading()
+
+    def _take(self, buffer: bytes) -> None:
+        """Process what has been read, or let it wait."""
+        if self.pauses & WAITING:
+            self.rest = buffer
+        elif buffer:
+            self._process(buffer)
+            if len(buffer) >= LARGE_READ and not self.pauses and self._is_open():
+                self.pause(TURN)
+                asyncio.get_running_loop().call_soon(self._end_turn)
+
+    def _end_turn(self) -> None:
+        if self._is_open():
+            self.resume(TURN)
+
+    def _is_open(self) -> bool:
+        return self.transport is not None and not self.transport.is_closing()

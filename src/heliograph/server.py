@@ -1,0 +1,368 @@
+"""Wiring and lifecycle: sinks start first and stop last, sources the other way round.
+
+store ◀─ pipeline ◀─ intake ◀─┬─ MQTT listener ◀── devices
+  │          │                ├─ link ◀── broker ◀── devices
+  │          │                └─ web ◀── devices, users
+  │          └─▶ hub ─┬─▶ listener ─▶ subscribers
+  │                   └─▶ streams ─▶ viewers
+  ├─ configuration publisher ─▶ listener, link ─▶ devices
+  ├─ Mosquitto's files ─▶ Mosquitto (who may log in there)
+  └─ registry (the cache of sensors), maintenance
+"""
+
+import asyncio
+import contextlib
+import gc
+import sys
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from heliograph.admin_key import ensure_api_secret_key
+from heliograph.attempts import Attempts
+from heliograph.broker.from_settings import rules_for, server_account
+from heliograph.broker.mosquitto_files import MosquittoFiles, MosquittoPaths
+from heliograph.configuration.publisher import Publisher
+from heliograph.errors import AlreadyExistsError, StartError, StoreUnavailableError
+from heliograph.ingest.authentication import Authenticator
+from heliograph.ingest.broker_clients import BrokerClients
+from heliograph.ingest.clock import Clock
+from heliograph.ingest.endpoint import Endpoint
+from heliograph.ingest.failed_log_ins import FailedLogIns
+from heliograph.ingest.intake import Intake
+from heliograph.ingest.notes import Notes
+from heliograph.ingest.pipeline import Pipeline
+from heliograph.ingest.posts import Posts
+from heliograph.ingest.presence import PresenceWriter
+from heliograph.ingest.registry import Registry
+from heliograph.ingest.rejections import RejectionBudget
+from heliograph.ingest.routes import Router
+from heliograph.live.hub import Hub
+from heliograph.live.streams import Streams
+from heliograph.model.audit import Actor, ActorKind
+from heliograph.model.identifiers import IngestIds
+from heliograph.model.time import DAY, now
+from heliograph.passwords import Passwords
+from heliograph.settings import Settings
+from heliograph.sources import listen, make_link, make_listener
+from heliograph.store import Store, migrate, open_store
+from heliograph.store.claim import Claim
+from heliograph.web.notices import Notices
+from heliograph.web.services import Services
+
+if TYPE_CHECKING:
+    from heliograph.mqtt.link import Link
+    from heliograph.mqtt.listener import Listener
+
+log = structlog.get_logger()
+
+# Beside a busy event loop the writer's thread would wait 5 ms for the interpreter each time.
+SWITCH_SECONDS = 0.0005
+# Rows are tuples of numbers and texts, in which the garbage collector has nothing to find; left
+# to count allocations by itself it takes a quarter of the ingest path's time.
+COLLECT_SECONDS = 5.0
+DRAIN_SECONDS = 20.0
+# When sensors were last seen is answered from memory; a crash may cost so many seconds of it.
+FLUSH_SECONDS = 30.0
+MAINTENANCE_SECONDS = 3_600.0
+
+
+class Server:
+    """A running server: everything that `start` has made, in the order of its making."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._given = settings
+        self._tasks: list[asyncio.Task[None]] = []
+        self._listener: Listener | None = None
+        self._link: Link | None = None
+        self._files: MosquittoFiles | None = None
+        self.failed = asyncio.Event()
+
+    async def start(self) -> Services:
+        """Start everything, sinks first.
+
+        Raises:
+            StartError: with one readable line.
+        """
+        sys.setswitchinterval(SWITCH_SECONDS)
+        settings = self._settings()
+        self._claim = Claim(settings.database_url)
+        self._store = store = await self._open_store(settings)
+        newest_id, newest_receipt = await store.newest()
+        self._registry = registry = Registry(store, auto_provision=settings.auto_provision)
+        await registry.load()
+        hub = Hub()
+        self._pipeline = pipeline = Pipeline(store, hub, maximum_bytes=settings.max_in_flight_bytes)
+        rejections = await self._rejections(settings)
+        clock, ids = Clock(newest_receipt), IngestIds(last=newest_id)
+        notes = Notes(registry, clock, ids, rejections, pipeline.state)
+        pipeline.refuse, pipeline.unlearn = notes.refuse_rows, notes.unlearn
+        intake = Intake(pipeline, registry, clock, ids, notes)
+        self._passwords = Passwords()
+        await self._make_administrator(settings)
+        authenticator = self._authenticator(settings, registry)
+        router = Router(registry)
+        self._committing = self._run(pipeline.run(), "pipeline")
+        self._run(registry.watch(), "registry")
+        streams = self._start_streams(settings, hub, intake, newest_id)
+        await self._start_presence(hub, max(now(), clock.floor))
+        self._start_upkeep(settings, rejections)
+        endpoint = Endpoint(
+            store,
+            registry,
+            router,
+            authenticator,
+            intake,
+            publish_topic=settings.mqtt_publish_topic,
+        )
+        await self._start_mqtt(settings, endpoint, hub)
+        self._publish_configurations()
+        self._write_mosquitto_files(settings)
+        services = Services(
+            settings=settings,
+            store=store,
+            registry=registry,
+            router=router,
+            authenticator=authenticator,
+            passwords=self._passwords,
+            latest=pipeline.latest,
+            posts=Posts(pipeline, clock, ids, notes),
+            broker_clients=_broker_clients(settings, registry, authenticator, endpoint),
+            streams=streams,
+            listener=self._listener,
+            link=self._link,
+            informing=self._files,
+            started_at=now(),
+        )
+        return self._start_notices(services, hub)
+
+    def _settings(self) -> Settings:
+        settings, generated = ensure_api_secret_key(self._given)
+        if generated:
+            log.info("admin key made", file=str(settings.data_directory / "api_secret_key"))
+        return settings
+
+    def _start_upkeep(self, settings: Settings, rejections: RejectionBudget) -> None:
+        self._run(self._collect(), "garbage")
+        self._run(self._flush(), "last-seen")
+        self._run(self._maintain(settings, rejections), "maintenance")
+
+    async def stop(self) -> None:
+        """Stop everything, sources first; what has been read is committed and acknowledged."""
+        self._streams.close()
+        sources = [source for source in (self._link, self._listener) if source is not None]
+        for source in sources:
+            await source.close_sources()
+        if not await self._drained():
+            # What is left was never acknowledged: its senders have it still.
+            log.error("stopped before everything was committed", left=self._pipeline.state.depth)
+        for source in sources:
+            await source.close()
+        await self._presence.close(now())
+        with contextlib.suppress(StoreUnavailableError):
+            await self._registry.flush()
+        for task in reversed(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._publisher.close()
+        self._passwords.close()
+        await self._store.close()
+        self._claim.release()
+
+    async def _drained(self) -> bool:
+        """Tell whether all that waits was committed in time, by a pipeline that still runs."""
+        draining = asyncio.create_task(self._pipeline.drain(), name="drain")
+        waited = {draining, self._committing}
+        await asyncio.wait(waited, timeout=DRAIN_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        draining.cancel()
+        await asyncio.gather(draining, return_exceptions=True)
+        return not draining.cancelled()
+
+    async def abandon(self) -> None:
+        """Undo a start that failed halfway: nothing has been taken, so nothing is drained."""
+        for task in reversed(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if hasattr(self, "_passwords"):
+            self._passwords.close()
+        if hasattr(self, "_store"):
+            # Its threads would keep the process from ending.
+            await self._store.close()
+        if hasattr(self, "_claim"):
+            self._claim.release()
+
+    async def _open_store(self, settings: Settings) -> Store:
+        if settings.auto_migrate:
+            await migrate(settings.database_url)
+        store = await open_store(settings.database_url)
+        current, head = await store.migration_state()
+        if current != head:
+            await store.close()
+            raise StartError(
+                f"DATABASE_URL: the database is at revision {current or 'none'}, this version"
+                f" needs {head}: run heliograph migrate"
+            )
+        return store
+
+    async def _rejections(self, settings: Settings) -> RejectionBudget:
+        rejections = RejectionBudget(
+            per_source_per_hour=settings.rejected_per_source_per_hour,
+            maximum_bytes=settings.rejected_max_bytes,
+        )
+        _, rejections.kept_bytes = await self._store.rejected.totals()
+        return rejections
+
+    async def _start_presence(self, hub: Hub, moment: int) -> None:
+        self._presence = presence = PresenceWriter(self._store, self._registry.connected, hub)
+        await presence.begin(moment)
+        self._run(presence.run(), "presence")
+
+    def _start_notices(self, services: Services, hub: Hub) -> Services:
+        notices = Notices(services)
+        hub.add(services.streams.watched, notices.publish)
+        self._run(notices.run(), "notices")
+        return services
+
+    def _start_streams(
+        self, settings: Settings, hub: Hub, intake: Intake, newest_id: int
+    ) -> Streams:
+        self._pipeline.find_sensor = self._registry.number
+        self._pipeline.state.newest_id = newest_id
+        self._streams = streams = Streams(
+            per_principal=settings.max_streams_per_principal,
+            maximum=settings.max_streams,
+            began=intake.watch,
+            resume_id=lambda: self._pipeline.state.resume_id(now()),
+        )
+        hub.add(streams.watched, streams.publish)
+        self._run(streams.run(), "streams")
+        return streams
+
+    async def _make_administrator(self, settings: Settings) -> None:
+        """Make the account of ADMIN_USERNAME where there is none; its password is never changed."""
+        password = settings.admin_password
+        if settings.admin_username is None or password is None:
+            return
+        known = await self._store.accounts.find_username(settings.admin_username)
+        if known is not None:
+            if not known.is_admin:
+                # Whoever has signed up under this name first must not become one by that.
+                log.warning("ADMIN_USERNAME is a user's who is no administrator")
+            return
+        with contextlib.suppress(AlreadyExistsError):
+            await self._store.accounts.create(
+                identifier=str(uuid.uuid4()),
+                username=settings.admin_username,
+                password_hash=await self._passwords.hash(password.get_secret_value()),
+                created_at=now(),
+                is_admin=True,
+                actor=Actor(ActorKind.SYSTEM, "start"),
+            )
+            log.info("administrator's account made", username=settings.admin_username)
+
+    def _authenticator(self, settings: Settings, registry: Registry) -> Authenticator:
+        if settings.api_secret_key is None:
+            raise StartError("API_SECRET_KEY: missing")
+        return Authenticator(
+            registry,
+            admin_key=settings.api_secret_key.get_secret_value(),
+            device_keys=tuple(key.get_secret_value() for key in settings.device_api_keys),
+            anonymous_role=settings.anonymous_role,
+            accounts=self._store.accounts,
+            passwords=self._passwords,
+            attempts=Attempts(settings.rate_limit_failed_logins),
+            failed=FailedLogIns(self._store.audit),
+        )
+
+    async def _start_mqtt(self, settings: Settings, endpoint: Endpoint, hub: Hub) -> None:
+        if settings.mqtt_url:
+            self._link = link = make_link(settings, endpoint)
+            self._pipeline.add_source(link.pause, link.resume)
+            self._run(link.run(), "mqtt-link")
+        if settings.mqtt_listen or settings.mqtt_tls_listen:
+            self._listener = listener = make_listener(settings, endpoint)
+            self._pipeline.add_source(listener.pause, listener.resume)
+            self._registry.on_change(listener.recheck)
+            hub.add(listener.watched, lambda events: listener.show(endpoint.shown(events)))
+            await listen(settings, listener)
+            self._run(listener.sweep(), "mqtt-sweep")
+
+    def _publish_configurations(self) -> None:
+        store = self._store
+        self._publisher = publisher = Publisher(
+            store.publications,
+            broker=self._link,
+            subscribers=self._listener,
+            alone=store.engine.name == "sqlite",
+        )
+        store.configurations.added = publisher.wake
+        self._registry.on_change(publisher.wake)  # a sensor may have another name, or none
+        self._run(publisher.run(), "configurations")
+
+    def _write_mosquitto_files(self, settings: Settings) -> None:
+        paths = MosquittoPaths(
+            settings.mosquitto_password_path,
+            settings.mosquitto_acl_path,
+            settings.mosquitto_pid_path,
+        )
+        if paths.passwords is None and paths.acl is None:
+            return
+        account, rules = server_account(settings), rules_for(settings, "%u")
+        self._files = files = MosquittoFiles(self._store.broker_access, paths, rules, account)
+        self._registry.on_change(files.wake)
+        self._run(files.run(), "mosquitto-files")
+
+    def _run(self, work: Any, name: str) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(self._ended)
+        self._tasks.append(task)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            # A server without one of its parts would look alive: better to start anew.
+            log.critical("a task has ended", task=task.get_name(), exc_info=task.exception())
+            self.failed.set()
+
+    @staticmethod
+    async def _collect() -> None:
+        """Collect garbage by the clock, not by the number of allocations."""
+        gc.collect()
+        # What has been made by now stays: modules, routes, settings.
+        gc.freeze()
+        gc.disable()
+        try:
+            while True:
+                await asyncio.sleep(COLLECT_SECONDS)
+                gc.collect()
+        finally:
+            gc.enable()
+            gc.unfreeze()
+
+    async def _flush(self) -> None:
+        while True:
+            await asyncio.sleep(FLUSH_SECONDS)
+            with contextlib.suppress(StoreUnavailableError):
+                await self._registry.flush()
+
+    async def _maintain(self, settings: Settings, rejections: RejectionBudget) -> None:
+        while True:
+            try:
+                await self._store.deliveries.prune(now())
+                await self._store.accounts.prune_sessions(now())
+                await self._store.rejected.prune(now() - settings.rejected_retention_days * DAY)
+                _, rejections.kept_bytes = await self._store.rejected.totals()
+                await self._store.audit.prune(now() - settings.audit_days * DAY)
+            except StoreUnavailableError:
+                log.debug("maintenance waits for the database")
+            await asyncio.sleep(MAINTENANCE_SECONDS)
+
+
+def _broker_clients(
+    settings: Settings, registry: Registry, authenticator: Authenticator, endpoint: Endpoint
+) -> BrokerClients:
+    name, password = server_account(settings)
+    return BrokerClients(
+        registry, authenticator, endpoint, server_name=name, server_password=password
+    )

@@ -1,0 +1,52 @@
+"""How the texts of variables become the values of settings."""
+
+import re
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+
+from heliograph.address import Address, parse_address
+
+
+def split(value: Any) -> Any:
+    """Return the distinct parts of a comma-separated text, in order; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    return tuple(dict.fromkeys(part for text in value.split(",") if (part := text.strip())))
+
+
+def lower(value: Any) -> Any:
+    """Return a text in lower case; anything else as it is."""
+    return value.lower() if isinstance(value, str) else value
+
+
+def sendable(key: SecretStr) -> SecretStr:
+    """Return the key if an HTTP header can carry it.
+
+    Raises:
+        ValueError: none can.
+    """
+    if not re.fullmatch(r"[!-~]{1,256}", key.get_secret_value()):
+        raise ValueError("should be 1 to 256 visible ASCII characters without spaces")
+    return key
+
+
+def _addresses(value: Any) -> Any:
+    return tuple(map(parse_address, split(value))) if isinstance(value, str) else value
+
+
+def _networks(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return tuple(map(ip_network, split(value)))
+    except ValueError as error:
+        raise ValueError(f"{error}; allowed: like 127.0.0.1, 10.0.0.0/8") from error
+
+
+Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_networks)]
+Addresses = Annotated[tuple[Address, ...], BeforeValidator(_addresses)]
+Bound = Annotated[int, Field(ge=0, le=1_000_000)]
+PerMinute = Annotated[int, Field(ge=0, le=100_000_000)]
+Key = Annotated[SecretStr, AfterValidator(sendable)]

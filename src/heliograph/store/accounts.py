@@ -1,0 +1,203 @@
+"""Accounts, and the sessions that they log in with."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from heliograph.model.account import Account, Session
+from heliograph.model.audit import SYSTEM, Actor, AuditAction, AuditedChange
+from heliograph.model.principal import Role
+from heliograph.store.audit import Changes, enter
+from heliograph.store.engine import Engine, Row
+
+SESSION: Final = "session"
+TICKET: Final = "ticket"
+
+_OPENING: Final = {SESSION: AuditAction.USER_LOG_IN, TICKET: AuditAction.USER_MAKE_TICKET}
+
+_encode = msgspec.json.Encoder().encode
+
+
+def _account(row: Row) -> Account:
+    identifier, username, password_hash, is_admin, created_at, is_active = row
+    return Account(identifier, username, password_hash, bool(is_admin), created_at, bool(is_active))
+
+
+class Accounts:
+    """The accounts of all users."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def create(
+        self,
+        *,
+        identifier: str,
+        username: str,
+        password_hash: str,
+        created_at: int,
+        is_admin: bool = False,
+        actor: Actor = SYSTEM,
+    ) -> Account:
+        """Make an account.
+
+        Raises:
+            AlreadyExistsError: the `username` is taken.
+        """
+        async with self._engine.transaction() as transaction:
+            rows = await transaction.fetch(
+                "account_create",
+                identifier=identifier,
+                username=username,
+                password_hash=password_hash,
+                is_admin=is_admin,
+                created_at=created_at,
+            )
+            changes: Changes = {"is_admin": {"new": True}} if is_admin else {}
+            made = AuditedChange(AuditAction.USER_CREATE, identifier, username, changes=changes)
+            await enter(transaction, actor, [made])
+        return _account(rows[0])
+
+    async def find(self, identifier: str) -> Account | None:
+        """Return the account with this UUID."""
+        rows = await self._engine.fetch("account_by_identifier", identifier=identifier)
+        return _account(rows[0]) if rows else None
+
+    async def find_username(self, username: str) -> Account | None:
+        """Return the account with this name, as it was written."""
+        if not _is_storable(username):
+            return None
+        rows = await self._engine.fetch("account_by_username", username=username)
+        return _account(rows[0]) if rows else None
+
+    async def list(self) -> list[Account]:
+        """Return all accounts, oldest first."""
+        return [_account(row) for row in await self._engine.fetch("accounts_list")]
+
+    async def known(self, accounts: Sequence[str]) -> dict[str, tuple[Account, dict[str, Role]]]:
+        """Return those of the accounts that are active, each with its roles by network."""
+        wanted = _encode(accounts).decode()
+        found: dict[str, tuple[Account, dict[str, Role]]] = {
+            row[0]: (_account(row), {})
+            for row in await self._engine.fetch("accounts_known", accounts=wanted)
+        }
+        for account, network, role in await self._engine.fetch("roles_known", accounts=wanted):
+            # A new account may have become a member between the two queries.
+            if account in found:
+                found[account][1][network] = Role(role)
+        return found
+
+    async def change_password(
+        self,
+        identifier: str,
+        password_hash: str,
+        *,
+        expected: str | None = None,
+        kept: bytes = b"",
+        actor: Actor = SYSTEM,
+    ) -> bool:
+        """Set the password and end all sessions and tickets but the one `kept`.
+
+        Returns:
+            Whether there is such an account, with the password hash `expected` if one is.
+        """
+        async with self._engine.transaction() as transaction:
+            found = await transaction.fetch(
+                "account_password",
+                identifier=identifier,
+                password_hash=password_hash,
+                expected=expected,
+            )
+            if found:
+                await transaction.fetch("sessions_end", account=identifier, kept=kept)
+                action, username = AuditAction.USER_CHANGE_PASSWORD, found[0][1]
+                await enter(transaction, actor, [AuditedChange(action, identifier, username)])
+        return bool(found)
+
+    async def activate(self, identifier: str, *, is_active: bool, actor: Actor = SYSTEM) -> bool:
+        """Let the account be used or not; out of use, its sessions and tickets have ended.
+
+        Returns:
+            Whether that is a change.
+        """
+        action = AuditAction.USER_ACTIVATE if is_active else AuditAction.USER_DEACTIVATE
+        async with self._engine.transaction() as transaction:
+            found = await transaction.fetch(
+                "account_activate", identifier=identifier, is_active=is_active
+            )
+            if found:
+                await transaction.fetch("sessions_end", account=identifier, kept=b"")
+                changes: Changes = {"is_active": {"old": not is_active, "new": is_active}}
+                username = found[0][0]
+                made = AuditedChange(action, identifier, username, changes=changes)
+                await enter(transaction, actor, [made])
+        return bool(found)
+
+    async def open_session(
+        self,
+        token_hash: bytes,
+        account: Account,
+        *,
+        purpose: str,
+        created_at: int,
+        expires_at: int,
+        actor: Actor = SYSTEM,
+    ) -> bool:
+        """Let whoever has the token of this hash be the account until it expires.
+
+        Returns:
+            Whether it was done: not if the account's password is another by now, or it is not
+            active any more.
+        """
+        async with self._engine.transaction() as transaction:
+            opened = await transaction.fetch(
+                "session_open",
+                token_hash=token_hash,
+                account=account.identifier,
+                password_hash=account.password_hash,
+                purpose=purpose,
+                created_at=created_at,
+                expires_at=expires_at,
+            )
+            if opened:
+                who = account.identifier, account.username
+                await enter(transaction, actor, [AuditedChange(_OPENING[purpose], *who)])
+        return bool(opened)
+
+    async def find_session(self, token_hash: bytes, purpose: str, now: int) -> Session | None:
+        """Return whose session this is; None: nobody's, or it has expired."""
+        rows = await self._engine.fetch(
+            "session_account", token_hash=token_hash, purpose=purpose, now=now
+        )
+        return Session(_account(rows[0][:6]), rows[0][6]) if rows else None
+
+    async def living_sessions(self, accounts: Mapping[bytes, str], now: int) -> set[bytes]:
+        """Return those token hashes, given with their accounts, whose sessions have not ended."""
+        rows = await self._engine.fetch(
+            "sessions_living",
+            accounts=_encode(sorted(set(accounts.values()))).decode(),
+            token_hashes=_encode([token_hash.hex() for token_hash in accounts]).decode(),
+            now=now,
+        )
+        return {bytes(row[0]) for row in rows}
+
+    async def end_session(self, token_hash: bytes, *, actor: Actor = SYSTEM) -> bool:
+        """End the session; tell whether there was one."""
+        async with self._engine.transaction() as transaction:
+            ended = await transaction.fetch("session_end", token_hash=token_hash)
+            for (identifier,) in ended:
+                rows = await transaction.fetch("account_by_identifier", identifier=identifier)
+                action, username = AuditAction.USER_LOG_OUT, rows[0][1]
+                await enter(transaction, actor, [AuditedChange(action, identifier, username)])
+        return bool(ended)
+
+    async def prune_sessions(self, now: int) -> None:
+        """Delete what has expired."""
+        async with self._engine.transaction() as transaction:
+            await transaction.fetch("sessions_prune", now=now)
+
+
+def _is_storable(text: str) -> bool:
+    # No name holds these, and the databases would refuse to look for them.
+    return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)

@@ -1,0 +1,211 @@
+"""The audit log, written in the transactions of the changes that it tells of."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from heliograph.model.audit import Actor, AuditAction, AuditedChange, AuditEntry
+from heliograph.model.sensor import Network, Node, Sensor
+from heliograph.model.time import SECOND, now
+from heliograph.store.engine import Engine, Row, Transaction
+from heliograph.store.pages import GREATEST, LEAST, Cursor
+
+PRUNED_AT_ONCE = 5_000
+# Of a text in an entry, in characters.
+LONGEST_VALUE = 255
+
+# The members whose values are told, and what the API calls them. What is not here is not told:
+# no key, password or token, and no configuration, which may hold a network's password.
+TOLD: Final[Mapping[type[msgspec.Struct], Mapping[str, str]]] = {
+    Network: {"name": "network_name"},
+    Node: {
+        "network_identifier": "network_identifier",
+        "serial_number": "serial_number",
+        "firmware_version": "firmware_version",
+        "name": "name",
+    },
+    Sensor: {
+        "network_identifier": "network_identifier",
+        "device_id": "device_id",
+        "is_active": "is_active",
+        "name": "name",
+        "sensor_name": "sensor_name",
+        "serial_number": "serial_number",
+        "manufacturer": "manufacturer",
+        "model": "model",
+        "modality": "modality",
+        "node_identifier": "node_id",
+        "expected_interval": "expected_interval",
+    },
+}
+# The members of which it is told only that they are others now.
+MENTIONED: Final[Mapping[type[msgspec.Struct], Mapping[str, str]]] = {
+    Sensor: {"key_hash": "api_key"},
+}
+# Of something new: the entry itself names its network, and nothing is made inactive.
+UNSAID: Final = ("network_identifier", "is_active")
+
+Changes: TypeAlias = dict[str, dict[str, Any]]
+Recorded: TypeAlias = Network | Node | Sensor
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Audit:
+    """The entries there are, newest first."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def list(
+        self,
+        *,
+        networks: Sequence[str] | None = None,
+        actor_kind: str | None = None,
+        actor_name: str | None = None,
+        action: str | None = None,
+        resource: str | None = None,
+        start: int = LEAST,
+        end: int = GREATEST,
+        cursor: Cursor | None = None,
+        limit: int,
+    ) -> list[AuditEntry]:
+        """Return entries of at least `start`, before `end`, and older than the one at `cursor`.
+
+        `networks` narrows them to those of these networks; `resource` to what has or had this
+        identifier or name. A cursor is the (timestamp, id) of an entry.
+        """
+        before, before_id = (end, LEAST) if cursor is None else min((end, LEAST), cursor)
+        query = "audit_list"
+        if resource is not None:
+            query = "audit_list_of_resource"
+        elif networks is not None:
+            query = "audit_list_of_networks" if len(networks) != 1 else "audit_list_of_network"
+        rows = await self._engine.fetch(
+            query,
+            networks=None if networks is None else _encode(list(networks)).decode(),
+            network=networks[0] if networks else None,
+            actor_kind=actor_kind,
+            actor_name=actor_name,
+            action=action,
+            resource=resource,
+            start=start,
+            before=before,
+            before_id=before_id,
+            limit=limit,
+        )
+        return [_entry(row) for row in rows]
+
+    async def has_network(self, network: str) -> bool:
+        """Tell whether anything is known of a network, which may be gone by now."""
+        return bool(await self._engine.fetch("audit_network_known", network=network))
+
+    async def enter(self, actor: Actor, change: AuditedChange) -> None:
+        """Enter what changes nothing else in the store."""
+        async with self._engine.transaction() as transaction:
+            await enter(transaction, actor, [change])
+
+    async def prune(self, before: int) -> int:
+        """Delete the entries from before a time; return how many."""
+        pruned = 0
+        while True:
+            async with self._engine.transaction() as transaction:
+                rows = await transaction.fetch("audit_prune", before=before, limit=PRUNED_AT_ONCE)
+            pruned += len(rows)
+            if len(rows) < PRUNED_AT_ONCE:
+                return pruned
+
+
+async def enter(transaction: Transaction, actor: Actor, changes: Sequence[AuditedChange]) -> None:
+    """Enter what the transaction does: if it is rolled back, so is the entry."""
+    if not changes:
+        return
+    rows = [
+        (each.action, each.identifier, each.name, each.network, _encode(each.changes).decode())
+        for each in changes
+    ]
+    await transaction.fetch(
+        "audit_add",
+        timestamp=now(),
+        actor_kind=actor.kind.value,
+        actor_name=actor.name,
+        address=actor.address,
+        rows=_encode(rows).decode(),
+    )
+
+
+def told(action: AuditAction, record: Recorded, changes: Changes | None = None) -> AuditedChange:
+    """Return what to enter of something that was done to what a record stands for."""
+    network = record.identifier if isinstance(record, Network) else record.network_identifier
+    return AuditedChange(action, record.identifier, _name_of(record), network, changes or {})
+
+
+def created(action: AuditAction, record: Recorded, more: Changes | None = None) -> AuditedChange:
+    """Return what to enter of a new record; `more` are members that stand elsewhere."""
+    members = differences(None, record)
+    for name in UNSAID:
+        members.pop(name, None)
+    return told(action, record, {**members, **(more or {})})
+
+
+def changed(action: AuditAction, before: Recorded, after: Recorded) -> list[AuditedChange]:
+    """Return what to enter of a changed record: nothing if nothing has changed.
+
+    What moves from one network to another is entered for both, whose owners may differ.
+    """
+    if not (changes := differences(before, after)):
+        return []
+    entered = [told(action, after, changes)]
+    if "network_identifier" in changes:
+        entered.insert(0, told(action, before, changes))
+    return entered
+
+
+def sensor_change(before: Sensor, after: Sensor) -> list[AuditedChange]:
+    """Return what to enter of a changed sensor; a new key by itself is an action of its own."""
+    only_key = differences(before, after).keys() == {"api_key"}
+    action = AuditAction.SENSOR_CHANGE_KEY if only_key else AuditAction.SENSOR_CHANGE
+    return changed(action, before, after)
+
+
+def sensor_name(sensor: Sensor) -> str | None:
+    """Return what people call a sensor."""
+    return sensor.device_id or sensor.sensor_name or sensor.name
+
+
+def _name_of(record: Recorded) -> str | None:
+    if isinstance(record, Network):
+        return record.name
+    if isinstance(record, Node):
+        return record.name or record.serial_number
+    return sensor_name(record)
+
+
+def differences(before: Recorded | None, after: Recorded) -> Changes:
+    """Return what may be told of how a record differs from what it was, or from none."""
+    changes: Changes = {}
+    for member, name in TOLD[type(after)].items():
+        old, new = getattr(before, member, None), getattr(after, member)
+        if old == new:
+            continue
+        changes[name] = {"new": _value(name, new)}
+        if before is not None:
+            changes[name] = {"old": _value(name, old), **changes[name]}
+    for member, name in MENTIONED.get(type(after), {}).items():
+        if getattr(before, member, None) != getattr(after, member):
+            changes[name] = {}
+    return changes
+
+
+def _value(name: str, value: Any) -> Any:
+    if isinstance(value, str) and len(value) > LONGEST_VALUE:
+        return value[:LONGEST_VALUE] + "…"
+    # Seconds, as everywhere outside.
+    return value / SECOND if name == "expected_interval" and value is not None else value
+
+
+def _entry(row: Row) -> AuditEntry:
+    members = list(row)
+    members[-1] = msgspec.Raw(row[-1])
+    return AuditEntry(*members)

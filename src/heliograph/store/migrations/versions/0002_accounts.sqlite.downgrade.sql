@@ -1,0 +1,5 @@
+DROP TABLE membership;
+
+DROP TABLE session;
+
+DROP TABLE account;

@@ -1,0 +1,1 @@
+ALTER TABLE sensor DROP COLUMN broker_password;

@@ -1,0 +1,135 @@
+"""Nodes: hardware units that carry sensors of their own network."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from heliograph.model.audit import SYSTEM, Actor, AuditAction
+from heliograph.model.identifiers import is_uuid
+from heliograph.model.sensor import Node
+from heliograph.store.audit import changed, created, enter, told
+from heliograph.store.engine import Engine, Transaction
+
+CHANGEABLE = ("network_identifier", "serial_number", "firmware_version", "name")
+
+_encode = msgspec.json.Encoder().encode
+
+
+class NodeNotEmptyError(Exception):
+    """The node carries sensors, which can't follow it into another network."""
+
+
+class Nodes:
+    """The nodes of all networks."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def find(self, identifier: str) -> Node | None:
+        """Return the node with this UUID (in any case)."""
+        if not is_uuid(identifier):
+            return None
+        rows = await self._engine.fetch("node_by_identifier", identifier=identifier.lower())
+        return Node(*rows[0]) if rows else None
+
+    async def create(
+        self,
+        *,
+        identifier: str,
+        network_identifier: str,
+        created_at: int,
+        serial_number: str | None = None,
+        firmware_version: str | None = None,
+        name: str | None = None,
+        actor: Actor = SYSTEM,
+    ) -> Node:
+        """Register a node.
+
+        Raises:
+            AlreadyExistsError: the field's value is taken.
+        """
+        async with self._engine.transaction() as transaction:
+            rows = await transaction.fetch(
+                "node_create",
+                identifier=identifier.lower(),
+                network_identifier=network_identifier,
+                serial_number=serial_number,
+                firmware_version=firmware_version,
+                name=name,
+                created_at=created_at,
+            )
+            node = Node(*rows[0])
+            await enter(transaction, actor, [created(AuditAction.NODE_CREATE, node)])
+        return node
+
+    async def change(
+        self, identifier: str, *, actor: Actor = SYSTEM, **members: Any
+    ) -> Node | None:
+        """Change the members given (of `CHANGEABLE`) and no others; None: no such node.
+
+        Raises:
+            AlreadyExistsError: the field's value is taken.
+            NodeNotEmptyError: it would leave its sensors behind in another network.
+            TypeError: a member that can't be changed.
+        """
+        async with self._engine.transaction() as transaction:
+            found = await lock_node(transaction, identifier)
+            if found is None or not members:
+                return found
+            wanted = {name: getattr(found, name) for name in CHANGEABLE}
+            if unknown := members.keys() - wanted.keys():
+                raise TypeError(f"not changeable: {', '.join(sorted(unknown))}")
+            wanted.update(members)
+            if wanted["network_identifier"] != found.network_identifier and await transaction.fetch(
+                "sensors_of_node_locked", identifier=identifier
+            ):
+                raise NodeNotEmptyError
+            rows = await transaction.fetch("node_change", identifier=identifier, **wanted)
+            node = Node(*rows[0])
+            await enter(transaction, actor, changed(AuditAction.NODE_CHANGE, found, node))
+        return node
+
+    async def delete(self, identifier: str, *, actor: Actor = SYSTEM) -> bool:
+        """Delete a node, whose sensors stay without one; tell whether there was such a node."""
+        async with self._engine.transaction() as transaction:
+            found = await lock_node(transaction, identifier)
+            if found is None:
+                return False
+            carried = await transaction.fetch("sensors_of_node_locked", identifier=identifier)
+            await transaction.fetch("node_sensors_detach", identifier=identifier)
+            await transaction.fetch("node_delete", identifier=identifier)
+            left = {"sensors": {"old": len(carried), "new": 0}} if carried else {}
+            await enter(transaction, actor, [told(AuditAction.NODE_DELETE, found, left)])
+        return True
+
+    async def list(
+        self,
+        *,
+        networks: Sequence[str] | None,
+        offset: int,
+        limit: int,
+        serial_number: str | None = None,
+        firmware_version: str | None = None,
+    ) -> tuple[list[Node], int]:
+        """Return a page of nodes in the order of their creation, and how many there are.
+
+        `networks` narrows them to those of these networks; None: of all.
+        """
+        which = {
+            "networks": None if networks is None else _encode(list(networks)).decode(),
+            "serial_number": serial_number,
+            "firmware_version": firmware_version,
+        }
+        rows = await self._engine.fetch("nodes_list", **which, offset=offset, limit=limit)
+        counted = await self._engine.fetch("nodes_count", **which)
+        return [Node(*row) for row in rows], counted[0][0]
+
+
+async def lock_node(transaction: Transaction, identifier: str) -> Node | None:
+    """Return the node, which nobody else changes until the transaction ends.
+
+    It is locked before any sensor is: else two who attach and move at once could deadlock.
+    """
+    rows = await transaction.fetch("node_locked", identifier=identifier)
+    return Node(*rows[0]) if rows else None

@@ -1,0 +1,176 @@
+"""What is to be published under which name, by whom, and what has been."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from heliograph.model.time import HOUR, SECOND
+from heliograph.store.engine import Engine
+
+# How long a claim holds that its owner does not renew: so long others wait after a crash.
+CLAIM_SECONDS = 10
+# Nothing is put off for longer; what seems to be was so by a clock that was wrong.
+_HORIZON = HOUR
+# Configurations of so many bytes are read together with what says that they are wanted.
+_SHORT = 2_000
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Claimed(NamedTuple):
+    """A name whose topic is to be brought up to date, as of a version."""
+
+    name: str
+    version: int
+    attempts: int
+
+
+class Content(NamedTuple):
+    """What a sensor's topics are to hold: its newest revision, of so many bytes.
+
+    `text` is there already if it is short.
+    """
+
+    number: int
+    network_identifier: str
+    identifier: str
+    device_id: str | None
+    revision: int
+    size: int
+    text: str | None
+
+
+class Published(NamedTuple):
+    """A topic that was brought up to date; `number` is None where it was cleared."""
+
+    name: str
+    version: int
+    number: int | None
+    revision: int | None
+    timestamp: int
+
+
+class Postponed(NamedTuple):
+    """A topic that has to wait until `due_at`, after so many attempts."""
+
+    name: str
+    version: int
+    due_at: int
+    attempts: int
+
+
+class Publications:
+    """The outbox of configurations: a row for each topic that is not up to date.
+
+    Rows are made by triggers, in the transaction of whatever changes what a topic is to hold. A
+    process claims rows for a time, and nobody else takes them meanwhile.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def due(self, now: int) -> bool:
+        """Tell whether there is anything to claim."""
+        rows = await self._engine.fetch("publications_due", now=now, horizon=now + _HORIZON)
+        return bool(rows)
+
+    async def count(self) -> int:
+        """Return how many topics are not up to date."""
+        rows = await self._engine.fetch("publications_count")
+        count: int = rows[0][0]
+        return count
+
+    async def claim(self, claim: int, now: int, limit: int) -> list[Claimed]:
+        """Claim names that are due, those first that have failed least and waited longest."""
+        async with self._engine.transaction() as transaction:
+            rows = await transaction.fetch(
+                "publications_claim",
+                now=now,
+                horizon=now + _HORIZON,
+                until=now + CLAIM_SECONDS * SECOND,
+                claim=claim,
+                limit=limit,
+            )
+        return [Claimed(*row) for row in rows]
+
+    async def contents(self, names: Sequence[str]) -> list[Content]:
+        """Return what the sensors are to get that go by these names and have a configuration."""
+        rows = await self._engine.fetch(
+            "publications_contents", names=_encode(list(names)).decode(), short=_SHORT
+        )
+        return [Content(*row) for row in rows]
+
+    async def texts(self, revisions: Sequence[tuple[int, int]]) -> dict[tuple[int, int], str]:
+        """Return the configurations of (sensor, revision), as far as they exist."""
+        rows = await self._engine.fetch(
+            "configuration_texts", rows=_encode(list(revisions)).decode()
+        )
+        return {(sensor, revision): text for sensor, revision, text in rows}
+
+    async def renew(self, claim: int, names: Sequence[str], now: int) -> None:
+        """Hold names that are claimed for longer."""
+        async with self._engine.transaction() as transaction:
+            await transaction.fetch(
+                "publications_renew",
+                claim=claim,
+                names=_encode(list(names)).decode(),
+                until=now + CLAIM_SECONDS * SECOND,
+            )
+
+    async def release(self, claim: int) -> None:
+        """Let others claim what was claimed."""
+        async with self._engine.transaction() as transaction:
+            await transaction.fetch("publications_release", claim=claim)
+
+    async def forget_claims(self) -> None:
+        """End all claims, whoever holds them: for the only process there is."""
+        async with self._engine.transaction() as transaction:
+            await transaction.fetch("publications_forget_claims")
+
+    async def finish(self, claim: int, published: Sequence[Published]) -> None:
+        """Take up-to-date topics off the list, and note when their revisions were published.
+
+        What has changed since it was claimed stays due. So does what another process has taken
+        over meanwhile: the older state may have come after the newer one.
+        """
+        names = [each.name for each in published]
+        encoded_names = _encode(names).decode()
+        revisions = {
+            (each.number, each.revision): each.timestamp
+            for each in published
+            if each.revision is not None
+        }
+        settled = _encode([(*key, timestamp) for key, timestamp in revisions.items()]).decode()
+        kept = [Postponed(each.name, each.version, 0, 0) for each in published]
+        async with self._engine.transaction() as transaction:
+            # Of two instances that finish one topic each of the same revision, the second sees
+            # what the first has done.
+            if revisions:
+                await transaction.fetch("revisions_lock", rows=settled)
+            await transaction.fetch("publications_lock", names=encoded_names)
+            deleted = await transaction.fetch(
+                "publications_delete",
+                claim=claim,
+                rows=_encode([(each.name, each.version) for each in published]).decode(),
+            )
+            left = set(names) - {row[0] for row in deleted}
+            if left:
+                changed = await transaction.fetch(
+                    "publications_postpone",
+                    claim=claim,
+                    rows=_encode([each for each in kept if each.name in left]).decode(),
+                )
+                lost = left - {row[0] for row in changed}
+                if lost:
+                    marked = _encode(sorted(lost)).decode()
+                    await transaction.fetch("publications_mark", names=marked)
+            if revisions:
+                await transaction.fetch("publications_settle", rows=settled, names=encoded_names)
+
+    async def postpone(self, claim: int, postponed: Sequence[Postponed]) -> None:
+        """Put off what could not be published; what has changed meanwhile is due at once."""
+        async with self._engine.transaction() as transaction:
+            await transaction.fetch(
+                "publications_postpone", claim=claim, rows=_encode(list(postponed)).decode()
+            )

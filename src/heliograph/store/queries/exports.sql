@@ -1,0 +1,33 @@
+-- name: exports_sensors(network, after, limit)
+SELECT number, identifier, device_id
+FROM sensor
+WHERE number > :after AND deleted_at IS NULL
+AND (CAST(:network AS text) IS NULL OR network_identifier = :network)
+ORDER BY number
+LIMIT :limit;
+
+-- name: exports_measurement(sensor, timestamp, fingerprint, until, limit)
+SELECT timestamp, fingerprint, receipt_timestamp, revision, device_timestamp, value
+FROM measurement
+WHERE sensor = :sensor AND (timestamp, fingerprint) > (:timestamp, :fingerprint)
+AND timestamp >= :timestamp AND timestamp <= :until
+ORDER BY timestamp, fingerprint
+LIMIT :limit;
+
+-- name: exports_log(sensor, timestamp, fingerprint, until, limit)
+SELECT
+    timestamp, fingerprint, receipt_timestamp, revision, device_timestamp, severity, subject,
+    details
+FROM log
+WHERE sensor = :sensor AND (timestamp, fingerprint) > (:timestamp, :fingerprint)
+AND timestamp >= :timestamp AND timestamp <= :until
+ORDER BY timestamp, fingerprint
+LIMIT :limit;
+
+-- name: exports_heartbeat(sensor, timestamp, fingerprint, until, limit)
+SELECT timestamp, fingerprint, receipt_timestamp, revision, device_timestamp, success, details
+FROM heartbeat
+WHERE sensor = :sensor AND (timestamp, fingerprint) > (:timestamp, :fingerprint)
+AND timestamp >= :timestamp AND timestamp <= :until
+ORDER BY timestamp, fingerprint
+LIMIT :limit;

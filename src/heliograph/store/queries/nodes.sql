@@ -1,0 +1,29 @@
+-- name: node_by_identifier(identifier)^
+SELECT {node_columns}
+FROM node
+WHERE identifier = :identifier;
+
+-- name: node_create(identifier, network_identifier, serial_number, firmware_version, name, created_at)^
+INSERT INTO node (
+    identifier, network_identifier, serial_number, firmware_version, name, created_at
+)
+VALUES (
+    :identifier, :network_identifier, :serial_number, :firmware_version, :name, :created_at
+)
+RETURNING {node_columns};
+
+-- name: node_change(identifier, network_identifier, serial_number, firmware_version, name)^
+UPDATE node
+SET
+    network_identifier = :network_identifier,
+    serial_number = :serial_number,
+    firmware_version = :firmware_version,
+    name = :name
+WHERE identifier = :identifier
+RETURNING {node_columns};
+
+-- name: node_sensors_detach(identifier)!
+UPDATE sensor SET node_identifier = NULL WHERE node_identifier = :identifier;
+
+-- name: node_delete(identifier)^
+DELETE FROM node WHERE identifier = :identifier RETURNING identifier;

@@ -1,0 +1,337 @@
+"""Many measurements in one: by bucket of time, over a range, and of log messages."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import tzinfo
+from functools import partial
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query
+from pydantic import AfterValidator, WithJsonSchema
+from starlette.responses import Response
+
+from heliograph.errors import ErrorCode
+from heliograph.model.aggregation import (
+    FUNCTIONS,
+    Aggregate,
+    Fill,
+    Function,
+    fill_gaps,
+    value_of,
+)
+from heliograph.model.buckets import (
+    MAXIMUM_BUCKETS,
+    TooManyBucketsError,
+    bucket_starts,
+    parse_bucket,
+    parse_zone,
+    show,
+)
+from heliograph.model.time import LATEST, now, to_epoch_seconds, to_rfc3339
+from heliograph.store import Store
+from heliograph.store.aggregates import MAXIMUM_VALUES, RangeTooLargeError, Series
+from heliograph.store.pages import LEAST
+from heliograph.web.dependencies import Caller, TheAccess, TheServices
+from heliograph.web.errors import Answer, encode, validation_error
+from heliograph.web.history import Range, range_length
+from heliograph.web.paths import PREFIX
+from heliograph.web.schemas import (
+    AggregateBucket,
+    DeviceAggregate,
+    LogAggregateEntry,
+    Text,
+    Time,
+    errors,
+)
+
+router = APIRouter(prefix=PREFIX)
+
+LONGEST_LIST = 100
+# Of more buckets the answer is made beside the event loop.
+AT_ONCE = 1_000
+
+
+def _bucket(text: str) -> str:
+    parse_bucket(text)
+    return text
+
+
+def _zone(name: str) -> str:
+    parse_zone(name)
+    return name
+
+
+Bucket = Annotated[
+    str,
+    AfterValidator(_bucket),
+    WithJsonSchema({"type": "string", "pattern": "^[1-9][0-9]{0,5}(s|m|h|d|w|mo)$"}),
+    Query(description="Like 10s, 15m, 1h, 1d, 1w (from Monday), 1mo"),
+]
+Zone = Annotated[
+    str,
+    AfterValidator(_zone),
+    Query(description="The time zone whose clocks and calendar buckets follow"),
+]
+Start = Annotated[Time | None, Query(description="Inclusive")]
+End = Annotated[Time | None, Query(description="Exclusive; by default nothing stored is too new")]
+
+
+class AskedRange:
+    """The range of time that a request is about, as FastAPI collects it."""
+
+    def __init__(self, start: Start = None, end: End = None, length: Range = "24h") -> None:
+        self._start = start
+        self._end = end
+        self._length = length
+
+    async def bounds(self, store: Store, sensor: int) -> tuple[int, int]:
+        """Return start (inclusive) and end (exclusive) in microseconds.
+
+        Without `end` nothing is too new: a device's clock may be ahead of the server's.
+        """
+        moment = now() if self._end is None else self._end
+        start = moment - range_length(self._length) if self._start is None else self._start
+        if self._end is None:
+            newest = await store.measurements.newest(sensor)
+            if newest is not None:
+                moment = max(moment, newest.timestamp + 1)
+        return start, moment
+
+
+TheRange = Annotated[AskedRange, Depends()]
+
+
+@router.get(
+    "/sensors/{identifier}/aggregates",
+    tags=["sensors"],
+    response_model=dict[str, list[AggregateBucket]],
+    response_model_exclude_unset=True,
+    responses=errors(401, 403, 404, 422),
+)
+async def read_aggregates(
+    identifier: str,
+    caller: Caller,
+    access: TheAccess,
+    services: TheServices,
+    asked: TheRange,
+    attribute: Annotated[
+        list[Text] | None,
+        Query(max_length=LONGEST_LIST, description="Repeatable; by default every one with numbers"),
+    ] = None,
+    bucket: Bucket = "1h",
+    tz: Zone = "UTC",
+    function: Annotated[
+        list[Function] | None,
+        Query(max_length=LONGEST_LIST, description="Repeatable; by default all"),
+    ] = None,
+    fill: Annotated[
+        Fill | None, Query(description="What stands for empty buckets, else left out")
+    ] = None,
+) -> Response:
+    """Read functions of a sensor's attributes by bucket of time, oldest first.
+
+    A bucket that the range begins or ends in counts what of it is in the range. Booleans count
+    as 0 and 1; what is no number is not counted. At most 10,000 buckets, and 100,000 of all
+    attributes together.
+    """
+    sensor = await access.readable(caller, identifier)
+    start, end = await asked.bounds(services.store, sensor.number)
+    zone = parse_zone(tz)
+    starts = _starts(bucket, zone, start, end)
+    names = None if attribute is None else list(dict.fromkeys(attribute))
+    if names is not None and fill is not None:
+        _check_filled(len(names), starts)
+    series = await _series(services.store, sensor.number, starts, names, start, end)
+    if fill is not None:
+        _check_filled(len(series.attributes), starts)
+    functions = tuple(dict.fromkeys(function or FUNCTIONS))
+    body = partial(_encoded, series, functions, _Shown(starts, zone), fill)
+    if len(series.attributes) * len(starts) > AT_ONCE:
+        return Answer(200, await asyncio.to_thread(body)).response()
+    return Answer(200, body()).response()
+
+
+@router.get(
+    "/devices/{device_id}/aggregate",
+    tags=["devices"],
+    response_model=DeviceAggregate | list[DeviceAggregate],
+    responses=errors(401, 403, 404, 422),
+)
+async def read_device_aggregate(
+    device_id: str,
+    caller: Caller,
+    access: TheAccess,
+    services: TheServices,
+    asked: TheRange,
+    bucket: Bucket | None = None,
+    tz: Zone = "UTC",
+) -> Response:
+    """Read minimum, maximum, average and count of a device's metrics over a range.
+
+    With `bucket` a list of such, one for each bucket that has readings, oldest first.
+    """
+    sensor = await access.readable(caller, device_id, ErrorCode.DEVICE_NOT_FOUND)
+    start, end = await asked.bounds(services.store, sensor.number)
+    name = sensor.device_id or sensor.identifier
+    zone = parse_zone(tz)
+    whole = [start, end] if start < end else []
+    starts = whole if bucket is None else _starts(bucket, zone, start, end)
+    series = await _series(services.store, sensor.number, starts, None, start, end)
+    if bucket is None:
+        count = series.rows[0] if series.rows else 0
+        head = {"device_id": name, "start": to_rfc3339(start), "end": to_rfc3339(end)}
+        return Answer(
+            200, encode({**head, "count": count, "metrics": _metrics(series, 0)})
+        ).response()
+    shown = _Shown(starts, zone)
+    body = [
+        {
+            "device_id": name,
+            "start": shown[index],
+            "end": shown[index + 1],
+            "count": count,
+            "metrics": _metrics(series, index),
+        }
+        for index, count in enumerate(series.rows)
+        if count
+    ]
+    return Answer(200, encode(body)).response()
+
+
+@router.get(
+    "/sensors/{identifier}/logs/aggregates",
+    tags=["sensors"],
+    response_model=list[LogAggregateEntry],
+    responses=errors(401, 403, 404, 422),
+)
+async def read_log_aggregates(
+    identifier: str,
+    caller: Caller,
+    access: TheAccess,
+    services: TheServices,
+    start: Annotated[Time | None, Query(description="Inclusive")] = None,
+    end: Annotated[Time | None, Query(description="Exclusive")] = None,
+) -> Response:
+    """Read how often a sensor logged each warning and error, the last seen last.
+
+    Of its newest million log messages.
+    """
+    sensor = await access.readable(caller, identifier)
+    found = await services.store.logs.aggregates(
+        sensor.number,
+        start=LEAST if start is None else start,
+        end=LATEST + 1 if end is None else end,
+    )
+    body = [
+        {
+            "sensor_identifier": sensor.identifier,
+            "severity": each.severity,
+            "subject": each.subject,
+            "min_revision": each.minimum_revision,
+            "max_revision": each.maximum_revision,
+            "min_creation_timestamp": to_epoch_seconds(each.minimum_timestamp),
+            "max_creation_timestamp": to_epoch_seconds(each.maximum_timestamp),
+            "count": each.count,
+        }
+        for each in found
+    ]
+    return Answer(200, encode(body)).response()
+
+
+def _starts(bucket: str, zone: tzinfo, start: int, end: int) -> list[int]:
+    try:
+        return bucket_starts(parse_bucket(bucket), zone, start, end)
+    except TooManyBucketsError:
+        message = f"The range has more than {MAXIMUM_BUCKETS:,} of these buckets"
+        raise validation_error(("query", "bucket"), "bucket", message) from None
+
+
+async def _series(
+    store: Store,
+    sensor: int,
+    starts: Sequence[int],
+    names: Sequence[str] | None,
+    start: int,
+    end: int,
+) -> Series:
+    try:
+        return await store.aggregates.read(sensor, starts, names, start=start, end=end)
+    except RangeTooLargeError as error:
+        message = f"The range has {error}"
+        raise validation_error(("query", "start"), "range", message) from None
+
+
+def _check_filled(attributes: int, starts: Sequence[int]) -> None:
+    if attributes * len(starts) > MAXIMUM_VALUES:
+        message = f"More than {MAXIMUM_VALUES:,} buckets of all attributes together to fill"
+        raise validation_error(("query", "fill"), "fill", message)
+
+
+def _encoded(
+    series: Series, functions: Sequence[Function], shown: "_Shown", fill: Fill | None
+) -> bytes:
+    return encode(
+        {
+            name: _buckets(found, functions, shown)
+            if fill is None
+            else _filled(found, functions, shown, fill)
+            for name, found in sorted(series.attributes.items())
+        }
+    )
+
+
+class _Shown:
+    """The buckets' starts as they are shown, each made once."""
+
+    def __init__(self, starts: Sequence[int], zone: tzinfo) -> None:
+        self.starts = starts
+        self._zone = zone
+        self._texts: dict[int, str] = {}
+
+    def __getitem__(self, index: int) -> str:
+        text = self._texts.get(index)
+        if text is None:
+            text = self._texts[index] = show(self.starts[index], self._zone)
+        return text
+
+
+def _buckets(
+    found: dict[int, Aggregate], functions: Sequence[Function], shown: _Shown
+) -> list[dict[str, Any]]:
+    return [
+        {"start": shown[index], **{each: value_of(known, each) for each in functions}}
+        for index, known in found.items()
+    ]
+
+
+def _filled(
+    found: dict[int, Aggregate], functions: Sequence[Function], shown: _Shown, fill: Fill
+) -> list[dict[str, Any]]:
+    starts = shown.starts[:-1]
+    known = [index in found for index in range(len(starts))]
+    columns: list[list[Any]] = []
+    for function in functions:
+        values = [
+            value_of(found[index], function) if index in found else None
+            for index in range(len(starts))
+        ]
+        # A bucket that is filled still counts nothing.
+        is_count = function == "count"
+        columns.append(fill_gaps(values, known, starts, "0" if is_count else fill))
+    return [
+        {"start": shown[index], **dict(zip(functions, values, strict=True))}
+        for index, values in enumerate(zip(*columns, strict=True))
+    ]
+
+
+def _metrics(series: Series, index: int) -> dict[str, dict[str, Any]]:
+    return {
+        name: {
+            "min": known.minimum,
+            "max": known.maximum,
+            "avg": value_of(known, "avg"),
+            "count": known.count,
+        }
+        for name, found in sorted(series.attributes.items())
+        if (known := found.get(index)) is not None
+    }

@@ -1,0 +1,109 @@
+"""The audit log: who did what to which resource, when."""
+
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Depends, Query, Request
+from starlette.responses import Response
+
+from heliograph.errors import ErrorCode, HeliographError
+from heliograph.model.audit import ActorKind, AuditAction, AuditEntry
+from heliograph.model.principal import Principal
+from heliograph.model.time import to_rfc3339
+from heliograph.store.pages import GREATEST, LEAST
+from heliograph.web.access import Access
+from heliograph.web.dependencies import Caller, TheAccess, TheServices
+from heliograph.web.errors import Answer, encode
+from heliograph.web.pages import asked_path, decode_cursor, encode_position
+from heliograph.web.paths import PREFIX
+from heliograph.web.schemas import AuditRepresentation, ListLimit, Text, Time, errors
+from heliograph.web.services import Services
+
+router = APIRouter(prefix=f"{PREFIX}/audit", tags=["audit"])
+
+
+class AuditRequest:
+    """The parameters of a page, as FastAPI collects them."""
+
+    def __init__(
+        self,
+        network_identifier: Annotated[Text | None, Query()] = None,
+        actor: Annotated[
+            Text | None, Query(description="A user name, a device_id, `admin`, …")
+        ] = None,
+        actor_kind: Annotated[ActorKind | None, Query()] = None,
+        action: Annotated[AuditAction | None, Query()] = None,
+        resource: Annotated[
+            Text | None, Query(description="An identifier, or the name at the time of the change")
+        ] = None,
+        start: Annotated[Time | None, Query(description="Inclusive")] = None,
+        end: Annotated[Time | None, Query(description="Exclusive")] = None,
+        limit: ListLimit = 1_000,
+        cursor: Annotated[
+            Text | None, Query(description="As a Link header gave it: older entries than that")
+        ] = None,
+    ) -> None:
+        self.network_identifier = network_identifier
+        self.filters: dict[str, Any] = {
+            "actor_name": actor,
+            "actor_kind": actor_kind,
+            "action": action,
+            "resource": resource,
+            "start": LEAST if start is None else start,
+            "end": GREATEST if end is None else end,
+            "cursor": None if cursor is None else decode_cursor(cursor),
+            "limit": limit,
+        }
+
+
+@router.get("", response_model=list[AuditRepresentation], responses=errors(401, 403, 404, 422))
+async def read_audit(
+    asked: Annotated[AuditRequest, Depends()],
+    request: Request,
+    caller: Caller,
+    access: TheAccess,
+    services: TheServices,
+) -> Response:
+    """Read who changed what, newest first: of the networks that the caller owns, or of all.
+
+    The `Link` header leads to older entries.
+    """
+    networks = await _networks(asked.network_identifier, caller, access, services)
+    entries = await services.store.audit.list(networks=networks, **asked.filters)
+    headers = []
+    if len(entries) >= asked.filters["limit"]:
+        last = encode_position(entries[-1].timestamp, entries[-1].id)
+        query = urlencode({**request.query_params, "cursor": last})
+        link = f'<{asked_path(request.scope)}?{query}>; rel="next"'
+        headers.append((b"link", link.encode("latin-1")))
+    return Answer(200, encode([_representation(entry) for entry in entries]), headers).response()
+
+
+async def _networks(
+    identifier: str | None, caller: Principal, access: Access, services: Services
+) -> list[str] | None:
+    try:
+        return await access.audited(caller, identifier)
+    except HeliographError as error:
+        # What has become of a network that is gone is for those who see everything.
+        if error.code is not ErrorCode.NETWORK_NOT_FOUND or not caller.is_admin:
+            raise
+        if identifier is None or not await services.store.audit.has_network(identifier.lower()):
+            raise
+    return [identifier.lower()]
+
+
+def _representation(entry: AuditEntry) -> dict[str, Any]:
+    return {
+        "id": str(entry.id),
+        "timestamp": to_rfc3339(entry.timestamp),
+        "actor_kind": entry.actor_kind,
+        "actor": entry.actor_name,
+        "address": entry.address,
+        "action": entry.action,
+        "resource_kind": entry.resource_kind,
+        "resource_identifier": entry.resource_identifier,
+        "resource_name": entry.resource_name,
+        "network_identifier": entry.network_identifier,
+        "changes": entry.changes,
+    }

@@ -1,0 +1,298 @@
+"""Brokers that ask us who may do what: EMQX 5, and RabbitMQ's HTTP backend.
+
+The answers are the listener's own. Where one can't be had, it is no: EMQX lets a client go on
+where a question was not answered with 200 or 204, unless it is told otherwise.
+"""
+
+import hmac
+import ipaddress
+from typing import Annotated, Any, Literal
+from urllib.parse import parse_qsl
+
+import structlog
+from fastapi import APIRouter, Depends, Query, Request
+from pydantic import BaseModel, Field
+from starlette.responses import Response
+
+from heliograph.errors import ErrorCode, HeliographError, StoreUnavailableError
+from heliograph.ingest.broker_clients import SERVER
+from heliograph.model.credentials import hash_key
+from heliograph.web.access import Access, client_address
+from heliograph.web.dependencies import TheServices
+from heliograph.web.errors import Answer, encode
+from heliograph.web.paths import PREFIX
+from heliograph.web.schemas import errors
+from heliograph.web.services import Services
+
+log = structlog.get_logger()
+
+FORMS = f"{PREFIX}/broker/rabbitmq/"
+# RabbitMQ's exchange for MQTT, and the queues of a client's session and of its will.
+EXCHANGE = "amq.topic"
+QUEUES = ("mqtt-subscription-{}qos0", "mqtt-subscription-{}qos1", "mqtt-will-{}")
+DEFAULT_VHOST = "/"
+MOST_FIELDS = 100
+# Between a topic of MQTT and the routing key that RabbitMQ makes of it.
+_AS_TOPIC = str.maketrans("./*", "/.+")
+_NO_ANSWER = (ErrorCode.RATE_LIMITED, ErrorCode.QUEUE_FULL)
+
+Key = Annotated[
+    str | None,
+    Query(description="BROKER_AUTH_KEY, for a broker that can't send it as X-API-Key"),
+]
+
+
+async def _is_broker(
+    request: Request,
+    key: Key = None,
+) -> None:
+    """Let brokers ask, and the admin key.
+
+    Raises:
+        HeliographError: INVALID_API_KEY, INVALID_TOKEN, FORBIDDEN, RATE_LIMITED.
+    """
+    services: Services = request.app.state.services
+    access: Access = request.app.state.access
+    address = client_address(request.scope)
+    headers = request.headers
+    given = headers.get("x-api-key", key)
+    if given is None and "authorization" not in headers and _is_near(services, address):
+        access.limit_broker(address)
+        return
+    if given is None or not _is_broker_key(services, given):
+        if key is not None and given == key:
+            access.refuse_key(given, address)
+        access.require_admin(await access.caller(request.scope))
+    access.limit_broker(address)
+
+
+def _is_broker_key(services: Services, given: str) -> bool:
+    known = services.settings.broker_auth_key
+    return known is not None and hmac.compare_digest(
+        hash_key(given), hash_key(known.get_secret_value())
+    )
+
+
+def _is_near(services: Services, address: str) -> bool:
+    """Tell whether BROKER_AUTH_NETWORKS has the address."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = getattr(found, "ipv4_mapped", None)
+    return any((mapped or found) in network for network in services.settings.broker_auth_networks)
+
+
+router = APIRouter(prefix=f"{PREFIX}/broker", tags=["brokers"], dependencies=[Depends(_is_broker)])
+
+ANSWERS = errors(400, 401, 403, 413, 415, 422)
+Name = Annotated[str | None, Field(None, max_length=65_535)]
+
+
+class EmqxLogin(BaseModel):
+    """What EMQX sends of a client that connects: its defaults, and `peerhost` where it is told."""
+
+    username: Name
+    password: Name
+    clientid: Name
+    peerhost: Name
+
+
+class EmqxAction(BaseModel):
+    """What EMQX sends of a client that publishes, or subscribes."""
+
+    username: Name
+    topic: Annotated[str, Field(max_length=65_535)]
+    action: Literal["publish", "subscribe"]
+    clientid: Name
+
+
+class EmqxLoginAnswer(BaseModel):
+    """Whether a client may connect; `is_superuser`: it is asked nothing any more."""
+
+    result: Literal["allow", "deny"]
+    is_superuser: bool
+
+
+class EmqxActionAnswer(BaseModel):
+    """Whether a client may do what it is about to do."""
+
+    result: Literal["allow", "deny"]
+
+
+@router.post("/emqx/authentication", response_model=EmqxLoginAnswer, responses=ANSWERS)
+async def emqx_authentication(
+    client: EmqxLogin, request: Request, services: TheServices
+) -> Response:
+    """Tell EMQX whether a client may connect."""
+    found = None
+    address = client.peerhost or client_address(request.scope)
+    try:
+        if client.username and client.password is not None:
+            found = await services.broker_clients.login(
+                client.username, client.password, address, client.clientid
+            )
+    except (HeliographError, StoreUnavailableError) as error:
+        _unanswered(error)
+    result = "deny" if found is None else "allow"
+    body = encode({"result": result, "is_superuser": found is SERVER})
+    return Answer(200, body).response()
+
+
+@router.post("/emqx/authorization", response_model=EmqxActionAnswer, responses=ANSWERS)
+async def emqx_authorization(action: EmqxAction, services: TheServices) -> Response:
+    """Tell EMQX whether a client may publish or subscribe."""
+    allowed = False
+    clients = services.broker_clients
+    decide = clients.may_publish if action.action == "publish" else clients.may_subscribe
+    try:
+        if action.username:
+            allowed = await decide(action.username, action.topic)
+    except (HeliographError, StoreUnavailableError) as error:
+        _unanswered(error)
+    return Answer(200, encode({"result": "allow" if allowed else "deny"})).response()
+
+
+def _unanswered(error: Exception) -> None:
+    if isinstance(error, HeliographError) and error.code not in _NO_ANSWER:
+        raise error
+    log.warning("a broker's question could not be answered: refused", reason=str(error))
+
+
+# RabbitMQ
+
+
+def _documented(*names: str) -> dict[str, Any]:
+    """Return what OpenAPI says of a question: the same in a form's body and in the query."""
+    form = {
+        "type": "object",
+        "properties": {name: {"type": "string"} for name in names},
+        "additionalProperties": True,
+    }
+    return {
+        "requestBody": {
+            "required": False,
+            "content": {"application/x-www-form-urlencoded": {"schema": form}},
+        }
+    }
+
+
+def _in_query(*names: str) -> dict[str, Any]:
+    return {
+        "parameters": [
+            {"name": name, "in": "query", "required": False, "schema": {"type": "string"}}
+            for name in names
+        ]
+    }
+
+
+_ALLOW_OR_DENY: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/plain": {"schema": {"enum": ["allow", "deny"]}}}},
+    **errors(400, 401, 403, 413, 415, 422),
+}
+_QUESTIONS = {
+    "user": ("username", "password", "client_id", "vhost"),
+    "vhost": ("username", "vhost", "ip"),
+    "resource": ("username", "vhost", "resource", "name", "permission"),
+    "topic": ("username", "vhost", "resource", "name", "permission", "routing_key"),
+}
+
+
+async def _fields(request: Request) -> dict[str, str]:
+    """Return the members of a question, from the query (GET) or from a form (POST).
+
+    Raises:
+        HeliographError: MALFORMED_JSON, it is no form; VALIDATION_FAILED.
+    """
+    raw = request.scope["query_string"] if request.method == "GET" else await request.body()
+    try:
+        pairs = parse_qsl(
+            raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MOST_FIELDS
+        )
+    except ValueError:
+        raise HeliographError(ErrorCode.MALFORMED_JSON, "The body is not a form") from None
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise HeliographError(ErrorCode.VALIDATION_FAILED, "A member is given twice")
+    return members
+
+
+def _said(allowed: bool) -> Response:
+    return Response("allow" if allowed else "deny", media_type="text/plain")
+
+
+async def rabbitmq_user(request: Request, services: TheServices) -> Response:
+    """Tell RabbitMQ whether a client may connect."""
+    fields = await _fields(request)
+    username, password = fields.get("username"), fields.get("password")
+    if not username or password is None:
+        return _said(False)
+    address = client_address(request.scope)
+    client_id = fields.get("client_id")
+    try:
+        found = await services.broker_clients.login(username, password, address, client_id)
+    except HeliographError as error:
+        _unanswered(error)
+        found = None
+    return _said(found is not None)
+
+
+async def rabbitmq_vhost(request: Request, services: TheServices) -> Response:
+    """Tell RabbitMQ whether a client may use a virtual host: the one that MQTT is in."""
+    fields = await _fields(request)
+    client = await services.broker_clients.client(fields.get("username", ""))
+    in_default = fields.get("vhost") == DEFAULT_VHOST
+    return _said(client is SERVER or (client is not None and in_default))
+
+
+async def rabbitmq_resource(request: Request, services: TheServices) -> Response:
+    """Tell RabbitMQ whether a client may use an exchange or a queue: those of its MQTT session."""
+    fields = await _fields(request)
+    username, name = fields.get("username", ""), fields.get("name", "")
+    client = await services.broker_clients.client(username)
+    if client is None or client is SERVER:
+        return _said(client is SERVER)
+    match fields.get("resource"), fields.get("permission"):
+        case "exchange", "read" | "write":
+            return _said(name == EXCHANGE)
+        case "queue", "configure" | "read" | "write":
+            own = services.broker_clients.names(client, username)
+            return _said(name in {queue.format(x) for queue in QUEUES for x in own})
+    return _said(False)
+
+
+async def rabbitmq_topic(request: Request, services: TheServices) -> Response:
+    """Tell RabbitMQ whether a client may publish (write) or subscribe (read)."""
+    fields = await _fields(request)
+    username, topic = fields.get("username", ""), fields.get("routing_key", "")
+    clients = services.broker_clients
+    if fields.get("name") != EXCHANGE and await clients.client(username) is not SERVER:
+        return _said(False)
+    topic = topic.translate(_AS_TOPIC)
+    match fields.get("permission"):
+        case "write":
+            return _said(await clients.may_publish(username, topic))
+        case "read":
+            return _said(await clients.may_subscribe(username, topic))
+    return _said(False)
+
+
+for _name, _route in (
+    ("user", rabbitmq_user),
+    ("vhost", rabbitmq_vhost),
+    ("resource", rabbitmq_resource),
+    ("topic", rabbitmq_topic),
+):
+    for _method, _extra in (
+        ("POST", _documented(*_QUESTIONS[_name])),
+        ("GET", _in_query(*_QUESTIONS[_name])),
+    ):
+        router.add_api_route(
+            f"/rabbitmq/{_name}",
+            _route,
+            methods=[_method],
+            operation_id=f"rabbitmq_{_name}_{_method.lower()}",
+            response_class=Response,
+            responses=_ALLOW_OR_DENY,
+            openapi_extra=_extra,
+        )

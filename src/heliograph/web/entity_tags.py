@@ -1,0 +1,35 @@
+"""Entity tags: who has an answer already is told so, and not sent it again (RFC 9110, 8.8.3)."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Annotated
+
+from fastapi import Header
+from starlette.types import Scope
+
+from heliograph.web.errors import Answer
+
+IfNoneMatch = Annotated[str | None, Header()]
+
+NOT_MODIFIED = {"description": "It is still the one of If-None-Match"}
+
+
+def if_none_match(scope: Scope) -> str | None:
+    """Return the header as FastAPI gives it: the first one's value."""
+    found = next((value for name, value in scope["headers"] if name == b"if-none-match"), None)
+    return found.decode("latin-1") if found is not None else None
+
+
+def matches(given: str | None, tag: str) -> bool:
+    """Tell whether the header names this entity tag (RFC 9110, 13.1.2)."""
+    if given is None:
+        return False
+    named = [each.strip().removeprefix("W/") for each in given.split(",")]
+    return "*" in named or tag in named
+
+
+def tagged(body: bytes, given: str | None, headers: Sequence[tuple[bytes, bytes]] = ()) -> Answer:
+    """Return the body with a tag of its content: 304 without it for who has it already."""
+    tag = f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
+    headers = [(b"etag", tag.encode()), *headers]
+    return Answer(304, b"", headers) if matches(given, tag) else Answer(200, body, headers)

@@ -1,0 +1,117 @@
+"""An export as an answer: streamed with constant memory, ended with the client, cut when it fails.
+
+A page is read, encoded and sent before the next is read: a slow client slows the reading, and
+what waits in between is what the socket's own buffers hold.
+"""
+
+import asyncio
+import zlib
+from collections import Counter
+from collections.abc import AsyncGenerator
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from heliograph.errors import ErrorCode, HeliographError
+
+# Exports at once: of one caller, and of all. Each keeps a reading connection busy.
+AT_ONCE_EACH = 2
+AT_ONCE = 6
+RETRY_SECONDS = 10
+# A client that takes nothing for so long is taken for gone.
+STALL_SECONDS = 60.0
+
+GZIP = 16 + zlib.MAX_WBITS
+# Twice as quick as the usual 6, and a tenth larger.
+GZIP_LEVEL = 4
+
+
+class ExportSlots:
+    """How many exports run at once, with a bound for each caller and for all."""
+
+    def __init__(self) -> None:
+        self._running: Counter[int | str] = Counter()
+
+    def take(self, name: int | str) -> None:
+        """Count an export that begins; `release` has to follow.
+
+        Raises:
+            HeliographError: RATE_LIMITED, there are too many.
+        """
+        if self._running[name] >= AT_ONCE_EACH or self._running.total() >= AT_ONCE:
+            raise HeliographError(
+                ErrorCode.RATE_LIMITED,
+                f"Too many exports at once: {AT_ONCE_EACH} a caller, {AT_ONCE} in all",
+                retry_after=RETRY_SECONDS,
+            )
+        self._running[name] += 1
+
+    def release(self, name: int | str) -> None:
+        """Count an export that has ended."""
+        self._running[name] -= 1
+        if not self._running[name]:
+            del self._running[name]
+
+
+class ExportResponse(Response):
+    """Sends what the generator yields, each piece before the next is asked for."""
+
+    def __init__(
+        self,
+        beginning: bytes,
+        pieces: AsyncGenerator[bytes, None],
+        headers: dict[str, str],
+        *,
+        compress: bool,
+    ) -> None:
+        """Send the beginning and the pieces after it, as they are or as one gzip archive.
+
+        The generator has yielded the beginning already: what has begun is closed for certain.
+        """
+        super().__init__(headers=headers)
+        del self.headers["content-length"]
+        self._beginning = beginning
+        self._pieces = pieces
+        self._compressor = zlib.compressobj(GZIP_LEVEL, wbits=GZIP) if compress else None
+
+    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
+        """Send everything, or as much as the client stays for."""
+        sending = asyncio.create_task(self._send(send), name="export")
+        leaving = asyncio.create_task(_left(receive), name="export-client")
+        try:
+            await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                # An error ends the connection without the last chunk: half is not taken for all.
+                await sending
+        finally:
+            sending.cancel()
+            leaving.cancel()
+            await asyncio.gather(sending, leaving, return_exceptions=True)
+            await self._pieces.aclose()
+
+    async def _send(self, send: Send) -> None:
+        start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+        await send(start)
+        await self._send_piece(send, self._beginning)
+        async for piece in self._pieces:
+            await self._send_piece(send, piece)
+        if self._compressor is not None:
+            await self._send_body(send, self._compressor.flush(), more=True)
+        await self._send_body(send, b"", more=False)
+
+    async def _send_piece(self, send: Send, piece: bytes) -> None:
+        if self._compressor is not None:
+            # In a thread: it takes as long as reading, and lets the interpreter go meanwhile.
+            piece = await asyncio.to_thread(self._compressor.compress, piece)
+        if piece:
+            await self._send_body(send, piece, more=True)
+
+    async def _send_body(self, send: Send, body: bytes, *, more: bool) -> None:
+        async with asyncio.timeout(STALL_SECONDS):
+            await send({"type": "http.response.body", "body": body, "more_body": more})
+
+
+async def _left(receive: Receive) -> None:
+    """Return when the client has gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

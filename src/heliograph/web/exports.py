@@ -1,0 +1,175 @@
+"""Downloading what was measured, logged and confirmed, whole."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Query, Request
+from starlette.responses import Response
+
+from heliograph.exchange.formats import MEDIA_TYPES, Format, heading
+from heliograph.exchange.pages import Page, Range, one_sensor, pages, sensors_of
+from heliograph.model.principal import Role
+from heliograph.model.records import Kind
+from heliograph.model.time import LATEST
+from heliograph.store.exports import ExportedSensor
+from heliograph.web.access import client_address
+from heliograph.web.dependencies import Caller, TheAccess, TheServices
+from heliograph.web.errors import validation_error
+from heliograph.web.export_streams import ExportResponse, ExportSlots
+from heliograph.web.limits import bearer
+from heliograph.web.paths import PREFIX
+from heliograph.web.schemas import Time, errors
+
+router = APIRouter(prefix=PREFIX)
+
+_TEXT = {"schema": {"type": "string"}}
+_ANSWER: dict[int | str, dict[str, Any]] = {
+    **errors(401, 403, 404, 422),
+    200: {
+        "description": "The rows, streamed; a failure on the way ends the connection early",
+        "content": {
+            "text/csv": _TEXT,
+            "application/x-ndjson": _TEXT,
+            "application/gzip": {"schema": {"type": "string", "format": "binary"}},
+        },
+    },
+}
+
+
+class Wanted:
+    """What is to be exported, and how."""
+
+    def __init__(
+        self,
+        request: Request,
+        form: Annotated[
+            Format, Query(alias="format", description="`csv`: one kind a file; `jsonl`: any")
+        ] = Format.CSV,
+        kind: Annotated[
+            list[Literal["measurement", "log", "heartbeat"]] | None,
+            Query(description="Repeatable with `jsonl`; measurements unless told otherwise"),
+        ] = None,
+        start: Annotated[Time | None, Query(description="Inclusive")] = None,
+        end: Annotated[Time | None, Query(description="Exclusive")] = None,
+        compress: Annotated[
+            Literal["gzip"] | None,
+            Query(description="`gzip`: answer a `.gz` file, whatever Accept-Encoding says"),
+        ] = None,
+    ) -> None:
+        kinds = tuple(Kind(name) for name in dict.fromkeys(kind or ["measurement"]))
+        if form is Format.CSV and len(kinds) > 1:
+            raise validation_error(
+                ("query", "kind"), "value_error", "csv has one kind a file; jsonl takes several"
+            )
+        self.form = form
+        self.range = Range(kinds, 0 if start is None else start, LATEST + 1 if end is None else end)
+        self.archive = compress is not None
+        self.encoded = not self.archive and _accepts_gzip(request)
+
+    def headers(self, name: str) -> dict[str, str]:
+        """Return the answer's headers; `name` is what the file is called after."""
+        kind = "-".join(kind.value for kind in self.range.kinds)
+        suffix = ".gz" if self.archive else ""
+        headers = {
+            "Content-Type": "application/gzip" if self.archive else MEDIA_TYPES[self.form],
+            "Content-Disposition": (
+                f'attachment; filename="heliograph-{name}-{kind}.{self.form.value}{suffix}"'
+            ),
+            "Cache-Control": "no-store",
+            "X-Content-Type-Options": "nosniff",
+            "Vary": "Accept-Encoding",
+        }
+        if self.encoded:
+            headers["Content-Encoding"] = "gzip"
+        return headers
+
+
+def _accepts_gzip(request: Request) -> bool:
+    for part in request.headers.get("accept-encoding", "").split(","):
+        name, _, weight = part.strip().partition(";")
+        if name.strip().lower() == "gzip":
+            return weight.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
+    return False
+
+
+Export = Annotated[Wanted, Depends()]
+
+
+@router.get(
+    "/sensors/{identifier}/export",
+    tags=["sensors"],
+    response_class=Response,
+    responses=_ANSWER,
+)
+async def export_sensor(
+    request: Request,
+    identifier: str,
+    wanted: Export,
+    caller: Caller,
+    access: TheAccess,
+    services: TheServices,
+) -> Response:
+    """Download a sensor's data, oldest first, streamed.
+
+    Times are exact and values are as stored, so that what is imported again changes nothing.
+    """
+    known = await access.readable(caller, identifier)
+    sensor = ExportedSensor(known.number, known.identifier, known.device_id)
+    rows = pages(services.store, one_sensor(sensor), wanted.range, wanted.form)
+    name = bearer(caller, client_address(request.scope))
+    return await _answer(request, wanted, rows, name, known.device_id or known.identifier)
+
+
+@router.get(
+    "/networks/{network_identifier}/export",
+    tags=["networks"],
+    response_class=Response,
+    responses=_ANSWER,
+)
+async def export_network(
+    request: Request,
+    network_identifier: str,
+    wanted: Export,
+    caller: Caller,
+    access: TheAccess,
+    services: TheServices,
+) -> Response:
+    """Download the data of all sensors of a network, one sensor after the other, streamed.
+
+    What was kept of deleted sensors is downloaded from them alone.
+    """
+    network = await access.network(caller, network_identifier, Role.VIEWER)
+    sensors = sensors_of(services.store, network.identifier)
+    rows = pages(services.store, sensors, wanted.range, wanted.form)
+    name = bearer(caller, client_address(request.scope))
+    return await _answer(request, wanted, rows, name, network.identifier)
+
+
+async def _answer(
+    request: Request,
+    wanted: Wanted,
+    rows: AsyncGenerator[Page, None],
+    caller: int | str,
+    name: str,
+) -> Response:
+    slots: ExportSlots = request.app.state.exports
+    pieces = _pieces(slots, caller, heading(wanted.form, wanted.range.kinds[0]), rows)
+    # The first page before the answer begins: a database that is away is still a 503.
+    beginning = await anext(pieces)
+    compress = wanted.archive or wanted.encoded
+    return ExportResponse(beginning, pieces, wanted.headers(name), compress=compress)
+
+
+async def _pieces(
+    slots: ExportSlots, caller: int | str, begin: bytes, rows: AsyncGenerator[Page, None]
+) -> AsyncGenerator[bytes, None]:
+    slots.take(caller)
+    try:
+        async with aclosing(rows):
+            first = await anext(rows, None)
+            yield begin + first.data if first else begin
+            async for page in rows:
+                yield page.data
+    finally:
+        slots.release(caller)

@@ -1,0 +1,320 @@
+"""Networks, and who is a member of them."""
+
+import uuid
+from typing import Annotated, Literal
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+from starlette.responses import Response
+
+from heliograph.errors import AlreadyExistsError, ErrorCode, HeliographError
+from heliograph.model.account import Account, Member
+from heliograph.model.principal import Role
+from heliograph.model.sensor import Network
+from heliograph.model.time import now, to_rfc3339
+from heliograph.store.networks import DEFAULT_NETWORK, LastOwnerError
+from heliograph.web.access import NOT_FOUND, forbidden
+from heliograph.web.dependencies import Caller, TheAccess, TheActor, TheServices
+from heliograph.web.errors import Answer, encode
+from heliograph.web.paths import PREFIX
+from heliograph.web.representation import representations
+from heliograph.web.schemas import (
+    ListLimit,
+    MemberRepresentation,
+    NetworkRepresentation,
+    Offset,
+    SensorRepresentation,
+    Text,
+    errors,
+)
+from heliograph.web.services import Services
+
+router = APIRouter(prefix=f"{PREFIX}/networks", tags=["networks"])
+
+ROLES = {"viewer": Role.VIEWER, "editor": Role.EDITOR, "owner": Role.OWNER}
+NAMES = {role: name for name, role in ROLES.items()}
+NetworkName = Annotated[Text, Field(min_length=1)]
+
+
+class NewNetwork(BaseModel):
+    """What a network is called."""
+
+    network_name: NetworkName
+
+
+class Membership(BaseModel):
+    """What a member may do: viewer reads, editor also configures, owner also manages."""
+
+    role: Literal["viewer", "editor", "owner"]
+
+
+@router.post(
+    "",
+    status_code=201,
+    response_model=NetworkRepresentation,
+    responses=errors(400, 401, 403, 409, 413, 415, 422),
+)
+async def create_network(
+    network: NewNetwork, caller: Caller, actor: TheActor, services: TheServices
+) -> Response:
+    """Make a network; who makes it owns it."""
+    if caller.account is None and not caller.is_admin:
+        raise forbidden()
+    try:
+        created = await services.store.networks.create(
+            identifier=str(uuid.uuid4()),
+            name=network.network_name,
+            created_at=now(),
+            owner=caller.account,
+            actor=actor,
+        )
+    except AlreadyExistsError:
+        raise _name_taken() from None
+    await services.registry.changed()
+    return Answer(201, encode(_representation(created, Role.OWNER))).response()
+
+
+@router.get("", response_model=list[NetworkRepresentation], responses=errors(401, 403, 422))
+async def list_networks(
+    caller: Caller, services: TheServices, offset: Offset = 0, limit: ListLimit = 1_000
+) -> Response:
+    """List the networks that the caller may see, oldest first."""
+    store, registry = services.store.networks, services.registry
+    if caller.is_admin or caller.account is not None:
+        account = None if caller.is_admin else caller.account
+        found, total = await store.list(account=account, offset=offset, limit=limit)
+    elif registry.role(caller, registry.default_network) is not Role.NONE:
+        found, total = [await store.default()][offset:][:limit], 1
+    else:
+        raise forbidden()
+    body = [_representation(n, registry.role(caller, n.identifier)) for n in found]
+    return Answer(200, encode(body), [(b"x-total-count", b"%d" % total)]).response()
+
+
+@router.get(
+    "/{network_identifier}", response_model=NetworkRepresentation, responses=errors(401, 403, 404)
+)
+async def read_network(
+    network_identifier: str, caller: Caller, access: TheAccess, services: TheServices
+) -> Response:
+    """Read a network's record."""
+    network = await access.network(caller, network_identifier, Role.VIEWER)
+    role = services.registry.role(caller, network.identifier)
+    return Answer(200, encode(_representation(network, role))).response()
+
+
+@router.put(
+    "/{network_identifier}",
+    response_model=NetworkRepresentation,
+    responses=errors(400, 401, 403, 404, 409, 413, 415, 422),
+)
+async def rename_network(
+    network_identifier: str,
+    change: NewNetwork,
+    caller: Caller,
+    actor: TheActor,
+    access: TheAccess,
+    services: TheServices,
+) -> Response:
+    """Give a network another name. That of the network `default` stays."""
+    network = await access.network(caller, network_identifier, Role.OWNER)
+    if network.name == DEFAULT_NETWORK and change.network_name != DEFAULT_NETWORK:
+        raise forbidden()
+    try:
+        renamed = await services.store.networks.rename(
+            network.identifier, change.network_name, actor=actor
+        )
+    except AlreadyExistsError:
+        raise _name_taken() from None
+    if renamed is None:
+        raise _not_found(ErrorCode.NETWORK_NOT_FOUND)
+    await services.registry.changed()
+    role = services.registry.role(caller, network.identifier)
+    return Answer(200, encode(_representation(renamed, role))).response()
+
+
+@router.delete(
+    "/{network_identifier}",
+    status_code=204,
+    responses=errors(401, 403, 404, 409),
+    response_class=Response,
+)
+async def delete_network(
+    network_identifier: str,
+    caller: Caller,
+    actor: TheActor,
+    access: TheAccess,
+    services: TheServices,
+) -> Response:
+    """Delete a network that has no sensors. The network `default` stays."""
+    network = await access.network(caller, network_identifier, Role.OWNER)
+    if network.name == DEFAULT_NETWORK:
+        raise forbidden()
+    try:
+        deleted = await services.store.networks.delete(network.identifier, actor=actor)
+    except AlreadyExistsError:
+        raise HeliographError(
+            ErrorCode.NETWORK_NOT_EMPTY, "The network still has sensors"
+        ) from None
+    if not deleted:
+        raise _not_found(ErrorCode.NETWORK_NOT_FOUND)
+    await services.registry.changed()
+    return Response(status_code=204)
+
+
+@router.get(
+    "/{network_identifier}/sensors",
+    response_model=list[SensorRepresentation],
+    responses=errors(401, 403, 404, 422),
+)
+async def list_sensors_of_network(
+    network_identifier: str,
+    caller: Caller,
+    access: TheAccess,
+    services: TheServices,
+    offset: Offset = 0,
+    limit: ListLimit = 1_000,
+) -> Response:
+    """List a network's sensors in the order of their creation."""
+    network = await access.network(caller, network_identifier, Role.VIEWER)
+    sensors, total = await services.store.sensors.list(
+        networks=[network.identifier], offset=offset, limit=limit
+    )
+    body = await representations(sensors, services)
+    return Answer(200, encode(body), [(b"x-total-count", b"%d" % total)]).response()
+
+
+@router.get(
+    "/{network_identifier}/members",
+    response_model=list[MemberRepresentation],
+    responses=errors(401, 403, 404),
+)
+async def list_members(
+    network_identifier: str, caller: Caller, access: TheAccess, services: TheServices
+) -> Response:
+    """List a network's members, oldest first."""
+    network = await access.network(caller, network_identifier, Role.VIEWER)
+    members = await services.store.networks.members(network.identifier)
+    return Answer(200, encode([_member(member) for member in members])).response()
+
+
+@router.get(
+    "/{network_identifier}/members/{username}",
+    response_model=MemberRepresentation,
+    responses=errors(401, 403, 404),
+)
+async def read_member(
+    network_identifier: str,
+    username: str,
+    caller: Caller,
+    access: TheAccess,
+    services: TheServices,
+) -> Response:
+    """Read what a member may do."""
+    network = await access.network(caller, network_identifier, Role.VIEWER)
+    members = await services.store.networks.members(network.identifier)
+    found = next((member for member in members if member.username == username), None)
+    if found is None:
+        raise _not_found(ErrorCode.MEMBER_NOT_FOUND)
+    return Answer(200, encode(_member(found))).response()
+
+
+@router.put(
+    "/{network_identifier}/members/{username}",
+    response_model=MemberRepresentation,
+    responses=errors(400, 401, 403, 404, 409, 413, 415, 422),
+)
+async def set_member(
+    network_identifier: str,
+    username: str,
+    membership: Membership,
+    caller: Caller,
+    actor: TheActor,
+    access: TheAccess,
+    services: TheServices,
+) -> Response:
+    """Make a user a member, or give a member another role. The last owner stays one."""
+    network = await access.network(caller, network_identifier, Role.OWNER)
+    account = await _account(services, username)
+    role, moment = ROLES[membership.role], now()
+    try:
+        found = await services.store.networks.set_member(
+            network.identifier, account.identifier, role, moment, actor=actor
+        )
+    except LastOwnerError:
+        raise _last_owner() from None
+    if not found:
+        raise _not_found(ErrorCode.NETWORK_NOT_FOUND)
+    await services.registry.changed()
+    body = _member(Member(account.username, account.identifier, role, moment))
+    return Answer(200, encode(body)).response()
+
+
+@router.delete(
+    "/{network_identifier}/members/{username}",
+    status_code=204,
+    responses=errors(401, 403, 404, 409),
+    response_class=Response,
+)
+async def remove_member(
+    network_identifier: str,
+    username: str,
+    caller: Caller,
+    actor: TheActor,
+    access: TheAccess,
+    services: TheServices,
+) -> Response:
+    """End a membership; anybody may end his own. The last owner stays."""
+    network = await access.network(caller, network_identifier, Role.VIEWER)
+    account = await services.store.accounts.find_username(username)
+    if account is None or account.identifier != caller.account:
+        access.require(caller, Role.OWNER, network.identifier)
+    if account is None:
+        raise _not_found(ErrorCode.MEMBER_NOT_FOUND)
+    try:
+        removed = await services.store.networks.remove_member(
+            network.identifier, account.identifier, actor=actor
+        )
+    except LastOwnerError:
+        raise _last_owner() from None
+    if not removed:
+        raise _not_found(ErrorCode.MEMBER_NOT_FOUND)
+    await services.registry.changed()
+    return Response(status_code=204)
+
+
+async def _account(services: Services, username: str) -> Account:
+    account = await services.store.accounts.find_username(username)
+    if account is None:
+        raise _not_found(ErrorCode.USER_NOT_FOUND)
+    return account
+
+
+def _representation(network: Network, role: Role) -> dict[str, str | None]:
+    return {
+        "network_identifier": network.identifier,
+        "network_name": network.name,
+        "created_at": to_rfc3339(network.created_at),
+        "role": NAMES.get(role),
+    }
+
+
+def _member(member: Member) -> dict[str, str]:
+    return {
+        "username": member.username,
+        "user_identifier": member.account,
+        "role": NAMES[member.role],
+    }
+
+
+def _name_taken() -> HeliographError:
+    code = ErrorCode.NETWORK_NAME_ALREADY_REGISTERED
+    return HeliographError(code, "The network_name is already registered")
+
+
+def _last_owner() -> HeliographError:
+    return HeliographError(ErrorCode.LAST_OWNER, "A network needs at least one owner")
+
+
+def _not_found(code: ErrorCode) -> HeliographError:
+    return HeliographError(code, NOT_FOUND[code])

@@ -1,0 +1,278 @@
+"""Nodes: hardware units that carry sensors."""
+
+import contextlib
+import uuid
+from collections.abc import Iterator
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, Field
+from starlette.responses import Response
+
+from heliograph.errors import AlreadyExistsError, ErrorCode, HeliographError
+from heliograph.model.audit import Actor
+from heliograph.model.principal import Principal, Role
+from heliograph.model.time import now
+from heliograph.store.nodes import NodeNotEmptyError
+from heliograph.web.access import Access
+from heliograph.web.dependencies import Caller, TheAccess, TheActor, TheServices
+from heliograph.web.errors import Answer, encode
+from heliograph.web.paths import PREFIX
+from heliograph.web.registration import (
+    answer_sensor,
+    change_sensor,
+    find_node,
+    not_found,
+    refusals,
+    wrong_node,
+)
+from heliograph.web.representation import node_representation, representations
+from heliograph.web.schemas import (
+    FullNode,
+    ListLimit,
+    NodeRepresentation,
+    Offset,
+    SensorRepresentation,
+    Text,
+    errors,
+)
+from heliograph.web.services import Services
+
+router = APIRouter(prefix=f"{PREFIX}/nodes", tags=["nodes"])
+
+MOST_SENSORS = 10_000
+
+
+class NewNode(BaseModel):
+    """What a node is registered with."""
+
+    serial_number: Text
+    firmware_version: Text | None = None
+    name: Text | None = None
+    id: uuid.UUID | None = Field(None, description="Default: a new one")
+    network_identifier: Text | None = Field(None, description="Default: the network `default`")
+
+
+class NodeChange(BaseModel):
+    """What is to change; members that are not present stay as they are."""
+
+    # The factories keep made-up defaults out of OpenAPI; they are never looked at.
+    serial_number: Text = Field(default_factory=str)
+    network_identifier: Text = Field(default_factory=str)
+    firmware_version: Text | None = None
+    name: Text | None = None
+
+
+class Attachment(BaseModel):
+    """Which sensor is to be carried: its UUID or `device_id`."""
+
+    sensor_id: Text
+
+
+@router.post(
+    "",
+    status_code=201,
+    response_model=NodeRepresentation,
+    responses=errors(400, 401, 403, 404, 409, 413, 415, 422),
+)
+async def create_node(
+    node: NewNode, caller: Caller, actor: TheActor, access: TheAccess, services: TheServices
+) -> Response:
+    """Register a node."""
+    network = await _network(access, services, caller, node.network_identifier)
+    with _refusals():
+        created = await services.store.nodes.create(
+            identifier=str(node.id or uuid.uuid4()),
+            network_identifier=network,
+            serial_number=node.serial_number,
+            firmware_version=node.firmware_version,
+            name=node.name,
+            created_at=now(),
+            actor=actor,
+        )
+    return Answer(201, encode(node_representation(created))).response()
+
+
+@router.get("", response_model=list[NodeRepresentation], responses=errors(401, 403, 422))
+async def list_nodes(
+    caller: Caller,
+    access: TheAccess,
+    services: TheServices,
+    serial_number: Annotated[Text | None, Query()] = None,
+    firmware_version: Annotated[Text | None, Query()] = None,
+    network_identifier: Annotated[Text | None, Query()] = None,
+    offset: Offset = 0,
+    limit: ListLimit = 1_000,
+) -> Response:
+    """List nodes in the order of their creation; `X-Total-Count` tells how many."""
+    visible = await access.visible(caller, network_identifier)
+    nodes, total = await services.store.nodes.list(
+        networks=visible,
+        offset=offset,
+        limit=limit,
+        serial_number=serial_number,
+        firmware_version=firmware_version,
+    )
+    body = [node_representation(node) for node in nodes]
+    return Answer(200, encode(body), [(b"x-total-count", b"%d" % total)]).response()
+
+
+@router.get("/{node_id}", response_model=NodeRepresentation, responses=errors(401, 403, 404))
+async def read_node(node_id: str, caller: Caller, services: TheServices) -> Response:
+    """Read a node's record."""
+    node = await find_node(services, caller, node_id, Role.VIEWER)
+    return Answer(200, encode(node_representation(node))).response()
+
+
+@router.get("/{node_id}/full", response_model=FullNode, responses=errors(401, 403, 404))
+async def read_full_node(node_id: str, caller: Caller, services: TheServices) -> Response:
+    """Read a node's record with those of its sensors."""
+    node = await find_node(services, caller, node_id, Role.VIEWER)
+    sensors, _ = await services.store.sensors.list(
+        networks=None, offset=0, limit=MOST_SENSORS, node_identifier=node.identifier
+    )
+    body = {**node_representation(node), "sensors": await representations(sensors, services)}
+    return Answer(200, encode(body)).response()
+
+
+@router.put(
+    "/{node_id}",
+    response_model=NodeRepresentation,
+    responses=errors(400, 401, 403, 404, 409, 413, 415, 422),
+)
+async def update_node(
+    node_id: str,
+    change: NodeChange,
+    caller: Caller,
+    actor: TheActor,
+    access: TheAccess,
+    services: TheServices,
+) -> Response:
+    """Change the members that are present, as `PATCH` does."""
+    return await _change(node_id, change, caller, actor, access, services)
+
+
+@router.patch(
+    "/{node_id}",
+    response_model=NodeRepresentation,
+    responses=errors(400, 401, 403, 404, 409, 413, 415, 422),
+)
+async def change_node(
+    node_id: str,
+    change: NodeChange,
+    caller: Caller,
+    actor: TheActor,
+    access: TheAccess,
+    services: TheServices,
+) -> Response:
+    """Change the members that are present. A node changes its network only without sensors."""
+    return await _change(node_id, change, caller, actor, access, services)
+
+
+@router.delete(
+    "/{node_id}", status_code=204, responses=errors(401, 403, 404), response_class=Response
+)
+async def delete_node(
+    node_id: str, caller: Caller, actor: TheActor, services: TheServices
+) -> Response:
+    """Delete a node; its sensors stay, without one."""
+    node = await find_node(services, caller, node_id, Role.OWNER)
+    if not await services.store.nodes.delete(node.identifier, actor=actor):
+        raise not_found(ErrorCode.NODE_NOT_FOUND)
+    await services.registry.changed()
+    return Response(status_code=204)
+
+
+@router.post(
+    "/{node_id}/sensors",
+    response_model=SensorRepresentation,
+    responses=errors(400, 401, 403, 404, 409, 413, 415, 422),
+)
+async def attach_sensor(
+    node_id: str,
+    attachment: Attachment,
+    caller: Caller,
+    actor: TheActor,
+    access: TheAccess,
+    services: TheServices,
+) -> Response:
+    """Put a sensor of the node's network on the node, and off the one that it was on."""
+    node = await find_node(services, caller, node_id, Role.EDITOR)
+    known = await access.changeable(caller, attachment.sensor_id, Role.EDITOR)
+    if known.network_identifier != node.network_identifier:
+        raise wrong_node()
+    sensor = await change_sensor(services, known, {"node_identifier": node.identifier}, actor)
+    return await answer_sensor(services, sensor, ErrorCode.SENSOR_NOT_FOUND)
+
+
+@router.delete(
+    "/{node_id}/sensors/{sensor_id}",
+    status_code=204,
+    responses=errors(401, 403, 404),
+    response_class=Response,
+)
+async def detach_sensor(
+    node_id: str,
+    sensor_id: str,
+    caller: Caller,
+    actor: TheActor,
+    access: TheAccess,
+    services: TheServices,
+) -> Response:
+    """Take a sensor off the node that carries it."""
+    node = await find_node(services, caller, node_id, Role.EDITOR)
+    known = await access.changeable(caller, sensor_id, Role.EDITOR)
+    if await services.store.sensors.detach(known.number, node.identifier, actor=actor) is None:
+        raise not_found(ErrorCode.SENSOR_NOT_FOUND)
+    await services.registry.changed()
+    return Response(status_code=204)
+
+
+async def _change(
+    node_id: str,
+    change: NodeChange,
+    caller: Principal,
+    actor: Actor,
+    access: Access,
+    services: Services,
+) -> Response:
+    node = await find_node(services, caller, node_id, Role.EDITOR)
+    members = change.model_dump(include=change.model_fields_set)
+    if "network_identifier" in members:
+        members["network_identifier"] = await _network(
+            access, services, caller, members["network_identifier"]
+        )
+    with _refusals():
+        changed = await services.store.nodes.change(node.identifier, actor=actor, **members)
+    if changed is None:
+        raise not_found(ErrorCode.NODE_NOT_FOUND)
+    return Answer(200, encode(node_representation(changed))).response()
+
+
+async def _network(
+    access: Access, services: Services, caller: Principal, identifier: str | None
+) -> str:
+    if identifier is None:
+        access.require(caller, Role.EDITOR)
+        return services.registry.default_network
+    return (await access.network(caller, identifier, Role.EDITOR)).identifier
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    """Have the caller told why the store refuses a node.
+
+    Raises:
+        HeliographError: a value is taken, sensors are in the way, the network is gone.
+    """
+    with refusals():
+        try:
+            yield
+        except AlreadyExistsError as error:
+            if error.field != "identifier":
+                raise
+            code = ErrorCode.NODE_ALREADY_REGISTERED
+            raise HeliographError(code, "The id is already registered") from None
+        except NodeNotEmptyError:
+            code = ErrorCode.NODE_NOT_EMPTY
+            raise HeliographError(code, "The node still carries sensors") from None

@@ -1,0 +1,238 @@
+"""What sensors and devices have in common when they are registered and changed."""
+
+import contextlib
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import BaseModel, Field
+from starlette.responses import Response
+
+from heliograph.errors import AlreadyExistsError, ErrorCode, HeliographError, RowError
+from heliograph.ingest.registry import KnownSensor
+from heliograph.model.audit import Actor
+from heliograph.model.credentials import key_members
+from heliograph.model.principal import Principal, Role
+from heliograph.model.sensor import NewSensor, Node, Sensor
+from heliograph.model.time import now
+from heliograph.store.sensors import WrongNodeError
+from heliograph.web.access import NOT_FOUND, Access, forbidden
+from heliograph.web.errors import Answer, encode
+from heliograph.web.representation import representation
+from heliograph.web.schemas import DeviceId, Interval, Text
+from heliograph.web.services import Services
+
+TAKEN = {
+    "identifier": (ErrorCode.SENSOR_ALREADY_REGISTERED, "The id is already registered"),
+    "device_id": (ErrorCode.DEVICE_ALREADY_REGISTERED, "The device_id is already registered"),
+    "serial_number": (
+        ErrorCode.SERIAL_NUMBER_ALREADY_REGISTERED,
+        "The serial_number is already registered in this network",
+    ),
+    "sensor_name": (
+        ErrorCode.SENSOR_NAME_ALREADY_REGISTERED,
+        "The sensor_name is already registered in this network",
+    ),
+}
+
+
+class Inventory(BaseModel):
+    """What is known of a sensor beside its identity."""
+
+    name: Text | None = None
+    sensor_name: Text | None = None
+    serial_number: Text | None = None
+    manufacturer: Text | None = None
+    model: Text | None = None
+    modality: Text | None = None
+    node_id: Text | None = Field(None, description="A node of the same network")
+    expected_interval: Interval | None = None
+
+
+class Change(Inventory):
+    """What is to change; members that are not present stay as they are."""
+
+    # The factories keep made-up defaults out of OpenAPI; they are never looked at.
+    network_identifier: Text = Field(default_factory=str)
+    is_active: bool = Field(default_factory=bool)
+
+
+class NewDevice(Inventory):
+    """What a device is registered with."""
+
+    device_id: DeviceId
+    network_identifier: Text | None = Field(None, description="Default: the network `default`")
+
+
+class Registration:
+    """Registers and changes sensors for one caller, as far as he may."""
+
+    def __init__(self, caller: Principal, access: Access, services: Services) -> None:
+        self.caller = caller
+        self._access = access
+        self._services = services
+        # Of those asked for before: a batch names the same ones again and again.
+        self._networks: dict[str | None, str] = {}
+
+    async def new(
+        self,
+        body: BaseModel,
+        *,
+        identifier: uuid.UUID | None = None,
+        api_key: str | None = None,
+        configuration: str | None = None,
+    ) -> NewSensor:
+        """Return what the body has registered.
+
+        Raises:
+            HeliographError: NETWORK_NOT_FOUND, NODE_NOT_FOUND, NODE_IN_ANOTHER_NETWORK,
+                FORBIDDEN.
+        """
+        members = body.model_dump(exclude={"id", "configuration"})
+        network = await self._network(members.pop("network_identifier"))
+        key = key_members(api_key) if api_key is not None else None
+        return NewSensor(
+            identifier=str(identifier or uuid.uuid4()),
+            created_at=now(),
+            network_identifier=network,
+            node_identifier=await self._node(members.pop("node_id"), network),
+            configuration=configuration,
+            author=None if configuration is None else self.caller.name,
+            key_hash=key and key["key_hash"],
+            broker_password=key and key["broker_password"],
+            **members,
+        )
+
+    async def changed_members(self, known: KnownSensor, change: Change) -> dict[str, Any]:
+        """Return the members that the change gives the sensor's record.
+
+        Raises:
+            HeliographError: as from `new`.
+        """
+        members = change.model_dump(include=change.model_fields_set - {"configuration"})
+        network = known.network_identifier
+        if "network_identifier" in members:
+            network = await self._network(members["network_identifier"])
+            members["network_identifier"] = network
+        if "node_id" in members:
+            members["node_identifier"] = await self._node(members.pop("node_id"), network)
+        if not members.get("is_active", True):
+            self._access.require(self.caller, Role.OWNER, known.network_identifier)
+        return members
+
+    async def _network(self, identifier: str | None) -> str:
+        """Return the network that the caller may put a sensor into."""
+        if identifier not in self._networks:
+            if identifier is None:
+                self._access.require(self.caller, Role.EDITOR)
+                found = self._services.registry.default_network
+            else:
+                network = await self._access.network(self.caller, identifier, Role.EDITOR)
+                found = network.identifier
+            self._networks[identifier] = found
+        return self._networks[identifier]
+
+    async def _node(self, identifier: str | None, network: str) -> str | None:
+        if identifier is None:
+            return None
+        node = await find_node(self._services, self.caller, identifier, Role.EDITOR)
+        if node.network_identifier != network:
+            raise wrong_node()
+        return node.identifier
+
+
+async def find_node(services: Services, caller: Principal, identifier: str, role: Role) -> Node:
+    """Return the node if the caller has a role in its network.
+
+    Raises:
+        HeliographError: NODE_NOT_FOUND, none for this caller; FORBIDDEN, too small a role.
+    """
+    if caller.kind == "shared" or caller.sensor is not None:
+        raise forbidden()
+    node = await services.store.nodes.find(identifier)
+    known = Role.NONE if node is None else services.registry.role(caller, node.network_identifier)
+    if node is None or known is Role.NONE:
+        raise not_found(ErrorCode.NODE_NOT_FOUND)
+    if known < role:
+        raise forbidden()
+    return node
+
+
+async def create(services: Services, new: NewSensor, actor: Actor) -> Sensor:
+    """Register a sensor, and have everybody know at once.
+
+    Raises:
+        HeliographError: a value is taken, the node is gone or elsewhere.
+    """
+    with refusals():
+        (sensor,) = await services.store.sensors.create_all([new], actor=actor)
+    await services.registry.changed()
+    return sensor
+
+
+async def change_sensor(
+    services: Services,
+    known: KnownSensor,
+    members: dict[str, Any],
+    actor: Actor,
+    code: ErrorCode = ErrorCode.SENSOR_NOT_FOUND,
+) -> Sensor:
+    """Change the sensor's record, and have everybody know at once.
+
+    Raises:
+        HeliographError: `code`, there is none any more; a value is taken.
+    """
+    with refusals():
+        changed = await services.store.sensors.change(known.number, actor=actor, **members)
+    if changed is None:
+        raise not_found(code)
+    await services.registry.changed()
+    return changed
+
+
+@contextlib.contextmanager
+def refusals() -> Iterator[None]:
+    """Have the caller told why the store refuses a record.
+
+    Raises:
+        HeliographError: a value is taken, the node is gone or elsewhere, the network is gone.
+    """
+    try:
+        yield
+    except AlreadyExistsError as error:
+        raise taken(error) from None
+    except WrongNodeError:
+        raise wrong_node() from None
+    except RowError:
+        # All else was checked before; the network can have been deleted since.
+        raise not_found(ErrorCode.NETWORK_NOT_FOUND) from None
+
+
+async def answer_sensor(services: Services, sensor: Sensor | None, code: ErrorCode) -> Response:
+    """Answer with the sensor's representation.
+
+    Raises:
+        HeliographError: `code`, there is none.
+    """
+    if sensor is None:
+        raise not_found(code)
+    revisions = await services.store.sensors.revisions([sensor.number])
+    body = representation(sensor, revisions.get(sensor.number), services.registry)
+    return Answer(200, encode(body)).response()
+
+
+def not_found(code: ErrorCode) -> HeliographError:
+    """Return what is answered for what does not exist, or not for this caller."""
+    return HeliographError(code, NOT_FOUND[code])
+
+
+def taken(error: AlreadyExistsError) -> HeliographError:
+    """Return what is answered when a unique value is in use."""
+    return HeliographError(*TAKEN[error.field])
+
+
+def wrong_node() -> HeliographError:
+    """Return what is answered when a sensor and its node would be in different networks."""
+    return HeliographError(
+        ErrorCode.NODE_IN_ANOTHER_NETWORK, "A node carries sensors of its own network only"
+    )

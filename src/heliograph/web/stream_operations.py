@@ -1,0 +1,77 @@
+"""OpenAPI's description of the streams, which FastAPI does not know."""
+
+from typing import Any
+
+from heliograph.web.links import LIVE
+from heliograph.web.schemas import errors
+from heliograph.web.streams import KINDS, NetworkStream, Stream
+
+_MEDIA = "text/event-stream"
+_PARAMETERS: list[dict[str, Any]] = [
+    {
+        "name": "sensor",
+        "in": "query",
+        "required": False,
+        "schema": {"type": "array", "items": {"type": "string"}, "maxItems": 100},
+        "description": "UUIDs or device_ids; default: all",
+    },
+    {
+        "name": "kind",
+        "in": "query",
+        "required": False,
+        "schema": {"type": "array", "items": {"enum": sorted(KINDS)}},
+        "description": "Kinds of events; default: all",
+    },
+    {
+        "name": "last_event_id",
+        "in": "query",
+        "required": False,
+        "schema": {"type": "string"},
+        "description": "As the header Last-Event-ID, for a client that can't send one",
+    },
+    {
+        "name": "Last-Event-ID",
+        "in": "header",
+        "required": False,
+        "schema": {"type": "string"},
+        "description": "Go on after this event, or tell by an event `reset` that it can't be done",
+    },
+]
+_NETWORK = {
+    "name": "network_identifier",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string"},
+}
+
+
+def describe(document: dict[str, Any]) -> None:
+    """Add the streams."""
+    for route, name, summary, own in (
+        (NetworkStream, "stream_network", "Stream a network's events", [_NETWORK]),
+        (Stream, "stream_events", "Stream the events of all that the caller may see", []),
+    ):
+        document["paths"].setdefault(route.template, {})["get"] = {
+            "tags": [LIVE],
+            "summary": summary,
+            "operationId": name,
+            "parameters": [*own, *_PARAMETERS],
+            "responses": _responses(),
+        }
+
+
+def _responses() -> dict[str, Any]:
+    responses: dict[str, Any] = {
+        "200": {
+            "description": "Server-Sent Events, until either side ends them",
+            "content": {_MEDIA: {"schema": {"type": "string"}}},
+        }
+    }
+    for status, entry in errors(401, 403, 404, 422).items():
+        responses[str(status)] = {
+            "description": entry["description"],
+            "content": {
+                "application/json": {"schema": {"$ref": "#/components/schemas/ErrorAnswer"}}
+            },
+        }
+    return responses

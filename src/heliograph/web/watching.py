@@ -1,0 +1,221 @@
+"""Who opens a stream, what he may watch, and whether he still may."""
+
+from collections.abc import Callable, Sequence
+from urllib.parse import parse_qs
+
+import msgspec
+from starlette.types import Scope
+
+from heliograph.errors import ErrorCode, HeliographError
+from heliograph.ingest.registry import Registry
+from heliograph.live.streams import Selection, Streams
+from heliograph.live.viewer import Viewer
+from heliograph.model.credentials import hash_key
+from heliograph.model.principal import Principal, Role
+from heliograph.model.time import now
+from heliograph.store.accounts import SESSION, TICKET
+from heliograph.web.access import Access, client_address
+from heliograph.web.limits import Limits, bearer
+from heliograph.web.services import Services
+
+LONGEST_QUERY = 16 << 10
+MAXIMUM_SENSORS = 100
+RETRY_SECONDS = 10
+
+
+class Watch:
+    """What a stream shows its caller, as far as he may see it at the moment."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        principal: Principal,
+        *,
+        network: str | None = None,
+        sensors: frozenset[int] | None = None,
+        kinds: frozenset[str] | None = None,
+        as_messages: bool = False,
+    ) -> None:
+        self.network = network
+        self.sensors = sensors
+        self.kinds = kinds
+        self._registry = registry
+        self._principal = principal
+        self._as_messages = as_messages
+        own = registry.number(principal.sensor) if principal.sensor is not None else None
+        self._key_hash = own.key_hash if own is not None else None
+
+    def selection(self) -> Selection:
+        """Return what is to be sent now."""
+        principal, networks = self._principal, None
+        if self.network is not None:
+            networks = frozenset((self.network,))
+        elif principal.sensor is None:
+            seen = self._registry.networks_of(principal)
+            networks = None if seen is None else frozenset(seen)
+        return Selection(networks, self.sensors, self.kinds, self._as_messages)
+
+    def is_allowed(self) -> bool:
+        """Tell whether the credential still holds, and allows this."""
+        registry, principal = self._registry, self._principal
+        if principal.until is not None and now() >= principal.until:
+            return False
+        if principal.session is not None and not registry.holds_session(principal.session):
+            return False
+        if principal.account is not None:
+            account = registry.account(principal.account)
+            if account is None or account.is_admin is not principal.is_admin:
+                return False
+        if principal.sensor is not None:
+            own = registry.number(principal.sensor)
+            return own is not None and own.is_active and own.key_hash == self._key_hash
+        return self.network is None or registry.role(principal, self.network) >= Role.VIEWER
+
+    def check(self, streams: Streams, viewer: Viewer) -> Callable[[], bool]:
+        """Return what tells whether the stream may go on; it shows what has become visible."""
+
+        def allowed() -> bool:
+            if not self.is_allowed():
+                return False
+            if viewer.selection is not None and viewer.selection != (wanted := self.selection()):
+                streams.watch(viewer, wanted)
+            return True
+
+        return allowed
+
+
+class Watchers:
+    """Decides who may open a stream."""
+
+    def __init__(self, services: Services, access: Access, limits: Limits) -> None:
+        self._services = services
+        self._access = access
+        self._limits = limits
+
+    async def caller(self, scope: Scope) -> Principal:
+        """Return who opens a stream, by `?ticket=` or as on any other route; counted as a read.
+
+        The end of his session is noticed from now on.
+
+        Raises:
+            HeliographError: as `Access.caller`; SHUTTING_DOWN.
+        """
+        if self._services.streams.closing:
+            raise HeliographError(
+                ErrorCode.SHUTTING_DOWN, "The server is shutting down", retry_after=5
+            )
+        registry = self._services.registry
+        ticket = parameters(scope).get("ticket")
+        while True:
+            generation = registry.generation
+            if ticket:
+                principal = await self._ticketed(ticket[-1], client_address(scope))
+            else:
+                principal = await self._access.caller(scope)
+            if principal.session is not None and principal.account is not None:
+                registry.hold_session(principal.session, principal.account)
+                if generation != registry.generation:
+                    continue  # it may have ended meanwhile
+            self._limits.read(bearer(principal, client_address(scope)))
+            return principal
+
+    def enter(self, viewer: Viewer, principal: Principal, scope: Scope) -> None:
+        """Count the stream among its principal's.
+
+        Raises:
+            HeliographError: TOO_MANY_STREAMS.
+        """
+        name = bearer(principal, client_address(scope))
+        if not self._services.streams.has_room(name):
+            raise HeliographError(
+                ErrorCode.TOO_MANY_STREAMS, "Too many open streams", retry_after=RETRY_SECONDS
+            )
+        self._services.streams.enter(viewer, name)
+
+    async def everything(
+        self,
+        principal: Principal,
+        sensors: Sequence[str] = (),
+        kinds: frozenset[str] | None = None,
+        *,
+        as_messages: bool = False,
+    ) -> Watch:
+        """Return all that the caller may see, or these sensors of it.
+
+        Raises:
+            HeliographError: FORBIDDEN; SENSOR_NOT_FOUND, one is not the caller's to see.
+        """
+        numbers = await self._numbers(principal, sensors)
+        if principal.sensor is None:
+            await self._access.visible(principal, None)
+        elif numbers is None:
+            numbers = frozenset((principal.sensor,))
+        registry = self._services.registry
+        return Watch(registry, principal, sensors=numbers, kinds=kinds, as_messages=as_messages)
+
+    async def network(
+        self,
+        principal: Principal,
+        identifier: str,
+        sensors: Sequence[str],
+        kinds: frozenset[str] | None,
+    ) -> Watch:
+        """Return a network, or these sensors of it.
+
+        Raises:
+            HeliographError: NETWORK_NOT_FOUND, FORBIDDEN, SENSOR_NOT_FOUND.
+        """
+        network = (await self._access.network(principal, identifier, Role.VIEWER)).identifier
+        numbers = await self._numbers(principal, sensors, network)
+        return Watch(
+            self._services.registry, principal, network=network, sensors=numbers, kinds=kinds
+        )
+
+    async def _numbers(
+        self, principal: Principal, sensors: Sequence[str], network: str | None = None
+    ) -> frozenset[int] | None:
+        if not sensors:
+            return None
+        if len(sensors) > MAXIMUM_SENSORS:
+            detail = f"A stream may name {MAXIMUM_SENSORS} sensors at most"
+            raise HeliographError(ErrorCode.VALIDATION_FAILED, detail)
+        found = [await self._access.readable(principal, name) for name in sensors]
+        if network is not None and any(s.network_identifier != network for s in found):
+            raise HeliographError(ErrorCode.SENSOR_NOT_FOUND, "Sensor not found")
+        return frozenset(sensor.number for sensor in found)
+
+    async def _ticketed(self, ticket: str, address: str) -> Principal:
+        """Return whose ticket it is. It ends with the session that it was made in."""
+        authenticator, accounts = self._services.authenticator, self._services.store.accounts
+        moment = now()
+        principal = await authenticator.session(ticket, TICKET, moment)
+        made_in = session_of_ticket(ticket)
+        if principal is not None and made_in is not None:
+            session = await accounts.find_session(made_in, SESSION, moment)
+            if session is not None:
+                return msgspec.structs.replace(principal, session=made_in, until=session.expires_at)
+        self._limits.wrong_key(address, hash_key(ticket.encode("utf-8", "surrogateescape")))
+        raise HeliographError(ErrorCode.INVALID_TOKEN, "Invalid token")
+
+
+def session_of_ticket(ticket: str) -> bytes | None:
+    """Return the hash of the session that a ticket was made in, which is a part of it.
+
+    Nobody can change it: what is stored of a ticket is the hash of the whole.
+    """
+    try:
+        return bytes.fromhex(ticket.partition(".")[2]) or None
+    except ValueError:
+        return None
+
+
+def parameters(scope: Scope) -> dict[str, list[str]]:
+    """Return the parameters of the query.
+
+    Raises:
+        HeliographError: VALIDATION_FAILED, it is too long.
+    """
+    query = scope.get("query_string", b"")
+    if len(query) > LONGEST_QUERY:
+        raise HeliographError(ErrorCode.VALIDATION_FAILED, "The query is too long")
+    return parse_qs(query.decode("utf-8", "replace"))

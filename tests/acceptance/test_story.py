@@ -1,0 +1,287 @@
+"""The first document's whole story, by the clients that people write: Python and JavaScript.
+
+The server runs as users run it, once on each engine; the device is on MQTT.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import json
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+from websockets.sync.client import connect as open_websocket
+
+from mqtt_client import PUBACK, Client, numbered, publish, published, subscribe
+from server import ServerProcess, free_port
+
+STORY = Path(__file__).with_name("story.mjs")
+SECONDS = 60
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+NODE = shutil.which("node")
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def server(request, tmp_path_factory):
+    options = {}
+    if request.param == "postgresql":
+        cluster = request.getfixturevalue("postgresql_cluster")
+        options["database_url"] = cluster.dsn(cluster.create_database())
+    folder = tmp_path_factory.mktemp("story")
+    with ServerProcess(folder, RATE_LIMIT_READ="0", **options) as process:
+        yield process
+
+
+class Device:
+    """A device on MQTT that takes its configurations and sends what it is told to."""
+
+    def __init__(self, port, identifier, key):
+        self.port, self.identifier, self.key = port, identifier, key
+        self.numbers = itertools.count(1)
+
+    async def _connected(self):
+        return await Client.connected(self.port, "device", self.identifier, self.key)
+
+    async def _send(self, client, topic, payload):
+        number = next(self.numbers)
+        body = json.dumps(payload).encode()
+        client.send(publish(f"{topic}/{self.identifier}", body, packet_id=number))
+        # A configuration that is subscribed to while it is published may come twice.
+        while (answer := await client.packet()) and answer[0] >> 4 == 3:
+            client.send(numbered(PUBACK, published(answer).packet_id))
+        assert answer == bytes([PUBACK, 0, number])
+
+    async def applies(self, revision, configuration, heartbeats):
+        """Get the retained configuration, which has to be this one, and acknowledge it."""
+        client = await self._connected()
+        client.send(subscribe(f"configurations/{self.identifier}"))
+        assert (await client.packet())[0] == 0x90
+        message = published(await client.packet())
+        client.send(numbered(PUBACK, message.packet_id))
+        assert message.topic == f"configurations/{self.identifier}"
+        expected = {"revision": revision, "configuration": configuration}
+        assert json.loads(message.payload) == expected
+        await self._send(client, "heartbeats", {"heartbeats": heartbeats})
+        await client.close()
+
+    async def sends(self, measurements, log_messages):
+        """Send a batch each."""
+        client = await self._connected()
+        await self._send(client, "measurements", {"measurements": measurements})
+        await self._send(client, "log-messages", {"log_messages": log_messages})
+        await client.close()
+
+    def act(self, act, **given):
+        """Do what the story asks for."""
+        asyncio.run(asyncio.wait_for(getattr(self, act)(**given), SECONDS))
+
+
+# Node.js
+
+
+@pytest.mark.skipif(NODE is None, reason="Node.js is not installed")
+def test_the_story_by_fetch_in_node(server):
+    devices = {}
+    with subprocess.Popen(
+        [NODE, str(STORY), server.url, "ash"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as program:
+        try:
+            acts = []
+            for line in program.stdout:
+                asked = json.loads(line)
+                if "done" in asked:
+                    break
+                identifier, key = asked.pop("sensor"), asked.pop("key")
+                device = devices.setdefault(identifier, Device(server.mqtt_port, identifier, key))
+                acts.append(asked["act"])
+                device.act(**asked)
+                program.stdin.write("\n")
+                program.stdin.flush()
+            _, complaint = program.communicate(timeout=SECONDS)
+            assert program.returncode == 0, complaint
+        finally:
+            program.kill()
+    assert acts == ["applies", "sends", "applies", "applies"]
+
+
+# A page, with the session as a cookie
+
+
+@contextlib.contextmanager
+def page(url):
+    """Open the URL in a headless Chromium; yield a function that evaluates JavaScript there."""
+    port = free_port()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        command = [
+            *(CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu"),
+            *("--disable-dev-shm-usage", "--no-first-run", f"--user-data-dir={profile}"),
+            *(f"--remote-debugging-port={port}", url),
+        ]
+        with subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as browser:
+            try:
+                address = until(lambda: debugger(port, url))
+                with open_websocket(address, max_size=None) as socket:
+                    numbers = itertools.count(1)
+                    yield lambda script: evaluated(socket, next(numbers), script)
+            finally:
+                browser.terminate()
+                try:
+                    browser.wait(SECONDS)
+                except subprocess.TimeoutExpired:
+                    browser.kill()
+
+
+def until(condition):
+    """Poll until the condition holds, and return what it said."""
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        if found := condition():
+            return found
+        time.sleep(0.05)
+    raise AssertionError("it did not come to pass")
+
+
+def debugger(port, url):
+    """Return the address at which the page is controlled; None: it is not there yet."""
+    with contextlib.suppress(httpx.TransportError):
+        for target in httpx.get(f"http://127.0.0.1:{port}/json", timeout=5).json():
+            if target["type"] == "page" and target["url"].startswith(url):
+                return target["webSocketDebuggerUrl"]
+    return None
+
+
+def evaluated(socket, number, script):
+    """Return what the script comes to, a promise awaited."""
+    parameters = {"expression": script, "awaitPromise": True, "returnByValue": True}
+    socket.send(json.dumps({"id": number, "method": "Runtime.evaluate", "params": parameters}))
+    while (answer := json.loads(socket.recv(SECONDS))).get("id") != number:
+        pass
+    result = answer["result"]
+    assert "exceptionDetails" not in result, result["exceptionDetails"]["exception"]["description"]
+    return result["result"].get("value")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+def test_the_story_in_a_page_with_a_cookie(server):
+    functions = STORY.read_text().replace("export ", "").partition("// As a program")[0]
+    with page(f"{server.url}/docs") as evaluate:
+        # The empty document that a browser begins with is complete as well.
+        here = f"location.origin === '{server.url}' && document.readyState === 'complete'"
+        until(lambda: evaluate(here))
+        told = {"base": server.url, "name": "misty", "inPage": True}
+        script = f"(async () => {{ {functions}; return await story({json.dumps(told)}); }})()"
+        identifier = evaluate(script)
+        # The page's scripts never see the session.
+        assert evaluate("document.cookie") == ""
+    found = server.http.get(f"/sensors/{identifier}").json()
+    assert found["sensor_name"] == "bulbasaur"
+
+
+# Python
+
+
+def test_the_story_by_httpx(server):
+    with httpx.Client(base_url=server.url, timeout=SECONDS) as client:
+        tell(client, server, {"username": "brock", "password": "12345678"})
+
+
+def tell(client, server, credentials):
+    refused(client.get("/users/me"), 401, "INVALID_API_KEY")
+    signed_up = client.post("/users", json=credentials)
+    assert signed_up.status_code == 201
+    refused(client.post("/users", json=credentials), 409, "USERNAME_ALREADY_REGISTERED")
+    wrong = client.post("/authentication", json={**credentials, "password": "87654321"})
+    refused(wrong, 401, "INVALID_CREDENTIALS")
+    logged_in = client.post("/authentication", json=credentials).json()
+    assert logged_in["user_identifier"] == signed_up.json()["user_identifier"]
+    client.headers["authorization"] = f"Bearer {logged_in['access_token']}"
+
+    network = client.post("/networks", json={"network_name": "kanto"}).json()
+    bulbasaur = {
+        "sensor_name": "bulbasaur",
+        "network_identifier": network["network_identifier"],
+        "configuration": {},
+    }
+    created = client.post("/sensors", json=bulbasaur)
+    assert (created.status_code, created.json()["revision"]) == (201, 0)
+    refused(client.post("/sensors", json=bulbasaur), 409, "SENSOR_NAME_ALREADY_REGISTERED")
+    identifier = created.json()["sensor_identifier"]
+    path = f"/sensors/{identifier}"
+    key = client.post(f"/devices/{identifier}/key").json()["api_key"]
+
+    device = Device(server.mqtt_port, identifier, key)
+    device.act("applies", revision=0, configuration={}, heartbeats=[beat(0)])
+    first, second = 1674677601.900101, 1674677604.365664
+    value = {"what": 42, "tomorrow": True, "somewhere": 347}
+    device.act(
+        "sends",
+        measurements=[{"revision": 0, "timestamp": first, "value": value}],
+        log_messages=[
+            {
+                "severity": "warning",
+                "revision": 0,
+                "timestamp": first,
+                "subject": "The CPU is pretty hot",
+            }
+        ],
+    )
+    changed = {**bulbasaur, "configuration": {"value": 23, "something": "else"}}
+    for revision in (1, 2):
+        updated = client.put(path, json=changed)
+        assert (updated.status_code, updated.json()["revision"]) == (200, revision)
+        device.act(
+            "applies",
+            revision=revision,
+            configuration=changed["configuration"],
+            heartbeats=[beat(revision, success=revision == 2)],
+        )
+    revisions = client.get(f"{path}/configurations").json()
+    assert [each["success"] for each in revisions] == [True, False, True]
+
+    own = {"x-api-key": key}
+    sent = httpx.post(
+        f"{server.url}{path}/measurements",
+        headers=own,
+        json={"measurements": [{"revision": 2, "timestamp": second, "value": value}]},
+    )
+    assert (sent.status_code, sent.json()["accepted"]) == (201, 1)
+    params = {"creation_timestamp": 1674677600.0, "direction": "next"}
+    page = client.get(f"{path}/measurements", params=params)
+    assert page.json() == [
+        {"revision": 0, "creation_timestamp": first, "measurement": value},
+        {"revision": 2, "creation_timestamp": second, "measurement": value},
+    ]
+    page = client.get(f"{path}/logs", params=params)
+    assert page.json() == [
+        {
+            "revision": 0,
+            "creation_timestamp": first,
+            "severity": "warning",
+            "subject": "The CPU is pretty hot",
+            "details": None,
+        }
+    ]
+    page = client.get(f"{path}/measurements", params={**params, "creation_timestamp": "soon"})
+    refused(page, 422, "VALIDATION_FAILED")
+    refused(client.get("/sensors/102ebc56-edb9-42be-aec0-15a6c1075c7e"), 404, "SENSOR_NOT_FOUND")
+    assert client.delete("/authentication").status_code == 204
+    refused(client.get(path), 401, "INVALID_TOKEN")
+
+
+def beat(revision, *, success=True):
+    return {"revision": revision, "timestamp": time.time(), "success": success}
+
+
+def refused(response, status, code):
+    assert (response.status_code, response.json()["code"]) == (status, code), response.text

@@ -1,0 +1,297 @@
+"""`heliograph export` and `heliograph import`: lossless, resumable, nothing twice."""
+
+import csv
+import gzip
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from heliograph.cli.transfer import partial as partial_files
+from heliograph.cli.transfer.partial import PartialFile
+from heliograph.errors import StartError
+from heliograph.exchange.formats import EXPORTED_KINDS, Format
+from heliograph.exchange.pages import Range, pages, sensors_of
+from heliograph.model.batch import Batch
+from rows import NOON, measurement
+from server import PROGRAM, ServerProcess, serving
+
+SECONDS = 60
+# Everything but when it was received, and what a clock without a time said.
+OWN = ("receipt_timestamp", "device_timestamp", "sensor_identifier")
+
+
+@pytest.fixture
+def server(tmp_path):
+    folder = tmp_path / "first"
+    folder.mkdir()
+    with serving(folder) as running:
+        yield running
+
+
+@pytest.fixture
+def other(tmp_path):
+    folder = tmp_path / "second"
+    folder.mkdir()
+    with serving(folder) as running:
+        yield running
+
+
+def run(server: ServerProcess, *arguments: str, status: int = 0):
+    done = subprocess.run(
+        [PROGRAM, *arguments],
+        env=server.environment,
+        cwd=server.folder,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert done.returncode == status, done.stdout + done.stderr
+    return done
+
+
+def fill(server: ServerProcess) -> None:
+    for name in ("pump-1", "pump-2"):
+        server.device(name)
+        measurements = [
+            {"revision": 1, "timestamp": 1_700_000_000 + n / 1_000, "value": {"t": n, "s": "ä,\n"}}
+            for n in range(3_000)
+        ]
+        measurements += [{"value": 1e300}, {"value": [1, None]}, {"timestamp": 3, "value": True}]
+        assert post(server, name, "measurements", measurements) == 3_003
+        logs = [
+            {"severity": "error", "subject": '"', "details": details, "timestamp": 1_700_000_000}
+            for details in ("", None, "x\r\ny")
+        ]
+        assert post(server, name, "logs", logs) == 3
+        assert post(server, name, "heartbeats", [{"success": True, "rssi": -3}, {}]) == 2
+
+
+def post(server: ServerProcess, name: str, route: str, body: object) -> int:
+    answer = server.http.post(f"/sensors/{name}/{route}", json=body)
+    assert answer.status_code == 201, answer.text
+    return answer.json()["accepted"]
+
+
+def lines(path: Path) -> list[dict]:
+    return [
+        {name: member for name, member in json.loads(line).items() if name not in OWN}
+        for line in path.read_text().splitlines()
+    ]
+
+
+EVERY_KIND = ("--kind", "measurement", "--kind", "log", "--kind", "heartbeat")
+
+
+def test_an_export_imported_again_changes_nothing(server):
+    fill(server)
+    run(server, "export", "all.jsonl.gz", *EVERY_KIND)
+    assert gzip.decompress((server.folder / "all.jsonl.gz").read_bytes()).count(b"\n") == 6_016
+    done = run(server, "import", "all.jsonl.gz")
+    assert done.stdout == "0 rows stored, 6,016 were there already, 0 bad\n"
+    for kind, count in (("measurement", 3_003), ("log", 3), ("heartbeat", 2)):
+        run(server, "export", f"{kind}.csv", "--kind", kind, "--sensor", "pump-2")
+        done = run(server, "import", f"{kind}.csv")
+        assert done.stdout == f"0 rows stored, {count:,} were there already, 0 bad\n"
+    left = {path.name for path in server.folder.iterdir() if "export" in path.name}
+    assert not left
+    assert not list(server.folder.glob("*.part*")) + list(server.folder.glob("*.import.json"))
+
+
+def test_everything_moves_to_another_server(server, other):
+    fill(server)
+    run(server, "export", "all.jsonl", *EVERY_KIND)
+    path = str(server.folder / "all.jsonl")
+    missing = run(other, "import", path, status=1)
+    assert missing.stdout == "0 rows stored, 0 were there already, 6,016 bad\n"
+    assert "'pump-1' not found" in missing.stderr
+    for name in ("pump-1", "pump-2"):
+        other.device(name)
+    assert run(other, "import", path).stdout.startswith("6,016 rows stored, 0 were")
+    run(other, "export", "all.jsonl", *EVERY_KIND)
+    assert lines(other.folder / "all.jsonl") == lines(server.folder / "all.jsonl")
+
+
+def test_what_is_chosen_is_exported(server):
+    fill(server)
+    shown = run(
+        server, "export", "-", "--sensor", "pump-1", "--end", "2023-11-14T22:13:20.002Z"
+    ).stdout
+    assert [json.loads(row["value"])["t"] for row in csv.DictReader(shown.splitlines(True))] == [
+        0,
+        1,
+    ]
+    network = server.http.get("/networks").json()[0]["network_identifier"]
+    arguments = ("--network", network.upper(), "--format", "jsonl", "--kind", "log")
+    assert len(run(server, "export", "-", *arguments).stdout.splitlines()) == 6
+    for bad in (
+        ("--sensor", "nobody"),
+        ("--network", "x"),
+        ("--kind", "status"),
+        ("--kind", "log", "--kind", "measurement"),
+        ("--start", "yesterday"),
+        ("--sensor", "pump-1", "--network", network),
+    ):
+        done = run(server, "export", "x.csv", *bad, status=1 if bad[1] in ("nobody", "x") else 2)
+        assert bad[0] in done.stderr
+        assert not (server.folder / "x.csv").exists()
+
+
+def test_a_file_that_is_there_is_kept(server):
+    server.device("pump-1")
+    (server.folder / "x.csv").write_text("mine")
+    assert "--force" in run(server, "export", "x.csv", status=1).stderr
+    assert (server.folder / "x.csv").read_text() == "mine"
+    run(server, "export", "x.csv", "--force")
+    assert (server.folder / "x.csv").read_text().startswith("sensor_identifier,")
+
+
+def test_bad_lines_are_reported_with_their_numbers_and_left_out(server):
+    server.device("pump-1")
+    good = {"device_id": "pump-1", "timestamp": 1_700_000_000, "value": {"t": 1}}
+    written = [
+        json.dumps(good),
+        "{",
+        json.dumps(good | {"device_id": "nobody"}),
+        json.dumps(good | {"timestamp": 99_999_999_999}),
+        json.dumps(good | {"value": {"t": 2}}),
+        json.dumps({"timestamp": 1_700_000_000, "value": 1}),
+        json.dumps(good | {"surplus": 1}),
+        json.dumps(good),
+    ]
+    (server.folder / "x.jsonl").write_text("\n".join(written))
+    done = run(server, "import", "x.jsonl", status=1)
+    assert done.stdout == "2 rows stored, 1 were there already, 5 bad\n"
+    told = done.stderr.splitlines()
+    assert [line.split(":")[0] for line in told] == [f"line {n}" for n in (2, 3, 4, 6, 7)]
+    assert "TIMESTAMP_IN_FUTURE" in told[2]
+    assert "--sensor" in told[3]
+    assert "UNKNOWN_MEMBER" in told[4]
+    (server.folder / "x.csv").write_bytes(
+        b'timestamp,t\r\n1700000001,1\r\n1,2,3\r\n1700000002,\xff\r\n,4\r\n1700000003,"a\nb"\r\n'
+        b'1700000004,"open\r\n1700000005,5\r\n'
+    )
+    done = run(server, "import", "x.csv", "--sensor", "pump-1", status=1)
+    assert done.stdout == "2 rows stored, 0 were there already, 4 bad\n"
+    told = done.stderr.splitlines()
+    assert [line.split(":")[0] for line in told] == [f"line {n}" for n in (3, 4, 5, 8)]
+    assert told[3].endswith("(up to line 9)")
+
+
+def test_line_protocol_of_influxdb(server):
+    for name in ("pump-1", "weather"):
+        server.device(name)
+    (server.folder / "x.lp").write_text(
+        "# DML\n"
+        "cpu,host=pump-1,core=0 usage=1.5,n=3i 1700000000\n"
+        'weather t=22.5,note="fine, \\"so far\\"" 1700000001\n'
+        "weather t=\n"
+    )
+    done = run(
+        server, "import", "x.lp", "--sensor-tag", "host", "--precision", "s", "--prefix", status=1
+    )
+    assert done.stdout == "2 rows stored, 0 were there already, 1 bad\n"
+    assert done.stderr.startswith("line 4: ")
+    latest = server.http.get("/sensors/pump-1/latest").json()["attributes"]
+    assert {name: entry["value"] for name, entry in latest.items()} == {
+        "cpu.core": "0",
+        "cpu.usage": 1.5,
+        "cpu.n": 3,
+    }
+    latest = server.http.get("/sensors/weather/latest").json()["attributes"]
+    assert latest["weather.note"]["value"] == 'fine, "so far"'
+
+
+def test_an_import_goes_on_where_it_was(server):
+    device = server.device("pump-1")
+    rows = [
+        json.dumps({"device_id": "pump-1", "timestamp": 1_700_000_000 + n, "value": n})
+        for n in range(25_000)
+    ]
+    path = server.folder / "x.jsonl"
+    path.write_text("\n".join(rows))
+    # As if it had ended behind the first window.
+    place = [sum(len(row) + 1 for row in rows[:10_000]), 10_000]
+    status = path.stat()
+    state = {
+        "file": [status.st_size, status.st_mtime_ns],
+        "options": [
+            "jsonl",
+            None,
+            None,
+            "device_id",
+            "ns",
+            "False",
+            f"http://localhost:{server.port}",
+        ],
+        "place": place,
+        "accepted": 10_000,
+    }
+    side = server.folder / "x.jsonl.import.json"
+    side.write_text(json.dumps(state))
+    assert run(server, "import", "x.jsonl").stdout.startswith("25,000 rows stored, 0 were")
+    assert not side.exists()
+    assert len(server.history(device, start=1_700_000_000, end=1_700_009_999)) == 0
+    side.write_text(json.dumps(state))
+    done = run(server, "import", "x.jsonl", "--restart")
+    assert done.stdout.startswith("10,000 rows stored, 15,000 were there already")
+
+
+def test_without_a_server_or_with_a_wrong_key_nothing_is_left_half(server):
+    (server.folder / "x.jsonl").write_text('{"device_id":"a","timestamp":1700000000,"value":1}\n')
+    wrong = run(server, "import", "x.jsonl", "--api-key", "nobody's", status=1)
+    assert "the key is not accepted" in wrong.stderr
+    server.kill()
+    away = run(server, "import", "x.jsonl", status=1)
+    assert "is the server running?" in away.stderr
+    assert len(away.stderr.splitlines()) == 1
+
+
+ALL = Range(EXPORTED_KINDS, 0, 1 << 62)
+
+
+@pytest.mark.parametrize("compress", [False, True])
+async def test_an_export_goes_on_where_it_was(store, tmp_path, monkeypatch, compress):
+    monkeypatch.setattr(partial_files, "SAVE_SECONDS", 0)
+    found = await store.sensors.create(identifier="0" * 32, device_id="a", created_at=NOON)
+    await store.write(
+        Batch(measurements=[measurement(found.number, NOON + n, n) for n in range(5_000)])
+    )
+    path = tmp_path / "x.jsonl"
+
+    async def write(last, wanted="all"):
+        with PartialFile(path, wanted, compress=compress, restart=False) as file:
+            position = file.checkpoint.position if file.checkpoint else None
+            file.begin(b"")
+            count = 0
+            sensors = sensors_of(store, None, position)
+            async for page in pages(store, sensors, ALL, Format.JSONL, position):
+                file.add(page)
+                count += 1
+                if count == last:
+                    raise KeyboardInterrupt
+            return file.finish()
+
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            await write(2)
+        assert not path.exists()
+        # What was written behind the checkpoint, as a crash leaves it.
+        with (tmp_path / "x.jsonl.part").open("ab") as part:
+            part.write(b"torn")
+    with pytest.raises(StartError, match="other options"):
+        await write(1, "something else")
+    size = await write(None)
+    data = path.read_bytes()
+    assert len(data) == size
+    data = gzip.decompress(data) if compress else data
+    assert [json.loads(line)["value"] for line in data.splitlines()] == list(range(5_000))
+    assert [entry.name for entry in tmp_path.glob("x.jsonl*")] == ["x.jsonl"]
+
+
+def test_two_exports_do_not_write_one_file(tmp_path):
+    first = PartialFile(tmp_path / "x", "all", compress=False, restart=False)
+    with first, pytest.raises(StartError, match="another export"):
+        PartialFile(tmp_path / "x", "all", compress=False, restart=False)

@@ -1,0 +1,87 @@
+"""`heliograph tail` against a running server."""
+
+import json
+import os
+import select
+import subprocess
+import time
+
+import pytest
+
+from bare_environment import without_variables
+from server import ADMIN_KEY, PROGRAM, serving
+
+SECONDS = 60
+
+
+@pytest.fixture
+def server(tmp_path):
+    with serving(tmp_path) as running:
+        running.http.post("/devices", json={"device_id": "pump"}).raise_for_status()
+        yield running
+
+
+def tail(server, *arguments, key=ADMIN_KEY):
+    environment = {**without_variables(), "PATH": os.environ["PATH"]}
+    environment["PYTHONPATH"] = os.environ.get("PYTHONPATH", "")
+    if key:
+        environment["HELIOGRAPH_API_KEY"] = key
+    return subprocess.Popen(
+        [PROGRAM, "tail", "--url", f"http://127.0.0.1:{server.port}", *arguments],
+        env=environment,
+        cwd=server.folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def until_a_line(server, process, body):
+    """Send until the command shows something: nobody tells when it watches."""
+    deadline = time.monotonic() + SECONDS
+    while not select.select([process.stdout], [], [], 0.05)[0]:
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.stderr.read()
+        server.http.post("/ingest", json=body).raise_for_status()
+    return process.communicate(timeout=SECONDS)
+
+
+@pytest.mark.parametrize("network", [(), ("default",)])
+def test_a_network_is_followed(server, network):
+    process = tail(server, *network, "--sensor", "pump", "--count", "1")
+    output, _ = until_a_line(server, process, {"device_id": "pump", "t": 21.5})
+    assert process.returncode == 0
+    assert output.rstrip().endswith('pump  measurement  {"t": 21.5}')
+
+
+def test_json_goes_on_after_an_event(server):
+    process = tail(server, "--json", "--count", "1", "--kind", "measurement")
+    body = {"device_id": "pump", "t": 1}
+    first = json.loads(until_a_line(server, process, body)[0].splitlines()[0])
+    ids = [
+        server.http.post("/ingest", json={"device_id": "pump", "t": value}).json()["id"]
+        for value in (2, 3)
+    ]
+    process = tail(server, "--json", "--count", "2", "--last-event-id", str(int(ids[0]) - 1))
+    lines = [json.loads(line) for line in process.communicate(timeout=SECONDS)[0].splitlines()]
+    assert [line["data"]["measurement"]["t"] for line in lines] == [2, 3]
+    assert [line["id"] for line in lines] == ids
+    assert first["event"] == "measurement"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key", "message"),
+    [
+        ((), "wrong", "the server answers 401: Invalid API key"),
+        (("nowhere",), ADMIN_KEY, "there is no network 'nowhere'"),
+        (("--kind", "nonsense"), ADMIN_KEY, "the server answers 422"),
+        (("--url", "http://127.0.0.1:1"), ADMIN_KEY, "--url http://127.0.0.1:1"),
+        (("--url", "http://telemetry.invalid"), None, "HELIOGRAPH_API_KEY"),
+    ],
+)
+def test_what_is_wrong_is_told_in_a_line(server, arguments, key, message):
+    process = tail(server, *arguments, key=key)
+    _, error = process.communicate(timeout=SECONDS)
+    assert process.returncode == 1
+    assert message in error
+    assert len(error.splitlines()) == 1

@@ -1,0 +1,144 @@
+"""The views that dashboards read, on both engines, by whoever may read nothing else."""
+
+import sqlite3
+
+import psycopg
+import pytest
+
+from heliograph.ingest.attributes import attributes_of
+from heliograph.model.batch import Batch
+from rows import NOON, log, measurement
+
+VALUES = [
+    {"temperature": 22.5, "humidity": 65, "voltage": "low"},
+    {"a": {"b": {"c": 1, "d.e": "x"}, "on": True}, "list": [1, {"k": 2}], "none": None},
+    {"a[0]": 1, "a": [3], "\\": 2, 'quote"': 3, "empty": {}},
+    7,
+    "text",
+    [1, 2],
+    False,
+]
+
+
+@pytest.fixture
+def query(database_url):
+    def run(statement):
+        if database_url.startswith("sqlite"):
+            connection = sqlite3.connect(database_url.removeprefix("sqlite:///"))
+            found = connection.execute(statement).fetchall()
+            connection.close()
+            return found
+        with psycopg.connect(database_url) as connection:
+            return connection.execute(statement).fetchall()
+
+    return run
+
+
+@pytest.fixture
+async def sensor(store):
+    found = await store.sensors.create(identifier="0" * 32, device_id="a", created_at=NOON)
+    names = set().union(*(attributes_of(value) for value in VALUES))
+    await store.write(
+        Batch(
+            measurements=[
+                measurement(found.number, NOON + number, value)
+                for number, value in enumerate(VALUES)
+            ],
+            logs=[log(found.number, details="why")],
+            attributes=[(found.number, name) for name in sorted(names)],
+        )
+    )
+    return found
+
+
+async def test_a_row_a_measurement(sensor, query):
+    found = query(
+        "SELECT sensor_identifier, device_id, timestamp_us FROM v_measurement ORDER BY timestamp_us"
+    )
+    assert found == [("0" * 32, "a", NOON + number) for number in range(len(VALUES))]
+    time = query("SELECT time FROM v_measurement ORDER BY timestamp_us LIMIT 2")[1][0]
+    text = time if isinstance(time, str) else time.isoformat().replace("+00:00", "Z")
+    assert text == "2026-01-15T12:00:00.000001Z"
+
+
+async def test_a_row_an_attribute_named_as_everywhere_else(sensor, query):
+    found = query("SELECT timestamp_us, attribute FROM v_attribute")
+    assert len(found) == len(set(found))
+    for number, value in enumerate(VALUES):
+        names = {name for moment, name in found if moment == NOON + number}
+        assert names == set(attributes_of(value)), value
+
+
+async def test_numbers_and_texts(sensor, query):
+    found = {
+        name: (number, text)
+        for name, number, text in query(
+            f"SELECT attribute, number, text FROM v_attribute WHERE timestamp_us < {NOON + 2}"
+        )
+    }
+    assert found["temperature"] == (22.5, "22.5")
+    assert found["humidity"][0] == 65
+    assert found["voltage"] == (None, "low")
+    assert found["a.on"] == (1, "true")
+    assert found["none"] == (None, None)
+    assert found["list"][1].replace(" ", "") == '[1,{"k":2}]'
+
+
+async def test_the_newest_of_each_attribute(sensor, query, store):
+    await store.write(Batch(measurements=[measurement(sensor.number, NOON - 1, {"humidity": 1})]))
+    found = query("SELECT attribute, timestamp_us, text FROM v_latest")
+    newest = {name: (moment - NOON, text) for name, moment, text in found}
+    names = {attribute.name for attribute in await store.measurements.latest(sensor.number)}
+    assert len(found) == len(newest)
+    assert set(newest) == names
+    assert newest["humidity"] == (0, "65")
+    assert newest["value"] == (6, "false")
+    assert newest["a"][0] == 2
+
+
+async def test_logs(sensor, query):
+    assert query("SELECT device_id, severity, subject, details, timestamp_us FROM v_log") == [
+        ("a", "info", "started", "why", NOON)
+    ]
+
+
+async def test_the_tables_of_the_former_system(sensor, query, store):
+    other = await store.sensors.create(identifier="1" * 32, name="x", created_at=NOON)
+    await store.sensors.delete(other.number, NOON)
+    assert query("SELECT id, device_id, name, is_active, last_seen_at FROM devices") == [
+        ("0" * 32, "a", None, True, None)
+    ]
+    found = query(
+        "SELECT device_id, temperature, humidity, voltage FROM readings ORDER BY timestamp"
+    )
+    assert found[0] == ("a", 22.5, 65, None)
+    assert found[1] == ("a", None, None, None)
+
+
+async def test_rights_on_the_views_are_enough(postgresql_url):
+    # In a transaction that is not kept: roles belong to the whole cluster.
+    with psycopg.connect(postgresql_url) as connection:
+        connection.execute("CREATE ROLE heliograph_views_reader")
+        connection.execute("GRANT SELECT ON v_latest, v_log, devices TO heliograph_views_reader")
+        connection.execute("SET LOCAL ROLE heliograph_views_reader")
+        assert connection.execute("SELECT count(*) FROM v_latest").fetchone() == (0,)
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute("SELECT key_hash FROM sensor")
+        connection.rollback()
+
+
+async def test_the_index_finds_a_range_and_the_newest(postgresql_url, sqlite_url):
+    with psycopg.connect(postgresql_url) as connection:
+        plan = str(
+            connection.execute(
+                "EXPLAIN SELECT * FROM v_attribute"
+                " WHERE sensor = 1 AND timestamp_us BETWEEN 1500000000000000 AND 1500000000000001"
+            ).fetchall()
+        )
+    assert "Index Cond: ((sensor = 1) AND" in plan
+    connection = sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))
+    plan = str(connection.execute("EXPLAIN QUERY PLAN SELECT * FROM v_latest").fetchall())
+    connection.close()
+    assert "SEARCH measurement USING INDEX measurement_key (sensor=?)" in plan
+    assert "SCAN measurement" not in plan
+    assert "TEMP B-TREE" not in plan

@@ -1,0 +1,55 @@
+"""The Grafana dashboard's queries run on the views, with Grafana's macros written out."""
+
+import json
+import re
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from heliograph.model.batch import Batch
+from heliograph.store import open_store
+from rows import NOON, log, measurement
+
+DASHBOARD = json.loads(
+    (Path(__file__).parents[2] / "deploy/grafana/heliograph.json").read_text("utf-8")
+)
+MACROS = [
+    (r"\$__timeGroup\((\w+), \$__interval\)", r"date_trunc('minute', \1)"),
+    (r"\$\{__from\}", str(NOON // 1_000 - 1)),
+    (r"\$\{__to\}", str(NOON // 1_000 + 1)),
+    (r"\$device", "'pump-1'"),
+    (r"\$attribute", "'t'"),
+]
+
+
+def queries():
+    for panel in DASHBOARD["panels"]:
+        yield from (target["rawSql"] for target in panel["targets"])
+    for variable in DASHBOARD["templating"]["list"]:
+        if variable["type"] == "query":
+            yield variable["query"]
+
+
+@pytest.fixture
+async def filled(postgresql_url):
+    store = await open_store(postgresql_url)
+    sensor = await store.sensors.create(identifier="0" * 32, device_id="pump-1", created_at=NOON)
+    await store.write(
+        Batch(
+            measurements=[measurement(sensor.number, NOON, {"t": 1.5})],
+            logs=[log(sensor.number)],
+            attributes=[(sensor.number, "t")],
+        )
+    )
+    await store.close()
+    return postgresql_url
+
+
+@pytest.mark.parametrize("query", list(queries()))
+async def test_each_query_finds_what_is_there(filled, query):
+    for pattern, replacement in MACROS:
+        query = re.sub(pattern, replacement, query)
+    assert "$" not in query
+    with psycopg.connect(filled) as connection:
+        assert len(connection.execute(query).fetchall()) == 1

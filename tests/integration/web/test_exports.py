@@ -1,0 +1,250 @@
+"""Downloads: complete, exact, bounded, and cut where they fail."""
+
+import asyncio
+import csv
+import gc
+import gzip
+import io
+import json
+import socket
+
+import httpx
+import pytest
+
+from heliograph.errors import StoreUnavailableError
+from heliograph.exchange.elements import from_json_line
+from heliograph.model.batch import Batch
+from heliograph.web import export_streams
+from integration.web.conftest import ADMIN
+from rows import NOON, heartbeat, log, measurement
+from server import eventually
+
+ROWS = 2_500
+
+
+async def filled(here, device_id="pump-1", rows=ROWS, **members):
+    """Register a device with rows; return its key's headers and its record."""
+    headers = await here.device(device_id, **members)
+    sensor = await here.services.store.sensors.find(device_id)
+    await here.services.store.write(
+        Batch(
+            measurements=[
+                measurement(sensor.number, NOON + number, {"t": number}) for number in range(rows)
+            ],
+            logs=[log(sensor.number, details='a, "b"\r\n')],
+            heartbeats=[heartbeat(sensor.number, success=False)],
+        )
+    )
+    return headers, sensor
+
+
+async def test_csv_of_a_sensor_is_complete(site):
+    async with site() as here:
+        headers, sensor = await filled(here)
+        answer = await here.http.get("/sensors/pump-1/export", headers=headers)
+        assert answer.status_code == 200
+        assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+        assert answer.headers["content-disposition"] == (
+            'attachment; filename="heliograph-pump-1-measurement.csv"'
+        )
+        rows = list(csv.DictReader(io.StringIO(answer.text, newline="")))
+        assert [json.loads(row["value"])["t"] for row in rows] == list(range(ROWS))
+        assert {row["sensor_identifier"] for row in rows} == {sensor.identifier}
+        assert rows[0]["timestamp"] == "2026-01-15T12:00:00.000000Z"
+
+
+async def test_json_lines_of_a_network_have_the_kinds_asked_for(site):
+    async with site() as here:
+        await filled(here, rows=3)
+        await filled(here, "pump-2", rows=3)
+        elsewhere = await here.network("elsewhere")
+        await filled(here, "pump-3", rows=3, network_identifier=elsewhere)
+        network = here.services.registry.default_network
+        answer = await here.http.get(
+            f"/networks/{network}/export",
+            params={"format": "jsonl", "kind": ["log", "measurement"], "end": "1768478400.000002"},
+            headers=ADMIN,
+        )
+        lines = [json.loads(line) for line in answer.text.splitlines()]
+        assert [(line["device_id"], line["kind"]) for line in lines] == [
+            (name, kind)
+            for name in ("pump-1", "pump-2")
+            for kind in ("log", "measurement", "measurement")
+        ]
+
+
+@pytest.mark.parametrize("kind", ["measurement", "log", "heartbeat"])
+async def test_what_is_exported_and_sent_again_changes_nothing(site, kind):
+    async with site() as here:
+        headers = await here.device("pump-1")
+        sent = {
+            "measurement": [
+                {"value": {"a": {"b": [1, 2.5, None, "ä\n"]}, "n": 1 << 62}, "revision": 3},
+                {"value": 1e300, "timestamp": 1_700_000_000.123456},
+                {"value": "x", "timestamp": 12.5},
+            ],
+            "log": [{"severity": "error", "subject": ' "', "details": ""}],
+            "heartbeat": [{"revision": 1, "success": True, "rssi": -60}, {}],
+        }[kind]
+        path = f"/sensors/pump-1/{kind}s"
+        assert (await here.http.post(path, json=sent, headers=headers)).json()["rejected"] == []
+        parameters = {"format": "jsonl", "kind": kind}
+        exported = await here.http.get("/sensors/pump-1/export", params=parameters, headers=headers)
+        lines = exported.content.splitlines()
+        assert len(lines) == len(sent)
+        body = b"[%b]" % b",".join(from_json_line(line).text for line in lines)
+        again = await here.http.post(
+            path, content=body, headers={**headers, "content-type": "application/json"}
+        )
+        assert again.json() == {"accepted": 0, "duplicates": len(sent), "rejected": []}
+
+
+async def test_gzip_on_request(site):
+    async with site() as here:
+        headers, _ = await filled(here)
+        plain = await here.http.get(
+            "/sensors/pump-1/export", headers={**headers, "accept-encoding": "gzip;q=0"}
+        )
+        assert "content-encoding" not in plain.headers
+        encoded = await here.http.get(
+            "/sensors/pump-1/export", headers={**headers, "accept-encoding": "br, gzip"}
+        )
+        assert encoded.headers["content-encoding"] == "gzip"
+        assert encoded.content == plain.content
+        archive = await here.http.get(
+            "/sensors/pump-1/export", params={"compress": "gzip"}, headers=headers
+        )
+        assert archive.headers["content-type"] == "application/gzip"
+        assert "content-encoding" not in archive.headers
+        assert archive.headers["content-disposition"].endswith('.csv.gz"')
+        assert gzip.decompress(archive.content) == plain.content
+
+
+async def test_nothing_to_export_is_a_heading_alone(site):
+    async with site() as here:
+        headers = await here.device("pump-1")
+        answer = await here.http.get("/sensors/pump-1/export?kind=log", headers=headers)
+        assert answer.text.count("\r\n") == 1
+        assert answer.text.startswith("sensor_identifier,device_id,timestamp,")
+        network = here.services.registry.default_network
+        answer = await here.http.get(f"/networks/{network}/export?format=jsonl", headers=ADMIN)
+        assert (answer.status_code, answer.text) == (200, "")
+
+
+@pytest.mark.parametrize(
+    "query", ["format=xml", "kind=status", "kind=log&kind=measurement", "start=x", "compress=zip"]
+)
+async def test_bad_parameters_are_named(site, query):
+    async with site() as here:
+        headers = await here.device("pump-1")
+        answer = await here.http.get(f"/sensors/pump-1/export?{query}", headers=headers)
+        assert answer.status_code == 422
+        assert answer.json()["code"] == "VALIDATION_FAILED"
+
+
+def delayed(here, after=1):
+    """Have pages wait from the one with this number on; return what lets them go."""
+    page, free, calls = here.services.store.exports.page, asyncio.Event(), []
+
+    async def waiting(*args, **options):
+        calls.append(args)
+        if len(calls) > after:
+            await free.wait()
+        return await page(*args, **options)
+
+    here.services.store.exports.page = waiting
+    return free, calls
+
+
+def running(here):
+    app = here.web._app._app._rest.rest._app._app._app._app
+    return app.state.exports._running
+
+
+async def test_a_caller_has_a_bounded_number_at_once(site):
+    async with site() as here:
+        headers, _ = await filled(here)
+        free, calls = delayed(here, after=2)
+        waiting = [
+            asyncio.create_task(here.http.get("/sensors/pump-1/export", headers=headers))
+            for _ in range(export_streams.AT_ONCE_EACH)
+        ]
+        await eventually(lambda: len(calls) > 2)
+        refused = await here.http.get("/sensors/pump-1/export", headers=headers)
+        assert (refused.status_code, refused.json()["code"]) == (429, "RATE_LIMITED")
+        assert int(refused.headers["retry-after"]) > 0
+        free.set()
+        assert [done.status_code for done in await asyncio.gather(*waiting)] == [200, 200]
+        assert running(here) == {}
+        again = await here.http.get("/sensors/pump-1/export", headers=headers)
+        assert again.status_code == 200
+
+
+async def test_a_database_that_is_away_is_a_503_before_the_first_row(site):
+    async with site() as here:
+        headers, _ = await filled(here, rows=1)
+
+        async def away(*_, **__):
+            raise StoreUnavailableError("away")
+
+        here.services.store.exports.page = away
+        answer = await here.http.get("/sensors/pump-1/export", headers=headers)
+        assert (answer.status_code, answer.json()["code"]) == (503, "DATABASE_UNAVAILABLE")
+        assert running(here) == {}
+
+
+@pytest.mark.parametrize("compress", ["", "?compress=gzip"])
+async def test_a_failure_on_the_way_is_seen_by_the_client(site, serving, compress):
+    async with site() as here, serving(here.web) as port:
+        headers, _ = await filled(here)
+        page, calls = here.services.store.exports.page, []
+
+        async def failing(*args, **options):
+            calls.append(args)
+            if len(calls) > 2:
+                raise StoreUnavailableError("away")
+            return await page(*args, **options)
+
+        here.services.store.exports.page = failing
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
+            with pytest.raises(httpx.RemoteProtocolError):
+                await http.get(f"/sensors/pump-1/export{compress}", headers=headers)
+        await eventually(lambda: running(here) == {})
+
+
+async def test_a_client_that_leaves_ends_the_work(site, serving):
+    async with site() as here, serving(here.web) as port:
+        headers, _ = await filled(here)
+        _, calls = delayed(here)
+        async with (
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http,
+            http.stream("GET", "/sensors/pump-1/export", headers=headers) as answer,
+        ):
+            assert answer.status_code == 200
+            await eventually(lambda: len(calls) == 2)
+            assert running(here)
+        await eventually(lambda: running(here) == {})
+        assert len(calls) == 2
+        gc.collect()
+
+
+async def test_a_slow_client_slows_the_reading_and_is_given_up(site, serving, monkeypatch):
+    monkeypatch.setattr(export_streams, "STALL_SECONDS", 1.0)
+    async with site() as here, serving(here.web) as port:
+        headers, sensor = await filled(here, rows=1)
+        large = [measurement(sensor.number, NOON + n, "x" * 100_000) for n in range(1, 400)]
+        await here.services.store.write(Batch(measurements=large))
+        free, calls = delayed(here, after=1 << 30)
+        free.set()
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.setblocking(False)
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(client, ("127.0.0.1", port))
+            key = headers["x-api-key"]
+            request = f"GET /sensors/pump-1/export HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\n\r\n"
+            await loop.sock_sendall(client, request.encode())
+            await eventually(lambda: running(here))
+            await eventually(lambda: running(here) == {})
+        # 40 MB were there to be read.
+        assert len(calls) < 15

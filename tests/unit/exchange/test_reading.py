@@ -1,0 +1,164 @@
+"""Files of other makes: tables with a column an attribute, elements of MQTT, line protocol."""
+
+import contextlib
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heliograph.exchange.csv_rows import CsvRows
+from heliograph.exchange.elements import BadLineError, from_json_line
+from heliograph.exchange.line_protocol import Mapping, from_line
+from heliograph.model.records import Kind
+
+
+def said(element):
+    return element.kind, element.sensors, json.loads(element.text)
+
+
+@pytest.mark.parametrize(
+    ("heading", "cells", "expected"),
+    [
+        ("time,device_id,t,h", "1700000000,a,22.5,", (("a",), 1700000000, {"t": 22.5})),
+        ("timestamp,t,on,note", "2026-01-01T00:00:00Z,-3,true,007", ((), None, None)),
+        ("timestamp,value", '1700000000,"x"', ((), 1700000000, "x")),
+        ("timestamp,value,t", "1700000000,1,2", ((), 1700000000, {"value": 1, "t": 2})),
+    ],
+)
+def test_a_table_is_read(heading, cells, expected):
+    kind, sensors, element = said(CsvRows(heading.split(",")).element(cells.split(",")))
+    names, time, value = expected
+    assert kind is Kind.MEASUREMENT
+    assert sensors == names
+    if time is None:
+        time, value = "2026-01-01T00:00:00Z", {"t": -3, "on": True, "note": "007"}
+    assert element == {"timestamp": time, "value": value}
+
+
+@pytest.mark.parametrize(
+    ("heading", "cells"),
+    [
+        ("timestamp,t", "1700000000"),
+        ("timestamp,t", ",1"),
+        ("timestamp,t", "1700000000,"),
+        ("timestamp,value", "1700000000,"),
+        ("timestamp,value", "1700000000,{"),
+        ("timestamp,value", "1700000000,NaN"),
+    ],
+)
+def test_a_row_that_says_nothing_is_bad(heading, cells):
+    with pytest.raises(BadLineError):
+        CsvRows(heading.split(",")).element(cells.split(","))
+
+
+@pytest.mark.parametrize("heading", ["t,h", "timestamp,t,t"])
+def test_a_heading_without_a_time_or_with_a_name_twice_is_bad(heading):
+    with pytest.raises(BadLineError):
+        CsvRows(heading.split(","))
+
+
+def test_minus_infinity_is_a_text_and_not_json():
+    element = CsvRows(["timestamp", "t"]).element(["1700000000", "-Infinity"])
+    assert json.loads(element.text)["value"] == {"t": "-Infinity"}
+
+
+def test_an_element_of_mqtt_is_read():
+    line = b'{"device_id":"a","timestamp":1700000000,"revision":2,"metrics":{"t":1}}'
+    assert said(from_json_line(line)) == (
+        Kind.MEASUREMENT,
+        ("a",),
+        {"timestamp": 1700000000, "revision": 2, "value": {"t": 1}},
+    )
+    line = b'{"timestamp":1700000000,"severity":"info","subject":"x"}'
+    assert said(from_json_line(line, Kind.LOG))[0] is Kind.LOG
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"[]",
+        b"{",
+        b'{"value":1}',
+        b'{"timestamp":null,"value":1}',
+        b'{"kind":"status","timestamp":1,"value":1}',
+        b'{"kind":1,"timestamp":1,"value":1}',
+        b'{"timestamp":1,"value":"\\ud800"}',
+        b'{"timestamp":1,"value":"\xff"}',
+        b'{"timestamp":1,"value":tru}',
+        b'{"kind":"heartbeat","timestamp":1,"details":3}',
+        b'{"timestamp":1,"value":' + b"[" * 100_000,
+    ],
+)
+def test_a_line_that_cannot_be_used_is_bad(line):
+    with pytest.raises(BadLineError):
+        from_json_line(line)
+
+
+@pytest.mark.parametrize(
+    ("line", "sensor", "value"),
+    [
+        ("weather,device_id=a,site=north t=22.5,n=3i 1465839830100400200", "a", None),
+        (r"wea\ ther,device_id=a\,b t=1u 1465839830100400200", "a,b", {"t": 1}),
+        ("weather t=1e3,on=T,off=false 1465839830100400200", "weather", None),
+        (r'w,device_id=a s="a \"b\" = c, d\\" 1465839830100400200', "a", {"s": 'a "b" = c, d\\'}),
+    ],
+)
+def test_line_protocol_is_read(line, sensor, value):
+    element = from_line(line, Mapping())
+    assert element.sensors == (sensor,)
+    body = json.loads(element.text)
+    assert body["timestamp"] == "2016-06-13T17:43:50.100400Z"
+    if value is None:
+        value = (
+            {"site": "north", "t": 22.5, "n": 3}
+            if sensor == "a"
+            else {"t": 1000.0, "on": True, "off": False}
+        )
+    assert body["value"] == value
+
+
+def test_line_protocol_by_the_users_mapping():
+    line = "cpu,host=a usage=1 1465839830"
+    element = from_line(line, Mapping("host", "s", prefix=True))
+    assert element.sensors == ("a",)
+    assert json.loads(element.text) == {
+        "timestamp": "2016-06-13T17:43:50.000000Z",
+        "value": {"cpu": {"usage": 1.0}},
+    }
+    assert from_line(line, Mapping(precision="s"), "b").sensors == ("b",)
+    assert from_line("# a comment", Mapping()) is None
+    assert from_line("  ", Mapping()) is None
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "w t=1",
+        "w 1465839830",
+        "w t= 1465839830",
+        "w t=abc 1465839830",
+        'w t="open 1465839830',
+        "w,a t=1 1465839830",
+        "w t=1 x",
+        "w t=1 99999999999999999999",
+        "w t=1,1465839830",
+        ",a=b t=1 1",
+        "w t=nan 1465839830",
+    ],
+)
+def test_a_bad_line_of_line_protocol_says_why(line):
+    with pytest.raises(BadLineError):
+        from_line(line, Mapping())
+
+
+@given(st.text(), st.sampled_from(["ns", "us", "ms", "s"]))
+def test_whatever_the_line_it_is_read_or_bad(text, precision):
+    with contextlib.suppress(BadLineError):
+        from_line(text, Mapping(precision=precision))
+
+
+@given(st.binary() | st.text().map(str.encode))
+def test_whatever_the_json_it_is_read_or_bad(line):
+    with contextlib.suppress(BadLineError):
+        from_json_line(line)

@@ -1,0 +1,127 @@
+"""What is exported and read back is the same row: for the server a repeat."""
+
+import csv
+import io
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heliograph.exchange.csv_rows import CsvRows
+from heliograph.exchange.elements import from_json_line
+from heliograph.exchange.formats import COLUMNS, Format, Names, encode_rows, heading
+from heliograph.ingest.routes import DECODERS
+from heliograph.model.canonical import canonical, fingerprint, measurement_fingerprint
+from heliograph.model.records import Kind, Severity
+from heliograph.model.time import EARLIEST, SECOND
+
+NOW = 4_000_000_000 * SECOND
+NAMES = Names("0b0f6a3c-8f2c-4a3e-9a51-0d5f0a2b7c11", "pump-1")
+
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(1 << 63), (1 << 63) - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | texts
+)
+values = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
+    max_leaves=12,
+)
+frames = st.tuples(
+    st.integers(EARLIEST, NOW),
+    st.integers(EARLIEST, NOW),
+    st.none() | st.integers(0, (1 << 31) - 1),
+    st.none() | st.floats(0, 1e9),
+)
+
+
+@st.composite
+def measurements(draw):
+    timestamp, receipt, revision, device_timestamp = draw(frames)
+    text = canonical(draw(values))
+    number = measurement_fingerprint(revision, text)
+    return timestamp, number, receipt, revision, device_timestamp, text.decode()
+
+
+@st.composite
+def logs(draw):
+    timestamp, receipt, revision, device_timestamp = draw(frames)
+    content = draw(st.tuples(st.sampled_from(list(Severity)), texts, st.none() | texts))
+    severity, subject, details = content[0].value, *content[1:]
+    number = fingerprint(Kind.LOG, revision, severity, subject, details)
+    return timestamp, number, receipt, revision, device_timestamp, severity, subject, details
+
+
+@st.composite
+def heartbeats(draw):
+    timestamp, receipt, revision, device_timestamp = draw(frames)
+    success = draw(st.none() | st.booleans())
+    taken = {"revision", "timestamp", "success", "id"}
+    others = draw(st.dictionaries(texts.filter(lambda name: name not in taken), values, max_size=3))
+    details = canonical(others).decode() if others else None
+    number = fingerprint(Kind.HEARTBEAT, revision, success, details)
+    return timestamp, number, receipt, revision, device_timestamp, success, details
+
+
+ROWS = {Kind.MEASUREMENT: measurements(), Kind.LOG: logs(), Kind.HEARTBEAT: heartbeats()}
+
+
+def read_back(form, kind, data):
+    if form is Format.JSONL:
+        return [from_json_line(line) for line in data.splitlines(keepends=False) if line]
+    rows = list(csv.reader(io.StringIO(data.decode(), newline="")))
+    table = CsvRows(rows[0])
+    return [table.element(cells) for cells in rows[1:]]
+
+
+@pytest.mark.parametrize("form", Format)
+@pytest.mark.parametrize("kind", ROWS)
+@given(data=st.data())
+def test_a_row_comes_back_as_a_repeat(form, kind, data):
+    rows = data.draw(st.lists(ROWS[kind], min_size=1, max_size=4))
+    text = heading(form, kind) + encode_rows(form, kind, NAMES, rows)
+    elements = read_back(form, kind, text)
+    assert [element.kind for element in elements] == [kind] * len(rows)
+    assert {element.sensors for element in elements} == {tuple(NAMES)}
+    body = b"[%b]" % b",".join(element.text for element in elements)
+    decoded = DECODERS[kind](body, 7, 1, NOW, NOW)
+    assert decoded.faults == []
+    assert not decoded.untimed
+    for row, stored in zip(rows, decoded.rows, strict=True):
+        assert (stored[2], stored[3], stored[5]) == (row[0], row[1], row[3])
+        assert stored[7:] == row[5:]
+
+
+@pytest.mark.parametrize("kind", ROWS)
+@given(data=st.data())
+def test_csv_has_each_column_and_both_have_all_that_is_stored(kind, data):
+    row = data.draw(ROWS[kind])
+    text = heading(Format.CSV, kind) + encode_rows(Format.CSV, kind, NAMES, [row])
+    (cells,) = csv.DictReader(io.StringIO(text.decode(), newline=""))
+    assert tuple(cells) == COLUMNS[kind]
+    given_time = cells["device_timestamp"]
+    assert (None if given_time == "" else float(given_time)) == row[4]
+    line = encode_rows(Format.JSONL, kind, NAMES, [row])
+    assert line.endswith(b"\n")
+    assert line.count(b"\n") == 1
+
+
+def test_a_nameless_sensor_and_what_floats_look_like():
+    row = (EARLIEST, 1, EARLIEST + 1, None, 0.5, "1e+22")
+    names = Names(NAMES.identifier, None)
+    line = encode_rows(Format.JSONL, Kind.MEASUREMENT, names, [row])
+    assert line == (
+        b'{"kind":"measurement","sensor_identifier":"0b0f6a3c-8f2c-4a3e-9a51-0d5f0a2b7c11",'
+        b'"device_id":null,"timestamp":"2001-09-09T01:46:40.000000Z",'
+        b'"receipt_timestamp":"2001-09-09T01:46:40.000001Z","revision":null,'
+        b'"device_timestamp":0.5,"value":1e+22}\n'
+    )
+    assert from_json_line(line).sensors == (NAMES.identifier,)
+    cells = encode_rows(Format.CSV, Kind.MEASUREMENT, names, [row]).decode()
+    assert cells.endswith(",0.5,1e+22\r\n")
+    assert math.isclose(float(cells.split(",")[-1]), 1e22)

@@ -1,0 +1,100 @@
+"""Readings, in general: the quick way and the exact one agree on everything."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from heliograph.ingest import readings
+from heliograph.ingest.attributes import attribute_names
+from heliograph.ingest.decode import Rejected, decode_reading, decode_readings
+from unit.ingest.payloads import NOW, Pairs, any_value, good_members, keys, payload_of, values
+
+randoms = st.randoms(use_true_random=False)
+MEMBERS = st.sampled_from(["device_id", "timestamp", "revision", "metrics", "id", "temperature"])
+metrics = st.dictionaries(keys, values, max_size=3)
+
+
+@st.composite
+def elements(draw):
+    """A reading of either shape, more often good than bad."""
+    members = Pairs(draw(good_members).items())
+    members += draw(st.sampled_from([[], [("device_id", "pump-1")], [("device_id", None)]]))
+    if draw(st.booleans()):
+        members.append(("metrics", draw(metrics)))
+    else:
+        members += list(draw(metrics).items())
+    match draw(st.integers(0, 8)):
+        case 0:
+            members.append((draw(keys | MEMBERS), draw(any_value)))
+        case 1:
+            return draw(any_value)
+        case 2 if members:
+            members.append(draw(st.sampled_from(members)))
+    return members
+
+
+def result(decode, payload):
+    try:
+        return decode(payload, NOW)
+    except Rejected as rejected:
+        return rejected.fault.reason
+
+
+def summary(decoded):
+    good, faults = decoded
+    return [
+        (index, *(getattr(reading, name) for name in reading.__struct_fields__ if name != "names"),
+         attribute_names(reading.names))
+        for index, reading in good
+    ], [(fault.index, fault.reason) for fault in faults]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def exactly():
+    """The decoders without the quick way."""
+
+    def call(decode, payload):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(readings, "_read_quickly", lambda *_: None)
+            patch.setattr(readings, "read_shallow", lambda _: None)
+            return result(decode, payload)
+
+    return call
+
+
+@given(batch=st.lists(elements(), max_size=4), random=randoms, wrapped=st.booleans())
+@settings(max_examples=300)
+def test_many_readings(exactly, batch, random, wrapped):
+    payload = payload_of({"readings": batch} if wrapped else batch, random)
+    quick, exact = result(decode_readings, payload), exactly(decode_readings, payload)
+    if isinstance(exact, tuple):
+        assert summary(quick) == summary(exact)
+    else:
+        assert quick == exact
+
+
+@given(element=elements(), random=randoms)
+@settings(max_examples=300)
+def test_one_reading(exactly, element, random):
+    payload = payload_of(element, random)
+    assert result(decode_reading, payload) == exactly(decode_reading, payload)
+
+
+@pytest.mark.parametrize(
+    "reading",
+    [
+        {"temperature": 21.5, "door": "open", "timestamp": 1_700_000_000.5},
+        {"device_id": "a-1", "t": 1, "timestamp": "2024-02-29T12:00:00Z", "revision": 3},
+        {"device_id": "a-1", "metrics": {"t": 1, "id": [1, 2]}, "timestamp": 1_700_000_000},
+        {"metrics": {"a.b": None}, "id": "x", "revision": None, "timestamp": None},
+    ],
+)
+def test_ordinary_readings_take_the_quick_way(reading):
+    for decoders, body in (
+        (readings._DECODE_ONE, reading),
+        (readings._DECODE_MANY, [reading] * 2),
+        (readings._DECODE_MANY, {"readings": [reading]}),
+    ):
+        assert readings._read_quickly(json.dumps(body).encode(), decoders, NOW)
