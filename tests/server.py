@@ -138,13 +138,20 @@ async def running(folder: Path, **settings: Any) -> AsyncIterator[Server]:
     application = Application(Settings(**{**options, **settings}))
     # Clients of tests are often still there at the end, and read nothing any more.
     lingering = mock.patch("heliograph.mqtt.listener.LINGER_SECONDS", 0.02)
-    with lingering:
+    # Everything that the tests have loaded and made would be gone through at each start.
+    collecting = mock.patch("heliograph.server.Server._collect", staticmethod(_left_to_python))
+    with lingering, collecting:
         async with application.running() as services:
             transport = httpx.ASGITransport(application, raise_app_exceptions=False)
             async with httpx.AsyncClient(
                 transport=transport, base_url="http://test", headers={"X-API-Key": ADMIN_KEY}
             ) as http:
                 yield Server(application, services, http)
+
+
+async def _left_to_python() -> None:
+    """Stand for the collecting of garbage by the clock."""
+    await asyncio.get_running_loop().create_future()
 
 
 @contextlib.asynccontextmanager
@@ -197,7 +204,7 @@ class ServerProcess:
         elif not (folder / "heliograph.db").exists():
             shutil.copy(migrated_database(), folder / "heliograph.db")
         self.process: subprocess.Popen[bytes] | None = None
-        self.http = httpx.Client(base_url=self.url, headers={"X-API-Key": ADMIN_KEY}, timeout=10)
+        self.http = httpx.Client(base_url=self.url, headers={"X-API-Key": ADMIN_KEY}, timeout=60)
 
     def __enter__(self) -> Self:
         self.start()
@@ -282,7 +289,7 @@ def _device(response: httpx.Response) -> Device:
     return Device(body["sensor_identifier"], body["device_id"], body["api_key"])
 
 
-async def eventually(condition: Callable[[], Any], seconds: float = 10.0) -> None:
+async def eventually(condition: Callable[[], Any], seconds: float = 60.0) -> None:
     """Return as soon as the condition holds; it may be a coroutine function."""
     async with asyncio.timeout(seconds):
         while True:
