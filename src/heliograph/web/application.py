@@ -56,7 +56,7 @@ from heliograph.web.traffic import CountedTraffic, Traffic
 PROBES = frozenset(f"{PREFIX}/{name}" for name in ("health", "ping", "readyz"))
 
 
-def create_web(services: Services) -> ASGIApp:
+def create_web(services: Services, export_slots: ExportSlots | None = None) -> ASGIApp:
     """Return the application; who starts it starts and stops the services."""
     settings = services.settings
     limits = Limits(
@@ -72,7 +72,7 @@ def create_web(services: Services) -> ASGIApp:
     app.state.services = services
     app.state.access = access
     app.state.limits = limits
-    app.state.exports = ExportSlots()
+    app.state.exports = ExportSlots() if export_slots is None else export_slots
     app.state.metrics = metrics_routes.metrics_registry(services, traffic)
     rest: ASGIApp = Probes(CountedTraffic(CheckedBodies(app), traffic))
     rest = QuickReads(
