@@ -100,7 +100,9 @@ function client(base, inPage) {
       }
       return found().map((event) => event.data);
     };
-    return { all, end: () => reading };
+    const patience = () =>
+      new Promise((_, reject) => setTimeout(reject, PATIENCE, new Error(`${path} does not end`)));
+    return { all, end: () => Promise.race([reading, patience()]) };
   }
   return { call, refused, watch, logIn: (given) => (token = given) };
 }

@@ -331,13 +331,16 @@ def tell_of_its_pages(client, identifier):
 
 def events(response):
     """Yield the name and the data of each of a stream's events, until it ends."""
-    name = None
+    name, deadline = None, time.monotonic() + SECONDS
     for line in response.iter_lines():
+        # While nothing happens there is a comment every quarter of a minute.
+        assert time.monotonic() < deadline, "nothing more was shown"
         field, _, value = line.partition(": ")
         if field == "event":
             name = value
         elif field == "data":
             yield name, json.loads(value)
+            deadline = time.monotonic() + SECONDS
 
 
 def following(shown, name):
