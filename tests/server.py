@@ -138,20 +138,13 @@ async def running(folder: Path, **settings: Any) -> AsyncIterator[Server]:
     application = Application(Settings(**{**options, **settings}))
     # Clients of tests are often still there at the end, and read nothing any more.
     lingering = mock.patch("heliograph.mqtt.listener.LINGER_SECONDS", 0.02)
-    # Everything that the tests have loaded and made would be gone through at each start.
-    collecting = mock.patch("heliograph.server.Server._collect", staticmethod(_left_to_python))
-    with lingering, collecting:
+    with lingering:
         async with application.running() as services:
             transport = httpx.ASGITransport(application, raise_app_exceptions=False)
             async with httpx.AsyncClient(
                 transport=transport, base_url="http://test", headers={"X-API-Key": ADMIN_KEY}
             ) as http:
                 yield Server(application, services, http)
-
-
-async def _left_to_python() -> None:
-    """Stand for the collecting of garbage by the clock."""
-    await asyncio.get_running_loop().create_future()
 
 
 @contextlib.asynccontextmanager
