@@ -1,8 +1,9 @@
 """The whole HTTP application.
 
-CanonicalPaths ▶ Failures ▶ hot routes
-                          ▶ streams and sockets
-                          ▶ QuickReads ▶ Probes ▶ CountedTraffic ▶ CheckedBodies ▶ FastAPI's routes
+CanonicalPaths ▶ Failures ▶ NetworkSensors
+  ▶ hot routes
+  ▶ streams and sockets
+  ▶ QuickReads ▶ Probes ▶ CountedTraffic ▶ CheckedBodies ▶ FastAPI's routes
 """
 
 import functools
@@ -48,6 +49,7 @@ from heliograph.web.hot import HotRoute
 from heliograph.web.ingest import IngestBatch, IngestReading, SensorIngest
 from heliograph.web.limits import Limits
 from heliograph.web.live import LiveRoutes
+from heliograph.web.network_sensors import NetworkSensors
 from heliograph.web.paths import PREFIX, CanonicalPaths
 from heliograph.web.reads import QuickReads
 from heliograph.web.services import Services
@@ -79,7 +81,8 @@ def create_web(services: Services, export_slots: ExportSlots | None = None) -> A
         rest, services.store, services.registry, services.latest, access, limits, traffic
     )
     live.rest = rest
-    return CanonicalPaths(errors.Failures(HotRoutes(hot, live)))
+    routes = NetworkSensors(HotRoutes(hot, live), services.registry)
+    return CanonicalPaths(errors.Failures(routes))
 
 
 def _hot_routes(
