@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 
 from postgresql import PROGRAMS, Cluster, running_cluster
 
-# A machine that others use too may stand still for a second; a test that fails for that says nothing.
+# A machine that others use too may stand still for a second: no test may fail for that.
 settings.register_profile(
     "shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
