@@ -33,7 +33,8 @@ def late_hours(
     rows: Sequence[MeasurementRow], before: int, repeats: Container[int] = ()
 ) -> list[tuple[int, int]]:
     """Return each sensor and hour that late rows, but for repeats, are of."""
-    late = [row for row in rows if row[2] < before]
+    # Before 1970 nothing was measured, and nothing is aggregated.
+    late = [row for row in rows if 0 <= row[2] < before]
     if not late:
         return []
     return sorted({(row[1], row[2] - row[2] % HOUR) for row in late if row[0] not in repeats})

@@ -88,11 +88,12 @@ def needed(works: Iterable[Work], counted: Counted, until: int, *, clear: bool) 
     keys: set[Key] = set()
     for sensor, start, end in works:
         for hour in range(start - start % HOUR, end, HOUR):
+            ends = hour + HOUR <= until
+            if (sensor, hour) not in counted and not (clear or (hour < start and ends)):
+                continue
             if hour < start:
                 keys.add(Key(sensor, MINUTES, hour))
-            elif not clear and (sensor, hour) not in counted:
-                continue
-            if hour + HOUR <= until:
+            if ends:
                 keys.add(Key(sensor, HOURS, hour - hour % DAY))
     return sorted(keys)
 
@@ -119,7 +120,7 @@ def assemble(
             if first:
                 old = stored.get(Key(sensor, MINUTES, hour))
                 if new is None and old is None:
-                    continue
+                    continue  # nor was it to be known, unless the hour ends
                 new = replaced(_known(old), first, HOUR // MINUTE, new or empty())
             elif new is None:
                 if not clear:

@@ -57,3 +57,10 @@ DELETE FROM touched WHERE id = ANY(CAST(:ids AS bigint[]));
 -- name: touched_add(sensors, hours)!
 INSERT INTO touched (sensor, hour)
 SELECT * FROM unnest(CAST(:sensors AS bigint[]), CAST(:hours AS bigint[]));
+
+-- name: rollup_floors(sensors)
+SELECT sensor, raw_from
+FROM rollup_floor
+WHERE sensor IN (
+    SELECT CAST(value AS bigint) FROM json_array_elements_text(CAST(:sensors AS json))
+);

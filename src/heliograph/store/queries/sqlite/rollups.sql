@@ -35,3 +35,8 @@ DELETE FROM rollup_backlog WHERE range_end <= range_start;
 
 -- name: touched_done(ids)!
 DELETE FROM touched WHERE id IN (SELECT value FROM json_each(:ids));
+
+-- name: rollup_floors(sensors)
+SELECT sensor, raw_from
+FROM rollup_floor
+WHERE sensor IN (SELECT value FROM json_each(:sensors));
