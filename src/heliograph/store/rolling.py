@@ -7,6 +7,7 @@ by anybody else before the piece is stored, the piece is thrown away.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 import msgspec
@@ -14,7 +15,7 @@ import msgspec
 from heliograph.model.time import DAY, HOUR
 from heliograph.store.engine import Engine
 from heliograph.store.pages import LEAST
-from heliograph.store.rollup_change import RollupChange
+from heliograph.store.rollup_change import RollupChange, changes, following
 from heliograph.store.rollup_counting import (
     Counted,
     Key,
@@ -48,6 +49,10 @@ class SupersededError(Exception):
     """Somebody else has changed rollups meanwhile."""
 
 
+class _DisturbedError(Exception):
+    """Raw rows may have been deleted since they were read."""
+
+
 class State(NamedTuple):
     """The frontier, before which everything is rolled up or named as dirty; the generation."""
 
@@ -65,8 +70,9 @@ class Rolling:
         self._sensors = 64
         # The generation as it was left.
         self.generation = -1
-        # Rollups stored so far.
+        # Rollups stored so far, and hours of which they don't hold all attributes.
         self.stored = 0
+        self.wide = 0
 
     async def state(self) -> State:
         """Return where the rollups stand."""
@@ -93,12 +99,16 @@ class Rolling:
             if not rows:
                 break
             works = [Work(number, state.frontier, target) for (number,) in rows]
-            counted, read = await self._counted(works)
-            await self._store(works, counted, until=target)
+            self._adapt(await self._steadily(partial(self._roll, works, target)))
             after = rows[-1][0]
-            self._adapt(read)
             await self._pace()
-        await self._change(RollupChange(self.generation, frontier=target))
+        last = RollupChange(self.generation, frontier=target)
+        await self._steadily(partial(self._change, last))
+
+    async def _roll(self, works: Sequence[Work], target: int) -> int:
+        counted, read = await self._counted(works)
+        await self._store(works, counted, until=target)
+        return read
 
     async def newest_mark(self) -> int:
         """Return the newest mark's id, 0 if there is none."""
@@ -118,19 +128,22 @@ class Rolling:
         for mark, sensor, hour in marks:
             hours.setdefault((sensor, hour), []).append(mark)
         for pairs in _groups(sorted(hours), HOURS_AT_ONCE):
-            floors = await self._floors([sensor for sensor, _ in pairs])
-            # Before the floor are no rows to count; from the frontier on nothing is rolled up.
-            works = [
-                Work(sensor, hour, min(hour + HOUR, state.frontier))
-                for sensor, hour in pairs
-                if floors.get(sensor, hour) <= hour < state.frontier
-            ]
-            counted, _ = await self._counted(works)
             done = [mark for pair in pairs for mark in hours[pair]]
-            last = RollupChange(0, marks=done)
-            await self._store(works, counted, until=state.frontier, clear=True, last=last)
+            await self._steadily(partial(self._redo, pairs, done, state.frontier))
             await self._pace()
         return len(marks)
+
+    async def _redo(self, pairs: Sequence[tuple[int, int]], done: list[int], frontier: int) -> None:
+        floors = await self._floors([sensor for sensor, _ in pairs])
+        # Before the floor are no rows to count; from the frontier on nothing is rolled up.
+        works = [
+            Work(sensor, hour, min(hour + HOUR, frontier))
+            for sensor, hour in pairs
+            if floors.get(sensor, hour) <= hour < frontier
+        ]
+        counted, _ = await self._counted(works)
+        last = RollupChange(self.generation, marks=done)
+        await self._store(works, counted, until=frontier, clear=True, last=last)
 
     async def fill(self) -> int:
         """Roll up a day of the newest ranges of the backlog; return how many there were.
@@ -140,6 +153,11 @@ class Rolling:
         """
         state = await self.state()
         self.generation = state.generation
+        filled = await self._steadily(partial(self._fill, state.frontier))
+        await self._pace()
+        return filled
+
+    async def _fill(self, frontier: int) -> int:
         ranges = await self._engine.fetch("rollup_backlog_newest", limit=BACKLOG_AT_ONCE)
         if not ranges:
             return 0
@@ -158,9 +176,8 @@ class Rolling:
             works.append(Work(sensor, first, last))
             left.append((sensor, start, first))
         counted, _ = await self._counted(works)
-        change = RollupChange(0, backlog=left)
-        await self._store(works, counted, until=state.frontier, last=change)
-        await self._pace()
+        last_change = RollupChange(self.generation, backlog=left)
+        await self._store(works, counted, until=frontier, last=last_change)
         return len(ranges)
 
     async def _floors(self, sensors: Sequence[int]) -> dict[int, int]:
@@ -218,10 +235,11 @@ class Rolling:
         for keys in _groups(needed(works, counted, until, clear=clear), FOUND_AT_ONCE):
             found = await self._engine.fetch("rollups_find", keys=_encode(keys).decode())
             stored.update((Key(*row[:3]), row[3]) for row in found)
-        rollups = await asyncio.to_thread(assemble, works, counted, stored, until, clear=clear)
+        made = await asyncio.to_thread(assemble, works, counted, stored, until, clear=clear)
+        self.wide += made.wide
         change = RollupChange(self.generation)
         size = 0
-        for rollup in rollups:
+        for rollup in made.rollups:
             change.rollups.append(rollup)
             size += len(rollup[3] or b"")
             if len(change.rollups) >= STORED_AT_ONCE or size >= STORED_BYTES:
@@ -235,9 +253,21 @@ class Rolling:
     async def _change(self, change: RollupChange) -> None:
         change.generation = self.generation
         if not await self._engine.store_rollups(change):
-            raise SupersededError
-        self.generation += 1
+            raise _DisturbedError
+        self.generation = following(self.generation)
         self.stored += len(change.rollups)
+
+    async def _steadily(self, piece: Callable[[], Awaitable[T]]) -> T:
+        """Do a piece, again if it was disturbed: what others have stored ends it all."""
+        while True:
+            try:
+                return await piece()
+            except _DisturbedError:
+                generation = (await self.state()).generation
+                if changes(generation) != changes(self.generation):
+                    raise SupersededError from None
+                self.generation = generation
+                await self._pace()
 
     def _adapt(self, rows: int) -> None:
         """Read of so many sensors together that their rows are a good half of what one may."""

@@ -2,6 +2,19 @@
 
 import dataclasses
 
+# The lower bits of a generation count disturbances, the upper ones changes of rollups.
+DISTURBANCES = 24
+
+
+def changes(generation: int) -> int:
+    """Return how many changes of rollups there were."""
+    return generation >> DISTURBANCES
+
+
+def following(generation: int) -> int:
+    """Return the generation after a change."""
+    return changes(generation) + 1 << DISTURBANCES
+
 
 @dataclasses.dataclass(slots=True)
 class RollupChange:

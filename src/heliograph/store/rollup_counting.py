@@ -9,6 +9,7 @@ import msgspec
 from heliograph.model.aggregation import aggregate
 from heliograph.model.rollup import (
     HOURS,
+    MAXIMUM_ATTRIBUTES,
     MINUTES,
     Rollup,
     empty,
@@ -46,6 +47,16 @@ class Work(NamedTuple):
     def first_hour(self) -> int:
         """Where the hour begins that it begins in."""
         return self.start - self.start % HOUR
+
+
+class Assembled(NamedTuple):
+    """Sensor, level, start and packed of each rollup, None for those to be deleted.
+
+    And how many hours have more attributes than a rollup keeps.
+    """
+
+    rollups: list[tuple[int, int, int, bytes | None]]
+    wide: int
 
 
 # By sensor and hour.
@@ -105,8 +116,8 @@ def assemble(
     until: int,
     *,
     clear: bool,
-) -> list[tuple[int, int, int, bytes | None]]:
-    """Return the rollups to store: sensor, level, start, packed; None: to be deleted.
+) -> Assembled:
+    """Return the rollups to store.
 
     Hours that end by `until` are folded into their days. Whole hours without rows are left
     alone unless `clear` says that there may be rollups of them.
@@ -132,7 +143,12 @@ def assemble(
                 slot = hour % DAY // HOUR
                 known = changed.get(day) or _known(stored.get(day))
                 changed[day] = replaced(known, slot, slot + 1, folded(new, slot))
-    return [(*key, pack(rollup) if rollup.slots else None) for key, rollup in changed.items()]
+    wide = sum(
+        key.level == MINUTES and len(rollup.attributes) > MAXIMUM_ATTRIBUTES
+        for key, rollup in changed.items()
+    )
+    rows = [(*key, pack(rollup) if rollup.slots else None) for key, rollup in changed.items()]
+    return Assembled(rows, wide)
 
 
 def _known(packed: bytes | None) -> Rollup:

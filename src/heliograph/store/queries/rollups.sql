@@ -19,9 +19,12 @@ ORDER BY start
 LIMIT :limit;
 
 -- name: rollup_advance(generation, frontier)
--- A row if the generation was still this one.
+-- A row if the generation was still this one. The upper part counts changes of rollups, the lower
+-- 24 bits the disturbances since.
 UPDATE rollup_state
-SET generation = generation + 1, frontier = coalesce(:frontier, frontier)
+SET
+    generation = (generation / 16777216 + 1) * 16777216,
+    frontier = coalesce(:frontier, frontier)
 WHERE generation = :generation
 RETURNING generation;
 
