@@ -63,7 +63,7 @@ def as_float(number: Number) -> float:
     try:
         return float(number)
     except OverflowError:
-        return math.copysign(math.inf, number)
+        return math.inf if number > 0 else -math.inf
 
 
 _VALUES: dict[Function, Callable[[Aggregate], Number]] = {
