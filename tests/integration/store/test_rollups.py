@@ -210,7 +210,7 @@ def small(monkeypatch):
     monkeypatch.setattr(aggregates_module, "_FIRST_ROLLUPS", 2)
     monkeypatch.setattr(aggregates_module, "_SPANS", 3)
     monkeypatch.setattr(rolling_module, "ROWS", 5)
-    monkeypatch.setattr(rolling_module, "HOURS_AT_ONCE", 2)
+    monkeypatch.setattr(rolling_module, "TOGETHER", 2)
     monkeypatch.setattr(rolling_module, "MARKS", 7)
     monkeypatch.setattr(rolling_module, "STORED_AT_ONCE", 3)
 
