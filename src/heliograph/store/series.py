@@ -1,0 +1,159 @@
+"""Aggregates by bucket, counted together from raw rows and from rollups."""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+
+import msgspec
+
+from heliograph.model.aggregation import Aggregate, aggregate
+from heliograph.model.rollup import SLOT, SPAN, Columns, empty_columns, unpack
+from heliograph.model.rollup_plan import Span
+from heliograph.store.attributes import column, columns, keys_of
+from heliograph.store.engine import Row
+
+MAXIMUM_VALUES = 100_000
+
+_decode = msgspec.json.decode
+
+
+class RangeTooLargeError(Exception):
+    """What was asked for is more than one answer may take; the message says of what."""
+
+
+class Series:
+    """Aggregates by attribute and bucket, and how many rows each bucket has.
+
+    Parts of the range may be counted in any order, as long as none lies within another.
+    """
+
+    def __init__(self, starts: Sequence[int], names: Sequence[str] | None) -> None:
+        """Count into buckets from `starts`, whose last is an end; without names all attributes."""
+        self.rows = [0] * max(len(starts) - 1, 0)
+        self.attributes: dict[str, dict[int, Aggregate]] = {name: {} for name in names or ()}
+        self.values = 0
+        self._starts = starts
+        self._keys = None if names is None else {name: keys_of(name) for name in names}
+
+    def count(self, rows: Sequence[Row]) -> None:
+        """Count in rows of (timestamp, fingerprint, value), in their order.
+
+        Raises:
+            RangeTooLargeError: there are more than `MAXIMUM_VALUES`.
+        """
+        times = [row[0] for row in rows]
+        documents = _decode("[" + ",".join([row[2] for row in rows]) + "]")
+        first = 0
+        while first < len(times):
+            bucket = bisect_right(self._starts, times[first]) - 1
+            last = bisect_left(times, self._starts[bucket + 1], first)
+            self._count(bucket, documents[first:last], times[last - 1])
+            first = last
+
+    def count_rollups(
+        self, level: int, rollups: Sequence[tuple[int, bytes]], spans: Sequence[Span]
+    ) -> list[Span]:
+        """Count in what rollups (start, packed) of the level hold of these spans.
+
+        Both ascend. Returns the parts of the spans whose rollups do not hold all that was asked
+        for: of those nothing is counted.
+
+        Raises:
+            RangeTooLargeError: there are more than `MAXIMUM_VALUES`.
+        """
+        length = SLOT[level]
+        times: list[int] = []
+        rows: list[int] = []
+        found: dict[str, Columns] = {}
+        lacking: list[Span] = []
+        for start, packed in rollups:
+            rollup = unpack(packed, self._keys)
+            if not rollup.complete:
+                lacking += _common(spans, (start, start + SPAN[level]))
+                continue
+            moments = _moments(start, rollup.slots, length)
+            times += moments
+            rows += rollup.counts
+            for name, known in rollup.attributes.items():
+                flat = found.get(name)
+                if flat is None:
+                    flat = found[name] = empty_columns()
+                same = known.slots is rollup.slots
+                flat.extend(known, moments if same else _moments(start, known.slots, length))
+        if times:
+            # Of many spans those alone that these rollups are of.
+            spans = [span for span in spans if span[1] > times[0] and span[0] <= times[-1]]
+        cut = self._cut(times, spans)
+        for first, last, bucket in cut:
+            self.rows[bucket] += sum(rows[first:last])
+        for name, flat in found.items():
+            same_cut = flat.slots == times
+            for first, last, bucket in cut if same_cut else self._cut(flat.slots, spans):
+                known_there = flat.fold(first, last)
+                known_there.at = flat.slots[last - 1]
+                self._add(name, bucket, known_there)
+        return lacking
+
+    def finish(self) -> None:
+        """Put the buckets in order."""
+        for name, buckets in self.attributes.items():
+            order = list(buckets)
+            if any(map(int.__gt__, order, order[1:])):
+                self.attributes[name] = {bucket: buckets[bucket] for bucket in sorted(order)}
+
+    def _cut(self, times: Sequence[int], spans: Sequence[Span]) -> list[tuple[int, int, int]]:
+        """Return which positions of `times` within the spans are of which bucket."""
+        starts = self._starts
+        cut: list[tuple[int, int, int]] = []
+        first = 0
+        for start, end in spans:
+            first = bisect_left(times, start, first)
+            after = bisect_left(times, end, first)
+            while first < after:
+                bucket = bisect_right(starts, times[first]) - 1
+                last = bisect_left(times, starts[bucket + 1], first, after)
+                cut.append((first, last, bucket))
+                first = last
+        return cut
+
+    def _count(self, bucket: int, documents: Sequence[object], at: int) -> None:
+        self.rows[bucket] += len(documents)
+        if self._keys is None:
+            found = columns(documents)
+        else:
+            found = {name: column(documents, keys) for name, keys in self._keys.items()}
+        for name, values in found.items():
+            more = aggregate(values)
+            if more is not None:
+                more.at = at
+                self._add(name, bucket, more)
+
+    def _add(self, name: str, bucket: int, more: Aggregate) -> None:
+        buckets = self.attributes.setdefault(name, {})
+        known = buckets.get(bucket)
+        if known is not None:
+            known.add(more)
+            return
+        buckets[bucket] = more
+        self.values += 1
+        if self.values > MAXIMUM_VALUES:
+            raise RangeTooLargeError(
+                f"more than {MAXIMUM_VALUES:,} buckets of all attributes together:"
+                " name fewer attributes, or take longer buckets"
+            )
+
+
+def _moments(start: int, slots: Sequence[int], length: int) -> Sequence[int]:
+    """Return where the slots begin."""
+    if slots and slots[-1] - slots[0] == len(slots) - 1:
+        first = start + slots[0] * length
+        return range(first, first + len(slots) * length, length)
+    return [start + slot * length for slot in slots]
+
+
+def _common(spans: Sequence[Span], other: Span) -> list[Span]:
+    """Return what of the spans, apart, is in another."""
+    return [
+        (max(start, other[0]), min(end, other[1]))
+        for start, end in spans
+        if start < other[1] and other[0] < end
+    ]
