@@ -13,7 +13,7 @@ from heliograph.model.time import now
 from heliograph.web import replay
 from integration.web.conftest import ADMIN, SHARED
 
-SECONDS = 20
+SECONDS = 60
 
 
 class Events:
