@@ -8,6 +8,7 @@ import asyncio
 import functools
 import importlib
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -27,12 +28,12 @@ FEWEST_POINTS = 3
 
 # Rows a query: decoding them holds the interpreter for a few milliseconds.
 CHUNK = 8_000
-_FIRST_CHUNK = 500
+_FIRST_CHUNK = 64
 # What a chunk should come to: large values make for fewer rows.
 _CHUNK_BYTES = 1 << 20
-# Rows read before those to come are counted: so many are read as fast as counted.
+# Rows read before those to come are counted, which takes as long.
 _READ_FIRST = 40_000
-# Reads of many rows that run at the same time: others need the connections too.
+# Reads of more rows than these that run at the same time: others need the connections too.
 _LARGE_READS = 2
 
 _NUMERIC = frozenset((int, float, bool))
@@ -63,25 +64,25 @@ class Points:
         """
         if end <= start:
             return []
-        chunk = await self._chunk(sensor, (start, LEAST), end, _FIRST_CHUNK)
-        if not chunk[0]:
-            return []
         curve = await asyncio.to_thread(_curve)
-        attribute = _Attribute(name)
-        if chunk[0] < _FIRST_CHUNK:
-            attribute.add(curve, chunk)
-        else:
-            async with self._large_reads:
-                await self._read(sensor, attribute, curve, chunk, end)
+        async with AsyncExitStack() as turn:
+            await self._read(sensor, _Attribute(name), curve, (start, LEAST), end, turn)
         keys = await asyncio.to_thread(curve.pick, count)
         return await self._measurements.named(sensor, keys)
 
     async def _read(
-        self, sensor: int, attribute: "_Attribute", curve: "Curve", chunk: Row, end: int
+        self,
+        sensor: int,
+        attribute: "_Attribute",
+        curve: "Curve",
+        at: Cursor,
+        end: int,
+        turn: AsyncExitStack,
     ) -> None:
         """Read everything into the curve: a chunk is found while the one before is decoded."""
         loop = asyncio.get_running_loop()
-        read, limit, is_counted = 0, _FIRST_CHUNK, False
+        read, limit, is_large = 0, _FIRST_CHUNK, False
+        chunk = await self._chunk(sensor, at, end, limit)
         while chunk[0]:
             decoding = loop.run_in_executor(None, attribute.add, curve, chunk)
             try:
@@ -89,9 +90,10 @@ class Points:
                     return
                 read += chunk[0]
                 at = _last(chunk[1]), _last(chunk[2])
-                if read > _READ_FIRST and not is_counted:
+                if read > _READ_FIRST and not is_large:
+                    is_large = True
+                    await turn.enter_async_context(self._large_reads)
                     await self._check(sensor, at[0], end, MAXIMUM_ROWS - read)
-                    is_counted = True
                 limit = max(1, min(CHUNK, limit * 4, _CHUNK_BYTES * chunk[0] // len(chunk[3])))
                 chunk = await self._chunk(sensor, at, end, limit)
             finally:

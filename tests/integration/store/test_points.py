@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from heliograph.model.batch import Batch
-from heliograph.model.time import MINUTE, SECOND
+from heliograph.model.time import HOUR, MINUTE, SECOND
 from heliograph.store import points as points_module
 from heliograph.store.attributes import keys_of, value_at
 from heliograph.store.points import RangeTooLargeError
@@ -136,6 +136,25 @@ async def test_readers_at_the_same_time_get_the_same(store, sensor):
     first, *rest = await asyncio.gather(*charts)
     assert len(first) == 50
     assert all(chart == first for chart in rest)
+
+
+async def test_small_charts_go_past_large_ones(store, sensor, monkeypatch):
+    await stored(store, sensor, [(at, {"n": at}) for at in range(1_000)])
+    for _ in range(points_module._LARGE_READS):
+        await store.points._large_reads.acquire()
+
+    async def pick():
+        return await store.points.pick(sensor, "n", start=NOON, end=NOON + HOUR, count=5)
+
+    assert len(await pick()) == 5
+    monkeypatch.setattr(points_module, "_READ_FIRST", 100)
+    large = asyncio.create_task(pick())
+    done, _ = await asyncio.wait([large], timeout=0.05)
+    assert not done
+    store.points._large_reads.release()
+    assert len(await large) == 5
+    # It gives its place back.
+    assert len(await pick()) == 5
 
 
 def test_large_packages_are_not_loaded_before_they_are_needed():
