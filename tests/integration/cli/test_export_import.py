@@ -16,8 +16,8 @@ from heliograph.cli.transfer import partial as partial_files
 from heliograph.cli.transfer.partial import PartialFile
 from heliograph.errors import StartError
 from heliograph.exchange import parquet
-from heliograph.exchange.formats import Format, heading
-from heliograph.exchange.pages import Range, pages, sensors_of
+from heliograph.exchange.formats import Format, Names, encode_rows, heading
+from heliograph.exchange.pages import Page, Position, Range, pages, sensors_of
 from heliograph.model.batch import Batch
 from heliograph.model.records import Kind
 from rows import NOON, measurement
@@ -362,6 +362,34 @@ async def test_an_export_goes_on_where_it_was(store, tmp_path, monkeypatch, form
         values = [json.loads(line)["value"] for line in data.splitlines()]
     assert values == list(range(5_000))
     assert [entry.name for entry in tmp_path.glob("x.jsonl*")] == ["x.jsonl"]
+
+
+def test_what_could_not_be_packed_is_packed_by_the_next_run(tmp_path):
+    path, kind = tmp_path / "x.parquet", Kind.MEASUREMENT
+    row = (NOON, 7, NOON, None, None, "1.5")
+    data = encode_rows(Format.PARQUET, kind, Names("0" * 32, None), [row])
+    position = Position(1, kind, (NOON, 7))
+
+    def fail(_source, target):
+        target.write(b"half")
+        raise KeyboardInterrupt
+
+    def export(pages, pack):
+        with PartialFile(path, "all", compress=False, restart=False) as file:
+            found = file.checkpoint and file.checkpoint.position
+            file.begin(heading(Format.PARQUET, kind))
+            for page in pages:
+                file.add(page)
+            return found, file.finish(pack)
+
+    with pytest.raises(KeyboardInterrupt):
+        export([Page(data, 1, position)], fail)
+    assert {entry.name for entry in tmp_path.iterdir()} == {"x.parquet.part", "x.parquet.part.json"}
+    found, size = export([], partial(parquet.pack, kind))
+    assert found == position
+    assert size == path.stat().st_size
+    assert pq.read_table(path)["value"].to_pylist() == ["1.5"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["x.parquet"]
 
 
 def test_two_exports_do_not_write_one_file(tmp_path):
