@@ -53,3 +53,28 @@ def cutoffs(retention: Retention, moment: int) -> Cutoffs:
 
 def _cutoff(days: int | None, moment: int, step: int) -> int:
     return max((moment - days * DAY) // step * step, 0) if days else 0
+
+
+class Needed(NamedTuple):
+    """What a sensor's rollups need of its raw rows, in microseconds.
+
+    Rows older than `floor` are counted no more. Of the others there is a rollup of each hour
+    before `frontier`, but from `mark` and `backlog` on, if not None, one may be missing or wrong.
+    """
+
+    frontier: int
+    floor: int
+    mark: int | None
+    backlog: int | None
+
+
+def raw_cutoff(due: Cutoffs, needed: Needed) -> int:
+    """Return before which hour raw rows are due and not needed for rollups any more."""
+    if due.rollups >= due.raw // DAY * DAY:
+        return due.raw  # rollups are not kept longer
+    rolled_up = [needed.frontier // HOUR * HOUR]
+    if needed.mark is not None:
+        rolled_up.append(needed.mark)
+    if needed.backlog is not None:
+        rolled_up.append(max(needed.backlog, needed.floor))
+    return min(due.raw, *rolled_up)

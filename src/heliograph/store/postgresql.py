@@ -9,7 +9,7 @@ import asyncpg
 
 from heliograph.errors import AlreadyExistsError, StartError, StoreUnavailableError
 from heliograph.model.batch import Batch, Written
-from heliograph.store.engine import Engine, Row, Transaction
+from heliograph.store.engine import Drop, Engine, Row, Transaction
 from heliograph.store.pool import Pool
 from heliograph.store.postgresql_connection import (
     OLDEST_POSTGRESQL,
@@ -139,6 +139,28 @@ class PostgresqlEngine:
         keys, ids = [key for key, _ in deliveries], [row_id for _, row_id in deliveries]
         async with self.transaction() as transaction:
             await transaction.fetch("deliveries_forget", keys=keys, ids=ids)
+
+    async def drop_partition(
+        self, table: str, month: int, *, moment: int, default_days: int
+    ) -> Drop:
+        """Drop it on the writer's connection, so that no batch of ours comes between."""
+        async with self._turn:
+            try:
+                connection = await self.writer.open()
+                return await self.writer.partitions.drop(
+                    connection, table, month, moment=moment, default_days=default_days
+                )
+            except BaseException as error:
+                known = await self.writer.abandon(error)
+                if isinstance(error, Exception):
+                    raise known from error
+                raise
+
+    async def used(self) -> int:
+        """Count the database's files; the write-ahead log is the whole server's, and bounded."""
+        rows = await self.fetch("disk_used")
+        used: int = rows[0][0]
+        return used
 
     async def ping(self) -> None:
         """Read a row."""

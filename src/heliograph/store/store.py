@@ -24,7 +24,9 @@ from heliograph.store.nodes import Nodes
 from heliograph.store.postgresql import open_postgresql
 from heliograph.store.publications import Publications
 from heliograph.store.rejected import RejectedMessages
+from heliograph.store.removal import Removal
 from heliograph.store.replay import Replay
+from heliograph.store.retention import Retentions
 from heliograph.store.sensors import Sensors
 from heliograph.store.sqlite import open_sqlite
 from heliograph.store.url import parse_database_url
@@ -53,6 +55,8 @@ class Store:
         self.publications = Publications(engine)
         self.broker_access = BrokerAccess(engine)
         self.exports = Exports(engine)
+        self.retentions = Retentions(engine)
+        self.removal = Removal(engine)
 
     @property
     def batch_rows(self) -> int:
