@@ -81,7 +81,7 @@ class Retentions:
             limit=limit,
             **msgspec.structs.asdict(default),
         )
-        return [KeptSensor(*row[:3], Retention(*row[3:])) for row in rows]
+        return [KeptSensor(row[0], row[1], row[2], Retention(*row[3:])) for row in rows]
 
 
 class _Changed(NamedTuple):

@@ -322,16 +322,16 @@ WHERE pg_inherits.inhparent = CAST(CAST(:parent AS text) AS regclass);
 -- name: row_sizes()
 -- Bytes of a row of each table, with its share of the indexes, by some that there are.
 SELECT 'measurements', CAST(avg(length(value)) + 120 AS bigint)
-FROM (SELECT value FROM measurement LIMIT 1000) AS some
+FROM (SELECT value FROM measurement LIMIT 1000) AS sample
 UNION ALL
 SELECT 'logs', CAST(avg(length(subject) + coalesce(length(details), 0)) + 140 AS bigint)
-FROM (SELECT subject, details FROM log LIMIT 1000) AS some
+FROM (SELECT subject, details FROM log LIMIT 1000) AS sample
 UNION ALL
 SELECT 'heartbeats', CAST(avg(coalesce(length(details), 0)) + 120 AS bigint)
-FROM (SELECT details FROM heartbeat LIMIT 1000) AS some
+FROM (SELECT details FROM heartbeat LIMIT 1000) AS sample
 UNION ALL
 SELECT 'rollups', CAST(avg(length(packed)) + 80 AS bigint)
-FROM (SELECT packed FROM rollup LIMIT 1000) AS some;
+FROM (SELECT packed FROM rollup LIMIT 1000) AS sample;
 
 -- name: disk_used()^
 SELECT pg_database_size(current_database());

@@ -1,0 +1,321 @@
+"""What is due, on both engines: which rows go, what stays, and what rollups still need."""
+
+import uuid
+
+import pytest
+
+from heliograph.model.batch import Batch
+from heliograph.model.retention import Retention
+from heliograph.model.time import DAY, HOUR
+from heliograph.retention import runs as runs_module
+from heliograph.retention.runs import RetentionRuns
+from heliograph.store.removal import Kind, Span
+from rows import NOON, heartbeat, log, measurement
+
+FOR_EVER = Retention(0, 0, 0)
+
+
+class Forgotten:
+    """What is remembered of newest values."""
+
+    def __init__(self):
+        self.sensors = set()
+
+    def forget(self, number):
+        self.sensors.add(number)
+
+    def forget_all(self):
+        self.sensors.add("all")
+
+
+def runs(store, retention=FOR_EVER, **options):
+    return RetentionRuns(store, retention, clock=lambda: NOON, **options)
+
+
+@pytest.fixture
+def change(store, engine):
+    """Return a function that runs SQL where the server would not."""
+
+    async def change(sql, *arguments):
+        if engine == "sqlite":
+            await store.engine._run(
+                lambda: store.engine._writer.open().execute(sql, arguments).fetchall()
+            )
+            return
+        connection = await store.engine.writer.open()
+        for at in range(len(arguments), 0, -1):
+            sql = sql.replace("?", f"${len(arguments) - at + 1}", 1)
+        await connection.execute(sql, *arguments)
+
+    return change
+
+
+@pytest.fixture
+async def rolled_up(change):
+    """Have everything until noon rolled up, as far as the tables tell."""
+    await change("UPDATE rollup_state SET frontier = ?", NOON)
+
+
+async def times(store, sensor, kind="measurements"):
+    """Return how old the rows are that a sensor still has, in days, the newest last."""
+    pages = getattr(store, kind)
+    rows = await pages.page(sensor, key=None, direction="next", limit=10_000)
+    return [(NOON - row.timestamp) / DAY for row in rows]
+
+
+async def fill(store, sensor, ages):
+    await store.write(
+        Batch(
+            measurements=[measurement(sensor, NOON - round(age * DAY)) for age in ages],
+            logs=[log(sensor, NOON - round(age * DAY)) for age in ages],
+            heartbeats=[heartbeat(sensor, NOON - round(age * DAY)) for age in ages],
+        )
+    )
+
+
+async def test_nothing_is_due_by_default(store, sensor, rolled_up):
+    await fill(store, sensor, [4_000, 1])
+    sweeper = runs(store)
+    await sweeper.sweep(NOON)
+    assert await times(store, sensor) == [4_000, 1]
+    assert not sweeper.state.removed_total
+
+
+async def test_each_kind_has_a_time_of_its_own(store, sensor, rolled_up, engine):
+    await fill(store, sensor, [40, 20, 5])
+    newest = Forgotten()
+    sweeper = runs(store, Retention(10, 0, 30), newest=newest)
+    await sweeper.sweep(NOON)
+    assert await times(store, sensor) == [5]
+    assert await times(store, sensor, "logs") == [20, 5]
+    assert await times(store, sensor, "heartbeats") == [20, 5]
+    if engine == "sqlite":
+        assert sweeper.state.removed_total == {"measurements": 2, "logs": 1, "heartbeats": 1}
+        assert newest.sensors == {sensor}
+    else:
+        assert newest.sensors == {"all"}
+    assert await store.removal.floors([sensor]) == {sensor: NOON - 10 * DAY}
+
+
+async def test_a_sensor_goes_before_its_network_and_that_before_the_settings(
+    store, register, rolled_up
+):
+    network = await store.networks.create(
+        identifier=str(uuid.uuid4()), name="n", created_at=1, owner=None
+    )
+    plain = (await register()).number
+    member = (await register(network_identifier=network.identifier)).number
+    own = (await register(network_identifier=network.identifier)).number
+    for each in (plain, member, own):
+        await fill(store, each, [40, 20, 5])
+    await store.retentions.set_network(network.identifier, raw_days=30)
+    await store.retentions.set_sensor(own, raw_days=0, log_days=1)
+    await runs(store, Retention(10, 0, 10)).sweep(NOON)
+    assert await times(store, plain) == [5]
+    assert await times(store, member) == [20, 5]
+    assert await times(store, member, "logs") == [5]
+    assert await times(store, own) == [40, 20, 5]
+    assert await times(store, own, "logs") == []
+
+
+async def test_what_is_said_can_be_taken_back(store, sensor):
+    retentions = store.retentions
+    assert await retentions.of_sensor(sensor) == Retention()
+    assert await retentions.set_sensor(sensor, raw_days=3, log_days=0) == Retention(3, None, 0)
+    assert await retentions.set_sensor(sensor, log_days=None) == Retention(3, None, None)
+    assert await retentions.is_anything_said()
+    assert await retentions.set_sensor(sensor, raw_days=None) == Retention()
+    assert not await retentions.is_anything_said()
+    assert await retentions.set_sensor(999, raw_days=1) is None
+    assert await retentions.set_network(str(uuid.uuid4()), raw_days=1) is None
+
+
+async def test_what_is_said_ends_with_whom_it_was_said_of(store, register, change):
+    network = await store.networks.create(
+        identifier=str(uuid.uuid4()), name="n", created_at=1, owner=None
+    )
+    sensor = (await register()).number
+    await store.retentions.set_network(network.identifier, raw_days=3)
+    await store.retentions.set_sensor(sensor, raw_days=3)
+    await store.networks.delete(network.identifier)
+    await store.sensors.delete(sensor, 1)
+    assert await store.retentions.is_anything_said()
+    await store.sensors.erase(sensor)
+    assert not await store.retentions.is_anything_said()
+
+
+async def test_raw_rows_stay_until_they_are_rolled_up(store, register, change):
+    behind, marked, waiting, done = [(await register()).number for _ in range(4)]
+    for each in (behind, marked, waiting, done):
+        await fill(store, each, [40, 30, 20])
+    await change("UPDATE rollup_state SET frontier = ?", NOON - 35 * DAY)
+    sweeper = runs(store, Retention(10, 0, 0))
+    await sweeper.sweep(NOON)
+    assert await times(store, behind) == [30, 20]
+    await change("UPDATE rollup_state SET frontier = ?", NOON)
+    await change("INSERT INTO touched (sensor, hour) VALUES (?, ?)", marked, NOON - 30 * DAY)
+    await change("INSERT INTO touched (sensor, hour) VALUES (?, ?)", marked, NOON - 20 * DAY)
+    await change(
+        "INSERT INTO rollup_backlog (sensor, range_start, range_end) VALUES (?, ?, ?)",
+        waiting,
+        NOON - 50 * DAY,
+        NOON - 25 * DAY,
+    )
+    await sweeper.sweep(NOON)
+    assert await times(store, behind) == await times(store, done) == []
+    assert await times(store, marked) == [30, 20]
+    assert await times(store, waiting) == [30, 20]
+    # What lies before the floor is never rolled up again: a mark there is none to wait for.
+    await change("DELETE FROM touched")
+    await change("INSERT INTO touched (sensor, hour) VALUES (?, ?)", marked, NOON - 45 * DAY)
+    await sweeper.sweep(NOON)
+    assert await times(store, marked) == []
+
+
+async def test_rollups_that_end_with_raw_rows_are_not_waited_for(store, sensor, change):
+    await change("UPDATE rollup_state SET frontier = ?", NOON - 100 * DAY)
+    await fill(store, sensor, [40, 5])
+    await runs(store, Retention(10, 10, 0)).sweep(NOON)
+    assert await times(store, sensor) == [5]
+
+
+async def test_rollups_go_by_whole_days(store, sensor, change, rolled_up):
+    midnight = NOON // DAY * DAY
+    for level, start in (
+        (60, midnight - 10 * DAY - HOUR),
+        (3_600, midnight - 11 * DAY),
+        (60, midnight - 10 * DAY),
+        (3_600, midnight - 10 * DAY),
+    ):
+        await change(
+            "INSERT INTO rollup (sensor, level, start, packed) VALUES (?, ?, ?, ?)",
+            sensor,
+            level,
+            start,
+            b"x",
+        )
+    spans = [Span(sensor, 0, NOON)]
+    sweeper = runs(store, Retention(5, 10, 0))
+    await sweeper.sweep(NOON)
+    left = await store.removal.due(Kind.ROLLUPS, spans, 10)
+    assert {row.time for row in left} == {midnight - 10 * DAY}
+    assert len(left) == 2
+    assert sweeper.state.removed_total == {"rollups": 2}
+
+
+async def test_a_late_row_is_taken_and_goes_with_the_next_run(store, sensor, rolled_up):
+    sweeper = runs(store, Retention(10, 0, 10))
+    await fill(store, sensor, [40, 5])
+    await sweeper.sweep(NOON)
+    await fill(store, sensor, [40, 11])
+    assert await times(store, sensor) == [40, 11, 5]
+    await sweeper.sweep(NOON)
+    assert await times(store, sensor) == [5]
+    assert await times(store, sensor, "logs") == [5]
+
+
+async def test_a_longer_retention_brings_nothing_more_to_an_end(store, sensor, rolled_up):
+    await fill(store, sensor, [40, 5])
+    await runs(store, Retention(10, 0, 10)).sweep(NOON)
+    await fill(store, sensor, [40, 20])
+    await runs(store, Retention(30, 0, 30)).sweep(NOON)
+    assert await times(store, sensor) == [20, 5]
+
+
+async def test_removal_is_by_bounded_batches(store, register, monkeypatch, rolled_up):
+    monkeypatch.setattr(runs_module, "FEWEST_ROWS", 7)
+    monkeypatch.setattr(runs_module, "MOST_ROWS", 7)
+    monkeypatch.setattr(runs_module, "SENSORS_AT_ONCE", 2)
+    sensors = [(await register()).number for _ in range(5)]
+    ages = [12 + at / 100 for at in range(30)] + [1]
+    for each in sensors:
+        await fill(store, each, ages)
+        # Several at one time.
+        await store.write(
+            Batch(
+                measurements=[
+                    measurement(each, NOON - 11 * DAY, value, fingerprint=value)
+                    for value in range(20)
+                ]
+            )
+        )
+    sizes = []
+    remove = store.removal.remove
+
+    async def watched(kind, rows):
+        sizes.append(len(rows))
+        return await remove(kind, rows)
+
+    monkeypatch.setattr(store.removal, "remove", watched)
+    sweeper = runs(store, Retention(10, 0, 10))
+    await sweeper.sweep(NOON)
+    for each in sensors:
+        assert await times(store, each) == [1]
+        assert await times(store, each, "heartbeats") == [1]
+    assert max(sizes) == 7
+    assert sweeper.state.removed_total == {"measurements": 250, "logs": 150, "heartbeats": 150}
+
+
+async def test_a_run_that_ends_anywhere_has_removed_only_what_is_due(
+    store, sensor, monkeypatch, rolled_up
+):
+    """Break off before each change of the store in turn; the last run goes to its end."""
+    monkeypatch.setattr(runs_module, "FEWEST_ROWS", 2)
+    monkeypatch.setattr(runs_module, "MOST_ROWS", 2)
+    transaction = store.engine.transaction
+    left = 0
+
+    def dying():
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise KeyboardInterrupt
+        return transaction()
+
+    monkeypatch.setattr(store.engine, "transaction", dying)
+    ages = [20, 19, 18, 17, 5, 4]
+    left = 10
+    await fill(store, sensor, ages)
+    for until in range(20):
+        left = until
+        try:
+            await runs(store, Retention(10, 0, 10)).sweep(NOON)
+        except KeyboardInterrupt:
+            found = await times(store, sensor)
+            assert found[-2:] == [5, 4]
+            floor = (await store.removal.floors([sensor]))[sensor]
+            # What is gone is counted from rollups.
+            assert len(found) == 6 or floor == NOON - 10 * DAY
+        else:
+            break
+    assert await times(store, sensor) == await times(store, sensor, "logs") == [5, 4]
+
+
+async def test_rows_are_counted_and_beyond_a_bound_estimated(store, sensor, rolled_up):
+    await fill(store, sensor, [20 - at / 100 for at in range(1_000)] + [5])
+    spans = [Span(sensor, 0, NOON - 10 * DAY)]
+    for kind in (Kind.MEASUREMENTS, Kind.LOGS, Kind.HEARTBEATS):
+        exact = (await store.removal.count(kind, spans, 5_000))[sensor]
+        assert (exact.rows, exact.is_exact) == (1_000, True)
+        about = (await store.removal.count(kind, spans, 100))[sensor]
+        assert not about.is_exact
+        assert 900 <= about.rows <= 1_100
+    assert (await store.removal.count(Kind.ROLLUPS, spans, 10))[sensor] == (0, True)
+    sizes = await store.removal.row_sizes()
+    assert 50 < sizes[Kind.MEASUREMENTS] < 250
+
+
+async def test_what_is_used_grows_and_what_is_removed_is_not_counted(
+    store, sensor, rolled_up, engine
+):
+    before = await store.removal.used()
+    assert before > 0
+    rows = [measurement(sensor, NOON - 20 * DAY + at, "x" * 1_000) for at in range(3_000)]
+    await store.write(Batch(measurements=rows))
+    grown = await store.removal.used()
+    assert grown - before > 3_000_000
+    await runs(store, Retention(10, 0, 10)).sweep(NOON)
+    if engine == "sqlite":
+        # Live pages alone: the log of writes keeps its size.
+        (live,) = (await store.engine.fetch("disk_used"))[0]
+        assert live < before + 1_000_000
