@@ -30,6 +30,7 @@ from heliograph.web import (
     networks,
     nodes,
     openapi,
+    retention,
     sensors,
 )
 from heliograph.web import metrics as metrics_routes
@@ -124,6 +125,7 @@ def _fastapi(hot: list[HotRoute], live: LiveRoutes) -> FastAPI:
         measurements,
         latest,
         exports,
+        retention,
         broker_access,
         health,
         metrics_routes,
