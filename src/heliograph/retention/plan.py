@@ -61,11 +61,16 @@ class Plan:
             (Kind.MEASUREMENTS, self._default.raw_days),
             (Kind.LOGS, self._default.log_days),
         ):
-            rule = {"moment": self._moment, "default_days": days or 0}
             found += [
                 partition
                 for partition in await removal.partitions(kind, self._moment)
-                if await removal.is_partition_due(kind, partition, **rule)
+                if await removal.is_partition_due(
+                    kind,
+                    partition,
+                    moment=self._moment,
+                    default_days=days or 0,
+                    by_floors=False,
+                )
             ]
         return found
 

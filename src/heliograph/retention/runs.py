@@ -176,13 +176,16 @@ class RetentionRuns:
     async def _drop(self, kind: Kind, cutoff: int, moment: int) -> int:
         """Drop the partitions that are due as a whole; return from when on rows are for others."""
         days = self.default.raw_days if kind is Kind.MEASUREMENTS else self.default.log_days
-        rule = {"moment": moment, "default_days": days or 0}
-        start = LEAST
+        start, days = LEAST, days or 0
         for partition in await self._store.removal.partitions(kind, cutoff):
-            if not await self._store.removal.is_partition_due(kind, partition, **rule):
+            if not await self._store.removal.is_partition_due(
+                kind, partition, moment=moment, default_days=days
+            ):
                 continue
             for _ in range(LOCK_ATTEMPTS):
-                became = await self._store.removal.drop(kind, partition, **rule)
+                became = await self._store.removal.drop(
+                    kind, partition, moment=moment, default_days=days
+                )
                 if became is not Drop.BUSY:
                     break
                 await asyncio.sleep(LOCK_RETRY_SECONDS)

@@ -113,7 +113,7 @@ class Partitions:
         name = f"{table}_{month_name(month)}"
         kept = self._queries[f"{table}s_keep_partition"]
         known = {"start": month_start(month), "end": month_start(month + 1)}
-        known |= {"moment": moment, "default_days": default_days}
+        known |= {"moment": moment, "default_days": default_days, "by_floors": True}
         try:
             async with connection.transaction():
                 await connection.execute(f"SET LOCAL lock_timeout = {DROP_LOCK_MILLISECONDS}")

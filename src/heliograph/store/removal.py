@@ -149,15 +149,25 @@ class Removal:
         return sorted((each for each in found if each.end <= before), key=lambda each: each.month)
 
     async def is_partition_due(
-        self, kind: Kind, partition: Partition, *, moment: int, default_days: int
+        self,
+        kind: Kind,
+        partition: Partition,
+        *,
+        moment: int,
+        default_days: int,
+        by_floors: bool = True,
     ) -> bool:
-        """Tell whether all rows of the partition are due at the moment."""
+        """Tell whether all rows of the partition are due at the moment.
+
+        Without `by_floors`: whether they will be, when floors have been raised.
+        """
         return not await self._engine.fetch(
             f"{kind}_keep_partition",
             start=month_start(partition.month),
             end=partition.end,
             moment=moment,
             default_days=default_days,
+            by_floors=by_floors,
         )
 
     async def drop(

@@ -1,5 +1,9 @@
 """What is due, on both engines: which rows go, what stays, and what rollups still need."""
 
+import asyncio
+import subprocess
+import sys
+import textwrap
 import uuid
 
 import pytest
@@ -9,6 +13,7 @@ from heliograph.model.retention import Retention
 from heliograph.model.time import DAY, HOUR
 from heliograph.retention import runs as runs_module
 from heliograph.retention.runs import RetentionRuns
+from heliograph.store import open_store
 from heliograph.store.removal import Kind, Span
 from rows import NOON, heartbeat, log, measurement
 
@@ -319,3 +324,64 @@ async def test_what_is_used_grows_and_what_is_removed_is_not_counted(
         # Live pages alone: the log of writes keeps its size.
         (live,) = (await store.engine.fetch("disk_used"))[0]
         assert live < before + 1_000_000
+
+
+# Ends the process as kill -9 would, before the commit with the number given.
+KILLED = textwrap.dedent(
+    """
+    import asyncio, os, signal, sys
+    from heliograph.model.retention import Retention
+    from heliograph.retention import runs
+    from heliograph.store import open_store, postgresql, sqlite
+    url, moment, left = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    runs.FEWEST_ROWS = runs.MOST_ROWS = 3
+    async def sweep():
+        global left
+        store = await open_store(url)
+        fetch = sqlite._Change.fetch if url.startswith("sqlite") else postgresql._Change.fetch
+        async def dying(self, query, **parameters):
+            global left
+            rows = await fetch(self, query, **parameters)
+            left -= 1
+            if not left:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return rows
+        type_ = sqlite._Change if url.startswith("sqlite") else postgresql._Change
+        type_.fetch = dying
+        await runs.RetentionRuns(store, Retention(10, 0, 10), clock=lambda: moment).sweep(moment)
+        await store.close()
+    asyncio.run(sweep())
+    """
+)
+
+
+@pytest.mark.parametrize("statements", [3, 7, 9])
+async def test_a_run_that_is_killed_loses_nothing_that_is_not_due(
+    store, sensor, rolled_up, database_url, statements
+):
+    ages = [13, 12.9, 12.8, 12.7, 12.6, 12.5, 12.4, 12.3, 5, 4]
+    await fill(store, sensor, ages)
+    await store.close()
+    arguments = [database_url, str(NOON), str(statements)]
+    killed = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-c", KILLED, *arguments],
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert killed.returncode == -9, killed.stderr
+    again = await open_store(database_url)
+    try:
+        left = await times(again, sensor)
+        assert left[-2:] == [5, 4]
+        assert await times(again, sensor, "logs") == ages
+        # What is gone has its floor; what was not committed is there.
+        floor = (await again.removal.floors([sensor]))[sensor]
+        assert (len(left), floor) == {3: (10, 0), 7: (7, NOON - 10 * DAY), 9: (4, NOON - 10 * DAY)}[
+            statements
+        ]
+        await runs(again, Retention(10, 0, 10)).sweep(NOON)
+        assert await times(again, sensor) == await times(again, sensor, "logs") == [5, 4]
+    finally:
+        await again.close()

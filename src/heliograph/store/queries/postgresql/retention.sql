@@ -219,9 +219,10 @@ SELECT
     )
 FROM json_array_elements(CAST(:wanted AS json)) AS wanted (value);
 
--- name: measurements_keep_partition(start, end, moment, default_days)
+-- name: measurements_keep_partition(start, end, moment, default_days, by_floors)
 -- A row if between start and end there is any that is not due, by the rules as they are now. Of
--- measurements none is due that its sensor's rollups still need. A search a sensor, not a row.
+-- measurements none is due, `by_floors`, that its sensor's rollups may still need. A search a
+-- sensor, not a row.
 WITH RECURSIVE present (sensor) AS (
     (
         SELECT sensor FROM measurement
@@ -244,7 +245,7 @@ kept (sensor, since) AS (
             WHEN sensor.number IS NULL OR days.count = 0 THEN 0
             ELSE (:moment - days.count * 86400000000) / 3600000000 * 3600000000
         END,
-        coalesce(rollup_floor.raw_from, 0)
+        CASE WHEN :by_floors THEN coalesce(rollup_floor.raw_from, 0) ELSE :end END
     )
     FROM present
     LEFT JOIN sensor ON sensor.number = present.sensor
