@@ -11,6 +11,7 @@ from integration.web.conftest import ADMIN
 from rows import heartbeat, log, measurement
 from server import eventually
 
+KINDS = ("measurements", "logs", "heartbeats", "rollups")
 NOTHING = {"rows": 0, "bytes": 0, "exact": True}
 
 
@@ -91,9 +92,7 @@ async def test_the_plan_tells_what_the_run_removes(site, database_url, aged, res
         await put(here, "/sensors/pump-2/retention", raw_days=0)
         plan = await read(here, "/retention")
         planned = {each["network_name"]: each for each in plan["networks"]}
-        assert planned["other"]["removes"] == dict.fromkeys(
-            ("measurements", "logs", "heartbeats", "rollups"), NOTHING
-        )
+        assert planned["other"]["removes"] == dict.fromkeys(KINDS, NOTHING)
         removes = planned["own"]["removes"]
         assert planned["own"]["sensors"] == 2
         assert {kind: each["rows"] for kind, each in removes.items()} == {
