@@ -6,6 +6,8 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeAlias
 
 from heliograph.model.batch import Batch, Written
+from heliograph.store.lateness import Lateness
+from heliograph.store.rollup_change import RollupChange
 
 Row: TypeAlias = Sequence[Any]
 
@@ -42,6 +44,11 @@ class Engine(Protocol):
     @property
     def batch_rows(self) -> int:
         """The rows a commit beyond which more do not make a row cheaper."""
+        ...
+
+    @property
+    def lateness(self) -> Lateness:
+        """Which measurements a write marks as late, for their hours to be rolled up anew."""
         ...
 
     async def fetch(self, query: str, **parameters: Any) -> Sequence[Row]:
@@ -81,6 +88,17 @@ class Engine(Protocol):
 
     async def used(self) -> int:
         """Return the bytes that what is stored takes: live pages, and the log of writes."""
+        ...
+
+    async def take_marks(self, until: int, limit: int) -> Sequence[Row]:
+        """Return id, sensor and hour of marks up to this id, oldest first.
+
+        What comes late from now on is marked anew, under other ids.
+        """
+        ...
+
+    async def store_rollups(self, change: RollupChange) -> bool:
+        """Commit a change whole; False: rollups have changed since what it was made from."""
         ...
 
     async def ping(self) -> None:

@@ -15,6 +15,7 @@ from heliograph.model.retention import Cutoffs, Needed, raw_cutoff
 from heliograph.store.engine import Drop, Engine, Row, Transaction
 from heliograph.store.pages import GREATEST
 from heliograph.store.partitions import month_start, named_month
+from heliograph.store.rollups import disturb
 
 _encode = msgspec.json.Encoder().encode
 
@@ -90,7 +91,7 @@ class Removal:
         """Remove rows that are due in one transaction; return how many there still were."""
         async with self._engine.transaction() as transaction:
             if kind is Kind.ROLLUPS:
-                await transaction.fetch("rollup_generation_raise")
+                await disturb(transaction)
             removed = await transaction.fetch(
                 f"{kind}_remove",
                 keys=_encode(rows).decode(),
@@ -106,7 +107,7 @@ class Removal:
     async def raise_floors(self, wanted: dict[int, Cutoffs]) -> dict[int, int]:
         """Do the same, and have older hours counted from their rollups alone from now on."""
         async with self._engine.transaction() as transaction:
-            await transaction.fetch("rollup_generation_raise")
+            await disturb(transaction)
             needed = await self._needed(transaction, wanted)
             found = _cutoffs(needed, wanted)
             higher = [(n, at) for n, at in found.items() if at > needed[n].floor]

@@ -9,6 +9,7 @@ from heliograph.ingest.disk_budget import DiskState
 from heliograph.ingest.latest_values import LatestValues
 from heliograph.ingest.posts import Posts
 from heliograph.ingest.registry import Registry
+from heliograph.ingest.rollups import RollupState
 from heliograph.ingest.routes import Router
 from heliograph.live.streams import Streams
 from heliograph.passwords import Passwords
@@ -90,6 +91,7 @@ class Services:
     streams: Streams
     retention: RetentionRuns
     disk: DiskState
+    rollups: RollupState
     listener: Listening | None
     link: Linked | None
     informing: Informing | None

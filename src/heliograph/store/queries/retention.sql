@@ -52,9 +52,5 @@ AND (CAST(:network AS text) IS NULL OR sensor.network_identifier = :network)
 ORDER BY sensor.number
 LIMIT :limit;
 
--- name: rollup_generation_raise()!
--- Who has read raw rows for a rollup meanwhile has to read them again.
-UPDATE rollup_state SET generation = generation + 1;
-
 -- name: retention_frontier()$
 SELECT frontier FROM rollup_state;
