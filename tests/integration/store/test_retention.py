@@ -15,6 +15,7 @@ from heliograph.retention import runs as runs_module
 from heliograph.retention.runs import RetentionRuns
 from heliograph.store import open_store
 from heliograph.store.removal import Kind, Span
+from heliograph.store.rolling import Rolling
 from rows import NOON, heartbeat, log, measurement
 
 FOR_EVER = Retention(0, 0, 0)
@@ -68,7 +69,20 @@ async def times(store, sensor, kind="measurements"):
     return [(NOON - row.timestamp) / DAY for row in rows]
 
 
+async def roll_up(store):
+    """Work off all marks of late rows."""
+
+    async def without_a_pause():
+        pass
+
+    rolling = Rolling(store.engine, without_a_pause)
+    until = await rolling.newest_mark()
+    while await rolling.redo(until):
+        pass
+
+
 async def fill(store, sensor, ages):
+    """Store rows of each kind that are so many days old, and roll up the measurements."""
     await store.write(
         Batch(
             measurements=[measurement(sensor, NOON - round(age * DAY)) for age in ages],
@@ -76,6 +90,7 @@ async def fill(store, sensor, ages):
             heartbeats=[heartbeat(sensor, NOON - round(age * DAY)) for age in ages],
         )
     )
+    await roll_up(store)
 
 
 async def test_nothing_is_due_by_default(store, sensor, rolled_up):
@@ -186,6 +201,7 @@ async def test_rollups_that_end_with_raw_rows_are_not_waited_for(store, sensor, 
 
 async def test_rollups_go_by_whole_days(store, sensor, change, rolled_up):
     midnight = NOON // DAY * DAY
+    spans = [Span(sensor, 0, NOON)]
     for level, start in (
         (60, midnight - 10 * DAY - HOUR),
         (3_600, midnight - 11 * DAY),
@@ -199,7 +215,6 @@ async def test_rollups_go_by_whole_days(store, sensor, change, rolled_up):
             start,
             b"x",
         )
-    spans = [Span(sensor, 0, NOON)]
     sweeper = runs(store, Retention(5, 10, 0))
     await sweeper.sweep(NOON)
     left = await store.removal.due(Kind.ROLLUPS, spans, 10)
@@ -244,6 +259,7 @@ async def test_removal_is_by_bounded_batches(store, register, monkeypatch, rolle
                 ]
             )
         )
+    await roll_up(store)
     sizes = []
     remove = store.removal.remove
 
@@ -305,7 +321,9 @@ async def test_rows_are_counted_and_beyond_a_bound_estimated(store, sensor, roll
         about = (await store.removal.count(kind, spans, 100))[sensor]
         assert not about.is_exact
         assert 900 <= about.rows <= 1_100
-    assert (await store.removal.count(Kind.ROLLUPS, spans, 10))[sensor] == (0, True)
+    hours = (await store.removal.count(Kind.ROLLUPS, spans, 5_000))[sensor]
+    assert hours.is_exact
+    assert 235 <= hours.rows <= 245
     sizes = await store.removal.row_sizes()
     assert 50 < sizes[Kind.MEASUREMENTS] < 250
 
@@ -317,6 +335,7 @@ async def test_what_is_used_grows_and_what_is_removed_is_not_counted(
     assert before > 0
     rows = [measurement(sensor, NOON - 20 * DAY + at, "x" * 1_000) for at in range(3_000)]
     await store.write(Batch(measurements=rows))
+    await roll_up(store)
     grown = await store.removal.used()
     assert grown - before > 3_000_000
     await runs(store, Retention(10, 0, 10)).sweep(NOON)
@@ -385,3 +404,41 @@ async def test_a_run_that_is_killed_loses_nothing_that_is_not_due(
         assert await times(again, sensor) == await times(again, sensor, "logs") == [5, 4]
     finally:
         await again.close()
+
+
+async def test_aggregates_are_the_same_when_raw_rows_are_gone(store, sensor, rolled_up):
+    times = [NOON - round(age / 100 * DAY) for age in range(1_400, 900, -3)]
+    values = [{"t": at % 17, "h": at / 7} for at in range(len(times))]
+    rows = [measurement(sensor, *each) for each in zip(times, values, strict=True)]
+    await store.write(Batch(measurements=rows))
+    await roll_up(store)
+
+    async def aggregates():
+        starts = [NOON - 15 * DAY + hours * HOUR for hours in range(0, 7 * 24, 9)]
+        end = starts[-1]
+        found = await store.aggregates.read(sensor, starts, None, start=starts[0], end=end)
+        return found.rows, found.attributes
+
+    before = await aggregates()
+    assert sum(before[0]) == len(rows)
+    sweeper = runs(store, Retention(10, 0, 0))
+    await sweeper.sweep(NOON)
+    assert sweeper.state.removed_total[Kind.MEASUREMENTS] > 100
+    after = await aggregates()
+    assert after[0] == before[0]
+    for name, buckets in before[1].items():
+        for bucket, expected in buckets.items():
+            found = after[1][name][bucket]
+            assert (found.count, found.minimum, found.maximum, found.last) == (
+                expected.count,
+                expected.minimum,
+                expected.maximum,
+                expected.last,
+            )
+            assert found.total == pytest.approx(expected.total)
+    # And still after the sensor has sent more, late and in time.
+    late = [measurement(sensor, NOON - days * DAY, {"t": 1_000}) for days in (12, 1)]
+    await store.write(Batch(measurements=late))
+    await roll_up(store)
+    await sweeper.sweep(NOON)
+    assert (await aggregates())[0] == before[0]
