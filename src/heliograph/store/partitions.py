@@ -124,5 +124,7 @@ class Partitions:
                 await connection.execute(f"DROP TABLE {name}")
         except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
             return Drop.BUSY
+        except asyncpg.UndefinedTableError:
+            return Drop.KEPT  # another instance was first, or somebody by hand
         self._known.get(table, set()).discard(month)
         return Drop.DROPPED
