@@ -213,15 +213,14 @@ class RetentionRuns:
             await self._remove(kind, [Span(n, start, end) for n, end in due.items() if end > start])
 
     async def _remove(self, kind: Kind, spans: Sequence[Span]) -> None:
-        clock, removal = asyncio.get_running_loop().time, self._store.removal
+        removal = self._store.removal
         while spans:
             limit = self._rows
             rows = await removal.due(kind, spans, limit)
             if not rows:
                 return
-            began = clock()
-            self.state.removed_total[kind] += await removal.remove(kind, rows)
-            took = clock() - began
+            removed, took = await removal.remove(kind, rows)
+            self.state.removed_total[kind] += removed
             if kind is Kind.MEASUREMENTS and self._newest is not None:
                 for sensor in {row.sensor for row in rows}:
                     self._newest.forget(sensor)

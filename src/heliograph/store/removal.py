@@ -5,6 +5,7 @@ only counted from its rollup, which nobody computes anew. It is raised no furthe
 is rolled up, where rollups are kept longer.
 """
 
+import asyncio
 import enum
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
@@ -49,6 +50,13 @@ class DueRow(NamedTuple):
     time: int
 
 
+class Removed(NamedTuple):
+    """How many rows there still were, and for how many seconds the writer was taken."""
+
+    rows: int
+    seconds: float
+
+
 class Counted(NamedTuple):
     """How many rows are due; an estimate where they were too many to be counted."""
 
@@ -87,9 +95,11 @@ class Removal:
         )
         return [DueRow(*row) for row in rows]
 
-    async def remove(self, kind: Kind, rows: Sequence[DueRow]) -> int:
-        """Remove rows that are due in one transaction; return how many there still were."""
+    async def remove(self, kind: Kind, rows: Sequence[DueRow]) -> Removed:
+        """Remove rows that are due in one transaction."""
+        clock = asyncio.get_running_loop().time
         async with self._engine.transaction() as transaction:
+            began = clock()
             if kind is Kind.ROLLUPS:
                 await disturb(transaction)
             removed = await transaction.fetch(
@@ -98,7 +108,7 @@ class Removal:
                 low=min(row.time for row in rows),
                 high=max(row.time for row in rows),
             )
-        return len(removed)
+        return Removed(len(removed), clock() - began)
 
     async def raw_cutoffs(self, wanted: dict[int, Cutoffs]) -> dict[int, int]:
         """Return from when on the raw rows of each sensor are not due or still needed."""
