@@ -68,7 +68,7 @@ class Series:
         for start, packed in rollups:
             rollup = unpack(packed, self._keys)
             if not rollup.complete:
-                lacking.append((start, start + SPAN[level]))
+                lacking += _common(spans, (start, start + SPAN[level]))
                 continue
             moments = [start + slot * length for slot in rollup.slots]
             times += moments
@@ -81,6 +81,9 @@ class Series:
                 flat.extend(
                     known, moments if same else [start + slot * length for slot in known.slots]
                 )
+        if times:
+            # Of many spans those alone that these rollups are of.
+            spans = [span for span in spans if span[1] > times[0] and span[0] <= times[-1]]
         for first, last, bucket in self._cut(times, spans):
             self.rows[bucket] += sum(rows[first:last])
         for name, flat in found.items():
@@ -88,7 +91,7 @@ class Series:
                 known_there = flat.fold(first, last)
                 known_there.at = flat.slots[last - 1]
                 self._add(name, bucket, known_there)
-        return _common(spans, lacking)
+        return lacking
 
     def finish(self) -> None:
         """Put the buckets in order."""
@@ -139,11 +142,10 @@ class Series:
             )
 
 
-def _common(spans: Sequence[Span], others: Sequence[Span]) -> list[Span]:
-    """Return what is in both; of each the spans are apart."""
+def _common(spans: Sequence[Span], other: Span) -> list[Span]:
+    """Return what of the spans, apart, is in another."""
     return [
-        (max(start, other_start), min(end, other_end))
-        for other_start, other_end in others
+        (max(start, other[0]), min(end, other[1]))
         for start, end in spans
-        if max(start, other_start) < min(end, other_end)
+        if start < other[1] and other[0] < end
     ]

@@ -115,7 +115,3 @@ RETURNING range_start;
 
 -- name: rollup_floor_erase(sensor, limit)
 DELETE FROM rollup_floor WHERE sensor = :sensor AND :limit > 0 RETURNING raw_from;
-
--- name: rollup_backlog_add(sensor, range_start, range_end)!
-INSERT INTO rollup_backlog (sensor, range_start, range_end)
-VALUES (:sensor, :range_start, :range_end);
