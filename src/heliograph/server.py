@@ -109,14 +109,8 @@ class Server:
         await self._start_presence(hub, max(now(), clock.floor))
         self._start_upkeep(settings, rejections)
         retention, disk = await self._start_retention(settings, clock)
-        endpoint = Endpoint(
-            store,
-            registry,
-            router,
-            authenticator,
-            intake,
-            publish_topic=settings.mqtt_publish_topic,
-        )
+        topic = settings.mqtt_publish_topic
+        endpoint = Endpoint(store, registry, router, authenticator, intake, publish_topic=topic)
         await self._start_mqtt(settings, endpoint, hub)
         self._publish_configurations()
         self._write_mosquitto_files(settings)
@@ -166,14 +160,15 @@ class Server:
         budget = DiskBudget(self._store, pipeline, settings.disk_budget, refusing=runs.hurry)
         await budget.look()  # before anything is taken
         self._run(budget.run(), "disk-budget")
-        self._run(runs.run(), "retention")
+        self._sweeping = self._run(runs.run(), "retention")
         return runs, budget
 
     async def stop(self) -> None:
         """Stop everything, sources first; what has been read is committed and acknowledged."""
         self._streams.close()
-        # Who waits for the last commits need not wait for it too.
+        # Who waits for the last commits need not wait for these too.
         self._rolling.cancel()
+        self._sweeping.cancel()
         sources = [source for source in (self._link, self._listener) if source is not None]
         for source in sources:
             await source.close_sources()

@@ -13,6 +13,8 @@ from heliograph.store import Store
 log = structlog.get_logger()
 
 WATCH_SECONDS = 5.0
+# Without a budget, for metrics.
+IDLE_SECONDS = 60.0
 # From here on what is in flight could fill it.
 CLOSE_SECONDS = 1.0
 RETRY_SECONDS = 10
@@ -56,8 +58,13 @@ class DiskBudget:
     async def run(self) -> None:
         """Look every few seconds, for ever."""
         while True:
-            await asyncio.sleep(CLOSE_SECONDS if self.state.is_low else WATCH_SECONDS)
+            await asyncio.sleep(self._pause())
             await self.look()
+
+    def _pause(self) -> float:
+        if not self.state.budget:
+            return IDLE_SECONDS
+        return CLOSE_SECONDS if self.state.is_low else WATCH_SECONDS
 
     async def look(self) -> None:
         """Compare what is used with the budget; while the database is away nothing changes."""

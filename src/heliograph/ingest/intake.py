@@ -55,16 +55,14 @@ class Intake:
         Raises:
             HeliographError: CLOCK_BEHIND, DISK_BUDGET_USED_UP; the message was not taken.
         """
-        clock = self._clock
-        now = time_ns() // 1_000
+        clock, now = self._clock, time_ns() // 1_000
         if now >= clock.floor:
             clock.floor = now
         else:
             now = clock.now()
-        sensor, decode = route.sensor, route.decode
+        sensor, decode, pipeline = route.sensor, route.decode, self._pipeline
         if sensor is None or decode is None:
             return self._receive_other(origin, token, route, payload, now, delivery, redelivered)
-        pipeline = self._pipeline
         if pipeline.refusal is not None:
             raise pipeline.refusal()
         ids = self._ids  # inlined: `next` here, `advance` below

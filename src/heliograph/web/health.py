@@ -108,14 +108,7 @@ async def readyz(services: TheServices) -> Response:
     """Tell whether data is taken now: 503 with the reasons if not."""
     state = services.posts.state
     reasons: list[str] = []
-    current = head = None
-    database = "available"
-    try:
-        async with asyncio.timeout(DATABASE_SECONDS):
-            await services.store.ping()
-            current, head = await services.store.migration_state()
-    except (StoreUnavailableError, TimeoutError):
-        database = "unavailable"
+    database, current, head = await _database(services)
     if database != "available" or not state.database_available:
         database = "unavailable"
         reasons.append("The database is not available")
@@ -165,6 +158,16 @@ async def readyz(services: TheServices) -> Response:
         "last_message_age_seconds": max(0, now() - last) / SECOND if last else None,
     }
     return Answer(503 if reasons else 200, encode(body)).response()
+
+
+async def _database(services: Services) -> tuple[str, str | None, str | None]:
+    """Return whether it answers, its migration, and the newest there is."""
+    try:
+        async with asyncio.timeout(DATABASE_SECONDS):
+            await services.store.ping()
+            return "available", *(await services.store.migration_state())
+    except (StoreUnavailableError, TimeoutError):
+        return "unavailable", None, None
 
 
 def _of_budget(disk: DiskState) -> str:
