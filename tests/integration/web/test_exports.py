@@ -156,11 +156,6 @@ def delayed(here, after=1):
     return free, calls
 
 
-def running(here):
-    app = here.web._app._app._rest.rest._app._app._app._app
-    return app.state.exports._running
-
-
 async def test_a_caller_has_a_bounded_number_at_once(site):
     async with site() as here:
         headers, _ = await filled(here)
@@ -175,7 +170,7 @@ async def test_a_caller_has_a_bounded_number_at_once(site):
         assert int(refused.headers["retry-after"]) > 0
         free.set()
         assert [done.status_code for done in await asyncio.gather(*waiting)] == [200, 200]
-        assert running(here) == {}
+        assert here.exports.running == 0
         again = await here.http.get("/sensors/pump-1/export", headers=headers)
         assert again.status_code == 200
 
@@ -190,7 +185,7 @@ async def test_a_database_that_is_away_is_a_503_before_the_first_row(site):
         here.services.store.exports.page = away
         answer = await here.http.get("/sensors/pump-1/export", headers=headers)
         assert (answer.status_code, answer.json()["code"]) == (503, "DATABASE_UNAVAILABLE")
-        assert running(here) == {}
+        assert here.exports.running == 0
 
 
 @pytest.mark.parametrize("compress", ["", "?compress=gzip"])
@@ -209,7 +204,7 @@ async def test_a_failure_on_the_way_is_seen_by_the_client(site, serving, compres
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
             with pytest.raises(httpx.RemoteProtocolError):
                 await http.get(f"/sensors/pump-1/export{compress}", headers=headers)
-        await eventually(lambda: running(here) == {})
+        await eventually(lambda: here.exports.running == 0)
 
 
 async def test_a_client_that_leaves_ends_the_work(site, serving):
@@ -222,8 +217,8 @@ async def test_a_client_that_leaves_ends_the_work(site, serving):
         ):
             assert answer.status_code == 200
             await eventually(lambda: len(calls) == 2)
-            assert running(here)
-        await eventually(lambda: running(here) == {})
+            assert here.exports.running
+        await eventually(lambda: here.exports.running == 0)
         assert len(calls) == 2
         gc.collect()
 
@@ -244,7 +239,7 @@ async def test_a_slow_client_slows_the_reading_and_is_given_up(site, serving, mo
             key = headers["x-api-key"]
             request = f"GET /sensors/pump-1/export HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\n\r\n"
             await loop.sock_sendall(client, request.encode())
-            await eventually(lambda: running(here))
-            await eventually(lambda: running(here) == {})
+            await eventually(lambda: here.exports.running)
+            await eventually(lambda: here.exports.running == 0)
         # 40 MB were there to be read.
         assert len(calls) < 15
