@@ -13,7 +13,7 @@ import aiosqlite
 
 from heliograph.errors import AlreadyExistsError, StartError, StoreUnavailableError
 from heliograph.model.batch import Batch, Written
-from heliograph.store.engine import Engine, Row, Transaction
+from heliograph.store.engine import Drop, Engine, Row, Transaction
 from heliograph.store.lateness import Lateness
 from heliograph.store.pool import Pool
 from heliograph.store.queries import load_queries
@@ -193,6 +193,19 @@ class SqliteEngine:
         async with self._turn:
             await self._run(lambda: self._writer.forget_deliveries(deliveries))
 
+    async def drop_partition(
+        self, table: str, month: int, *, moment: int, default_days: int
+    ) -> Drop:
+        """Keep it: a file has none."""
+        del table, month, moment, default_days
+        return Drop.KEPT
+
+    async def used(self) -> int:
+        """Count the pages in use and the write-ahead log, which lies beside the file."""
+        rows = await self.fetch("disk_used")
+        live: int = rows[0][0]
+        return live + await asyncio.to_thread(_size, Path(f"{self._path}-wal"))
+
     async def take_marks(self, until: int, limit: int) -> Sequence[Row]:
         """Return the oldest marks."""
         async with self._turn:
@@ -226,6 +239,13 @@ class SqliteEngine:
         if self._closed:
             raise StoreUnavailableError("SQLite: the store is closed")
         return await asyncio.get_running_loop().run_in_executor(self._thread, function)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 class _Change:

@@ -25,7 +25,9 @@ from heliograph.store.points import Points
 from heliograph.store.postgresql import open_postgresql
 from heliograph.store.publications import Publications
 from heliograph.store.rejected import RejectedMessages
+from heliograph.store.removal import Removal
 from heliograph.store.replay import Replay
+from heliograph.store.retention import Retentions
 from heliograph.store.rollups import Rollups
 from heliograph.store.sensors import Sensors
 from heliograph.store.sqlite import open_sqlite
@@ -57,6 +59,8 @@ class Store:
         self.publications = Publications(engine)
         self.broker_access = BrokerAccess(engine)
         self.exports = Exports(engine)
+        self.retentions = Retentions(engine)
+        self.removal = Removal(engine)
 
     @property
     def batch_rows(self) -> int:

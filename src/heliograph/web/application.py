@@ -31,6 +31,7 @@ from heliograph.web import (
     networks,
     nodes,
     openapi,
+    retention,
     sensors,
 )
 from heliograph.web import metrics as metrics_routes
@@ -127,6 +128,7 @@ def _fastapi(hot: list[HotRoute], live: LiveRoutes) -> FastAPI:
         measurements,
         latest,
         exports,
+        retention,
         broker_access,
         health,
         metrics_routes,
