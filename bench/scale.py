@@ -25,7 +25,8 @@ class Profile:
 class Scale:
     """The counts of one run.
 
-    `deep` is one sensor with a long history; `devices` are connected all at once.
+    `deep` is one sensor with a long history; `devices` are connected all at once; `viewers` watch
+    one stream, on which so many `events` are shown.
     """
 
     rounds: int
@@ -44,6 +45,8 @@ class Scale:
     samples: int
     flood_seconds: float
     idle_connections: int
+    viewers: int
+    events: int
 
 
 FULL = Scale(
@@ -63,6 +66,8 @@ FULL = Scale(
     samples=500,
     flood_seconds=10.0,
     idle_connections=10_000,
+    viewers=1_000,
+    events=300,
 )
 
 QUICK = Scale(
@@ -82,4 +87,6 @@ QUICK = Scale(
     samples=20,
     flood_seconds=0.5,
     idle_connections=50,
+    viewers=20,
+    events=10,
 )

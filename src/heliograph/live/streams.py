@@ -133,16 +133,22 @@ class Streams:
         if not frames:
             return
         by_network: dict[str, list[Frame]] = {}
+        by_sensor: dict[int, list[Frame]] = {}
         for frame in frames:
             by_network.setdefault(frame.network, []).append(frame)
+            by_sensor.setdefault(frame.sensor, []).append(frame)
+        moment = asyncio.get_running_loop().time()
         for selection, viewers in self._watching.items():
-            networks = selection.networks
-            if networks is not None and len(networks) == 1:
+            networks, sensors = selection.networks, selection.sensors
+            if sensors is not None and len(sensors) == 1:
+                chunk = selection.chunk(by_sensor.get(next(iter(sensors)), ()))
+            elif networks is not None and len(networks) == 1:
                 chunk = selection.chunk(by_network.get(next(iter(networks)), ()))
             else:
                 chunk = selection.chunk(frames)
             if chunk is not None:
                 for viewer in viewers:
+                    viewer.touched_at = moment
                     viewer.push(chunk)
 
     async def run(self) -> None:

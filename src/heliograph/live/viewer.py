@@ -1,4 +1,7 @@
-"""One who watches: a queue with a bound, which loses the oldest and never makes others wait."""
+"""One who watches: a queue with a bound, which loses the oldest and never makes others wait.
+
+While nothing is queued and the client keeps up, what is due goes past the queue.
+"""
 
 import asyncio
 from collections import deque
@@ -11,15 +14,20 @@ WRITTEN_AT_ONCE = 64 << 10
 
 
 class Chunk:
-    """Events of one commit for all who watch the same; made once, shared by their queues."""
+    """Events of one commit for all who watch the same; made once, shared by their queues.
 
-    __slots__ = ("count", "data", "ids", "parts", "size")
+    `framed` is the data as it goes over their connections, kept by who writes it first: viewers
+    of the same events have the same protocol.
+    """
+
+    __slots__ = ("count", "data", "framed", "ids", "parts", "size")
 
     def __init__(self, parts: Sequence[bytes], ids: Sequence[int | None]) -> None:
         """Take encoded events and their ids; with no ids it is a sign of life, not an event."""
         self.parts = parts
         self.ids = ids
         self.data = b"".join(parts)
+        self.framed: bytes | None = None
         self.count = len(ids)
         self.size = len(self.data)
 
@@ -50,6 +58,7 @@ class Viewer:
         "_waiter",
         "allowed",
         "closed",
+        "direct",
         "dropped",
         "principal",
         "selection",
@@ -81,9 +90,18 @@ class Viewer:
         self.task: asyncio.Task[object] | None = None
         self.writing_since: float | None = None
         self.touched_at = 0.0
+        # Writes a chunk at once; False: not now.
+        self.direct: Callable[[Chunk], bool] | None = None
 
     def push(self, chunk: Chunk) -> None:
-        """Queue a chunk; what is oldest gives way to it."""
+        """Write a chunk at once if all before it is written, else queue it.
+
+        What is oldest in the queue gives way to it.
+        """
+        # Who waits has written all that there was, and is not closed.
+        waiter, direct = self._waiter, self.direct
+        if waiter is not None and direct is not None and not waiter.done() and direct(chunk):
+            return
         self._chunks.append(chunk)
         self._size += chunk.size
         self._count += chunk.count

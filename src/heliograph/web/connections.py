@@ -1,4 +1,7 @@
-"""HTTP connections: bounded in number, and in how long and large a request's head may be."""
+"""Connections: those of HTTP bounded in number, and in how long and large a head may be.
+
+Those of streams and sockets may be written to past ASGI.
+"""
 
 import asyncio
 import ipaddress
@@ -6,6 +9,10 @@ from typing import Any, ClassVar
 
 import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.http11 import Request
+
+from heliograph.web import direct
 
 log = structlog.get_logger()
 
@@ -83,7 +90,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """End to wait for it."""
         self._head_since = None
         self._head_bytes = 0
+        before = self.cycle
         super().on_headers_complete()
+        if self.cycle is not before:  # else it is to become a WebSocket
+            direct.offer(self.scope, self.cycle)
 
     def _sweep(self) -> None:
         """Close the connection if its head is overdue, else look again later.
@@ -151,3 +161,13 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if now >= BoundedHttpProtocol._warn_from:
             BoundedHttpProtocol._warn_from = now + SECONDS_BETWEEN_WARNINGS
             log.warning(event, address=address, connections=len(self.connections))
+
+
+class WebSocketProtocol(WebSocketsSansIOProtocol):
+    """uvicorn's WebSockets."""
+
+    def handle_connect(self, event: Request) -> None:
+        """Begin to serve the socket, in a task that has yet to start."""
+        super().handle_connect(event)
+        if self.response.status_code == 101:
+            direct.offer(self.scope, self)

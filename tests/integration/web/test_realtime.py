@@ -1,39 +1,14 @@
 """WebSockets, with the `websockets` library as the client."""
 
 import asyncio
-import contextlib
 import json
-import socket
 
 import pytest
-import uvicorn
 import websockets
 
 from integration.web.conftest import ADMIN, SHARED
 
 SECONDS = 20
-
-
-@pytest.fixture
-def serving():
-    """Serve as `heliograph serve` does, with its implementation of WebSockets."""
-
-    @contextlib.asynccontextmanager
-    async def running(web):
-        listening = socket.create_server(("127.0.0.1", 0))
-        config = uvicorn.Config(
-            web, lifespan="off", log_config=None, access_log=False, ws="websockets-sansio"
-        )
-        server = uvicorn.Server(config)
-        server.capture_signals = contextlib.nullcontext
-        task = asyncio.create_task(server.serve([listening]), name="uvicorn")
-        try:
-            yield listening.getsockname()[1]
-        finally:
-            server.should_exit = True
-            await task
-
-    return running
 
 
 def connect(port, path, headers=ADMIN, **options):
