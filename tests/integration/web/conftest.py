@@ -162,16 +162,19 @@ def serving():
     """
 
     @contextlib.asynccontextmanager
-    async def running(web, http=BoundedHttpProtocol, ws=WebSocketProtocol):
+    async def running(web, **options):
         listening = socket.create_server(("127.0.0.1", 0))
         config = uvicorn.Config(
             web,
             lifespan="off",
             log_config=None,
             access_log=False,
-            http=http,
-            ws=ws,
-            ws_per_message_deflate=False,
+            **{
+                "http": BoundedHttpProtocol,
+                "ws": WebSocketProtocol,
+                "ws_per_message_deflate": False,
+                **options,
+            },
         )
         server = uvicorn.Server(config)
         server.install_signal_handlers = lambda: None

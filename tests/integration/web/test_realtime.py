@@ -6,6 +6,7 @@ import json
 import pytest
 import websockets
 
+from heliograph.web import realtime
 from integration.web.conftest import ADMIN, SHARED
 
 SECONDS = 20
@@ -130,3 +131,29 @@ async def test_the_server_s_end_is_told(site, serving):
         with pytest.raises(websockets.ConnectionClosed) as closed:
             await heard(client)
         assert closed.value.rcvd.code == 1001
+
+
+@pytest.mark.parametrize("compressing", [False, True])
+async def test_readings_go_past_asgi_where_nothing_is_compressed(
+    site, serving, monkeypatch, compressing
+):
+    written, websocket_writer = [], realtime.websocket_writer
+
+    def watched(scope):
+        write = websocket_writer(scope)
+        return write and (lambda chunk: written.append(write(chunk)) or written[-1])
+
+    monkeypatch.setattr(realtime, "websocket_writer", watched)
+    async with (
+        site() as running,
+        serving(running.web, ws_per_message_deflate=compressing) as port,
+    ):
+        await running.device("pump")
+        async with connect(port, "/realtime/all") as client:
+            assert bool(client.protocol.extensions) is compressing
+            await heard(client)
+            # Lengths of one, three and nine bytes in a frame's head.
+            for size in (1, 200, 70_000):
+                await send(running, "pump", "x" * size)
+                assert (await heard(client))["data"]["metrics"]["t"] == "x" * size
+    assert written == ([] if compressing else [True] * 3)

@@ -85,3 +85,65 @@ async def test_how_many_were_lost_is_told_once(lost):
     assert (await viewer.take())[0] == lost
     viewer.push(chunk(99))
     assert (await viewer.take())[0] == 0
+
+
+@given(st.lists(st.sampled_from(["event", "paused", "writable", "turn"]), max_size=60))
+def test_past_the_queue_or_through_it_all_comes_once_and_in_order(steps):
+    """Whether the client keeps up changes at any moment; `turn`: the viewer's task runs."""
+
+    async def scenario():
+        viewer, written, pushed, direct = Viewer(), [], 0, 0
+        writable = True
+
+        def write(chunk):
+            nonlocal direct
+            if writable:
+                written.extend(chunk.ids)
+                direct += 1
+            return writable
+
+        async def run():
+            while True:
+                lost, chunks = await viewer.take()
+                if not chunks:
+                    return
+                assert not lost
+                await asyncio.sleep(0)  # as `send` may, while more is pushed
+                written.extend(row_id for each in chunks for row_id in each.ids)
+
+        viewer.direct = write
+        task = asyncio.create_task(run(), name="viewer")
+        for step in steps:
+            if step == "event":
+                viewer.push(chunk(pushed))
+                pushed += 1
+            elif step == "turn":
+                await asyncio.sleep(0)
+            else:
+                writable = step == "writable"
+        viewer.close("end")
+        await asyncio.wait_for(task, 30)
+        assert written == list(range(pushed))
+        return direct
+
+    direct = asyncio.run(scenario())
+    assert direct <= steps.count("event")
+
+
+async def test_who_has_nothing_to_write_is_written_to_at_once():
+    viewer, written = Viewer(), []
+    viewer.direct = lambda chunk: written.append(chunk.ids) or True
+    viewer.push(chunk(0))  # nobody has begun to write: it waits
+    task = asyncio.create_task(viewer.take())
+    assert (await asyncio.wait_for(task, 30))[1][0].ids == (0,)
+    viewer.push(chunk(1))  # what was taken last may not be written yet
+    assert (await viewer.take())[1][0].ids == (1,)
+    task = asyncio.create_task(viewer.take())
+    await asyncio.sleep(0)
+    viewer.push(chunk(2))
+    viewer.push(chunk(3))
+    assert written == [(2,), (3,)]
+    viewer.close("end")
+    viewer.push(chunk(4))
+    assert written == [(2,), (3,)]
+    assert (await asyncio.wait_for(task, 30))[1][0].ids == (4,)
