@@ -37,6 +37,7 @@ from heliograph.ingest.posts import Posts
 from heliograph.ingest.presence import PresenceWriter
 from heliograph.ingest.registry import Registry
 from heliograph.ingest.rejections import RejectionBudget
+from heliograph.ingest.rollups import RollupTask
 from heliograph.ingest.routes import Router
 from heliograph.live.hub import Hub
 from heliograph.live.streams import Streams
@@ -105,6 +106,8 @@ class Server:
         router = Router(registry)
         self._committing = self._run(pipeline.run(), "pipeline")
         self._run(registry.watch(), "registry")
+        rollups = RollupTask(store, pipeline.state)
+        self._rolling = self._run(rollups.run(), "rollups")
         streams = self._start_streams(settings, hub, intake, newest_id)
         await self._start_presence(hub, max(now(), clock.floor))
         self._start_upkeep(settings, rejections)
@@ -130,6 +133,7 @@ class Server:
             posts=Posts(pipeline, clock, ids, notes),
             broker_clients=_broker_clients(settings, registry, authenticator, endpoint),
             streams=streams,
+            rollups=rollups.state,
             listener=self._listener,
             link=self._link,
             informing=self._files,
@@ -151,6 +155,8 @@ class Server:
     async def stop(self) -> None:
         """Stop everything, sources first; what has been read is committed and acknowledged."""
         self._streams.close()
+        # Who waits for the last commits need not wait for it too.
+        self._rolling.cancel()
         sources = [source for source in (self._link, self._listener) if source is not None]
         for source in sources:
             await source.close_sources()

@@ -21,6 +21,7 @@ class Aggregate(msgspec.Struct, gc=False):
     """What is known of an attribute's numbers in a bucket; there is at least one.
 
     Count, minimum, maximum and last are exact, the sum within 1e-9 of the sum of magnitudes.
+    `at` orders aggregates of times that do not overlap; the last number is of the latest.
     """
 
     count: int
@@ -28,14 +29,16 @@ class Aggregate(msgspec.Struct, gc=False):
     minimum: Number
     maximum: Number
     last: Number
+    at: int = 0
 
-    def add(self, later: "Aggregate") -> None:
-        """Count in what is known of later numbers."""
-        self.count += later.count
-        self.total += later.total
-        self.minimum = min(self.minimum, later.minimum)
-        self.maximum = max(self.maximum, later.maximum)
-        self.last = later.last
+    def add(self, other: "Aggregate") -> None:
+        """Count in what is known of other numbers; of two with one `at` they are the later."""
+        self.count += other.count
+        self.total += other.total
+        self.minimum = min(self.minimum, other.minimum)
+        self.maximum = max(self.maximum, other.maximum)
+        if other.at >= self.at:
+            self.last, self.at = other.last, other.at
 
 
 def aggregate(values: Sequence[Any]) -> Aggregate | None:
@@ -43,13 +46,15 @@ def aggregate(values: Sequence[Any]) -> Aggregate | None:
     numbers = [value for value in values if type(value) in _NUMERIC]
     if not numbers:
         return None
-    return Aggregate(len(numbers), _total(numbers), +min(numbers), +max(numbers), +numbers[-1])
+    return Aggregate(len(numbers), total_of(numbers), +min(numbers), +max(numbers), +numbers[-1])
 
 
-def _total(numbers: Sequence[Number]) -> float:
+def total_of(numbers: Sequence[Number]) -> float:
+    """Return the sum, rounded once; infinite or no number where it is beyond a float."""
     try:
         return math.fsum(numbers)
-    except OverflowError:
+    except (OverflowError, ValueError):
+        # The latter: some are infinite already, of both signs.
         return float(sum(map(float, numbers)))
 
 

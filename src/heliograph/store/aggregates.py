@@ -1,4 +1,4 @@
-"""Aggregates of measurements, counted from the rows themselves.
+"""Aggregates of measurements: from rollups as far as they hold, from the rows themselves else.
 
 Rows are read in chunks, each a short query, and decoded beside the event loop: SQLite's own
 functions for JSON take two thirds of the time, but neither engine's tell what a key with a
@@ -6,18 +6,20 @@ quotation mark holds, or keep whole numbers of 64 bits whole.
 """
 
 import asyncio
-from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import ParamSpec, TypeVar
 
 import msgspec
 
-from heliograph.model.aggregation import Aggregate, aggregate
-from heliograph.store.attributes import column, columns, keys_of
+from heliograph.model.rollup import HOURS, MINUTES
+from heliograph.model.rollup_plan import Plan, Span, Standing, joined, plan
+from heliograph.model.time import DAY, HOUR
 from heliograph.store.engine import Engine, Row
 from heliograph.store.pages import LEAST, Cursor
+from heliograph.store.rollups import Rollups
+from heliograph.store.series import RangeTooLargeError, Series
 
 MAXIMUM_ROWS = 3_000_000
-MAXIMUM_VALUES = 100_000
 
 # Rows a query: decoding them holds the interpreter for a few milliseconds.
 CHUNK = 4_000
@@ -27,68 +29,25 @@ _AT_ONCE = 400
 _READ_FIRST = 10 * CHUNK
 # Reads of many rows that run at the same time: others need the connections too.
 _LARGE_READS = 2
+# Spans of raw rows that are read by one query, if they hold less than a chunk.
+_SPANS = 128
+# Rollups a query: first so many, then as many as have about so many bytes.
+_FIRST_ROLLUPS = 32
+_MOST_ROLLUPS = 1_024
+_ROLLUP_BYTES = 2 << 20
 
-_decode = msgspec.json.decode
+_encode = msgspec.json.Encoder().encode
 
-
-class RangeTooLargeError(Exception):
-    """What was asked for is more than one answer may take; the message says of what."""
-
-
-class Series:
-    """Aggregates by attribute and bucket, and how many rows each bucket has."""
-
-    def __init__(self, starts: Sequence[int], names: Sequence[str] | None) -> None:
-        """Count into buckets from `starts`, whose last is an end; without names all attributes."""
-        self.rows = [0] * max(len(starts) - 1, 0)
-        self.attributes: dict[str, dict[int, Aggregate]] = {name: {} for name in names or ()}
-        self.values = 0
-        self._starts = starts
-        self._keys = None if names is None else {name: keys_of(name) for name in names}
-
-    def count(self, rows: Sequence[Row]) -> None:
-        """Count in rows of (timestamp, fingerprint, value), all later than those before.
-
-        Raises:
-            RangeTooLargeError: there are more than `MAXIMUM_VALUES`.
-        """
-        times = [row[0] for row in rows]
-        documents = _decode("[" + ",".join([row[2] for row in rows]) + "]")
-        first = 0
-        while first < len(times):
-            bucket = bisect_right(self._starts, times[first]) - 1
-            last = bisect_left(times, self._starts[bucket + 1], first)
-            self._count(bucket, documents[first:last])
-            first = last
-
-    def _count(self, bucket: int, documents: Sequence[object]) -> None:
-        self.rows[bucket] += len(documents)
-        if self._keys is None:
-            found = columns(documents)
-        else:
-            found = {name: column(documents, keys) for name, keys in self._keys.items()}
-        for name, values in found.items():
-            more = aggregate(values)
-            if more is None:
-                continue
-            buckets = self.attributes.setdefault(name, {})
-            if bucket in buckets:
-                buckets[bucket].add(more)
-                continue
-            buckets[bucket] = more
-            self.values += 1
-            if self.values > MAXIMUM_VALUES:
-                raise RangeTooLargeError(
-                    f"more than {MAXIMUM_VALUES:,} buckets of all attributes together:"
-                    " name fewer attributes, or take longer buckets"
-                )
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Aggregates:
     """What sensors measured, many rows in one."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, rollups: Rollups) -> None:
         self._engine = engine
+        self._rollups = rollups
         self._large_reads = asyncio.Semaphore(_LARGE_READS)
 
     async def read(
@@ -105,52 +64,168 @@ class Aggregates:
         Buckets lie between `starts`, ascending, which cover the range.
 
         Raises:
-            RangeTooLargeError: more than `MAXIMUM_ROWS` or `MAXIMUM_VALUES`.
+            RangeTooLargeError: more than `MAXIMUM_ROWS` raw rows, or `MAXIMUM_VALUES`.
         """
         series = Series(starts, names)
         if not series.rows:
             return series
         start, end = max(start, starts[0]), min(end, starts[-1])
-        cursor = await self._chunk(sensor, series, (start, LEAST), end)
-        if cursor is not None:
-            async with self._large_reads:
-                await self._rest(sensor, series, cursor, end)
+        if start >= end:
+            return series
+        standing = await self._rollups.standing(sensor)
+        planned = plan(starts, start, end, standing)
+        if planned.hours or planned.minutes:
+            raw = await self._count_rollups(sensor, series, planned, standing)
+        else:
+            raw = planned.raw
+        await _Rows(self._engine, sensor, series, self._large_reads).count(raw)
+        series.finish()
         return series
 
-    async def _rest(self, sensor: int, series: Series, cursor: Cursor, end: int) -> None:
-        at: Cursor | None = cursor
-        read = CHUNK
-        while at is not None:
-            if read == _READ_FIRST:
-                await self._check(sensor, at[0], end)
-            at = await self._chunk(sensor, series, at, end)
-            read += CHUNK
+    async def _count_rollups(
+        self, sensor: int, series: Series, planned: Plan, standing: Standing
+    ) -> list[Span]:
+        """Count in what rollups hold; return what is to be counted from rows."""
+        lacking: list[Span] = []
+        size = _FIRST_ROLLUPS
+        spans = planned.hours
+        at, end = (spans[0][0] - spans[0][0] % DAY, spans[-1][1]) if spans else (0, 0)
+        while at < end:
+            rows = await self._engine.fetch(
+                "rollup_days", sensor=sensor, start=at, end=end, limit=size
+            )
+            if rows:
+                days = [(row[0], row[1]) for row in rows]
+                lacking += await _beside(len(rows) * 24, series.count_rollups, HOURS, days, spans)
+            if len(rows) < size:
+                break
+            at = rows[-1][0] + DAY
+            size = _next_size(rows)
+        hours = [
+            hour
+            for first, last in planned.minutes
+            for hour in range(first - first % HOUR, last, HOUR)
+        ]
+        hours = list(dict.fromkeys(hours))
+        size = _FIRST_ROLLUPS
+        while hours:
+            keys = [(sensor, MINUTES, hour) for hour in hours[:size]]
+            rows = await self._engine.fetch("rollups_find", keys=_encode(keys).decode())
+            found = sorted((row[2], row[3]) for row in rows)
+            lacking += await _beside(
+                len(found) * 60, series.count_rollups, MINUTES, found, planned.minutes
+            )
+            hours = hours[size:]
+            size = _next_size(found)
+        if not lacking:
+            return planned.raw
+        raw_from = standing.raw_from or LEAST
+        # Where there are no rows any more there is nothing else to count.
+        again = [(max(first, raw_from), last) for first, last in lacking if last > raw_from]
+        return joined([*planned.raw, *again])
 
-    async def _check(self, sensor: int, start: int, end: int) -> None:
+
+class _Rows:
+    """Counts in raw rows of spans of time."""
+
+    def __init__(
+        self, engine: Engine, sensor: int, series: Series, large_reads: asyncio.Semaphore
+    ) -> None:
+        self._engine = engine
+        self._sensor = sensor
+        self._series = series
+        self._large_reads = large_reads
+        self._large = False
+        self._read = 0
+
+    async def count(self, spans: Sequence[Span]) -> None:
+        """Count in the rows of the spans, ascending."""
+        try:
+            if len(spans) > 1:
+                await self._count_together(spans)
+            elif spans:
+                await self._count_one(spans[0])
+        finally:
+            if self._large:
+                self._large_reads.release()
+
+    async def _count_one(self, span: Span) -> None:
+        at: Cursor | None = (span[0], LEAST)
+        checked = False
+        while at is not None:
+            if self._read >= _READ_FIRST and not checked:
+                await self._check(at[0], span[1])
+                checked = True
+            at = await self._chunk(at, span[1])
+
+    async def _count_together(self, spans: Sequence[Span]) -> None:
+        """Read several spans by one query as long as they hold less than a chunk."""
+        for at in range(0, len(spans), _SPANS):
+            group = spans[at : at + _SPANS]
+            wanted = [(self._sensor, start, end) for start, end in group]
+            rows = await self._engine.fetch(
+                "measurements_spans", spans=_encode(wanted).decode(), limit=CHUNK
+            )
+            if len(rows) < CHUNK:
+                await self._note(len(rows))
+                await _beside(len(rows), self._series.count, sorted(rows, key=_position))
+            elif len(group) == 1:
+                await self._count_one(group[0])
+            else:
+                middle = len(group) // 2
+                await self._count_together(group[:middle])
+                await self._count_together(group[middle:])
+
+    async def _check(self, start: int, end: int) -> None:
         # Those at `start` itself may have been read; at one time there are few.
         if await self._engine.fetch(
             "measurements_reach",
-            sensor=sensor,
+            sensor=self._sensor,
             start=start + 1,
             end=end,
-            rows=MAXIMUM_ROWS - _READ_FIRST,
+            rows=max(MAXIMUM_ROWS - self._read, 0),
         ):
-            raise RangeTooLargeError(
-                f"more than {MAXIMUM_ROWS:,} measurements: take a shorter range"
-            )
+            raise _too_many()
 
-    async def _chunk(self, sensor: int, series: Series, at: Cursor, end: int) -> Cursor | None:
+    async def _chunk(self, at: Cursor, end: int) -> Cursor | None:
         """Count in the next rows; return the position of the last, None if there are no more."""
         rows = await self._engine.fetch(
             "measurements_values",
-            sensor=sensor,
+            sensor=self._sensor,
             timestamp=at[0],
             fingerprint=at[1],
             until=end - 1,
             limit=CHUNK,
         )
-        if len(rows) > _AT_ONCE:
-            await asyncio.to_thread(series.count, rows)
-        else:
-            series.count(rows)
+        await self._note(len(rows))
+        await _beside(len(rows), self._series.count, rows)
         return (rows[-1][0], rows[-1][1]) if len(rows) == CHUNK else None
+
+    async def _note(self, rows: int) -> None:
+        self._read += rows
+        if self._read > MAXIMUM_ROWS:
+            raise _too_many()
+        if self._read >= CHUNK and not self._large:
+            await self._large_reads.acquire()
+            self._large = True
+
+
+def _too_many() -> RangeTooLargeError:
+    return RangeTooLargeError(f"more than {MAXIMUM_ROWS:,} measurements: take a shorter range")
+
+
+def _position(row: Row) -> Cursor:
+    return row[0], row[1]
+
+
+def _next_size(rollups: Sequence[Row]) -> int:
+    """Return how many rollups to read next, by the size of these."""
+    size = sum(len(row[-1]) for row in rollups) // max(len(rollups), 1)
+    return max(1, min(_ROLLUP_BYTES // max(size, 1), _MOST_ROLLUPS))
+
+
+async def _beside(rows: int, function: Callable[P, T], *arguments: P.args, **others: P.kwargs) -> T:
+    """Run the function beside the event loop, unless that costs more than what it does."""
+    if rows > _AT_ONCE:
+        return await asyncio.to_thread(function, *arguments, **others)
+    return function(*arguments, **others)

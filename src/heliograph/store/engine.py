@@ -5,6 +5,8 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeAlias
 
 from heliograph.model.batch import Batch, Written
+from heliograph.store.lateness import Lateness
+from heliograph.store.rollup_change import RollupChange
 
 Row: TypeAlias = Sequence[Any]
 
@@ -35,6 +37,11 @@ class Engine(Protocol):
         """The rows a commit beyond which more do not make a row cheaper."""
         ...
 
+    @property
+    def lateness(self) -> Lateness:
+        """Which measurements a write marks as late, for their hours to be rolled up anew."""
+        ...
+
     async def fetch(self, query: str, **parameters: Any) -> Sequence[Row]:
         """Run a named query that reads, beside the writer, and return its rows."""
         ...
@@ -62,6 +69,17 @@ class Engine(Protocol):
 
     async def forget_deliveries(self, deliveries: Sequence[tuple[bytes, int]]) -> None:
         """Delete the deliveries with these keys and ids."""
+        ...
+
+    async def take_marks(self, until: int, limit: int) -> Sequence[Row]:
+        """Return id, sensor and hour of marks up to this id, oldest first.
+
+        What comes late from now on is marked anew, under other ids.
+        """
+        ...
+
+    async def store_rollups(self, change: RollupChange) -> bool:
+        """Commit a change whole; False: rollups have changed since what it was made from."""
         ...
 
     async def ping(self) -> None:

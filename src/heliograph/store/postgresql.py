@@ -10,6 +10,7 @@ import asyncpg
 from heliograph.errors import AlreadyExistsError, StartError, StoreUnavailableError
 from heliograph.model.batch import Batch, Written
 from heliograph.store.engine import Engine, Row, Transaction
+from heliograph.store.lateness import Lateness
 from heliograph.store.pool import Pool
 from heliograph.store.postgresql_connection import (
     OLDEST_POSTGRESQL,
@@ -21,8 +22,10 @@ from heliograph.store.postgresql_connection import (
     translate,
     unavailable,
 )
+from heliograph.store.postgresql_rollups import store_rollups
 from heliograph.store.postgresql_writer import PostgresqlWriter
 from heliograph.store.queries import Query, load_queries
+from heliograph.store.rollup_change import RollupChange
 from heliograph.store.url import DatabaseUrl
 
 READERS = 5
@@ -60,7 +63,8 @@ class PostgresqlEngine:
         self._readers: Pool[Any] = Pool(
             READERS, lambda: connect_reader(dsn), disconnect, seconds=READ_SECONDS
         )
-        self.writer = PostgresqlWriter(dsn, self._queries)
+        self.lateness = Lateness(shared=True)
+        self.writer = PostgresqlWriter(dsn, self._queries, self.lateness)
         # Who holds it has the writer's connection.
         self._turn = asyncio.Lock()
 
@@ -139,6 +143,25 @@ class PostgresqlEngine:
         keys, ids = [key for key, _ in deliveries], [row_id for _, row_id in deliveries]
         async with self.transaction() as transaction:
             await transaction.fetch("deliveries_forget", keys=keys, ids=ids)
+
+    async def take_marks(self, until: int, limit: int) -> Sequence[Row]:
+        """Return the oldest marks."""
+        return await self.fetch("rollup_marks", until=until, limit=limit)
+
+    async def store_rollups(self, change: RollupChange) -> bool:
+        """Commit a change of rollups."""
+        async with self._turn:
+            try:
+                connection = await self.writer.open()
+                await connection.execute("BEGIN")
+                stored = await store_rollups(connection, self._queries, change)
+                await connection.execute("COMMIT" if stored else "ROLLBACK")
+            except BaseException as error:
+                known = await self.writer.abandon(error)
+                if isinstance(error, Exception):
+                    raise known from error
+                raise
+        return stored
 
     async def ping(self) -> None:
         """Read a row."""

@@ -18,6 +18,7 @@ from heliograph.model.batch import Batch, Written
 from heliograph.model.records import HeartbeatRow
 from heliograph.store.acknowledgments import naming_a_revision, revision_keys, what_is_said
 from heliograph.store.batches import newest_statuses
+from heliograph.store.lateness import Lateness, late_hours
 from heliograph.store.partitions import Partitions
 from heliograph.store.postgresql_connection import (
     WRITE_SECONDS,
@@ -26,6 +27,7 @@ from heliograph.store.postgresql_connection import (
     translate,
     unavailable,
 )
+from heliograph.store.postgresql_rollups import mark
 from heliograph.store.queries import Query
 from heliograph.store.recent import RecentKeys, keys_of
 
@@ -37,6 +39,10 @@ WATCHING_SECONDS = 600.0
 # Rows that may lie dead in a staging table, where nothing vacuums, before it is truncated. To
 # truncate it at each commit would cost four times as much as the commit.
 DEAD_ROWS = 20_000
+
+# A write that has taken longer is given up before its commit: it has judged by its beginning
+# which rows are late. See `lateness`.
+LONGEST_WRITE_SECONDS = 60.0
 
 _encode = msgspec.json.Encoder().encode
 
@@ -62,16 +68,18 @@ class PostgresqlWriter:
     `copied` and `staged` count the batches by the way they went.
     """
 
-    def __init__(self, dsn: str, queries: dict[str, Query]) -> None:
+    def __init__(self, dsn: str, queries: dict[str, Query], lateness: Lateness) -> None:
         self.copied = 0
         self.staged = 0
         self._dsn = dsn
         self._queries = queries
+        self._lateness = lateness
         self._connection: Any = None
         # The time-out of the COPY that goes on.
         self._copying: asyncio.Timeout | None = None
         self._closed = False
         self._has_staging = False
+        self._knows_frontier = False
         self._dead: dict[str, int] = {}
         self._partitions = Partitions(queries)
         self._recent = RecentKeys()
@@ -93,6 +101,7 @@ class PostgresqlWriter:
                 raise unavailable(error) from error
             self._connection.add_termination_listener(self._lost)
             self._has_staging = False
+            self._knows_frontier = False
         return self._connection
 
     def _lost(self, connection: Any) -> None:
@@ -159,13 +168,8 @@ class PostgresqlWriter:
             if table != "heartbeat":
                 await self._partitions.ensure(connection, table, rows)
         now = asyncio.get_running_loop().time()
-        keys: set[int] = set()
-        repeats = False
-        if now < self._watching_until:
-            for load in loads:
-                keys |= keys_of(load.rows)
-            count = sum(len(load.rows) for load in loads)
-            repeats = len(keys) < count or self._recent.suspect(keys)
+        late = await self._late(connection, batch) if batch.measurements else []
+        keys, repeats = self._suspected(loads, now)
         heartbeats = naming_a_revision(batch.heartbeats) if batch.heartbeats else []
         others = bool(
             batch.rejected or batch.deliveries or batch.statuses or batch.attributes or heartbeats
@@ -177,7 +181,8 @@ class PostgresqlWriter:
             copied = False
         else:
             # A single COPY is a transaction by itself, two round trips shorter.
-            copied = await self._copy(connection, loads, whole=len(loads) == 1 and not others)
+            whole = len(loads) == 1 and not others and not late
+            copied = await self._copy(connection, loads, whole=whole)
             if not copied:
                 self._staging_until = now + STAGING_SECONDS
                 self._watching_until = now + WATCHING_SECONDS
@@ -187,10 +192,40 @@ class PostgresqlWriter:
             await self._write_others(connection, batch)
         if heartbeats:
             await self._acknowledge(connection, heartbeats)
+        if late:
+            await self._mark(connection, batch, late, written)
         if connection.is_in_transaction():
+            if asyncio.get_running_loop().time() - now > LONGEST_WRITE_SECONDS:
+                raise StoreUnavailableError("PostgreSQL: writing a batch took too long")
             await connection.execute("COMMIT" if copied else self._clear_staging(loads))
         self._recent.remember(keys)
         return written
+
+    def _suspected(self, loads: list[_Load], now: float) -> tuple[set[int], bool]:
+        """Return the rows' keys, if they are watched, and whether some are likely to be repeats."""
+        keys: set[int] = set()
+        if now >= self._watching_until:
+            return keys, False
+        for load in loads:
+            keys |= keys_of(load.rows)
+        count = sum(len(load.rows) for load in loads)
+        return keys, len(keys) < count or self._recent.suspect(keys)
+
+    async def _late(self, connection: Any, batch: Batch) -> list[tuple[int, int]]:
+        """Return the sensors and hours that are to be marked as touched by late rows."""
+        if not self._knows_frontier:
+            rows = await connection.fetch(self._queries["rollup_state"].sql)
+            self._lateness.rise(rows[0][0])
+            self._knows_frontier = True
+        return late_hours(batch.measurements, self._lateness.before())
+
+    async def _mark(
+        self, connection: Any, batch: Batch, late: list[tuple[int, int]], written: Written
+    ) -> None:
+        if written.duplicates:
+            late = late_hours(batch.measurements, self._lateness.before(), written.duplicates)
+        if late:
+            await mark(connection, self._queries, late)
 
     async def _copy(self, connection: Any, loads: list[_Load], *, whole: bool) -> bool:
         """Copy into the tables; False if that met a repeat and was rolled back."""

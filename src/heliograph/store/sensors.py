@@ -14,6 +14,7 @@ from heliograph.store.configurations import add_configuration, configured
 from heliograph.store.engine import Engine, Row, Transaction
 from heliograph.store.networks import DEFAULT_NETWORK
 from heliograph.store.nodes import lock_node
+from heliograph.store.rollups import disturb
 
 CHANGEABLE = (
     "network_identifier",
@@ -43,6 +44,11 @@ ERASURES = (
     "heartbeats_erase",
     "rejected_messages_erase",
     "attributes_erase",
+    # After what they were made from.
+    "rollups_erase",
+    "touched_erase",
+    "rollup_backlog_erase",
+    "rollup_floor_erase",
 )
 
 _encode = msgspec.json.Encoder().encode
@@ -244,6 +250,8 @@ class Sensors:
         while True:
             async with self._engine.transaction() as transaction:
                 rows = await transaction.fetch(query, sensor=number, limit=ERASED_AT_ONCE)
+                if query == "rollups_erase":
+                    await disturb(transaction)
             total += len(rows)
             if len(rows) < ERASED_AT_ONCE:
                 return total

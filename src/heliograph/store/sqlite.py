@@ -13,8 +13,10 @@ import aiosqlite
 from heliograph.errors import AlreadyExistsError, StartError, StoreUnavailableError
 from heliograph.model.batch import Batch, Written
 from heliograph.store.engine import Engine, Row, Transaction
+from heliograph.store.lateness import Lateness
 from heliograph.store.pool import Pool
 from heliograph.store.queries import load_queries
+from heliograph.store.rollup_change import RollupChange
 from heliograph.store.sqlite_connection import (
     OLDEST_SQLITE,
     open_reader,
@@ -89,7 +91,8 @@ class SqliteEngine:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._queries = load_queries(self.name)
-        self._writer = SqliteWriter(path, self._queries)
+        self.lateness = Lateness(shared=False)
+        self._writer = SqliteWriter(path, self._queries, self.lateness)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite-writer")
         # Who holds it has the thread: nothing else waits in the executor's boundless queue,
         # and nothing comes between the statements of a transaction.
@@ -184,6 +187,16 @@ class SqliteEngine:
         """Delete the deliveries with these keys and ids."""
         async with self._turn:
             await self._run(lambda: self._writer.forget_deliveries(deliveries))
+
+    async def take_marks(self, until: int, limit: int) -> Sequence[Row]:
+        """Return the oldest marks."""
+        async with self._turn:
+            return await self._run(lambda: self._writer.take_marks(until, limit))
+
+    async def store_rollups(self, change: RollupChange) -> bool:
+        """Commit a change of rollups."""
+        async with self._turn:
+            return await self._run(lambda: self._writer.store_rollups(change))
 
     async def ping(self) -> None:
         """Read a row of the file at its path."""

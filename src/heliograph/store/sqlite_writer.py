@@ -2,7 +2,7 @@
 
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,12 @@ from heliograph.model.batch import Batch, Written
 from heliograph.model.records import HeartbeatRow
 from heliograph.store.acknowledgments import naming_a_revision, revision_keys, what_is_said
 from heliograph.store.batches import newest_statuses
+from heliograph.store.lateness import Lateness, late_hours
 from heliograph.store.queries import Query
+from heliograph.store.rollup_change import RollupChange
+from heliograph.store.sqlite_chunks import CHUNKS, chunks
 from heliograph.store.sqlite_connection import open_writer, translate, unavailable
-
-# Rows a statement. The driver gives the interpreter lock away once a statement: row by row, the
-# writer would wait for a busy event loop after each. A statement of many rows needs preparing
-# only once; a few sizes serve any number of rows. SQLite allows 32,766 parameters.
-CHUNKS = (2_048, 256, 32, 4, 1)
+from heliograph.store.sqlite_rollups import Marks, store_rollups
 
 _encode = msgspec.json.Encoder().encode
 
@@ -79,14 +78,6 @@ _FORGET_DELIVERIES = {
 }
 
 
-def _chunks(rows: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    at, count = 0, len(rows)
-    for size in CHUNKS:
-        while count - at >= size:
-            yield rows[at : at + size] if size < count else rows
-            at += size
-
-
 class SqliteWriter:
     """Writes batches and runs changes. Every method blocks: call them in the writer's thread.
 
@@ -94,8 +85,11 @@ class SqliteWriter:
     a full disk that was freed or a file that was put back needs no restart.
     """
 
-    def __init__(self, path: Path, queries: dict[str, Query]) -> None:
+    def __init__(self, path: Path, queries: dict[str, Query], lateness: Lateness) -> None:
         self._path = path
+        self._lateness = lateness
+        self._marks = Marks()
+        self._knows_frontier = False
         self._queries = queries
         self._connection: sqlite3.Connection | None = None
         self._identity = (0, 0)
@@ -120,11 +114,34 @@ class SqliteWriter:
             connection = self.open()
             connection.execute("BEGIN IMMEDIATE")
             written = self._insert(connection, batch)
+            marked = self._mark(connection, batch, written)
             connection.execute("COMMIT")
             self._check_file()
         except Exception as error:
             raise self.abandon(error) from error
+        if marked:
+            self._marks.added(marked)
         return written
+
+    def take_marks(self, until: int, limit: int) -> list[tuple[Any, ...]]:
+        """Return the oldest marks; see `Engine.take_marks`."""
+        try:
+            query = self._queries["rollup_marks"]
+            return self._marks.take(self.open(), query, until, limit)
+        except Exception as error:
+            raise self.abandon(error) from error
+
+    def store_rollups(self, change: RollupChange) -> bool:
+        """Commit a change of rollups; see `Engine.store_rollups`."""
+        try:
+            connection = self.open()
+            connection.execute("BEGIN IMMEDIATE")
+            stored = store_rollups(connection, self._queries, change)
+            connection.execute("COMMIT" if stored else "ROLLBACK")
+            self._check_file()
+        except Exception as error:
+            raise self.abandon(error) from error
+        return stored
 
     def begin(self) -> None:
         """Begin a transaction that writes."""
@@ -166,7 +183,7 @@ class SqliteWriter:
         try:
             connection = self.open()
             found: list[tuple[Any, ...]] = []
-            for chunk in _chunks(keys):
+            for chunk in chunks(keys):
                 found += connection.execute(_FIND_DELIVERIES[len(chunk)], (*chunk, now))
         except Exception as error:
             raise self.abandon(error) from error
@@ -177,7 +194,7 @@ class SqliteWriter:
         try:
             connection = self.open()
             connection.execute("BEGIN IMMEDIATE")
-            for chunk in _chunks(deliveries):
+            for chunk in chunks(deliveries):
                 parameters = list(chain.from_iterable(chunk))
                 connection.execute(_FORGET_DELIVERIES[len(chunk)], parameters)
             connection.execute("COMMIT")
@@ -187,6 +204,9 @@ class SqliteWriter:
     def close(self) -> None:
         """Close the connection; an open transaction is rolled back."""
         connection, self._connection = self._connection, None
+        # The file may be another one the next time.
+        self._knows_frontier = False
+        self._marks.forget()
         if connection is not None:
             connection.close()
 
@@ -197,17 +217,17 @@ class SqliteWriter:
             (_LOG, batch.logs),
             (_HEARTBEAT, batch.heartbeats),
         ):
-            for chunk in _chunks(rows):
+            for chunk in chunks(rows):
                 parameters = list(chain.from_iterable(chunk))
                 stored = connection.execute(table.insert[len(chunk)], parameters).rowcount
                 if stored < len(chunk):
                     _find_earlier(connection, table, chunk, written.duplicates)
-        for chunk in _chunks(batch.rejected):
+        for chunk in chunks(batch.rejected):
             parameters = list(chain.from_iterable(chunk))
             stored = connection.execute(_REJECTED.insert[len(chunk)], parameters).rowcount
             if stored < len(chunk):
                 _check_rejected(connection, chunk)
-        for chunk in _chunks(batch.deliveries):
+        for chunk in chunks(batch.deliveries):
             parameters = list(chain.from_iterable(chunk))
             connection.execute(_DELIVERY.insert[len(chunk)], parameters)
         if batch.statuses:
@@ -217,6 +237,19 @@ class SqliteWriter:
         if batch.heartbeats and (heartbeats := naming_a_revision(batch.heartbeats)):
             self._acknowledge(connection, heartbeats)
         return written
+
+    def _mark(
+        self, connection: sqlite3.Connection, batch: Batch, written: Written
+    ) -> Sequence[tuple[int, int]]:
+        """Mark the hours of late rows; return what was not marked before."""
+        if not batch.measurements:
+            return ()
+        if not self._knows_frontier:
+            frontier = connection.execute(self._queries["rollup_state"].sql).fetchone()[0]
+            self._lateness.rise(frontier)
+            self._knows_frontier = True
+        late = late_hours(batch.measurements, self._lateness.before(), written.duplicates)
+        return self._marks.add(connection, late) if late else ()
 
     def _acknowledge(self, connection: sqlite3.Connection, heartbeats: list[HeartbeatRow]) -> None:
         rows = {"rows": _encode(revision_keys(heartbeats)).decode()}

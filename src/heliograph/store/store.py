@@ -25,6 +25,7 @@ from heliograph.store.postgresql import open_postgresql
 from heliograph.store.publications import Publications
 from heliograph.store.rejected import RejectedMessages
 from heliograph.store.replay import Replay
+from heliograph.store.rollups import Rollups
 from heliograph.store.sensors import Sensors
 from heliograph.store.sqlite import open_sqlite
 from heliograph.store.url import parse_database_url
@@ -43,7 +44,8 @@ class Store:
         self.networks = Networks(engine)
         self.nodes = Nodes(engine)
         self.measurements = Measurements(engine)
-        self.aggregates = Aggregates(engine)
+        self.rollups = Rollups(engine)
+        self.aggregates = Aggregates(engine, self.rollups)
         self.logs = Logs(engine)
         self.heartbeats = Heartbeats(engine)
         self.rejected = RejectedMessages(engine)

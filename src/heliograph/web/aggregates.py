@@ -29,8 +29,8 @@ from heliograph.model.buckets import (
 )
 from heliograph.model.time import LATEST, now, to_epoch_seconds, to_rfc3339
 from heliograph.store import Store
-from heliograph.store.aggregates import MAXIMUM_VALUES, RangeTooLargeError, Series
 from heliograph.store.pages import LEAST
+from heliograph.store.series import MAXIMUM_VALUES, RangeTooLargeError, Series
 from heliograph.web.dependencies import Caller, TheAccess, TheServices
 from heliograph.web.errors import Answer, encode, validation_error
 from heliograph.web.history import Range, range_length

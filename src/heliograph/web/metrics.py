@@ -14,7 +14,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 from starlette.responses import Response
 
-from heliograph.model.time import to_epoch_seconds
+from heliograph.model.time import now, to_epoch_seconds
 from heliograph.web.access import Access
 from heliograph.web.dependencies import TheAccess, TheServices
 from heliograph.web.paths import PREFIX
@@ -37,6 +37,7 @@ class HeliographCollector(Collector):
         yield self._requests()
         yield from self._ingest()
         yield self._rejected()
+        yield from self._rollups()
         listener = self._services.listener
         yield GaugeMetricFamily(
             "heliograph_mqtt_connections",
@@ -86,6 +87,20 @@ class HeliographCollector(Collector):
             ),
         ):
             yield GaugeMetricFamily(f"heliograph_ingest_{name}", text, value=value)
+
+    def _rollups(self) -> Iterator[Metric]:
+        state = self._services.rollups
+        for name, text, value in (
+            ("lag_seconds", "How far rollups are behind the clock", state.lag_seconds(now())),
+            ("late_marks", "Marks of late rows to be worked off, up to 100,000", state.marks),
+            ("backlog_ranges", "Ranges of history to be rolled up, up to 100,000", state.ranges),
+        ):
+            yield GaugeMetricFamily(f"heliograph_rollup_{name}", text, value=value)
+        for name, text, count in (
+            ("stored", "Rollups stored", state.stored_total),
+            ("wide_hours", "Hours with more attributes than are rolled up", state.wide_total),
+        ):
+            yield CounterMetricFamily(f"heliograph_rollup_{name}", text, value=count)
 
     def _link(self) -> Iterator[Metric]:
         link = self._services.link

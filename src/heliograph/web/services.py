@@ -8,6 +8,7 @@ from heliograph.ingest.broker_clients import BrokerClients
 from heliograph.ingest.latest_values import LatestValues
 from heliograph.ingest.posts import Posts
 from heliograph.ingest.registry import Registry
+from heliograph.ingest.rollups import RollupState
 from heliograph.ingest.routes import Router
 from heliograph.live.streams import Streams
 from heliograph.passwords import Passwords
@@ -86,6 +87,7 @@ class Services:
     posts: Posts
     broker_clients: BrokerClients
     streams: Streams
+    rollups: RollupState
     listener: Listening | None
     link: Linked | None
     informing: Informing | None

@@ -12,7 +12,8 @@ from heliograph.model.aggregation import value_of
 from heliograph.model.batch import Batch
 from heliograph.model.time import MINUTE, SECOND
 from heliograph.store import aggregates as aggregates_module
-from heliograph.store.aggregates import RangeTooLargeError
+from heliograph.store import series as series_module
+from heliograph.store.series import RangeTooLargeError
 from rows import NOON, log, measurement
 
 _sensors = itertools.count(1_000_000)
@@ -139,7 +140,7 @@ async def test_too_many_rows_or_values_are_refused(store, sensor, monkeypatch):
     assert (await read(9)).rows == [5, 4]
     with pytest.raises(RangeTooLargeError, match="shorter range"):
         await read(10)
-    monkeypatch.setattr(aggregates_module, "MAXIMUM_VALUES", 9)
+    monkeypatch.setattr(series_module, "MAXIMUM_VALUES", 9)
     assert len((await read(9, names=["a"], width=1)).attributes["a"]) == 9
     with pytest.raises(RangeTooLargeError, match="fewer attributes"):
         await read(9, width=1)

@@ -1,0 +1,66 @@
+-- name: rollups_find(keys)
+-- OFFSET keeps the planner from joining with the whole table; each key is searched by itself.
+SELECT found.sensor, found.level, found.start, found.packed
+FROM json_array_elements(CAST(:keys AS json)) AS wanted (key)
+CROSS JOIN LATERAL (
+    SELECT sensor, level, start, packed
+    FROM rollup
+    WHERE sensor = CAST(wanted.key ->> 0 AS bigint)
+    AND level = CAST(wanted.key ->> 1 AS integer)
+    AND start = CAST(wanted.key ->> 2 AS bigint)
+    OFFSET 0
+) AS found;
+
+-- name: measurements_spans(spans, limit)
+-- Rows of several sensors' spans of time, in no order; if there are as many as the limit, there
+-- may be more.
+SELECT found.timestamp, found.fingerprint, found.value, found.sensor
+FROM json_array_elements(CAST(:spans AS json)) AS wanted (span)
+CROSS JOIN LATERAL (
+    SELECT timestamp, fingerprint, value, sensor
+    FROM measurement
+    WHERE sensor = CAST(wanted.span ->> 0 AS bigint)
+    AND timestamp >= CAST(wanted.span ->> 1 AS bigint)
+    AND timestamp < CAST(wanted.span ->> 2 AS bigint)
+    OFFSET 0
+) AS found
+LIMIT :limit;
+
+-- name: rollups_store(sensors, levels, starts, packed)!
+INSERT INTO rollup (sensor, level, start, packed)
+SELECT * FROM unnest(
+    CAST(:sensors AS bigint[]), CAST(:levels AS integer[]), CAST(:starts AS bigint[]),
+    CAST(:packed AS bytea[])
+)
+ON CONFLICT (sensor, level, start) DO UPDATE SET packed = excluded.packed;
+
+-- name: rollups_drop(sensors, levels, starts)!
+DELETE FROM rollup
+USING unnest(
+    CAST(:sensors AS bigint[]), CAST(:levels AS integer[]), CAST(:starts AS bigint[])
+) AS gone (sensor, level, start)
+WHERE rollup.sensor = gone.sensor AND rollup.level = gone.level AND rollup.start = gone.start;
+
+-- name: rollup_backlog_shorten(rows)!
+UPDATE rollup_backlog
+SET range_end = CAST(done.row ->> 2 AS bigint)
+FROM json_array_elements(CAST(:rows AS json)) AS done (row)
+WHERE rollup_backlog.sensor = CAST(done.row ->> 0 AS bigint)
+AND rollup_backlog.range_start = CAST(done.row ->> 1 AS bigint);
+
+-- name: rollup_backlog_forget()!
+DELETE FROM rollup_backlog WHERE range_end <= range_start;
+
+-- name: touched_done(ids)!
+DELETE FROM touched WHERE id = ANY(CAST(:ids AS bigint[]));
+
+-- name: touched_add(sensors, hours)!
+INSERT INTO touched (sensor, hour)
+SELECT * FROM unnest(CAST(:sensors AS bigint[]), CAST(:hours AS bigint[]));
+
+-- name: rollup_floors(sensors)
+SELECT sensor, raw_from
+FROM rollup_floor
+WHERE sensor IN (
+    SELECT CAST(value AS bigint) FROM json_array_elements_text(CAST(:sensors AS json))
+);

@@ -1,0 +1,117 @@
+-- name: rollup_state()^
+SELECT frontier, generation FROM rollup_state;
+
+-- name: rollup_standing(sensor)
+-- What of a sensor is rolled up, in one statement and so as of one moment.
+SELECT 'frontier' AS what, frontier AS first, 0 AS last FROM rollup_state
+UNION ALL
+SELECT DISTINCT 'touched', hour, hour + 3600000000 FROM touched WHERE sensor = :sensor
+UNION ALL
+SELECT 'backlog', range_start, range_end FROM rollup_backlog WHERE sensor = :sensor
+UNION ALL
+SELECT 'floor', raw_from, 0 FROM rollup_floor WHERE sensor = :sensor;
+
+-- name: rollup_days(sensor, start, end, limit)
+SELECT start, packed
+FROM rollup
+WHERE sensor = :sensor AND level = 3600 AND start >= :start AND start < :end
+ORDER BY start
+LIMIT :limit;
+
+-- name: rollup_advance(generation, frontier)
+-- A row if the generation was still this one. The upper part counts changes of rollups, the lower
+-- 24 bits the disturbances since.
+UPDATE rollup_state
+SET
+    generation = (generation / 16777216 + 1) * 16777216,
+    frontier = coalesce(:frontier, frontier)
+WHERE generation = :generation
+RETURNING generation;
+
+-- name: rollup_disturb()!
+-- What is being rolled up at this moment was read before.
+UPDATE rollup_state SET generation = generation + 1;
+
+-- name: rollup_marks(until, limit)
+SELECT id, sensor, hour FROM touched WHERE id <= :until ORDER BY id LIMIT :limit;
+
+-- name: rollup_newest_mark()$
+SELECT max(id) FROM touched;
+
+-- name: rollup_counts(most)
+-- Up to so many marks and so many ranges are counted.
+SELECT
+    (SELECT count(*) FROM (SELECT 1 FROM touched LIMIT :most) AS marks),
+    (SELECT count(*) FROM (SELECT 1 FROM rollup_backlog LIMIT :most) AS ranges);
+
+-- name: rollup_backlog_newest(limit)
+SELECT sensor, range_start, range_end
+FROM rollup_backlog
+ORDER BY range_end DESC, sensor
+LIMIT :limit;
+
+-- name: rollup_first_dirty(sensor)$
+-- Up to where the rollups of a sensor hold everything.
+SELECT min(first)
+FROM (
+    SELECT frontier AS first FROM rollup_state
+    UNION ALL
+    SELECT min(hour) FROM touched WHERE sensor = :sensor
+    UNION ALL
+    SELECT min(range_start) FROM rollup_backlog WHERE sensor = :sensor
+) AS firsts;
+
+-- name: rollup_floor_raise(sensor, raw_from)!
+INSERT INTO rollup_floor (sensor, raw_from)
+VALUES (:sensor, :raw_from)
+ON CONFLICT (sensor) DO UPDATE SET raw_from = excluded.raw_from
+WHERE rollup_floor.raw_from < excluded.raw_from;
+
+-- name: rollup_touch(sensor, start, end)!
+-- Mark what is rolled up of a range.
+INSERT INTO touched (sensor, hour)
+SELECT sensor, start
+FROM rollup
+WHERE sensor = :sensor AND level = 60 AND start >= :start AND start < :end;
+
+-- name: measurement_newest_between(sensor, start, end)$
+SELECT timestamp
+FROM measurement
+WHERE sensor = :sensor AND timestamp >= :start AND timestamp < :end
+ORDER BY timestamp DESC
+LIMIT 1;
+
+-- name: sensor_numbers(after, limit)
+SELECT number FROM sensor WHERE number > :after ORDER BY number LIMIT :limit;
+
+-- name: rollups_erase(sensor, limit)
+DELETE FROM rollup
+WHERE sensor = :sensor
+AND (level, start) <= (
+    SELECT level, start
+    FROM (
+        SELECT level, start FROM rollup
+        WHERE sensor = :sensor
+        ORDER BY level, start
+        LIMIT :limit
+    ) AS oldest
+    ORDER BY level DESC, start DESC
+    LIMIT 1
+)
+RETURNING start;
+
+-- name: touched_erase(sensor, limit)
+DELETE FROM touched
+WHERE id IN (SELECT id FROM touched WHERE sensor = :sensor ORDER BY id LIMIT :limit)
+RETURNING id;
+
+-- name: rollup_backlog_erase(sensor, limit)
+DELETE FROM rollup_backlog
+WHERE sensor = :sensor
+AND range_start IN (
+    SELECT range_start FROM rollup_backlog WHERE sensor = :sensor ORDER BY range_start LIMIT :limit
+)
+RETURNING range_start;
+
+-- name: rollup_floor_erase(sensor, limit)
+DELETE FROM rollup_floor WHERE sensor = :sensor AND :limit > 0 RETURNING raw_from;

@@ -1,0 +1,282 @@
+"""Rolling up: from raw rows to rollups, piece by piece, each in a short transaction.
+
+A piece is counted anew from its raw rows, never added to: done twice, or again after a crash,
+it is the same. Raw rows are read after the generation of the rollups; where that has been raised
+by anybody else before the piece is stored, the piece is thrown away.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
+from typing import NamedTuple, TypeVar
+
+import msgspec
+
+from heliograph.model.time import DAY, HOUR
+from heliograph.store.engine import Engine
+from heliograph.store.pages import LEAST
+from heliograph.store.rollup_change import RollupChange, changes, following
+from heliograph.store.rollup_counting import (
+    Counted,
+    Key,
+    Work,
+    assemble,
+    count_groups,
+    count_minutes,
+    needed,
+)
+
+# Raw rows a query: counting them holds the interpreter for a few milliseconds.
+ROWS = 4_000
+# Rollups that are found by one query, and stored in one transaction.
+FOUND_AT_ONCE = 500
+STORED_AT_ONCE = 256
+STORED_BYTES = 1 << 20
+# Sensors whose rows are read together: as many as have half of ROWS, within these bounds.
+FEWEST_SENSORS, MOST_SENSORS = 1, 1_024
+# Marks that are taken at a time, hours of theirs that are counted together, and sensors whose
+# history is.
+MARKS = 2_000
+HOURS_AT_ONCE = 32
+BACKLOG_AT_ONCE = 16
+
+_encode = msgspec.json.Encoder().encode
+
+T = TypeVar("T")
+
+
+class SupersededError(Exception):
+    """Somebody else has changed rollups meanwhile."""
+
+
+class _DisturbedError(Exception):
+    """Raw rows may have been deleted since they were read."""
+
+
+class State(NamedTuple):
+    """The frontier, before which everything is rolled up or named as dirty; the generation."""
+
+    frontier: int
+    generation: int
+
+
+class Rolling:
+    """The work on rollups. One task does it, a call at a time."""
+
+    def __init__(self, engine: Engine, pace: Callable[[], Awaitable[None]]) -> None:
+        """Call `pace` between pieces: it may wait, to leave time for other work."""
+        self._engine = engine
+        self._pace = pace
+        self._sensors = 64
+        # The generation as it was left.
+        self.generation = -1
+        # Rollups stored so far, and hours of which they don't hold all attributes.
+        self.stored = 0
+        self.wide = 0
+
+    async def state(self) -> State:
+        """Return where the rollups stand."""
+        rows = await self._engine.fetch("rollup_state")
+        return State(*rows[0])
+
+    async def advance(self, target: int) -> None:
+        """Roll up everything until `target`, in whole minutes, and move the frontier there.
+
+        Raises:
+            SupersededError: somebody else works on it; nothing is lost, call it again later.
+        """
+        # Writes that begin from now on mark what is before the target; those that have begun
+        # are through once the writer's turn has come.
+        self._engine.lateness.rise(target)
+        async with self._engine.transaction() as transaction:
+            state = State(*(await transaction.fetch("rollup_state"))[0])
+        self.generation = state.generation
+        if target <= state.frontier:
+            return
+        after = 0
+        while True:
+            rows = await self._engine.fetch("sensor_numbers", after=after, limit=self._sensors)
+            if not rows:
+                break
+            works = [Work(number, state.frontier, target) for (number,) in rows]
+            self._adapt(await self._steadily(partial(self._roll, works, target)))
+            after = rows[-1][0]
+            await self._pace()
+        last = RollupChange(self.generation, frontier=target)
+        await self._steadily(partial(self._change, last))
+
+    async def _roll(self, works: Sequence[Work], target: int) -> int:
+        counted, read = await self._counted(works)
+        await self._store(works, counted, until=target)
+        return read
+
+    async def newest_mark(self) -> int:
+        """Return the newest mark's id, 0 if there is none."""
+        rows = await self._engine.fetch("rollup_newest_mark")
+        return rows[0][0] or 0
+
+    async def redo(self, until: int) -> int:
+        """Roll up anew the hours of the oldest marks up to this id; return how many marks.
+
+        Raises:
+            SupersededError: somebody else works on it.
+        """
+        state = await self.state()
+        self.generation = state.generation
+        marks = await self._engine.take_marks(until, MARKS)
+        hours: dict[tuple[int, int], list[int]] = {}
+        for mark, sensor, hour in marks:
+            hours.setdefault((sensor, hour), []).append(mark)
+        for pairs in _groups(sorted(hours), HOURS_AT_ONCE):
+            done = [mark for pair in pairs for mark in hours[pair]]
+            await self._steadily(partial(self._redo, pairs, done, state.frontier))
+            await self._pace()
+        return len(marks)
+
+    async def _redo(self, pairs: Sequence[tuple[int, int]], done: list[int], frontier: int) -> None:
+        floors = await self._floors([sensor for sensor, _ in pairs])
+        # Before the floor are no rows to count; from the frontier on nothing is rolled up.
+        works = [
+            Work(sensor, hour, min(hour + HOUR, frontier))
+            for sensor, hour in pairs
+            if floors.get(sensor, hour) <= hour < frontier
+        ]
+        counted, _ = await self._counted(works)
+        last = RollupChange(self.generation, marks=done)
+        await self._store(works, counted, until=frontier, clear=True, last=last)
+
+    async def fill(self) -> int:
+        """Roll up a day of the newest ranges of the backlog; return how many there were.
+
+        Raises:
+            SupersededError: somebody else works on it.
+        """
+        state = await self.state()
+        self.generation = state.generation
+        filled = await self._steadily(partial(self._fill, state.frontier))
+        await self._pace()
+        return filled
+
+    async def _fill(self, frontier: int) -> int:
+        ranges = await self._engine.fetch("rollup_backlog_newest", limit=BACKLOG_AT_ONCE)
+        if not ranges:
+            return 0
+        works: list[Work] = []
+        left: list[tuple[int, int, int]] = []
+        for sensor, start, end in ranges:
+            rows = await self._engine.fetch(
+                "measurement_newest_between", sensor=sensor, start=start, end=end
+            )
+            if not rows:
+                left.append((sensor, start, start))
+                continue
+            newest = rows[0][0]
+            last = newest - newest % HOUR + HOUR
+            first = max(start, newest - newest % DAY)
+            works.append(Work(sensor, first, last))
+            left.append((sensor, start, first))
+        counted, _ = await self._counted(works)
+        last_change = RollupChange(self.generation, backlog=left)
+        await self._store(works, counted, until=frontier, last=last_change)
+        return len(ranges)
+
+    async def _floors(self, sensors: Sequence[int]) -> dict[int, int]:
+        rows = await self._engine.fetch("rollup_floors", sensors=_encode(sensors).decode())
+        return {sensor: raw_from for sensor, raw_from in rows}  # noqa: C416 - rows are no pairs to mypy
+
+    async def _counted(self, works: Sequence[Work]) -> tuple[Counted, int]:
+        """Return what raw rows make of the works, and how many rows there are."""
+        counted: Counted = {}
+        return counted, await self._count(works, counted) if works else 0
+
+    async def _count(self, works: Sequence[Work], counted: Counted) -> int:
+        if len(works) == 1:
+            return await self._count_one(works[0], counted)
+        spans = _encode(works).decode()
+        rows = await self._engine.fetch("measurements_spans", spans=spans, limit=ROWS)
+        if len(rows) < ROWS:
+            await asyncio.to_thread(count_groups, rows, counted)
+            return len(rows)
+        middle = len(works) // 2
+        return await self._count(works[:middle], counted) + await self._count(
+            works[middle:], counted
+        )
+
+    async def _count_one(self, work: Work, counted: Counted) -> int:
+        at = (work.start, LEAST)
+        read = 0
+        while True:
+            rows = await self._engine.fetch(
+                "measurements_values",
+                sensor=work.sensor,
+                timestamp=at[0],
+                fingerprint=at[1],
+                until=work.end - 1,
+                limit=ROWS,
+            )
+            await asyncio.to_thread(count_minutes, work.sensor, rows, counted)
+            read += len(rows)
+            if len(rows) < ROWS:
+                return read
+            at = rows[-1][0], rows[-1][1]
+            await self._pace()
+
+    async def _store(
+        self,
+        works: Sequence[Work],
+        counted: Counted,
+        *,
+        until: int,
+        clear: bool = False,
+        last: RollupChange | None = None,
+    ) -> None:
+        """Store what was counted; `last` is what is done by that."""
+        stored: dict[Key, bytes] = {}
+        for keys in _groups(needed(works, counted, until, clear=clear), FOUND_AT_ONCE):
+            found = await self._engine.fetch("rollups_find", keys=_encode(keys).decode())
+            stored.update((Key(*row[:3]), row[3]) for row in found)
+        made = await asyncio.to_thread(assemble, works, counted, stored, until, clear=clear)
+        self.wide += made.wide
+        change = RollupChange(self.generation)
+        size = 0
+        for rollup in made.rollups:
+            change.rollups.append(rollup)
+            size += len(rollup[3] or b"")
+            if len(change.rollups) >= STORED_AT_ONCE or size >= STORED_BYTES:
+                await self._change(change)
+                change, size = RollupChange(self.generation), 0
+        if last is not None:
+            change.marks, change.backlog = last.marks, last.backlog
+        if change.rollups or last is not None:
+            await self._change(change)
+
+    async def _change(self, change: RollupChange) -> None:
+        change.generation = self.generation
+        if not await self._engine.store_rollups(change):
+            raise _DisturbedError
+        self.generation = following(self.generation)
+        self.stored += len(change.rollups)
+
+    async def _steadily(self, piece: Callable[[], Awaitable[T]]) -> T:
+        """Do a piece, again if it was disturbed: what others have stored ends it all."""
+        while True:
+            try:
+                return await piece()
+            except _DisturbedError:
+                generation = (await self.state()).generation
+                if changes(generation) != changes(self.generation):
+                    raise SupersededError from None
+                self.generation = generation
+                await self._pace()
+
+    def _adapt(self, rows: int) -> None:
+        """Read of so many sensors together that their rows are a good half of what one may."""
+        if rows >= ROWS:
+            self._sensors = max(self._sensors // 2, FEWEST_SENSORS)
+        elif rows < ROWS // 3:
+            self._sensors = min(self._sensors * 2, MOST_SENSORS)
+
+
+def _groups(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    for at in range(0, len(items), size):
+        yield items[at : at + size]

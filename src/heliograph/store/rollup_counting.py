@@ -1,0 +1,155 @@
+"""From raw rows to rollups: pure work, to be done beside the event loop."""
+
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from heliograph.model.aggregation import aggregate
+from heliograph.model.rollup import (
+    HOURS,
+    MAXIMUM_ATTRIBUTES,
+    MINUTES,
+    Rollup,
+    empty,
+    folded,
+    pack,
+    replaced,
+    unpack,
+)
+from heliograph.model.time import DAY, HOUR, MINUTE
+from heliograph.store.attributes import columns
+from heliograph.store.engine import Row
+
+_decode = msgspec.json.decode
+
+
+class Key(NamedTuple):
+    """What a rollup is found by."""
+
+    sensor: int
+    level: int
+    start: int
+
+
+class Work(NamedTuple):
+    """A sensor's time from `start` to before `end`, in whole minutes, to be rolled up anew.
+
+    What a rollup holds of later times of its hour is dropped: it never held.
+    """
+
+    sensor: int
+    start: int
+    end: int
+
+    @property
+    def first_hour(self) -> int:
+        """Where the hour begins that it begins in."""
+        return self.start - self.start % HOUR
+
+
+class Assembled(NamedTuple):
+    """Sensor, level, start and packed of each rollup, None for those to be deleted.
+
+    And how many hours have more attributes than a rollup keeps.
+    """
+
+    rollups: list[tuple[int, int, int, bytes | None]]
+    wide: int
+
+
+# By sensor and hour.
+Counted = dict[tuple[int, int], Rollup]
+
+
+def count_minutes(sensor: int, rows: Sequence[Row], counted: Counted) -> None:
+    """Count in rows of (timestamp, fingerprint, value), all later than those before."""
+    times = [row[0] for row in rows]
+    documents = _decode("[" + ",".join([row[2] for row in rows]) + "]")
+    first = 0
+    while first < len(times):
+        hour, into = divmod(times[first], HOUR)
+        slot = into // MINUTE
+        start = hour * HOUR
+        last = bisect_left(times, start + (slot + 1) * MINUTE, first)
+        rollup = counted.get((sensor, start))
+        if rollup is None:
+            rollup = counted[sensor, start] = empty()
+        rollup.count(slot, last - first)
+        for name, values in columns(documents[first:last]).items():
+            known = aggregate(values)
+            if known is not None:
+                rollup.append(slot, name, known)
+        first = last
+
+
+def count_groups(rows: Sequence[Row], counted: Counted) -> None:
+    """Count in rows of (timestamp, fingerprint, value, sensor), whole spans of several sensors."""
+    ordered = sorted(rows, key=lambda row: (row[3], row[0], row[1]))
+    first = 0
+    for at in range(1, len(ordered) + 1):
+        if at == len(ordered) or ordered[at][3] != ordered[first][3]:
+            count_minutes(ordered[first][3], ordered[first:at], counted)
+            first = at
+
+
+def needed(works: Iterable[Work], counted: Counted, until: int, *, clear: bool) -> list[Key]:
+    """Return the stored rollups that `assemble` has to know."""
+    keys: set[Key] = set()
+    for sensor, start, end in works:
+        for hour in range(start - start % HOUR, end, HOUR):
+            ends = hour + HOUR <= until
+            if (sensor, hour) not in counted and not (clear or (hour < start and ends)):
+                continue
+            if hour < start:
+                keys.add(Key(sensor, MINUTES, hour))
+            if ends:
+                keys.add(Key(sensor, HOURS, hour - hour % DAY))
+    return sorted(keys)
+
+
+def assemble(
+    works: Iterable[Work],
+    counted: Counted,
+    stored: Mapping[Key, bytes],
+    until: int,
+    *,
+    clear: bool,
+) -> Assembled:
+    """Return the rollups to store.
+
+    Hours that end by `until` are folded into their days. Whole hours without rows are left
+    alone unless `clear` says that there may be rollups of them.
+    """
+    changed: dict[Key, Rollup] = {}
+    for work in works:
+        sensor = work.sensor
+        for hour in range(work.first_hour, work.end, HOUR):
+            new = counted.get((sensor, hour))
+            first = max(work.start - hour, 0) // MINUTE
+            if first:
+                old = stored.get(Key(sensor, MINUTES, hour))
+                if new is None and old is None:
+                    continue  # nor was it to be known, unless the hour ends
+                new = replaced(_known(old), first, HOUR // MINUTE, new or empty())
+            elif new is None:
+                if not clear:
+                    continue
+                new = empty()
+            changed[Key(sensor, MINUTES, hour)] = new
+            if hour + HOUR <= until:
+                day = Key(sensor, HOURS, hour - hour % DAY)
+                slot = hour % DAY // HOUR
+                known = changed.get(day) or _known(stored.get(day))
+                changed[day] = replaced(known, slot, slot + 1, folded(new, slot))
+    wide = sum(
+        key.level == MINUTES and len(rollup.attributes) > MAXIMUM_ATTRIBUTES
+        for key, rollup in changed.items()
+    )
+    rows = [(*key, pack(rollup) if rollup.slots else None) for key, rollup in changed.items()]
+    return Assembled(rows, wide)
+
+
+def _known(packed: bytes | None) -> Rollup:
+    return empty() if packed is None else unpack(packed)

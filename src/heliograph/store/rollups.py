@@ -1,0 +1,74 @@
+"""What of a sensor is rolled up, and how raw rows are deleted so that aggregates stay right."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from heliograph.model.rollup_plan import Span, Standing, joined
+from heliograph.model.time import HOUR
+from heliograph.store.engine import Engine, Row, Transaction
+
+# More marks or ranges are not counted.
+COUNTED = 100_000
+
+
+class Pending(NamedTuple):
+    """What is left to be rolled up: marks of late rows, and ranges of history."""
+
+    marks: int
+    ranges: int
+
+
+class Rollups:
+    """The rollups, for those who read them or delete what they were made from."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def standing(self, sensor: int) -> Standing:
+        """Return what of the sensor is rolled up at this moment."""
+        return standing_of(await self._engine.fetch("rollup_standing", sensor=sensor))
+
+    async def pending(self) -> Pending:
+        """Return how much is left to be rolled up, counted up to `COUNTED`."""
+        rows = await self._engine.fetch("rollup_counts", most=COUNTED)
+        return Pending(*rows[0])
+
+    async def keep(self, sensor: int, before: int) -> int:
+        """Keep the rollups of the time before as they are; return before when they are kept.
+
+        Raw rows before what is returned may be deleted then, after this and not together with
+        it: until they are gone, aggregates are the same with them and without. It is a full
+        hour, and may be less than asked for: what is not rolled up yet is waited for.
+        """
+        async with self._engine.transaction() as transaction:
+            rows = await transaction.fetch("rollup_first_dirty", sensor=sensor)
+            kept: int = min(before, rows[0][0])
+            kept -= kept % HOUR
+            await transaction.fetch("rollup_floor_raise", sensor=sensor, raw_from=kept)
+            await disturb(transaction)
+        return kept
+
+
+async def changed(transaction: Transaction, sensor: int, start: int, end: int) -> None:
+    """Have the hours of this range rolled up anew, whose raw rows the transaction deletes."""
+    await transaction.fetch("rollup_touch", sensor=sensor, start=start - start % HOUR, end=end)
+    await disturb(transaction)
+
+
+async def disturb(transaction: Transaction) -> None:
+    """Have what is being rolled up at this moment thrown away: it was read before."""
+    await transaction.fetch("rollup_disturb")
+
+
+def standing_of(rows: Sequence[Row]) -> Standing:
+    """Return what the rows say of a sensor."""
+    frontier, raw_from = 0, None
+    dirty: list[Span] = []
+    for what, first, last in rows:
+        if what == "frontier":
+            frontier = first
+        elif what == "floor":
+            raw_from = first
+        else:
+            dirty.append((first, last))
+    return Standing(frontier, joined(dirty), raw_from)
