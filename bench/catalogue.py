@@ -2,7 +2,17 @@
 
 from collections.abc import Callable, Sequence
 
-from bench import broker_ingest, configuration, http_ingest, live, memory, mqtt_ingest, reading
+from bench import (
+    broker_ingest,
+    configuration,
+    http_ingest,
+    live,
+    memory,
+    mqtt_ingest,
+    query,
+    reading,
+    rolling_up,
+)
 from bench.result import Result
 from bench.sides import Workbench
 
@@ -44,6 +54,11 @@ def catalogue() -> dict[str, Benchmark]:
     for engine, suffix in (("sqlite", ""), ("postgresql", "-postgresql")):
         found[f"last-value{suffix}"] = reading.last_value(f"last-value{suffix}", engine)
         found[f"history-page{suffix}"] = reading.history_page(f"history-page{suffix}", engine)
+    found["query-year"] = query.year
+    found["query-chart"] = query.chart
+    found["query-deep-page"] = query.deep_page
+    found["query-newest"] = query.newest_of_network
+    found["query-rollup-cost"] = rolling_up.cost
     found["memory-idle"] = memory.idle
     found["memory-flood"] = memory.flood
     found["idle-connections"] = memory.connections

@@ -13,6 +13,8 @@ PATIENCE = 60.0
 READ_SIZE = 1 << 18
 # What each event of interest contains once; in the data it would be escaped.
 MARK = b"\nevent: measurement\n"
+# The end of an event where it is the end of a chunk too: of what was written at once.
+WRITTEN = b"\n\n\r\n"
 LAGGED = b"\nevent: lagged\n"
 BEGUN = b"retry: "
 # Of viewers that are to be slow: the system's buffers are small, and full soon.
@@ -20,13 +22,13 @@ SMALL_BUFFER = 4 << 10
 
 
 class EventCount:
-    """How many events a stream has brought, whatever the pieces they come in."""
+    """How many events a stream has brought, and in how many writes, in whatever pieces."""
 
-    __slots__ = ("_tail", "seen")
+    __slots__ = ("_tail", "seen", "writes")
 
     def __init__(self) -> None:
         self._tail = b""
-        self.seen = 0
+        self.seen = self.writes = 0
 
     def add(self, data: bytes) -> int:
         """Take a piece; return how many events it completes.
@@ -38,8 +40,11 @@ class EventCount:
         if LAGGED in data:
             raise LoadError(f"a viewer lost events after {self.seen}")
         found = data.count(MARK)
-        self._tail = data[-len(MARK) + 1 :]
         self.seen += found
+        # Each of the two is counted when its last byte has come.
+        old = self._tail
+        self.writes += data.count(WRITTEN) - old.count(WRITTEN)
+        self._tail = data[-len(MARK) + 1 :]
         return found
 
 
@@ -88,6 +93,18 @@ class Crowd:
             if found := count.add(data):
                 each(count.seen, found)
         return bool(ready)
+
+    def close(self) -> None:
+        """Leave."""
+        self._poll.close()
+        for stream, _ in self._streams.values():
+            stream.close()
+
+    @property
+    def events_a_write(self) -> float:
+        """How many events came in one write, on average."""
+        counts = [count for _, count in self._streams.values()]
+        return sum(c.seen for c in counts) / max(1, sum(c.writes for c in counts))
 
     def read_until(self, events: int) -> float:
         """Read until every viewer has so many events; return the seconds that it took."""

@@ -24,13 +24,14 @@ def main() -> None:
     if events := specification["events"]:
         viewers = crowd(specification)
         wait_for_go()
-        report(seconds=viewers.read_until(events))
+        seconds = viewers.read_until(events)
+        report(seconds=seconds, events_a_write=viewers.events_a_write)
         return
     wait_for_go()
     viewers = crowd(specification)
     report(connections=specification["viewers"])
     sys.stdin.readline()
-    del viewers
+    viewers.close()
 
 
 if __name__ == "__main__":
