@@ -419,3 +419,24 @@ async def test_who_does_not_read_is_told_what_he_lost_and_delays_nobody(
         told = [int(part.split(b"}")[0]) for part in body.split(b'data: {"count":')[1:]]
         assert told
         assert received + sum(told) == count + 1
+
+
+async def test_heartbeats_are_told_as_their_page_gives_them(site, serving, watching, database):
+    async with site(database_url=database) as running, serving(running.web) as port:
+        await running.device("pump")
+        await running.http.post("/sensors/pump/configurations", json={"x": 1}, headers=ADMIN)
+        async with watching(port, "/events?kind=heartbeat") as events:
+            await events.block()
+            start = events.last_id
+            said = [{"revision": 0, "success": True}, {"revision": 7}, {"success": False}]
+            for heartbeat in said:
+                response = await running.http.post(
+                    "/sensors/pump/heartbeats", json=heartbeat, headers=ADMIN
+                )
+                assert response.is_success, response.text
+            live = [(await events.event())[1] for _ in said]
+        async with watching(port, f"/events?kind=heartbeat&last_event_id={start}") as events:
+            assert [(await events.event())[1] for _ in said] == live
+        page = (await running.http.get("/sensors/pump/heartbeats", headers=ADMIN)).json()
+        assert [entry["flagged"] for entry in page] == [False, True, False]
+        assert [{name: each[name] for name in page[0]} for each in live] == page
