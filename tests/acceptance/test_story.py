@@ -21,7 +21,7 @@ from mqtt_client import PUBACK, Client, numbered, publish, published, subscribe
 from server import ServerProcess, free_port
 
 STORY = Path(__file__).with_name("story.mjs")
-SECONDS = 60
+SECONDS = 120
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 NODE = shutil.which("node")
 
@@ -155,7 +155,7 @@ def until(condition):
 def debugger(port, url):
     """Return the address at which the page is controlled; None: it is not there yet."""
     with contextlib.suppress(httpx.TransportError):
-        for target in httpx.get(f"http://127.0.0.1:{port}/json", timeout=5).json():
+        for target in httpx.get(f"http://127.0.0.1:{port}/json", timeout=60).json():
             if target["type"] == "page" and target["url"].startswith(url):
                 return target["webSocketDebuggerUrl"]
     return None

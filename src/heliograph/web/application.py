@@ -128,7 +128,8 @@ def _fastapi(hot: list[HotRoute], live: LiveRoutes) -> FastAPI:
         health,
         metrics_routes,
     ):
-        app.include_router(module.router)
+        # To include a router would build each of its routes a second time, at the first request.
+        app.router.routes += module.router.routes
     errors.install(app)
     documentation.install(app)
     openapi.install(app)

@@ -17,7 +17,7 @@ from heliograph.model.batch import Batch
 from rows import NOON, measurement
 from server import PROGRAM, ServerProcess, serving
 
-SECONDS = 60
+SECONDS = 120
 # Everything but when it was received, and what a clock without a time said.
 OWN = ("receipt_timestamp", "device_timestamp", "sensor_identifier")
 

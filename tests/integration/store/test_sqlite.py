@@ -198,7 +198,7 @@ ENDLESS = Query(
 
 
 async def all_readers_in_use(store):
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(25):
         while len(store.engine._readers._generations) < sqlite.READERS:  # noqa: ASYNC110 - polled, with a deadline
             await asyncio.sleep(0)
 
@@ -219,7 +219,7 @@ async def test_whoever_gives_up_frees_the_connection(store):
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(25):
         await asyncio.gather(*(store.ping() for _ in range(8)))
 
 

@@ -9,7 +9,7 @@ import websockets
 from heliograph.web import realtime
 from integration.web.conftest import ADMIN, SHARED
 
-SECONDS = 20
+SECONDS = 60
 
 
 def connect(port, path, headers=ADMIN, **options):

@@ -15,7 +15,7 @@ from heliograph.model.time import now
 from heliograph.web import replay, streams
 from integration.web.conftest import ADMIN, ADMIN_KEY, SHARED
 
-SECONDS = 20
+SECONDS = 60
 
 
 class Events:
