@@ -54,7 +54,8 @@ def catalogue() -> dict[str, Benchmark]:
     for engine, suffix in (("sqlite", ""), ("postgresql", "-postgresql")):
         found[f"last-value{suffix}"] = reading.last_value(f"last-value{suffix}", engine)
         found[f"history-page{suffix}"] = reading.history_page(f"history-page{suffix}", engine)
-    found["query-year"] = query.year
+    for name, attribute in (("query-year", "temperature"), ("query-year-all", None)):
+        found[name] = query.year(name, attribute)
     found["query-chart"] = query.chart
     found["query-deep-page"] = query.deep_page
     found["query-newest"] = query.newest_of_network

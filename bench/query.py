@@ -18,6 +18,8 @@ from bench.sides import ADMIN_KEY, Side, Workbench
 from bench.starting_line import Load, LoadError
 from bench.stored_rows import middle
 
+# What a year takes, and once more while it is made.
+SPACE = 12 << 30
 YEAR = Goal(20, "figure", "at most")
 CHART = Goal(2.0, "ratio", "at most")
 PAGE = Goal(1.5, "ratio", "at most")
@@ -28,6 +30,7 @@ BUCKET_HOURS = 9
 BUCKETS = 973
 WEEK = 7 * 86_400 * SECOND
 POINTS = 1_000
+OF_THE_YEAR = frozenset(("query-year", "query-year-all", "query-chart", "query-deep-page"))
 ROWS_OF_A_PAGE = 64
 ROLLUP_TIMEOUT = 3 * 3_600.0
 ROLLUP_POLL = 0.5
@@ -35,8 +38,8 @@ ROLLUP_POLL = 0.5
 Asking = Callable[[Database], tuple[str, str]]
 
 
-def year(bench: Workbench) -> Result:
-    """Return how long a year in buckets of nine hours takes.
+def year(name: str, attribute: str | None) -> Callable[[Workbench], Result]:
+    """Return the benchmark of a year in buckets of nine hours, of one attribute or of all three.
 
     The ceiling reads the rollups that it takes, and does nothing with them.
     """
@@ -44,10 +47,14 @@ def year(bench: Workbench) -> Result:
     def asked(database: Database) -> tuple[str, str]:
         start, end = whole_buckets(*database.times())
         span = f"start={start / SECOND}&end={end / SECOND}"
-        return f"{SENSOR}/aggregates?bucket={BUCKET_HOURS}h&{span}", f"/rollups?{span}"
+        path = f"{SENSOR}/aggregates?bucket={BUCKET_HOURS}h&{span}"
+        return path + (f"&attribute={attribute}" if attribute else ""), f"/rollups?{span}"
 
-    with _of_the_year(bench) as database:
-        return _compared(bench, "query-year", YEAR, database, asked, samples=100)
+    def run(bench: Workbench) -> Result:
+        with _of_the_year(bench) as database:
+            return _compared(bench, name, YEAR, database, asked, samples=100)
+
+    return run
 
 
 def chart(bench: Workbench) -> Result:

@@ -34,7 +34,8 @@ def test_the_buckets_are_whole_and_stored(oldest, span):
 def test_the_groups_are_chosen_by_their_names():
     names = list(catalogue())
     assert chosen(["query"], names) == [
-        *("query-year", "query-chart", "query-deep-page", "query-newest", "query-rollup-cost")
+        *("query-year", "query-year-all", "query-chart", "query-deep-page"),
+        *("query-newest", "query-rollup-cost"),
     ]
     assert {"live-fan-out", "live-idle-viewer", "live-stalled-p99"} <= set(chosen(["live"], names))
 
