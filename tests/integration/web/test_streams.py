@@ -424,7 +424,11 @@ async def test_who_does_not_read_is_told_what_he_lost_and_delays_nobody(
 async def test_heartbeats_are_told_as_their_page_gives_them(site, serving, watching, database):
     async with site(database_url=database) as running, serving(running.web) as port:
         await running.device("pump")
-        await running.http.post("/sensors/pump/configurations", json={"x": 1}, headers=ADMIN)
+        revision = {"configuration": {"x": 1}}
+        created = await running.http.post(
+            "/sensors/pump/configurations", json=revision, headers=ADMIN
+        )
+        assert created.status_code == 201, created.text
         async with watching(port, "/events?kind=heartbeat") as events:
             await events.block()
             start = events.last_id
