@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from heliograph.live import sse
 from heliograph.live.frames import Frame, frames_of
-from heliograph.live.viewer import Chunk, Viewer
+from heliograph.live.viewer import Chunk, Viewer, push_to_all
 from heliograph.model.event import Committed
 
 HEARTBEAT_SECONDS = 15.0
@@ -147,9 +147,7 @@ class Streams:
             else:
                 chunk = selection.chunk(frames)
             if chunk is not None:
-                for viewer in viewers:
-                    viewer.touched_at = moment
-                    viewer.push(chunk)
+                push_to_all(viewers, chunk, moment)
 
     async def run(self) -> None:
         """Send signs of life, and end the streams of those who may not watch any more."""

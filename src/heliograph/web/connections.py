@@ -11,7 +11,9 @@ import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
+from websockets.protocol import State
 
+from heliograph.live.viewer import Outlet
 from heliograph.web import direct
 
 log = structlog.get_logger()
@@ -25,7 +27,38 @@ MAXIMUM_HTTP_CONNECTIONS_PER_ADDRESS = 256
 SECONDS_BETWEEN_WARNINGS = 60.0
 
 
-class BoundedHttpProtocol(HttpToolsProtocol):
+class _WithOutlet(asyncio.Protocol):
+    """Keeps the outlet of what is written past ASGI, of which there is one at a time at most."""
+
+    outlet: Outlet | None = None
+
+    @property
+    def takes_bytes(self) -> bool:
+        """Whether the client keeps up, and is there."""
+        raise NotImplementedError
+
+    def pause_writing(self) -> None:
+        """Have events wait in their queue, until the client takes more."""
+        super().pause_writing()
+        self.tell_outlet()
+
+    def resume_writing(self) -> None:
+        """Have events written at once again."""
+        super().resume_writing()
+        self.tell_outlet()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let nothing be written any more."""
+        super().connection_lost(exc)
+        self.tell_outlet()
+
+    def tell_outlet(self) -> None:
+        """Tell the outlet, if there is one, how things are now."""
+        if self.outlet is not None:
+            self.outlet.ready = self.takes_bytes
+
+
+class BoundedHttpProtocol(_WithOutlet, HttpToolsProtocol):
     """uvicorn's HTTP, which by itself waits for heads for ever and for any number of them.
 
     Its keep-alive timer runs only from an answer to the next byte that arrives.
@@ -93,7 +126,12 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         before = self.cycle
         super().on_headers_complete()
         if self.cycle is not before:  # else it is to become a WebSocket
-            direct.offer(self.scope, self.cycle)
+            direct.offer(self.scope, self, self.cycle)
+
+    @property
+    def takes_bytes(self) -> bool:
+        """Whether the client keeps up, and is there."""
+        return not self.flow.write_paused and not self.transport.is_closing()
 
     def _sweep(self) -> None:
         """Close the connection if its head is overdue, else look again later.
@@ -163,11 +201,30 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             log.warning(event, address=address, connections=len(self.connections))
 
 
-class WebSocketProtocol(WebSocketsSansIOProtocol):
+class WebSocketProtocol(_WithOutlet, WebSocketsSansIOProtocol):
     """uvicorn's WebSockets."""
 
     def handle_connect(self, event: Request) -> None:
         """Begin to serve the socket, in a task that has yet to start."""
         super().handle_connect(event)
         if self.response.status_code == 101:
-            direct.offer(self.scope, self)
+            direct.offer(self.scope, self, self)
+
+    def handle_events(self) -> None:
+        """Take what the client has sent; it may be that it goes."""
+        super().handle_events()
+        self.tell_outlet()
+
+    def shutdown(self) -> None:
+        """Go."""
+        super().shutdown()
+        self.tell_outlet()
+
+    @property
+    def takes_bytes(self) -> bool:
+        """Whether the client keeps up, and is there."""
+        return (
+            self.writable.is_set()
+            and self.conn.state is State.OPEN
+            and not self.transport.is_closing()
+        )

@@ -11,7 +11,7 @@ from heliograph.live.streams import SHUTTING_DOWN
 from heliograph.live.viewer import Viewer
 from heliograph.model.principal import Principal
 from heliograph.web.activity import Activity
-from heliograph.web.direct import http_writer
+from heliograph.web.direct import http_outlet
 from heliograph.web.errors import Answer, answer_of
 from heliograph.web.paths import PREFIX
 from heliograph.web.replay import Replay
@@ -111,7 +111,7 @@ class Stream:
         writing = _Writing(viewer, send)
         try:
             await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
-            viewer.direct = http_writer(scope)
+            viewer.outlet = http_outlet(scope)
             await writing(sse.retry(RETRY_MILLISECONDS))
             try:
                 await self._begin(viewer, asked, writing)

@@ -137,13 +137,18 @@ async def test_the_server_s_end_is_told(site, serving):
 async def test_readings_go_past_asgi_where_nothing_is_compressed(
     site, serving, monkeypatch, compressing
 ):
-    written, websocket_writer = [], realtime.websocket_writer
+    outlets, websocket_outlet = [], realtime.websocket_outlet
+    written = []
 
     def watched(scope):
-        write = websocket_writer(scope)
-        return write and (lambda chunk: written.append(write(chunk)) or written[-1])
+        outlet = websocket_outlet(scope)
+        if outlet is not None:
+            write = outlet.write
+            outlet.write = lambda data: (written.append(len(data)), write(data))
+            outlets.append(outlet)
+        return outlet
 
-    monkeypatch.setattr(realtime, "websocket_writer", watched)
+    monkeypatch.setattr(realtime, "websocket_outlet", watched)
     async with (
         site() as running,
         serving(running.web, ws_per_message_deflate=compressing) as port,
@@ -156,4 +161,5 @@ async def test_readings_go_past_asgi_where_nothing_is_compressed(
             for size in (1, 200, 70_000):
                 await send(running, "pump", "x" * size)
                 assert (await heard(client))["data"]["metrics"]["t"] == "x" * size
-    assert written == ([] if compressing else [True] * 3)
+        assert len(written) == (0 if compressing else 3)
+        assert not any(outlet.ready for outlet in outlets)  # the client has gone

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliograph.live.viewer import Chunk, Viewer
+from heliograph.live.viewer import Chunk, Outlet, Viewer, push_to_all
 
 
 def chunk(*ids, size=10):
@@ -87,20 +87,13 @@ async def test_how_many_were_lost_is_told_once(lost):
     assert (await viewer.take())[0] == 0
 
 
-@given(st.lists(st.sampled_from(["event", "paused", "writable", "turn"]), max_size=60))
+@given(st.lists(st.sampled_from(["event", "paused", "ready", "turn"]), max_size=60))
 def test_past_the_queue_or_through_it_all_comes_once_and_in_order(steps):
     """Whether the client keeps up changes at any moment; `turn`: the viewer's task runs."""
 
     async def scenario():
-        viewer, written, pushed, direct = Viewer(), [], 0, 0
-        writable = True
-
-        def write(chunk):
-            nonlocal direct
-            if writable:
-                written.extend(chunk.ids)
-                direct += 1
-            return writable
+        viewer, written, pushed = Viewer(), [], 0
+        viewer.outlet = Outlet(written.extend, lambda chunk: chunk.ids)
 
         async def run():
             while True:
@@ -111,39 +104,39 @@ def test_past_the_queue_or_through_it_all_comes_once_and_in_order(steps):
                 await asyncio.sleep(0)  # as `send` may, while more is pushed
                 written.extend(row_id for each in chunks for row_id in each.ids)
 
-        viewer.direct = write
         task = asyncio.create_task(run(), name="viewer")
         for step in steps:
             if step == "event":
-                viewer.push(chunk(pushed))
+                push = viewer.push if pushed % 2 else lambda c: push_to_all([viewer], c, 1.0)
+                push(chunk(pushed))
                 pushed += 1
             elif step == "turn":
                 await asyncio.sleep(0)
             else:
-                writable = step == "writable"
+                viewer.outlet.ready = step == "ready"
         viewer.close("end")
         await asyncio.wait_for(task, 30)
         assert written == list(range(pushed))
-        return direct
 
-    direct = asyncio.run(scenario())
-    assert direct <= steps.count("event")
+    asyncio.run(scenario())
 
 
-async def test_who_has_nothing_to_write_is_written_to_at_once():
+@pytest.mark.parametrize("to_all", [False, True])
+async def test_who_has_nothing_to_write_is_written_to_at_once(to_all):
     viewer, written = Viewer(), []
-    viewer.direct = lambda chunk: written.append(chunk.ids) or True
-    viewer.push(chunk(0))  # nobody has begun to write: it waits
+    viewer.outlet = Outlet(written.append, lambda chunk: chunk.ids)
+    push = (lambda c: push_to_all([viewer], c, 1.0)) if to_all else viewer.push
+    push(chunk(0))  # nobody has begun to write: it waits
     task = asyncio.create_task(viewer.take())
     assert (await asyncio.wait_for(task, 30))[1][0].ids == (0,)
-    viewer.push(chunk(1))  # what was taken last may not be written yet
+    push(chunk(1))  # what was taken last may not be written yet
     assert (await viewer.take())[1][0].ids == (1,)
     task = asyncio.create_task(viewer.take())
     await asyncio.sleep(0)
-    viewer.push(chunk(2))
-    viewer.push(chunk(3))
+    push(chunk(2))
+    push(chunk(3))
     assert written == [(2,), (3,)]
     viewer.close("end")
-    viewer.push(chunk(4))
+    push(chunk(4))
     assert written == [(2,), (3,)]
     assert (await asyncio.wait_for(task, 30))[1][0].ids == (4,)
