@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from bench.bare_query import BareQuery, Rows, open_query
+from bench.bare_query import NEWEST, RANGE, ROLLUPS, BareQuery, Rows, open_query
 from bench.bare_store import INSERTS, open_bare
 from bench.bare_writer import BareWriter
 
@@ -87,6 +87,25 @@ class Reading:
         del request
         return answer(encodable(await self.query.latest(1)))
 
+    async def range(self, request: Request) -> Response:
+        """Answer how many rows a range has, all of them read."""
+        return answer(len(await self.query.read(RANGE, 1, *_span(request))))
+
+    async def rollups(self, request: Request) -> Response:
+        """Answer how large the rollups of a range are."""
+        rows = await self.query.read(ROLLUPS, 1, *_span(request))
+        return answer(sum(len(packed) for _, packed in rows))
+
+    async def newest(self, request: Request) -> Response:
+        """Answer the newest row of every sensor."""
+        del request
+        return answer(encodable(await self.query.read(NEWEST)))
+
+
+def _span(request: Request) -> tuple[int, int]:
+    start, end = (int(float(request.query_params[name]) * 1e6) for name in ("start", "end"))
+    return start, end
+
 
 def application(options: argparse.Namespace) -> Starlette:
     """Return the application: it writes, or it reads."""
@@ -114,6 +133,9 @@ def application(options: argparse.Namespace) -> Starlette:
         Route("/ingest", ingest.post, methods=["POST"]),
         Route("/page", reading.page),
         Route("/latest", reading.latest),
+        Route("/range", reading.range),
+        Route("/rollups", reading.rollups),
+        Route("/newest", reading.newest),
         Route("/health", health),
     ]
     return Starlette(routes=routes, lifespan=lifespan)

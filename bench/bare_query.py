@@ -15,7 +15,21 @@ LATEST = (
     "SELECT timestamp, revision, value FROM measurement"
     " WHERE sensor = {0} ORDER BY timestamp DESC, fingerprint DESC LIMIT 1"
 )
-QUERY_TIMEOUT = 10.0
+RANGE = (
+    "SELECT timestamp, revision, value FROM measurement"
+    " WHERE sensor = {0} AND timestamp >= {1} AND timestamp < {2} ORDER BY timestamp, fingerprint"
+)
+ROLLUPS = (
+    "SELECT start, packed FROM rollup"
+    " WHERE sensor = {0} AND level = 3600 AND start >= {1} AND start < {2} ORDER BY start"
+)
+NEWEST = (
+    "SELECT newest.timestamp, newest.revision, newest.value FROM sensor"
+    " JOIN measurement AS newest ON newest.id = ("
+    "SELECT id FROM measurement WHERE measurement.sensor = sensor.number"
+    " ORDER BY timestamp DESC, fingerprint DESC LIMIT 1) ORDER BY sensor.number"
+)
+QUERY_TIMEOUT = 30.0
 
 Rows = Sequence[Any]
 
@@ -27,6 +41,8 @@ class BareQuery(Protocol):
 
     async def latest(self, sensor: int) -> Rows: ...
 
+    async def read(self, query: str, *values: int) -> Rows: ...
+
     async def close(self) -> None: ...
 
 
@@ -36,16 +52,17 @@ class Sqlite:
     def __init__(self, database: aiosqlite.Connection) -> None:
         self._database = database
 
-    async def _read(self, query: str, *values: int) -> Rows:
+    async def read(self, query: str, *values: int) -> Rows:
+        """Return what any of the queries above finds."""
         statement = query.format(*"?" * len(values))
         async with asyncio.timeout(QUERY_TIMEOUT):
             return list(await self._database.execute_fetchall(statement, values))
 
     async def page(self, sensor: int, key: int, limit: int) -> Rows:
-        return await self._read(PAGE, sensor, key, limit)
+        return await self.read(PAGE, sensor, key, limit)
 
     async def latest(self, sensor: int) -> Rows:
-        return await self._read(LATEST, sensor)
+        return await self.read(LATEST, sensor)
 
     async def close(self) -> None:
         await self._database.close()
@@ -57,16 +74,17 @@ class Postgresql:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
-    async def _read(self, query: str, *values: int) -> Rows:
+    async def read(self, query: str, *values: int) -> Rows:
+        """Return what any of the queries above finds."""
         statement = query.format("$1", "$2", "$3")
         found: Rows = await self._pool.fetch(statement, *values, timeout=QUERY_TIMEOUT)
         return found
 
     async def page(self, sensor: int, key: int, limit: int) -> Rows:
-        return await self._read(PAGE, sensor, key, limit)
+        return await self.read(PAGE, sensor, key, limit)
 
     async def latest(self, sensor: int) -> Rows:
-        return await self._read(LATEST, sensor)
+        return await self.read(LATEST, sensor)
 
     async def close(self) -> None:
         await self._pool.close()

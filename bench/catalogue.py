@@ -2,7 +2,17 @@
 
 from collections.abc import Callable, Sequence
 
-from bench import broker_ingest, configuration, http_ingest, memory, mqtt_ingest, reading
+from bench import (
+    broker_ingest,
+    configuration,
+    http_ingest,
+    live,
+    memory,
+    mqtt_ingest,
+    query,
+    reading,
+    rolling_up,
+)
 from bench.result import Result
 from bench.sides import Workbench
 
@@ -37,16 +47,25 @@ def catalogue() -> dict[str, Benchmark]:
         found[f"http-single-{engine}"] = http_ingest.single(f"http-single-{engine}", engine)
         found[f"http-batch-{engine}"] = http_ingest.batch(f"http-batch-{engine}", engine)
     found["mqtt-beside-http"] = mqtt_ingest.beside_http
-    for start, live in (("idle", False), ("live", True)):
+    for start, shown in (("idle", False), ("live", True)):
         for end, share, goal in (("median", 0.5, 10), ("p99", 0.99, 50)):
             name = f"{start}-latency-{end}"
-            found[name] = mqtt_ingest.latency(name, live=live, share=share, goal=goal)
+            found[name] = mqtt_ingest.latency(name, live=shown, share=share, goal=goal)
     for engine, suffix in (("sqlite", ""), ("postgresql", "-postgresql")):
         found[f"last-value{suffix}"] = reading.last_value(f"last-value{suffix}", engine)
         found[f"history-page{suffix}"] = reading.history_page(f"history-page{suffix}", engine)
+    for name, attribute in (("query-year", "temperature"), ("query-year-all", None)):
+        found[name] = query.year(name, attribute)
+    found["query-chart"] = query.chart
+    found["query-deep-page"] = query.deep_page
+    found["query-newest"] = query.newest_of_network
+    found["query-rollup-cost"] = rolling_up.cost
     found["memory-idle"] = memory.idle
     found["memory-flood"] = memory.flood
     found["idle-connections"] = memory.connections
+    found["live-fan-out"] = live.fan_out
+    found["live-idle-viewer"] = live.idle_viewers
+    found["live-stalled-p99"] = live.stalled_viewers
     return found
 
 

@@ -37,6 +37,10 @@ class Database:
         oldest, newest = self._row("SELECT min(timestamp), max(timestamp) FROM measurement")
         return int(oldest), int(newest)
 
+    def text(self, query: str) -> str:
+        """Return the one value that a query finds."""
+        return str(self._row(query)[0])
+
     def _row(self, query: str) -> tuple[Any, ...]:
         if self.engine == "sqlite":
             with contextlib.closing(sqlite3.connect(self.address, timeout=30)) as database:

@@ -33,16 +33,17 @@ def main() -> None:
     # Both sides get the same pages in the same order.
     chosen = random.Random(1)
     low, high = specification["keys"]
+    warm_up = specification.get("warm_up", WARM_UP)
     requests = [
         get(specification["path"].format(key=chosen.uniform(low, high)), specification["key"])
-        for _ in range(specification["samples"] + WARM_UP)
+        for _ in range(specification["samples"] + warm_up)
     ]
     connection = socket.create_connection(("127.0.0.1", specification["port"]), timeout=30)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sizes = [len(ask(connection, request)) for request in requests[:WARM_UP]]
+    sizes = [len(ask(connection, request)) for request in requests[:warm_up]]
     wait_for_go()
     latencies = []
-    for request in requests[WARM_UP:]:
+    for request in requests[warm_up:]:
         started = time.perf_counter()
         ask(connection, request)
         latencies.append((time.perf_counter() - started) * 1_000)

@@ -16,7 +16,9 @@ def server_environment(**settings: str) -> dict[str, str]:
 
     Together with a working folder without `.env`, so that only the benchmark says what runs.
     """
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    # PYTHONPATH: the sources that the benchmark itself runs on.
+    names = ("PATH", "HOME", "LANG", "PYTHONPATH")
+    kept = {name: os.environ[name] for name in names if name in os.environ}
     return {**kept, "APP_ENV": "development", "LOG_LEVEL": "warning", **settings}
 
 

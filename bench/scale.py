@@ -7,13 +7,16 @@ import dataclasses
 class Profile:
     """What a database holds before a round: sensors, and rows already stored of each.
 
-    `named`: the sensors have a device_id beside their UUID.
+    `named`: the sensors have a device_id beside their UUID. `step`: the microseconds from one row
+    to the next. `left`: what is stored is left for the server to roll up.
     """
 
     name: str
     sensors: int
     rows_per_sensor: int
     named: bool = True
+    step: int = 50_000
+    left: bool = False
 
     @property
     def rows(self) -> int:
@@ -25,7 +28,9 @@ class Profile:
 class Scale:
     """The counts of one run.
 
-    `deep` is one sensor with a long history; `devices` are connected all at once.
+    `deep` is one sensor with a long history, `year` one with a row a second; `history` is what the
+    server has yet to roll up while a load comes. `devices` are connected all at once. `viewers`
+    watch one stream, on which so many `events` are shown.
     """
 
     rounds: int
@@ -33,6 +38,8 @@ class Scale:
     hundred: Profile
     deep: Profile
     devices: Profile
+    history: Profile
+    year: Profile
     messages: int
     messages_of_ten: int
     warm_up: int
@@ -44,6 +51,8 @@ class Scale:
     samples: int
     flood_seconds: float
     idle_connections: int
+    viewers: int
+    events: int
 
 
 FULL = Scale(
@@ -52,6 +61,8 @@ FULL = Scale(
     hundred=Profile("hundred", 100, 0),
     deep=Profile("deep", 1, 1_000_000),
     devices=Profile("devices", 10_000, 0, named=False),
+    history=Profile("history", 10_000, 200, left=True),
+    year=Profile("year", 1, 365 * 86_400, step=1_000_000, left=True),
     messages=200_000,
     messages_of_ten=40_000,
     warm_up=5_000,
@@ -63,6 +74,8 @@ FULL = Scale(
     samples=500,
     flood_seconds=10.0,
     idle_connections=10_000,
+    viewers=1_000,
+    events=300,
 )
 
 QUICK = Scale(
@@ -71,6 +84,8 @@ QUICK = Scale(
     hundred=Profile("quick-hundred", 100, 0),
     deep=Profile("quick-deep", 1, 2_000),
     devices=Profile("quick-devices", 200, 0, named=False),
+    history=Profile("quick-history", 200, 20, left=True),
+    year=Profile("quick-year", 1, 100_000, step=1_000_000, left=True),
     messages=2_000,
     messages_of_ten=400,
     warm_up=200,
@@ -82,4 +97,6 @@ QUICK = Scale(
     samples=20,
     flood_seconds=0.5,
     idle_connections=50,
+    viewers=20,
+    events=10,
 )

@@ -5,7 +5,7 @@ import sqlite3
 
 import psycopg
 
-from bench.stored_rows import STEP, StoredRows
+from bench.stored_rows import StoredRows
 from heliograph.model.batch import Batch
 from heliograph.store import open_store
 
@@ -17,6 +17,12 @@ MEASUREMENT = (
     "INSERT INTO measurement (id, sensor, timestamp, fingerprint, receipt_timestamp, revision,"
     " device_timestamp, value)"
 )
+# As the migration leaves what was there before it.
+BACKLOG = (
+    "INSERT INTO rollup_backlog (sensor, range_start, range_end)"
+    " SELECT sensor.number, {0} / 3600000000 * 3600000000, rollup_state.frontier"
+    " FROM sensor CROSS JOIN rollup_state"
+)
 
 
 def fill_sqlite(database: sqlite3.Connection, rows: StoredRows) -> None:
@@ -25,6 +31,8 @@ def fill_sqlite(database: sqlite3.Connection, rows: StoredRows) -> None:
     database.executemany("INSERT INTO attribute VALUES (?, ?)", rows.attributes())
     if rows.profile.rows:
         database.execute(f"{MEASUREMENT} SELECT * FROM ({rows.select('sqlite', bare=False)})")
+    if rows.profile.left:
+        database.execute(BACKLOG.format(rows.start))
 
 
 def fill_postgresql(connection: psycopg.Connection, rows: StoredRows) -> None:
@@ -41,6 +49,8 @@ def fill_postgresql(connection: psycopg.Connection, rows: StoredRows) -> None:
         if rows.profile.rows:
             made = rows.select("postgresql", bare=False)
             cursor.execute(f"{MEASUREMENT} {made}".encode())
+        if rows.profile.left:
+            cursor.execute(BACKLOG.format(rows.start).encode())
 
 
 def make_partitions(url: str, rows: StoredRows) -> None:
@@ -49,7 +59,7 @@ def make_partitions(url: str, rows: StoredRows) -> None:
     async def write() -> None:
         store = await open_store(url)
         try:
-            times = (rows.start, rows.start + rows.profile.rows * STEP)
+            times = (rows.start, rows.end)
             await store.write(
                 Batch([(n, 0, time, n, time, None, None, "0") for n, time in enumerate(times)])
             )

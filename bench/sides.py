@@ -17,7 +17,7 @@ from bench.postgresql_cluster import Cluster
 from bench.processes import Measured, free_port
 from bench.scale import Profile, Scale
 from bench.sqlite_databases import SqliteDatabases
-from bench.starting_line import LoadError
+from bench.starting_line import ROOT, LoadError
 
 ADMIN_KEY = "bench-admin-key-d41c9f6e"
 SHARED_KEY = "bench-shared-key-7a0b52e8"
@@ -28,9 +28,16 @@ class Side:
     """A running side; the server has two ports, a bare path one that stands for both."""
 
     process: Measured
-    database: Database
+    stored: Database | None
     http_port: int
     mqtt_port: int
+
+    @property
+    def database(self) -> Database:
+        """The side's database."""
+        if self.stored is None:
+            raise LoadError("this side has no database")
+        return self.stored
 
     def expect(self, sent: int) -> None:
         """Raise unless exactly the rows sent are stored."""
@@ -73,34 +80,55 @@ class Workbench:
             yield database
 
     @contextlib.contextmanager
-    def server(self, engine: str, profile: Profile, broker: str = "") -> Iterator[Side]:
+    def server(
+        self, engine: str, profile: Profile, broker: str = "", **settings: str
+    ) -> Iterator[Side]:
         """Yield the server, ready, on a copy of the profile's rows; linked if there is a broker."""
-        with self.database(engine, profile, bare=False) as database:
-            http_port, mqtt_port = free_port(), free_port()
-            folder = self._next_folder()
-            environment = server_environment(
-                API_SECRET_KEY=ADMIN_KEY,
-                DEVICE_API_KEYS=SHARED_KEY,
-                DATABASE_URL=database.url,
-                DATA_DIRECTORY=str(folder),
-                HOST="127.0.0.1",
-                PORT=str(http_port),
-                MQTT_LISTEN="" if broker else f"127.0.0.1:{mqtt_port}",
-                MQTT_URL=broker,
-                MQTT_MAX_CONNECTIONS="12000",
-                MQTT_MAX_CONNECTIONS_PER_ADDRESS="12000",
-                RATE_LIMIT_READ="100000000",
-                RATE_LIMIT_INGEST="100000000",
-            )
-            process = Measured(
-                [COMMAND, "serve"], folder / "log", folder=folder, environment=environment
-            )
-            try:
-                process.wait_until_ready(f"http://127.0.0.1:{http_port}/readyz")
-                with _telling(process):
-                    yield Side(process, database, http_port, mqtt_port)
-            finally:
-                process.stop()
+        with (
+            self.database(engine, profile, bare=False) as database,
+            self.serving(database, broker, **settings) as side,
+        ):
+            yield side
+
+    @contextlib.contextmanager
+    def in_place(self, profile: Profile) -> Iterator[Database]:
+        """Yield the profile's rows where they are kept from run to run: on SQLite, to be read."""
+        with self._sqlite.in_place(profile) as database:
+            yield database
+
+    @contextlib.contextmanager
+    def serving(
+        self, database: Database, broker: str = "", module: str = "", **settings: str
+    ) -> Iterator[Side]:
+        """Yield the server, ready, on a database; `module`: a changed one, of the benchmark's."""
+        http_port, mqtt_port = free_port(), free_port()
+        folder = self._next_folder()
+        usual = {
+            "API_SECRET_KEY": ADMIN_KEY,
+            "DEVICE_API_KEYS": SHARED_KEY,
+            "DATABASE_URL": database.url,
+            "DATA_DIRECTORY": str(folder),
+            "HOST": "127.0.0.1",
+            "PORT": str(http_port),
+            "MQTT_LISTEN": "" if broker else f"127.0.0.1:{mqtt_port}",
+            "MQTT_URL": broker,
+            "MQTT_MAX_CONNECTIONS": "12000",
+            "MQTT_MAX_CONNECTIONS_PER_ADDRESS": "12000",
+            "RATE_LIMIT_READ": "100000000",
+            "RATE_LIMIT_INGEST": "100000000",
+        }
+        environment = server_environment(**{**usual, **settings})
+        command = [COMMAND, "serve"]
+        if module:
+            # Not from the folder of that name: modules there have the names of libraries.
+            command = [sys.executable, "-P", str(ROOT / "bench" / f"{module}.py")]
+        process = Measured(command, folder / "log", folder=folder, environment=environment)
+        try:
+            process.wait_until_ready(f"http://127.0.0.1:{http_port}/readyz")
+            with _telling(process):
+                yield Side(process, database, http_port, mqtt_port)
+        finally:
+            process.stop()
 
     @contextlib.contextmanager
     def mosquitto(self) -> Iterator[Mosquitto]:
@@ -125,12 +153,20 @@ class Workbench:
     @contextlib.contextmanager
     def beside(self, module: str, database: Database, *arguments: str) -> Iterator[Side]:
         """Yield a bare path that runs on a given database."""
+        with self._running(module, database, "--url", database.address, *arguments) as side:
+            yield side
+
+    @contextlib.contextmanager
+    def apart(self, module: str) -> Iterator[Side]:
+        """Yield a bare path that needs no database."""
+        with self._running(module, None) as side:
+            yield side
+
+    @contextlib.contextmanager
+    def _running(self, module: str, database: Database | None, *arguments: str) -> Iterator[Side]:
         port = free_port()
         process = Measured(
-            [
-                *(sys.executable, "-m", f"bench.{module}"),
-                *("--url", database.address, "--port", str(port), *arguments),
-            ],
+            [sys.executable, "-m", f"bench.{module}", "--port", str(port), *arguments],
             self._next_folder() / "log",
         )
         try:

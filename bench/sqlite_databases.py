@@ -41,6 +41,12 @@ class SqliteDatabases:
         finally:
             shutil.rmtree(folder)
 
+    @contextlib.contextmanager
+    def in_place(self, profile: Profile) -> Iterator[Database]:
+        """Yield the prepared file itself: for rows that are too many to copy, and only read."""
+        path = self._prepared(profile, None)
+        yield Database("sqlite", f"sqlite:///{path}", str(path), profile, bare=False)
+
     def _prepared(self, profile: Profile, layout: str | None) -> Path:
         """Return the file with the profile's rows, from the cache if it is there."""
         empty = self._migrated() if layout is None else None
@@ -59,7 +65,8 @@ class SqliteDatabases:
             shutil.copyfile(empty, made)
         rows = StoredRows.until_now(profile)
         with contextlib.closing(sqlite3.connect(made, isolation_level=None)) as database:
-            for pragma in ("journal_mode = WAL", "synchronous = OFF", "cache_size = -500000"):
+            # Without a journal: a file that does not get ready is not kept.
+            for pragma in ("journal_mode = OFF", "synchronous = OFF", "cache_size = -500000"):
                 database.execute(f"PRAGMA {pragma}")
             database.execute("BEGIN IMMEDIATE")
             if layout is None:
@@ -68,7 +75,7 @@ class SqliteDatabases:
                 database.execute(schema)
                 _fill_bare(database, rows)
             database.execute("COMMIT")
-            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            database.execute("PRAGMA journal_mode = WAL")
         # The cache may be on another file system, where a rename is none.
         partial = kept.with_suffix(".partial")
         shutil.move(made, partial)

@@ -1,7 +1,7 @@
 """The rows that are stored before a round begins, as SQL for both engines and both sides.
 
 Sensor n has the UUID that ends in n, the device_id `bench-n` and the number n. Row i belongs
-to sensor i modulo the number of sensors and was received `STEP` after row i - 1.
+to sensor i modulo the number of sensors and was received a `step` after row i - 1.
 """
 
 import dataclasses
@@ -14,7 +14,6 @@ from bench.scale import Profile
 
 # Raise it whenever what is generated changes: it is part of the cached files' names.
 VERSION = 1
-STEP = 50_000
 QUIET = 2 * 3_600 * 1_000_000
 ATTRIBUTES = ("humidity", "pressure", "temperature")
 
@@ -30,7 +29,12 @@ class StoredRows:
     def until_now(cls, profile: Profile) -> "StoredRows":
         """Return rows that end two hours ago: loads are timed behind them."""
         newest = time.time_ns() // 1_000 - QUIET
-        return cls(profile, newest // 1_000_000 * 1_000_000 - profile.rows * STEP)
+        return cls(profile, newest // 1_000_000 * 1_000_000 - profile.rows * profile.step)
+
+    @property
+    def end(self) -> int:
+        """When the row after the last would be received."""
+        return self.start + self.profile.rows * self.profile.step
 
     def sensors(self) -> list[tuple[int, str, str | None, bytes, int]]:
         """Return number, UUID, device_id, hash of the key and creation time of every sensor."""
@@ -70,7 +74,7 @@ class StoredRows:
             counter = f"generate_series(0::int8, {self.profile.rows - 1}) AS i"
             fingerprint = "hashint8extended(i, 7)"
             temperature = "to_char(15 + (i * 7919 % 200) / 10.0, 'FM90.0')"
-        received = f"({self.start} + i * {STEP})"
+        received = f"({self.start} + i * {self.profile.step})"
         value = (
             """'{"humidity":0.43,"pressure":1013.2,"temperature":' || """
             f"""{temperature} || '}}'"""

@@ -19,7 +19,11 @@ from heliograph.address import Address
 from heliograph.app import Application, create_app
 from heliograph.errors import StartError
 from heliograph.settings import Settings, load_settings
-from heliograph.web.connections import MAXIMUM_HTTP_CONNECTIONS, BoundedHttpProtocol
+from heliograph.web.connections import (
+    MAXIMUM_HTTP_CONNECTIONS,
+    BoundedHttpProtocol,
+    WebSocketProtocol,
+)
 
 GRACEFUL_SECONDS = 10
 KEEP_ALIVE_SECONDS = 75
@@ -121,8 +125,10 @@ def _config(settings: Settings, application: Any, *, access_log: bool) -> uvicor
         application,
         loop="uvloop",
         http=BoundedHttpProtocol,
-        ws="websockets-sansio",
+        ws=WebSocketProtocol,
         ws_max_size=LARGEST_WEBSOCKET_MESSAGE,
+        # It would have to be done anew for each viewer, and holds 40 KiB of each.
+        ws_per_message_deflate=False,
         lifespan="off",
         log_config=None,
         access_log=access_log,

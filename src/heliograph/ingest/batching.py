@@ -154,6 +154,8 @@ def committed_events(
 def _event(
     message: Message, sensor: KnownSensor, rows: list[Any], payload: bytes | None
 ) -> Committed:
+    if message.kind is Kind.HEARTBEAT:
+        rows = [(*row, row[0] in message.flagged) for row in rows]
     return Committed(
         message.kind,
         sensor.number,

@@ -1,7 +1,7 @@
 """One message on its way from its source to the commit."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Protocol
 
 from heliograph.ingest.outcome import Fault
@@ -33,6 +33,8 @@ class Message:
     faults: tuple[Fault, ...] | list[Fault] = ()
     # Of rows that were dropped as repeats: their ids, and those of the rows stored before.
     duplicates: dict[int, int] | None = None
+    # The ids of heartbeats that name a revision which does not exist.
+    flagged: Collection[int] = ()
     rejected: RejectedRow | None = None
     status: StatusRow | None = None
     attributes: list[AttributeRow] | None = None

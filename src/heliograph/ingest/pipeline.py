@@ -267,6 +267,8 @@ class Pipeline:
                     _assign_duplicates(messages, written.duplicates)
                     if not probe and (answers := corrected_answers(messages)):
                         await self._store.write(Batch(deliveries=answers))
+                if written.flagged:
+                    _assign_flagged(messages, written.flagged)
             except StoreUnavailableError as error:
                 if self.state.database_available:
                     self.state.database_available = False
@@ -331,6 +333,12 @@ def _batch_of(messages: list[Message], *, probe: bool = False) -> Batch:
 
 def _shutting_down() -> HeliographError:
     return HeliographError(ErrorCode.SHUTTING_DOWN, "The server is shutting down", retry_after=5)
+
+
+def _assign_flagged(messages: list[Message], flagged: set[int]) -> None:
+    for message in messages:
+        if message.kind is Kind.HEARTBEAT:
+            message.flagged = flagged
 
 
 def _assign_duplicates(messages: list[Message], duplicates: dict[int, int]) -> None:

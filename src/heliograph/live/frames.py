@@ -127,6 +127,7 @@ def _heartbeat(event: Committed, row: tuple[Any, ...]) -> Frame:
             "receipt_timestamp": to_epoch_seconds(row[4]),
             "success": None if row[7] is None else bool(row[7]),
             "details": None if row[8] is None else _Raw(row[8].encode()),
+            "flagged": bool(row[9]),
         }
     )
     return _frame(event, row, data)

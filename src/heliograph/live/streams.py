@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from heliograph.live import sse
 from heliograph.live.frames import Frame, frames_of
-from heliograph.live.viewer import Chunk, Viewer
+from heliograph.live.viewer import Chunk, Viewer, push_to_all
 from heliograph.model.event import Committed
 
 HEARTBEAT_SECONDS = 15.0
@@ -133,17 +133,21 @@ class Streams:
         if not frames:
             return
         by_network: dict[str, list[Frame]] = {}
+        by_sensor: dict[int, list[Frame]] = {}
         for frame in frames:
             by_network.setdefault(frame.network, []).append(frame)
+            by_sensor.setdefault(frame.sensor, []).append(frame)
+        moment = asyncio.get_running_loop().time()
         for selection, viewers in self._watching.items():
-            networks = selection.networks
-            if networks is not None and len(networks) == 1:
+            networks, sensors = selection.networks, selection.sensors
+            if sensors is not None and len(sensors) == 1:
+                chunk = selection.chunk(by_sensor.get(next(iter(sensors)), ()))
+            elif networks is not None and len(networks) == 1:
                 chunk = selection.chunk(by_network.get(next(iter(networks)), ()))
             else:
                 chunk = selection.chunk(frames)
             if chunk is not None:
-                for viewer in viewers:
-                    viewer.push(chunk)
+                push_to_all(viewers, chunk, moment)
 
     async def run(self) -> None:
         """Send signs of life, and end the streams of those who may not watch any more."""

@@ -1,8 +1,11 @@
-"""One who watches: a queue with a bound, which loses the oldest and never makes others wait."""
+"""One who watches: a queue with a bound, which loses the oldest and never makes others wait.
+
+While nothing is queued and the client keeps up, what is due goes past the queue.
+"""
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 MAXIMUM_BYTES = 1 << 20
 MAXIMUM_EVENTS = 5_000
@@ -11,15 +14,20 @@ WRITTEN_AT_ONCE = 64 << 10
 
 
 class Chunk:
-    """Events of one commit for all who watch the same; made once, shared by their queues."""
+    """Events of one commit for all who watch the same; made once, shared by their queues.
 
-    __slots__ = ("count", "data", "ids", "parts", "size")
+    `framed` is the data as it goes over their connections, kept by who writes it first: viewers
+    of the same events have the same protocol.
+    """
+
+    __slots__ = ("count", "data", "framed", "ids", "parts", "size")
 
     def __init__(self, parts: Sequence[bytes], ids: Sequence[int | None]) -> None:
         """Take encoded events and their ids; with no ids it is a sign of life, not an event."""
         self.parts = parts
         self.ids = ids
         self.data = b"".join(parts)
+        self.framed: bytes | None = None
         self.count = len(ids)
         self.size = len(self.data)
 
@@ -33,6 +41,18 @@ class Chunk:
             if row_id not in seen
         ]
         return Chunk([part for part, _ in left], [row_id for _, row_id in left]) if left else None
+
+
+class Outlet:
+    """A viewer's connection itself. `ready`: it is open, and its client keeps up."""
+
+    __slots__ = ("frame", "ready", "write")
+
+    def __init__(self, write: Callable[[bytes], None], frame: Callable[[Chunk], bytes]) -> None:
+        """`write` never waits; `frame` returns a chunk as the connection's protocol has it."""
+        self.write = write
+        self.frame = frame
+        self.ready = True
 
 
 class Viewer:
@@ -51,10 +71,12 @@ class Viewer:
         "allowed",
         "closed",
         "dropped",
+        "outlet",
         "principal",
         "selection",
         "task",
         "touched_at",
+        "waits",
         "writing_since",
     )
 
@@ -81,9 +103,19 @@ class Viewer:
         self.task: asyncio.Task[object] | None = None
         self.writing_since: float | None = None
         self.touched_at = 0.0
+        # Where it can be written to past the queue.
+        self.outlet: Outlet | None = None
+        # All that was queued has been written, and it is not closed.
+        self.waits = False
 
     def push(self, chunk: Chunk) -> None:
-        """Queue a chunk; what is oldest gives way to it."""
+        """Write a chunk at once if all before it is written, else queue it.
+
+        What is oldest in the queue gives way to it.
+        """
+        if self.waits and (outlet := self.outlet) is not None and outlet.ready:
+            outlet.write(chunk.framed or outlet.frame(chunk))
+            return
         self._chunks.append(chunk)
         self._size += chunk.size
         self._count += chunk.count
@@ -123,10 +155,12 @@ class Viewer:
             if self.closed is not None:
                 return 0, []
             self._waiter = asyncio.get_running_loop().create_future()
+            self.waits = True
             try:
                 await self._waiter
             finally:
                 self._waiter = None
+                self.waits = False
         taken: list[Chunk] = []
         size = 0
         while self._chunks and (not taken or size + self._chunks[0].size <= WRITTEN_AT_ONCE):
@@ -139,5 +173,17 @@ class Viewer:
         return dropped, taken
 
     def _wake(self) -> None:
+        self.waits = False
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+def push_to_all(viewers: Iterable[Viewer], chunk: Chunk, moment: float) -> None:
+    """Push a chunk to each, at a moment of the loop's clock."""
+    for viewer in viewers:
+        viewer.touched_at = moment
+        # As `push` does it: a call for each of a thousand viewers would show.
+        if viewer.waits and (outlet := viewer.outlet) is not None and outlet.ready:
+            outlet.write(chunk.framed or outlet.frame(chunk))
+        else:
+            viewer.push(chunk)

@@ -54,7 +54,9 @@ class Written:
     """What a committed batch came to.
 
     `duplicates` maps the id of each row that was dropped as a repeat to the id of the row
-    that was stored before it. Rows that are not in it were inserted.
+    that was stored before it. Rows that are not in it were inserted. `flagged` are the ids of
+    heartbeats that name a revision which does not exist.
     """
 
     duplicates: dict[int, int] = dataclasses.field(default_factory=dict)
+    flagged: set[int] = dataclasses.field(default_factory=set)

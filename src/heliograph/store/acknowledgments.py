@@ -21,6 +21,11 @@ class Said(NamedTuple):
     acknowledgments: list[Acknowledgment]
     flagged: list[Flagged]
 
+    @property
+    def flagged_ids(self) -> set[int]:
+        """The ids of the heartbeats that name a revision which does not exist."""
+        return {row_id for row_id, *_ in self.flagged}
+
 
 def naming_a_revision(rows: Iterable[HeartbeatRow]) -> list[HeartbeatRow]:
     """Return the heartbeats that name a revision, in the order in which they came."""

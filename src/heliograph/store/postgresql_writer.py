@@ -191,7 +191,7 @@ class PostgresqlWriter:
         if others:
             await self._write_others(connection, batch)
         if heartbeats:
-            await self._acknowledge(connection, heartbeats)
+            written.flagged = await self._acknowledge(connection, heartbeats)
         if late:
             await self._mark(connection, batch, late, written)
         if connection.is_in_transaction():
@@ -312,7 +312,8 @@ class PostgresqlWriter:
             rows = _encode(batch.attributes).decode()
             await connection.execute(self._queries["attributes_store"].sql, rows)
 
-    async def _acknowledge(self, connection: Any, heartbeats: list[HeartbeatRow]) -> None:
+    async def _acknowledge(self, connection: Any, heartbeats: list[HeartbeatRow]) -> set[int]:
+        """Store what the heartbeats say; return the ids of those that are flagged."""
         keys = _encode(revision_keys(heartbeats)).decode()
         stored = await connection.fetch(self._queries["revisions_find"].sql, keys)
         said = what_is_said(heartbeats, stored)
@@ -322,6 +323,7 @@ class PostgresqlWriter:
         if said.flagged:
             rows = _encode(said.flagged).decode()
             await connection.execute(self._queries["heartbeats_flag"].sql, rows)
+        return said.flagged_ids
 
     async def _write_rejected(self, connection: Any, rows: Sequence[Any]) -> None:
         columns = [list(column) for column in zip(*rows, strict=True)]

@@ -235,7 +235,7 @@ class SqliteWriter:
         if batch.attributes:
             self._store(connection, "attributes_store", batch.attributes)
         if batch.heartbeats and (heartbeats := naming_a_revision(batch.heartbeats)):
-            self._acknowledge(connection, heartbeats)
+            written.flagged = self._acknowledge(connection, heartbeats)
         return written
 
     def _mark(
@@ -251,7 +251,10 @@ class SqliteWriter:
         late = late_hours(batch.measurements, self._lateness.before(), written.duplicates)
         return self._marks.add(connection, late) if late else ()
 
-    def _acknowledge(self, connection: sqlite3.Connection, heartbeats: list[HeartbeatRow]) -> None:
+    def _acknowledge(
+        self, connection: sqlite3.Connection, heartbeats: list[HeartbeatRow]
+    ) -> set[int]:
+        """Store what the heartbeats say; return the ids of those that are flagged."""
         rows = {"rows": _encode(revision_keys(heartbeats)).decode()}
         stored = connection.execute(self._queries["revisions_find"].sql, rows)
         said = what_is_said(heartbeats, stored)
@@ -259,6 +262,7 @@ class SqliteWriter:
             self._store(connection, "acknowledgments_store", said.acknowledgments)
         if said.flagged:
             self._store(connection, "heartbeats_flag", said.flagged)
+        return said.flagged_ids
 
     def _store(self, connection: sqlite3.Connection, query: str, rows: list[Any]) -> None:
         connection.execute(self._queries[query].sql, {"rows": _encode(rows).decode()})

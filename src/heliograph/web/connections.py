@@ -1,4 +1,7 @@
-"""HTTP connections: bounded in number, and in how long and large a request's head may be."""
+"""Connections: those of HTTP bounded in number, and in how long and large a head may be.
+
+Those of streams and sockets may be written to past ASGI.
+"""
 
 import asyncio
 import ipaddress
@@ -6,6 +9,12 @@ from typing import Any, ClassVar
 
 import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.http11 import Request
+from websockets.protocol import State
+
+from heliograph.live.viewer import Outlet
+from heliograph.web import direct
 
 log = structlog.get_logger()
 
@@ -18,7 +27,38 @@ MAXIMUM_HTTP_CONNECTIONS_PER_ADDRESS = 256
 SECONDS_BETWEEN_WARNINGS = 60.0
 
 
-class BoundedHttpProtocol(HttpToolsProtocol):
+class _WithOutlet(asyncio.Protocol):
+    """Keeps the outlet of what is written past ASGI, of which there is one at a time at most."""
+
+    outlet: Outlet | None = None
+
+    @property
+    def takes_bytes(self) -> bool:
+        """Whether the client keeps up, and is there."""
+        raise NotImplementedError
+
+    def pause_writing(self) -> None:
+        """Have events wait in their queue, until the client takes more."""
+        super().pause_writing()
+        self.tell_outlet()
+
+    def resume_writing(self) -> None:
+        """Have events written at once again."""
+        super().resume_writing()
+        self.tell_outlet()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let nothing be written any more."""
+        super().connection_lost(exc)
+        self.tell_outlet()
+
+    def tell_outlet(self) -> None:
+        """Tell the outlet, if there is one, how things are now."""
+        if self.outlet is not None:
+            self.outlet.ready = self.takes_bytes
+
+
+class BoundedHttpProtocol(_WithOutlet, HttpToolsProtocol):
     """uvicorn's HTTP, which by itself waits for heads for ever and for any number of them.
 
     Its keep-alive timer runs only from an answer to the next byte that arrives.
@@ -83,7 +123,15 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """End to wait for it."""
         self._head_since = None
         self._head_bytes = 0
+        before = self.cycle
         super().on_headers_complete()
+        if self.cycle is not before:  # else it is to become a WebSocket
+            direct.offer(self.scope, self, self.cycle)
+
+    @property
+    def takes_bytes(self) -> bool:
+        """Whether the client keeps up, and is there."""
+        return not self.flow.write_paused and not self.transport.is_closing()
 
     def _sweep(self) -> None:
         """Close the connection if its head is overdue, else look again later.
@@ -151,3 +199,32 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if now >= BoundedHttpProtocol._warn_from:
             BoundedHttpProtocol._warn_from = now + SECONDS_BETWEEN_WARNINGS
             log.warning(event, address=address, connections=len(self.connections))
+
+
+class WebSocketProtocol(_WithOutlet, WebSocketsSansIOProtocol):
+    """uvicorn's WebSockets."""
+
+    def handle_connect(self, event: Request) -> None:
+        """Begin to serve the socket, in a task that has yet to start."""
+        super().handle_connect(event)
+        if self.response.status_code == 101:
+            direct.offer(self.scope, self, self)
+
+    def handle_events(self) -> None:
+        """Take what the client has sent; it may be that it goes."""
+        super().handle_events()
+        self.tell_outlet()
+
+    def shutdown(self) -> None:
+        """Go."""
+        super().shutdown()
+        self.tell_outlet()
+
+    @property
+    def takes_bytes(self) -> bool:
+        """Whether the client keeps up, and is there."""
+        return (
+            self.writable.is_set()
+            and self.conn.state is State.OPEN
+            and not self.transport.is_closing()
+        )

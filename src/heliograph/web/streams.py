@@ -11,6 +11,7 @@ from heliograph.live.streams import SHUTTING_DOWN
 from heliograph.live.viewer import Viewer
 from heliograph.model.principal import Principal
 from heliograph.web.activity import Activity
+from heliograph.web.direct import http_outlet
 from heliograph.web.errors import Answer, answer_of
 from heliograph.web.paths import PREFIX
 from heliograph.web.replay import Replay
@@ -71,7 +72,7 @@ class Stream:
             opened = await answer_of(opening())
             self._traffic.count(self.template, opened.status)
             if asked:
-                await self._run(viewer, asked[0], receive, send)
+                await self._run(viewer, asked[0], scope, receive, send)
             else:
                 await opened.send(send)
         except asyncio.CancelledError:
@@ -101,13 +102,16 @@ class Stream:
         with_activity = watch.network is not None and (kinds is None or ACTIVITY in kinds)
         return Asked(watch, with_activity, header or given.get("last_event_id", [""])[-1])
 
-    async def _run(self, viewer: Viewer, asked: Asked, receive: Receive, send: Send) -> None:
+    async def _run(
+        self, viewer: Viewer, asked: Asked, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         viewer.task = asyncio.current_task()
         gone = asyncio.create_task(_disconnected(receive), name="stream's client")
         gone.add_done_callback(lambda _: viewer.close("disconnected"))
         writing = _Writing(viewer, send)
         try:
             await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+            viewer.outlet = http_outlet(scope)
             await writing(sse.retry(RETRY_MILLISECONDS))
             try:
                 await self._begin(viewer, asked, writing)

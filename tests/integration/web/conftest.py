@@ -18,6 +18,7 @@ from heliograph.model.time import now
 from heliograph.settings import Settings
 from heliograph.store import migrate
 from heliograph.web.application import create_web
+from heliograph.web.connections import BoundedHttpProtocol, WebSocketProtocol
 from heliograph.web.export_streams import ExportSlots
 
 ADMIN_KEY = "an-admin-key-for-tests-only"
@@ -158,12 +159,26 @@ def site(migrated, tmp_path):
 
 @pytest.fixture
 def serving():
-    """Return a context manager that serves an application on a free port."""
+    """Return a context manager that serves an application on a free port.
+
+    With the protocols of `heliograph serve` unless others are named.
+    """
 
     @contextlib.asynccontextmanager
-    async def running(web):
+    async def running(web, **options):
         listening = socket.create_server(("127.0.0.1", 0))
-        config = uvicorn.Config(web, lifespan="off", log_config=None, access_log=False)
+        config = uvicorn.Config(
+            web,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            **{
+                "http": BoundedHttpProtocol,
+                "ws": WebSocketProtocol,
+                "ws_per_message_deflate": False,
+                **options,
+            },
+        )
         server = uvicorn.Server(config)
         server.install_signal_handlers = lambda: None
         server.capture_signals = contextlib.nullcontext

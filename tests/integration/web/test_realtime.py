@@ -1,39 +1,15 @@
 """WebSockets, with the `websockets` library as the client."""
 
 import asyncio
-import contextlib
 import json
-import socket
 
 import pytest
-import uvicorn
 import websockets
 
+from heliograph.web import realtime
 from integration.web.conftest import ADMIN, SHARED
 
 SECONDS = 60
-
-
-@pytest.fixture
-def serving():
-    """Serve as `heliograph serve` does, with its implementation of WebSockets."""
-
-    @contextlib.asynccontextmanager
-    async def running(web):
-        listening = socket.create_server(("127.0.0.1", 0))
-        config = uvicorn.Config(
-            web, lifespan="off", log_config=None, access_log=False, ws="websockets-sansio"
-        )
-        server = uvicorn.Server(config)
-        server.capture_signals = contextlib.nullcontext
-        task = asyncio.create_task(server.serve([listening]), name="uvicorn")
-        try:
-            yield listening.getsockname()[1]
-        finally:
-            server.should_exit = True
-            await task
-
-    return running
 
 
 def connect(port, path, headers=ADMIN, **options):
@@ -155,3 +131,35 @@ async def test_the_server_s_end_is_told(site, serving):
         with pytest.raises(websockets.ConnectionClosed) as closed:
             await heard(client)
         assert closed.value.rcvd.code == 1001
+
+
+@pytest.mark.parametrize("compressing", [False, True])
+async def test_readings_go_past_asgi_where_nothing_is_compressed(
+    site, serving, monkeypatch, compressing
+):
+    outlets, websocket_outlet = [], realtime.websocket_outlet
+    written = []
+
+    def watched(scope):
+        outlet = websocket_outlet(scope)
+        if outlet is not None:
+            write = outlet.write
+            outlet.write = lambda data: (written.append(len(data)), write(data))
+            outlets.append(outlet)
+        return outlet
+
+    monkeypatch.setattr(realtime, "websocket_outlet", watched)
+    async with (
+        site() as running,
+        serving(running.web, ws_per_message_deflate=compressing) as port,
+    ):
+        await running.device("pump")
+        async with connect(port, "/realtime/all") as client:
+            assert bool(client.protocol.extensions) is compressing
+            await heard(client)
+            # Lengths of one, three and nine bytes in a frame's head.
+            for size in (1, 200, 70_000):
+                await send(running, "pump", "x" * size)
+                assert (await heard(client))["data"]["metrics"]["t"] == "x" * size
+        assert len(written) == (0 if compressing else 3)
+        assert not any(outlet.ready for outlet in outlets)  # the client has gone

@@ -4,14 +4,16 @@ import asyncio
 import contextlib
 import json
 import shutil
+import socket
 
 import httpx
 import pytest
 
+from heliograph.live.frames import Frame
 from heliograph.model.identifiers import first_ingest_id
 from heliograph.model.time import now
-from heliograph.web import replay
-from integration.web.conftest import ADMIN, SHARED
+from heliograph.web import replay, streams
+from integration.web.conftest import ADMIN, ADMIN_KEY, SHARED
 
 SECONDS = 60
 
@@ -338,3 +340,125 @@ async def test_what_is_both_read_and_told_is_sent_once(site, serving, watching):
             await send(running, 3)
             assert await values(events, 1) == [3]
         assert len(calls) == 2
+
+
+@pytest.fixture
+def direct(monkeypatch):
+    """Return a list of how many bytes were written past ASGI each time."""
+    written, http_outlet = [], streams.http_outlet
+
+    def watched(scope):
+        outlet = http_outlet(scope)
+        if outlet is not None:
+            write = outlet.write
+            outlet.write = lambda data: (written.append(len(data)), write(data))
+        return outlet
+
+    monkeypatch.setattr(streams, "http_outlet", watched)
+    return written
+
+
+async def raw(port, path):
+    """Return a connection on which a stream was asked for, that holds little of what is unread."""
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    client.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", port))
+    reader, writer = await asyncio.open_connection(sock=client, limit=4_096)
+    writer.write(f"GET {path} HTTP/1.1\r\nhost: x\r\nx-api-key: {ADMIN_KEY}\r\n\r\n".encode())
+    return reader, writer
+
+
+async def first_viewer(shown):
+    """Return who watches, once somebody does."""
+    async with asyncio.timeout(SECONDS):
+        while not shown.watched():  # noqa: ASYNC110 - nobody tells when
+            await asyncio.sleep(0.01)
+    (viewer,) = shown._open
+    return viewer
+
+
+async def body_of(reader, until):
+    """Return an answer's body, by its chunks, once it contains something."""
+    async with asyncio.timeout(SECONDS):
+        assert b"transfer-encoding: chunked" in (await reader.readuntil(b"\r\n\r\n")).lower()
+        body = b""
+        while until not in body:
+            size = int(await reader.readline(), 16)
+            body += await reader.readexactly(size)
+            assert await reader.readexactly(2) == b"\r\n"
+        return body
+
+
+@pytest.mark.parametrize("http", ["httptools", "h11", None])
+async def test_under_any_server_the_bytes_are_the_same(site, serving, direct, http):
+    options = {} if http is None else {"http": http}
+    async with site() as running, serving(running.web, **options) as port:
+        await running.device("pump")
+        reader, writer = await raw(port, "/events")
+        events = [f"{number:030d}".encode() for number in range(4)]
+        with contextlib.closing(writer):
+            await first_viewer(running.services.streams)
+            for event in events:
+                frame = Frame("log", 1, "n", None, event, "pump")
+                running.services.streams.show([frame])
+                await asyncio.sleep(0)
+            body = await body_of(reader, events[-1])
+        shown = b"".join(b"event: log\ndata: %b\n\n" % event for event in events)
+        assert body.endswith(shown)
+        assert bool(direct) is (http is None)
+
+
+async def test_who_does_not_read_is_told_what_he_lost_and_delays_nobody(
+    site, serving, watching, direct
+):
+    async with site() as running, serving(running.web) as port:
+        await running.device("pump")
+        shown = running.services.streams
+        reader, writer = await raw(port, "/events")
+        with contextlib.closing(writer):
+            slow = await first_viewer(shown)
+            async with watching(port, "/events") as events:
+                await events.block()
+                count, lost = 0, 0
+                while not lost:
+                    frame = Frame("log", 1, "n", None, b'"%060000d"' % count, "pump")
+                    shown.show([frame])
+                    count += 1
+                    assert count < 2_000, "all of it was taken"
+                    assert await events.event("log") is not None
+                    lost = slow.dropped
+                assert direct
+                assert not slow.outlet.ready
+                frame = Frame("log", 1, "n", None, b'"last"', "pump")
+                shown.show([frame])
+                body = await body_of(reader, b'"last"')
+        received = body.count(b"event: log\n")
+        told = [int(part.split(b"}")[0]) for part in body.split(b'data: {"count":')[1:]]
+        assert told
+        assert received + sum(told) == count + 1
+
+
+async def test_heartbeats_are_told_as_their_page_gives_them(site, serving, watching, database):
+    async with site(database_url=database) as running, serving(running.web) as port:
+        await running.device("pump")
+        revision = {"configuration": {"x": 1}}
+        created = await running.http.post(
+            "/sensors/pump/configurations", json=revision, headers=ADMIN
+        )
+        assert created.status_code == 201, created.text
+        async with watching(port, "/events?kind=heartbeat") as events:
+            await events.block()
+            start = events.last_id
+            said = [{"revision": 0, "success": True}, {"revision": 7}, {"success": False}]
+            for heartbeat in said:
+                response = await running.http.post(
+                    "/sensors/pump/heartbeats", json=heartbeat, headers=ADMIN
+                )
+                assert response.is_success, response.text
+            live = [(await events.event())[1] for _ in said]
+        async with watching(port, f"/events?kind=heartbeat&last_event_id={start}") as events:
+            assert [(await events.event())[1] for _ in said] == live
+        page = (await running.http.get("/sensors/pump/heartbeats", headers=ADMIN)).json()
+        assert [entry["flagged"] for entry in page] == [False, True, False]
+        assert [{name: each[name] for name in page[0]} for each in live] == page

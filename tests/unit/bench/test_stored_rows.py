@@ -5,7 +5,7 @@ import pytest
 from bench.packets import device_key, identifier
 from bench.requests import device_id
 from bench.scale import Profile
-from bench.stored_rows import QUIET, STEP, StoredRows, middle
+from bench.stored_rows import QUIET, StoredRows, middle
 
 from heliograph.model.time import now
 
@@ -28,7 +28,7 @@ def test_the_servers_rows_have_increasing_ids_and_times(made):
     rows = made(False)
     ids, times = [row[0] for row in rows], [row[2] for row in rows]
     assert ids == sorted(set(ids))
-    assert times == [ROWS.start + index * STEP for index in range(12)]
+    assert times == [ROWS.start + index * 50_000 for index in range(12)]
     assert [ingest_id >> 21 for ingest_id in ids] == [time // 1_000 for time in times]
 
 
@@ -51,7 +51,7 @@ def test_sensors_without_rows_have_no_attributes_yet():
 
 def test_fresh_rows_end_well_before_the_loads_begin():
     rows = StoredRows.until_now(Profile("small", 3, 4))
-    assert rows.start + rows.profile.rows * STEP <= now() - QUIET
+    assert rows.end == rows.start + 12 * 50_000 <= now() - QUIET
 
 
 def test_the_middle_leaves_a_quarter_on_each_side():

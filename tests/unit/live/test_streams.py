@@ -58,7 +58,7 @@ def test_a_measurement_is_as_its_page_gives_it():
 
 def test_logs_heartbeats_and_presence_have_their_members():
     log = (8, 1, 5_000_000, 1, 6_000_000, None, None, "error", 'a "b"\n', None)
-    heartbeat = (9, 1, 5_000_000, 1, 6_000_000, 2, None, 1, '{"x":1}')
+    heartbeat = (9, 1, 5_000_000, 1, 6_000_000, 2, None, 1, '{"x":1}', 1)
     frames = frames_of(
         [
             event(Kind.LOG, rows=[log]),
@@ -72,7 +72,7 @@ def test_logs_heartbeats_and_presence_have_their_members():
         {**names, "revision": None, "creation_timestamp": 5.0, "severity": "error"}
         | {"subject": 'a "b"\n', "details": None},
         {**names, "device_id": None, "revision": 2, "creation_timestamp": 5.0}
-        | {"receipt_timestamp": 6.0, "success": True, "details": {"x": 1}},
+        | {"receipt_timestamp": 6.0, "success": True, "details": {"x": 1}, "flagged": True},
         {**names, "connected": True, "timestamp": 7.0},
     ]
     assert [frame.id for frame in frames] == [8, 9, None]

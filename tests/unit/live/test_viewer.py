@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliograph.live.viewer import Chunk, Viewer
+from heliograph.live.viewer import Chunk, Outlet, Viewer, push_to_all
 
 
 def chunk(*ids, size=10):
@@ -85,3 +85,58 @@ async def test_how_many_were_lost_is_told_once(lost):
     assert (await viewer.take())[0] == lost
     viewer.push(chunk(99))
     assert (await viewer.take())[0] == 0
+
+
+@given(st.lists(st.sampled_from(["event", "paused", "ready", "turn"]), max_size=60))
+def test_past_the_queue_or_through_it_all_comes_once_and_in_order(steps):
+    """Whether the client keeps up changes at any moment; `turn`: the viewer's task runs."""
+
+    async def scenario():
+        viewer, written, pushed = Viewer(), [], 0
+        viewer.outlet = Outlet(written.extend, lambda chunk: chunk.ids)
+
+        async def run():
+            while True:
+                lost, chunks = await viewer.take()
+                if not chunks:
+                    return
+                assert not lost
+                await asyncio.sleep(0)  # as `send` may, while more is pushed
+                written.extend(row_id for each in chunks for row_id in each.ids)
+
+        task = asyncio.create_task(run(), name="viewer")
+        for step in steps:
+            if step == "event":
+                push = viewer.push if pushed % 2 else lambda c: push_to_all([viewer], c, 1.0)
+                push(chunk(pushed))
+                pushed += 1
+            elif step == "turn":
+                await asyncio.sleep(0)
+            else:
+                viewer.outlet.ready = step == "ready"
+        viewer.close("end")
+        await asyncio.wait_for(task, 30)
+        assert written == list(range(pushed))
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("to_all", [False, True])
+async def test_who_has_nothing_to_write_is_written_to_at_once(to_all):
+    viewer, written = Viewer(), []
+    viewer.outlet = Outlet(written.append, lambda chunk: chunk.ids)
+    push = (lambda c: push_to_all([viewer], c, 1.0)) if to_all else viewer.push
+    push(chunk(0))  # nobody has begun to write: it waits
+    task = asyncio.create_task(viewer.take())
+    assert (await asyncio.wait_for(task, 30))[1][0].ids == (0,)
+    push(chunk(1))  # what was taken last may not be written yet
+    assert (await viewer.take())[1][0].ids == (1,)
+    task = asyncio.create_task(viewer.take())
+    await asyncio.sleep(0)
+    push(chunk(2))
+    push(chunk(3))
+    assert written == [(2,), (3,)]
+    viewer.close("end")
+    push(chunk(4))
+    assert written == [(2,), (3,)]
+    assert (await asyncio.wait_for(task, 30))[1][0].ids == (4,)

@@ -37,5 +37,5 @@ FROM log WHERE id >= :first AND id <= :last;
 -- name: replay_heartbeats(first, last)
 SELECT
     id, sensor, timestamp, fingerprint, receipt_timestamp, revision, device_timestamp,
-    success, details
+    success, details, unknown_revision
 FROM heartbeat WHERE id >= :first AND id <= :last;

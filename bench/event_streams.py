@@ -1,0 +1,121 @@
+"""The viewers' own end of many Server-Sent Event streams: sockets, and events counted in bytes."""
+
+import select
+import socket
+import time
+from collections.abc import Callable
+
+from bench.requests import get
+from bench.starting_line import LoadError
+
+SOCKET_TIMEOUT = 30.0
+PATIENCE = 60.0
+READ_SIZE = 1 << 18
+# What each event of interest contains once; in the data it would be escaped.
+MARK = b"\nevent: measurement\n"
+# The end of an event where it is the end of a chunk too: of what was written at once.
+WRITTEN = b"\n\n\r\n"
+LAGGED = b"\nevent: lagged\n"
+BEGUN = b"retry: "
+# Of viewers that are to be slow: the system's buffers are small, and full soon.
+SMALL_BUFFER = 4 << 10
+
+
+class EventCount:
+    """How many events a stream has brought, and in how many writes, in whatever pieces."""
+
+    __slots__ = ("_tail", "seen", "writes")
+
+    def __init__(self) -> None:
+        self._tail = b""
+        self.seen = self.writes = 0
+
+    def add(self, data: bytes) -> int:
+        """Take a piece; return how many events it completes.
+
+        Raises:
+            LoadError: the viewer was told that it is too slow.
+        """
+        data = self._tail + data
+        if LAGGED in data:
+            raise LoadError(f"a viewer lost events after {self.seen}")
+        found = data.count(MARK)
+        self.seen += found
+        # Each of the two is counted when its last byte has come.
+        old = self._tail
+        self.writes += data.count(WRITTEN) - old.count(WRITTEN)
+        self._tail = data[-len(MARK) + 1 :]
+        return found
+
+
+def watch(port: int, path: str, key: str, *, small: bool = False) -> socket.socket:
+    """Return an open stream, past the head of its answer."""
+    stream = socket.socket()
+    stream.settimeout(SOCKET_TIMEOUT)
+    if small:
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
+    stream.connect(("127.0.0.1", port))
+    stream.sendall(get(path, key))
+    data = b""
+    while BEGUN not in data:
+        piece = stream.recv(READ_SIZE)
+        if not piece:
+            raise LoadError(f"the server closed a stream: {data[:400]!r}")
+        data += piece
+        if not data.startswith(b"HTTP/1.1 200"[: len(data)]):
+            raise LoadError(f"a stream was answered {data[:400]!r}")
+    return stream
+
+
+class Crowd:
+    """Many viewers of one stream, read by one thread."""
+
+    def __init__(self, port: int, path: str, key: str, viewers: int) -> None:
+        self._streams: dict[int, tuple[socket.socket, EventCount]] = {}
+        self._poll = select.epoll()
+        for _ in range(viewers):
+            stream = watch(port, path, key)
+            stream.setblocking(False)
+            self._streams[stream.fileno()] = (stream, EventCount())
+            self._poll.register(stream.fileno(), select.EPOLLIN)
+
+    def read(self, seconds: float, each: Callable[[int, int], None]) -> bool:
+        """Read what is there; tell of each viewer that got something how many, and how many new.
+
+        False: nothing came for so many seconds.
+        """
+        ready = self._poll.poll(seconds)
+        for number, _ in ready:
+            stream, count = self._streams[number]
+            data = stream.recv(READ_SIZE)
+            if not data:
+                raise LoadError(f"the server closed a stream after {count.seen} events")
+            if found := count.add(data):
+                each(count.seen, found)
+        return bool(ready)
+
+    def close(self) -> None:
+        """Leave."""
+        self._poll.close()
+        for stream, _ in self._streams.values():
+            stream.close()
+
+    @property
+    def events_a_write(self) -> float:
+        """How many events came in one write, on average."""
+        counts = [count for _, count in self._streams.values()]
+        return sum(c.seen for c in counts) / max(1, sum(c.writes for c in counts))
+
+    def read_until(self, events: int) -> float:
+        """Read until every viewer has so many events; return the seconds that it took."""
+        left = sum(1 for _, count in self._streams.values() if count.seen < events)
+
+        def each(seen: int, found: int) -> None:
+            nonlocal left
+            left -= seen >= events > seen - found
+
+        started = time.perf_counter()
+        while left:
+            if not self.read(PATIENCE, each):
+                raise LoadError(f"{left} viewers wait for events")
+        return time.perf_counter() - started

@@ -1,0 +1,148 @@
+"""Benchmarks of live streams: fan-out, memory of idle viewers, and viewers that do not read."""
+
+import contextlib
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from bench.comparison import alternate, percentile
+from bench.memory import MEBIBYTE, Watch
+from bench.packets import identifier
+from bench.requests import get
+from bench.result import Goal, Result, Sample
+from bench.sides import ADMIN_KEY, Side, Workbench
+from bench.starting_line import Load
+
+FANOUT = Goal(0.7)
+IDLE_VIEWER = Goal(30, "figure", "at most")
+STALLED = Goal(1.1, "ratio", "at most")
+KIBIBYTE = 1 << 10
+WARM_UP_EVENTS = 20
+UNACKNOWLEDGED = 4
+# No network's stream: that begins with a snapshot of its activity.
+STREAM = "/events?kind=measurement"
+SETTINGS = {"MAX_STREAMS": "12000", "MAX_STREAMS_PER_PRINCIPAL": "12000"}
+PUBLISHING_TIMEOUT = 30.0
+
+
+def fan_out(bench: Workbench) -> Result:
+    """Return the deliveries a second of one event after the other to all viewers of a stream."""
+    scale, profile = bench.scale, bench.scale.hundred
+    deliveries = scale.viewers * scale.events
+
+    def figure() -> Sample:
+        with _server(bench) as side, _viewers(side, bench, WARM_UP_EVENTS) as viewers:
+            viewers.ready()
+            # Enough that the next commit is under way while the last one is shown. Those that
+            # come in one commit are written at once.
+            with Load(
+                "mqtt_load",
+                port=side.mqtt_port,
+                gateway=True,
+                connections=1,
+                sensors=profile.sensors,
+                key=ADMIN_KEY,
+                messages=scale.events,
+                warm_up=WARM_UP_EVENTS,
+                measurements=1,
+                window=UNACKNOWLEDGED,
+            ) as load:
+                load.ready()
+                sample = _delivered(side, viewers, deliveries, load.signal)
+                load.result()
+                side.expect(scale.events + WARM_UP_EVENTS)
+            return sample
+
+    def ceiling() -> Sample:
+        with bench.apart("bare_fanout") as side, _viewers(side, bench, 0) as viewers:
+            viewers.ready()
+            with socket.create_connection(
+                ("127.0.0.1", side.http_port), timeout=PUBLISHING_TIMEOUT
+            ) as asking:
+                request = get(f"/publish/{scale.events}", ADMIN_KEY)
+                return _delivered(side, viewers, deliveries, lambda: asking.sendall(request))
+
+    return Result("live-fan-out", "events/s", FANOUT, *alternate(scale.rounds, figure, ceiling))
+
+
+def idle_viewers(bench: Workbench) -> Result:
+    """Return what a viewer takes up who watches a stream on which nothing happens."""
+    count = bench.scale.viewers
+
+    def measure(side: Side) -> Sample:
+        with Watch(side) as watch, _load(side, viewers=count, events=0) as load:
+            load.ready()
+            load.run()
+            return Sample(watch.growth * MEBIBYTE / KIBIBYTE / count)
+
+    def figure() -> Sample:
+        with _server(bench) as side:
+            return measure(side)
+
+    def ceiling() -> Sample:
+        with bench.apart("bare_fanout") as side:
+            return measure(side)
+
+    return Result(
+        "live-idle-viewer", "KiB", IDLE_VIEWER, *alternate(_rounds(bench), figure, ceiling)
+    )
+
+
+def stalled_viewers(bench: Workbench) -> Result:
+    """Return the 99th percentile of publish to event, one viewer in a hundred not reading.
+
+    The ceiling is the same server's without them.
+    """
+    count = bench.scale.viewers
+
+    def measure(stalled: int) -> Callable[[], Sample]:
+        def sample() -> Sample:
+            with (
+                _server(bench) as side,
+                Load(
+                    "stream_latency",
+                    port=side.http_port,
+                    mqtt_port=side.mqtt_port,
+                    key=ADMIN_KEY,
+                    sensors=[identifier(1), identifier(2)],
+                    viewers=count,
+                    stalled=stalled,
+                    samples=bench.scale.events,
+                ) as load,
+            ):
+                load.ready()
+                ordered = sorted(load.run()["latencies"])
+            extra = {"median": percentile(ordered, 0.5), "maximum": ordered[-1]}
+            return Sample(percentile(ordered, 0.99), None, extra)
+
+        return sample
+
+    sides = measure(max(1, count // 100)), measure(0)
+    return Result("live-stalled-p99", "ms", STALLED, *alternate(_rounds(bench), *sides))
+
+
+def _server(bench: Workbench) -> contextlib.AbstractContextManager[Side]:
+    return bench.server("sqlite", bench.scale.hundred, **SETTINGS)
+
+
+def _load(side: Side, **specification: Any) -> Load:
+    return Load("stream_load", port=side.http_port, path=STREAM, key=ADMIN_KEY, **specification)
+
+
+def _viewers(side: Side, bench: Workbench, warm_up: int) -> Load:
+    return _load(side, viewers=bench.scale.viewers, events=bench.scale.events + warm_up)
+
+
+def _delivered(side: Side, viewers: Load, deliveries: int, publish: Callable[[], None]) -> Sample:
+    """Return the rate from the first event published until all viewers have the last."""
+    before = side.process.cpu_seconds()
+    viewers.signal()
+    publish()
+    found = viewers.result()
+    spent = side.process.cpu_seconds() - before
+    extra = {"events_a_write": found["events_a_write"]}
+    return Sample(deliveries / found["seconds"], spent / deliveries * 100_000, extra)
+
+
+def _rounds(bench: Workbench) -> int:
+    return min(3, bench.scale.rounds)

@@ -1,0 +1,92 @@
+"""Events straight to a viewer's connection, past ASGI.
+
+Through `send` an event takes, for each viewer, a turn of his task, four coroutines and a frame
+around bytes that are the same for all: twice what the system's own call takes. So our protocols
+offer the connection in the ASGI scope, as an extension, and whoever watches is written to at once
+while his task has nothing to write and his client keeps up. In every other case, and under a
+server that does not offer it, an event takes the way through the queue and `send`, which waits
+for the client.
+
+What is written is what `send` would have written, byte for byte.
+"""
+
+from typing import Any, Protocol
+
+from starlette.types import Scope
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame, Opcode
+
+from heliograph.live.viewer import Chunk, Outlet
+
+EXTENSION = "heliograph.connection"
+
+
+class Connection(Protocol):
+    """A protocol of ours. It keeps its outlet's `ready` as the transport and the client are."""
+
+    outlet: Outlet | None
+
+    @property
+    def takes_bytes(self) -> bool:
+        """Whether the client keeps up, and is there."""
+        ...
+
+
+def offer(scope: Any, connection: Connection, serving: object) -> None:
+    """Let the application write past `send`.
+
+    Called by the protocol that made the scope; `serving` is what `send` belongs to.
+    """
+    scope.setdefault("extensions", {})[EXTENSION] = (connection, serving)
+
+
+def http_outlet(scope: Scope) -> Outlet | None:
+    """Return where an answer that has been started can be written to; None: only to `send`."""
+    connection, cycle = _offered(scope)
+    if not isinstance(cycle, RequestResponseCycle) or not cycle.chunked_encoding:
+        return None
+    return _opened(connection, Outlet(cycle.transport.write, http_frame))
+
+
+def websocket_outlet(scope: Scope) -> Outlet | None:
+    """Return where messages to an accepted socket can be written to; None: only to `send`.
+
+    A socket that compresses has a state that goes from message to message.
+    """
+    connection, protocol = _offered(scope)
+    if not isinstance(protocol, WebSocketsSansIOProtocol) or protocol.conn.extensions:
+        return None
+    return _opened(connection, Outlet(protocol.transport.write, websocket_frames))
+
+
+def http_frame(chunk: Chunk) -> bytes:
+    """Return what is shown as a chunk of an HTTP/1.1 answer."""
+    framed = b"%x\r\n%b\r\n" % (chunk.size, chunk.data)
+    if chunk.count:  # a sign of life goes to viewers of both protocols
+        chunk.framed = framed
+    return framed
+
+
+def websocket_frames(chunk: Chunk) -> bytes:
+    """Return what is shown as messages of a WebSocket; it has signs of life of its own."""
+    if not chunk.count:
+        return b""
+    chunk.framed = b"".join(
+        [Frame(Opcode.TEXT, part).serialize(mask=False) for part in chunk.parts]
+    )
+    return chunk.framed
+
+
+def _offered(scope: Scope) -> tuple[Connection | None, object]:
+    offered: tuple[Connection | None, object]
+    offered = (scope.get("extensions") or {}).get(EXTENSION, (None, None))
+    return offered
+
+
+def _opened(connection: Connection | None, outlet: Outlet) -> Outlet | None:
+    if connection is None:
+        return None
+    outlet.ready = connection.takes_bytes
+    connection.outlet = outlet
+    return outlet
