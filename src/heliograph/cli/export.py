@@ -73,7 +73,7 @@ def export(
     restart: Restart = False,
     force: Force = False,
 ) -> None:
-    """Write what was measured, logged and confirmed to a file: CSV, JSON Lines or Parquet.
+    """Write what was measured, logged and confirmed as CSV, JSON Lines or Parquet.
 
     Oldest first. It is written to FILE.part and gets its name when it is whole. Interrupted,
     the same command goes on where it was.

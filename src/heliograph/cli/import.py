@@ -119,7 +119,7 @@ def import_file(
     api_key: Key = None,
     restart: Restart = False,
 ) -> None:
-    """Send what a file says to the server: CSV, JSON Lines, Parquet, InfluxDB's line protocol.
+    """Send a file to the server: CSV, JSON Lines, Parquet, InfluxDB's line protocol.
 
     What is stored already is dropped and counted. Lines that can't be stored are left out, and
     each is reported with its number; the exit code is 1 then. Interrupted, the same command goes
