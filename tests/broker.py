@@ -15,7 +15,7 @@ import pytest
 from postgresql import free_port
 
 PROGRAM = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
-SECONDS = 20.0
+SECONDS = 60.0
 # As deploy/mosquitto has it: nothing that was acknowledged is dropped, and much is in flight.
 PLAIN = """
 allow_anonymous true

@@ -71,7 +71,7 @@ async def heard(client: Client) -> list[tuple[str, bytes]]:
     return result
 
 
-async def has_heard(client: Client, topic: str, seconds: float = 10.0) -> list[tuple[str, bytes]]:
+async def has_heard(client: Client, topic: str, seconds: float = 60.0) -> list[tuple[str, bytes]]:
     """Return all that has come up to a message on this topic."""
     everything: list[tuple[str, bytes]] = []
     async with asyncio.timeout(seconds):

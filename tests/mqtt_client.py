@@ -111,7 +111,7 @@ class Client:
     def send(self, data: bytes) -> None:
         self.writer.write(data)
 
-    async def packet(self, seconds: float = 10) -> bytes:
+    async def packet(self, seconds: float = 60) -> bytes:
         """Return the next packet: its first byte, then its body; b"" at the connection's end."""
         try:
             async with asyncio.timeout(seconds):
@@ -128,7 +128,7 @@ class Client:
             self.writer.close()
             return b""
 
-    async def parsed(self, seconds: float = 10) -> object:
+    async def parsed(self, seconds: float = 60) -> object:
         """Return the next packet of MQTT 5 as the mqtt5 package understands it."""
         raw = await self.packet(seconds)
         return mqtt5.read(packet(raw[0], raw[1:]))[0] if raw else None

@@ -9,7 +9,7 @@ import mqtt5
 
 from mqtt_client import publish
 
-SECONDS = 10.0
+SECONDS = 60.0
 GRANTED = mqtt5.SubAckReasonCode.GRANTED_QOS_AT_LEAST_ONCE
 
 PacketT = TypeVar("PacketT")

@@ -197,7 +197,7 @@ class ServerProcess:
         elif not (folder / "heliograph.db").exists():
             shutil.copy(migrated_database(), folder / "heliograph.db")
         self.process: subprocess.Popen[bytes] | None = None
-        self.http = httpx.Client(base_url=self.url, headers={"X-API-Key": ADMIN_KEY}, timeout=10)
+        self.http = httpx.Client(base_url=self.url, headers={"X-API-Key": ADMIN_KEY}, timeout=60)
 
     def __enter__(self) -> Self:
         self.start()
@@ -282,7 +282,7 @@ def _device(response: httpx.Response) -> Device:
     return Device(body["sensor_identifier"], body["device_id"], body["api_key"])
 
 
-async def eventually(condition: Callable[[], Any], seconds: float = 10.0) -> None:
+async def eventually(condition: Callable[[], Any], seconds: float = 60.0) -> None:
     """Return as soon as the condition holds; it may be a coroutine function."""
     async with asyncio.timeout(seconds):
         while True:

@@ -24,7 +24,7 @@ from broker import running_mosquitto
 from mqtt_client import connect, publish
 from server import ADMIN_KEY, ServerProcess
 
-SECONDS = 10
+SECONDS = 60
 PAHO_VERSIONS = {"3.1.1": paho.MQTTv311, "5": paho.MQTTv5}
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:gmqtt")

@@ -25,7 +25,7 @@ from schemathesis.specs.openapi import checks
 
 ADMIN_KEY = "an-admin-key-for-tests-only"
 HEADERS = {"x-api-key": ADMIN_KEY}
-START_SECONDS = 30
+START_SECONDS = 120
 EXAMPLES = int(os.environ.get("HELIOGRAPH_OPENAPI_EXAMPLES", "2"))
 SECONDS = 240 + 20 * EXAMPLES
 
@@ -76,7 +76,7 @@ def address(request, tmp_path_factory):
             deadline = time.monotonic() + START_SECONDS
             while time.monotonic() < deadline and server.poll() is None:
                 with contextlib.suppress(httpx.TransportError):
-                    if httpx.get(f"{url}/readyz", timeout=5).status_code == 200:
+                    if httpx.get(f"{url}/readyz", timeout=60).status_code == 200:
                         break
                 time.sleep(0.05)
             else:
@@ -126,7 +126,7 @@ def holds(operation, mode, callers, adapt=lambda case: None):
     @given(case=operation.as_strategy(generation_mode=mode), headers=st.sampled_from(callers))
     def call(case, headers):
         adapt(case)
-        response = case.call(headers=headers, timeout=10)
+        response = case.call(headers=headers, timeout=60)
         case.validate_response(response, checks=DOCUMENTED)
 
     # Without parameters and body there is nothing to get wrong.

@@ -18,7 +18,7 @@ KINDS = {
     "identified": lambda count: identified("identified", count),
     "untimed": lambda count: untimed("untimed", count),
 }
-SECONDS = 30
+SECONDS = 120
 
 
 async def send(senders):

@@ -22,7 +22,7 @@ CUTS = int(os.environ.get("HELIOGRAPH_CUTS", "2"))
 WINDOW = 30
 RESTARTS = int(os.environ.get("HELIOGRAPH_RESTARTS", "1"))
 KEEPALIVE = 5
-SECONDS = 60
+SECONDS = 120
 
 
 @pytest.fixture

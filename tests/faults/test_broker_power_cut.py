@@ -22,7 +22,7 @@ OPTIONS = {
     "each change saved": f"{PLAIN}autosave_on_changes true\nautosave_interval 1\n",
 }
 WINDOW = 50
-SECONDS = 60
+SECONDS = 120
 
 
 def kill_within(sender, broker):

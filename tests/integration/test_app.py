@@ -20,7 +20,7 @@ from heliograph.errors import StartError
 from heliograph.settings import Address, Settings
 from server import ADMIN_KEY, ServerProcess, eventually, free_port, migrated_database, running
 
-SECONDS = 60
+SECONDS = 120
 
 
 def options(folder, **overrides):
@@ -232,7 +232,7 @@ def test_a_process_that_lost_a_part_ends_in_failure(tmp_path, how):
     with process(server, [sys.executable, "-c", program]) as started:
         server.device()
         with contextlib.suppress(httpx.HTTPError):
-            server.http.post("/ingest", json={"device_id": "device-1", "t": 1}, timeout=20)
+            server.http.post("/ingest", json={"device_id": "device-1", "t": 1}, timeout=60)
         _, said = started.communicate(timeout=SECONDS)
         assert started.returncode not in (None, 0)
         assert re.search(rb"a task has ended.*pipeline", said)

@@ -16,7 +16,7 @@ from server import eventually, free_port, running
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "deploy" / "mosquitto"
 PASSWORD = "a-password-for-the-server"
-SECONDS = 30
+SECONDS = 60
 FENCE = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 

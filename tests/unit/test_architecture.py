@@ -293,6 +293,8 @@ def required_name(requirement: str) -> str:
 def declared_packages(*, development: bool) -> set[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     wanted = list(project["project"]["dependencies"])
+    for extra in project["project"]["optional-dependencies"].values():
+        wanted += extra
     if development:
         wanted += project["dependency-groups"]["dev"]
     return {required_name(requirement) for requirement in wanted}

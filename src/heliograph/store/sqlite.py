@@ -1,6 +1,7 @@
 """The embedded engine: a SQLite file in WAL mode, one writer, a few readers."""
 
 import asyncio
+import contextlib
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -67,7 +68,9 @@ class _Reader:
     def interrupt(self) -> None:
         """End the statement that is running, with an error."""
         if self._raw is not None:
-            self._raw.interrupt()
+            # Its own thread may have closed it by now.
+            with contextlib.suppress(sqlite3.ProgrammingError):
+                self._raw.interrupt()
 
 
 async def _connect(path: Path) -> _Reader:
@@ -139,10 +142,12 @@ class SqliteEngine:
         """Give back a connection whose caller has gone, once its thread is through with it."""
         # Interrupting has no effect on a statement that has yet to begin, so it is repeated.
         last = asyncio.create_task(_disconnect(reader), name="sqlite-disconnect")
-        while not last.done():
-            reader.interrupt()
-            await asyncio.wait([last], timeout=INTERRUPT_SECONDS)
-        await self._readers.drop(reader)
+        try:
+            while not last.done():
+                reader.interrupt()
+                await asyncio.wait([last], timeout=INTERRUPT_SECONDS)
+        finally:
+            await self._readers.drop(reader)
 
     def transaction(self) -> AbstractAsyncContextManager[Transaction]:
         """Open a transaction on the writer."""

@@ -21,6 +21,7 @@ from heliograph.store.measurements import Measurements
 from heliograph.store.migrations.running import head, run_migrations
 from heliograph.store.networks import Networks
 from heliograph.store.nodes import Nodes
+from heliograph.store.points import Points
 from heliograph.store.postgresql import open_postgresql
 from heliograph.store.publications import Publications
 from heliograph.store.rejected import RejectedMessages
@@ -46,6 +47,7 @@ class Store:
         self.measurements = Measurements(engine)
         self.rollups = Rollups(engine)
         self.aggregates = Aggregates(engine, self.rollups)
+        self.points = Points(engine, self.measurements)
         self.logs = Logs(engine)
         self.heartbeats = Heartbeats(engine)
         self.rejected = RejectedMessages(engine)

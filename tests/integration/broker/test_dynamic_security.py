@@ -46,7 +46,7 @@ def guarded():
     broker.access.chmod(0o777)
     path = broker.access / "dynamic-security.json"
     command = ["mosquitto_ctrl", "dynsec", "init", str(path), *ADMIN]
-    subprocess.run(command, check=True, capture_output=True, timeout=20)
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
     path.chmod(0o666)
     yield broker
     broker.close()

@@ -188,7 +188,7 @@ async def test_changes_of_another_process_are_seen(server, guarded):
 async def test_other_lines_and_rules_stay(server, guarded):
     await eventually(guarded.acl.exists)
     command = ["mosquitto_passwd", "-b", str(guarded.passwords), "a-person", "secret"]
-    done = subprocess.run(command, check=True, capture_output=True, timeout=20)
+    done = subprocess.run(command, check=True, capture_output=True, timeout=60)
     assert done.stderr == b""
     rules = guarded.acl.read_text() + "\nuser a-person\ntopic read measurements/#\n"
     guarded.acl.write_text(rules)

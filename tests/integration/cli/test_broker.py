@@ -15,7 +15,7 @@ from broker import Mosquitto
 from heliograph.store import migrate
 from server import PROGRAM
 
-SECONDS = 60
+SECONDS = 120
 
 
 class Place:

@@ -18,7 +18,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from bare_environment import without_variables
 from server import ADMIN_KEY, PROGRAM, START_SECONDS, free_port, serving
 
-SECONDS = 60
+SECONDS = 120
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def wait_until_ready(port: int, process: subprocess.Popen[bytes]) -> None:
         assert process.poll() is None
         assert time.monotonic() < deadline
         with contextlib.suppress(httpx.TransportError):
-            if httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=5).status_code == 200:
+            if httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=60).status_code == 200:
                 return
         time.sleep(0.02)
 

@@ -11,7 +11,7 @@ import pytest
 from bare_environment import without_variables
 from server import ADMIN_KEY, PROGRAM, serving
 
-SECONDS = 60
+SECONDS = 120
 
 
 @pytest.fixture

@@ -109,7 +109,7 @@ async def test_who_waits_for_a_batch_put_together_is_told_of_a_failure(sqlite_st
         return caught.value.code
 
     async def fail_with_a_batch_waiting():
-        async with running(sqlite_store) as core, asyncio.timeout(10):
+        async with running(sqlite_store) as core, asyncio.timeout(60):
             monkeypatch.setattr(core.pipeline, "_batch_rows", 4)
             sensor = await core.device("pump")
             core.store.free.clear()
@@ -246,7 +246,7 @@ async def test_draining_waits_for_what_was_taken_and_refuses_posts(core):
             await core.post(sensor, reading(2), kind=Kind.MEASUREMENT)
         assert caught.value.code is ErrorCode.SHUTTING_DOWN
         assert not draining.done()
-    await asyncio.wait_for(draining, 5)
+    await asyncio.wait_for(draining, 60)
     assert await core.values(sensor) == [1]
 
 

@@ -86,7 +86,7 @@ async def test_client_certificates_are_required_where_there_is_an_authority(
 async def test_who_never_finishes_the_handshake(tmp_path, tls):
     async with running(tmp_path, **tls, mqtt_connect_timeout=0.5) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(9):
             with contextlib.suppress(ConnectionError):
                 assert await reader.read() == b""
         writer.close()

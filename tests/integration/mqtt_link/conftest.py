@@ -100,7 +100,7 @@ def problem(readiness):
     """Return a coroutine function that waits for a problem and tells it as /readyz does."""
 
     async def problem(server, part: str = ""):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while True:
                 for reason in (await readiness(server))["reasons"]:
                     if reason.startswith("No connection to the MQTT broker: ") and (

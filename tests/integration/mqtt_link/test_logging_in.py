@@ -31,7 +31,7 @@ def write_password(broker, password):
         pytest.skip("mosquitto_passwd is not installed")
     path = broker.folder / "passwords"
     options = ["-b"] if path.exists() else ["-c", "-b"]
-    subprocess.run([PASSWORDS, *options, path, "server", password], check=True, timeout=20)
+    subprocess.run([PASSWORDS, *options, path, "server", password], check=True, timeout=60)
     path.chmod(0o644)
 
 
@@ -124,7 +124,7 @@ async def test_tls(certified, linked, tmp_path):
         device = await server.device()
         command = ["mosquitto_pub", "-h", "localhost", "-p", str(broker.port), "-q", "1"]
         command += ["--cafile", str(tmp_path / "ca.pem"), "-t", device.topic, "-m", '{"value": 1}']
-        assert subprocess.run(command, timeout=20, check=False).returncode == 0
+        assert subprocess.run(command, timeout=60, check=False).returncode == 0
 
         async def stored():
             return await server.values(device) == ["1"]

@@ -189,6 +189,10 @@ async def test_the_alembic_command_works_with_the_same_settings(empty_url):
     alembic(url, "upgrade", "head")
     assert f"{head()} (head)" in alembic(url, "current")
     assert await state(url) == (head(), head())
+    names = "sqlite_master" if url.startswith("sqlite") else "pg_class"
+    column = "name" if url.startswith("sqlite") else "relname"
+    found = {name for (name,) in query(empty_url, f"SELECT {column} FROM {names}")}
+    assert found >= {"alembic_version", "devices", "readings"}
     alembic(url, "downgrade", "-1")
     newest = ScriptDirectory.from_config(Config(ROOT / "alembic.ini")).get_revision(head())
     assert await state(url) == (newest.down_revision, head())

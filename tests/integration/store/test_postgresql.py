@@ -122,7 +122,7 @@ async def test_making_a_partition_does_not_wait_for_readers(store, postgresql_ur
     await store.write(batch())
     with psycopg.connect(postgresql_url) as reader:
         reader.execute("SELECT count(*) FROM measurement")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await store.write(batch(60 * DAY))
     assert await count(store) == 20
 

@@ -88,7 +88,7 @@ async def started(store, link):
     await store.write(Batch(measurements=[measurement(1, NOON - 1)]))
     link.stalling = True
     writing = asyncio.create_task(store.write(large_batch()))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(25):
         await link.stalled.wait()
         # The driver has written what the sockets hold, and waits for room.
         while store.engine.writer._connection._transport.get_write_buffer_size() == 0:  # noqa: ASYNC110 - nothing tells it
@@ -98,7 +98,7 @@ async def started(store, link):
 
 async def goes_on(store, link):
     link.stalling = False
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(25):
         await store.write(Batch(measurements=[measurement(1, NOON - 2)]))
         page = await store.measurements.page(1, key=None, direction=None, limit=10)
     assert len(page) == 2
@@ -107,7 +107,7 @@ async def goes_on(store, link):
 async def test_a_link_that_goes_down_while_the_driver_waits_for_room(store, link):
     writing = await started(store, link)
     link.cut()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(25):
         with pytest.raises(StoreUnavailableError):
             await writing
     await goes_on(store, link)
@@ -116,7 +116,7 @@ async def test_a_link_that_goes_down_while_the_driver_waits_for_room(store, link
 async def test_a_link_that_takes_nothing_more_ends_by_time_out(store, link, monkeypatch):
     monkeypatch.setattr(postgresql_writer, "WRITE_SECONDS", 0.5)
     writing = await started(store, link)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(25):
         with pytest.raises(StoreUnavailableError):
             await writing
     await goes_on(store, link)
@@ -126,6 +126,6 @@ async def test_a_stop_while_the_driver_waits_for_room(store, link):
     writing = await started(store, link)
     writing.cancel()
     with contextlib.suppress(asyncio.CancelledError):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(25):
             await writing
     await goes_on(store, link)

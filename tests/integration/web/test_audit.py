@@ -544,7 +544,7 @@ async def test_a_server_deletes_what_is_older_than_audit_days(site, database_url
         monkeypatch.setattr(audit_module, "now", lambda age=days: now() - age * DAY)
         await store.audit.enter(SYSTEM, AuditedChange(AuditAction.NODE_CHANGE, name=f"{days} days"))
     await store.close()
-    async with site(database_url=database_url, audit_days=10) as here, asyncio.timeout(20):
+    async with site(database_url=database_url, audit_days=10) as here, asyncio.timeout(60):
         entries = await World(here).entries()
         while len(entries) > 1:
             entries = await World(here).entries()

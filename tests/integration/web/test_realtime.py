@@ -11,7 +11,7 @@ import websockets
 
 from integration.web.conftest import ADMIN, SHARED
 
-SECONDS = 20
+SECONDS = 60
 
 
 @pytest.fixture

@@ -457,7 +457,7 @@ async def test_deleting_ends_the_sensors_connections(site, data):
 
 async def published_once(here, name):
     """Return when the sensor's newest configuration has been published."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             page = await here.http.get(f"/sensors/{name}/configurations", headers=ADMIN)
             if page.json()[-1]["publication_timestamp"] is not None:

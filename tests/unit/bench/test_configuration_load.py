@@ -50,7 +50,7 @@ async def test_a_device_acknowledges_a_revision_and_says_that_it_applied_it(devi
     assert list(device.devices.moments) == [1]
     assert device.devices.unacknowledged == 1
     device.data_received(puback(1))
-    await asyncio.wait_for(device.devices.wait(1), 5)
+    await asyncio.wait_for(device.devices.wait(1), 60)
 
 
 @pytest.mark.parametrize(

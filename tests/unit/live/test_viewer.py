@@ -49,7 +49,7 @@ async def test_taking_waits_for_what_comes():
     assert not task.done()
     viewer.push(chunk(1))
     viewer.push(chunk(2))
-    dropped, chunks = await asyncio.wait_for(task, 5)
+    dropped, chunks = await asyncio.wait_for(task, 60)
     assert (dropped, [each.ids for each in chunks]) == (0, [(1,), (2,)])
 
 
@@ -63,7 +63,7 @@ async def test_closing_wakes_and_gives_what_is_queued_first():
     task = asyncio.create_task(waiting.take())
     await asyncio.sleep(0)
     waiting.close("end")
-    assert await asyncio.wait_for(task, 5) == (0, [])
+    assert await asyncio.wait_for(task, 60) == (0, [])
 
 
 @given(st.lists(st.lists(st.integers(0, 20), min_size=1)), st.sets(st.integers(0, 20)))

@@ -45,7 +45,7 @@ async def publish(outgoing, *numbers, **options):
 
 
 async def done(*tasks):
-    await asyncio.wait_for(asyncio.gather(*tasks), 5)
+    await asyncio.wait_for(asyncio.gather(*tasks), 60)
 
 
 async def cancel(task):

@@ -1,5 +1,6 @@
 """The named queries: `.sql` files here for both engines, and an engine's own in its folder."""
 
+import functools
 import inspect
 from pathlib import Path
 from typing import NamedTuple
@@ -40,6 +41,11 @@ class Query(NamedTuple):
 
 def load_queries(engine: str) -> dict[str, Query]:
     """Return the engine's queries by name."""
+    return dict(_loaded(engine))
+
+
+@functools.cache
+def _loaded(engine: str) -> dict[str, Query]:
     folder = Path(__file__).parent
     files = sorted(folder.glob("*.sql")) + sorted((folder / engine).glob("*.sql"))
     script = "\n".join(file.read_text("utf-8") for file in files)
