@@ -113,6 +113,12 @@ async def test_what_is_stored_already_is_to_be_rolled_up(empty_url):
     ]
     moment = now()
     await store.close()
+    if empty_url.startswith("postgresql"):
+        with psycopg.connect(empty_url) as connection:
+            connection.execute(
+                "CREATE TABLE measurement_since PARTITION OF measurement"
+                " FOR VALUES FROM (1577836800000000) TO (MAXVALUE)"
+            )
     times = [(0, moment - 3 * DAY), (0, moment - 5), (1, moment - MINUTE)]
     for number, (which, timestamp) in enumerate(times):
         query(
