@@ -5,8 +5,15 @@ from collections.abc import Iterator
 from unittest import mock
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from postgresql import PROGRAMS, Cluster, running_cluster
+
+# A machine that others use too may stand still for a second: no test may fail for that.
+settings.register_profile(
+    "shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("shared machine")
 
 
 @pytest.fixture(scope="session")

@@ -7,18 +7,19 @@ store ◀─ pipeline ◀─ intake ◀─┬─ MQTT listener ◀── devices
   │                   └─▶ streams ─▶ viewers
   ├─ configuration publisher ─▶ listener, link ─▶ devices
   ├─ Mosquitto's files ─▶ Mosquitto (who may log in there)
+  ├─ retention, disk budget (─▶ pipeline)
   └─ registry (the cache of sensors), maintenance
 """
 
 import asyncio
 import contextlib
-import gc
 import sys
 import uuid
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from heliograph import upkeep
 from heliograph.admin_key import ensure_api_secret_key
 from heliograph.attempts import Attempts
 from heliograph.broker.from_settings import rules_for, server_account
@@ -28,6 +29,7 @@ from heliograph.errors import AlreadyExistsError, StartError, StoreUnavailableEr
 from heliograph.ingest.authentication import Authenticator
 from heliograph.ingest.broker_clients import BrokerClients
 from heliograph.ingest.clock import Clock
+from heliograph.ingest.disk_budget import DiskBudget
 from heliograph.ingest.endpoint import Endpoint
 from heliograph.ingest.failed_log_ins import FailedLogIns
 from heliograph.ingest.intake import Intake
@@ -43,8 +45,9 @@ from heliograph.live.hub import Hub
 from heliograph.live.streams import Streams
 from heliograph.model.audit import Actor, ActorKind
 from heliograph.model.identifiers import IngestIds
-from heliograph.model.time import DAY, now
+from heliograph.model.time import now
 from heliograph.passwords import Passwords
+from heliograph.retention.runs import RetentionRuns
 from heliograph.settings import Settings
 from heliograph.sources import listen, make_link, make_listener
 from heliograph.store import Store, migrate, open_store
@@ -60,13 +63,7 @@ log = structlog.get_logger()
 
 # Beside a busy event loop the writer's thread would wait 5 ms for the interpreter each time.
 SWITCH_SECONDS = 0.0005
-# Rows are tuples of numbers and texts, in which the garbage collector has nothing to find; left
-# to count allocations by itself it takes a quarter of the ingest path's time.
-COLLECT_SECONDS = 5.0
 DRAIN_SECONDS = 20.0
-# When sensors were last seen is answered from memory; a crash may cost so many seconds of it.
-FLUSH_SECONDS = 30.0
-MAINTENANCE_SECONDS = 3_600.0
 
 
 class Server:
@@ -111,14 +108,9 @@ class Server:
         streams = self._start_streams(settings, hub, intake, newest_id)
         await self._start_presence(hub, max(now(), clock.floor))
         self._start_upkeep(settings, rejections)
-        endpoint = Endpoint(
-            store,
-            registry,
-            router,
-            authenticator,
-            intake,
-            publish_topic=settings.mqtt_publish_topic,
-        )
+        retention, disk = await self._start_retention(settings, clock)
+        topic = settings.mqtt_publish_topic
+        endpoint = Endpoint(store, registry, router, authenticator, intake, publish_topic=topic)
         await self._start_mqtt(settings, endpoint, hub)
         self._publish_configurations()
         self._write_mosquitto_files(settings)
@@ -133,6 +125,8 @@ class Server:
             posts=Posts(pipeline, clock, ids, notes),
             broker_clients=_broker_clients(settings, registry, authenticator, endpoint),
             streams=streams,
+            retention=retention,
+            disk=disk.state,
             rollups=rollups.state,
             listener=self._listener,
             link=self._link,
@@ -148,15 +142,33 @@ class Server:
         return settings
 
     def _start_upkeep(self, settings: Settings, rejections: RejectionBudget) -> None:
-        self._run(self._collect(), "garbage")
-        self._run(self._flush(), "last-seen")
-        self._run(self._maintain(settings, rejections), "maintenance")
+        self._run(upkeep.collect(), "garbage")
+        self._run(upkeep.flush(self._registry), "last-seen")
+        self._run(upkeep.maintain(self._store, settings, rejections), "maintenance")
+
+    async def _start_retention(
+        self, settings: Settings, clock: Clock
+    ) -> tuple[RetentionRuns, DiskBudget]:
+        pipeline = self._pipeline
+        runs = RetentionRuns(
+            self._store,
+            settings.retention,
+            clock=clock.now,
+            busy=lambda: pipeline.state.depth > 0,
+            newest=pipeline.latest,
+        )
+        budget = DiskBudget(self._store, pipeline, settings.disk_budget, refusing=runs.hurry)
+        await budget.look()  # before anything is taken
+        self._run(budget.run(), "disk-budget")
+        self._sweeping = self._run(runs.run(), "retention")
+        return runs, budget
 
     async def stop(self) -> None:
         """Stop everything, sources first; what has been read is committed and acknowledged."""
         self._streams.close()
-        # Who waits for the last commits need not wait for it too.
+        # Who waits for the last commits need not wait for these too.
         self._rolling.cancel()
+        self._sweeping.cancel()
         sources = [source for source in (self._link, self._listener) if source is not None]
         for source in sources:
             await source.close_sources()
@@ -330,39 +342,6 @@ class Server:
             # A server without one of its parts would look alive: better to start anew.
             log.critical("a task has ended", task=task.get_name(), exc_info=task.exception())
             self.failed.set()
-
-    @staticmethod
-    async def _collect() -> None:
-        """Collect garbage by the clock, not by the number of allocations."""
-        gc.collect()
-        # What has been made by now stays: modules, routes, settings.
-        gc.freeze()
-        gc.disable()
-        try:
-            while True:
-                await asyncio.sleep(COLLECT_SECONDS)
-                gc.collect()
-        finally:
-            gc.enable()
-            gc.unfreeze()
-
-    async def _flush(self) -> None:
-        while True:
-            await asyncio.sleep(FLUSH_SECONDS)
-            with contextlib.suppress(StoreUnavailableError):
-                await self._registry.flush()
-
-    async def _maintain(self, settings: Settings, rejections: RejectionBudget) -> None:
-        while True:
-            try:
-                await self._store.deliveries.prune(now())
-                await self._store.accounts.prune_sessions(now())
-                await self._store.rejected.prune(now() - settings.rejected_retention_days * DAY)
-                _, rejections.kept_bytes = await self._store.rejected.totals()
-                await self._store.audit.prune(now() - settings.audit_days * DAY)
-            except StoreUnavailableError:
-                log.debug("maintenance waits for the database")
-            await asyncio.sleep(MAINTENANCE_SECONDS)
 
 
 def _broker_clients(

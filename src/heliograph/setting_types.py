@@ -45,8 +45,22 @@ def _networks(value: Any) -> Any:
         raise ValueError(f"{error}; allowed: like 127.0.0.1, 10.0.0.0/8") from error
 
 
+def _bytes(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:([kmgtp])(i?))?b?", value.strip().lower())
+    if not found:
+        raise ValueError(
+            f"should be a number of bytes like 500MB, 10GB or 1.5GiB, not {value[:60]!r}"
+        )
+    power = " kmgtp".index(found[2] or " ")
+    return round(float(found[1]) * (1_024 if found[3] else 1_000) ** power)
+
+
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_networks)]
 Addresses = Annotated[tuple[Address, ...], BeforeValidator(_addresses)]
 Bound = Annotated[int, Field(ge=0, le=1_000_000)]
 PerMinute = Annotated[int, Field(ge=0, le=100_000_000)]
+Days = Annotated[int, Field(ge=0, le=36_500)]
+Bytes = Annotated[int, BeforeValidator(_bytes), Field(ge=0, le=1 << 60)]
 Key = Annotated[SecretStr, AfterValidator(sendable)]

@@ -27,9 +27,12 @@ from heliograph.model.account import USERNAME_RULE, is_username
 from heliograph.model.credentials import LONGEST_PASSWORD as LONGEST
 from heliograph.model.credentials import SHORTEST_PASSWORD as SHORTEST
 from heliograph.model.credentials import is_guessable
+from heliograph.model.retention import Retention
 from heliograph.setting_types import (
     Addresses,
     Bound,
+    Bytes,
+    Days,
     Key,
     Networks,
     PerMinute,
@@ -131,6 +134,10 @@ class Settings(BrokerSettings):
     rejected_per_source_per_hour: int = Field(1_000, ge=0, le=1_000_000)
     rejected_max_bytes: int = Field(256 << 20, ge=0, le=1 << 40)
     rejected_retention_days: int = Field(30, ge=1, le=36_500)
+    retention_days: Days = 0
+    rollup_retention_days: Days = 0
+    log_retention_days: Days = 0
+    disk_budget: Bytes = 0
     audit_days: int = Field(730, ge=1, le=36_500)
     max_streams: int = Field(1_000, ge=0, le=1_000_000)
     max_streams_per_principal: int = Field(100, ge=0, le=1_000_000)
@@ -244,6 +251,11 @@ class Settings(BrokerSettings):
     def signup_is_open(self) -> bool:
         """Whether anybody may make an account: ALLOW_SIGNUP, by default except in production."""
         return self.app_env != "production" if self.allow_signup is None else self.allow_signup
+
+    @property
+    def retention(self) -> Retention:
+        """What counts where nothing is said of a network or sensor."""
+        return Retention(self.retention_days, self.rollup_retention_days, self.log_retention_days)
 
     def _check_ports(self) -> None:
         taken = [("PORT", Address(self.host, self.port))]

@@ -30,7 +30,7 @@ const LOGS = [
   },
 ];
 const PAGE = "?creation_timestamp=1674677600.0&direction=next";
-const PATIENCE = 10_000;
+const PATIENCE = 60_000;
 
 // Members in whatever order.
 const sorted = (value) =>
@@ -74,12 +74,42 @@ function client(base, inPage) {
     same(answer.body.code, code, `the code of ${method} ${path}`);
     return answer;
   }
-  return { call, refused, logIn: (given) => (token = given) };
+  // A stream's events as they come: `all(count, name)` has those of a name, or of any, once there are
+  // so many; `end()` is there when the server has ended the stream.
+  async function watch(path) {
+    const headers = token && !inPage ? { authorization: `Bearer ${token}` } : {};
+    const response = await fetch(base + path, { headers });
+    same(response.status, 200, `the status of ${path}`);
+    const seen = [];
+    const reading = (async () => {
+      const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+      for (let text = "", part; !(part = await reader.read()).done; ) {
+        const blocks = (text + part.value).split("\n\n");
+        text = blocks.pop();
+        for (const block of blocks) {
+          const fields = Object.fromEntries(block.split("\n").map((line) => line.split(/: ?(.*)/s)));
+          if (fields.event) seen.push({ name: fields.event, data: JSON.parse(fields.data) });
+        }
+      }
+    })();
+    const all = async (count, name) => {
+      const found = () => seen.filter((event) => !name || event.name === name);
+      for (const deadline = Date.now() + PATIENCE; found().length < count; ) {
+        if (Date.now() > deadline) throw new Error(`${path} has shown ${JSON.stringify(seen)}`);
+        await new Promise((resolve) => setTimeout(resolve, 10));
+      }
+      return found().map((event) => event.data);
+    };
+    const patience = () =>
+      new Promise((_, reject) => setTimeout(reject, PATIENCE, new Error(`${path} does not end`)));
+    return { all, end: () => Promise.race([reading, patience()]) };
+  }
+  return { call, refused, watch, logIn: (given) => (token = given) };
 }
 
 // `device` plays the device over MQTT, if there is one: it is asked for an act and told what for.
 export async function story({ base, name, inPage = false, device = null }) {
-  const { call, refused, logIn } = client(base, inPage);
+  const { call, refused, watch, logIn } = client(base, inPage);
   const credentials = { username: name, password: "12345678" };
 
   const status = (await call("GET", "/status")).body;
@@ -132,6 +162,17 @@ export async function story({ base, name, inPage = false, device = null }) {
   const path = `/sensors/${sensor.sensor_identifier}`;
   const key = (await call("POST", `/devices/${sensor.sensor_identifier}/key`)).body.api_key;
   const own = { anonymous: true, headers: { "x-api-key": key } };
+
+  // From here on the network is watched.
+  await refused(401, "INVALID_API_KEY", "GET", `/streams/${network}`, { anonymous: true });
+  const stream = await watch(`/streams/${network}`);
+  const quiet = { bucket_timestamps: [], measurement_counts: [] };
+  const identified = { sensor_identifier: sensor.sensor_identifier };
+  same(
+    (await stream.all(1))[0],
+    [{ ...identified, sensor_name: "bulbasaur", ...quiet }],
+    "the activity, which comes first",
+  );
 
   // What the sensor sends, over MQTT if it can, and over HTTP
   const [measurement, log] = [MEASUREMENTS, LOGS].map(([first]) => first);
@@ -216,6 +257,37 @@ export async function story({ base, name, inPage = false, device = null }) {
     await refused(422, "VALIDATION_FAILED", "GET", `${path}/${what}?creation_timestamp=yesterday`);
   }
 
+  // Warnings and errors are counted, by their subjects.
+  same(
+    (await call("GET", `${path}/logs/aggregates`)).body,
+    LOGS.map(({ revision, creation_timestamp, severity, subject }) => ({
+      ...identified,
+      severity,
+      subject,
+      min_revision: revision,
+      max_revision: revision,
+      min_creation_timestamp: creation_timestamp,
+      max_creation_timestamp: creation_timestamp,
+      count: 1,
+    })),
+    "the aggregates of logs",
+  );
+
+  // All of it was shown live, each as its page has it, and the repeat was not.
+  const shown = (rows) => rows.map((row) => ({ ...identified, device_id: null, ...row }));
+  same(await stream.all(2, "measurement"), shown(MEASUREMENTS), "the measurements in the stream");
+  same(await stream.all(2, "log"), shown(LOGS), "the logs in the stream");
+  same(
+    (await stream.all(2, "configuration")).map((each) => [each.revision, each.configuration]),
+    [1, 2].map((revision) => [revision, changed.configuration]),
+    "the configurations in the stream",
+  );
+  same(
+    (await stream.all(3, "heartbeat")).map((each) => [each.revision, each.success]),
+    [0, 1, 2].map((revision) => [revision, true]),
+    "the heartbeats in the stream",
+  );
+
   // What is not there, or not for this user
   await refused(404, "SENSOR_NOT_FOUND", "GET", "/sensors/102ebc56-edb9-42be-aec0-15a6c1075c7e");
   await refused(404, "NOT_FOUND", "GET", "/pokemon");
@@ -227,11 +299,16 @@ export async function story({ base, name, inPage = false, device = null }) {
     anonymous: true,
     headers: { authorization: `Bearer ${rival.access_token}` },
   });
+  await refused(404, "NETWORK_NOT_FOUND", "GET", `/streams/${network}`, {
+    anonymous: true,
+    headers: { authorization: `Bearer ${rival.access_token}` },
+  });
 
   // Signing out
   await call("DELETE", "/authentication", { status: 204 });
   const left = inPage ? "INVALID_API_KEY" : "INVALID_TOKEN";
   await refused(401, left, "GET", path);
+  await stream.end();
   // The sensor goes on.
   same((await call("GET", `${path}/configurations/current`, own)).body.revision, 2, "its own");
   return sensor.sensor_identifier;

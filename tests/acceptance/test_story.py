@@ -196,6 +196,36 @@ def test_the_story_by_httpx(server):
         tell(client, server, {"username": "brock", "password": "12345678"})
 
 
+MEASUREMENTS = [
+    {
+        "revision": 0,
+        "creation_timestamp": 1674677601.900101,
+        "measurement": {"what": 42, "tomorrow": True, "somewhere": 347},
+    },
+    {
+        "revision": 2,
+        "creation_timestamp": 1674677604.365664,
+        "measurement": {"what": 42, "tomorrow": True, "somewhere": 320},
+    },
+]
+LOGS = [
+    {
+        "revision": 0,
+        "creation_timestamp": 1674677601.900101,
+        "severity": "warning",
+        "subject": "The CPU is pretty hot",
+        "details": None,
+    },
+    {
+        "revision": 2,
+        "creation_timestamp": 1674677604.365664,
+        "severity": "error",
+        "subject": "The CPU is burning",
+        "details": "Please call the fire department",
+    },
+]
+
+
 def tell(client, server, credentials):
     refused(client.get("/users/me"), 401, "INVALID_API_KEY")
     signed_up = client.post("/users", json=credentials)
@@ -217,66 +247,113 @@ def tell(client, server, credentials):
     assert (created.status_code, created.json()["revision"]) == (201, 0)
     refused(client.post("/sensors", json=bulbasaur), 409, "SENSOR_NAME_ALREADY_REGISTERED")
     identifier = created.json()["sensor_identifier"]
-    path = f"/sensors/{identifier}"
     key = client.post(f"/devices/{identifier}/key").json()["api_key"]
 
-    device = Device(server.mqtt_port, identifier, key)
+    stream = f"/streams/{network['network_identifier']}"
+    with client.stream("GET", stream) as response:
+        assert response.status_code == 200
+        shown = events(response)
+        quiet = {"bucket_timestamps": [], "measurement_counts": []}
+        snapshot = {"sensor_identifier": identifier, "sensor_name": "bulbasaur", **quiet}
+        assert next(shown) == ("activity", [snapshot])
+        tell_of_its_work(client, Device(server.mqtt_port, identifier, key), bulbasaur, shown)
+        tell_of_its_pages(client, identifier)
+        assert client.delete("/authentication").status_code == 204
+        # What is watched ends with the session.
+        assert {name for name, _ in shown} <= {"presence"}
+    for path in (f"/sensors/{identifier}", stream):
+        refused(client.get(path), 401, "INVALID_TOKEN")
+
+
+def tell_of_its_work(client, device, bulbasaur, shown):
+    """Have the device apply configurations and send, and see each thing in the stream."""
+    path = f"/sensors/{device.identifier}"
+    sensor = {"sensor_identifier": device.identifier, "device_id": None}
     device.act("applies", revision=0, configuration={}, heartbeats=[beat(0)])
-    first, second = 1674677601.900101, 1674677604.365664
-    value = {"what": 42, "tomorrow": True, "somewhere": 347}
+    heartbeat = following(shown, "heartbeat")
+    assert (heartbeat["revision"], heartbeat["success"]) == (0, True)
     device.act(
         "sends",
-        measurements=[{"revision": 0, "timestamp": first, "value": value}],
-        log_messages=[
-            {
-                "severity": "warning",
-                "revision": 0,
-                "timestamp": first,
-                "subject": "The CPU is pretty hot",
-            }
-        ],
+        measurements=[sent(each, measurement="value") for each in MEASUREMENTS],
+        log_messages=[sent(each) for each in LOGS],
     )
+    for name, rows in (("measurement", MEASUREMENTS), ("log", LOGS)):
+        for row in rows:
+            assert following(shown, name) == {**sensor, **row}
     changed = {**bulbasaur, "configuration": {"value": 23, "something": "else"}}
     for revision in (1, 2):
         updated = client.put(path, json=changed)
         assert (updated.status_code, updated.json()["revision"]) == (200, revision)
+        configuration = following(shown, "configuration")
+        assert configuration["revision"] == revision
+        assert configuration["configuration"] == changed["configuration"]
         device.act(
             "applies",
             revision=revision,
             configuration=changed["configuration"],
             heartbeats=[beat(revision, success=revision == 2)],
         )
+        assert following(shown, "heartbeat")["success"] == (revision == 2)
     revisions = client.get(f"{path}/configurations").json()
     assert [each["success"] for each in revisions] == [True, False, True]
 
-    own = {"x-api-key": key}
-    sent = httpx.post(
-        f"{server.url}{path}/measurements",
-        headers=own,
-        json={"measurements": [{"revision": 2, "timestamp": second, "value": value}]},
+    again = httpx.post(
+        client.base_url.join(f"{path}/measurements"),
+        headers={"x-api-key": device.key},
+        json={"measurements": [sent(MEASUREMENTS[1], measurement="value")]},
     )
-    assert (sent.status_code, sent.json()["accepted"]) == (201, 1)
+    assert again.status_code == 201
+    assert again.json() == {"accepted": 0, "duplicates": 1, "rejected": []}
+
+
+def tell_of_its_pages(client, identifier):
+    path = f"/sensors/{identifier}"
     params = {"creation_timestamp": 1674677600.0, "direction": "next"}
-    page = client.get(f"{path}/measurements", params=params)
-    assert page.json() == [
-        {"revision": 0, "creation_timestamp": first, "measurement": value},
-        {"revision": 2, "creation_timestamp": second, "measurement": value},
-    ]
-    page = client.get(f"{path}/logs", params=params)
-    assert page.json() == [
+    assert client.get(f"{path}/measurements", params=params).json() == MEASUREMENTS
+    assert client.get(f"{path}/logs", params=params).json() == LOGS
+    assert client.get(f"{path}/logs/aggregates").json() == [
         {
-            "revision": 0,
-            "creation_timestamp": first,
-            "severity": "warning",
-            "subject": "The CPU is pretty hot",
-            "details": None,
+            "sensor_identifier": identifier,
+            "severity": each["severity"],
+            "subject": each["subject"],
+            "min_revision": each["revision"],
+            "max_revision": each["revision"],
+            "min_creation_timestamp": each["creation_timestamp"],
+            "max_creation_timestamp": each["creation_timestamp"],
+            "count": 1,
         }
+        for each in LOGS
     ]
     page = client.get(f"{path}/measurements", params={**params, "creation_timestamp": "soon"})
     refused(page, 422, "VALIDATION_FAILED")
     refused(client.get("/sensors/102ebc56-edb9-42be-aec0-15a6c1075c7e"), 404, "SENSOR_NOT_FOUND")
-    assert client.delete("/authentication").status_code == 204
-    refused(client.get(path), 401, "INVALID_TOKEN")
+
+
+def events(response):
+    """Yield the name and the data of each of a stream's events, until it ends."""
+    name, deadline = None, time.monotonic() + SECONDS
+    for line in response.iter_lines():
+        # While nothing happens there is a comment every quarter of a minute.
+        assert time.monotonic() < deadline, "nothing more was shown"
+        field, _, value = line.partition(": ")
+        if field == "event":
+            name = value
+        elif field == "data":
+            yield name, json.loads(value)
+            deadline = time.monotonic() + SECONDS
+
+
+def following(shown, name):
+    """Return the data of the next event; it has this name, except for those of presence."""
+    found, data = next(each for each in shown if each[0] != "presence")
+    assert found == name, data
+    return data
+
+
+def sent(row, **names):
+    """Return a page's row as a device sends it."""
+    names["creation_timestamp"] = "timestamp"
+    return {names.get(name, name): value for name, value in row.items()}
 
 
 def beat(revision, *, success=True):

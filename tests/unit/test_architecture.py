@@ -36,8 +36,10 @@ LEVELS = {
     "configuration": 2,
     "processing": 2,
     "exchange": 2,
+    "retention": 2,
     "web": 3,
     "sources": 4,
+    "upkeep": 4,
     "server": 5,
     "app": 6,
     "cli": 7,
@@ -293,6 +295,8 @@ def required_name(requirement: str) -> str:
 def declared_packages(*, development: bool) -> set[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     wanted = list(project["project"]["dependencies"])
+    for extra in project["project"]["optional-dependencies"].values():
+        wanted += extra
     if development:
         wanted += project["dependency-groups"]["dev"]
     return {required_name(requirement) for requirement in wanted}

@@ -104,6 +104,51 @@ class TestSources:
         assert words in line
 
 
+class TestFormerSystem:
+    def test_its_env_file_is_taken_as_it_was_documented(self):
+        Path(".env").write_text(
+            """\
+# Database
+DATABASE_URL=sqlite+aiosqlite:///./dev.db
+
+# Security
+API_SECRET_KEY=your-secret-key-min-16-chars
+DEVICE_API_KEYS=key1,key2,key3
+
+# Server
+HOST=0.0.0.0
+PORT=8000
+DEBUG=true
+
+# Logging
+LOG_LEVEL=info
+LOG_FORMAT=console  # or json
+"""
+        )
+        settings = load_settings()
+        assert settings.database_url == "sqlite+aiosqlite:///./dev.db"
+        assert settings.api_secret_key == SecretStr("your-secret-key-min-16-chars")
+        assert settings.device_api_keys == tuple(map(SecretStr, ("key1", "key2", "key3")))
+        assert (settings.host, settings.port, settings.debug) == ("0.0.0.0", 8000, True)
+        assert (settings.log_level, settings.log_format) == ("info", "console")
+
+    def test_its_production_settings_are_taken(self, monkeypatch):
+        for name, value in (
+            ("DATABASE_URL", "postgresql+asyncpg://user:pass@host/db"),
+            ("API_SECRET_KEY", STRONG),
+            ("APP_ENV", "production"),
+            ("DEBUG", "false"),
+            ("LOG_FORMAT", "json"),
+        ):
+            monkeypatch.setenv(name, value)
+        settings = load_settings()
+        assert (settings.app_env, settings.debug, settings.log_format) == (
+            "production",
+            False,
+            "json",
+        )
+
+
 class TestExampleFile:
     def test_lists_every_variable_with_its_default(self, monkeypatch):
         values = dotenv_values(EXAMPLE)

@@ -47,6 +47,25 @@ def test_database_follows_the_data_folder_unless_named():
     assert load_settings(data_directory="/srv/h", database_url=url).database_url == url
 
 
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("0", 0),
+        ("123", 123),
+        ("5B", 5),
+        ("10GB", 10_000_000_000),
+        ("10 gb", 10_000_000_000),
+        ("1.5GiB", 3 << 29),
+        ("64k", 64_000),
+        ("64KiB", 64 << 10),
+        ("2T", 2_000_000_000_000),
+    ],
+)
+def test_sizes_have_units(text, size, monkeypatch):
+    monkeypatch.setenv("DISK_BUDGET", text)
+    assert load_settings().disk_budget == size
+
+
 def test_settings_cannot_be_changed():
     with pytest.raises(ValidationError):
         load_settings().port = 1
@@ -56,6 +75,22 @@ BAD = [
     ("PORT", "70000", "PORT: should be a whole number from 0 to 65535, not '70000'"),
     ("PORT", "http", "PORT: should be a whole number from 0 to 65535, not 'http'"),
     ("PORT", "x\ny", "PORT: should be a whole number from 0 to 65535, not 'x\\ny'"),
+    ("RETENTION_DAYS", "-1", "RETENTION_DAYS: should be a whole number from 0 to 36500, not '-1'"),
+    (
+        "DISK_BUDGET",
+        "10 apples",
+        "DISK_BUDGET: should be a number of bytes like 500MB, 10GB or 1.5GiB, not '10 apples'",
+    ),
+    (
+        "DISK_BUDGET",
+        "-1",
+        "DISK_BUDGET: should be a number of bytes like 500MB, 10GB or 1.5GiB, not '-1'",
+    ),
+    (
+        "DISK_BUDGET",
+        "2048PB",
+        f"DISK_BUDGET: should be a whole number from 0 to {1 << 60}, not '2048PB'",
+    ),
     ("HOST", "a b", "HOST: should be a bare host name or address, like 127.0.0.1 or ::1"),
     ("APP_ENV", "prod", "APP_ENV: should be one of development, test, production, not 'prod'"),
     ("DEBUG", "maybe", "DEBUG: should be true or false, not 'maybe'"),

@@ -6,7 +6,7 @@ import msgspec
 import typer
 
 from heliograph.cli.database import with_store
-from heliograph.cli.output import print_json, print_table, time_json, time_text
+from heliograph.cli.output import print_json, print_table, time_text
 from heliograph.model.audit import ActorKind, AuditAction, AuditEntry
 from heliograph.model.time import parse
 from heliograph.settings import load_settings
@@ -65,7 +65,7 @@ def audit(
 
     entries = with_store(load_settings(), work)
     if json:
-        print_json([_members(entry) for entry in entries])
+        print_json([entry.members() for entry in entries])
         return
     print_table(
         ("time", "actor", "from", "action", "resource", "changes"),
@@ -105,19 +105,3 @@ def _values(values: dict[str, Any]) -> list[str]:
     if "old" in texts:
         return [texts["old"], "→", texts.get("new", "gone")]
     return list(texts.values())
-
-
-def _members(entry: AuditEntry) -> dict[str, Any]:
-    return {
-        "id": str(entry.id),
-        "timestamp": time_json(entry.timestamp),
-        "actor_kind": entry.actor_kind,
-        "actor": entry.actor_name,
-        "address": entry.address,
-        "action": entry.action,
-        "resource_kind": entry.resource_kind,
-        "resource_identifier": entry.resource_identifier,
-        "resource_name": entry.resource_name,
-        "network_identifier": entry.network_identifier,
-        "changes": msgspec.json.decode(entry.changes),
-    }

@@ -1,16 +1,18 @@
 """`heliograph export`: reads the database itself, with or without a running server."""
 
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, NoReturn
+from typing import Annotated, Any, BinaryIO, NamedTuple, NoReturn
 
 import msgspec
 import typer
 from typer import Argument, Option
 
 from heliograph.cli.database import with_store
+from heliograph.cli.transfer.parquet import load_parquet
 from heliograph.cli.transfer.partial import PartialFile
 from heliograph.cli.transfer.progress import Bar
 from heliograph.errors import StartError
@@ -22,12 +24,18 @@ from heliograph.settings import load_settings
 from heliograph.store import Store
 from heliograph.store.exports import ExportedSensor
 
-SUFFIXES = {".csv": Format.CSV, ".jsonl": Format.JSONL, ".ndjson": Format.JSONL}
+SUFFIXES = {
+    ".csv": Format.CSV,
+    ".jsonl": Format.JSONL,
+    ".ndjson": Format.JSONL,
+    ".parquet": Format.PARQUET,
+}
 
 app = typer.Typer(add_completion=False)
 
 Target = Annotated[
-    Path, Argument(metavar="FILE", help="*.csv or *.jsonl, also *.gz; - is standard output.")
+    Path,
+    Argument(metavar="FILE", help="*.csv, *.jsonl (also *.gz) or *.parquet; - is standard output."),
 ]
 SensorNames = Annotated[
     list[str] | None,
@@ -65,7 +73,7 @@ def export(
     restart: Restart = False,
     force: Force = False,
 ) -> None:
-    """Write what was measured, logged and confirmed to a file: CSV or JSON Lines.
+    """Write what was measured, logged and confirmed to a file: CSV, JSON Lines or Parquet.
 
     Oldest first. It is written to FILE.part and gets its name when it is whole. Interrupted,
     the same command goes on where it was.
@@ -77,6 +85,10 @@ def export(
     chosen = form or named or (Format.CSV if str(file) == "-" else None)
     if chosen is None:
         raise typer.BadParameter("needed: the name of FILE does not tell", param_hint="--format")
+    if chosen is Format.PARQUET:
+        if compress:
+            raise typer.BadParameter("parquet is compressed in itself", param_hint="FILE")
+        load_parquet()
     wanted = _Wanted(
         tuple(sensor or ()),
         network,
@@ -91,33 +103,43 @@ def export(
         raise StartError(f"{file} exists; replace it with --force")
     # A text, so that a part of another export is told from one of this.
     signature = msgspec.json.encode(wanted).decode()
-    with PartialFile(file, signature, compress=compress, restart=restart) as partial:
-        with_store(settings, lambda store: _write(store, wanted, partial))
-        size = partial.finish()
-    typer.echo(f"{partial.rows:,} rows, {size:,} bytes in {file}", err=True)
+    with PartialFile(file, signature, compress=compress, restart=restart) as part:
+        with_store(settings, lambda store: _write(store, wanted, part))
+        size = part.finish(_packed(wanted) if chosen is Format.PARQUET else None)
+    typer.echo(f"{part.rows:,} rows, {size:,} bytes in {file}", err=True)
 
 
-async def _write(store: Store, wanted: _Wanted, partial: PartialFile) -> None:
-    position = partial.checkpoint.position if partial.checkpoint else None
+async def _write(store: Store, wanted: _Wanted, part: PartialFile) -> None:
+    position = part.checkpoint.position if part.checkpoint else None
     total = await _count(store, wanted)
-    partial.begin(heading(wanted.form, wanted.range.kinds[0]))
+    part.begin(heading(wanted.form, wanted.range.kinds[0]))
     with Bar(total) as bar:
         counted = _Counted(await _sensors(store, wanted, position))
         found = pages(store, counted.each(), wanted.range, wanted.form, position)
         async with aclosing(found):
             async for page in found:
-                partial.add(page)
-                bar.show(counted.done, partial.rows)
+                part.add(page)
+                bar.show(counted.done, part.rows)
 
 
 async def _print(store: Store, wanted: _Wanted) -> None:
     out = sys.stdout.buffer
-    out.write(heading(wanted.form, wanted.range.kinds[0]))
+    kind = wanted.range.kinds[0]
+    packing = load_parquet().Packing(kind) if wanted.form is Format.PARQUET else None
+    if packing is None:
+        out.write(heading(wanted.form, kind))
     found = pages(store, await _sensors(store, wanted, None), wanted.range, wanted.form)
     async with aclosing(found):
         async for page in found:
-            out.write(page.data)
+            out.write(page.data if packing is None else packing.add(page.data))
+    if packing is not None:
+        out.write(packing.end())
     out.flush()
+
+
+def _packed(wanted: _Wanted) -> Callable[[Path, BinaryIO], None]:
+    """Return what makes the file of the pages: these can be gone on with, Parquet can't."""
+    return partial(load_parquet().pack, wanted.range.kinds[0])
 
 
 class _Counted:
@@ -170,8 +192,8 @@ def _kinds(names: list[str] | None, form: Format) -> tuple[Kind, ...]:
     if unknown:
         _bad("--kind", f"{unknown[0]!r} is none of {', '.join(known)}")
     kinds = tuple(dict.fromkeys(known[name] for name in names or ("measurement",)))
-    if form is Format.CSV and len(kinds) > 1:
-        _bad("--kind", "csv has one kind a file; jsonl takes several")
+    if form.has_one_kind and len(kinds) > 1:
+        _bad("--kind", f"{form.value} has one kind a file; jsonl takes several")
     return kinds
 
 

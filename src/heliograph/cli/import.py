@@ -13,6 +13,7 @@ from typer import Argument, Option
 
 from heliograph.cli.local_server import default_url, local_admin_key
 from heliograph.cli.output import printable
+from heliograph.cli.transfer.parquet import load_parquet
 from heliograph.cli.transfer.partial import write_whole
 from heliograph.cli.transfer.progress import Bar
 from heliograph.cli.transfer.reading import (
@@ -22,6 +23,7 @@ from heliograph.cli.transfer.reading import (
     json_lines,
     line_protocol,
     open_file,
+    parquet_rows,
 )
 from heliograph.cli.transfer.sending import TIME_OUT_SECONDS, Bad, Line, Sender, Sent
 from heliograph.errors import StartError
@@ -41,6 +43,7 @@ class Form(enum.StrEnum):
     CSV = "csv"
     JSONL = "jsonl"
     LINE_PROTOCOL = "line-protocol"
+    PARQUET = "parquet"
 
 
 SUFFIXES = {
@@ -49,6 +52,7 @@ SUFFIXES = {
     ".ndjson": Form.JSONL,
     ".lp": Form.LINE_PROTOCOL,
     ".line": Form.LINE_PROTOCOL,
+    ".parquet": Form.PARQUET,
 }
 
 app = typer.Typer(add_completion=False)
@@ -56,7 +60,10 @@ app = typer.Typer(add_completion=False)
 Source = Annotated[
     Path,
     Argument(
-        metavar="FILE", exists=True, dir_okay=False, help="*.csv, *.jsonl or *.lp, also *.gz."
+        metavar="FILE",
+        exists=True,
+        dir_okay=False,
+        help="*.csv, *.jsonl or *.lp, also *.gz, or *.parquet.",
     ),
 ]
 FormOption = Annotated[
@@ -112,7 +119,7 @@ def import_file(
     api_key: Key = None,
     restart: Restart = False,
 ) -> None:
-    """Send what a file says to the server: CSV, JSON Lines, InfluxDB's line protocol.
+    """Send what a file says to the server: CSV, JSON Lines, Parquet, InfluxDB's line protocol.
 
     What is stored already is dropped and counted. Lines that can't be stored are left out, and
     each is reported with its number; the exit code is 1 then. Interrupted, the same command goes
@@ -127,6 +134,10 @@ def import_file(
     key = api_key or local_admin_key(_host(address))
     if key is None:
         raise StartError("API_SECRET_KEY: needed for import; set it, or give --api-key")
+    if chosen is Form.PARQUET:
+        if file.suffix == ".gz":
+            raise typer.BadParameter("parquet is compressed in itself", param_hint="FILE")
+        load_parquet()
     options = (chosen.value, kind, sensor, sensor_tag, precision, str(prefix), address)
     progress = _Progress(file, options, restart=restart)
     mapping = Mapping(sensor_tag, precision, prefix)
@@ -137,6 +148,8 @@ def import_file(
             return csv_rows(data, progress.state.place, known)
         if chosen is Form.JSONL:
             return json_lines(data, progress.state.place, known)
+        if chosen is Form.PARQUET:
+            return parquet_rows(data, progress.state.place, known)
         return line_protocol(data, progress.state.place, mapping, sensor)
 
     data, raw = open_file(file)
@@ -178,6 +191,7 @@ async def _import(
         raise StartError(f"--url {address}: {error}") from error
     async with client:
         sender = Sender(client, sensor)
+        unit = "row" if progress.state.options[0] == Form.PARQUET else "line"
         while window := _window(records):
             lines = [
                 Line(record.line, record.said)
@@ -191,7 +205,7 @@ async def _import(
             )
             sent = (await sender.send(lines)).plus(Sent(bad=unread))
             for bad in sorted(sent.bad):
-                bar.say(f"line {bad.number}: {printable(bad.reason)}")
+                bar.say(f"{unit} {bad.number}: {printable(bad.reason)}")
             progress.advance(window[-1].end, sent)
             state = progress.state
             bar.show(raw.tell(), state.accepted + state.duplicates + state.bad)

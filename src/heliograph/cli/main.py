@@ -20,6 +20,7 @@ COMMANDS = {
     "broker": "Tell a broker that is not ours who may do what: the rules of the listener.",
     "export": "Write what was measured, logged and confirmed to a file: CSV or JSON Lines.",
     "import": "Send what a file says to the server: CSV, JSON Lines, InfluxDB's line protocol.",
+    "retention": "Tell what is due by the retention of networks and sensors, and remove it.",
     "rejected": "List the newest messages that could not be accepted, and why.",
     "tail": "Follow what sensors send, as it is committed.",
     "simulate": "Send what many sensors would send, over MQTT, and count what is acknowledged.",

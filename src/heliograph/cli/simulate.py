@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import signal
 import ssl
 from pathlib import Path
@@ -14,11 +15,15 @@ from typer import Option
 from heliograph.cli.local_server import default_url, is_local, local_admin_key
 from heliograph.cli.simulation.connection import Endpoint
 from heliograph.cli.simulation.display import Display
-from heliograph.cli.simulation.fleet import Credentials, Fleet, Plan, device_ids
+from heliograph.cli.simulation.fleet import Credentials, Fleet, Plan, Replay, device_ids
 from heliograph.cli.simulation.registration import register
 from heliograph.cli.simulation.tally import Tally
 from heliograph.errors import StartError
+from heliograph.model.time import SECOND, now, parse, to_epoch_seconds
 from heliograph.settings import load_settings
+
+_LENGTH = re.compile(r"([1-9][0-9]{0,8})([smhd])", re.ASCII)
+_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 PROTOCOLS = {"3.1.1": MQTTProtocolVersion.MQTTv311, "5": MQTTProtocolVersion.MQTTv5}
 
@@ -66,6 +71,24 @@ Protocol = Annotated[str, Option(help="MQTT version: 5 or 3.1.1.")]
 Window = Annotated[int, Option(min=1, max=30_000, help="Unacknowledged a connection.")]
 Drain = Annotated[float, Option(min=0, help="Seconds to wait for the last ones.")]
 Seed = Annotated[int, Option(help="The same seed makes the same sensors.")]
+Late = Annotated[
+    float, Option(min=0, max=1, help="Share of the messages that come up to 20 turns late.")
+]
+Repeated = Annotated[float, Option(min=0, max=1, help="Share of the messages that come twice.")]
+Length = Annotated[
+    str | None,
+    Option("--replay", help="Send what was measured over so long, like 24h, instead of now."),
+]
+Start = Annotated[
+    str | None,
+    Option(help="Replay: where it begins, RFC 3339 or epoch seconds; otherwise so long ago."),
+]
+Interval = Annotated[
+    float, Option(min=0.001, help="Replay: seconds between a sensor's measurements.")
+]
+Speed = Annotated[
+    float, Option(min=0, help="Replay: how many times as fast as it was; 0: as fast as it can.")
+]
 Json = Annotated[bool, Option("--json", help="Print the final count as JSON.")]
 
 
@@ -92,6 +115,12 @@ def simulate(
     window: Window = 1_000,
     drain: Drain = 30.0,
     seed: Seed = 1,
+    late: Late = 0.0,
+    repeated: Repeated = 0.0,
+    replay: Length = None,
+    start: Start = None,
+    interval: Interval = 60.0,
+    speed: Speed = 0.0,
     as_json: Json = False,
 ) -> None:
     """Send what many sensors would send, over MQTT, and count what is acknowledged.
@@ -99,6 +128,9 @@ def simulate(
     Weather sensors with daily cycles, noise and gaps; the last one fails now and then, and
     logs it. The final count can be held against the database. The exit code is 1 when
     anything was not acknowledged or was refused.
+
+    With --replay it is a time in the past, and --rate and --duration do not count. The same
+    seed, start and interval bring the same again, which the server drops as repeats.
     """
     if protocol not in PROTOCOLS:
         raise typer.BadParameter("5 or 3.1.1", param_hint="--protocol")
@@ -112,7 +144,19 @@ def simulate(
         qos=qos,
         window=window,
     )
-    plan = Plan(sensors, rate, duration, batch, seed, connections, gateways, drain)
+    plan = Plan(
+        sensors,
+        rate,
+        duration,
+        batch,
+        seed,
+        connections,
+        gateways,
+        drain,
+        late,
+        repeated,
+        _replay(replay, start, interval, speed),
+    )
     admin_key = api_key or (local_admin_key(host) if registration or password is None else None)
     tally = Tally()
     seconds = asyncio.run(
@@ -128,6 +172,22 @@ def simulate(
     _report(tally.summary(qos=qos, seconds=seconds), as_json=as_json)
     if not tally.is_complete:
         raise typer.Exit(1)
+
+
+def _replay(length: str | None, start: str | None, interval: float, speed: float) -> Replay | None:
+    if length is None:
+        if start is not None:
+            raise typer.BadParameter("goes with --replay", param_hint="--start")
+        return None
+    match = _LENGTH.fullmatch(length)
+    if match is None:
+        raise typer.BadParameter("must be like 90s, 15m, 24h or 7d", param_hint="--replay")
+    seconds = int(match[1]) * _UNITS[match[2]]
+    try:
+        begin = now() - seconds * SECOND if start is None else parse(start)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--start") from error
+    return Replay(to_epoch_seconds(begin), seconds, interval, speed)
 
 
 async def _simulate(
@@ -172,6 +232,9 @@ def _report(summary: dict[str, Any], *, as_json: bool) -> None:
         if kind != "measurement" and counts["sent"]["messages"]:
             count = counts["acknowledged"]
             typer.echo(f"  {kind}: {count['messages']} messages, {count['rows']} records")
+    if summary["late"]["messages"] or summary["repeated"]["messages"]:
+        late, repeated = summary["late"]["messages"], summary["repeated"]["messages"]
+        typer.echo(f"of the messages late: {late}, sent once more: {repeated}")
     typer.echo(
         f"unacknowledged: {summary['unacknowledged']}, refused: {summary['refused']},"
         f" disconnections: {summary['disconnections']}, errors: {summary['errors']}"

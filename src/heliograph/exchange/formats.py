@@ -1,6 +1,6 @@
-"""Stored rows as text, a page at a time: JSON Lines and CSV, as pure functions.
+"""Stored rows as files have them, a page at a time: JSON Lines and CSV, as pure functions.
 
-Both keep everything that tells a row from a repeat (time to the microsecond, revision, the
+All forms keep everything that tells a row from a repeat (time to the microsecond, revision, the
 canonical text of the value), so that what is exported and imported again changes nothing.
 """
 
@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
+from heliograph.exchange.availability import parquet
 from heliograph.model.records import Kind
 from heliograph.model.time import to_rfc3339
 
@@ -25,6 +26,12 @@ class Format(enum.StrEnum):
 
     CSV = "csv"
     JSONL = "jsonl"
+    PARQUET = "parquet"
+
+    @property
+    def has_one_kind(self) -> bool:
+        """Whether a file has rows of one kind only."""
+        return self is not Format.JSONL
 
 
 class Names(NamedTuple):
@@ -37,6 +44,7 @@ class Names(NamedTuple):
 MEDIA_TYPES: Final = {
     Format.CSV: "text/csv; charset=utf-8",
     Format.JSONL: "application/x-ndjson",
+    Format.PARQUET: "application/vnd.apache.parquet",
 }
 
 _FRAME = (
@@ -81,12 +89,26 @@ class _Heartbeat(_Line, gc=False):
 
 
 def heading(form: Format, kind: Kind) -> bytes:
-    """Return what stands before the first row."""
+    """Return what stands before the first row; of Parquet, before the first page to be packed.
+
+    Raises:
+        FormatUnavailableError: a package is missing.
+    """
+    if form is Format.PARQUET:
+        beginning: bytes = parquet().heading(kind)
+        return beginning
     return b"" if form is Format.JSONL else ",".join(COLUMNS[kind]).encode() + b"\r\n"
 
 
 def encode_rows(form: Format, kind: Kind, names: Names, rows: Sequence[Row]) -> bytes:
-    """Return rows of one sensor, as `Exports.page` has them, as lines."""
+    """Return rows of one sensor, as `Exports.page` has them: lines, or a page for `Packing`.
+
+    Raises:
+        FormatUnavailableError: a package is missing.
+    """
+    if form is Format.PARQUET:
+        page: bytes = parquet().encode_rows(kind, names, rows)
+        return page
     if form is Format.CSV:
         line = _CSV[kind]
         return "".join([line(names, row) for row in rows]).encode()

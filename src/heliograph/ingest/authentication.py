@@ -64,9 +64,13 @@ class Authenticator:
 
     async def session(self, token: str, purpose: str, moment: int) -> Principal | None:
         """Return whose session this token opens, at a moment in microseconds."""
+        hashed = hash_key(token.encode("utf-8", "surrogateescape"))
+        return await self.session_of(hashed, purpose, moment)
+
+    async def session_of(self, hashed: bytes, purpose: str, moment: int) -> Principal | None:
+        """Return whose session it is whose token has this hash."""
         if self._accounts is None:
             return None
-        hashed = hash_key(token.encode("utf-8", "surrogateescape"))
         found = await self._accounts.find_session(hashed, purpose, moment)
         if found is None or await self._registry.find_account(found.account.identifier) is None:
             return None

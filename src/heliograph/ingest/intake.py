@@ -53,17 +53,18 @@ class Intake:
             What it counts as in flight, in bytes.
 
         Raises:
-            HeliographError: CLOCK_BEHIND; the message was not taken.
+            HeliographError: CLOCK_BEHIND, DISK_BUDGET_USED_UP; the message was not taken.
         """
-        clock = self._clock
-        now = time_ns() // 1_000
+        clock, now = self._clock, time_ns() // 1_000
         if now >= clock.floor:
             clock.floor = now
         else:
             now = clock.now()
-        sensor, decode = route.sensor, route.decode
+        sensor, decode, pipeline = route.sensor, route.decode, self._pipeline
         if sensor is None or decode is None:
             return self._receive_other(origin, token, route, payload, now, delivery, redelivered)
+        if pipeline.refusal is not None:
+            raise pipeline.refusal()
         ids = self._ids  # inlined: `next` here, `advance` below
         first = (now // 1_000 << 21) | ids.instance
         if first <= ids.last:
@@ -77,7 +78,6 @@ class Intake:
         size = len(payload) + MESSAGE_BYTES + ROW_BYTES * count
         sensor.seen_at = now
         self._registry.touched.add(sensor)
-        pipeline = self._pipeline
         plain = not (faults or untimed or identities or pipeline.watched)
         if attributes:
             sensor.measured_at = now
@@ -158,7 +158,7 @@ class Intake:
             What it counts as in flight, in bytes.
 
         Raises:
-            HeliographError: CLOCK_BEHIND; the message was not taken.
+            HeliographError: CLOCK_BEHIND, DISK_BUDGET_USED_UP; the message was not taken.
         """
         detail = f"The payload of {size} bytes is over the limit of 1 MiB"
         fault = Fault(None, RejectionReason.TOO_LARGE, detail)
@@ -171,7 +171,7 @@ class Intake:
             What it counts as in flight, in bytes.
 
         Raises:
-            HeliographError: CLOCK_BEHIND; the message was not taken.
+            HeliographError: CLOCK_BEHIND, DISK_BUDGET_USED_UP; the message was not taken.
         """
         fault = Fault(None, RejectionReason.INVALID_UTF8, "The topic is not UTF-8")
         return self._reject(origin, token, fault, NOBODY, topic, payload, len(payload))
@@ -186,6 +186,8 @@ class Intake:
         kept: bytes,
         size: int,
     ) -> int:
+        if self._pipeline.refusal is not None:
+            raise self._pipeline.refusal()
         now = self._clock.now()
         message = Message(origin, [token], Kind.REJECTED, None, [], len(kept) + MESSAGE_BYTES)
         message.faults = [fault]
@@ -218,7 +220,7 @@ class Intake:
             What it counts as in flight, in bytes.
 
         Raises:
-            HeliographError: CLOCK_BEHIND; the message was not taken.
+            HeliographError: CLOCK_BEHIND, DISK_BUDGET_USED_UP; the message was not taken.
         """
         now = self._clock.now()
         return self._receive_other(
@@ -256,6 +258,9 @@ class Intake:
                 message.payload = payload
                 message.extras = True
         if fault is not None:
+            # A status takes no room: the sensor's record has it.
+            if self._pipeline.refusal is not None:
+                raise self._pipeline.refusal()
             message.faults = [fault]
             self._notes.refuse(message, route.principal, route.source, payload, len(payload), now)
             if delivery is not None:

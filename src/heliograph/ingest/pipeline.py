@@ -62,6 +62,8 @@ class Pipeline:
         self._batch_rows = store.batch_rows
         # The newest message that still waits: a plain one of the same origin may join it.
         self._newest: Message | None = None
+        # Makes what whoever brings new data is told instead; None: it is taken.
+        self.refusal: Callable[[], HeliographError] | None = None
         # Whether anybody watches what is committed, as of the last commit or subscription.
         self.watched = False
         self._waiting: deque[Message] = deque()
@@ -138,7 +140,7 @@ class Pipeline:
         """Refuse what asks before it sends (HTTP) while there is no room.
 
         Raises:
-            HeliographError: QUEUE_FULL, DATABASE_UNAVAILABLE or SHUTTING_DOWN.
+            HeliographError: QUEUE_FULL, DATABASE_UNAVAILABLE, SHUTTING_DOWN, or the refusal.
         """
         if self._stopping:
             raise _shutting_down()
@@ -146,6 +148,8 @@ class Pipeline:
             raise HeliographError(
                 ErrorCode.DATABASE_UNAVAILABLE, "The database is not available", retry_after=2
             )
+        if self.refusal is not None:
+            raise self.refusal()
         if self.full:
             raise HeliographError(ErrorCode.QUEUE_FULL, "The ingest queue is full", retry_after=1)
 

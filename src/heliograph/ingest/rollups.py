@@ -78,6 +78,10 @@ class RollupTask:
             except StoreUnavailableError as error:
                 log.debug("the rollups wait for the database", reason=str(error))
                 delay = min(max(delay, 0.5) * 2, LONGEST_RETRY_SECONDS)
+            except Exception:
+                # Whatever it is, queries are right without rollups: no reason to end the server.
+                log.exception("rolling up has failed")
+                delay = LONGEST_RETRY_SECONDS
             await asyncio.sleep(delay)
 
     async def _work(self) -> bool:

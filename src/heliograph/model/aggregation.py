@@ -55,7 +55,15 @@ def total_of(numbers: Sequence[Number]) -> float:
         return math.fsum(numbers)
     except (OverflowError, ValueError):
         # The latter: some are infinite already, of both signs.
-        return float(sum(map(float, numbers)))
+        return float(sum(map(as_float, numbers)))
+
+
+def as_float(number: Number) -> float:
+    """Return the nearest float, infinite beyond them all."""
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf if number > 0 else -math.inf
 
 
 _VALUES: dict[Function, Callable[[Aggregate], Number]] = {

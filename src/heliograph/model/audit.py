@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from heliograph.model.principal import Principal
+from heliograph.model.time import to_rfc3339
 
 
 class ActorKind(enum.StrEnum):
@@ -93,6 +94,22 @@ class AuditEntry(msgspec.Struct, frozen=True):
     def resource_kind(self) -> str:
         """What kind of thing was changed."""
         return self.action.partition(".")[0]
+
+    def members(self) -> dict[str, Any]:
+        """Return the entry as it is told, over HTTP and by the command line."""
+        return {
+            "id": str(self.id),
+            "timestamp": to_rfc3339(self.timestamp),
+            "actor_kind": self.actor_kind,
+            "actor": self.actor_name,
+            "address": self.address,
+            "action": self.action,
+            "resource_kind": self.resource_kind,
+            "resource_identifier": self.resource_identifier,
+            "resource_name": self.resource_name,
+            "network_identifier": self.network_identifier,
+            "changes": msgspec.json.decode(self.changes),
+        }
 
 
 _KINDS = {

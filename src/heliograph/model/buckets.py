@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from heliograph.model.time import DAY, EARLIEST, HOUR, LATEST, MINUTE, SECOND
+from heliograph.model.time import DAY, EARLIEST, HOUR, LATEST, MINUTE, SECOND, to_rfc3339
 
 MAXIMUM_BUCKETS = 10_000
 WEEK = 7 * DAY
@@ -108,13 +108,13 @@ def bucket_starts(bucket: Bucket, zone: tzinfo, start: int, end: int) -> list[in
 
 def show(moment: int, zone: tzinfo) -> str:
     """Return the moment as RFC 3339 with the zone's offset, `Z` in UTC."""
+    if zone is UTC:
+        return to_rfc3339(moment)
     local = (_EPOCH_UTC + moment * _MICROSECOND).astimezone(zone)
     offset = local.utcoffset() or timedelta()
     if offset % timedelta(minutes=1):
         # RFC 3339 has no seconds in offsets, which some zones had long ago.
-        zone, local = UTC, local.astimezone(UTC)
-    if zone is UTC:
-        return local.isoformat(timespec="microseconds")[:26] + "Z"
+        return to_rfc3339(moment)
     return local.isoformat(timespec="microseconds")
 
 

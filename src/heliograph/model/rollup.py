@@ -5,14 +5,13 @@ microseconds, and of many attributes only those that are asked for. A column tha
 another (one row a minute is its own minimum, maximum and total) is left out.
 """
 
-import math
 from bisect import bisect_left
 from collections.abc import Collection, Sequence
 from typing import TypeAlias
 
 import msgspec
 
-from heliograph.model.aggregation import Aggregate, Number, total_of
+from heliograph.model.aggregation import Aggregate, as_float, total_of
 from heliograph.model.time import DAY, HOUR, MINUTE
 
 # The levels, by the seconds of a slot: rows of an hour by the minute, of a day by the hour.
@@ -239,7 +238,7 @@ def _unpacked(rollup: _Packed, packed: _PackedColumns) -> Columns:
     return Columns(
         slots,
         rollup.counts if packed.counts is None else packed.counts,
-        list(map(float, lasts)) if packed.totals is None else packed.totals,
+        list(map(as_float, lasts)) if packed.totals is None else packed.totals,
         lasts if packed.minima is None else packed.minima,
         lasts if packed.maxima is None else packed.maxima,
         lasts,
@@ -248,14 +247,7 @@ def _unpacked(rollup: _Packed, packed: _PackedColumns) -> Columns:
 
 def _as_floats(columns: Columns) -> Columns:
     minima, maxima, lasts = (
-        [_as_float(number) for number in numbers]
+        [as_float(number) for number in numbers]
         for numbers in (columns.minima, columns.maxima, columns.lasts)
     )
     return Columns(columns.slots, columns.counts, columns.totals, minima, maxima, lasts)
-
-
-def _as_float(number: Number) -> float:
-    try:
-        return float(number)
-    except OverflowError:
-        return math.copysign(math.inf, number)

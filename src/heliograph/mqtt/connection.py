@@ -20,10 +20,10 @@ from heliograph.mqtt.limits import (
 from heliograph.mqtt.packets import PacketType, ProtocolError, Reason
 from heliograph.mqtt.pausing import (
     BUSY,
-    CLOCK,
     CLOSING,
     CONGESTED,
     OWN,
+    UNTAKEN,
     WAITING,
     PausableProtocol,
 )
@@ -256,7 +256,7 @@ class Connection(PausableProtocol):
                 )
         except HeliographError:
             abandon_delivery(self, session, token)
-            self.pause(CLOCK)
+            self.pause(UNTAKEN)
             return False
         self.in_flight_bytes += size
         return True

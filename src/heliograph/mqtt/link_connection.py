@@ -23,7 +23,7 @@ from heliograph.mqtt.limits import (
 )
 from heliograph.mqtt.oversize import Oversize
 from heliograph.mqtt.packets import PacketType, ProtocolError
-from heliograph.mqtt.pausing import BUSY, CLOCK, CLOSING, FULL, OWN, WAITING, PausableProtocol
+from heliograph.mqtt.pausing import BUSY, CLOSING, FULL, OWN, UNTAKEN, WAITING, PausableProtocol
 from heliograph.mqtt.routing import RETRY_SECONDS, Routes, ask
 
 if TYPE_CHECKING:
@@ -106,13 +106,13 @@ class LinkConnection(PausableProtocol):
         if self.pauses:
             # We do not listen, so that the silence is ours.
             self.last_received = now
-            self.resume(CLOCK)
+            self.resume(UNTAKEN)
         return now - self.last_received
 
     @property
     def is_stuck(self) -> bool:
         """Whether nothing has been heard or acknowledged for too long, though it could be."""
-        return self.in_flight > 0 and not self.pauses & (FULL | CLOCK)
+        return self.in_flight > 0 and not self.pauses & (FULL | UNTAKEN)
 
     def _run(self, work: Coroutine[Any, Any, None], name: str) -> None:
         self.pause(BUSY)
@@ -230,7 +230,7 @@ class LinkConnection(PausableProtocol):
                     receive = host.receive_retained if retain else host.receive
                     size = receive(self, token, route, payload, delivery, packet.duplicate)
         except HeliographError:
-            self.pause(CLOCK)
+            self.pause(UNTAKEN)
             return False
         self._count(size)
         return True
@@ -269,7 +269,7 @@ class LinkConnection(PausableProtocol):
         try:
             size = self.link.host.receive_unreadable(self, packet_id, name, payload)
         except HeliographError:
-            self.pause(CLOCK)
+            self.pause(UNTAKEN)
             return 0
         self._count(size)
         return stop - at

@@ -21,7 +21,7 @@ from heliograph.mqtt.limits import MAXIMUM_FILTER_LEVELS, MAXIMUM_SUBSCRIPTIONS,
 from heliograph.mqtt.logins import FailedLogins
 from heliograph.mqtt.opening import Opening
 from heliograph.mqtt.packets import ProtocolError, Reason
-from heliograph.mqtt.pausing import CLOCK, CLOSING, FULL
+from heliograph.mqtt.pausing import CLOSING, FULL, UNTAKEN
 from heliograph.mqtt.routing import RoutesOfAll
 from heliograph.mqtt.session import Session
 from heliograph.mqtt.sessions import Sessions
@@ -115,7 +115,7 @@ class Listener:
             # We do not listen, so that silence is ours.
             connection.last_received = connection.opened = now
             connection.unfinished_since = 0.0
-            connection.resume(CLOCK)
+            connection.resume(UNTAKEN)
         elif connection.session is None:
             if now - connection.opened > self.limits.connect_seconds:
                 connection.fail(Reason.KEEP_ALIVE_TIMEOUT, "no CONNECT in time")

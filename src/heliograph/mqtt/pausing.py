@@ -8,10 +8,10 @@ FULL = 1  # the pipeline has no room
 BUSY = 2  # a packet is being answered that needs the database
 CONGESTED = 4  # the other end does not take its answers
 OWN = 8  # the connection's own share of what is in flight is used up
-CLOCK = 16  # the server can't tell the time
+UNTAKEN = 16  # nothing is taken now: the server can't tell the time, or has no room
 CLOSING = 32  # the connection is being closed
 TURN = 64  # a large piece was read: others first
-WAITING = BUSY | CLOCK | CLOSING  # what has been read stays where it is
+WAITING = BUSY | UNTAKEN | CLOSING  # what has been read stays where it is
 
 # From so many bytes on there is likely to be more. libuv would read on, up to 32 times, before
 # anything else is done: the database's answer to the last batch would wait for tens of

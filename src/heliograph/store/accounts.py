@@ -192,6 +192,14 @@ class Accounts:
                 await enter(transaction, actor, [AuditedChange(action, identifier, username)])
         return bool(ended)
 
+    async def spend_session(self, token_hash: bytes, purpose: str, now: int) -> bool:
+        """End what can be used once; tell whether it was there, and had not expired."""
+        async with self._engine.transaction() as transaction:
+            spent = await transaction.fetch(
+                "session_spend", token_hash=token_hash, purpose=purpose, now=now
+            )
+        return bool(spent)
+
     async def prune_sessions(self, now: int) -> None:
         """Delete what has expired."""
         async with self._engine.transaction() as transaction:

@@ -1,5 +1,6 @@
 """What the store needs of a database."""
 
+import enum
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeAlias
@@ -9,6 +10,14 @@ from heliograph.store.lateness import Lateness
 from heliograph.store.rollup_change import RollupChange
 
 Row: TypeAlias = Sequence[Any]
+
+
+class Drop(enum.Enum):
+    """What became of a partition that was to be dropped."""
+
+    DROPPED = "dropped"
+    KEPT = "kept"  # there is something in it that is not due
+    BUSY = "busy"  # somebody has used the table for too long
 
 
 class Transaction(Protocol):
@@ -69,6 +78,16 @@ class Engine(Protocol):
 
     async def forget_deliveries(self, deliveries: Sequence[tuple[bytes, int]]) -> None:
         """Delete the deliveries with these keys and ids."""
+        ...
+
+    async def drop_partition(
+        self, table: str, month: int, *, moment: int, default_days: int
+    ) -> Drop:
+        """Drop a month of measurements or logs, unless a row of it is not due at the moment."""
+        ...
+
+    async def used(self) -> int:
+        """Return the bytes that what is stored takes: live pages, and the log of writes."""
         ...
 
     async def take_marks(self, until: int, limit: int) -> Sequence[Row]:

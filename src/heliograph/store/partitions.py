@@ -5,6 +5,9 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import asyncpg
+
+from heliograph.store.engine import Drop
 from heliograph.store.queries import Query
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
@@ -13,6 +16,9 @@ _NAME = re.compile(r"_(\d{4})_(\d{2})")
 
 # Any number, as long as it is always this one.
 _ADVISORY_LOCK = 7_305_486_013
+
+# For so long a partition's end may hold up who reads and writes; who has it in use goes first.
+DROP_LOCK_MILLISECONDS = 200
 
 
 def month_of(timestamp: int) -> int:
@@ -34,6 +40,12 @@ def month_start(month: int) -> int:
 def month_name(month: int) -> str:
     """Return how the month appears in the name of a partition."""
     return f"{month // 12:04d}_{month % 12 + 1:02d}"
+
+
+def named_month(table: str, partition: str) -> int | None:
+    """Return the month that a partition's name tells; None: it has none, like `past`."""
+    match = _NAME.fullmatch(partition.removeprefix(table))
+    return int(match[1]) * 12 + int(match[2]) - 1 if match else None
 
 
 # What lies before is in the partition `past`, made with the tables.
@@ -75,8 +87,8 @@ class Partitions:
 
     async def _read(self, connection: Any, table: str) -> set[int]:
         rows = await connection.fetch(self._queries["partitions_of"].sql, table)
-        names = [_NAME.fullmatch(name.removeprefix(table)) for (name,) in rows]
-        return {int(match[1]) * 12 + int(match[2]) - 1 for match in names if match}
+        months = (named_month(table, name) for (name,) in rows)
+        return {month for month in months if month is not None}
 
     async def _make(self, connection: Any, table: str, months: Iterable[int]) -> None:
         async with connection.transaction():
@@ -93,3 +105,26 @@ class Partitions:
                 )
                 known.add(month)
         self._known[table] = known
+
+    async def drop(
+        self, connection: Any, table: str, month: int, *, moment: int, default_days: int
+    ) -> Drop:
+        """Drop the partition of a month, unless a row of it is not due; errors are the driver's."""
+        name = f"{table}_{month_name(month)}"
+        kept = self._queries[f"{table}s_keep_partition"]
+        known = {"start": month_start(month), "end": month_start(month + 1)}
+        known |= {"moment": moment, "default_days": default_days, "by_floors": True}
+        try:
+            async with connection.transaction():
+                await connection.execute(f"SET LOCAL lock_timeout = {DROP_LOCK_MILLISECONDS}")
+                # Nobody adds a row between the look and the end.
+                await connection.execute(f"LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE")
+                if await connection.fetch(kept.sql, *(known[p] for p in kept.parameters)):
+                    return Drop.KEPT
+                await connection.execute(f"DROP TABLE {name}")
+        except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
+            return Drop.BUSY
+        except asyncpg.UndefinedTableError:
+            return Drop.KEPT  # another instance was first, or somebody by hand
+        self._known.get(table, set()).discard(month)
+        return Drop.DROPPED

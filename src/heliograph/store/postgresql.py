@@ -9,7 +9,7 @@ import asyncpg
 
 from heliograph.errors import AlreadyExistsError, StartError, StoreUnavailableError
 from heliograph.model.batch import Batch, Written
-from heliograph.store.engine import Engine, Row, Transaction
+from heliograph.store.engine import Drop, Engine, Row, Transaction
 from heliograph.store.lateness import Lateness
 from heliograph.store.pool import Pool
 from heliograph.store.postgresql_connection import (
@@ -17,6 +17,7 @@ from heliograph.store.postgresql_connection import (
     READ_SECONDS,
     arguments,
     connect_reader,
+    connect_writer,
     disconnect,
     taken_field,
     translate,
@@ -59,6 +60,7 @@ class PostgresqlEngine:
     batch_rows: Final = 12_000
 
     def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
         self._queries = load_queries(self.name)
         self._readers: Pool[Any] = Pool(
             READERS, lambda: connect_reader(dsn), disconnect, seconds=READ_SECONDS
@@ -162,6 +164,29 @@ class PostgresqlEngine:
                     raise known from error
                 raise
         return stored
+
+    async def drop_partition(
+        self, table: str, month: int, *, moment: int, default_days: int
+    ) -> Drop:
+        """Drop it on a connection of its own: the writer goes on with the other months."""
+        try:
+            connection = await connect_writer(self._dsn)
+        except Exception as error:
+            raise unavailable(error) from error
+        try:
+            return await self.writer.partitions.drop(
+                connection, table, month, moment=moment, default_days=default_days
+            )
+        except Exception as error:
+            raise translate(error) from error
+        finally:
+            await disconnect(connection)
+
+    async def used(self) -> int:
+        """Count the database's files; the write-ahead log is the whole server's, and bounded."""
+        rows = await self.fetch("disk_used")
+        used: int = rows[0][0]
+        return used
 
     async def ping(self) -> None:
         """Read a row."""

@@ -81,7 +81,7 @@ class PostgresqlWriter:
         self._has_staging = False
         self._knows_frontier = False
         self._dead: dict[str, int] = {}
-        self._partitions = Partitions(queries)
+        self.partitions = Partitions(queries)
         self._recent = RecentKeys()
         self._staging_until = 0.0
         self._watching_until = 0.0
@@ -129,7 +129,7 @@ class PostgresqlWriter:
             # No partition takes a row: one that is known here was dropped.
             if connection.is_in_transaction():
                 await connection.execute("ROLLBACK")
-            self._partitions.forget()
+            self.partitions.forget()
             return await self._write(connection, loads, batch)
         except BaseException as error:
             known = await self.abandon(error)
@@ -166,7 +166,7 @@ class PostgresqlWriter:
     async def _write(self, connection: Any, loads: list[_Load], batch: Batch) -> Written:
         for table, rows in loads:
             if table != "heartbeat":
-                await self._partitions.ensure(connection, table, rows)
+                await self.partitions.ensure(connection, table, rows)
         now = asyncio.get_running_loop().time()
         late = await self._late(connection, batch) if batch.measurements else []
         keys, repeats = self._suspected(loads, now)

@@ -32,12 +32,10 @@ ROWS = 4_000
 FOUND_AT_ONCE = 500
 STORED_AT_ONCE = 256
 STORED_BYTES = 1 << 20
-# Sensors whose rows are read together: as many as have half of ROWS, within these bounds.
-FEWEST_SENSORS, MOST_SENSORS = 1, 1_024
-# Marks that are taken at a time, hours of theirs that are counted together, and sensors whose
-# history is.
+# Works whose rows are read together: as many as have half of ROWS, up to so many.
+TOGETHER = 1_024
+# Marks that are taken at a time, and sensors whose history is.
 MARKS = 2_000
-HOURS_AT_ONCE = 32
 BACKLOG_AT_ONCE = 16
 
 _encode = msgspec.json.Encoder().encode
@@ -67,7 +65,7 @@ class Rolling:
         """Call `pace` between pieces: it may wait, to leave time for other work."""
         self._engine = engine
         self._pace = pace
-        self._sensors = 64
+        self._sensors = self._hours = 32
         # The generation as it was left.
         self.generation = -1
         # Rollups stored so far, and hours of which they don't hold all attributes.
@@ -99,7 +97,8 @@ class Rolling:
             if not rows:
                 break
             works = [Work(number, state.frontier, target) for (number,) in rows]
-            self._adapt(await self._steadily(partial(self._roll, works, target)))
+            read = await self._steadily(partial(self._roll, works, target))
+            self._sensors = _adapted(self._sensors, read)
             after = rows[-1][0]
             await self._pace()
         last = RollupChange(self.generation, frontier=target)
@@ -127,13 +126,16 @@ class Rolling:
         hours: dict[tuple[int, int], list[int]] = {}
         for mark, sensor, hour in marks:
             hours.setdefault((sensor, hour), []).append(mark)
-        for pairs in _groups(sorted(hours), HOURS_AT_ONCE):
+        left = sorted(hours)
+        while left:
+            pairs, left = left[: self._hours], left[self._hours :]
             done = [mark for pair in pairs for mark in hours[pair]]
-            await self._steadily(partial(self._redo, pairs, done, state.frontier))
+            read = await self._steadily(partial(self._redo, pairs, done, state.frontier))
+            self._hours = _adapted(self._hours, read)
             await self._pace()
         return len(marks)
 
-    async def _redo(self, pairs: Sequence[tuple[int, int]], done: list[int], frontier: int) -> None:
+    async def _redo(self, pairs: Sequence[tuple[int, int]], done: list[int], frontier: int) -> int:
         floors = await self._floors([sensor for sensor, _ in pairs])
         # Before the floor are no rows to count; from the frontier on nothing is rolled up.
         works = [
@@ -141,9 +143,10 @@ class Rolling:
             for sensor, hour in pairs
             if floors.get(sensor, hour) <= hour < frontier
         ]
-        counted, _ = await self._counted(works)
+        counted, read = await self._counted(works)
         last = RollupChange(self.generation, marks=done)
         await self._store(works, counted, until=frontier, clear=True, last=last)
+        return read
 
     async def fill(self) -> int:
         """Roll up a day of the newest ranges of the backlog; return how many there were.
@@ -269,12 +272,12 @@ class Rolling:
                 self.generation = generation
                 await self._pace()
 
-    def _adapt(self, rows: int) -> None:
-        """Read of so many sensors together that their rows are a good half of what one may."""
-        if rows >= ROWS:
-            self._sensors = max(self._sensors // 2, FEWEST_SENSORS)
-        elif rows < ROWS // 3:
-            self._sensors = min(self._sensors * 2, MOST_SENSORS)
+
+def _adapted(together: int, rows: int) -> int:
+    """Return how many works to read together, so that their rows are a good half of ROWS."""
+    if rows >= ROWS:
+        return max(together // 2, 1)
+    return min(together * 2, TOGETHER) if rows < ROWS // 3 else together
 
 
 def _groups(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

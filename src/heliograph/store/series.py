@@ -68,9 +68,9 @@ class Series:
         for start, packed in rollups:
             rollup = unpack(packed, self._keys)
             if not rollup.complete:
-                lacking.append((start, start + SPAN[level]))
+                lacking += _common(spans, (start, start + SPAN[level]))
                 continue
-            moments = [start + slot * length for slot in rollup.slots]
+            moments = _moments(start, rollup.slots, length)
             times += moments
             rows += rollup.counts
             for name, known in rollup.attributes.items():
@@ -78,17 +78,20 @@ class Series:
                 if flat is None:
                     flat = found[name] = empty_columns()
                 same = known.slots is rollup.slots
-                flat.extend(
-                    known, moments if same else [start + slot * length for slot in known.slots]
-                )
-        for first, last, bucket in self._cut(times, spans):
+                flat.extend(known, moments if same else _moments(start, known.slots, length))
+        if times:
+            # Of many spans those alone that these rollups are of.
+            spans = [span for span in spans if span[1] > times[0] and span[0] <= times[-1]]
+        cut = self._cut(times, spans)
+        for first, last, bucket in cut:
             self.rows[bucket] += sum(rows[first:last])
         for name, flat in found.items():
-            for first, last, bucket in self._cut(flat.slots, spans):
+            same_cut = flat.slots == times
+            for first, last, bucket in cut if same_cut else self._cut(flat.slots, spans):
                 known_there = flat.fold(first, last)
                 known_there.at = flat.slots[last - 1]
                 self._add(name, bucket, known_there)
-        return _common(spans, lacking)
+        return lacking
 
     def finish(self) -> None:
         """Put the buckets in order."""
@@ -139,11 +142,18 @@ class Series:
             )
 
 
-def _common(spans: Sequence[Span], others: Sequence[Span]) -> list[Span]:
-    """Return what is in both; of each the spans are apart."""
+def _moments(start: int, slots: Sequence[int], length: int) -> Sequence[int]:
+    """Return where the slots begin."""
+    if slots and slots[-1] - slots[0] == len(slots) - 1:
+        first = start + slots[0] * length
+        return range(first, first + len(slots) * length, length)
+    return [start + slot * length for slot in slots]
+
+
+def _common(spans: Sequence[Span], other: Span) -> list[Span]:
+    """Return what of the spans, apart, is in another."""
     return [
-        (max(start, other_start), min(end, other_end))
-        for other_start, other_end in others
+        (max(start, other[0]), min(end, other[1]))
         for start, end in spans
-        if max(start, other_start) < min(end, other_end)
+        if start < other[1] and other[0] < end
     ]

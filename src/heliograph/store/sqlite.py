@@ -1,6 +1,7 @@
 """The embedded engine: a SQLite file in WAL mode, one writer, a few readers."""
 
 import asyncio
+import contextlib
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ import aiosqlite
 
 from heliograph.errors import AlreadyExistsError, StartError, StoreUnavailableError
 from heliograph.model.batch import Batch, Written
-from heliograph.store.engine import Engine, Row, Transaction
+from heliograph.store.engine import Drop, Engine, Row, Transaction
 from heliograph.store.lateness import Lateness
 from heliograph.store.pool import Pool
 from heliograph.store.queries import load_queries
@@ -67,7 +68,9 @@ class _Reader:
     def interrupt(self) -> None:
         """End the statement that is running, with an error."""
         if self._raw is not None:
-            self._raw.interrupt()
+            # Its own thread may have closed it by now.
+            with contextlib.suppress(sqlite3.ProgrammingError):
+                self._raw.interrupt()
 
 
 async def _connect(path: Path) -> _Reader:
@@ -139,10 +142,12 @@ class SqliteEngine:
         """Give back a connection whose caller has gone, once its thread is through with it."""
         # Interrupting has no effect on a statement that has yet to begin, so it is repeated.
         last = asyncio.create_task(_disconnect(reader), name="sqlite-disconnect")
-        while not last.done():
-            reader.interrupt()
-            await asyncio.wait([last], timeout=INTERRUPT_SECONDS)
-        await self._readers.drop(reader)
+        try:
+            while not last.done():
+                reader.interrupt()
+                await asyncio.wait([last], timeout=INTERRUPT_SECONDS)
+        finally:
+            await self._readers.drop(reader)
 
     def transaction(self) -> AbstractAsyncContextManager[Transaction]:
         """Open a transaction on the writer."""
@@ -188,6 +193,19 @@ class SqliteEngine:
         async with self._turn:
             await self._run(lambda: self._writer.forget_deliveries(deliveries))
 
+    async def drop_partition(
+        self, table: str, month: int, *, moment: int, default_days: int
+    ) -> Drop:
+        """Keep it: a file has none."""
+        del table, month, moment, default_days
+        return Drop.KEPT
+
+    async def used(self) -> int:
+        """Count the pages in use and the write-ahead log, which lies beside the file."""
+        rows = await self.fetch("disk_used")
+        live: int = rows[0][0]
+        return live + await asyncio.to_thread(_size, Path(f"{self._path}-wal"))
+
     async def take_marks(self, until: int, limit: int) -> Sequence[Row]:
         """Return the oldest marks."""
         async with self._turn:
@@ -221,6 +239,13 @@ class SqliteEngine:
         if self._closed:
             raise StoreUnavailableError("SQLite: the store is closed")
         return await asyncio.get_running_loop().run_in_executor(self._thread, function)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 class _Change:

@@ -21,10 +21,13 @@ from heliograph.store.measurements import Measurements
 from heliograph.store.migrations.running import head, run_migrations
 from heliograph.store.networks import Networks
 from heliograph.store.nodes import Nodes
+from heliograph.store.points import Points
 from heliograph.store.postgresql import open_postgresql
 from heliograph.store.publications import Publications
 from heliograph.store.rejected import RejectedMessages
+from heliograph.store.removal import Removal
 from heliograph.store.replay import Replay
+from heliograph.store.retention import Retentions
 from heliograph.store.rollups import Rollups
 from heliograph.store.sensors import Sensors
 from heliograph.store.sqlite import open_sqlite
@@ -46,6 +49,7 @@ class Store:
         self.measurements = Measurements(engine)
         self.rollups = Rollups(engine)
         self.aggregates = Aggregates(engine, self.rollups)
+        self.points = Points(engine, self.measurements)
         self.logs = Logs(engine)
         self.heartbeats = Heartbeats(engine)
         self.rejected = RejectedMessages(engine)
@@ -55,6 +59,8 @@ class Store:
         self.publications = Publications(engine)
         self.broker_access = BrokerAccess(engine)
         self.exports = Exports(engine)
+        self.retentions = Retentions(engine)
+        self.removal = Removal(engine)
 
     @property
     def batch_rows(self) -> int:

@@ -25,7 +25,7 @@ from heliograph.web.access import (
 from heliograph.web.dependencies import Caller, TheAccess, TheActor, TheServices, anybody
 from heliograph.web.errors import Answer, encode
 from heliograph.web.paths import PREFIX
-from heliograph.web.schemas import LoggedIn, NewTicket, Text, UserRepresentation, errors
+from heliograph.web.schemas import LoggedIn, NewTicket, Storable, Text, UserRepresentation, errors
 from heliograph.web.services import Services
 
 router = APIRouter(prefix=PREFIX, tags=["accounts"])
@@ -40,11 +40,14 @@ def _plain_name(username: str) -> str:
 
 
 Username = Annotated[
-    Text, Field(min_length=1, max_length=LONGEST_USERNAME), AfterValidator(_plain_name)
+    str,
+    Field(min_length=1, max_length=LONGEST_USERNAME),
+    Storable,
+    AfterValidator(_plain_name),
 ]
-NewPassword = Annotated[Text, Field(min_length=SHORTEST, max_length=LONGEST)]
-# Of a log-in no length is judged: whatever was a password stays one.
-Password = Annotated[Text, Field(max_length=LONGEST)]
+NewPassword = Annotated[str, Field(min_length=SHORTEST, max_length=LONGEST), Storable]
+# Of a log-in no shortest length is judged: whatever was a password stays one.
+Password = Annotated[str, Field(max_length=LONGEST), Storable]
 
 
 class _Named(BaseModel):
@@ -215,7 +218,7 @@ async def change_own_password(
 
 @router.post("/tickets", status_code=201, response_model=NewTicket, responses=errors(401, 403))
 async def make_ticket(caller: Caller, actor: TheActor, services: TheServices) -> Response:
-    """Make a ticket for one EventSource or WebSocket: `?ticket=`, for a minute."""
+    """Make a ticket: `?ticket=` opens one EventSource or WebSocket, within a minute."""
     account = await _own(caller, services)
     # The hash of the session in the ticket is how a stream ends with the session.
     suffix = f".{caller.session.hex()}" if caller.session is not None else ""

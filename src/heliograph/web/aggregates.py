@@ -33,8 +33,8 @@ from heliograph.store.pages import LEAST
 from heliograph.store.series import MAXIMUM_VALUES, RangeTooLargeError, Series
 from heliograph.web.dependencies import Caller, TheAccess, TheServices
 from heliograph.web.errors import Answer, encode, validation_error
-from heliograph.web.history import Range, range_length
 from heliograph.web.paths import PREFIX
+from heliograph.web.ranges import Range, range_length
 from heliograph.web.schemas import (
     AggregateBucket,
     DeviceAggregate,

@@ -1,8 +1,9 @@
 """The whole HTTP application.
 
-CanonicalPaths ▶ Failures ▶ hot routes
-                          ▶ streams and sockets
-                          ▶ QuickReads ▶ Probes ▶ CountedTraffic ▶ CheckedBodies ▶ FastAPI's routes
+CanonicalPaths ▶ Failures ▶ NetworkSensors
+  ▶ hot routes
+  ▶ streams and sockets
+  ▶ QuickReads ▶ Probes ▶ CountedTraffic ▶ CheckedBodies ▶ FastAPI's routes
 """
 
 import functools
@@ -30,6 +31,7 @@ from heliograph.web import (
     networks,
     nodes,
     openapi,
+    retention,
     sensors,
 )
 from heliograph.web import metrics as metrics_routes
@@ -48,6 +50,7 @@ from heliograph.web.hot import HotRoute
 from heliograph.web.ingest import IngestBatch, IngestReading, SensorIngest
 from heliograph.web.limits import Limits
 from heliograph.web.live import LiveRoutes
+from heliograph.web.network_sensors import NetworkSensors
 from heliograph.web.paths import PREFIX, CanonicalPaths
 from heliograph.web.reads import QuickReads
 from heliograph.web.services import Services
@@ -56,7 +59,7 @@ from heliograph.web.traffic import CountedTraffic, Traffic
 PROBES = frozenset(f"{PREFIX}/{name}" for name in ("health", "ping", "readyz"))
 
 
-def create_web(services: Services) -> ASGIApp:
+def create_web(services: Services, export_slots: ExportSlots | None = None) -> ASGIApp:
     """Return the application; who starts it starts and stops the services."""
     settings = services.settings
     limits = Limits(
@@ -72,14 +75,15 @@ def create_web(services: Services) -> ASGIApp:
     app.state.services = services
     app.state.access = access
     app.state.limits = limits
-    app.state.exports = ExportSlots()
+    app.state.exports = ExportSlots() if export_slots is None else export_slots
     app.state.metrics = metrics_routes.metrics_registry(services, traffic)
     rest: ASGIApp = Probes(CountedTraffic(CheckedBodies(app), traffic))
     rest = QuickReads(
         rest, services.store, services.registry, services.latest, access, limits, traffic
     )
     live.rest = rest
-    return CanonicalPaths(errors.Failures(HotRoutes(hot, live)))
+    routes = NetworkSensors(HotRoutes(hot, live), services.registry)
+    return CanonicalPaths(errors.Failures(routes))
 
 
 def _hot_routes(
@@ -124,6 +128,7 @@ def _fastapi(hot: list[HotRoute], live: LiveRoutes) -> FastAPI:
         measurements,
         latest,
         exports,
+        retention,
         broker_access,
         health,
         metrics_routes,

@@ -7,9 +7,8 @@ from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
 from heliograph.errors import ErrorCode, HeliographError
-from heliograph.model.audit import ActorKind, AuditAction, AuditEntry
+from heliograph.model.audit import ActorKind, AuditAction
 from heliograph.model.principal import Principal
-from heliograph.model.time import to_rfc3339
 from heliograph.store.pages import GREATEST, LEAST
 from heliograph.web.access import Access
 from heliograph.web.dependencies import Caller, TheAccess, TheServices
@@ -76,7 +75,7 @@ async def read_audit(
         query = urlencode({**request.query_params, "cursor": last})
         link = f'<{asked_path(request.scope)}?{query}>; rel="next"'
         headers.append((b"link", link.encode("latin-1")))
-    return Answer(200, encode([_representation(entry) for entry in entries]), headers).response()
+    return Answer(200, encode([entry.members() for entry in entries]), headers).response()
 
 
 async def _networks(
@@ -91,19 +90,3 @@ async def _networks(
         if identifier is None or not await services.store.audit.has_network(identifier.lower()):
             raise
     return [identifier.lower()]
-
-
-def _representation(entry: AuditEntry) -> dict[str, Any]:
-    return {
-        "id": str(entry.id),
-        "timestamp": to_rfc3339(entry.timestamp),
-        "actor_kind": entry.actor_kind,
-        "actor": entry.actor_name,
-        "address": entry.address,
-        "action": entry.action,
-        "resource_kind": entry.resource_kind,
-        "resource_identifier": entry.resource_identifier,
-        "resource_name": entry.resource_name,
-        "network_identifier": entry.network_identifier,
-        "changes": entry.changes,
-    }

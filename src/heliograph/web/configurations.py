@@ -69,7 +69,7 @@ class NetworkConfiguration(BaseModel):
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
         if len(self.model_fields_set & {"configuration", "patch"}) != 1:
-            raise ValueError("either configuration or patch has to be present")
+            raise ValueError("one of configuration and patch has to be present, and only one")
         return self
 
 

@@ -56,6 +56,7 @@ STATUS = {
     ErrorCode.INTERNAL_ERROR: 500,
     ErrorCode.QUEUE_FULL: 503,
     ErrorCode.DATABASE_UNAVAILABLE: 503,
+    ErrorCode.DISK_BUDGET_USED_UP: 503,
     ErrorCode.CLOCK_BEHIND: 503,
     ErrorCode.SHUTTING_DOWN: 503,
 }

@@ -32,6 +32,11 @@ class ExportSlots:
     def __init__(self) -> None:
         self._running: Counter[int | str] = Counter()
 
+    @property
+    def running(self) -> int:
+        """How many run now."""
+        return self._running.total()
+
     def take(self, name: int | str) -> None:
         """Count an export that begins; `release` has to follow.
 

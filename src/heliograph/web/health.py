@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from heliograph import __version__
 from heliograph.errors import StoreUnavailableError
+from heliograph.ingest.disk_budget import DiskState
 from heliograph.model.time import SECOND, now, to_epoch_seconds, to_rfc3339
 from heliograph.web.dependencies import TheServices, anybody
 from heliograph.web.errors import Answer, encode
@@ -61,6 +62,7 @@ class Readiness(BaseModel):
     mqtt: dict[str, Any]
     queue_depth: int
     bytes_in_flight: int
+    disk: dict[str, int | None]
     last_message_age_seconds: float | None
 
 
@@ -106,14 +108,7 @@ async def readyz(services: TheServices) -> Response:
     """Tell whether data is taken now: 503 with the reasons if not."""
     state = services.posts.state
     reasons: list[str] = []
-    current = head = None
-    database = "available"
-    try:
-        async with asyncio.timeout(DATABASE_SECONDS):
-            await services.store.ping()
-            current, head = await services.store.migration_state()
-    except (StoreUnavailableError, TimeoutError):
-        database = "unavailable"
+    database, current, head = await _database(services)
     if database != "available" or not state.database_available:
         database = "unavailable"
         reasons.append("The database is not available")
@@ -122,12 +117,16 @@ async def readyz(services: TheServices) -> Response:
             f"The database is at migration {current}, this version needs {head}:"
             " run `heliograph migrate`"
         )
+    if services.disk.is_full:
+        reasons.append(_of_budget(services.disk) + ": new data is refused")
     if state.clock_behind:
         reasons.append("The server's clock is behind what it has stored")
     listening = bool(services.listener and services.listener.addresses)
     if _wants_listener(services) and not listening:
         reasons.append("The MQTT listener does not accept connections")
     warnings: list[str] = []
+    if services.disk.is_low and not services.disk.is_full:
+        warnings.append(_of_budget(services.disk))
     mqtt: dict[str, Any] = {
         "listening": listening,
         "connections": services.listener.connections if services.listener else 0,
@@ -155,9 +154,24 @@ async def readyz(services: TheServices) -> Response:
         "mqtt": mqtt,
         "queue_depth": state.depth,
         "bytes_in_flight": state.bytes_in_flight,
+        "disk": {"used": services.disk.used, "budget": services.disk.budget or None},
         "last_message_age_seconds": max(0, now() - last) / SECOND if last else None,
     }
     return Answer(503 if reasons else 200, encode(body)).response()
+
+
+async def _database(services: Services) -> tuple[str, str | None, str | None]:
+    """Return whether it answers, its migration, and the newest there is."""
+    try:
+        async with asyncio.timeout(DATABASE_SECONDS):
+            await services.store.ping()
+            return "available", *(await services.store.migration_state())
+    except (StoreUnavailableError, TimeoutError):
+        return "unavailable", None, None
+
+
+def _of_budget(disk: DiskState) -> str:
+    return f"{disk.percent} % of the disk budget are used ({disk.used} of {disk.budget} bytes)"
 
 
 def _wants_listener(services: Services) -> bool:

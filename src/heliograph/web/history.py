@@ -1,17 +1,17 @@
 """A device's readings over a range of time."""
 
-import re
+from collections.abc import Sequence
 from typing import Annotated, Literal
 from urllib.parse import urlencode
 
 import msgspec
 from fastapi import APIRouter, Query, Request
-from pydantic import AfterValidator
 from starlette.responses import Response
 
 from heliograph.errors import ErrorCode
+from heliograph.ingest.registry import KnownSensor
 from heliograph.model.records import Measurement
-from heliograph.model.time import DAY, HOUR, LATEST, MINUTE, SECOND, now, to_rfc3339
+from heliograph.model.time import LATEST, now, to_rfc3339
 from heliograph.store.measurements import having
 from heliograph.store.pages import Cursor as Position
 from heliograph.store.pages import Page
@@ -26,33 +26,11 @@ from heliograph.web.pages import (
     next_to,
 )
 from heliograph.web.paths import PREFIX
+from heliograph.web.points import Points, check_points, picked
+from heliograph.web.ranges import Range, range_length
 from heliograph.web.schemas import HistoryEntry, ListLimit, Time, errors
 
 router = APIRouter(prefix=f"{PREFIX}/devices", tags=["devices"])
-
-UNITS = {"s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY, "w": 7 * DAY}
-_RANGE = re.compile(r"([0-9]{1,9})([smhdw])", re.ASCII)
-LONGEST_RANGE = 100 * 366 * DAY
-
-
-def _range(text: str) -> str:
-    match = _RANGE.fullmatch(text)
-    if match is None or range_length(text) > LONGEST_RANGE:
-        raise ValueError("must be like 90s, 15m, 24h, 7d or 4w")
-    return text
-
-
-def range_length(text: str) -> int:
-    """Return the length in microseconds of a range like `24h`."""
-    return int(text[:-1]) * UNITS[text[-1]]
-
-
-Range = Annotated[
-    str,
-    AfterValidator(_range),
-    Query(alias="range", description="Like 90s, 15m, 24h, 7d, 4w; back from `end`"),
-]
-
 
 TheDirection = Annotated[
     Literal["older", "newer"], Query(description="Where the page goes from the cursor, or an end")
@@ -84,17 +62,23 @@ async def read_history(
     attributes: Attributes = None,
     direction: TheDirection = "older",
     cursor: Cursor = None,
+    points: Points = None,
 ) -> Response:
     """Read a device's readings, newest first, from `start` or over the last `range`.
 
     Without `end` nothing is too new: a device's clock may be ahead of the server's. The `Link`
-    header leads on exactly, `next` to the older ones and `previous` back.
+    header leads on exactly, `next` to the older ones and `previous` back. With `points` it is
+    that many of the whole range.
     """
+    name = check_points(request, points, attributes)
     position = decode_cursor(cursor) if cursor is not None else None
     sensor = await access.readable(caller, device_id, ErrorCode.DEVICE_NOT_FOUND)
     if start is None:
         start = (now() if end is None else end) - range_length(length)
     last = LATEST + 1 if end is None else end
+    if points is not None and name is not None:
+        found = await picked(services.store, sensor.number, name, start, last, points)
+        return Answer(200, encode(_entries(sensor, found[::-1]))).response()
     rows = await services.store.measurements.history(
         sensor.number,
         start=start,
@@ -104,15 +88,18 @@ async def read_history(
         newer=direction == "newer",
         select=having(attributes) if attributes else None,
     )
-    name = sensor.device_id or sensor.identifier
-    entries = [
-        _Entry(str(row.id), name, to_rfc3339(row.timestamp), metrics(row.value)) for row in rows
-    ]
     asked = [("start", to_rfc3339(start)), *([("end", to_rfc3339(end))] if end is not None else [])]
     asked += [("limit", str(limit)), *(("attribute", name) for name in attributes or ())]
     links = _links(f"{asked_path(request.scope)}?{urlencode(asked)}", rows, direction, position)
     headers = [(b"link", links.encode("latin-1"))] if links else []
-    return Answer(200, encode(entries), headers).response()
+    return Answer(200, encode(_entries(sensor, rows)), headers).response()
+
+
+def _entries(sensor: KnownSensor, rows: Sequence[Measurement]) -> list[_Entry]:
+    name = sensor.device_id or sensor.identifier
+    return [
+        _Entry(str(row.id), name, to_rfc3339(row.timestamp), metrics(row.value)) for row in rows
+    ]
 
 
 def _links(path: str, page: Page[Measurement], direction: str, cursor: Position | None) -> str:

@@ -1,5 +1,6 @@
 """Reading what sensors measured, logged and confirmed."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import msgspec
@@ -7,6 +8,7 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from heliograph.ingest.registry import KnownSensor
+from heliograph.model.records import Measurement
 from heliograph.model.time import to_epoch_seconds
 from heliograph.store import Store
 from heliograph.store.measurements import having
@@ -14,12 +16,14 @@ from heliograph.web.dependencies import Caller, TheAccess, TheServices
 from heliograph.web.errors import Answer, encode
 from heliograph.web.pages import MeasurementPageRequest, PageRequest, asked_path
 from heliograph.web.paths import PREFIX
+from heliograph.web.points import AskedChart, picked
 from heliograph.web.schemas import HeartbeatEntry, LogEntry, MeasurementEntry, errors
 
 router = APIRouter(prefix=f"{PREFIX}/sensors/{{identifier}}", tags=["sensors"])
 
 Page = Annotated[PageRequest, Depends()]
 MeasurementPage = Annotated[MeasurementPageRequest, Depends()]
+Chart = Annotated[AskedChart, Depends()]
 
 
 class _Measurement(msgspec.Struct):
@@ -54,6 +58,7 @@ async def read_measurements(
     request: Request,
     identifier: str,
     page: MeasurementPage,
+    chart: Chart,
     caller: Caller,
     access: TheAccess,
     services: TheServices,
@@ -63,8 +68,16 @@ async def read_measurements(
     Without `creation_timestamp` it is the newest page (the oldest with `direction=next`). A page
     never ends between two measurements of one time; the `Link` header leads on exactly. With
     `attribute` it has fewer than `limit`, or none, where those are rare: go on by the link.
+
+    With `points` it is no page but so many measurements from `start` to `end`, or over the last
+    `range`, as show in a chart how the numbers of the one `attribute` went.
     """
     sensor = await access.readable(caller, identifier)
+    if chart.points is not None and chart.attribute is not None:
+        rows = await picked(
+            services.store, sensor.number, chart.attribute, chart.start, chart.end, chart.points
+        )
+        return Answer(200, encode(_entries(rows))).response()
     answer = await measurements_page(services.store, sensor, page, asked_path(request.scope))
     return answer.response()
 
@@ -110,10 +123,11 @@ async def measurements_page(
     """Return a page of the sensor's measurements; `path` is what its links lead to."""
     select = having(page.attributes) if page.attributes else None
     rows = await page.read(store.measurements, sensor.number, select)
-    entries = [
-        _Measurement(row.revision, to_epoch_seconds(row.timestamp), row.value) for row in rows
-    ]
-    return page.answer(path, rows, encode(entries))
+    return page.answer(path, rows, encode(_entries(rows)))
+
+
+def _entries(rows: Sequence[Measurement]) -> list[_Measurement]:
+    return [_Measurement(row.revision, to_epoch_seconds(row.timestamp), row.value) for row in rows]
 
 
 async def logs_page(store: Store, sensor: KnownSensor, page: PageRequest, path: str) -> Answer:

@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 from starlette.responses import Response
 
 from heliograph.model.time import now, to_epoch_seconds
+from heliograph.store.removal import Kind
 from heliograph.web.access import Access
 from heliograph.web.dependencies import TheAccess, TheServices
 from heliograph.web.paths import PREFIX
@@ -45,6 +46,8 @@ class HeliographCollector(Collector):
             value=listener.connections if listener else 0,
         )
         yield from self._link()
+        yield from self._disk()
+        yield from self._retention()
         yield GaugeMetricFamily(
             "heliograph_start_time_seconds",
             "When the server started",
@@ -119,6 +122,34 @@ class HeliographCollector(Collector):
             ("dropped_messages", "Messages that the broker has dropped", link.dropped_count),
         ):
             yield CounterMetricFamily(f"heliograph_broker_{name}", text, value=count)
+
+    def _disk(self) -> Iterator[Metric]:
+        disk = self._services.disk
+        for name, text, value in (
+            ("used_bytes", "What the database takes: live pages, and the log of writes", disk.used),
+            ("budget_bytes", "DISK_BUDGET; 0: none", disk.budget),
+            ("budget_used_up", "Whether new data is refused", int(disk.is_full)),
+        ):
+            yield GaugeMetricFamily(f"heliograph_disk_{name}", text, value=value)
+
+    def _retention(self) -> Iterator[Metric]:
+        state = self._services.retention.state
+        removed = CounterMetricFamily(
+            "heliograph_retention_removed_rows", "Rows removed, by kind", labels=["kind"]
+        )
+        for kind in Kind:
+            removed.add_metric([kind.value], state.removed_total[kind])
+        yield removed
+        for name, text, count in (
+            ("dropped_partitions", "Partitions dropped", state.partitions_total),
+            ("failures", "Runs that ended halfway", state.failures_total),
+        ):
+            yield CounterMetricFamily(f"heliograph_retention_{name}", text, value=count)
+        yield GaugeMetricFamily(
+            "heliograph_retention_last_run_timestamp_seconds",
+            "When the last run began that came to its end",
+            value=to_epoch_seconds(state.last_run_at or 0),
+        )
 
     def _rejected(self) -> Metric:
         rejected = CounterMetricFamily(

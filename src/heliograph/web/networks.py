@@ -10,7 +10,7 @@ from starlette.responses import Response
 from heliograph.errors import AlreadyExistsError, ErrorCode, HeliographError
 from heliograph.model.account import Account, Member
 from heliograph.model.principal import Role
-from heliograph.model.sensor import Network
+from heliograph.model.sensor import LONGEST_TEXT, Network
 from heliograph.model.time import now, to_rfc3339
 from heliograph.store.networks import DEFAULT_NETWORK, LastOwnerError
 from heliograph.web.access import NOT_FOUND, forbidden
@@ -24,7 +24,7 @@ from heliograph.web.schemas import (
     NetworkRepresentation,
     Offset,
     SensorRepresentation,
-    Text,
+    Storable,
     errors,
 )
 from heliograph.web.services import Services
@@ -33,7 +33,7 @@ router = APIRouter(prefix=f"{PREFIX}/networks", tags=["networks"])
 
 ROLES = {"viewer": Role.VIEWER, "editor": Role.EDITOR, "owner": Role.OWNER}
 NAMES = {role: name for name, role in ROLES.items()}
-NetworkName = Annotated[Text, Field(min_length=1)]
+NetworkName = Annotated[str, Field(min_length=1, max_length=LONGEST_TEXT), Storable]
 
 
 class NewNetwork(BaseModel):

@@ -10,7 +10,6 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from heliograph.errors import AlreadyExistsError, ErrorCode, HeliographError
-from heliograph.model.audit import Actor
 from heliograph.model.principal import Principal, Role
 from heliograph.model.time import now
 from heliograph.store.nodes import NodeNotEmptyError
@@ -41,6 +40,7 @@ from heliograph.web.services import Services
 router = APIRouter(prefix=f"{PREFIX}/nodes", tags=["nodes"])
 
 MOST_SENSORS = 10_000
+CHANGE_ERRORS = errors(400, 401, 403, 404, 409, 413, 415, 422)
 
 
 class NewNode(BaseModel):
@@ -135,11 +135,8 @@ async def read_full_node(node_id: str, caller: Caller, services: TheServices) ->
     return Answer(200, encode(body)).response()
 
 
-@router.put(
-    "/{node_id}",
-    response_model=NodeRepresentation,
-    responses=errors(400, 401, 403, 404, 409, 413, 415, 422),
-)
+@router.put("/{node_id}", response_model=NodeRepresentation, responses=CHANGE_ERRORS)
+@router.patch("/{node_id}", response_model=NodeRepresentation, responses=CHANGE_ERRORS)
 async def update_node(
     node_id: str,
     change: NodeChange,
@@ -148,25 +145,18 @@ async def update_node(
     access: TheAccess,
     services: TheServices,
 ) -> Response:
-    """Change the members that are present, as `PATCH` does."""
-    return await _change(node_id, change, caller, actor, access, services)
-
-
-@router.patch(
-    "/{node_id}",
-    response_model=NodeRepresentation,
-    responses=errors(400, 401, 403, 404, 409, 413, 415, 422),
-)
-async def change_node(
-    node_id: str,
-    change: NodeChange,
-    caller: Caller,
-    actor: TheActor,
-    access: TheAccess,
-    services: TheServices,
-) -> Response:
     """Change the members that are present. A node changes its network only without sensors."""
-    return await _change(node_id, change, caller, actor, access, services)
+    node = await find_node(services, caller, node_id, Role.EDITOR)
+    members = change.model_dump(include=change.model_fields_set)
+    if "network_identifier" in members:
+        members["network_identifier"] = await _network(
+            access, services, caller, members["network_identifier"]
+        )
+    with _refusals():
+        changed = await services.store.nodes.change(node.identifier, actor=actor, **members)
+    if changed is None:
+        raise not_found(ErrorCode.NODE_NOT_FOUND)
+    return Answer(200, encode(node_representation(changed))).response()
 
 
 @router.delete(
@@ -226,27 +216,6 @@ async def detach_sensor(
         raise not_found(ErrorCode.SENSOR_NOT_FOUND)
     await services.registry.changed()
     return Response(status_code=204)
-
-
-async def _change(
-    node_id: str,
-    change: NodeChange,
-    caller: Principal,
-    actor: Actor,
-    access: Access,
-    services: Services,
-) -> Response:
-    node = await find_node(services, caller, node_id, Role.EDITOR)
-    members = change.model_dump(include=change.model_fields_set)
-    if "network_identifier" in members:
-        members["network_identifier"] = await _network(
-            access, services, caller, members["network_identifier"]
-        )
-    with _refusals():
-        changed = await services.store.nodes.change(node.identifier, actor=actor, **members)
-    if changed is None:
-        raise not_found(ErrorCode.NODE_NOT_FOUND)
-    return Answer(200, encode(node_representation(changed))).response()
 
 
 async def _network(

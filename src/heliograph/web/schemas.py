@@ -66,7 +66,8 @@ def _device_id(text: str) -> str:
 
 
 Time = Annotated[int, BeforeValidator(_time), WithJsonSchema(_TIME_SCHEMA)]
-Text = Annotated[str, Field(max_length=LONGEST_TEXT), AfterValidator(_storable)]
+Storable = AfterValidator(_storable)
+Text = Annotated[str, Field(max_length=LONGEST_TEXT), Storable]
 DeviceId = Annotated[
     str,
     AfterValidator(_device_id),

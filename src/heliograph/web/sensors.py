@@ -12,7 +12,7 @@ from starlette.responses import Response
 from heliograph.errors import ErrorCode
 from heliograph.ingest.registry import KnownSensor
 from heliograph.model.audit import Actor
-from heliograph.model.principal import Principal, Role
+from heliograph.model.principal import Role
 from heliograph.model.sensor import Sensor
 from heliograph.model.time import now
 from heliograph.web.dependencies import Caller, TheAccess, TheActor, TheServices
@@ -42,6 +42,7 @@ from heliograph.web.services import Services
 
 router = APIRouter(prefix=f"{PREFIX}/sensors", tags=["sensors"])
 
+CHANGE_ERRORS = errors(400, 401, 403, 404, 409, 413, 415, 422)
 REQUIRED_WITHOUT_NAME = ("manufacturer", "model", "modality")
 _TEXT: JsonDict = {"type": "string"}
 _INVENTORY: JsonDict = {"manufacturer": _TEXT, "model": _TEXT, "modality": _TEXT}
@@ -151,11 +152,8 @@ async def read_sensor(
     return await answer_sensor(services, sensor, ErrorCode.SENSOR_NOT_FOUND)
 
 
-@router.put(
-    "/{identifier}",
-    response_model=SensorRepresentation,
-    responses=errors(400, 401, 403, 404, 409, 413, 415, 422),
-)
+@router.put("/{identifier}", response_model=SensorRepresentation, responses=CHANGE_ERRORS)
+@router.patch("/{identifier}", response_model=SensorRepresentation, responses=CHANGE_ERRORS)
 async def update_sensor(
     identifier: str,
     change: SensorChange,
@@ -164,25 +162,16 @@ async def update_sensor(
     access: TheAccess,
     services: TheServices,
 ) -> Response:
-    """Change the members that are present, as `PATCH` does; `configuration` is replaced whole."""
-    return await _change(identifier, change, caller, actor, access, services)
-
-
-@router.patch(
-    "/{identifier}",
-    response_model=SensorRepresentation,
-    responses=errors(400, 401, 403, 404, 409, 413, 415, 422),
-)
-async def change_sensor_partly(
-    identifier: str,
-    change: SensorChange,
-    caller: Caller,
-    actor: TheActor,
-    access: TheAccess,
-    services: TheServices,
-) -> Response:
     """Change the members that are present; `configuration` is replaced whole."""
-    return await _change(identifier, change, caller, actor, access, services)
+    known = await access.changeable(caller, identifier, Role.EDITOR)
+    members = await Registration(caller, access, services).changed_members(known, change)
+    if "configuration" not in change.model_fields_set:
+        sensor = await change_sensor(services, known, members, actor)
+        return await answer_sensor(services, sensor, ErrorCode.SENSOR_NOT_FOUND)
+    sensor, revision = await _configure(
+        services, known, _text(change.configuration), caller.name, actor, members
+    )
+    return Answer(200, encode(representation(sensor, revision, services.registry))).response()
 
 
 @router.delete(
@@ -216,25 +205,6 @@ async def delete_sensor(
         services.latest.forget(known.number)
         await services.registry.changed()
     return Response(status_code=204)
-
-
-async def _change(
-    identifier: str,
-    change: SensorChange,
-    caller: Principal,
-    actor: Actor,
-    access: TheAccess,
-    services: Services,
-) -> Response:
-    known = await access.changeable(caller, identifier, Role.EDITOR)
-    members = await Registration(caller, access, services).changed_members(known, change)
-    if "configuration" not in change.model_fields_set:
-        sensor = await change_sensor(services, known, members, actor)
-        return await answer_sensor(services, sensor, ErrorCode.SENSOR_NOT_FOUND)
-    sensor, revision = await _configure(
-        services, known, _text(change.configuration), caller.name, actor, members
-    )
-    return Answer(200, encode(representation(sensor, revision, services.registry))).response()
 
 
 async def _configure(

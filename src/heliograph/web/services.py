@@ -5,6 +5,7 @@ from typing import Protocol
 
 from heliograph.ingest.authentication import Authenticator
 from heliograph.ingest.broker_clients import BrokerClients
+from heliograph.ingest.disk_budget import DiskState
 from heliograph.ingest.latest_values import LatestValues
 from heliograph.ingest.posts import Posts
 from heliograph.ingest.registry import Registry
@@ -12,6 +13,7 @@ from heliograph.ingest.rollups import RollupState
 from heliograph.ingest.routes import Router
 from heliograph.live.streams import Streams
 from heliograph.passwords import Passwords
+from heliograph.retention.runs import RetentionRuns
 from heliograph.settings import Settings
 from heliograph.store import Store
 
@@ -87,6 +89,8 @@ class Services:
     posts: Posts
     broker_clients: BrokerClients
     streams: Streams
+    retention: RetentionRuns
+    disk: DiskState
     rollups: RollupState
     listener: Listening | None
     link: Linked | None

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from urllib.parse import parse_qs
 
-import msgspec
 from starlette.types import Scope
 
 from heliograph.errors import ErrorCode, HeliographError
@@ -105,11 +104,13 @@ class Watchers:
                 ErrorCode.SHUTTING_DOWN, "The server is shutting down", retry_after=5
             )
         registry = self._services.registry
-        ticket = parameters(scope).get("ticket")
+        ticket, made_in = parameters(scope).get("ticket"), b""
+        if ticket:
+            made_in = await self._spend(ticket[-1], client_address(scope))
         while True:
             generation = registry.generation
-            if ticket:
-                principal = await self._ticketed(ticket[-1], client_address(scope))
+            if made_in:
+                principal = await self._holder(made_in)
             else:
                 principal = await self._access.caller(scope)
             if principal.session is not None and principal.account is not None:
@@ -184,29 +185,39 @@ class Watchers:
             raise HeliographError(ErrorCode.SENSOR_NOT_FOUND, "Sensor not found")
         return frozenset(sensor.number for sensor in found)
 
-    async def _ticketed(self, ticket: str, address: str) -> Principal:
-        """Return whose ticket it is. It ends with the session that it was made in."""
-        authenticator, accounts = self._services.authenticator, self._services.store.accounts
-        moment = now()
-        principal = await authenticator.session(ticket, TICKET, moment)
-        made_in = session_of_ticket(ticket)
-        if principal is not None and made_in is not None:
-            session = await accounts.find_session(made_in, SESSION, moment)
-            if session is not None:
-                return msgspec.structs.replace(principal, session=made_in, until=session.expires_at)
-        self._limits.wrong_key(address, hash_key(ticket.encode("utf-8", "surrogateescape")))
-        raise HeliographError(ErrorCode.INVALID_TOKEN, "Invalid token")
+    async def _spend(self, ticket: str, address: str) -> bytes:
+        """Use the ticket up; return the hash of the session that it was made in.
+
+        URLs are written down in many places: whoever finds one there comes too late.
+        """
+        hashed, made_in = hash_key(ticket.encode("utf-8", "surrogateescape")), _made_in(ticket)
+        accounts = self._services.store.accounts
+        if not made_in or not await accounts.spend_session(hashed, TICKET, now()):
+            self._limits.wrong_key(address, hashed)
+            raise _invalid_token()
+        return made_in
+
+    async def _holder(self, session: bytes) -> Principal:
+        """Return whose session it is, with which ends what its ticket opened."""
+        principal = await self._services.authenticator.session_of(session, SESSION, now())
+        if principal is None:
+            raise _invalid_token()
+        return principal
 
 
-def session_of_ticket(ticket: str) -> bytes | None:
+def _invalid_token() -> HeliographError:
+    return HeliographError(ErrorCode.INVALID_TOKEN, "Invalid token")
+
+
+def _made_in(ticket: str) -> bytes:
     """Return the hash of the session that a ticket was made in, which is a part of it.
 
     Nobody can change it: what is stored of a ticket is the hash of the whole.
     """
     try:
-        return bytes.fromhex(ticket.partition(".")[2]) or None
+        return bytes.fromhex(ticket.partition(".")[2])
     except ValueError:
-        return None
+        return b""
 
 
 def parameters(scope: Scope) -> dict[str, list[str]]:

@@ -3,17 +3,23 @@
 import csv
 import gzip
 import json
+import os
 import subprocess
+from functools import partial
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from heliograph.cli.transfer import partial as partial_files
 from heliograph.cli.transfer.partial import PartialFile
 from heliograph.errors import StartError
-from heliograph.exchange.formats import EXPORTED_KINDS, Format
-from heliograph.exchange.pages import Range, pages, sensors_of
+from heliograph.exchange import parquet
+from heliograph.exchange.formats import Format, Names, encode_rows, heading
+from heliograph.exchange.pages import Page, Position, Range, pages, sensors_of
 from heliograph.model.batch import Batch
+from heliograph.model.records import Kind
 from rows import NOON, measurement
 from server import PROGRAM, ServerProcess, serving
 
@@ -92,9 +98,11 @@ def test_an_export_imported_again_changes_nothing(server):
     done = run(server, "import", "all.jsonl.gz")
     assert done.stdout == "0 rows stored, 6,016 were there already, 0 bad\n"
     for kind, count in (("measurement", 3_003), ("log", 3), ("heartbeat", 2)):
-        run(server, "export", f"{kind}.csv", "--kind", kind, "--sensor", "pump-2")
-        done = run(server, "import", f"{kind}.csv")
-        assert done.stdout == f"0 rows stored, {count:,} were there already, 0 bad\n"
+        for suffix in ("csv", "parquet"):
+            name = f"{kind}.{suffix}"
+            run(server, "export", name, "--kind", kind, "--sensor", "pump-2")
+            done = run(server, "import", name)
+            assert done.stdout == f"0 rows stored, {count:,} were there already, 0 bad\n"
     left = {path.name for path in server.folder.iterdir() if "export" in path.name}
     assert not left
     assert not list(server.folder.glob("*.part*")) + list(server.folder.glob("*.import.json"))
@@ -112,6 +120,63 @@ def test_everything_moves_to_another_server(server, other):
     assert run(other, "import", path).stdout.startswith("6,016 rows stored, 0 were")
     run(other, "export", "all.jsonl", *EVERY_KIND)
     assert lines(other.folder / "all.jsonl") == lines(server.folder / "all.jsonl")
+
+
+def test_parquet_moves_to_another_server(server, other):
+    fill(server)
+    for name in ("pump-1", "pump-2"):
+        other.device(name)
+    for kind in ("measurement", "log", "heartbeat"):
+        name = f"{kind}.parquet"
+        # Printed it is the same file.
+        run(server, "export", name, "--kind", kind)
+        with (server.folder / "printed").open("wb") as printed:
+            subprocess.run(
+                [PROGRAM, "export", "-", "--format", "parquet", "--kind", kind],
+                env=server.environment,
+                stdout=printed,
+                check=True,
+                timeout=SECONDS,
+            )
+        path = server.folder / name
+        assert pq.read_table(path).equals(pq.read_table(server.folder / "printed"))
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert " 0 bad" in run(other, "import", str(path)).stdout
+    for one in (server, other):
+        run(one, "export", "all.jsonl", *EVERY_KIND)
+    assert lines(other.folder / "all.jsonl") == lines(server.folder / "all.jsonl")
+    for options in (("x.parquet.gz",), ("x.parquet", "--kind", "log", "--kind", "heartbeat")):
+        assert "parquet" in run(server, "export", *options, status=2).stderr
+
+
+def test_without_pyarrow_the_extra_is_named(server, tmp_path):
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    (hidden / "pyarrow.py").write_text("raise ModuleNotFoundError('no pyarrow', name='pyarrow')")
+    (server.folder / "x.parquet").write_bytes(b"")
+    path = server.environment.get("PYTHONPATH", "")
+    server.environment["PYTHONPATH"] = f"{hidden}{os.pathsep}{path}"
+    for arguments in (("export", "y.parquet"), ("import", "x.parquet")):
+        done = run(server, *arguments, status=1)
+        assert "pip install 'heliograph[parquet]'" in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+    run(server, "export", "y.csv")
+
+
+def test_bad_rows_of_parquet_are_reported_with_their_numbers(server):
+    server.device("pump-1")
+    table = {
+        "time": [1_700_000_000 + n for n in range(5)],
+        "device_id": ["pump-1", "nobody", "pump-1", "pump-1", "pump-1"],
+        "t": [1.5, 2.5, None, 4.5, 1e300],
+    }
+    pq.write_table(pa.table(table), server.folder / "x.parquet")
+    done = run(server, "import", "x.parquet", status=1)
+    assert done.stdout == "3 rows stored, 0 were there already, 2 bad\n"
+    told = done.stderr.splitlines()
+    assert [line.split(":")[0] for line in told] == ["row 2", "row 3"]
+    (server.folder / "y.parquet").write_bytes(b"PAR1 and no more")
+    assert "not a Parquet file" in run(server, "import", "y.parquet", status=1).stderr
 
 
 def test_what_is_chosen_is_exported(server):
@@ -249,11 +314,14 @@ def test_without_a_server_or_with_a_wrong_key_nothing_is_left_half(server):
     assert len(away.stderr.splitlines()) == 1
 
 
-ALL = Range(EXPORTED_KINDS, 0, 1 << 62)
+ALL = Range((Kind.MEASUREMENT,), 0, 1 << 62)
 
 
-@pytest.mark.parametrize("compress", [False, True])
-async def test_an_export_goes_on_where_it_was(store, tmp_path, monkeypatch, compress):
+@pytest.mark.parametrize("form", ["jsonl", "jsonl.gz", "parquet"])
+async def test_an_export_goes_on_where_it_was(store, tmp_path, monkeypatch, form):
+    compress, is_parquet = form.endswith("gz"), form == "parquet"
+    wanted_form = Format.PARQUET if is_parquet else Format.JSONL
+    kind = Kind.MEASUREMENT
     monkeypatch.setattr(partial_files, "SAVE_SECONDS", 0)
     found = await store.sensors.create(identifier="0" * 32, device_id="a", created_at=NOON)
     await store.write(
@@ -264,15 +332,15 @@ async def test_an_export_goes_on_where_it_was(store, tmp_path, monkeypatch, comp
     async def write(last, wanted="all"):
         with PartialFile(path, wanted, compress=compress, restart=False) as file:
             position = file.checkpoint.position if file.checkpoint else None
-            file.begin(b"")
+            file.begin(heading(wanted_form, kind))
             count = 0
             sensors = sensors_of(store, None, position)
-            async for page in pages(store, sensors, ALL, Format.JSONL, position):
+            async for page in pages(store, sensors, ALL, wanted_form, position):
                 file.add(page)
                 count += 1
                 if count == last:
                     raise KeyboardInterrupt
-            return file.finish()
+            return file.finish(partial(parquet.pack, kind) if is_parquet else None)
 
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
@@ -286,9 +354,42 @@ async def test_an_export_goes_on_where_it_was(store, tmp_path, monkeypatch, comp
     size = await write(None)
     data = path.read_bytes()
     assert len(data) == size
-    data = gzip.decompress(data) if compress else data
-    assert [json.loads(line)["value"] for line in data.splitlines()] == list(range(5_000))
+    if is_parquet:
+        data = "\n".join(pq.read_table(path)["value"].to_pylist()).encode()
+        values = [json.loads(line) for line in data.splitlines()]
+    else:
+        data = gzip.decompress(data) if compress else data
+        values = [json.loads(line)["value"] for line in data.splitlines()]
+    assert values == list(range(5_000))
     assert [entry.name for entry in tmp_path.glob("x.jsonl*")] == ["x.jsonl"]
+
+
+def test_what_could_not_be_packed_is_packed_by_the_next_run(tmp_path):
+    path, kind = tmp_path / "x.parquet", Kind.MEASUREMENT
+    row = (NOON, 7, NOON, None, None, "1.5")
+    data = encode_rows(Format.PARQUET, kind, Names("0" * 32, None), [row])
+    position = Position(1, kind, (NOON, 7))
+
+    def fail(_source, target):
+        target.write(b"half")
+        raise KeyboardInterrupt
+
+    def export(pages, pack):
+        with PartialFile(path, "all", compress=False, restart=False) as file:
+            found = file.checkpoint and file.checkpoint.position
+            file.begin(heading(Format.PARQUET, kind))
+            for page in pages:
+                file.add(page)
+            return found, file.finish(pack)
+
+    with pytest.raises(KeyboardInterrupt):
+        export([Page(data, 1, position)], fail)
+    assert {entry.name for entry in tmp_path.iterdir()} == {"x.parquet.part", "x.parquet.part.json"}
+    found, size = export([], partial(parquet.pack, kind))
+    assert found == position
+    assert size == path.stat().st_size
+    assert pq.read_table(path)["value"].to_pylist() == ["1.5"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["x.parquet"]
 
 
 def test_two_exports_do_not_write_one_file(tmp_path):

@@ -90,6 +90,76 @@ def test_as_fast_as_it_can(server):
     assert acknowledged_rows(summary) == added(before, rows(server))
 
 
+REPLAY = ("--replay", "2h", "--start", "2026-02-01T00:00:00Z", "--interval", "60")
+DISORDER = ("--late", "0.1", "--repeated", "0.1")
+
+
+def test_a_time_in_the_past_is_replayed_and_a_second_time_changes_nothing(server):
+    before = rows(server)
+    options = ("--sensors", "3", *REPLAY, *DISORDER)
+    summary = counted(server, *options)
+    stored = added(before, rows(server))
+    sent = acknowledged_rows(summary)
+    assert summary["late"]["rows"] > 0
+    assert summary["repeated"]["rows"] > 0
+    assert stored["measurement"] == sent["measurement"] - summary["repeated"]["rows"]
+    assert (stored["log"], stored["heartbeat"]) == (sent["log"], 0)
+    parameters = {"start": "2026-02-01T00:00:00Z", "end": "2026-02-01T02:00:00Z", "limit": 10_000}
+    times = [
+        entry["timestamp"][11:]
+        for entry in server.http.get("/devices/sim-0001/history", params=parameters).json()
+    ]
+    # The first sensor is never silent.
+    assert times == [
+        f"{hour:02}:{minute:02}:00.000000Z" for hour in (1, 0) for minute in range(59, -1, -1)
+    ]
+    before = rows(server)
+    counted(server, *options)
+    assert added(before, rows(server)) == dict.fromkeys(TABLES, 0)
+
+
+def test_a_replay_at_a_pace_and_in_batches(server):
+    before = rows(server)
+    options = ("--replay", "60s", "--interval", "10", "--batch", "3", "--speed", "50")
+    summary = counted(server, "--sensors", "2", *options, "--start", "2026-02-02T00:00:00Z")
+    assert summary["seconds"] >= 1.0
+    assert acknowledged_rows(summary) == added(before, rows(server))
+    assert summary["messages"] == summary["measurements"] / 3 <= 4
+    entries = server.http.get(
+        "/sensors/sim-0001/measurements",
+        params={"attribute": "pressure", "points": 9, "start": 1_769_990_400, "end": 1_769_990_460},
+    ).json()
+    assert [entry["creation_timestamp"] - 1_769_990_400 for entry in entries] == [*range(0, 60, 10)]
+
+
+def test_what_is_late_or_repeated_now_is_stored_once(server):
+    before = rows(server)
+    summary = counted(server, "--sensors", "2", "--rate", "200", "--duration", "1", *DISORDER)
+    stored = added(before, rows(server))["measurement"]
+    repeated = summary["repeated"]["rows"]
+    assert repeated > 0
+    assert stored == acknowledged_rows(summary)["measurement"] - repeated
+    result = simulate(server, "--replay", "2m", *DISORDER)
+    assert "of the messages late: " in result.stdout
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--replay", "yesterday"),
+        ("--replay", "0h"),
+        ("--start", "2026-02-01T00:00:00Z"),
+        ("--replay", "1h", "--start", "yesterday"),
+        ("--late", "2"),
+        ("--interval", "0"),
+    ],
+)
+def test_options_that_make_no_replay_are_refused(server, options):
+    result = simulate(server, *options)
+    assert result.returncode == 2
+    assert options[-2] in result.stderr
+
+
 def test_at_qos_0_it_counts_what_it_sent(server):
     summary = counted(server, "--rate", "50", "--duration", "1", "--qos", "0")
     assert summary["counted"] == "sent"

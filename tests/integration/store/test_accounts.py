@@ -86,6 +86,20 @@ async def test_a_session_is_found_by_its_hash_until_it_expires(store, account):
     assert await store.accounts.find_session(b"t" * 32, SESSION, 99) is None
 
 
+async def test_what_is_spent_is_gone(store, account):
+    ada = await account("ada")
+    assert await open_session(store, ada, b"t" * 32, TICKET, expires_at=100)
+    spend = store.accounts.spend_session
+    for token, purpose, moment in (
+        (b"t" * 32, TICKET, 100),
+        (b"t" * 32, SESSION, 99),
+        (b"u" * 32, TICKET, 99),
+    ):
+        assert await spend(token, purpose, moment) is False
+    found = await asyncio.gather(*(spend(b"t" * 32, TICKET, 99) for _ in range(8)))
+    assert sorted(found) == [False] * 7 + [True]
+
+
 async def test_a_password_that_was_changed_meanwhile_opens_nothing(store, account):
     ada = await account("ada")
     assert await store.accounts.change_password(ada.identifier, "new")

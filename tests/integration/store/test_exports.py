@@ -1,9 +1,13 @@
 """Pages of an export: every row of a range once, in an order that can be gone on with."""
 
+import io
 import uuid
+
+import pyarrow.parquet as pq
 
 from heliograph.exchange.formats import EXPORTED_KINDS, Format
 from heliograph.exchange.pages import Range, one_sensor, pages, sensors_of
+from heliograph.exchange.parquet import Packing
 from heliograph.model.batch import Batch
 from heliograph.model.records import Kind
 from heliograph.store.exports import ExportedSensor
@@ -84,3 +88,22 @@ async def test_large_values_make_small_pages(store):
     found = await collected(pages(store, one_sensor(only), ALL, Format.CSV))
     assert sum(page.rows for page in found) == 100
     assert max(page.rows for page in found) == 16
+
+
+async def test_pages_of_parquet_are_the_rows_of_either_engine(store):
+    only = await sensor(store, "a")
+    beats = [
+        heartbeat(only.number, NOON + number, fingerprint=number, success=success)
+        for number, success in enumerate((True, False, None))
+    ]
+    rows = [measurement(only.number, NOON + number, number) for number in range(50)]
+    await store.write(Batch(measurements=rows, heartbeats=beats))
+    for kind, column, expected in (
+        (Kind.HEARTBEAT, "success", [True, False, None]),
+        (Kind.MEASUREMENT, "value", [str(number) for number in range(50)]),
+    ):
+        wanted = Range((kind,), 0, 1 << 62)
+        packing = Packing(kind)
+        found = await collected(pages(store, one_sensor(only), wanted, Format.PARQUET))
+        data = b"".join([packing.add(page.data) for page in found]) + packing.end()
+        assert pq.read_table(io.BytesIO(data))[column].to_pylist() == expected

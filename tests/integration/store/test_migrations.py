@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+import uuid
 from pathlib import Path
 
 import psycopg
@@ -14,6 +15,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from heliograph.errors import StartError
+from heliograph.model.time import DAY, HOUR, MINUTE, now
 from heliograph.store import migrate, open_store, run_migrations
 from heliograph.store.migrations.running import DATABASE_URL_VARIABLE, head
 from postgresql import PROGRAMS
@@ -57,6 +59,7 @@ def query(url, statement):
     if url.startswith("sqlite"):
         connection = sqlite3.connect(url.removeprefix("sqlite:///"))
         found = connection.execute(statement).fetchall()
+        connection.commit()
         connection.close()
         return found
     with psycopg.connect(url) as connection:
@@ -99,6 +102,33 @@ async def test_migrating_what_is_current_changes_nothing(empty_url):
     await migrate(empty_url)
     run_migrations(empty_url)
     assert (schema(empty_url), query(empty_url, "SELECT * FROM network")) == before
+
+
+async def test_what_is_stored_already_is_to_be_rolled_up(empty_url):
+    await asyncio.to_thread(run_migrations, empty_url, "0010")
+    store = await open_store(empty_url)
+    sensors = [
+        (await store.sensors.create(identifier=str(uuid.uuid4()), created_at=1)).number
+        for _ in range(3)
+    ]
+    moment = now()
+    await store.close()
+    times = [(0, moment - 3 * DAY), (0, moment - 5), (1, moment - MINUTE)]
+    for number, (which, timestamp) in enumerate(times):
+        query(
+            empty_url,
+            "INSERT INTO measurement (id, sensor, timestamp, fingerprint, receipt_timestamp, value)"
+            f" VALUES ({number}, {sensors[which]}, {timestamp}, 1, 1, '7') RETURNING id",
+        )
+    await migrate(empty_url)
+    store = await open_store(empty_url)
+    standing = [await store.rollups.standing(sensor) for sensor in sensors]
+    frontier = standing[0].frontier
+    assert moment - 2 * HOUR - MINUTE < frontier <= moment - HOUR + MINUTE
+    assert frontier % HOUR == 0
+    first = moment - 3 * DAY
+    assert [each.dirty for each in standing] == [[(first - first % HOUR, frontier)], [], []]
+    await store.close()
 
 
 # Ends the process as kill -9 would, before the statement with the number given.
@@ -159,6 +189,10 @@ async def test_the_alembic_command_works_with_the_same_settings(empty_url):
     alembic(url, "upgrade", "head")
     assert f"{head()} (head)" in alembic(url, "current")
     assert await state(url) == (head(), head())
+    names = "sqlite_master" if url.startswith("sqlite") else "pg_class"
+    column = "name" if url.startswith("sqlite") else "relname"
+    found = {name for (name,) in query(empty_url, f"SELECT {column} FROM {names}")}
+    assert found >= {"alembic_version", "devices", "readings"}
     alembic(url, "downgrade", "-1")
     newest = ScriptDirectory.from_config(Config(ROOT / "alembic.ini")).get_revision(head())
     assert await state(url) == (newest.down_revision, head())

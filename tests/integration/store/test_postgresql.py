@@ -9,7 +9,11 @@ import pytest
 
 from heliograph.errors import RowError, StoreUnavailableError
 from heliograph.model.batch import Batch
+from heliograph.model.retention import Cutoffs, Retention
+from heliograph.retention import runs as runs_module
+from heliograph.retention.runs import RetentionRuns
 from heliograph.store import open_store, postgresql_writer
+from heliograph.store.engine import Drop
 from heliograph.store.partitions import month_start
 from rows import NOON, again, heartbeat, log, measurement
 
@@ -392,3 +396,77 @@ async def test_a_link_cut_at_the_commit_leaves_a_batch_that_may_be_repeated(
     finally:
         await store.close()
         link.server.close()
+
+
+MONTH = 2026 * 12
+DUE = {"moment": NOON + 400 * DAY, "default_days": 10}
+
+
+async def rolled_up(store, *sensors):
+    """Have nothing of these sensors' rollups need raw rows any more."""
+    cutoffs = {number: Cutoffs(NOON + 300 * DAY, NOON + 300 * DAY, 0) for number in sensors}
+    await store.removal.raise_floors(cutoffs)
+
+
+async def test_a_partition_is_dropped_when_all_of_it_is_due(store, execute):
+    one, other = [
+        (await store.sensors.create(identifier=str(uuid.uuid4()), created_at=1)).number
+        for _ in range(2)
+    ]
+    rows = [measurement(number, NOON + at) for at in range(3) for number in (one, other)]
+    await store.write(Batch(measurements=rows, logs=[log(one), log(other)]))
+    drop = store.engine.drop_partition
+    # The rollups of one of them may still need its rows.
+    await rolled_up(store, one)
+    assert await drop("measurement", MONTH, **DUE) is Drop.KEPT
+    await rolled_up(store, other)
+    await store.retentions.set_sensor(other, raw_days=0, log_days=0)
+    assert await drop("measurement", MONTH, **DUE) is Drop.KEPT
+    assert await drop("log", MONTH, **DUE) is Drop.KEPT
+    await store.retentions.set_sensor(other, raw_days=30, log_days=None)
+    early = {**DUE, "moment": NOON + 30 * DAY}
+    assert await drop("measurement", MONTH, **early) is Drop.KEPT
+    assert await drop("measurement", MONTH, **DUE) is Drop.DROPPED
+    assert await drop("log", MONTH, **DUE) is Drop.DROPPED
+    assert await drop("log", MONTH, **DUE) is Drop.KEPT  # there is none any more
+    assert partitions(execute) == partitions(execute, "log") == ["past"]
+    # Rows of nobody who is known are nobody's to drop.
+    await store.write(Batch(measurements=[measurement(999)]))
+    assert await drop("measurement", MONTH, **DUE) is Drop.KEPT
+
+
+async def test_a_partition_in_use_is_left_alone_and_holds_up_nobody(
+    store, execute, postgresql_url, monkeypatch
+):
+    sensor = (await store.sensors.create(identifier=str(uuid.uuid4()), created_at=1)).number
+    await store.write(Batch(measurements=[measurement(sensor, NOON - 5)]))
+    await rolled_up(store, sensor)
+    with psycopg.connect(postgresql_url) as reading:
+        reading.execute("SELECT count(*) FROM measurement")
+        became = await store.engine.drop_partition("measurement", MONTH, **DUE)
+        assert became is Drop.BUSY
+        await store.write(Batch(measurements=[measurement(sensor)]))
+        monkeypatch.setattr(runs_module, "LOCK_RETRY_SECONDS", 0.0)
+        monkeypatch.setattr(runs_module, "LOCK_ATTEMPTS", 2)
+        runs = RetentionRuns(store, Retention(10, 10, 0), clock=lambda: DUE["moment"])
+        await runs.sweep(DUE["moment"])
+        # Nor are its rows removed one by one, which the next run drops.
+        assert execute("SELECT count(*) FROM measurement") == [(2,)]
+    await runs.sweep(DUE["moment"])
+    assert runs.state.partitions_total == 1
+    assert partitions(execute) == ["past"]
+
+
+async def test_what_comes_while_its_partition_is_dropped_is_stored(store, execute):
+    sensor = (await store.sensors.create(identifier=str(uuid.uuid4()), created_at=1)).number
+    for attempt in range(5):
+        await store.write(Batch(measurements=[measurement(sensor, NOON + attempt)]))
+        await rolled_up(store, sensor)
+        late = [measurement(sensor, NOON + 100 + at) for at in range(20)]
+        became, *_ = await asyncio.gather(
+            store.engine.drop_partition("measurement", MONTH, **DUE),
+            *(store.write(Batch(measurements=[row])) for row in late),
+        )
+        assert became is not Drop.KEPT
+        await store.write(Batch(measurements=[measurement(sensor, NOON + 1_000)]))
+        assert partitions(execute) == ["2026_01", "past"]

@@ -223,6 +223,14 @@ async def test_whoever_gives_up_frees_the_connection(store):
         await asyncio.gather(*(store.ping() for _ in range(8)))
 
 
+async def test_a_connection_may_close_while_it_is_interrupted(store):
+    """Else who gives up reading would keep it from the others for ever."""
+    reader = await store.engine._readers.take()
+    await sqlite._disconnect(reader)
+    reader.interrupt()
+    await store.engine._readers.drop(reader)
+
+
 async def test_who_waits_too_long_for_a_connection_is_told(store, monkeypatch):
     store.engine._queries["endless"] = ENDLESS
     monkeypatch.setattr(store.engine._readers, "_seconds", 0.05)

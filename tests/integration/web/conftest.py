@@ -19,6 +19,7 @@ from heliograph.settings import Settings
 from heliograph.store import migrate
 from heliograph.web.application import create_web
 from heliograph.web.connections import BoundedHttpProtocol, WebSocketProtocol
+from heliograph.web.export_streams import ExportSlots
 
 ADMIN_KEY = "an-admin-key-for-tests-only"
 SHARED_KEY = "a-shared-key-for-tests-only"
@@ -67,10 +68,11 @@ class BriefStreams:
 class Site:
     """A running server and a client for it."""
 
-    def __init__(self, services, web, http):
+    def __init__(self, services, web, http, exports):
         self.services = services
         self.web = web
         self.http = http
+        self.exports = exports
 
     async def device(self, device_id, **members):
         """Register a device and return the headers that it sends."""
@@ -146,10 +148,11 @@ def site(migrated, tmp_path):
             },
         )
         async with Application(settings).running() as services:
-            web = create_web(services)
+            exports = ExportSlots()
+            web = create_web(services, exports)
             transport = httpx.ASGITransport(BriefStreams(web), raise_app_exceptions=False)
             async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
-                yield Site(services, web, http)
+                yield Site(services, web, http, exports)
 
     return running
 

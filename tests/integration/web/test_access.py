@@ -106,6 +106,13 @@ MATRIX = {
     ("GET", "/sensors/{identifier}/latest"): READ,
     ("GET", "/networks/{network_identifier}/latest"): SEE,
     ("GET", "/sensors/{identifier}/export"): READ,
+    ("GET", "/retention"): LIST,
+    ("GET", "/sensors/{identifier}/retention"): READ,
+    ("PUT", "/sensors/{identifier}/retention"): changed(
+        CONFIGURE, users=(403, 403, 200, 404), guests=(403, 403, 200), body={"raw_days": 30}
+    ),
+    ("GET", "/networks/{network_identifier}/retention"): SEE,
+    ("PUT", "/networks/{network_identifier}/retention"): changed(MANAGE, body={"log_days": 30}),
     ("POST", "/ingest"): changed(SEND, body={"device_id": "{device}", "t": 1}),
     # Of a batch each element is answered for.
     ("POST", "/ingest/batch"): Rule(

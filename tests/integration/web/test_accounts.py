@@ -471,6 +471,25 @@ async def test_other_sites_pages_get_no_anonymous_role(site):
             assert await status(here, headers, "/devices") == 200
 
 
+@pytest.mark.parametrize("length", [8, 256])
+async def test_the_shortest_and_the_longest_password(site, length):
+    async with site() as here:
+        body = {"username": "ada", "password": "ü" * length}
+        assert (await here.http.post("/users", json=body)).status_code == 201
+        assert (await here.http.post("/authentication", json=body)).status_code == 200
+
+
+async def test_a_short_password_is_told_in_the_field_s_words(site):
+    async with site() as here:
+        refused = await here.http.post("/users", json={"username": "ada", "password": "1234567"})
+        (problem,) = refused.json()["detail"]
+        assert problem == {
+            "loc": ["body", "password"],
+            "type": "string_too_short",
+            "msg": "String should have at least 8 characters",
+        }
+
+
 async def test_a_ticket_lasts_a_minute_and_is_no_session(site):
     async with site() as here:
         user = await here.user("ada")

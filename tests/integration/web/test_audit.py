@@ -80,6 +80,10 @@ CASES = {
     ("PUT", "/sensors/{identifier}"): case(
         "sensor.change", "sensor.configure", body={"name": "{new}", **CONFIGURATION}
     ),
+    ("PUT", "/networks/{network_identifier}/retention"): case(
+        "network.change", body={"raw_days": 30}
+    ),
+    ("PUT", "/sensors/{identifier}/retention"): case("sensor.change", body={"log_days": 0}),
     ("PATCH", "/sensors/{identifier}"): case("sensor.change", body={"name": "{new}"}),
     ("DELETE", "/sensors/{identifier}"): case("sensor.delete"),
     ("POST", "/sensors/{identifier}/configurations"): case("sensor.configure", body=CONFIGURATION),

@@ -7,11 +7,14 @@ import gzip
 import io
 import json
 import socket
+import sys
 
 import httpx
+import pyarrow.parquet as pq
 import pytest
 
 from heliograph.errors import StoreUnavailableError
+from heliograph.exchange import parquet
 from heliograph.exchange.elements import from_json_line
 from heliograph.model.batch import Batch
 from heliograph.web import export_streams
@@ -99,6 +102,52 @@ async def test_what_is_exported_and_sent_again_changes_nothing(site, kind):
         assert again.json() == {"accepted": 0, "duplicates": len(sent), "rejected": []}
 
 
+async def test_parquet_of_a_network_is_a_table(site, monkeypatch):
+    monkeypatch.setattr(parquet, "GROUP_ROWS", 1_000)
+    async with site() as here:
+        for name in ("pump-1", "pump-2"):
+            await filled(here, name)
+        network = here.services.registry.default_network
+        answer = await here.http.get(
+            f"/networks/{network}/export",
+            params={"format": "parquet"},
+            headers={**ADMIN, "accept-encoding": "gzip"},
+        )
+        assert answer.status_code == 200
+        assert answer.headers["content-type"] == "application/vnd.apache.parquet"
+        assert answer.headers["content-disposition"].endswith('-measurement.parquet"')
+        assert "content-encoding" not in answer.headers
+        file = pq.ParquetFile(io.BytesIO(answer.content))
+        assert file.num_row_groups >= 4
+        rows = file.read().to_pylist()
+        assert [row["device_id"] for row in rows] == ["pump-1"] * ROWS + ["pump-2"] * ROWS
+        assert [json.loads(row["value"])["t"] for row in rows] == [*range(ROWS)] * 2
+        assert rows[0]["timestamp"].isoformat() == "2026-01-15T12:00:00+00:00"
+        beats = await here.http.get(
+            "/sensors/pump-1/export",
+            params={"format": "parquet", "kind": "heartbeat"},
+            headers=ADMIN,
+        )
+        assert pq.read_table(io.BytesIO(beats.content))["success"].to_pylist() == [False]
+        none = await here.http.get(
+            "/sensors/pump-1/export", params={"format": "parquet", "end": 5}, headers=ADMIN
+        )
+        assert pq.read_table(io.BytesIO(none.content)).num_rows == 0
+
+
+async def test_parquet_without_its_package_is_refused_by_name(site, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.delitem(sys.modules, "heliograph.exchange.parquet")
+    async with site() as here:
+        headers, _ = await filled(here, rows=1)
+        answer = await here.http.get("/sensors/pump-1/export?format=parquet", headers=headers)
+        assert answer.status_code == 422
+        (detail,) = answer.json()["detail"]
+        assert detail["loc"] == ["query", "format"]
+        assert "heliograph[parquet]" in detail["msg"]
+        assert here.exports.running == 0
+
+
 async def test_gzip_on_request(site):
     async with site() as here:
         headers, _ = await filled(here)
@@ -132,7 +181,16 @@ async def test_nothing_to_export_is_a_heading_alone(site):
 
 
 @pytest.mark.parametrize(
-    "query", ["format=xml", "kind=status", "kind=log&kind=measurement", "start=x", "compress=zip"]
+    "query",
+    [
+        "format=xml",
+        "kind=status",
+        "kind=log&kind=measurement",
+        "format=parquet&kind=log&kind=measurement",
+        "format=parquet&compress=gzip",
+        "start=x",
+        "compress=zip",
+    ],
 )
 async def test_bad_parameters_are_named(site, query):
     async with site() as here:
@@ -156,11 +214,6 @@ def delayed(here, after=1):
     return free, calls
 
 
-def running(here):
-    app = here.web._app._app._rest.rest._app._app._app._app
-    return app.state.exports._running
-
-
 async def test_a_caller_has_a_bounded_number_at_once(site):
     async with site() as here:
         headers, _ = await filled(here)
@@ -175,7 +228,7 @@ async def test_a_caller_has_a_bounded_number_at_once(site):
         assert int(refused.headers["retry-after"]) > 0
         free.set()
         assert [done.status_code for done in await asyncio.gather(*waiting)] == [200, 200]
-        assert running(here) == {}
+        assert here.exports.running == 0
         again = await here.http.get("/sensors/pump-1/export", headers=headers)
         assert again.status_code == 200
 
@@ -190,10 +243,10 @@ async def test_a_database_that_is_away_is_a_503_before_the_first_row(site):
         here.services.store.exports.page = away
         answer = await here.http.get("/sensors/pump-1/export", headers=headers)
         assert (answer.status_code, answer.json()["code"]) == (503, "DATABASE_UNAVAILABLE")
-        assert running(here) == {}
+        assert here.exports.running == 0
 
 
-@pytest.mark.parametrize("compress", ["", "?compress=gzip"])
+@pytest.mark.parametrize("compress", ["", "?compress=gzip", "?format=parquet"])
 async def test_a_failure_on_the_way_is_seen_by_the_client(site, serving, compress):
     async with site() as here, serving(here.web) as port:
         headers, _ = await filled(here)
@@ -209,7 +262,7 @@ async def test_a_failure_on_the_way_is_seen_by_the_client(site, serving, compres
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
             with pytest.raises(httpx.RemoteProtocolError):
                 await http.get(f"/sensors/pump-1/export{compress}", headers=headers)
-        await eventually(lambda: running(here) == {})
+        await eventually(lambda: here.exports.running == 0)
 
 
 async def test_a_client_that_leaves_ends_the_work(site, serving):
@@ -222,8 +275,8 @@ async def test_a_client_that_leaves_ends_the_work(site, serving):
         ):
             assert answer.status_code == 200
             await eventually(lambda: len(calls) == 2)
-            assert running(here)
-        await eventually(lambda: running(here) == {})
+            assert here.exports.running
+        await eventually(lambda: here.exports.running == 0)
         assert len(calls) == 2
         gc.collect()
 
@@ -244,7 +297,7 @@ async def test_a_slow_client_slows_the_reading_and_is_given_up(site, serving, mo
             key = headers["x-api-key"]
             request = f"GET /sensors/pump-1/export HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\n\r\n"
             await loop.sock_sendall(client, request.encode())
-            await eventually(lambda: running(here))
-            await eventually(lambda: running(here) == {})
+            await eventually(lambda: here.exports.running)
+            await eventually(lambda: here.exports.running == 0)
         # 40 MB were there to be read.
         assert len(calls) < 15

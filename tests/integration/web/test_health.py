@@ -214,6 +214,8 @@ async def test_metrics_count_what_happens(site):
         assert samples["heliograph_ingest_duplicates_total",] == 1
         assert samples["heliograph_ingest_rejected_total", "MALFORMED_JSON"] == 1
         assert samples["heliograph_ingest_queue_depth",] == 0
+        assert samples["heliograph_rollup_lag_seconds",] >= 0
+        assert samples["heliograph_rollup_wide_hours_total",] == 0
         assert "pump-1" not in response.text
 
 

@@ -60,8 +60,11 @@ async def test_both_ways_answer_alike(site, monkeypatch, key):
         cursor = newest["link"].split("?")[1].split(">")[0]
         paths = [
             f"{prefix}/sensors/{name}/{what}{query}{end}"
-            for prefix in ("", "/api/v1")
-            for name in ("pump-1", "pump-2", sensor["sensor_identifier"].upper(), "nobody")
+            for prefix, names in (
+                ("", ("pump-1", "pump-2", sensor["sensor_identifier"].upper(), "nobody")),
+                ("/api/v1", ("pump-1",)),
+            )
+            for name in names
             for what in ("latest", "measurements", "logs")
             for query in [*QUERIES, f"?{cursor}"]
             for end in ([""] if query else ["", "/"])

@@ -182,6 +182,26 @@ async def test_the_end_of_a_session_ends_its_streams(site, serving, watching, wi
             assert asyncio.get_running_loop().time() - begun < 5 * 2  # on a busy machine
 
 
+async def test_a_ticket_opens_one_stream(site, database):
+    async with site(database_url=database) as running:
+        user = await running.user("ada")
+        await running.network("garden", ada="viewer")
+        ticket = (await running.http.post("/tickets", headers=user)).json()["ticket"]
+        path = f"/events?ticket={ticket}"
+        answers = await asyncio.gather(*(running.http.get(path) for _ in range(8)))
+        assert sorted(each.status_code for each in answers) == [200] + [401] * 7
+        late = await running.http.get(path)
+        assert (late.status_code, late.json()["code"]) == (401, "INVALID_TOKEN")
+
+
+async def test_a_ticket_ends_with_the_session_that_it_was_made_in(site):
+    async with site() as running:
+        user = await running.user("ada")
+        ticket = (await running.http.post("/tickets", headers=user)).json()["ticket"]
+        assert (await running.http.delete("/authentication", headers=user)).is_success
+        assert (await running.http.get(f"/events?ticket={ticket}")).status_code == 401
+
+
 async def test_a_removed_member_is_shown_no_more(site, serving, watching):
     async with site() as running, serving(running.web) as port:
         user = await running.user("ada")

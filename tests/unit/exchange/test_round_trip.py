@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from heliograph.exchange.csv_rows import CsvRows
 from heliograph.exchange.elements import from_json_line
 from heliograph.exchange.formats import COLUMNS, Format, Names, encode_rows, heading
+from heliograph.exchange.parquet import Packing, ParquetTable
 from heliograph.ingest.routes import DECODERS
 from heliograph.model.canonical import canonical, fingerprint, measurement_fingerprint
 from heliograph.model.records import Kind, Severity
@@ -71,7 +72,20 @@ def heartbeats(draw):
 ROWS = {Kind.MEASUREMENT: measurements(), Kind.LOG: logs(), Kind.HEARTBEAT: heartbeats()}
 
 
+def packed(kind, pages):
+    """Return Parquet of pages."""
+    packing = Packing(kind)
+    return b"".join([packing.add(page) for page in pages]) + packing.end()
+
+
+def written(form, kind, rows):
+    page = encode_rows(form, kind, NAMES, rows)
+    return packed(kind, [page]) if form is Format.PARQUET else heading(form, kind) + page
+
+
 def read_back(form, kind, data):
+    if form is Format.PARQUET:
+        return list(ParquetTable(io.BytesIO(data)).rows(0))
     if form is Format.JSONL:
         return [from_json_line(line) for line in data.splitlines(keepends=False) if line]
     rows = list(csv.reader(io.StringIO(data.decode(), newline="")))
@@ -84,8 +98,7 @@ def read_back(form, kind, data):
 @given(data=st.data())
 def test_a_row_comes_back_as_a_repeat(form, kind, data):
     rows = data.draw(st.lists(ROWS[kind], min_size=1, max_size=4))
-    text = heading(form, kind) + encode_rows(form, kind, NAMES, rows)
-    elements = read_back(form, kind, text)
+    elements = read_back(form, kind, written(form, kind, rows))
     assert [element.kind for element in elements] == [kind] * len(rows)
     assert {element.sensors for element in elements} == {tuple(NAMES)}
     body = b"[%b]" % b",".join(element.text for element in elements)

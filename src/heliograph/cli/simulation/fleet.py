@@ -5,12 +5,13 @@ import contextlib
 import dataclasses
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
 
 from heliograph.cli.simulation.connection import Connection, Endpoint
+from heliograph.cli.simulation.disorder import Disorder, Sending
 from heliograph.cli.simulation.sensor import Message, SimulatedSensor
 from heliograph.cli.simulation.tally import Tally
 from heliograph.errors import StartError
@@ -25,8 +26,24 @@ FAREWELL_SECONDS = 5.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Replay:
+    """A time in the past to go through: from `start` (epoch seconds) to before so many seconds.
+
+    Each sensor measures at the interval, at the start first; speed 0 is as fast as it can.
+    """
+
+    start: float
+    seconds: float
+    interval: float
+    speed: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Plan:
-    """What to simulate. Rate 0 is as fast as it can, duration 0 until stopped."""
+    """What to simulate. Rate 0 is as fast as it can, duration 0 until stopped.
+
+    With a replay neither counts. `late` and `repeated` are shares of the messages.
+    """
 
     sensors: int
     rate: float
@@ -36,6 +53,9 @@ class Plan:
     connections: int
     gateways: int
     drain: float
+    late: float = 0.0
+    repeated: float = 0.0
+    replay: Replay | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -86,7 +106,10 @@ class Fleet:
         self._stopping = asyncio.Event()
         self._abandoned = asyncio.Event()
         self._seconds = 0.0
-        started = time.time()
+        started = plan.replay.start if plan.replay else time.time()
+        self._disorder: Disorder[tuple[Link, Message]] = Disorder(
+            late=plan.late, repeated=plan.repeated, turn=plan.sensors, seed=plan.seed
+        )
         sensors = [
             SimulatedSensor(
                 index,
@@ -162,7 +185,14 @@ class Fleet:
         tasks: list[asyncio.Task[None]] = []
         try:
             await self._connect(tasks)
-            await self._produce()
+            started = time.monotonic()
+            try:
+                if self._plan.replay is None:
+                    await self._produce()
+                else:
+                    await self._replay(self._plan.replay)
+            finally:
+                self._seconds = time.monotonic() - started
             await self._drain()
         finally:
             for link in self._links:
@@ -192,22 +222,77 @@ class Fleet:
         started = time.monotonic()
         allowance = 0.0
         last = started
-        try:
-            while not self._stopping.is_set():
-                now = time.monotonic()
-                if self._plan.duration and now - started >= self._plan.duration:
-                    break
-                # What could not be sent in a second is given up: a real sensor too measures
-                # at its own pace, and no backlog grows.
-                most = max(1.0, self._plan.rate)
-                allowance = min(most, allowance + (now - last) * self._plan.rate)
-                last = now
-                sent = self._send(int(allowance) if self._plan.rate else BURST)
-                allowance -= sent
-                pause = 0 if sent and not self._plan.rate else TICK_SECONDS
-                await asyncio.sleep(pause)
-        finally:
-            self._seconds = time.monotonic() - started
+        while not self._stopping.is_set():
+            now = time.monotonic()
+            if self._plan.duration and now - started >= self._plan.duration:
+                break
+            # What could not be sent in a second is given up: a real sensor too measures
+            # at its own pace, and no backlog grows.
+            most = max(1.0, self._plan.rate)
+            allowance = min(most, allowance + (now - last) * self._plan.rate)
+            last = now
+            sent = self._send(int(allowance) if self._plan.rate else BURST)
+            allowance -= sent
+            pause = 0 if sent and not self._plan.rate else TICK_SECONDS
+            await asyncio.sleep(pause)
+        self._pass_on(self._disorder.rest())
+
+    def _pass_on(self, sendings: Iterable[Sending[tuple[Link, Message]]]) -> None:
+        for sending in sendings:
+            link, message = sending.message
+            link.send(message)
+            self._note(sending)
+
+    async def _replay(self, replay: Replay) -> None:
+        """Send what the sensors said in that time: everything, in its order but for the disorder.
+
+        Signs of life are left out, since nobody lives in the past.
+        """
+        began = time.monotonic()
+        # Everything has a place in its sensor's time, so that nothing may be given up.
+        pairs = [next(self._turn) for _ in range(self._plan.sensors)]
+        # A message holds so many measurements, and is sent with the last of them.
+        turn = replay.interval * self._plan.batch
+        for _, sensor in pairs:
+            sensor.begin(replay.start - replay.interval)
+        for number in range(1, int(replay.seconds / turn) + 1):
+            moment = replay.start + number * turn - replay.interval
+            if replay.speed:
+                with contextlib.suppress(TimeoutError):
+                    due = began + (moment - replay.start) / replay.speed
+                    async with asyncio.timeout(max(0.0, due - time.monotonic())):
+                        await self._stopping.wait()
+            for link, sensor in pairs:
+                for message in sensor.logs_due(moment):
+                    await self._send_surely(link, message)
+                if sensor.is_silent(moment):
+                    continue
+                made = sensor.measurements(moment, self._plan.batch)
+                for sending in self._disorder.take((link, made)):
+                    if await self._send_surely(*sending.message):
+                        self._note(sending)
+            if self._stopping.is_set():
+                return
+            await asyncio.sleep(0)
+        for sending in self._disorder.rest():
+            if await self._send_surely(*sending.message):
+                self._note(sending)
+
+    def _note(self, sending: Sending[tuple[Link, Message]]) -> None:
+        rows = sending.message[1].rows
+        if sending.is_late:
+            self._tally.late.add(rows)
+        if sending.is_repeat:
+            self._tally.repeated.add(rows)
+
+    async def _send_surely(self, link: Link, message: Message) -> bool:
+        """Send a message as soon as there is room for it; False: there is none and it stops."""
+        while not self._stopping.is_set():
+            link.flush()
+            if not link.waiting and link.connection.publish(message):
+                return True
+            await asyncio.sleep(TICK_SECONDS)
+        return False
 
     def _send(self, limit: int) -> int:
         """Send up to so many measurement messages, in turn over the sensors."""
@@ -222,7 +307,8 @@ class Fleet:
         while sent < limit and passed < self._plan.sensors:
             link, sensor = next(self._turn)
             if link.is_free() and not sensor.is_silent(moment):
-                link.send(sensor.measurements(time.time(), self._plan.batch))
+                made = sensor.measurements(time.time(), self._plan.batch)
+                self._pass_on(self._disorder.take((link, made)))
                 sent += 1
                 passed = 0
             else:

@@ -49,6 +49,10 @@ class SimulatedSensor:
         """Tell whether the sensor is out of reach at the moment."""
         return self._has_gaps and signals.is_silent(now, self._phase)
 
+    def begin(self, moment: float) -> None:
+        """Have the next measurements be of the time after this moment."""
+        self._last_time = round(moment * 1e6)
+
     def measurements(self, now: float, count: int = 1) -> Message:
         """Return a message of so many measurements, made since the last one."""
         end, step = self._span(now, count)
@@ -102,6 +106,14 @@ class SimulatedSensor:
 
     def due(self, now: float) -> list[Message]:
         """Return what the sensor has to say beside measurements: logs and signs of life."""
+        messages = self.logs_due(now)
+        if now >= self._heartbeat_at:
+            self._heartbeat_at = now + HEARTBEAT_SECONDS
+            messages.append(self.heartbeat(now))
+        return messages
+
+    def logs_due(self, now: float) -> list[Message]:
+        """Return what the sensor has to log."""
         if self._is_failing:
             self._complain(now)
         messages = []
@@ -110,9 +122,6 @@ class SimulatedSensor:
             topic = f"log-messages/{self.device_id}"
             messages.append(Message("log", topic, payload, len(self._logs)))
             self._logs = []
-        if now >= self._heartbeat_at:
-            self._heartbeat_at = now + HEARTBEAT_SECONDS
-            messages.append(self.heartbeat(now))
         return messages
 
     def _complain(self, now: float) -> None:

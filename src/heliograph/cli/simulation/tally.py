@@ -30,13 +30,16 @@ class Tally:
     `acknowledged` are those accepted: at QoS 0, where nothing is acknowledged, those written
     to the socket. `refused` were acknowledged with a reason why they are not stored as what
     they are; only MQTT 5 at QoS 1 tells. `lost` were given to a connection that broke before
-    it wrote them, which can be at QoS 0 only.
+    it wrote them, which can be at QoS 0 only. `late` and `repeated` are those of the sent that
+    were held back, and those sent once more.
     """
 
     sent: dict[str, Count] = dataclasses.field(default_factory=_per_kind)
     acknowledged: dict[str, Count] = dataclasses.field(default_factory=_per_kind)
     refused: dict[str, Count] = dataclasses.field(default_factory=_per_kind)
     lost: dict[str, Count] = dataclasses.field(default_factory=_per_kind)
+    late: Count = dataclasses.field(default_factory=Count)
+    repeated: Count = dataclasses.field(default_factory=Count)
     disconnections: int = 0
     errors: int = 0
     last_error: str = ""
@@ -75,6 +78,8 @@ class Tally:
                 }
                 for kind in KINDS
             },
+            "late": dataclasses.asdict(self.late),
+            "repeated": dataclasses.asdict(self.repeated),
             "unacknowledged": self.in_flight + total(self.lost),
             "refused": total(self.refused),
             "disconnections": self.disconnections,

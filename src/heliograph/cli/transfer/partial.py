@@ -4,6 +4,7 @@ import fcntl
 import os
 import time
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, Self
 
@@ -119,14 +120,36 @@ class PartialFile:
         if time.monotonic() - self._saved_at >= SAVE_SECONDS:
             self._save()
 
-    def finish(self) -> int:
-        """Give the file its name, whole; return its size in bytes."""
+    def finish(self, pack: Callable[[Path, BinaryIO], None] | None = None) -> int:
+        """Give the file its name, whole; return its size in bytes.
+
+        With `pack` it is what that makes of the part.
+        """
         self._end_member()
-        self._position = None
         os.fsync(self._file.fileno())
-        size = self._file.tell()
-        self._part.replace(self._path)
+        if pack is None:
+            size = self._file.tell()
+            self._part.replace(self._path)
+        else:
+            # Interrupted while it is packed, it goes on behind the last row.
+            size = self._packed(pack)
+            self._part.unlink()
+        self._position = None
         self._side.unlink(missing_ok=True)
+        return size
+
+    def _packed(self, pack: Callable[[Path, BinaryIO], None]) -> int:
+        draft = self._path.with_name(f".{self._path.name}.new")
+        try:
+            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                pack(self._part, file)
+                file.flush()
+                os.fsync(file.fileno())
+                size = file.tell()
+            draft.replace(self._path)
+        finally:
+            draft.unlink(missing_ok=True)
         return size
 
     def _write(self, data: bytes) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple, cast
 
+from heliograph.cli.transfer.parquet import load_parquet
 from heliograph.errors import StartError
 from heliograph.exchange.csv_rows import CsvRows
 from heliograph.exchange.elements import BadLineError, Element, from_json_line
@@ -21,7 +22,7 @@ _BOM = b"\xef\xbb\xbf"
 
 
 class Place(NamedTuple):
-    """The end of a record: bytes into the (expanded) file, and lines up to there."""
+    """The end of a record: bytes into the (expanded) file, and lines (or rows) up to there."""
 
     offset: int
     line: int
@@ -166,3 +167,18 @@ def _utf8(cells: list[str]) -> list[str]:
     except UnicodeEncodeError as error:
         raise BadLineError("not UTF-8") from error
     return cells
+
+
+def parquet_rows(file: BinaryIO, start: Place, kind: Kind | None) -> Iterator[Record]:
+    """Yield what each row says; a place counts rows, not bytes.
+
+    Raises:
+        StartError: it is no such file, or broken.
+    """
+    line = start.line
+    try:
+        for said in load_parquet().ParquetTable(file, kind).rows(start.line):
+            line += 1
+            yield Record(line, said, Place(0, line))
+    except BadLineError as error:
+        raise StartError(f"row {line + 1}: {error}") from error

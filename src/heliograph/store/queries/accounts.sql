@@ -53,6 +53,12 @@ AND session.purpose = :purpose AND session.expires_at > :now AND account.is_acti
 -- name: session_end(token_hash)^
 DELETE FROM session WHERE token_hash = :token_hash RETURNING account;
 
+-- name: session_spend(token_hash, purpose, now)^
+-- Of two who come with one token at the same time only one finds it.
+DELETE FROM session
+WHERE token_hash = :token_hash AND purpose = :purpose AND expires_at > :now
+RETURNING account;
+
 -- name: sessions_prune(now)!
 DELETE FROM session WHERE expires_at <= :now;
 

@@ -23,3 +23,27 @@ WHERE sensor = :sensor AND (timestamp, fingerprint) < (:timestamp, :fingerprint)
 AND timestamp <= :timestamp AND substr(value, 1, 1) <> '{'
 ORDER BY timestamp DESC, fingerprint DESC
 LIMIT :limit;
+
+-- name: measurements_packed(sensor, timestamp, fingerprint, until, limit)
+-- Many rows in one, as lists: making an object of each takes longer than finding them, and holds
+-- the interpreter. A subquery's rows come in its order.
+SELECT
+    count(*), string_agg(CAST(timestamp AS text), ','),
+    string_agg(CAST(fingerprint AS text), ','), string_agg(value, ',')
+FROM (
+    SELECT timestamp, fingerprint, value
+    FROM measurement
+    WHERE sensor = :sensor AND (timestamp, fingerprint) > (:timestamp, :fingerprint)
+    AND timestamp >= :timestamp AND timestamp <= :until
+    ORDER BY timestamp, fingerprint
+    LIMIT :limit
+) AS found;
+
+-- name: measurements_named(sensor, keys)
+-- Those with these keys: a list of [timestamp, fingerprint].
+SELECT id, timestamp, fingerprint, receipt_timestamp, revision, value
+FROM json_array_elements(CAST(:keys AS json)) AS wanted (key)
+JOIN measurement
+ON timestamp = CAST(key ->> 0 AS bigint) AND fingerprint = CAST(key ->> 1 AS bigint)
+WHERE sensor = :sensor
+ORDER BY timestamp, fingerprint;

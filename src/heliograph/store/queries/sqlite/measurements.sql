@@ -23,3 +23,27 @@ WHERE sensor = :sensor AND (timestamp, fingerprint) < (:timestamp, :fingerprint)
 AND substr(value, 1, 1) <> '{'
 ORDER BY timestamp DESC, fingerprint DESC
 LIMIT :limit;
+
+-- name: measurements_packed(sensor, timestamp, fingerprint, until, limit)
+-- Many rows in one, as lists: making an object of each takes longer than finding them, and holds
+-- the interpreter. A subquery's rows come in its order.
+SELECT count(*), group_concat(timestamp), group_concat(fingerprint), group_concat(value)
+FROM (
+    SELECT timestamp, fingerprint, value
+    FROM measurement
+    WHERE sensor = :sensor AND (timestamp, fingerprint) > (:timestamp, :fingerprint)
+    AND timestamp <= :until
+    ORDER BY timestamp, fingerprint
+    LIMIT :limit
+);
+
+-- name: measurements_named(sensor, keys)
+-- Those with these keys: a list of [timestamp, fingerprint].
+WITH wanted (wanted_timestamp, wanted_fingerprint) AS (
+    SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:keys)
+)
+SELECT id, timestamp, fingerprint, receipt_timestamp, revision, value
+FROM wanted
+CROSS JOIN measurement
+ON sensor = :sensor AND timestamp = wanted_timestamp AND fingerprint = wanted_fingerprint
+ORDER BY timestamp, fingerprint;

@@ -1,0 +1,299 @@
+"""Stored rows as Parquet, a page at a time, and tables of Parquet as elements.
+
+pyarrow is an extra and takes 90 MiB: nothing imports this before a Parquet file is asked for;
+`availability` does.
+"""
+
+import decimal
+import io
+import math
+from collections.abc import Callable, Iterator, Sequence
+from datetime import date, datetime, time
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from heliograph.exchange.csv_rows import NAMES, TIMES
+from heliograph.exchange.elements import (
+    BadLineError,
+    Element,
+    checked_json,
+    json_text,
+    make_element,
+)
+from heliograph.exchange.formats import COLUMNS, Names, Row
+from heliograph.model.records import Kind
+from heliograph.model.time import to_rfc3339
+
+# A row group is complete with so many rows, or bytes before they are packed.
+GROUP_ROWS = 65_536
+GROUP_BYTES = 4 << 20
+# Rows of a file that are read at once.
+READ_ROWS = 1_000
+
+# Arrow's own pools keep what they once had: 20 MiB more for an export.
+pa.set_memory_pool(pa.system_memory_pool())
+
+_MICROSECONDS: Final = pa.timestamp("us", tz="UTC")
+_FRAME: Final = [
+    pa.field("sensor_identifier", pa.string(), nullable=False),
+    pa.field("device_id", pa.string()),
+    pa.field("timestamp", _MICROSECONDS, nullable=False),
+    pa.field("receipt_timestamp", _MICROSECONDS, nullable=False),
+    pa.field("revision", pa.int64()),
+    pa.field("device_timestamp", pa.float64()),
+]
+# Values are JSON texts: columns for attributes would lose types, nesting and null.
+_OWN: Final = {
+    Kind.MEASUREMENT: [pa.field("value", pa.string(), nullable=False)],
+    Kind.LOG: [
+        pa.field("severity", pa.string(), nullable=False),
+        pa.field("subject", pa.string(), nullable=False),
+        pa.field("details", pa.string()),
+    ],
+    Kind.HEARTBEAT: [pa.field("success", pa.bool_()), pa.field("details", pa.string())],
+}
+SCHEMAS: Final = {kind: pa.schema([*_FRAME, *fields]) for kind, fields in _OWN.items()}
+
+
+def heading(kind: Kind) -> bytes:
+    """Return what stands before the first page in a stream of Arrow."""
+    beginning: bytes = SCHEMAS[kind].serialize().to_pybytes()
+    return beginning
+
+
+def encode_rows(kind: Kind, names: Names, rows: Sequence[Row]) -> bytes:
+    """Return rows of one sensor, as `Exports.page` has them, as a batch in Arrow's stream."""
+    timestamps, _, receipts, revisions, device_timestamps, *own = zip(*rows, strict=True)
+    if kind is Kind.HEARTBEAT:
+        # SQLite knows no booleans.
+        own[0] = tuple(None if success is None else bool(success) for success in own[0])
+    columns = [
+        [names.identifier] * len(rows),
+        [names.device_id] * len(rows),
+        timestamps,
+        receipts,
+        revisions,
+        device_timestamps,
+        *own,
+    ]
+    schema = SCHEMAS[kind]
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
+    page: bytes = pa.RecordBatch.from_arrays(arrays, schema=schema).serialize().to_pybytes()
+    return page
+
+
+class Packing:
+    """Makes Parquet of pages, a row group at a time: what is complete is handed out."""
+
+    def __init__(self, kind: Kind) -> None:
+        self._schema = SCHEMAS[kind]
+        self._out = _Outlet()
+        self._writer = pq.ParquetWriter(
+            pa.PythonFile(self._out, mode="w"), self._schema, compression="zstd"
+        )
+        self._waiting: list[pa.RecordBatch] = []
+        self._rows = self._bytes = 0
+
+    def add(self, page: bytes) -> bytes:
+        """Take a page; return what can be written now."""
+        batch = pa.ipc.read_record_batch(pa.py_buffer(page), self._schema)
+        self._waiting.append(batch)
+        self._rows += batch.num_rows
+        self._bytes += len(page)
+        if self._rows >= GROUP_ROWS or self._bytes >= GROUP_BYTES:
+            self._write_group()
+        return self._out.take()
+
+    def end(self) -> bytes:
+        """Return the end of the file."""
+        self._write_group()
+        self._writer.close()
+        return self._out.take()
+
+    def _write_group(self) -> None:
+        if self._waiting:
+            self._writer.write_table(pa.Table.from_batches(self._waiting), row_group_size=1 << 30)
+            self._waiting, self._rows, self._bytes = [], 0, 0
+
+
+class _Outlet(io.RawIOBase):
+    """Where the writer writes to; what was taken from it is gone."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        piece = bytes(data)
+        self._pieces.append(piece)
+        self._size += len(piece)
+        return len(piece)
+
+    def tell(self) -> int:
+        return self._size
+
+    def take(self) -> bytes:
+        taken, self._pieces = b"".join(self._pieces), []
+        return taken
+
+
+def pack(kind: Kind, source: Path, target: BinaryIO) -> None:
+    """Write the pages of a file, behind their heading, as Parquet."""
+    packing = Packing(kind)
+    with source.open("rb") as file, pa.ipc.open_stream(file) as pages:
+        target.writelines(packing.add(batch.serialize().to_pybytes()) for batch in pages)
+    target.write(packing.end())
+
+
+class ParquetTable:
+    """A file that is read: an export, or a table of any make with a column an attribute."""
+
+    def __init__(self, file: BinaryIO, kind: Kind | None = None) -> None:
+        """Take the columns of the file; without `kind` those of an export tell it.
+
+        Raises:
+            BadLineError: it is not Parquet, or has no column with a time.
+        """
+        try:
+            self._file = pq.ParquetFile(file, pre_buffer=False)
+        except (pa.ArrowException, OSError) as error:
+            raise BadLineError(f"not a Parquet file: {error}") from error
+        columns = tuple(self._file.schema_arrow.names)
+        if len(set(columns)) != len(columns):
+            raise BadLineError("two columns have the same name")
+        if not set(TIMES) & set(columns):
+            raise BadLineError("there is no column timestamp (nor time)")
+        exported = (known for known, own in COLUMNS.items() if own == columns)
+        self._kind = kind or next(exported, Kind.MEASUREMENT)
+
+    def rows(self, skip: int) -> Iterator[Element | BadLineError]:
+        """Yield what each row says, behind so many.
+
+        Raises:
+            BadLineError: the file is broken there.
+        """
+        groups: list[int] = []
+        for number in range(self._file.num_row_groups):
+            size = self._file.metadata.row_group(number).num_rows
+            if groups or skip < size:
+                groups.append(number)
+            else:
+                skip -= size
+        try:
+            for batch in self._file.iter_batches(READ_ROWS, row_groups=groups):
+                if skip >= batch.num_rows:
+                    skip -= batch.num_rows
+                    continue
+                for row in _with_texts(batch.slice(skip)).to_pylist():
+                    yield self._said(row)
+                skip = 0
+        except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+            raise BadLineError(f"the file is broken: {error}") from error
+
+    def _said(self, row: dict[str, Any]) -> Element | BadLineError:
+        try:
+            return self._element({name: cell for name, cell in row.items() if _is_there(cell)})
+        except BadLineError as error:
+            return error
+
+    def _element(self, row: dict[str, Any]) -> Element:
+        names = tuple(str(row[name]) for name in NAMES if name in row)
+        element: dict[str, msgspec.Raw] = {}
+        moment = row.get("timestamp", row.get("time"))
+        if moment is not None:
+            element["timestamp"] = json_text(_plain(moment, "timestamp"))
+        if "revision" in row:
+            revision = row["revision"]
+            # Where some are missing, tables of other makes hold floats.
+            is_whole = isinstance(revision, float) and revision.is_integer()
+            element["revision"] = json_text(int(revision) if is_whole else revision)
+        if self._kind is Kind.MEASUREMENT:
+            element["value"] = self._value(row)
+            return make_element(self._kind, names, element)
+        for name in ("severity", "subject", "success"):
+            if name in row:
+                element[name] = json_text(_plain(row[name], name))
+        if "details" in row:
+            details = row["details"]
+            is_json = self._kind is Kind.HEARTBEAT and isinstance(details, str)
+            element["details"] = (
+                checked_json(details, "details")
+                if is_json
+                else json_text(_plain(details, "details"))
+            )
+        return make_element(self._kind, names, element)
+
+    def _value(self, row: dict[str, Any]) -> msgspec.Raw:
+        attributes = {name: cell for name, cell in row.items() if name not in _NO_ATTRIBUTES}
+        if not attributes:
+            raise BadLineError("there is no value")
+        if attributes.keys() != {"value"}:
+            return json_text(_plain(attributes, "value"))
+        value = attributes["value"]
+        # A text alone is JSON, as in an export.
+        is_json = isinstance(value, str)
+        return checked_json(value, "value") if is_json else json_text(_plain(value, "value"))
+
+
+_NO_ATTRIBUTES = frozenset((*COLUMNS[Kind.MEASUREMENT], *TIMES)) - {"value"}
+
+
+def _with_texts(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Return the batch with its moments as texts, to the microsecond; without a zone in UTC."""
+    arrays = [
+        pa.array(list(map(_moment, array.cast(_MICROSECONDS, safe=False).cast(pa.int64()))))
+        if pa.types.is_timestamp(array.type)
+        else array
+        for array in batch.columns
+    ]
+    return pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
+
+
+def _moment(cell: pa.Scalar) -> str | None:
+    microseconds = cell.as_py()
+    if microseconds is None:
+        return None
+    try:
+        return to_rfc3339(microseconds)
+    except OverflowError:
+        # Beyond the year 9999: refused where it is sent.
+        return str(microseconds)
+
+
+def _is_there(cell: Any) -> bool:
+    return cell is not None and not (isinstance(cell, float) and math.isnan(cell))
+
+
+_CONVERTERS: Final[dict[type, Callable[[Any], Any]]] = {
+    datetime: datetime.isoformat,
+    date: date.isoformat,
+    time: time.isoformat,
+    decimal.Decimal: float,
+}
+
+
+def _plain(value: Any, column: str) -> Any:
+    """Return a cell as JSON has it; what is no number stands as null.
+
+    Raises:
+        BadLineError: JSON has nothing like it.
+    """
+    kind = type(value)
+    if value is None or kind in (bool, int, str):
+        return value
+    if kind is float:
+        return value if math.isfinite(value) else None
+    if kind in (list, tuple):
+        return [_plain(item, column) for item in value]
+    if kind is dict:
+        return {str(name): _plain(item, column) for name, item in value.items()}
+    if kind in _CONVERTERS:
+        return _CONVERTERS[kind](value)
+    raise BadLineError(f"{column} is of a type that JSON does not have: {kind.__name__}")

@@ -1,0 +1,1 @@
+"""What is due, told before it is removed, and removed."""

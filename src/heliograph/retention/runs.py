@@ -1,0 +1,244 @@
+"""Removes what is due, once an hour, beside what devices send.
+
+    1. raise floors      what is due and rolled up counts from its rollups alone
+    2. drop partitions   where every row of a month is due (PostgreSQL)
+    3. remove rows       in short transactions, whose size follows the time that they take
+
+A run that ends halfway has removed nothing that is not due, and the next one goes on.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from typing import Protocol
+
+import structlog
+
+from heliograph.errors import HeliographError, StoreUnavailableError
+from heliograph.model.retention import Cutoffs, Retention, cutoffs
+from heliograph.model.time import SECOND
+from heliograph.store import Store
+from heliograph.store.engine import Drop
+from heliograph.store.pages import LEAST
+from heliograph.store.removal import DueRow, Kind, Span
+
+log = structlog.get_logger()
+
+INTERVAL_SECONDS = 3_600.0
+# After a failure, and while the disk budget is used up.
+SOON_SECONDS = 60.0
+SENSORS_AT_ONCE = 500
+# The writer is taken for about so long at a time.
+TRANSACTION_SECONDS = 0.03
+FEWEST_ROWS, MOST_ROWS = 100, 20_000
+# Of the time while devices send; more where there is no room for what they send, or too little
+# time for what they sent.
+MODEST_SHARE, LARGE_SHARE = 0.1, 0.5
+LOCK_ATTEMPTS = 5
+LOCK_RETRY_SECONDS = 1.0
+
+
+@dataclasses.dataclass(slots=True)
+class RunsState:
+    """How the runs do. Times are microseconds; what was removed is counted since the start."""
+
+    running: bool = False
+    last_run_at: int | None = None
+    next_run_at: int | None = None
+    failures_total: int = 0
+    partitions_total: int = 0
+    removed_total: Counter[Kind] = dataclasses.field(default_factory=Counter)
+
+
+class NewestValues(Protocol):
+    """What is remembered of rows that may be gone."""
+
+    def forget(self, number: int) -> None:
+        """Forget a sensor's."""
+        ...
+
+    def forget_all(self) -> None:
+        """Forget every sensor's."""
+        ...
+
+
+class RetentionRuns:
+    """Removes what is due; `default` counts where nothing is said of a network or sensor."""
+
+    def __init__(
+        self,
+        store: Store,
+        default: Retention,
+        *,
+        clock: Callable[[], int],
+        busy: Callable[[], bool] = lambda: False,
+        newest: NewestValues | None = None,
+    ) -> None:
+        """Ask `clock` for the time, and `busy` whether others wait; tell `newest` what is gone."""
+        self.state = RunsState()
+        self.default = default
+        self._store = store
+        self._clock = clock
+        self._busy = busy
+        self._newest = newest
+        self._rows = FEWEST_ROWS
+        self._urgent = False
+        self._share = MODEST_SHARE
+        self._woken = asyncio.Event()
+
+    async def run(self) -> None:
+        """Run at once and then every hour, for ever."""
+        while True:
+            delay = INTERVAL_SECONDS
+            try:
+                await self.sweep(self._clock())
+            except (StoreUnavailableError, HeliographError) as error:
+                self.state.failures_total += 1
+                log.warning("retention waits", reason=str(error))
+                delay = SOON_SECONDS
+            if self._urgent:
+                delay = SOON_SECONDS
+            with contextlib.suppress(HeliographError):
+                self.state.next_run_at = self._clock() + round(delay * SECOND)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(delay):
+                    await self._woken.wait()
+            self._woken.clear()
+
+    def hurry(self, urgent: bool) -> None:
+        """Run at once, and again soon, for as long as there is no room for new data."""
+        if urgent and not self._urgent:
+            self._woken.set()
+        self._urgent = urgent
+
+    async def sweep(self, moment: int) -> None:
+        """Remove what is due at a moment.
+
+        Raises:
+            StoreUnavailableError: it ended halfway.
+        """
+        state = self.state
+        if (
+            self.default == Retention(0, 0, 0)
+            and not await self._store.retentions.is_anything_said()
+        ):
+            return
+        removed, partitions = state.removed_total.copy(), state.partitions_total
+        began = asyncio.get_running_loop().time()
+        state.running = True
+        try:
+            newest = await self._raise_floors(moment)
+            starts = {
+                Kind.MEASUREMENTS: await self._drop(Kind.MEASUREMENTS, newest.raw, moment),
+                Kind.LOGS: await self._drop(Kind.LOGS, newest.logs, moment),
+            }
+            async for page in self._pages(moment):
+                self._share = MODEST_SHARE
+                if self._urgent or asyncio.get_running_loop().time() - began > INTERVAL_SECONDS:
+                    self._share = LARGE_SHARE
+                await self._remove_page(page, starts)
+        finally:
+            state.running = False
+        state.last_run_at = moment
+        if gone := state.removed_total - removed:
+            rows = {kind.value: count for kind, count in gone.items()}
+            log.info("removed what was due", partitions=state.partitions_total - partitions, **rows)
+
+    async def _pages(self, moment: int) -> AsyncIterator[dict[int, Cutoffs]]:
+        """Yield the cutoffs by sensor of all for whom something may be due."""
+        after = LEAST
+        while page := await self._store.retentions.sensors(
+            after, default=self.default, limit=SENSORS_AT_ONCE
+        ):
+            after = page[-1].number
+            found = {each.number: cutoffs(each.retention, moment) for each in page}
+            if due := {number: each for number, each in found.items() if any(each)}:
+                yield due
+
+    async def _raise_floors(self, moment: int) -> Cutoffs:
+        """Raise the floors of those with rows that are due; return the newest of all cutoffs."""
+        newest = [0, 0, 0]
+        async for page in self._pages(moment):
+            newest = [
+                max(pair)
+                for pair in zip(newest, map(max, zip(*page.values(), strict=True)), strict=True)
+            ]
+            spans = [Span(number, LEAST, each.raw) for number, each in page.items() if each.raw]
+            if not spans:
+                continue
+            counted = await self._store.removal.count(Kind.MEASUREMENTS, spans, 1)
+            if due := {number: page[number] for number, each in counted.items() if each.rows}:
+                await self._store.removal.raise_floors(due)
+        return Cutoffs(*newest)
+
+    async def _drop(self, kind: Kind, cutoff: int, moment: int) -> int:
+        """Drop the partitions that are due as a whole; return from when on rows are for others."""
+        days = self.default.raw_days if kind is Kind.MEASUREMENTS else self.default.log_days
+        start, days = LEAST, days or 0
+        for partition in await self._store.removal.partitions(kind, cutoff):
+            if not await self._store.removal.is_partition_due(
+                kind, partition, moment=moment, default_days=days
+            ):
+                continue
+            for _ in range(LOCK_ATTEMPTS):
+                became = await self._store.removal.drop(
+                    kind, partition, moment=moment, default_days=days
+                )
+                if became is not Drop.BUSY:
+                    break
+                await asyncio.sleep(LOCK_RETRY_SECONDS)
+            if became is Drop.DROPPED:
+                self.state.partitions_total += 1
+                log.info("dropped a partition", partition=partition.name)
+                if kind is Kind.MEASUREMENTS and self._newest is not None:
+                    self._newest.forget_all()
+            elif became is Drop.BUSY:
+                # The next run drops it; to remove its rows one by one would be for nothing.
+                start = partition.end
+                log.warning("a partition is in use", partition=partition.name)
+        return start
+
+    async def _remove_page(self, page: dict[int, Cutoffs], starts: dict[Kind, int]) -> None:
+        floors = await self._store.removal.floors(list(page))
+        ends = {
+            Kind.MEASUREMENTS: {n: min(each.raw, floors[n]) for n, each in page.items()},
+            Kind.ROLLUPS: {n: each.rollups for n, each in page.items()},
+            Kind.LOGS: {n: each.logs for n, each in page.items()},
+            Kind.HEARTBEATS: {n: each.logs for n, each in page.items()},
+        }
+        for kind, due in ends.items():
+            start = starts.get(kind, LEAST)
+            await self._remove(kind, [Span(n, start, end) for n, end in due.items() if end > start])
+
+    async def _remove(self, kind: Kind, spans: Sequence[Span]) -> None:
+        removal = self._store.removal
+        while spans:
+            limit = self._rows
+            rows = await removal.due(kind, spans, limit)
+            if not rows:
+                return
+            removed, took = await removal.remove(kind, rows)
+            self.state.removed_total[kind] += removed
+            if kind is Kind.MEASUREMENTS and self._newest is not None:
+                for sensor in {row.sensor for row in rows}:
+                    self._newest.forget(sensor)
+            self._rows = _next_size(len(rows), took) if len(rows) == limit else limit
+            await asyncio.sleep(took * (1 / self._share - 1) if self._busy() else 0)
+            if len(rows) < limit:
+                return
+            if kind is not Kind.ROLLUPS:  # of which each sensor has two orders
+                spans = _rest(spans, rows)
+
+
+def _next_size(rows: int, took: float) -> int:
+    """Return how many rows take about as long as a transaction may, at most twice as many."""
+    fitting = rows * min(TRANSACTION_SECONDS / max(took, 1e-6), 2.0)
+    return max(FEWEST_ROWS, min(MOST_ROWS, int(fitting)))
+
+
+def _rest(spans: Iterable[Span], rows: Iterable[DueRow]) -> list[Span]:
+    """Return the spans from the rows on: what is dead already is not looked through again."""
+    newest = {row.sensor: row.time for row in rows}
+    return [span._replace(start=newest.get(span.sensor, span.start)) for span in spans]

@@ -1,0 +1,3 @@
+DROP TABLE sensor_retention;
+
+DROP TABLE network_retention;

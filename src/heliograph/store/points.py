@@ -1,0 +1,182 @@
+"""The rows of an attribute that a chart needs, out of as many as there are.
+
+Rows are read in chunks, as for aggregates, but packed into one row by the database: that takes
+half the time, and the interpreter is free meanwhile.
+"""
+
+import asyncio
+import functools
+import importlib
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from heliograph.model.records import Measurement
+from heliograph.store.aggregates import MAXIMUM_ROWS, RangeTooLargeError
+from heliograph.store.attributes import WHOLE, keys_of, value_at
+from heliograph.store.engine import Engine, Row
+from heliograph.store.measurements import Measurements
+from heliograph.store.pages import LEAST, Cursor
+
+if TYPE_CHECKING:
+    from heliograph.store.downsampling import Curve
+
+MOST_POINTS = 5_000
+FEWEST_POINTS = 3
+
+# Rows a query: decoding them holds the interpreter for a few milliseconds.
+CHUNK = 8_000
+_FIRST_CHUNK = 64
+# What a chunk should come to: large values make for fewer rows.
+_CHUNK_BYTES = 1 << 20
+# Rows read before those to come are counted, which takes as long.
+_READ_FIRST = 40_000
+# Reads of more rows than these that run at the same time: others need the connections too.
+_LARGE_READS = 2
+
+_NUMERIC = frozenset((int, float, bool))
+
+_decode = msgspec.json.decode
+_integers = msgspec.json.Decoder(list[int]).decode
+_encode = msgspec.json.encode
+
+
+class Points:
+    """What sensors measured, in as many points as a chart shows."""
+
+    def __init__(self, engine: Engine, measurements: Measurements) -> None:
+        self._engine = engine
+        self._measurements = measurements
+        self._large_reads = asyncio.Semaphore(_LARGE_READS)
+
+    async def pick(
+        self, sensor: int, name: str, *, start: int, end: int, count: int
+    ) -> list[Measurement]:
+        """Return up to `count` of the rows where the attribute is a number, oldest first.
+
+        From `start` (inclusive) to `end` (exclusive), the first and the last among them, and
+        between them those that show the shape best. `count` is at least `FEWEST_POINTS`.
+
+        Raises:
+            RangeTooLargeError: more than `MAXIMUM_ROWS`.
+        """
+        if end <= start:
+            return []
+        curve = await asyncio.to_thread(_curve)
+        async with AsyncExitStack() as turn:
+            await self._read(sensor, _Attribute(name), curve, (start, LEAST), end, turn)
+        keys = await asyncio.to_thread(curve.pick, count)
+        return await self._measurements.named(sensor, keys)
+
+    async def _read(
+        self,
+        sensor: int,
+        attribute: "_Attribute",
+        curve: "Curve",
+        at: Cursor,
+        end: int,
+        turn: AsyncExitStack,
+    ) -> None:
+        """Read everything into the curve: a chunk is found while the one before is decoded."""
+        loop = asyncio.get_running_loop()
+        read, limit, is_large = 0, _FIRST_CHUNK, False
+        chunk = await self._chunk(sensor, at, end, limit)
+        while chunk[0]:
+            decoding = loop.run_in_executor(None, attribute.add, curve, chunk)
+            try:
+                if chunk[0] < limit:
+                    return
+                read += chunk[0]
+                at = _last(chunk[1]), _last(chunk[2])
+                if read > _READ_FIRST and not is_large:
+                    is_large = True
+                    await turn.enter_async_context(self._large_reads)
+                    await self._check(sensor, at[0], end, MAXIMUM_ROWS - read)
+                limit = max(1, min(CHUNK, limit * 4, _CHUNK_BYTES * chunk[0] // len(chunk[3])))
+                chunk = await self._chunk(sensor, at, end, limit)
+            finally:
+                await decoding
+
+    async def _chunk(self, sensor: int, at: Cursor, end: int, limit: int) -> Row:
+        """Return how many rows follow, their timestamps, fingerprints and values."""
+        rows = await self._engine.fetch(
+            "measurements_packed",
+            sensor=sensor,
+            timestamp=at[0],
+            fingerprint=at[1],
+            until=end - 1,
+            limit=limit,
+        )
+        return rows[0]
+
+    async def _check(self, sensor: int, start: int, end: int, rows: int) -> None:
+        # Those at `start` itself may have been read; at one time there are few.
+        if await self._engine.fetch(
+            "measurements_reach", sensor=sensor, start=start + 1, end=end, rows=rows
+        ):
+            raise RangeTooLargeError(
+                f"more than {MAXIMUM_ROWS:,} measurements: take a shorter range"
+            )
+
+
+class _Attribute:
+    """An attribute's numbers in packed rows."""
+
+    def __init__(self, name: str) -> None:
+        self._keys = keys_of(name)
+        self._decoder = _decoder(self._keys)
+
+    def add(self, curve: "Curve", chunk: Row) -> None:
+        """Add the numbers of a chunk to the curve."""
+        _, timestamps, fingerprints, values = chunk
+        curve.add(
+            _integers(f"[{timestamps}]"),
+            _integers(f"[{fingerprints}]"),
+            self._numbers(f"[{values}]"),
+        )
+
+    def _numbers(self, text: str) -> Sequence[float | None]:
+        if self._decoder is not None:
+            try:
+                found = self._decoder.decode(text)
+            except msgspec.ValidationError:
+                # Some of them are no numbers, or no objects.
+                pass
+            else:
+                for _ in self._keys:
+                    found = [None if row is None else row.member for row in found]
+                return found
+        return [_number(value_at(document, self._keys)) for document in _decode(text)]
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if type(value) in _NUMERIC else None
+
+
+@functools.lru_cache(maxsize=256)
+def _decoder(keys: tuple[str, ...]) -> msgspec.json.Decoder[list[Any]] | None:
+    """Return what decodes that attribute alone, where all values have it as a number or not."""
+    if keys == WHOLE:
+        return None
+    kind: Any = float | None
+    try:
+        for key in reversed(keys):
+            kind = msgspec.defstruct(
+                "Value", [("member", kind, None)], rename={"member": key}, gc=False
+            )
+            kind = kind | None
+    except ValueError:
+        # A key with a quotation mark, a backslash or a control character.
+        return None
+    return msgspec.json.Decoder(list[kind])
+
+
+def _last(packed: str) -> int:
+    return int(packed[packed.rfind(",") + 1 :])
+
+
+def _curve() -> "Curve":
+    curve: Curve = importlib.import_module("heliograph.store.downsampling").Curve()
+    return curve

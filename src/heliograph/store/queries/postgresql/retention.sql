@@ -1,0 +1,338 @@
+-- What is wanted is JSON: [sensor, from, to] each, `to` exclusive. `low` and `high` bound the times
+-- of all keys, so that only the partitions that hold them are looked at.
+
+-- name: measurements_due(wanted, low, high, limit)
+SELECT measurement.fingerprint, measurement.sensor, measurement.timestamp
+FROM json_array_elements(CAST(:wanted AS json)) AS wanted (value)
+CROSS JOIN LATERAL (
+    SELECT sensor, timestamp, fingerprint FROM measurement
+    WHERE sensor = CAST(wanted.value ->> 0 AS bigint)
+    AND timestamp >= CAST(wanted.value ->> 1 AS bigint)
+    AND timestamp < CAST(wanted.value ->> 2 AS bigint)
+    AND timestamp >= :low AND timestamp <= :high
+    ORDER BY timestamp
+    LIMIT :limit
+) AS measurement
+LIMIT :limit;
+
+-- name: logs_due(wanted, low, high, limit)
+SELECT log.fingerprint, log.sensor, log.timestamp
+FROM json_array_elements(CAST(:wanted AS json)) AS wanted (value)
+CROSS JOIN LATERAL (
+    SELECT sensor, timestamp, fingerprint FROM log
+    WHERE sensor = CAST(wanted.value ->> 0 AS bigint)
+    AND timestamp >= CAST(wanted.value ->> 1 AS bigint)
+    AND timestamp < CAST(wanted.value ->> 2 AS bigint)
+    AND timestamp >= :low AND timestamp <= :high
+    ORDER BY timestamp
+    LIMIT :limit
+) AS log
+LIMIT :limit;
+
+-- name: heartbeats_due(wanted, low, high, limit)
+SELECT heartbeat.fingerprint, heartbeat.sensor, heartbeat.timestamp
+FROM json_array_elements(CAST(:wanted AS json)) AS wanted (value)
+CROSS JOIN LATERAL (
+    SELECT sensor, timestamp, fingerprint FROM heartbeat
+    WHERE sensor = CAST(wanted.value ->> 0 AS bigint)
+    AND timestamp >= CAST(wanted.value ->> 1 AS bigint)
+    AND timestamp < CAST(wanted.value ->> 2 AS bigint)
+    AND timestamp >= :low AND timestamp <= :high
+    ORDER BY timestamp
+    LIMIT :limit
+) AS heartbeat
+LIMIT :limit;
+
+-- name: rollups_due(wanted, low, high, limit)
+SELECT rollup.level, rollup.sensor, rollup.start
+FROM json_array_elements(CAST(:wanted AS json)) AS wanted (value)
+CROSS JOIN (VALUES (60), (3600)) AS level (value)
+CROSS JOIN LATERAL (
+    SELECT sensor, level, start FROM rollup
+    WHERE sensor = CAST(wanted.value ->> 0 AS bigint) AND rollup.level = level.value
+    AND start >= CAST(wanted.value ->> 1 AS bigint)
+    AND start < CAST(wanted.value ->> 2 AS bigint)
+    AND start >= :low AND start <= :high
+    ORDER BY start
+    LIMIT :limit
+) AS rollup
+LIMIT :limit;
+
+-- name: measurements_remove(keys, low, high)
+WITH due AS MATERIALIZED (
+    SELECT
+        CAST(value ->> 0 AS bigint) AS fingerprint,
+        CAST(value ->> 1 AS bigint) AS sensor,
+        CAST(value ->> 2 AS bigint) AS timestamp
+    FROM json_array_elements(CAST(:keys AS json))
+)
+DELETE FROM measurement
+USING due
+WHERE measurement.sensor = due.sensor
+AND measurement.timestamp = due.timestamp
+AND measurement.fingerprint = due.fingerprint
+AND measurement.timestamp >= :low AND measurement.timestamp <= :high
+RETURNING 1;
+
+-- name: logs_remove(keys, low, high)
+WITH due AS MATERIALIZED (
+    SELECT
+        CAST(value ->> 0 AS bigint) AS fingerprint,
+        CAST(value ->> 1 AS bigint) AS sensor,
+        CAST(value ->> 2 AS bigint) AS timestamp
+    FROM json_array_elements(CAST(:keys AS json))
+)
+DELETE FROM log
+USING due
+WHERE log.sensor = due.sensor
+AND log.timestamp = due.timestamp
+AND log.fingerprint = due.fingerprint
+AND log.timestamp >= :low AND log.timestamp <= :high
+RETURNING 1;
+
+-- name: heartbeats_remove(keys, low, high)
+WITH due AS MATERIALIZED (
+    SELECT
+        CAST(value ->> 0 AS bigint) AS fingerprint,
+        CAST(value ->> 1 AS bigint) AS sensor,
+        CAST(value ->> 2 AS bigint) AS timestamp
+    FROM json_array_elements(CAST(:keys AS json))
+)
+DELETE FROM heartbeat
+USING due
+WHERE heartbeat.sensor = due.sensor
+AND heartbeat.timestamp = due.timestamp
+AND heartbeat.fingerprint = due.fingerprint
+AND heartbeat.timestamp >= :low AND heartbeat.timestamp <= :high
+RETURNING 1;
+
+-- name: rollups_remove(keys, low, high)
+WITH due AS MATERIALIZED (
+    SELECT
+        CAST(value ->> 0 AS integer) AS level,
+        CAST(value ->> 1 AS bigint) AS sensor,
+        CAST(value ->> 2 AS bigint) AS start
+    FROM json_array_elements(CAST(:keys AS json))
+)
+DELETE FROM rollup
+USING due
+WHERE rollup.sensor = due.sensor AND rollup.level = due.level AND rollup.start = due.start
+AND rollup.start >= :low AND rollup.start <= :high
+RETURNING 1;
+
+-- name: rollup_limits(wanted)
+-- Of each sensor (JSON: [sensor, …]): from when on its raw rows stand, and from when on something
+-- is to be rolled up yet, if anything is.
+SELECT
+    wanted.sensor,
+    coalesce(rollup_floor.raw_from, 0),
+    (
+        SELECT min(touched.hour) FROM touched
+        WHERE touched.sensor = wanted.sensor
+        AND touched.hour >= coalesce(rollup_floor.raw_from, 0)
+    ),
+    (
+        SELECT min(range_start) FROM rollup_backlog
+        WHERE rollup_backlog.sensor = wanted.sensor
+        AND range_end > coalesce(rollup_floor.raw_from, 0)
+    )
+FROM (
+    SELECT CAST(value AS bigint) AS sensor
+    FROM json_array_elements_text(CAST(:wanted AS json))
+) AS wanted
+LEFT JOIN rollup_floor ON rollup_floor.sensor = wanted.sensor;
+
+-- name: rollup_floors_raise(floors)!
+-- JSON: [sensor, from when on raw rows stand] each; in an order in which two don't wait for each
+-- other.
+INSERT INTO rollup_floor (sensor, raw_from)
+SELECT CAST(value ->> 0 AS bigint), CAST(value ->> 1 AS bigint)
+FROM json_array_elements(CAST(:floors AS json))
+ORDER BY 1
+ON CONFLICT (sensor) DO UPDATE
+SET raw_from = excluded.raw_from
+WHERE excluded.raw_from > rollup_floor.raw_from;
+
+-- name: measurements_count_due(wanted, limit)
+-- Of each sensor: the sensor, and how many rows are due, the first and the last of those counted.
+SELECT
+    CAST(wanted.value ->> 0 AS bigint),
+    (
+        SELECT CAST(json_build_array(count(*), min(timestamp), max(timestamp)) AS text)
+        FROM (
+            SELECT timestamp FROM measurement
+            WHERE sensor = CAST(wanted.value ->> 0 AS bigint)
+            AND timestamp >= CAST(wanted.value ->> 1 AS bigint)
+            AND timestamp < CAST(wanted.value ->> 2 AS bigint)
+            ORDER BY timestamp
+            LIMIT :limit
+        ) AS oldest
+    )
+FROM json_array_elements(CAST(:wanted AS json)) AS wanted (value);
+
+-- name: logs_count_due(wanted, limit)
+SELECT
+    CAST(wanted.value ->> 0 AS bigint),
+    (
+        SELECT CAST(json_build_array(count(*), min(timestamp), max(timestamp)) AS text)
+        FROM (
+            SELECT timestamp FROM log
+            WHERE sensor = CAST(wanted.value ->> 0 AS bigint)
+            AND timestamp >= CAST(wanted.value ->> 1 AS bigint)
+            AND timestamp < CAST(wanted.value ->> 2 AS bigint)
+            ORDER BY timestamp
+            LIMIT :limit
+        ) AS oldest
+    )
+FROM json_array_elements(CAST(:wanted AS json)) AS wanted (value);
+
+-- name: heartbeats_count_due(wanted, limit)
+SELECT
+    CAST(wanted.value ->> 0 AS bigint),
+    (
+        SELECT CAST(json_build_array(count(*), min(timestamp), max(timestamp)) AS text)
+        FROM (
+            SELECT timestamp FROM heartbeat
+            WHERE sensor = CAST(wanted.value ->> 0 AS bigint)
+            AND timestamp >= CAST(wanted.value ->> 1 AS bigint)
+            AND timestamp < CAST(wanted.value ->> 2 AS bigint)
+            ORDER BY timestamp
+            LIMIT :limit
+        ) AS oldest
+    )
+FROM json_array_elements(CAST(:wanted AS json)) AS wanted (value);
+
+-- name: rollups_count_due(wanted, limit)
+-- Hours: of days there are a twenty-fourth.
+SELECT
+    CAST(wanted.value ->> 0 AS bigint),
+    (
+        SELECT CAST(json_build_array(count(*), min(start), max(start)) AS text)
+        FROM (
+            SELECT start FROM rollup
+            WHERE sensor = CAST(wanted.value ->> 0 AS bigint) AND level = 60
+            AND start >= CAST(wanted.value ->> 1 AS bigint)
+            AND start < CAST(wanted.value ->> 2 AS bigint)
+            ORDER BY start
+            LIMIT :limit
+        ) AS oldest
+    )
+FROM json_array_elements(CAST(:wanted AS json)) AS wanted (value);
+
+-- name: measurements_keep_partition(start, end, moment, default_days, by_floors)
+-- A row if between start and end there is any that is not due, by the rules as they are now. Of
+-- measurements none is due, `by_floors`, that its sensor's rollups may still need. A search a
+-- sensor, not a row.
+WITH RECURSIVE present (sensor) AS (
+    (
+        SELECT sensor FROM measurement
+        WHERE timestamp >= :start AND timestamp < :end
+        ORDER BY sensor LIMIT 1
+    )
+    UNION ALL
+    SELECT (
+        SELECT measurement.sensor FROM measurement
+        WHERE measurement.sensor > present.sensor
+        AND measurement.timestamp >= :start AND measurement.timestamp < :end
+        ORDER BY measurement.sensor LIMIT 1
+    )
+    FROM present
+    WHERE present.sensor IS NOT NULL
+),
+kept (sensor, since) AS (
+    SELECT present.sensor, least(
+        CASE
+            WHEN sensor.number IS NULL OR days.count = 0 THEN 0
+            ELSE (:moment - days.count * 86400000000) / 3600000000 * 3600000000
+        END,
+        CASE WHEN :by_floors THEN coalesce(rollup_floor.raw_from, 0) ELSE :end END
+    )
+    FROM present
+    LEFT JOIN sensor ON sensor.number = present.sensor
+    LEFT JOIN sensor_retention AS own ON own.sensor = sensor.number
+    LEFT JOIN network_retention AS whole ON whole.network = sensor.network_identifier
+    LEFT JOIN rollup_floor ON rollup_floor.sensor = present.sensor
+    CROSS JOIN LATERAL (
+        SELECT coalesce(own.raw_days, whole.raw_days, CAST(:default_days AS bigint)) AS count
+    ) AS days
+    WHERE present.sensor IS NOT NULL
+)
+SELECT kept.sensor
+FROM kept
+WHERE kept.since < :end
+AND EXISTS (
+    SELECT 1 FROM measurement
+    WHERE measurement.sensor = kept.sensor
+    AND measurement.timestamp >= :start AND measurement.timestamp < :end
+    AND measurement.timestamp >= kept.since
+)
+LIMIT 1;
+
+-- name: logs_keep_partition(start, end, moment, default_days)
+WITH RECURSIVE present (sensor) AS (
+    (
+        SELECT sensor FROM log
+        WHERE timestamp >= :start AND timestamp < :end
+        ORDER BY sensor LIMIT 1
+    )
+    UNION ALL
+    SELECT (
+        SELECT log.sensor FROM log
+        WHERE log.sensor > present.sensor
+        AND log.timestamp >= :start AND log.timestamp < :end
+        ORDER BY log.sensor LIMIT 1
+    )
+    FROM present
+    WHERE present.sensor IS NOT NULL
+),
+kept (sensor, since) AS (
+    SELECT present.sensor, CASE
+        WHEN sensor.number IS NULL OR days.count = 0 THEN 0
+        ELSE (:moment - days.count * 86400000000) / 3600000000 * 3600000000
+    END
+    FROM present
+    LEFT JOIN sensor ON sensor.number = present.sensor
+    LEFT JOIN sensor_retention AS own ON own.sensor = sensor.number
+    LEFT JOIN network_retention AS whole ON whole.network = sensor.network_identifier
+    CROSS JOIN LATERAL (
+        SELECT coalesce(own.log_days, whole.log_days, CAST(:default_days AS bigint)) AS count
+    ) AS days
+    WHERE present.sensor IS NOT NULL
+)
+SELECT kept.sensor
+FROM kept
+WHERE kept.since < :end
+AND EXISTS (
+    SELECT 1 FROM log
+    WHERE log.sensor = kept.sensor
+    AND log.timestamp >= :start AND log.timestamp < :end
+    AND log.timestamp >= kept.since
+)
+LIMIT 1;
+
+-- name: partition_sizes(parent)
+-- Of each partition: its name, its rows as the last VACUUM or ANALYZE has counted them, its bytes.
+SELECT
+    child.relname,
+    greatest(CAST(child.reltuples AS bigint), 0),
+    pg_total_relation_size(child.oid)
+FROM pg_inherits
+JOIN pg_class AS child ON child.oid = pg_inherits.inhrelid
+WHERE pg_inherits.inhparent = CAST(CAST(:parent AS text) AS regclass);
+
+-- name: row_sizes()
+-- Bytes of a row of each table, with its share of the indexes, by some that there are.
+SELECT 'measurements', CAST(avg(length(value)) + 120 AS bigint)
+FROM (SELECT value FROM measurement LIMIT 1000) AS sample
+UNION ALL
+SELECT 'logs', CAST(avg(length(subject) + coalesce(length(details), 0)) + 140 AS bigint)
+FROM (SELECT subject, details FROM log LIMIT 1000) AS sample
+UNION ALL
+SELECT 'heartbeats', CAST(avg(coalesce(length(details), 0)) + 120 AS bigint)
+FROM (SELECT details FROM heartbeat LIMIT 1000) AS sample
+UNION ALL
+SELECT 'rollups', CAST(avg(length(packed)) + 80 AS bigint)
+FROM (SELECT packed FROM rollup LIMIT 1000) AS sample;
+
+-- name: disk_used()^
+SELECT pg_database_size(current_database());

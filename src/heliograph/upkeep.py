@@ -1,0 +1,60 @@
+"""What goes on beside the flow of data: tidying up, of memory and of the store."""
+
+import asyncio
+import contextlib
+import gc
+
+import structlog
+
+from heliograph.errors import StoreUnavailableError
+from heliograph.ingest.registry import Registry
+from heliograph.ingest.rejections import RejectionBudget
+from heliograph.model.time import DAY, now
+from heliograph.settings import Settings
+from heliograph.store import Store
+
+log = structlog.get_logger()
+
+# Rows are tuples of numbers and texts, in which the garbage collector has nothing to find; left
+# to count allocations by itself it takes a quarter of the ingest path's time.
+COLLECT_SECONDS = 5.0
+# When sensors were last seen is answered from memory; a crash may cost so many seconds of it.
+FLUSH_SECONDS = 30.0
+MAINTENANCE_SECONDS = 3_600.0
+
+
+async def collect() -> None:
+    """Collect garbage by the clock, not by the number of allocations, for ever."""
+    gc.collect()
+    # What has been made by now stays: modules, routes, settings.
+    gc.freeze()
+    gc.disable()
+    try:
+        while True:
+            await asyncio.sleep(COLLECT_SECONDS)
+            gc.collect()
+    finally:
+        gc.enable()
+        gc.unfreeze()
+
+
+async def flush(registry: Registry) -> None:
+    """Write when sensors were last seen, for ever."""
+    while True:
+        await asyncio.sleep(FLUSH_SECONDS)
+        with contextlib.suppress(StoreUnavailableError):
+            await registry.flush()
+
+
+async def maintain(store: Store, settings: Settings, rejections: RejectionBudget) -> None:
+    """Delete what is kept for a time only, beside telemetry, for ever."""
+    while True:
+        try:
+            await store.deliveries.prune(now())
+            await store.accounts.prune_sessions(now())
+            await store.rejected.prune(now() - settings.rejected_retention_days * DAY)
+            _, rejections.kept_bytes = await store.rejected.totals()
+            await store.audit.prune(now() - settings.audit_days * DAY)
+        except StoreUnavailableError:
+            log.debug("maintenance waits for the database")
+        await asyncio.sleep(MAINTENANCE_SECONDS)

@@ -1,0 +1,314 @@
+"""How long data is kept, and what the next run removes."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, Field
+from starlette.responses import Response
+
+from heliograph.errors import ErrorCode, HeliographError
+from heliograph.model.principal import Role
+from heliograph.model.retention import LONGEST_DAYS, Retention, cutoffs, effective
+from heliograph.model.sensor import Network
+from heliograph.model.time import now, to_rfc3339
+from heliograph.retention.plan import Due, Plan, Planned
+from heliograph.store.removal import Kind
+from heliograph.web.access import NOT_FOUND
+from heliograph.web.dependencies import Caller, TheAccess, TheActor, TheServices
+from heliograph.web.errors import Answer, encode
+from heliograph.web.paths import PREFIX
+from heliograph.web.schemas import Text, errors
+from heliograph.web.services import Services
+
+router = APIRouter(prefix=PREFIX, tags=["retention"])
+
+NETWORKS_AT_ONCE = 1_000
+Days = Annotated[int, Field(ge=0, le=LONGEST_DAYS, strict=True)]
+
+
+class RetentionChange(BaseModel):
+    """Days; null: what is said further up counts, 0: for ever. Absent members stay as they are."""
+
+    raw_days: Days | None = Field(None, description="Measurements")
+    rollup_days: Days | None = Field(None, description="What aggregates are counted from")
+    log_days: Days | None = Field(None, description="Logs and heartbeats")
+
+
+class EffectiveRetention(BaseModel):
+    """What counts, after the network's and the server's: days, 0 for ever."""
+
+    raw_days: int
+    rollup_days: int
+    log_days: int
+
+
+class CutoffsRepresentation(BaseModel):
+    """What is older than that (RFC 3339) goes with the next run; null: nothing does."""
+
+    raw: str | None
+    rollups: str | None
+    logs: str | None
+
+
+class DueRepresentation(BaseModel):
+    """What the next run removes; rows are an estimate unless `exact`, bytes always are."""
+
+    rows: int
+    bytes: int
+    exact: bool
+
+
+class RemovesRepresentation(BaseModel):
+    """What the next run removes, by kind."""
+
+    measurements: DueRepresentation
+    logs: DueRepresentation
+    heartbeats: DueRepresentation
+    rollups: DueRepresentation
+
+
+class RetentionRepresentation(BaseModel):
+    """What is said of a network or a sensor itself, and what comes of it."""
+
+    raw_days: int | None
+    rollup_days: int | None
+    log_days: int | None
+    effective: EffectiveRetention
+    cutoffs: CutoffsRepresentation
+    removes: RemovesRepresentation
+    next_run_at: str | None
+
+
+class NetworkRetention(RetentionRepresentation):
+    """Of a network; `removes` counts all its sensors, also those with a retention of their own."""
+
+    network_identifier: str
+
+
+class SensorRetention(RetentionRepresentation):
+    """Of a sensor."""
+
+    sensor_identifier: str
+
+
+class PlannedNetwork(BaseModel):
+    """What the next run removes of a network's sensors."""
+
+    network_identifier: str
+    network_name: str
+    sensors: int
+    effective: EffectiveRetention
+    removes: RemovesRepresentation
+
+
+class PlannedPartition(BaseModel):
+    """A month that is dropped as a whole; its rows are counted with the networks'."""
+
+    name: str
+    rows: int
+    bytes: int
+
+
+class DiskRepresentation(BaseModel):
+    """Bytes that the database takes, and those that it may take; null: there is no budget."""
+
+    used: int
+    budget: int | None
+
+
+class RetentionPlan(BaseModel):
+    """What the next run removes. Times are RFC 3339; only administrators are told of the disk."""
+
+    running: bool
+    last_run_at: str | None
+    next_run_at: str | None
+    networks: list[PlannedNetwork]
+    partitions: list[PlannedPartition] | None
+    disk: DiskRepresentation | None
+
+
+@router.get("/retention", response_model=RetentionPlan, responses=errors(401, 403, 422))
+async def read_plan(
+    caller: Caller,
+    access: TheAccess,
+    services: TheServices,
+    network_identifier: Annotated[Text | None, Query()] = None,
+) -> Response:
+    """Read what the next run removes, by network: of those that the caller may see, or of all."""
+    visible = await access.visible(caller, network_identifier)
+    state, plan = services.retention.state, _plan(services)
+    networks = await _networks(services, visible)
+    if visible is None:
+        planned = await plan.of_networks()
+    else:
+        planned = {each.identifier: await plan.of_network(each.identifier) for each in networks}
+    body: dict[str, Any] = {
+        "running": state.running,
+        "last_run_at": _time(state.last_run_at),
+        "next_run_at": _time(state.next_run_at),
+        "networks": [
+            await _planned(services, each, planned.get(each.identifier)) for each in networks
+        ],
+        "partitions": None,
+        "disk": None,
+    }
+    if caller.is_admin:
+        partitions = await plan.partitions()
+        body["partitions"] = [
+            {"name": each.name, "rows": each.rows, "bytes": each.bytes} for each in partitions
+        ]
+        body["disk"] = {"used": services.disk.used, "budget": services.disk.budget or None}
+    return Answer(200, encode(body)).response()
+
+
+@router.get(
+    "/networks/{network_identifier}/retention",
+    response_model=NetworkRetention,
+    responses=errors(401, 403, 404),
+)
+async def read_network_retention(
+    network_identifier: str, caller: Caller, access: TheAccess, services: TheServices
+) -> Response:
+    """Read how long a network's data is kept, and what the next run removes of it."""
+    network = await access.network(caller, network_identifier, Role.VIEWER)
+    own = await services.store.retentions.of_network(network.identifier)
+    return await _answer_network(services, network, own)
+
+
+@router.put(
+    "/networks/{network_identifier}/retention",
+    response_model=NetworkRetention,
+    responses=errors(400, 401, 403, 404, 413, 415, 422),
+)
+async def set_network_retention(
+    network_identifier: str,
+    change: RetentionChange,
+    caller: Caller,
+    actor: TheActor,
+    access: TheAccess,
+    services: TheServices,
+) -> Response:
+    """Change how long a network's data is kept; the next run goes by it."""
+    network = await access.network(caller, network_identifier, Role.OWNER)
+    own = await services.store.retentions.set_network(
+        network.identifier, actor=actor, **change.model_dump(exclude_unset=True)
+    )
+    if own is None:
+        raise _not_found(ErrorCode.NETWORK_NOT_FOUND)
+    return await _answer_network(services, network, own)
+
+
+@router.get(
+    "/sensors/{identifier}/retention",
+    response_model=SensorRetention,
+    responses=errors(401, 403, 404),
+)
+async def read_sensor_retention(
+    identifier: str, caller: Caller, access: TheAccess, services: TheServices
+) -> Response:
+    """Read how long a sensor's data is kept, and what the next run removes of it."""
+    known = await access.readable(caller, identifier)
+    own = await services.store.retentions.of_sensor(known.number)
+    return await _answer_sensor(services, known.number, own)
+
+
+@router.put(
+    "/sensors/{identifier}/retention",
+    response_model=SensorRetention,
+    responses=errors(400, 401, 403, 404, 413, 415, 422),
+)
+async def set_sensor_retention(
+    identifier: str,
+    change: RetentionChange,
+    caller: Caller,
+    actor: TheActor,
+    access: TheAccess,
+    services: TheServices,
+) -> Response:
+    """Change how long a sensor's data is kept; the next run goes by it."""
+    known = await access.changeable(caller, identifier, Role.OWNER)
+    own = await services.store.retentions.set_sensor(
+        known.number, actor=actor, **change.model_dump(exclude_unset=True)
+    )
+    if own is None:
+        raise _not_found(ErrorCode.SENSOR_NOT_FOUND)
+    return await _answer_sensor(services, known.number, own)
+
+
+async def _networks(services: Services, visible: list[str] | None) -> list[Network]:
+    store = services.store.networks
+    if visible is not None:
+        found = [await store.find(identifier) for identifier in visible]
+        return [network for network in found if network is not None]
+    networks: list[Network] = []
+    while True:
+        page, total = await store.list(account=None, offset=len(networks), limit=NETWORKS_AT_ONCE)
+        networks += page
+        if not page or len(networks) >= total:
+            return networks
+
+
+def _plan(services: Services) -> Plan:
+    moment = services.retention.state.next_run_at or now()
+    return Plan(services.store, services.retention.default, moment)
+
+
+async def _planned(services: Services, network: Network, planned: Planned | None) -> dict[str, Any]:
+    own = await services.store.retentions.of_network(network.identifier)
+    due = planned.due if planned else {kind: Due() for kind in Kind}
+    return {
+        "network_identifier": network.identifier,
+        "network_name": network.name,
+        "sensors": planned.sensors if planned else 0,
+        "effective": effective(own, services.retention.default),
+        "removes": _removes(due),
+    }
+
+
+async def _answer_network(services: Services, network: Network, own: Retention) -> Response:
+    counts = effective(own, services.retention.default)
+    planned = await _plan(services).of_network(network.identifier)
+    body = _representation(services, own, counts, planned.due)
+    return Answer(200, encode({"network_identifier": network.identifier, **body})).response()
+
+
+async def _answer_sensor(services: Services, number: int, own: Retention) -> Response:
+    sensor = await services.store.sensors.find_number(number)
+    if sensor is None:
+        raise _not_found(ErrorCode.SENSOR_NOT_FOUND)
+    of_network = await services.store.retentions.of_network(sensor.network_identifier)
+    counts = effective(own, of_network, services.retention.default)
+    due = await _plan(services).of_sensor(number, counts)
+    body = _representation(services, own, counts, due)
+    return Answer(200, encode({"sensor_identifier": sensor.identifier, **body})).response()
+
+
+def _representation(
+    services: Services, own: Retention, counts: Retention, due: Mapping[Kind, Due]
+) -> dict[str, Any]:
+    next_run = services.retention.state.next_run_at
+    limits = cutoffs(counts, next_run or now())
+    return {
+        **msgspec.structs.asdict(own),
+        "effective": counts,
+        "cutoffs": {name: _time(at or None) for name, at in limits._asdict().items()},
+        "removes": _removes(due),
+        "next_run_at": _time(next_run),
+    }
+
+
+def _removes(due: Mapping[Kind, Due]) -> dict[str, Any]:
+    return {
+        kind.value: {"rows": each.rows, "bytes": each.bytes, "exact": each.is_exact}
+        for kind, each in due.items()
+    }
+
+
+def _time(moment: int | None) -> str | None:
+    return None if moment is None else to_rfc3339(moment)
+
+
+def _not_found(code: ErrorCode) -> HeliographError:
+    return HeliographError(code, NOT_FOUND[code])

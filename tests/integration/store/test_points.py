@@ -1,0 +1,166 @@
+"""The rows of an attribute that a chart needs, on both engines."""
+
+import asyncio
+import subprocess
+import sys
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from heliograph.model.batch import Batch
+from heliograph.model.time import HOUR, MINUTE, SECOND
+from heliograph.store import points as points_module
+from heliograph.store.attributes import keys_of, value_at
+from heliograph.store.points import RangeTooLargeError
+from rows import NOON, measurement
+
+numbers = st.one_of(st.integers(-(1 << 63), (1 << 64) - 1), st.floats(-1e300, 1e300))
+others = st.one_of(st.booleans(), st.none(), st.text(max_size=2), st.lists(st.just(1), max_size=1))
+KEYS = ["t", "air", "value", 'qu"ote', "dot.ted", "", "ü"]
+NAMES = ["t", "air.t", "value", 'qu"ote', "dot\\.ted", "", "air.air.ü"]
+values = st.recursive(
+    numbers | others,
+    lambda inner: st.dictionaries(st.sampled_from(KEYS), inner, max_size=4),
+    max_leaves=6,
+)
+# Series as sensors send them, and series of anything.
+alike = st.sampled_from(
+    [
+        lambda number: {"t": number},
+        lambda number: {"air": {"t": number}, "t": "warm"},
+        lambda number: number,
+    ]
+).flatmap(lambda make: st.lists(st.tuples(st.integers(0, 40), numbers.map(make)), max_size=25))
+series = st.one_of(alike, st.lists(st.tuples(st.integers(0, 40), values), max_size=25))
+
+
+async def stored(store, sensor, readings):
+    """Store the readings, given as (seconds from noon, value); return their keys and values."""
+    rows = [measurement(sensor, NOON + at * SECOND, value) for at, value in readings]
+    batch = Batch(measurements=list(rows))
+    batch.sort()
+    await store.write(batch)
+    pairs = zip(rows, readings, strict=True)
+    return {(row[2], row[3]): value for row, (_, value) in pairs}
+
+
+def with_numbers(known, name, start, end):
+    """Return the keys of the rows in the range whose attribute is a number, in order."""
+    return sorted(
+        key
+        for key, value in known.items()
+        if start <= key[0] < end and isinstance(value_at(value, keys_of(name)), int | float)
+    )
+
+
+async def test_picks_are_real_rows_of_the_range(store, register, monkeypatch):
+    monkeypatch.setattr(points_module, "_FIRST_CHUNK", 3)
+    monkeypatch.setattr(points_module, "CHUNK", 7)
+    cases = []
+
+    # Examples are drawn first: Hypothesis calls no coroutines.
+    @settings(
+        max_examples=60, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+    )
+    @given(series, st.integers(-5, 45), st.integers(0, 50), st.integers(3, 12))
+    def draw(readings, start, length, count):
+        cases.append((readings, NOON + start * SECOND, length * SECOND, count))
+
+    draw()
+    for readings, start, length, count in cases:
+        sensor = (await register()).number
+        known = await stored(store, sensor, readings)
+        for name in NAMES:
+            rows = await store.points.pick(
+                sensor, name, start=start, end=start + length, count=count
+            )
+            picked = [(row.timestamp, row.fingerprint) for row in rows]
+            there = with_numbers(known, name, start, start + length)
+            assert len(picked) == min(count, len(there))
+            assert picked == sorted(set(picked))
+            assert set(picked) <= set(there)
+            assert picked[:1] + picked[-1:] == there[:1] + there[-1:]
+
+
+async def test_rows_come_as_they_are_stored(store, sensor):
+    greatest = (1 << 63) - 1
+    row = measurement(sensor, NOON, {"n": greatest, "x": [1, {"y": None}]})
+    other = measurement(sensor, NOON, {"n": 1})
+    await store.write(Batch(measurements=sorted([row, other], key=lambda row: row[2:4])))
+    picked = await store.points.pick(sensor, "n", start=NOON, end=NOON + 1, count=3)
+    page = await store.measurements.page(sensor, key=None, direction="next", limit=10)
+    assert picked == list(page)
+    assert {picked[0].id, picked[1].id} == {row[0], other[0]}
+
+
+async def test_more_rows_than_may_be_read_are_refused(store, sensor, monkeypatch):
+    monkeypatch.setattr(points_module, "_FIRST_CHUNK", 2)
+    monkeypatch.setattr(points_module, "CHUNK", 2)
+    monkeypatch.setattr(points_module, "_READ_FIRST", 3)
+    monkeypatch.setattr(points_module, "MAXIMUM_ROWS", 9)
+    await stored(store, sensor, [(at, {"n": at}) for at in range(10)])
+
+    async def pick(seconds):
+        end = NOON + seconds * SECOND
+        return await store.points.pick(sensor, "n", start=NOON, end=end, count=5)
+
+    assert len(await pick(9)) == 5
+    with pytest.raises(RangeTooLargeError, match="shorter range"):
+        await pick(10)
+
+
+async def test_large_values_are_read_a_few_at_a_time(store, sensor, monkeypatch):
+    monkeypatch.setattr(points_module, "_FIRST_CHUNK", 2)
+    monkeypatch.setattr(points_module, "_CHUNK_BYTES", 10_000)
+    asked = []
+    fetch = store.engine.fetch
+
+    async def watched(query, **parameters):
+        asked.append((query, parameters.get("limit")))
+        return await fetch(query, **parameters)
+
+    monkeypatch.setattr(store.engine, "fetch", watched)
+    text = "x" * 2_000
+    await stored(store, sensor, [(at, {"n": at, "text": text}) for at in range(30)])
+    assert len(await store.points.pick(sensor, "n", start=NOON, end=NOON + MINUTE, count=9)) == 9
+    assert [limit for query, limit in asked if query == "measurements_packed"][1:] == [4] * 8
+
+
+async def test_readers_at_the_same_time_get_the_same(store, sensor):
+    await stored(store, sensor, [(at, {"n": at * 7 % 13}) for at in range(2_000)])
+    charts = [
+        store.points.pick(sensor, "n", start=NOON, end=NOON + 2_000 * SECOND, count=50)
+        for _ in range(6)
+    ]
+    first, *rest = await asyncio.gather(*charts)
+    assert len(first) == 50
+    assert all(chart == first for chart in rest)
+
+
+async def test_small_charts_go_past_large_ones(store, sensor, monkeypatch):
+    await stored(store, sensor, [(at, {"n": at}) for at in range(1_000)])
+    for _ in range(points_module._LARGE_READS):
+        await store.points._large_reads.acquire()
+
+    async def pick():
+        return await store.points.pick(sensor, "n", start=NOON, end=NOON + HOUR, count=5)
+
+    assert len(await pick()) == 5
+    monkeypatch.setattr(points_module, "_READ_FIRST", 100)
+    large = asyncio.create_task(pick())
+    done, _ = await asyncio.wait([large], timeout=0.05)
+    assert not done
+    store.points._large_reads.release()
+    assert len(await large) == 5
+    # It gives its place back.
+    assert len(await pick()) == 5
+
+
+def test_large_packages_are_not_loaded_before_they_are_needed():
+    # They take 25 and 90 MiB, which a server without charts and Parquet does not have to pay.
+    program = "import sys, heliograph.app; print({'numpy', 'pyarrow'} & sys.modules.keys())"
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, check=True, timeout=60
+    )
+    assert result.stdout.strip() == b"set()"

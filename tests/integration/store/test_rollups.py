@@ -1,0 +1,434 @@
+"""Aggregates through rollups equal those of the raw rows, whatever happens in between."""
+
+import contextlib
+import itertools
+import random
+import sqlite3
+from datetime import UTC
+from zoneinfo import ZoneInfo
+
+import psycopg
+import pytest
+
+from heliograph.model.batch import Batch
+from heliograph.model.buckets import bucket_starts, parse_bucket
+from heliograph.model.time import DAY, HOUR, MINUTE, SECOND
+from heliograph.store import aggregates as aggregates_module
+from heliograph.store import open_store
+from heliograph.store import rolling as rolling_module
+from heliograph.store.rolling import Rolling, SupersededError
+from heliograph.store.rollup_change import RollupChange
+from heliograph.store.rollups import changed
+from integration.store.test_aggregates import check, expected
+from rows import measurement
+
+# Midnights (UTC) before the clocks change in Berlin, each later than the one before: the
+# frontier does not move back. They lie ahead, so that on PostgreSQL too rows are late by the
+# frontier and not by the clock.
+MIDNIGHTS = [
+    1_805_932_800 * SECOND,  # 2027-03-25
+    1_824_595_200 * SECOND,  # 2027-10-27
+    1_837_468_800 * SECOND,  # 2028-03-24
+    1_856_217_600 * SECOND,  # 2028-10-27
+]
+ZONES = ["UTC", "Asia/Kolkata", "Europe/Berlin", "Australia/Lord_Howe"]
+LENGTHS = ["100s", "150s", "7m", "30m", "1h", "90m", "9h", "1d", "1mo"]
+
+
+def execute(url, statement):
+    """Do what no part of the program does."""
+    if url.startswith("sqlite"):
+        with contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection:
+            connection.execute(statement)
+            connection.commit()
+        return
+    with psycopg.connect(url) as connection:
+        connection.execute(statement)
+
+
+class Chance:
+    """Draws what happens, many times over: the same for a number every time."""
+
+    def __init__(self, number):
+        self.random = random.Random(number)
+        # Few hours and minutes, so that something happens in them more than once.
+        self.hours = self.random.sample(range(60), 4)
+        self.edges = [0, 1, 59, 60, 61, 599, 600, 1_800, 3_599]
+
+    def second(self):
+        pick = self.random
+        into = pick.choice(self.edges) if pick.random() < 0.5 else pick.randrange(3_600)
+        return pick.choice(self.hours) * 3_600 + into
+
+    def value(self):
+        pick = self.random
+        return pick.choice(
+            [
+                lambda: pick.randrange(-(1 << 63), 1 << 63),
+                lambda: pick.uniform(-1e200, 1e200),
+                lambda: pick.choice([{}, "text", None, True, []]),
+                lambda: {name: pick.randrange(-9, 9) for name in pick.sample(["t", "u", "d.t"], 2)},
+                lambda: {"air": {"t": pick.uniform(-10, 10)}, "t": "x", "on": pick.random() < 0.5},
+            ]
+        )()
+
+    def inner(self):
+        pick = self.random
+        if pick.random() < 0.3:
+            return "delete", (self.second(), self.second(), pick.randrange(2))
+        found = [
+            (self.second(), pick.randrange(2), self.value()) for _ in range(pick.randint(1, 9))
+        ]
+        return "insert", found * pick.randint(1, 2)
+
+    def step(self):
+        pick = self.random
+        # Mostly to the edges of what happens.
+        steps = pick.choice([hour * 6 + at for hour in self.hours for at in (0, 3, 6)])
+        return pick.choice(
+            [
+                self.inner,
+                self.inner,
+                lambda: ("advance", pick.randrange(361) if pick.random() < 0.3 else steps),
+                lambda: ("redo", None),
+                lambda: ("fill", None),
+                lambda: ("restart", None),
+                # What happens between the reading and the storing of the pieces that come next.
+                lambda: ("within", [self.inner() for _ in range(pick.randint(1, 3))]),
+            ]
+        )()
+
+    def query(self):
+        pick = self.random
+        start = pick.choice([-3_600, 0, self.second(), pick.randrange(0, 200_000, 600)])
+        ends = start, pick.choice([1, 3_600, 86_400, 220_000, pick.randrange(1, 220_000)])
+        return pick.choice(LENGTHS), pick.choice(ZONES), ends
+
+
+class Disturbed(Rolling):
+    """Lets things happen between the reading of raw rows and the storing of rollups."""
+
+    def __init__(self, engine, happen):
+        super().__init__(engine, self._nothing)
+        self._happen = happen
+
+    async def _nothing(self):
+        pass
+
+    async def _counted(self, works):
+        found = await super()._counted(works)
+        await self._happen()
+        return found
+
+
+class Case:
+    """A database, and in plain Python what is in it."""
+
+    def __init__(self, store, url, sensors, midnight):
+        self.store = store
+        self.url = url
+        self.sensors = sensors
+        self.midnight = midnight
+        self.rows = [{}, {}]
+        self.within = []
+        self.rolling = Disturbed(store.engine, self.happen)
+        self.frontier = 0
+
+    async def begin(self):
+        """Put the frontier where the case begins."""
+        await self.put(self.midnight)
+
+    async def put(self, frontier):
+        """Put the frontier somewhere without rolling up what is before."""
+        self.store.engine.lateness.rise(frontier)
+        generation = (await self.rolling.state()).generation
+        assert await self.store.engine.store_rollups(RollupChange(generation, frontier=frontier))
+
+    async def happen(self):
+        if self.within:
+            await self.do(*self.within.pop(0))
+
+    async def do(self, action, detail):
+        await getattr(self, action)(detail)
+
+    async def insert(self, found):
+        rows = []
+        for second, which, value in found:
+            row = measurement(self.sensors[which], self.midnight + second * SECOND, value)
+            rows.append(row)
+            self.rows[which][row[2:4]] = (row[2], row[3], value)
+        batch = Batch(measurements=rows)
+        batch.sort()
+        await self.store.write(batch)
+
+    async def delete(self, detail):
+        """Delete what retention would not: rows of a span, for good."""
+        first, second, which = detail
+        start, end = sorted((self.midnight + first * SECOND, self.midnight + second * SECOND))
+        mine = self.rows[which]
+        sensor = self.sensors[which]
+        where = f"sensor = {sensor} AND timestamp >= {start} AND timestamp < {end}"
+        execute(self.url, f"DELETE FROM measurement WHERE {where}")
+        async with self.store.engine.transaction() as transaction:
+            await changed(transaction, sensor, start, end)
+        for key in [key for key in mine if start <= key[0] < end]:
+            del mine[key]
+
+    async def advance(self, steps):
+        await self.rolling.advance(self.midnight + steps * 10 * MINUTE)
+
+    async def redo(self, _):
+        while await self.rolling.redo(await self.rolling.newest_mark()):
+            pass
+
+    async def fill(self, _):
+        while await self.rolling.fill():
+            pass
+
+    async def restart(self, _):
+        self.rolling = Disturbed(self.store.engine, self.happen)
+
+    async def check(self, length, zone, ends):
+        start = self.midnight + ends[0] * SECOND
+        end = start + ends[1] * SECOND
+        where = UTC if zone == "UTC" else ZoneInfo(zone)
+        starts = bucket_starts(parse_bucket(length), where, start, end)
+        for which, sensor in enumerate(self.sensors):
+            found, counts = expected(self.rows[which].values(), starts, start, end)
+            for names in (None, [*found, "not there"]):
+                series = await self.store.aggregates.read(
+                    sensor, starts, names, start=start, end=end
+                )
+                check(series, found, counts)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Read and store in pieces that a few rows fill."""
+    monkeypatch.setattr(aggregates_module, "CHUNK", 7)
+    monkeypatch.setattr(aggregates_module, "_AT_ONCE", 3)
+    monkeypatch.setattr(aggregates_module, "_FIRST_ROLLUPS", 2)
+    monkeypatch.setattr(aggregates_module, "_SPANS", 3)
+    monkeypatch.setattr(rolling_module, "ROWS", 5)
+    monkeypatch.setattr(rolling_module, "TOGETHER", 2)
+    monkeypatch.setattr(rolling_module, "MARKS", 7)
+    monkeypatch.setattr(rolling_module, "STORED_AT_ONCE", 3)
+
+
+async def test_aggregates_equal_the_recomputation(store, register, small, engine, database_url):
+    share = 8 if engine == "sqlite" else 2
+    for number in range(4 * share):
+        chance = Chance(number)
+        # Cases with one midnight share it, each beginning some days after the one before.
+        midnight = MIDNIGHTS[number // share] + number % share * 4 * DAY
+        sensors = [(await register()).number for _ in range(2)]
+        case = Case(store, database_url, sensors, midnight)
+        await case.begin()
+        asked = [chance.query() for _ in range(4)]
+        for step, detail in [chance.step() for _ in range(chance.random.randint(6, 20))]:
+            if step == "within":
+                case.within = list(detail)
+                continue
+            await case.do(step, detail)
+            await case.check(*chance.query())
+        await case.advance(360)
+        await case.redo(None)
+        assert sum(await store.rollups.pending()) == 0
+        for query in asked:
+            await case.check(*query)
+
+
+async def rolled(store, url, sensor, rows, start, end):
+    """Store rows and roll them up; return the case."""
+    case = Case(store, url, [sensor, sensor + 1], start)
+    await case.begin()
+    batch = Batch(measurements=rows)
+    batch.sort()
+    await store.write(batch)
+    await case.rolling.advance(end)
+    await case.redo(None)
+    return case
+
+
+async def no_rows(store, monkeypatch):
+    """Have reading of raw rows fail."""
+    fetch = store.engine.fetch
+
+    async def fetching(query, **parameters):
+        assert query not in ("measurements_values", "measurements_spans")
+        return await fetch(query, **parameters)
+
+    monkeypatch.setattr(store.engine, "fetch", fetching)
+
+
+async def test_what_is_rolled_up_is_not_read_from_rows(store, sensor, monkeypatch, database_url):
+    start = MIDNIGHTS[0]
+    rows = [measurement(sensor, start + at * MINUTE, {"t": at}) for at in range(0, 3 * 1_440, 7)]
+    await rolled(store, database_url, sensor, rows, start, start + 3 * DAY)
+    await no_rows(store, monkeypatch)
+    for length, zone in (("9h", UTC), ("1h", ZoneInfo("Asia/Kolkata")), ("5m", UTC)):
+        starts = bucket_starts(parse_bucket(length), zone, start, start + 3 * DAY)
+        series = await store.aggregates.read(sensor, starts, None, start=starts[1], end=starts[-2])
+        kept = [(row[2], row[3], {"t": at * 7}) for at, row in enumerate(rows)]
+        check(series, *expected(kept, starts, starts[1], starts[-2]))
+
+
+async def test_history_is_rolled_up_from_the_backlog(store, sensor, small, database_url):
+    start = MIDNIGHTS[0]
+    # Written while the frontier was before them: nothing is marked.
+    case = Case(store, database_url, [sensor, sensor + 1], start)
+    await case.begin()
+    await case.insert([(second * 977, 0, {"t": second}) for second in range(120)])
+    # As the migration does it, of what it finds.
+    frontier = start + 31 * HOUR
+    await case.put(frontier)
+    execute(database_url, f"INSERT INTO rollup_backlog VALUES ({sensor}, {start}, {frontier})")
+    query = ("9h", "UTC", (0, 200_000))
+    await case.check(*query)
+    assert await case.rolling.fill() == 1
+    assert (await store.rollups.pending()).ranges == 1
+    await case.check(*query)
+    await case.insert([(5, 0, {"t": 5_000})])
+    await case.fill(None)
+    assert (await store.rollups.pending()).ranges == 0
+    await case.check(*query)
+
+
+async def test_rollups_outlive_the_rows_that_retention_deletes(
+    store, sensor, monkeypatch, database_url
+):
+    start = MIDNIGHTS[0]
+    rows = [measurement(sensor, start + at * MINUTE, {"t": at}) for at in range(0, 3 * 1_440, 7)]
+    case = await rolled(store, database_url, sensor, rows, start, start + 3 * DAY)
+    starts = bucket_starts(parse_bucket("7h"), ZoneInfo("Asia/Kolkata"), start, start + 3 * DAY)
+    kept = [(row[2], row[3], {"t": at * 7}) for at, row in enumerate(rows)]
+    found = expected(kept, starts, start, start + 3 * DAY)
+    raw_from = await store.rollups.keep(sensor, start + 30 * HOUR + 5 * MINUTE)
+    assert raw_from == start + 30 * HOUR
+    read = {"start": start, "end": start + 3 * DAY}
+    check(await store.aggregates.read(sensor, starts, None, **read), *found)
+    async with store.engine.transaction() as transaction:
+        gone = sum(row[2] < raw_from for row in rows)
+        await transaction.fetch("measurements_erase", sensor=sensor, limit=gone)
+    check(await store.aggregates.read(sensor, starts, None, **read), *found)
+    # What comes later than that is not counted, and does not disturb what is.
+    await store.write(Batch(measurements=[measurement(sensor, start + HOUR, {"t": 1e9})]))
+    await case.redo(None)
+    assert (await store.rollups.pending()).marks == 0
+    check(await store.aggregates.read(sensor, starts, None, **read), *found)
+    # Nothing is kept that is not rolled up yet, or not as it is now.
+    await store.write(Batch(measurements=[measurement(sensor, start + 40 * HOUR, {"t": 1})]))
+    assert await store.rollups.keep(sensor, start + 3 * DAY) == start + 40 * HOUR
+    await case.redo(None)
+    assert await store.rollups.keep(sensor, start + 9 * DAY) == start + 3 * DAY
+
+
+async def test_two_instances_do_not_disturb_each_other(store, database_url, register, engine):
+    if engine == "sqlite":
+        pytest.skip("one process a file")
+    other = await open_store(database_url)
+    sensor = (await register()).number
+    start = MIDNIGHTS[0]
+    mine = Case(store, database_url, [sensor, sensor + 1], start)
+    await mine.begin()
+    await mine.insert([(second * 977, 0, {"t": second}) for second in range(90)])
+    theirs = Case(other, database_url, [sensor, sensor + 1], start)
+
+    async def overtake():
+        mine.rolling._happen = mine.happen
+        await theirs.advance(30)
+
+    mine.rolling._happen = overtake
+    with pytest.raises(SupersededError):
+        await mine.advance(100)
+    await mine.check("1h", "UTC", (0, 100_000))
+    await mine.advance(100)
+    # What comes late at one instance is known by the frontier that another has moved.
+    await theirs.insert([(100, 0, {"t": 7})])
+    mine.rows = [{**mine.rows[0], **theirs.rows[0]}, {}]
+    await mine.check("1h", "UTC", (0, 100_000))
+    await mine.redo(None)
+    await mine.check("1h", "UTC", (0, 100_000))
+    await other.close()
+
+
+async def test_a_mark_is_made_once_until_it_is_taken(store, sensor, engine, database_url):
+    start = MIDNIGHTS[0]
+    case = await rolled(store, database_url, sensor, [], start, start + DAY)
+    for second in range(3):
+        await case.insert([(second, 0, second)])
+    # On PostgreSQL other instances may have taken it.
+    assert (await store.rollups.pending()).marks == (1 if engine == "sqlite" else 3)
+    await case.insert([(1, 0, 1)])
+    assert (await store.rollups.pending()).marks == (1 if engine == "sqlite" else 3)
+    taken = await store.engine.take_marks(await case.rolling.newest_mark(), 10)
+    assert {row[1:] for row in map(tuple, taken)} == {(sensor, start)}
+    await case.insert([(9, 0, 9)])
+    assert (await store.rollups.pending()).marks == (2 if engine == "sqlite" else 4)
+    await case.redo(None)
+    assert (await store.rollups.pending()).marks == 0
+
+
+async def test_what_is_erased_leaves_no_rollups(store, register, monkeypatch, database_url):
+    sensor = await register()
+    start = MIDNIGHTS[0]
+    rows = [measurement(sensor.number, start + at * MINUTE, 1) for at in range(0, 3_000, 7)]
+    case = await rolled(store, database_url, sensor.number, rows, start, start + DAY)
+    await case.insert([(1, 0, 2)])
+    await store.rollups.keep(sensor.number, start + 5 * HOUR)
+    await store.sensors.delete(sensor.number, 1)
+    await store.sensors.erase(sensor.number)
+    assert sum(await store.rollups.pending()) == 0
+    standing = await store.rollups.standing(sensor.number)
+    assert (list(standing.dirty), standing.raw_from) == ([], None)
+    found = await store.engine.fetch(
+        "rollup_days", sensor=sensor.number, start=0, end=start + 9 * DAY, limit=9
+    )
+    assert list(found) == []
+
+
+async def test_attributes_beyond_those_kept_are_counted_from_rows(
+    store, sensor, monkeypatch, database_url
+):
+    monkeypatch.setattr("heliograph.model.rollup.MAXIMUM_ATTRIBUTES", 3)
+    monkeypatch.setattr("heliograph.store.rollup_counting.MAXIMUM_ATTRIBUTES", 3)
+    start = MIDNIGHTS[0]
+    case = Case(store, database_url, [sensor, sensor + 1], start)
+    await case.begin()
+    for hour, names in itertools.product(range(3), ("abcd", "ab")):
+        value = dict.fromkeys(names, hour)
+        await case.insert([(hour * 36_000 + len(names) * 60, 0, value)])
+    await case.advance(360)
+    await case.redo(None)
+    assert case.rolling.wide == 3
+    for length in ("7m", "9h", "1d"):
+        await case.check(length, "UTC", (0, 200_000))
+
+
+async def test_an_hour_is_whole_when_its_last_rows_came_before_its_last_step(
+    store, sensor, database_url
+):
+    case = Case(store, database_url, [sensor, sensor + 1], MIDNIGHTS[0])
+    await case.begin()
+    await case.insert([(60, 0, 1), (700, 0, 2)])
+    for steps in (1, 2, 6):
+        await case.advance(steps)
+        await case.check("1h", "UTC", (0, 3_600))
+    await case.check("1d", "UTC", (0, 86_400))
+
+
+async def test_a_row_is_late_from_the_frontier_on(store, sensor, database_url):
+    start = MIDNIGHTS[0]
+    case = await rolled(store, database_url, sensor, [], start, start + DAY)
+    await store.write(Batch(measurements=[measurement(sensor, start + DAY)]))
+    assert (await store.rollups.pending()).marks == 0
+    await store.write(Batch(measurements=[measurement(sensor, start + DAY - 1)]))
+    assert (await store.rollups.pending()).marks == 1
+    # A server that starts knows it from the database.
+    again = await open_store(database_url)
+    await again.write(Batch(measurements=[measurement(sensor, start + DAY + 1)]))
+    await again.write(Batch(measurements=[measurement(sensor, start + 1)]))
+    await again.close()
+    assert (await store.rollups.pending()).marks == 2
+    await case.redo(None)
+    assert (await store.rollups.pending()).marks == 0

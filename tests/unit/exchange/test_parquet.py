@@ -1,0 +1,143 @@
+"""Parquet: row groups of bounded size, and tables of other makes."""
+
+import decimal
+import io
+import json
+from datetime import UTC, datetime
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from heliograph.exchange import parquet
+from heliograph.exchange.elements import BadLineError, Element
+from heliograph.exchange.formats import COLUMNS, Format, Names, encode_rows
+from heliograph.exchange.parquet import SCHEMAS, Packing, ParquetTable
+from heliograph.model.records import Kind
+from heliograph.model.time import EARLIEST
+
+NAMES = Names("0b0f6a3c-8f2c-4a3e-9a51-0d5f0a2b7c11", "pump-1")
+NOON = datetime(2026, 1, 15, 12, tzinfo=UTC)
+
+
+def table(columns, kind=None, **options):
+    file = io.BytesIO()
+    pq.write_table(pa.table(columns), file, **options)
+    return ParquetTable(file, kind)
+
+
+def said(columns, kind=None):
+    """Return what the only row says."""
+    (found,) = table({name: [cell] for name, cell in columns.items()}, kind).rows(0)
+    return (found.sensors, json.loads(found.text)) if isinstance(found, Element) else str(found)
+
+
+def page(first, count, value="1"):
+    rows = [(EARLIEST + n, n, EARLIEST, None, None, value) for n in range(first, first + count)]
+    return encode_rows(Format.PARQUET, Kind.MEASUREMENT, NAMES, rows)
+
+
+@pytest.mark.parametrize("kind", SCHEMAS)
+def test_columns_are_those_of_csv(kind):
+    assert tuple(SCHEMAS[kind].names) == COLUMNS[kind]
+
+
+@pytest.mark.parametrize(("rows", "size", "groups"), [(100, 1 << 30, 10), (1 << 30, 20_000, 5)])
+def test_what_is_complete_is_handed_out(monkeypatch, rows, size, groups):
+    monkeypatch.setattr(parquet, "GROUP_ROWS", rows)
+    monkeypatch.setattr(parquet, "GROUP_BYTES", size)
+    packing = Packing(Kind.MEASUREMENT)
+    pieces = [packing.add(page(first, 50, '"xxxxxxxxx"')) for first in range(0, 1_000, 50)]
+    assert sum(map(bool, pieces)) in (groups, groups + 1)
+    file = pq.ParquetFile(io.BytesIO(b"".join(pieces) + packing.end()))
+    assert file.num_row_groups == groups
+    assert file.read()["timestamp"].cast(pa.int64()).to_pylist() == [
+        EARLIEST + n for n in range(1_000)
+    ]
+
+
+def test_rows_are_read_from_any_on(monkeypatch):
+    monkeypatch.setattr(parquet, "READ_ROWS", 7)
+    columns = {"time": list(range(100)), "n": list(range(100))}
+    file = table(columns, row_group_size=10)
+    for skip in (0, 1, 7, 9, 10, 11, 55, 99, 100):
+        values = [json.loads(row.text)["value"]["n"] for row in file.rows(skip)]
+        assert values == list(range(skip, 100))
+
+
+@pytest.mark.parametrize(
+    ("cell", "value"),
+    [
+        (1, 1),
+        (2.5, 2.5),
+        (True, True),
+        ("warm", "warm"),
+        ({"y": {"z": None}}, {"y": {"z": None}}),
+        ([1, None], [1, None]),
+        (NOON, "2026-01-15T12:00:00.000000Z"),
+        (NOON.replace(tzinfo=None), "2026-01-15T12:00:00.000000Z"),
+        (NOON.date(), "2026-01-15"),
+        (NOON.time(), "12:00:00"),
+        (decimal.Decimal("1.25"), 1.25),
+        ([float("inf")], [None]),
+    ],
+)
+def test_a_column_is_an_attribute(cell, value):
+    names, element = said({"timestamp": NOON, "device_id": "pump-1", "x": cell, "none": None})
+    assert names == ("pump-1",)
+    assert element == {"timestamp": "2026-01-15T12:00:00.000000Z", "value": {"x": value}}
+
+
+def test_a_value_alone_is_the_measurement():
+    assert said({"time": 5, "value": 1.5})[1]["value"] == 1.5
+    assert said({"time": 5, "value": '{"a":[1]}'})[1]["value"] == {"a": [1]}
+    assert said({"time": 5, "value": "x", "t": 1})[1]["value"] == {"value": "x", "t": 1}
+
+
+def test_moments_are_kept_to_the_microsecond():
+    nanoseconds = pa.array([1_700_000_000_123_456_789], pa.timestamp("ns"))
+    (row,) = table({"time": nanoseconds, "value": [1]}).rows(0)
+    assert json.loads(row.text)["timestamp"] == "2023-11-14T22:13:20.123456Z"
+    beyond = pa.array([1 << 62], pa.timestamp("us"))
+    (row,) = table({"time": beyond, "value": [1]}).rows(0)
+    assert isinstance(row, Element)
+
+
+def test_other_kinds_are_read_as_they_are_told():
+    log = {"timestamp": NOON, "severity": "error", "subject": "", "details": "{", "revision": 2.0}
+    element = said(log, Kind.LOG)[1]
+    assert element.pop("timestamp").startswith("2026")
+    assert element == {"severity": "error", "subject": "", "details": "{", "revision": 2}
+    beat = said({"timestamp": NOON, "success": True, "details": '{"rssi":-3}'}, Kind.HEARTBEAT)[1]
+    assert (beat["success"], beat["rssi"]) == (True, -3)
+
+
+@pytest.mark.parametrize(
+    ("columns", "reason"),
+    [
+        ({"timestamp": NOON, "x": b"bytes"}, "a type that JSON does not have"),
+        ({"timestamp": NOON, "x": None}, "no value"),
+        ({"timestamp": NOON, "x": float("nan")}, "no value"),
+        ({"timestamp": NOON, "value": "{"}, "not JSON"),
+        ({"time": None, "x": 1}, "timestamp is missing"),
+    ],
+)
+def test_a_row_that_says_nothing_is_bad(columns, reason):
+    assert reason in said(columns)
+
+
+def test_what_is_no_table_of_measurements_is_refused():
+    with pytest.raises(BadLineError, match="not a Parquet file"):
+        ParquetTable(io.BytesIO(b"PAR1"))
+    with pytest.raises(BadLineError, match="no column timestamp"):
+        table({"t": [1]})
+    file = io.BytesIO()
+    pq.write_table(pa.table([[1], [2], [3]], names=["time", "t", "t"]), file)
+    with pytest.raises(BadLineError, match="same name"):
+        ParquetTable(file)
+    file = io.BytesIO()
+    pq.write_table(pa.table({"time": list(range(9_999)), "t": list(range(9_999))}), file)
+    data = bytearray(file.getvalue())
+    data[100:30_000] = bytes(29_900)
+    with pytest.raises(BadLineError, match="broken"):
+        list(ParquetTable(io.BytesIO(bytes(data))).rows(0))
