@@ -32,5 +32,5 @@ def garbage_left_to_python() -> Iterator[None]:
     async def nothing() -> None:
         await asyncio.get_running_loop().create_future()
 
-    with mock.patch("heliograph.server.Server._collect", staticmethod(nothing)):
+    with mock.patch("heliograph.server.upkeep.collect", nothing):
         yield

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from heliograph.model.records import Measurement
-from heliograph.store.aggregates import MAXIMUM_ROWS, RangeTooLargeError
+from heliograph.store.aggregates import MAXIMUM_ROWS
 from heliograph.store.attributes import WHOLE, keys_of, value_at
 from heliograph.store.engine import Engine, Row
 from heliograph.store.measurements import Measurements
 from heliograph.store.pages import LEAST, Cursor
+from heliograph.store.series import RangeTooLargeError
 
 if TYPE_CHECKING:
     from heliograph.store.downsampling import Curve
