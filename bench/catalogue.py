@@ -63,7 +63,8 @@ def catalogue() -> dict[str, Benchmark]:
     found["memory-idle"] = memory.idle
     found["memory-flood"] = memory.flood
     found["idle-connections"] = memory.connections
-    found["live-fan-out"] = live.fan_out
+    for name, under_way in (("live-fan-out", 1), ("live-fan-out-4", 4)):
+        found[name] = live.fan_out(name, under_way)
     found["live-idle-viewer"] = live.idle_viewers
     found["live-stalled-p99"] = live.stalled_viewers
     return found

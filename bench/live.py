@@ -3,6 +3,7 @@
 import contextlib
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from bench.comparison import alternate, percentile
@@ -18,51 +19,60 @@ IDLE_VIEWER = Goal(30, "figure", "at most")
 STALLED = Goal(1.1, "ratio", "at most")
 KIBIBYTE = 1 << 10
 WARM_UP_EVENTS = 20
-UNACKNOWLEDGED = 4
 # No network's stream: that begins with a snapshot of its activity.
 STREAM = "/events?kind=measurement"
 SETTINGS = {"MAX_STREAMS": "12000", "MAX_STREAMS_PER_PRINCIPAL": "12000"}
 PUBLISHING_TIMEOUT = 30.0
 
 
-def fan_out(bench: Workbench) -> Result:
-    """Return the deliveries a second of one event after the other to all viewers of a stream."""
-    scale, profile = bench.scale, bench.scale.hundred
-    deliveries = scale.viewers * scale.events
+def fan_out(name: str, under_way: int) -> Callable[[Workbench], Result]:
+    """Return the benchmark of the events a second that arrive at all viewers of a stream.
 
-    def figure() -> Sample:
-        with _server(bench) as side, _viewers(side, bench, WARM_UP_EVENTS) as viewers:
-            viewers.ready()
-            # Enough that the next commit is under way while the last one is shown. Those that
-            # come in one commit are written at once.
-            with Load(
-                "mqtt_load",
-                port=side.mqtt_port,
-                gateway=True,
-                connections=1,
-                sensors=profile.sensors,
-                key=ADMIN_KEY,
-                messages=scale.events,
-                warm_up=WARM_UP_EVENTS,
-                measurements=1,
-                window=UNACKNOWLEDGED,
-            ) as load:
-                load.ready()
-                sample = _delivered(side, viewers, deliveries, load.signal)
-                load.result()
-                side.expect(scale.events + WARM_UP_EVENTS)
-            return sample
+    So many are published without waiting for the PUBACK: those that come in one commit are
+    written at once. With one, the viewers wait for each commit.
+    """
 
-    def ceiling() -> Sample:
-        with bench.apart("bare_fanout") as side, _viewers(side, bench, 0) as viewers:
-            viewers.ready()
-            with socket.create_connection(
-                ("127.0.0.1", side.http_port), timeout=PUBLISHING_TIMEOUT
-            ) as asking:
-                request = get(f"/publish/{scale.events}", ADMIN_KEY)
-                return _delivered(side, viewers, deliveries, lambda: asking.sendall(request))
+    def run(bench: Workbench) -> Result:
+        sides = partial(_shown, bench, under_way), partial(_written, bench)
+        return Result(name, "events/s", FANOUT, *alternate(bench.scale.rounds, *sides))
 
-    return Result("live-fan-out", "events/s", FANOUT, *alternate(scale.rounds, figure, ceiling))
+    return run
+
+
+def _shown(bench: Workbench, under_way: int) -> Sample:
+    """Return the rate through the server, from MQTT to the viewers."""
+    events = bench.scale.events
+    with _server(bench) as side, _viewers(side, bench, WARM_UP_EVENTS) as viewers:
+        viewers.ready()
+        with Load(
+            "mqtt_load",
+            port=side.mqtt_port,
+            gateway=True,
+            connections=1,
+            sensors=bench.scale.hundred.sensors,
+            key=ADMIN_KEY,
+            messages=events,
+            warm_up=WARM_UP_EVENTS,
+            measurements=1,
+            window=under_way,
+        ) as load:
+            load.ready()
+            sample = _delivered(side, viewers, bench.scale.viewers * events, load.signal)
+            load.result()
+            side.expect(events + WARM_UP_EVENTS)
+        return sample
+
+
+def _written(bench: Workbench) -> Sample:
+    """Return the rate of the bare loop."""
+    events = bench.scale.events
+    with bench.apart("bare_fanout") as side, _viewers(side, bench, 0) as viewers:
+        viewers.ready()
+        asked = "127.0.0.1", side.http_port
+        with socket.create_connection(asked, timeout=PUBLISHING_TIMEOUT) as asking:
+            request = get(f"/publish/{events}", ADMIN_KEY)
+            publish = partial(asking.sendall, request)
+            return _delivered(side, viewers, bench.scale.viewers * events, publish)
 
 
 def idle_viewers(bench: Workbench) -> Result:
