@@ -10,6 +10,7 @@ import json
 import random
 import sys
 import time
+from functools import partial
 from typing import Any
 
 import uvloop
@@ -123,10 +124,7 @@ async def connected(port: int, devices: Devices) -> None:
     numbers = iter(range(1, devices.count + 1))
     while wave := list(itertools.islice(numbers, WAVE)):
         made = await asyncio.gather(
-            *(
-                loop.create_connection(lambda n=n: Device(n, devices), "127.0.0.1", port)
-                for n in wave
-            )
+            *(loop.create_connection(partial(Device, n, devices), "127.0.0.1", port) for n in wave)
         )
         async with asyncio.timeout(PATIENCE):
             await asyncio.gather(*(device.ready for _, device in made))

@@ -1,7 +1,8 @@
 """The newest value of each attribute, in memory for the sensors that somebody asks about."""
 
 import asyncio
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -10,10 +11,12 @@ from heliograph.ingest.attributes import attributes_of
 from heliograph.ingest.message import Message
 from heliograph.ingest.registry import KnownSensor
 from heliograph.model.records import Attribute, Kind
+from heliograph.model.time import to_rfc3339
 from heliograph.store import Store
 from heliograph.store.attributes import keys_of, value_at
 
-MAXIMUM_SENSORS = 10_000
+# Two of the largest pages of networks' sensors.
+MAXIMUM_SENSORS = 20_000
 # Of all values together, as JSON, and of all rows that wait.
 MAXIMUM_BYTES = 32 << 20
 # Rows committed since the last question, which are looked at with the next one; a sensor that
@@ -21,6 +24,7 @@ MAXIMUM_BYTES = 32 << 20
 MAXIMUM_PENDING_BYTES = 64 << 10
 # What a row that waits takes beside its text.
 ROW_BYTES = 200
+DIGEST_BYTES = 16
 # Another process may write to PostgreSQL: what it has committed is seen after so many seconds.
 FRESH_SECONDS = 1.0
 
@@ -34,17 +38,36 @@ class _Row(NamedTuple):
     value: str
 
 
-class _Held:
-    """What is known of a sensor; `read_at` is None until the store has answered."""
+class Text(NamedTuple):
+    """A sensor's newest values as JSON, what tells them from others, and how long they count.
 
-    __slots__ = ("attributes", "pending", "pending_bytes", "read_at", "size")
+    `until` is by the loop's clock; a commit may change them earlier, which raises `changes`.
+    """
+
+    json: bytes
+    digest: bytes
+    until: float
+
+
+class _Held:
+    """What is known of a sensor; `read_at` is None until the store has answered.
+
+    Once it has answered, there is a `text` of all that does not wait in `pending`.
+    """
+
+    __slots__ = ("attributes", "pending", "pending_bytes", "read_at", "text")
 
     def __init__(self) -> None:
         self.attributes: dict[str, Attribute] = {}
         self.pending: list[_Row] = []
         self.pending_bytes = 0
         self.read_at: float | None = None
-        self.size = 0
+        self.text: Text | None = None
+
+    @property
+    def size(self) -> int:
+        """What it counts among all that is held."""
+        return len(self.text.json) if self.text is not None else 0
 
 
 class LatestValues:
@@ -54,9 +77,13 @@ class LatestValues:
     sensor here, undecoded, and the next question takes of them what is newer than what is known:
     by time, and at one time by fingerprint, as the store does it. So late rows change nothing
     that they should not, and a row that comes twice changes nothing the second time.
+
+    `changes` rises whenever something that was read may read differently now, for whoever keeps
+    what he made of it: he takes the number first and reads then.
     """
 
     def __init__(self, store: Store) -> None:
+        self.changes = 0
         self._store = store
         # The one asked for longest ago first.
         self._held: dict[int, _Held] = {}
@@ -81,6 +108,7 @@ class LatestValues:
                 found.pending.append(_Row(row[2], row[3], row[7]))
                 found.pending_bytes += size
                 self._pending_bytes += size
+                self.changes += 1
                 if found.pending_bytes > MAXIMUM_PENDING_BYTES:
                     self.forget(row[1])
         if self._pending_bytes > MAXIMUM_BYTES:
@@ -90,37 +118,77 @@ class LatestValues:
         """Ask the store the next time, because rows of this sensor have been deleted."""
         held = self._held.pop(number, None)
         if held is not None:
+            self.changes += 1
             self._size -= held.size
             self._pending_bytes -= held.pending_bytes
 
     def forget_all(self) -> None:
         """Ask the store the next time, because rows have been deleted."""
+        self.changes += 1
         self._held.clear()
         self._size = self._pending_bytes = 0
 
     async def read(self, sensor: KnownSensor) -> list[Attribute]:
         """Return the newest value of each attribute that the sensor has ever measured, by name."""
-        number, clock = sensor.number, asyncio.get_running_loop().time
-        held = self._held.get(number)
-        asked_at = clock()
-        if held is None or held.read_at is None or asked_at - held.read_at >= self._fresh:
+        return list((await self._known_one(sensor)).attributes.values())
+
+    async def text(self, sensor: KnownSensor) -> Text:
+        """Return the same as a JSON object by name."""
+        text = (await self._known_one(sensor)).text
+        assert text is not None  # noqa: S101 - tells the type checker
+        return text
+
+    async def texts(self, sensors: Sequence[KnownSensor]) -> list[Text]:
+        """Return those of several sensors; the store is asked once for all it is asked about."""
+        # Each has one by now: the check is for the type checker.
+        return [held.text for held in await self._known(sensors) if held.text is not None]
+
+    async def _known_one(self, sensor: KnownSensor) -> _Held:
+        held = (await self._known([sensor]))[0]
+        if self._held.get(sensor.number) is held:
+            # To the end of those to forget.
+            self._held[sensor.number] = self._held.pop(sensor.number)
+        return held
+
+    async def _known(self, sensors: Sequence[KnownSensor]) -> list[_Held]:
+        """Return what is held of each, with all that was committed before the call."""
+        # Whoever is forgotten while the store is asked about others may still be answered for.
+        found = [self._held.get(sensor.number) for sensor in sensors]
+        expired = asyncio.get_running_loop().time() - self._fresh
+        asked: dict[int, _Held] = {}
+        if unknown := [
+            sensor.number
+            for sensor, held in zip(sensors, found, strict=True)
+            if held is None or held.read_at is None or held.read_at <= expired
+        ]:
+            asked = await self._ask(unknown)
+        known: list[_Held] = []
+        for sensor, earlier in zip(sensors, found, strict=True):
+            held = asked.get(sensor.number, earlier)
+            assert held is not None  # noqa: S101 - tells the type checker: it was unknown
+            if held.pending or held.text is None:
+                self._catch_up(sensor, held)
+            known.append(held)
+        return known
+
+    async def _ask(self, numbers: Sequence[int]) -> dict[int, _Held]:
+        """Ask the store for what it knows of the sensors."""
+        asked_at = asyncio.get_running_loop().time()
+        asked: dict[int, _Held] = {}
+        for number in numbers:
             # From here on it hears of commits: the store may answer without those under way.
             self.forget(number)
-            self._held[number] = held = _Held()
-            try:
-                found = await self._store.measurements.latest(number)
-            except BaseException:
+            self._held[number] = asked[number] = _Held()
+        try:
+            found = await self._store.measurements.latest_of(numbers)
+        except BaseException:
+            for number, held in asked.items():
                 self._forget_if(number, held)
-                raise
-            held.attributes = {attribute.name: attribute for attribute in found}
+            raise
+        for number, held in asked.items():
+            held.attributes = {attribute.name: attribute for attribute in found.get(number, ())}
             held.read_at = asked_at
-        elif not held.pending:
-            self._held[number] = self._held.pop(number)
-            return list(held.attributes.values())
-        self._catch_up(sensor, held)
-        if self._held.get(number) is held:
-            self._keep(number, held)
-        return list(held.attributes.values())
+        return asked
 
     def _forget_if(self, number: int, held: _Held) -> None:
         if self._held.get(number) is held:
@@ -128,34 +196,55 @@ class LatestValues:
 
     def _catch_up(self, sensor: KnownSensor, held: _Held) -> None:
         """Take what is newer from the rows that have been committed meanwhile."""
-        attributes, pending = held.attributes, held.pending
-        if self._held.get(sensor.number) is held:
+        is_kept = self._held.get(sensor.number) is held
+        if is_kept:
             self._pending_bytes -= held.pending_bytes
-        held.pending, held.pending_bytes = [], 0
-        for row in pending:
-            document = _decode(row.value)
-            for name in attributes_of(document):
-                known = attributes.get(name)
-                # Beyond its thousandth name the store knows none of a sensor's.
-                if known is None and name not in sensor.attributes:
-                    continue
-                if known is None or (row.timestamp, row.fingerprint) > (
-                    known.timestamp,
-                    known.fingerprint,
-                ):
-                    value = _value(document, name)
-                    attributes[name] = Attribute(name, row.timestamp, value, row.fingerprint)
-        held.attributes = dict(sorted(attributes.items()))
+            self._size -= held.size
+        _take_pending(sensor, held)
+        held.text = _text(held, self._fresh)
+        if is_kept:
+            self._size += held.size
+            # To the end of those to forget.
+            self._held[sensor.number] = self._held.pop(sensor.number)
+            while len(self._held) > MAXIMUM_SENSORS or self._size > MAXIMUM_BYTES:
+                self.forget(next(iter(self._held)))
 
-    def _keep(self, number: int, held: _Held) -> None:
-        self._size -= held.size
-        held.size = sum(len(a.name) + len(_encode(a.value)) for a in held.attributes.values())
-        self._size += held.size
-        # To the end of those to forget.
-        del self._held[number]
-        self._held[number] = held
-        while len(self._held) > MAXIMUM_SENSORS or self._size > MAXIMUM_BYTES:
-            self.forget(next(iter(self._held)))
+
+def _take_pending(sensor: KnownSensor, held: _Held) -> None:
+    attributes, pending = held.attributes, held.pending
+    held.pending, held.pending_bytes = [], 0
+    for row in pending:
+        document = _decode(row.value)
+        for name in attributes_of(document):
+            known = attributes.get(name)
+            # Beyond its thousandth name the store knows none of a sensor's.
+            if known is None and name not in sensor.attributes:
+                continue
+            if known is None or (row.timestamp, row.fingerprint) > (
+                known.timestamp,
+                known.fingerprint,
+            ):
+                value = _value(document, name)
+                attributes[name] = Attribute(name, row.timestamp, value, row.fingerprint)
+    held.attributes = dict(sorted(attributes.items()))
+
+
+def _text(held: _Held, fresh: float) -> Text:
+    json = _encode(_shown(held.attributes.values()))
+    digest = hashlib.blake2b(json, digest_size=DIGEST_BYTES).digest()
+    return Text(json, digest, (held.read_at or 0.0) + fresh)
+
+
+def _shown(attributes: Iterable[Attribute]) -> dict[str, Any]:
+    shown: dict[str, Any] = {}
+    timestamp, moment = None, ""
+    for attribute in attributes:
+        # Mostly one row has them all.
+        if attribute.timestamp != timestamp:
+            timestamp = attribute.timestamp
+            moment = to_rfc3339(timestamp)
+        shown[attribute.name] = {"value": attribute.value, "timestamp": moment}
+    return shown
 
 
 def _value(document: Any, name: str) -> Any:

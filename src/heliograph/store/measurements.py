@@ -69,8 +69,8 @@ class Measurements(Pages[Measurement]):
 
     async def newest(self, sensor: int) -> Measurement | None:
         """Return the newest by timestamp, of several at one time the greatest fingerprint."""
-        rows = await self._engine.fetch("measurements_newest", sensor=sensor)
-        return _measurements([rows[0][:6]])[0] if rows else None
+        rows = await self._engine.fetch("measurements_newest", sensors=f"[{sensor}]")
+        return _measurements([rows[0][2:]])[0] if rows else None
 
     async def history(
         self,
@@ -105,12 +105,24 @@ class Measurements(Pages[Measurement]):
 
         Usually the newest row carries them all, and one query does it.
         """
-        rows = await self._engine.fetch("measurements_newest", sensor=sensor)
-        if not rows:
-            return []
-        newest = _measurements([rows[0][:6]])[0]
-        search = _Search(_decode(rows[0][6]) if rows[0][6] else [])
-        search.look(newest)
+        return (await self.latest_of([sensor])).get(sensor, [])
+
+    async def latest_of(self, sensors: Sequence[int]) -> dict[int, list[Attribute]]:
+        """Return the same for each of the sensors that has measured anything."""
+        wanted = _encode(sensors).decode()
+        rows = await self._engine.fetch("measurements_newest", sensors=wanted)
+        found: dict[int, list[Attribute]] = {}
+        for sensor, names, *row in rows:
+            newest = _measurements([row])[0]
+            search = _Search(_decode(names) if names else [])
+            search.look(newest)
+            if search.missing:
+                await self._look_further(sensor, search, newest)
+            found[sensor] = sorted(search.found, key=lambda attribute: attribute.name)
+        return found
+
+    async def _look_further(self, sensor: int, search: "_Search", newest: Measurement) -> None:
+        """Search for what the newest row lacks."""
         cursor = _cursor(newest)
         for limit in LOOKED_THROUGH:
             if not search.missing:
@@ -126,7 +138,6 @@ class Measurements(Pages[Measurement]):
             found = await self._newest_with(sensor, keys, cursor)
             if found is not None:
                 search.look(found)
-        return sorted(search.found, key=lambda attribute: attribute.name)
 
     async def _newest_with(
         self, sensor: int, keys: tuple[str, ...], cursor: Cursor

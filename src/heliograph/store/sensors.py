@@ -51,6 +51,7 @@ ERASURES = (
     "rollup_floor_erase",
 )
 
+_decode = msgspec.json.decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -278,6 +279,13 @@ class Sensors:
         """Return the numbers of sensors erased after the registry had this version."""
         rows = await self._engine.fetch("sensors_erased_since", version=version)
         return [row[0] for row in rows]
+
+    async def numbers(self, network: str, *, offset: int, limit: int) -> tuple[list[int], int]:
+        """Return what `list` does of a network, of each sensor its number alone."""
+        rows = await self._engine.fetch(
+            "sensors_of_network", network=network, offset=offset, limit=limit
+        )
+        return _decode(rows[0][0], type=list[int]), rows[0][1]
 
     async def list(
         self,

@@ -51,6 +51,7 @@ from heliograph.web.ingest import IngestBatch, IngestReading, SensorIngest
 from heliograph.web.limits import Limits
 from heliograph.web.live import LiveRoutes
 from heliograph.web.network_sensors import NetworkSensors
+from heliograph.web.newest_pages import NewestPages
 from heliograph.web.paths import PREFIX, CanonicalPaths
 from heliograph.web.reads import QuickReads
 from heliograph.web.services import Services
@@ -75,6 +76,7 @@ def create_web(services: Services, export_slots: ExportSlots | None = None) -> A
     app.state.services = services
     app.state.access = access
     app.state.limits = limits
+    app.state.newest_pages = NewestPages(services.store, services.registry, services.latest)
     app.state.exports = ExportSlots() if export_slots is None else export_slots
     app.state.metrics = metrics_routes.metrics_registry(services, traffic)
     rest: ASGIApp = Probes(CountedTraffic(CheckedBodies(app), traffic))

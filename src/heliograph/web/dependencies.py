@@ -8,6 +8,7 @@ from heliograph.model.audit import Actor, actor_of
 from heliograph.model.principal import Principal
 from heliograph.web.access import Access, client_address
 from heliograph.web.limits import Limits, bearer
+from heliograph.web.newest_pages import NewestPages
 from heliograph.web.services import Services
 
 
@@ -19,6 +20,11 @@ async def _services(request: Request) -> Services:
 async def _access(request: Request) -> Access:
     access: Access = request.app.state.access
     return access
+
+
+async def _newest_pages(request: Request) -> NewestPages:
+    pages: NewestPages = request.app.state.newest_pages
+    return pages
 
 
 async def _caller(request: Request) -> Principal:
@@ -42,6 +48,7 @@ async def _actor(request: Request, caller: Annotated[Principal, Depends(_caller)
 
 
 TheServices = Annotated[Services, Depends(_services)]
+TheNewestPages = Annotated[NewestPages, Depends(_newest_pages)]
 TheAccess = Annotated[Access, Depends(_access)]
 Caller = Annotated[Principal, Depends(_caller)]
 # For every route that changes something.

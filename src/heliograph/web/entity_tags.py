@@ -1,7 +1,7 @@
 """Entity tags: who has an answer already is told so, and not sent it again (RFC 9110, 8.8.3)."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 from fastapi import Header
@@ -30,6 +30,17 @@ def matches(given: str | None, tag: str) -> bool:
 
 def tagged(body: bytes, given: str | None, headers: Sequence[tuple[bytes, bytes]] = ()) -> Answer:
     """Return the body with a tag of its content: 304 without it for who has it already."""
-    tag = f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
+    tag = hashlib.blake2b(body, digest_size=12).hexdigest()
+    return tagged_as(tag, lambda: body, given, headers)
+
+
+def tagged_as(
+    tag: str,
+    body: Callable[[], bytes],
+    given: str | None,
+    headers: Sequence[tuple[bytes, bytes]] = (),
+) -> Answer:
+    """Return the body that this stands for: 304, and nobody asks for it, where it is known."""
+    tag = f'"{tag}"'
     headers = [(b"etag", tag.encode()), *headers]
-    return Answer(304, b"", headers) if matches(given, tag) else Answer(200, body, headers)
+    return Answer(304, b"", headers) if matches(given, tag) else Answer(200, body(), headers)

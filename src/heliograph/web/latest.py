@@ -9,9 +9,8 @@ from starlette.responses import Response
 from heliograph.ingest.latest_values import LatestValues
 from heliograph.ingest.registry import KnownSensor
 from heliograph.model.principal import Role
-from heliograph.model.time import to_rfc3339
-from heliograph.web.dependencies import Caller, TheAccess, TheServices
-from heliograph.web.entity_tags import NOT_MODIFIED, IfNoneMatch, tagged
+from heliograph.web.dependencies import Caller, TheAccess, TheNewestPages, TheServices
+from heliograph.web.entity_tags import NOT_MODIFIED, IfNoneMatch, tagged, tagged_as
 from heliograph.web.errors import Answer, encode
 from heliograph.web.pages import asked_path
 from heliograph.web.paths import PREFIX
@@ -52,7 +51,7 @@ async def read_latest_of_network(
     request: Request,
     caller: Caller,
     access: TheAccess,
-    services: TheServices,
+    newest: TheNewestPages,
     offset: Offset = 0,
     limit: ListLimit = 1_000,
     if_none_match: IfNoneMatch = None,
@@ -63,45 +62,22 @@ async def read_latest_of_network(
     ETag: 304 while nothing of it changes.
     """
     network = await access.network(caller, network_identifier, Role.VIEWER)
-    sensors, total = await services.store.sensors.list(
-        networks=[network.identifier], offset=offset, limit=limit
-    )
-    entries: list[msgspec.Raw] = []
-    size = 0
-    for sensor in sensors:
-        known = await services.registry.find_number(sensor.number)
-        # It may have been moved or erased a moment ago.
-        if known is not None and known.network_identifier == network.identifier:
-            entry = await _entry(services.latest, known)
-            entries.append(msgspec.Raw(entry))
-            size += len(entry)
-        offset += 1
-        if size > LARGEST_PAGE:
-            break
-    headers = [(b"x-total-count", b"%d" % total)]
-    if offset < total:
+    page = await newest.page(network.identifier, offset, limit, LARGEST_PAGE)
+    headers = [(b"x-total-count", b"%d" % page.total)]
+    offset += page.length
+    if offset < page.total:
         query = urlencode({"offset": offset, "limit": limit})
         link = f'<{asked_path(request.scope)}?{query}>; rel="next"'
         headers.append((b"link", link.encode("latin-1")))
-    return tagged(encode(entries), if_none_match, headers).response()
+    return tagged_as(page.tag, page.body, if_none_match, headers).response()
 
 
 async def latest(values: LatestValues, sensor: KnownSensor, if_none_match: str | None) -> Answer:
     """Return the newest value of each of the sensor's attributes, with an entity tag."""
-    return tagged(await _entry(values, sensor), if_none_match)
-
-
-async def _entry(values: LatestValues, sensor: KnownSensor) -> bytes:
-    attributes = await values.read(sensor)
+    text = await values.text(sensor)
     body = {
         "sensor_identifier": sensor.identifier,
         "device_id": sensor.device_id,
-        "attributes": {
-            attribute.name: {
-                "value": attribute.value,
-                "timestamp": to_rfc3339(attribute.timestamp),
-            }
-            for attribute in attributes
-        },
+        "attributes": msgspec.Raw(text.json),
     }
-    return encode(body)
+    return tagged(encode(body), if_none_match)

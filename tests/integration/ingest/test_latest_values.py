@@ -33,7 +33,7 @@ def asked(store, monkeypatch):
         numbers.append(number)
         return await read(number)
 
-    monkeypatch.setattr(store.measurements, "latest", counted)
+    monkeypatch.setattr(store.measurements, "latest_of", counted)
     return numbers
 
 

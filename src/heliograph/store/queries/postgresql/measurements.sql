@@ -1,12 +1,20 @@
--- name: measurements_newest(sensor)
--- The newest row together with the names of all attributes: one query for the usual case.
+-- name: measurements_newest(sensors)
+-- The newest row of each together with the names of all attributes: one query for the usual case.
 SELECT
-    id, timestamp, fingerprint, receipt_timestamp, revision, value,
-    (SELECT CAST(json_agg(name) AS text) FROM attribute WHERE sensor = :sensor)
-FROM measurement
-WHERE sensor = :sensor
-ORDER BY timestamp DESC, fingerprint DESC
-LIMIT 1;
+    wanted.sensor,
+    (SELECT CAST(json_agg(name) AS text) FROM attribute WHERE attribute.sensor = wanted.sensor),
+    newest.id, newest.timestamp, newest.fingerprint, newest.receipt_timestamp, newest.revision,
+    newest.value
+FROM (
+    SELECT CAST(value AS bigint) AS sensor FROM json_array_elements_text(CAST(:sensors AS json))
+) AS wanted
+CROSS JOIN LATERAL (
+    SELECT id, timestamp, fingerprint, receipt_timestamp, revision, value
+    FROM measurement
+    WHERE measurement.sensor = wanted.sensor
+    ORDER BY timestamp DESC, fingerprint DESC
+    LIMIT 1
+) AS newest;
 
 -- name: measurements_containing(sensor, timestamp, fingerprint, text, limit)
 SELECT id, timestamp, fingerprint, receipt_timestamp, revision, value

@@ -1,12 +1,17 @@
--- name: measurements_newest(sensor)
--- The newest row together with the names of all attributes: one query for the usual case.
+-- name: measurements_newest(sensors)
+-- The newest row of each together with the names of all attributes: one query for the usual case.
 SELECT
-    id, timestamp, fingerprint, receipt_timestamp, revision, value,
-    (SELECT json_group_array(name) FROM attribute WHERE sensor = :sensor)
-FROM measurement
-WHERE sensor = :sensor
-ORDER BY timestamp DESC, fingerprint DESC
-LIMIT 1;
+    newest.sensor,
+    (SELECT json_group_array(name) FROM attribute WHERE attribute.sensor = newest.sensor),
+    newest.id, newest.timestamp, newest.fingerprint, newest.receipt_timestamp, newest.revision,
+    newest.value
+FROM json_each(:sensors) AS wanted
+CROSS JOIN measurement AS newest ON newest.id = (
+    SELECT id FROM measurement
+    WHERE sensor = wanted.value
+    ORDER BY timestamp DESC, fingerprint DESC
+    LIMIT 1
+);
 
 -- name: measurements_containing(sensor, timestamp, fingerprint, text, limit)
 SELECT id, timestamp, fingerprint, receipt_timestamp, revision, value

@@ -120,3 +120,14 @@ AND (CAST(:manufacturer AS text) IS NULL OR manufacturer = :manufacturer)
 AND (CAST(:model AS text) IS NULL OR model = :model)
 AND (CAST(:modality AS text) IS NULL OR modality = :modality)
 AND (CAST(:node_identifier AS text) IS NULL OR node_identifier = :node_identifier);
+
+-- name: sensors_of_network(network, offset, limit)
+-- A subquery's rows come in its order.
+SELECT
+    (SELECT json_group_array(number) FROM (
+        SELECT number FROM sensor
+        WHERE network_identifier = :network AND deleted_at IS NULL
+        ORDER BY number
+        LIMIT :limit OFFSET :offset
+    )),
+    (SELECT count(*) FROM sensor WHERE network_identifier = :network AND deleted_at IS NULL);

@@ -1,0 +1,151 @@
+"""Pages of a network's newest values, put together from what is remembered of each sensor.
+
+A page that was asked for lately is kept: which sensors are on it while the registry stands as it
+is, and their values while nothing has changed of any sensor's. After a change only the sensors
+that it touches are encoded again, and the page's tag is made of theirs.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from itertools import chain
+
+from heliograph.ingest.latest_values import LatestValues, Text
+from heliograph.ingest.registry import KnownSensor, Registry
+from heliograph.store import Store
+from heliograph.web.errors import encode
+
+MAXIMUM_PAGES = 8
+# Of all pages together; the last one asked for is kept in any case.
+MAXIMUM_BYTES = 32 << 20
+# Asked about in one query.
+SENSORS_AT_ONCE = 256
+# After so long others have a turn.
+TURN_SECONDS = 0.005
+
+
+class NewestPage:
+    """The newest values of sensors that follow each other in a network."""
+
+    def __init__(
+        self, generation: int, sensors: Sequence[KnownSensor], places: Sequence[int], total: int
+    ) -> None:
+        """Make a page without values; `places` are those of its sensors in the list, and its end.
+
+        The sensors are those of the registry's `generation`, `total` is how many the list has.
+        """
+        self.generation = generation
+        self.sensors = sensors
+        self.total = total
+        self.tag = ""
+        self.heads = [_head(sensor, "},{" if at else "[{") for at, sensor in enumerate(sensors)]
+        self.identity = hashlib.blake2b(b"".join(self.heads)).digest()
+        self.texts: list[Text] = []
+        self.changes = -1
+        self.until = float("-inf")
+        self.size = 0
+        self._places = places
+        self._body: bytes | None = None
+
+    @property
+    def length(self) -> int:
+        """How much of the list it answers for."""
+        return self._places[len(self.texts)]
+
+    def assume(self, texts: list[Text], changes: int) -> None:
+        """Take over the sensors' values, read after `changes` was."""
+        digests = hashlib.blake2b(self.identity, digest_size=12)
+        digests.update(b"".join([text.digest for text in texts]))
+        tag = digests.hexdigest()
+        if tag != self.tag:
+            self._body = None
+        self.tag, self.texts, self.changes = tag, texts, changes
+        # With the body that is put together of it.
+        self.size = 2 * sum(len(text.json) for text in texts)
+        self.until = min((text.until for text in texts), default=float("inf"))
+
+    def body(self) -> bytes:
+        """Return the page as JSON."""
+        if self._body is None:
+            texts = [text.json for text in self.texts]
+            pieces = chain.from_iterable(zip(self.heads, texts, strict=False))
+            self._body = b"".join([*pieces, b"}]"]) if texts else b"[]"
+        return self._body
+
+
+class NewestPages:
+    """The pages of newest values that were asked for last."""
+
+    def __init__(self, store: Store, registry: Registry, values: LatestValues) -> None:
+        self._store = store
+        self._registry = registry
+        self._values = values
+        # The one asked for longest ago first.
+        self._pages: dict[tuple[str, int, int], NewestPage] = {}
+
+    async def page(self, network: str, offset: int, limit: int, largest: int) -> NewestPage:
+        """Return a page of the network's sensors; it ends early where it exceeds `largest`.
+
+        It says what was committed before the call, or later.
+        """
+        # One question instead of a list: whatever changes a sensor or a network raises the version.
+        await self._registry.changed()
+        name = (network, offset, limit)
+        page = self._pages.pop(name, None)
+        if page is None or page.generation != self._registry.generation:
+            page = await self._list(network, offset, limit)
+        clock = asyncio.get_running_loop().time
+        if page.changes != self._values.changes or page.until <= clock():
+            changes = self._values.changes
+            while (texts := await self._read(page, network, largest)) is None:
+                page = await self._list(network, offset, limit)
+            page.assume(texts, changes)
+        self._keep(name, page)
+        return page
+
+    def _keep(self, name: tuple[str, int, int], page: NewestPage) -> None:
+        pages = self._pages
+        pages[name] = page
+        size = sum(other.size for other in pages.values())
+        while len(pages) > MAXIMUM_PAGES or (len(pages) > 1 and size > MAXIMUM_BYTES):
+            size -= pages.pop(next(iter(pages))).size
+
+    async def _list(self, network: str, offset: int, limit: int) -> NewestPage:
+        registry = self._registry
+        # Before the question: what changes meanwhile has the next one listed anew.
+        generation = registry.generation
+        numbers, total = await self._store.sensors.numbers(network, offset=offset, limit=limit)
+        sensors: list[KnownSensor] = []
+        places: list[int] = []
+        for place, number in enumerate(numbers):
+            known = registry.number(number) or await registry.find_number(number)
+            # It may have been moved or erased a moment ago.
+            if known is not None and known.network_identifier == network:
+                sensors.append(known)
+                places.append(place)
+        return NewestPage(generation, sensors, [*places, len(numbers)], total)
+
+    async def _read(self, page: NewestPage, network: str, largest: int) -> list[Text] | None:
+        """Return the values of its sensors, as far as they fit; None: one has left the network."""
+        clock = asyncio.get_running_loop().time
+        texts: list[Text] = []
+        size, began = 0, clock()
+        for at in range(0, len(page.sensors), SENSORS_AT_ONCE):
+            sensors = page.sensors[at : at + SENSORS_AT_ONCE]
+            found = await self._values.texts(sensors)
+            if any(sensor.network_identifier != network for sensor in sensors):
+                return None
+            for text in found:
+                size += len(page.heads[len(texts)]) + len(text.json)
+                texts.append(text)
+                if size > largest:
+                    return texts
+            if clock() - began > TURN_SECONDS:
+                await asyncio.sleep(0)
+                began = clock()
+        return texts
+
+
+def _head(sensor: KnownSensor, before: str) -> bytes:
+    names = encode({"sensor_identifier": sensor.identifier, "device_id": sensor.device_id})
+    return before.encode() + names[1:-1] + b',"attributes":'
