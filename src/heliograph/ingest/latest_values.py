@@ -2,7 +2,9 @@
 
 import asyncio
 import hashlib
+from collections import deque
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import msgspec
@@ -22,6 +24,8 @@ MAXIMUM_BYTES = 32 << 20
 # Rows committed since the last question, which are looked at with the next one; a sensor that
 # sends more in between is read from the store again.
 MAXIMUM_PENDING_BYTES = 64 << 10
+# Beyond so many changes between two looks everybody is looked at.
+MAXIMUM_CHANGES = 1_024
 # What a row that waits takes beside its text.
 ROW_BYTES = 200
 DIGEST_BYTES = 16
@@ -78,12 +82,14 @@ class LatestValues:
     by time, and at one time by fingerprint, as the store does it. So late rows change nothing
     that they should not, and a row that comes twice changes nothing the second time.
 
-    `changes` rises whenever something that was read may read differently now, for whoever keeps
-    what he made of it: he takes the number first and reads then.
+    `changes` rises whenever what was read of a sensor may read differently now, for whoever keeps
+    what he made of it: he takes the number first and reads then. `changed_since` says of whom.
     """
 
     def __init__(self, store: Store) -> None:
         self.changes = 0
+        # The sensors of the last ones.
+        self._changed: deque[int] = deque(maxlen=MAXIMUM_CHANGES)
         self._store = store
         # The one asked for longest ago first.
         self._held: dict[int, _Held] = {}
@@ -104,11 +110,13 @@ class LatestValues:
                 found = held.get(row[1])
                 if found is None or (message.duplicates and row[0] in message.duplicates):
                     continue
+                if not found.pending:
+                    # Once is enough until somebody reads it.
+                    self._note_change(row[1])
                 size = len(row[7]) + ROW_BYTES
                 found.pending.append(_Row(row[2], row[3], row[7]))
                 found.pending_bytes += size
                 self._pending_bytes += size
-                self.changes += 1
                 if found.pending_bytes > MAXIMUM_PENDING_BYTES:
                     self.forget(row[1])
         if self._pending_bytes > MAXIMUM_BYTES:
@@ -118,15 +126,23 @@ class LatestValues:
         """Ask the store the next time, because rows of this sensor have been deleted."""
         held = self._held.pop(number, None)
         if held is not None:
-            self.changes += 1
+            self._note_change(number)
             self._size -= held.size
             self._pending_bytes -= held.pending_bytes
 
     def forget_all(self) -> None:
         """Ask the store the next time, because rows have been deleted."""
         self.changes += 1
+        self._changed.clear()
         self._held.clear()
         self._size = self._pending_bytes = 0
+
+    def changed_since(self, changes: int) -> set[int] | None:
+        """Return whose values have changed since `changes` was this; None: perhaps everybody's."""
+        count = self.changes - changes
+        if count > len(self._changed):
+            return None
+        return set(islice(reversed(self._changed), count))
 
     async def read(self, sensor: KnownSensor) -> list[Attribute]:
         """Return the newest value of each attribute that the sensor has ever measured, by name."""
@@ -189,6 +205,10 @@ class LatestValues:
             held.attributes = {attribute.name: attribute for attribute in found.get(number, ())}
             held.read_at = asked_at
         return asked
+
+    def _note_change(self, number: int) -> None:
+        self.changes += 1
+        self._changed.append(number)
 
     def _forget_if(self, number: int, held: _Held) -> None:
         if self._held.get(number) is held:

@@ -7,7 +7,8 @@ that it touches are encoded again, and the page's tag is made of theirs.
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Sequence
 from itertools import chain
 
 from heliograph.ingest.latest_values import LatestValues, Text
@@ -38,19 +39,31 @@ class NewestPage:
         self.sensors = sensors
         self.total = total
         self.tag = ""
+        self._place_of = {sensor.number: place for place, sensor in enumerate(sensors)}
         self.heads = [_head(sensor, "},{" if at else "[{") for at, sensor in enumerate(sensors)]
         self.identity = hashlib.blake2b(b"".join(self.heads)).digest()
         self.texts: list[Text] = []
         self.changes = -1
         self.until = float("-inf")
         self.size = 0
+        self._size_of_heads = sum(map(len, self.heads))
         self._places = places
         self._body: bytes | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the values of all its sensors have been read."""
+        return len(self.texts) == len(self.sensors)
 
     @property
     def length(self) -> int:
         """How much of the list it answers for."""
         return self._places[len(self.texts)]
+
+    def of(self, numbers: Iterable[int]) -> list[int]:
+        """Return where on the page those of the sensors stand that are on it."""
+        places = map(self._place_of.get, numbers)
+        return [place for place in places if place is not None]
 
     def assume(self, texts: list[Text], changes: int) -> None:
         """Take over the sensors' values, read after `changes` was."""
@@ -60,8 +73,7 @@ class NewestPage:
         if tag != self.tag:
             self._body = None
         self.tag, self.texts, self.changes = tag, texts, changes
-        # With the body that is put together of it.
-        self.size = 2 * sum(len(text.json) for text in texts)
+        self.size = sum([len(text.json) for text in texts]) + self._size_of_heads
         self.until = min((text.until for text in texts), default=float("inf"))
 
     def body(self) -> bytes:
@@ -94,11 +106,12 @@ class NewestPages:
         page = self._pages.pop(name, None)
         if page is None or page.generation != self._registry.generation:
             page = await self._list(network, offset, limit)
-        clock = asyncio.get_running_loop().time
-        if page.changes != self._values.changes or page.until <= clock():
+        if page.changes != self._values.changes or page.until <= _now():
             changes = self._values.changes
-            while (texts := await self._read(page, network, largest)) is None:
+            texts = await self._changed(page, largest) or await self._read(page, network, largest)
+            while texts is None:
                 page = await self._list(network, offset, limit)
+                texts = await self._read(page, network, largest)
             page.assume(texts, changes)
         self._keep(name, page)
         return page
@@ -106,9 +119,10 @@ class NewestPages:
     def _keep(self, name: tuple[str, int, int], page: NewestPage) -> None:
         pages = self._pages
         pages[name] = page
-        size = sum(other.size for other in pages.values())
+        # Each with the body that is put together of it.
+        size = sum(2 * other.size for other in pages.values())
         while len(pages) > MAXIMUM_PAGES or (len(pages) > 1 and size > MAXIMUM_BYTES):
-            size -= pages.pop(next(iter(pages))).size
+            size -= 2 * pages.pop(next(iter(pages))).size
 
     async def _list(self, network: str, offset: int, limit: int) -> NewestPage:
         registry = self._registry
@@ -125,11 +139,24 @@ class NewestPages:
                 places.append(place)
         return NewestPage(generation, sensors, [*places, len(numbers)], total)
 
+    async def _changed(self, page: NewestPage, largest: int) -> list[Text] | None:
+        """Return the values of a page that was read before; None: it has to be read as a whole."""
+        numbers = self._values.changed_since(page.changes)
+        if numbers is None or page.until <= _now() or not page.is_whole:
+            return None
+        places = page.of(numbers)
+        found = await self._values.texts([page.sensors[place] for place in places])
+        texts = page.texts.copy()
+        size = page.size
+        for place, text in zip(places, found, strict=True):
+            size += len(text.json) - len(texts[place].json)
+            texts[place] = text
+        return texts if size <= largest else None
+
     async def _read(self, page: NewestPage, network: str, largest: int) -> list[Text] | None:
         """Return the values of its sensors, as far as they fit; None: one has left the network."""
-        clock = asyncio.get_running_loop().time
         texts: list[Text] = []
-        size, began = 0, clock()
+        size, began = 0, time.monotonic()
         for at in range(0, len(page.sensors), SENSORS_AT_ONCE):
             sensors = page.sensors[at : at + SENSORS_AT_ONCE]
             found = await self._values.texts(sensors)
@@ -140,10 +167,14 @@ class NewestPages:
                 texts.append(text)
                 if size > largest:
                     return texts
-            if clock() - began > TURN_SECONDS:
+            if time.monotonic() - began > TURN_SECONDS:
                 await asyncio.sleep(0)
-                began = clock()
+                began = time.monotonic()
         return texts
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _head(sensor: KnownSensor, before: str) -> bytes:

@@ -27,11 +27,11 @@ SHAPES = [
 def asked(store, monkeypatch):
     """The sensors that the store was asked for."""
     numbers = []
-    read = store.measurements.latest
+    read = store.measurements.latest_of
 
-    async def counted(number):
-        numbers.append(number)
-        return await read(number)
+    async def counted(wanted):
+        numbers.extend(wanted)
+        return await read(wanted)
 
     monkeypatch.setattr(store.measurements, "latest_of", counted)
     return numbers
@@ -105,15 +105,15 @@ async def test_what_is_dropped_as_a_repeat_changes_nothing(core, store, values, 
 async def test_what_is_committed_while_the_store_is_asked_is_not_missed(core, store, monkeypatch):
     sensor = await core.device("pump-1")
     values = core.pipeline.latest
-    read = store.measurements.latest
+    read = store.measurements.latest_of
 
-    async def overtaken(number):
-        found = await read(number)
+    async def overtaken(numbers):
+        found = await read(numbers)
         await send(core, sensor, (1, {"a": 2}))
         return found
 
     await send(core, sensor, (0, {"a": 1}))
-    monkeypatch.setattr(store.measurements, "latest", overtaken)
+    monkeypatch.setattr(store.measurements, "latest_of", overtaken)
     assert shown(await values.read(sensor)) == [("a", 1, 2)]
 
 
@@ -141,7 +141,7 @@ async def test_nothing_is_held_of_whom_nobody_asks_about_or_who_sends_a_lot(
     assert asked == [sensor.number] * 2
 
 
-@pytest.mark.parametrize(("limit", "bound"), [("MAXIMUM_SENSORS", 2), ("MAXIMUM_BYTES", 400)])
+@pytest.mark.parametrize(("limit", "bound"), [("MAXIMUM_SENSORS", 2), ("MAXIMUM_BYTES", 500)])
 async def test_who_was_asked_about_longest_ago_is_forgotten(
     core, values, asked, monkeypatch, limit, bound
 ):
@@ -182,11 +182,11 @@ async def test_beyond_its_thousandth_name_a_sensor_has_no_attributes(core, store
 async def test_an_outage_leaves_nothing_behind(core, store, values, monkeypatch):
     sensor = await core.device("pump-1")
 
-    async def away(_number):
+    async def away(_numbers):
         raise StoreUnavailableError("an outage to order")
 
     with monkeypatch.context() as patch:
-        patch.setattr(store.measurements, "latest", away)
+        patch.setattr(store.measurements, "latest_of", away)
         with pytest.raises(StoreUnavailableError):
             await values.read(sensor)
     assert not values._held
