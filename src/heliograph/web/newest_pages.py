@@ -103,21 +103,22 @@ class NewestPages:
         # One question instead of a list: whatever changes a sensor or a network raises the version.
         await self._registry.changed()
         name = (network, offset, limit)
-        page = self._pages.pop(name, None)
+        page = self._pages.get(name)
         if page is None or page.generation != self._registry.generation:
             page = await self._list(network, offset, limit)
         if page.changes != self._values.changes or page.until <= _now():
             changes = self._values.changes
-            texts = await self._changed(page, largest) or await self._read(page, network, largest)
-            while texts is None:
+            texts = await self._changed(page, network, largest)
+            while texts is None and (texts := await self._read(page, network, largest)) is None:
                 page = await self._list(network, offset, limit)
-                texts = await self._read(page, network, largest)
+            # Others may have done the same meanwhile; each set of values goes with its `changes`.
             page.assume(texts, changes)
         self._keep(name, page)
         return page
 
     def _keep(self, name: tuple[str, int, int], page: NewestPage) -> None:
         pages = self._pages
+        pages.pop(name, None)
         pages[name] = page
         # Each with the body that is put together of it.
         size = sum(2 * other.size for other in pages.values())
@@ -139,15 +140,18 @@ class NewestPages:
                 places.append(place)
         return NewestPage(generation, sensors, [*places, len(numbers)], total)
 
-    async def _changed(self, page: NewestPage, largest: int) -> list[Text] | None:
+    async def _changed(self, page: NewestPage, network: str, largest: int) -> list[Text] | None:
         """Return the values of a page that was read before; None: it has to be read as a whole."""
         numbers = self._values.changed_since(page.changes)
         if numbers is None or page.until <= _now() or not page.is_whole:
             return None
+        # Of now: after the wait they may be another's, who asked before.
+        texts, size = page.texts.copy(), page.size
         places = page.of(numbers)
-        found = await self._values.texts([page.sensors[place] for place in places])
-        texts = page.texts.copy()
-        size = page.size
+        sensors = [page.sensors[place] for place in places]
+        found = await self._values.texts(sensors)
+        if _has_left(network, sensors):
+            return None
         for place, text in zip(places, found, strict=True):
             size += len(text.json) - len(texts[place].json)
             texts[place] = text
@@ -160,7 +164,7 @@ class NewestPages:
         for at in range(0, len(page.sensors), SENSORS_AT_ONCE):
             sensors = page.sensors[at : at + SENSORS_AT_ONCE]
             found = await self._values.texts(sensors)
-            if any(sensor.network_identifier != network for sensor in sensors):
+            if _has_left(network, sensors):
                 return None
             for text in found:
                 size += len(page.heads[len(texts)]) + len(text.json)
@@ -171,6 +175,10 @@ class NewestPages:
                 await asyncio.sleep(0)
                 began = time.monotonic()
         return texts
+
+
+def _has_left(network: str, sensors: Iterable[KnownSensor]) -> bool:
+    return any(sensor.network_identifier != network for sensor in sensors)
 
 
 def _now() -> float:

@@ -141,6 +141,26 @@ async def write_values(store, sensor, values, attributes):
     await store.write(Batch(measurements=rows, attributes=[(sensor, name) for name in attributes]))
 
 
+async def test_latest_of_many_is_that_of_each(store, sensor, register):
+    network = (await store.networks.default()).identifier
+    others = [(await register()).number for _ in range(3)]
+    await write_values(store, others[0], [(1, {"a": 1}), (2, {"b": 2})], ["a", "b"])
+    await write_values(store, others[2], [(3, 5)], ["value"])
+    await write_values(store, sensor, [(4, {"a": 4}), (5, {"a": 5})], ["a"])
+    asked = [others[2], sensor, others[1], others[0]]
+    found = await store.measurements.latest_of(asked)
+    assert found.keys() == {others[2], sensor, others[0]}
+    for number in asked:
+        assert found.get(number, []) == await store.measurements.latest(number)
+    assert [each.name for each in found[others[0]]] == ["a", "b"]
+    assert await store.measurements.latest_of([]) == {}
+    assert await store.sensors.numbers(network, offset=0, limit=9) == ([sensor, *others], 4)
+    assert await store.sensors.numbers(network, offset=1, limit=2) == (others[:2], 4)
+    assert await store.sensors.numbers(network, offset=9, limit=9) == ([], 4)
+    await store.sensors.delete(others[1], NOON)
+    assert await store.sensors.numbers(network, offset=2, limit=9) == ([others[2]], 3)
+
+
 async def test_latest_of_a_sensor_without_measurements_is_empty(store, sensor):
     assert await store.measurements.latest(sensor) == []
     assert await store.measurements.newest(sensor) is None

@@ -1,5 +1,6 @@
 """The newest values of a network, whatever happens: memory says what the store says."""
 
+import asyncio
 import random
 from collections import deque
 
@@ -264,10 +265,14 @@ async def test_what_comes_while_it_is_read_is_in_the_next_answer(here, filled, m
     assert again.json()[0]["attributes"]["a"]["value"] == "newer"
 
 
-async def test_who_moves_away_while_it_is_read_is_not_told_of(here, filled, monkeypatch):
+@pytest.mark.parametrize("first", [True, False])
+async def test_who_moves_away_while_it_is_read_is_not_told_of(here, filled, monkeypatch, first):
     network, other, keys = filled
     measurements = here.services.store.measurements
     read = measurements.latest_of
+    if not first:
+        await here.http.get(f"/networks/{network}/latest", headers=ADMIN)
+        here.services.latest.forget(here.services.registry.cached("pump-1").number)
 
     async def leaving(numbers):
         monkeypatch.setattr(measurements, "latest_of", read)
@@ -279,6 +284,35 @@ async def test_who_moves_away_while_it_is_read_is_not_told_of(here, filled, monk
     response = await here.http.get(f"/networks/{network}/latest", headers=ADMIN)
     assert response.json() == await expected(here, network)
     assert len(response.json()) == 2
+
+
+async def test_who_asked_first_and_is_answered_last_spoils_nothing(here, filled, monkeypatch):
+    network, _, keys = filled
+    values, path = here.services.latest, f"/networks/{network}/latest"
+    await here.http.get(path, headers=ADMIN)
+    read = values.texts
+    began, released = asyncio.Event(), asyncio.Event()
+
+    async def slow(sensors):
+        found = await read(sensors)
+        monkeypatch.setattr(values, "texts", read)
+        began.set()
+        await released.wait()
+        return found
+
+    await send(here, keys["pump-0"], "pump-0", 6, {"a": 1})
+    monkeypatch.setattr(values, "texts", slow)
+    first = asyncio.create_task(here.http.get(path, headers=ADMIN))
+    await began.wait()
+    for number in (1, 2):
+        name = f"pump-{number}"
+        await send(here, keys[name], name, 6, {"a": 2})
+        said = await expected(here, network)
+        assert (await here.http.get(path, headers=ADMIN)).json() == said
+    released.set()
+    assert (await first).json()[0] == said[0]
+    for _ in range(2):
+        assert (await here.http.get(path, headers=ADMIN)).json() == said
 
 
 async def test_an_outage_is_an_answer_and_leaves_nothing_behind(here, filled, monkeypatch):
