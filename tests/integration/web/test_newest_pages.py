@@ -133,6 +133,10 @@ async def test_whatever_happens_the_answer_is_what_the_store_says(here, filled):
     await here.device("pump-0", network_identifier=network)
     await both()
     assert [each["device_id"] for each in asking.known] == ["pump-2", "pump-0"]
+    # Another in its place, of which there is as little to say.
+    await here.http.delete("/sensors/pump-0", headers=ADMIN)
+    await here.device("valve", network_identifier=network)
+    await both()
 
 
 async def test_in_any_order(here, filled, monkeypatch):
@@ -162,12 +166,17 @@ async def test_in_any_order(here, filled, monkeypatch):
         await chance.choice((asking, elsewhere)).ask()
 
 
-async def test_what_retention_removes_is_not_told(here, filled):
+@pytest.mark.parametrize("everybody", [True, False])
+async def test_what_retention_removes_is_not_told(here, filled, monkeypatch, everybody):
     network, _, _ = filled
     asking = Asking(here, network)
     await asking.ask()
     number = here.services.registry.cached("pump-1").number
     # As a run does it once what is due has been rolled up.
+    values = here.services.latest
+    if everybody:
+        # As after a partition is dropped.
+        monkeypatch.setattr(values, "forget", lambda _: values.forget_all())
     await here.services.retention._remove(Kind.MEASUREMENTS, [Span(number, LEAST, now())])
     await asking.ask()
     assert [each["attributes"] == {} for each in asking.known] == [False, True, False]
