@@ -1,4 +1,4 @@
-"""Downloads an export, counts its lines, and keeps nothing of it."""
+"""Downloads an export, again if that was quick, counts its lines, and keeps nothing of it."""
 
 import http.client
 import json
@@ -39,11 +39,16 @@ def download(port: int, path: str, key: str) -> tuple[int, int]:
 def main() -> None:
     specification: dict[str, Any] = json.loads(sys.argv[1])
     wait_for_go()
+    counted: list[int] = []
+    total = 0
+    seconds = 0.0
     started = time.perf_counter()
-    lines, size = download(
-        specification["port"], specification["path"], specification["key"]
-    )
-    report(seconds=time.perf_counter() - started, lines=lines, bytes=size)
+    while not counted or seconds < specification["shortest"]:
+        lines, size = download(specification["port"], specification["path"], specification["key"])
+        counted.append(lines)
+        total += size
+        seconds = time.perf_counter() - started
+    report(seconds=seconds, lines=counted, bytes=total)
 
 
 if __name__ == "__main__":

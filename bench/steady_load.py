@@ -5,29 +5,31 @@ time to the next is when they say that they were measured.
 """
 
 import json
+import socket
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from bench.mqtt_connection import Sender, opened
 from bench.mqtt_load import deliver
-from bench.packets import PACKET_IDS, chunks, payload, publish, puback
+from bench.packets import PACKET_IDS, chunks, payload, puback, publish
 from bench.starting_line import report, wait_for_go
 
 # So many messages that the packet ids begin again with the first.
 MESSAGES = PACKET_IDS
 TIME = b'"timestamp": '
-DIGITS = "%d.%03d"
+DIGITS = b"%010d.%03d"
 
 
 class SteadySender(Sender):
     """Publishes for its sensors in turn, a chunk of messages at a time, for ever."""
 
-    def __init__(self, port: int, key: str, sensors: range, window: int) -> None:
-        """Connect as a gateway; no chunk has two messages of one sensor."""
-        super().__init__(opened(port, "load-steady", "gateway", key), window)
-        message = payload(0, 1).replace(b"0.000", b"%010d.%03d" % (0, 0))
+    def __init__(self, connection: socket.socket, window: int, sensors: Sequence[int]) -> None:
+        """Build the messages; no chunk has two of one sensor."""
+        super().__init__(connection, window)
+        message = payload(0, 1).replace(TIME + b"0.000", TIME + DIGITS % (0, 0))
         packets = [
             publish(sensors[index % len(sensors)], message, index + 1) for index in range(MESSAGES)
         ]
@@ -42,9 +44,7 @@ class SteadySender(Sender):
     @property
     def is_open(self) -> bool:
         """Whether there is something to send now."""
-        return bool(self._rest) or (
-            not self._ended and self.sent - self.acknowledged < self.window
-        )
+        return bool(self._rest) or (not self._ended and self.sent - self.acknowledged < self.window)
 
     @property
     def is_done(self) -> bool:
@@ -65,7 +65,8 @@ class SteadySender(Sender):
         self._chunk = (self._chunk + 1) % len(self._every)
         self._millisecond = max(self._millisecond + 1, time.time_ns() // 1_000_000)
         text = DIGITS % divmod(self._millisecond, 1_000)
-        for at, digit in enumerate(text.encode(), self._time_at):
+        # All messages are as long: one stride from one's digit to the same of the next.
+        for at, digit in enumerate(text, self._time_at):
             data[at :: self._length] = bytes((digit,)) * count
         return data, count
 
@@ -80,22 +81,20 @@ class SteadySender(Sender):
 def main() -> None:
     specification: dict[str, Any] = json.loads(sys.argv[1])
     first, last = specification["sensors"]
-    sender = SteadySender(
-        specification["port"],
-        specification["key"],
-        range(first, last + 1),
-        specification["window"],
-    )
+    connection = opened(specification["port"], "load-steady", "gateway", specification["key"])
+    sender = SteadySender(connection, specification["window"], range(first, last + 1))
     warm_up = specification["warm_up"]
     deliver([sender], lambda _: sender.sent >= warm_up)
     warmed = sender.acknowledged
     sender.go_on()
     ended = threading.Event()
+
+    def await_end() -> None:
+        sys.stdin.readline()
+        ended.set()
+
     wait_for_go()
-    ending = threading.Thread(
-        target=lambda: (sys.stdin.readline(), ended.set()), name="ending", daemon=True
-    )
-    ending.start()
+    threading.Thread(target=await_end, name="end of the load", daemon=True).start()
     seconds = deliver([sender], lambda _: ended.is_set())
     report(seconds=seconds, messages=sender.acknowledged - warmed, warm_up=warmed)
 

@@ -98,7 +98,8 @@ def from_rfc3339(text: str) -> int:
 def to_rfc3339(microseconds: int) -> str:
     """Return the time in UTC, with six digits of a second and `Z`."""
     minute, rest = divmod(microseconds, MINUTE)
-    return "%s:%02d.%06dZ" % (_minute_text(minute), *divmod(rest, SECOND))
+    second, rest = divmod(rest, SECOND)
+    return f"{_minute_text(minute)}:{second:02}.{rest:06}Z"
 
 
 @functools.lru_cache(maxsize=1024)
