@@ -7,7 +7,7 @@ what waits in between is what the socket's own buffers hold.
 import asyncio
 import zlib
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import TypeVar
 
@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from heliograph.errors import ErrorCode, HeliographError
+from heliograph.ingest.state import PipelineState
 
 # Exports at once: of one caller, and of all. Each keeps a reading connection busy.
 AT_ONCE_EACH = 2
@@ -65,7 +66,7 @@ class ExportSlots:
 
 
 async def in_turn(
-    pages: AsyncGenerator[T, None], slots: ExportSlots, busy: Callable[[], bool]
+    pages: AsyncGenerator[T, None], slots: ExportSlots, ingest: PipelineState
 ) -> AsyncGenerator[T, None]:
     """Yield the pages; while ingest is busy, wait after each for as long as all exports may work.
 
@@ -74,13 +75,13 @@ async def in_turn(
     """
     loop = asyncio.get_running_loop()
     async with aclosing(pages):
-        began = loop.time()
+        began, commits = loop.time(), ingest.commits_total
         async for page in pages:
             worked = loop.time() - began
             yield page
-            if busy():
+            if ingest.depth or ingest.commits_total != commits:
                 await asyncio.sleep(min(worked * slots.running, LONGEST_TURN_SECONDS))
-            began = loop.time()
+            began, commits = loop.time(), ingest.commits_total
 
 
 class ExportResponse(Response):

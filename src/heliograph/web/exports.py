@@ -166,7 +166,7 @@ async def _answer(
     name: str,
 ) -> Response:
     slots: ExportSlots = request.app.state.exports
-    rows = in_turn(rows, slots, lambda: services.posts.state.depth > 0)
+    rows = in_turn(rows, slots, services.posts.state)
     kind = wanted.range.kinds[0]
     if wanted.form is Format.PARQUET:
         pieces = _pieces(slots, caller, b"", _packed(await _packing(kind), rows))

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from heliograph.ingest.state import PipelineState
 from heliograph.web import export_streams
 from heliograph.web.export_streams import ExportSlots, in_turn
 
@@ -16,10 +17,11 @@ async def clock(monkeypatch):
     loop, waited = asyncio.get_running_loop(), []
     now = 0.0
 
-    async def pages():
+    async def pages(ingest, commits):
         nonlocal now
         for number in range(3):
             now += SECONDS
+            ingest.commits_total += commits
             yield number
 
     async def sleep(seconds):
@@ -31,22 +33,23 @@ async def clock(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("running", "busy", "expected"),
+    ("running", "waiting", "commits", "expected"),
     [
-        pytest.param(1, True, [SECONDS] * 3, id="alone"),
-        pytest.param(2, True, [SECONDS * 2] * 3, id="of two"),
-        pytest.param(4, True, [export_streams.LONGEST_TURN_SECONDS] * 3, id="of four"),
-        pytest.param(2, False, [], id="with nothing to be ingested"),
+        pytest.param(1, 5, 0, [SECONDS] * 3, id="alone"),
+        pytest.param(2, 5, 0, [SECONDS * 2] * 3, id="of two"),
+        pytest.param(4, 5, 0, [export_streams.LONGEST_TURN_SECONDS] * 3, id="of four"),
+        pytest.param(1, 0, 1, [SECONDS] * 3, id="with a commit meanwhile"),
+        pytest.param(2, 0, 0, [], id="with nothing to be ingested"),
     ],
 )
 async def test_while_ingest_is_busy_exports_wait_as_long_as_all_of_them_work(
-    clock, running, busy, expected
+    clock, running, waiting, commits, expected
 ):
     pages, waited = clock
-    slots = ExportSlots()
+    slots, ingest = ExportSlots(), PipelineState(depth=waiting, commits_total=7)
     for name in range(running):
         slots.take(name)
-    assert [page async for page in in_turn(pages(), slots, lambda: busy)] == [0, 1, 2]
+    assert [page async for page in in_turn(pages(ingest, commits), slots, ingest)] == [0, 1, 2]
     assert waited == expected
 
 
@@ -61,7 +64,7 @@ async def test_pages_are_closed_with_the_export():
         finally:
             closed = True
 
-    turns = in_turn(pages(), ExportSlots(), lambda: True)
+    turns = in_turn(pages(), ExportSlots(), PipelineState())
     assert await anext(turns) == 1
     await turns.aclose()
     assert closed
