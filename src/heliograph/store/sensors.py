@@ -9,12 +9,12 @@ from heliograph.errors import AlreadyExistsError
 from heliograph.model.audit import SYSTEM, Actor, AuditAction, AuditedChange
 from heliograph.model.identifiers import is_device_id, is_uuid
 from heliograph.model.sensor import NewSensor, Sensor
+from heliograph.store import erasure
 from heliograph.store.audit import Changes, created, differences, enter, sensor_change, told
 from heliograph.store.configurations import add_configuration, configured
 from heliograph.store.engine import Engine, Row, Transaction
 from heliograph.store.networks import DEFAULT_NETWORK
 from heliograph.store.nodes import lock_node
-from heliograph.store.rollups import disturb
 
 CHANGEABLE = (
     "network_identifier",
@@ -35,21 +35,6 @@ CHANGEABLE = (
 NAMES = ("network_identifier", "device_id", "sensor_name", "serial_number")
 # Positions in a record.
 BOOLEANS = (5, 21, 22)
-# Rows erased in one transaction: others write in between.
-ERASED_AT_ONCE = 5_000
-# What holds a sensor's data; its configurations go with its record.
-ERASURES = (
-    "measurements_erase",
-    "logs_erase",
-    "heartbeats_erase",
-    "rejected_messages_erase",
-    "attributes_erase",
-    # After what they were made from.
-    "rollups_erase",
-    "touched_erase",
-    "rollup_backlog_erase",
-    "rollup_floor_erase",
-)
 
 _decode = msgspec.json.decode
 _encode = msgspec.json.Encoder().encode
@@ -238,24 +223,12 @@ class Sensors:
                 if found.deleted_at is None:
                     return  # somebody has brought it back
                 await enter(transaction, actor, [told(AuditAction.SENSOR_ERASE, found)])
-            await transaction.fetch(ERASURES[0], sensor=number, limit=ERASED_AT_ONCE)
-        # Again until there is nothing: what was on its way when it was deleted may come late.
-        while sum([await self._erase(query, number) for query in ERASURES]):
-            pass
+            await transaction.fetch(
+                erasure.ERASURES[0], sensor=number, limit=erasure.ERASED_AT_ONCE
+            )
+        await erasure.erase_data(self._engine, number)
         async with self._engine.transaction() as transaction:
             await transaction.fetch("sensor_erase", number=number)
-
-    async def _erase(self, query: str, number: int) -> int:
-        """Return how many rows were erased."""
-        total = 0
-        while True:
-            async with self._engine.transaction() as transaction:
-                rows = await transaction.fetch(query, sensor=number, limit=ERASED_AT_ONCE)
-                if query == "rollups_erase":
-                    await disturb(transaction)
-            total += len(rows)
-            if len(rows) < ERASED_AT_ONCE:
-                return total
 
     async def touch(self, rows: list[tuple[int, int, int | None]]) -> None:
         """Note (number, last seen, last measurement or None) of sensors; no time moves back."""
