@@ -1,6 +1,6 @@
 """Erasing what a sensor has sent, piece by piece: others write in between."""
 
-from heliograph.store.engine import Engine
+from heliograph.store.engine import Engine, Transaction
 from heliograph.store.rollups import disturb
 
 # Rows erased in one transaction.
@@ -18,6 +18,11 @@ ERASURES = (
     "rollup_backlog_erase",
     "rollup_floor_erase",
 )
+
+
+async def erase_first(transaction: Transaction, sensor: int) -> None:
+    """Erase the first piece in a transaction that does more."""
+    await transaction.fetch(ERASURES[0], sensor=sensor, limit=ERASED_AT_ONCE)
 
 
 async def erase_data(engine: Engine, sensor: int) -> None:

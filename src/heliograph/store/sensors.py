@@ -9,10 +9,10 @@ from heliograph.errors import AlreadyExistsError
 from heliograph.model.audit import SYSTEM, Actor, AuditAction, AuditedChange
 from heliograph.model.identifiers import is_device_id, is_uuid
 from heliograph.model.sensor import NewSensor, Sensor
-from heliograph.store import erasure
 from heliograph.store.audit import Changes, created, differences, enter, sensor_change, told
 from heliograph.store.configurations import add_configuration, configured
 from heliograph.store.engine import Engine, Row, Transaction
+from heliograph.store.erasure import erase_data, erase_first
 from heliograph.store.networks import DEFAULT_NETWORK
 from heliograph.store.nodes import lock_node
 
@@ -223,10 +223,8 @@ class Sensors:
                 if found.deleted_at is None:
                     return  # somebody has brought it back
                 await enter(transaction, actor, [told(AuditAction.SENSOR_ERASE, found)])
-            await transaction.fetch(
-                erasure.ERASURES[0], sensor=number, limit=erasure.ERASED_AT_ONCE
-            )
-        await erasure.erase_data(self._engine, number)
+            await erase_first(transaction, number)
+        await erase_data(self._engine, number)
         async with self._engine.transaction() as transaction:
             await transaction.fetch("sensor_erase", number=number)
 
