@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from bench import (
     broker_ingest,
     configuration,
+    export,
     http_ingest,
     live,
     memory,
@@ -60,6 +61,8 @@ def catalogue() -> dict[str, Benchmark]:
     found["query-deep-page"] = query.deep_page
     found["query-newest"] = query.newest_of_network
     found["query-rollup-cost"] = rolling_up.cost
+    found["query-export"] = export.beside_ingest
+    found["query-export-memory"] = export.memory
     found["memory-idle"] = memory.idle
     found["memory-flood"] = memory.flood
     found["idle-connections"] = memory.connections

@@ -74,13 +74,17 @@ class Sender:
     def send(self) -> None:
         """Send what the socket takes of one chunk."""
         if not self._rest:
-            data, count = self._chunks.pop()
+            data, count = self._next()
             self._rest = memoryview(data)
             self.sent += count
         try:
             self._rest = self._rest[self.connection.send(self._rest) :]
         except BlockingIOError:
             return
+
+    def _next(self) -> tuple[bytes | bytearray, int]:
+        """Take the next chunk, and how many messages it has."""
+        return self._chunks.pop()
 
     def receive(self) -> None:
         """Compare what has come with the PUBACKs that are due."""
@@ -91,7 +95,11 @@ class Sender:
         if not data:
             raise LoadError(f"the server closed the connection after {self.acknowledged} messages")
         end = self._received + len(data)
-        if data != self._due[self._received : end] or end > self.sent * PUBACK_BYTES:
+        if data != self._expected(self._received, end) or end > self.sent * PUBACK_BYTES:
             raise LoadError(f"not the PUBACKs that are due: {data[:32].hex()}…")
         self._received = end
         self.acknowledged = end // PUBACK_BYTES
+
+    def _expected(self, start: int, end: int) -> bytes:
+        """Return the PUBACKs that are due, from one byte to another."""
+        return self._due[start:end]

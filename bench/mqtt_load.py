@@ -1,9 +1,11 @@
 """A load of measurements over MQTT, as fast as the other side acknowledges them."""
 
 import json
+import math
 import selectors
 import sys
 import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from bench.mqtt_connection import Sender, opened
@@ -30,8 +32,11 @@ def connections(specification: dict[str, Any]) -> list[tuple[Sender, list[int]]]
     return senders
 
 
-def deliver(senders: list[Sender], seconds: float | None = None) -> float:
-    """Send everything (or for so many seconds); return the seconds until the last PUBACK."""
+def deliver(senders: Sequence[Sender], over: Callable[[float], bool] | None = None) -> float:
+    """Send everything; return the seconds until the last PUBACK.
+
+    `over` tells, from the seconds spent, whether to send no more.
+    """
     selector = selectors.DefaultSelector()
     both, reading = selectors.EVENT_READ | selectors.EVENT_WRITE, selectors.EVENT_READ
     interest = dict.fromkeys(senders, both)
@@ -45,7 +50,7 @@ def deliver(senders: list[Sender], seconds: float | None = None) -> float:
         progress = clock if events else progress
         if clock - progress > PATIENCE:
             raise LoadError(f"nothing acknowledged for {PATIENCE:g} seconds")
-        if seconds is not None and clock - started > seconds:
+        if over is not None and over(clock - started):
             for sender in senders:
                 sender.stop()
         for key, ready in events:
@@ -79,7 +84,8 @@ def main() -> None:
         if phase == "warm_up":
             deliver(senders)
     wait_for_go()
-    seconds = deliver(senders, specification.get("seconds"))
+    longest = specification.get("seconds", math.inf)
+    seconds = deliver(senders, lambda spent: spent > longest)
     report(seconds=seconds, messages=sum(sender.acknowledged for sender in senders))
 
 

@@ -51,7 +51,7 @@ def year(name: str, attribute: str | None) -> Callable[[Workbench], Result]:
         return path + (f"&attribute={attribute}" if attribute else ""), f"/rollups?{span}"
 
     def run(bench: Workbench) -> Result:
-        with _of_the_year(bench) as database:
+        with of_the_year(bench) as database:
             return _compared(bench, name, YEAR, database, asked, samples=100)
 
     return run
@@ -72,7 +72,7 @@ def chart(bench: Workbench) -> Result:
             f"/range?{span}",
         )
 
-    with _of_the_year(bench) as database:
+    with of_the_year(bench) as database:
         return _compared(bench, "query-chart", CHART, database, asked, samples=5)
 
 
@@ -83,7 +83,7 @@ def deep_page(bench: Workbench) -> Result:
         page = f"creation_timestamp={{key}}&limit={ROWS_OF_A_PAGE}"
         return f"{SENSOR}/measurements?{page}", f"/page?{page}"
 
-    with _of_the_year(bench) as database:
+    with of_the_year(bench) as database:
         return _compared(bench, "query-deep-page", PAGE, database, asked, bench.scale.samples)
 
 
@@ -121,8 +121,8 @@ def settle(side: Side) -> float:
 
 
 @contextlib.contextmanager
-def _of_the_year(bench: Workbench) -> Iterator[Database]:
-    """Yield the year's rows, rolled up."""
+def of_the_year(bench: Workbench) -> Iterator[Database]:
+    """Yield the year's rows, rolled up, to be read."""
     with bench.in_place(bench.scale.year) as database:
         if database.count("rollup_backlog"):
             with bench.serving(database) as side:

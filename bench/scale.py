@@ -30,7 +30,7 @@ class Scale:
 
     `deep` is one sensor with a long history, `year` one with a row a second; `history` is what the
     server has yet to roll up while a load comes. `devices` are connected all at once. `viewers`
-    watch one stream, on which so many `events` are shown.
+    watch one stream, on which so many `events` are shown. Of the year so many rows are `exported`.
     """
 
     rounds: int
@@ -53,6 +53,7 @@ class Scale:
     idle_connections: int
     viewers: int
     events: int
+    exported: int
 
 
 FULL = Scale(
@@ -76,6 +77,7 @@ FULL = Scale(
     idle_connections=10_000,
     viewers=1_000,
     events=300,
+    exported=10_000_000,
 )
 
 QUICK = Scale(
@@ -99,4 +101,5 @@ QUICK = Scale(
     idle_connections=50,
     viewers=20,
     events=10,
+    exported=50_000,
 )

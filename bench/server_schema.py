@@ -35,6 +35,11 @@ def fill_sqlite(database: sqlite3.Connection, rows: StoredRows) -> None:
         database.execute(BACKLOG.format(rows.start))
 
 
+def add_silent_sensors(database: sqlite3.Connection, rows: StoredRows) -> None:
+    """Add the sensors but for the first, which is there; none of them has rows."""
+    database.executemany(f"{SENSOR} VALUES (?, ?, ?, ?, ?, {DEFAULT})", rows.sensors()[1:])
+
+
 def fill_postgresql(connection: psycopg.Connection, rows: StoredRows) -> None:
     """Add the sensors and their rows; the partitions have to be there."""
     with connection.cursor() as cursor:

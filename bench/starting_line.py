@@ -71,9 +71,21 @@ class Load:
         assert self._process.stdin is not None  # noqa: S101 - opened above
         self._process.stdin.write(b"go\n")
 
-    def result(self) -> dict[str, Any]:
-        """Return what the process reports at its end."""
-        found: dict[str, Any] = json.loads(self._line(WORK))
+    def wait(self, seconds: float) -> None:
+        """Let a load without an end of its own go on for so long.
+
+        Raises:
+            LoadError: it has ended before.
+        """
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return
+        raise LoadError(f"{self._module} ended early")
+
+    def result(self, seconds: float = WORK) -> dict[str, Any]:
+        """Return what the process reports at its end, which has to come within the seconds."""
+        found: dict[str, Any] = json.loads(self._line(seconds))
         return found
 
     def run(self) -> dict[str, Any]:

@@ -33,21 +33,6 @@ class Rollups:
         rows = await self._engine.fetch("rollup_counts", most=COUNTED)
         return Pending(*rows[0])
 
-    async def keep(self, sensor: int, before: int) -> int:
-        """Keep the rollups of the time before as they are; return before when they are kept.
-
-        Raw rows before what is returned may be deleted then, after this and not together with
-        it: until they are gone, aggregates are the same with them and without. It is a full
-        hour, and may be less than asked for: what is not rolled up yet is waited for.
-        """
-        async with self._engine.transaction() as transaction:
-            rows = await transaction.fetch("rollup_first_dirty", sensor=sensor)
-            kept: int = min(before, rows[0][0])
-            kept -= kept % HOUR
-            await transaction.fetch("rollup_floor_raise", sensor=sensor, raw_from=kept)
-            await disturb(transaction)
-        return kept
-
 
 async def changed(transaction: Transaction, sensor: int, start: int, end: int) -> None:
     """Have the hours of this range rolled up anew, whose raw rows the transaction deletes."""

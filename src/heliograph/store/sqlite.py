@@ -177,9 +177,13 @@ class SqliteEngine:
 
     async def write(self, batch: Batch) -> Written:
         """Commit a batch."""
+        return await self._commit(lambda: self._writer.write(batch))
+
+    async def _commit(self, function: Callable[[], T]) -> T:
+        """Run what commits; the readers follow the writer to a file that was put back."""
         async with self._turn:
             try:
-                return await self._run(lambda: self._writer.write(batch))
+                return await self._run(function)
             except StoreUnavailableError:
                 self._readers.renew()
                 raise
@@ -209,13 +213,11 @@ class SqliteEngine:
 
     async def take_marks(self, until: int, limit: int) -> Sequence[Row]:
         """Return the oldest marks."""
-        async with self._turn:
-            return await self._run(lambda: self._writer.take_marks(until, limit))
+        return await self._commit(lambda: self._writer.take_marks(until, limit))
 
     async def store_rollups(self, change: RollupChange) -> bool:
         """Commit a change of rollups."""
-        async with self._turn:
-            return await self._run(lambda: self._writer.store_rollups(change))
+        return await self._commit(lambda: self._writer.store_rollups(change))
 
     async def ping(self) -> None:
         """Read a row of the file at its path."""

@@ -8,11 +8,14 @@ import asyncio
 import zlib
 from collections import Counter
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import TypeVar
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from heliograph.errors import ErrorCode, HeliographError
+from heliograph.ingest.state import PipelineState
 
 # Exports at once: of one caller, and of all. Each keeps a reading connection busy.
 AT_ONCE_EACH = 2
@@ -20,10 +23,14 @@ AT_ONCE = 6
 RETRY_SECONDS = 10
 # A client that takes nothing for so long is taken for gone.
 STALL_SECONDS = 60.0
+# The longest wait for ingest after a page.
+LONGEST_TURN_SECONDS = 5.0
 
 GZIP = 16 + zlib.MAX_WBITS
 # Twice as quick as the usual 6, and a tenth larger.
 GZIP_LEVEL = 4
+
+T = TypeVar("T")
 
 
 class ExportSlots:
@@ -56,6 +63,25 @@ class ExportSlots:
         self._running[name] -= 1
         if not self._running[name]:
             del self._running[name]
+
+
+async def in_turn(
+    pages: AsyncGenerator[T, None], slots: ExportSlots, ingest: PipelineState
+) -> AsyncGenerator[T, None]:
+    """Yield the pages; while ingest is busy, wait after each for as long as all exports may work.
+
+    One then works half of the time, which is little beside what arrives on the event loop
+    meanwhile; several work together hardly more than that.
+    """
+    loop = asyncio.get_running_loop()
+    async with aclosing(pages):
+        began, commits = loop.time(), ingest.commits_total
+        async for page in pages:
+            worked = loop.time() - began
+            yield page
+            if ingest.depth or ingest.commits_total != commits:
+                await asyncio.sleep(min(worked * slots.running, LONGEST_TURN_SECONDS))
+            began, commits = loop.time(), ingest.commits_total
 
 
 class ExportResponse(Response):

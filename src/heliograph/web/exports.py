@@ -18,10 +18,11 @@ from heliograph.store.exports import ExportedSensor
 from heliograph.web.access import client_address
 from heliograph.web.dependencies import Caller, TheAccess, TheServices
 from heliograph.web.errors import validation_error
-from heliograph.web.export_streams import ExportResponse, ExportSlots
+from heliograph.web.export_streams import ExportResponse, ExportSlots, in_turn
 from heliograph.web.limits import bearer
 from heliograph.web.paths import PREFIX
 from heliograph.web.schemas import Time, errors
+from heliograph.web.services import Services
 
 if TYPE_CHECKING:
     from heliograph.exchange.parquet import Packing
@@ -128,7 +129,7 @@ async def export_sensor(
     sensor = ExportedSensor(known.number, known.identifier, known.device_id)
     rows = pages(services.store, one_sensor(sensor), wanted.range, wanted.form)
     name = bearer(caller, client_address(request.scope))
-    return await _answer(request, wanted, rows, name, known.device_id or known.identifier)
+    return await _answer(request, services, wanted, rows, name, known.device_id or known.identifier)
 
 
 @router.get(
@@ -153,17 +154,19 @@ async def export_network(
     sensors = sensors_of(services.store, network.identifier)
     rows = pages(services.store, sensors, wanted.range, wanted.form)
     name = bearer(caller, client_address(request.scope))
-    return await _answer(request, wanted, rows, name, network.identifier)
+    return await _answer(request, services, wanted, rows, name, network.identifier)
 
 
 async def _answer(
     request: Request,
+    services: Services,
     wanted: Wanted,
     rows: AsyncGenerator[Page, None],
     caller: int | str,
     name: str,
 ) -> Response:
     slots: ExportSlots = request.app.state.exports
+    rows = in_turn(rows, slots, services.posts.state)
     kind = wanted.range.kinds[0]
     if wanted.form is Format.PARQUET:
         pieces = _pieces(slots, caller, b"", _packed(await _packing(kind), rows))

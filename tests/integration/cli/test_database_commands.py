@@ -16,7 +16,7 @@ from heliograph.model.batch import Batch
 from heliograph.model.credentials import hash_key
 from heliograph.model.sensor import Sensor
 from heliograph.model.time import now
-from heliograph.store import open_store, run_migrations
+from heliograph.store import open_store
 
 KEY = re.compile(r"hg_[A-Za-z0-9_-]{43}")
 
@@ -25,10 +25,16 @@ KEY = re.compile(r"hg_[A-Za-z0-9_-]{43}")
 def database(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> str:
-    """Work in an empty folder, on an empty database; return its URL."""
+    """Work in an empty folder, on a database of its own; return its URL.
+
+    It is migrated, unless the test is marked `empty_database`: migrating takes a second.
+    """
     work_in(tmp_path, monkeypatch)
-    url = f"sqlite:///{tmp_path}/heliograph.db"
-    if request.param == "postgresql":
+    if request.node.get_closest_marker("empty_database") is None:
+        url = str(request.getfixturevalue(f"{request.param}_url"))
+    elif request.param == "sqlite":
+        url = f"sqlite:///{tmp_path}/heliograph.db"
+    else:
         cluster = request.getfixturevalue("postgresql_cluster")
         url = cluster.dsn(cluster.create_database())
     monkeypatch.setenv("DATABASE_URL", url)
@@ -65,6 +71,7 @@ def stored(url: str, device_id: str) -> Sensor:
     return sensor
 
 
+@pytest.mark.empty_database
 class TestMigrate:
     def test_says_from_where_to_where(self):
         assert re.fullmatch(r"none → \d{4}\n", succeed("migrate"))
@@ -80,6 +87,7 @@ class TestMigrate:
 
 
 class TestDevice:
+    @pytest.mark.empty_database
     def test_is_created_on_an_empty_database(self, database):
         output = succeed("device", "create", "d-1", "--name", "Ünï", "--modality", "weather")
         (key,) = KEY.findall(output)
@@ -87,6 +95,7 @@ class TestDevice:
         assert sensor.key_hash == hash_key(key)
         assert (sensor.name, sensor.modality, sensor.is_active) == ("Ünï", "weather", True)
 
+    @pytest.mark.empty_database
     def test_is_not_created_on_an_empty_database_that_is_not_to_be_migrated(self, monkeypatch):
         monkeypatch.setenv("AUTO_MIGRATE", "false")
         assert "run heliograph migrate" in refusal("device", "list")
@@ -154,7 +163,6 @@ class TestRejected:
             await store.write(Batch(rejected=rows))
             await store.close()
 
-        run_migrations(url)
         asyncio.run(write())
 
     def test_none(self):

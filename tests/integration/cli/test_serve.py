@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 import signal
 import socket
 import sqlite3
@@ -16,13 +17,14 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from bare_environment import without_variables
-from server import ADMIN_KEY, PROGRAM, START_SECONDS, free_port, serving
+from server import ADMIN_KEY, PROGRAM, START_SECONDS, free_port, migrated_database, serving
 
 SECONDS = 120
 
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
+    shutil.copy(migrated_database(), tmp_path / "heliograph.db")
     return {
         **without_variables(),
         "DATA_DIRECTORY": str(tmp_path),
@@ -98,6 +100,7 @@ def test_a_taken_mqtt_port(tmp_path, environment):
 
 
 def test_a_database_that_is_behind(tmp_path, environment):
+    (tmp_path / "heliograph.db").unlink()
     line = failure(tmp_path, {**environment, "AUTO_MIGRATE": "false"})
     assert line.startswith("heliograph: DATABASE_URL: ")
     assert line.endswith("run heliograph migrate")

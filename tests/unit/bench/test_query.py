@@ -35,7 +35,7 @@ def test_the_groups_are_chosen_by_their_names():
     names = list(catalogue())
     assert chosen(["query"], names) == [
         *("query-year", "query-year-all", "query-chart", "query-deep-page"),
-        *("query-newest", "query-rollup-cost"),
+        *("query-newest", "query-rollup-cost", "query-export", "query-export-memory"),
     ]
     live = {"live-fan-out", "live-fan-out-4", "live-idle-viewer", "live-stalled-p99"}
     assert live <= set(chosen(["live"], names))

@@ -50,23 +50,6 @@ FROM rollup_backlog
 ORDER BY range_end DESC, sensor
 LIMIT :limit;
 
--- name: rollup_first_dirty(sensor)$
--- Up to where the rollups of a sensor hold everything.
-SELECT min(first)
-FROM (
-    SELECT frontier AS first FROM rollup_state
-    UNION ALL
-    SELECT min(hour) FROM touched WHERE sensor = :sensor
-    UNION ALL
-    SELECT min(range_start) FROM rollup_backlog WHERE sensor = :sensor
-) AS firsts;
-
--- name: rollup_floor_raise(sensor, raw_from)!
-INSERT INTO rollup_floor (sensor, raw_from)
-VALUES (:sensor, :raw_from)
-ON CONFLICT (sensor) DO UPDATE SET raw_from = excluded.raw_from
-WHERE rollup_floor.raw_from < excluded.raw_from;
-
 -- name: rollup_touch(sensor, start, end)!
 -- Mark what is rolled up of a range.
 INSERT INTO touched (sensor, hour)
