@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
+from types import FrameType
 from typing import Any
 
 import structlog
@@ -66,11 +68,14 @@ class Application:
         await receive()
         stage = "startup"
         try:
-            async with self.running():
-                await send({"type": "lifespan.startup.complete"})
-                stage = "shutdown"
-                watching = asyncio.create_task(self._terminate_on_failure(), name="failure-watch")
-                await receive()
+            async with self.running() as services:
+                with _on_ending_signals(services.streams.close):
+                    await send({"type": "lifespan.startup.complete"})
+                    stage = "shutdown"
+                    watching = asyncio.create_task(
+                        self._terminate_on_failure(), name="failure-watch"
+                    )
+                    await receive()
                 watching.cancel()
                 await asyncio.gather(watching, return_exceptions=True)
         except Exception as error:
@@ -80,6 +85,35 @@ class Application:
             await send({"type": f"lifespan.{stage}.failed", "message": str(error)})
             return
         await send({"type": "lifespan.shutdown.complete"})
+
+
+@contextlib.contextmanager
+def _on_ending_signals(close: Callable[[], None]) -> Iterator[None]:
+    """Close the streams when a signal ends the process of another server.
+
+    It would wait for all open connections before it tells us: for streams, for ever.
+    """
+    loop = asyncio.get_running_loop()
+    others = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(close)
+        other = others[signal.Signals(number)]
+        if callable(other):
+            other(number, frame)
+
+    ours = []
+    if threading.current_thread() is threading.main_thread():
+        # Where nobody handles a signal it has to end the process, as before.
+        ours = [number for number, other in others.items() if callable(other)]
+    for number in ours:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number in ours:
+            if signal.getsignal(number) is handle:
+                signal.signal(number, others[number])
 
 
 def create_app(settings: Settings | None = None) -> Application:

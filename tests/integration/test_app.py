@@ -249,7 +249,13 @@ def test_uvicorn_serves_with_settings_of_the_environment(tmp_path):
         assert server.http.post("/ingest", json={"t": 1}, headers=key).status_code == 201
         with socket.create_connection(("127.0.0.1", server.mqtt_port), 5):
             pass
-        started.terminate()
+        # It waits for open connections before it tells the application.
+        with server.http.stream("GET", "/events") as stream:
+            lines = stream.iter_lines()
+            assert next(lines).startswith("retry:")
+            started.terminate()
+            *_, last = [line for line in lines if line]
+            assert last.startswith("retry:")
         started.communicate(timeout=SECONDS)
     with process(server, program):
         assert [reading["metrics"] for reading in server.history(device)] == [{"t": 1}]

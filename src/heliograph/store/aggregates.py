@@ -168,7 +168,7 @@ class _Rows:
             )
             if len(rows) < CHUNK:
                 await self._note(len(rows))
-                await _beside(len(rows), self._series.count, sorted(rows, key=_position))
+                await _beside(len(rows), self._series.count, sorted(rows, key=_position), group)
             elif len(group) == 1:
                 await self._count_one(group[0])
             else:
@@ -198,7 +198,7 @@ class _Rows:
             limit=CHUNK,
         )
         await self._note(len(rows))
-        await _beside(len(rows), self._series.count, rows)
+        await _beside(len(rows), self._series.count, rows, [(at[0], end)])
         return (rows[-1][0], rows[-1][1]) if len(rows) == CHUNK else None
 
     async def _note(self, rows: int) -> None:

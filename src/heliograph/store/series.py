@@ -34,20 +34,17 @@ class Series:
         self._starts = starts
         self._keys = None if names is None else {name: keys_of(name) for name in names}
 
-    def count(self, rows: Sequence[Row]) -> None:
-        """Count in rows of (timestamp, fingerprint, value), in their order.
+    def count(self, rows: Sequence[Row], spans: Sequence[Span]) -> None:
+        """Count in rows of (timestamp, fingerprint, value), in their order, of these spans.
 
         Raises:
             RangeTooLargeError: there are more than `MAXIMUM_VALUES`.
         """
         times = [row[0] for row in rows]
         documents = _decode("[" + ",".join([row[2] for row in rows]) + "]")
-        first = 0
-        while first < len(times):
-            bucket = bisect_right(self._starts, times[first]) - 1
-            last = bisect_left(times, self._starts[bucket + 1], first)
+        # Span by span: what lies between two of them is of neither's time.
+        for first, last, bucket in self._cut(times, spans):
             self._count(bucket, documents[first:last], times[last - 1])
-            first = last
 
     def count_rollups(
         self, level: int, rollups: Sequence[tuple[int, bytes]], spans: Sequence[Span]

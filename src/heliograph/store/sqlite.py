@@ -142,12 +142,13 @@ class SqliteEngine:
         """Give back a connection whose caller has gone, once its thread is through with it."""
         # Interrupting has no effect on a statement that has yet to begin, so it is repeated.
         last = asyncio.create_task(_disconnect(reader), name="sqlite-disconnect")
-        try:
-            while not last.done():
-                reader.interrupt()
+        while not last.done():
+            reader.interrupt()
+            # Cancelled, as all tasks are by a second Ctrl-C, it goes on: that takes a moment, and
+            # who closes a connection while it is closed waits for a thread that has ended.
+            with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.wait([last], timeout=INTERRUPT_SECONDS)
-        finally:
-            await self._readers.drop(reader)
+        await self._readers.drop(reader)
 
     def transaction(self) -> AbstractAsyncContextManager[Transaction]:
         """Open a transaction on the writer."""

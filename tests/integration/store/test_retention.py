@@ -14,7 +14,7 @@ from heliograph.model.time import DAY, HOUR
 from heliograph.retention import runs as runs_module
 from heliograph.retention.runs import RetentionRuns
 from heliograph.store import open_store
-from heliograph.store.removal import Kind, Span
+from heliograph.store.removal import Counted, Kind, Span
 from heliograph.store.rolling import Rolling
 from rows import NOON, heartbeat, log, measurement
 
@@ -215,6 +215,8 @@ async def test_rollups_go_by_whole_days(store, sensor, change, rolled_up):
             start,
             b"x",
         )
+    due = [Span(sensor, 0, midnight - 10 * DAY)]
+    assert await store.removal.count(Kind.ROLLUPS, due, 10) == {sensor: Counted(2, True)}
     sweeper = runs(store, Retention(5, 10, 0))
     await sweeper.sweep(NOON)
     left = await store.removal.due(Kind.ROLLUPS, spans, 10)

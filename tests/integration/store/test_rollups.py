@@ -102,7 +102,8 @@ class Chance:
     def query(self):
         pick = self.random
         start = pick.choice([-3_600, 0, self.second(), pick.randrange(0, 200_000, 600)])
-        ends = start, pick.choice([1, 3_600, 86_400, 220_000, pick.randrange(1, 220_000)])
+        until = max(self.second() - start, 1)
+        ends = start, pick.choice([1, 3_600, 86_400, 220_000, pick.randrange(1, 220_000), until])
         return pick.choice(LENGTHS), pick.choice(ZONES), ends
 
 
@@ -421,6 +422,26 @@ async def test_an_hour_is_whole_when_its_last_rows_came_before_its_last_step(
         await case.advance(steps)
         await case.check("1h", "UTC", (0, 3_600))
     await case.check("1d", "UTC", (0, 86_400))
+
+
+async def test_the_last_of_a_bucket_is_not_of_the_edge_before_its_rollups(
+    store, sensor, database_url
+):
+    start = MIDNIGHTS[-1] + 3 * DAY
+    # The edges of the range, within a minute each, are read together; the attribute ends before.
+    rows = [
+        measurement(sensor, start + 30 * SECOND, {"t": 1, "u": 1}),
+        measurement(sensor, start + HOUR, {"t": 2}),
+        measurement(sensor, start + 2 * HOUR + 10 * SECOND, {"u": 3}),
+    ]
+    await rolled(store, database_url, sensor, rows, start, start + DAY)
+    first, last = start + 20 * SECOND, start + 2 * HOUR + 20 * SECOND
+    for names in (None, ["t", "u"]):
+        series = await store.aggregates.read(
+            sensor, [start, start + DAY], names, start=first, end=last
+        )
+        assert series.attributes["t"][0].last == 2
+        assert series.attributes["u"][0].last == 3
 
 
 async def test_a_row_is_late_from_the_frontier_on(store, sensor, database_url):

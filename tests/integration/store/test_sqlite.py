@@ -231,6 +231,25 @@ async def test_a_connection_may_close_while_it_is_interrupted(store):
     await store.engine._readers.drop(reader)
 
 
+async def test_the_end_of_all_tasks_ends_those_that_close_connections(store):
+    """As a second Ctrl-C does, while a command gives up what it reads."""
+    store.engine._queries["endless"] = ENDLESS
+    tasks = [asyncio.create_task(store.engine.fetch("endless")) for _ in range(sqlite.READERS)]
+    await all_readers_in_use(store)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    for _ in range(3):
+        await asyncio.sleep(0)  # they begin to close
+    closing = [task for task in asyncio.all_tasks() if task.get_name().startswith("sqlite")]
+    assert len(closing) == 2 * sqlite.READERS
+    for task in closing:
+        task.cancel()
+    done, _ = await asyncio.wait(closing, timeout=25)
+    assert len(done) == len(closing)
+    await store.ping()
+
+
 async def test_who_waits_too_long_for_a_connection_is_told(store, monkeypatch):
     store.engine._queries["endless"] = ENDLESS
     monkeypatch.setattr(store.engine._readers, "_seconds", 0.05)

@@ -203,16 +203,31 @@ SELECT
 FROM json_array_elements(CAST(:wanted AS json)) AS wanted (value);
 
 -- name: rollups_count_due(wanted, limit)
--- Hours: of days there are a twenty-fourth.
+-- Each level has an order of its own.
 SELECT
     CAST(wanted.value ->> 0 AS bigint),
     (
         SELECT CAST(json_build_array(count(*), min(start), max(start)) AS text)
         FROM (
-            SELECT start FROM rollup
-            WHERE sensor = CAST(wanted.value ->> 0 AS bigint) AND level = 60
-            AND start >= CAST(wanted.value ->> 1 AS bigint)
-            AND start < CAST(wanted.value ->> 2 AS bigint)
+            SELECT start FROM (
+                SELECT start FROM (
+                    SELECT start FROM rollup
+                    WHERE sensor = CAST(wanted.value ->> 0 AS bigint) AND level = 60
+                    AND start >= CAST(wanted.value ->> 1 AS bigint)
+                    AND start < CAST(wanted.value ->> 2 AS bigint)
+                    ORDER BY start
+                    LIMIT :limit
+                ) AS of_level_60
+                UNION ALL
+                SELECT start FROM (
+                    SELECT start FROM rollup
+                    WHERE sensor = CAST(wanted.value ->> 0 AS bigint) AND level = 3600
+                    AND start >= CAST(wanted.value ->> 1 AS bigint)
+                    AND start < CAST(wanted.value ->> 2 AS bigint)
+                    ORDER BY start
+                    LIMIT :limit
+                ) AS of_level_3600
+            ) AS of_both
             ORDER BY start
             LIMIT :limit
         ) AS oldest

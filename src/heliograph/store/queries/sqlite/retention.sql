@@ -141,19 +141,34 @@ SELECT
 FROM json_each(:wanted) AS wanted;
 
 -- name: rollups_count_due(wanted, limit)
--- Hours: of days there are a twenty-fourth.
+-- Each level has an order of its own.
 SELECT
     json_extract(wanted.value, '$[0]'),
     (
         SELECT json_array(count(*), min(start), max(start))
         FROM (
-            SELECT start FROM rollup
-            WHERE sensor = json_extract(wanted.value, '$[0]') AND level = 60
-            AND start >= json_extract(wanted.value, '$[1]')
-            AND start < json_extract(wanted.value, '$[2]')
+            SELECT start FROM (
+                SELECT start FROM (
+                    SELECT start FROM rollup
+                    WHERE sensor = json_extract(wanted.value, '$[0]') AND level = 60
+                    AND start >= json_extract(wanted.value, '$[1]')
+                    AND start < json_extract(wanted.value, '$[2]')
+                    ORDER BY start
+                    LIMIT :limit
+                ) AS of_level_60
+                UNION ALL
+                SELECT start FROM (
+                    SELECT start FROM rollup
+                    WHERE sensor = json_extract(wanted.value, '$[0]') AND level = 3600
+                    AND start >= json_extract(wanted.value, '$[1]')
+                    AND start < json_extract(wanted.value, '$[2]')
+                    ORDER BY start
+                    LIMIT :limit
+                ) AS of_level_3600
+            ) AS of_both
             ORDER BY start
             LIMIT :limit
-        )
+        ) AS oldest
     )
 FROM json_each(:wanted) AS wanted;
 
