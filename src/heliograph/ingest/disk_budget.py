@@ -70,6 +70,9 @@ class DiskBudget:
         """Compare what is used with the budget; while the database is away nothing changes."""
         state = self.state
         try:
+            if state.is_full:
+                # What was removed is in the log too, until that is emptied.
+                await self._store.removal.empty_log()
             state.used = await self._store.removal.used()
         except StoreUnavailableError:
             return

@@ -90,6 +90,10 @@ class Engine(Protocol):
         """Return the bytes that what is stored takes: live pages, and the log of writes."""
         ...
 
+    async def empty_log(self) -> None:
+        """Give the room back that the log of writes takes, where it lies beside the database."""
+        ...
+
     async def take_marks(self, until: int, limit: int) -> Sequence[Row]:
         """Return id, sensor and hour of marks up to this id, oldest first.
 

@@ -193,6 +193,10 @@ class Removal:
         """Return the bytes that what is stored takes."""
         return await self._engine.used()
 
+    async def empty_log(self) -> None:
+        """Give the room back that the log of writes takes, as far as nobody reads from it."""
+        await self._engine.empty_log()
+
 
 def _cutoffs(needed: dict[int, Needed], wanted: dict[int, Cutoffs]) -> dict[int, int]:
     return {number: raw_cutoff(wanted[number], each) for number, each in needed.items()}

@@ -211,6 +211,11 @@ class SqliteEngine:
         live: int = rows[0][0]
         return live + await asyncio.to_thread(_size, Path(f"{self._path}-wal"))
 
+    async def empty_log(self) -> None:
+        """Write the log into the file and cut it off; else it keeps its size for later writes."""
+        if await asyncio.to_thread(_size, Path(f"{self._path}-wal")):
+            await self._commit(self._writer.empty_log)
+
     async def take_marks(self, until: int, limit: int) -> Sequence[Row]:
         """Return the oldest marks."""
         return await self._commit(lambda: self._writer.take_marks(until, limit))

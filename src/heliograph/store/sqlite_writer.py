@@ -131,6 +131,13 @@ class SqliteWriter:
         except Exception as error:
             raise self.abandon(error) from error
 
+    def empty_log(self) -> None:
+        """Empty the write-ahead log; what readers still need of it is left for the next time."""
+        try:
+            self.open().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        except Exception as error:
+            raise self.abandon(error) from error
+
     def store_rollups(self, change: RollupChange) -> bool:
         """Commit a change of rollups; see `Engine.store_rollups`."""
         try:

@@ -100,10 +100,10 @@ async def test_a_server_that_starts_without_room_takes_nothing(tmp_path):
         assert plan["disk"]["budget"] == 1
 
 
-async def test_retention_makes_room(tmp_path, postgresql_url, monkeypatch):
+async def test_retention_makes_room(tmp_path, database_url, monkeypatch):
     """Once the owner lets go of what is old, without a restart."""
     monkeypatch.setattr("heliograph.retention.runs.SOON_SECONDS", 0.05)
-    async with running(tmp_path, database_url=postgresql_url, disk_budget=PLENTY) as server:
+    async with running(tmp_path, database_url=database_url, disk_budget=PLENTY) as server:
         device = await server.device()
         sensor = await server.store.sensors.find(device.device_id)
         old = now() - 200 * DAY
@@ -111,7 +111,8 @@ async def test_retention_makes_room(tmp_path, postgresql_url, monkeypatch):
         await server.store.write(Batch(measurements=rows))
         disk = server.services.disk
         await eventually(lambda: disk.used > 10_000_000)
-        disk.budget = disk.used
+        await server.store.removal.empty_log()
+        disk.budget = await server.store.removal.used()
         await eventually(lambda: disk.is_full)
         client = await server.connect(device)
         client.send(publish(device.topic, b'{"value": 1}'))
@@ -122,5 +123,8 @@ async def test_retention_makes_room(tmp_path, postgresql_url, monkeypatch):
         changed = await server.http.put(f"/networks/{network}/retention", json=said)
         assert changed.status_code == 200
         assert await client.packet(30) == b"\x40\0\x01"
-        assert await server.values(device) == ["1"]
-        assert server.services.retention.state.partitions_total == 1
+        values = await server.values(device)
+        assert values[-1] == "1"
+        # On PostgreSQL a whole month is dropped.
+        dropped = server.services.retention.state.partitions_total
+        assert dropped == (0 if database_url.startswith("sqlite") else 1)

@@ -22,6 +22,9 @@ class Database:
             raise StoreUnavailableError("away")
         return self.bytes
 
+    async def empty_log(self) -> None:
+        pass
+
 
 @pytest.mark.parametrize("budget", [BUDGET, 0])
 async def test_refusal_has_a_margin(budget: int) -> None:
