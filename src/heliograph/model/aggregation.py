@@ -1,8 +1,9 @@
 """Aggregates of an attribute's numbers: count, sum, minimum, maximum and last."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from fractions import Fraction
+from operator import attrgetter
 from typing import Any, Literal, TypeAlias, get_args
 
 import msgspec
@@ -68,12 +69,17 @@ def as_float(number: Number) -> float:
 
 _VALUES: dict[Function, Callable[[Aggregate], Number]] = {
     "avg": lambda found: found.total / found.count,
-    "min": lambda found: found.minimum,
-    "max": lambda found: found.maximum,
-    "sum": lambda found: found.total,
-    "count": lambda found: found.count,
-    "last": lambda found: found.last,
+    "min": attrgetter("minimum"),
+    "max": attrgetter("maximum"),
+    "sum": attrgetter("total"),
+    "count": attrgetter("count"),
+    "last": attrgetter("last"),
 }
+
+
+def values_of(found: Collection[Aggregate], function: Function) -> list[Number]:
+    """Return the function's value of each; infinite where a sum is beyond a 64-bit float."""
+    return list(map(_VALUES[function], found))
 
 
 def value_of(found: Aggregate, function: Function) -> Number | None:

@@ -18,6 +18,7 @@ from heliograph.model.aggregation import (
     Function,
     fill_gaps,
     value_of,
+    values_of,
 )
 from heliograph.model.buckets import (
     MAXIMUM_BUCKETS,
@@ -298,10 +299,12 @@ class _Shown:
 def _buckets(
     found: dict[int, Aggregate], functions: Sequence[Function], shown: _Shown
 ) -> list[dict[str, Any]]:
-    return [
-        {"start": shown[index], **{each: value_of(known, each) for each in functions}}
-        for index, known in found.items()
-    ]
+    known = found.values()
+    # What is beyond a float is encoded as null.
+    columns = [values_of(known, each) for each in functions]
+    names = ("start", *functions)
+    rows = zip(map(shown.__getitem__, found), *columns, strict=True)
+    return [dict(zip(names, row, strict=True)) for row in rows]
 
 
 def _filled(
