@@ -162,7 +162,7 @@ async def test_erasing_is_entered_with_the_first_piece(store, register, monkeypa
         raise StoreUnavailableError("gone")
 
     with monkeypatch.context() as patch:
-        patch.setattr(store.sensors, "_erase", end)
+        patch.setattr("heliograph.store.sensors.erase_data", end)
         with pytest.raises(StoreUnavailableError):
             await store.sensors.erase(sensor.number, actor=ADA)
     assert told(await every(store))[:1] == [("ada", "sensor.erase")]
