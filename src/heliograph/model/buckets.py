@@ -5,6 +5,7 @@ A bucket starts where a wall clock of the zone shows a multiple of its length, c
 have 23 or 25 hours, and hours of a zone that is half an hour off start when its clocks say so.
 """
 
+import functools
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -106,6 +107,8 @@ def bucket_starts(bucket: Bucket, zone: tzinfo, start: int, end: int) -> list[in
     return starts
 
 
+# What is asked for again and again, of many sensors, are buckets of the same times.
+@functools.lru_cache(maxsize=4096)
 def show(moment: int, zone: tzinfo) -> str:
     """Return the moment as RFC 3339 with the zone's offset, `Z` in UTC."""
     if zone is UTC:

@@ -7,6 +7,7 @@ another (one row a minute is its own minimum, maximum and total) is left out.
 
 from bisect import bisect_left
 from collections.abc import Collection, Sequence
+from itertools import chain
 from typing import TypeAlias
 
 import msgspec
@@ -75,7 +76,10 @@ class Columns(msgspec.Struct, gc=False):
         )
 
     def fold(self, first: int, last: int) -> Aggregate:
-        """Return what is known of all numbers at positions from `first` to before `last`."""
+        """Return what is known of all numbers at positions from `first` to before `last`.
+
+        They are of the time of the last slot.
+        """
         if last - first == 1:
             return Aggregate(
                 self.counts[first],
@@ -83,6 +87,7 @@ class Columns(msgspec.Struct, gc=False):
                 self.minima[first],
                 self.maxima[first],
                 self.lasts[first],
+                self.slots[first],
             )
         return Aggregate(
             sum(self.counts[first:last]),
@@ -90,6 +95,7 @@ class Columns(msgspec.Struct, gc=False):
             min(self.minima[first:last]),
             max(self.maxima[first:last]),
             self.lasts[last - 1],
+            self.slots[last - 1],
         )
 
 
@@ -128,6 +134,18 @@ def empty() -> Rollup:
 def empty_columns() -> Columns:
     """Return columns of nothing."""
     return Columns([], [], [], [], [], [])
+
+
+def chained(parts: Sequence[tuple[Sequence[int], Columns]]) -> Columns:
+    """Return columns of which each has other slots than its own as one, in their order."""
+    return Columns(
+        list(chain.from_iterable([slots for slots, _ in parts])),
+        list(chain.from_iterable([columns.counts for _, columns in parts])),
+        list(chain.from_iterable([columns.totals for _, columns in parts])),
+        list(chain.from_iterable([columns.minima for _, columns in parts])),
+        list(chain.from_iterable([columns.maxima for _, columns in parts])),
+        list(chain.from_iterable([columns.lasts for _, columns in parts])),
+    )
 
 
 def replaced(old: Rollup, first: int, last: int, new: Rollup) -> Rollup:

@@ -2,11 +2,12 @@
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from itertools import chain
 
 import msgspec
 
 from heliograph.model.aggregation import Aggregate, aggregate
-from heliograph.model.rollup import SLOT, SPAN, Columns, empty_columns, unpack
+from heliograph.model.rollup import SLOT, SPAN, Columns, chained, unpack
 from heliograph.model.rollup_plan import Span
 from heliograph.store.attributes import column, columns, keys_of
 from heliograph.store.engine import Row
@@ -58,36 +59,35 @@ class Series:
             RangeTooLargeError: there are more than `MAXIMUM_VALUES`.
         """
         length = SLOT[level]
-        times: list[int] = []
-        rows: list[int] = []
-        found: dict[str, Columns] = {}
+        moments: list[Sequence[int]] = []
+        rows: list[list[int]] = []
+        found: dict[str, list[tuple[Sequence[int], Columns]]] = {}
         lacking: list[Span] = []
         for start, packed in rollups:
             rollup = unpack(packed, self._keys)
             if not rollup.complete:
                 lacking += _common(spans, (start, start + SPAN[level]))
                 continue
-            moments = _moments(start, rollup.slots, length)
-            times += moments
-            rows += rollup.counts
+            here = _moments(start, rollup.slots, length)
+            moments.append(here)
+            rows.append(rollup.counts)
             for name, known in rollup.attributes.items():
-                flat = found.get(name)
-                if flat is None:
-                    flat = found[name] = empty_columns()
                 same = known.slots is rollup.slots
-                flat.extend(known, moments if same else _moments(start, known.slots, length))
+                there = here if same else _moments(start, known.slots, length)
+                found.setdefault(name, []).append((there, known))
+        times = list(chain.from_iterable(moments))
         if times:
             # Of many spans those alone that these rollups are of.
             spans = [span for span in spans if span[1] > times[0] and span[0] <= times[-1]]
         cut = self._cut(times, spans)
+        counts = list(chain.from_iterable(rows))
         for first, last, bucket in cut:
-            self.rows[bucket] += sum(rows[first:last])
-        for name, flat in found.items():
-            same_cut = flat.slots == times
-            for first, last, bucket in cut if same_cut else self._cut(flat.slots, spans):
-                known_there = flat.fold(first, last)
-                known_there.at = flat.slots[last - 1]
-                self._add(name, bucket, known_there)
+            self.rows[bucket] += sum(counts[first:last])
+        for name, parts in found.items():
+            flat = chained(parts)
+            cut_alike = [there for there, _ in parts] == moments
+            own = cut if cut_alike else self._cut(flat.slots, spans)
+            self._add(name, [(bucket, flat.fold(first, last)) for first, last, bucket in own])
         return lacking
 
     def finish(self) -> None:
@@ -122,16 +122,19 @@ class Series:
             more = aggregate(values)
             if more is not None:
                 more.at = at
-                self._add(name, bucket, more)
+                self._add(name, [(bucket, more)])
 
-    def _add(self, name: str, bucket: int, more: Aggregate) -> None:
+    def _add(self, name: str, found: Sequence[tuple[int, Aggregate]]) -> None:
+        """Count in what is known of buckets."""
         buckets = self.attributes.setdefault(name, {})
-        known = buckets.get(bucket)
-        if known is not None:
-            known.add(more)
-            return
-        buckets[bucket] = more
-        self.values += 1
+        before = len(buckets)
+        for bucket, more in found:
+            known = buckets.get(bucket)
+            if known is None:
+                buckets[bucket] = more
+            else:
+                known.add(more)
+        self.values += len(buckets) - before
         if self.values > MAXIMUM_VALUES:
             raise RangeTooLargeError(
                 f"more than {MAXIMUM_VALUES:,} buckets of all attributes together:"

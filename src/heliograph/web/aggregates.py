@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import Sequence
 from datetime import tzinfo
-from functools import partial
+from functools import lru_cache, partial
 from typing import Annotated, Any
 
+import msgspec
 from fastapi import APIRouter, Depends, Query
 from pydantic import AfterValidator, WithJsonSchema
 from starlette.responses import Response
@@ -269,7 +270,7 @@ def _check_filled(attributes: int, starts: Sequence[int]) -> None:
 
 
 def _encoded(
-    series: Series, functions: Sequence[Function], shown: "_Shown", fill: Fill | None
+    series: Series, functions: tuple[Function, ...], shown: "_Shown", fill: Fill | None
 ) -> bytes:
     return encode(
         {
@@ -297,19 +298,17 @@ class _Shown:
 
 
 def _buckets(
-    found: dict[int, Aggregate], functions: Sequence[Function], shown: _Shown
-) -> list[dict[str, Any]]:
+    found: dict[int, Aggregate], functions: tuple[Function, ...], shown: _Shown
+) -> list[msgspec.Struct]:
     known = found.values()
     # What is beyond a float is encoded as null.
     columns = [values_of(known, each) for each in functions]
-    names = ("start", *functions)
-    rows = zip(map(shown.__getitem__, found), *columns, strict=True)
-    return [dict(zip(names, row, strict=True)) for row in rows]
+    return list(map(_entry(functions), map(shown.__getitem__, found), *columns))
 
 
 def _filled(
-    found: dict[int, Aggregate], functions: Sequence[Function], shown: _Shown, fill: Fill
-) -> list[dict[str, Any]]:
+    found: dict[int, Aggregate], functions: tuple[Function, ...], shown: _Shown, fill: Fill
+) -> list[msgspec.Struct]:
     starts = shown.starts[:-1]
     known = [index in found for index in range(len(starts))]
     columns: list[list[Any]] = []
@@ -321,10 +320,15 @@ def _filled(
         # A bucket that is filled still counts nothing.
         is_count = function == "count"
         columns.append(fill_gaps(values, known, starts, "0" if is_count else fill))
-    return [
-        {"start": shown[index], **dict(zip(functions, values, strict=True))}
-        for index, values in enumerate(zip(*columns, strict=True))
-    ]
+    texts = map(shown.__getitem__, range(len(starts)))
+    return list(map(_entry(functions), texts, *columns))
+
+
+@lru_cache(maxsize=256)
+def _entry(functions: tuple[Function, ...]) -> type[msgspec.Struct]:
+    """Return what a bucket is in an answer: made and encoded faster than a dictionary."""
+    fields = [("start", str), *((each, int | float | None) for each in functions)]
+    return msgspec.defstruct("Entry", fields, gc=False)
 
 
 def _metrics(series: Series, index: int) -> dict[str, dict[str, Any]]:
