@@ -1,18 +1,11 @@
-"""Rollups: the aggregates of many minutes or hours of a sensor in one row.
-
-Packed, a rollup is MessagePack in columns: what an hour by the minute takes decodes in a few
-microseconds, and of many attributes only those that are asked for. A column that follows from
-another (one row a minute is its own minimum, maximum and total) is left out.
-"""
+"""Rollups: the aggregates of many minutes or hours of a sensor in one row."""
 
 from bisect import bisect_left
-from collections.abc import Collection, Sequence
-from itertools import chain
-from typing import TypeAlias
+from collections.abc import Sequence
 
 import msgspec
 
-from heliograph.model.aggregation import Aggregate, as_float, total_of
+from heliograph.model.aggregation import Aggregate, Number, total_of
 from heliograph.model.time import DAY, HOUR, MINUTE
 
 # The levels, by the seconds of a slot: rows of an hour by the minute, of a day by the hour.
@@ -22,11 +15,6 @@ HOURS = 3_600
 SPAN = {MINUTES: HOUR, HOURS: DAY}
 SLOT = {MINUTES: MINUTE, HOURS: HOUR}
 
-# A row with more attributes keeps the first by name, and is incomplete.
-MAXIMUM_ATTRIBUTES = 1_000
-
-_Numbers: TypeAlias = list[int | float]
-
 
 class Columns(msgspec.Struct, gc=False):
     """An attribute's aggregates by slot; only slots with numbers, ascending."""
@@ -34,9 +22,9 @@ class Columns(msgspec.Struct, gc=False):
     slots: list[int]
     counts: list[int]
     totals: list[float]
-    minima: _Numbers
-    maxima: _Numbers
-    lasts: _Numbers
+    minima: list[Number]
+    maxima: list[Number]
+    lasts: list[Number]
 
     def append(self, slot: int, known: Aggregate) -> None:
         """Add a slot behind the others, or count later numbers into the last one."""
@@ -136,18 +124,6 @@ def empty_columns() -> Columns:
     return Columns([], [], [], [], [], [])
 
 
-def chained(parts: Sequence[tuple[Sequence[int], Columns]]) -> Columns:
-    """Return columns of which each has other slots than its own as one, in their order."""
-    return Columns(
-        list(chain.from_iterable([slots for slots, _ in parts])),
-        list(chain.from_iterable([columns.counts for _, columns in parts])),
-        list(chain.from_iterable([columns.totals for _, columns in parts])),
-        list(chain.from_iterable([columns.minima for _, columns in parts])),
-        list(chain.from_iterable([columns.maxima for _, columns in parts])),
-        list(chain.from_iterable([columns.lasts for _, columns in parts])),
-    )
-
-
 def replaced(old: Rollup, first: int, last: int, new: Rollup) -> Rollup:
     """Return the rollup with the slots from `first` to before `last` being those of `new`.
 
@@ -184,88 +160,3 @@ def folded(rollup: Rollup, slot: int) -> Rollup:
     for name, columns in rollup.attributes.items():
         whole.append(slot, name, columns.fold(0, len(columns.slots)))
     return whole
-
-
-class _PackedColumns(msgspec.Struct, array_like=True, gc=False):
-    """What is None is as the rollup's own (slots, counts) or as `lasts` (the others)."""
-
-    slots: list[int] | None
-    counts: list[int] | None
-    totals: list[float] | None
-    minima: _Numbers | None
-    maxima: _Numbers | None
-    lasts: _Numbers
-
-
-class _Packed(msgspec.Struct, array_like=True, gc=False):
-    slots: list[int]
-    counts: list[int]
-    complete: bool
-    attributes: dict[str, msgspec.Raw]
-
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(_Packed).decode
-_decode_columns = msgspec.msgpack.Decoder(_PackedColumns).decode
-
-
-def pack(rollup: Rollup) -> bytes:
-    """Return the rollup as it is stored."""
-    complete, attributes = rollup.complete, rollup.attributes
-    if len(attributes) > MAXIMUM_ATTRIBUTES:
-        complete = False
-        attributes = {name: attributes[name] for name in sorted(attributes)[:MAXIMUM_ATTRIBUTES]}
-    packed: dict[str, msgspec.Raw] = {}
-    for name, columns in attributes.items():
-        try:
-            packed[name] = msgspec.Raw(_encode(_column(rollup, columns)))
-        except OverflowError:
-            # Whole numbers beyond 64 bits, which MessagePack has no place for.
-            complete = False
-            packed[name] = msgspec.Raw(_encode(_column(rollup, _as_floats(columns))))
-    return _encode(_Packed(rollup.slots, rollup.counts, complete, packed))
-
-
-def unpack(packed: bytes, names: Collection[str] | None = None) -> Rollup:
-    """Return the rollup, with these attributes alone (None: all)."""
-    found = _decode(packed)
-    attributes = {
-        name: _unpacked(found, _decode_columns(raw))
-        for name, raw in found.attributes.items()
-        if names is None or name in names
-    }
-    return Rollup(found.slots, found.counts, attributes, found.complete)
-
-
-def _column(rollup: Rollup, columns: Columns) -> _PackedColumns:
-    slots = None if columns.slots == rollup.slots else columns.slots
-    single = len(columns.counts) == sum(columns.counts)
-    return _PackedColumns(
-        slots,
-        None if slots is None and columns.counts == rollup.counts else columns.counts,
-        None if single else columns.totals,
-        None if single else columns.minima,
-        None if single else columns.maxima,
-        columns.lasts,
-    )
-
-
-def _unpacked(rollup: _Packed, packed: _PackedColumns) -> Columns:
-    slots = rollup.slots if packed.slots is None else packed.slots
-    lasts = packed.lasts
-    return Columns(
-        slots,
-        rollup.counts if packed.counts is None else packed.counts,
-        list(map(as_float, lasts)) if packed.totals is None else packed.totals,
-        lasts if packed.minima is None else packed.minima,
-        lasts if packed.maxima is None else packed.maxima,
-        lasts,
-    )
-
-
-def _as_floats(columns: Columns) -> Columns:
-    minima, maxima, lasts = (
-        [as_float(number) for number in numbers]
-        for numbers in (columns.minima, columns.maxima, columns.lasts)
-    )
-    return Columns(columns.slots, columns.counts, columns.totals, minima, maxima, lasts)

@@ -7,17 +7,8 @@ from typing import NamedTuple
 import msgspec
 
 from heliograph.model.aggregation import aggregate
-from heliograph.model.rollup import (
-    HOURS,
-    MAXIMUM_ATTRIBUTES,
-    MINUTES,
-    Rollup,
-    empty,
-    folded,
-    pack,
-    replaced,
-    unpack,
-)
+from heliograph.model.rollup import HOURS, MINUTES, Rollup, empty, folded, replaced
+from heliograph.model.rollup_packing import MAXIMUM_ATTRIBUTES, pack, unpack
 from heliograph.model.time import DAY, HOUR, MINUTE
 from heliograph.store.attributes import columns
 from heliograph.store.engine import Row

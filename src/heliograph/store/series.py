@@ -1,16 +1,20 @@
 """Aggregates by bucket, counted together from raw rows and from rollups."""
 
+import importlib
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from itertools import chain
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from heliograph.model.aggregation import Aggregate, aggregate
-from heliograph.model.rollup import SLOT, SPAN, Columns, chained, unpack
+from heliograph.model.rollup import SLOT, SPAN
 from heliograph.model.rollup_plan import Span
 from heliograph.store.attributes import column, columns, keys_of
 from heliograph.store.engine import Row
+
+if TYPE_CHECKING:
+    from heliograph.store.rollup_folding import Rollups
 
 MAXIMUM_VALUES = 100_000
 
@@ -58,36 +62,23 @@ class Series:
         Raises:
             RangeTooLargeError: there are more than `MAXIMUM_VALUES`.
         """
-        length = SLOT[level]
-        moments: list[Sequence[int]] = []
-        rows: list[list[int]] = []
-        found: dict[str, list[tuple[Sequence[int], Columns]]] = {}
-        lacking: list[Span] = []
-        for start, packed in rollups:
-            rollup = unpack(packed, self._keys)
-            if not rollup.complete:
-                lacking += _common(spans, (start, start + SPAN[level]))
-                continue
-            here = _moments(start, rollup.slots, length)
-            moments.append(here)
-            rows.append(rollup.counts)
-            for name, known in rollup.attributes.items():
-                same = known.slots is rollup.slots
-                there = here if same else _moments(start, known.slots, length)
-                found.setdefault(name, []).append((there, known))
-        times = list(chain.from_iterable(moments))
+        # Not before it is needed.
+        folding = importlib.import_module("heliograph.store.rollup_folding")
+        found: Rollups = folding.Rollups(SLOT[level], rollups, self._keys)
+        lacking = [
+            span
+            for start in found.incomplete
+            for span in _common(spans, (start, start + SPAN[level]))
+        ]
+        times = found.times
         if times:
             # Of many spans those alone that these rollups are of.
             spans = [span for span in spans if span[1] > times[0] and span[0] <= times[-1]]
         cut = self._cut(times, spans)
-        counts = list(chain.from_iterable(rows))
-        for first, last, bucket in cut:
-            self.rows[bucket] += sum(counts[first:last])
-        for name, parts in found.items():
-            flat = chained(parts)
-            cut_alike = [there for there, _ in parts] == moments
-            own = cut if cut_alike else self._cut(flat.slots, spans)
-            self._add(name, [(bucket, flat.fold(first, last)) for first, last, bucket in own])
+        for (_, _, bucket), rows in zip(cut, found.rows(cut), strict=True):
+            self.rows[bucket] += rows
+        for name, known in found.attributes(cut, lambda own: self._cut(own, spans)):
+            self._add(name, known)
         return lacking
 
     def finish(self) -> None:
@@ -140,14 +131,6 @@ class Series:
                 f"more than {MAXIMUM_VALUES:,} buckets of all attributes together:"
                 " name fewer attributes, or take longer buckets"
             )
-
-
-def _moments(start: int, slots: Sequence[int], length: int) -> Sequence[int]:
-    """Return where the slots begin."""
-    if slots and slots[-1] - slots[0] == len(slots) - 1:
-        first = start + slots[0] * length
-        return range(first, first + len(slots) * length, length)
-    return [start + slot * length for slot in slots]
 
 
 def _common(spans: Sequence[Span], other: Span) -> list[Span]:

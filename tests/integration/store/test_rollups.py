@@ -397,7 +397,7 @@ async def test_what_is_erased_leaves_no_rollups(store, register, monkeypatch, da
 async def test_attributes_beyond_those_kept_are_counted_from_rows(
     store, sensor, monkeypatch, database_url
 ):
-    monkeypatch.setattr("heliograph.model.rollup.MAXIMUM_ATTRIBUTES", 3)
+    monkeypatch.setattr("heliograph.model.rollup_packing.MAXIMUM_ATTRIBUTES", 3)
     monkeypatch.setattr("heliograph.store.rollup_counting.MAXIMUM_ATTRIBUTES", 3)
     start = MIDNIGHTS[0]
     case = Case(store, database_url, [sensor, sensor + 1], start)

@@ -5,14 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heliograph.model.aggregation import aggregate
-from heliograph.model.rollup import (
-    MAXIMUM_ATTRIBUTES,
-    empty,
-    folded,
-    pack,
-    replaced,
-    unpack,
-)
+from heliograph.model.rollup import empty, folded, replaced
+from heliograph.model.rollup_packing import MAXIMUM_ATTRIBUTES, pack, unpack
 
 numbers = st.one_of(
     st.integers(-(1 << 63), (1 << 63) - 1),

@@ -1,0 +1,148 @@
+"""Rollups as they are stored: MessagePack in columns.
+
+Of many attributes only those are decoded that are asked for. Numbers of one type are an array, so
+that those of a year's rollups can be read as one; a column that follows from another (one row a
+minute is its own minimum, maximum and total) is left out.
+"""
+
+import sys
+from array import array
+from collections.abc import Collection
+from typing import Any, TypeAlias
+
+import msgspec
+from msgspec.msgpack import Ext
+
+from heliograph.model.aggregation import as_float
+from heliograph.model.rollup import Columns, Rollup
+
+# A row with more attributes keeps the first by name, and is incomplete.
+MAXIMUM_ATTRIBUTES = 1_000
+
+# An array has the code of its type in the standard library's `array` as its extension's, and is
+# little-endian: a number is as many bytes as stand here.
+FLOATS = ord("d")
+WIDTH = {FLOATS: 8, ord("b"): 1, ord("h"): 2, ord("i"): 4, ord("q"): 8}
+_WHOLE = tuple((chr(code), 8 * width - 1) for code, width in WIDTH.items() if code != FLOATS)
+_SWAPPED = sys.byteorder == "big"
+
+# What is of several types, or of more than 64 bits with the sign, is a list. Before there were
+# arrays everything was.
+Numbers: TypeAlias = Ext | list[int | float]
+
+
+class PackedColumns(msgspec.Struct, array_like=True, gc=False):
+    """What is None is as the rollup's own (slots, counts) or as `lasts` (the others)."""
+
+    slots: Numbers | None
+    counts: Numbers | None
+    totals: Numbers | None
+    minima: Numbers | None
+    maxima: Numbers | None
+    lasts: Numbers
+
+
+class Packed(msgspec.Struct, array_like=True, gc=False):
+    """A rollup whose attributes are yet to be decoded."""
+
+    slots: Numbers
+    counts: Numbers
+    complete: bool
+    attributes: dict[str, msgspec.Raw]
+
+
+_encode = msgspec.msgpack.Encoder().encode
+decode = msgspec.msgpack.Decoder(Packed).decode
+decode_columns = msgspec.msgpack.Decoder(PackedColumns).decode
+
+
+def pack(rollup: Rollup) -> bytes:
+    """Return the rollup as it is stored."""
+    complete, attributes = rollup.complete, rollup.attributes
+    if len(attributes) > MAXIMUM_ATTRIBUTES:
+        complete = False
+        attributes = {name: attributes[name] for name in sorted(attributes)[:MAXIMUM_ATTRIBUTES]}
+    packed: dict[str, msgspec.Raw] = {}
+    for name, columns in attributes.items():
+        try:
+            packed[name] = msgspec.Raw(_encode(_packed_columns(rollup, columns)))
+        except OverflowError:
+            # Whole numbers beyond 64 bits, which MessagePack has no place for.
+            complete = False
+            packed[name] = msgspec.Raw(_encode(_packed_columns(rollup, _as_floats(columns))))
+    return _encode(Packed(_packed(rollup.slots), _packed(rollup.counts), complete, packed))
+
+
+def unpack(packed: bytes, names: Collection[str] | None = None) -> Rollup:
+    """Return the rollup, with these attributes alone (None: all)."""
+    found = decode(packed)
+    slots: list[int] = _unpacked(found.slots)
+    counts: list[int] = _unpacked(found.counts)
+    attributes = {
+        name: _columns(decode_columns(raw), slots, counts)
+        for name, raw in found.attributes.items()
+        if names is None or name in names
+    }
+    return Rollup(slots, counts, attributes, found.complete)
+
+
+def _packed_columns(rollup: Rollup, columns: Columns) -> PackedColumns:
+    slots = None if columns.slots == rollup.slots else columns.slots
+    single = len(columns.counts) == sum(columns.counts)
+    return PackedColumns(
+        None if slots is None else _packed(slots),
+        None if slots is None and columns.counts == rollup.counts else _packed(columns.counts),
+        None if single else _packed(columns.totals),
+        None if single else _packed(columns.minima),
+        None if single else _packed(columns.maxima),
+        _packed(columns.lasts),
+    )
+
+
+def _columns(packed: PackedColumns, slots: list[int], counts: list[int]) -> Columns:
+    lasts = _unpacked(packed.lasts)
+    return Columns(
+        slots if packed.slots is None else _unpacked(packed.slots),
+        counts if packed.counts is None else _unpacked(packed.counts),
+        list(map(as_float, lasts)) if packed.totals is None else _unpacked(packed.totals),
+        lasts if packed.minima is None else _unpacked(packed.minima),
+        lasts if packed.maxima is None else _unpacked(packed.maxima),
+        lasts,
+    )
+
+
+def _packed(numbers: list[Any]) -> Numbers:
+    types = set(map(type, numbers))
+    if types == {float}:
+        return _array("d", numbers)
+    if types == {int}:
+        low, high = min(numbers), max(numbers)
+        for code, bits in _WHOLE:
+            if -(1 << bits) <= low and high < 1 << bits:
+                return _array(code, numbers)
+    return numbers
+
+
+def _array(code: str, numbers: list[Any]) -> Ext:
+    made = array(code, numbers)
+    if _SWAPPED:
+        made.byteswap()
+    return Ext(ord(code), made.tobytes())
+
+
+def _unpacked(numbers: Numbers) -> list[Any]:
+    if not isinstance(numbers, Ext):
+        return numbers
+    made = array(chr(numbers.code))
+    made.frombytes(numbers.data)
+    if _SWAPPED:
+        made.byteswap()
+    return made.tolist()
+
+
+def _as_floats(columns: Columns) -> Columns:
+    minima, maxima, lasts = (
+        [as_float(number) for number in numbers]
+        for numbers in (columns.minima, columns.maxima, columns.lasts)
+    )
+    return Columns(columns.slots, columns.counts, columns.totals, minima, maxima, lasts)
