@@ -92,10 +92,10 @@ class Rollups:
         """Return when the slots of rollups begin."""
         if not slots:
             return []
-        arrays = [_array(each) for _, each in slots]
         starts = np.array([start for start, _ in slots], dtype=np.int64)
-        into = np.concatenate(arrays).astype(np.int64)
-        found: list[int] = (np.repeat(starts, [*map(len, arrays)]) + into * self._length).tolist()
+        into = _joined([each for _, each in slots]).astype(np.int64)
+        lengths = [_length(each) for _, each in slots]
+        found: list[int] = (np.repeat(starts, lengths) + into * self._length).tolist()
         return found
 
 
@@ -154,6 +154,12 @@ def _joined(parts: Sequence[Numbers]) -> _Array:
         # Whole numbers of 64 bits are more exact than a float.
         mixed = [each.astype(object) for each in mixed]
     return np.concatenate(mixed)
+
+
+def _length(numbers: Numbers) -> int:
+    if isinstance(numbers, Ext):
+        return len(bytes(numbers.data)) // WIDTH[numbers.code]
+    return len(numbers)
 
 
 def _array(numbers: Numbers) -> _Array:
