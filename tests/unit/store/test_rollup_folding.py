@@ -139,14 +139,17 @@ def test_only_attributes_that_are_asked_for_are_counted(rows):
 
 def test_whole_numbers_beside_floats_stay_exact():
     high = (1 << 53) + 1
-    rows = [(0, {"a": 0.5}), (1, {"a": high}), (SLOTS, {"a": high + 2}), (SLOTS + 1, {"a": 7})]
-    series = counted(packed(rows), [0, 2 * DAY], [(0, 2 * DAY)])
-    found = series.attributes["a"][0]
-    assert (found.minimum, found.maximum, found.last) == (0.5, high + 2, 7)
+    within = [(0, {"a": 0.5}), (1, {"a": high + 2}), (SLOTS, {"a": high})]
+    between = [(0, {"a": 0.5}), (SLOTS, {"a": high + 2}), (SLOTS + 1, {"a": high})]
+    for rows in (within, between):
+        series = counted(packed(rows), [0, 2 * DAY], [(0, 2 * DAY)])
+        found = series.attributes["a"][0]
+        assert (found.minimum, found.maximum, found.last) == (0.5, high + 2, high)
 
 
 def test_a_sum_of_which_only_a_part_is_beyond_a_float_is_told():
-    rows = [(0, {"a": 1e308}), (1, {"a": 1e308}), (2, {"a": -1e308})]
+    values = [1e308, 1e308, 1e308, -1e308, -1e308]
+    rows = [(hour, {"a": value}) for hour, value in enumerate(values)]
     series = counted(packed(rows), [0, DAY], [(0, DAY)])
     assert series.attributes["a"][0].total == pytest.approx(1e308)
 
