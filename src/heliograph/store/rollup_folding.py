@@ -10,7 +10,7 @@ import numpy as np
 from msgspec.msgpack import Ext
 from numpy.typing import NDArray
 
-from heliograph.model.aggregation import Aggregate, total_of
+from heliograph.model.aggregation import Aggregate
 from heliograph.model.rollup_packing import (
     FLOATS,
     WIDTH,
@@ -108,6 +108,7 @@ def _folded(parts: Sequence[_Part], times: Sequence[int], cut: Cut) -> list[tupl
     maxima = _joined([each.maxima or each.lasts for each in found])
     lasts = _joined([each.lasts for each in found])
     edges = _edges(cut)
+    # A sum beyond a float is infinite, or no number: shown as null.
     with np.errstate(over="ignore", invalid="ignore"):
         sums = _over(np.add.reduceat, totals, edges)
     known = map(
@@ -119,12 +120,7 @@ def _folded(parts: Sequence[_Part], times: Sequence[int], cut: Cut) -> list[tupl
         lasts[[last - 1 for _, last, _ in cut]].tolist(),
         [times[last - 1] for _, last, _ in cut],
     )
-    folded = [(bucket, each) for (_, _, bucket), each in zip(cut, known, strict=True)]
-    for index in np.flatnonzero(~np.isfinite(sums)).tolist():
-        # Perhaps only a part of the sum was beyond a float.
-        first, last, _ = cut[index]
-        folded[index][1].total = total_of(totals[first:last].tolist())
-    return folded
+    return [(bucket, each) for (_, _, bucket), each in zip(cut, known, strict=True)]
 
 
 def _edges(cut: Cut) -> NDArray[np.int64]:
