@@ -4,7 +4,7 @@ Nothing imports this before it is needed: numpy takes 25 MiB and a tenth of a se
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from msgspec.msgpack import Ext
@@ -30,12 +30,33 @@ _TYPES = {
 }
 
 
-class _Part(NamedTuple):
-    """An attribute in one rollup, which begins at `start`."""
+# An attribute in one rollup, which begins then.
+_Part: TypeAlias = tuple[int, Packed, PackedColumns]
 
-    start: int
-    rollup: Packed
-    columns: PackedColumns
+
+class _Segments:
+    """The parts of columns that are of one bucket each."""
+
+    def __init__(self, cut: Cut) -> None:
+        firsts, lasts, self.buckets = zip(*cut, strict=True)
+        self._lasts = np.array(lasts) - 1
+        # In turn; an edge behind all numbers is no position.
+        self._edges = np.empty(2 * len(cut), dtype=np.int64)
+        self._edges[::2], self._edges[1::2] = firsts, lasts
+
+    def last(self, numbers: _Array) -> list[Any]:
+        """Return the last number of each part."""
+        found: list[Any] = numbers[self._lasts].tolist()
+        return found
+
+    def over(self, function: np.ufunc, numbers: _Array) -> list[Any]:
+        """Return what the function makes of the numbers of each part."""
+        edges = self._edges
+        if edges[-1] == len(numbers):
+            # Without the last edge the last part ends there too.
+            edges = edges[:-1]
+        found: list[Any] = function.reduceat(numbers, edges)[::2].tolist()
+        return found
 
 
 class Rollups:
@@ -60,92 +81,75 @@ class Rollups:
             self._known.append((start, rollup))
             for name, raw in rollup.attributes.items():
                 if names is None or name in names:
-                    part = _Part(start, rollup, decode_columns(raw))
+                    part = (start, rollup, decode_columns(raw))
                     self._parts.setdefault(name, []).append(part)
-        self.times = self._times([(start, rollup.slots) for start, rollup in self._known])
+        self._moments = self._times([(start, rollup.slots) for start, rollup in self._known])
+        # When the slots begin.
+        self.times: list[int] = self._moments.tolist()
 
     def rows(self, cut: Cut) -> list[int]:
         """Return how many rows each bucket of the cut has."""
         if not cut:
             return []
-        counts = _joined([rollup.counts for _, rollup in self._known]).astype(np.int64)
-        found: list[int] = _over(np.add.reduceat, counts, _edges(cut)).tolist()
-        return found
+        counts = _joined([rollup.counts for _, rollup in self._known])
+        return _Segments(cut).over(np.add, counts.astype(np.int64))
 
     def attributes(
         self, cut: Cut, cutting: Callable[[list[int]], Cut]
-    ) -> Iterator[tuple[str, list[tuple[int, Aggregate]]]]:
+    ) -> Iterator[tuple[str, Iterable[tuple[int, Aggregate]]]]:
         """Yield the attributes, and what is known of each bucket of the cut of `times`.
 
         `cutting` cuts the times of those that aren't in all slots.
         """
+        alike = _Segments(cut) if cut else None
         for name, parts in self._parts.items():
-            times, own = self.times, cut
-            if len(parts) < len(self._known) or any(part.columns.slots for part in parts):
-                times = self._times(
-                    [(part.start, part.columns.slots or part.rollup.slots) for part in parts]
-                )
-                own = cutting(times)
-            yield name, _folded(parts, times, own) if own else []
+            if len(parts) == len(self._known) and all(part[2].slots is None for part in parts):
+                times, segments = self._moments, alike
+            else:
+                times = self._times([(at, own.slots or all_.slots) for at, all_, own in parts])
+                own_cut = cutting(times.tolist())
+                segments = _Segments(own_cut) if own_cut else None
+            if segments is not None:
+                yield name, _folded(parts, times, segments)
 
-    def _times(self, slots: Sequence[tuple[int, Numbers]]) -> list[int]:
+    def _times(self, slots: Sequence[tuple[int, Numbers]]) -> NDArray[np.int64]:
         """Return when the slots of rollups begin."""
-        if not slots:
-            return []
         starts = np.array([start for start, _ in slots], dtype=np.int64)
         into = _joined([each for _, each in slots]).astype(np.int64)
-        lengths = [_length(each) for _, each in slots]
-        found: list[int] = (np.repeat(starts, lengths) + into * self._length).tolist()
-        return found
+        return np.repeat(starts, [_length(each) for _, each in slots]) + into * self._length
 
 
-def _folded(parts: Sequence[_Part], times: Sequence[int], cut: Cut) -> list[tuple[int, Aggregate]]:
-    found = [part.columns for part in parts]
+def _folded(
+    parts: Sequence[_Part], times: NDArray[np.int64], segments: _Segments
+) -> Iterable[tuple[int, Aggregate]]:
+    columns = [part[2] for part in parts]
     # What is left out of a rollup follows from its other columns.
-    counts = _joined([part.columns.counts or part.rollup.counts for part in parts])
-    totals = _joined([each.totals or each.lasts for each in found]).astype(np.float64)
-    minima = _joined([each.minima or each.lasts for each in found])
-    maxima = _joined([each.maxima or each.lasts for each in found])
-    lasts = _joined([each.lasts for each in found])
-    edges = _edges(cut)
+    counts = _joined([own.counts or rollup.counts for _, rollup, own in parts])
+    totals = _joined([each.totals or each.lasts for each in columns])
     # A sum beyond a float is infinite, or no number: shown as null.
     with np.errstate(over="ignore", invalid="ignore"):
-        sums = _over(np.add.reduceat, totals, edges)
+        sums = segments.over(np.add, totals.astype(np.float64))
+    lasts = _joined([each.lasts for each in columns])
     known = map(
         Aggregate,
-        _over(np.add.reduceat, counts.astype(np.int64), edges).tolist(),
-        sums.tolist(),
-        _over(np.minimum.reduceat, minima, edges).tolist(),
-        _over(np.maximum.reduceat, maxima, edges).tolist(),
-        lasts[[last - 1 for _, last, _ in cut]].tolist(),
-        [times[last - 1] for _, last, _ in cut],
+        segments.over(np.add, counts.astype(np.int64)),
+        sums,
+        segments.over(np.minimum, _joined([each.minima or each.lasts for each in columns])),
+        segments.over(np.maximum, _joined([each.maxima or each.lasts for each in columns])),
+        segments.last(lasts),
+        segments.last(times),
     )
-    return [(bucket, each) for (_, _, bucket), each in zip(cut, known, strict=True)]
-
-
-def _edges(cut: Cut) -> NDArray[np.int64]:
-    """Return first and last positions in turn."""
-    return np.array([each[:2] for each in cut], dtype=np.int64).ravel()
-
-
-def _over(
-    reduce: Callable[[_Array, NDArray[np.int64]], _Array],
-    numbers: _Array,
-    edges: NDArray[np.int64],
-) -> _Array:
-    """Return what the function makes of the numbers between each two edges."""
-    # An edge behind all numbers stands for no position, and isn't needed: they end there.
-    return reduce(numbers, edges[:-1] if edges[-1] == len(numbers) else edges)[::2]
+    return zip(segments.buckets, known, strict=True)
 
 
 def _joined(parts: Sequence[Numbers]) -> _Array:
     """Return the numbers of the parts, each as it is."""
-    first = parts[0]
+    first = parts[0] if parts else []
     if isinstance(first, Ext):
         alike = [part for part in parts if isinstance(part, Ext) and part.code == first.code]
         if len(alike) == len(parts):
             return _numbers(b"".join([part.data for part in alike]), first.code)
-    mixed = [_array(part) for part in parts]
+    mixed = [_array(part) for part in parts or [first]]
     if len({each.dtype.kind for each in mixed}) > 1:
         # Whole numbers of 64 bits are more exact than a float.
         mixed = [each.astype(object) for each in mixed]

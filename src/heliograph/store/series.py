@@ -2,7 +2,7 @@
 
 import importlib
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -115,7 +115,7 @@ class Series:
                 more.at = at
                 self._add(name, [(bucket, more)])
 
-    def _add(self, name: str, found: Sequence[tuple[int, Aggregate]]) -> None:
+    def _add(self, name: str, found: Iterable[tuple[int, Aggregate]]) -> None:
         """Count in what is known of buckets."""
         buckets = self.attributes.setdefault(name, {})
         before = len(buckets)
