@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+from database_copies import Copies
 from heliograph.store import open_store, run_migrations
 
 
@@ -23,6 +24,11 @@ def postgresql_template(postgresql_cluster):
     return name
 
 
+@pytest.fixture(scope="session")
+def postgresql_copies(postgresql_cluster, postgresql_template):
+    return Copies(postgresql_cluster, postgresql_template)
+
+
 @pytest.fixture
 def sqlite_url(sqlite_template, tmp_path):
     path = tmp_path / "heliograph.db"
@@ -31,10 +37,10 @@ def sqlite_url(sqlite_template, tmp_path):
 
 
 @pytest.fixture
-def postgresql_url(postgresql_cluster, postgresql_template):
-    name = postgresql_cluster.create_database(postgresql_template)
+def postgresql_url(postgresql_cluster, postgresql_copies):
+    name = postgresql_copies.take()
     yield postgresql_cluster.dsn(name)
-    postgresql_cluster.drop_database(name)
+    postgresql_copies.give_back(name)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
