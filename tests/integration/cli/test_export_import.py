@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import io
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from commands import called
 from heliograph.cli.transfer import partial as partial_files
 from heliograph.cli.transfer.partial import PartialFile
 from heliograph.errors import StartError
@@ -21,7 +23,7 @@ from heliograph.exchange.pages import Page, Position, Range, pages, sensors_of
 from heliograph.model.batch import Batch
 from heliograph.model.records import Kind
 from rows import NOON, measurement
-from server import PROGRAM, ServerProcess, serving
+from server import PROGRAM, ServerThread
 
 SECONDS = 120
 # Everything but when it was received, and what a clock without a time said.
@@ -32,7 +34,7 @@ OWN = ("receipt_timestamp", "device_timestamp", "sensor_identifier")
 def server(tmp_path):
     folder = tmp_path / "first"
     folder.mkdir()
-    with serving(folder) as running:
+    with ServerThread(folder) as running:
         yield running
 
 
@@ -40,17 +42,23 @@ def server(tmp_path):
 def other(tmp_path):
     folder = tmp_path / "second"
     folder.mkdir()
-    with serving(folder) as running:
+    with ServerThread(folder) as running:
         yield running
 
 
-def run(server: ServerProcess, *arguments: str, status: int = 0):
+def run(server: ServerThread, *arguments: str, status: int = 0):
+    done = called(*arguments, environment=server.environment, folder=server.folder)
+    assert done.returncode == status, done.stdout + done.stderr
+    return done
+
+
+def run_apart(server: ServerThread, *arguments: str, status: int = 0):
+    """Run the command in a process of its own."""
     done = subprocess.run(
         [PROGRAM, *arguments],
         env=server.environment,
         cwd=server.folder,
         capture_output=True,
-        text=True,
         timeout=SECONDS,
         check=False,
     )
@@ -58,7 +66,7 @@ def run(server: ServerProcess, *arguments: str, status: int = 0):
     return done
 
 
-def fill(server: ServerProcess) -> None:
+def fill(server: ServerThread) -> None:
     for name in ("pump-1", "pump-2"):
         server.device(name)
         measurements = [
@@ -75,7 +83,7 @@ def fill(server: ServerProcess) -> None:
         assert post(server, name, "heartbeats", [{"success": True, "rssi": -3}, {}]) == 2
 
 
-def post(server: ServerProcess, name: str, route: str, body: object) -> int:
+def post(server: ServerThread, name: str, route: str, body: object) -> int:
     answer = server.http.post(f"/sensors/{name}/{route}", json=body)
     assert answer.status_code == 201, answer.text
     return answer.json()["accepted"]
@@ -130,16 +138,9 @@ def test_parquet_moves_to_another_server(server, other):
         name = f"{kind}.parquet"
         # Printed it is the same file.
         run(server, "export", name, "--kind", kind)
-        with (server.folder / "printed").open("wb") as printed:
-            subprocess.run(
-                [PROGRAM, "export", "-", "--format", "parquet", "--kind", kind],
-                env=server.environment,
-                stdout=printed,
-                check=True,
-                timeout=SECONDS,
-            )
+        printed = run_apart(server, "export", "-", "--format", "parquet", "--kind", kind).stdout
         path = server.folder / name
-        assert pq.read_table(path).equals(pq.read_table(server.folder / "printed"))
+        assert pq.read_table(path).equals(pq.read_table(io.BytesIO(printed)))
         assert path.stat().st_mode & 0o777 == 0o600
         assert " 0 bad" in run(other, "import", str(path)).stdout
     for one in (server, other):
@@ -157,10 +158,10 @@ def test_without_pyarrow_the_extra_is_named(server, tmp_path):
     path = server.environment.get("PYTHONPATH", "")
     server.environment["PYTHONPATH"] = f"{hidden}{os.pathsep}{path}"
     for arguments in (("export", "y.parquet"), ("import", "x.parquet")):
-        done = run(server, *arguments, status=1)
-        assert "pip install 'heliograph[parquet]'" in done.stderr
+        done = run_apart(server, *arguments, status=1)
+        assert b"pip install 'heliograph[parquet]'" in done.stderr
         assert len(done.stderr.splitlines()) == 1
-    run(server, "export", "y.csv")
+    run_apart(server, "export", "y.csv")
 
 
 def test_bad_rows_of_parquet_are_reported_with_their_numbers(server):
@@ -308,7 +309,7 @@ def test_without_a_server_or_with_a_wrong_key_nothing_is_left_half(server):
     (server.folder / "x.jsonl").write_text('{"device_id":"a","timestamp":1700000000,"value":1}\n')
     wrong = run(server, "import", "x.jsonl", "--api-key", "nobody's", status=1)
     assert "the key is not accepted" in wrong.stderr
-    server.kill()
+    server.stop()
     away = run(server, "import", "x.jsonl", status=1)
     assert "is the server running?" in away.stderr
     assert len(away.stderr.splitlines()) == 1
