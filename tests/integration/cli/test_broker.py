@@ -1,7 +1,7 @@
 """`heliograph broker`, as an operator calls it, with a real Mosquitto where it matters."""
 
-import asyncio
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -12,8 +12,8 @@ import pytest
 
 from broker import PROGRAM as MOSQUITTO
 from broker import Mosquitto
-from heliograph.store import migrate
-from server import PROGRAM
+from commands import called
+from server import PROGRAM, migrated_database
 
 SECONDS = 120
 
@@ -31,9 +31,14 @@ class Place:
         }
 
     def run(self, *arguments, **environment):
+        environment = {**self.environment, **environment}
+        return called(*map(str, arguments), environment=environment, folder=self.folder)
+
+    def run_apart(self, *arguments):
+        """Run the command in a process of its own."""
         return subprocess.run(
-            [PROGRAM, *map(str, arguments)],
-            env={**self.environment, **environment},
+            [PROGRAM, *arguments],
+            env=self.environment,
             cwd=self.folder,
             capture_output=True,
             text=True,
@@ -52,14 +57,14 @@ class Place:
 @pytest.fixture
 def place(tmp_path):
     place = Place(tmp_path)
-    asyncio.run(migrate(f"sqlite:///{place.database}"))
+    shutil.copy(migrated_database(), place.database)
     return place
 
 
 def test_files_are_written_and_then_left_alone(place):
     identifier, _ = place.device("pump-1")
     command = ("broker", "mosquitto", "--password-file", "p", "--acl-file", "a", "--no-reload")
-    done = place.run(*command)
+    done = place.run_apart(*command)
     assert (done.returncode, done.stdout, done.stderr) == (0, "1 devices, written\n", "")
     lines = (place.folder / "p").read_text().splitlines()
     assert [line.partition(":")[0] for line in lines] == [identifier]

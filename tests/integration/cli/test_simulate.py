@@ -1,4 +1,4 @@
-"""`heliograph simulate` in a process of its own against a real server."""
+"""`heliograph simulate` against a real server."""
 
 import asyncio
 import contextlib
@@ -14,6 +14,7 @@ from collections.abc import Iterator
 import pytest
 import trustme
 
+from commands import called
 from heliograph.store import open_store
 from server import PROGRAM, Device, ServerProcess, free_port, serving
 
@@ -30,15 +31,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 def simulate(
     server: ServerProcess, *arguments: str, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [PROGRAM, "simulate", *arguments],
-        env={**server.environment, **environment},
-        cwd=server.folder,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
+    environment = {**server.environment, **environment}
+    return called("simulate", *arguments, environment=environment, folder=server.folder)
 
 
 def counted(server: ServerProcess, *arguments: str) -> dict:

@@ -14,9 +14,9 @@ from server import ADMIN_KEY, PROGRAM, serving
 SECONDS = 120
 
 
-@pytest.fixture
-def server(tmp_path):
-    with serving(tmp_path) as running:
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with serving(tmp_path_factory.mktemp("server")) as running:
         running.http.post("/devices", json={"device_id": "pump"}).raise_for_status()
         yield running
 
