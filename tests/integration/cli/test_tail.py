@@ -9,6 +9,7 @@ import time
 import pytest
 
 from bare_environment import without_variables
+from commands import called
 from server import ADMIN_KEY, PROGRAM, serving
 
 SECONDS = 120
@@ -21,14 +22,16 @@ def server(tmp_path_factory):
         yield running
 
 
-def tail(server, *arguments, key=ADMIN_KEY):
+def surroundings(key):
     environment = {**without_variables(), "PATH": os.environ["PATH"]}
     environment["PYTHONPATH"] = os.environ.get("PYTHONPATH", "")
-    if key:
-        environment["HELIOGRAPH_API_KEY"] = key
+    return {**environment, "HELIOGRAPH_API_KEY": key} if key else environment
+
+
+def tail(server, *arguments):
     return subprocess.Popen(
         [PROGRAM, "tail", "--url", f"http://127.0.0.1:{server.port}", *arguments],
-        env=environment,
+        env=surroundings(ADMIN_KEY),
         cwd=server.folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -80,8 +83,8 @@ def test_json_goes_on_after_an_event(server):
     ],
 )
 def test_what_is_wrong_is_told_in_a_line(server, arguments, key, message):
-    process = tail(server, *arguments, key=key)
-    _, error = process.communicate(timeout=SECONDS)
-    assert process.returncode == 1
-    assert message in error
-    assert len(error.splitlines()) == 1
+    url = ("--url", f"http://127.0.0.1:{server.port}")
+    done = called("tail", *url, *arguments, environment=surroundings(key), folder=server.folder)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -20,7 +20,7 @@ from heliograph.model.time import EARLIEST, SECOND
 NOW = 4_000_000_000 * SECOND
 NAMES = Names("0b0f6a3c-8f2c-4a3e-9a51-0d5f0a2b7c11", "pump-1")
 
-texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
 scalars = (
     st.none()
     | st.booleans()
@@ -31,7 +31,7 @@ scalars = (
 values = st.recursive(
     scalars,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
-    max_leaves=12,
+    max_leaves=6,
 )
 frames = st.tuples(
     st.integers(EARLIEST, NOW),

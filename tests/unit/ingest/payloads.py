@@ -2,6 +2,7 @@
 
 import json
 import math
+import random
 import re
 
 from hypothesis import strategies as st
@@ -25,6 +26,20 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=4),
     max_leaves=12,
 )
+
+
+class Seeded(random.Random):
+    """Chance that tells how to have it again; drawn one by one, choices would take far longer."""
+
+    def __init__(self, seed):
+        super().__init__(seed)
+        self._seed = seed
+
+    def __repr__(self):
+        return f"Seeded({self._seed})"
+
+
+randoms = st.integers(0, (1 << 32) - 1).map(Seeded)
 
 
 class Pairs(list):

@@ -18,6 +18,7 @@ from unit.ingest.payloads import (
     UNTIMED,
     good_members,
     payload_of,
+    randoms,
     values,
 )
 
@@ -48,7 +49,7 @@ class TestRows:
         assert decoded.rows == [(FIRST_ID, SENSOR, UNTIMED, number, NOW, None, None, None, None)]
         assert decoded.untimed
 
-    @given(good_members, st.booleans() | st.none(), others, st.randoms())
+    @given(good_members, st.booleans() | st.none(), others, randoms)
     def test_shapes_and_spellings_give_the_same_rows(self, members, success, extra, random):
         element = {**members, "success": success, **extra}
         shapes = [{"heartbeats": [element]}, [element], element]

@@ -18,6 +18,7 @@ from unit.ingest.payloads import (
     UNTIMED,
     good_members,
     payload_of,
+    randoms,
     text,
 )
 
@@ -51,7 +52,7 @@ class TestRows:
         assert decoded.rows == [(FIRST_ID, SENSOR, time, number, NOW, 3, None, *content)]
         assert (decoded.faults, decoded.untimed, decoded.attributes) == ([], False, [])
 
-    @given(good_members, st.sampled_from(Severity), text, text | st.none(), st.randoms())
+    @given(good_members, st.sampled_from(Severity), text, text | st.none(), randoms)
     def test_shapes_and_spellings_give_the_same_rows(
         self, members, severity, subject, details, random
     ):

@@ -19,10 +19,10 @@ from unit.ingest.payloads import (
     good_members,
     naive_measurements,
     payload_of,
+    randoms,
     values,
 )
 
-randoms = st.randoms(use_true_random=False)
 ARGUMENTS = (SENSOR, FIRST_ID, NOW, UNTIMED)
 
 

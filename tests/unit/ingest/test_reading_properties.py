@@ -9,9 +9,17 @@ from hypothesis import strategies as st
 from heliograph.ingest import readings
 from heliograph.ingest.attributes import attribute_names
 from heliograph.ingest.decode import Rejected, decode_reading, decode_readings
-from unit.ingest.payloads import NOW, Pairs, any_value, good_members, keys, payload_of, values
+from unit.ingest.payloads import (
+    NOW,
+    Pairs,
+    any_value,
+    good_members,
+    keys,
+    payload_of,
+    randoms,
+    values,
+)
 
-randoms = st.randoms(use_true_random=False)
 MEMBERS = st.sampled_from(["device_id", "timestamp", "revision", "metrics", "id", "temperature"])
 metrics = st.dictionaries(keys, values, max_size=3)
 

@@ -24,6 +24,7 @@ from unit.ingest.payloads import (
     UNTIMED,
     keys,
     payload_of,
+    randoms,
     values,
 )
 
@@ -68,7 +69,7 @@ class TestReading:
         assert (reading.timestamp, reading.device_timestamp) == (None, 5.0)
         assert reading.identity == "x"
 
-    @given(metrics, st.none() | st.just("a-1"), st.none() | st.integers(0, 5), st.randoms())
+    @given(metrics, st.none() | st.just("a-1"), st.none() | st.integers(0, 5), randoms)
     def test_both_shapes_are_the_measurement_of_their_metrics(
         self, members, device, revision, random
     ):
