@@ -2,9 +2,10 @@
 
 import contextlib
 import io
+import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from subprocess import CompletedProcess
 from unittest import mock
@@ -24,6 +25,20 @@ class _Captured(io.TextIOWrapper):
         return self.buffer.getvalue().decode()
 
 
+@contextlib.contextmanager
+def _no_logs_of_others() -> Iterator[None]:
+    """Log as a new process does: to nowhere unless told, and leave nothing that logs here."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    root.handlers.clear()
+    root.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
+
+
 def called(*arguments: str, environment: Mapping[str, str], folder: Path) -> CompletedProcess[str]:
     """Return what the program says, called in the folder with this environment alone."""
     output, errors = _Captured(), _Captured()
@@ -33,6 +48,7 @@ def called(*arguments: str, environment: Mapping[str, str], folder: Path) -> Com
         mock.patch.object(sys, "argv", ["heliograph", *arguments]),
         mock.patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO())),
         contextlib.chdir(folder),
+        _no_logs_of_others(),
         contextlib.redirect_stdout(output),
         contextlib.redirect_stderr(errors),
     ):
