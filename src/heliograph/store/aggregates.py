@@ -23,8 +23,8 @@ MAXIMUM_ROWS = 3_000_000
 
 # Rows a query: decoding them holds the interpreter for a few milliseconds.
 CHUNK = 4_000
-# Fewer are counted faster than handed to a thread.
-_AT_ONCE = 400
+# Fewer bytes are counted faster than handed to a thread.
+_AT_ONCE = 16 << 10
 # Rows read before those to come are counted: so many are read as fast as counted.
 _READ_FIRST = 10 * CHUNK
 # Reads of many rows that run at the same time: others need the connections too.
@@ -86,9 +86,21 @@ class Aggregates:
         self, sensor: int, series: Series, planned: Plan, standing: Standing
     ) -> list[Span]:
         """Count in what rollups hold; return what is to be counted from rows."""
+        raw_from = LEAST if standing.raw_from is None else standing.raw_from
+        lacking = await self._count_days(sensor, series, planned.hours)
+        # Where there are no rows any more an hour's own rollup may still hold what its day's lacks.
+        gone = [(first, min(last, raw_from)) for first, last in lacking if first < raw_from]
+        minutes = joined([*planned.minutes, *gone])
+        lacking += await self._count_hours(sensor, series, minutes, raw_from)
+        if not lacking:
+            return planned.raw
+        again = [(max(first, raw_from), last) for first, last in lacking if last > raw_from]
+        return joined([*planned.raw, *again])
+
+    async def _count_days(self, sensor: int, series: Series, spans: Sequence[Span]) -> list[Span]:
+        """Count in what days hold by the hour; return what they lack."""
         lacking: list[Span] = []
         size = _FIRST_ROLLUPS
-        spans = planned.hours
         at, end = (spans[0][0] - spans[0][0] % DAY, spans[-1][1]) if spans else (0, 0)
         while at < end:
             rows = await self._engine.fetch(
@@ -96,16 +108,19 @@ class Aggregates:
             )
             if rows:
                 days = [(row[0], row[1]) for row in rows]
-                lacking += await _beside(len(rows) * 24, series.count_rollups, HOURS, days, spans)
+                lacking += await _beside(_size(days, 1), series.count_rollups, HOURS, days, spans)
             if len(rows) < size:
                 break
             at = rows[-1][0] + DAY
             size = _next_size(rows)
-        hours = [
-            hour
-            for first, last in planned.minutes
-            for hour in range(first - first % HOUR, last, HOUR)
-        ]
+        return lacking
+
+    async def _count_hours(
+        self, sensor: int, series: Series, spans: Sequence[Span], raw_from: int
+    ) -> list[Span]:
+        """Count in what hours hold by the minute; return what they lack from `raw_from` on."""
+        lacking: list[Span] = []
+        hours = [hour for first, last in spans for hour in range(first - first % HOUR, last, HOUR)]
         hours = list(dict.fromkeys(hours))
         size = _FIRST_ROLLUPS
         while hours:
@@ -113,16 +128,11 @@ class Aggregates:
             rows = await self._engine.fetch("rollups_find", keys=_encode(keys).decode())
             found = sorted((row[2], row[3]) for row in rows)
             lacking += await _beside(
-                len(found) * 60, series.count_rollups, MINUTES, found, planned.minutes
+                _size(found, 1), series.count_rollups, MINUTES, found, spans, raw_from
             )
             hours = hours[size:]
             size = _next_size(found)
-        if not lacking:
-            return planned.raw
-        raw_from = standing.raw_from or LEAST
-        # Where there are no rows any more there is nothing else to count.
-        again = [(max(first, raw_from), last) for first, last in lacking if last > raw_from]
-        return joined([*planned.raw, *again])
+        return lacking
 
 
 class _Rows:
@@ -168,7 +178,7 @@ class _Rows:
             )
             if len(rows) < CHUNK:
                 await self._note(len(rows))
-                await _beside(len(rows), self._series.count, sorted(rows, key=_position), group)
+                await self._add(sorted(rows, key=_position), group)
             elif len(group) == 1:
                 await self._count_one(group[0])
             else:
@@ -198,8 +208,11 @@ class _Rows:
             limit=CHUNK,
         )
         await self._note(len(rows))
-        await _beside(len(rows), self._series.count, rows, [(at[0], end)])
+        await self._add(rows, [(at[0], end)])
         return (rows[-1][0], rows[-1][1]) if len(rows) == CHUNK else None
+
+    async def _add(self, rows: Sequence[Row], spans: Sequence[Span]) -> None:
+        await _beside(_size(rows, 2), self._series.count, rows, spans)
 
     async def _note(self, rows: int) -> None:
         self._read += rows
@@ -220,12 +233,17 @@ def _position(row: Row) -> Cursor:
 
 def _next_size(rollups: Sequence[Row]) -> int:
     """Return how many rollups to read next, by the size of these."""
-    size = sum(len(row[-1]) for row in rollups) // max(len(rollups), 1)
+    size = _size(rollups, -1) // max(len(rollups), 1)
     return max(1, min(_ROLLUP_BYTES // max(size, 1), _MOST_ROLLUPS))
 
 
-async def _beside(rows: int, function: Callable[P, T], *arguments: P.args, **others: P.kwargs) -> T:
-    """Run the function beside the event loop, unless that costs more than what it does."""
-    if rows > _AT_ONCE:
+def _size(rows: Sequence[Row], member: int) -> int:
+    """Return how large this member of all rows is together, by far the largest of theirs."""
+    return sum([len(row[member]) for row in rows])
+
+
+async def _beside(size: int, function: Callable[P, T], *arguments: P.args, **others: P.kwargs) -> T:
+    """Run the function, on so many bytes, beside the event loop unless that costs more."""
+    if size > _AT_ONCE:
         return await asyncio.to_thread(function, *arguments, **others)
     return function(*arguments, **others)

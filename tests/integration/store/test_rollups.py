@@ -7,6 +7,7 @@ import sqlite3
 from datetime import UTC
 from zoneinfo import ZoneInfo
 
+import msgspec
 import psycopg
 import pytest
 
@@ -410,6 +411,37 @@ async def test_attributes_beyond_those_kept_are_counted_from_rows(
     assert case.rolling.wide == 3
     for length in ("7m", "9h", "1d"):
         await case.check(length, "UTC", (0, 200_000))
+    # Once the rows are gone it is the attributes that were kept, of as many rows; 70,000 s are
+    # within a day and an hour, whose later hours still have their rows.
+    raw_from = await kept_before(store, sensor, start + 12 * HOUR)
+    assert raw_from == start + 12 * HOUR
+    async with store.engine.transaction() as transaction:
+        await transaction.fetch("measurements_erase", sensor=sensor, limit=4)
+    kept = case.rows[0]
+    for key in [key for key in kept if key[0] < raw_from]:
+        value = {name: number for name, number in kept[key][2].items() if name in "abc"}
+        kept[key] = (*kept[key][:2], value)
+    for length in ("7m", "9h", "1d"):
+        await case.check(length, "UTC", (0, 70_000))
+        await case.check(length, "UTC", (0, 200_000))
+
+
+async def test_a_day_of_many_attributes_is_counted_by_the_hour_when_its_rows_are_gone(
+    store, sensor, monkeypatch, database_url
+):
+    monkeypatch.setattr("heliograph.model.rollup_packing.MAXIMUM_ATTRIBUTES", 3)
+    start = MIDNIGHTS[0]
+    rows = [
+        measurement(sensor, start + hour * HOUR, {f"{hour}{name}": hour for name in "abc"})
+        for hour in range(24)
+    ]
+    case = await rolled(store, database_url, sensor, rows, start, start + DAY)
+    case.rows[0] = {row[2:4]: (row[2], row[3], msgspec.json.decode(row[7])) for row in rows}
+    await kept_before(store, sensor, start + DAY)
+    async with store.engine.transaction() as transaction:
+        await transaction.fetch("measurements_erase", sensor=sensor, limit=24)
+    for length in ("2h", "9h", "1d"):
+        await case.check(length, "UTC", (0, 86_400))
 
 
 async def test_an_hour_is_whole_when_its_last_rows_came_before_its_last_step(
