@@ -18,6 +18,7 @@ from heliograph.store.engine import Engine, Row
 from heliograph.store.pages import LEAST, Cursor
 from heliograph.store.rollups import Rollups
 from heliograph.store.series import RangeTooLargeError, Series
+from heliograph.store.value_chunks import LONGEST, value_chunks
 
 MAXIMUM_ROWS = 3_000_000
 
@@ -160,13 +161,13 @@ class _Rows:
                 self._large_reads.release()
 
     async def _count_one(self, span: Span) -> None:
-        at: Cursor | None = (span[0], LEAST)
         checked = False
-        while at is not None:
+        async for rows in value_chunks(self._engine, self._sensor, *span, CHUNK):
+            await self._note(len(rows))
+            await self._add(rows, [(rows[0][0], span[1])])
             if self._read >= _READ_FIRST and not checked:
-                await self._check(at[0], span[1])
+                await self._check(rows[-1][0], span[1])
                 checked = True
-            at = await self._chunk(at, span[1])
 
     async def _count_together(self, spans: Sequence[Span]) -> None:
         """Read several spans by one query as long as they hold less than a chunk."""
@@ -174,9 +175,12 @@ class _Rows:
             group = spans[at : at + _SPANS]
             wanted = [(self._sensor, start, end) for start, end in group]
             rows = await self._engine.fetch(
-                "measurements_spans", spans=_encode(wanted).decode(), limit=CHUNK
+                "measurements_spans",
+                spans=_encode(wanted).decode(),
+                limit=CHUNK,
+                longest=LONGEST,
             )
-            if len(rows) < CHUNK:
+            if len(rows) < CHUNK and all(row[2] is not None for row in rows):
                 await self._note(len(rows))
                 await self._add(sorted(rows, key=_position), group)
             elif len(group) == 1:
@@ -196,20 +200,6 @@ class _Rows:
             rows=max(MAXIMUM_ROWS - self._read, 0),
         ):
             raise _too_many()
-
-    async def _chunk(self, at: Cursor, end: int) -> Cursor | None:
-        """Count in the next rows; return the position of the last, None if there are no more."""
-        rows = await self._engine.fetch(
-            "measurements_values",
-            sensor=self._sensor,
-            timestamp=at[0],
-            fingerprint=at[1],
-            until=end - 1,
-            limit=CHUNK,
-        )
-        await self._note(len(rows))
-        await self._add(rows, [(at[0], end)])
-        return (rows[-1][0], rows[-1][1]) if len(rows) == CHUNK else None
 
     async def _add(self, rows: Sequence[Row], spans: Sequence[Span]) -> None:
         await _beside(_size(rows, 2), self._series.count, rows, spans)

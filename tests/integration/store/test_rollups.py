@@ -18,6 +18,7 @@ from heliograph.model.time import DAY, HOUR, MINUTE, SECOND
 from heliograph.store import aggregates as aggregates_module
 from heliograph.store import open_store
 from heliograph.store import rolling as rolling_module
+from heliograph.store import value_chunks as value_chunks_module
 from heliograph.store.rolling import Rolling, SupersededError
 from heliograph.store.rollup_change import RollupChange
 from heliograph.store.rollups import changed
@@ -212,6 +213,10 @@ def small(monkeypatch):
     monkeypatch.setattr(aggregates_module, "_AT_ONCE", 3)
     monkeypatch.setattr(aggregates_module, "_FIRST_ROLLUPS", 2)
     monkeypatch.setattr(aggregates_module, "_SPANS", 3)
+    monkeypatch.setattr(aggregates_module, "LONGEST", 20)
+    monkeypatch.setattr(rolling_module, "LONGEST", 20)
+    monkeypatch.setattr(value_chunks_module, "FEW", 2)
+    monkeypatch.setattr(value_chunks_module, "CHUNK_SIZE", 100)
     monkeypatch.setattr(rolling_module, "ROWS", 5)
     monkeypatch.setattr(rolling_module, "TOGETHER", 2)
     monkeypatch.setattr(rolling_module, "MARKS", 7)

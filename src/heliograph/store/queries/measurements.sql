@@ -16,8 +16,9 @@ AND timestamp <= :timestamp AND timestamp >= :since
 ORDER BY timestamp DESC, fingerprint DESC
 LIMIT :limit;
 
--- name: measurements_values(sensor, timestamp, fingerprint, until, limit)
-SELECT timestamp, fingerprint, value
+-- name: measurements_values(sensor, timestamp, fingerprint, until, limit, longest)
+-- Without the values that are longer.
+SELECT timestamp, fingerprint, CASE WHEN length(value) <= :longest THEN value END AS value
 FROM measurement
 WHERE sensor = :sensor AND (timestamp, fingerprint) > (:timestamp, :fingerprint)
 AND timestamp >= :timestamp AND timestamp <= :until
