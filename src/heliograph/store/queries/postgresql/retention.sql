@@ -326,10 +326,14 @@ AND EXISTS (
 LIMIT 1;
 
 -- name: partition_sizes(parent)
--- Of each partition: its name, its rows as the last VACUUM or ANALYZE has counted them, its bytes.
+-- Of each partition: its name, its rows as the server's statistics have them, its bytes. After a
+-- crash of the server there are only those that the last VACUUM or ANALYZE has counted.
 SELECT
     child.relname,
-    greatest(CAST(child.reltuples AS bigint), 0),
+    coalesce(
+        nullif(pg_stat_get_live_tuples(child.oid), 0),
+        greatest(CAST(child.reltuples AS bigint), 0)
+    ),
     pg_total_relation_size(child.oid)
 FROM pg_inherits
 JOIN pg_class AS child ON child.oid = pg_inherits.inhrelid
