@@ -59,7 +59,7 @@ class _Segments:
         return found
 
 
-class Rollups:
+class PackedRollups:
     """Rollups that ascend, of which those that aren't complete are left out."""
 
     def __init__(

@@ -15,7 +15,7 @@ from heliograph.store.engine import Row
 from heliograph.store.pages import LEAST
 
 if TYPE_CHECKING:
-    from heliograph.store.rollup_folding import Rollups
+    from heliograph.store.rollup_folding import PackedRollups
 
 MAXIMUM_VALUES = 100_000
 
@@ -70,7 +70,7 @@ class Series:
         """
         # Not before it is needed.
         folding = importlib.import_module("heliograph.store.rollup_folding")
-        found: Rollups = folding.Rollups(SLOT[level], rollups, self._keys, raw_from)
+        found: PackedRollups = folding.PackedRollups(SLOT[level], rollups, self._keys, raw_from)
         lacking = [
             span
             for start in found.incomplete
