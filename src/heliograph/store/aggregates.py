@@ -6,6 +6,8 @@ quotation mark holds, or keep whole numbers of 64 bits whole.
 """
 
 import asyncio
+import importlib
+import sys
 from collections.abc import Callable, Sequence
 from typing import ParamSpec, TypeVar
 
@@ -17,7 +19,7 @@ from heliograph.model.time import DAY, HOUR
 from heliograph.store.engine import Engine, Row
 from heliograph.store.pages import LEAST, Cursor
 from heliograph.store.rollups import Rollups
-from heliograph.store.series import RangeTooLargeError, Series
+from heliograph.store.series import FOLDING, RangeTooLargeError, Series
 from heliograph.store.value_chunks import LONGEST, value_chunks
 
 MAXIMUM_ROWS = 3_000_000
@@ -87,6 +89,8 @@ class Aggregates:
         self, sensor: int, series: Series, planned: Plan, standing: Standing
     ) -> list[Span]:
         """Count in what rollups hold; return what is to be counted from rows."""
+        if FOLDING not in sys.modules:
+            await asyncio.to_thread(importlib.import_module, FOLDING)
         raw_from = LEAST if standing.raw_from is None else standing.raw_from
         lacking = await self._count_days(sensor, series, planned.hours)
         # Where there are no rows any more an hour's own rollup may still hold what its day's lacks.

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from heliograph.store.rollup_folding import PackedRollups
 
 MAXIMUM_VALUES = 100_000
+# Imported when it is needed: that takes some tenths of a second.
+FOLDING = "heliograph.store.rollup_folding"
 
 _decode = msgspec.json.decode
 
@@ -68,8 +70,7 @@ class Series:
         Raises:
             RangeTooLargeError: there are more than `MAXIMUM_VALUES`.
         """
-        # Not before it is needed.
-        folding = importlib.import_module("heliograph.store.rollup_folding")
+        folding = importlib.import_module(FOLDING)
         found: PackedRollups = folding.PackedRollups(SLOT[level], rollups, self._keys, raw_from)
         lacking = [
             span

@@ -1,9 +1,12 @@
 """Aggregates through rollups equal those of the raw rows, whatever happens in between."""
 
 import contextlib
+import importlib
 import itertools
 import random
 import sqlite3
+import sys
+import threading
 from datetime import UTC
 from zoneinfo import ZoneInfo
 
@@ -22,6 +25,7 @@ from heliograph.store import value_chunks as value_chunks_module
 from heliograph.store.rolling import Rolling, SupersededError
 from heliograph.store.rollup_change import RollupChange
 from heliograph.store.rollups import changed
+from heliograph.store.series import FOLDING
 from integration.store.test_aggregates import check, expected
 from rows import measurement
 
@@ -279,6 +283,25 @@ async def test_what_is_rolled_up_is_not_read_from_rows(store, sensor, monkeypatc
         series = await store.aggregates.read(sensor, starts, None, start=starts[1], end=starts[-2])
         kept = [(row[2], row[3], {"t": at * 7}) for at, row in enumerate(rows)]
         check(series, *expected(kept, starts, starts[1], starts[-2]))
+
+
+async def test_the_first_query_imports_numpy_beside_the_event_loop(
+    store, sensor, monkeypatch, database_url
+):
+    start = MIDNIGHTS[0]
+    case = await rolled(store, database_url, sensor, [], start, start + DAY)
+    threads = []
+    load = importlib.import_module
+
+    def loading(name):
+        threads.append(threading.current_thread())
+        return load(name)
+
+    monkeypatch.delitem(sys.modules, FOLDING, raising=False)
+    monkeypatch.setattr(importlib, "import_module", loading)
+    await case.check("1h", "UTC", (0, 86_400))
+    assert threads
+    assert threads[0] is not threading.current_thread()
 
 
 async def test_history_is_rolled_up_from_the_backlog(store, sensor, small, database_url):
