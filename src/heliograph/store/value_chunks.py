@@ -10,7 +10,7 @@ from heliograph.store.engine import Engine, Row
 from heliograph.store.pages import LEAST
 
 # What a chunk has at most, in characters; decoded it is some times as much.
-CHUNK_SIZE = 8 << 20
+CHUNK_SIZE = 32 << 20
 # Larger values, in characters, are not read by queries for several spans or sensors.
 LONGEST = 8 << 10
 # So many rows are read whatever their size, which is 1 MiB at most.
@@ -42,9 +42,9 @@ async def value_chunks(
             rows, ends = rows[: values.index(None)], False
             limit = FEW
         elif limit < most and values:
-            # So that as large ones would take half of what a chunk may have.
+            # As large ones are to take a part of it only: the next may be larger.
             average = sum(map(len, values)) // len(values) + 1
-            limit = min(most, 4 * limit, max(FEW, CHUNK_SIZE // 2 // average))
+            limit = min(most, 4 * limit, max(FEW, CHUNK_SIZE // 8 // average))
         if rows:
             timestamp, fingerprint = rows[-1][0], rows[-1][1]
             yield rows
