@@ -20,6 +20,7 @@ from heliograph.store.engine import Engine, Row
 from heliograph.store.measurements import Measurements
 from heliograph.store.pages import LEAST, Cursor
 from heliograph.store.series import RangeTooLargeError
+from heliograph.store.value_chunks import ANY_SIZE, FEW
 
 if TYPE_CHECKING:
     from heliograph.store.downsampling import Curve
@@ -32,6 +33,8 @@ CHUNK = 8_000
 _FIRST_CHUNK = 64
 # What a chunk should come to: large values make for fewer rows.
 _CHUNK_BYTES = 1 << 20
+# What no chunk is larger than, in characters, but one of few rows.
+LARGEST_CHUNK = 64 << 20
 # Rows read before those to come are counted, which takes as long.
 _READ_FIRST = 40_000
 # Reads of more rows than these that run at the same time: others need the connections too.
@@ -83,7 +86,7 @@ class Points:
         """Read everything into the curve: a chunk is found while the one before is decoded."""
         loop = asyncio.get_running_loop()
         read, limit, is_large = 0, _FIRST_CHUNK, False
-        chunk = await self._chunk(sensor, at, end, limit)
+        limit, chunk = await self._chunk(sensor, at, end, limit)
         while chunk[0]:
             decoding = loop.run_in_executor(None, attribute.add, curve, chunk)
             try:
@@ -96,21 +99,29 @@ class Points:
                     await turn.enter_async_context(self._large_reads)
                     await self._check(sensor, at[0], end, MAXIMUM_ROWS - read)
                 limit = max(1, min(CHUNK, limit * 4, _CHUNK_BYTES * chunk[0] // len(chunk[3])))
-                chunk = await self._chunk(sensor, at, end, limit)
+                limit, chunk = await self._chunk(sensor, at, end, limit)
             finally:
                 await decoding
 
-    async def _chunk(self, sensor: int, at: Cursor, end: int, limit: int) -> Row:
-        """Return how many rows follow, their timestamps, fingerprints and values."""
-        rows = await self._engine.fetch(
-            "measurements_packed",
-            sensor=sensor,
-            timestamp=at[0],
-            fingerprint=at[1],
-            until=end - 1,
-            limit=limit,
-        )
-        return rows[0]
+    async def _chunk(self, sensor: int, at: Cursor, end: int, limit: int) -> tuple[int, Row]:
+        """Return how many rows follow of how many, their timestamps, fingerprints and values.
+
+        Of fewer than `limit` if one is too large to be read with so many others.
+        """
+        while True:
+            longest = LARGEST_CHUNK // limit if limit > FEW else ANY_SIZE
+            rows = await self._engine.fetch(
+                "measurements_packed",
+                sensor=sensor,
+                timestamp=at[0],
+                fingerprint=at[1],
+                until=end - 1,
+                limit=limit,
+                longest=longest,
+            )
+            if (rows[0][4] or 0) <= longest:
+                return limit, rows[0]
+            limit = max(FEW, limit // 16)
 
     async def _check(self, sensor: int, start: int, end: int, rows: int) -> None:
         # Those at `start` itself may have been read; at one time there are few.
@@ -131,7 +142,7 @@ class _Attribute:
 
     def add(self, curve: "Curve", chunk: Row) -> None:
         """Add the numbers of a chunk to the curve."""
-        _, timestamps, fingerprints, values = chunk
+        _, timestamps, fingerprints, values, _ = chunk
         curve.add(
             _integers(f"[{timestamps}]"),
             _integers(f"[{fingerprints}]"),

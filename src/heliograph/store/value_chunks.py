@@ -15,7 +15,7 @@ CHUNK_SIZE = 32 << 20
 LONGEST = 8 << 10
 # So many rows are read whatever their size, which is 1 MiB at most.
 FEW = 8
-_ANY_SIZE = (1 << 31) - 1
+ANY_SIZE = (1 << 31) - 1
 
 
 async def value_chunks(
@@ -34,7 +34,7 @@ async def value_chunks(
             fingerprint=fingerprint,
             until=end - 1,
             limit=limit,
-            longest=CHUNK_SIZE // limit if limit > FEW else _ANY_SIZE,
+            longest=CHUNK_SIZE // limit if limit > FEW else ANY_SIZE,
         )
         ends = len(rows) < limit
         values = [row[2] for row in rows]

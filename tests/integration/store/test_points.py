@@ -127,6 +127,32 @@ async def test_large_values_are_read_a_few_at_a_time(store, sensor, monkeypatch)
     assert [limit for query, limit in asked if query == "measurements_packed"][1:] == [4] * 8
 
 
+async def test_large_values_after_many_small_ones_are_read_a_few_at_a_time(
+    store, sensor, monkeypatch
+):
+    monkeypatch.setattr(points_module, "LARGEST_CHUNK", 20_000)
+    monkeypatch.setattr(points_module, "FEW", 2)
+    sizes = []
+    fetch = store.engine.fetch
+
+    async def watched(query, **parameters):
+        rows = await fetch(query, **parameters)
+        if query == "measurements_packed":
+            sizes.append(len(rows[0][3] or ""))
+        return rows
+
+    monkeypatch.setattr(store.engine, "fetch", watched)
+    readings = [
+        (at, {"n": at, "text": "x" * (9_000 if at % 400 > 380 else 1)}) for at in range(900)
+    ]
+    known = await stored(store, sensor, readings)
+    read = {"start": NOON, "end": NOON + HOUR}
+    picked = await store.points.pick(sensor, "n", **read, count=1_000)
+    assert [(row.timestamp, row.fingerprint) for row in picked] == sorted(known)
+    # With the commas between.
+    assert max(sizes) < 21_000
+
+
 async def test_readers_at_the_same_time_get_the_same(store, sensor):
     await stored(store, sensor, [(at, {"n": at * 7 % 13}) for at in range(2_000)])
     charts = [

@@ -32,12 +32,13 @@ AND timestamp <= :timestamp AND substr(value, 1, 1) <> '{'
 ORDER BY timestamp DESC, fingerprint DESC
 LIMIT :limit;
 
--- name: measurements_packed(sensor, timestamp, fingerprint, until, limit)
+-- name: measurements_packed(sensor, timestamp, fingerprint, until, limit, longest)
 -- Many rows in one, as lists: making an object of each takes longer than finding them, and holds
--- the interpreter. A subquery's rows come in its order.
+-- the interpreter. A subquery's rows come in its order. Values that are longer are missing.
 SELECT
     count(*), string_agg(CAST(timestamp AS text), ','),
-    string_agg(CAST(fingerprint AS text), ','), string_agg(value, ',')
+    string_agg(CAST(fingerprint AS text), ','),
+    string_agg(CASE WHEN length(value) <= :longest THEN value END, ','), max(length(value))
 FROM (
     SELECT timestamp, fingerprint, value
     FROM measurement

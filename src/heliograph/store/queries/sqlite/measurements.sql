@@ -29,10 +29,12 @@ AND substr(value, 1, 1) <> '{'
 ORDER BY timestamp DESC, fingerprint DESC
 LIMIT :limit;
 
--- name: measurements_packed(sensor, timestamp, fingerprint, until, limit)
+-- name: measurements_packed(sensor, timestamp, fingerprint, until, limit, longest)
 -- Many rows in one, as lists: making an object of each takes longer than finding them, and holds
--- the interpreter. A subquery's rows come in its order.
-SELECT count(*), group_concat(timestamp), group_concat(fingerprint), group_concat(value)
+-- the interpreter. A subquery's rows come in its order. Values that are longer are missing.
+SELECT
+    count(*), group_concat(timestamp), group_concat(fingerprint),
+    group_concat(CASE WHEN length(value) <= :longest THEN value END), max(length(value))
 FROM (
     SELECT timestamp, fingerprint, value
     FROM measurement
