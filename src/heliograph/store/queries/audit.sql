@@ -1,3 +1,13 @@
+-- shared: audit_page
+SELECT
+    id, timestamp, actor_kind, actor_name, address, action, resource_identifier,
+    resource_name, network_identifier, changes
+FROM audit
+WHERE timestamp >= :start AND (timestamp, id) < (:before, :before_id)
+AND (CAST(:actor_kind AS text) IS NULL OR actor_kind = :actor_kind)
+AND (CAST(:actor_name AS text) IS NULL OR actor_name = :actor_name)
+AND (CAST(:action AS text) IS NULL OR action = :action)
+
 -- name: audit_list_of_network(network, actor_kind, actor_name, action, start, before, before_id, limit)
 {audit_page}
 AND network_identifier = :network

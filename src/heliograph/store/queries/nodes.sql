@@ -1,3 +1,6 @@
+-- shared: node_columns
+    number, identifier, network_identifier, serial_number, firmware_version, name, created_at
+
 -- name: node_by_identifier(identifier)^
 SELECT {node_columns}
 FROM node

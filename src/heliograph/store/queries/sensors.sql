@@ -1,3 +1,9 @@
+-- shared: sensor_columns
+    number, identifier, network_identifier, device_id, key_hash, is_active, name, sensor_name,
+    serial_number, manufacturer, model, modality, created_at, last_seen_at, last_measurement_at,
+    status, status_at, node_identifier, expected_interval, deleted_at, status_since,
+    status_by_broker, connection_open, connection_at
+
 -- name: sensor_by_number(number)^
 SELECT {sensor_columns}
 FROM sensor
