@@ -35,6 +35,13 @@ def test_an_unknown_piece_is_an_error():
         expanded("-- name: first()\nSELECT {columns} FROM a;\n")
 
 
+def test_a_query_of_several_tables_is_repeated():
+    text = expanded("-- name: {table}s_count()\nSELECT count(*) FROM {table};\n\n-- name: one()\n")
+    tables = ("measurement", "log", "heartbeat")
+    counts = [f"-- name: {table}s_count()\nSELECT count(*) FROM {table};\n\n" for table in tables]
+    assert text == "".join(counts) + "-- name: one()\n"
+
+
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
 def test_an_engines_queries_are_whole(engine):
     queries = load_queries(engine)

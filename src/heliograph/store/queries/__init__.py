@@ -14,7 +14,10 @@ _ADAPTERS = {"sqlite": "aiosqlite", "postgresql": "asyncpg"}
 # What several queries share stands where it belongs, up to the next empty line; they have {name}
 # for it. Columns are in the order of the records' members.
 _SHARED = re.compile(r"^-- shared: (\w+)\n((?:.+\n)+)", re.MULTILINE)
-_TOKEN = re.compile(r"\{(\w+)\}")
+_TOKEN = re.compile(r"\{(?!table\})(\w+)\}")
+_START = re.compile(r"^(?=-- name: )", re.MULTILINE)
+# A query that is the same for these tables stands once, and has {table} for them.
+_TABLES = ("measurement", "log", "heartbeat")
 
 
 class Query(NamedTuple):
@@ -45,10 +48,15 @@ def _loaded(engine: str) -> dict[str, Query]:
 
 
 def expanded(script: str) -> str:
-    """Put in what queries share."""
+    """Put in what queries share, and repeat those that several tables do."""
     shared = dict(_SHARED.findall(script))
 
     def expand(text: str) -> str:
         return _TOKEN.sub(lambda token: expand(shared[token[1]]).rstrip("\n"), text)
 
-    return expand(_SHARED.sub("", script))
+    queries = _START.split(expand(_SHARED.sub("", script)))
+    return "".join(
+        query.replace("{table}", table)
+        for query in queries
+        for table in (_TABLES if "{table}" in query else ("",))
+    )

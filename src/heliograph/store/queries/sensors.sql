@@ -113,45 +113,13 @@ SELECT version FROM registry;
 
 -- What a sensor sent is erased piece by piece, so that the writer has others served between.
 
--- name: measurements_erase(sensor, limit)
-DELETE FROM measurement
+-- name: {table}s_erase(sensor, limit)
+DELETE FROM {table}
 WHERE sensor = :sensor
 AND (timestamp, fingerprint) <= (
     SELECT timestamp, fingerprint
     FROM (
-        SELECT timestamp, fingerprint FROM measurement
-        WHERE sensor = :sensor
-        ORDER BY timestamp, fingerprint
-        LIMIT :limit
-    ) AS oldest
-    ORDER BY timestamp DESC, fingerprint DESC
-    LIMIT 1
-)
-RETURNING 1;
-
--- name: logs_erase(sensor, limit)
-DELETE FROM log
-WHERE sensor = :sensor
-AND (timestamp, fingerprint) <= (
-    SELECT timestamp, fingerprint
-    FROM (
-        SELECT timestamp, fingerprint FROM log
-        WHERE sensor = :sensor
-        ORDER BY timestamp, fingerprint
-        LIMIT :limit
-    ) AS oldest
-    ORDER BY timestamp DESC, fingerprint DESC
-    LIMIT 1
-)
-RETURNING 1;
-
--- name: heartbeats_erase(sensor, limit)
-DELETE FROM heartbeat
-WHERE sensor = :sensor
-AND (timestamp, fingerprint) <= (
-    SELECT timestamp, fingerprint
-    FROM (
-        SELECT timestamp, fingerprint FROM heartbeat
+        SELECT timestamp, fingerprint FROM {table}
         WHERE sensor = :sensor
         ORDER BY timestamp, fingerprint
         LIMIT :limit
