@@ -22,6 +22,19 @@ SELECT 1 FROM audit WHERE network_identifier = :network LIMIT 1;
 ORDER BY timestamp DESC, id DESC
 LIMIT :limit;
 
+-- name: audit_list_of_networks(networks, actor_kind, actor_name, action, start, before, before_id, limit)
+{audit_page}
+AND network_identifier IN ({networks})
+ORDER BY timestamp DESC, id DESC
+LIMIT :limit;
+
+-- name: audit_list_of_resource(networks, actor_kind, actor_name, action, resource, start, before, before_id, limit)
+{audit_page}
+AND (resource_identifier = :resource OR resource_name = :resource)
+AND (CAST(:networks AS text) IS NULL OR network_identifier IN ({networks}))
+ORDER BY timestamp DESC, id DESC
+LIMIT :limit;
+
 -- name: audit_prune(before, limit)
 DELETE FROM audit
 WHERE id IN (
