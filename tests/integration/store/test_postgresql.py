@@ -15,7 +15,6 @@ from heliograph.retention.runs import RetentionRuns
 from heliograph.store import open_store, postgresql_writer
 from heliograph.store.engine import Drop
 from heliograph.store.partitions import month_start
-from heliograph.store.removal import Kind
 from rows import NOON, again, heartbeat, log, measurement
 
 DAY = 86_400_000_000
@@ -434,24 +433,6 @@ async def test_a_partition_is_dropped_when_all_of_it_is_due(store, execute):
     # Rows of nobody who is known are nobody's to drop.
     await store.write(Batch(measurements=[measurement(999)]))
     assert await drop("measurement", MONTH, **DUE) is Drop.KEPT
-
-
-async def test_the_rows_of_a_partition_are_told_before_it_was_analysed(store, postgresql_url):
-    await store.write(batch(size=17))
-    # A connection tells the server what it has written at the latest when it ends.
-    await store.close()
-    store = await open_store(postgresql_url)
-
-    async def told():
-        found = await store.removal.partitions(Kind.MEASUREMENTS, NOON + 400 * DAY)
-        return [partition.rows for partition in found]
-
-    try:
-        async with asyncio.timeout(60):
-            while await told() != [17]:  # noqa: ASYNC110 - nobody tells when
-                await asyncio.sleep(0.05)
-    finally:
-        await store.close()
 
 
 async def test_a_partition_in_use_is_left_alone_and_holds_up_nobody(

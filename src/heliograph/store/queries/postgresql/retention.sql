@@ -234,8 +234,8 @@ AND EXISTS (
 LIMIT 1;
 
 -- name: partition_sizes(parent)
--- Of each partition: its name, its rows as the server's statistics have them, its bytes. After a
--- crash of the server there are only those that the last VACUUM or ANALYZE has counted.
+-- Of each partition: its name, its rows as the server's statistics have them, its bytes. Where it
+-- has lost these, after a crash, there are those that the last VACUUM or ANALYZE has counted.
 SELECT
     child.relname,
     coalesce(
