@@ -95,6 +95,23 @@ def test_a_line_that_cannot_be_used_is_bad(line):
         from_json_line(line)
 
 
+@pytest.mark.parametrize("time", ['0', '12.5', '"1999-12-31T23:59:59Z"', '-1e9', '999999999'])
+def test_a_time_that_would_be_taken_for_none_is_bad(time):
+    # Stored with the time of the import, it would be stored again by each.
+    with pytest.raises(BadLineError, match="is before 2001-09-09"):
+        from_json_line(f'{{"timestamp":{time},"value":1}}'.encode())
+    with pytest.raises(BadLineError, match="is before 2001-09-09"):
+        CsvRows(["timestamp", "t"]).element([time.strip('"'), "1"])
+    assert from_json_line(b'{"timestamp":1000000000,"value":1}').kind is Kind.MEASUREMENT
+
+
+def test_a_wrong_precision_is_asked_about():
+    with pytest.raises(BadLineError, match="is the precision ns"):
+        from_line("w t=1 1465839830", Mapping())
+    with pytest.raises(BadLineError, match="is the precision s"):
+        from_line("w t=1 1465839830000", Mapping(precision="s"))
+
+
 @pytest.mark.parametrize(
     ("line", "sensor", "value"),
     [
@@ -145,6 +162,7 @@ def test_line_protocol_by_the_users_mapping():
         "w t=1,1465839830",
         ",a=b t=1 1",
         "w t=nan 1465839830",
+        "w t=1e400 1465839830100400200",
     ],
 )
 def test_a_bad_line_of_line_protocol_says_why(line):
