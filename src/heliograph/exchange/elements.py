@@ -12,6 +12,11 @@ _STORED_ONLY = frozenset(("kind", "sensor_identifier", "device_id", "receipt_tim
 _ENVELOPES = {"metrics": "value", "measurement": "value"}
 
 _Raw = msgspec.Raw
+# As JSON, Python and spreadsheets write them.
+_BOOLEANS = {
+    **dict.fromkeys(("true", "True", "TRUE"), _Raw(b"true")),
+    **dict.fromkeys(("false", "False", "FALSE"), _Raw(b"false")),
+}
 _encode = msgspec.json.Encoder().encode
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _text = msgspec.json.Decoder(str | None).decode
@@ -124,12 +129,13 @@ def checked_json(text: str, column: str) -> msgspec.Raw:
 
 def number_or_text(text: str) -> msgspec.Raw:
     """Return a cell as what it looks like: a JSON number, true, false, or a text."""
-    if text in ("true", "false"):
-        return _Raw(text.encode())
-    if text[:1] in "-0123456789":
+    bare = text.strip()
+    if bare in _BOOLEANS:
+        return _BOOLEANS[bare]
+    if bare[:1] in "-0123456789":
         try:
-            if isinstance(_any(text), int | float):
-                return _Raw(text.encode())
+            if isinstance(_any(bare), int | float):
+                return _Raw(bare.encode())
         except msgspec.DecodeError:
             pass  # a text that begins like a number
     return json_text(text)
