@@ -3,6 +3,7 @@
 import asyncio
 import enum
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, BinaryIO, Literal
 
@@ -153,7 +154,7 @@ def import_file(
         return line_protocol(data, progress.state.place, mapping, sensor)
 
     data, raw = open_file(file)
-    with raw, data, Bar(file.stat().st_size) as bar:
+    with progress.told(), raw, data, Bar(file.stat().st_size) as bar:
         asyncio.run(_import(records(data), progress, bar, raw, address, key, sensor))
     progress.end()
     if progress.problem:
@@ -254,6 +255,17 @@ class _Progress:
             except OSError as error:
                 # Where nothing may be written, what is interrupted begins anew.
                 self.problem = f"can't write {self._path}: {error.strerror}"
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Tell who interrupts it how far it is, and what the next run makes of that."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            rows = self.state.accepted + self.state.duplicates + self.state.bad
+            then = "goes on from there" if self.problem is None else "begins anew"
+            typer.echo(f"interrupted behind {rows:,} rows: the same command {then}", err=True)
+            raise
 
     def end(self) -> None:
         """Forget it: the file is through."""
