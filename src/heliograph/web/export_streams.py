@@ -7,10 +7,11 @@ what waits in between is what the socket's own buffers hold.
 import asyncio
 import zlib
 from collections import Counter
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import TypeVar
 
+import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -31,6 +32,8 @@ GZIP = 16 + zlib.MAX_WBITS
 GZIP_LEVEL = 4
 
 T = TypeVar("T")
+
+log = structlog.get_logger()
 
 
 class ExportSlots:
@@ -94,15 +97,18 @@ class ExportResponse(Response):
         headers: dict[str, str],
         *,
         compress: bool,
+        is_ending: Callable[[], bool],
     ) -> None:
         """Send the beginning and the pieces after it, as they are or as one gzip archive.
 
         The generator has yielded the beginning already: what has begun is closed for certain.
+        `is_ending` tells whether the server ends, which waits for a while and then cuts it off.
         """
         super().__init__(headers=headers)
         del self.headers["content-length"]
         self._beginning = beginning
         self._pieces = pieces
+        self._is_ending = is_ending
         self._compressor = zlib.compressobj(GZIP_LEVEL, wbits=GZIP) if compress else None
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
@@ -114,6 +120,10 @@ class ExportResponse(Response):
             if sending.done():
                 # An error ends the connection without the last chunk: half is not taken for all.
                 await sending
+        except asyncio.CancelledError:
+            if not self._is_ending():
+                raise
+            log.warning("an export was cut off: the server ends")
         finally:
             sending.cancel()
             leaving.cancel()
