@@ -249,6 +249,24 @@ def test_bad_lines_are_reported_with_their_numbers_and_left_out(server):
     assert told[3].endswith("(up to line 9)")
 
 
+@pytest.mark.parametrize("source", ["-", "/dev/stdin"])
+def test_a_pipe_is_imported(server, source):
+    server.device("pump-1")
+    command = [PROGRAM, "import", source, "--format", "csv"]
+    piped = subprocess.run(
+        command,
+        env=server.environment,
+        cwd=server.folder,
+        input="time,device_id,t\n1700000000,pump-1,1\n1700000001,pump-1,2\n",
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert (piped.stdout, piped.stderr) == ("2 rows stored, 0 were there already, 0 bad\n", "")
+    assert not list(server.folder.glob("*.import.json"))
+
+
 def test_line_protocol_of_influxdb(server):
     for name in ("pump-1", "weather"):
         server.device(name)

@@ -2,6 +2,9 @@
 
 import csv
 import gzip
+import shutil
+import sys
+import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -39,16 +42,32 @@ class Record(NamedTuple):
 def open_file(path: Path) -> tuple[BinaryIO, BinaryIO]:
     """Return the file's text as bytes, expanded where its name ends in .gz, and the file itself.
 
+    `-` is standard input. What comes through a pipe is copied first: it can't be read twice.
+
     Raises:
         StartError: it can't be read.
     """
     try:
-        raw = path.open("rb")
+        raw = cast("BinaryIO", sys.stdin.buffer) if str(path) == "-" else path.open("rb")
+        if not raw.seekable():
+            raw = _copied(raw)
     except OSError as error:
         raise StartError(f"can't read {path}: {error.strerror}") from error
     if path.suffix == ".gz":
         return cast("BinaryIO", gzip.GzipFile(fileobj=raw)), raw
     return raw, raw
+
+
+def _copied(pipe: BinaryIO) -> BinaryIO:
+    copy = cast("BinaryIO", tempfile.TemporaryFile())  # noqa: SIM115 - whoever asks closes it
+    try:
+        with pipe:
+            shutil.copyfileobj(pipe, copy)
+        copy.seek(0)
+    except BaseException:
+        copy.close()
+        raise
+    return copy
 
 
 class _Lines:
