@@ -15,7 +15,7 @@ Fill: TypeAlias = Literal["null", "previous", "linear", "0"]
 FUNCTIONS: tuple[Function, ...] = get_args(Function)
 
 # Booleans count as 0 and 1; other types are kept and shown, not aggregated.
-_NUMERIC = frozenset((int, float, bool))
+NUMERIC = frozenset((int, float, bool))
 
 
 class Aggregate(msgspec.Struct, gc=False):
@@ -44,7 +44,7 @@ class Aggregate(msgspec.Struct, gc=False):
 
 def aggregate(values: Sequence[Any]) -> Aggregate | None:
     """Return what is known of the numbers among the values, oldest first; None: there is none."""
-    numbers = [value for value in values if type(value) in _NUMERIC]
+    numbers = [value for value in values if type(value) in NUMERIC]
     if not numbers:
         return None
     return Aggregate(len(numbers), total_of(numbers), +min(numbers), +max(numbers), +numbers[-1])

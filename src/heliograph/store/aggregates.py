@@ -16,19 +16,14 @@ from heliograph.model.rollup_plan import Plan, Span, Standing, joined, plan
 from heliograph.model.time import DAY, HOUR
 from heliograph.store.engine import Engine, Row
 from heliograph.store.pages import LEAST, Cursor
+from heliograph.store.raw_reads import RawRead, RawReads
 from heliograph.store.rollups import Rollups
-from heliograph.store.series import RangeTooLargeError, Series
-
-MAXIMUM_ROWS = 3_000_000
+from heliograph.store.series import Series
 
 # Rows a query: decoding them holds the interpreter for a few milliseconds.
 CHUNK = 4_000
 # Fewer are counted faster than handed to a thread.
 _AT_ONCE = 400
-# Rows read before those to come are counted: so many are read as fast as counted.
-_READ_FIRST = 10 * CHUNK
-# Reads of many rows that run at the same time: others need the connections too.
-_LARGE_READS = 2
 # Spans of raw rows that are read by one query, if they hold less than a chunk.
 _SPANS = 128
 # Rollups a query: first so many, then as many as have about so many bytes.
@@ -45,10 +40,10 @@ T = TypeVar("T")
 class Aggregates:
     """What sensors measured, many rows in one."""
 
-    def __init__(self, engine: Engine, rollups: Rollups) -> None:
+    def __init__(self, engine: Engine, rollups: Rollups, raw_reads: RawReads) -> None:
         self._engine = engine
         self._rollups = rollups
-        self._large_reads = asyncio.Semaphore(_LARGE_READS)
+        self._raw_reads = raw_reads
 
     async def read(
         self,
@@ -64,7 +59,7 @@ class Aggregates:
         Buckets lie between `starts`, ascending, which cover the range.
 
         Raises:
-            RangeTooLargeError: more than `MAXIMUM_ROWS` raw rows, or `MAXIMUM_VALUES`.
+            RangeTooLargeError: more than `raw_reads.MAXIMUM_ROWS`, or `MAXIMUM_VALUES`.
         """
         series = Series(starts, names)
         if not series.rows:
@@ -78,7 +73,8 @@ class Aggregates:
             raw = await self._count_rollups(sensor, series, planned, standing)
         else:
             raw = planned.raw
-        await _Rows(self._engine, sensor, series, self._large_reads).count(raw)
+        async with self._raw_reads.begin(sensor) as read:
+            await _Rows(self._engine, read, series).count(raw)
         series.finish()
         return series
 
@@ -128,46 +124,34 @@ class Aggregates:
 class _Rows:
     """Counts in raw rows of spans of time."""
 
-    def __init__(
-        self, engine: Engine, sensor: int, series: Series, large_reads: asyncio.Semaphore
-    ) -> None:
+    def __init__(self, engine: Engine, read: RawRead, series: Series) -> None:
         self._engine = engine
-        self._sensor = sensor
+        self._read = read
         self._series = series
-        self._large_reads = large_reads
-        self._large = False
-        self._read = 0
 
     async def count(self, spans: Sequence[Span]) -> None:
         """Count in the rows of the spans, ascending."""
-        try:
-            if len(spans) > 1:
-                await self._count_together(spans)
-            elif spans:
-                await self._count_one(spans[0])
-        finally:
-            if self._large:
-                self._large_reads.release()
+        if len(spans) > 1:
+            await self._count_together(spans)
+        elif spans:
+            await self._count_one(spans[0])
 
     async def _count_one(self, span: Span) -> None:
         at: Cursor | None = (span[0], LEAST)
-        checked = False
         while at is not None:
-            if self._read >= _READ_FIRST and not checked:
-                await self._check(at[0], span[1])
-                checked = True
+            await self._read.check(at[0], span[1])
             at = await self._chunk(at, span[1])
 
     async def _count_together(self, spans: Sequence[Span]) -> None:
         """Read several spans by one query as long as they hold less than a chunk."""
         for at in range(0, len(spans), _SPANS):
             group = spans[at : at + _SPANS]
-            wanted = [(self._sensor, start, end) for start, end in group]
+            wanted = [(self._read.sensor, start, end) for start, end in group]
             rows = await self._engine.fetch(
                 "measurements_spans", spans=_encode(wanted).decode(), limit=CHUNK
             )
             if len(rows) < CHUNK:
-                await self._note(len(rows))
+                await self._read.note(len(rows))
                 await _beside(len(rows), self._series.count, sorted(rows, key=_position), group)
             elif len(group) == 1:
                 await self._count_one(group[0])
@@ -176,42 +160,12 @@ class _Rows:
                 await self._count_together(group[:middle])
                 await self._count_together(group[middle:])
 
-    async def _check(self, start: int, end: int) -> None:
-        # Those at `start` itself may have been read; at one time there are few.
-        if await self._engine.fetch(
-            "measurements_reach",
-            sensor=self._sensor,
-            start=start + 1,
-            end=end,
-            rows=max(MAXIMUM_ROWS - self._read, 0),
-        ):
-            raise _too_many()
-
     async def _chunk(self, at: Cursor, end: int) -> Cursor | None:
         """Count in the next rows; return the position of the last, None if there are no more."""
-        rows = await self._engine.fetch(
-            "measurements_values",
-            sensor=self._sensor,
-            timestamp=at[0],
-            fingerprint=at[1],
-            until=end - 1,
-            limit=CHUNK,
-        )
-        await self._note(len(rows))
+        rows = await self._read.chunk("measurements_values", at, end, CHUNK)
+        await self._read.note(len(rows))
         await _beside(len(rows), self._series.count, rows, [(at[0], end)])
         return (rows[-1][0], rows[-1][1]) if len(rows) == CHUNK else None
-
-    async def _note(self, rows: int) -> None:
-        self._read += rows
-        if self._read > MAXIMUM_ROWS:
-            raise _too_many()
-        if self._read >= CHUNK and not self._large:
-            await self._large_reads.acquire()
-            self._large = True
-
-
-def _too_many() -> RangeTooLargeError:
-    return RangeTooLargeError(f"more than {MAXIMUM_ROWS:,} measurements: take a shorter range")
 
 
 def _position(row: Row) -> Cursor:

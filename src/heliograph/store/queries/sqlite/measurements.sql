@@ -14,7 +14,7 @@ CROSS JOIN measurement AS newest ON newest.id = (
 );
 
 -- name: measurements_containing(sensor, timestamp, fingerprint, text, limit)
-SELECT id, timestamp, fingerprint, receipt_timestamp, revision, value
+SELECT {measurement_columns}
 FROM measurement
 WHERE sensor = :sensor AND (timestamp, fingerprint) < (:timestamp, :fingerprint)
 AND instr(value, :text) > 0
@@ -22,7 +22,7 @@ ORDER BY timestamp DESC, fingerprint DESC
 LIMIT :limit;
 
 -- name: measurements_without_members(sensor, timestamp, fingerprint, limit)
-SELECT id, timestamp, fingerprint, receipt_timestamp, revision, value
+SELECT {measurement_columns}
 FROM measurement
 WHERE sensor = :sensor AND (timestamp, fingerprint) < (:timestamp, :fingerprint)
 AND substr(value, 1, 1) <> '{'
@@ -47,7 +47,7 @@ FROM (
 WITH wanted (wanted_timestamp, wanted_fingerprint) AS (
     SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:keys)
 )
-SELECT id, timestamp, fingerprint, receipt_timestamp, revision, value
+SELECT {measurement_columns}
 FROM wanted
 CROSS JOIN measurement
 ON sensor = :sensor AND timestamp = wanted_timestamp AND fingerprint = wanted_fingerprint
