@@ -10,6 +10,7 @@ from bench.mosquitto import Mosquitto
 from bench.result import Goal, Result, Sample
 from bench.sides import ADMIN_KEY, Side, Workbench
 from bench.starting_line import Load, LoadError
+from bench.through_broker import through_broker
 
 GOAL = Goal(0.6)
 POLL_SECONDS = 0.02
@@ -77,23 +78,9 @@ def rate(name: str, engine: str, *, measurements: int) -> Callable[[Workbench], 
             extra = {"broker_cpu_seconds_per_100k": broker_spent * per_100k}
             return Sample(messages * measurements / seconds, spent * per_100k, extra)
 
-        def figure() -> Sample:
-            with bench.mosquitto() as broker, bench.server(engine, profile, broker.url) as side:
-                return measure(side, broker)
-
-        def ceiling() -> Sample:
-            with (
-                bench.mosquitto() as broker,
-                bench.database(engine, profile, bare=True) as database,
-                bench.beside(
-                    "bare_link",
-                    database,
-                    *("--broker", str(broker.port), "--insert", bench.insert),
-                ) as side,
-            ):
-                return measure(side, broker)
-
+        bare = "bare_link", "--insert", bench.insert
+        sides = through_broker(bench, engine, profile, measure, *bare)
         unit = "messages/s" if measurements == 1 else "rows/s"
-        return Result(name, unit, GOAL, *alternate(scale.rounds, figure, ceiling))
+        return Result(name, unit, GOAL, *alternate(scale.rounds, *sides))
 
     return run

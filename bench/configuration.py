@@ -14,6 +14,7 @@ from bench.result import Goal, Result, Sample
 from bench.revisions import open_revisions, outstanding
 from bench.sides import ADMIN_KEY, Side, Workbench
 from bench.starting_line import Load, LoadError
+from bench.through_broker import through_broker
 
 RATE = Goal(5_000, "figure")
 PUSH = Goal(100, "figure", "at most")
@@ -54,9 +55,8 @@ def rate(name: str, engine: str) -> Callable[[Workbench], Result]:
             }
             return Sample(devices / seconds, spent * per_100k, extra)
 
-        figure, ceiling = _sides(bench, engine, measure)
-        rounds = bench.scale.rounds
-        return Result(name, "acknowledged/s", RATE, *alternate(rounds, figure, ceiling))
+        sides = _sides(bench, engine, measure)
+        return Result(name, "acknowledged/s", RATE, *alternate(bench.scale.rounds, *sides))
 
     return run
 
@@ -88,9 +88,8 @@ def push(name: str, engine: str) -> Callable[[Workbench], Result]:
             }
             return Sample(percentile(acknowledged, 0.99), None, extra)
 
-        figure, ceiling = _sides(bench, engine, measure)
-        rounds = min(3, bench.scale.rounds)
-        return Result(name, "ms", PUSH, *alternate(rounds, figure, ceiling))
+        sides = _sides(bench, engine, measure)
+        return Result(name, "ms", PUSH, *alternate(min(3, bench.scale.rounds), *sides))
 
     return run
 
@@ -99,24 +98,8 @@ def _sides(
     bench: Workbench, engine: str, measure: Callable[[Side, Mosquitto], Sample]
 ) -> tuple[Callable[[], Sample], Callable[[], Sample]]:
     profile = bench.scale.devices
-
-    def figure() -> Sample:
-        with bench.mosquitto() as broker, bench.server(engine, profile, broker.url) as side:
-            return measure(side, broker)
-
-    def ceiling() -> Sample:
-        with (
-            bench.mosquitto() as broker,
-            bench.database(engine, profile, bare=True) as database,
-            bench.beside(
-                "bare_configuration",
-                database,
-                *("--broker", str(broker.port), "--sensors", str(profile.sensors)),
-            ) as side,
-        ):
-            return measure(side, broker)
-
-    return figure, ceiling
+    bare = "bare_configuration", "--sensors", str(profile.sensors)
+    return through_broker(bench, engine, profile, measure, *bare)
 
 
 @contextlib.contextmanager

@@ -104,8 +104,13 @@ def export(
     # A text, so that a part of another export is told from one of this.
     signature = msgspec.json.encode(wanted).decode()
     with PartialFile(file, signature, compress=compress, restart=restart) as part:
-        with_store(settings, lambda store: _write(store, wanted, part))
-        size = part.finish(_packed(wanted) if chosen is Format.PARQUET else None)
+        try:
+            with_store(settings, lambda store: _write(store, wanted, part))
+            size = part.finish(_packed(wanted) if chosen is Format.PARQUET else None)
+        except KeyboardInterrupt:
+            told = f"interrupted behind {part.rows:,} rows: the same command goes on from there"
+            typer.echo(told, err=True)
+            raise
     typer.echo(f"{part.rows:,} rows, {size:,} bytes in {file}", err=True)
 
 
@@ -126,15 +131,24 @@ async def _print(store: Store, wanted: _Wanted) -> None:
     out = sys.stdout.buffer
     kind = wanted.range.kinds[0]
     packing = load_parquet().Packing(kind) if wanted.form is Format.PARQUET else None
+
+    def write(data: bytes, *, flush: bool = False) -> None:
+        try:
+            out.write(data)
+            if flush:
+                out.flush()
+        except BrokenPipeError:
+            raise  # who reads has enough
+        except OSError as error:
+            raise StartError(f"can't write: {error.strerror or error}") from error
+
     if packing is None:
-        out.write(heading(wanted.form, kind))
+        write(heading(wanted.form, kind))
     found = pages(store, await _sensors(store, wanted, None), wanted.range, wanted.form)
     async with aclosing(found):
         async for page in found:
-            out.write(page.data if packing is None else packing.add(page.data))
-    if packing is not None:
-        out.write(packing.end())
-    out.flush()
+            write(page.data if packing is None else packing.add(page.data))
+    write(b"" if packing is None else packing.end(), flush=True)
 
 
 def _packed(wanted: _Wanted) -> Callable[[Path, BinaryIO], None]:

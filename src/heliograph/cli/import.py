@@ -2,7 +2,9 @@
 
 import asyncio
 import enum
+import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, BinaryIO, Literal
 
@@ -61,9 +63,7 @@ Source = Annotated[
     Path,
     Argument(
         metavar="FILE",
-        exists=True,
-        dir_okay=False,
-        help="*.csv, *.jsonl or *.lp, also *.gz, or *.parquet.",
+        help="*.csv, *.jsonl or *.lp, also *.gz, or *.parquet; - is standard input.",
     ),
 ]
 FormOption = Annotated[
@@ -139,7 +139,8 @@ def import_file(
             raise typer.BadParameter("parquet is compressed in itself", param_hint="FILE")
         load_parquet()
     options = (chosen.value, kind, sensor, sensor_tag, precision, str(prefix), address)
-    progress = _Progress(file, options, restart=restart)
+    data, raw = open_file(file)
+    progress = _Progress(file, os.fstat(raw.fileno()), options, restart=restart)
     mapping = Mapping(sensor_tag, precision, prefix)
 
     def records(data: BinaryIO) -> Iterator[Record]:
@@ -152,8 +153,7 @@ def import_file(
             return parquet_rows(data, progress.state.place, known)
         return line_protocol(data, progress.state.place, mapping, sensor)
 
-    data, raw = open_file(file)
-    with raw, data, Bar(file.stat().st_size) as bar:
+    with progress.told(), raw, data, Bar(progress.state.file[0]) as bar:
         asyncio.run(_import(records(data), progress, bar, raw, address, key, sensor))
     progress.end()
     if progress.problem:
@@ -224,15 +224,27 @@ def _window(records: Iterator[Record]) -> list[Record]:
 
 
 class _Progress:
-    """How far a file is imported, kept beside it in `<file>.import.json` until it is through."""
+    """How far a file is imported, kept beside it in `<file>.import.json` until it is through.
 
-    def __init__(self, file: Path, options: tuple[str | None, ...], *, restart: bool) -> None:
+    What came through a pipe can't be gone on with, and has nothing beside it.
+    """
+
+    def __init__(
+        self,
+        file: Path,
+        status: os.stat_result,
+        options: tuple[str | None, ...],
+        *,
+        restart: bool,
+    ) -> None:
         self._path = file.with_name(f"{file.name}.import.json")
-        status = file.stat()
+        self._is_kept = file.is_file() and str(file) != "-"
         identity = (status.st_size, status.st_mtime_ns)
         self.state = _State(identity, options, Place(0, 0))
         # Why it can't be kept.
         self.problem: str | None = None
+        if not self._is_kept:
+            return
         try:
             found = msgspec.json.decode(self._path.read_bytes(), type=_State)
         except (OSError, msgspec.MsgspecError):
@@ -248,14 +260,26 @@ class _Progress:
         state.accepted += sent.accepted
         state.duplicates += sent.duplicates
         state.bad += len(sent.bad)
-        if self.problem is None:
+        if self._is_kept and self.problem is None:
             try:
                 write_whole(self._path, msgspec.json.encode(state))
             except OSError as error:
                 # Where nothing may be written, what is interrupted begins anew.
                 self.problem = f"can't write {self._path}: {error.strerror}"
 
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Tell who interrupts it how far it is, and what the next run makes of that."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            rows = self.state.accepted + self.state.duplicates + self.state.bad
+            goes_on = self._is_kept and self.problem is None
+            then = "goes on from there" if goes_on else "begins anew"
+            typer.echo(f"interrupted behind {rows:,} rows: the same command {then}", err=True)
+            raise
+
     def end(self) -> None:
         """Forget it: the file is through."""
-        if self.problem is None:
+        if self._is_kept and self.problem is None:
             self._path.unlink(missing_ok=True)

@@ -126,7 +126,8 @@ def _follow(
         headers = {"Last-Event-ID": last_event_id} if last_event_id else {}
         try:
             with client.stream("GET", path, params=parameters, headers=headers) as response:
-                if response.status_code not in (429, 503) or not reached:
+                # A proxy before a server that starts again says 502, or 504.
+                if not reached or not (response.is_server_error or response.status_code == 429):
                     _check(response)
                 reached = True
                 for block in _blocks(response.iter_lines()):

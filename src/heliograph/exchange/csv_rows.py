@@ -20,6 +20,9 @@ TIMES = ("timestamp", "time")
 # Columns that are no attributes.
 _NO_ATTRIBUTES = frozenset((*COLUMNS[Kind.MEASUREMENT], *TIMES))
 _BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
+_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+# What tables of other makes have where there is no number.
+_NONE = frozenset(("nan", "NaN"))
 
 
 class CsvRows:
@@ -28,14 +31,17 @@ class CsvRows:
     def __init__(self, heading: Sequence[str], kind: Kind | None = None) -> None:
         """Take the columns from the heading; without `kind` an export's heading tells it.
 
+        A column without a name is passed over: programs put the numbers of rows there.
+
         Raises:
             BadLineError: there are two columns of one name, or none with a time.
         """
         self._columns = tuple(name.strip() for name in heading)
-        if len(set(self._columns)) != len(self._columns):
+        named = [name for name in self._columns if name]
+        if len(set(named)) != len(named):
             raise BadLineError("two columns have the same name")
-        if not set(TIMES) & set(self._columns):
-            raise BadLineError("there is no column timestamp (nor time)")
+        if not set(TIMES) & set(named):
+            raise BadLineError(_without_time(heading))
         exported = (known for known, columns in COLUMNS.items() if columns == self._columns)
         self._kind = kind or next(exported, Kind.MEASUREMENT)
 
@@ -47,13 +53,14 @@ class CsvRows:
         """
         if len(cells) != len(self._columns):
             raise BadLineError(f"{len(cells)} cells under {len(self._columns)} columns")
-        row = {name: cell for name, cell in zip(self._columns, cells, strict=True) if cell}
-        names = tuple(row[name] for name in NAMES if name in row)
+        row = {n: cell for n, cell in zip(self._columns, cells, strict=True) if n and cell}
+        names = tuple(text for name in NAMES if (text := row.get(name, "").strip()))
         element: dict[str, msgspec.Raw] = {}
-        if time := row.get("timestamp") or row.get("time"):
+        if time := (row.get("timestamp") or row.get("time", "")).strip():
             element["timestamp"] = number_or_text(time)
         if revision := row.get("revision"):
-            element["revision"] = number_or_text(revision)
+            # Where some are missing, tables of other makes hold floats.
+            element["revision"] = number_or_text(revision.strip().removesuffix(".0"))
         if self._kind is Kind.MEASUREMENT:
             element["value"] = self._value(row)
         elif self._kind is Kind.LOG:
@@ -65,9 +72,10 @@ class CsvRows:
                 element["details"] = checked_json(row["details"], "details")
         else:
             if (success := row.get("success")) is not None:
-                if success not in _BOOLEANS:
+                said = success.strip().lower()
+                if said not in _BOOLEANS:
                     raise BadLineError("success is neither true nor false")
-                element["success"] = json_text(_BOOLEANS[success])
+                element["success"] = json_text(_BOOLEANS[said])
             if "details" in row:
                 element["details"] = checked_json(row["details"], "details")
         return make_element(self._kind, names, element)
@@ -82,8 +90,19 @@ class CsvRows:
         attributes = {
             name: number_or_text(cell)
             for name, cell in row.items()
-            if name == "value" or name not in _NO_ATTRIBUTES
+            if (name == "value" or name not in _NO_ATTRIBUTES) and cell not in _NONE
         }
         if not attributes:
             raise BadLineError("there is no value")
         return json_text(attributes)
+
+
+def _without_time(heading: Sequence[str]) -> str:
+    if not heading:
+        return "the file is empty"
+    found = ", ".join(heading)
+    message = f"there is no column timestamp (nor time), but {found[:100]}"
+    for separator, name in _SEPARATORS.items():
+        if len(heading) == 1 and separator in found:
+            message += f": columns are separated by commas, not by {name}"
+    return message

@@ -5,16 +5,24 @@ from typing import Any, NamedTuple
 import msgspec
 
 from heliograph.model.records import Kind
+from heliograph.model.time import EARLIEST, SECOND, from_rfc3339
 
 # Members of every line of an export that no element has.
 _STORED_ONLY = frozenset(("kind", "sensor_identifier", "device_id", "receipt_timestamp"))
 _ENVELOPES = {"metrics": "value", "measurement": "value"}
 
 _Raw = msgspec.Raw
+# As JSON, Python and spreadsheets write them.
+_BOOLEANS = {
+    **dict.fromkeys(("true", "True", "TRUE"), _Raw(b"true")),
+    **dict.fromkeys(("false", "False", "FALSE"), _Raw(b"false")),
+}
 _encode = msgspec.json.Encoder().encode
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _text = msgspec.json.Decoder(str | None).decode
 _any = msgspec.json.Decoder().decode
+
+TOO_EARLY = "is before 2001-09-09, which no time can be"
 
 
 class BadLineError(ValueError):
@@ -68,8 +76,7 @@ def make_element(kind: Kind, names: tuple[str, ...], element: dict[str, msgspec.
     Raises:
         BadLineError: it has no time, so that sent again it would be stored again.
     """
-    if bytes(element.get("timestamp", b"null")) == b"null":
-        raise BadLineError("timestamp is missing")
+    _check_time(bytes(element.get("timestamp", b"null")))
     # What a device without a clock gave is not asked for again: the time is the stored one.
     element.pop("device_timestamp", None)
     if kind is Kind.HEARTBEAT and "details" in element:
@@ -80,6 +87,25 @@ def make_element(kind: Kind, names: tuple[str, ...], element: dict[str, msgspec.
             except msgspec.DecodeError as error:
                 raise BadLineError(f"details is not an object: {error}") from error
     return Element(kind, names, _encode(element))
+
+
+def _check_time(text: bytes) -> None:
+    """Check that there is a time which is not taken for none: that of a clock without a date.
+
+    Whether it is a time at all is checked where it is sent.
+    """
+    moment = _any(text)
+    if moment is None:
+        raise BadLineError("timestamp is missing")
+    if isinstance(moment, str):
+        try:
+            is_early = from_rfc3339(moment) < EARLIEST
+        except ValueError:
+            return
+    else:
+        is_early = isinstance(moment, int | float) and moment < EARLIEST // SECOND
+    if is_early:
+        raise BadLineError(f"timestamp {text.decode()[:40]} {TOO_EARLY}")
 
 
 def json_text(value: Any) -> msgspec.Raw:
@@ -103,12 +129,13 @@ def checked_json(text: str, column: str) -> msgspec.Raw:
 
 def number_or_text(text: str) -> msgspec.Raw:
     """Return a cell as what it looks like: a JSON number, true, false, or a text."""
-    if text in ("true", "false"):
-        return _Raw(text.encode())
-    if text[:1] in "-0123456789":
+    bare = text.strip()
+    if bare in _BOOLEANS:
+        return _BOOLEANS[bare]
+    if bare[:1] in "-0123456789":
         try:
-            if isinstance(_any(text), int | float):
-                return _Raw(text.encode())
+            if isinstance(_any(bare), int | float):
+                return _Raw(bare.encode())
         except msgspec.DecodeError:
             pass  # a text that begins like a number
     return json_text(text)

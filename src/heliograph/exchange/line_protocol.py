@@ -1,11 +1,18 @@
 """InfluxDB's line protocol: `measurement,tag=text field=1,other="text" 1465839830100400200`."""
 
+import math
 import re
 from typing import Any, Final, NamedTuple
 
-from heliograph.exchange.elements import BadLineError, Element, json_text, make_element
+from heliograph.exchange.elements import (
+    TOO_EARLY,
+    BadLineError,
+    Element,
+    json_text,
+    make_element,
+)
 from heliograph.model.records import Kind
-from heliograph.model.time import LATEST, to_rfc3339
+from heliograph.model.time import EARLIEST, LATEST, to_rfc3339
 
 # Microseconds are multiplied by the first and divided by the second.
 PRECISIONS: Final = {"ns": (1, 1_000), "us": (1, 1), "ms": (1_000, 1), "s": (1_000_000, 1)}
@@ -89,8 +96,8 @@ def _field(text: str) -> Any:
         return _BOOLEANS[text]
     if match := _INTEGER.fullmatch(text):
         return int(match[1])
-    if _FLOAT.fullmatch(text):
-        return float(text)
+    if _FLOAT.fullmatch(text) and math.isfinite(number := float(text)):
+        return number
     raise BadLineError(f"not a value of a field: {text[:40]!r}")
 
 
@@ -101,7 +108,9 @@ def _timestamp(text: str, precision: str) -> str:
         raise BadLineError(f"not a timestamp: {text[:40]!r}")
     factor, divisor = PRECISIONS[precision]
     microseconds = int(text) * factor // divisor
-    if not 0 <= microseconds <= LATEST:
+    if microseconds < EARLIEST:
+        raise BadLineError(f"timestamp {text} {TOO_EARLY}: is the precision {precision}?")
+    if microseconds > LATEST:
         raise BadLineError(f"timestamp {text} is out of range: is the precision {precision}?")
     return to_rfc3339(microseconds)
 

@@ -7,7 +7,7 @@ from heliograph.ingest.clock import Clock
 from heliograph.ingest.decode import Rejected, decode_status
 from heliograph.ingest.message import Message, Origin
 from heliograph.ingest.notes import Notes
-from heliograph.ingest.outcome import Decoded, Fault
+from heliograph.ingest.outcome import Fault
 from heliograph.ingest.pipeline import Pipeline
 from heliograph.ingest.registry import Registry
 from heliograph.ingest.routes import Route
@@ -60,13 +60,12 @@ class Intake:
             clock.floor = now
         else:
             now = clock.now()
-        sensor, decode, pipeline = route.sensor, route.decode, self._pipeline
+        sensor, decode, pipeline, ids = route.sensor, route.decode, self._pipeline, self._ids
         if sensor is None or decode is None:
             return self._receive_other(origin, token, route, payload, now, delivery, redelivered)
         if pipeline.refusal is not None:
             raise pipeline.refusal()
-        ids = self._ids  # inlined: `next` here, `advance` below
-        first = (now // 1_000 << 21) | ids.instance
+        first = (now // 1_000 << 21) | ids.instance  # inlined: `next` here, `advance` below
         if first <= ids.last:
             first = ids.last + INGEST_ID_STEP
         untimed_from = now if now > sensor.newest_assigned else sensor.newest_assigned + 1
@@ -90,9 +89,10 @@ class Intake:
         if plain:
             message.merged = True
         else:
-            self._complete(message, decoded, route, payload, now, untimed_from)
-            if (untimed or faults) and delivery is not None:
-                self._notes.enter(message, delivery, route, payload, now, redelivered=redelivered)
+            self._notes.complete(message, sensor, decoded, untimed_from)
+            message.payload = payload
+            if untimed or faults:
+                self._note(message, route, payload, now, delivery, redelivered)
         pipeline.enqueue(message)
         return size
 
@@ -123,31 +123,20 @@ class Intake:
         """Keep messages apart from now on, for those who watch."""
         self._pipeline.watched = True
 
-    def _complete(
+    def _note(
         self,
         message: Message,
-        decoded: Decoded,
         route: Route,
         payload: bytes,
         now: int,
-        untimed_from: int,
+        delivery: bytes | None,
+        redelivered: bool,
     ) -> None:
-        """Add to a message what most do not have."""
-        sensor = route.sensor
-        if sensor is None:
-            return
-        if decoded.untimed:
-            sensor.newest_assigned = untimed_from + len(decoded.rows)
-        if route.kind is Kind.MEASUREMENT:
-            for names in decoded.attributes:
-                if not names <= sensor.attributes:
-                    self._notes.learn(message, sensor, names)
-        if decoded.faults:
-            message.faults = decoded.faults
+        """Keep what was wrong, and note what a repeat of the message is told by."""
+        if message.faults:
             self._notes.refuse(message, route.principal, route.source, payload, len(payload), now)
-        if decoded.identities:
-            self._notes.identify(message, sensor, decoded.identities)
-        message.payload = payload
+        if delivery is not None:
+            self._notes.enter(message, delivery, route, payload, now, redelivered=redelivered)
 
     def receive_oversize(
         self, origin: Origin, token: int, route: Route, head: bytes, size: int
@@ -262,8 +251,6 @@ class Intake:
             if self._pipeline.refusal is not None:
                 raise self._pipeline.refusal()
             message.faults = [fault]
-            self._notes.refuse(message, route.principal, route.source, payload, len(payload), now)
-            if delivery is not None:
-                self._notes.enter(message, delivery, route, payload, now, redelivered=redelivered)
+            self._note(message, route, payload, now, delivery, redelivered)
         self._pipeline.enqueue(message)
         return message.size

@@ -9,7 +9,7 @@ from heliograph.errors import RejectionReason
 from heliograph.ingest.clock import Clock
 from heliograph.ingest.decode import attribute_names
 from heliograph.ingest.message import Message
-from heliograph.ingest.outcome import Fault
+from heliograph.ingest.outcome import Decoded, Fault
 from heliograph.ingest.registry import MAXIMUM_ATTRIBUTES, KnownSensor, Registry
 from heliograph.ingest.rejections import RejectionBudget
 from heliograph.ingest.routes import Route
@@ -53,6 +53,21 @@ class Notes:
         if measured:
             sensor.measured_at = now
         self._registry.touched.add(sensor)
+
+    def complete(
+        self, message: Message, sensor: KnownSensor, decoded: Decoded, untimed_from: int
+    ) -> None:
+        """Add what was decoded beside the rows, and note which timestamps were given."""
+        if decoded.untimed:
+            # Those without a time count up from there; there may be fewer than rows.
+            sensor.newest_assigned = untimed_from + len(decoded.rows) - 1
+        for names in decoded.attributes:
+            if not names <= sensor.attributes:
+                self.learn(message, sensor, names)
+        if decoded.faults:
+            message.faults = decoded.faults
+        if decoded.identities:
+            self.identify(message, sensor, decoded.identities)
 
     def learn(self, message: Message, sensor: KnownSensor, names: Any) -> None:
         """Register attributes that the sensor has not had before, with the message."""

@@ -66,17 +66,9 @@ class Posts:
         rows = decoded.rows
         if rows:
             self._ids.advance(first, len(rows))
-            if decoded.untimed:
-                sensor.newest_assigned = untimed_from + len(rows)
         message = self._message(kind, sensor, rows, len(payload))
-        if kind is Kind.MEASUREMENT:
-            for names in decoded.attributes:
-                if not names <= sensor.attributes:
-                    self._notes.learn(message, sensor, names)
+        self._notes.complete(message, sensor, decoded, untimed_from)
         self._notes.see(sensor, now, measured=kind is Kind.MEASUREMENT and bool(rows))
-        message.faults = decoded.faults
-        if decoded.identities:
-            self._notes.identify(message, sensor, decoded.identities)
         indexes = decoded.indexes or range(len(rows))
         return await self._post(message, indexes, payload, principal, source, now, idempotency_key)
 

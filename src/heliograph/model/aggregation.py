@@ -15,7 +15,7 @@ Fill: TypeAlias = Literal["null", "previous", "linear", "0"]
 FUNCTIONS: tuple[Function, ...] = get_args(Function)
 
 # Booleans count as 0 and 1; other types are kept and shown, not aggregated.
-_NUMERIC = frozenset((int, float, bool))
+NUMERIC = frozenset((int, float, bool))
 
 
 class Aggregate(msgspec.Struct, gc=False):
@@ -44,7 +44,7 @@ class Aggregate(msgspec.Struct, gc=False):
 
 def aggregate(values: Sequence[Any]) -> Aggregate | None:
     """Return what is known of the numbers among the values, oldest first; None: there is none."""
-    numbers = [value for value in values if type(value) in _NUMERIC]
+    numbers = [value for value in values if type(value) in NUMERIC]
     if not numbers:
         return None
     return Aggregate(len(numbers), total_of(numbers), +min(numbers), +max(numbers), +numbers[-1])
@@ -107,14 +107,19 @@ def fill_gaps(
             elif fill == "previous" and at >= 0:
                 filled[gap] = values[at]
             elif fill == "linear" and at >= 0 and index < len(values):
-                part = Fraction(starts[gap] - starts[at], starts[index] - starts[at])
-                filled[gap] = _between(values[at], values[index], part)
+                into, whole = starts[gap] - starts[at], starts[index] - starts[at]
+                filled[gap] = _between(values[at], values[index], into, whole)
         at = index
     return filled
 
 
-def _between(first: Number | None, second: Number | None, part: Fraction) -> float | None:
+def _between(first: Number | None, second: Number | None, into: int, whole: int) -> float | None:
+    """Return what is so far on the way from the first to the second."""
     if first is None or second is None:
         return None
-    # Exactly: the difference may be beyond a float's range where neither of the two is.
-    return float(first + (Fraction(second) - Fraction(first)) * part)
+    found = float(first + (second - first) * (into / whole))
+    if math.isfinite(found):
+        return found
+    # The difference is beyond a float's range, where neither of the two is. Exactly is 20 times
+    # as slow.
+    return float(first + (Fraction(second) - Fraction(first)) * Fraction(into, whole))

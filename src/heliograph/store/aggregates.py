@@ -6,6 +6,8 @@ quotation mark holds, or keep whole numbers of 64 bits whole.
 """
 
 import asyncio
+import importlib
+import sys
 from collections.abc import Callable, Sequence
 from typing import ParamSpec, TypeVar
 
@@ -16,19 +18,15 @@ from heliograph.model.rollup_plan import Plan, Span, Standing, joined, plan
 from heliograph.model.time import DAY, HOUR
 from heliograph.store.engine import Engine, Row
 from heliograph.store.pages import LEAST, Cursor
+from heliograph.store.raw_reads import RawRead, RawReads
 from heliograph.store.rollups import Rollups
-from heliograph.store.series import RangeTooLargeError, Series
-
-MAXIMUM_ROWS = 3_000_000
+from heliograph.store.series import FOLDING, Series
+from heliograph.store.value_chunks import LONGEST, value_chunks
 
 # Rows a query: decoding them holds the interpreter for a few milliseconds.
 CHUNK = 4_000
-# Fewer are counted faster than handed to a thread.
-_AT_ONCE = 400
-# Rows read before those to come are counted: so many are read as fast as counted.
-_READ_FIRST = 10 * CHUNK
-# Reads of many rows that run at the same time: others need the connections too.
-_LARGE_READS = 2
+# Fewer bytes are counted faster than handed to a thread.
+_AT_ONCE = 16 << 10
 # Spans of raw rows that are read by one query, if they hold less than a chunk.
 _SPANS = 128
 # Rollups a query: first so many, then as many as have about so many bytes.
@@ -45,10 +43,10 @@ T = TypeVar("T")
 class Aggregates:
     """What sensors measured, many rows in one."""
 
-    def __init__(self, engine: Engine, rollups: Rollups) -> None:
+    def __init__(self, engine: Engine, rollups: Rollups, raw_reads: RawReads) -> None:
         self._engine = engine
         self._rollups = rollups
-        self._large_reads = asyncio.Semaphore(_LARGE_READS)
+        self._raw_reads = raw_reads
 
     async def read(
         self,
@@ -64,7 +62,7 @@ class Aggregates:
         Buckets lie between `starts`, ascending, which cover the range.
 
         Raises:
-            RangeTooLargeError: more than `MAXIMUM_ROWS` raw rows, or `MAXIMUM_VALUES`.
+            RangeTooLargeError: more than `raw_reads.MAXIMUM_ROWS`, or `MAXIMUM_VALUES`.
         """
         series = Series(starts, names)
         if not series.rows:
@@ -78,7 +76,8 @@ class Aggregates:
             raw = await self._count_rollups(sensor, series, planned, standing)
         else:
             raw = planned.raw
-        await _Rows(self._engine, sensor, series, self._large_reads).count(raw)
+        async with self._raw_reads.begin(sensor) as read:
+            await _Rows(self._engine, read, series).count(raw)
         series.finish()
         return series
 
@@ -86,9 +85,23 @@ class Aggregates:
         self, sensor: int, series: Series, planned: Plan, standing: Standing
     ) -> list[Span]:
         """Count in what rollups hold; return what is to be counted from rows."""
+        if FOLDING not in sys.modules:
+            await asyncio.to_thread(importlib.import_module, FOLDING)
+        raw_from = LEAST if standing.raw_from is None else standing.raw_from
+        lacking = await self._count_days(sensor, series, planned.hours)
+        # Where there are no rows any more an hour's own rollup may still hold what its day's lacks.
+        gone = [(first, min(last, raw_from)) for first, last in lacking if first < raw_from]
+        minutes = joined([*planned.minutes, *gone])
+        lacking += await self._count_hours(sensor, series, minutes, raw_from)
+        if not lacking:
+            return planned.raw
+        again = [(max(first, raw_from), last) for first, last in lacking if last > raw_from]
+        return joined([*planned.raw, *again])
+
+    async def _count_days(self, sensor: int, series: Series, spans: Sequence[Span]) -> list[Span]:
+        """Count in what days hold by the hour; return what they lack."""
         lacking: list[Span] = []
         size = _FIRST_ROLLUPS
-        spans = planned.hours
         at, end = (spans[0][0] - spans[0][0] % DAY, spans[-1][1]) if spans else (0, 0)
         while at < end:
             rows = await self._engine.fetch(
@@ -96,16 +109,19 @@ class Aggregates:
             )
             if rows:
                 days = [(row[0], row[1]) for row in rows]
-                lacking += await _beside(len(rows) * 24, series.count_rollups, HOURS, days, spans)
+                lacking += await _beside(_size(days, 1), series.count_rollups, HOURS, days, spans)
             if len(rows) < size:
                 break
             at = rows[-1][0] + DAY
             size = _next_size(rows)
-        hours = [
-            hour
-            for first, last in planned.minutes
-            for hour in range(first - first % HOUR, last, HOUR)
-        ]
+        return lacking
+
+    async def _count_hours(
+        self, sensor: int, series: Series, spans: Sequence[Span], raw_from: int
+    ) -> list[Span]:
+        """Count in what hours hold by the minute; return what they lack from `raw_from` on."""
+        lacking: list[Span] = []
+        hours = [hour for first, last in spans for hour in range(first - first % HOUR, last, HOUR)]
         hours = list(dict.fromkeys(hours))
         size = _FIRST_ROLLUPS
         while hours:
@@ -113,62 +129,48 @@ class Aggregates:
             rows = await self._engine.fetch("rollups_find", keys=_encode(keys).decode())
             found = sorted((row[2], row[3]) for row in rows)
             lacking += await _beside(
-                len(found) * 60, series.count_rollups, MINUTES, found, planned.minutes
+                _size(found, 1), series.count_rollups, MINUTES, found, spans, raw_from
             )
             hours = hours[size:]
             size = _next_size(found)
-        if not lacking:
-            return planned.raw
-        raw_from = standing.raw_from or LEAST
-        # Where there are no rows any more there is nothing else to count.
-        again = [(max(first, raw_from), last) for first, last in lacking if last > raw_from]
-        return joined([*planned.raw, *again])
+        return lacking
 
 
 class _Rows:
     """Counts in raw rows of spans of time."""
 
-    def __init__(
-        self, engine: Engine, sensor: int, series: Series, large_reads: asyncio.Semaphore
-    ) -> None:
+    def __init__(self, engine: Engine, read: RawRead, series: Series) -> None:
         self._engine = engine
-        self._sensor = sensor
+        self._read = read
         self._series = series
-        self._large_reads = large_reads
-        self._large = False
-        self._read = 0
 
     async def count(self, spans: Sequence[Span]) -> None:
         """Count in the rows of the spans, ascending."""
-        try:
-            if len(spans) > 1:
-                await self._count_together(spans)
-            elif spans:
-                await self._count_one(spans[0])
-        finally:
-            if self._large:
-                self._large_reads.release()
+        if len(spans) > 1:
+            await self._count_together(spans)
+        elif spans:
+            await self._count_one(spans[0])
 
     async def _count_one(self, span: Span) -> None:
-        at: Cursor | None = (span[0], LEAST)
-        checked = False
-        while at is not None:
-            if self._read >= _READ_FIRST and not checked:
-                await self._check(at[0], span[1])
-                checked = True
-            at = await self._chunk(at, span[1])
+        async for rows in value_chunks(self._engine, self._read.sensor, *span, CHUNK):
+            await self._read.note(len(rows))
+            await self._add(rows, [(rows[0][0], span[1])])
+            await self._read.check(rows[-1][0], span[1])
 
     async def _count_together(self, spans: Sequence[Span]) -> None:
         """Read several spans by one query as long as they hold less than a chunk."""
         for at in range(0, len(spans), _SPANS):
             group = spans[at : at + _SPANS]
-            wanted = [(self._sensor, start, end) for start, end in group]
+            wanted = [(self._read.sensor, start, end) for start, end in group]
             rows = await self._engine.fetch(
-                "measurements_spans", spans=_encode(wanted).decode(), limit=CHUNK
+                "measurements_spans",
+                spans=_encode(wanted).decode(),
+                limit=CHUNK,
+                longest=LONGEST,
             )
-            if len(rows) < CHUNK:
-                await self._note(len(rows))
-                await _beside(len(rows), self._series.count, sorted(rows, key=_position), group)
+            if len(rows) < CHUNK and all(row[2] is not None for row in rows):
+                await self._read.note(len(rows))
+                await self._add(sorted(rows, key=_position), group)
             elif len(group) == 1:
                 await self._count_one(group[0])
             else:
@@ -176,42 +178,8 @@ class _Rows:
                 await self._count_together(group[:middle])
                 await self._count_together(group[middle:])
 
-    async def _check(self, start: int, end: int) -> None:
-        # Those at `start` itself may have been read; at one time there are few.
-        if await self._engine.fetch(
-            "measurements_reach",
-            sensor=self._sensor,
-            start=start + 1,
-            end=end,
-            rows=max(MAXIMUM_ROWS - self._read, 0),
-        ):
-            raise _too_many()
-
-    async def _chunk(self, at: Cursor, end: int) -> Cursor | None:
-        """Count in the next rows; return the position of the last, None if there are no more."""
-        rows = await self._engine.fetch(
-            "measurements_values",
-            sensor=self._sensor,
-            timestamp=at[0],
-            fingerprint=at[1],
-            until=end - 1,
-            limit=CHUNK,
-        )
-        await self._note(len(rows))
-        await _beside(len(rows), self._series.count, rows, [(at[0], end)])
-        return (rows[-1][0], rows[-1][1]) if len(rows) == CHUNK else None
-
-    async def _note(self, rows: int) -> None:
-        self._read += rows
-        if self._read > MAXIMUM_ROWS:
-            raise _too_many()
-        if self._read >= CHUNK and not self._large:
-            await self._large_reads.acquire()
-            self._large = True
-
-
-def _too_many() -> RangeTooLargeError:
-    return RangeTooLargeError(f"more than {MAXIMUM_ROWS:,} measurements: take a shorter range")
+    async def _add(self, rows: Sequence[Row], spans: Sequence[Span]) -> None:
+        await _beside(_size(rows, 2), self._series.count, rows, spans)
 
 
 def _position(row: Row) -> Cursor:
@@ -220,12 +188,17 @@ def _position(row: Row) -> Cursor:
 
 def _next_size(rollups: Sequence[Row]) -> int:
     """Return how many rollups to read next, by the size of these."""
-    size = sum(len(row[-1]) for row in rollups) // max(len(rollups), 1)
+    size = _size(rollups, -1) // max(len(rollups), 1)
     return max(1, min(_ROLLUP_BYTES // max(size, 1), _MOST_ROLLUPS))
 
 
-async def _beside(rows: int, function: Callable[P, T], *arguments: P.args, **others: P.kwargs) -> T:
-    """Run the function beside the event loop, unless that costs more than what it does."""
-    if rows > _AT_ONCE:
+def _size(rows: Sequence[Row], member: int) -> int:
+    """Return how large this member of all rows is together, by far the largest of theirs."""
+    return sum([len(row[member]) for row in rows])
+
+
+async def _beside(size: int, function: Callable[P, T], *arguments: P.args, **others: P.kwargs) -> T:
+    """Run the function, on so many bytes, beside the event loop unless that costs more."""
+    if size > _AT_ONCE:
         return await asyncio.to_thread(function, *arguments, **others)
     return function(*arguments, **others)

@@ -99,9 +99,11 @@ class Pages(Generic[T]):
         limit: int,
         select: Selection[T] | None = None,
     ) -> Page[T]:
-        """Return at most `limit` rows beyond an exact position, exclusive."""
+        """Return the page beyond an exact position, exclusive, that ends as any other does."""
         forward = direction == "next"
-        page = await self._gather(sensor, cursor, limit, forward=forward, most=0, select=select)
+        page = await self._gather(
+            sensor, cursor, limit, forward=forward, most=MAXIMUM_ROWS, select=select
+        )
         if not forward:
             page.reverse()
         return page

@@ -8,18 +8,18 @@ import asyncio
 import functools
 import importlib
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from heliograph.model.aggregation import NUMERIC
 from heliograph.model.records import Measurement
-from heliograph.store.aggregates import MAXIMUM_ROWS
 from heliograph.store.attributes import WHOLE, keys_of, value_at
-from heliograph.store.engine import Engine, Row
+from heliograph.store.engine import Row
 from heliograph.store.measurements import Measurements
 from heliograph.store.pages import LEAST, Cursor
-from heliograph.store.series import RangeTooLargeError
+from heliograph.store.raw_reads import RawRead, RawReads
+from heliograph.store.value_chunks import ANY_SIZE, FEW
 
 if TYPE_CHECKING:
     from heliograph.store.downsampling import Curve
@@ -32,12 +32,8 @@ CHUNK = 8_000
 _FIRST_CHUNK = 64
 # What a chunk should come to: large values make for fewer rows.
 _CHUNK_BYTES = 1 << 20
-# Rows read before those to come are counted, which takes as long.
-_READ_FIRST = 40_000
-# Reads of more rows than these that run at the same time: others need the connections too.
-_LARGE_READS = 2
-
-_NUMERIC = frozenset((int, float, bool))
+# What no chunk is larger than, in characters, but one of few rows.
+LARGEST_CHUNK = 64 << 20
 
 _decode = msgspec.json.decode
 _integers = msgspec.json.Decoder(list[int]).decode
@@ -47,10 +43,9 @@ _encode = msgspec.json.encode
 class Points:
     """What sensors measured, in as many points as a chart shows."""
 
-    def __init__(self, engine: Engine, measurements: Measurements) -> None:
-        self._engine = engine
+    def __init__(self, raw_reads: RawReads, measurements: Measurements) -> None:
+        self._raw_reads = raw_reads
         self._measurements = measurements
-        self._large_reads = asyncio.Semaphore(_LARGE_READS)
 
     async def pick(
         self, sensor: int, name: str, *, start: int, end: int, count: int
@@ -61,65 +56,49 @@ class Points:
         between them those that show the shape best. `count` is at least `FEWEST_POINTS`.
 
         Raises:
-            RangeTooLargeError: more than `MAXIMUM_ROWS`.
+            RangeTooLargeError: more than `raw_reads.MAXIMUM_ROWS`.
         """
         if end <= start:
             return []
         curve = await asyncio.to_thread(_curve)
-        async with AsyncExitStack() as turn:
-            await self._read(sensor, _Attribute(name), curve, (start, LEAST), end, turn)
+        async with self._raw_reads.begin(sensor) as read:
+            await _read_into(curve, _Attribute(name), read, (start, LEAST), end)
         keys = await asyncio.to_thread(curve.pick, count)
         return await self._measurements.named(sensor, keys)
 
-    async def _read(
-        self,
-        sensor: int,
-        attribute: "_Attribute",
-        curve: "Curve",
-        at: Cursor,
-        end: int,
-        turn: AsyncExitStack,
-    ) -> None:
-        """Read everything into the curve: a chunk is found while the one before is decoded."""
-        loop = asyncio.get_running_loop()
-        read, limit, is_large = 0, _FIRST_CHUNK, False
-        chunk = await self._chunk(sensor, at, end, limit)
-        while chunk[0]:
-            decoding = loop.run_in_executor(None, attribute.add, curve, chunk)
-            try:
-                if chunk[0] < limit:
-                    return
-                read += chunk[0]
-                at = _last(chunk[1]), _last(chunk[2])
-                if read > _READ_FIRST and not is_large:
-                    is_large = True
-                    await turn.enter_async_context(self._large_reads)
-                    await self._check(sensor, at[0], end, MAXIMUM_ROWS - read)
-                limit = max(1, min(CHUNK, limit * 4, _CHUNK_BYTES * chunk[0] // len(chunk[3])))
-                chunk = await self._chunk(sensor, at, end, limit)
-            finally:
-                await decoding
 
-    async def _chunk(self, sensor: int, at: Cursor, end: int, limit: int) -> Row:
-        """Return how many rows follow, their timestamps, fingerprints and values."""
-        rows = await self._engine.fetch(
-            "measurements_packed",
-            sensor=sensor,
-            timestamp=at[0],
-            fingerprint=at[1],
-            until=end - 1,
-            limit=limit,
-        )
-        return rows[0]
+async def _read_into(
+    curve: "Curve", attribute: "_Attribute", read: RawRead, at: Cursor, end: int
+) -> None:
+    """Read everything into the curve: a chunk is found while the one before is decoded."""
+    loop = asyncio.get_running_loop()
+    limit = _FIRST_CHUNK
+    limit, chunk = await _chunk(read, at, end, limit)
+    while chunk[0]:
+        decoding = loop.run_in_executor(None, attribute.add, curve, chunk)
+        try:
+            if chunk[0] < limit:
+                return
+            at = _last(chunk[1]), _last(chunk[2])
+            await read.note(chunk[0])
+            await read.check(at[0], end)
+            limit = max(1, min(CHUNK, limit * 4, _CHUNK_BYTES * chunk[0] // len(chunk[3])))
+            limit, chunk = await _chunk(read, at, end, limit)
+        finally:
+            await decoding
 
-    async def _check(self, sensor: int, start: int, end: int, rows: int) -> None:
-        # Those at `start` itself may have been read; at one time there are few.
-        if await self._engine.fetch(
-            "measurements_reach", sensor=sensor, start=start + 1, end=end, rows=rows
-        ):
-            raise RangeTooLargeError(
-                f"more than {MAXIMUM_ROWS:,} measurements: take a shorter range"
-            )
+
+async def _chunk(read: RawRead, at: Cursor, end: int, limit: int) -> tuple[int, Row]:
+    """Return how many rows follow of how many, their timestamps, fingerprints and values.
+
+    Of fewer than `limit` if one is too large to be read with so many others.
+    """
+    while True:
+        longest = LARGEST_CHUNK // limit if limit > FEW else ANY_SIZE
+        rows = await read.chunk("measurements_packed", at, end, limit, longest)
+        if (rows[0][4] or 0) <= longest:
+            return limit, rows[0]
+        limit = max(FEW, limit // 16)
 
 
 class _Attribute:
@@ -131,7 +110,7 @@ class _Attribute:
 
     def add(self, curve: "Curve", chunk: Row) -> None:
         """Add the numbers of a chunk to the curve."""
-        _, timestamps, fingerprints, values = chunk
+        _, timestamps, fingerprints, values, _ = chunk
         curve.add(
             _integers(f"[{timestamps}]"),
             _integers(f"[{fingerprints}]"),
@@ -153,7 +132,7 @@ class _Attribute:
 
 
 def _number(value: Any) -> float | None:
-    return float(value) if type(value) in _NUMERIC else None
+    return float(value) if type(value) in NUMERIC else None
 
 
 @functools.lru_cache(maxsize=256)

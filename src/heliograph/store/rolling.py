@@ -14,7 +14,6 @@ import msgspec
 
 from heliograph.model.time import DAY, HOUR
 from heliograph.store.engine import Engine
-from heliograph.store.pages import LEAST
 from heliograph.store.rollup_change import RollupChange, changes, following
 from heliograph.store.rollup_counting import (
     Counted,
@@ -25,6 +24,7 @@ from heliograph.store.rollup_counting import (
     count_minutes,
     needed,
 )
+from heliograph.store.value_chunks import LONGEST, value_chunks
 
 # Raw rows a query: counting them holds the interpreter for a few milliseconds.
 ROWS = 4_000
@@ -196,8 +196,10 @@ class Rolling:
         if len(works) == 1:
             return await self._count_one(works[0], counted)
         spans = _encode(works).decode()
-        rows = await self._engine.fetch("measurements_spans", spans=spans, limit=ROWS)
-        if len(rows) < ROWS:
+        rows = await self._engine.fetch(
+            "measurements_spans", spans=spans, limit=ROWS, longest=LONGEST
+        )
+        if len(rows) < ROWS and all(row[2] is not None for row in rows):
             await asyncio.to_thread(count_groups, rows, counted)
             return len(rows)
         middle = len(works) // 2
@@ -206,23 +208,13 @@ class Rolling:
         )
 
     async def _count_one(self, work: Work, counted: Counted) -> int:
-        at = (work.start, LEAST)
         read = 0
-        while True:
-            rows = await self._engine.fetch(
-                "measurements_values",
-                sensor=work.sensor,
-                timestamp=at[0],
-                fingerprint=at[1],
-                until=work.end - 1,
-                limit=ROWS,
-            )
+        async for rows in value_chunks(self._engine, work.sensor, work.start, work.end, ROWS):
+            if read:
+                await self._pace()
             await asyncio.to_thread(count_minutes, work.sensor, rows, counted)
             read += len(rows)
-            if len(rows) < ROWS:
-                return read
-            at = rows[-1][0], rows[-1][1]
-            await self._pace()
+        return read
 
     async def _store(
         self,

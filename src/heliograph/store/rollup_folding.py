@@ -59,15 +59,19 @@ class _Segments:
         return found
 
 
-class Rollups:
-    """Rollups that ascend, of which none that isn't complete is counted."""
+class PackedRollups:
+    """Rollups that ascend, of which those that aren't complete are left out."""
 
     def __init__(
-        self, length: int, found: Iterable[tuple[int, bytes]], names: Collection[str] | None
+        self,
+        length: int,
+        found: Iterable[tuple[int, bytes]],
+        names: Collection[str] | None,
+        raw_from: int,
     ) -> None:
         """Take rollups (start, packed) whose slots are of this length, with these attributes.
 
-        Without names, all.
+        Without names, all. What begins before `raw_from` is taken as it is.
         """
         self._length = length
         self._known: list[tuple[int, Packed]] = []
@@ -75,7 +79,7 @@ class Rollups:
         self._parts: dict[str, list[_Part]] = {}
         for start, packed in found:
             rollup = decode(packed)
-            if not rollup.complete:
+            if not rollup.complete and start >= raw_from:
                 self.incomplete.append(start)
                 continue
             self._known.append((start, rollup))

@@ -1,10 +1,9 @@
-"""What of a sensor is rolled up, and how raw rows are deleted so that aggregates stay right."""
+"""What of a sensor is rolled up."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from heliograph.model.rollup_plan import Span, Standing, joined
-from heliograph.model.time import HOUR
 from heliograph.store.engine import Engine, Row, Transaction
 
 # More marks or ranges are not counted.
@@ -19,7 +18,7 @@ class Pending(NamedTuple):
 
 
 class Rollups:
-    """The rollups, for those who read them or delete what they were made from."""
+    """The rollups, for those who read them."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -32,12 +31,6 @@ class Rollups:
         """Return how much is left to be rolled up, counted up to `COUNTED`."""
         rows = await self._engine.fetch("rollup_counts", most=COUNTED)
         return Pending(*rows[0])
-
-
-async def changed(transaction: Transaction, sensor: int, start: int, end: int) -> None:
-    """Have the hours of this range rolled up anew, whose raw rows the transaction deletes."""
-    await transaction.fetch("rollup_touch", sensor=sensor, start=start - start % HOUR, end=end)
-    await disturb(transaction)
 
 
 async def disturb(transaction: Transaction) -> None:

@@ -12,11 +12,14 @@ from heliograph.model.rollup import SLOT, SPAN
 from heliograph.model.rollup_plan import Span
 from heliograph.store.attributes import column, columns, keys_of
 from heliograph.store.engine import Row
+from heliograph.store.pages import LEAST
 
 if TYPE_CHECKING:
-    from heliograph.store.rollup_folding import Rollups
+    from heliograph.store.rollup_folding import PackedRollups
 
 MAXIMUM_VALUES = 100_000
+# Imported when it is needed: that takes some tenths of a second.
+FOLDING = "heliograph.store.rollup_folding"
 
 _decode = msgspec.json.decode
 
@@ -52,19 +55,23 @@ class Series:
             self._count(bucket, documents[first:last], times[last - 1])
 
     def count_rollups(
-        self, level: int, rollups: Sequence[tuple[int, bytes]], spans: Sequence[Span]
+        self,
+        level: int,
+        rollups: Sequence[tuple[int, bytes]],
+        spans: Sequence[Span],
+        raw_from: int = LEAST,
     ) -> list[Span]:
         """Count in what rollups (start, packed) of the level hold of these spans.
 
         Both ascend. Returns the parts of the spans whose rollups do not hold all that was asked
-        for: of those nothing is counted.
+        for: of those nothing is counted, but for what is before `raw_from`, where there is
+        nothing else.
 
         Raises:
             RangeTooLargeError: there are more than `MAXIMUM_VALUES`.
         """
-        # Not before it is needed.
-        folding = importlib.import_module("heliograph.store.rollup_folding")
-        found: Rollups = folding.Rollups(SLOT[level], rollups, self._keys)
+        folding = importlib.import_module(FOLDING)
+        found: PackedRollups = folding.PackedRollups(SLOT[level], rollups, self._keys, raw_from)
         lacking = [
             span
             for start in found.incomplete

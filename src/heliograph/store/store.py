@@ -24,6 +24,7 @@ from heliograph.store.nodes import Nodes
 from heliograph.store.points import Points
 from heliograph.store.postgresql import open_postgresql
 from heliograph.store.publications import Publications
+from heliograph.store.raw_reads import RawReads
 from heliograph.store.rejected import RejectedMessages
 from heliograph.store.removal import Removal
 from heliograph.store.replay import Replay
@@ -48,8 +49,9 @@ class Store:
         self.nodes = Nodes(engine)
         self.measurements = Measurements(engine)
         self.rollups = Rollups(engine)
-        self.aggregates = Aggregates(engine, self.rollups)
-        self.points = Points(engine, self.measurements)
+        raw_reads = RawReads(engine)
+        self.aggregates = Aggregates(engine, self.rollups, raw_reads)
+        self.points = Points(raw_reads, self.measurements)
         self.logs = Logs(engine)
         self.heartbeats = Heartbeats(engine)
         self.rejected = RejectedMessages(engine)

@@ -1,7 +1,7 @@
 """Many measurements in one: by bucket of time, over a range, and of log messages."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import tzinfo
 from functools import lru_cache, partial
 from typing import Annotated, Any
@@ -148,9 +148,7 @@ async def read_aggregates(
         _check_filled(len(series.attributes), starts)
     functions = tuple(dict.fromkeys(function or FUNCTIONS))
     body = partial(_encoded, series, functions, _Shown(starts, zone), fill)
-    if len(series.attributes) * len(starts) > AT_ONCE:
-        return Answer(200, await asyncio.to_thread(body)).response()
-    return Answer(200, body()).response()
+    return await _answer(len(series.attributes) * len(starts), body)
 
 
 @router.get(
@@ -182,22 +180,10 @@ async def read_device_aggregate(
     if bucket is None:
         count = series.rows[0] if series.rows else 0
         head = {"device_id": name, "start": to_rfc3339(start), "end": to_rfc3339(end)}
-        return Answer(
-            200, encode({**head, "count": count, "metrics": _metrics(series, 0)})
-        ).response()
-    shown = _Shown(starts, zone)
-    body = [
-        {
-            "device_id": name,
-            "start": shown[index],
-            "end": shown[index + 1],
-            "count": count,
-            "metrics": _metrics(series, index),
-        }
-        for index, count in enumerate(series.rows)
-        if count
-    ]
-    return Answer(200, encode(body)).response()
+        metrics = _metrics(series).get(0, {})
+        return Answer(200, encode({**head, "count": count, "metrics": metrics})).response()
+    body = partial(_encoded_device, name, series, _Shown(starts, zone))
+    return await _answer(max(series.values, len(starts)), body)
 
 
 @router.get(
@@ -240,6 +226,12 @@ async def read_log_aggregates(
     return Answer(200, encode(body)).response()
 
 
+async def _answer(size: int, body: Callable[[], bytes]) -> Response:
+    if size > AT_ONCE:
+        return Answer(200, await asyncio.to_thread(body)).response()
+    return Answer(200, body()).response()
+
+
 def _starts(bucket: str, zone: tzinfo, start: int, end: int) -> list[int]:
     try:
         return bucket_starts(parse_bucket(bucket), zone, start, end)
@@ -264,7 +256,8 @@ async def _series(
 
 
 def _check_filled(attributes: int, starts: Sequence[int]) -> None:
-    if attributes * len(starts) > MAXIMUM_VALUES:
+    # The last of the starts is an end.
+    if attributes * (len(starts) - 1) > MAXIMUM_VALUES:
         message = f"More than {MAXIMUM_VALUES:,} buckets of all attributes together to fill"
         raise validation_error(("query", "fill"), "fill", message)
 
@@ -331,14 +324,36 @@ def _entry(functions: tuple[Function, ...]) -> type[msgspec.Struct]:
     return msgspec.defstruct("Entry", fields, gc=False)
 
 
-def _metrics(series: Series, index: int) -> dict[str, dict[str, Any]]:
-    return {
-        name: {
-            "min": known.minimum,
-            "max": known.maximum,
-            "avg": value_of(known, "avg"),
-            "count": known.count,
-        }
-        for name, found in sorted(series.attributes.items())
-        if (known := found.get(index)) is not None
-    }
+class _Metric(msgspec.Struct, gc=False):
+    min: int | float
+    max: int | float
+    # Encoded as null if it is beyond a float.
+    avg: float
+    count: int
+
+
+def _encoded_device(device_id: str, series: Series, shown: _Shown) -> bytes:
+    metrics = _metrics(series)
+    return encode(
+        [
+            {
+                "device_id": device_id,
+                "start": shown[index],
+                "end": shown[index + 1],
+                "count": count,
+                "metrics": metrics.get(index, {}),
+            }
+            for index, count in enumerate(series.rows)
+            if count
+        ]
+    )
+
+
+def _metrics(series: Series) -> dict[int, dict[str, _Metric]]:
+    """Return what is shown of a device's metrics, by bucket and by name."""
+    shown: dict[int, dict[str, _Metric]] = {}
+    for name, found in sorted(series.attributes.items()):
+        for index, known in found.items():
+            metric = _Metric(known.minimum, known.maximum, known.total / known.count, known.count)
+            shown.setdefault(index, {})[name] = metric
+    return shown

@@ -157,6 +157,10 @@ class BoundedHttpProtocol(_WithOutlet, HttpToolsProtocol):
     def _is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
+    def abort(self) -> None:
+        """End it at once, whatever waits to be written."""
+        self.transport.abort()
+
     def _give_up(self, reason: str) -> None:
         self._warn(reason, self._counted or "")
         self.transport.abort()
@@ -214,6 +218,10 @@ class WebSocketProtocol(_WithOutlet, WebSocketsSansIOProtocol):
         """Take what the client has sent; it may be that it goes."""
         super().handle_events()
         self.tell_outlet()
+
+    def abort(self) -> None:
+        """End it at once, whatever waits to be written."""
+        self.transport.abort()
 
     def shutdown(self) -> None:
         """Go."""

@@ -10,9 +10,11 @@ for the client.
 What is written is what `send` would have written, byte for byte.
 """
 
+import asyncio
+from contextlib import suppress
 from typing import Any, Protocol
 
-from starlette.types import Scope
+from starlette.types import Receive, Scope
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame, Opcode
@@ -20,6 +22,7 @@ from websockets.frames import Frame, Opcode
 from heliograph.live.viewer import Chunk, Outlet
 
 EXTENSION = "heliograph.connection"
+ABORT_SECONDS = 1.0
 
 
 class Connection(Protocol):
@@ -30,6 +33,10 @@ class Connection(Protocol):
     @property
     def takes_bytes(self) -> bool:
         """Whether the client keeps up, and is there."""
+        ...
+
+    def abort(self) -> None:
+        """End it at once, whatever waits to be written."""
         ...
 
 
@@ -58,6 +65,21 @@ def websocket_outlet(scope: Scope) -> Outlet | None:
     if not isinstance(protocol, WebSocketsSansIOProtocol) or protocol.conn.extensions:
         return None
     return _opened(connection, Outlet(protocol.transport.write, websocket_frames))
+
+
+async def cut_off(scope: Scope, receive: Receive) -> None:
+    """End a connection whose client takes nothing; return when the server knows.
+
+    Closed in order, it would stay as long as the client does, with all that waits for him.
+    """
+    connection, _ = _offered(scope)
+    if connection is None:
+        return
+    connection.abort()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(ABORT_SECONDS):
+            while not (await receive())["type"].endswith(".disconnect"):
+                pass
 
 
 def http_frame(chunk: Chunk) -> bytes:

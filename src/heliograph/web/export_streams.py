@@ -7,15 +7,17 @@ what waits in between is what the socket's own buffers hold.
 import asyncio
 import zlib
 from collections import Counter
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import TypeVar
 
+import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from heliograph.errors import ErrorCode, HeliographError
 from heliograph.ingest.state import PipelineState
+from heliograph.web.direct import cut_off
 
 # Exports at once: of one caller, and of all. Each keeps a reading connection busy.
 AT_ONCE_EACH = 2
@@ -31,6 +33,8 @@ GZIP = 16 + zlib.MAX_WBITS
 GZIP_LEVEL = 4
 
 T = TypeVar("T")
+
+log = structlog.get_logger()
 
 
 class ExportSlots:
@@ -84,6 +88,10 @@ async def in_turn(
             began, commits = loop.time(), ingest.commits_total
 
 
+class _StalledError(Exception):
+    """The client takes nothing."""
+
+
 class ExportResponse(Response):
     """Sends what the generator yields, each piece before the next is asked for."""
 
@@ -94,18 +102,21 @@ class ExportResponse(Response):
         headers: dict[str, str],
         *,
         compress: bool,
+        is_ending: Callable[[], bool],
     ) -> None:
         """Send the beginning and the pieces after it, as they are or as one gzip archive.
 
         The generator has yielded the beginning already: what has begun is closed for certain.
+        `is_ending` tells whether the server ends, which waits for a while and then cuts it off.
         """
         super().__init__(headers=headers)
         del self.headers["content-length"]
         self._beginning = beginning
         self._pieces = pieces
+        self._is_ending = is_ending
         self._compressor = zlib.compressobj(GZIP_LEVEL, wbits=GZIP) if compress else None
 
-    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send everything, or as much as the client stays for."""
         sending = asyncio.create_task(self._send(send), name="export")
         leaving = asyncio.create_task(_left(receive), name="export-client")
@@ -114,11 +125,22 @@ class ExportResponse(Response):
             if sending.done():
                 # An error ends the connection without the last chunk: half is not taken for all.
                 await sending
+        except asyncio.CancelledError:
+            if not self._is_ending():
+                raise
+            await self._cut_off(scope, receive, "the server ends")
+        except _StalledError:
+            await self._cut_off(scope, receive, "its client takes nothing")
         finally:
             sending.cancel()
             leaving.cancel()
             await asyncio.gather(sending, leaving, return_exceptions=True)
             await self._pieces.aclose()
+
+    @staticmethod
+    async def _cut_off(scope: Scope, receive: Receive, reason: str) -> None:
+        log.warning("an export was cut off", reason=reason)
+        await cut_off(scope, receive)
 
     async def _send(self, send: Send) -> None:
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
@@ -138,8 +160,11 @@ class ExportResponse(Response):
             await self._send_body(send, piece, more=True)
 
     async def _send_body(self, send: Send, body: bytes, *, more: bool) -> None:
-        async with asyncio.timeout(STALL_SECONDS):
-            await send({"type": "http.response.body", "body": body, "more_body": more})
+        try:
+            async with asyncio.timeout(STALL_SECONDS):
+                await send({"type": "http.response.body", "body": body, "more_body": more})
+        except TimeoutError as error:
+            raise _StalledError from error
 
 
 async def _left(receive: Receive) -> None:

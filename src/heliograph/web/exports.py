@@ -175,7 +175,13 @@ async def _answer(
     # The first page before the answer begins: a database that is away is still a 503.
     beginning = await anext(pieces)
     compress = wanted.archive or wanted.encoded
-    return ExportResponse(beginning, pieces, wanted.headers(name), compress=compress)
+    return ExportResponse(
+        beginning,
+        pieces,
+        wanted.headers(name),
+        compress=compress,
+        is_ending=lambda: services.streams.closing,
+    )
 
 
 async def _packing(kind: Kind) -> "Packing":

@@ -12,7 +12,7 @@ from heliograph.live.streams import REVOKED, SHUTTING_DOWN, Streams
 from heliograph.live.viewer import Viewer
 from heliograph.model.principal import Principal
 from heliograph.web.access import Access
-from heliograph.web.direct import websocket_outlet
+from heliograph.web.direct import cut_off, websocket_outlet
 from heliograph.web.errors import STATUS
 from heliograph.web.paths import PREFIX
 from heliograph.web.services import Services
@@ -72,7 +72,8 @@ class Realtime:
             await socket.run(talk)
         except asyncio.CancelledError:
             if viewer.closed is None:
-                raise  # else it was cut off, with the client waiting for nothing more
+                raise
+            await cut_off(scope, receive)
         finally:
             self._streams.leave(viewer)
 

@@ -11,7 +11,7 @@ from heliograph.live.streams import SHUTTING_DOWN
 from heliograph.live.viewer import Viewer
 from heliograph.model.principal import Principal
 from heliograph.web.activity import Activity
-from heliograph.web.direct import http_outlet
+from heliograph.web.direct import cut_off, http_outlet
 from heliograph.web.errors import Answer, answer_of
 from heliograph.web.paths import PREFIX
 from heliograph.web.replay import Replay
@@ -77,7 +77,8 @@ class Stream:
                 await opened.send(send)
         except asyncio.CancelledError:
             if viewer.closed is None:
-                raise  # else it was cut off, with the client waiting for nothing more
+                raise
+            await cut_off(scope, receive)
         finally:
             self._streams.leave(viewer)
 

@@ -5,7 +5,11 @@ import gzip
 import io
 import json
 import os
+import resource
+import signal
+import socket
 import subprocess
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -246,6 +250,24 @@ def test_bad_lines_are_reported_with_their_numbers_and_left_out(server):
     assert told[3].endswith("(up to line 9)")
 
 
+@pytest.mark.parametrize("source", ["-", "/dev/stdin"])
+def test_a_pipe_is_imported(server, source):
+    server.device("pump-1")
+    command = [PROGRAM, "import", source, "--format", "csv"]
+    piped = subprocess.run(
+        command,
+        env=server.environment,
+        cwd=server.folder,
+        input="time,device_id,t\n1700000000,pump-1,1\n1700000001,pump-1,2\n",
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert (piped.stdout, piped.stderr) == ("2 rows stored, 0 were there already, 0 bad\n", "")
+    assert not list(server.folder.glob("*.import.json"))
+
+
 def test_line_protocol_of_influxdb(server):
     for name in ("pump-1", "weather"):
         server.device(name)
@@ -397,3 +419,102 @@ def test_two_exports_do_not_write_one_file(tmp_path):
     first = PartialFile(tmp_path / "x", "all", compress=False, restart=False)
     with first, pytest.raises(StartError, match="another export"):
         PartialFile(tmp_path / "x", "all", compress=False, restart=False)
+
+
+def test_what_was_begun_anew_does_not_go_on_with_the_part_before(tmp_path):
+    path, kind = tmp_path / "x.csv", Kind.MEASUREMENT
+
+    def begin(*, restart):
+        return PartialFile(path, "all", compress=False, restart=restart)
+
+    with suppress(KeyboardInterrupt), begin(restart=False) as file:
+        file.add(Page(b"old", 1, Position(1, kind, (NOON, 7))))
+        raise KeyboardInterrupt
+    # As one that is killed before its first checkpoint.
+    begin(restart=True).begin(b"heading")
+    with begin(restart=False) as file:
+        assert file.checkpoint is None
+
+
+def test_an_export_that_never_began_leaves_nothing(server):
+    assert "not found" in run(server, "export", "x.csv", "--sensor", "nobody", status=1).stderr
+    assert not list(server.folder.glob("x.csv*"))
+
+
+def test_a_full_disk_is_told_in_a_line(server):
+    server.device("pump-1")
+    rows = [{"timestamp": 1_700_000_000 + n, "value": os.urandom(30).hex()} for n in range(4_000)]
+    assert post(server, "pump-1", "measurements", rows) == len(rows)
+
+    def limit():
+        # Python ignores the signal: what is written beyond fails as on a full disk.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    for command in (("x.csv",), ("x.csv.gz",), ("x.parquet",), ("-",)):
+        with (server.folder / "output").open("wb") as output:
+            done = subprocess.run(
+                [PROGRAM, "export", *command],
+                env=server.environment,
+                cwd=server.folder,
+                stdout=output,
+                stderr=subprocess.PIPE,
+                text=True,
+                timeout=SECONDS,
+                check=False,
+                preexec_fn=limit,
+            )
+        assert done.returncode == 1
+        (told,) = done.stderr.splitlines()
+        assert told.startswith("heliograph: can't write")
+    assert not list(server.folder.glob("x.*"))
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_a_page_that_is_half_written_is_written_anew(tmp_path, compress):
+    path, kind = tmp_path / "x.csv", Kind.MEASUREMENT
+    pages = [os.urandom(20_000).hex().encode() + b"\n" for _ in range(8)]
+
+    def write(checkpoints):
+        with PartialFile(path, "all", compress=compress, restart=False) as file:
+            begun = file.checkpoint.fingerprint if file.checkpoint else 0
+            for number, data in enumerate(pages[begun:], begun + 1):
+                if number == checkpoints:
+                    file._saved_at = 0
+                file.add(Page(data, 1, Position(1, kind, (NOON, number))))
+            file.finish()
+        return begun
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(StartError, match="can't write"):
+            write(2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert write(0) == 2
+    data = path.read_bytes()
+    assert (gzip.decompress(data) if compress else data) == b"".join(pages)
+
+
+@pytest.mark.parametrize("command", ["export", "import"])
+def test_who_interrupts_is_told_how_it_goes_on(tmp_path, command):
+    (tmp_path / "x.csv").write_text("time,device_id,t\n1700000000,a,1\n")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(SECONDS)
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        arguments = {
+            "export": ("y.csv",),
+            "import": ("x.csv", "--url", f"http://{address}", "--api-key", "k"),
+        }
+        running = subprocess.Popen(
+            [PROGRAM, command, *arguments[command]],
+            env={**os.environ, "DATABASE_URL": f"postgresql://nobody@{address}/x"},
+            cwd=tmp_path,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        with running, silent.accept()[0]:
+            running.send_signal(signal.SIGINT)
+            told = running.communicate(timeout=SECONDS)[1]
+    assert running.returncode == 130
+    assert told == "interrupted behind 0 rows: the same command goes on from there\n"

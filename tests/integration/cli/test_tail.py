@@ -1,9 +1,11 @@
 """`heliograph tail` against a running server."""
 
+import http.server
 import json
 import os
 import select
 import subprocess
+import threading
 import time
 
 import pytest
@@ -70,6 +72,40 @@ def test_json_goes_on_after_an_event(server):
     assert [line["data"]["measurement"]["t"] for line in lines] == [2, 3]
     assert [line["id"] for line in lines] == ids
     assert first["event"] == "measurement"
+
+
+def test_a_proxy_before_a_server_that_starts_again_ends_nothing(tmp_path):
+    event = 'id: %d\nevent: measurement\ndata: {"measurement":%d}\n\n'
+    answers = iter([(200, event % (7, 1)), (502, ""), (200, event % (8, 2))])
+    resumed = []
+
+    class Proxy(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            resumed.append(self.headers["Last-Event-ID"])
+            status, body = next(answers)
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, *_arguments):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as proxy:
+        threading.Thread(target=proxy.serve_forever, name="proxy").start()
+        url = f"http://127.0.0.1:{proxy.server_port}"
+        process = subprocess.Popen(
+            [PROGRAM, "tail", "--count", "2", "--api-key", "k", "--url", url],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        output, error = process.communicate(timeout=SECONDS)
+        proxy.shutdown()
+    assert (process.returncode, error) == (0, "")
+    assert [line[-1] for line in output.splitlines()] == ["1", "2"]
+    assert resumed == [None, "7", "7"]
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from heliograph.model.aggregation import value_of
 from heliograph.model.batch import Batch
 from heliograph.model.time import MINUTE, SECOND
 from heliograph.store import aggregates as aggregates_module
+from heliograph.store import raw_reads as raw_reads_module
 from heliograph.store import series as series_module
 from heliograph.store.series import RangeTooLargeError
 from rows import NOON, log, measurement
@@ -128,8 +129,8 @@ async def check_case(store, batches, start, length, width):
 
 async def test_too_many_rows_or_values_are_refused(store, sensor, monkeypatch):
     monkeypatch.setattr(aggregates_module, "CHUNK", 2)
-    monkeypatch.setattr(aggregates_module, "_READ_FIRST", 4)
-    monkeypatch.setattr(aggregates_module, "MAXIMUM_ROWS", 9)
+    monkeypatch.setattr(raw_reads_module, "LARGE", 4)
+    monkeypatch.setattr(raw_reads_module, "MAXIMUM_ROWS", 9)
     rows = [measurement(sensor, NOON + at, {"a": at, "b": at}) for at in range(10)]
     await store.write(Batch(measurements=rows))
 

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 
 from heliograph.model.batch import Batch
 from heliograph.model.time import HOUR, MINUTE, SECOND
+from heliograph.store import aggregates as aggregates_module
 from heliograph.store import points as points_module
+from heliograph.store import raw_reads as raw_reads_module
 from heliograph.store.attributes import keys_of, value_at
-from heliograph.store.points import RangeTooLargeError
+from heliograph.store.series import RangeTooLargeError
 from rows import NOON, measurement
 
 numbers = st.one_of(st.integers(-(1 << 63), (1 << 64) - 1), st.floats(-1e300, 1e300))
@@ -43,6 +45,19 @@ async def stored(store, sensor, readings):
     await store.write(batch)
     pairs = zip(rows, readings, strict=True)
     return {(row[2], row[3]): value for row, (_, value) in pairs}
+
+
+def watched(store, monkeypatch):
+    """Return the list of queries asked from now on, each with its limit."""
+    asked = []
+    fetch = store.engine.fetch
+
+    async def fetching(query, **parameters):
+        asked.append((query, parameters.get("limit")))
+        return await fetch(query, **parameters)
+
+    monkeypatch.setattr(store.engine, "fetch", fetching)
+    return asked
 
 
 def with_numbers(known, name, start, end):
@@ -97,8 +112,8 @@ async def test_rows_come_as_they_are_stored(store, sensor):
 async def test_more_rows_than_may_be_read_are_refused(store, sensor, monkeypatch):
     monkeypatch.setattr(points_module, "_FIRST_CHUNK", 2)
     monkeypatch.setattr(points_module, "CHUNK", 2)
-    monkeypatch.setattr(points_module, "_READ_FIRST", 3)
-    monkeypatch.setattr(points_module, "MAXIMUM_ROWS", 9)
+    monkeypatch.setattr(raw_reads_module, "LARGE", 4)
+    monkeypatch.setattr(raw_reads_module, "MAXIMUM_ROWS", 9)
     await stored(store, sensor, [(at, {"n": at}) for at in range(10)])
 
     async def pick(seconds):
@@ -106,25 +121,47 @@ async def test_more_rows_than_may_be_read_are_refused(store, sensor, monkeypatch
         return await store.points.pick(sensor, "n", start=NOON, end=end, count=5)
 
     assert len(await pick(9)) == 5
+    asked = watched(store, monkeypatch)
     with pytest.raises(RangeTooLargeError, match="shorter range"):
         await pick(10)
+    # The rest was counted before it was read.
+    assert [query for query, _ in asked] == ["measurements_packed"] * 2 + ["measurements_reach"]
 
 
 async def test_large_values_are_read_a_few_at_a_time(store, sensor, monkeypatch):
     monkeypatch.setattr(points_module, "_FIRST_CHUNK", 2)
     monkeypatch.setattr(points_module, "_CHUNK_BYTES", 10_000)
-    asked = []
+    text = "x" * 2_000
+    await stored(store, sensor, [(at, {"n": at, "text": text}) for at in range(30)])
+    asked = watched(store, monkeypatch)
+    assert len(await store.points.pick(sensor, "n", start=NOON, end=NOON + MINUTE, count=9)) == 9
+    assert [limit for query, limit in asked if query == "measurements_packed"][1:] == [4] * 8
+
+
+async def test_large_values_after_many_small_ones_are_read_a_few_at_a_time(
+    store, sensor, monkeypatch
+):
+    monkeypatch.setattr(points_module, "LARGEST_CHUNK", 20_000)
+    monkeypatch.setattr(points_module, "FEW", 2)
+    sizes = []
     fetch = store.engine.fetch
 
     async def watched(query, **parameters):
-        asked.append((query, parameters.get("limit")))
-        return await fetch(query, **parameters)
+        rows = await fetch(query, **parameters)
+        if query == "measurements_packed":
+            sizes.append(len(rows[0][3] or ""))
+        return rows
 
     monkeypatch.setattr(store.engine, "fetch", watched)
-    text = "x" * 2_000
-    await stored(store, sensor, [(at, {"n": at, "text": text}) for at in range(30)])
-    assert len(await store.points.pick(sensor, "n", start=NOON, end=NOON + MINUTE, count=9)) == 9
-    assert [limit for query, limit in asked if query == "measurements_packed"][1:] == [4] * 8
+    readings = [
+        (at, {"n": at, "text": "x" * (9_000 if at % 400 > 380 else 1)}) for at in range(900)
+    ]
+    known = await stored(store, sensor, readings)
+    read = {"start": NOON, "end": NOON + HOUR}
+    picked = await store.points.pick(sensor, "n", **read, count=1_000)
+    assert [(row.timestamp, row.fingerprint) for row in picked] == sorted(known)
+    # With the commas between.
+    assert max(sizes) < 21_000
 
 
 async def test_readers_at_the_same_time_get_the_same(store, sensor):
@@ -138,23 +175,31 @@ async def test_readers_at_the_same_time_get_the_same(store, sensor):
     assert all(chart == first for chart in rest)
 
 
-async def test_small_charts_go_past_large_ones(store, sensor, monkeypatch):
+async def test_small_reads_go_past_large_ones(store, sensor, monkeypatch):
+    monkeypatch.setattr(aggregates_module, "CHUNK", 500)
     await stored(store, sensor, [(at, {"n": at}) for at in range(1_000)])
-    for _ in range(points_module._LARGE_READS):
-        await store.points._large_reads.acquire()
+    # Charts and aggregates from raw rows take the same turns.
+    turns = store.points._raw_reads._turns
+    for _ in range(raw_reads_module.AT_ONCE):
+        await turns.acquire()
+    read = {"start": NOON, "end": NOON + HOUR}
 
     async def pick():
-        return await store.points.pick(sensor, "n", start=NOON, end=NOON + HOUR, count=5)
+        return len(await store.points.pick(sensor, "n", **read, count=5))
 
-    assert len(await pick()) == 5
-    monkeypatch.setattr(points_module, "_READ_FIRST", 100)
-    large = asyncio.create_task(pick())
-    done, _ = await asyncio.wait([large], timeout=0.05)
+    async def aggregate():
+        return (await store.aggregates.read(sensor, [NOON, NOON + HOUR], ["n"], **read)).rows
+
+    assert await pick() == 5
+    assert await aggregate() == [1_000]
+    monkeypatch.setattr(raw_reads_module, "LARGE", 100)
+    large = [asyncio.create_task(pick()), asyncio.create_task(aggregate())]
+    done, _ = await asyncio.wait(large, timeout=0.05)
     assert not done
-    store.points._large_reads.release()
-    assert len(await large) == 5
-    # It gives its place back.
-    assert len(await pick()) == 5
+    turns.release()
+    # The first gives its turn back to the second, and so does that.
+    assert await asyncio.gather(*large) == [5, [1_000]]
+    assert await pick() == 5
 
 
 def test_large_packages_are_not_loaded_before_they_are_needed():

@@ -1,12 +1,16 @@
 """Aggregates through rollups equal those of the raw rows, whatever happens in between."""
 
 import contextlib
+import importlib
 import itertools
 import random
 import sqlite3
+import sys
+import threading
 from datetime import UTC
 from zoneinfo import ZoneInfo
 
+import msgspec
 import psycopg
 import pytest
 
@@ -17,9 +21,11 @@ from heliograph.model.time import DAY, HOUR, MINUTE, SECOND
 from heliograph.store import aggregates as aggregates_module
 from heliograph.store import open_store
 from heliograph.store import rolling as rolling_module
+from heliograph.store import value_chunks as value_chunks_module
+from heliograph.store.removal import Kind, Span
 from heliograph.store.rolling import Rolling, SupersededError
 from heliograph.store.rollup_change import RollupChange
-from heliograph.store.rollups import changed
+from heliograph.store.series import FOLDING
 from integration.store.test_aggregates import check, expected
 from rows import measurement
 
@@ -76,7 +82,10 @@ class Chance:
     def inner(self):
         pick = self.random
         if pick.random() < 0.3:
-            return "delete", (self.second(), self.second(), pick.randrange(2))
+            if pick.random() < 0.2:
+                return "erase", pick.randrange(2)
+            # Mostly as far as everything is rolled up.
+            return "expire", (pick.randrange(2), pick.choice([*self.hours, 60, 60, 60]) + 1)
         found = [
             (self.second(), pick.randrange(2), self.value()) for _ in range(pick.randint(1, 9))
         ]
@@ -126,12 +135,15 @@ class Disturbed(Rolling):
 class Case:
     """A database, and in plain Python what is in it."""
 
-    def __init__(self, store, url, sensors, midnight):
+    def __init__(self, store, sensors, midnight, register=None):
         self.store = store
-        self.url = url
         self.sensors = sensors
         self.midnight = midnight
+        self.register = register
         self.rows = [{}, {}]
+        # From when on each one's raw rows are counted, not its rollups alone.
+        self.floors = [0, 0]
+        self.erased = []
         self.within = []
         self.rolling = Disturbed(store.engine, self.happen)
         self.frontier = 0
@@ -158,23 +170,31 @@ class Case:
         for second, which, value in found:
             row = measurement(self.sensors[which], self.midnight + second * SECOND, value)
             rows.append(row)
-            self.rows[which][row[2:4]] = (row[2], row[3], value)
+            if row[2] >= self.floors[which]:
+                self.rows[which][row[2:4]] = (row[2], row[3], value)
         batch = Batch(measurements=rows)
         batch.sort()
         await self.store.write(batch)
 
-    async def delete(self, detail):
-        """Delete what retention would not: rows of a span, for good."""
-        first, second, which = detail
-        start, end = sorted((self.midnight + first * SECOND, self.midnight + second * SECOND))
-        mine = self.rows[which]
-        sensor = self.sensors[which]
-        where = f"sensor = {sensor} AND timestamp >= {start} AND timestamp < {end}"
-        execute(self.url, f"DELETE FROM measurement WHERE {where}")
-        async with self.store.engine.transaction() as transaction:
-            await changed(transaction, sensor, start, end)
-        for key in [key for key in mine if start <= key[0] < end]:
-            del mine[key]
+    async def expire(self, detail):
+        """Remove raw rows as retention does, as far as their rollups are kept."""
+        which, hour = detail
+        sensor, removal = self.sensors[which], self.store.removal
+        cutoff = Cutoffs(self.midnight + hour * HOUR, 0, 0)
+        floor = (await removal.raise_floors({sensor: cutoff}))[sensor]
+        self.floors[which] = max(floor, self.floors[which])
+        spans = [Span(sensor, 0, self.floors[which])]
+        if due := await removal.due(Kind.MEASUREMENTS, spans, 1_000):
+            await removal.remove(Kind.MEASUREMENTS, due)
+
+    async def erase(self, which):
+        """Erase a sensor, and go on with a new one in its place."""
+        number = self.sensors[which]
+        await self.store.sensors.delete(number, 1)
+        await self.store.sensors.erase(number)
+        self.erased.append(number)
+        self.sensors[which] = (await self.register()).number
+        self.rows[which], self.floors[which] = {}, 0
 
     async def advance(self, steps):
         await self.rolling.advance(self.midnight + steps * 10 * MINUTE)
@@ -196,12 +216,27 @@ class Case:
         where = UTC if zone == "UTC" else ZoneInfo(zone)
         starts = bucket_starts(parse_bucket(length), where, start, end)
         for which, sensor in enumerate(self.sensors):
-            found, counts = expected(self.rows[which].values(), starts, start, end)
+            found, counts = expected(self.counted(which), starts, start, end)
             for names in (None, [*found, "not there"]):
                 series = await self.store.aggregates.read(
                     sensor, starts, names, start=start, end=end
                 )
                 check(series, found, counts)
+        for sensor in self.erased:
+            series = await self.store.aggregates.read(sensor, starts, None, start=start, end=end)
+            check(series, {}, [0] * (len(starts) - 1))
+
+    def counted(self, which):
+        """Return a sensor's rows; before the floor they count where their minute begins."""
+        floor = self.floors[which]
+        return [
+            (at - at % MINUTE if at < floor else at, place, value)
+            for place, (at, _, value) in enumerate(sorted(self.rows[which].values(), key=by_key))
+        ]
+
+
+def by_key(row):
+    return row[:2]
 
 
 @pytest.fixture
@@ -211,20 +246,24 @@ def small(monkeypatch):
     monkeypatch.setattr(aggregates_module, "_AT_ONCE", 3)
     monkeypatch.setattr(aggregates_module, "_FIRST_ROLLUPS", 2)
     monkeypatch.setattr(aggregates_module, "_SPANS", 3)
+    monkeypatch.setattr(aggregates_module, "LONGEST", 20)
+    monkeypatch.setattr(rolling_module, "LONGEST", 20)
+    monkeypatch.setattr(value_chunks_module, "FEW", 2)
+    monkeypatch.setattr(value_chunks_module, "CHUNK_SIZE", 100)
     monkeypatch.setattr(rolling_module, "ROWS", 5)
     monkeypatch.setattr(rolling_module, "TOGETHER", 2)
     monkeypatch.setattr(rolling_module, "MARKS", 7)
     monkeypatch.setattr(rolling_module, "STORED_AT_ONCE", 3)
 
 
-async def test_aggregates_equal_the_recomputation(store, register, small, engine, database_url):
+async def test_aggregates_equal_the_recomputation(store, register, small, engine):
     share = 8 if engine == "sqlite" else 2
     for number in range(4 * share):
         chance = Chance(number)
         # Cases with one midnight share it, each beginning some days after the one before.
         midnight = MIDNIGHTS[number // share] + number % share * 4 * DAY
         sensors = [(await register()).number for _ in range(2)]
-        case = Case(store, database_url, sensors, midnight)
+        case = Case(store, sensors, midnight, register)
         await case.begin()
         asked = [chance.query() for _ in range(4)]
         for step, detail in [chance.step() for _ in range(chance.random.randint(6, 20))]:
@@ -240,9 +279,9 @@ async def test_aggregates_equal_the_recomputation(store, register, small, engine
             await case.check(*query)
 
 
-async def rolled(store, url, sensor, rows, start, end):
+async def rolled(store, sensor, rows, start, end):
     """Store rows and roll them up; return the case."""
-    case = Case(store, url, [sensor, sensor + 1], start)
+    case = Case(store, [sensor, sensor + 1], start)
     await case.begin()
     batch = Batch(measurements=rows)
     batch.sort()
@@ -263,10 +302,10 @@ async def no_rows(store, monkeypatch):
     monkeypatch.setattr(store.engine, "fetch", fetching)
 
 
-async def test_what_is_rolled_up_is_not_read_from_rows(store, sensor, monkeypatch, database_url):
+async def test_what_is_rolled_up_is_not_read_from_rows(store, sensor, monkeypatch):
     start = MIDNIGHTS[0]
     rows = [measurement(sensor, start + at * MINUTE, {"t": at}) for at in range(0, 3 * 1_440, 7)]
-    await rolled(store, database_url, sensor, rows, start, start + 3 * DAY)
+    await rolled(store, sensor, rows, start, start + 3 * DAY)
     await no_rows(store, monkeypatch)
     for length, zone in (("9h", UTC), ("1h", ZoneInfo("Asia/Kolkata")), ("5m", UTC)):
         starts = bucket_starts(parse_bucket(length), zone, start, start + 3 * DAY)
@@ -275,10 +314,27 @@ async def test_what_is_rolled_up_is_not_read_from_rows(store, sensor, monkeypatc
         check(series, *expected(kept, starts, starts[1], starts[-2]))
 
 
+async def test_the_first_query_imports_numpy_beside_the_event_loop(store, sensor, monkeypatch):
+    start = MIDNIGHTS[0]
+    case = await rolled(store, sensor, [], start, start + DAY)
+    threads = []
+    load = importlib.import_module
+
+    def loading(name):
+        threads.append(threading.current_thread())
+        return load(name)
+
+    monkeypatch.delitem(sys.modules, FOLDING, raising=False)
+    monkeypatch.setattr(importlib, "import_module", loading)
+    await case.check("1h", "UTC", (0, 86_400))
+    assert threads
+    assert threads[0] is not threading.current_thread()
+
+
 async def test_history_is_rolled_up_from_the_backlog(store, sensor, small, database_url):
     start = MIDNIGHTS[0]
     # Written while the frontier was before them: nothing is marked.
-    case = Case(store, database_url, [sensor, sensor + 1], start)
+    case = Case(store, [sensor, sensor + 1], start)
     await case.begin()
     await case.insert([(second * 977, 0, {"t": second}) for second in range(120)])
     # As the migration does it, of what it finds.
@@ -302,12 +358,10 @@ async def kept_before(store, sensor, moment):
     return floors[sensor]
 
 
-async def test_rollups_outlive_the_rows_that_retention_deletes(
-    store, sensor, monkeypatch, database_url
-):
+async def test_rollups_outlive_the_rows_that_retention_deletes(store, sensor, monkeypatch):
     start = MIDNIGHTS[0]
     rows = [measurement(sensor, start + at * MINUTE, {"t": at}) for at in range(0, 3 * 1_440, 7)]
-    case = await rolled(store, database_url, sensor, rows, start, start + 3 * DAY)
+    case = await rolled(store, sensor, rows, start, start + 3 * DAY)
     starts = bucket_starts(parse_bucket("7h"), ZoneInfo("Asia/Kolkata"), start, start + 3 * DAY)
     kept = [(row[2], row[3], {"t": at * 7}) for at, row in enumerate(rows)]
     found = expected(kept, starts, start, start + 3 * DAY)
@@ -336,10 +390,10 @@ async def test_two_instances_do_not_disturb_each_other(store, database_url, regi
     other = await open_store(database_url)
     sensor = (await register()).number
     start = MIDNIGHTS[0]
-    mine = Case(store, database_url, [sensor, sensor + 1], start)
+    mine = Case(store, [sensor, sensor + 1], start)
     await mine.begin()
     await mine.insert([(second * 977, 0, {"t": second}) for second in range(90)])
-    theirs = Case(other, database_url, [sensor, sensor + 1], start)
+    theirs = Case(other, [sensor, sensor + 1], start)
 
     async def overtake():
         mine.rolling._happen = mine.happen
@@ -359,9 +413,9 @@ async def test_two_instances_do_not_disturb_each_other(store, database_url, regi
     await other.close()
 
 
-async def test_a_mark_is_made_once_until_it_is_taken(store, sensor, engine, database_url):
+async def test_a_mark_is_made_once_until_it_is_taken(store, sensor, engine):
     start = MIDNIGHTS[0]
-    case = await rolled(store, database_url, sensor, [], start, start + DAY)
+    case = await rolled(store, sensor, [], start, start + DAY)
     for second in range(3):
         await case.insert([(second, 0, second)])
     # On PostgreSQL other instances may have taken it.
@@ -376,11 +430,11 @@ async def test_a_mark_is_made_once_until_it_is_taken(store, sensor, engine, data
     assert (await store.rollups.pending()).marks == 0
 
 
-async def test_what_is_erased_leaves_no_rollups(store, register, monkeypatch, database_url):
+async def test_what_is_erased_leaves_no_rollups(store, register, monkeypatch):
     sensor = await register()
     start = MIDNIGHTS[0]
     rows = [measurement(sensor.number, start + at * MINUTE, 1) for at in range(0, 3_000, 7)]
-    case = await rolled(store, database_url, sensor.number, rows, start, start + DAY)
+    case = await rolled(store, sensor.number, rows, start, start + DAY)
     await case.insert([(1, 0, 2)])
     await kept_before(store, sensor.number, start + 5 * HOUR)
     await store.sensors.delete(sensor.number, 1)
@@ -394,13 +448,11 @@ async def test_what_is_erased_leaves_no_rollups(store, register, monkeypatch, da
     assert list(found) == []
 
 
-async def test_attributes_beyond_those_kept_are_counted_from_rows(
-    store, sensor, monkeypatch, database_url
-):
+async def test_attributes_beyond_those_kept_are_counted_from_rows(store, sensor, monkeypatch):
     monkeypatch.setattr("heliograph.model.rollup_packing.MAXIMUM_ATTRIBUTES", 3)
     monkeypatch.setattr("heliograph.store.rollup_counting.MAXIMUM_ATTRIBUTES", 3)
     start = MIDNIGHTS[0]
-    case = Case(store, database_url, [sensor, sensor + 1], start)
+    case = Case(store, [sensor, sensor + 1], start)
     await case.begin()
     for hour, names in itertools.product(range(3), ("abcd", "ab")):
         value = dict.fromkeys(names, hour)
@@ -410,12 +462,41 @@ async def test_attributes_beyond_those_kept_are_counted_from_rows(
     assert case.rolling.wide == 3
     for length in ("7m", "9h", "1d"):
         await case.check(length, "UTC", (0, 200_000))
+    # Once the rows are gone it is the attributes that were kept, of as many rows; 70,000 s are
+    # within a day and an hour, whose later hours still have their rows.
+    raw_from = await kept_before(store, sensor, start + 12 * HOUR)
+    assert raw_from == start + 12 * HOUR
+    async with store.engine.transaction() as transaction:
+        await transaction.fetch("measurements_erase", sensor=sensor, limit=4)
+    kept = case.rows[0]
+    for key in [key for key in kept if key[0] < raw_from]:
+        value = {name: number for name, number in kept[key][2].items() if name in "abc"}
+        kept[key] = (*kept[key][:2], value)
+    for length in ("7m", "9h", "1d"):
+        await case.check(length, "UTC", (0, 70_000))
+        await case.check(length, "UTC", (0, 200_000))
 
 
-async def test_an_hour_is_whole_when_its_last_rows_came_before_its_last_step(
-    store, sensor, database_url
+async def test_a_day_of_many_attributes_is_counted_by_the_hour_when_its_rows_are_gone(
+    store, sensor, monkeypatch
 ):
-    case = Case(store, database_url, [sensor, sensor + 1], MIDNIGHTS[0])
+    monkeypatch.setattr("heliograph.model.rollup_packing.MAXIMUM_ATTRIBUTES", 3)
+    start = MIDNIGHTS[0]
+    rows = [
+        measurement(sensor, start + hour * HOUR, {f"{hour}{name}": hour for name in "abc"})
+        for hour in range(24)
+    ]
+    case = await rolled(store, sensor, rows, start, start + DAY)
+    case.rows[0] = {row[2:4]: (row[2], row[3], msgspec.json.decode(row[7])) for row in rows}
+    await kept_before(store, sensor, start + DAY)
+    async with store.engine.transaction() as transaction:
+        await transaction.fetch("measurements_erase", sensor=sensor, limit=24)
+    for length in ("2h", "9h", "1d"):
+        await case.check(length, "UTC", (0, 86_400))
+
+
+async def test_an_hour_is_whole_when_its_last_rows_came_before_its_last_step(store, sensor):
+    case = Case(store, [sensor, sensor + 1], MIDNIGHTS[0])
     await case.begin()
     await case.insert([(60, 0, 1), (700, 0, 2)])
     for steps in (1, 2, 6):
@@ -424,9 +505,7 @@ async def test_an_hour_is_whole_when_its_last_rows_came_before_its_last_step(
     await case.check("1d", "UTC", (0, 86_400))
 
 
-async def test_the_last_of_a_bucket_is_not_of_the_edge_before_its_rollups(
-    store, sensor, database_url
-):
+async def test_the_last_of_a_bucket_is_not_of_the_edge_before_its_rollups(store, sensor):
     start = MIDNIGHTS[-1] + 3 * DAY
     # The edges of the range, within a minute each, are read together; the attribute ends before.
     rows = [
@@ -434,7 +513,7 @@ async def test_the_last_of_a_bucket_is_not_of_the_edge_before_its_rollups(
         measurement(sensor, start + HOUR, {"t": 2}),
         measurement(sensor, start + 2 * HOUR + 10 * SECOND, {"u": 3}),
     ]
-    await rolled(store, database_url, sensor, rows, start, start + DAY)
+    await rolled(store, sensor, rows, start, start + DAY)
     first, last = start + 20 * SECOND, start + 2 * HOUR + 20 * SECOND
     for names in (None, ["t", "u"]):
         series = await store.aggregates.read(
@@ -446,7 +525,7 @@ async def test_the_last_of_a_bucket_is_not_of_the_edge_before_its_rollups(
 
 async def test_a_row_is_late_from_the_frontier_on(store, sensor, database_url):
     start = MIDNIGHTS[0]
-    case = await rolled(store, database_url, sensor, [], start, start + DAY)
+    case = await rolled(store, sensor, [], start, start + DAY)
     await store.write(Batch(measurements=[measurement(sensor, start + DAY)]))
     assert (await store.rollups.pending()).marks == 0
     await store.write(Batch(measurements=[measurement(sensor, start + DAY - 1)]))

@@ -5,6 +5,7 @@ import contextlib
 import shutil
 import socket
 import uuid
+from pathlib import Path
 
 import httpx
 import pytest
@@ -28,6 +29,12 @@ SHARED = {"x-api-key": SHARED_KEY}
 PASSWORD = "12345678"
 # As good a hash as any other, at a thousandth of the cost.
 CHEAP_HASH = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(PASSWORD)
+
+
+def established(port: int) -> int:
+    """Return how many connections a server on this machine has, as the system sees it."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(row[1].endswith(f":{port:04X}") and row[3] == "01" for row in rows)
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,11 @@
 """Aggregates over HTTP: by bucket, over a range, filled, refused."""
 
+import threading
+
 import pytest
 
 from heliograph.model.time import DAY, HOUR, now, parse, to_epoch_seconds
+from heliograph.web.errors import encode
 from integration.web.conftest import ADMIN
 
 # 2024-03-30T22:30:00Z: half past eleven in the evening before a day of 23 hours in Berlin.
@@ -208,9 +211,31 @@ async def test_more_than_one_answer_takes_is_refused(site, monkeypatch):
             assert "fewer attributes" in answer.json()["detail"][0]["msg"]
 
 
-async def test_a_large_answer_is_the_same_made_beside_the_event_loop(site, monkeypatch):
+@pytest.mark.parametrize("path", ["/sensors/pump-1/aggregates", "/devices/pump-1/aggregate"])
+async def test_a_large_answer_is_the_same_made_beside_the_event_loop(site, monkeypatch, path):
+    threads = []
+
+    def encoding(body):
+        threads.append(threading.current_thread())
+        return encode(body)
+
     async with site() as here:
         await fill(here, READINGS)
-        small = await get(here)
+        monkeypatch.setattr("heliograph.web.aggregates.encode", encoding)
+        small = await get(here, path, bucket="1h")
         monkeypatch.setattr("heliograph.web.aggregates.AT_ONCE", 0)
-        assert await get(here) == small
+        assert await get(here, path, bucket="1h") == small
+        assert threads[0] != threads[1]
+
+
+async def test_as_many_buckets_are_filled_as_an_answer_may_have(site, monkeypatch):
+    async with site() as here:
+        await fill(here, READINGS)
+        monkeypatch.setattr("heliograph.web.aggregates.MAXIMUM_VALUES", 6)
+        asked = {"attribute": ["x", "y"], "fill": "0", "function": "count"}
+        found = await get(here, end=EVENING + 3_600 + 1_801, **asked)
+        assert [len(buckets) for buckets in found.values()] == [3, 3]
+        params = {**asked, "start": EVENING, "end": EVENING + 3_600 + 5_401}
+        answer = await here.http.get("/sensors/pump-1/aggregates", params=params, headers=ADMIN)
+        assert answer.status_code == 422
+        assert answer.json()["detail"][0]["loc"] == ["query", "fill"]

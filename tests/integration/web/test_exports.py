@@ -18,7 +18,7 @@ from heliograph.exchange import parquet
 from heliograph.exchange.elements import from_json_line
 from heliograph.model.batch import Batch
 from heliograph.web import export_streams
-from integration.web.conftest import ADMIN
+from integration.web.conftest import ADMIN, established
 from rows import NOON, heartbeat, log, measurement
 from server import eventually
 
@@ -299,5 +299,7 @@ async def test_a_slow_client_slows_the_reading_and_is_given_up(site, serving, mo
             await loop.sock_sendall(client, request.encode())
             await eventually(lambda: here.exports.running)
             await eventually(lambda: here.exports.running == 0)
+            # Not only is nothing read for it any more: it keeps no connection.
+            await eventually(lambda: established(port) == 0)
         # 40 MB were there to be read.
         assert len(calls) < 15

@@ -13,7 +13,7 @@ from heliograph.live.frames import Frame
 from heliograph.model.identifiers import first_ingest_id
 from heliograph.model.time import now
 from heliograph.web import replay, streams
-from integration.web.conftest import ADMIN, ADMIN_KEY, SHARED
+from integration.web.conftest import ADMIN, ADMIN_KEY, SHARED, established
 
 SECONDS = 60
 
@@ -437,6 +437,23 @@ async def test_who_does_not_read_is_told_what_he_lost_and_delays_nobody(
         told = [int(part.split(b"}")[0]) for part in body.split(b'data: {"count":')[1:]]
         assert told
         assert received + sum(told) == count + 1
+
+
+async def test_who_is_cut_off_keeps_no_connection(site, serving):
+    async with site() as running, serving(running.web) as port:
+        shown = running.services.streams
+        _, writer = await raw(port, "/events")
+        with contextlib.closing(writer):
+            slow = await first_viewer(shown)
+            while not slow.dropped:
+                frame = Frame("log", 1, "n", None, b'"%060000d"' % 0, "pump")
+                shown.show([frame])
+                await asyncio.sleep(0)
+            assert established(port) == 1
+            shown.close()
+            async with asyncio.timeout(SECONDS):
+                while established(port):  # noqa: ASYNC110 - nobody tells when
+                    await asyncio.sleep(0.05)
 
 
 async def test_heartbeats_are_told_as_their_page_gives_them(site, serving, watching, database):

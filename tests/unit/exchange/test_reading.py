@@ -1,16 +1,21 @@
 """Files of other makes: tables with a column an attribute, elements of MQTT, line protocol."""
 
 import contextlib
+import io
 import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from heliograph.cli.transfer.reading import Place, csv_rows
+from heliograph.errors import StartError
 from heliograph.exchange.csv_rows import CsvRows
 from heliograph.exchange.elements import BadLineError, from_json_line
 from heliograph.exchange.line_protocol import Mapping, from_line
 from heliograph.model.records import Kind
+
+SPACED = {"t": 3, "n": " x"}
 
 
 def said(element):
@@ -24,6 +29,9 @@ def said(element):
         ("timestamp,t,on,note", "2026-01-01T00:00:00Z,-3,true,007", ((), None, None)),
         ("timestamp,value", '1700000000,"x"', ((), 1700000000, "x")),
         ("timestamp,value,t", "1700000000,1,2", ((), 1700000000, {"value": 1, "t": 2})),
+        # As pandas and spreadsheets write them, and people by hand.
+        (",time,t,u,on", "0,1700000000,1.5,nan,True", ((), 1700000000, {"t": 1.5, "on": True})),
+        ("time,device_id,t,n,,", "1700000000 , a , 3, x,,", (("a",), 1700000000, SPACED)),
     ],
 )
 def test_a_table_is_read(heading, cells, expected):
@@ -52,10 +60,42 @@ def test_a_row_that_says_nothing_is_bad(heading, cells):
         CsvRows(heading.split(",")).element(cells.split(","))
 
 
-@pytest.mark.parametrize("heading", ["t,h", "timestamp,t,t"])
-def test_a_heading_without_a_time_or_with_a_name_twice_is_bad(heading):
-    with pytest.raises(BadLineError):
+@pytest.mark.parametrize(
+    ("heading", "why"),
+    [
+        ("t,h", "no column timestamp .nor time., but t, h$"),
+        ("timestamp;t", "separated by commas, not by semicolons"),
+        ("timestamp,t,t", "the same name"),
+    ],
+)
+def test_a_heading_without_a_time_or_with_a_name_twice_is_bad(heading, why):
+    with pytest.raises(BadLineError, match=why):
         CsvRows(heading.split(","))
+
+
+@pytest.mark.parametrize(
+    ("file", "why"),
+    [
+        (b"", "line 1: the file is empty"),
+        ("time,t\n".encode("utf-16"), "line 1: not UTF-8"),
+        (b"\n1700000000,a,2\n", "line 2: there is no column timestamp"),
+        (b"time,t\r1700000000,2\r", "line 1: a carriage return without a line feed"),
+    ],
+)
+def test_a_file_without_a_heading_says_so(file, why):
+    with pytest.raises(StartError, match=why):
+        next(csv_rows(io.BytesIO(file), Place(0, 0), None), None)
+
+
+def test_lines_are_counted_behind_blank_ones():
+    rows = list(csv_rows(io.BytesIO(b'\n\ntime,t\n1700000000,1\n\n5,"'), Place(0, 0), None))
+    assert [(row.line, row.end.line) for row in rows] == [(4, 4), (6, 6)]
+    assert str(rows[1].said) == "a quote is not closed"
+
+
+def test_a_revision_that_became_a_float_is_one():
+    element = CsvRows(["time", "revision", "t"]).element(["1700000000", "3.0", "1"])
+    assert json.loads(element.text)["revision"] == 3
 
 
 def test_minus_infinity_is_a_text_and_not_json():
@@ -93,6 +133,23 @@ def test_an_element_of_mqtt_is_read():
 def test_a_line_that_cannot_be_used_is_bad(line):
     with pytest.raises(BadLineError):
         from_json_line(line)
+
+
+@pytest.mark.parametrize("time", ["0", "12.5", '"1999-12-31T23:59:59Z"', "-1e9", "999999999"])
+def test_a_time_that_would_be_taken_for_none_is_bad(time):
+    # Stored with the time of the import, it would be stored again by each.
+    with pytest.raises(BadLineError, match="is before 2001-09-09"):
+        from_json_line(f'{{"timestamp":{time},"value":1}}'.encode())
+    with pytest.raises(BadLineError, match="is before 2001-09-09"):
+        CsvRows(["timestamp", "t"]).element([time.strip('"'), "1"])
+    assert from_json_line(b'{"timestamp":1000000000,"value":1}').kind is Kind.MEASUREMENT
+
+
+def test_a_wrong_precision_is_asked_about():
+    with pytest.raises(BadLineError, match="is the precision ns"):
+        from_line("w t=1 1465839830", Mapping())
+    with pytest.raises(BadLineError, match="is the precision s"):
+        from_line("w t=1 1465839830000", Mapping(precision="s"))
 
 
 @pytest.mark.parametrize(
@@ -145,6 +202,7 @@ def test_line_protocol_by_the_users_mapping():
         "w t=1,1465839830",
         ",a=b t=1 1",
         "w t=nan 1465839830",
+        "w t=1e400 1465839830100400200",
     ],
 )
 def test_a_bad_line_of_line_protocol_says_why(line):

@@ -261,9 +261,11 @@ class TestValues:
             (1, RejectionReason.NESTED_TOO_DEEPLY)
         ]
         assert [row[-1] for row in decoded.rows] == ["1", "3"]
-        assert faults_of(b"[" * depth) == [(None, RejectionReason.NESTED_TOO_DEEPLY)] or (
-            depth < 1_000 and faults_of(b"[" * depth) == [(None, RejectionReason.MALFORMED_JSON)]
-        )
+        # How deep the decoder goes before it gives up is Python's own limit, and grows.
+        reasons = [RejectionReason.NESTED_TOO_DEEPLY]
+        if depth < 100_000:
+            reasons.append(RejectionReason.MALFORMED_JSON)
+        assert faults_of(b"[" * depth) in [[(None, reason)] for reason in reasons]
 
     def test_hostile_depth_behind_quotes_is_read_in_linear_time(self):
         text = '"' + '\\"' * 400_000

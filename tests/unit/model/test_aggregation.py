@@ -86,6 +86,25 @@ def test_gaps_between_buckets_of_several_lengths_are_filled_by_time():
     assert fill_gaps([0, None, 10], known, [0, 1, 10], "linear") == [0, 1, 10]
 
 
+@given(
+    st.one_of(
+        st.integers(-(1 << 63), (1 << 63) - 1), st.floats(allow_nan=False, allow_infinity=False)
+    ),
+    st.one_of(
+        st.integers(-(1 << 63), (1 << 63) - 1), st.floats(allow_nan=False, allow_infinity=False)
+    ),
+    st.integers(1, 1 << 60),
+    st.integers(1, 1 << 60),
+)
+def test_a_gap_lies_between_its_neighbours(first, last, before, after):
+    starts = [0, before, before + after]
+    filled = fill_gaps([first, None, last], [True, False, True], starts, "linear")[1]
+    low, high = Fraction(first), Fraction(last)
+    exact = low + (high - low) * Fraction(before, before + after)
+    assert abs(Fraction(filled) - exact) <= max(abs(low), abs(high)) / 10**15 + Fraction(5e-324)
+    assert fill_gaps([first, None, first], [True, False, True], starts, "linear")[1] == float(first)
+
+
 @pytest.mark.parametrize("fill", ["null", "0", "previous", "linear"])
 def test_what_is_known_is_not_filled(fill):
     # A sum that is too large is null, and known.

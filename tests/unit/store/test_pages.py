@@ -76,6 +76,9 @@ def test_walking_by_the_cursor_meets_every_row_once(rows, limit, direction, sele
     met = asyncio.run(walk(pages(rows), direction, limit, even if selected else None, by_key=False))
     wanted = [row for row in sorted(rows) if not selected or row[1] % 2 == 0]
     assert [row for page in met for row in page] == wanted
+    # No two pages share a time.
+    times = [time for page in met for time in {row[0] for row in page}]
+    assert len(times) == len(set(times))
 
 
 @given(keys, st.integers(1, 7), st.sampled_from(["next", "previous"]), st.booleans())

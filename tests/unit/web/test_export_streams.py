@@ -1,4 +1,4 @@
-"""Exports beside each other and beside ingest."""
+"""Exports beside each other, beside ingest, and at the end of the server."""
 
 import asyncio
 
@@ -6,7 +6,7 @@ import pytest
 
 from heliograph.ingest.state import PipelineState
 from heliograph.web import export_streams
-from heliograph.web.export_streams import ExportSlots, in_turn
+from heliograph.web.export_streams import ExportResponse, ExportSlots, in_turn
 
 SECONDS = 2.0
 
@@ -68,3 +68,34 @@ async def test_pages_are_closed_with_the_export():
     assert await anext(turns) == 1
     await turns.aclose()
     assert closed
+
+
+@pytest.mark.parametrize("is_ending", [True, False])
+async def test_what_the_server_s_end_cuts_off_is_no_failure(is_ending):
+    closed, stalled, sent = asyncio.Event(), asyncio.Event(), []
+
+    async def pieces():
+        try:
+            while True:
+                yield b"row"
+        finally:
+            closed.set()
+
+    async def send(message):
+        sent.append(message)
+        if len(sent) > 3:
+            stalled.set()
+            await asyncio.Event().wait()
+
+    rows = pieces()
+    response = ExportResponse(
+        await anext(rows), rows, {}, compress=False, is_ending=lambda: is_ending
+    )
+    answering = asyncio.create_task(response({}, asyncio.Event().wait, send))
+    await stalled.wait()
+    answering.cancel()
+    (outcome,) = await asyncio.gather(answering, return_exceptions=True)
+    assert isinstance(outcome, asyncio.CancelledError) is not is_ending
+    assert closed.is_set()
+    # The client sees that there is no last piece.
+    assert sent[-1]["more_body"]

@@ -4,7 +4,8 @@ import fcntl
 import os
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Self
 
@@ -59,11 +60,16 @@ class PartialFile:
         self._compressor = self._new_compressor()
         self._saved_at = time.monotonic()
         self._position: Position | None = None
+        # Whether what is written ends with the last row of a page, and not within one.
+        self._ends_whole = True
         self.rows = 0
         try:
             self._file = self._open()
             try:
-                self.checkpoint = None if restart else self._read_checkpoint()
+                if restart:
+                    # It would be taken for one of what is written now.
+                    self._side.unlink(missing_ok=True)
+                self.checkpoint = self._read_checkpoint()
                 self._file.seek(self.checkpoint.bytes if self.checkpoint else 0)
                 self._file.truncate()
             except BaseException:
@@ -103,40 +109,75 @@ class PartialFile:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        with self._file:
-            if kind is not None and self._position is not None:
+        if kind is None:
+            self._file.close()
+            return
+        # On a full disk it can't be done: then the checkpoint before counts.
+        with suppress(OSError):
+            if self._position is not None and self._ends_whole:
                 self._save()
+        with suppress(OSError):
+            self._file.close()
+        if not self._side.exists():
+            self._part.unlink(missing_ok=True)
 
     def begin(self, heading: bytes) -> None:
-        """Write what stands before the first row, unless it stands there."""
+        """Write what stands before the first row, unless it stands there.
+
+        Raises:
+            StartError: it can't be written.
+        """
         if self.checkpoint is None:
-            self._write(heading)
+            with self._writing():
+                self._write(heading)
 
     def add(self, page: Page) -> None:
-        """Write a page; what came before it is safe from time to time."""
-        self._write(page.data)
-        self.rows += page.rows
-        self._position = page.position
-        if time.monotonic() - self._saved_at >= SAVE_SECONDS:
-            self._save()
+        """Write a page; what came before it is safe from time to time.
+
+        Raises:
+            StartError: it can't be written.
+        """
+        with self._writing():
+            self._ends_whole = False
+            self._write(page.data)
+            self.rows += page.rows
+            self._position = page.position
+            self._ends_whole = True
+            if time.monotonic() - self._saved_at >= SAVE_SECONDS:
+                self._save()
 
     def finish(self, pack: Callable[[Path, BinaryIO], None] | None = None) -> int:
         """Give the file its name, whole; return its size in bytes.
 
         With `pack` it is what that makes of the part.
+
+        Raises:
+            StartError: it can't be written.
         """
-        self._end_member()
-        os.fsync(self._file.fileno())
-        if pack is None:
-            size = self._file.tell()
-            self._part.replace(self._path)
-        else:
-            # Interrupted while it is packed, it goes on behind the last row.
-            size = self._packed(pack)
-            self._part.unlink()
-        self._position = None
-        self._side.unlink(missing_ok=True)
+        with self._writing():
+            self._end_member()
+            os.fsync(self._file.fileno())
+            if pack is None:
+                size = self._file.tell()
+                self._part.replace(self._path)
+            else:
+                # Interrupted while it is packed, it goes on behind the last row.
+                size = self._packed(pack)
+                self._part.unlink()
+            self._position = None
+            self._side.unlink(missing_ok=True)
         return size
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._ends_whole = False
+            raise StartError(
+                f"can't write {self._part}: {error.strerror or error}; the same command goes on"
+                " from where this one ended"
+            ) from error
 
     def _packed(self, pack: Callable[[Path, BinaryIO], None]) -> int:
         draft = self._path.with_name(f".{self._path.name}.new")

@@ -2,6 +2,9 @@
 
 import csv
 import gzip
+import shutil
+import sys
+import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -39,16 +42,32 @@ class Record(NamedTuple):
 def open_file(path: Path) -> tuple[BinaryIO, BinaryIO]:
     """Return the file's text as bytes, expanded where its name ends in .gz, and the file itself.
 
+    `-` is standard input. What comes through a pipe is copied first: it can't be read twice.
+
     Raises:
         StartError: it can't be read.
     """
     try:
-        raw = path.open("rb")
+        raw = cast("BinaryIO", sys.stdin.buffer) if str(path) == "-" else path.open("rb")
+        if not raw.seekable():
+            raw = _copied(raw)
     except OSError as error:
         raise StartError(f"can't read {path}: {error.strerror}") from error
     if path.suffix == ".gz":
         return cast("BinaryIO", gzip.GzipFile(fileobj=raw)), raw
     return raw, raw
+
+
+def _copied(pipe: BinaryIO) -> BinaryIO:
+    copy = cast("BinaryIO", tempfile.TemporaryFile())  # noqa: SIM115 - whoever asks closes it
+    try:
+        with pipe:
+            shutil.copyfileobj(pipe, copy)
+        copy.seek(0)
+    except BaseException:
+        copy.close()
+        raise
+    return copy
 
 
 class _Lines:
@@ -137,9 +156,10 @@ def csv_rows(file: BinaryIO, start: Place, kind: Kind | None) -> Iterator[Record
     csv.field_size_limit(LONGEST_CELL)
     top = _Lines(file, Place(0, 0))
     try:
-        table = CsvRows(next(csv.reader(top.texts(), strict=True), []), kind)
+        headings = filter(None, csv.reader(top.texts(), strict=True))
+        table = CsvRows(_utf8(next(headings, [])), kind)
     except (BadLineError, csv.Error) as error:
-        raise StartError(f"line 1: {error}") from error
+        raise StartError(f"line {max(1, top.place.line)}: {_told(error)}") from error
     lines = _Lines(file, max(start, top.place))
     rows = csv.reader(lines.texts(), strict=True)
     while True:
@@ -153,12 +173,20 @@ def csv_rows(file: BinaryIO, start: Place, kind: Kind | None) -> Iterator[Record
         except StopIteration:
             return
         except (BadLineError, csv.Error) as error:
-            said = error if isinstance(error, BadLineError) else BadLineError(str(error))
+            said = BadLineError(_told(error))
         said = lines.excess() or said
         if isinstance(said, BadLineError) and lines.place.line > first:
             # A quote that is not closed takes what follows with it.
             said = BadLineError(f"{said} (up to line {lines.place.line})")
         yield Record(first, said, lines.place)
+
+
+def _told(error: Exception) -> str:
+    """Return what is wrong, in the words of who has the file and not of who wrote a reader."""
+    message = str(error)
+    if message.startswith("new-line character"):
+        return "a carriage return without a line feed: that ends no line"
+    return "a quote is not closed" if message == "unexpected end of data" else message
 
 
 def _utf8(cells: list[str]) -> list[str]:

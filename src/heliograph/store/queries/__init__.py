@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,26 +11,13 @@ import aiosql
 # aiosql's adapters write the placeholders as each driver wants them.
 _ADAPTERS = {"sqlite": "aiosqlite", "postgresql": "asyncpg"}
 
-# What several queries share stands for them by these tokens; columns are in the order of the
-# records' members.
-_SHARED = {
-    "{sensor_columns}": """
-    number, identifier, network_identifier, device_id, key_hash, is_active, name, sensor_name,
-    serial_number, manufacturer, model, modality, created_at, last_seen_at, last_measurement_at,
-    status, status_at, node_identifier, expected_interval, deleted_at, status_since,
-    status_by_broker, connection_open, connection_at""",
-    "{node_columns}": """
-    number, identifier, network_identifier, serial_number, firmware_version, name, created_at""",
-    "{audit_page}": """
-    SELECT
-        id, timestamp, actor_kind, actor_name, address, action, resource_identifier,
-        resource_name, network_identifier, changes
-    FROM audit
-    WHERE timestamp >= :start AND (timestamp, id) < (:before, :before_id)
-    AND (CAST(:actor_kind AS text) IS NULL OR actor_kind = :actor_kind)
-    AND (CAST(:actor_name AS text) IS NULL OR actor_name = :actor_name)
-    AND (CAST(:action AS text) IS NULL OR action = :action)""",
-}
+# What several queries share stands where it belongs, up to the next empty line; they have {name}
+# for it. Columns are in the order of the records' members.
+_SHARED = re.compile(r"^-- shared: (\w+)\n((?:.+\n)+)", re.MULTILINE)
+_TOKEN = re.compile(r"\{(?!table\})(\w+)\}")
+_START = re.compile(r"^(?=-- name: )", re.MULTILINE)
+# A query that is the same for these tables stands once, and has {table} for them.
+_TABLES = ("measurement", "log", "heartbeat")
 
 
 class Query(NamedTuple):
@@ -49,9 +37,7 @@ def _loaded(engine: str) -> dict[str, Query]:
     folder = Path(__file__).parent
     files = sorted(folder.glob("*.sql")) + sorted((folder / engine).glob("*.sql"))
     script = "\n".join(file.read_text("utf-8") for file in files)
-    for token, text in _SHARED.items():
-        script = script.replace(token, text)
-    loaded = aiosql.from_str(script, _ADAPTERS[engine])
+    loaded = aiosql.from_str(expanded(script), _ADAPTERS[engine])
     queries: dict[str, Query] = {}
     for name in loaded.available_queries:
         function = getattr(loaded, name)
@@ -59,3 +45,18 @@ def _loaded(engine: str) -> dict[str, Query]:
         names = tuple(parameter for parameter in parameters if parameter != "self")
         queries[name] = Query(function.sql.rstrip(";"), names)
     return queries
+
+
+def expanded(script: str) -> str:
+    """Put in what queries share, and repeat those that several tables do."""
+    shared = dict(_SHARED.findall(script))
+
+    def expand(text: str) -> str:
+        return _TOKEN.sub(lambda token: expand(shared[token[1]]).rstrip("\n"), text)
+
+    queries = _START.split(expand(_SHARED.sub("", script)))
+    return "".join(
+        query.replace("{table}", table)
+        for query in queries
+        for table in (_TABLES if "{table}" in query else ("",))
+    )

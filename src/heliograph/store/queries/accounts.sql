@@ -1,20 +1,23 @@
+-- shared: account_columns
+    identifier, username, password_hash, is_admin, created_at, is_active
+
 -- name: account_create(identifier, username, password_hash, is_admin, created_at)^
 INSERT INTO account (identifier, username, password_hash, is_admin, created_at)
 VALUES (:identifier, :username, :password_hash, :is_admin, :created_at)
-RETURNING identifier, username, password_hash, is_admin, created_at, is_active;
+RETURNING {account_columns};
 
 -- name: account_by_username(username)^
-SELECT identifier, username, password_hash, is_admin, created_at, is_active
+SELECT {account_columns}
 FROM account
 WHERE username = :username;
 
 -- name: account_by_identifier(identifier)^
-SELECT identifier, username, password_hash, is_admin, created_at, is_active
+SELECT {account_columns}
 FROM account
 WHERE identifier = :identifier;
 
 -- name: accounts_list()
-SELECT identifier, username, password_hash, is_admin, created_at, is_active
+SELECT {account_columns}
 FROM account
 ORDER BY created_at, identifier;
 

@@ -9,25 +9,16 @@ LIMIT :limit;
 -- name: exports_measurement(sensor, timestamp, fingerprint, until, limit)
 SELECT timestamp, fingerprint, receipt_timestamp, revision, device_timestamp, value
 FROM measurement
-WHERE sensor = :sensor AND (timestamp, fingerprint) > (:timestamp, :fingerprint)
-AND timestamp >= :timestamp AND timestamp <= :until
-ORDER BY timestamp, fingerprint
-LIMIT :limit;
+{page_after};
 
 -- name: exports_log(sensor, timestamp, fingerprint, until, limit)
 SELECT
     timestamp, fingerprint, receipt_timestamp, revision, device_timestamp, severity, subject,
     details
 FROM log
-WHERE sensor = :sensor AND (timestamp, fingerprint) > (:timestamp, :fingerprint)
-AND timestamp >= :timestamp AND timestamp <= :until
-ORDER BY timestamp, fingerprint
-LIMIT :limit;
+{page_after};
 
 -- name: exports_heartbeat(sensor, timestamp, fingerprint, until, limit)
 SELECT timestamp, fingerprint, receipt_timestamp, revision, device_timestamp, success, details
 FROM heartbeat
-WHERE sensor = :sensor AND (timestamp, fingerprint) > (:timestamp, :fingerprint)
-AND timestamp >= :timestamp AND timestamp <= :until
-ORDER BY timestamp, fingerprint
-LIMIT :limit;
+{page_after};

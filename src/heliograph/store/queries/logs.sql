@@ -1,18 +1,12 @@
 -- name: logs_after(sensor, timestamp, fingerprint, until, limit)
 SELECT id, timestamp, fingerprint, receipt_timestamp, revision, severity, subject, details
 FROM log
-WHERE sensor = :sensor AND (timestamp, fingerprint) > (:timestamp, :fingerprint)
-AND timestamp >= :timestamp AND timestamp <= :until
-ORDER BY timestamp, fingerprint
-LIMIT :limit;
+{page_after};
 
 -- name: logs_before(sensor, timestamp, fingerprint, since, limit)
 SELECT id, timestamp, fingerprint, receipt_timestamp, revision, severity, subject, details
 FROM log
-WHERE sensor = :sensor AND (timestamp, fingerprint) < (:timestamp, :fingerprint)
-AND timestamp <= :timestamp AND timestamp >= :since
-ORDER BY timestamp DESC, fingerprint DESC
-LIMIT :limit;
+{page_before};
 
 -- name: logs_aggregates(sensor, start, end, rows, limit)
 -- Of so many of the newest messages, so that a sensor that logs without end is no harm.

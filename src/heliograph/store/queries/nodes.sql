@@ -1,3 +1,21 @@
+-- shared: node_columns
+    number, identifier, network_identifier, serial_number, firmware_version, name, created_at
+
+-- shared: nodes_wanted
+FROM node
+WHERE (CAST(:networks AS text) IS NULL OR network_identifier IN ({networks}))
+AND (CAST(:serial_number AS text) IS NULL OR serial_number = :serial_number)
+AND (CAST(:firmware_version AS text) IS NULL OR firmware_version = :firmware_version)
+
+-- name: nodes_list(networks, serial_number, firmware_version, offset, limit)
+SELECT {node_columns}
+{nodes_wanted}
+ORDER BY number
+LIMIT :limit OFFSET :offset;
+
+-- name: nodes_count(networks, serial_number, firmware_version)$
+SELECT count(*) {nodes_wanted};
+
 -- name: node_by_identifier(identifier)^
 SELECT {node_columns}
 FROM node

@@ -50,13 +50,6 @@ FROM rollup_backlog
 ORDER BY range_end DESC, sensor
 LIMIT :limit;
 
--- name: rollup_touch(sensor, start, end)!
--- Mark what is rolled up of a range.
-INSERT INTO touched (sensor, hour)
-SELECT sensor, start
-FROM rollup
-WHERE sensor = :sensor AND level = 60 AND start >= :start AND start < :end;
-
 -- name: measurement_newest_between(sensor, start, end)$
 SELECT timestamp
 FROM measurement

@@ -1,3 +1,28 @@
+-- shared: sensor_columns
+    number, identifier, network_identifier, device_id, key_hash, is_active, name, sensor_name,
+    serial_number, manufacturer, model, modality, created_at, last_seen_at, last_measurement_at,
+    status, status_at, node_identifier, expected_interval, deleted_at, status_since,
+    status_by_broker, connection_open, connection_at
+
+-- shared: sensors_wanted
+FROM sensor
+WHERE deleted_at IS NULL
+AND (CAST(:networks AS text) IS NULL OR network_identifier IN ({networks}))
+AND (device_id IS NOT NULL OR NOT :only_devices)
+AND (CAST(:manufacturer AS text) IS NULL OR manufacturer = :manufacturer)
+AND (CAST(:model AS text) IS NULL OR model = :model)
+AND (CAST(:modality AS text) IS NULL OR modality = :modality)
+AND (CAST(:node_identifier AS text) IS NULL OR node_identifier = :node_identifier)
+
+-- name: sensors_list(networks, only_devices, manufacturer, model, modality, node_identifier, offset, limit)
+SELECT {sensor_columns}
+{sensors_wanted}
+ORDER BY number
+LIMIT :limit OFFSET :offset;
+
+-- name: sensors_count(networks, only_devices, manufacturer, model, modality, node_identifier)$
+SELECT count(*) {sensors_wanted};
+
 -- name: sensor_by_number(number)^
 SELECT {sensor_columns}
 FROM sensor
@@ -107,45 +132,13 @@ SELECT version FROM registry;
 
 -- What a sensor sent is erased piece by piece, so that the writer has others served between.
 
--- name: measurements_erase(sensor, limit)
-DELETE FROM measurement
+-- name: {table}s_erase(sensor, limit)
+DELETE FROM {table}
 WHERE sensor = :sensor
 AND (timestamp, fingerprint) <= (
     SELECT timestamp, fingerprint
     FROM (
-        SELECT timestamp, fingerprint FROM measurement
-        WHERE sensor = :sensor
-        ORDER BY timestamp, fingerprint
-        LIMIT :limit
-    ) AS oldest
-    ORDER BY timestamp DESC, fingerprint DESC
-    LIMIT 1
-)
-RETURNING 1;
-
--- name: logs_erase(sensor, limit)
-DELETE FROM log
-WHERE sensor = :sensor
-AND (timestamp, fingerprint) <= (
-    SELECT timestamp, fingerprint
-    FROM (
-        SELECT timestamp, fingerprint FROM log
-        WHERE sensor = :sensor
-        ORDER BY timestamp, fingerprint
-        LIMIT :limit
-    ) AS oldest
-    ORDER BY timestamp DESC, fingerprint DESC
-    LIMIT 1
-)
-RETURNING 1;
-
--- name: heartbeats_erase(sensor, limit)
-DELETE FROM heartbeat
-WHERE sensor = :sensor
-AND (timestamp, fingerprint) <= (
-    SELECT timestamp, fingerprint
-    FROM (
-        SELECT timestamp, fingerprint FROM heartbeat
+        SELECT timestamp, fingerprint FROM {table}
         WHERE sensor = :sensor
         ORDER BY timestamp, fingerprint
         LIMIT :limit

@@ -9,7 +9,7 @@ FROM (
     SELECT CAST(value AS bigint) AS sensor FROM json_array_elements_text(CAST(:sensors AS json))
 ) AS wanted
 CROSS JOIN LATERAL (
-    SELECT id, timestamp, fingerprint, receipt_timestamp, revision, value
+    SELECT {measurement_columns}
     FROM measurement
     WHERE measurement.sensor = wanted.sensor
     ORDER BY timestamp DESC, fingerprint DESC
@@ -17,7 +17,7 @@ CROSS JOIN LATERAL (
 ) AS newest;
 
 -- name: measurements_containing(sensor, timestamp, fingerprint, text, limit)
-SELECT id, timestamp, fingerprint, receipt_timestamp, revision, value
+SELECT {measurement_columns}
 FROM measurement
 WHERE sensor = :sensor AND (timestamp, fingerprint) < (:timestamp, :fingerprint)
 AND timestamp <= :timestamp AND strpos(value, :text) > 0
@@ -25,31 +25,29 @@ ORDER BY timestamp DESC, fingerprint DESC
 LIMIT :limit;
 
 -- name: measurements_without_members(sensor, timestamp, fingerprint, limit)
-SELECT id, timestamp, fingerprint, receipt_timestamp, revision, value
+SELECT {measurement_columns}
 FROM measurement
 WHERE sensor = :sensor AND (timestamp, fingerprint) < (:timestamp, :fingerprint)
 AND timestamp <= :timestamp AND substr(value, 1, 1) <> '{'
 ORDER BY timestamp DESC, fingerprint DESC
 LIMIT :limit;
 
--- name: measurements_packed(sensor, timestamp, fingerprint, until, limit)
+-- name: measurements_packed(sensor, timestamp, fingerprint, until, limit, longest)
 -- Many rows in one, as lists: making an object of each takes longer than finding them, and holds
--- the interpreter. A subquery's rows come in its order.
+-- the interpreter. A subquery's rows come in its order. Values that are longer are missing.
 SELECT
     count(*), string_agg(CAST(timestamp AS text), ','),
-    string_agg(CAST(fingerprint AS text), ','), string_agg(value, ',')
+    string_agg(CAST(fingerprint AS text), ','),
+    string_agg(CASE WHEN length(value) <= :longest THEN value END, ','), max(length(value))
 FROM (
     SELECT timestamp, fingerprint, value
     FROM measurement
-    WHERE sensor = :sensor AND (timestamp, fingerprint) > (:timestamp, :fingerprint)
-    AND timestamp >= :timestamp AND timestamp <= :until
-    ORDER BY timestamp, fingerprint
-    LIMIT :limit
+    {page_after}
 ) AS found;
 
 -- name: measurements_named(sensor, keys)
 -- Those with these keys: a list of [timestamp, fingerprint].
-SELECT id, timestamp, fingerprint, receipt_timestamp, revision, value
+SELECT {measurement_columns}
 FROM json_array_elements(CAST(:keys AS json)) AS wanted (key)
 JOIN measurement
 ON timestamp = CAST(key ->> 0 AS bigint) AND fingerprint = CAST(key ->> 1 AS bigint)

@@ -11,25 +11,3 @@ FROM sensor
 WHERE node_identifier = :identifier
 ORDER BY number
 FOR NO KEY UPDATE;
-
--- name: nodes_list(networks, serial_number, firmware_version, offset, limit)
-SELECT {node_columns}
-FROM node
-WHERE (
-    CAST(:networks AS text) IS NULL
-    OR network_identifier IN (SELECT value FROM json_array_elements_text(CAST(:networks AS json)))
-)
-AND (CAST(:serial_number AS text) IS NULL OR serial_number = :serial_number)
-AND (CAST(:firmware_version AS text) IS NULL OR firmware_version = :firmware_version)
-ORDER BY number
-LIMIT :limit OFFSET :offset;
-
--- name: nodes_count(networks, serial_number, firmware_version)$
-SELECT count(*)
-FROM node
-WHERE (
-    CAST(:networks AS text) IS NULL
-    OR network_identifier IN (SELECT value FROM json_array_elements_text(CAST(:networks AS json)))
-)
-AND (CAST(:serial_number AS text) IS NULL OR serial_number = :serial_number)
-AND (CAST(:firmware_version AS text) IS NULL OR firmware_version = :firmware_version);

@@ -1,46 +1,18 @@
 -- What is wanted is JSON: [sensor, from, to] each, `to` exclusive. `low` and `high` bound the times
 -- of all keys, so that only the partitions that hold them are looked at.
 
--- name: measurements_due(wanted, low, high, limit)
-SELECT measurement.fingerprint, measurement.sensor, measurement.timestamp
+-- name: {table}s_due(wanted, low, high, limit)
+SELECT {table}.fingerprint, {table}.sensor, {table}.timestamp
 FROM json_array_elements(CAST(:wanted AS json)) AS wanted (value)
 CROSS JOIN LATERAL (
-    SELECT sensor, timestamp, fingerprint FROM measurement
+    SELECT sensor, timestamp, fingerprint FROM {table}
     WHERE sensor = CAST(wanted.value ->> 0 AS bigint)
     AND timestamp >= CAST(wanted.value ->> 1 AS bigint)
     AND timestamp < CAST(wanted.value ->> 2 AS bigint)
     AND timestamp >= :low AND timestamp <= :high
     ORDER BY timestamp
     LIMIT :limit
-) AS measurement
-LIMIT :limit;
-
--- name: logs_due(wanted, low, high, limit)
-SELECT log.fingerprint, log.sensor, log.timestamp
-FROM json_array_elements(CAST(:wanted AS json)) AS wanted (value)
-CROSS JOIN LATERAL (
-    SELECT sensor, timestamp, fingerprint FROM log
-    WHERE sensor = CAST(wanted.value ->> 0 AS bigint)
-    AND timestamp >= CAST(wanted.value ->> 1 AS bigint)
-    AND timestamp < CAST(wanted.value ->> 2 AS bigint)
-    AND timestamp >= :low AND timestamp <= :high
-    ORDER BY timestamp
-    LIMIT :limit
-) AS log
-LIMIT :limit;
-
--- name: heartbeats_due(wanted, low, high, limit)
-SELECT heartbeat.fingerprint, heartbeat.sensor, heartbeat.timestamp
-FROM json_array_elements(CAST(:wanted AS json)) AS wanted (value)
-CROSS JOIN LATERAL (
-    SELECT sensor, timestamp, fingerprint FROM heartbeat
-    WHERE sensor = CAST(wanted.value ->> 0 AS bigint)
-    AND timestamp >= CAST(wanted.value ->> 1 AS bigint)
-    AND timestamp < CAST(wanted.value ->> 2 AS bigint)
-    AND timestamp >= :low AND timestamp <= :high
-    ORDER BY timestamp
-    LIMIT :limit
-) AS heartbeat
+) AS {table}
 LIMIT :limit;
 
 -- name: rollups_due(wanted, low, high, limit)
@@ -58,7 +30,7 @@ CROSS JOIN LATERAL (
 ) AS rollup
 LIMIT :limit;
 
--- name: measurements_remove(keys, low, high)
+-- name: {table}s_remove(keys, low, high)
 WITH due AS MATERIALIZED (
     SELECT
         CAST(value ->> 0 AS bigint) AS fingerprint,
@@ -66,44 +38,12 @@ WITH due AS MATERIALIZED (
         CAST(value ->> 2 AS bigint) AS timestamp
     FROM json_array_elements(CAST(:keys AS json))
 )
-DELETE FROM measurement
+DELETE FROM {table}
 USING due
-WHERE measurement.sensor = due.sensor
-AND measurement.timestamp = due.timestamp
-AND measurement.fingerprint = due.fingerprint
-AND measurement.timestamp >= :low AND measurement.timestamp <= :high
-RETURNING 1;
-
--- name: logs_remove(keys, low, high)
-WITH due AS MATERIALIZED (
-    SELECT
-        CAST(value ->> 0 AS bigint) AS fingerprint,
-        CAST(value ->> 1 AS bigint) AS sensor,
-        CAST(value ->> 2 AS bigint) AS timestamp
-    FROM json_array_elements(CAST(:keys AS json))
-)
-DELETE FROM log
-USING due
-WHERE log.sensor = due.sensor
-AND log.timestamp = due.timestamp
-AND log.fingerprint = due.fingerprint
-AND log.timestamp >= :low AND log.timestamp <= :high
-RETURNING 1;
-
--- name: heartbeats_remove(keys, low, high)
-WITH due AS MATERIALIZED (
-    SELECT
-        CAST(value ->> 0 AS bigint) AS fingerprint,
-        CAST(value ->> 1 AS bigint) AS sensor,
-        CAST(value ->> 2 AS bigint) AS timestamp
-    FROM json_array_elements(CAST(:keys AS json))
-)
-DELETE FROM heartbeat
-USING due
-WHERE heartbeat.sensor = due.sensor
-AND heartbeat.timestamp = due.timestamp
-AND heartbeat.fingerprint = due.fingerprint
-AND heartbeat.timestamp >= :low AND heartbeat.timestamp <= :high
+WHERE {table}.sensor = due.sensor
+AND {table}.timestamp = due.timestamp
+AND {table}.fingerprint = due.fingerprint
+AND {table}.timestamp >= :low AND {table}.timestamp <= :high
 RETURNING 1;
 
 -- name: rollups_remove(keys, low, high)
@@ -153,46 +93,14 @@ ON CONFLICT (sensor) DO UPDATE
 SET raw_from = excluded.raw_from
 WHERE excluded.raw_from > rollup_floor.raw_from;
 
--- name: measurements_count_due(wanted, limit)
+-- name: {table}s_count_due(wanted, limit)
 -- Of each sensor: the sensor, and how many rows are due, the first and the last of those counted.
 SELECT
     CAST(wanted.value ->> 0 AS bigint),
     (
         SELECT CAST(json_build_array(count(*), min(timestamp), max(timestamp)) AS text)
         FROM (
-            SELECT timestamp FROM measurement
-            WHERE sensor = CAST(wanted.value ->> 0 AS bigint)
-            AND timestamp >= CAST(wanted.value ->> 1 AS bigint)
-            AND timestamp < CAST(wanted.value ->> 2 AS bigint)
-            ORDER BY timestamp
-            LIMIT :limit
-        ) AS oldest
-    )
-FROM json_array_elements(CAST(:wanted AS json)) AS wanted (value);
-
--- name: logs_count_due(wanted, limit)
-SELECT
-    CAST(wanted.value ->> 0 AS bigint),
-    (
-        SELECT CAST(json_build_array(count(*), min(timestamp), max(timestamp)) AS text)
-        FROM (
-            SELECT timestamp FROM log
-            WHERE sensor = CAST(wanted.value ->> 0 AS bigint)
-            AND timestamp >= CAST(wanted.value ->> 1 AS bigint)
-            AND timestamp < CAST(wanted.value ->> 2 AS bigint)
-            ORDER BY timestamp
-            LIMIT :limit
-        ) AS oldest
-    )
-FROM json_array_elements(CAST(:wanted AS json)) AS wanted (value);
-
--- name: heartbeats_count_due(wanted, limit)
-SELECT
-    CAST(wanted.value ->> 0 AS bigint),
-    (
-        SELECT CAST(json_build_array(count(*), min(timestamp), max(timestamp)) AS text)
-        FROM (
-            SELECT timestamp FROM heartbeat
+            SELECT timestamp FROM {table}
             WHERE sensor = CAST(wanted.value ->> 0 AS bigint)
             AND timestamp >= CAST(wanted.value ->> 1 AS bigint)
             AND timestamp < CAST(wanted.value ->> 2 AS bigint)
@@ -326,10 +234,14 @@ AND EXISTS (
 LIMIT 1;
 
 -- name: partition_sizes(parent)
--- Of each partition: its name, its rows as the last VACUUM or ANALYZE has counted them, its bytes.
+-- Of each partition: its name, its rows as the server's statistics have them, its bytes. Where it
+-- has lost these, after a crash, there are those that the last VACUUM or ANALYZE has counted.
 SELECT
     child.relname,
-    greatest(CAST(child.reltuples AS bigint), 0),
+    coalesce(
+        nullif(pg_stat_get_live_tuples(child.oid), 0),
+        greatest(CAST(child.reltuples AS bigint), 0)
+    ),
     pg_total_relation_size(child.oid)
 FROM pg_inherits
 JOIN pg_class AS child ON child.oid = pg_inherits.inhrelid

@@ -11,10 +11,14 @@ CROSS JOIN LATERAL (
     OFFSET 0
 ) AS found;
 
--- name: measurements_spans(spans, limit)
--- Rows of several sensors' spans of time, in no order; if there are as many as the limit, there
--- may be more.
-SELECT found.timestamp, found.fingerprint, found.value, found.sensor
+-- name: measurements_spans(spans, limit, longest)
+-- Rows of several sensors' spans of time, in no order, without the values that are longer; if
+-- there are as many as the limit, there may be more.
+SELECT
+    found.timestamp,
+    found.fingerprint,
+    CASE WHEN length(found.value) <= :longest THEN found.value END AS value,
+    found.sensor
 FROM json_array_elements(CAST(:spans AS json)) AS wanted (span)
 CROSS JOIN LATERAL (
     SELECT timestamp, fingerprint, value, sensor

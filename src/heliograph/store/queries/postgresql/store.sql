@@ -1,3 +1,6 @@
+-- shared: networks
+SELECT value FROM json_array_elements_text(CAST(:networks AS json))
+
 -- name: table_exists(name)$
 SELECT 1 WHERE to_regclass(CAST(:name AS text)) IS NOT NULL;
 

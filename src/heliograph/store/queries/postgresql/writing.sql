@@ -1,12 +1,12 @@
--- name: measurement_insert_staged()
+-- name: {table}_insert_staged()
 -- Rows were copied to the staging table in the order of their keys: two writers with the same
 -- rows wait for each other in one order, and never both.
-INSERT INTO measurement
-SELECT * FROM measurement_staging
+INSERT INTO {table}
+SELECT * FROM {table}_staging
 ON CONFLICT (sensor, timestamp, fingerprint) DO NOTHING
 RETURNING id;
 
--- name: measurement_earlier(ids, sensors, timestamps, fingerprints)
+-- name: {table}_earlier(ids, sensors, timestamps, fingerprints)
 -- OFFSET keeps the planner from joining with the whole table; each key is searched by itself.
 SELECT wanted.id, stored.id
 FROM unnest(
@@ -14,53 +14,9 @@ FROM unnest(
     CAST(:fingerprints AS bigint[])
 ) AS wanted (id, sensor, timestamp, fingerprint)
 CROSS JOIN LATERAL (
-    SELECT measurement.id FROM measurement
-    WHERE measurement.sensor = wanted.sensor AND measurement.timestamp = wanted.timestamp
-    AND measurement.fingerprint = wanted.fingerprint
-    OFFSET 0
-) AS stored;
-
--- name: log_insert_staged()
--- Rows were copied to the staging table in the order of their keys: two writers with the same
--- rows wait for each other in one order, and never both.
-INSERT INTO log
-SELECT * FROM log_staging
-ON CONFLICT (sensor, timestamp, fingerprint) DO NOTHING
-RETURNING id;
-
--- name: log_earlier(ids, sensors, timestamps, fingerprints)
--- OFFSET keeps the planner from joining with the whole table; each key is searched by itself.
-SELECT wanted.id, stored.id
-FROM unnest(
-    CAST(:ids AS bigint[]), CAST(:sensors AS bigint[]), CAST(:timestamps AS bigint[]),
-    CAST(:fingerprints AS bigint[])
-) AS wanted (id, sensor, timestamp, fingerprint)
-CROSS JOIN LATERAL (
-    SELECT log.id FROM log
-    WHERE log.sensor = wanted.sensor AND log.timestamp = wanted.timestamp
-    AND log.fingerprint = wanted.fingerprint
-    OFFSET 0
-) AS stored;
-
--- name: heartbeat_insert_staged()
--- Rows were copied to the staging table in the order of their keys: two writers with the same
--- rows wait for each other in one order, and never both.
-INSERT INTO heartbeat
-SELECT * FROM heartbeat_staging
-ON CONFLICT (sensor, timestamp, fingerprint) DO NOTHING
-RETURNING id;
-
--- name: heartbeat_earlier(ids, sensors, timestamps, fingerprints)
--- OFFSET keeps the planner from joining with the whole table; each key is searched by itself.
-SELECT wanted.id, stored.id
-FROM unnest(
-    CAST(:ids AS bigint[]), CAST(:sensors AS bigint[]), CAST(:timestamps AS bigint[]),
-    CAST(:fingerprints AS bigint[])
-) AS wanted (id, sensor, timestamp, fingerprint)
-CROSS JOIN LATERAL (
-    SELECT heartbeat.id FROM heartbeat
-    WHERE heartbeat.sensor = wanted.sensor AND heartbeat.timestamp = wanted.timestamp
-    AND heartbeat.fingerprint = wanted.fingerprint
+    SELECT {table}.id FROM {table}
+    WHERE {table}.sensor = wanted.sensor AND {table}.timestamp = wanted.timestamp
+    AND {table}.fingerprint = wanted.fingerprint
     OFFSET 0
 ) AS stored;
 

@@ -1,5 +1,5 @@
 -- name: accounts_known(accounts)
-SELECT identifier, username, password_hash, is_admin, created_at, is_active
+SELECT {account_columns}
 FROM account
 WHERE identifier IN (SELECT value FROM json_each(:accounts))
 AND is_active;

@@ -14,7 +14,7 @@ CROSS JOIN measurement AS newest ON newest.id = (
 );
 
 -- name: measurements_containing(sensor, timestamp, fingerprint, text, limit)
-SELECT id, timestamp, fingerprint, receipt_timestamp, revision, value
+SELECT {measurement_columns}
 FROM measurement
 WHERE sensor = :sensor AND (timestamp, fingerprint) < (:timestamp, :fingerprint)
 AND instr(value, :text) > 0
@@ -22,17 +22,19 @@ ORDER BY timestamp DESC, fingerprint DESC
 LIMIT :limit;
 
 -- name: measurements_without_members(sensor, timestamp, fingerprint, limit)
-SELECT id, timestamp, fingerprint, receipt_timestamp, revision, value
+SELECT {measurement_columns}
 FROM measurement
 WHERE sensor = :sensor AND (timestamp, fingerprint) < (:timestamp, :fingerprint)
 AND substr(value, 1, 1) <> '{'
 ORDER BY timestamp DESC, fingerprint DESC
 LIMIT :limit;
 
--- name: measurements_packed(sensor, timestamp, fingerprint, until, limit)
+-- name: measurements_packed(sensor, timestamp, fingerprint, until, limit, longest)
 -- Many rows in one, as lists: making an object of each takes longer than finding them, and holds
--- the interpreter. A subquery's rows come in its order.
-SELECT count(*), group_concat(timestamp), group_concat(fingerprint), group_concat(value)
+-- the interpreter. A subquery's rows come in its order. Values that are longer are missing.
+SELECT
+    count(*), group_concat(timestamp), group_concat(fingerprint),
+    group_concat(CASE WHEN length(value) <= :longest THEN value END), max(length(value))
 FROM (
     SELECT timestamp, fingerprint, value
     FROM measurement
@@ -47,7 +49,7 @@ FROM (
 WITH wanted (wanted_timestamp, wanted_fingerprint) AS (
     SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:keys)
 )
-SELECT id, timestamp, fingerprint, receipt_timestamp, revision, value
+SELECT {measurement_columns}
 FROM wanted
 CROSS JOIN measurement
 ON sensor = :sensor AND timestamp = wanted_timestamp AND fingerprint = wanted_fingerprint

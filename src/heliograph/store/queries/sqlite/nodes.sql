@@ -10,25 +10,3 @@ SELECT number
 FROM sensor
 WHERE node_identifier = :identifier
 ORDER BY number;
-
--- name: nodes_list(networks, serial_number, firmware_version, offset, limit)
-SELECT {node_columns}
-FROM node
-WHERE (
-    CAST(:networks AS text) IS NULL
-    OR network_identifier IN (SELECT value FROM json_each(:networks))
-)
-AND (CAST(:serial_number AS text) IS NULL OR serial_number = :serial_number)
-AND (CAST(:firmware_version AS text) IS NULL OR firmware_version = :firmware_version)
-ORDER BY number
-LIMIT :limit OFFSET :offset;
-
--- name: nodes_count(networks, serial_number, firmware_version)$
-SELECT count(*)
-FROM node
-WHERE (
-    CAST(:networks AS text) IS NULL
-    OR network_identifier IN (SELECT value FROM json_each(:networks))
-)
-AND (CAST(:serial_number AS text) IS NULL OR serial_number = :serial_number)
-AND (CAST(:firmware_version AS text) IS NULL OR firmware_version = :firmware_version);

@@ -1,31 +1,13 @@
 -- What is wanted is JSON: [sensor, from, to] each, `to` exclusive. Sensors come one after the other,
 -- and each one's rows by time: the join's order is given, and the index covers it.
 
--- name: measurements_due(wanted, limit)
-SELECT measurement.id, measurement.sensor, measurement.timestamp
+-- name: {table}s_due(wanted, limit)
+SELECT {table}.id, {table}.sensor, {table}.timestamp
 FROM json_each(:wanted) AS wanted
-CROSS JOIN measurement
-WHERE measurement.sensor = json_extract(wanted.value, '$[0]')
-AND measurement.timestamp >= json_extract(wanted.value, '$[1]')
-AND measurement.timestamp < json_extract(wanted.value, '$[2]')
-LIMIT :limit;
-
--- name: logs_due(wanted, limit)
-SELECT log.id, log.sensor, log.timestamp
-FROM json_each(:wanted) AS wanted
-CROSS JOIN log
-WHERE log.sensor = json_extract(wanted.value, '$[0]')
-AND log.timestamp >= json_extract(wanted.value, '$[1]')
-AND log.timestamp < json_extract(wanted.value, '$[2]')
-LIMIT :limit;
-
--- name: heartbeats_due(wanted, limit)
-SELECT heartbeat.id, heartbeat.sensor, heartbeat.timestamp
-FROM json_each(:wanted) AS wanted
-CROSS JOIN heartbeat
-WHERE heartbeat.sensor = json_extract(wanted.value, '$[0]')
-AND heartbeat.timestamp >= json_extract(wanted.value, '$[1]')
-AND heartbeat.timestamp < json_extract(wanted.value, '$[2]')
+CROSS JOIN {table}
+WHERE {table}.sensor = json_extract(wanted.value, '$[0]')
+AND {table}.timestamp >= json_extract(wanted.value, '$[1]')
+AND {table}.timestamp < json_extract(wanted.value, '$[2]')
 LIMIT :limit;
 
 -- name: rollups_due(wanted, limit)
@@ -39,20 +21,8 @@ AND rollup.start >= json_extract(wanted.value, '$[1]')
 AND rollup.start < json_extract(wanted.value, '$[2]')
 LIMIT :limit;
 
--- name: measurements_remove(keys, low, high)
-DELETE FROM measurement
-WHERE id IN (SELECT json_extract(value, '$[0]') FROM json_each(:keys))
-AND timestamp >= :low AND timestamp <= :high
-RETURNING 1;
-
--- name: logs_remove(keys, low, high)
-DELETE FROM log
-WHERE id IN (SELECT json_extract(value, '$[0]') FROM json_each(:keys))
-AND timestamp >= :low AND timestamp <= :high
-RETURNING 1;
-
--- name: heartbeats_remove(keys, low, high)
-DELETE FROM heartbeat
+-- name: {table}s_remove(keys, low, high)
+DELETE FROM {table}
 WHERE id IN (SELECT json_extract(value, '$[0]') FROM json_each(:keys))
 AND timestamp >= :low AND timestamp <= :high
 RETURNING 1;
@@ -91,46 +61,14 @@ ON CONFLICT (sensor) DO UPDATE
 SET raw_from = excluded.raw_from
 WHERE excluded.raw_from > rollup_floor.raw_from;
 
--- name: measurements_count_due(wanted, limit)
+-- name: {table}s_count_due(wanted, limit)
 -- Of each sensor: the sensor, and how many rows are due, the first and the last of those counted.
 SELECT
     json_extract(wanted.value, '$[0]'),
     (
         SELECT json_array(count(*), min(timestamp), max(timestamp))
         FROM (
-            SELECT timestamp FROM measurement
-            WHERE sensor = json_extract(wanted.value, '$[0]')
-            AND timestamp >= json_extract(wanted.value, '$[1]')
-            AND timestamp < json_extract(wanted.value, '$[2]')
-            ORDER BY timestamp
-            LIMIT :limit
-        )
-    )
-FROM json_each(:wanted) AS wanted;
-
--- name: logs_count_due(wanted, limit)
-SELECT
-    json_extract(wanted.value, '$[0]'),
-    (
-        SELECT json_array(count(*), min(timestamp), max(timestamp))
-        FROM (
-            SELECT timestamp FROM log
-            WHERE sensor = json_extract(wanted.value, '$[0]')
-            AND timestamp >= json_extract(wanted.value, '$[1]')
-            AND timestamp < json_extract(wanted.value, '$[2]')
-            ORDER BY timestamp
-            LIMIT :limit
-        )
-    )
-FROM json_each(:wanted) AS wanted;
-
--- name: heartbeats_count_due(wanted, limit)
-SELECT
-    json_extract(wanted.value, '$[0]'),
-    (
-        SELECT json_array(count(*), min(timestamp), max(timestamp))
-        FROM (
-            SELECT timestamp FROM heartbeat
+            SELECT timestamp FROM {table}
             WHERE sensor = json_extract(wanted.value, '$[0]')
             AND timestamp >= json_extract(wanted.value, '$[1]')
             AND timestamp < json_extract(wanted.value, '$[2]')

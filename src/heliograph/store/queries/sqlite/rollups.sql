@@ -7,10 +7,14 @@ WHERE rollup.sensor = json_extract(wanted.value, '$[0]')
 AND rollup.level = json_extract(wanted.value, '$[1]')
 AND rollup.start = json_extract(wanted.value, '$[2]');
 
--- name: measurements_spans(spans, limit)
--- Rows of several sensors' spans of time, in no order; if there are as many as the limit, there
--- may be more.
-SELECT measurement.timestamp, measurement.fingerprint, measurement.value, measurement.sensor
+-- name: measurements_spans(spans, limit, longest)
+-- Rows of several sensors' spans of time, in no order, without the values that are longer; if
+-- there are as many as the limit, there may be more.
+SELECT
+    measurement.timestamp,
+    measurement.fingerprint,
+    CASE WHEN length(measurement.value) <= :longest THEN measurement.value END AS value,
+    measurement.sensor
 FROM json_each(:spans) AS wanted
 CROSS JOIN measurement
 WHERE measurement.sensor = json_extract(wanted.value, '$[0]')

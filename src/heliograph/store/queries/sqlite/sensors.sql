@@ -91,36 +91,6 @@ FROM json_each(:rows)
 WHERE true
 ON CONFLICT (sensor, name) DO NOTHING;
 
--- name: sensors_list(networks, only_devices, manufacturer, model, modality, node_identifier, offset, limit)
-SELECT {sensor_columns}
-FROM sensor
-WHERE deleted_at IS NULL
-AND (
-    CAST(:networks AS text) IS NULL
-    OR network_identifier IN (SELECT value FROM json_each(:networks))
-)
-AND (device_id IS NOT NULL OR NOT :only_devices)
-AND (CAST(:manufacturer AS text) IS NULL OR manufacturer = :manufacturer)
-AND (CAST(:model AS text) IS NULL OR model = :model)
-AND (CAST(:modality AS text) IS NULL OR modality = :modality)
-AND (CAST(:node_identifier AS text) IS NULL OR node_identifier = :node_identifier)
-ORDER BY number
-LIMIT :limit OFFSET :offset;
-
--- name: sensors_count(networks, only_devices, manufacturer, model, modality, node_identifier)$
-SELECT count(*)
-FROM sensor
-WHERE deleted_at IS NULL
-AND (
-    CAST(:networks AS text) IS NULL
-    OR network_identifier IN (SELECT value FROM json_each(:networks))
-)
-AND (device_id IS NOT NULL OR NOT :only_devices)
-AND (CAST(:manufacturer AS text) IS NULL OR manufacturer = :manufacturer)
-AND (CAST(:model AS text) IS NULL OR model = :model)
-AND (CAST(:modality AS text) IS NULL OR modality = :modality)
-AND (CAST(:node_identifier AS text) IS NULL OR node_identifier = :node_identifier);
-
 -- name: sensors_of_network(network, offset, limit)
 -- A subquery's rows come in its order.
 SELECT

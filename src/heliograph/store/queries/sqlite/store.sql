@@ -1,3 +1,6 @@
+-- shared: networks
+SELECT value FROM json_each(:networks)
+
 -- name: table_exists(name)$
 SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = :name;
 
