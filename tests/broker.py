@@ -72,11 +72,19 @@ class Mosquitto:
         raise AssertionError(f"Mosquitto does not listen:\n{self.said[-2000:]}")
 
     def stop(self, number: int = signal.SIGTERM) -> None:
-        """End it and wait for that; SIGTERM lets it save its state."""
-        if self._process is not None:
+        """End it and wait for that; SIGTERM lets it save its state.
+
+        One that has just begun to listen forgets a signal that comes before its main loop.
+        """
+        if self._process is None:
+            return
+        deadline = time.monotonic() + SECONDS
+        while self._process.poll() is None:
+            assert time.monotonic() < deadline, f"Mosquitto does not end:\n{self.said[-2000:]}"
             self._process.send_signal(number)
-            self._process.wait(SECONDS)
-            self._process = None
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(5)
+        self._process = None
 
     def kill(self) -> None:
         """End it as a power cut would."""

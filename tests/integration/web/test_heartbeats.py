@@ -79,7 +79,7 @@ async def test_they_are_read_in_pages(server):
     first, answer = await read(f"{path}?limit=3&direction=next")
     assert first == [0, 0, 1, 1]
     following, _ = await read(link(answer, "next"))
-    assert following == [2, 2, 3]
+    assert following == [2, 2, 3, 3]
     assert (await read(f"{path}?creation_timestamp={START + 4}"))[0] == [5, 5]
 
 
