@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Collection, Sequence
 from fractions import Fraction
-from operator import attrgetter
+from operator import attrgetter, truediv
 from typing import Any, Literal, TypeAlias, get_args
 
 import msgspec
@@ -79,6 +79,8 @@ _VALUES: dict[Function, Callable[[Aggregate], Number]] = {
 
 def values_of(found: Collection[Aggregate], function: Function) -> list[Number]:
     """Return the function's value of each; infinite where a sum is beyond a 64-bit float."""
+    if function == "avg":
+        return list(map(truediv, values_of(found, "sum"), values_of(found, "count")))
     return list(map(_VALUES[function], found))
 
 

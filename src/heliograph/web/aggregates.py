@@ -275,18 +275,16 @@ def _encoded(
     )
 
 
-class _Shown:
-    """The buckets' starts as they are shown, each made once."""
+class _Shown(dict[int, str]):
+    """The buckets' starts as they are shown, by the bucket's index, each made once."""
 
     def __init__(self, starts: Sequence[int], zone: tzinfo) -> None:
+        super().__init__()
         self.starts = starts
         self._zone = zone
-        self._texts: dict[int, str] = {}
 
-    def __getitem__(self, index: int) -> str:
-        text = self._texts.get(index)
-        if text is None:
-            text = self._texts[index] = show(self.starts[index], self._zone)
+    def __missing__(self, index: int) -> str:
+        self[index] = text = show(self.starts[index], self._zone)
         return text
 
 
