@@ -13,7 +13,7 @@ from bench.starting_line import LoadError, report, wait_for_go
 WARM_UP = 50
 
 
-def ask(connection: socket.socket, request: bytes) -> bytes:
+def ask(connection: socket.socket, request: bytes) -> bytearray:
     """Return the whole answer to a request."""
     connection.sendall(request)
     # Megabytes are not to be copied with each piece: that is no time of the server's.
@@ -26,7 +26,7 @@ def ask(connection: socket.socket, request: bytes) -> bytes:
         size = answer_size(bytes(data)) if size is None else size
     if not data.startswith(b"HTTP/1.1 200"):
         raise LoadError(f"an answer of another kind: {bytes(data[:400])!r}")
-    return bytes(data)
+    return data
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ import msgspec
 from heliograph.model.aggregation import NUMERIC
 from heliograph.model.records import Measurement
 from heliograph.store.attributes import WHOLE, keys_of, value_at
-from heliograph.store.engine import Row
+from heliograph.store.engine import Engine, Row
 from heliograph.store.measurements import Measurements
 from heliograph.store.pages import LEAST, Cursor
 from heliograph.store.raw_reads import RawRead, RawReads
@@ -37,13 +37,13 @@ LARGEST_CHUNK = 64 << 20
 
 _decode = msgspec.json.decode
 _integers = msgspec.json.Decoder(list[int]).decode
-_encode = msgspec.json.encode
 
 
 class Points:
     """What sensors measured, in as many points as a chart shows."""
 
-    def __init__(self, raw_reads: RawReads, measurements: Measurements) -> None:
+    def __init__(self, engine: Engine, raw_reads: RawReads, measurements: Measurements) -> None:
+        self._engine = engine
         self._raw_reads = raw_reads
         self._measurements = measurements
 
@@ -62,43 +62,49 @@ class Points:
             return []
         curve = await asyncio.to_thread(_curve)
         async with self._raw_reads.begin(sensor) as read:
-            await _read_into(curve, _Attribute(name), read, (start, LEAST), end)
+            await self._read_into(curve, _Attribute(name), read, (start, LEAST), end)
         keys = await asyncio.to_thread(curve.pick, count)
         return await self._measurements.named(sensor, keys)
 
+    async def _read_into(
+        self, curve: "Curve", attribute: "_Attribute", read: RawRead, at: Cursor, end: int
+    ) -> None:
+        """Read everything into the curve: a chunk is found while the one before is decoded."""
+        loop = asyncio.get_running_loop()
+        limit = _FIRST_CHUNK
+        limit, chunk = await self._chunk(read.sensor, at, end, limit)
+        while chunk[0]:
+            decoding = loop.run_in_executor(None, attribute.add, curve, chunk)
+            try:
+                if chunk[0] < limit:
+                    return
+                at = _last(chunk[1]), _last(chunk[2])
+                await read.note(chunk[0])
+                await read.check(at[0], end)
+                limit = max(1, min(CHUNK, limit * 4, _CHUNK_BYTES * chunk[0] // len(chunk[3])))
+                limit, chunk = await self._chunk(read.sensor, at, end, limit)
+            finally:
+                await decoding
 
-async def _read_into(
-    curve: "Curve", attribute: "_Attribute", read: RawRead, at: Cursor, end: int
-) -> None:
-    """Read everything into the curve: a chunk is found while the one before is decoded."""
-    loop = asyncio.get_running_loop()
-    limit = _FIRST_CHUNK
-    limit, chunk = await _chunk(read, at, end, limit)
-    while chunk[0]:
-        decoding = loop.run_in_executor(None, attribute.add, curve, chunk)
-        try:
-            if chunk[0] < limit:
-                return
-            at = _last(chunk[1]), _last(chunk[2])
-            await read.note(chunk[0])
-            await read.check(at[0], end)
-            limit = max(1, min(CHUNK, limit * 4, _CHUNK_BYTES * chunk[0] // len(chunk[3])))
-            limit, chunk = await _chunk(read, at, end, limit)
-        finally:
-            await decoding
+    async def _chunk(self, sensor: int, at: Cursor, end: int, limit: int) -> tuple[int, Row]:
+        """Return how many rows follow of how many, their timestamps, fingerprints and values.
 
-
-async def _chunk(read: RawRead, at: Cursor, end: int, limit: int) -> tuple[int, Row]:
-    """Return how many rows follow of how many, their timestamps, fingerprints and values.
-
-    Of fewer than `limit` if one is too large to be read with so many others.
-    """
-    while True:
-        longest = LARGEST_CHUNK // limit if limit > FEW else ANY_SIZE
-        rows = await read.chunk("measurements_packed", at, end, limit, longest)
-        if (rows[0][4] or 0) <= longest:
-            return limit, rows[0]
-        limit = max(FEW, limit // 16)
+        Of fewer than `limit` if one is too large to be read with so many others.
+        """
+        while True:
+            longest = LARGEST_CHUNK // limit if limit > FEW else ANY_SIZE
+            rows = await self._engine.fetch(
+                "measurements_packed",
+                sensor=sensor,
+                timestamp=at[0],
+                fingerprint=at[1],
+                until=end - 1,
+                limit=limit,
+                longest=longest,
+            )
+            if (rows[0][4] or 0) <= longest:
+                return limit, rows[0]
+            limit = max(FEW, limit // 16)
 
 
 class _Attribute:

@@ -1,11 +1,10 @@
-"""Reading many raw rows of a sensor, a chunk a query: how many at most, and who at a time."""
+"""Reading many raw rows of a sensor: how many at most, and who at a time."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from heliograph.store.engine import Engine, Row
-from heliograph.store.pages import Cursor
+from heliograph.store.engine import Engine
 from heliograph.store.series import RangeTooLargeError
 
 MAXIMUM_ROWS = 3_000_000
@@ -44,23 +43,6 @@ class RawRead:
         self._is_large = False
         # The end of the span whose rest was counted.
         self._counted: int | None = None
-
-    async def chunk(
-        self, query: str, at: Cursor, end: int, limit: int, longest: int
-    ) -> Sequence[Row]:
-        """Return what this query makes of the next rows after a position, up to `end`.
-
-        Without the values that are longer than `longest`, in characters.
-        """
-        return await self._engine.fetch(
-            query,
-            sensor=self.sensor,
-            timestamp=at[0],
-            fingerprint=at[1],
-            until=end - 1,
-            limit=limit,
-            longest=longest,
-        )
 
     async def note(self, rows: int) -> None:
         """Note that so many more were read; return when it is this read's turn to go on.

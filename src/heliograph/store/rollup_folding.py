@@ -34,8 +34,8 @@ _TYPES = {
 _Part: TypeAlias = tuple[int, Packed, PackedColumns]
 
 
-class _Segments:
-    """The parts of columns that are of one bucket each."""
+class Segments:
+    """The parts of columns that are of one bucket each; there is at least one."""
 
     def __init__(self, cut: Cut) -> None:
         firsts, lasts, self.buckets = zip(*cut, strict=True)
@@ -91,30 +91,25 @@ class PackedRollups:
         # When the slots begin.
         self.times: list[int] = self._moments.tolist()
 
-    def rows(self, cut: Cut) -> list[int]:
-        """Return how many rows each bucket of the cut has."""
-        if not cut:
-            return []
+    def rows(self, segments: Segments) -> list[int]:
+        """Return how many rows each segment of `times` has."""
         counts = _joined([rollup.counts for _, rollup in self._known])
-        return _Segments(cut).over(np.add, counts.astype(np.int64))
+        return segments.over(np.add, counts.astype(np.int64))
 
     def attributes(
-        self, cut: Cut, cutting: Callable[[list[int]], Cut]
+        self, segments: Segments, cutting: Callable[[list[int]], Cut]
     ) -> Iterator[tuple[str, Iterable[tuple[int, Aggregate]]]]:
-        """Yield the attributes, and what is known of each bucket of the cut of `times`.
+        """Yield the attributes, and what is known of each of their buckets.
 
-        `cutting` cuts the times of those that aren't in all slots.
+        `segments` are those of `times`; `cutting` cuts those of attributes not in all slots.
         """
-        alike = _Segments(cut) if cut else None
         for name, parts in self._parts.items():
             if len(parts) == len(self._known) and all(part[2].slots is None for part in parts):
-                times, segments = self._moments, alike
-            else:
-                times = self._times([(at, own.slots or all_.slots) for at, all_, own in parts])
-                own_cut = cutting(times.tolist())
-                segments = _Segments(own_cut) if own_cut else None
-            if segments is not None:
-                yield name, _folded(parts, times, segments)
+                yield name, _folded(parts, self._moments, segments)
+                continue
+            times = self._times([(at, own.slots or rollup.slots) for at, rollup, own in parts])
+            if cut := cutting(times.tolist()):
+                yield name, _folded(parts, times, Segments(cut))
 
     def _times(self, slots: Sequence[tuple[int, Numbers]]) -> NDArray[np.int64]:
         """Return when the slots of rollups begin."""
@@ -124,7 +119,7 @@ class PackedRollups:
 
 
 def _folded(
-    parts: Sequence[_Part], times: NDArray[np.int64], segments: _Segments
+    parts: Sequence[_Part], times: NDArray[np.int64], segments: Segments
 ) -> Iterable[tuple[int, Aggregate]]:
     columns = [part[2] for part in parts]
     # What is left out of a rollup follows from its other columns.
@@ -148,12 +143,14 @@ def _folded(
 
 def _joined(parts: Sequence[Numbers]) -> _Array:
     """Return the numbers of the parts, each as it is."""
-    first = parts[0] if parts else []
+    if not parts:
+        return np.empty(0, dtype=np.int64)
+    first = parts[0]
     if isinstance(first, Ext):
         alike = [part for part in parts if isinstance(part, Ext) and part.code == first.code]
         if len(alike) == len(parts):
             return _numbers(b"".join([part.data for part in alike]), first.code)
-    mixed = [_array(part) for part in parts or [first]]
+    mixed = [_array(part) for part in parts]
     if len({each.dtype.kind for each in mixed}) > 1:
         # Whole numbers of 64 bits are more exact than a float.
         mixed = [each.astype(object) for each in mixed]

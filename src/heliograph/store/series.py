@@ -82,9 +82,12 @@ class Series:
             # Of many spans those alone that these rollups are of.
             spans = [span for span in spans if span[1] > times[0] and span[0] <= times[-1]]
         cut = self._cut(times, spans)
-        for (_, _, bucket), rows in zip(cut, found.rows(cut), strict=True):
+        if not cut:
+            return lacking
+        segments = folding.Segments(cut)
+        for bucket, rows in zip(segments.buckets, found.rows(segments), strict=True):
             self.rows[bucket] += rows
-        for name, known in found.attributes(cut, lambda own: self._cut(own, spans)):
+        for name, known in found.attributes(segments, lambda own: self._cut(own, spans)):
             self._add(name, known)
         return lacking
 

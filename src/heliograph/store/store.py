@@ -51,7 +51,7 @@ class Store:
         self.rollups = Rollups(engine)
         raw_reads = RawReads(engine)
         self.aggregates = Aggregates(engine, self.rollups, raw_reads)
-        self.points = Points(raw_reads, self.measurements)
+        self.points = Points(engine, raw_reads, self.measurements)
         self.logs = Logs(engine)
         self.heartbeats = Heartbeats(engine)
         self.rejected = RejectedMessages(engine)
