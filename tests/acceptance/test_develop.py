@@ -88,7 +88,6 @@ def development(folder: Path, *arguments: str, **environment: str) -> Iterator[D
         process.communicate(timeout=STOP_SECONDS)
 
 
-@pytest.mark.slow
 def test_printed_commands_work_and_ctrl_c_ends_everything(tmp_path: Path) -> None:
     with socket.create_server(("0.0.0.0", 0)) as taken:
         wanted = taken.getsockname()[1]
@@ -126,7 +125,6 @@ def wait_for_simulated_sensors(client: httpx.Client) -> None:
     raise AssertionError(devices)
 
 
-@pytest.mark.slow
 def test_a_second_start_gives_the_device_a_new_key_and_keeps_its_data(tmp_path: Path) -> None:
     keys = []
     for _ in range(2):
@@ -139,7 +137,6 @@ def test_a_second_start_gives_the_device_a_new_key_and_keeps_its_data(tmp_path: 
     assert keys[0] != keys[1]
 
 
-@pytest.mark.slow
 def test_with_a_broker_the_printed_commands_go_through_it(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         wanted = taken.getsockname()[1]

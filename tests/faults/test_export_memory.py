@@ -37,7 +37,7 @@ async def fill(url: str, device_id: str) -> None:
     await store.close()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("engine", "form"), [("sqlite", "jsonl"), ("postgresql", "jsonl"), ("sqlite", "parquet")]
 )

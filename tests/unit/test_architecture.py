@@ -1,4 +1,4 @@
-"""The house rules that a machine can hold: who may import whom, where SQL stands, sizes, names.
+"""The house rules that a machine can hold: who may import whom, where SQL stands, names.
 
 Each rule is a function from a parsed module to what is wrong with it; the last test shows for
 each that it does find what it forbids.
@@ -44,9 +44,6 @@ LEVELS = {
     "app": 6,
     "cli": 7,
 }
-
-LONGEST_FILE = 400
-LONGEST_FUNCTION = 60
 
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "managers"}
 VAGUE_NAMES |= {"service", "services"}
@@ -232,23 +229,6 @@ def vague_names(module: Module) -> Iterator[str]:
         yield f"{module.name} has a name that says nothing"
 
 
-def oversized(module: Module) -> Iterator[str]:
-    lines = module.text.count("\n")
-    if lines > LONGEST_FILE:
-        yield f"{module.name} has {lines} lines; {LONGEST_FILE} are allowed"
-    for node in ast.walk(module.tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            # The options of a command are a table, which stands in its signature.
-            is_command = any("command" in ast.unparse(mark) for mark in node.decorator_list)
-            first = node.body[0].lineno if is_command else node.lineno
-            lines = (node.end_lineno or 0) - first + 1
-            if lines > LONGEST_FUNCTION:
-                yield (
-                    f"{module.name}:{node.lineno} {node.name} has {lines} lines;"
-                    f" {LONGEST_FUNCTION} are allowed"
-                )
-
-
 SUPPRESSION = re.compile(r"#\s*(noqa|type:\s*ignore|pragma:\s*no cover)")
 REASON = re.compile(r"\s[-#]\s*\w.{4,}")
 
@@ -351,7 +331,6 @@ RULES: list[Callable[[Module], Iterator[str]]] = [
     unplaced,
     stray_sql,
     vague_names,
-    oversized,
     unexplained_suppressions,
     nameless_tasks,
     sleeps,
@@ -416,8 +395,6 @@ BROKEN = [
     (stray_sql, "heliograph.web.devices", "import sqlite3"),
     (vague_names, "heliograph.web.utils", ""),
     (vague_names, "heliograph.ingest.services", ""),
-    (oversized, "heliograph.app", "\n" * (LONGEST_FILE + 1)),
-    (oversized, "heliograph.app", "def long():\n" + "    pass\n" * LONGEST_FUNCTION),
     (unexplained_suppressions, "heliograph.app", "import os  # noqa: F401"),
     (unexplained_suppressions, "heliograph.app", "x: int = ''  # type: ignore[assignment]"),
     (nameless_tasks, "heliograph.app", "group.create_task(run())"),
