@@ -93,6 +93,7 @@ class Core:
         store: Store,
         newest: tuple[int, int],
         *,
+        instance: int = 0,
         auto_provision: bool = False,
         maximum_bytes: int = 32 << 20,
         per_source_per_hour: int = 1_000,
@@ -109,7 +110,7 @@ class Core:
         self.rejections = RejectionBudget(
             per_source_per_hour=per_source_per_hour, maximum_bytes=rejected_bytes
         )
-        self.clock, self.ids = Clock(newest[1]), IngestIds(last=newest[0])
+        self.clock, self.ids = Clock(newest[1]), IngestIds(instance, newest[0])
         notes = Notes(self.registry, self.clock, self.ids, self.rejections, self.pipeline.state)
         self.pipeline.refuse, self.pipeline.unlearn = notes.refuse_rows, notes.unlearn
         self.intake = Intake(self.pipeline, self.registry, self.clock, self.ids, notes)

@@ -93,6 +93,14 @@ class StoreUnavailableError(Exception):
     """The database did not commit, and the same batch may be written again as it is."""
 
 
+class ClaimLostError(Exception):
+    """Keys of a batch are another server's; nothing of the batch was stored."""
+
+    def __init__(self, keys: frozenset[bytes]) -> None:
+        super().__init__(f"{len(keys)} keys are claimed already")
+        self.keys = keys
+
+
 class AlreadyExistsError(Exception):
     """A unique name is taken; `field` is which."""
 

@@ -1,5 +1,6 @@
 """From messages to the rows of one transaction, and back to what became of them."""
 
+import functools
 import itertools
 from collections.abc import Callable, Sequence
 from operator import itemgetter
@@ -28,7 +29,8 @@ def asking(messages: list[Message]) -> list[Message]:
 async def drop_repeats(messages: list[Message], ledger: Ledger) -> dict[int, int]:
     """Find what the ledger already has; return the ids of repeated rows and of their originals.
 
-    A redelivered message that is found loses its rows; an element with an id that is found, or
+    What of it another server stores meanwhile, the ledger tells when the batch is written. A
+    redelivered message that is found loses its rows; an element with an id that is found, or
     that stands in an earlier message of the same batch, is left out by `build_batch`.
     """
     asked = asking(messages)
@@ -60,9 +62,10 @@ async def drop_repeats(messages: list[Message], ledger: Ledger) -> dict[int, int
 def build_batch(messages: list[Message], *, probe: bool = False) -> Batch:
     """Return the rows of the messages, without those known to be repeats.
 
-    With `probe` only telemetry rows are taken: to find out which of them can't be stored.
+    With `probe` only telemetry rows are taken, and not to stay: to find out which of them can't
+    be stored.
     """
-    batch = Batch()
+    batch = Batch(trial=probe)
     tables: dict[Kind, list[Any]] = {
         Kind.MEASUREMENT: batch.measurements,
         Kind.LOG: batch.logs,
@@ -85,19 +88,33 @@ def build_batch(messages: list[Message], *, probe: bool = False) -> Batch:
             batch.attributes += message.attributes
         if message.extras:
             _add_extras(batch, message)
+            if message.answer is not None:
+                batch.answers = functools.partial(corrected_answers, messages)
     return batch
 
 
-def corrected_answers(messages: list[Message]) -> list[DeliveryRow]:
-    """Return the ledger's entries whose answers did not know of their repeats yet."""
+def corrected_answers(messages: list[Message], duplicates: dict[int, int]) -> list[DeliveryRow]:
+    """Return the ledger's entries whose answers did not know of these repeats yet."""
     return [
-        (message.delivery, message.first_id, message.delivery_expiry, message.answer())
+        (
+            message.delivery,
+            message.first_id,
+            message.delivery_expiry,
+            message.answer({**(message.duplicates or {}), **duplicates}),
+        )
         for message in messages
         if message.delivery is not None
         and message.answer is not None
         and message.dropped is None
-        and message.duplicates
+        and any(row[0] in duplicates for row in message.rows)
     ]
+
+
+def lose_claims(messages: list[Message], keys: frozenset[bytes]) -> None:
+    """Have messages looked up in the ledger whose keys were stored for others meanwhile."""
+    for message in messages:
+        if message.delivery in keys:
+            message.redelivered = True
 
 
 def _add_extras(batch: Batch, message: Message) -> None:
@@ -106,14 +123,13 @@ def _add_extras(batch: Batch, message: Message) -> None:
     if message.status is not None:
         batch.statuses.append(message.status)
     if message.delivery is not None:
-        answer = message.answer() if message.answer is not None else None
-        batch.deliveries.append(
-            (message.delivery, message.first_id, message.delivery_expiry, answer)
-        )
+        answer = message.answer(message.duplicates or {}) if message.answer is not None else None
+        entries = batch.claims if message.redelivered else batch.deliveries
+        entries.append((message.delivery, message.first_id, message.delivery_expiry, answer))
     for position, key in message.identities or ():
         row_id = message.rows[position][0]
         if not message.duplicates or row_id not in message.duplicates:
-            batch.deliveries.append((key, row_id, None, None))
+            batch.claims.append((key, row_id, None, None))
 
 
 def committed_events(

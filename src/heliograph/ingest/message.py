@@ -1,7 +1,7 @@
 """One message on its way from its source to the commit."""
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
 from heliograph.ingest.outcome import Fault
@@ -48,8 +48,8 @@ class Message:
     delivery_expiry: int | None = None
     redelivered = False
     dropped: str | None = None
-    # What the ledger keeps to answer a repeat with; known for good only after the commit.
-    answer: Callable[[], str] | None = None
+    # What the ledger keeps to answer a repeat with, by the rows that were repeats themselves.
+    answer: Callable[[Mapping[int, int]], str] | None = None
     # There is more to store than rows.
     extras = False
     merged = False

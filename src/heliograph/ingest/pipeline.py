@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from heliograph.errors import (
+    ClaimLostError,
     ErrorCode,
     HeliographError,
     RowError,
@@ -25,8 +26,8 @@ from heliograph.ingest.batching import (
     asking,
     build_batch,
     committed_events,
-    corrected_answers,
     drop_repeats,
+    lose_claims,
 )
 from heliograph.ingest.latest_values import LatestValues
 from heliograph.ingest.message import Message, Origin
@@ -201,7 +202,7 @@ class Pipeline:
         while waiting and rows < self._batch_rows and size < MAXIMUM_BATCH_BYTES:
             message = waiting[0]
             if message.delivery is not None:
-                if message.redelivered and message.delivery in keys:
+                if message.delivery in keys:
                     break  # its first delivery has to be committed before it is looked up
                 keys.add(message.delivery)
             messages.append(waiting.popleft())
@@ -227,7 +228,6 @@ class Pipeline:
         """Store of a single message what the database takes, and keep it as rejected."""
         log.warning("the database refused rows", kind=message.kind.value, reason=str(error))
         rows, identities = message.rows, dict(message.identities or ())
-        message.identities, message.redelivered = None, False
         good: list[int] = []
         refused: list[tuple[Any, ...]] = []
         for position, row in enumerate(rows):
@@ -251,8 +251,23 @@ class Pipeline:
             message.attributes = None
         try:
             await self._write([message])
+        except RowError as failure:
+            await self._save_rows(message, failure)
+
+    async def _save_rows(self, message: Message, error: RowError) -> None:
+        """Store the rows without what stands beside them, which must not cost them."""
+        self.unlearn(message)
+        message.attributes = None
+        if message.rejected is not None:
+            message.rejected = None
+            self.state.rejected_not_kept_total += 1
+            log.error("a rejected message could not be kept", reason=str(error))
+        try:
+            await self._write([message])
         except RowError:
-            log.exception("a rejected message could not be kept", kind=message.kind.value)
+            message.rows = []
+            self.state.rejected_not_kept_total += 1
+            log.exception("a message could not be stored", kind=message.kind.value)
 
     async def _write(
         self, messages: list[Message], batch: Batch | None = None, *, probe: bool = False
@@ -260,15 +275,13 @@ class Pipeline:
         delay = FIRST_RETRY_SECONDS
         while True:
             try:
-                found = await drop_repeats(messages, self._store.deliveries)
+                found = {} if probe else await drop_repeats(messages, self._store.deliveries)
                 written = await self._store.write(batch or _batch_of(messages, probe=probe))
-                written.duplicates.update(found)
-                if written.duplicates:
-                    _assign_duplicates(messages, written.duplicates)
-                    if not probe and (answers := corrected_answers(messages)):
-                        await self._store.write(Batch(deliveries=answers))
-                if written.flagged:
-                    _assign_flagged(messages, written.flagged)
+            except ClaimLostError as lost:
+                # Another server has stored what they belong to, and answers for it.
+                lose_claims(messages, lost.keys)
+                batch = None
+                continue
             except StoreUnavailableError as error:
                 if self.state.database_available:
                     self.state.database_available = False
@@ -279,6 +292,13 @@ class Pipeline:
             if not self.state.database_available:
                 self.state.database_available = True
                 log.info("the database is available again")
+            if probe:
+                return
+            written.duplicates.update(found)
+            if written.duplicates:
+                _assign_duplicates(messages, written.duplicates)
+            if written.flagged:
+                _assign_flagged(messages, written.flagged)
             return
 
     def _settle(self, messages: list[Message]) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -157,18 +158,22 @@ class Posts:
             self._notes.refuse(message, principal, source, payload, len(payload), now)
         rows = message.rows
         if idempotency_key is None:
-            outcome = _outcome(message, indexes, rows)  # while the writer is at work
+            outcome = _outcome(message, indexes, rows, {})  # while the writer is at work
             await self._committed(message)
             changed = message.duplicates is not None or message.rows is not rows
-            return _outcome(message, indexes, rows) if changed else outcome
+            if not changed:
+                return outcome
+            return _outcome(message, indexes, rows, message.duplicates or {})
         body = hashlib.sha256(payload).hexdigest()
         message.delivery = ledger_key("idempotency", principal.name, source, idempotency_key)
         message.delivery_expiry = now + DAY
         message.redelivered = message.extras = True
-        message.answer = lambda: _encode((body, _outcome(message, indexes, rows))).decode()
+        message.answer = lambda duplicates: _encode(
+            (body, _outcome(message, indexes, rows, duplicates))
+        ).decode()
         await self._committed(message)
         if message.dropped is None:
-            return _outcome(message, indexes, rows)
+            return _outcome(message, indexes, rows, message.duplicates or {})
         first_body, first_outcome = msgspec.json.decode(message.dropped, type=tuple[str, Outcome])
         if first_body != body:
             raise HeliographError(
@@ -199,9 +204,10 @@ class _Waiting:
                 message.future.set_result(None)
 
 
-def _outcome(message: Message, indexes: Any, rows: list[tuple[Any, ...]]) -> Outcome:
+def _outcome(
+    message: Message, indexes: Any, rows: list[tuple[Any, ...]], duplicates: Mapping[int, int]
+) -> Outcome:
     """Return what became of the rows that the message had when it was sent."""
-    duplicates = message.duplicates or {}
     faults = list(message.faults)
     if message.rows is not rows:
         # The database refused some of them.

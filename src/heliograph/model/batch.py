@@ -1,6 +1,7 @@
 """What is written in one transaction, and what became of it."""
 
 import dataclasses
+from collections.abc import Callable
 from operator import itemgetter
 
 from heliograph.model.records import (
@@ -18,7 +19,13 @@ _key = itemgetter(1, 2, 3)
 
 @dataclasses.dataclass(slots=True)
 class Batch:
-    """Rows of one transaction: all of them are committed, or none is."""
+    """Rows of one transaction: all of them are committed, or none is.
+
+    `claims` are keys of the ledger that the batch must have to itself; `deliveries` are entered
+    there too, but take the place of older ones. `answers` returns the entries whose answers have
+    to change, once it is known which rows repeat which. A batch that is a `trial` is rolled back:
+    it only shows whether its rows can be stored.
+    """
 
     measurements: list[MeasurementRow] = dataclasses.field(default_factory=list)
     logs: list[LogRow] = dataclasses.field(default_factory=list)
@@ -26,6 +33,9 @@ class Batch:
     rejected: list[RejectedRow] = dataclasses.field(default_factory=list)
     statuses: list[StatusRow] = dataclasses.field(default_factory=list)
     deliveries: list[DeliveryRow] = dataclasses.field(default_factory=list)
+    claims: list[DeliveryRow] = dataclasses.field(default_factory=list)
+    answers: Callable[[dict[int, int]], list[DeliveryRow]] | None = None
+    trial: bool = False
     attributes: list[AttributeRow] = dataclasses.field(default_factory=list)
 
     def sort(self) -> None:

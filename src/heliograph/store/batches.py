@@ -1,8 +1,10 @@
 """What both engines do to a batch before they write it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from heliograph.model.records import StatusRow
+from heliograph.model.batch import Batch
+from heliograph.model.records import DeliveryRow, StatusRow
+from heliograph.store.engine import Row
 
 
 def newest_statuses(rows: Iterable[StatusRow]) -> list[StatusRow]:
@@ -13,3 +15,19 @@ def newest_statuses(rows: Iterable[StatusRow]) -> list[StatusRow]:
         if earlier is None or earlier[1] <= row[1]:
             newest[row[0]] = row
     return list(newest.values())
+
+
+def ledger_entries(batch: Batch) -> list[DeliveryRow]:
+    """Return what the batch enters in the ledger, a row a key: the last one counts.
+
+    In the order of the keys, so that two servers wait for one another in one order.
+    """
+    rows = {row[0]: row for row in batch.deliveries}
+    rows.update((row[0], row) for row in batch.claims)
+    return sorted(rows.values())
+
+
+def lost_keys(entries: Sequence[DeliveryRow], stored: Iterable[Row]) -> frozenset[bytes]:
+    """Return the keys that are stored for another message; `stored` has key and id."""
+    ids = {row[0]: row[1] for row in entries}
+    return frozenset(row[0] for row in stored if row[1] != ids[row[0]] or row[1] == 0)

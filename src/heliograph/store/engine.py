@@ -69,6 +69,7 @@ class Engine(Protocol):
 
         Raises:
             RowError: it holds a row that the database refuses for what it says.
+            ClaimLostError: it holds keys that another server has claimed.
         """
         ...
 

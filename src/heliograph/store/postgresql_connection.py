@@ -4,7 +4,12 @@ from typing import Any
 
 import asyncpg
 
-from heliograph.errors import AlreadyExistsError, RowError, StoreUnavailableError
+from heliograph.errors import (
+    AlreadyExistsError,
+    ClaimLostError,
+    RowError,
+    StoreUnavailableError,
+)
 from heliograph.store.queries import Query
 
 OLDEST_POSTGRESQL = 13
@@ -76,7 +81,7 @@ def arguments(query: Query, parameters: dict[str, Any]) -> list[Any]:
 
 def translate(error: Exception) -> Exception:
     """Return what the store raises for an error of the driver."""
-    if isinstance(error, RowError | StoreUnavailableError | AlreadyExistsError):
+    if isinstance(error, RowError | StoreUnavailableError | AlreadyExistsError | ClaimLostError):
         return error
     if isinstance(error, asyncpg.PostgresError):
         if str(error.sqlstate)[:2] in _ROW_CLASSES:

@@ -1,5 +1,6 @@
 """The one connection that writes to PostgreSQL.
 
+keys of the ledger, if the batch has any: claimed first, or all of it is rolled back
 a repeat of what came lately, or a violation in the last ten seconds?
     no ──▶ COPY into the table, within a savepoint ──▶ unique violation: roll back to it
     yes ─▶ COPY into a staging table ──▶ INSERT … ON CONFLICT DO NOTHING        │
@@ -13,11 +14,12 @@ from typing import Any, NamedTuple
 import asyncpg
 import msgspec
 
-from heliograph.errors import RowError, StoreUnavailableError
+from heliograph.errors import ClaimLostError, RowError, StoreUnavailableError
 from heliograph.model.batch import Batch, Written
-from heliograph.model.records import HeartbeatRow
+from heliograph.model.records import DeliveryRow, HeartbeatRow
+from heliograph.model.time import now as wall_time
 from heliograph.store.acknowledgments import naming_a_revision, revision_keys, what_is_said
-from heliograph.store.batches import newest_statuses
+from heliograph.store.batches import ledger_entries, lost_keys, newest_statuses
 from heliograph.store.lateness import Lateness, late_hours
 from heliograph.store.partitions import Partitions
 from heliograph.store.postgresql_connection import (
@@ -163,7 +165,9 @@ class PostgresqlWriter:
         if connection is not None:
             await disconnect(connection)
 
-    async def _write(self, connection: Any, loads: list[_Load], batch: Batch) -> Written:
+    async def _write(  # noqa: C901, PLR0912 - the steps of one transaction, in their order
+        self, connection: Any, loads: list[_Load], batch: Batch
+    ) -> Written:
         for table, rows in loads:
             if table != "heartbeat":
                 await self.partitions.ensure(connection, table, rows)
@@ -172,7 +176,12 @@ class PostgresqlWriter:
         keys, repeats = self._suspected(loads, now)
         heartbeats = naming_a_revision(batch.heartbeats) if batch.heartbeats else []
         others = bool(
-            batch.rejected or batch.deliveries or batch.statuses or batch.attributes or heartbeats
+            batch.rejected
+            or batch.deliveries
+            or batch.claims
+            or batch.statuses
+            or batch.attributes
+            or heartbeats
         )
         written = Written()
         if not loads and not others:
@@ -181,24 +190,28 @@ class PostgresqlWriter:
             copied = False
         else:
             # A single COPY is a transaction by itself, two round trips shorter.
-            whole = len(loads) == 1 and not others and not late
-            copied = await self._copy(connection, loads, whole=whole)
+            whole = len(loads) == 1 and not others and not late and not batch.trial
+            copied = await self._copy(connection, loads, batch, whole=whole)
             if not copied:
                 self._staging_until = now + STAGING_SECONDS
                 self._watching_until = now + WATCHING_SECONDS
         if not copied:
-            await self._stage(connection, loads, written.duplicates)
+            await self._stage(connection, loads, batch, written.duplicates)
         if others:
             await self._write_others(connection, batch)
         if heartbeats:
             written.flagged = await self._acknowledge(connection, heartbeats)
         if late:
             await self._mark(connection, batch, late, written)
+        if written.duplicates and batch.answers and (rows := batch.answers(written.duplicates)):
+            await self._enter(connection, sorted(rows), rows)
         if connection.is_in_transaction():
             if asyncio.get_running_loop().time() - now > LONGEST_WRITE_SECONDS:
                 raise StoreUnavailableError("PostgreSQL: writing a batch took too long")
-            await connection.execute("COMMIT" if copied else self._clear_staging(loads))
-        self._recent.remember(keys)
+            end = "COMMIT" if copied else self._clear_staging(loads)
+            await connection.execute("ROLLBACK" if batch.trial else end)
+        if not batch.trial:
+            self._recent.remember(keys)
         return written
 
     def _suspected(self, loads: list[_Load], now: float) -> tuple[set[int], bool]:
@@ -227,10 +240,35 @@ class PostgresqlWriter:
         if late:
             await mark(connection, self._queries, late)
 
-    async def _copy(self, connection: Any, loads: list[_Load], *, whole: bool) -> bool:
+    async def _begin(self, connection: Any, batch: Batch) -> None:
+        """Begin the transaction, and claim what the batch has to have to itself.
+
+        Before any row, so that nothing was copied in vain where another server has it.
+        """
+        await connection.execute("BEGIN")
+        if batch.claims or batch.deliveries:
+            await self._enter(connection, ledger_entries(batch), batch.claims)
+
+    async def _enter(
+        self, connection: Any, entries: Sequence[DeliveryRow], claims: Sequence[DeliveryRow]
+    ) -> None:
+        columns = [list(column) for column in zip(*entries, strict=True)]
+        keys, moment = [row[0] for row in claims], wall_time()
+        entered = await connection.execute(
+            self._queries["deliveries_store"].sql, *columns, moment, keys
+        )
+        if int(entered.rpartition(" ")[2]) < len(entries):
+            sql = self._queries["deliveries_find"].sql
+            raise ClaimLostError(
+                lost_keys(entries, await connection.fetch(sql, columns[0], moment))
+            )
+
+    async def _copy(
+        self, connection: Any, loads: list[_Load], batch: Batch, *, whole: bool
+    ) -> bool:
         """Copy into the tables; False if that met a repeat and was rolled back."""
         if not whole:
-            await connection.execute("BEGIN")
+            await self._begin(connection, batch)
         try:
             for table, rows in loads:
                 await self._copy_rows(connection, table, rows, _COLUMNS[table])
@@ -254,7 +292,9 @@ class PostgresqlWriter:
         finally:
             self._copying = None
 
-    async def _stage(self, connection: Any, loads: list[_Load], duplicates: dict[int, int]) -> None:
+    async def _stage(
+        self, connection: Any, loads: list[_Load], batch: Batch, duplicates: dict[int, int]
+    ) -> None:
         """Store what is not stored yet; add id and stored id of the repeats."""
         if not self._has_staging:
             # Before the transaction, which might be rolled back.
@@ -263,7 +303,7 @@ class PostgresqlWriter:
                     f"CREATE TEMPORARY TABLE IF NOT EXISTS {table}_staging (LIKE {table})"
                 )
             self._has_staging = True
-        await connection.execute("BEGIN")
+        await self._begin(connection, batch)
         for table, rows in loads:
             self._dead[table] = self._dead.get(table, 0) + len(rows)
             await self._copy_rows(connection, f"{table}_staging", rows, _COLUMNS[table])
@@ -300,11 +340,6 @@ class PostgresqlWriter:
     async def _write_others(self, connection: Any, batch: Batch) -> None:
         if batch.rejected:
             await self._write_rejected(connection, batch.rejected)
-        if batch.deliveries:
-            # One statement can't change a row twice; the last one counts.
-            deliveries = sorted({row[0]: row for row in batch.deliveries}.values())
-            columns = [list(column) for column in zip(*deliveries, strict=True)]
-            await connection.execute(self._queries["deliveries_store"].sql, *columns)
         if batch.statuses:
             rows = _encode(newest_statuses(batch.statuses)).decode()
             await connection.execute(self._queries["statuses_store"].sql, rows)

@@ -7,7 +7,12 @@ import urllib.parse
 from pathlib import Path
 from typing import Literal
 
-from heliograph.errors import AlreadyExistsError, RowError, StoreUnavailableError
+from heliograph.errors import (
+    AlreadyExistsError,
+    ClaimLostError,
+    RowError,
+    StoreUnavailableError,
+)
 
 BUSY_SECONDS = 5.0
 
@@ -82,7 +87,7 @@ def open_reader(path: Path) -> sqlite3.Connection:
 
 def translate(error: Exception) -> Exception:
     """Return what the store raises for an error of the driver."""
-    if isinstance(error, RowError | StoreUnavailableError | AlreadyExistsError):
+    if isinstance(error, RowError | StoreUnavailableError | AlreadyExistsError | ClaimLostError):
         return error
     # ValueError: lone surrogates; ProgrammingError: a type that SQLite doesn't know.
     if isinstance(

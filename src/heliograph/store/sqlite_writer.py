@@ -9,11 +9,12 @@ from typing import Any
 
 import msgspec
 
-from heliograph.errors import RowError, StoreUnavailableError
+from heliograph.errors import ClaimLostError, RowError, StoreUnavailableError
 from heliograph.model.batch import Batch, Written
-from heliograph.model.records import HeartbeatRow
+from heliograph.model.records import DeliveryRow, HeartbeatRow
+from heliograph.model.time import now
 from heliograph.store.acknowledgments import naming_a_revision, revision_keys, what_is_said
-from heliograph.store.batches import newest_statuses
+from heliograph.store.batches import lost_keys, newest_statuses
 from heliograph.store.lateness import Lateness, late_hours
 from heliograph.store.queries import Query
 from heliograph.store.rollup_change import RollupChange
@@ -57,12 +58,14 @@ _HEARTBEAT = _Table(
     " details)",
 )
 _REJECTED = _Table("rejected_message", 10, "ON CONFLICT (id) DO NOTHING")
-_DELIVERY = _Table(
-    "delivery",
-    4,
+# As PostgreSQL's `deliveries_store`; claims and other entries are a statement each.
+_ENTERED = (
     "ON CONFLICT (key) DO UPDATE SET"
-    " id = excluded.id, expiry = excluded.expiry, answer = excluded.answer",
+    " id = excluded.id, expiry = excluded.expiry, answer = excluded.answer"
+    " WHERE (delivery.id = excluded.id AND delivery.id <> 0) OR delivery.expiry <= ?"
 )
+_DELIVERY = _Table("delivery", 4, _ENTERED + " OR delivery.id < excluded.id")
+_CLAIM = _Table("delivery", 4, _ENTERED)
 _FIND_REJECTED = "SELECT * FROM rejected_message WHERE id = ?"
 _FIND_DELIVERIES = {
     size: (
@@ -113,15 +116,36 @@ class SqliteWriter:
         try:
             connection = self.open()
             connection.execute("BEGIN IMMEDIATE")
+            self._enter(connection, batch.claims, batch.deliveries)
             written = self._insert(connection, batch)
             marked = self._mark(connection, batch, written)
-            connection.execute("COMMIT")
+            if written.duplicates and batch.answers:
+                self._enter(connection, batch.answers(written.duplicates), ())
+            connection.execute("ROLLBACK" if batch.trial else "COMMIT")
             self._check_file()
         except Exception as error:
             raise self.abandon(error) from error
-        if marked:
+        if marked and not batch.trial:
             self._marks.added(marked)
         return written
+
+    def _enter(
+        self,
+        connection: sqlite3.Connection,
+        claims: Sequence[DeliveryRow],
+        deliveries: Sequence[DeliveryRow],
+    ) -> None:
+        moment = now()
+        for table, rows in ((_CLAIM, claims), (_DELIVERY, deliveries)):
+            for chunk in chunks(rows):
+                parameters = [*chain.from_iterable(chunk), moment]
+                entered = connection.execute(table.insert[len(chunk)], parameters).rowcount
+                if entered < len(chunk):
+                    keys = [row[0] for row in chunk]
+                    find = _FIND_DELIVERIES[len(chunk)]
+                    raise ClaimLostError(
+                        lost_keys(chunk, connection.execute(find, (*keys, moment)))
+                    )
 
     def take_marks(self, until: int, limit: int) -> list[tuple[Any, ...]]:
         """Return the oldest marks; see `Engine.take_marks`."""
@@ -234,9 +258,6 @@ class SqliteWriter:
             stored = connection.execute(_REJECTED.insert[len(chunk)], parameters).rowcount
             if stored < len(chunk):
                 _check_rejected(connection, chunk)
-        for chunk in chunks(batch.deliveries):
-            parameters = list(chain.from_iterable(chunk))
-            connection.execute(_DELIVERY.insert[len(chunk)], parameters)
         if batch.statuses:
             self._store(connection, "statuses_store", newest_statuses(batch.statuses))
         if batch.attributes:

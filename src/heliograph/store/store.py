@@ -76,6 +76,7 @@ class Store:
 
         Raises:
             RowError: it holds a row that the database refuses for what it says.
+            ClaimLostError: it holds keys that are another message's in the ledger by now.
             StoreUnavailableError: the same batch may be written again as it is.
         """
         return await self.engine.write(batch)

@@ -73,7 +73,7 @@ class HeliographCollector(Collector):
             ("commits", "Transactions committed", state.commits_total),
             (
                 "rejected_not_kept",
-                "Rejected messages beyond the bounds of what is kept",
+                "Rejected messages that were not kept, mostly for the bounds of what is",
                 state.rejected_not_kept_total,
             ),
         ):

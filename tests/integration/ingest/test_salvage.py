@@ -156,6 +156,20 @@ async def test_an_attribute_of_any_length_costs_nothing(core):
     assert await core.store.sensors.attributes([sensor.number]) == {sensor.number: {"t"}}
 
 
+async def test_a_rejected_message_that_is_not_kept_is_counted_and_costs_no_row(core):
+    sensor = await core.device("pump")
+    core.store.refuses_batch = lambda batch: any(row[4] != "nowhere/x" for row in batch.rejected)
+    payload = [*readings(1, 2), {"value": 1, "timestamp": "soon"}]
+    await core.publish("measurements/pump", payload)
+    await core.settled()
+    await core.publish("measurements/pump", b"{")
+    await core.settled()
+    assert core.origin.tokens == [1, 2]
+    assert await core.values(sensor) == [1, 2]
+    assert await core.rejected() == []
+    assert core.state.rejected_not_kept_total == 2
+
+
 async def test_refused_messages_have_a_budget(plain_core):
     core = plain_core
     core.rejections._per_source = 1

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from heliograph.errors import RowError, StoreUnavailableError
+from heliograph.errors import ClaimLostError, RowError, StoreUnavailableError
 from heliograph.model.batch import Batch
 from heliograph.model.time import now
 from heliograph.store import open_store
@@ -242,6 +242,83 @@ async def test_the_last_delivery_of_a_key_counts(store):
     assert await store.deliveries.find([key]) == {key: (2, "b")}
     await store.write(Batch(deliveries=[(key, 3, None, None)]))
     assert await store.deliveries.find([key, key]) == {key: (3, None)}
+
+
+async def test_a_lost_claim_stores_nothing_and_names_the_keys(store, sensor):
+    keys = [b"%016d" % number for number in range(300)]
+    await store.write(Batch(claims=[(keys[7], 5, None, "first"), (keys[250], 6, None, None)]))
+    claims = [(key, 100 + at, None, "second") for at, key in enumerate(keys)]
+    with pytest.raises(ClaimLostError) as lost:
+        await store.write(Batch(measurements=[measurement(sensor)], claims=claims))
+    assert keys[7] in lost.value.keys
+    assert lost.value.keys <= {keys[7], keys[250]}
+    assert await stored(store, sensor) == set()
+    assert await store.deliveries.find(keys) == {keys[7]: (5, "first"), keys[250]: (6, None)}
+    # What was committed after all is one's own; what has expired is anybody's.
+    await store.write(Batch(claims=[(keys[7], 5, now() - 1, "first")]))
+    await store.write(Batch(claims=[(keys[7], 8, None, "third")]))
+    assert await store.deliveries.find(keys[:9]) == {keys[7]: (8, "third")}
+
+
+async def test_a_claim_of_no_row_is_lost_to_another_of_none(store):
+    await store.write(Batch(claims=[(b"k" * 16, 0, None, "first")]))
+    with pytest.raises(ClaimLostError):
+        await store.write(Batch(claims=[(b"k" * 16, 0, None, "second")]))
+
+
+async def test_an_older_delivery_does_not_take_the_place_of_a_newer_one(store, sensor):
+    key = b"k" * 16
+    await store.write(Batch(deliveries=[(key, 9, None, None)]))
+    with pytest.raises(ClaimLostError) as lost:
+        await store.write(
+            Batch(measurements=[measurement(sensor)], deliveries=[(key, 8, None, None)])
+        )
+    assert lost.value.keys == {key}
+    assert await stored(store, sensor) == set()
+    await store.write(Batch(deliveries=[(key, 10, None, None)]))
+    assert await store.deliveries.find([key]) == {key: (10, None)}
+
+
+async def test_servers_that_claim_the_same_keys_at_once_wait_in_one_order(database_url, store):
+    other = await open_store(database_url)
+    try:
+        for turn in range(5):
+            keys = [b"%08d%08d" % (turn, number) for number in range(2_000)]
+            one = [(key, 1, None, None) for key in keys]
+            two = [(key, 2, None, None) for key in reversed(keys)]
+            outcomes = await asyncio.gather(
+                store.write(Batch(claims=one)),
+                other.write(Batch(deliveries=two[:1_000], claims=two[1_000:])),
+                return_exceptions=True,
+            )
+            # A deadlock would be an unavailable store.
+            lost = [each for each in outcomes if isinstance(each, Exception)]
+            assert [type(each) for each in lost] in ([], [ClaimLostError])
+    finally:
+        await other.close()
+
+
+async def test_answers_are_corrected_in_the_transaction_that_finds_the_repeats(store, sensor):
+    key, row = b"k" * 16, measurement(sensor)
+    await store.write(Batch(measurements=[row]))
+    repeat = again(row)
+    batch = Batch(measurements=[repeat], claims=[(key, repeat[0], None, "new")])
+    batch.answers = lambda duplicates: [(key, repeat[0], None, str(duplicates))]
+    await store.write(batch)
+    answer = str({repeat[0]: row[0]})
+    assert await store.deliveries.find([key]) == {key: (repeat[0], answer)}
+
+
+@pytest.mark.parametrize("count", [1, 300])
+async def test_a_trial_tells_what_can_be_stored_and_stores_nothing(store, sensor, count):
+    rows = [measurement(sensor, NOON + at) for at in range(count)]
+    assert (await store.write(Batch(measurements=rows, trial=True))).duplicates == {}
+    bad = (*rows[0][:3], 1 << 63, *rows[0][4:])
+    with pytest.raises(RowError):
+        await store.write(Batch(measurements=[*rows[1:], bad], trial=True))
+    assert await stored(store, sensor) == set()
+    await store.write(Batch(measurements=rows))
+    assert await stored(store, sensor) == {row[0] for row in rows}
 
 
 async def test_rejected_messages_are_listed_counted_and_pruned(store):

@@ -65,7 +65,8 @@ async def test_of_elements_with_one_id_the_first_is_kept():
     assert repeats == {rows[1][0]: rows[0][0], rows[2][0]: rows[0][0], rows[3][0]: 7}
     batch = build_batch([one, two])
     assert batch.measurements == [rows[0]]
-    assert batch.deliveries == [(b"a", rows[0][0], None, None)]
+    assert batch.claims == [(b"a", rows[0][0], None, None)]
+    assert batch.deliveries == []
 
 
 async def test_a_second_look_forgets_what_the_first_concluded():
@@ -117,13 +118,18 @@ def test_building_a_batch_changes_no_message():
 
 def test_answers_are_corrected_where_rows_were_repeats():
     row = measurement(1)
-    options = {"delivery": b"d", "delivery_expiry": 9, "answer": lambda: "new"}
-    repeated = message([row], duplicates={row[0]: 1}, **options)
+    options = {
+        "delivery": b"d",
+        "delivery_expiry": 9,
+        "answer": lambda duplicates: f"repeats {duplicates}",
+    }
+    repeated = message([row], **options)
     fresh = message([measurement(1)], **options)
-    dropped = message([row], duplicates={row[0]: 1}, dropped="old", **options)
-    without = message([row], duplicates={row[0]: 1}, delivery=b"d")
+    dropped = message([row], dropped="old", **options)
+    without = message([row], delivery=b"d")
     messages = [repeated, fresh, dropped, without]
-    assert corrected_answers(messages) == [(b"d", row[0], 9, "new")]
+    expected = [(b"d", row[0], 9, f"repeats { ({row[0]: 1}) }")]
+    assert corrected_answers(messages, {row[0]: 1}) == expected
 
 
 def test_events_tell_what_was_inserted():
