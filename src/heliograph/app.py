@@ -20,6 +20,8 @@ from heliograph.web.services import Services
 
 log = structlog.get_logger()
 
+ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -58,6 +60,10 @@ class Application:
         finally:
             await server.stop()
 
+    def begin_to_end(self) -> bool:
+        """Learn that the server will end, before it stops; False: that was known."""
+        return self.server is not None and self.server.begin_to_end()
+
     async def _terminate_on_failure(self) -> None:
         """End a process that is not ours to end, the way its owner expects."""
         if self.server is not None:
@@ -68,8 +74,8 @@ class Application:
         await receive()
         stage = "startup"
         try:
-            async with self.running() as services:
-                with _on_ending_signals(services.streams.close):
+            async with self.running():
+                with _on_ending_signals(self.begin_to_end):
                     await send({"type": "lifespan.startup.complete"})
                     stage = "shutdown"
                     watching = asyncio.create_task(
@@ -88,16 +94,20 @@ class Application:
 
 
 @contextlib.contextmanager
-def _on_ending_signals(close: Callable[[], None]) -> Iterator[None]:
-    """Close the streams when a signal ends the process of another server.
+def _on_ending_signals(begin: Callable[[], object]) -> Iterator[None]:
+    """Begin to end when a signal ends the process of another server.
 
-    It would wait for all open connections before it tells us: for streams, for ever.
+    It would wait for all open connections before it tells us: for streams, for ever. A closed
+    terminal (SIGHUP) would end it at once; it ends as by SIGTERM.
     """
     loop = asyncio.get_running_loop()
-    others = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    others = {number: signal.getsignal(number) for number in (*ENDING_SIGNALS, signal.SIGHUP)}
+    hung_up = others[signal.SIGHUP] is signal.SIG_DFL and callable(others[signal.SIGTERM])
 
     def handle(number: int, frame: FrameType | None) -> None:
-        loop.call_soon_threadsafe(close)
+        loop.call_soon_threadsafe(begin)
+        if number == signal.SIGHUP and hung_up:
+            number = signal.SIGTERM
         other = others[signal.Signals(number)]
         if callable(other):
             other(number, frame)
@@ -105,7 +115,9 @@ def _on_ending_signals(close: Callable[[], None]) -> Iterator[None]:
     ours = []
     if threading.current_thread() is threading.main_thread():
         # Where nobody handles a signal it has to end the process, as before.
-        ours = [number for number, other in others.items() if callable(other)]
+        ours = [number for number in ENDING_SIGNALS if callable(others[number])]
+        if hung_up:
+            ours.append(signal.SIGHUP)
     for number in ours:
         signal.signal(number, handle)
     try:

@@ -85,6 +85,11 @@ class HeliographError(Exception):
         self.retry_after = retry_after
 
 
+def shutting_down() -> HeliographError:
+    """Return what a caller is told whom the end of the server leaves without an answer."""
+    return HeliographError(ErrorCode.SHUTTING_DOWN, "The server is shutting down", retry_after=5)
+
+
 class RowError(Exception):
     """The database refuses a row for what it holds; the batch's other rows are not at fault."""
 

@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from heliograph import upkeep
+from heliograph import ending, upkeep
 from heliograph.admin_key import ensure_api_secret_key
 from heliograph.attempts import Attempts
 from heliograph.broker.from_settings import rules_for, server_account
 from heliograph.broker.mosquitto_files import MosquittoFiles, MosquittoPaths
 from heliograph.configuration.publisher import Publisher
+from heliograph.ending import Ending
 from heliograph.errors import AlreadyExistsError, StartError, StoreUnavailableError
 from heliograph.ingest.authentication import Authenticator
 from heliograph.ingest.broker_clients import BrokerClients
@@ -63,7 +64,6 @@ log = structlog.get_logger()
 
 # Beside a busy event loop the writer's thread would wait 5 ms for the interpreter each time.
 SWITCH_SECONDS = 0.0005
-DRAIN_SECONDS = 20.0
 
 
 class Server:
@@ -76,6 +76,7 @@ class Server:
         self._link: Link | None = None
         self._files: MosquittoFiles | None = None
         self.failed = asyncio.Event()
+        self.ending = Ending(settings.shutdown_timeout)
 
     async def start(self) -> Services:
         """Start everything, sinks first.
@@ -163,45 +164,63 @@ class Server:
         self._sweeping = self._run(runs.run(), "retention")
         return runs, budget
 
-    async def stop(self) -> None:
-        """Stop everything, sources first; what has been read is committed and acknowledged."""
+    def begin_to_end(self) -> bool:
+        """Start the clock of the end and end the streams; False: the end has begun before.
+
+        May be called before `stop`, as soon as it is known that the server ends.
+        """
+        first = self.ending.begin()
         self._streams.close()
+        return first
+
+    async def stop(self) -> None:
+        """Stop everything, sources first; what has been read is committed and acknowledged.
+
+        All of it together takes no longer than SHUTDOWN_TIMEOUT.
+        """
+        self.begin_to_end()
+        end = self.ending
         # Who waits for the last commits need not wait for these too.
         self._rolling.cancel()
         self._sweeping.cancel()
         sources = [source for source in (self._link, self._listener) if source is not None]
         for source in sources:
-            await source.close_sources()
+            await end.stage("sources", source.close_sources(), until=ending.SOURCES)
         if not await self._drained():
             # What is left was never acknowledged: its senders have it still.
             log.error("stopped before everything was committed", left=self._pipeline.state.depth)
         for source in sources:
-            await source.close()
-        await self._presence.close(now())
-        with contextlib.suppress(StoreUnavailableError):
-            await self._registry.flush()
-        for task in reversed(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._publisher.close()
+            await end.stage("connections", source.close(), until=ending.CONNECTIONS)
+        await end.stage("presence", self._presence.close(now()), until=ending.PRESENCE)
+        await end.stage("last seen", self._note_last_seen(), until=ending.LAST_SEEN)
+        await end.stage("tasks", self._cancel_tasks(), until=ending.TASKS)
+        await end.stage("configurations", self._publisher.close(), until=ending.CONFIGURATIONS)
         self._passwords.close()
-        await self._store.close()
+        await end.stage("store", self._store.close(), until=ending.STORE)
         self._claim.release()
 
     async def _drained(self) -> bool:
         """Tell whether all that waits was committed in time, by a pipeline that still runs."""
         draining = asyncio.create_task(self._pipeline.drain(), name="drain")
         waited = {draining, self._committing}
-        await asyncio.wait(waited, timeout=DRAIN_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        seconds = self.ending.left(ending.DRAIN)
+        await asyncio.wait(waited, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         draining.cancel()
         await asyncio.gather(draining, return_exceptions=True)
         return not draining.cancelled()
 
-    async def abandon(self) -> None:
-        """Undo a start that failed halfway: nothing has been taken, so nothing is drained."""
+    async def _note_last_seen(self) -> None:
+        with contextlib.suppress(StoreUnavailableError):
+            await self._registry.flush()
+
+    async def _cancel_tasks(self) -> None:
         for task in reversed(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def abandon(self) -> None:
+        """Undo a start that failed halfway: nothing has been taken, so nothing is drained."""
+        await self._cancel_tasks()
         if hasattr(self, "_passwords"):
             self._passwords.close()
         if hasattr(self, "_store"):

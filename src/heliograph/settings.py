@@ -93,6 +93,8 @@ class Settings(BrokerSettings):
     port: int = Field(8000, ge=0, le=65_535)
     trusted_proxies: Networks = ()
 
+    shutdown_timeout: float = Field(20.0, ge=0.1, le=3_600)
+
     data_directory: Path = Path("./data")
     database_url: str = Field("", repr=False)
     auto_migrate: bool = True

@@ -60,6 +60,18 @@ class ServerProcess:
     def said(self) -> str:
         return (self.folder / "server.log").read_text(errors="replace")
 
+    async def start_in(self, terminal: int) -> None:
+        """Start it in a session of its own, controlled by this terminal, and wait for it."""
+        self._process = subprocess.Popen(
+            ["setsid", "--ctty", PROGRAM, "serve"],
+            env=self._environment,
+            cwd=self.folder,
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
+        )
+        await self.ready(START_SECONDS)
+
     async def start(self) -> None:
         """Start the process and wait until it is ready."""
         self.starts += 1

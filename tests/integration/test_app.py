@@ -5,6 +5,7 @@ import contextlib
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -257,8 +258,12 @@ def test_uvicorn_serves_with_settings_of_the_environment(tmp_path):
             *_, last = [line for line in lines if line]
             assert last.startswith("retry:")
         started.communicate(timeout=SECONDS)
-    with process(server, program):
+    with process(server, program) as again:
         assert [reading["metrics"] for reading in server.history(device)] == [{"t": 1}]
+        # Of a closed terminal uvicorn knows nothing: it would end without telling us.
+        again.send_signal(signal.SIGHUP)
+        again.communicate(timeout=SECONDS)
+        assert again.returncode in (0, -signal.SIGTERM)
 
 
 def test_uvicorn_says_in_one_line_why_it_cannot_start(tmp_path):

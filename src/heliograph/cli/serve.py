@@ -2,10 +2,13 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
+import os
 import resource
 import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,7 +19,8 @@ import uvloop
 
 from heliograph import logs
 from heliograph.address import Address
-from heliograph.app import Application, create_app
+from heliograph.app import ENDING_SIGNALS, Application, create_app
+from heliograph.ending import HTTP
 from heliograph.errors import StartError
 from heliograph.settings import Settings, load_settings
 from heliograph.web.connections import (
@@ -25,7 +29,8 @@ from heliograph.web.connections import (
     WebSocketProtocol,
 )
 
-GRACEFUL_SECONDS = 10
+# What requests that the end has cancelled get to be answered.
+ANSWER_SECONDS = 0.5
 KEEP_ALIVE_SECONDS = 75
 BACKLOG = 2_048
 # What a client may send on a WebSocket; what it asks for takes far less.
@@ -47,8 +52,9 @@ def serve(
 ) -> None:
     """Start the server.
 
-    HTTP on HOST and PORT, and MQTT for devices on MQTT_LISTEN. SIGTERM and Ctrl-C end it
-    cleanly: what has been taken is committed and acknowledged.
+    HTTP on HOST and PORT, and MQTT for devices on MQTT_LISTEN. SIGTERM, SIGHUP (unless nohup
+    has it ignored) and Ctrl-C end it cleanly: what has been taken is committed and acknowledged,
+    within SHUTDOWN_TIMEOUT.
     """
     given = {"host": host, "port": port}
     settings = load_settings(**{name: value for name, value in given.items() if value is not None})
@@ -93,10 +99,10 @@ async def _serve(settings: Settings, *, access_log: bool) -> bool:
         application = create_app(settings)
         server = HttpServer(_config(settings, application, access_log=access_log))
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _ending_signals():
             loop.add_signal_handler(number, server.stop)
-        async with application.running() as services:
-            server.on_stop = services.streams.close
+        async with application.running():
+            server.on_stop = functools.partial(_begin_to_end, server, application)
             if not server.should_exit:
                 await _run(server, application, listening)
     return application.server is not None and application.server.failed.is_set()
@@ -111,7 +117,36 @@ async def _run(server: HttpServer, application: Application, listening: socket.s
     finally:
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
+    if cancelled := set(server.server_state.tasks):
+        await asyncio.wait(cancelled, timeout=ANSWER_SECONDS)
     log.info("stopping")
+
+
+def _ending_signals() -> tuple[signal.Signals, ...]:
+    """Return the signals that end the server: a closed terminal does, unless it is to outlive it.
+
+    `nohup` says so by having SIGHUP ignored.
+    """
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        return ENDING_SIGNALS
+    return (*ENDING_SIGNALS, signal.SIGHUP)
+
+
+def _begin_to_end(server: HttpServer, application: Application) -> None:
+    """Divide the time that the end may take, and see that it takes no more."""
+    if application.server is None or not application.begin_to_end():
+        return
+    end = application.server.ending
+    server.config.timeout_graceful_shutdown = end.left(HTTP)  # type: ignore[assignment] # it awaits so many seconds
+    # Threads that hang in a system call, on a dead disk say, can't be told to end.
+    last = threading.Timer(end.left(), _end_at_once)
+    last.daemon = True
+    last.start()
+
+
+def _end_at_once() -> None:
+    log.critical("the time for the end is used up: ended as by SIGKILL")
+    os._exit(1)
 
 
 async def _stop_on_failure(server: HttpServer, application: Application) -> None:
@@ -135,7 +170,6 @@ def _config(settings: Settings, application: Any, *, access_log: bool) -> uvicor
         server_header=False,
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=[str(network) for network in settings.trusted_proxies],
-        timeout_graceful_shutdown=GRACEFUL_SECONDS,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         backlog=BACKLOG,
     )

@@ -21,6 +21,7 @@ from heliograph.errors import (
     HeliographError,
     RowError,
     StoreUnavailableError,
+    shutting_down,
 )
 from heliograph.ingest.batching import (
     asking,
@@ -144,7 +145,7 @@ class Pipeline:
             HeliographError: QUEUE_FULL, DATABASE_UNAVAILABLE, SHUTTING_DOWN, or the refusal.
         """
         if self._stopping:
-            raise _shutting_down()
+            raise shutting_down()
         if not self.state.database_available:
             raise HeliographError(
                 ErrorCode.DATABASE_UNAVAILABLE, "The database is not available", retry_after=2
@@ -187,7 +188,7 @@ class Pipeline:
         following = self._next[0] if self._next is not None else ()
         for message in (*messages, *following, *self._waiting):
             if message.future is not None and not message.future.done():
-                message.future.set_exception(_shutting_down())
+                message.future.set_exception(shutting_down())
 
     def _prepare(self) -> tuple[list[Message], Batch | None]:
         """Return the next messages, and their batch unless the ledger is to be asked before."""
@@ -349,10 +350,6 @@ def _batch_of(messages: list[Message], *, probe: bool = False) -> Batch:
     batch = build_batch(messages, probe=probe)
     batch.sort()
     return batch
-
-
-def _shutting_down() -> HeliographError:
-    return HeliographError(ErrorCode.SHUTTING_DOWN, "The server is shutting down", retry_after=5)
 
 
 def _assign_flagged(messages: list[Message], flagged: set[int]) -> None:

@@ -52,6 +52,9 @@ class Pool(Generic[C]):
                 raise StoreUnavailableError("all connections for reading are in use") from error
         else:
             await self._free.acquire()
+        if self._closed:  # while it was waited for
+            self._free.release()
+            raise StoreUnavailableError("the store is closed")
         try:
             while self._idle:
                 connection = self._idle.pop()

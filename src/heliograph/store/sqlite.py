@@ -226,7 +226,11 @@ class SqliteEngine:
 
     async def ping(self) -> None:
         """Read a row of the file at its path."""
-        if not await asyncio.to_thread(self._path.is_file):
+        try:
+            is_there = await asyncio.to_thread(self._path.is_file)
+        except OSError as error:  # its folder can't be read, say
+            raise unavailable(error) from error
+        if not is_there:
             raise StoreUnavailableError("SQLite: the database file is gone")
         try:
             async with asyncio.timeout(PING_SECONDS):
@@ -254,6 +258,8 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except FileNotFoundError:
         return 0
+    except OSError as error:
+        raise unavailable(error) from error
 
 
 class _Change:

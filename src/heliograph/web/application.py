@@ -85,7 +85,7 @@ def create_web(services: Services, export_slots: ExportSlots | None = None) -> A
     )
     live.rest = rest
     routes = NetworkSensors(HotRoutes(hot, live), services.registry)
-    return CanonicalPaths(errors.Failures(routes))
+    return CanonicalPaths(errors.Failures(routes, lambda: services.streams.closing))
 
 
 def _hot_routes(

@@ -1,6 +1,7 @@
 """Errors as answers: `{"detail": …, "code": …}`, whatever went wrong."""
 
-from collections.abc import Awaitable, Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -12,7 +13,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from heliograph.errors import ErrorCode, HeliographError, RejectionReason, StoreUnavailableError
+from heliograph.errors import (
+    ErrorCode,
+    HeliographError,
+    RejectionReason,
+    StoreUnavailableError,
+    shutting_down,
+)
 from heliograph.ingest.outcome import Fault
 
 log = structlog.get_logger()
@@ -240,10 +247,14 @@ def _printable(part: Any) -> Any:
 
 
 class Failures:
-    """ASGI layer that turns an exception nobody expected into a logged 500."""
+    """ASGI layer that turns an exception nobody expected into a logged 500.
 
-    def __init__(self, app: ASGIApp) -> None:
+    A request that is cancelled because the server ends is answered with SHUTTING_DOWN.
+    """
+
+    def __init__(self, app: ASGIApp, is_ending: Callable[[], bool] = lambda: False) -> None:
         self._app = app
+        self._is_ending = is_ending
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on; answer for it if nothing else does."""
@@ -259,6 +270,10 @@ class Failures:
 
         try:
             await self._app(scope, receive, watched)
+        except asyncio.CancelledError:
+            if started or not self._is_ending():
+                raise
+            await answer(shutting_down()).send(send)
         except Exception:
             log.exception("a request failed", method=scope["method"], path=scope["path"])
             if started:

@@ -5,7 +5,7 @@ from urllib.parse import parse_qs
 
 from starlette.types import Scope
 
-from heliograph.errors import ErrorCode, HeliographError
+from heliograph.errors import ErrorCode, HeliographError, shutting_down
 from heliograph.ingest.registry import Registry
 from heliograph.live.streams import Selection, Streams
 from heliograph.live.viewer import Viewer
@@ -100,9 +100,7 @@ class Watchers:
             HeliographError: as `Access.caller`; SHUTTING_DOWN.
         """
         if self._services.streams.closing:
-            raise HeliographError(
-                ErrorCode.SHUTTING_DOWN, "The server is shutting down", retry_after=5
-            )
+            raise shutting_down()
         registry = self._services.registry
         ticket, made_in = parameters(scope).get("ticket"), b""
         if ticket:

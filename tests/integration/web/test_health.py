@@ -1,4 +1,8 @@
 import asyncio
+import errno
+import os
+import shutil
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -78,6 +82,36 @@ async def test_an_absent_database_is_told(site, monkeypatch):
 
         monkeypatch.setattr(here.services.store, "ping", away)
         assert "database" in await not_ready(here)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ENOENT])
+async def test_a_data_folder_that_cannot_be_read_is_told(site, monkeypatch, number):
+    async with site() as here:
+        stat = Path.stat
+
+        def failing(path, **options):
+            if path.name.startswith("heliograph.db"):
+                raise OSError(number, os.strerror(number), str(path))
+            return stat(path, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "stat", failing)
+            assert "database" in await not_ready(here)
+            if number != errno.ENOENT:  # where there is no log of writes, nothing is in it
+                with pytest.raises(StoreUnavailableError):
+                    await here.services.store.removal.used()
+        assert (await here.http.get("/readyz")).status_code == 200
+
+
+async def test_a_data_folder_that_has_vanished_is_told(site, migrated, tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    shutil.copy(migrated, folder / "heliograph.db")
+    async with site(database_url=f"sqlite:///{folder}/heliograph.db") as here:
+        folder.rename(tmp_path / "elsewhere")
+        assert "database" in await not_ready(here)
+        (tmp_path / "elsewhere").rename(folder)
+        assert (await here.http.get("/readyz")).status_code == 200
 
 
 async def test_a_database_that_hangs_is_told(site, monkeypatch):

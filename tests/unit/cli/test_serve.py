@@ -2,6 +2,7 @@
 
 import contextlib
 import resource
+import signal
 import socket
 
 import pytest
@@ -68,3 +69,11 @@ def test_as_many_files_as_connections_may_be_open(monkeypatch):
     assert limits["now"] == (4_096, 4_096)
     serve._raise_file_limit(settings(mqtt_max_connections=1))
     assert limits["now"] == (4_096, 4_096)
+
+
+def test_a_closed_terminal_ends_it_unless_it_is_to_outlive_it(monkeypatch):
+    handlers = {signal.SIGHUP: signal.SIG_DFL}
+    monkeypatch.setattr(signal, "getsignal", handlers.get)
+    assert signal.SIGHUP in serve._ending_signals()
+    handlers[signal.SIGHUP] = signal.SIG_IGN  # by nohup
+    assert serve._ending_signals() == (signal.SIGTERM, signal.SIGINT)

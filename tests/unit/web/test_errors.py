@@ -1,3 +1,4 @@
+import asyncio
 import json
 from typing import Annotated
 
@@ -128,3 +129,25 @@ async def test_a_defect_is_a_500_without_its_secrets(caplog, capsys):
     assert response.status_code == 500
     assert response.json() == {"detail": "Internal server error", "code": "INTERNAL_ERROR"}
     assert "ZeroDivisionError" in caplog.text + "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize("ending", [True, False])
+async def test_a_request_that_the_end_cancels_is_told_so(ending):
+    begun = asyncio.Event()
+
+    async def waiting(_scope, _receive, _send):
+        begun.set()
+        await asyncio.Event().wait()
+
+    transport = httpx.ASGITransport(errors.Failures(waiting, lambda: ending))
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+        request = asyncio.create_task(http.post("/thing", json={}))
+        await begun.wait()
+        request.cancel()
+        if not ending:
+            with pytest.raises(asyncio.CancelledError):
+                await request
+            return
+        answer = await request
+    assert (answer.status_code, answer.json()["code"]) == (503, "SHUTTING_DOWN")
+    assert int(answer.headers["retry-after"]) > 0
