@@ -6,7 +6,6 @@ import json
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from time import time_ns
-from types import SimpleNamespace
 from typing import Any
 
 from heliograph.errors import RowError, StoreUnavailableError
@@ -99,6 +98,7 @@ class Core:
         per_source_per_hour: int = 1_000,
         rejected_bytes: int = 1 << 20,
         anonymous_role: str = "",
+        clock_ahead: int = 0,
     ) -> None:
         self.store = TroubledStore(store)
         self.registry = Registry(self.store, auto_provision=auto_provision)
@@ -110,7 +110,9 @@ class Core:
         self.rejections = RejectionBudget(
             per_source_per_hour=per_source_per_hour, maximum_bytes=rejected_bytes
         )
-        self.clock, self.ids = Clock(newest[1]), IngestIds(instance, newest[0])
+        # By so many microseconds, from the start on.
+        self.clock = Clock(newest[1], wall_ns=lambda: time_ns() + clock_ahead * 1_000)
+        self.ids = IngestIds(instance, newest[0])
         notes = Notes(self.registry, self.clock, self.ids, self.rejections, self.pipeline.state)
         self.pipeline.refuse, self.pipeline.unlearn = notes.refuse_rows, notes.unlearn
         self.intake = Intake(self.pipeline, self.registry, self.clock, self.ids, notes)
@@ -234,13 +236,11 @@ async def running(store: Store, **options: Any) -> AsyncIterator[Core]:
 
 
 @contextlib.contextmanager
-def clock_moved(monkeypatch: Any, microseconds: int) -> Iterator[None]:
-    """Move the wall clock of the ingest core."""
-    with monkeypatch.context() as patch:
-
-        def moved() -> int:
-            return time_ns() + microseconds * 1_000
-
-        patch.setattr("heliograph.ingest.clock.time", SimpleNamespace(time_ns=moved))
-        patch.setattr("heliograph.ingest.intake.time_ns", moved)
+def clock_moved(clock: Clock, microseconds: int) -> Iterator[None]:
+    """Move the wall clock of the ingest core, which the monotonic one knows nothing of."""
+    wall_ns = clock.wall_ns
+    clock.wall_ns = lambda: time_ns() + microseconds * 1_000
+    try:
         yield
+    finally:
+        clock.wall_ns = wall_ns

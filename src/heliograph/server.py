@@ -30,6 +30,7 @@ from heliograph.errors import AlreadyExistsError, StartError, StoreUnavailableEr
 from heliograph.ingest.authentication import Authenticator
 from heliograph.ingest.broker_clients import BrokerClients
 from heliograph.ingest.clock import Clock
+from heliograph.ingest.clock_watch import ClockWatch
 from heliograph.ingest.disk_budget import DiskBudget
 from heliograph.ingest.endpoint import Endpoint
 from heliograph.ingest.failed_log_ins import FailedLogIns
@@ -104,12 +105,13 @@ class Server:
         router = Router(registry)
         self._committing = self._run(pipeline.run(), "pipeline")
         self._run(registry.watch(), "registry")
-        rollups = RollupTask(store, pipeline.state)
+        rollups = RollupTask(store, pipeline.state, moment=clock.moment)
         self._rolling = self._run(rollups.run(), "rollups")
         streams = self._start_streams(settings, hub, intake, newest_id)
-        await self._start_presence(hub, max(now(), clock.floor))
-        self._start_upkeep(settings, rejections)
+        await self._start_presence(hub, clock.moment())
         retention, disk = await self._start_retention(settings, clock)
+        self._start_upkeep(settings, rejections, retention)
+        await self._watch_clock(clock, retention)
         topic = settings.mqtt_publish_topic
         endpoint = Endpoint(store, registry, router, authenticator, intake, publish_topic=topic)
         await self._start_mqtt(settings, endpoint, hub)
@@ -142,10 +144,19 @@ class Server:
             log.info("admin key made", file=str(settings.data_directory / "api_secret_key"))
         return settings
 
-    def _start_upkeep(self, settings: Settings, rejections: RejectionBudget) -> None:
+    def _start_upkeep(
+        self, settings: Settings, rejections: RejectionBudget, retention: RetentionRuns
+    ) -> None:
         self._run(upkeep.collect(), "garbage")
         self._run(upkeep.flush(self._registry), "last-seen")
-        self._run(upkeep.maintain(self._store, settings, rejections), "maintenance")
+        maintenance = upkeep.maintain(self._store, settings, rejections, retention.horizon)
+        self._run(maintenance, "maintenance")
+
+    async def _watch_clock(self, clock: Clock, retention: RetentionRuns) -> None:
+        watch = ClockWatch(self._store, clock, self._registry, self._pipeline.latest)
+        watch.horizon_changed = retention.follow
+        await watch.begin()
+        self._run(watch.run(), "clock")
 
     async def _start_retention(
         self, settings: Settings, clock: Clock
@@ -155,6 +166,7 @@ class Server:
             self._store,
             settings.retention,
             clock=clock.now,
+            elapsed=lambda: clock.elapsed,
             busy=lambda: pipeline.state.depth > 0,
             newest=pipeline.latest,
         )

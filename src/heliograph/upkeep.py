@@ -3,13 +3,14 @@
 import asyncio
 import contextlib
 import gc
+from collections.abc import Awaitable, Callable
 
 import structlog
 
-from heliograph.errors import StoreUnavailableError
+from heliograph.errors import HeliographError, StoreUnavailableError
 from heliograph.ingest.registry import Registry
 from heliograph.ingest.rejections import RejectionBudget
-from heliograph.model.time import DAY, now
+from heliograph.model.time import DAY
 from heliograph.settings import Settings
 from heliograph.store import Store
 
@@ -46,15 +47,26 @@ async def flush(registry: Registry) -> None:
             await registry.flush()
 
 
-async def maintain(store: Store, settings: Settings, rejections: RejectionBudget) -> None:
-    """Delete what is kept for a time only, beside telemetry, for ever."""
+async def maintain(
+    store: Store,
+    settings: Settings,
+    rejections: RejectionBudget,
+    horizon: Callable[[], Awaitable[int]],
+) -> None:
+    """Delete what is kept for a time only, beside telemetry, for ever.
+
+    It goes by the time that retention goes by, since a clock may be ahead.
+    """
     while True:
         try:
-            await store.deliveries.prune(now())
-            await store.accounts.prune_sessions(now())
-            await store.rejected.prune(now() - settings.rejected_retention_days * DAY)
+            moment = await horizon()
+            await store.deliveries.prune(moment)
+            await store.accounts.prune_sessions(moment)
+            await store.rejected.prune(moment - settings.rejected_retention_days * DAY)
             _, rejections.kept_bytes = await store.rejected.totals()
-            await store.audit.prune(now() - settings.audit_days * DAY)
+            await store.audit.prune(moment - settings.audit_days * DAY)
         except StoreUnavailableError:
             log.debug("maintenance waits for the database")
+        except HeliographError as error:
+            log.debug("maintenance waits", reason=str(error))
         await asyncio.sleep(MAINTENANCE_SECONDS)

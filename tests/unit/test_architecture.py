@@ -19,8 +19,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.uncovered
-
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src"
 PACKAGE = "heliograph"

@@ -20,6 +20,7 @@ COMMANDS = {
     "broker": "Tell a broker that is not ours who may do what: the rules of the listener.",
     "export": "Write what was measured, logged and confirmed as CSV, JSON Lines or Parquet.",
     "import": "Send a file to the server: CSV, JSON Lines, Parquet, InfluxDB's line protocol.",
+    "clock": "Say that the clock is right, though newer rows are stored.",
     "retention": "Tell what is due by the retention of networks and sensors, and remove it.",
     "rejected": "List the newest messages that could not be accepted, and why.",
     "tail": "Follow what sensors send, as it is committed.",

@@ -7,7 +7,8 @@ import typer
 from heliograph import logs
 from heliograph.cli.database import with_store
 from heliograph.cli.output import print_json, print_table
-from heliograph.model.time import now
+from heliograph.model.retention import LEAP, Horizon, advance
+from heliograph.model.time import DAY, now, to_rfc3339
 from heliograph.retention.plan import Due, Plan, Planned
 from heliograph.retention.runs import RetentionRuns, RunsState
 from heliograph.settings import Settings, load_settings
@@ -32,19 +33,23 @@ def plan(*, json: bool = typer.Option(False, "--json", help="Print JSON.")) -> N
     """
     settings = load_settings()
 
-    async def work(store: Store) -> tuple[dict[str, Planned], list[Partition]]:
-        due = Plan(store, settings.retention, now())
+    async def work(store: Store) -> tuple[Horizon, dict[str, Planned], list[Partition]]:
+        horizon = advance((await store.clock.read()).horizon, now(), 0)
+        due = Plan(store, settings.retention, horizon.moment)
         planned = await due.of_networks()
         names = await _names(store)
         return (
+            horizon,
             {names.get(network, network): each for network, each in planned.items()},
             await due.partitions(),
         )
 
-    planned, partitions = with_store(settings, work)
+    horizon, planned, partitions = with_store(settings, work)
+    _tell_wait(horizon)
     if json:
         print_json(
             {
+                "moment": to_rfc3339(horizon.moment),
                 "networks": {name: _members(each.due) for name, each in planned.items()},
                 "partitions": [each.name for each in partitions],
             }
@@ -81,12 +86,43 @@ def run() -> None:
         claim.release()
     removed = ", ".join(f"{state.removed_total[kind]:,} {kind}" for kind in Kind)
     typer.echo(f"removed {removed}; dropped {state.partitions_total} partitions")
+    _tell_wait(state.horizon)
+
+
+@app.command()
+def accept() -> None:
+    """Say that the clock is right, though it has leapt: what waits for that goes.
+
+    A running server begins with it within a second or two.
+    """
+
+    async def work(store: Store) -> tuple[Horizon | None, int]:
+        last, moment = (await store.clock.read()).horizon, now()
+        await store.clock.set_horizon(Horizon(moment, moment, 0))
+        return last, moment
+
+    last, moment = with_store(load_settings(), work)
+    if last is None or last.moment + LEAP >= moment:
+        typer.echo(f"nothing waited; the clock shows {to_rfc3339(moment)}")
+        return
+    days = (moment - last.moment) / DAY
+    typer.echo(f"accepted: what is due by {to_rfc3339(moment)} goes, {days:.1f} days more")
 
 
 async def _run(store: Store, settings: Settings) -> RunsState:
     runs = RetentionRuns(store, settings.retention, clock=now)
-    await runs.sweep(now())
+    await runs.sweep(await runs.horizon())
     return runs.state
+
+
+def _tell_wait(horizon: Horizon | None) -> None:
+    if horizon is not None and horizon.waits:
+        days = (horizon.clock - horizon.moment) / DAY
+        typer.echo(
+            f"the clock has leapt by {days:.1f} days since the last run: what is due by them waits;"
+            " if the clock is right, run heliograph retention accept",
+            err=True,
+        )
 
 
 async def _names(store: Store) -> dict[str, str]:

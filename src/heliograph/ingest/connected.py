@@ -94,6 +94,12 @@ class Connected:
             if not live and self._ended.get(number) == moment:
                 del self._ended[number]
 
+    def forget_beyond(self, moment: int) -> None:
+        """Have nothing begun or ended after this moment."""
+        for times in (self._since, self._ended):
+            for number, at in times.items():
+                times[number] = min(at, moment)
+
     def all(self) -> "list[ConnectionRow]":
         """Return every sensor that is connected."""
         return [

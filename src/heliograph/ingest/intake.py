@@ -1,7 +1,5 @@
 """MQTT's way into the pipeline."""
 
-from time import time_ns
-
 from heliograph.errors import RejectionReason
 from heliograph.ingest.clock import Clock
 from heliograph.ingest.decode import Rejected, decode_status
@@ -55,8 +53,9 @@ class Intake:
         Raises:
             HeliographError: CLOCK_BEHIND, DISK_BUDGET_USED_UP; the message was not taken.
         """
-        clock, now = self._clock, time_ns() // 1_000
-        if now >= clock.floor:
+        clock = self._clock
+        now = clock.wall_ns() // 1_000
+        if clock.floor <= now <= clock.ceiling:
             clock.floor = now
         else:
             now = clock.now()
@@ -112,7 +111,7 @@ class Intake:
 
     def _moment(self) -> int:
         # Never before what was said on the connection.
-        return max(time_ns() // 1_000, self._clock.floor)
+        return self._clock.moment()
 
     @property
     def commits(self) -> bool:

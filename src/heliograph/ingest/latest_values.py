@@ -13,7 +13,7 @@ from heliograph.ingest.attributes import attributes_of
 from heliograph.ingest.message import Message
 from heliograph.ingest.registry import KnownSensor
 from heliograph.model.records import Attribute, Kind
-from heliograph.model.time import to_rfc3339
+from heliograph.model.time import now, to_rfc3339
 from heliograph.store import Store
 from heliograph.store.attributes import keys_of, value_at
 
@@ -97,6 +97,8 @@ class LatestValues:
         self._pending_bytes = 0
         # Of SQLite's file this process is the only one that writes telemetry.
         self._fresh = FRESH_SECONDS if store.engine.name == "postgresql" else float("inf")
+        # Until then rows come up by themselves whose time lay beyond the clock's when it was wrong.
+        self._settled_after = 0
 
     def note(self, messages: Sequence[Message]) -> None:
         """Take notice of what has just been committed."""
@@ -130,6 +132,11 @@ class LatestValues:
             self._size -= held.size
             self._pending_bytes -= held.pending_bytes
 
+    def settle_after(self, moment: int) -> None:
+        """Ask the store anew until this moment (microseconds): hidden rows' time may come."""
+        self._settled_after = moment
+        self.forget_all()
+
     def forget_all(self) -> None:
         """Ask the store the next time, because rows have been deleted."""
         self.changes += 1
@@ -159,6 +166,13 @@ class LatestValues:
         # Each has one by now: the check is for the type checker.
         return [held.text for held in await self._known(sensors) if held.text is not None]
 
+    @property
+    def _lasts(self) -> float:
+        """For how many seconds an answer of the store counts."""
+        if self._settled_after and now() <= self._settled_after:
+            return FRESH_SECONDS
+        return self._fresh
+
     async def _known_one(self, sensor: KnownSensor) -> _Held:
         held = (await self._known([sensor]))[0]
         if self._held.get(sensor.number) is held:
@@ -170,7 +184,7 @@ class LatestValues:
         """Return what is held of each, with all that was committed before the call."""
         # Whoever is forgotten while the store is asked about others may still be answered for.
         found = [self._held.get(sensor.number) for sensor in sensors]
-        expired = asyncio.get_running_loop().time() - self._fresh
+        expired = asyncio.get_running_loop().time() - self._lasts
         asked: dict[int, _Held] = {}
         if unknown := [
             sensor.number
@@ -221,7 +235,7 @@ class LatestValues:
             self._pending_bytes -= held.pending_bytes
             self._size -= held.size
         _take_pending(sensor, held)
-        held.text = _text(held, self._fresh)
+        held.text = _text(held, self._lasts)
         if is_kept:
             self._size += held.size
             # To the end of those to forget.

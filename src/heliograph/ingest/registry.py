@@ -264,6 +264,15 @@ class Registry:
             self.touched |= touched
             raise
 
+    def forget_beyond(self, moment: int) -> None:
+        """Forget what memory has of times beyond this one: the clock was ahead, and is accepted."""
+        for known in self._by_number.values():
+            known.newest_assigned = min(known.newest_assigned, moment)
+            known.seen_at = min(known.seen_at, moment)
+            if known.measured_at is not None:
+                known.measured_at = min(known.measured_at, moment)
+        self.connected.forget_beyond(moment)
+
     async def _look_up(
         self, query: Callable[[Any], Awaitable[Sensor | None]], name: str | bytes | int
     ) -> KnownSensor | None:

@@ -5,6 +5,7 @@ Queries are right at any moment: what is not rolled up yet they take from raw ro
 
 import asyncio
 import dataclasses
+from collections.abc import Callable
 
 import structlog
 
@@ -54,7 +55,11 @@ class RollupState:
 class RollupTask:
     """Moves the frontier, and works off marks of late rows and the backlog of history."""
 
-    def __init__(self, store: Store, pipeline: PipelineState) -> None:
+    def __init__(
+        self, store: Store, pipeline: PipelineState, *, moment: Callable[[], int] = now
+    ) -> None:
+        """Roll up by the time that `moment` tells: what comes before the frontier is late."""
+        self._moment = moment
         self.state = RollupState()
         self._store = store
         self._pipeline = pipeline
@@ -94,7 +99,7 @@ class RollupTask:
             state = await rolling.state()
             if not self._alone and self._others(state.generation):
                 more = False
-            elif (target := due(state.frontier, now())) > state.frontier:
+            elif (target := due(state.frontier, self._moment())) > state.frontier:
                 await rolling.advance(target)
             else:
                 more = bool(await rolling.redo(self._mark) or await rolling.fill())

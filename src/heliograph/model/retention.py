@@ -8,6 +8,10 @@ from heliograph.model.time import DAY, HOUR
 
 FOR_EVER = 0
 LONGEST_DAYS = 36_500
+# By how much the clock may be ahead of the time that has passed, and for how long what is due by
+# it waits if it is more.
+LEAP = DAY
+WAIT = DAY
 
 
 class Retention(msgspec.Struct, frozen=True):
@@ -53,6 +57,38 @@ def cutoffs(retention: Retention, moment: int) -> Cutoffs:
 
 def _cutoff(days: int | None, moment: int, step: int) -> int:
     return max((moment - days * DAY) // step * step, 0) if days else 0
+
+
+class Horizon(NamedTuple):
+    """By which time what is due is removed, in microseconds.
+
+    `clock` is what the clock showed at that; `waited` for how long the rest of the way to it
+    has been waiting, by uptime.
+    """
+
+    moment: int
+    clock: int
+    waited: int
+
+    @property
+    def waits(self) -> bool:
+        """Whether the clock has leapt further than is followed at once."""
+        return self.moment != self.clock
+
+
+def advance(last: Horizon | None, clock: int, elapsed: int) -> Horizon:
+    """Return the horizon after so much monotonic time, by a clock that may have leapt.
+
+    It moves by as much and a day at most. Of a larger leap it waits for the rest, until that
+    has stayed for a day of uptime. What has been removed can't be brought back.
+    """
+    if last is None or clock <= last.moment + elapsed + LEAP:
+        return Horizon(clock, clock, 0)
+    is_another = clock > last.clock + elapsed + LEAP
+    waited = 0 if is_another else last.waited + elapsed
+    if waited >= WAIT:
+        return Horizon(clock, clock, 0)
+    return Horizon(last.moment + elapsed, clock, waited)
 
 
 class Needed(NamedTuple):

@@ -21,6 +21,12 @@ class Due(NamedTuple):
     bytes: int = 0
     is_exact: bool = True
 
+    def plus(self, other: "Due") -> "Due":
+        """Return both together."""
+        return Due(
+            self.rows + other.rows, self.bytes + other.bytes, self.is_exact and other.is_exact
+        )
+
 
 class Planned(NamedTuple):
     """What is removed of some sensors: by kind."""
@@ -40,6 +46,14 @@ class Plan:
     async def of_networks(self) -> dict[str, Planned]:
         """Return what is removed by the network's UUID, of those with sensors."""
         return await self._count(None)
+
+    async def totals(self) -> dict[Kind, Due]:
+        """Return what is removed of all networks together."""
+        total = _nothing()
+        for planned in (await self.of_networks()).values():
+            for kind, due in planned.due.items():
+                total[kind] = total[kind].plus(due)
+        return total
 
     async def of_network(self, network: str) -> Planned:
         """Return what is removed of one network."""
@@ -117,12 +131,7 @@ def _add(
 ) -> None:
     sensors, due = planned.get(sensor.network_identifier, Planned(0, _nothing()))
     for kind, rows in counted.items():
-        more = _due(rows[sensor.number], sizes[kind])
-        due[kind] = Due(
-            due[kind].rows + more.rows,
-            due[kind].bytes + more.bytes,
-            due[kind].is_exact and more.is_exact,
-        )
+        due[kind] = due[kind].plus(_due(rows[sensor.number], sizes[kind]))
     planned[sensor.network_identifier] = Planned(sensors + 1, due)
 
 

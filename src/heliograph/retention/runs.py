@@ -1,5 +1,6 @@
 """Removes what is due, once an hour, beside what devices send.
 
+    0. move the horizon  by the time that has passed; of a leap of the clock the rest waits
     1. raise floors      what is due and rolled up counts from its rollups alone
     2. drop partitions   where every row of a month is due (PostgreSQL)
     3. remove rows       in short transactions, whose size follows the time that they take
@@ -17,8 +18,9 @@ from typing import Protocol
 import structlog
 
 from heliograph.errors import HeliographError, StoreUnavailableError
-from heliograph.model.retention import Cutoffs, Retention, cutoffs
-from heliograph.model.time import SECOND
+from heliograph.model.retention import WAIT, Cutoffs, Horizon, Retention, advance, cutoffs
+from heliograph.model.time import HOUR, SECOND, now, to_rfc3339
+from heliograph.retention.plan import Plan
 from heliograph.store import Store
 from heliograph.store.engine import Drop
 from heliograph.store.pages import LEAST
@@ -47,6 +49,9 @@ class RunsState:
     running: bool = False
     last_run_at: int | None = None
     next_run_at: int | None = None
+    # By which time is removed, and by which it will be with the next run, as far as is known.
+    horizon: Horizon | None = None
+    next_moment: int | None = None
     failures_total: int = 0
     partitions_total: int = 0
     removed_total: Counter[Kind] = dataclasses.field(default_factory=Counter)
@@ -73,14 +78,25 @@ class RetentionRuns:
         default: Retention,
         *,
         clock: Callable[[], int],
+        elapsed: Callable[[], int] = lambda: 0,
         busy: Callable[[], bool] = lambda: False,
         newest: NewestValues | None = None,
     ) -> None:
-        """Ask `clock` for the time, and `busy` whether others wait; tell `newest` what is gone."""
+        """Ask `clock` for the time, and `busy` whether others wait; tell `newest` what is gone.
+
+        `elapsed` is monotonic time in microseconds; without it none has passed.
+        """
         self.state = RunsState()
         self.default = default
         self._store = store
         self._clock = clock
+        self._elapsed = elapsed
+        # The horizon as it stands, and since when by monotonic time.
+        self._stands: Horizon | None = None
+        self._stands_since = elapsed()
+        self._looking = asyncio.Lock()
+        # Whether it was told what waits.
+        self._told = False
         self._busy = busy
         self._newest = newest
         self._rows = FEWEST_ROWS
@@ -93,7 +109,8 @@ class RetentionRuns:
         while True:
             delay = INTERVAL_SECONDS
             try:
-                await self.sweep(self._clock())
+                await self.sweep(await self.horizon())
+                await self._tell_what_waits()
             except (StoreUnavailableError, HeliographError) as error:
                 self.state.failures_total += 1
                 log.warning("retention waits", reason=str(error))
@@ -101,11 +118,67 @@ class RetentionRuns:
             if self._urgent:
                 delay = SOON_SECONDS
             with contextlib.suppress(HeliographError):
-                self.state.next_run_at = self._clock() + round(delay * SECOND)
+                self._look_ahead(round(delay * SECOND))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(delay):
                     await self._woken.wait()
             self._woken.clear()
+
+    async def horizon(self) -> int:
+        """Move the horizon by the time that has passed, and return it.
+
+        Raises:
+            HeliographError: CLOCK_BEHIND.
+            StoreUnavailableError: not now.
+        """
+        async with self._looking:
+            clock = self._clock()
+            last = (await self._store.clock.read()).horizon
+            if last is not None:
+                self.follow(last)
+            following = advance(last, clock, self._elapsed() - self._stands_since)
+            await self._store.clock.set_horizon(following)
+            self._stands, self._stands_since = following, self._elapsed()
+            if not following.waits or not following.waited:
+                self._told = False
+            self.state.horizon, self.state.next_moment = following, following.moment
+            return following.moment
+
+    def follow(self, horizon: Horizon) -> None:
+        """Take notice of where the horizon stands: others may have moved it."""
+        if horizon == self._stands:
+            return
+        was_waiting = self._stands is not None and self._stands.waits
+        self._stands, self._stands_since = horizon, self._elapsed()
+        if was_waiting and not horizon.waits:
+            self._woken.set()
+
+    @property
+    def next_moment(self) -> int:
+        """By which time the next run removes, as far as is known."""
+        state = self.state
+        return now() if state.next_moment is None else state.next_moment
+
+    def _look_ahead(self, delay: int) -> None:
+        state = self.state
+        state.next_run_at = self._clock() + delay
+        state.next_moment = advance(self._stands, state.next_run_at, delay).moment
+
+    async def _tell_what_waits(self) -> None:
+        horizon = self.state.horizon
+        if horizon is None or not horizon.waits or self._told:
+            return
+        self._told = True
+        removes = await Plan(self._store, self.default, horizon.clock).totals()
+        tell = log.warning if any(due.rows for due in removes.values()) else log.info
+        tell(
+            "retention waits: the clock has leapt since the last run; if it is right, run"
+            " `heliograph retention accept`",
+            clock=to_rfc3339(horizon.clock),
+            removed_until=to_rfc3339(horizon.moment),
+            waits_hours=round((WAIT - horizon.waited) / HOUR, 1),
+            **{kind.value: due.rows for kind, due in removes.items()},
+        )
 
     def hurry(self, urgent: bool) -> None:
         """Run at once, and again soon, for as long as there is no room for new data."""
@@ -142,9 +215,13 @@ class RetentionRuns:
         finally:
             state.running = False
         state.last_run_at = moment
-        if gone := state.removed_total - removed:
-            rows = {kind.value: count for kind, count in gone.items()}
-            log.info("removed what was due", partitions=state.partitions_total - partitions, **rows)
+        gone = state.removed_total - removed
+        log.info(
+            "removed what was due",
+            moment=to_rfc3339(moment),
+            partitions=state.partitions_total - partitions,
+            **{kind.value: gone[kind] for kind in Kind},
+        )
 
     async def _pages(self, moment: int) -> AsyncIterator[dict[int, Cutoffs]]:
         """Yield the cutoffs by sensor of all for whom something may be due."""
@@ -191,7 +268,7 @@ class RetentionRuns:
                 await asyncio.sleep(LOCK_RETRY_SECONDS)
             if became is Drop.DROPPED:
                 self.state.partitions_total += 1
-                log.info("dropped a partition", partition=partition.name)
+                log.info("dropped a partition", partition=partition.name, rows=partition.rows)
                 if kind is Kind.MEASUREMENTS and self._newest is not None:
                     self._newest.forget_all()
             elif became is Drop.BUSY:

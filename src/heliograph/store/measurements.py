@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from heliograph.model.records import Attribute, Measurement
+from heliograph.model.time import now
 from heliograph.store.attributes import MISSING, WHOLE, keys_of, member_text, value_at
 from heliograph.store.engine import Engine, Row
 from heliograph.store.pages import Cursor, Page, Pages, Selection
@@ -69,7 +70,7 @@ class Measurements(Pages[Measurement]):
 
     async def newest(self, sensor: int) -> Measurement | None:
         """Return the newest by timestamp, of several at one time the greatest fingerprint."""
-        rows = await self._engine.fetch("measurements_newest", sensors=f"[{sensor}]")
+        rows = await self._engine.fetch("measurements_newest", sensors=f"[{sensor}]", now=now())
         return _measurements([rows[0][2:]])[0] if rows else None
 
     async def history(
@@ -110,7 +111,7 @@ class Measurements(Pages[Measurement]):
     async def latest_of(self, sensors: Sequence[int]) -> dict[int, list[Attribute]]:
         """Return the same for each of the sensors that has measured anything."""
         wanted = _encode(sensors).decode()
-        rows = await self._engine.fetch("measurements_newest", sensors=wanted)
+        rows = await self._engine.fetch("measurements_newest", sensors=wanted, now=now())
         found: dict[int, list[Attribute]] = {}
         for sensor, names, *row in rows:
             newest = _measurements([row])[0]

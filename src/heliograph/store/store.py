@@ -10,6 +10,7 @@ from heliograph.store.activity import Activities
 from heliograph.store.aggregates import Aggregates
 from heliograph.store.audit import Audit
 from heliograph.store.broker_access import BrokerAccess
+from heliograph.store.clock import ClockStates
 from heliograph.store.configurations import Configurations
 from heliograph.store.connections import Connections
 from heliograph.store.deliveries import Deliveries
@@ -43,6 +44,7 @@ class Store:
         self.accounts = Accounts(engine)
         self.activities = Activities(engine)
         self.audit = Audit(engine)
+        self.clock = ClockStates(engine)
         self.sensors = Sensors(engine)
         self.connections = Connections(engine)
         self.networks = Networks(engine)
@@ -90,13 +92,18 @@ class Store:
         await self.engine.ping()
 
     async def newest(self) -> tuple[int, int]:
-        """Return the newest ingest id and the newest receipt time; 0 where nothing is stored."""
+        """Return the newest ingest id and the newest receipt time; 0 where nothing is stored.
+
+        What was received beyond a time as which the clock was accepted since counts as received
+        then.
+        """
+        acceptance = (await self.clock.read()).acceptance
         # PostgreSQL knows only in which blocks which ids stand: it looks at the newest first.
         for window in (HOUR, DAY, 30 * DAY, None):
             since = 0 if window is None else first_ingest_id(max(now() - window, 0))
             rows = await self.engine.fetch("newest_ids", since=since)
             if rows:
-                return max(row[0] for row in rows), max(row[1] for row in rows)
+                return max(row[0] for row in rows), max(acceptance.receipt(*row) for row in rows)
         return 0, 0
 
     async def migration_state(self) -> tuple[str | None, str]:

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from heliograph import __version__
 from heliograph.errors import StoreUnavailableError
 from heliograph.ingest.disk_budget import DiskState
-from heliograph.model.time import SECOND, now, to_epoch_seconds, to_rfc3339
+from heliograph.model.time import DAY, SECOND, now, to_epoch_seconds, to_rfc3339
 from heliograph.web.dependencies import TheServices, anybody
 from heliograph.web.errors import Answer, encode
 from heliograph.web.paths import PREFIX
@@ -120,13 +120,17 @@ async def readyz(services: TheServices) -> Response:
     if services.disk.is_full:
         reasons.append(_of_budget(services.disk) + ": new data is refused")
     if state.clock_behind:
-        reasons.append("The server's clock is behind what it has stored")
+        reasons.append(
+            "The server's clock is behind what it has stored: set it, or, if it is right, run"
+            " `heliograph clock accept`"
+        )
     listening = bool(services.listener and services.listener.addresses)
     if _wants_listener(services) and not listening:
         reasons.append("The MQTT listener does not accept connections")
     warnings: list[str] = []
     if services.disk.is_low and not services.disk.is_full:
         warnings.append(_of_budget(services.disk))
+    warnings += _of_time(services)
     mqtt: dict[str, Any] = {
         "listening": listening,
         "connections": services.listener.connections if services.listener else 0,
@@ -172,6 +176,24 @@ async def _database(services: Services) -> tuple[str, str | None, str | None]:
 
 def _of_budget(disk: DiskState) -> str:
     return f"{disk.percent} % of the disk budget are used ({disk.used} of {disk.budget} bytes)"
+
+
+def _of_time(services: Services) -> list[str]:
+    """Return what is worth knowing of steps of the clock."""
+    warnings: list[str] = []
+    if ahead := services.posts.clock.ahead:
+        warnings.append(
+            f"The server's clock has stepped ahead by {round(ahead / SECOND)} seconds: the"
+            " monotonic clock counts until it has stayed there for a minute"
+        )
+    horizon = services.retention.state.horizon
+    if horizon is not None and horizon.waits:
+        days = (horizon.clock - horizon.moment) / DAY
+        warnings.append(
+            f"Retention waits: the clock has leapt by {days:.1f} days since the last run; if it is"
+            " right, run `heliograph retention accept`"
+        )
+    return warnings
 
 
 def _wants_listener(services: Services) -> bool:

@@ -8,8 +8,11 @@ import msgspec
 from heliograph.ingest.registry import Registry
 from heliograph.model.presence import presence
 from heliograph.model.sensor import Node, Sensor
-from heliograph.model.time import SECOND, now, to_rfc3339
+from heliograph.model.time import MINUTE, SECOND, now, to_rfc3339
 from heliograph.web.services import Services
+
+# By so much another instance's clock may be ahead.
+CLOCKS_DIFFER = MINUTE
 
 
 async def representations(sensors: Sequence[Sensor], services: Services) -> list[dict[str, Any]]:
@@ -20,12 +23,14 @@ async def representations(sensors: Sequence[Sensor], services: Services) -> list
 
 def representation(sensor: Sensor, revision: int | None, registry: Registry) -> dict[str, Any]:
     """Return the sensor's members; `revision` is its newest configuration's."""
-    seen, measured = sensor.last_seen_at, sensor.last_measurement_at
+    moment = now()
+    seen, measured = _past(sensor.last_seen_at, moment), _past(sensor.last_measurement_at, moment)
     if known := registry.number(sensor.number):
         # What memory knows is written only now and then.
         seen = max(seen or 0, known.seen_at) or None
         measured = max(measured or 0, known.measured_at or 0) or None
-    connected, since = presence(as_of_now(sensor, registry))
+    connected, changed = presence(as_of_now(sensor, registry))
+    since = _past(changed, moment)
     interval = sensor.expected_interval
     return {
         "sensor_identifier": sensor.identifier,
@@ -46,9 +51,14 @@ def representation(sensor: Sensor, revision: int | None, registry: Registry) -> 
         "last_measurement_at": to_rfc3339(measured) if measured else None,
         "connected": connected,
         "connected_changed_at": to_rfc3339(since) if since else None,
-        "late": is_late(sensor, seen, now()),
+        "late": is_late(sensor, seen, moment),
         "expected_interval": None if interval is None else interval / SECOND,
     }
+
+
+def _past(time: int | None, moment: int) -> int | None:
+    """Return the time, unless it is one that only a clock that was ahead can have told."""
+    return None if time is not None and time > moment + CLOCKS_DIFFER else time
 
 
 def as_of_now(sensor: Sensor, registry: Registry) -> Sensor:

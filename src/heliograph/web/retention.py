@@ -10,9 +10,9 @@ from starlette.responses import Response
 
 from heliograph.errors import ErrorCode, HeliographError
 from heliograph.model.principal import Role
-from heliograph.model.retention import LONGEST_DAYS, Retention, cutoffs, effective
+from heliograph.model.retention import LONGEST_DAYS, WAIT, Retention, cutoffs, effective
 from heliograph.model.sensor import Network
-from heliograph.model.time import now, to_rfc3339
+from heliograph.model.time import HOUR, SECOND, to_rfc3339
 from heliograph.retention.plan import Due, Plan, Planned
 from heliograph.store.removal import Kind
 from heliograph.web.access import NOT_FOUND
@@ -118,12 +118,29 @@ class DiskRepresentation(BaseModel):
     budget: int | None
 
 
+class WaitingRepresentation(BaseModel):
+    """What would go by a clock that has leapt since the last run.
+
+    It waits for `uptime_hours` more, or for `heliograph retention accept`.
+    """
+
+    clock: str
+    leap_seconds: float
+    uptime_hours: float
+    removes: RemovesRepresentation
+
+
 class RetentionPlan(BaseModel):
-    """What the next run removes. Times are RFC 3339; only administrators are told of the disk."""
+    """What the next run removes. Times are RFC 3339; only administrators are told of the disk.
+
+    `moment` is the time that it goes by. `waiting` is null unless the clock has leapt.
+    """
 
     running: bool
     last_run_at: str | None
     next_run_at: str | None
+    moment: str
+    waiting: WaitingRepresentation | None
     networks: list[PlannedNetwork]
     partitions: list[PlannedPartition] | None
     disk: DiskRepresentation | None
@@ -148,6 +165,8 @@ async def read_plan(
         "running": state.running,
         "last_run_at": _time(state.last_run_at),
         "next_run_at": _time(state.next_run_at),
+        "moment": to_rfc3339(services.retention.next_moment),
+        "waiting": await _waiting(services, visible),
         "networks": [
             await _planned(services, each, planned.get(each.identifier)) for each in networks
         ],
@@ -251,8 +270,27 @@ async def _networks(services: Services, visible: list[str] | None) -> list[Netwo
 
 
 def _plan(services: Services) -> Plan:
-    moment = services.retention.state.next_run_at or now()
-    return Plan(services.store, services.retention.default, moment)
+    return Plan(services.store, services.retention.default, services.retention.next_moment)
+
+
+async def _waiting(services: Services, visible: list[str] | None) -> dict[str, Any] | None:
+    horizon = services.retention.state.horizon
+    if horizon is None or not horizon.waits:
+        return None
+    plan = Plan(services.store, services.retention.default, horizon.clock)
+    if visible is None:
+        removes = await plan.totals()
+    else:
+        removes = {kind: Due() for kind in Kind}
+        for network in visible:
+            for kind, due in (await plan.of_network(network)).due.items():
+                removes[kind] = removes[kind].plus(due)
+    return {
+        "clock": to_rfc3339(horizon.clock),
+        "leap_seconds": (horizon.clock - horizon.moment) / SECOND,
+        "uptime_hours": max(WAIT - horizon.waited, 0) / HOUR,
+        "removes": _removes(removes),
+    }
 
 
 async def _planned(services: Services, network: Network, planned: Planned | None) -> dict[str, Any]:
@@ -289,7 +327,7 @@ def _representation(
     services: Services, own: Retention, counts: Retention, due: Mapping[Kind, Due]
 ) -> dict[str, Any]:
     next_run = services.retention.state.next_run_at
-    limits = cutoffs(counts, next_run or now())
+    limits = cutoffs(counts, services.retention.next_moment)
     return {
         **msgspec.structs.asdict(own),
         "effective": counts,

@@ -34,7 +34,7 @@ CHANGING: dict[tuple[str, ...], tuple[str, list[str]]] = {
 READING = {("user", "list"), ("device", "list")}
 # What has no commands of its own, and changes nothing that is audited.
 OTHERS = {"serve", "migrate", "settings", "audit", "broker", "rejected", "simulate"}
-OTHERS |= {"export", "import", "tail", "retention"}
+OTHERS |= {"export", "import", "tail", "retention", "clock"}
 
 
 @pytest.fixture(autouse=True, params=["sqlite", "postgresql"])

@@ -12,6 +12,7 @@ from bare_environment import work_in
 from heliograph.cli.main import app
 from heliograph.errors import StartError
 from heliograph.model.batch import Batch
+from heliograph.model.retention import Horizon
 from heliograph.model.time import DAY, now
 from heliograph.store import open_store
 from heliograph.store.claim import Claim
@@ -81,3 +82,28 @@ def test_on_sqlite_the_server_runs_it(database: str) -> None:
     else:
         assert result.exit_code == 0
         assert due()["measurements"] == 0
+
+
+def test_a_run_goes_no_further_than_the_time_that_passed_until_it_is_accepted(
+    database: str,
+) -> None:
+    planned = due()
+
+    async def rewind() -> None:
+        store = await open_store(database)
+        earlier = now() - 15 * DAY
+        await store.clock.set_horizon(Horizon(earlier, earlier, 0))
+        await store.close()
+
+    asyncio.run(rewind())
+    result = CliRunner().invoke(app, ["retention", "run"])
+    assert result.exit_code == 0, result.output
+    assert "heliograph retention accept" in result.stderr
+    # By the earlier time one row of each was due already, or none.
+    assert due() == {**dict.fromkeys(planned, 0)}
+    plan = CliRunner().invoke(app, ["retention", "plan"])
+    assert "by 15.0 days" in plan.stderr
+    assert run("accept").startswith("accepted: ")
+    assert due() == {**planned, "logs": 1, "heartbeats": 1}
+    run("run")
+    assert due() == dict.fromkeys(planned, 0)

@@ -250,12 +250,12 @@ async def test_draining_waits_for_what_was_taken_and_refuses_posts(core):
     assert await core.values(sensor) == [1]
 
 
-async def test_nothing_is_taken_while_the_clock_is_behind(plain_core, monkeypatch):
+async def test_nothing_is_taken_while_the_clock_is_behind(plain_core):
     core = plain_core
     sensor = await core.device("pump")
     await core.publish("measurements/pump", reading(1))
     await core.settled()
-    with clock_moved(monkeypatch, -10_000_000):
+    with clock_moved(core.clock, -10_000_000):
         assert core.state.clock_behind
         with pytest.raises(HeliographError) as caught:
             await core.publish("measurements/pump", reading(2, 1))

@@ -7,10 +7,11 @@ import textwrap
 import uuid
 
 import pytest
+from structlog.testing import capture_logs
 
 from heliograph.model.batch import Batch
-from heliograph.model.retention import Retention
-from heliograph.model.time import DAY, HOUR
+from heliograph.model.retention import Horizon, Retention
+from heliograph.model.time import DAY, HOUR, MINUTE
 from heliograph.retention import runs as runs_module
 from heliograph.retention.runs import RetentionRuns
 from heliograph.store import open_store
@@ -346,6 +347,158 @@ async def test_what_is_used_grows_and_what_is_removed_is_not_counted(
         # Live pages alone: the log of writes keeps its size.
         (live,) = (await store.engine.fetch("disk_used"))[0]
         assert live < before + 1_000_000
+
+
+class Time:
+    """The time that a server's clocks tell, to be set."""
+
+    def __init__(self):
+        self.wall = NOON
+        self.elapsed = 0
+
+    def pass_by(self, microseconds):
+        self.wall += microseconds
+        self.elapsed += microseconds
+
+    def started(self, store, retention):
+        """Return the runs of a server that starts now."""
+        return RetentionRuns(
+            store, retention, clock=lambda: self.wall, elapsed=lambda: self.elapsed
+        )
+
+
+async def run_once(sweeper):
+    """Do what a server does each hour."""
+    await sweeper.sweep(await sweeper.horizon())
+
+
+async def test_a_clock_that_is_ahead_has_nothing_removed_while_ingest_runs(
+    store, sensor, rolled_up
+):
+    time = Time()
+    sweeper = time.started(store, Retention(30, 30, 30))
+    await fill(store, sensor, [31, 29, 1, 0])
+    await run_once(sweeper)
+    assert await times(store, sensor) == [29, 1, 0]
+    time.wall += 90 * DAY
+    for hour in range(1, 24):
+        time.pass_by(HOUR)
+        # By its own clock, which is right.
+        await fill(store, sensor, [-hour / 24])
+        await run_once(sweeper)
+        assert len(await times(store, sensor)) == 3 + hour
+        assert await times(store, sensor) == await times(store, sensor, "logs")
+    assert sweeper.state.horizon == (NOON + 23 * HOUR, NOON + 90 * DAY + 23 * HOUR, 22 * HOUR)
+    time.wall -= 90 * DAY
+    await run_once(sweeper)
+    assert not sweeper.state.horizon.waits
+    assert len(await times(store, sensor)) == 26
+    # True time goes on, and so does what is due.
+    for _ in range(2):
+        time.pass_by(DAY)
+        await run_once(sweeper)
+    assert len(await times(store, sensor)) == 25
+
+
+async def test_a_server_that_was_off_for_90_days_waits_for_a_day_or_for_somebody(
+    store, sensor, rolled_up, change
+):
+    time = Time()
+    keep = Retention(30, 30, 30)
+    await fill(store, sensor, [29, 1, 0])
+    await run_once(time.started(store, keep))
+    time.wall += 90 * DAY
+    sweeper = time.started(store, keep)
+    with capture_logs() as logs:
+        await run_once(sweeper)
+        await sweeper._tell_what_waits()
+        for _ in range(23):
+            time.pass_by(HOUR)
+            await run_once(sweeper)
+            await sweeper._tell_what_waits()
+    # The day that has passed; the rest waits.
+    assert await times(store, sensor) == [29, 1, 0]
+    (told,) = [each for each in logs if each["log_level"] == "warning"]
+    assert "heliograph retention accept" in told["event"]
+    assert {kind: told[kind] for kind in Kind} == {
+        "measurements": 3,
+        "logs": 3,
+        "heartbeats": 3,
+        "rollups": 4,
+    }
+    time.pass_by(HOUR)
+    await run_once(sweeper)
+    assert await times(store, sensor) == []
+    # Another stop, and somebody who says that the clock is right.
+    await fill(store, sensor, [-92])
+    time.wall += 90 * DAY
+    again = time.started(store, keep)
+    await run_once(again)
+    assert len(await times(store, sensor)) == 1
+    await store.clock.set_horizon(Horizon(time.wall, time.wall, 0))
+    time.pass_by(HOUR)
+    await run_once(again)
+    assert await times(store, sensor) == []
+
+
+async def test_what_a_silent_network_sent_90_days_ago_expires(store, sensor, rolled_up):
+    time = Time()
+    sweeper = time.started(store, Retention(30, 30, 30))
+    await fill(store, sensor, [1, 0])
+    for _ in range(9):
+        await run_once(sweeper)
+        assert not sweeper.state.horizon.waits
+        time.pass_by(10 * DAY)
+    assert await times(store, sensor) == await times(store, sensor, "heartbeats") == []
+
+
+async def test_a_shorter_retention_is_not_held_up_by_a_leap_of_the_clock(store, sensor, rolled_up):
+    time = Time()
+    await fill(store, sensor, [29, 11, 9, 0])
+    await run_once(time.started(store, Retention(30, 30, 30)))
+    time.wall += 90 * DAY
+    await run_once(time.started(store, Retention(10, 10, 10)))
+    assert await times(store, sensor) == await times(store, sensor, "logs") == [9, 0]
+
+
+async def test_no_room_on_the_disk_lets_no_leap_through(store, sensor, rolled_up):
+    time = Time()
+    await fill(store, sensor, [29, 0])
+    sweeper = time.started(store, Retention(30, 30, 30))
+    await run_once(sweeper)
+    time.wall += 90 * DAY
+    sweeper.hurry(True)
+    for _ in range(200):
+        time.pass_by(MINUTE)
+        await sweeper.horizon()
+    await run_once(sweeper)
+    assert await times(store, sensor) == [29, 0]
+
+
+async def test_each_run_logs_what_it_removed(store, sensor, rolled_up):
+    await fill(store, sensor, [12, 11.9, 1])
+    sweeper = runs(store, Retention(10, 0, 10))
+    with capture_logs() as logs:
+        await run_once(sweeper)
+        await run_once(sweeper)
+    removed = [each for each in logs if each["event"] == "removed what was due"]
+    assert [each["logs"] for each in removed] == [2, 0]
+    assert [each["heartbeats"] for each in removed] == [2, 0]
+    assert [each["measurements"] for each in removed] == [2, 0]
+    assert {each["moment"] for each in removed} == {"2026-01-15T12:00:00.000000Z"}
+
+
+async def test_a_run_of_another_process_moves_the_horizon_for_all(store, sensor):
+    time = Time()
+    here, there = (time.started(store, FOR_EVER) for _ in range(2))
+    await here.horizon()
+    for _ in range(3):
+        time.pass_by(DAY)
+        await there.horizon()
+        here.follow((await store.clock.read()).horizon)
+    time.pass_by(HOUR)
+    await here.horizon()
+    assert here.state.horizon == (NOON + 3 * DAY + HOUR, NOON + 3 * DAY + HOUR, 0)
 
 
 # Ends the process as kill -9 would, before the commit with the number given.

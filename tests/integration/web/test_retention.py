@@ -3,8 +3,11 @@
 import asyncio
 
 import pytest
+from typer.testing import CliRunner
 
+from heliograph.cli.main import app
 from heliograph.model.batch import Batch
+from heliograph.model.retention import Horizon
 from heliograph.model.time import DAY, now, parse
 from heliograph.store import open_store
 from integration.web.conftest import ADMIN
@@ -127,6 +130,45 @@ async def test_the_plan_tells_what_the_run_removes(site, database_url, aged, res
         dropped = 1.0 if engine == "postgresql" else 0.0
         assert f"heliograph_retention_dropped_partitions_total {dropped}" in metrics
         assert 'heliograph_retention_removed_rows_total{kind="logs"} 6.0' in metrics
+
+
+async def test_a_leap_of_the_clock_is_told_with_what_would_go(
+    site, database_url, aged, monkeypatch
+):
+    monkeypatch.setattr("heliograph.ingest.clock_watch.WATCH_SECONDS", 0.05)
+    options = {"retention_days": 30, "rollup_retention_days": 30, "log_retention_days": 30}
+    async with site(database_url=database_url, **options) as here:
+        await eventually(lambda: here.services.retention.state.last_run_at)
+        await here.device("pump-1")
+        assert (await read(here, "/retention"))["waiting"] is None
+        await aged("pump-1", 29, 20, 1)
+        # As if it had been off for three weeks.
+        earlier = now() - 21 * DAY
+        await here.services.store.clock.set_horizon(Horizon(earlier, earlier, 0))
+    async with site(database_url=database_url, **options) as here:
+        retention = here.services.retention
+        await eventually(lambda: retention.state.last_run_at)
+        await aged("pump-1", 40)
+        plan = await read(here, "/retention")
+        waiting = plan["waiting"]
+        assert waiting["removes"]["measurements"]["rows"] == 1
+        assert waiting["removes"]["logs"]["rows"] == 1
+        assert waiting["leap_seconds"] == pytest.approx(21 * 86_400, abs=60)
+        assert waiting["uptime_hours"] == pytest.approx(24, abs=0.1)
+        assert parse(plan["moment"]) < now() - 20 * DAY
+        assert plan["networks"][0]["removes"]["measurements"]["rows"] == 0
+        ready = (await here.http.get("/readyz")).json()
+        assert "heliograph retention accept" in " ".join(ready["warnings"])
+        monkeypatch.setenv("DATABASE_URL", database_url)
+        monkeypatch.chdir(here.services.settings.data_directory)
+        accepted = await asyncio.to_thread(CliRunner().invoke, app, ["retention", "accept"])
+        assert accepted.exit_code == 0, accepted.output
+        assert "21.0 days more" in accepted.stdout
+        await eventually(lambda: retention.state.removed_total["heartbeats"], 30)
+        assert len(await read(here, "/sensors/pump-1/measurements")) == 3
+        assert (await read(here, "/retention"))["waiting"] is None
+        again = await asyncio.to_thread(CliRunner().invoke, app, ["retention", "accept"])
+        assert "nothing waited" in again.stdout
 
 
 async def test_members_are_told_of_their_networks_alone(site, resting):

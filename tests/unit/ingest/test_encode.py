@@ -2,7 +2,6 @@
 
 import json
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,8 +9,6 @@ from heliograph.ingest.decode import decode_heartbeats, decode_logs, decode_meas
 from heliograph.ingest.encode import payload_of
 from heliograph.model.event import Committed
 from heliograph.model.records import Kind, Severity
-
-pytestmark = pytest.mark.uncovered
 
 NOW = 1_795_000_000_000_000
 DECODERS = {

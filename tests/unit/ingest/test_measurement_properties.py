@@ -2,7 +2,6 @@
 
 import json
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,8 +22,6 @@ from unit.ingest.payloads import (
     randoms,
     values,
 )
-
-pytestmark = pytest.mark.uncovered
 
 ARGUMENTS = (SENSOR, FIRST_ID, NOW, UNTIMED)
 

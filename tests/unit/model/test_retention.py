@@ -4,15 +4,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heliograph.model.retention import (
+    LEAP,
     LONGEST_DAYS,
+    WAIT,
     Cutoffs,
+    Horizon,
     Needed,
     Retention,
+    advance,
     cutoffs,
     effective,
     raw_cutoff,
 )
-from heliograph.model.time import DAY, HOUR
+from heliograph.model.time import DAY, HOUR, SECOND
 
 days = st.integers(0, LONGEST_DAYS)
 said = st.builds(Retention, *[days | st.none()] * 3)
@@ -76,3 +80,70 @@ def test_no_raw_row_goes_that_a_rollup_needs(
 def test_a_frontier_within_an_hour_keeps_the_hour() -> None:
     needed = Needed(10 * HOUR + 10, 0, None, None)
     assert raw_cutoff(Cutoffs(100 * DAY, 0, 0), needed) == 10 * HOUR
+
+
+NOW = 20_000 * DAY
+horizons = st.none() | st.builds(Horizon, moments, moments, st.integers(0, WAIT - 1))
+
+
+@given(horizons, moments, st.integers(0, 100 * DAY))
+def test_the_horizon_moves_by_the_time_that_passed_and_a_day_at_most(
+    last: Horizon | None, clock: int, elapsed: int
+) -> None:
+    following = advance(last, clock, elapsed)
+    assert following.moment <= following.clock == clock
+    if last is not None and last.waited + elapsed < WAIT:
+        assert following.moment <= last.moment + elapsed + LEAP
+    if last is not None and clock - last.moment <= elapsed + LEAP:
+        assert not following.waits
+
+
+def test_a_leap_waits_for_a_day_of_uptime() -> None:
+    horizon = advance(None, NOW, 0)
+    assert horizon == Horizon(NOW, NOW, 0)
+    leap = 90 * DAY
+    for hour in range(1, 25):
+        horizon = advance(horizon, NOW + leap + hour * HOUR, HOUR)
+        assert horizon.waits
+        assert horizon.moment == NOW + hour * HOUR
+    horizon = advance(horizon, NOW + leap + 25 * HOUR, HOUR)
+    assert horizon == Horizon(NOW + leap + 25 * HOUR, NOW + leap + 25 * HOUR, 0)
+
+
+def test_many_looks_do_not_make_a_leap_go_faster() -> None:
+    horizon = advance(None, NOW, 0)
+    for second in range(1, 10_000):
+        horizon = advance(horizon, NOW + 90 * DAY + second * SECOND, SECOND)
+    assert horizon.moment == NOW + 9_999 * SECOND
+
+
+def test_another_leap_waits_anew() -> None:
+    horizon = advance(advance(None, NOW, 0), NOW + 3 * DAY, 0)
+    horizon = advance(horizon, NOW + 3 * DAY + 23 * HOUR, 23 * HOUR)
+    assert (horizon.moment, horizon.waited) == (NOW + 23 * HOUR, 23 * HOUR)
+    horizon = advance(horizon, NOW + 93 * DAY + 25 * HOUR, 2 * HOUR)
+    assert (horizon.moment, horizon.waited) == (NOW + 25 * HOUR, 0)
+
+
+def test_uptime_counts_over_restarts() -> None:
+    # Eight hours a day from Monday on: each night is followed, a weekend is waited for.
+    horizon, clock = advance(None, NOW, 0), NOW
+    for _ in range(3):
+        horizon = advance(horizon, clock := clock + 16 * HOUR, 0)
+        assert not horizon.waits
+        horizon = advance(horizon, clock := clock + 8 * HOUR, 8 * HOUR)
+    clock += 64 * HOUR
+    for _ in range(3):
+        horizon = advance(horizon, clock, 0)
+        assert horizon.waits
+        horizon = advance(horizon, clock := clock + 8 * HOUR, 8 * HOUR)
+        clock += 16 * HOUR
+    assert not horizon.waits
+
+
+def test_a_clock_that_was_put_back_is_followed_at_once() -> None:
+    assert advance(Horizon(NOW, NOW, 0), NOW - 90 * DAY, HOUR) == Horizon(
+        NOW - 90 * DAY, NOW - 90 * DAY, 0
+    )
+    waiting = advance(Horizon(NOW, NOW, 0), NOW + 90 * DAY, HOUR)
+    assert advance(waiting, NOW + 2 * HOUR, HOUR) == Horizon(NOW + 2 * HOUR, NOW + 2 * HOUR, 0)

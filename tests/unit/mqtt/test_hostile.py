@@ -22,8 +22,6 @@ from unit.mqtt.client_packets import (
     text,
 )
 
-pytestmark = pytest.mark.uncovered
-
 REFUSALS = {
     Reason.MALFORMED_PACKET,
     Reason.PROTOCOL_ERROR,

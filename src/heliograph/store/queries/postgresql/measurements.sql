@@ -1,4 +1,4 @@
--- name: measurements_newest(sensors)
+-- name: measurements_newest(sensors, now)
 -- The newest row of each together with the names of all attributes: one query for the usual case.
 SELECT
     wanted.sensor,
@@ -11,7 +11,7 @@ FROM (
 CROSS JOIN LATERAL (
     SELECT {measurement_columns}
     FROM measurement
-    WHERE measurement.sensor = wanted.sensor
+    WHERE measurement.sensor = wanted.sensor AND {not_beyond}
     ORDER BY timestamp DESC, fingerprint DESC
     LIMIT 1
 ) AS newest;

@@ -21,6 +21,7 @@ GROUP BY sensor;
 
 -- name: sensors_touch(rows)!
 -- Rows are locked in their order first, as by everyone who locks several: no deadlocks.
+-- A time from beyond the one as which the clock was accepted (by a minute: clocks differ) is none.
 WITH touched AS MATERIALIZED (
     SELECT
         CAST(value ->> 0 AS bigint) AS number,
@@ -35,12 +36,25 @@ locked AS MATERIALIZED (
 )
 UPDATE sensor
 SET
-    last_seen_at = greatest(last_seen_at, touched.seen),
-    last_measurement_at = greatest(last_measurement_at, touched.measured)
+    last_seen_at = CASE
+        WHEN last_seen_at > touched.seen + 60000000 AND EXISTS (
+            SELECT 1 FROM clock_state
+            WHERE last_seen_at > accepted_at AND last_seen_at <= accepted_until + 60000000
+        ) THEN touched.seen
+        ELSE greatest(last_seen_at, touched.seen)
+    END,
+    last_measurement_at = CASE
+        WHEN last_measurement_at > touched.seen + 60000000 AND EXISTS (
+            SELECT 1 FROM clock_state
+            WHERE last_measurement_at > accepted_at AND last_measurement_at <= accepted_until + 60000000
+        ) THEN touched.measured
+        ELSE greatest(last_measurement_at, touched.measured)
+    END
 FROM touched, locked
 WHERE sensor.number = touched.number AND locked.number = touched.number;
 
 -- name: statuses_store(rows)!
+-- A time from beyond the one as which the clock was accepted (by a minute: clocks differ) is none.
 WITH stated AS MATERIALIZED (
     SELECT
         CAST(value ->> 0 AS bigint) AS number,
@@ -65,7 +79,15 @@ SET
     END
 FROM stated, locked
 WHERE sensor.number = stated.number AND locked.number = stated.number
-AND (status_at IS NULL OR status_at <= stated.receipt_timestamp);
+AND (
+    status_at IS NULL OR status_at <= stated.receipt_timestamp
+    OR (
+        status_at > stated.receipt_timestamp + 60000000 AND EXISTS (
+            SELECT 1 FROM clock_state
+            WHERE status_at > accepted_at AND status_at <= accepted_until + 60000000
+        )
+    )
+);
 
 -- name: connections_store(rows)
 WITH noted AS MATERIALIZED (

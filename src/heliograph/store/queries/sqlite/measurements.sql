@@ -1,4 +1,4 @@
--- name: measurements_newest(sensors)
+-- name: measurements_newest(sensors, now)
 -- The newest row of each together with the names of all attributes: one query for the usual case.
 SELECT
     newest.sensor,
@@ -8,7 +8,7 @@ SELECT
 FROM json_each(:sensors) AS wanted
 CROSS JOIN measurement AS newest ON newest.id = (
     SELECT id FROM measurement
-    WHERE sensor = wanted.value
+    WHERE sensor = wanted.value AND {not_beyond}
     ORDER BY timestamp DESC, fingerprint DESC
     LIMIT 1
 );

@@ -16,12 +16,25 @@ WHERE sensor IN (
 GROUP BY sensor;
 
 -- name: sensors_touch(rows)!
+-- A time from beyond the one as which the clock was accepted (by a minute: clocks differ) is none.
 UPDATE sensor
 SET
-    last_seen_at = max(coalesce(last_seen_at, touched.seen), touched.seen),
-    last_measurement_at = coalesce(
-        max(last_measurement_at, touched.measured), touched.measured, last_measurement_at
-    )
+    last_seen_at = CASE
+        WHEN last_seen_at > touched.seen + 60000000 AND EXISTS (
+            SELECT 1 FROM clock_state
+            WHERE last_seen_at > accepted_at AND last_seen_at <= accepted_until + 60000000
+        ) THEN touched.seen
+        ELSE max(coalesce(last_seen_at, touched.seen), touched.seen)
+    END,
+    last_measurement_at = CASE
+        WHEN last_measurement_at > touched.seen + 60000000 AND EXISTS (
+            SELECT 1 FROM clock_state
+            WHERE last_measurement_at > accepted_at AND last_measurement_at <= accepted_until + 60000000
+        ) THEN touched.measured
+        ELSE coalesce(
+            max(last_measurement_at, touched.measured), touched.measured, last_measurement_at
+        )
+    END
 FROM (
     SELECT
         json_extract(value, '$[0]') AS number,
@@ -32,6 +45,7 @@ FROM (
 WHERE sensor.number = touched.number;
 
 -- name: statuses_store(rows)!
+-- A time from beyond the one as which the clock was accepted (by a minute: clocks differ) is none.
 UPDATE sensor
 SET
     status = stated.status,
@@ -50,7 +64,15 @@ FROM (
     FROM json_each(:rows)
 ) AS stated
 WHERE sensor.number = stated.number
-AND (status_at IS NULL OR status_at <= stated.receipt_timestamp);
+AND (
+    status_at IS NULL OR status_at <= stated.receipt_timestamp
+    OR (
+        status_at > stated.receipt_timestamp + 60000000 AND EXISTS (
+            SELECT 1 FROM clock_state
+            WHERE status_at > accepted_at AND status_at <= accepted_until + 60000000
+        )
+    )
+);
 
 -- name: connections_store(rows)
 UPDATE sensor

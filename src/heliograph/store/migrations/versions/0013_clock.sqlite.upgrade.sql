@@ -1,0 +1,19 @@
+-- What is known of the server's clock. Times are microseconds.
+--
+-- `accepted_*`: as which time the clock was accepted although newer rows were stored; those have ids
+-- up to `accepted_id` and receipts after `accepted_at`, until `accepted_until`. 0: never.
+--
+-- `horizon`: by which time what is kept for a time only was removed last; null: never yet. The clock
+-- showed `horizon_clock` then; for `horizon_waited` of uptime a leap of the clock has been waiting.
+CREATE TABLE clock_state (
+    singleton INTEGER PRIMARY KEY DEFAULT 1 CHECK (singleton = 1),
+    accepted_at INTEGER NOT NULL,
+    accepted_id INTEGER NOT NULL,
+    accepted_until INTEGER NOT NULL,
+    horizon INTEGER,
+    horizon_clock INTEGER NOT NULL,
+    horizon_waited INTEGER NOT NULL
+) STRICT;
+
+INSERT INTO clock_state (accepted_at, accepted_id, accepted_until, horizon_clock, horizon_waited)
+VALUES (0, 0, 0, 0, 0);
