@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from postgresql import free_port
+from ports import free_port
 
 PROGRAM = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
 SECONDS = 60.0

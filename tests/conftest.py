@@ -1,13 +1,21 @@
 """What several suites use."""
 
 import asyncio
+import contextlib
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from unittest import mock
 
 import pytest
+from coverage import Coverage
 from hypothesis import HealthCheck, settings
 
-from postgresql import PROGRAMS, Cluster, running_cluster
+import shared
+from database_copies import migrated_postgresql
+from postgresql import PROGRAMS, Cluster, running_cluster, shared_cluster
+
+TESTS = Path(__file__).parent
 
 # A machine that others use too may stand still for a second: no test may fail for that.
 settings.register_profile(
@@ -16,9 +24,53 @@ settings.register_profile(
 settings.load_profile("shared machine")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Be what the run lives as long as, unless this is one of its workers."""
+    if not hasattr(config, "workerinput"):
+        run = contextlib.ExitStack()
+        run.enter_context(shared.begin())
+        config.add_cleanup(run.close)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Ask no coverage of the loads and kills of servers, and of what goes through all of it."""
+    if item.path.relative_to(TESTS).parts[0] in ("acceptance", "faults"):
+        item.add_marker("uncovered")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Ask no coverage of what is marked so, in its processes neither."""
+    measuring = Coverage.current()
+    if measuring is None or item.get_closest_marker("uncovered") is None:
+        return (yield)
+    measuring.stop()
+    with mock.patch.dict(os.environ):
+        for name in ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG"):
+            os.environ.pop(name, None)
+        try:
+            return (yield)
+        finally:
+            measuring.start()
+
+
 @pytest.fixture(scope="session")
-def postgresql_cluster() -> Iterator[Cluster]:
-    """A PostgreSQL server of the session's own; whoever stops it starts it again."""
+def postgresql_cluster() -> Cluster:
+    """The PostgreSQL server of the run, not to be stopped."""
+    if PROGRAMS is None:
+        pytest.skip("PostgreSQL is not installed")
+    return shared_cluster()
+
+
+@pytest.fixture(scope="session")
+def postgresql_template(postgresql_cluster: Cluster) -> str:
+    """The name of a migrated database of the run's PostgreSQL server, to be copied."""
+    return migrated_postgresql(postgresql_cluster)
+
+
+@pytest.fixture(scope="session")
+def stoppable_cluster() -> Iterator[Cluster]:
+    """A PostgreSQL server of this process's own; whoever stops it starts it again."""
     if PROGRAMS is None:
         pytest.skip("PostgreSQL is not installed")
     with running_cluster() as cluster:

@@ -1,8 +1,12 @@
-"""Copies of a migrated PostgreSQL database, each handed out many times."""
+"""Migrated databases, made once a run, and copies of PostgreSQL's that are handed out again."""
+
+from pathlib import Path
 
 import psycopg
 from psycopg import sql
 
+import shared
+from heliograph.store import run_migrations
 from postgresql import Cluster
 
 # All that a test could change besides rows, as one text.
@@ -52,6 +56,28 @@ SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid()
 """
 NUMBERS_AFRESH = "SELECT setval(seqrelid, seqstart, false) FROM pg_sequence"
+
+
+def migrated_database() -> Path:
+    """Return the file of a migrated database, to be copied: migrating takes a second."""
+
+    def make() -> str:
+        path = shared.folder() / "migrated.db"
+        run_migrations(f"sqlite:///{path}")
+        return str(path)
+
+    return Path(shared.once("sqlite-migrated", make))
+
+
+def migrated_postgresql(cluster: Cluster) -> str:
+    """Return the name of a migrated database of this server, to be copied."""
+
+    def make() -> str:
+        name = cluster.create_database()
+        run_migrations(cluster.dsn(name))
+        return name
+
+    return str(shared.once(f"postgresql-migrated-{cluster.port}", make))
 
 
 class Copies:

@@ -1,16 +1,22 @@
-"""A private PostgreSQL server for tests: real, on a free port, gone afterwards."""
+"""A PostgreSQL server for tests: real, on a free port, gone afterwards."""
 
 import contextlib
+import itertools
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
-import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
+
+import psycopg
+
+import shared
+from ports import free_port
 
 _SECONDS = 60
+_numbers = itertools.count(1)
 
 
 def _programs() -> Path | None:
@@ -31,36 +37,33 @@ def _as_postgres() -> list[str]:
     return ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
 
 
-def free_port() -> int:
-    """Return a port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 class Cluster:
-    """A server with its data in a temporary folder. `start` and `stop` return when it is done."""
+    """A server with its data in a folder. `start` and `stop` return when it is done."""
 
-    def __init__(self) -> None:
-        assert PROGRAMS is not None
-        self.port = free_port()
-        self.folder = Path(tempfile.mkdtemp(prefix="heliograph-postgresql-"))
-        self._count = 0
-        self._lock = threading.Lock()
+    def __init__(self, port: int, folder: Path, *, is_shared: bool = False) -> None:
+        self.port = port
+        self.folder = folder
+        self._is_shared = is_shared
+
+    @classmethod
+    def make(cls, options: str = "") -> Self:
+        """Return a new server, which is yet to be started."""
+        folder = Path(tempfile.mkdtemp(prefix="postgresql-", dir=shared.folder()))
+        cluster = cls(free_port(), folder)
         if os.geteuid() == 0:
-            shutil.chown(self.folder, "postgres")
-        self._run(
-            "initdb", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C.UTF-8"
-        )
-        # What is committed has to survive a stop at any moment, so fsync stays on.
-        (self.data / "postgresql.auto.conf").write_text(
-            f"port = {self.port}\n"
+            shutil.chown(cluster.folder, "postgres")
+        cluster.run(
+            "initdb", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C.UTF-8",
+            "--no-sync",
+        )  # fmt: skip
+        (cluster.data / "postgresql.auto.conf").write_text(
+            f"port = {cluster.port}\n"
             "listen_addresses = '127.0.0.1'\n"
             "unix_socket_directories = ''\n"
             "shared_buffers = 64MB\n"
-            "max_connections = 60\n"
+            "max_connections = 200\n" + options
         )
+        return cluster
 
     @property
     def data(self) -> Path:
@@ -69,12 +72,13 @@ class Cluster:
 
     def start(self) -> None:
         """Start the server and wait until it accepts connections."""
-        self._run("pg_ctl", "start", "-w", "-t", str(_SECONDS), "-l", str(self.folder / "log"))
+        self.run("pg_ctl", "start", "-w", "-t", str(_SECONDS), "-l", str(self.folder / "log"))
 
     def stop(self, *, immediate: bool = True) -> None:
         """Stop the server; immediately is as a crash would."""
+        assert not self._is_shared, "other tests use it: take stoppable_cluster"
         mode = "immediate" if immediate else "fast"
-        self._run("pg_ctl", "stop", "-w", "-t", str(_SECONDS), "-m", mode)
+        self.run("pg_ctl", "stop", "-w", "-t", str(_SECONDS), "-m", mode)
 
     def is_running(self) -> bool:
         """Tell whether the server's process is there."""
@@ -85,17 +89,20 @@ class Cluster:
         return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
 
     def execute(self, statement: str, database: str = "postgres") -> str:
-        """Run a statement with psql and return what it prints."""
-        return self._run(
-            "psql", "-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-c", statement,
-            self.dsn(database), data=False,
-        )  # fmt: skip
+        """Run statements and return what the last one gives, as psql prints it unaligned."""
+        with psycopg.connect(self.dsn(database), autocommit=True) as connection:
+            result = connection.execute(statement.encode()).pgresult
+        assert result is not None
+        return "\n".join(
+            "|".join(
+                (result.get_value(row, column) or b"").decode() for column in range(result.nfields)
+            )
+            for row in range(result.ntuples)
+        )
 
     def create_database(self, template: str = "template0") -> str:
         """Make a database, a copy of the template, and return its name."""
-        with self._lock:
-            self._count += 1
-            name = f"test_{self._count}"
+        name = f"test_{os.getpid()}_{next(_numbers)}"
         self.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         return name
 
@@ -110,13 +117,13 @@ class Cluster:
                 self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _run(self, program: str, *arguments: str, data: bool = True) -> str:
+    def run(self, program: str, *arguments: str) -> str:
+        """Run a program of PostgreSQL on the server's data and return what it prints."""
         assert PROGRAMS is not None
-        where = ["-D", str(self.data)] if data else []
         # The server outlives pg_ctl and would keep a pipe open: its output goes to a file.
         with tempfile.TemporaryFile("w+") as output:
             done = subprocess.run(
-                [*_as_postgres(), str(PROGRAMS / program), *where, *arguments],
+                [*_as_postgres(), str(PROGRAMS / program), "-D", str(self.data), *arguments],
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -131,10 +138,23 @@ class Cluster:
         return said.strip()
 
 
+def shared_cluster() -> Cluster:
+    """Return the server of the whole run, which runs and is not to be stopped."""
+
+    def start() -> tuple[int, str]:
+        # Nobody crashes this one, so that nothing has to survive it.
+        cluster = Cluster.make("fsync = off\n")
+        cluster.start()
+        return cluster.port, str(cluster.folder)
+
+    port, folder = shared.once("postgresql", start)
+    return Cluster(port, Path(folder), is_shared=True)
+
+
 @contextlib.contextmanager
 def running_cluster() -> Iterator[Cluster]:
-    """Give a server that runs, and remove it afterwards."""
-    cluster = Cluster()
+    """Give a server that runs, and remove it afterwards; whoever stops it starts it again."""
+    cluster = Cluster.make()
     try:
         cluster.start()
         yield cluster

@@ -3,14 +3,12 @@
 import asyncio
 import contextlib
 import dataclasses
-import functools
 import inspect
 import os
 import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -23,34 +21,23 @@ import httpx
 import uvicorn
 import uvloop
 
+from database_copies import migrated_database
 from heliograph.app import Application
 from heliograph.cli.serve import HttpServer
 from heliograph.ingest.state import PipelineState
 from heliograph.model.records import Measurement, RejectedMessage
 from heliograph.settings import Address, Settings
-from heliograph.store import Store, run_migrations
+from heliograph.store import Store
 from heliograph.web.connections import BoundedHttpProtocol, WebSocketProtocol
 from heliograph.web.services import Services
 from mqtt_client import Client
+from ports import free_port
 
 ADMIN_KEY = "an-admin-key-for-tests-only"
 SHARED_KEY = "a-shared-key-for-tests-only"
 PROGRAM = str(Path(sys.executable).with_name("heliograph"))
 START_SECONDS = 60.0
 STOP_SECONDS = 45.0
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])
-
-
-@functools.cache
-def migrated_database() -> Path:
-    """Return the file of a migrated database, to be copied: migrating takes a second."""
-    path = Path(tempfile.mkdtemp(prefix="heliograph-")) / "heliograph.db"
-    run_migrations(f"sqlite:///{path}")
-    return path
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,6 @@ import contextlib
 import itertools
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,8 @@ from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi import checks
+
+from ports import free_port
 
 ADMIN_KEY = "an-admin-key-for-tests-only"
 HEADERS = {"x-api-key": ADMIN_KEY}
@@ -43,11 +44,6 @@ short = settings(
     database=None,
     suppress_health_check=list(HealthCheck),
 )
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return listening.getsockname()[1]
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])

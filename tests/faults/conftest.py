@@ -5,41 +5,33 @@ import shutil
 import pytest
 
 from broker import running_mosquitto
+from database_copies import migrated_database, migrated_postgresql
 from faults.database import PostgresqlDatabase, SqliteFile
 from faults.process import ServerProcess
-from heliograph.store import run_migrations
-
-
-@pytest.fixture(scope="session")
-def migrated_file(tmp_path_factory):
-    """A migrated SQLite file, to be copied."""
-    path = tmp_path_factory.mktemp("migrated") / "heliograph.db"
-    run_migrations(f"sqlite:///{path}")
-    return path
-
-
-@pytest.fixture(scope="session")
-def migrated_name(postgresql_cluster):
-    """The name of a migrated PostgreSQL database, to be copied."""
-    name = postgresql_cluster.create_database()
-    run_migrations(postgresql_cluster.dsn(name))
-    return name
 
 
 @pytest.fixture
-def sqlite_database(migrated_file, tmp_path):
+def sqlite_database(tmp_path):
     path = tmp_path / "heliograph.db"
-    shutil.copy(migrated_file, path)
+    shutil.copy(migrated_database(), path)
     return SqliteFile(path)
 
 
 @pytest.fixture
-def postgresql_database(postgresql_cluster, migrated_name):
-    name = postgresql_cluster.create_database(migrated_name)
+def postgresql_database(postgresql_cluster, postgresql_template):
+    name = postgresql_cluster.create_database(postgresql_template)
     yield PostgresqlDatabase(postgresql_cluster, name)
-    if not postgresql_cluster.is_running():
-        postgresql_cluster.start()
     postgresql_cluster.drop_database(name)
+
+
+@pytest.fixture
+def stoppable_database(stoppable_cluster):
+    """A database whose server may be stopped: nobody else uses it."""
+    name = stoppable_cluster.create_database(migrated_postgresql(stoppable_cluster))
+    yield PostgresqlDatabase(stoppable_cluster, name)
+    if not stoppable_cluster.is_running():
+        stoppable_cluster.start()
+    stoppable_cluster.drop_database(name)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

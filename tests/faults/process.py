@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 
 from mqtt_client import Client, publish
-from postgresql import free_port
+from ports import free_port
 
 ADMIN_KEY = "an-admin-key-for-tests-only"
 ADMIN = {"X-API-Key": ADMIN_KEY}

@@ -89,9 +89,9 @@ def check_stored(stored, sender):
     check_once(collections.Counter(stored), sender.values)
 
 
-async def test_postgresql_crashes_under_load(make_server, broker, postgresql_database):
-    cluster = postgresql_database.cluster
-    (server,) = await linked_servers(make_server, [postgresql_database], [broker.url])
+async def test_postgresql_crashes_under_load(make_server, broker, stoppable_database):
+    cluster = stoppable_database.cluster
+    (server,) = await linked_servers(make_server, [stoppable_database], [broker.url])
     senders = await load([server], broker.port, OUTAGE_SECONDS + 1)
     async with asyncio.timeout(SECONDS + OUTAGE_SECONDS), asyncio.TaskGroup() as tasks:
         running = start_all(tasks, senders)
@@ -104,7 +104,7 @@ async def test_postgresql_crashes_under_load(make_server, broker, postgresql_dat
         await server.ready()
         await running
     assert await server.metric("heliograph_broker_connects_total") == 1
-    await check_all([server], [postgresql_database], senders, broker)
+    await check_all([server], [stoppable_database], senders, broker)
     assert not any(sender.repeated for sender in senders)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from database_copies import migrated_database
 from faults.database import PostgresqlDatabase, SqliteFile, check_once, values
 from faults.http_sender import HttpSender
 from faults.sender import Sender, timed, untimed
@@ -79,22 +80,22 @@ async def goes_on(server, database, folder):
     check_once(values(database, "posting"), poster.values)
 
 
-async def test_sqlite(make_server, migrated_file, small_disk):
+async def test_sqlite(make_server, small_disk):
     path = small_disk / "heliograph.db"
-    shutil.copy(migrated_file, path)
+    shutil.copy(migrated_database(), path)
     database = SqliteFile(path)
     server = await make_server(database.url)
     await goes_on(server, database, small_disk)
 
 
-async def test_postgresql(make_server, postgresql_cluster, migrated_name, small_disk):
+async def test_postgresql(make_server, postgresql_cluster, postgresql_template, small_disk):
     cluster = postgresql_cluster
     space = small_disk / "space"
     space.mkdir()
     shutil.chown(space, "postgres")
     cluster.execute(f"CREATE TABLESPACE small LOCATION '{space}'")
     name = f"small_{os.getpid()}"
-    cluster.execute(f'CREATE DATABASE "{name}" TEMPLATE "{migrated_name}" TABLESPACE small')
+    cluster.execute(f'CREATE DATABASE "{name}" TEMPLATE "{postgresql_template}" TABLESPACE small')
     try:
         database = PostgresqlDatabase(cluster, name)
         server = await make_server(database.url)

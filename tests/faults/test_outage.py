@@ -21,8 +21,8 @@ SECONDS = 90
 
 
 @pytest.fixture
-async def server(make_server, postgresql_database):
-    return await make_server(postgresql_database.url, MAX_IN_FLIGHT_BYTES=str(IN_FLIGHT_BYTES))
+async def server(make_server, stoppable_database):
+    return await make_server(stoppable_database.url, MAX_IN_FLIGHT_BYTES=str(IN_FLIGHT_BYTES))
 
 
 async def crash(cluster, senders, at):
@@ -33,8 +33,8 @@ async def crash(cluster, senders, at):
     await asyncio.to_thread(cluster.stop, immediate=True)
 
 
-async def test_postgresql_crashes_under_load(server, postgresql_database):
-    cluster, start = postgresql_database.cluster, time.time() - 3_600
+async def test_postgresql_crashes_under_load(server, stoppable_database):
+    cluster, start = stoppable_database.cluster, time.time() - 3_600
     count = MESSAGES
     keys = {name: await server.device(name) for name in ("timed", "untimed")}
     senders = [
@@ -72,12 +72,12 @@ async def test_postgresql_crashes_under_load(server, postgresql_database):
     assert poster.statuses <= {201, 503}
     await server.stop()
     for sender in senders:
-        check_once(values(postgresql_database, sender.device_id), sender.values)
-    check_once(values(postgresql_database, "posting"), poster.values)
+        check_once(values(stoppable_database, sender.device_id), sender.values)
+    check_once(values(stoppable_database, "posting"), poster.values)
 
 
-async def test_what_is_in_flight_is_bounded(server, postgresql_database):
-    cluster, start = postgresql_database.cluster, time.time() - 3_600
+async def test_what_is_in_flight_is_bounded(server, stoppable_database):
+    cluster, start = stoppable_database.cluster, time.time() - 3_600
     padding = b"x" * 2_000
     publications = [
         Publication(
@@ -104,4 +104,4 @@ async def test_what_is_in_flight_is_bounded(server, postgresql_database):
         await asyncio.to_thread(cluster.start)
     await server.stop()
     assert sender.connections == 1
-    check_once(values(postgresql_database, "flood"), sender.values)
+    check_once(values(stoppable_database, "flood"), sender.values)

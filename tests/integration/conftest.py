@@ -4,24 +4,14 @@ import shutil
 
 import pytest
 
-from database_copies import Copies
-from heliograph.store import open_store, run_migrations
+from database_copies import Copies, migrated_database
+from heliograph.store import open_store
 
 
 @pytest.fixture(scope="session")
-def sqlite_template(tmp_path_factory):
-    """The file of a migrated database, to be copied: migrating takes half a second."""
-    path = tmp_path_factory.mktemp("template") / "template.db"
-    run_migrations(f"sqlite:///{path}")
-    return path
-
-
-@pytest.fixture(scope="session")
-def postgresql_template(postgresql_cluster):
-    """The name of a migrated database, to be copied."""
-    name = postgresql_cluster.create_database()
-    run_migrations(postgresql_cluster.dsn(name))
-    return name
+def sqlite_template():
+    """The file of a migrated database, to be copied."""
+    return migrated_database()
 
 
 @pytest.fixture(scope="session")

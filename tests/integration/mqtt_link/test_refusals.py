@@ -6,7 +6,7 @@ import mqtt5
 import pytest
 
 from heliograph.settings import load_settings
-from postgresql import free_port
+from ports import free_port
 from scripted_broker import GRANTED, message
 from server import eventually, running
 

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from heliograph import __version__
 from heliograph.errors import StoreUnavailableError
 from heliograph.model.time import HOUR, now, parse
-from postgresql import free_port
+from ports import free_port
 from scripted_broker import message, scripted_broker
 from server import eventually
 

@@ -17,6 +17,8 @@ from heliograph.model.canonical import canonical, fingerprint, measurement_finge
 from heliograph.model.records import Kind, Severity
 from heliograph.model.time import EARLIEST, SECOND
 
+pytestmark = pytest.mark.uncovered
+
 NOW = 4_000_000_000 * SECOND
 NAMES = Names("0b0f6a3c-8f2c-4a3e-9a51-0d5f0a2b7c11", "pump-1")
 

@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -9,6 +10,8 @@ from heliograph.ingest.decode import decode_heartbeats, decode_logs, decode_meas
 from heliograph.ingest.encode import payload_of
 from heliograph.model.event import Committed
 from heliograph.model.records import Kind, Severity
+
+pytestmark = pytest.mark.uncovered
 
 NOW = 1_795_000_000_000_000
 DECODERS = {

@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,6 +23,8 @@ from unit.ingest.payloads import (
     randoms,
     values,
 )
+
+pytestmark = pytest.mark.uncovered
 
 ARGUMENTS = (SENSOR, FIRST_ID, NOW, UNTIMED)
 

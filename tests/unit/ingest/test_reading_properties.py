@@ -20,6 +20,8 @@ from unit.ingest.payloads import (
     values,
 )
 
+pytestmark = pytest.mark.uncovered
+
 MEMBERS = st.sampled_from(["device_id", "timestamp", "revision", "metrics", "id", "temperature"])
 metrics = st.dictionaries(keys, values, max_size=3)
 

@@ -12,6 +12,8 @@ from heliograph.mqtt.packets import (
     read_puback,
 )
 
+pytestmark = pytest.mark.uncovered
+
 RECEIVED = {0x00, 0x10, 0x80, 0x83, 0x87, 0x90, 0x91, 0x97, 0x99}
 RELEASED = {0x00, 0x92}
 REASONS = {

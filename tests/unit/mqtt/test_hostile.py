@@ -22,6 +22,8 @@ from unit.mqtt.client_packets import (
     text,
 )
 
+pytestmark = pytest.mark.uncovered
+
 REFUSALS = {
     Reason.MALFORMED_PACKET,
     Reason.PROTOCOL_ERROR,

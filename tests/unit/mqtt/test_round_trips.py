@@ -11,6 +11,8 @@ from heliograph.mqtt.packets import PacketType, Properties, Reason
 from heliograph.mqtt.reasons import MQTT_3_1_1, MQTT_5
 from unit.mqtt import client_packets
 
+pytestmark = pytest.mark.uncovered
+
 
 def members_of(enumeration):
     """Any member of an enumeration of the codec, which are no Python enumerations."""
