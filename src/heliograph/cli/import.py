@@ -76,6 +76,13 @@ KindOption = Annotated[
 SensorName = Annotated[
     str | None, Option("--sensor", help="UUID or device_id, for lines that name no sensor.")
 ]
+Rename = Annotated[
+    list[str] | None,
+    Option(
+        metavar="OLD=NEW",
+        help="Send what names the sensor OLD (UUID or device_id) to NEW; may be repeated.",
+    ),
+]
 SensorTag = Annotated[str, Option(help="Line protocol: the tag that names the sensor.")]
 Precision = Annotated[
     Literal["ns", "us", "ms", "s"], Option(help="Line protocol: what its timestamps count.")
@@ -112,6 +119,7 @@ def import_file(
     form: FormOption = None,
     kind: KindOption = None,
     sensor: SensorName = None,
+    rename: Rename = None,
     sensor_tag: SensorTag = "device_id",
     precision: Precision = "ns",
     prefix: Prefix = False,
@@ -138,7 +146,10 @@ def import_file(
         if file.suffix == ".gz":
             raise typer.BadParameter("parquet is compressed in itself", param_hint="FILE")
         load_parquet()
-    options = (chosen.value, kind, sensor, sensor_tag, precision, str(prefix), address)
+    renamed = _renamed(rename or [])
+    options = (
+        chosen.value, kind, sensor, *(rename or ()), sensor_tag, precision, str(prefix), address,
+    )  # fmt: skip
     data, raw = open_file(file)
     progress = _Progress(file, os.fstat(raw.fileno()), options, restart=restart)
     mapping = Mapping(sensor_tag, precision, prefix)
@@ -154,7 +165,7 @@ def import_file(
         return line_protocol(data, progress.state.place, mapping, sensor)
 
     with progress.told(), raw, data, Bar(progress.state.file[0]) as bar:
-        asyncio.run(_import(records(data), progress, bar, raw, address, key, sensor))
+        asyncio.run(_import(records(data), progress, bar, raw, address, key, sensor, renamed))
     progress.end()
     if progress.problem:
         typer.echo(f"interrupted, it would have begun anew: {progress.problem}", err=True)
@@ -165,6 +176,16 @@ def import_file(
     )
     if state.bad:
         raise typer.Exit(1)
+
+
+def _renamed(given: list[str]) -> dict[str, str]:
+    renamed: dict[str, str] = {}
+    for pair in given:
+        old, _, new = pair.partition("=")
+        if not old or not new:
+            raise typer.BadParameter(f"{pair!r} is not OLD=NEW", param_hint="--rename")
+        renamed[old] = new
+    return renamed
 
 
 def _host(address: str) -> str:
@@ -182,6 +203,7 @@ async def _import(
     address: str,
     key: str,
     sensor: str | None,
+    renamed: dict[str, str],
 ) -> None:
     try:
         client = httpx.AsyncClient(
@@ -190,7 +212,7 @@ async def _import(
     except httpx.InvalidURL as error:
         raise StartError(f"--url {address}: {error}") from error
     async with client:
-        sender = Sender(client, sensor)
+        sender = Sender(client, sensor, renamed, bar.say)
         unit = "row" if progress.state.options[0] == Form.PARQUET else "line"
         while window := _window(records):
             lines = [

@@ -1,7 +1,7 @@
 """Sending elements to a running server, so that they are stored as all others are."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -62,10 +62,21 @@ class Sender:
     Whatever is sent again after a lost answer is a repeat for the server.
     """
 
-    def __init__(self, client: httpx.AsyncClient, default_sensor: str | None) -> None:
-        """Use the client; `default_sensor` is that of elements that name none."""
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        default_sensor: str | None,
+        renamed: Mapping[str, str],
+        say: Callable[[str], None],
+    ) -> None:
+        """Use the client; `default_sensor` is that of elements that name none.
+
+        What names a sensor of `renamed` goes to the one that it leads to, which is not told.
+        """
         self._client = client
         self._default = default_sensor
+        self._renamed = renamed
+        self._say = say
         self._found: dict[tuple[str, ...], str | None] = {}
 
     async def send(self, lines: Sequence[Line]) -> Sent:
@@ -124,20 +135,34 @@ class Sender:
         return _all_bad(lines, _reason(response))
 
     async def _resolve(self, names: tuple[str, ...]) -> str | None:
+        """Return the UUID of the sensor that elements with these names go to; None: of none.
+
+        The first name leads to it, unless to one that was deleted and made again: that takes
+        nothing any more, but still goes by its UUID.
+        """
         if names not in self._found:
             if len(self._found) >= MOST_NAMES:
                 self._found.clear()
-            found = None
-            for name in names:
-                path = f"/sensors/{quote(name, safe='')}"
-                response = await self._request("GET", path)
-                if response.status_code == 200:
-                    found = str(response.json()["sensor_identifier"])
-                    break
-                if response.status_code != 404:
-                    raise StartError(f"sensor {name!r}: {_reason(response)}")
-            self._found[names] = found
+            self._found[names] = await self._look_up(names)
         return self._found[names]
+
+    async def _look_up(self, names: tuple[str, ...]) -> str | None:
+        renamed = next((self._renamed[name] for name in names if name in self._renamed), None)
+        inactive = None
+        for name in names if renamed is None else (renamed,):
+            response = await self._request("GET", f"/sensors/{quote(name, safe='')}")
+            if response.status_code == 404:
+                continue
+            if response.status_code != 200:
+                raise StartError(f"sensor {name!r}: {_reason(response)}")
+            sensor = response.json()
+            found = str(sensor["sensor_identifier"])
+            if sensor["is_active"]:
+                if inactive is not None:
+                    self._say(f"rows of {inactive}, which takes none any more, go to {name}")
+                return found
+            inactive = inactive or found
+        return inactive
 
     async def _request(self, method: str, path: str, body: bytes | None = None) -> httpx.Response:
         """Return the answer; a server that is away or busy is asked again."""
