@@ -328,7 +328,9 @@ class Server:
         if settings.mqtt_url:
             self._link = link = make_link(settings, endpoint)
             self._pipeline.add_source(link.pause, link.resume)
+            link.dropped.known = await self._store.broker_drops.find(str(link.broker))
             self._run(link.run(), "mqtt-link")
+            self._run(upkeep.note_drops(self._store, link), "broker-drops")
         if settings.mqtt_listen or settings.mqtt_tls_listen:
             self._listener = listener = make_listener(settings, endpoint)
             self._pipeline.add_source(listener.pause, listener.resume)

@@ -11,6 +11,7 @@ from heliograph.errors import HeliographError, StoreUnavailableError
 from heliograph.ingest.registry import Registry
 from heliograph.ingest.rejections import RejectionBudget
 from heliograph.model.time import DAY
+from heliograph.mqtt.link import Link
 from heliograph.settings import Settings
 from heliograph.store import Store
 
@@ -22,6 +23,8 @@ COLLECT_SECONDS = 5.0
 # When sensors were last seen is answered from memory; a crash may cost so many seconds of it.
 FLUSH_SECONDS = 30.0
 MAINTENANCE_SECONDS = 3_600.0
+# The broker says it every few seconds.
+NOTE_SECONDS = 1.0
 
 
 async def collect() -> None:
@@ -45,6 +48,21 @@ async def flush(registry: Registry) -> None:
         await asyncio.sleep(FLUSH_SECONDS)
         with contextlib.suppress(StoreUnavailableError):
             await registry.flush()
+
+
+async def note_drops(store: Store, link: Link) -> None:
+    """Note what the broker says that it has dropped, for ever."""
+    while True:
+        await link.dropped.changed.wait()
+        link.dropped.changed.clear()
+        said = link.dropped.said()
+        if said is None:
+            continue
+        try:
+            await store.broker_drops.note(str(link.broker), said)
+        except StoreUnavailableError:
+            link.dropped.changed.set()
+        await asyncio.sleep(NOTE_SECONDS)
 
 
 async def maintain(

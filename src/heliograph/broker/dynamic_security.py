@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from heliograph.broker.mosquitto import Account, hash_password, parse
-from heliograph.broker.rules import DROPPED, Rules
+from heliograph.broker.rules import FIGURES, Rules
 from heliograph.model.identifiers import is_uuid
 from heliograph.store.broker_access import DeviceAccess
 
@@ -56,8 +56,8 @@ def server_acls() -> list[dict[str, Any]]:
         _acl("publishClientSend", "#"),
         _acl("publishClientReceive", "#"),
         _acl("subscribePattern", "#"),
-        _acl("publishClientReceive", DROPPED),
-        _acl("subscribeLiteral", DROPPED),
+        *(_acl("publishClientReceive", topic) for topic in FIGURES),
+        *(_acl("subscribeLiteral", topic) for topic in FIGURES),
     ]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from heliograph.broker import sections
-from heliograph.broker.rules import DROPPED, Rules
+from heliograph.broker.rules import FIGURES, Rules
 from heliograph.model.identifiers import is_uuid
 
 # Of a password that a person may have thought up: as mosquitto_passwd has it.
@@ -62,7 +62,7 @@ def acl_file(existing: str, rules: Rules, server: str) -> str:
         _ACL_SERVER,
         f"user {server}",
         "topic readwrite #",
-        f"topic read {DROPPED}",
+        *(f"topic read {topic}" for topic in FIGURES),
         "",
         _ACL_DEVICES,
         *(f"pattern write {topic}" for topic in rules.written),

@@ -7,10 +7,12 @@ sensor, as a `device_id` can, nor be the name of the server's own account.
 import re
 from typing import NamedTuple
 
+from heliograph.mqtt.dropped import TOPIC, UPTIME
 from heliograph.mqtt.topics import PUBLISHED, READ
 
 SERVER = "heliograph"
-DROPPED = "$SYS/broker/publish/messages/dropped"
+# What the server reads of the broker's own figures: see `heliograph.mqtt.dropped`.
+FIGURES = (TOPIC, UPTIME)
 
 
 class Rules(NamedTuple):

@@ -122,6 +122,17 @@ class RejectedMessage(msgspec.Struct, frozen=True, gc=False):
     indexes: str | None
 
 
+class BrokerDrops(msgspec.Struct, frozen=True, gc=False):
+    """How many messages a broker has dropped since its start, and when it said so.
+
+    `uptime` is for how many seconds it had run then; None where it does not say that.
+    """
+
+    total: int
+    uptime: int | None
+    noted_at: int
+
+
 class Attribute(msgspec.Struct, frozen=True, gc=False):
     """The newest value of one attribute of a sensor, and which row it stands in."""
 

@@ -41,6 +41,7 @@ REFUSED = 0x80
 GROUP = "heliograph"
 DATA = ("measurements/+", "log-messages/+", "logs/+", "heartbeats/+", "acknowledgments/+")
 STATE = ("status/+",)
+WATCH = [dropped.TOPIC, dropped.UPTIME]
 SUBSCRIBING, UNSUBSCRIBING = 1, 2  # packet ids
 
 AnswerT = TypeVar("AnswerT")
@@ -89,7 +90,7 @@ class Link:
 
     @property
     def dropped_count(self) -> int:
-        """How many messages the broker has dropped since the link was made."""
+        """How many messages the broker has dropped since the link was made, and while away."""
         return self.dropped.count
 
     @property
@@ -213,6 +214,7 @@ class Link:
             if connection.confirmed.is_due or (keepalive and now - pinged > keepalive / 2):
                 pinged = now
                 connection.ping()
+            self.dropped.settle()
             if connection.over:
                 over, connection.over = connection.over, []
                 with contextlib.suppress(StoreUnavailableError):
@@ -282,7 +284,7 @@ class Link:
             # What this session may have asked for before would come twice.
             connection.write(link_packets.unsubscribe(UNSUBSCRIBING, unwanted))
             await self._answer(connection, mqtt5.UnsubAckPacket, "UNSUBSCRIBE")
-        connection.write(link_packets.subscribe(SUBSCRIBING, wanted, list(STATE), [dropped.TOPIC]))
+        connection.write(link_packets.subscribe(SUBSCRIBING, wanted, list(STATE), WATCH))
         answer = await self._answer(connection, mqtt5.SubAckPacket, "SUBSCRIBE")
         for name, code in zip([*wanted, *STATE], answer.reason_codes, strict=False):
             if int(code) >= REFUSED:

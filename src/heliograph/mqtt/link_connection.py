@@ -208,7 +208,7 @@ class LinkConnection(PausableProtocol):
         topic, payload = packet.topic, packet.payload
         token = packet.packet_id or 0
         if topic.startswith(BROKERS_OWN):
-            self.link.dropped.heard(payload)
+            self.link.dropped.heard(topic, payload)
             return True
         host = self.link.host
         try:

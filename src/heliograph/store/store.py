@@ -10,6 +10,7 @@ from heliograph.store.activity import Activities
 from heliograph.store.aggregates import Aggregates
 from heliograph.store.audit import Audit
 from heliograph.store.broker_access import BrokerAccess
+from heliograph.store.broker_drops import BrokerCounts
 from heliograph.store.clock import ClockStates
 from heliograph.store.configurations import Configurations
 from heliograph.store.connections import Connections
@@ -62,6 +63,7 @@ class Store:
         self.configurations = Configurations(engine)
         self.publications = Publications(engine)
         self.broker_access = BrokerAccess(engine)
+        self.broker_drops = BrokerCounts(engine)
         self.exports = Exports(engine)
         self.retentions = Retentions(engine)
         self.removal = Removal(engine)

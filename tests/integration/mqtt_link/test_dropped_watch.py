@@ -94,3 +94,37 @@ async def test_a_real_broker_that_drops(mosquittos, linked, readiness):
         assert (await readiness(server))["warnings"] == [
             f"The MQTT broker has dropped {link.dropped_count} messages"
         ]
+
+
+async def test_what_a_real_broker_drops_while_the_server_is_away(
+    mosquittos, linked, readiness, capsys
+):
+    broker = mosquittos(PLAIN.replace("max_queued_messages 0", "max_queued_messages 10"))
+    async with linked(broker) as server:
+        await server.device("pump-1")
+        await eventually(lambda: is_noted(server, broker))
+    client = await Client.connected(broker.port, "pump-1")
+    for packet_id in range(1, 51):
+        client.send(publish("measurements/pump-1", b"%d" % packet_id, packet_id=packet_id))
+    for _ in range(50):
+        assert (await client.packet())[0] == 0x40, "the broker has acknowledged it"
+    await client.close()
+    async with linked(broker) as server:
+        link = server.services.link
+        await eventually(lambda: link.dropped_count == 40)
+        body = await readiness(server)
+        assert body["warnings"] == ["The MQTT broker has dropped 40 messages"]
+        assert body["mqtt"]["broker"]["dropped_messages"] == 40
+        assert await metric(server, "heliograph_broker_dropped_messages") == 40
+        await eventually(lambda: is_noted(server, broker, 40))
+    told = capsys.readouterr().err
+    assert told.count("the broker has dropped messages that it had taken") == 1
+    # What was told once is not told again.
+    async with linked(broker) as server:
+        await eventually(lambda: server.services.link.dropped.said() is not None)
+        assert (await readiness(server))["warnings"] == []
+
+
+async def is_noted(server, broker, total=0):
+    noted = await server.store.broker_drops.find(broker.url)
+    return noted is not None and noted.total == total and noted.uptime is not None

@@ -4,13 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliograph.mqtt.dropped import TOPIC, Dropped
+from heliograph.model.records import BrokerDrops
+from heliograph.model.time import SECOND, now
+from heliograph.mqtt.dropped import TOPIC, UPTIME, Dropped
 
 
 def hear(*totals):
     dropped = Dropped()
     for total in totals:
-        dropped.heard(total if isinstance(total, bytes) else b"%d" % total)
+        dropped.heard(TOPIC, total if isinstance(total, bytes) else b"%d" % total)
     return dropped.count
 
 
@@ -53,3 +55,43 @@ def test_of_any_number_of_runs_each_is_counted_from_0(runs):
 @given(st.lists(st.binary(max_size=24)))
 def test_nothing_that_is_sent_there_does_harm(payloads):
     assert hear(*payloads) >= 0
+
+
+def known(total, uptime, ago):
+    """Return a watch that knows what a server before it noted, so many seconds ago."""
+    dropped = Dropped()
+    dropped.known = BrokerDrops(total, uptime, now() - ago * SECOND)
+    return dropped
+
+
+@pytest.mark.parametrize(
+    ("uptime", "total", "count"),
+    [
+        (b"4600 seconds", 70, 20),  # the same run of the broker
+        (b"4600 seconds", 50, 0),
+        (b"500 seconds", 70, 70),  # another: it counts from 0
+        (b"500 seconds", 20, 20),
+        (b"500 seconds", 0, 0),
+        (b"", 70, 20),  # it does not say
+        (b"", 20, 20),
+        (b"9" * 30 + b" seconds", 70, 20),
+    ],
+)
+@pytest.mark.parametrize("uptime_first", [True, False])
+def test_what_was_dropped_while_no_server_was_there(uptime, total, count, uptime_first):
+    dropped = known(50, 1_000, ago=3_600)
+    said = [(UPTIME, uptime), (TOPIC, b"%d" % total)]
+    for topic, payload in said if uptime_first else reversed(said):
+        dropped.heard(topic, payload)
+    dropped.settle()
+    assert dropped.count == count
+    assert dropped.said().total == total
+    dropped.heard(TOPIC, b"%d" % (total + 1))
+    assert dropped.count == count + 1
+
+
+def test_what_nobody_has_heard_before_is_no_news():
+    dropped = Dropped()
+    dropped.heard(TOPIC, b"7")
+    assert (dropped.count, dropped.said().total) == (0, 7)
+    assert dropped.changed.is_set()
