@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import functools
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
+import httpx
 import pytest
 from coverage import Coverage
 from hypothesis import HealthCheck, settings
@@ -75,6 +77,14 @@ def stoppable_cluster() -> Iterator[Cluster]:
         pytest.skip("PostgreSQL is not installed")
     with running_cluster() as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session", autouse=True)
+def certificates_read_once() -> Iterator[None]:
+    """Let HTTP clients share what they trust: to read it costs more than most tests."""
+    create = functools.cache(httpx.create_ssl_context)
+    with mock.patch("httpx._transports.default.create_ssl_context", create):
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -7,7 +7,6 @@ import inspect
 import os
 import shutil
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -32,6 +31,7 @@ from heliograph.web.connections import BoundedHttpProtocol, WebSocketProtocol
 from heliograph.web.services import Services
 from mqtt_client import Client
 from ports import free_port
+from program import Program
 
 ADMIN_KEY = "an-admin-key-for-tests-only"
 SHARED_KEY = "a-shared-key-for-tests-only"
@@ -189,7 +189,7 @@ class ServerProcess:
             self.environment["DATABASE_URL"] = database_url
         elif not (folder / "heliograph.db").exists():
             shutil.copy(migrated_database(), folder / "heliograph.db")
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Program | None = None
         self.http = httpx.Client(base_url=self.url, headers={"X-API-Key": ADMIN_KEY}, timeout=60)
 
     def __enter__(self) -> Self:
@@ -208,7 +208,7 @@ class ServerProcess:
     def start(self, *, wait: bool = True) -> None:
         """Start the process and, unless told otherwise, wait until it is ready."""
         assert self.process is None, "it runs already"
-        self.process = subprocess.Popen([PROGRAM, "serve"], env=self.environment, cwd=self.folder)
+        self.process = Program("serve", env=self.environment, cwd=self.folder)
         if wait:
             self.wait_until_ready()
 

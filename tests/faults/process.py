@@ -14,6 +14,7 @@ import httpx
 
 from mqtt_client import Client, publish
 from ports import free_port
+from program import Program
 
 ADMIN_KEY = "an-admin-key-for-tests-only"
 ADMIN = {"X-API-Key": ADMIN_KEY}
@@ -31,7 +32,7 @@ class ServerProcess:
         self.mqtt_port = free_port()
         self.database_url = database_url
         self.starts = 0
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | Program | None = None
         self._environment = {
             **os.environ,
             "APP_ENV": "test",
@@ -48,7 +49,7 @@ class ServerProcess:
         }
 
     @property
-    def process(self) -> subprocess.Popen[bytes]:
+    def process(self) -> subprocess.Popen[bytes] | Program:
         assert self._process is not None
         return self._process
 
@@ -76,11 +77,10 @@ class ServerProcess:
         """Start the process and wait until it is ready."""
         self.starts += 1
         with (self.folder / "server.log").open("ab") as output:
-            self._process = subprocess.Popen(
-                [PROGRAM, "serve"],
+            self._process = Program(
+                "serve",
                 env=self._environment,
                 cwd=self.folder,
-                stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )

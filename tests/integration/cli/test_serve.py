@@ -16,7 +16,9 @@ import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
+import program
 from bare_environment import without_variables
+from program import Program
 from server import ADMIN_KEY, PROGRAM, START_SECONDS, free_port, migrated_database, serving
 
 SECONDS = 120
@@ -37,30 +39,18 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 def failure(folder: Path, environment: dict[str, str], *arguments: str) -> str:
     """Return the last line of a server that does not start."""
-    result = subprocess.run(
-        [PROGRAM, "serve", *arguments],
-        env=environment,
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
+    result = program.run("serve", *arguments, env=environment, cwd=folder, timeout=SECONDS)
     assert result.returncode == 1, result.stderr
     assert "Traceback" not in result.stderr
     return result.stderr.splitlines()[-1]
 
 
 @contextlib.contextmanager
-def started(
-    folder: Path, environment: dict[str, str], *arguments: str
-) -> Iterator[subprocess.Popen[bytes]]:
+def started(folder: Path, environment: dict[str, str], *arguments: str) -> Iterator[Program]:
     """Run the server until it is ready; its log goes to `log` in the folder."""
     with (
         (folder / "log").open("wb") as log,
-        subprocess.Popen(
-            [PROGRAM, "serve", *arguments], env=environment, cwd=folder, stderr=log
-        ) as process,
+        Program("serve", *arguments, env=environment, cwd=folder, stderr=log) as process,
     ):
         try:
             wait_until_ready(int(arguments[-1] if arguments else environment["PORT"]), process)
@@ -69,7 +59,7 @@ def started(
             process.kill()
 
 
-def wait_until_ready(port: int, process: subprocess.Popen[bytes]) -> None:
+def wait_until_ready(port: int, process: Program) -> None:
     deadline = time.monotonic() + START_SECONDS
     while True:
         assert process.poll() is None
@@ -155,6 +145,7 @@ def test_a_signal_while_it_starts_ends_it_too(tmp_path, environment):
         # The data folder appears while the server starts, some time before it is ready.
         while not (tmp_path / "api_secret_key").exists():
             assert process.poll() is None
+            time.sleep(0.005)
         process.terminate()
         assert process.wait(SECONDS) == 0
 

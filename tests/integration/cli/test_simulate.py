@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import pty
+import select
 import signal
 import sqlite3
 import subprocess
@@ -16,6 +17,7 @@ import trustme
 
 from commands import called
 from heliograph.store import open_store
+from program import Program
 from server import PROGRAM, Device, ServerProcess, free_port, serving
 
 SECONDS = 90
@@ -237,11 +239,11 @@ def test_a_user_name_needs_a_password(server):
 
 
 @contextlib.contextmanager
-def endless_simulation(server: ServerProcess, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+def endless_simulation(server: ServerProcess, *arguments: str) -> Iterator[Program]:
     """Run a simulation that has no end of its own, from its first stored rows on."""
     before = rows(server)["measurement"]
-    with subprocess.Popen(
-        [PROGRAM, "simulate", "--rate", "50", "--json", *arguments],
+    with Program(
+        *("simulate", "--rate", "50", "--json", *arguments),
         env=server.environment,
         cwd=server.folder,
         stdout=subprocess.PIPE,
@@ -258,8 +260,8 @@ def test_an_interrupt_waits_for_the_last_acknowledgments(server):
     before = rows(server)
     with endless_simulation(server) as process:
         process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=SECONDS)
-    assert process.returncode == 0
+        output = process.stdout.read()
+        assert process.wait(SECONDS) == 0
     assert acknowledged_rows(json.loads(output)) == added(before, rows(server))
 
 
@@ -270,12 +272,12 @@ def test_a_second_interrupt_waits_for_nothing(tmp_path):
     ):
         server.process.send_signal(signal.SIGSTOP)
         process.send_signal(signal.SIGINT)
-        while process.poll() is None:
-            # More than two do no harm; one alone would be waited on for ten minutes.
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(1)
+        # More than two do no harm until it has ended its work; one alone would be waited on for
+        # ten minutes.
+        while not select.select([process.stdout], [], [], 1)[0]:
             process.send_signal(signal.SIGINT)
         summary = json.loads(process.stdout.read())
+        process.wait(SECONDS)
         server.process.send_signal(signal.SIGCONT)
     assert process.returncode == 1
     assert summary["unacknowledged"] > 0
@@ -292,8 +294,8 @@ def wait_for_rows(server: ServerProcess, wanted: int) -> None:
 def test_nothing_acknowledged_is_lost_or_twice_when_the_server_is_killed(tmp_path, qos):
     with (
         serving(tmp_path) as server,
-        subprocess.Popen(
-            [PROGRAM, "simulate", *("--rate", "300", "--duration", "4", "--qos", qos, "--json")],
+        Program(
+            *("simulate", "--rate", "300", "--duration", "4", "--qos", qos, "--json"),
             env=server.environment,
             cwd=tmp_path,
             stdout=subprocess.PIPE,
@@ -302,9 +304,8 @@ def test_nothing_acknowledged_is_lost_or_twice_when_the_server_is_killed(tmp_pat
     ):
         wait_for_rows(server, 200)
         server.restart()
-        output, _ = simulation.communicate(timeout=SECONDS)
-        summary = json.loads(output)
-        assert simulation.returncode == 0, summary
+        summary = json.loads(simulation.stdout.read())
+        assert simulation.wait(SECONDS) == 0, summary
         assert summary["disconnections"] > 0
         assert acknowledged_rows(summary) == rows(server)
 

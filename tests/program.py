@@ -1,0 +1,235 @@
+"""`heliograph` in a process of its own that starts in no time.
+
+Nearly all of what a start costs is reading modules. So one process, the forge, reads them once for
+all tests of a worker, and each process that a test starts is forked from it: with its own
+environment, folder, files and signals, it then does what the program does.
+"""
+
+import array
+import atexit
+import contextlib
+import functools
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any, NoReturn, Self
+
+_SECONDS = 60.0
+_LARGEST = 1 << 20
+MODULES = ("heliograph.cli.serve", "heliograph.app", "heliograph.server")
+
+
+class Program:
+    """A process that runs `heliograph` with these arguments: of subprocess.Popen what we need.
+
+    A context manager that waits for its end.
+    """
+
+    def __init__(
+        self,
+        *arguments: str,
+        env: Mapping[str, str],
+        cwd: Path,
+        stdout: IO[Any] | int | None = None,
+        stderr: IO[Any] | int | None = None,
+    ) -> None:
+        self.args = ["heliograph", *arguments]
+        self.returncode: int | None = None
+        self._told_once = threading.Lock()
+        self.stdout: IO[bytes] | None = None
+        self.stderr: IO[bytes] | None = None
+        with contextlib.ExitStack() as opened:
+            nothing = opened.enter_context(Path(os.devnull).open("rb"))
+            files = [nothing.fileno()]
+            for name, wanted, usual in (("stdout", stdout, 1), ("stderr", stderr, 2)):
+                if wanted == subprocess.PIPE:
+                    reading, writing = os.pipe()
+                    setattr(self, name, os.fdopen(reading, "rb"))
+                    opened.callback(os.close, writing)
+                    files.append(writing)
+                elif wanted == subprocess.STDOUT:
+                    files.append(files[1])
+                elif wanted == subprocess.DEVNULL:
+                    files.append(opened.enter_context(Path(os.devnull).open("wb")).fileno())
+                elif wanted is None:
+                    files.append(usual)
+                else:
+                    files.append(wanted if isinstance(wanted, int) else wanted.fileno())
+            self._connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            self._connection.settimeout(_SECONDS)
+            self._connection.connect(_forge())
+            wanted = {"arguments": self.args, "environment": dict(env), "folder": str(cwd)}
+            socket.send_fds(self._connection, [json.dumps(wanted).encode()], files)
+        self.pid = int(self._connection.recv(64))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in (self.stdout, self.stderr):
+            if file is not None:
+                file.close()
+        self.wait()
+
+    def poll(self) -> int | None:
+        """Return the exit status, negative for a signal; none while it runs."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self.wait(0)
+        return None
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return the exit status once it has ended."""
+        if self.returncode is None:
+            if not select.select([self._connection], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired(self.args, timeout or 0)
+            with self._told_once:
+                if self.returncode is None:
+                    self.returncode = int(self._connection.recv(64))
+                    self._connection.shutdown(socket.SHUT_RDWR)
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, if it still runs."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.send_signal(signal.SIGKILL)
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self.send_signal(signal.SIGTERM)
+
+
+def run(
+    *arguments: str, env: Mapping[str, str], cwd: Path, timeout: float
+) -> "subprocess.CompletedProcess[str]":
+    """Return what the program says, run to its end as subprocess.run does."""
+    with (cwd / f".said-{time.monotonic_ns()}").open("w+b") as output:
+        output_path = Path(output.name)
+        with output_path.with_suffix(".errors").open("w+b") as errors:
+            process = Program(*arguments, env=env, cwd=cwd, stdout=output, stderr=errors)
+            try:
+                status = process.wait(timeout)
+            finally:
+                process.kill()
+            texts = []
+            for file in (output, errors):
+                file.seek(0)
+                texts.append(file.read().decode())
+                Path(file.name).unlink()
+    return subprocess.CompletedProcess(process.args, status, *texts)
+
+
+@functools.cache
+def _forge() -> str:
+    """Start the forge, once a process, and return its socket's name."""
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    # Linux' own names: no file to delete.
+    listening.bind("")
+    listening.listen(100)
+    # It reads the modules unmeasured, and what is forked from it measures itself.
+    environment = {
+        name: text for name, text in os.environ.items() if not name.startswith("COVERAGE_PROCESS")
+    }
+    # It ends when its input does: when this process ends, however that is.
+    forge = subprocess.Popen(
+        [sys.executable, __file__, str(listening.fileno())],
+        # Threads do not come along when it is forked.
+        env={**environment, "OPENBLAS_NUM_THREADS": "1"},
+        stdin=subprocess.PIPE,
+        pass_fds=[listening.fileno()],
+    )
+    atexit.register(forge.communicate, timeout=_SECONDS)
+    name: str = listening.getsockname()
+    listening.close()
+    return name
+
+
+def _serve(listening: socket.socket) -> None:
+    """Fork what is asked for, tell its pid and then its status, until the input ends."""
+    children: dict[int, socket.socket] = {}
+    ended, waking = os.pipe()
+    os.set_blocking(waking, False)
+    os.set_blocking(ended, False)
+    signal.set_wakeup_fd(waking, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.signal(signal.SIGINT, lambda *_: None)
+    while True:
+        ready = select.select([0, listening, ended], [], [])[0]
+        if 0 in ready:
+            return
+        if ended in ready:
+            os.read(ended, 4_096)
+            for pid, status in _reaped(list(children)):
+                with children.pop(pid) as connection, contextlib.suppress(OSError):
+                    connection.send(b"%d" % status)
+        if listening in ready:
+            connection = listening.accept()[0]
+            wanted, files = _received(connection)
+            pid = os.fork()
+            if pid == 0:
+                for other in (listening, connection, *children.values()):
+                    other.close()
+                os.close(ended)
+                os.close(waking)
+                _become(wanted, files)
+            for file in files:
+                os.close(file)
+            children[pid] = connection
+            connection.send(b"%d" % pid)
+
+
+def _received(connection: socket.socket) -> tuple[Any, list[int]]:
+    room = socket.CMSG_LEN(3 * array.array("i").itemsize)
+    data, ancillary, *_ = connection.recvmsg(_LARGEST, room)
+    files = array.array("i")
+    for _, _, passed in ancillary:
+        files.frombytes(passed)
+    return json.loads(data), list(files)
+
+
+def _reaped(children: list[int]) -> Iterator[tuple[int, int]]:
+    for child in children:
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
+            yield pid, os.waitstatus_to_exitcode(status)
+
+
+def _become(wanted: Any, files: list[int]) -> NoReturn:
+    """Do what a process of these arguments does, and end as it does."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number, file in enumerate(files):
+        os.dup2(file, number)
+    for file in files:
+        os.close(file)
+    os.environ.clear()
+    os.environ.update(wanted["environment"])
+    os.chdir(wanted["folder"])
+    sys.argv = wanted["arguments"]
+    process_startup(force=True)
+    main.run()
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    import importlib
+
+    from coverage import process_startup
+
+    from heliograph.cli import main
+
+    for module in MODULES:
+        importlib.import_module(module)
+    _serve(socket.socket(fileno=int(sys.argv[1])))
