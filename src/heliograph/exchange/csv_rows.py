@@ -12,7 +12,7 @@ from heliograph.exchange.elements import (
     make_element,
     number_or_text,
 )
-from heliograph.exchange.formats import COLUMNS
+from heliograph.exchange.formats import COLUMNS, exported_kind
 from heliograph.model.records import Kind
 
 NAMES = ("sensor_identifier", "device_id")
@@ -42,8 +42,7 @@ class CsvRows:
             raise BadLineError("two columns have the same name")
         if not set(TIMES) & set(named):
             raise BadLineError(_without_time(heading))
-        exported = (known for known, columns in COLUMNS.items() if columns == self._columns)
-        self._kind = kind or next(exported, Kind.MEASUREMENT)
+        self._kind = kind or exported_kind(self._columns) or Kind.MEASUREMENT
 
     def element(self, cells: Sequence[str]) -> Element:
         """Return what a row says.
@@ -55,12 +54,7 @@ class CsvRows:
             raise BadLineError(f"{len(cells)} cells under {len(self._columns)} columns")
         row = {n: cell for n, cell in zip(self._columns, cells, strict=True) if n and cell}
         names = tuple(text for name in NAMES if (text := row.get(name, "").strip()))
-        element: dict[str, msgspec.Raw] = {}
-        if time := (row.get("timestamp") or row.get("time", "")).strip():
-            element["timestamp"] = number_or_text(time)
-        if revision := row.get("revision"):
-            # Where some are missing, tables of other makes hold floats.
-            element["revision"] = number_or_text(revision.strip().removesuffix(".0"))
+        element = _frame(row)
         if self._kind is Kind.MEASUREMENT:
             element["value"] = self._value(row)
         elif self._kind is Kind.LOG:
@@ -95,6 +89,18 @@ class CsvRows:
         if not attributes:
             raise BadLineError("there is no value")
         return json_text(attributes)
+
+
+def _frame(row: dict[str, str]) -> dict[str, msgspec.Raw]:
+    frame: dict[str, msgspec.Raw] = {}
+    if time := (row.get("timestamp") or row.get("time", "")).strip():
+        frame["timestamp"] = number_or_text(time)
+    if revision := row.get("revision"):
+        # Where some are missing, tables of other makes hold floats.
+        frame["revision"] = number_or_text(revision.strip().removesuffix(".0"))
+    if element_id := row.get("element_id"):
+        frame["id"] = json_text(element_id)
+    return frame
 
 
 def _without_time(heading: Sequence[str]) -> str:

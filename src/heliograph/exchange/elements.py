@@ -63,6 +63,10 @@ def from_json_line(line: bytes, kind: Kind = Kind.MEASUREMENT) -> Element:
     element = {name: text for name, text in members.items() if name not in _STORED_ONLY}
     if bytes(element.get("device_timestamp", b"null")) == b"null":
         element.pop("device_timestamp", None)
+    # As in the other forms of a file: there `id` may be anything, a number of the row say.
+    element_id = element.pop("element_id", msgspec.Raw(b"null"))
+    if bytes(element_id) != b"null":
+        element["id"] = element_id
     if kind is Kind.MEASUREMENT:
         for name, stands_for in _ENVELOPES.items():
             if name in element and stands_for not in element:

@@ -1,7 +1,8 @@
 """Stored rows as files have them, a page at a time: JSON Lines and CSV, as pure functions.
 
 All forms keep everything that tells a row from a repeat (time to the microsecond, revision, the
-canonical text of the value), so that what is exported and imported again changes nothing.
+canonical text of the value, the id of its element), so that what is exported and imported again
+changes nothing.
 """
 
 import enum
@@ -56,9 +57,9 @@ _FRAME = (
     "device_timestamp",
 )
 COLUMNS: Final = {
-    Kind.MEASUREMENT: (*_FRAME, "value"),
-    Kind.LOG: (*_FRAME, "severity", "subject", "details"),
-    Kind.HEARTBEAT: (*_FRAME, "success", "details"),
+    Kind.MEASUREMENT: (*_FRAME, "value", "element_id"),
+    Kind.LOG: (*_FRAME, "severity", "subject", "details", "element_id"),
+    Kind.HEARTBEAT: (*_FRAME, "success", "details", "element_id"),
 }
 EXPORTED_KINDS: Final = tuple(COLUMNS)
 
@@ -75,17 +76,32 @@ class _Line(msgspec.Struct, gc=False):
 
 class _Measurement(_Line, gc=False):
     value: msgspec.Raw
+    # Most have none, and a line is not made longer for it.
+    element_id: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class _Log(_Line, gc=False):
     severity: str
     subject: str
     details: str | None
+    element_id: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class _Heartbeat(_Line, gc=False):
     success: bool | None
     details: msgspec.Raw | None
+    element_id: str | msgspec.UnsetType = msgspec.UNSET
+
+
+def exported_kind(columns: tuple[str, ...]) -> Kind | None:
+    """Return the kind of which an export has these columns; None: it is a table of another make.
+
+    Exports from before elements' ids were kept have no column for them.
+    """
+    for kind, own in COLUMNS.items():
+        if columns in (own, own[:-1]):
+            return kind
+    return None
 
 
 def heading(form: Format, kind: Kind) -> bytes:
@@ -121,18 +137,23 @@ def _frame(kind: Kind, names: Names, row: Row) -> _Frame:
 
 
 def _measurement(names: Names, row: Row) -> _Line:
-    return _Measurement(*_frame(Kind.MEASUREMENT, names, row), _Raw(row[5].encode()))
+    frame = _frame(Kind.MEASUREMENT, names, row)
+    return _Measurement(*frame, _Raw(row[5].encode()), _given(row[6]))
 
 
 def _log(names: Names, row: Row) -> _Line:
-    return _Log(*_frame(Kind.LOG, names, row), row[5], row[6], row[7])
+    return _Log(*_frame(Kind.LOG, names, row), row[5], row[6], row[7], _given(row[8]))
 
 
 def _heartbeat(names: Names, row: Row) -> _Line:
     # SQLite knows no booleans.
     success = None if row[5] is None else bool(row[5])
     details = None if row[6] is None else _Raw(row[6].encode())
-    return _Heartbeat(*_frame(Kind.HEARTBEAT, names, row), success, details)
+    return _Heartbeat(*_frame(Kind.HEARTBEAT, names, row), success, details, _given(row[7]))
+
+
+def _given(element_id: str | None) -> str | msgspec.UnsetType:
+    return msgspec.UNSET if element_id is None else element_id
 
 
 _JSON: dict[Kind, Callable[[Names, Row], _Line]] = {
@@ -158,18 +179,20 @@ def _csv_frame(names: Names, row: Row) -> str:
 
 
 def _csv_measurement(names: Names, row: Row) -> str:
-    return f"{_csv_frame(names, row)}{_cell(row[5])}\r\n"
+    return f"{_csv_frame(names, row)}{_cell(row[5])},{_cell(row[6] or '')}\r\n"
 
 
 def _csv_log(names: Names, row: Row) -> str:
     # As JSON, so that an empty text is not taken for none.
     details = "" if row[7] is None else _encode(row[7]).decode()
-    return f"{_csv_frame(names, row)}{row[5]},{_cell(row[6])},{_cell(details)}\r\n"
+    own = f"{row[5]},{_cell(row[6])},{_cell(details)}"
+    return f"{_csv_frame(names, row)}{own},{_cell(row[8] or '')}\r\n"
 
 
 def _csv_heartbeat(names: Names, row: Row) -> str:
     success = "" if row[5] is None else ("true" if row[5] else "false")
-    return f"{_csv_frame(names, row)}{success},{_cell(row[6] or '')}\r\n"
+    own = f"{success},{_cell(row[6] or '')}"
+    return f"{_csv_frame(names, row)}{own},{_cell(row[7] or '')}\r\n"
 
 
 _CSV: dict[Kind, Callable[[Names, Row], str]] = {

@@ -24,7 +24,7 @@ from heliograph.exchange.elements import (
     json_text,
     make_element,
 )
-from heliograph.exchange.formats import COLUMNS, Names, Row
+from heliograph.exchange.formats import COLUMNS, Names, Row, exported_kind
 from heliograph.model.records import Kind
 from heliograph.model.time import to_rfc3339
 
@@ -56,7 +56,8 @@ _OWN: Final = {
     ],
     Kind.HEARTBEAT: [pa.field("success", pa.bool_()), pa.field("details", pa.string())],
 }
-SCHEMAS: Final = {kind: pa.schema([*_FRAME, *fields]) for kind, fields in _OWN.items()}
+_ELEMENT_ID: Final = pa.field("element_id", pa.string())
+SCHEMAS: Final = {kind: pa.schema([*_FRAME, *fields, _ELEMENT_ID]) for kind, fields in _OWN.items()}
 
 
 def heading(kind: Kind) -> bytes:
@@ -170,8 +171,7 @@ class ParquetTable:
             raise BadLineError("two columns have the same name")
         if not set(TIMES) & set(columns):
             raise BadLineError("there is no column timestamp (nor time)")
-        exported = (known for known, own in COLUMNS.items() if own == columns)
-        self._kind = kind or next(exported, Kind.MEASUREMENT)
+        self._kind = kind or exported_kind(columns) or Kind.MEASUREMENT
 
     def rows(self, skip: int) -> Iterator[Element | BadLineError]:
         """Yield what each row says, behind so many.
@@ -214,6 +214,8 @@ class ParquetTable:
             # Where some are missing, tables of other makes hold floats.
             is_whole = isinstance(revision, float) and revision.is_integer()
             element["revision"] = json_text(int(revision) if is_whole else revision)
+        if "element_id" in row:
+            element["id"] = json_text(str(row["element_id"]))
         if self._kind is Kind.MEASUREMENT:
             element["value"] = self._value(row)
             return make_element(self._kind, names, element)

@@ -10,7 +10,8 @@ from heliograph.ingest.message import Message
 from heliograph.ingest.registry import KnownSensor
 from heliograph.model.batch import Batch
 from heliograph.model.event import Committed
-from heliograph.model.records import DeliveryRow, Kind
+from heliograph.model.identifiers import as_ingest_id
+from heliograph.model.records import DeliveryRow, Kind, RowName
 
 
 class Ledger(Protocol):
@@ -18,6 +19,10 @@ class Ledger(Protocol):
 
     async def find(self, keys: Sequence[bytes]) -> dict[bytes, tuple[int, str | None]]:
         """Return the id and the answer of each key that is known."""
+        ...
+
+    async def stored(self, kind: Kind, names: Sequence[RowName]) -> set[RowName]:
+        """Return those by which a row of the kind goes."""
         ...
 
 
@@ -39,6 +44,7 @@ async def drop_repeats(messages: list[Message], ledger: Ledger) -> dict[int, int
     keys = [m.delivery for m in asked if m.redelivered and m.delivery is not None]
     keys += [key for m in asked for _, key in m.identities or ()]
     found = await ledger.find(keys)
+    posted_back = await _find_named(asked, ledger)
     repeats: dict[int, int] = {}
     first: dict[bytes, int] = {}
     for message in asked:
@@ -49,7 +55,11 @@ async def drop_repeats(messages: list[Message], ledger: Ledger) -> dict[int, int
             message.dropped = known[1] or ""
             continue
         for position, key in message.identities or ():
-            row_id = message.rows[position][0]
+            row = message.rows[position]
+            row_id = row[0]
+            if (name := _row_named(row)) is not None and (message.kind, name) in posted_back:
+                repeats[row_id] = name[0]
+                continue
             stored = found.get(key)
             original = first.setdefault(key, stored[0] if stored else row_id)
             if original != row_id:
@@ -57,6 +67,24 @@ async def drop_repeats(messages: list[Message], ledger: Ledger) -> dict[int, int
     for message in asked:
         message.duplicates = {r[0]: repeats[r[0]] for r in message.rows if r[0] in repeats} or None
     return repeats
+
+
+async def _find_named(messages: list[Message], ledger: Ledger) -> set[tuple[Kind, RowName]]:
+    """Return the stored rows that elements name by what the server itself calls them."""
+    named: dict[Kind, list[RowName]] = {}
+    for message in messages:
+        for position, _ in message.identities or ():
+            if (name := _row_named(message.rows[position])) is not None:
+                named.setdefault(message.kind, []).append(name)
+    return {
+        (kind, name) for kind, names in named.items() for name in await ledger.stored(kind, names)
+    }
+
+
+def _row_named(row: tuple[Any, ...]) -> RowName | None:
+    """Return the row that this one's element may be, posted back as history answered it."""
+    ingest_id = as_ingest_id(row[-1])
+    return None if ingest_id is None else (ingest_id, row[1], row[2])
 
 
 def build_batch(messages: list[Message], *, probe: bool = False) -> Batch:

@@ -135,16 +135,33 @@ def check_element(
             raise Rejected(RejectionReason.UNKNOWN_MEMBER, f"unknown member {quoted(name)}")
 
 
+class Addressee(Protocol):
+    """The sensor that a topic or a path names."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every name that it goes by."""
+        ...
+
+
 class Collector:
     """Makes rows out of a message's good elements, and faults out of its bad ones."""
 
     __slots__ = (
-        "_first_id", "_sensor", "_untimed", "attributes", "faults", "identities", "indexes",
-        "now", "rows",
+        "_first_id", "_sensor", "_untimed", "addressee", "attributes", "faults", "identities",
+        "indexes", "now", "rows",
     )  # fmt: skip
 
-    def __init__(self, sensor: int, first_id: int, now: int, untimed_from: int) -> None:
+    def __init__(
+        self,
+        sensor: int,
+        first_id: int,
+        now: int,
+        untimed_from: int,
+        addressee: "Addressee | None" = None,
+    ) -> None:
         self.now = now
+        self.addressee = addressee
         self.rows: list[tuple[Any, ...]] = []
         self.faults: list[Fault] = []
         self.identities: list[tuple[int, str]] = []
@@ -179,6 +196,7 @@ class Collector:
             self._untimed = (first, count + 1)
         if frame.identity is not None:
             self.identities.append((position, frame.identity))
+            columns = (*columns, frame.identity)
         self.indexes.append(index)
         self.rows.append(
             (

@@ -1,5 +1,7 @@
 """From stored rows back to the payloads that devices send."""
 
+from typing import Any
+
 import msgspec
 
 from heliograph.model.event import Committed
@@ -15,12 +17,7 @@ def payload_of(event: Committed) -> bytes:
         return _encode(
             {
                 "measurements": [
-                    {
-                        "revision": row[5],
-                        "timestamp": to_epoch_seconds(row[2]),
-                        "value": msgspec.Raw(row[7].encode()),
-                    }
-                    for row in event.rows
+                    {**_frame(row, 8), "value": msgspec.Raw(row[7].encode())} for row in event.rows
                 ]
             }
         )
@@ -30,8 +27,7 @@ def payload_of(event: Committed) -> bytes:
                 "log_messages": [
                     {
                         "severity": row[7],
-                        "revision": row[5],
-                        "timestamp": to_epoch_seconds(row[2]),
+                        **_frame(row, 10),
                         "subject": row[8],
                         "details": row[9],
                     }
@@ -43,8 +39,7 @@ def payload_of(event: Committed) -> bytes:
         {
             "heartbeats": [
                 {
-                    "revision": row[5],
-                    "timestamp": to_epoch_seconds(row[2]),
+                    **_frame(row, 9),
                     "success": row[7],
                     **(msgspec.json.decode(row[8]) if row[8] else {}),
                 }
@@ -52,3 +47,11 @@ def payload_of(event: Committed) -> bytes:
             ]
         }
     )
+
+
+def _frame(row: tuple[Any, ...], columns: int) -> dict[str, Any]:
+    frame: dict[str, Any] = {"revision": row[5], "timestamp": to_epoch_seconds(row[2])}
+    # Behind a heartbeat's columns it also says whether it is flagged.
+    if len(row) > columns and row[columns].__class__ is str:
+        frame["id"] = row[columns]
+    return frame

@@ -3,7 +3,7 @@
 from typing import Any
 
 from heliograph.errors import RejectionReason
-from heliograph.ingest.elements import Collector, check_element, read_frame
+from heliograph.ingest.elements import Addressee, Collector, check_element, read_frame
 from heliograph.ingest.json_checks import Rejected, quoted
 from heliograph.ingest.outcome import Decoded
 from heliograph.model.canonical import canonical, fingerprint
@@ -14,7 +14,12 @@ _STATUSES = frozenset({"online", "offline"})
 
 
 def decode_heartbeats(
-    payload: bytes, sensor: int, first_id: int, now: int, untimed_from: int
+    payload: bytes,
+    sensor: int,
+    first_id: int,
+    now: int,
+    untimed_from: int,
+    _addressee: Addressee | None = None,
 ) -> Decoded:
     """Return the rows of a heartbeat message, and what is wrong with the rest.
 
@@ -48,5 +53,7 @@ def _collect(collector: Collector, index: int, element: Any, *, sound: bool) -> 
         raise Rejected(RejectionReason.WRONG_TYPE, "success is neither true, false nor null")
     others = {name: member for name, member in element.items() if name not in _MEMBERS}
     details = canonical(others).decode() if others else None
-    number = fingerprint(Kind.HEARTBEAT, frame.revision, success, details)
+    number = fingerprint(
+        Kind.HEARTBEAT, frame.revision, success, details, element_id=frame.identity
+    )
     collector.add(index, frame, number, (success, details))

@@ -69,7 +69,7 @@ class Intake:
             first = ids.last + INGEST_ID_STEP
         untimed_from = now if now > sensor.newest_assigned else sensor.newest_assigned + 1
         rows, faults, untimed, identities, _, attributes = decoded = decode(
-            payload, sensor.number, first, now, untimed_from
+            payload, sensor.number, first, now, untimed_from, sensor
         )
         count = len(rows)
         ids.last = first + (count - 1) * INGEST_ID_STEP if count else ids.last

@@ -3,7 +3,7 @@
 from typing import Any
 
 from heliograph.errors import RejectionReason
-from heliograph.ingest.elements import Collector, check_element, read_frame
+from heliograph.ingest.elements import Addressee, Collector, check_element, read_frame
 from heliograph.ingest.json_checks import Rejected, quoted
 from heliograph.ingest.outcome import Decoded
 from heliograph.model.canonical import fingerprint
@@ -14,7 +14,14 @@ _MEMBERS_WITH_MESSAGE = _MEMBERS - {"subject"} | {"message"}
 _SEVERITIES = frozenset(Severity)
 
 
-def decode_logs(payload: bytes, sensor: int, first_id: int, now: int, untimed_from: int) -> Decoded:
+def decode_logs(
+    payload: bytes,
+    sensor: int,
+    first_id: int,
+    now: int,
+    untimed_from: int,
+    _addressee: Addressee | None = None,
+) -> Decoded:
     """Return the rows of a log message, and what is wrong with the rest.
 
     The arguments are those of `decode_measurements`.
@@ -34,7 +41,9 @@ def _collect(collector: Collector, index: int, element: Any, *, sound: bool) -> 
     details = element.get("details")
     if details is not None and not isinstance(details, str):
         raise Rejected(RejectionReason.WRONG_TYPE, "details is neither a text nor null")
-    number = fingerprint(Kind.LOG, frame.revision, severity, subject, details)
+    number = fingerprint(
+        Kind.LOG, frame.revision, severity, subject, details, element_id=frame.identity
+    )
     collector.add(index, frame, number, (severity, subject, details))
 
 

@@ -6,25 +6,22 @@ import msgspec
 
 from heliograph.errors import RejectionReason
 from heliograph.ingest.attributes import MAXIMUM_ATTRIBUTES, VALUE_ONLY, Attributes, attributes_of
-from heliograph.ingest.elements import (
-    Collector,
-    check_element,
-    read_frame,
-    read_timestamp,
-)
+from heliograph.ingest.elements import Addressee, Collector, Frame, read_timestamp
 from heliograph.ingest.json_checks import (
     MAXIMUM_PAYLOAD,
     Rejected,
     count_colons,
     nested,
+    quoted,
 )
 from heliograph.ingest.outcome import Decoded
+from heliograph.ingest.readings import read_measurement
 from heliograph.ingest.sound import BACKSLASH, DOUBTFUL, DoubtfulError, Framed, account_for
-from heliograph.model.canonical import canonical, measurement_fingerprint
+from heliograph.model.canonical import canonical, measurement_fingerprint, telling_text
 from heliograph.model.identifiers import INGEST_ID_STEP
 from heliograph.model.time import DAY
 
-_MEMBERS = frozenset({"revision", "timestamp", "value", "id"})
+_WRAPPED = ("value",)
 _new = tuple.__new__  # of a named tuple, without the call of its own constructor
 
 
@@ -42,19 +39,25 @@ _decode = msgspec.json.Decoder(_Message | list[_Element]).decode
 
 
 def decode_measurements(
-    payload: bytes, sensor: int, first_id: int, now: int, untimed_from: int
+    payload: bytes,
+    sensor: int,
+    first_id: int,
+    now: int,
+    untimed_from: int,
+    addressee: Addressee | None = None,
 ) -> Decoded:
     """Return the rows of a measurement message, and what is wrong with the rest.
 
     Row ids count from `first_id`; rows without a device time get `untimed_from`,
-    `untimed_from` + 1 and so on as their timestamps.
+    `untimed_from` + 1 and so on as their timestamps. An element that names a device has to name
+    the `addressee`.
     """
     if len(payload) <= MAXIMUM_PAYLOAD:
         try:
             return _decode_sound(payload, sensor, first_id, now, untimed_from)
         except DOUBTFUL:
             pass
-    return _decode_singly(payload, sensor, first_id, now, untimed_from)
+    return _decode_singly(payload, sensor, first_id, now, untimed_from, addressee)
 
 
 def _decode_sound(  # noqa: PLR0912, PLR0915 - one loop, unrolled for speed
@@ -72,6 +75,7 @@ def _decode_sound(  # noqa: PLR0912, PLR0915 - one loop, unrolled for speed
     identities: list[tuple[int, str]] = []
     attributes: list[Attributes] = []
     shape: tuple[str, ...] | None = None
+    is_wrapped = False
     for element in elements:
         value = element.value
         timestamp = element.timestamp
@@ -84,6 +88,7 @@ def _decode_sound(  # noqa: PLR0912, PLR0915 - one loop, unrolled for speed
             braces -= 1
             if names != shape:
                 shape = names
+                is_wrapped = names == _WRAPPED
                 attributes.append(_named(value, has_escapes=has_escapes))
         elif value is msgspec.UNSET:
             raise DoubtfulError
@@ -104,13 +109,20 @@ def _decode_sound(  # noqa: PLR0912, PLR0915 - one loop, unrolled for speed
             colons -= 1
         if identity is not msgspec.UNSET:
             colons -= 1 + count_colons(identity)
-            if identity is not None:
-                identities.append((len(rows), identity))
         text = canonical(value)
-        number = measurement_fingerprint(revision, text)
-        rows.append(
-            (row_id, sensor, moment, number, now, revision, device_timestamp, text.decode())
-        )
+        told = telling_text(value, text) if is_wrapped else text
+        if identity is None or identity is msgspec.UNSET:
+            number = measurement_fingerprint(revision, told)
+            rows.append(
+                (row_id, sensor, moment, number, now, revision, device_timestamp, text.decode())
+            )
+        else:
+            number = measurement_fingerprint(revision, told, identity)
+            identities.append((len(rows), identity))
+            rows.append(
+                (row_id, sensor, moment, number, now, revision, device_timestamp, text.decode(),
+                 identity)
+            )  # fmt: skip
         row_id += INGEST_ID_STEP
     if colons or braces:
         attributes = _look_closer(colons, elements)
@@ -141,26 +153,30 @@ def _look_closer(colons: int, elements: list[_Element]) -> list[Attributes]:
 
 
 def _decode_singly(
-    payload: bytes, sensor: int, first_id: int, now: int, untimed_from: int
+    payload: bytes,
+    sensor: int,
+    first_id: int,
+    now: int,
+    untimed_from: int,
+    addressee: Addressee | None = None,
 ) -> Decoded:
     """Return the rows of the good elements of any message, and a fault for each bad one."""
-    collector = Collector(sensor, first_id, now, untimed_from)
+    collector = Collector(sensor, first_id, now, untimed_from, addressee)
     return collector.collect(payload, "measurements", _collect)
 
 
 def _collect(collector: Collector, index: int, element: Any, *, sound: bool) -> None:
-    # The value's own array or object is the first level, so the element is none.
-    check_element(element, _MEMBERS, levels=-1, sound=sound)
-    if "value" not in element:
-        raise Rejected(RejectionReason.MISSING_MEMBER, "value is missing")
-    frame = read_frame(element, collector.now)
-    value = element["value"]
-    names = attributes_of(value)
-    if len(names) > MAXIMUM_ATTRIBUTES:
+    reading = read_measurement(element, collector.now, sound=sound)
+    if reading.device_id is not None:
+        _check_addressee(reading.device_id, collector.addressee)
+    frame = Frame(reading.timestamp, reading.device_timestamp, reading.revision, reading.identity)
+    collector.add(index, frame, reading.fingerprint, (reading.text,))
+    collector.attributes.append(reading.names)
+
+
+def _check_addressee(device_id: str, addressee: Addressee | None) -> None:
+    if addressee is not None and not {device_id, device_id.lower()} & {*addressee.names}:
         raise Rejected(
-            RejectionReason.TOO_MANY_ATTRIBUTES,
-            f"value has {len(names)} attributes, more than {MAXIMUM_ATTRIBUTES}",
+            RejectionReason.UNKNOWN_SENSOR,
+            f"device_id {quoted(device_id)} names another sensor than the one it was sent to",
         )
-    text = canonical(value)
-    collector.add(index, frame, measurement_fingerprint(frame.revision, text), (text.decode(),))
-    collector.attributes.append(names)

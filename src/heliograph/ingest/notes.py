@@ -93,6 +93,7 @@ class Notes:
         message.identities = [
             (position, element_key(sensor, message.kind, identity))
             for position, identity in identities
+            if tells_apart(sensor, identity)
         ]
         message.extras = True
 
@@ -193,6 +194,14 @@ def ledger_key(*parts: str) -> bytes:
 def element_key(sensor: KnownSensor, kind: Kind, identity: str) -> bytes:
     """Return the ledger's key for an element that its device gave an id."""
     return ledger_key("element", str(sensor.number), kind.value, identity)
+
+
+def tells_apart(sensor: KnownSensor, identity: str) -> bool:
+    """Tell whether an element's id may be told repeats by.
+
+    Its sensor's own name is not: devices that sign each reading with it would be heard once.
+    """
+    return identity not in sensor.names
 
 
 def _storable(text: str) -> str:

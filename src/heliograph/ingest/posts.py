@@ -12,7 +12,7 @@ from heliograph.ingest.clock import Clock
 from heliograph.ingest.decode import Reading, measurement_row
 from heliograph.ingest.intake import MESSAGE_BYTES, ROW_BYTES
 from heliograph.ingest.message import Message
-from heliograph.ingest.notes import NOT_STORABLE, Notes, element_key, ledger_key
+from heliograph.ingest.notes import NOT_STORABLE, Notes, element_key, ledger_key, tells_apart
 from heliograph.ingest.outcome import Accepted, Fault, Outcome
 from heliograph.ingest.pipeline import Pipeline
 from heliograph.ingest.registry import KnownSensor
@@ -63,7 +63,7 @@ class Posts:
         now = self.clock.now()
         first = self._ids.next(now)
         untimed_from = max(now, sensor.newest_assigned + 1)
-        decoded = DECODERS[kind](payload, sensor.number, first, now, untimed_from)
+        decoded = DECODERS[kind](payload, sensor.number, first, now, untimed_from, sensor)
         rows = decoded.rows
         if rows:
             self._ids.advance(first, len(rows))
@@ -102,7 +102,7 @@ class Posts:
             row_id += INGEST_ID_STEP
             if not reading.names <= known.attributes:
                 self._notes.learn(message, known, reading.names)
-            if reading.identity is not None:
+            if reading.identity is not None and tells_apart(known, reading.identity):
                 key = element_key(known, Kind.MEASUREMENT, reading.identity)
                 identities.append((position, key))
             self._notes.see(known, now, measured=True)

@@ -1,16 +1,28 @@
-"""Readings, as devices post them to `/ingest`: flat, or with their metrics in an object."""
+"""Readings: what an element says that was measured, in whichever of its shapes it comes.
 
+`{"value": …}` and `{"metrics": {…}}` may have beside it what all elements may (`timestamp`,
+`revision`, `id`) and a `device_id`. Any other object is flat: its other members are the metrics.
+`read_measurement` is the rule, for every way in; the quick ways only take what it would take.
+"""
+
+import difflib
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
 from heliograph.errors import RejectionReason
-from heliograph.ingest.attributes import MAXIMUM_ATTRIBUTES, Attributes, attributes_of
+from heliograph.ingest.attributes import (
+    MAXIMUM_ATTRIBUTES,
+    VALUE_ONLY,
+    Attributes,
+    attributes_of,
+)
 from heliograph.ingest.elements import (
     Frame,
     check_element,
     read_frame,
+    read_identity,
     read_revision,
     read_timestamp,
 )
@@ -20,30 +32,38 @@ from heliograph.ingest.json_checks import (
     count_colons,
     elements_of,
     nested,
+    quoted,
     read_exactly,
     read_shallow,
 )
 from heliograph.ingest.outcome import Fault
 from heliograph.ingest.sound import BACKSLASH, DOUBTFUL, DoubtfulError, Framed, account_for
-from heliograph.model.canonical import canonical, measurement_fingerprint
+from heliograph.model.canonical import canonical, measurement_fingerprint, telling_text
+from heliograph.model.identifiers import as_ingest_id
 from heliograph.model.records import MeasurementRow
 from heliograph.model.time import DAY
 
 MAXIMUM_BATCH = 8 * 1024 * 1024
 
-_WRAPPED_MEMBERS = frozenset({"device_id", "metrics", "timestamp", "revision", "id"})
-_FLAT_MEMBERS = frozenset({"device_id", "timestamp", "revision"})
+_FRAME: Final = frozenset({"timestamp", "revision", "id", "device_id"})
+# What may hold what was measured, the first one first.
+_HOLDERS: Final = ("value", "metrics")
+_MEMBERS: Final = {name: _FRAME | {name} for name in _HOLDERS}
+# What no metric of a flat reading can be called.
+_RESERVED: Final = frozenset({*_HOLDERS, "measurements"})
+_SCALARS: Final = frozenset({int, float, bool, str})
 
 
 class Reading(msgspec.Struct, frozen=True, gc=False):
-    """What a device measured: `text` is the canonical JSON text of the metrics' object.
+    """What a device measured: `text` is the canonical JSON text of its value.
 
-    `device_id` is None where the body names no device. `timestamp` (microseconds) is None
+    `device_id` is None where the element names no device. `timestamp` (microseconds) is None
     without a device time; `device_timestamp` is what a device without a clock gave instead.
     """
 
     device_id: str | None
     text: str
+    fingerprint: int
     names: Attributes
     timestamp: int | None
     device_timestamp: float | None
@@ -52,6 +72,7 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Wrapped(Framed, forbid_unknown_fields=True, gc=False):
+    value: nested(3) | msgspec.UnsetType = msgspec.UNSET  # type: ignore[valid-type]  # built at run time
     metrics: dict[str, nested(2)] | msgspec.UnsetType = msgspec.UNSET  # type: ignore[valid-type]  # built at run time
     device_id: str | msgspec.UnsetType | None = msgspec.UNSET
 
@@ -88,8 +109,8 @@ def decode_reading(payload: bytes, now: int) -> Reading:
         return quick[0]
     message = read_shallow(payload) if len(payload) <= MAXIMUM_PAYLOAD else None
     if message is not None:
-        return _read(message, now, sound=True)
-    return _read(read_exactly(payload), now, sound=False)
+        return read_measurement(message, now, sound=True)
+    return read_measurement(read_exactly(payload), now, sound=False)
 
 
 def decode_readings(payload: bytes, now: int) -> tuple[list[tuple[int, Reading]], list[Fault]]:
@@ -113,7 +134,7 @@ def decode_readings(payload: bytes, now: int) -> tuple[list[tuple[int, Reading]]
     faults = []
     for index, element in enumerate(elements):
         try:
-            readings.append((index, _read(element, now, sound=sound)))
+            readings.append((index, read_measurement(element, now, sound=sound)))
         except Rejected as error:
             faults.append(Fault(index, error.fault.reason, error.fault.detail))
     return readings, faults
@@ -123,16 +144,17 @@ def measurement_row(
     reading: Reading, sensor: int, row_id: int, receipt: int, untimed: int
 ) -> MeasurementRow:
     """Return the reading as a row; `untimed` is its timestamp if the device gave no time."""
-    return (
+    row = (
         row_id,
         sensor,
         untimed if reading.timestamp is None else reading.timestamp,
-        measurement_fingerprint(reading.revision, reading.text.encode()),
+        reading.fingerprint,
         receipt,
         reading.revision,
         reading.device_timestamp,
         reading.text,
     )
+    return row if reading.identity is None else (*row, reading.identity)
 
 
 def _read_quickly(
@@ -165,20 +187,36 @@ def _read_sound(  # noqa: C901, PLR0912, PLR0915 - one loop, unrolled for speed
     for element in elements:
         device_timestamp = identity = None
         if element.__class__ is dict:
-            # Whatever a flat reading calls `id` is a metric of that name.
-            metrics = element
+            value = element
             colons -= len(element)
             device_id = element.pop("device_id", None)
             timestamp = element.pop("timestamp", None)
             revision = read_revision(element.pop("revision", None))
-            if "metrics" in element or (device_id is not None and device_id.__class__ is not str):
+            if "id" in element:
+                identity = _flat_identity(element)
+                if identity is not None or element["id"] is None:
+                    del element["id"]
+            if not _RESERVED.isdisjoint(element) or (
+                device_id is not None and device_id.__class__ is not str
+            ):
+                raise DoubtfulError
+            for member in element.values():
+                if member.__class__ in _SCALARS:
+                    break
+            else:
                 raise DoubtfulError
         else:
-            metrics = element.metrics
-            if metrics is msgspec.UNSET:
+            value = element.metrics
+            if value is msgspec.UNSET:
+                value = element.value
+            elif element.value is not msgspec.UNSET or not value:
                 raise DoubtfulError
-            colons -= 1 + len(metrics)
-            braces -= 1
+            if value is msgspec.UNSET:
+                raise DoubtfulError
+            colons -= 1
+            if value.__class__ is dict:
+                colons -= len(value)
+                braces -= 1
             device_id, timestamp, revision = element.device_id, element.timestamp, element.revision
             if device_id is msgspec.UNSET:
                 device_id = None
@@ -200,54 +238,124 @@ def _read_sound(  # noqa: C901, PLR0912, PLR0915 - one loop, unrolled for speed
         else:
             colons -= count_colons(timestamp)
             moment, device_timestamp = read_timestamp(timestamp, now)
-        names: Attributes = metrics.keys()
-        if not 0 < len(names) <= MAXIMUM_ATTRIBUTES:
-            raise DoubtfulError
-        if has_escapes or "." in "".join(metrics):
-            names = attributes_of(metrics)
-        text = canonical(metrics).decode()
+        if value.__class__ is dict:
+            names: Attributes = value.keys()
+            if len(names) > MAXIMUM_ATTRIBUTES:
+                raise DoubtfulError
+            if has_escapes or "." in "".join(value):
+                names = attributes_of(value)
+        else:
+            names = VALUE_ONLY
+        text = canonical(value)
+        number = measurement_fingerprint(revision, telling_text(value, text), identity)
         readings.append(
-            Reading(device_id, text, names, moment, device_timestamp, revision, identity)
+            Reading(
+                device_id,
+                text.decode(),
+                number,
+                names,
+                moment,
+                device_timestamp,
+                revision,
+                identity,
+            )
         )
     if colons or braces:
         raise DoubtfulError
     return readings
 
 
-def _read(element: Any, now: int, *, sound: bool) -> Reading:
-    # The metrics' own object is the first level of what is stored; flat, that is the element.
-    if isinstance(element, dict) and "metrics" in element:
-        check_element(element, _WRAPPED_MEMBERS, levels=-1, sound=sound)
-        frame = read_frame(element, now)
-        metrics = element["metrics"]
-        if not isinstance(metrics, dict):
-            raise Rejected(RejectionReason.WRONG_TYPE, "metrics is not an object")
-    else:
+def read_measurement(element: Any, now: int, *, sound: bool) -> Reading:
+    """Return what an element says that was measured.
+
+    `sound` says that its text is known to be flawless.
+
+    Raises:
+        Rejected: it is neither of the shapes, or can't be stored.
+    """
+    members = element if isinstance(element, dict) else {}
+    holder = next((name for name in _HOLDERS if name in members), None)
+    if holder is None and members:
         check_element(element, None, levels=0, sound=sound)
-        # Whatever a flat reading calls `id` is a metric of that name.
-        frame = read_frame({name: element.get(name) for name in _FLAT_MEMBERS}, now)
-        metrics = {name: member for name, member in element.items() if name not in _FLAT_MEMBERS}
+        value, frame = _read_flat(element, now)
+    else:
+        # What is held is the first level of what is stored; flat, that is the element.
+        check_element(element, _MEMBERS[holder or "value"], levels=-1, sound=sound)
+        frame = read_frame(element, now)
+        value = _held(element, holder, frame)
     device_id = element.get("device_id")
     if device_id is not None and not isinstance(device_id, str):
         raise Rejected(RejectionReason.WRONG_TYPE, "device_id is not a text")
-    return _reading(device_id, metrics, frame)
-
-
-def _reading(device_id: str | None, metrics: dict[str, Any], frame: Frame) -> Reading:
-    if not metrics:
-        raise Rejected(RejectionReason.MISSING_MEMBER, "there is no metric in the reading")
-    names = attributes_of(metrics)
+    names = attributes_of(value)
     if len(names) > MAXIMUM_ATTRIBUTES:
         raise Rejected(
             RejectionReason.TOO_MANY_ATTRIBUTES,
-            f"{len(names)} metrics are more than {MAXIMUM_ATTRIBUTES}",
+            f"{len(names)} attributes are more than {MAXIMUM_ATTRIBUTES}",
         )
+    text = canonical(value)
     return Reading(
         device_id,
-        canonical(metrics).decode(),
+        text.decode(),
+        measurement_fingerprint(frame.revision, telling_text(value, text), frame.identity),
         names,
         frame.timestamp,
         frame.device_timestamp,
         frame.revision,
         frame.identity,
+    )
+
+
+def _held(element: dict[str, Any], holder: str | None, frame: Frame) -> Any:
+    if holder is None:
+        raise _nothing_measured()
+    value = element[holder]
+    if holder == "value":
+        return value
+    if not isinstance(value, dict):
+        raise Rejected(RejectionReason.WRONG_TYPE, "metrics is not an object")
+    # A value without attributes has none in history either: posted back, its id names it.
+    if not value and (frame.identity is None or as_ingest_id(frame.identity) is None):
+        raise _nothing_measured()
+    return value
+
+
+def _read_flat(element: dict[str, Any], now: int) -> tuple[dict[str, Any], Frame]:
+    identity = _flat_identity(element)
+    # What is no text is a metric that happens to be called so.
+    is_named = identity is not None or element.get("id") is None
+    frame_members = _FRAME if is_named else _FRAME - {"id"}
+    metrics = {name: member for name, member in element.items() if name not in frame_members}
+    if not metrics:
+        raise _nothing_measured()
+    if "measurements" in metrics or not any(
+        member.__class__ in _SCALARS for member in metrics.values()
+    ):
+        raise _not_flat(metrics)
+    return metrics, read_frame({name: element.get(name) for name in frame_members}, now)
+
+
+def _flat_identity(element: dict[str, Any]) -> str | None:
+    identity = element.get("id")
+    return read_identity(identity) if identity.__class__ is str else None
+
+
+def _nothing_measured() -> Rejected:
+    return Rejected(RejectionReason.MISSING_MEMBER, "there is neither a value nor a metric in it")
+
+
+def _not_flat(metrics: dict[str, Any]) -> Rejected:
+    if "measurements" in metrics:
+        return Rejected(
+            RejectionReason.UNKNOWN_MEMBER, "'measurements' holds elements, and is not in one"
+        )
+    for name in metrics:
+        if meant := difflib.get_close_matches(name, _RESERVED, n=1, cutoff=0.7):
+            return Rejected(
+                RejectionReason.UNKNOWN_MEMBER,
+                f"unknown member {quoted(name)}: did you mean `{meant[0]}`?",
+            )
+    return Rejected(
+        RejectionReason.UNKNOWN_MEMBER,
+        f"unknown member {quoted(next(iter(metrics)))}: without a number, a boolean or a text"
+        " beside it, it goes into `value`",
     )

@@ -4,12 +4,13 @@ from collections.abc import Callable
 
 from heliograph.errors import RejectionReason
 from heliograph.ingest.decode import decode_heartbeats, decode_logs, decode_measurements
+from heliograph.ingest.elements import Addressee
 from heliograph.ingest.outcome import Decoded, Fault
 from heliograph.ingest.registry import KnownSensor, Registry
 from heliograph.model.principal import Principal, Role
 from heliograph.model.records import Kind
 
-Decode = Callable[[bytes, int, int, int, int], Decoded]
+Decode = Callable[[bytes, int, int, int, int, Addressee], Decoded]
 
 DECODERS: dict[Kind, Decode] = {
     Kind.MEASUREMENT: decode_measurements,

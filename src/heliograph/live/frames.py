@@ -55,8 +55,15 @@ class Frame:
             name = encode(self.device_id)
             self._message = (
                 b'{"type":"reading","device_id":%b,"data":{"id":"%d","device_id":%b,'
-                b'"timestamp":"%b","metrics":%b}}'
-                % (name, self.row[0], name, to_rfc3339(self.row[2]).encode(), metrics)
+                b'"timestamp":"%b","revision":%b,"metrics":%b}}'
+                % (
+                    name,
+                    self.row[0],
+                    name,
+                    to_rfc3339(self.row[2]).encode(),
+                    encode(self.row[5]),
+                    metrics,
+                )
             )
         return self._message or b""
 
@@ -127,7 +134,7 @@ def _heartbeat(event: Committed, row: tuple[Any, ...]) -> Frame:
             "receipt_timestamp": to_epoch_seconds(row[4]),
             "success": None if row[7] is None else bool(row[7]),
             "details": None if row[8] is None else _Raw(row[8].encode()),
-            "flagged": bool(row[9]),
+            "flagged": bool(row[-1]),
         }
     )
     return _frame(event, row, data)

@@ -60,3 +60,12 @@ def ingest_id_time(ingest_id: int) -> int:
 def first_ingest_id(time: int) -> int:
     """Return the least id that may be made at this time (microseconds) or later."""
     return time // 1_000 << 21
+
+
+def as_ingest_id(text: str) -> int | None:
+    """Return the ingest id that the text may be, as answers give them; None: it is none."""
+    # An id of 2001-09-09, before which there is no time, has 19 digits already.
+    if len(text) != 19 or not (text.isascii() and text.isdecimal()):
+        return None
+    number = int(text)
+    return number if number < 1 << 63 else None

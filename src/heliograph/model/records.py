@@ -34,14 +34,21 @@ class Severity(enum.StrEnum):
 # revision, device_timestamp. The last is the number that a device without a clock gave in
 # place of a time (before 2001-09-09), else None.
 
+#
+# A row whose element has an id of its own has it as one more, last column. Most have none, and
+# are not made longer for it.
+
+_Frame: TypeAlias = tuple[int, int, int, int, int, int | None, float | None]
 # … and value: the canonical text.
-MeasurementRow: TypeAlias = tuple[int, int, int, int, int, int | None, float | None, str]
+MeasurementRow: TypeAlias = tuple[*_Frame, str] | tuple[*_Frame, str, str]
 # … and severity, subject, details.
-LogRow: TypeAlias = tuple[int, int, int, int, int, int | None, float | None, str, str, str | None]
+LogRow: TypeAlias = tuple[*_Frame, str, str, str | None] | tuple[*_Frame, str, str, str | None, str]
 # … and success, details (canonical text of the members that no column has).
-HeartbeatRow: TypeAlias = tuple[
-    int, int, int, int, int, int | None, float | None, bool | None, str | None
-]
+HeartbeatRow: TypeAlias = (
+    tuple[*_Frame, bool | None, str | None] | tuple[*_Frame, bool | None, str | None, str]
+)
+# id, sensor and timestamp of a row: what the server calls it, and where it is found.
+RowName: TypeAlias = tuple[int, int, int]
 # id, receipt_timestamp, sensor, principal, source (topic or route), payload (at most 64 KiB),
 # size (of the whole payload, bytes), reason, detail, indexes (JSON text of those that were bad).
 RejectedRow: TypeAlias = tuple[int, int, int | None, str, str, bytes, int, str, str, str | None]

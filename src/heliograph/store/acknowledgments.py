@@ -46,7 +46,7 @@ def what_is_said(rows: Sequence[HeartbeatRow], stored: Iterable[Row]) -> Said:
     known = {(sensor, revision): success for sensor, revision, success in stored}
     answers: dict[RevisionKey, Acknowledgment] = {}
     flagged: list[Flagged] = []
-    for row_id, sensor, timestamp, fingerprint, receipt, revision, _, success, _ in rows:
+    for row_id, sensor, timestamp, fingerprint, receipt, revision, _, success, *_ in rows:
         if revision is None:
             continue
         key = (sensor, revision)

@@ -1,10 +1,32 @@
 """What both engines do to a batch before they write it."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any, Final
 
 from heliograph.model.batch import Batch
 from heliograph.model.records import DeliveryRow, StatusRow
 from heliograph.store.engine import Row
+
+_FRAME: Final = (
+    "id",
+    "sensor",
+    "timestamp",
+    "fingerprint",
+    "receipt_timestamp",
+    "revision",
+    "device_timestamp",
+)
+# The columns of the rows of each table; where an element has an id of its own, also `element_id`.
+TELEMETRY: Final = {
+    "measurement": (*_FRAME, "value"),
+    "log": (*_FRAME, "severity", "subject", "details"),
+    "heartbeat": (*_FRAME, "success", "details"),
+}
+
+
+def with_element_ids(rows: Iterable[Sequence[Any]], columns: int) -> list[tuple[Any, ...]]:
+    """Return rows of so many columns, some of which have the element's id too, all with one."""
+    return [(*row, None) if len(row) == columns else tuple(row) for row in rows]
 
 
 def newest_statuses(rows: Iterable[StatusRow]) -> list[StatusRow]:

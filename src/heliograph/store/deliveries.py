@@ -2,10 +2,16 @@
 
 from collections.abc import Sequence
 
+import msgspec
+
+from heliograph.model.records import Kind, RowName
 from heliograph.model.time import now
 from heliograph.store.engine import Engine
 
 PRUNED_AT_ONCE = 5_000
+NAMED_AT_ONCE = 5_000
+
+_encode = msgspec.json.Encoder().encode
 
 
 class Deliveries:
@@ -20,6 +26,15 @@ class Deliveries:
             return {}
         rows = await self._engine.find_deliveries(keys, now())
         return {key: (row_id, answer) for key, row_id, answer in rows}
+
+    async def stored(self, kind: Kind, names: Sequence[RowName]) -> set[RowName]:
+        """Return those by which a row of the kind goes."""
+        stored: set[RowName] = set()
+        for at in range(0, len(names), NAMED_AT_ONCE):
+            wanted = _encode(names[at : at + NAMED_AT_ONCE]).decode()
+            rows = await self._engine.fetch(f"{kind.value}_by_name", names=wanted)
+            stored.update((row[0], row[1], row[2]) for row in rows)
+        return stored
 
     async def forget(self, deliveries: Sequence[tuple[bytes, int]]) -> None:
         """Delete (key, id) pairs, unless the key stands for another id by now."""

@@ -44,7 +44,8 @@ class Exports:
         """Return rows beyond a position, ascending, up to the timestamp `until`.
 
         Each is timestamp, fingerprint, receipt_timestamp, revision, device_timestamp, and then
-        what its kind has: value; severity, subject, details; success, details.
+        what its kind has (value; severity, subject, details; success, details), and the id that
+        its element had.
         """
         return await self._engine.fetch(
             QUERIES[kind],

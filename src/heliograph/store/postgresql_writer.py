@@ -19,7 +19,13 @@ from heliograph.model.batch import Batch, Written
 from heliograph.model.records import DeliveryRow, HeartbeatRow
 from heliograph.model.time import now as wall_time
 from heliograph.store.acknowledgments import naming_a_revision, revision_keys, what_is_said
-from heliograph.store.batches import ledger_entries, lost_keys, newest_statuses
+from heliograph.store.batches import (
+    TELEMETRY,
+    ledger_entries,
+    lost_keys,
+    newest_statuses,
+    with_element_ids,
+)
 from heliograph.store.lateness import Lateness, late_hours
 from heliograph.store.partitions import Partitions
 from heliograph.store.postgresql_connection import (
@@ -48,19 +54,21 @@ LONGEST_WRITE_SECONDS = 60.0
 
 _encode = msgspec.json.Encoder().encode
 
-_PREFIX = ("id", "sensor", "timestamp", "fingerprint", "receipt_timestamp", "revision")
-_COLUMNS = {
-    "measurement": (*_PREFIX, "device_timestamp", "value"),
-    "log": (*_PREFIX, "device_timestamp", "severity", "subject", "details"),
-    "heartbeat": (*_PREFIX, "device_timestamp", "success", "details"),
-}
-
 
 class _Load(NamedTuple):
-    """The rows of a batch for one table."""
+    """The rows of a batch for one table, and the columns that they have."""
 
     table: str
     rows: list[Any]
+    columns: tuple[str, ...]
+
+
+def _load(table: str, rows: list[Any]) -> _Load:
+    columns = TELEMETRY[table]
+    if max(map(len, rows)) > len(columns):
+        rows = with_element_ids(rows, len(columns))
+        columns = (*columns, "element_id")
+    return _Load(table, rows, columns)
 
 
 class PostgresqlWriter:
@@ -115,7 +123,7 @@ class PostgresqlWriter:
         try:
             connection = await self.open()
             loads = [
-                _Load(table, rows)
+                _load(table, rows)
                 for table, rows in (
                     ("measurement", batch.measurements),
                     ("log", batch.logs),
@@ -168,7 +176,7 @@ class PostgresqlWriter:
     async def _write(  # noqa: C901, PLR0912 - the steps of one transaction, in their order
         self, connection: Any, loads: list[_Load], batch: Batch
     ) -> Written:
-        for table, rows in loads:
+        for table, rows, _ in loads:
             if table != "heartbeat":
                 await self.partitions.ensure(connection, table, rows)
         now = asyncio.get_running_loop().time()
@@ -270,8 +278,8 @@ class PostgresqlWriter:
         if not whole:
             await self._begin(connection, batch)
         try:
-            for table, rows in loads:
-                await self._copy_rows(connection, table, rows, _COLUMNS[table])
+            for table, rows, columns in loads:
+                await self._copy_rows(connection, table, rows, columns)
         except asyncpg.UniqueViolationError:
             if not whole:
                 await connection.execute("ROLLBACK")
@@ -298,15 +306,15 @@ class PostgresqlWriter:
         """Store what is not stored yet; add id and stored id of the repeats."""
         if not self._has_staging:
             # Before the transaction, which might be rolled back.
-            for table in _COLUMNS:
+            for table in TELEMETRY:
                 await connection.execute(
                     f"CREATE TEMPORARY TABLE IF NOT EXISTS {table}_staging (LIKE {table})"
                 )
             self._has_staging = True
         await self._begin(connection, batch)
-        for table, rows in loads:
+        for table, rows, columns in loads:
             self._dead[table] = self._dead.get(table, 0) + len(rows)
-            await self._copy_rows(connection, f"{table}_staging", rows, _COLUMNS[table])
+            await self._copy_rows(connection, f"{table}_staging", rows, columns)
             inserted = await connection.fetch(self._queries[f"{table}_insert_staged"].sql)
             if len(inserted) < len(rows):
                 stored = {row_id for (row_id,) in inserted}
@@ -317,7 +325,7 @@ class PostgresqlWriter:
     def _clear_staging(self, loads: list[_Load]) -> str:
         """Return what empties the staging tables and commits, in one round trip."""
         commands: list[str] = []
-        for table, _ in loads:
+        for table, _, _ in loads:
             if self._dead[table] > DEAD_ROWS:
                 commands.append(f"TRUNCATE {table}_staging")
                 self._dead[table] = 0

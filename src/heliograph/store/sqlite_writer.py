@@ -14,7 +14,12 @@ from heliograph.model.batch import Batch, Written
 from heliograph.model.records import DeliveryRow, HeartbeatRow
 from heliograph.model.time import now
 from heliograph.store.acknowledgments import naming_a_revision, revision_keys, what_is_said
-from heliograph.store.batches import lost_keys, newest_statuses
+from heliograph.store.batches import (
+    TELEMETRY,
+    lost_keys,
+    newest_statuses,
+    with_element_ids,
+)
 from heliograph.store.lateness import Lateness, late_hours
 from heliograph.store.queries import Query
 from heliograph.store.rollup_change import RollupChange
@@ -46,17 +51,30 @@ class _Table:
         }
 
 
-# A row written again after an ambiguous commit meets its own id as well as its own key.
-_KEPT = "ON CONFLICT (id) DO NOTHING ON CONFLICT (sensor, timestamp, fingerprint) DO NOTHING"
-_MEASUREMENT = _Table("measurement", 8, _KEPT)
-_LOG = _Table("log", 10, _KEPT)
-_HEARTBEAT = _Table(
-    "heartbeat",
-    9,
-    _KEPT,
-    "(id, sensor, timestamp, fingerprint, receipt_timestamp, revision, device_timestamp, success,"
-    " details)",
-)
+class _Telemetry(_Table):
+    """A table of telemetry; `identified` inserts rows with the ids of their elements."""
+
+    def __init__(self, name: str) -> None:
+        # A row written again after an ambiguous commit meets its own id as well as its own key.
+        kept = "ON CONFLICT (id) DO NOTHING ON CONFLICT (sensor, timestamp, fingerprint) DO NOTHING"
+        columns = TELEMETRY[name]
+        super().__init__(name, len(columns), kept, f"({', '.join(columns)})")
+        self.columns = len(columns)
+        wider = (*columns, "element_id")
+        self.identified = _Table(name, len(wider), kept, f"({', '.join(wider)})").insert
+
+    def insertion(self, rows: Sequence[Any]) -> tuple[str, list[Any]]:
+        """Return the statement that inserts the rows of a chunk, and its parameters."""
+        parameters = list(chain.from_iterable(rows))
+        if len(parameters) == self.columns * len(rows):
+            return self.insert[len(rows)], parameters
+        parameters = list(chain.from_iterable(with_element_ids(rows, self.columns)))
+        return self.identified[len(rows)], parameters
+
+
+_MEASUREMENT = _Telemetry("measurement")
+_LOG = _Telemetry("log")
+_HEARTBEAT = _Telemetry("heartbeat")
 _REJECTED = _Table("rejected_message", 10, "ON CONFLICT (id) DO NOTHING")
 # As PostgreSQL's `deliveries_store`; claims and other entries are a statement each.
 _ENTERED = (
@@ -249,8 +267,7 @@ class SqliteWriter:
             (_HEARTBEAT, batch.heartbeats),
         ):
             for chunk in chunks(rows):
-                parameters = list(chain.from_iterable(chunk))
-                stored = connection.execute(table.insert[len(chunk)], parameters).rowcount
+                stored = connection.execute(*table.insertion(chunk)).rowcount
                 if stored < len(chunk):
                     _find_earlier(connection, table, chunk, written.duplicates)
         for chunk in chunks(batch.rejected):

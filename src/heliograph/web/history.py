@@ -41,6 +41,7 @@ class _Entry(msgspec.Struct):
     id: str
     device_id: str
     timestamp: str
+    revision: int | None
     metrics: msgspec.Raw
 
 
@@ -68,7 +69,8 @@ async def read_history(
 
     Without `end` nothing is too new: a device's clock may be ahead of the server's. The `Link`
     header leads on exactly, `next` to the older ones and `previous` back. With `points` it is
-    that many of the whole range.
+    that many of the whole range. An entry that is sent back, whichever way, changes nothing: its
+    `id` names what is stored.
     """
     name = check_points(request, points, attributes)
     position = decode_cursor(cursor) if cursor is not None else None
@@ -98,7 +100,8 @@ async def read_history(
 def _entries(sensor: KnownSensor, rows: Sequence[Measurement]) -> list[_Entry]:
     name = sensor.device_id or sensor.identifier
     return [
-        _Entry(str(row.id), name, to_rfc3339(row.timestamp), metrics(row.value)) for row in rows
+        _Entry(str(row.id), name, to_rfc3339(row.timestamp), row.revision, metrics(row.value))
+        for row in rows
     ]
 
 

@@ -19,17 +19,42 @@ as that. A 201 of a route that takes data means: committed. With ANONYMOUS_ROLE 
 a credential has that role in the network `default`.
 """
 
+_REVISION = {"type": ["integer", "null"]}
+_TIMESTAMP = {
+    "anyOf": [
+        {"type": "number"},
+        {"type": "string", "format": "date-time"},
+        {"type": "null"},
+    ]
+}
+_ELEMENT_ID = {
+    "type": "string",
+    "maxLength": 64,
+    "description": (
+        "Tells this element from all others of the sensor: two ids are two, one is stored once,"
+        " whatever its time. An entry of history that is sent back names its row by it"
+    ),
+}
 _READING = {
     "type": "object",
-    "description": "Flat metrics, or `metrics`; a device's own key needs no `device_id`",
+    "description": (
+        "`value` or `metrics`, and otherwise only `timestamp`, `revision`, `id` and `device_id`;"
+        " or flat: all other members are the value, at least one of them a number, boolean or text."
+        " A device's own key, or a path that names the sensor, needs no `device_id`"
+    ),
     "properties": {
         "device_id": {"type": "string"},
-        "timestamp": {"anyOf": [{"type": "number"}, {"type": "string", "format": "date-time"}]},
-        "revision": {"type": ["integer", "null"]},
+        "timestamp": _TIMESTAMP,
+        "revision": _REVISION,
+        "id": _ELEMENT_ID,
+        "value": {"description": "Any JSON; what is no object is the attribute `value`"},
         "metrics": {"type": "object"},
     },
     "additionalProperties": True,
-    "examples": [{"temperature": 22.5, "humidity": 65.0}],
+    "examples": [
+        {"temperature": 22.5, "humidity": 65.0},
+        {"timestamp": 1_700_000_000, "value": {"temperature": 22.5, "humidity": 65.0}},
+    ],
 }
 _READINGS = {
     "anyOf": [
@@ -40,26 +65,6 @@ _READINGS = {
             "properties": {"readings": {"type": "array", "items": _READING, "maxItems": 10_000}},
         },
     ]
-}
-_REVISION = {"type": ["integer", "null"]}
-_TIMESTAMP = {
-    "anyOf": [
-        {"type": "number"},
-        {"type": "string", "format": "date-time"},
-        {"type": "null"},
-    ]
-}
-_ELEMENT_ID = {"type": "string", "maxLength": 64}
-_MEASUREMENT = {
-    "type": "object",
-    "required": ["value"],
-    "additionalProperties": False,
-    "properties": {
-        "revision": _REVISION,
-        "timestamp": _TIMESTAMP,
-        "id": _ELEMENT_ID,
-        "value": {},
-    },
 }
 _LOG = {
     "type": "object",
@@ -165,7 +170,7 @@ def _operations() -> dict[str, dict[str, Any]]:
         ),
     }
     for name, member, element in (
-        ("measurements", "measurements", _MEASUREMENT),
+        ("measurements", "measurements", _READING),
         ("logs", "log_messages", _LOG),
         ("heartbeats", "heartbeats", _HEARTBEAT),
     ):

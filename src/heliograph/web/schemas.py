@@ -201,6 +201,7 @@ class HistoryEntry(BaseModel):
     id: str
     device_id: str
     timestamp: str
+    revision: int | None
     metrics: dict[str, Any]
 
 

@@ -120,6 +120,27 @@ def test_an_export_imported_again_changes_nothing(server):
     assert not list(server.folder.glob("*.part*")) + list(server.folder.glob("*.import.json"))
 
 
+def test_an_export_with_elements_ids_imported_again_changes_nothing(server):
+    server.device("gauge")
+    told_apart = {"timestamp": 1_700_000_000, "value": 1, "subject": "tip", "severity": "info"}
+    for route, members, count in (
+        ("measurements", ("timestamp", "value"), 4),
+        ("logs", ("timestamp", "subject", "severity"), 4),
+        ("heartbeats", ("timestamp",), 4),
+    ):
+        element = {name: told_apart[name] for name in members}
+        body = [element, *({**element, "id": name} for name in ("a", "1", 'b,"'))]
+        assert post(server, "gauge", route, body) == count
+    for kind in ("measurement", "log", "heartbeat"):
+        for suffix in ("csv", "jsonl", "parquet"):
+            run(server, "export", f"{kind}.{suffix}", "--kind", kind)
+            done = run(server, "import", f"{kind}.{suffix}")
+            assert done.stdout == "0 rows stored, 4 were there already, 0 bad\n"
+    page = server.http.get("/devices/gauge/history", params={"start": 0}).json()
+    (server.folder / "page.jsonl").write_text("\n".join(map(json.dumps, page)))
+    assert run(server, "import", "page.jsonl").stdout.startswith("0 rows stored, 4 were")
+
+
 def test_everything_moves_to_another_server(server, other):
     fill(server)
     run(server, "export", "all.jsonl", *EVERY_KIND)
@@ -446,7 +467,7 @@ async def test_an_export_goes_on_where_it_was(store, tmp_path, monkeypatch, form
 
 def test_what_could_not_be_packed_is_packed_by_the_next_run(tmp_path):
     path, kind = tmp_path / "x.parquet", Kind.MEASUREMENT
-    row = (NOON, 7, NOON, None, None, "1.5")
+    row = (NOON, 7, NOON, None, None, "1.5", None)
     data = encode_rows(Format.PARQUET, kind, Names("0" * 32, None), [row])
     position = Position(1, kind, (NOON, 7))
 

@@ -126,6 +126,55 @@ async def test_an_id_is_stored_once_whatever_its_time(core):
     assert (await counts(core, sensor))[1] == 1
 
 
+async def test_pulses_that_their_ids_tell_apart_are_two(core):
+    sensor = await core.device("gauge")
+    pulses = [reading(1, id="a"), reading(1, id="b"), reading(1, id="a")]
+    await core.publish("measurements/gauge", pulses)
+    await core.settled()
+    assert await core.values(sensor) == [1, 1]
+    await core.publish("measurements/gauge", pulses[:2])
+    await core.publish("measurements/gauge", reading(1))
+    await core.settled()
+    assert await core.values(sensor) == [1, 1, 1]
+
+
+async def test_a_sensors_own_name_tells_nothing_apart(core):
+    sensor = await core.device("gauge")
+    for moment in (1, 2, 2):
+        await core.publish("measurements/gauge", {**reading(1, moment), "id": "gauge"})
+    await core.settled()
+    assert await core.values(sensor) == [1, 1]
+
+
+async def test_history_of_another_sensor_or_time_names_no_row(core):
+    sensor, other = await core.device("pump"), await core.device("fan")
+    first = (await core.post(sensor, reading(1), **POST)).accepted[0]
+    name = str(first.id)
+    again = await core.post(sensor, reading(5, id=name), **POST)
+    assert [(each.duplicate, each.id) for each in again.accepted] == [(True, first.id)]
+    elsewhere = await core.post(other, reading(1, id=name), **POST)
+    later = await core.post(sensor, reading(1, 9, id=name), **POST)
+    assert not elsewhere.accepted[0].duplicate
+    assert not later.accepted[0].duplicate
+    assert await core.values(sensor) == [1, 1]
+    # A heartbeat of that name is none either.
+    beat = await core.post(sensor, {"timestamp": NOON, "id": name}, kind=Kind.HEARTBEAT)
+    assert not beat.accepted[0].duplicate
+
+
+async def test_an_element_may_name_no_other_device_than_its_topic(core):
+    sensor = await core.device("pump")
+    await core.device("fan")
+    named = [{**reading(at, at), "device_id": name} for at, name in enumerate(("pump", "fan"))]
+    await core.publish("measurements/pump", named)
+    await core.publish(
+        "measurements/pump", {**reading(2, 2), "device_id": sensor.identifier.upper()}
+    )
+    await core.settled()
+    assert await core.values(sensor) == [0, 2]
+    assert await core.reasons() == ["UNKNOWN_SENSOR"]
+
+
 async def test_a_posted_repeat_names_what_was_stored_first(core):
     sensor = await core.device("pump")
     first = await core.post(sensor, [reading(1), {"value": 2, "id": "a"}], **POST)
@@ -138,7 +187,7 @@ async def test_a_posted_repeat_names_what_was_stored_first(core):
 async def test_the_same_key_and_body_have_the_same_outcome(core):
     sensor = await core.device("pump")
     await core.post(sensor, reading(1), **POST)
-    payload = [reading(1), {"value": 2}, {"value": 3, "timestamp": "soon"}, {"v": 1}]
+    payload = [reading(1), {"value": 2}, {"value": 3, "timestamp": "soon"}, {"v": []}]
     first = await core.post(sensor, payload, idempotency_key="k", **POST)
     assert [a.duplicate for a in first.accepted] == [True, False]
     again = await core.post(sensor, payload, idempotency_key="k", **POST)

@@ -24,7 +24,8 @@ async def test_a_device_sends_a_reading_and_finds_it_again(site):
         stored = sent.json()
         assert set(stored) == {"id", "device_id", "timestamp"}
         assert stored["device_id"] == "pump-1"
-        assert await history(here, "pump-1") == [{**stored, "metrics": {"temperature": 22.5}}]
+        entry = {**stored, "revision": None, "metrics": {"temperature": 22.5}}
+        assert await history(here, "pump-1") == [entry]
 
 
 async def test_a_repeat_is_answered_with_the_first_ones_id(site):

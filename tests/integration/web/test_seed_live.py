@@ -66,11 +66,11 @@ async def test_a_device_s_updates_are_subscribed_to_under_the_prefix(site, servi
                 update = json.loads(await socket.recv())
                 assert set(update) == {"type", "device_id", "data"}
                 assert (update["type"], update["device_id"]) == ("reading", "esp32-1")
-                assert update["data"] == {**sent.json(), "metrics": reading}
+                assert update["data"] == {**sent.json(), "revision": None, "metrics": reading}
                 path = "/api/v1/devices/esp32-1/history"
                 newest = (await here.http.get(path, headers=key)).json()[0]
                 assert update["data"] == newest
-                assert set(newest) == {"id", "device_id", "timestamp", "metrics"}
+                assert set(newest) == {"id", "device_id", "timestamp", "revision", "metrics"}
 
 
 async def named_events(response):

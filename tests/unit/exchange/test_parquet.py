@@ -33,7 +33,9 @@ def said(columns, kind=None):
 
 
 def page(first, count, value="1"):
-    rows = [(EARLIEST + n, n, EARLIEST, None, None, value) for n in range(first, first + count)]
+    rows = [
+        (EARLIEST + n, n, EARLIEST, *(None, None, value, None)) for n in range(first, first + count)
+    ]
     return encode_rows(Format.PARQUET, Kind.MEASUREMENT, NAMES, rows)
 
 

@@ -136,11 +136,19 @@ tokens = st.sampled_from([*BAD_TOKENS, *FINE_TOKENS]).map(Token)
 any_value = values | tokens | st.dictionaries(keys, values | tokens, max_size=3)
 
 
+# Of an element that holds no `value`: the metrics of a flat one may be called anything else.
+held_or_flat = st.one_of(
+    values.map(lambda value: [("value", value)]),
+    st.dictionaries(keys, values, max_size=3).map(lambda metrics: [("metrics", metrics)]),
+    st.dictionaries(keys, values, min_size=1, max_size=3).map(lambda metrics: [*metrics.items()]),
+)
+
+
 @st.composite
 def elements(draw):
     """An element of a measurement message, more often good than bad."""
     members = Pairs(draw(good_members).items())
-    members.append(("value", draw(values)))
+    members += draw(held_or_flat)
     match draw(st.integers(0, 9)):
         case 0:
             members[-1] = ("value", draw(any_value))
@@ -149,7 +157,11 @@ def elements(draw):
         case 2:
             members.pop()
         case 3:
-            name = draw(st.sampled_from(["timestamp", "revision", "id", "value"]))
+            name = draw(
+                st.sampled_from(
+                    ["timestamp", "revision", "id", "value", "metrics", "device_id", "measurements"]
+                )
+            )
             members = Pairs(member for member in members if member[0] != name)
             members.append((name, draw(any_value | st.integers())))
         case 4:
@@ -210,13 +222,29 @@ def _naive_split(payload):
 
 
 def _judged(element):
-    _search(element, -1)
+    names = dict(element).keys() if isinstance(element, Pairs) else set()
+    is_flat = bool(names) and names.isdisjoint({"value", "metrics"})
+    _search(element, 0 if is_flat else -1)
     if not isinstance(element, Pairs):
         raise ProblemError(RejectionReason.WRONG_TYPE)
     members = dict(element)
-    if set(members) - {"value", "timestamp", "revision", "id"}:
+    frame = {"timestamp", "revision", "id", "device_id"}
+    if is_flat:
+        identity = _plain(members.get("id"))
+        if identity is not None and type(identity) is not str:
+            frame.remove("id")
+        elif identity is not None and not 1 <= len(identity) <= 64:
+            raise ProblemError(RejectionReason.WRONG_TYPE)
+        value = {name: _plain(member) for name, member in members.items() if name not in frame}
+        if not value:
+            raise ProblemError(RejectionReason.MISSING_MEMBER)
+        scalar = any(type(member) in {int, float, bool, str} for member in value.values())
+        if not scalar or "measurements" in value:
+            raise ProblemError(RejectionReason.UNKNOWN_MEMBER)
+        members = {"value": value, **{name: members[name] for name in frame & names}}
+    elif len(names - frame) > 1:
         raise ProblemError(RejectionReason.UNKNOWN_MEMBER)
-    if "value" not in members:
+    elif not names:
         raise ProblemError(RejectionReason.MISSING_MEMBER)
     timestamp, device_timestamp = _time(_plain(members.get("timestamp")))
     revision = _plain(members.get("revision"))
@@ -228,7 +256,16 @@ def _judged(element):
     identity = _plain(members.get("id"))
     if identity is not None and (type(identity) is not str or not 1 <= len(identity) <= 64):
         raise ProblemError(RejectionReason.WRONG_TYPE)
-    return timestamp, device_timestamp, revision, identity, _plain(members["value"])
+    value = members["value"] if "value" in members else members["metrics"]
+    value = _plain(value)
+    if "value" not in members and type(value) is not dict:
+        raise ProblemError(RejectionReason.WRONG_TYPE)
+    if "value" not in members and not value:
+        raise ProblemError(RejectionReason.MISSING_MEMBER)
+    device_id = _plain(members.get("device_id"))
+    if device_id is not None and type(device_id) is not str:
+        raise ProblemError(RejectionReason.WRONG_TYPE)
+    return timestamp, device_timestamp, revision, identity, value
 
 
 def _time(timestamp):

@@ -32,7 +32,11 @@ times = (
     | st.integers(0, NOW // 1_000_000)
     | st.integers(10**15, NOW).map(lambda microseconds: microseconds / 1e6)
 )
-frames = {"revision": st.none() | st.integers(0, (1 << 31) - 1), "timestamp": times}
+frames = {
+    "revision": st.none() | st.integers(0, (1 << 31) - 1),
+    "timestamp": times,
+    "id": texts.filter(bool),
+}
 measurements = st.fixed_dictionaries({"value": values}, optional=frames)
 logs = st.fixed_dictionaries(
     {"severity": st.sampled_from([*map(str, Severity)]), "subject": texts},

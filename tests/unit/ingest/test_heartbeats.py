@@ -59,7 +59,9 @@ class TestRows:
         assert row[7] is success
         assert json.loads(row[8] or "{}") == extra
         assert (row[8] is None) == (not extra)
-        assert row[3] == fingerprint(Kind.HEARTBEAT, row[5], success, row[8])
+        name = members.get("id")
+        assert row[9:] == (() if name is None else (name,))
+        assert row[3] == fingerprint(Kind.HEARTBEAT, row[5], success, row[8], element_id=name)
 
     def test_other_members_are_kept_as_canonical_details(self):
         decoded = decode({"uptime": 5, "revision": 1, "battery": {"b": 1, "a": 2}})
@@ -67,6 +69,7 @@ class TestRows:
 
     def test_content_makes_the_fingerprint(self):
         variants = [{}, {"revision": 0}, {"success": True}, {"success": False}, {"uptime": 1}]
+        variants += [{"id": "a"}, {"id": "b"}]
         assert len({row[3] for row in decode(variants).rows}) == len(variants)
 
 

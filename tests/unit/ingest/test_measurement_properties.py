@@ -36,7 +36,8 @@ def summary(decoded):
     good = []
     assigned = UNTIMED
     for position, (index, row) in enumerate(zip(indexes, decoded.rows, strict=True)):
-        identifier, sensor, timestamp, _, receipt, revision, device_timestamp, text = row
+        identifier, sensor, timestamp, _, receipt, revision, device_timestamp, text, *rest = row
+        assert rest == ([identities[position]] if position in identities else [])
         assert (identifier, sensor, receipt) == (FIRST_ID + position * INGEST_ID_STEP, SENSOR, NOW)
         if timestamp == assigned:
             assigned += 1
@@ -47,6 +48,21 @@ def summary(decoded):
     bad = {fault.index: fault.reason for fault in decoded.faults}
     assert len(bad) == len(decoded.faults)
     return typed(good), bad
+
+
+contents = st.tuples(
+    st.fixed_dictionaries(
+        {}, optional={"revision": st.integers(0, 2), "id": st.sampled_from(["a", "b"])}
+    ),
+    values | values.map(lambda value: {"value": value}),
+)
+
+
+def told(members, value):
+    """What tells a measurement apart, its time aside."""
+    if isinstance(value, dict) and value.keys() == {"value"} and type(value["value"]) is not dict:
+        value = value["value"]
+    return typed([value, members.get("revision"), members.get("id")])
 
 
 def all_names(decoded):
@@ -113,18 +129,18 @@ class TestIdentity:
     def test_fingerprint_ignores_spelling_and_time(self, value, random, revision):
         element = {"value": value, "revision": revision}
         plain = decode_measurements(payload_of(element), *ARGUMENTS).rows[0]
-        element.update(timestamp=1_700_000_000, id="x")
+        element.update(timestamp=1_700_000_000, id=None)
         spelled = decode_measurements(payload_of(element, random), *ARGUMENTS).rows[0]
         assert spelled[3] == plain[3]
 
-    @given(values, values, st.integers(0, 2) | st.none(), st.integers(0, 2) | st.none())
-    def test_fingerprint_tells_contents_apart(self, one, other, revision, other_revision):
-        first = decode_measurements(payload_of({"value": one, "revision": revision}), *ARGUMENTS)
-        second = decode_measurements(
-            payload_of({"value": other, "revision": other_revision}), *ARGUMENTS
+    @given(contents, contents)
+    def test_fingerprint_tells_contents_apart(self, one, other):
+        first, second = (
+            decode_measurements(payload_of({**members, "value": value}), *ARGUMENTS).rows[0]
+            for members, value in (one, other)
         )
-        same = typed([one, revision]) == typed([other, other_revision])
-        assert (first.rows[0][3] == second.rows[0][3]) == same
+        same = told(*one) == told(*other)
+        assert (first[3] == second[3]) == same
 
 
 class TestDamage:

@@ -5,7 +5,14 @@ import json
 import pytest
 
 from heliograph.errors import RejectionReason
-from heliograph.ingest.decode import attribute_names, decode_measurements
+from heliograph.ingest.decode import (
+    Rejected,
+    attribute_names,
+    decode_measurements,
+    decode_reading,
+    decode_readings,
+    measurement_row,
+)
 from heliograph.model.canonical import fingerprint
 from heliograph.model.identifiers import INGEST_ID_STEP
 from heliograph.model.records import Kind
@@ -186,6 +193,68 @@ class TestMembers:
         assert decoded.rows[0][5] == 2**31 - 1
 
 
+class TestShapes:
+    @pytest.mark.parametrize(
+        ("element", "value"),
+        [
+            ({"value": {"temperature": 21.5}}, {"temperature": 21.5}),
+            ({"metrics": {"temperature": 21.5}}, {"temperature": 21.5}),
+            ({"temperature": 21.5, "door": {"open": False}, "l": [1]}, None),
+            ({"door": True, "none": None}, None),
+            ({"state": "open"}, None),
+            ({"id": 7, "t": 1}, None),
+            ({"id": 7}, None),
+            ({"id": "a", "t": 1}, {"t": 1}),
+            ({"id": None, "t": 1}, {"t": 1}),
+            ({"device_id": "pump", "revision": 3, "timestamp": 1_700_000_000, "t": 1}, {"t": 1}),
+            ({"value": {"value": 1, "metrics": 2}}, {"value": 1, "metrics": 2}),
+        ],
+    )
+    def test_what_was_measured_is_the_same_on_every_way_in(self, element, value):
+        payload = json.dumps(element).encode()
+        (row,) = decode(payload).rows
+        assert json.loads(row[7]) == (element if value is None else value)
+        reading = decode_reading(payload, NOW)
+        ((_, batched),), _ = decode_readings(json.dumps([element]).encode(), NOW)
+        assert reading == batched
+        assert measurement_row(reading, SENSOR, FIRST_ID, NOW, UNTIMED) == row
+
+    @pytest.mark.parametrize(
+        ("element", "reason", "detail"),
+        [
+            ({"measurments": [{"value": 1}]}, "UNKNOWN_MEMBER", "did you mean `measurements`"),
+            ({"vlaue": {"t": 1}}, "UNKNOWN_MEMBER", "did you mean `value`"),
+            ({"metric": {"t": 1}}, "UNKNOWN_MEMBER", "did you mean `metrics`"),
+            ({"spectrum": [1, 2], "none": None}, "UNKNOWN_MEMBER", "'spectrum'"),
+            ({"value": 1, "temperature": 2}, "UNKNOWN_MEMBER", "'temperature'"),
+            ({"metrics": {"t": 1}, "temperature": 2}, "UNKNOWN_MEMBER", "'temperature'"),
+            ({"value": 1, "metrics": {"t": 1}}, "UNKNOWN_MEMBER", "'metrics'"),
+            ({"metrics": 5}, "WRONG_TYPE", "metrics is not an object"),
+            ({"metrics": {}}, "MISSING_MEMBER", "neither a value nor a metric"),
+            ({"metrics": {}, "id": "a"}, "MISSING_MEMBER", "neither a value nor a metric"),
+            ({"timestamp": 1_700_000_000, "device_id": "a"}, "MISSING_MEMBER", "neither a value"),
+            ({"t": 1, "id": "x" * 65}, "WRONG_TYPE", "id is not a text of 1 to 64"),
+            ({"t": 1, "device_id": 5}, "WRONG_TYPE", "device_id is not a text"),
+        ],
+    )
+    def test_what_is_no_element_is_rejected_on_every_way_in(self, element, reason, detail):
+        (fault,) = decode([element]).faults
+        assert (fault.reason.value, detail in fault.detail) == (reason, True), fault.detail
+        with pytest.raises(Rejected) as caught:
+            decode_reading(json.dumps(element).encode(), NOW)
+        assert caught.value.fault.reason == fault.reason
+        assert caught.value.fault.detail == fault.detail
+
+    def test_scalar_is_told_as_the_value_of_that_name(self):
+        for scalar in (5, "a", None, True, [1, {"value": 2}]):
+            rows = decode([{"value": scalar}, {"value": {"value": scalar}}]).rows
+            assert rows[0][3] == rows[1][3]
+            assert [json.loads(row[7]) for row in rows] == [scalar, {"value": scalar}]
+        # What is an object has attributes of its own.
+        objects = [{"t": 1}, {"value": {"t": 1}}, {"value": {"value": 1}}, {"value": 1, "a": 1}]
+        assert len({row[3] for row in decode([{"value": each} for each in objects]).rows}) == 4
+
+
 class TestEnvelope:
     @pytest.mark.parametrize(
         ("payload", "reason"),
@@ -287,7 +356,7 @@ class TestValues:
         members = ",".join(f'"{number}":1' for number in range(90_000))
         reason = RejectionReason.TOO_MANY_ATTRIBUTES
         assert faults_of(f'{{"value":{{{members}}}}}'.encode()) == [(0, reason)]
-        assert faults_of(f"{{{members}}}".encode()) == [(0, RejectionReason.UNKNOWN_MEMBER)]
+        assert faults_of(f"{{{members}}}".encode()) == [(0, reason)]
         assert faults_of(b"1" * 10_000_000) == [(None, RejectionReason.TOO_LARGE)]
 
     @pytest.mark.parametrize("element", [b"1", b'{"value":1}'])

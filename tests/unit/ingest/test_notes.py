@@ -19,7 +19,9 @@ def complete():
     notes = Notes(None, None, None, None, None)
 
     def complete(payload):
-        sensor = SimpleNamespace(number=1, newest_assigned=5, attributes={"t"})
+        sensor = SimpleNamespace(
+            number=1, newest_assigned=5, attributes={"t"}, names=("uuid", "pump")
+        )
         decoded = DECODERS[Kind.MEASUREMENT](payload, 1, INGEST_ID_STEP, NOW, NOW + 7)
         message = Message(None, [0], Kind.MEASUREMENT, sensor, decoded.rows, 0)
         notes.complete(message, sensor, decoded, NOW + 7)
@@ -44,5 +46,8 @@ def test_attributes_ids_and_faults_go_with_the_message(complete):
     assert sensor.attributes == {"t", "u"}
     assert [position for position, _ in message.identities] == [0]
     assert [fault.index for fault in message.faults] == [1]
+    # Who signs each element with its own name would be heard once.
+    signed, _ = complete(b'{"value": {"t": 1}, "id": "pump"}')
+    assert signed.identities == []
     plain, _ = complete(b'{"value": {"t": 1}, "timestamp": 1700000000}')
     assert (plain.attributes, plain.identities, plain.faults) == (None, None, ())

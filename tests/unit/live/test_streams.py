@@ -51,6 +51,7 @@ def test_a_measurement_is_as_its_page_gives_it():
             "id": "7",
             "device_id": "pump",
             "timestamp": "2023-11-14T22:13:20.000000Z",
+            "revision": 3,
             "metrics": {"t": 21.5},
         },
     }
