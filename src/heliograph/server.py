@@ -148,6 +148,7 @@ class Server:
         self, settings: Settings, rejections: RejectionBudget, retention: RetentionRuns
     ) -> None:
         self._run(upkeep.collect(), "garbage")
+        self._run(upkeep.watch_files(), "file-descriptors")
         self._run(upkeep.flush(self._registry), "last-seen")
         maintenance = upkeep.maintain(self._store, settings, rejections, retention.horizon)
         self._run(maintenance, "maintenance")

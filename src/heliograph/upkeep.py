@@ -2,7 +2,10 @@
 
 import asyncio
 import contextlib
+import errno
 import gc
+import os
+import resource
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -23,6 +26,7 @@ COLLECT_SECONDS = 5.0
 # When sensors were last seen is answered from memory; a crash may cost so many seconds of it.
 FLUSH_SECONDS = 30.0
 MAINTENANCE_SECONDS = 3_600.0
+FILES_SECONDS = 1.0
 # The broker says it every few seconds.
 NOTE_SECONDS = 1.0
 
@@ -48,6 +52,29 @@ async def flush(registry: Registry) -> None:
         await asyncio.sleep(FLUSH_SECONDS)
         with contextlib.suppress(StoreUnavailableError):
             await registry.flush()
+
+
+async def watch_files() -> None:
+    """Tell once when no file can be opened any more, and once when one can again, for ever.
+
+    uvloop refuses connections then by closing them, without a word.
+    """
+    used_up = False
+    while True:
+        try:
+            os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        except OSError as error:
+            if not used_up and error.errno in (errno.EMFILE, errno.ENFILE):
+                used_up = True
+                limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+                log.error(  # noqa: TRY400 - a state, told once, needs no traceback
+                    "file descriptors used up: new connections are closed", limit=limit
+                )
+        else:
+            if used_up:
+                log.info("file descriptors are free again")
+            used_up = False
+        await asyncio.sleep(FILES_SECONDS)
 
 
 async def note_drops(store: Store, link: Link) -> None:

@@ -48,6 +48,51 @@ async def test_every_route_refuses_other_methods_and_names_its_own(site):
             assert set(response.headers["allow"].split(", ")) == own
 
 
+# A member of each body that any route takes; what a route does not know is refused, or left alone.
+ANY_BODY = {
+    "device_id": "pump-2",
+    "sensor_id": "pump-1",
+    "configuration": {"a": 1},
+    "network_name": "n",
+    "name": "n",
+    "role": "viewer",
+    "username": "somebody",
+    "password": "12345678",
+    "serial_number": "s",
+    "raw_days": 1,
+    "t": 1,
+}
+
+
+async def test_no_route_fails_by_a_500_while_the_database_is_away(site, database_url):
+    async with site(database_url=database_url) as here:
+        await here.device("pump-1")
+        found = await operations(here)
+        # As at the end of the server, and as every driver's error that says "not now".
+        await here.services.store.close()
+        statuses = set()
+        for method, path in found:
+            bodies = [None] if method in ("GET", "DELETE") else [ANY_BODY, {"t": 1}]
+            bodies += [{name: ANY_BODY[name]} for name in ANY_BODY if method in ("PATCH", "PUT")]
+            if method == "POST":
+                bodies += [
+                    {"configuration": 1},
+                    {"device_id": "pump-3"},
+                    {"network_name": "n"},
+                    {"username": "somebody", "password": "12345678"},
+                    {"sensor_name": "s"},
+                    {"serial_number": "s"},
+                ]
+            for body in bodies:
+                response = await here.http.request(method, path, json=body, headers=ADMIN)
+                status = response.status_code
+                assert status < 500 or status == 503, (method, path, body, response.text)
+                if status == 503 and not path.endswith("/readyz"):
+                    assert response.json()["code"] in ("DATABASE_UNAVAILABLE", "SHUTTING_DOWN")
+                statuses.add(status)
+        assert 503 in statuses
+
+
 @pytest.mark.parametrize("path", ["/nothing", "/api/v1", "/api/v1/", "/api/v2/devices", "/a/b/c"])
 async def test_unknown_routes_are_not_found(site, path):
     async with site() as here:
