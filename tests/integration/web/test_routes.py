@@ -64,8 +64,9 @@ ANY_BODY = {
 }
 
 
-async def test_no_route_fails_by_a_500_while_the_database_is_away(site, database_url):
-    async with site(database_url=database_url) as here:
+async def test_no_route_fails_by_a_500_while_the_database_is_away(site, database_url, monkeypatch):
+    monkeypatch.setattr("heliograph.ingest.posts.COMMIT_TIMEOUT_SECONDS", 0.2)
+    async with site(database_url=database_url, shutdown_timeout=0.5) as here:
         await here.device("pump-1")
         found = await operations(here)
         # As at the end of the server, and as every driver's error that says "not now".
@@ -86,10 +87,13 @@ async def test_no_route_fails_by_a_500_while_the_database_is_away(site, database
             for body in bodies:
                 response = await here.http.request(method, path, json=body, headers=ADMIN)
                 status = response.status_code
+                if status in (400, 422):
+                    continue  # it was not taken for one of this route
                 assert status < 500 or status == 503, (method, path, body, response.text)
                 if status == 503 and not path.endswith("/readyz"):
                     assert response.json()["code"] in ("DATABASE_UNAVAILABLE", "SHUTTING_DOWN")
                 statuses.add(status)
+                break
         assert 503 in statuses
 
 
