@@ -20,10 +20,11 @@ from postgresql import PROGRAMS, Cluster, running_cluster, shared_cluster
 TESTS = Path(__file__).parent
 
 # A machine that others use too may stand still for a second: no test may fail for that.
-settings.register_profile(
-    "shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
-settings.load_profile("shared machine")
+_patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# The second is for --hypothesis-profile, as scripts/test --all has it.
+settings.register_profile("quick", _patient, max_examples=40)
+settings.register_profile("thorough", _patient, max_examples=300)
+settings.load_profile("quick")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -35,9 +36,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Ask no coverage of the loads and kills of servers, and of what goes through all of it."""
-    if item.path.relative_to(TESTS).parts[0] in ("acceptance", "faults"):
+    """Mark whole folders.
+
+    No coverage is asked of the loads and kills of servers, and of what goes through all of it.
+    """
+    folders = item.path.relative_to(TESTS).parts
+    if folders[0] in ("acceptance", "faults"):
         item.add_marker("uncovered")
+    if folders[:2] == ("unit", "bench"):
+        item.add_marker("long")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -46,7 +46,9 @@ short = settings(
 )
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+@pytest.fixture(
+    scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.long)]
+)
 def address(request, tmp_path_factory):
     """Run the server as users run it, once on each engine, and return its address."""
     folder = tmp_path_factory.mktemp("server")

@@ -1,5 +1,6 @@
 """Servers in processes of their own, over databases of their own."""
 
+import os
 import shutil
 
 import pytest
@@ -8,6 +9,23 @@ from broker import running_mosquitto
 from database_copies import migrated_database, migrated_postgresql
 from faults.database import PostgresqlDatabase, SqliteFile
 from faults.process import ServerProcess
+
+
+def pytest_generate_tests(metafunc):
+    """Run each fault in a short form, and where its module says LONG in a long one too."""
+    if hasattr(metafunc.module, "LONG"):
+        forms = ["short", pytest.param("long", marks=pytest.mark.long)]
+        metafunc.fixturenames.append("form")
+        metafunc.parametrize("form", forms, indirect=True)
+
+
+@pytest.fixture
+def form(request, monkeypatch):
+    """Set the sizes of the long form, as far as no environment variable does."""
+    if request.param == "long":
+        for name, size in request.module.LONG.items():
+            if f"HELIOGRAPH_{name}" not in os.environ:
+                monkeypatch.setattr(request.module, name, size)
 
 
 @pytest.fixture

@@ -11,8 +11,9 @@ import time
 from faults.database import check_once, values
 from faults.sender import Sender, identified, timed, untimed
 
-KILLS = int(os.environ.get("HELIOGRAPH_KILLS", "3"))
-MESSAGES = int(os.environ.get("HELIOGRAPH_MESSAGES", "10000"))
+KILLS = int(os.environ.get("HELIOGRAPH_KILLS", "1"))
+MESSAGES = int(os.environ.get("HELIOGRAPH_MESSAGES", "3000"))
+LONG = {"KILLS": 3, "MESSAGES": 10_000}
 KINDS = {
     "timed": lambda count: timed("timed", count, time.time() - 3_600),
     "identified": lambda count: identified("identified", count),

@@ -10,7 +10,8 @@ import time
 from faults.database import values
 from faults.sender import Sender, timed
 
-FLOOD = int(os.environ.get("HELIOGRAPH_FLOOD", "120000"))
+FLOOD = int(os.environ.get("HELIOGRAPH_FLOOD", "48000"))
+LONG = {"FLOOD": 120_000}
 CONNECTIONS = 6
 GROWTH_BYTES = 64 << 20
 SECONDS = 120

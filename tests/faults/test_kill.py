@@ -12,9 +12,10 @@ from faults.database import check_once, values
 from faults.http_sender import HttpSender
 from faults.sender import Sender, identified, timed, untimed
 
-KILLS = int(os.environ.get("HELIOGRAPH_KILLS", "3"))
-MESSAGES = int(os.environ.get("HELIOGRAPH_MESSAGES", "10000"))
-SECONDS = 60 + 20 * KILLS
+KILLS = int(os.environ.get("HELIOGRAPH_KILLS", "2"))
+MESSAGES = int(os.environ.get("HELIOGRAPH_MESSAGES", "3000"))
+LONG = {"KILLS": 3, "MESSAGES": 10_000}
+SECONDS = 120
 
 
 async def kill_meanwhile(server, senders, total):

@@ -10,7 +10,8 @@ import time
 from faults.database import check_once, values
 from faults.sender import Publication, Sender, timed
 
-REJECTED = int(os.environ.get("HELIOGRAPH_REJECTED", "30000"))
+REJECTED = int(os.environ.get("HELIOGRAPH_REJECTED", "6000"))
+LONG = {"REJECTED": 30_000}
 PER_SOURCE = 1_000
 IN_ALL_BYTES = 1 << 20
 SECONDS = 120

@@ -14,8 +14,9 @@ from faults.http_sender import HttpSender
 from faults.process import condition
 from faults.sender import Publication, Sender, timed, untimed
 
-OUTAGE_SECONDS = float(os.environ.get("HELIOGRAPH_OUTAGE_SECONDS", "3"))
-MESSAGES = int(os.environ.get("HELIOGRAPH_MESSAGES", "10000"))
+OUTAGE_SECONDS = float(os.environ.get("HELIOGRAPH_OUTAGE_SECONDS", "1"))
+MESSAGES = int(os.environ.get("HELIOGRAPH_MESSAGES", "5000"))
+LONG = {"OUTAGE_SECONDS": 3.0, "MESSAGES": 10_000}
 IN_FLIGHT_BYTES = 2 << 20
 SECONDS = 90
 

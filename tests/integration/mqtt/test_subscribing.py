@@ -285,9 +285,10 @@ async def test_retain_handling(server):
     await client.quiet()
 
 
-async def test_all_that_is_retained_comes_however_slowly_it_is_taken(server, version):
+async def test_all_that_is_retained_comes_however_slowly_it_is_taken(server, version, monkeypatch):
     """More than a queue's bound: it waits for the client's acknowledgments."""
-    store, count = server.store, 1_500
+    monkeypatch.setattr("heliograph.mqtt.session.OUTGOING_MESSAGES", 40)
+    store, count = server.store, 60
     for number in range(count):
         sensor = await store.sensors.create(
             identifier=f"00000000-0000-4000-8000-{number:012}",

@@ -12,8 +12,6 @@ from heliograph.mqtt.packets import (
     read_puback,
 )
 
-pytestmark = pytest.mark.uncovered
-
 RECEIVED = {0x00, 0x10, 0x80, 0x83, 0x87, 0x90, 0x91, 0x97, 0x99}
 RELEASED = {0x00, 0x92}
 REASONS = {
@@ -40,15 +38,15 @@ def test_the_short_form(packet, version):
 
 
 @each_type
-@pytest.mark.parametrize("code", range(256), ids=hex)
-def test_mqtt_3_4_2_1_reasons_are_those_of_the_type(packet, code):
+def test_mqtt_3_4_2_1_reasons_are_those_of_the_type(packet):
     """[MQTT-3.4.2-1], [MQTT-3.5.2-1], [MQTT-3.6.2-1], [MQTT-3.7.2-1]."""
-    body = bytes([0, 1, code])
-    if code in REASONS[packet]:
-        assert read_puback(body, 5, packet) == (1, Reason(code))
-        assert read_puback(body + b"\0", 5, packet) == (1, Reason(code))
-    else:
-        assert refused(read_puback, body, 5, packet) is Reason.PROTOCOL_ERROR
+    for code in range(256):
+        body = bytes([0, 1, code])
+        if code in REASONS[packet]:
+            assert read_puback(body, 5, packet) == (1, Reason(code))
+            assert read_puback(body + b"\0", 5, packet) == (1, Reason(code))
+        else:
+            assert refused(read_puback, body, 5, packet) is Reason.PROTOCOL_ERROR, hex(code)
 
 
 @each_type
@@ -93,13 +91,13 @@ def test_a_disconnect_of_3_1_1_has_no_body():
     assert refused(read_disconnect, b"\0", 4) is Reason.MALFORMED_PACKET
 
 
-@pytest.mark.parametrize("code", range(256), ids=hex)
-def test_mqtt_3_14_2_1_reasons_of_a_disconnect_are_a_clients(code):
+def test_mqtt_3_14_2_1_reasons_of_a_disconnect_are_a_clients():
     """[MQTT-3.14.2-1]."""
-    if code in FROM_CLIENTS:
-        assert read_disconnect(bytes([code]), 5) == Disconnect(Reason(code))
-    else:
-        assert refused(read_disconnect, bytes([code]), 5) is Reason.PROTOCOL_ERROR
+    for code in range(256):
+        if code in FROM_CLIENTS:
+            assert read_disconnect(bytes([code]), 5) == Disconnect(Reason(code))
+        else:
+            assert refused(read_disconnect, bytes([code]), 5) is Reason.PROTOCOL_ERROR, hex(code)
 
 
 def test_a_disconnect_of_mqtt_5():

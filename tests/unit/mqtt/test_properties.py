@@ -94,9 +94,9 @@ def test_a_property_that_ends_too_early_is_malformed(identifier, name, value, co
         assert refused(bytes([identifier]) + content[:size]) is Reason.MALFORMED_PACKET
 
 
-@pytest.mark.parametrize("identifier", sorted(set(range(256)) - ANY), ids=hex)
-def test_unknown_properties_are_malformed(identifier):
-    assert refused(bytes([identifier]) + b"\0\0\0\0") is Reason.MALFORMED_PACKET
+def test_unknown_properties_are_malformed():
+    for identifier in sorted(set(range(256)) - ANY):
+        assert refused(bytes([identifier]) + b"\0\0\0\0") is Reason.MALFORMED_PACKET, identifier
 
 
 @pytest.mark.parametrize("identifier", [0x01, 0x17, 0x19, 0x24, 0x25, 0x28, 0x29, 0x2A], ids=hex)
