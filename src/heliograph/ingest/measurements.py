@@ -107,11 +107,13 @@ def _decode_sound(  # noqa: PLR0912, PLR0915 - one loop, unrolled for speed
             revision = None
         else:
             colons -= 1
-        if identity is not msgspec.UNSET:
+        if identity is msgspec.UNSET:
+            identity = None
+        else:
             colons -= 1 + count_colons(identity)
         text = canonical(value)
         told = telling_text(value, text) if is_wrapped else text
-        if identity is None or identity is msgspec.UNSET:
+        if identity is None:
             number = measurement_fingerprint(revision, told)
             rows.append(
                 (row_id, sensor, moment, number, now, revision, device_timestamp, text.decode())
