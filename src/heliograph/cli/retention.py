@@ -29,7 +29,7 @@ app = typer.Typer(
 def plan(*, json: bool = typer.Option(False, "--json", help="Print JSON.")) -> None:
     """Tell what a run would remove now; nothing is removed.
 
-    Numbers of rows with a ~ are estimates; bytes always are.
+    Bytes estimate what that gives back.
     """
     settings = load_settings()
 

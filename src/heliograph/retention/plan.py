@@ -1,21 +1,24 @@
 """What the next run removes, counted before it happens."""
 
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
 from typing import NamedTuple
 
 from heliograph.model.retention import Cutoffs, Retention, cutoffs
 from heliograph.store import Store
-from heliograph.store.pages import LEAST
-from heliograph.store.removal import Counted, Kind, Partition, Span
+from heliograph.store.pages import GREATEST, LEAST
+from heliograph.store.removal import SAMPLE_OF, Kind, Partition, Sampled, Span
 from heliograph.store.retention import KeptSensor
+from heliograph.store.space import RowBytes, given_back, row_bytes, rows_a_page
 
 SENSORS_AT_ONCE = 500
-# Of all sensors of a page together; beyond it what is due is estimated.
-MAXIMUM_COUNTED = 500_000
-FEWEST_COUNTED = 100
+# Of the rows of so many sensors, whose content is looked at; and of these, at how many places it is
+# looked what else lies in their pages.
+SAMPLED, PLACES = 10_000, 64
 
 
 class Due(NamedTuple):
-    """What is removed of a kind. Bytes are estimates always, rows unless `is_exact`."""
+    """What is removed of a kind: rows as they are counted, and the bytes that this gives back."""
 
     rows: int = 0
     bytes: int = 0
@@ -42,6 +45,9 @@ class Plan:
         self._store = store
         self._default = default
         self._moment = moment
+        self._ends: dict[int, Cutoffs] | None = None
+        # Rows that are due by what was counted so far, but stay until they are rolled up.
+        self.not_rolled_up = 0
 
     async def of_networks(self) -> dict[str, Planned]:
         """Return what is removed by the network's UUID, of those with sensors."""
@@ -60,12 +66,10 @@ class Plan:
         found = await self._count(network)
         return found.get(network, Planned(0, _nothing()))
 
-    async def of_sensor(self, number: int, retention: Retention) -> dict[Kind, Due]:
+    async def of_sensor(self, number: int, network: str, retention: Retention) -> dict[Kind, Due]:
         """Return what is removed of a sensor for which this retention counts."""
-        sizes = await self._store.removal.row_sizes()
-        due = {number: cutoffs(retention, self._moment)}
-        counted = await self._counted(due)
-        return {kind: _due(rows[number], sizes[kind]) for kind, rows in counted.items()}
+        planned = await self._planned([KeptSensor(number, "", network, retention)])
+        return planned[number]
 
     async def partitions(self) -> list[Partition]:
         """Return the partitions that are dropped as a whole."""
@@ -89,55 +93,132 @@ class Plan:
         return found
 
     async def _count(self, network: str | None) -> dict[str, Planned]:
-        sizes = await self._store.removal.row_sizes()
         planned: dict[str, Planned] = {}
+        async for page in self._pages(network):
+            due = await self._planned(page)
+            for each in page:
+                sensors, known = planned.get(each.network_identifier, Planned(0, _nothing()))
+                for kind, more in due[each.number].items():
+                    known[kind] = known[kind].plus(more)
+                planned[each.network_identifier] = Planned(sensors + 1, known)
+        return planned
+
+    async def _pages(self, network: str | None) -> AsyncIterator[list[KeptSensor]]:
         after = LEAST
         while page := await self._store.retentions.sensors(
             after, default=self._default, limit=SENSORS_AT_ONCE, network=network
         ):
             after = page[-1].number
-            due = {each.number: cutoffs(each.retention, self._moment) for each in page}
-            counted = await self._counted(due)
-            for each in page:
-                _add(planned, each, counted, sizes)
-        return planned
+            yield page
 
-    async def _counted(self, due: dict[int, Cutoffs]) -> dict[Kind, dict[int, Counted]]:
+    async def _planned(self, page: Sequence[KeptSensor]) -> dict[int, dict[Kind, Due]]:
+        """Return what is removed of each of the sensors."""
         removal = self._store.removal
-        counted: dict[Kind, dict[int, Counted]] = {
-            kind: dict.fromkeys(due, Counted(0, is_exact=True)) for kind in Kind
-        }
+        planned = {each.number: _nothing() for each in page}
+        due = {each.number: cutoffs(each.retention, self._moment) for each in page}
         if not any(map(any, due.values())):
-            return counted
+            return planned
         raw = await removal.raw_cutoffs(due)
+        self.not_rolled_up += await self._waiting(raw, due)
         ends = {
             Kind.MEASUREMENTS: raw,
             Kind.ROLLUPS: {number: each.rollups for number, each in due.items()},
             Kind.LOGS: {number: each.logs for number, each in due.items()},
             Kind.HEARTBEATS: {number: each.logs for number, each in due.items()},
         }
-        limit = max(MAXIMUM_COUNTED // len(due), FEWEST_COUNTED)
+        networks = {each.number: each.network_identifier for each in page}
         for kind, cutoff in ends.items():
-            if spans := [Span(number, LEAST, end) for number, end in cutoff.items() if end]:
-                counted[kind] |= await removal.count(kind, spans, limit)
-        return counted
+            spans = [Span(number, LEAST, end) for number, end in cutoff.items() if end]
+            counted = await removal.count(kind, spans, GREATEST) if spans else {}
+            rows = {number: found.rows for number, found in counted.items() if found.rows}
+            if not rows:
+                continue
+            sizes = await self._sizes(kind, [span for span in spans if span.sensor in rows], rows)
+            parts = await self._given_back(kind, sizes, networks)
+            for number, count in rows.items():
+                size = sizes.of(number)
+                back = size.table * parts.get(networks[number], 1.0) + size.indexes
+                planned[number][kind] = Due(count, round(count * back))
+        return planned
+
+    async def _waiting(self, raw: dict[int, int], due: dict[int, Cutoffs]) -> int:
+        """Return how many rows are due, but are not rolled up yet."""
+        spans = [Span(n, end, due[n].raw) for n, end in raw.items() if end < due[n].raw]
+        if not spans:
+            return 0
+        counted = await self._store.removal.count(Kind.MEASUREMENTS, spans, GREATEST)
+        return sum(found.rows for found in counted.values())
+
+    async def _sizes(self, kind: Kind, spans: list[Span], rows: dict[int, int]) -> "_Sizes":
+        """Return what the rows take, by some of them."""
+        share = -(-SAMPLE_OF * SAMPLED // sum(rows.values()))
+        sampled = await self._store.removal.sample(kind, spans, min(share, SAMPLE_OF))
+        if not sampled:
+            # Their times have hit no part of which samples are taken.
+            sampled = await self._store.removal.sample(kind, spans, SAMPLE_OF)
+        return _Sizes(self._store.engine.name, kind, sampled)
+
+    async def _given_back(
+        self, kind: Kind, sizes: "_Sizes", networks: dict[int, str]
+    ) -> dict[str, float]:
+        """Return which part of its table's bytes each network's removal gives back.
+
+        On SQLite rows lie in the order of their receipt, and a page that holds rows of others
+        stays. On PostgreSQL room in a page is used again, whoever has it.
+        """
+        if self._store.engine.name != "sqlite" or kind is Kind.ROLLUPS:
+            return {}
+        by_network: dict[str, list[Sampled]] = {}
+        for row in sizes.sampled:
+            by_network.setdefault(networks[row.sensor], []).append(row)
+        ends = await self._all_ends()
+        at = 2 if kind is not Kind.MEASUREMENTS else 0
+        parts: dict[str, float] = {}
+        for network, rows in by_network.items():
+            some = rows[:: -(-len(rows) // PLACES)]
+            half = max(rows_a_page(sizes.all.table) // 2, 1)
+            keys = [row.key for row in some]
+            near = await self._store.removal.neighbours(kind, keys, half)
+            found = [
+                given_back(sum(time >= ends[sensor][at] for sensor, time in page) / len(page))
+                for page in near.values()
+            ]
+            parts[network] = sum(found) / len(found) if found else 1.0
+        return parts
+
+    async def _all_ends(self) -> dict[int, Cutoffs]:
+        """Return the cutoffs of all sensors: whose rows lie beside which, nobody knows."""
+        if self._ends is None:
+            self._ends = defaultdict(lambda: Cutoffs(0, 0, 0))
+            async for page in self._pages(None):
+                for each in page:
+                    self._ends[each.number] = cutoffs(each.retention, self._moment)
+        return self._ends
 
 
-def _add(
-    planned: dict[str, Planned],
-    sensor: KeptSensor,
-    counted: dict[Kind, dict[int, Counted]],
-    sizes: dict[Kind, int],
-) -> None:
-    sensors, due = planned.get(sensor.network_identifier, Planned(0, _nothing()))
-    for kind, rows in counted.items():
-        due[kind] = due[kind].plus(_due(rows[sensor.number], sizes[kind]))
-    planned[sensor.network_identifier] = Planned(sensors + 1, due)
+class _Sizes:
+    """What rows take, by a sample of them: each sensor's, or all where it has none in it."""
+
+    def __init__(self, engine: str, kind: Kind, sampled: Sequence[Sampled]) -> None:
+        self.sampled = sampled
+        by_sensor: dict[int, list[RowBytes]] = {}
+        for row in sampled:
+            found = by_sensor.setdefault(row.sensor, [])
+            found.append(row_bytes(engine, kind, row.content))
+        self._by_sensor = {number: _mean(found) for number, found in by_sensor.items()}
+        self.all = _mean([size for found in by_sensor.values() for size in found])
+
+    def of(self, sensor: int) -> RowBytes:
+        """Return what a row of the sensor takes."""
+        return self._by_sensor.get(sensor, self.all)
+
+
+def _mean(sizes: Sequence[RowBytes]) -> RowBytes:
+    count = max(len(sizes), 1)
+    return RowBytes(
+        sum(size.table for size in sizes) / count, sum(size.indexes for size in sizes) / count
+    )
 
 
 def _nothing() -> dict[Kind, Due]:
     return {kind: Due() for kind in Kind}
-
-
-def _due(counted: Counted, size: int) -> Due:
-    return Due(counted.rows, counted.rows * size, counted.is_exact)

@@ -34,6 +34,10 @@ class Kind(enum.StrEnum):
 PARTITIONED: Final = {Kind.MEASUREMENTS: "measurement", Kind.LOGS: "log"}
 
 
+# Samples are taken of so many parts.
+SAMPLE_OF: Final = 1_009
+
+
 class Span(NamedTuple):
     """A sensor's rows from a time to another (exclusive), in microseconds."""
 
@@ -62,6 +66,14 @@ class Counted(NamedTuple):
 
     rows: int
     is_exact: bool
+
+
+class Sampled(NamedTuple):
+    """A row that is due: its key in SQLite's table, and the bytes of its content."""
+
+    key: int
+    sensor: int
+    content: int
 
 
 class Partition(NamedTuple):
@@ -144,10 +156,19 @@ class Removal:
         ends = {span.sensor: span.end for span in spans}
         return {sensor: _counted(text, limit, ends[sensor]) for sensor, text in rows}
 
-    async def row_sizes(self) -> dict[Kind, int]:
-        """Return the bytes that a row of each kind takes, estimated from some."""
-        rows = await self._engine.fetch("row_sizes")
-        return {Kind(kind): int(size or 0) for kind, size in rows}
+    async def sample(self, kind: Kind, spans: Sequence[Span], share: int) -> list[Sampled]:
+        """Return so many in `SAMPLE_OF` of the rows of the spans, whatever times they are at."""
+        wanted = _encode(spans).decode()
+        rows = await self._engine.fetch(f"{kind}_sample_due", wanted=wanted, share=share)
+        return [Sampled(*row) for row in rows]
+
+    async def neighbours(self, kind: Kind, ids: Sequence[int], half: int) -> dict[int, list[Row]]:
+        """Return (sensor, time) of so many rows on each side of each id in SQLite's file."""
+        found: dict[int, list[Row]] = {}
+        rows = await self._engine.fetch(f"{kind}_near", ids=_encode(ids).decode(), half=half)
+        for row_id, *row in rows:
+            found.setdefault(row_id, []).append(row)
+        return found
 
     async def partitions(self, kind: Kind, before: int) -> list[Partition]:
         """Return the partitions of a kind that end by then, oldest first; on SQLite none."""
@@ -209,4 +230,4 @@ def _counted(row: str, limit: int, end: int) -> Counted:
     return Counted(max(count, count * (end - first) // max(last - first, 1)), is_exact=False)
 
 
-__all__ = ["Counted", "DueRow", "Kind", "Partition", "Removal", "Row", "Span"]
+__all__ = ["Counted", "DueRow", "Kind", "Partition", "Removal", "Row", "Sampled", "Span"]

@@ -53,7 +53,11 @@ class CutoffsRepresentation(BaseModel):
 
 
 class DueRepresentation(BaseModel):
-    """What the next run removes; rows are an estimate unless `exact`, bytes always are."""
+    """What the next run removes: rows as they are counted (`exact` is always true), and bytes.
+
+    `bytes` estimates what this gives back: on SQLite pages of the file that become free, on
+    PostgreSQL what the rows and their index entries take.
+    """
 
     rows: int
     bytes: int
@@ -134,12 +138,15 @@ class RetentionPlan(BaseModel):
     """What the next run removes. Times are RFC 3339; only administrators are told of the disk.
 
     `moment` is the time that it goes by. `waiting` is null unless the clock has leapt.
+    `not_rolled_up` counts measurements that are due beside those of `networks`, and stay until
+    rollups were made of them.
     """
 
     running: bool
     last_run_at: str | None
     next_run_at: str | None
     moment: str
+    not_rolled_up: int
     waiting: WaitingRepresentation | None
     networks: list[PlannedNetwork]
     partitions: list[PlannedPartition] | None
@@ -166,6 +173,7 @@ async def read_plan(
         "last_run_at": _time(state.last_run_at),
         "next_run_at": _time(state.next_run_at),
         "moment": to_rfc3339(services.retention.next_moment),
+        "not_rolled_up": plan.not_rolled_up,
         "waiting": await _waiting(services, visible),
         "networks": [
             await _planned(services, each, planned.get(each.identifier)) for each in networks
@@ -318,7 +326,7 @@ async def _answer_sensor(services: Services, number: int, own: Retention) -> Res
         raise _not_found(ErrorCode.SENSOR_NOT_FOUND)
     of_network = await services.store.retentions.of_network(sensor.network_identifier)
     counts = effective(own, of_network, services.retention.default)
-    due = await _plan(services).of_sensor(number, counts)
+    due = await _plan(services).of_sensor(number, sensor.network_identifier, counts)
     body = _representation(services, own, counts, due)
     return Answer(200, encode({"sensor_identifier": sensor.identifier, **body})).response()
 

@@ -15,8 +15,9 @@ from heliograph.model.time import DAY, HOUR, MINUTE
 from heliograph.retention import runs as runs_module
 from heliograph.retention.runs import RetentionRuns
 from heliograph.store import open_store
-from heliograph.store.removal import Counted, Kind, Span
+from heliograph.store.removal import SAMPLE_OF, Counted, Kind, Span
 from heliograph.store.rolling import Rolling
+from heliograph.store.space import row_bytes
 from rows import NOON, heartbeat, log, measurement
 
 FOR_EVER = Retention(0, 0, 0)
@@ -328,8 +329,10 @@ async def test_rows_are_counted_and_beyond_a_bound_estimated(store, sensor, roll
     assert rollups.is_exact
     # Of ten days, by hours and by days.
     assert 245 <= rollups.rows <= 256
-    sizes = await store.removal.row_sizes()
-    assert 50 < sizes[Kind.MEASUREMENTS] < 250
+    sampled = await store.removal.sample(Kind.MEASUREMENTS, spans, SAMPLE_OF)
+    assert len(sampled) == 1_000
+    (size,) = {row_bytes(store.engine.name, Kind.MEASUREMENTS, row.content) for row in sampled}
+    assert 50 < sum(size) < 250
 
 
 async def test_what_is_used_grows_and_what_is_removed_is_not_counted(

@@ -105,7 +105,11 @@ async def test_the_plan_tells_what_the_run_removes(site, database_url, aged, res
             "rollups": 0,
         }
         assert all(each["exact"] for each in removes.values())
-        assert removes["measurements"]["bytes"] > 100
+        if engine == "sqlite":
+            # Of the index alone: rows of others lie in the same page, which stays.
+            assert removes["measurements"]["bytes"] == 76
+        else:
+            assert removes["measurements"]["bytes"] > 100
         assert parse(plan["next_run_at"]) > now()
         assert plan["disk"]["used"] > 0
         # pump-3 keeps them all.

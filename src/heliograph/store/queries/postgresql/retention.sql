@@ -247,19 +247,43 @@ FROM pg_inherits
 JOIN pg_class AS child ON child.oid = pg_inherits.inhrelid
 WHERE pg_inherits.inhparent = CAST(CAST(:parent AS text) AS regclass);
 
--- name: row_sizes()
--- Bytes of a row of each table, with its share of the indexes, by some that there are.
-SELECT 'measurements', CAST(avg(length(value)) + 120 AS bigint)
-FROM (SELECT value FROM measurement LIMIT 1000) AS sample
-UNION ALL
-SELECT 'logs', CAST(avg(length(subject) + coalesce(length(details), 0)) + 140 AS bigint)
-FROM (SELECT subject, details FROM log LIMIT 1000) AS sample
-UNION ALL
-SELECT 'heartbeats', CAST(avg(coalesce(length(details), 0)) + 120 AS bigint)
-FROM (SELECT details FROM heartbeat LIMIT 1000) AS sample
-UNION ALL
-SELECT 'rollups', CAST(avg(length(packed)) + 80 AS bigint)
-FROM (SELECT packed FROM rollup LIMIT 1000) AS sample;
+-- Of the rows that are due so many in 1,009, whatever times they are at: key, sensor, and bytes of
+-- content each, as they are stored.
+
+-- name: measurements_sample_due(wanted, share)
+SELECT id, measurement.sensor, pg_column_size(measurement.value)
+FROM json_array_elements(CAST(:wanted AS json)) AS wanted (value)
+JOIN measurement ON measurement.sensor = CAST(wanted.value ->> 0 AS bigint)
+AND measurement.timestamp >= CAST(wanted.value ->> 1 AS bigint)
+AND measurement.timestamp < CAST(wanted.value ->> 2 AS bigint)
+WHERE (measurement.timestamp / 1000) % 1009 < :share;
+
+-- name: logs_sample_due(wanted, share)
+SELECT id, log.sensor,
+    pg_column_size(log.severity) + pg_column_size(log.subject)
+    + coalesce(pg_column_size(log.details), 0)
+FROM json_array_elements(CAST(:wanted AS json)) AS wanted (value)
+JOIN log ON log.sensor = CAST(wanted.value ->> 0 AS bigint)
+AND log.timestamp >= CAST(wanted.value ->> 1 AS bigint)
+AND log.timestamp < CAST(wanted.value ->> 2 AS bigint)
+WHERE (log.timestamp / 1000) % 1009 < :share;
+
+-- name: heartbeats_sample_due(wanted, share)
+SELECT id, heartbeat.sensor, coalesce(pg_column_size(heartbeat.details), 0)
+FROM json_array_elements(CAST(:wanted AS json)) AS wanted (value)
+JOIN heartbeat ON heartbeat.sensor = CAST(wanted.value ->> 0 AS bigint)
+AND heartbeat.timestamp >= CAST(wanted.value ->> 1 AS bigint)
+AND heartbeat.timestamp < CAST(wanted.value ->> 2 AS bigint)
+WHERE (heartbeat.timestamp / 1000) % 1009 < :share;
+
+-- name: rollups_sample_due(wanted, share)
+SELECT 0, rollup.sensor, pg_column_size(rollup.packed)
+FROM json_array_elements(CAST(:wanted AS json)) AS wanted (value)
+JOIN rollup ON rollup.sensor = CAST(wanted.value ->> 0 AS bigint)
+AND rollup.level IN (60, 3600)
+AND rollup.start >= CAST(wanted.value ->> 1 AS bigint)
+AND rollup.start < CAST(wanted.value ->> 2 AS bigint)
+WHERE (rollup.start / 60000000) % 1009 < :share;
 
 -- name: disk_used()^
 SELECT pg_database_size(current_database());

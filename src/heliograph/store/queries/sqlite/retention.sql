@@ -110,19 +110,61 @@ SELECT
     )
 FROM json_each(:wanted) AS wanted;
 
--- name: row_sizes()
--- Bytes of a row of each table, with its share of the indexes, by the newest there are.
-SELECT 'measurements', CAST(avg(length(CAST(value AS BLOB))) + 90 AS INTEGER)
-FROM (SELECT value FROM measurement ORDER BY id DESC LIMIT 1000)
-UNION ALL
-SELECT 'logs', CAST(avg(length(CAST(subject AS BLOB)) + coalesce(length(CAST(details AS BLOB)), 0)) + 100 AS INTEGER)
-FROM (SELECT subject, details FROM log ORDER BY id DESC LIMIT 1000)
-UNION ALL
-SELECT 'heartbeats', CAST(avg(coalesce(length(CAST(details AS BLOB)), 0)) + 90 AS INTEGER)
-FROM (SELECT details FROM heartbeat ORDER BY id DESC LIMIT 1000)
-UNION ALL
-SELECT 'rollups', CAST(avg(length(packed)) + 60 AS INTEGER)
-FROM (SELECT packed FROM rollup ORDER BY rowid DESC LIMIT 1000);
+-- Of the rows that are due so many in 1,009, whatever times they are at: key, sensor, and bytes of
+-- content each.
+
+-- name: measurements_sample_due(wanted, share)
+SELECT measurement.id, measurement.sensor, length(CAST(measurement.value AS BLOB))
+FROM json_each(:wanted) AS wanted
+CROSS JOIN measurement
+WHERE measurement.sensor = json_extract(wanted.value, '$[0]')
+AND measurement.timestamp >= json_extract(wanted.value, '$[1]')
+AND measurement.timestamp < json_extract(wanted.value, '$[2]')
+AND (measurement.timestamp / 1000) % 1009 < :share;
+
+-- name: logs_sample_due(wanted, share)
+SELECT log.id, log.sensor,
+    length(CAST(log.severity || log.subject AS BLOB))
+    + coalesce(length(CAST(log.details AS BLOB)), 0)
+FROM json_each(:wanted) AS wanted
+CROSS JOIN log
+WHERE log.sensor = json_extract(wanted.value, '$[0]')
+AND log.timestamp >= json_extract(wanted.value, '$[1]')
+AND log.timestamp < json_extract(wanted.value, '$[2]')
+AND (log.timestamp / 1000) % 1009 < :share;
+
+-- name: heartbeats_sample_due(wanted, share)
+SELECT heartbeat.id, heartbeat.sensor, coalesce(length(CAST(heartbeat.details AS BLOB)), 0)
+FROM json_each(:wanted) AS wanted
+CROSS JOIN heartbeat
+WHERE heartbeat.sensor = json_extract(wanted.value, '$[0]')
+AND heartbeat.timestamp >= json_extract(wanted.value, '$[1]')
+AND heartbeat.timestamp < json_extract(wanted.value, '$[2]')
+AND (heartbeat.timestamp / 1000) % 1009 < :share;
+
+-- name: rollups_sample_due(wanted, share)
+SELECT rollup.rowid, rollup.sensor, length(rollup.packed)
+FROM json_each(:wanted) AS wanted
+CROSS JOIN rollup
+WHERE rollup.sensor = json_extract(wanted.value, '$[0]')
+AND rollup.level IN (60, 3600)
+AND rollup.start >= json_extract(wanted.value, '$[1]')
+AND rollup.start < json_extract(wanted.value, '$[2]')
+AND (rollup.start / 60000000) % 1009 < :share;
+
+-- name: {table}s_near(ids, half)
+-- Of each id, sensors and times of so many rows up to it and from it on, as they lie in the table.
+SELECT wanted.value, near.sensor, near.timestamp
+FROM json_each(:ids) AS wanted
+CROSS JOIN {table} AS near
+WHERE near.id >= (
+    SELECT min(id)
+    FROM (SELECT id FROM {table} WHERE id <= wanted.value ORDER BY id DESC LIMIT :half) AS before
+)
+AND near.id <= (
+    SELECT max(id)
+    FROM (SELECT id FROM {table} WHERE id >= wanted.value ORDER BY id LIMIT :half) AS after
+);
 
 -- name: disk_used()^
 -- Live pages: what deletions have left free is used again before the file grows.
