@@ -242,7 +242,9 @@ async def test_a_failure_is_tried_again(tmp_path, guarded):
         await eventually(lambda: guarded.reloads == 1)
 
 
-@pytest.mark.parametrize("pid", ["", "x", "0", "1", "-1", str(os.getpid())])
+@pytest.mark.parametrize(
+    "pid", ["", "x", "0", "1", "-1", pytest.param(str(os.getpid()), id="ours")]
+)
 async def test_nobody_else_is_signalled(tmp_path, guarded, pid):
     guarded.pid_file.write_text(pid)
     async with running(tmp_path, **settings(guarded)) as server:
