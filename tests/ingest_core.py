@@ -12,6 +12,7 @@ from heliograph.errors import RowError, StoreUnavailableError
 from heliograph.ingest.authentication import ADMIN, Authenticator
 from heliograph.ingest.clock import Clock
 from heliograph.ingest.endpoint import Endpoint
+from heliograph.ingest.instance import Instance
 from heliograph.ingest.intake import Intake
 from heliograph.ingest.message import Message
 from heliograph.ingest.notes import Notes
@@ -92,7 +93,6 @@ class Core:
         store: Store,
         newest: tuple[int, int],
         *,
-        instance: int = 0,
         auto_provision: bool = False,
         maximum_bytes: int = 32 << 20,
         per_source_per_hour: int = 1_000,
@@ -112,7 +112,7 @@ class Core:
         )
         # By so many microseconds, from the start on.
         self.clock = Clock(newest[1], wall_ns=lambda: time_ns() + clock_ahead * 1_000)
-        self.ids = IngestIds(instance, newest[0])
+        self.ids = IngestIds(last=newest[0])
         notes = Notes(self.registry, self.clock, self.ids, self.rejections, self.pipeline.state)
         self.pipeline.refuse, self.pipeline.unlearn = notes.refuse_rows, notes.unlearn
         self.intake = Intake(self.pipeline, self.registry, self.clock, self.ids, notes)
@@ -221,9 +221,12 @@ class Core:
 
 
 @contextlib.asynccontextmanager
-async def running(store: Store, **options: Any) -> AsyncIterator[Core]:
-    """Run the core on a store, as after a start of the server."""
+async def running(store: Store, *, leased: bool = False, **options: Any) -> AsyncIterator[Core]:
+    """Run the core on a store, as after a start of the server; `leased`: as one of several."""
     core = Core(store, await store.newest(), **options)
+    if leased:
+        core.pipeline.instance = Instance(store, core.ids)
+        await core.pipeline.instance.start()
     await core.registry.load()
     task = asyncio.create_task(core.pipeline.run(), name="pipeline")
     try:

@@ -34,6 +34,7 @@ from heliograph.ingest.clock_watch import ClockWatch
 from heliograph.ingest.disk_budget import DiskBudget
 from heliograph.ingest.endpoint import Endpoint
 from heliograph.ingest.failed_log_ins import FailedLogIns
+from heliograph.ingest.instance import Instance
 from heliograph.ingest.intake import Intake
 from heliograph.ingest.notes import Notes
 from heliograph.ingest.pipeline import Pipeline
@@ -96,6 +97,7 @@ class Server:
         self._pipeline = pipeline = Pipeline(store, hub, maximum_bytes=settings.max_in_flight_bytes)
         rejections = await self._rejections(settings)
         clock, ids = Clock(newest_receipt), IngestIds(last=newest_id)
+        pipeline.instance = await self._lease(settings, ids)
         notes = Notes(registry, clock, ids, rejections, pipeline.state)
         pipeline.refuse, pipeline.unlearn = notes.refuse_rows, notes.unlearn
         intake = Intake(pipeline, registry, clock, ids, notes)
@@ -107,7 +109,7 @@ class Server:
         self._run(registry.watch(), "registry")
         rollups = RollupTask(store, pipeline.state, moment=clock.moment)
         self._rolling = self._run(rollups.run(), "rollups")
-        streams = self._start_streams(settings, hub, intake, newest_id)
+        streams = self._start_streams(settings, hub, intake, ids)
         await self._start_presence(hub, clock.moment())
         retention, disk = await self._start_retention(settings, clock)
         self._start_upkeep(settings, rejections, retention)
@@ -131,6 +133,7 @@ class Server:
             retention=retention,
             disk=disk.state,
             rollups=rollups.state,
+            instance=pipeline.instance,
             listener=self._listener,
             link=self._link,
             informing=self._files,
@@ -209,6 +212,8 @@ class Server:
         await end.stage("tasks", self._cancel_tasks(), until=ending.TASKS)
         await end.stage("configurations", self._publisher.close(), until=ending.CONFIGURATIONS)
         self._passwords.close()
+        if (instance := self._pipeline.instance) is not None:
+            await end.stage("instance", instance.end(), until=ending.STORE)
         await end.stage("store", self._store.close(), until=ending.STORE)
         self._claim.release()
 
@@ -255,6 +260,15 @@ class Server:
             )
         return store
 
+    async def _lease(self, settings: Settings, ids: IngestIds) -> Instance | None:
+        if self._store.engine.name == "sqlite":
+            return None  # the file is this server's: it has claimed it
+        client_id = settings.mqtt_client_id if settings.mqtt_shared else None
+        instance = Instance(self._store, ids, mqtt_client_id=client_id)
+        await instance.start()
+        self._run(instance.run(), "instance")
+        return instance
+
     async def _rejections(self, settings: Settings) -> RejectionBudget:
         rejections = RejectionBudget(
             per_source_per_hour=settings.rejected_per_source_per_hour,
@@ -275,15 +289,17 @@ class Server:
         return services
 
     def _start_streams(
-        self, settings: Settings, hub: Hub, intake: Intake, newest_id: int
+        self, settings: Settings, hub: Hub, intake: Intake, ids: IngestIds
     ) -> Streams:
         self._pipeline.find_sensor = self._registry.number
-        self._pipeline.state.newest_id = newest_id
+        state = self._pipeline.state
+        # Behind all that is stored, whosever it is, and before all that comes here.
+        state.newest_id = ids.last
         self._streams = streams = Streams(
             per_principal=settings.max_streams_per_principal,
             maximum=settings.max_streams,
             began=intake.watch,
-            resume_id=lambda: self._pipeline.state.resume_id(now()),
+            resume_id=lambda: state.resume_id(now(), ids.instance),
         )
         hub.add(streams.watched, streams.publish)
         self._run(streams.run(), "streams")

@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import itemgetter
 from typing import Any, Protocol
 
@@ -10,8 +10,12 @@ from heliograph.ingest.message import Message
 from heliograph.ingest.registry import KnownSensor
 from heliograph.model.batch import Batch
 from heliograph.model.event import Committed
-from heliograph.model.identifiers import as_ingest_id
+from heliograph.model.identifiers import INGEST_ID_STEP, IngestIds, as_ingest_id
 from heliograph.model.records import DeliveryRow, Kind, RowName
+
+# The ledger's answer to a packet that came again: before its first delivery, if that reached
+# another server.
+REDELIVERED = "redelivered"
 
 
 class Ledger(Protocol):
@@ -145,13 +149,33 @@ def lose_claims(messages: list[Message], keys: frozenset[bytes]) -> None:
             message.redelivered = True
 
 
+def give_new_ids(messages: Iterable[Message], ids: IngestIds, moment: int) -> None:
+    """Give the rows new ids in place of those that another server may have given too."""
+    for message in messages:
+        count = len(message.rows)
+        first = ids.next(moment)
+        # In place: who waits for the answer has the list.
+        message.rows[:] = [
+            (first + position * INGEST_ID_STEP, *row[1:])
+            for position, row in enumerate(message.rows)
+        ]
+        ids.advance(first, count)
+        if message.rejected is not None:
+            row_id = ids.next(moment)
+            ids.advance(row_id, 1)
+            message.rejected = (row_id, *message.rejected[1:])
+        message.duplicates = None
+
+
 def _add_extras(batch: Batch, message: Message) -> None:
     if message.rejected is not None:
         batch.rejected.append(message.rejected)
     if message.status is not None:
         batch.statuses.append(message.status)
     if message.delivery is not None:
-        answer = message.answer(message.duplicates or {}) if message.answer is not None else None
+        answer = REDELIVERED if message.redelivered else None
+        if message.answer is not None:
+            answer = message.answer(message.duplicates or {})
         entries = batch.claims if message.redelivered else batch.deliveries
         entries.append((message.delivery, message.first_id, message.delivery_expiry, answer))
     for position, key in message.identities or ():

@@ -10,7 +10,7 @@ commit; what is not committed yet when the process dies was not acknowledged, an
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -28,6 +28,7 @@ from heliograph.ingest.batching import (
     build_batch,
     committed_events,
     drop_repeats,
+    give_new_ids,
     lose_claims,
 )
 from heliograph.ingest.latest_values import LatestValues
@@ -35,11 +36,13 @@ from heliograph.ingest.message import Message, Origin
 from heliograph.ingest.state import PipelineState
 from heliograph.live.hub import Hub
 from heliograph.model.batch import Batch
+from heliograph.model.identifiers import IngestIds
 from heliograph.model.records import Kind
 from heliograph.model.time import now
 from heliograph.store import Store
 
 if TYPE_CHECKING:
+    from heliograph.ingest.instance import Instance
     from heliograph.ingest.registry import KnownSensor
 
 log = structlog.get_logger()
@@ -79,6 +82,8 @@ class Pipeline:
         self._sources: list[tuple[Callable[[], None], Callable[[], None]]] = []
         self._paused = False
         self._stopping = False
+        # What sees to it that ids are this server's own; None: there is no other one.
+        self.instance: Instance | None = None
         self.refuse: Callable[[Message, list[tuple[Any, ...]]], None] = lambda _message, _rows: None
         self.unlearn: Callable[[Message], None] = lambda _message: None
         self.find_sensor: Callable[[int], KnownSensor | None] = lambda _number: None
@@ -274,8 +279,14 @@ class Pipeline:
         self, messages: list[Message], batch: Batch | None = None, *, probe: bool = False
     ) -> None:
         delay = FIRST_RETRY_SECONDS
+        tried = False
         while True:
             try:
+                instance = self.instance
+                if instance is not None and not instance.held and await instance.hold():
+                    self._give_new_ids(instance.ids, () if tried else messages)
+                    batch = None
+                tried = True
                 found = {} if probe else await drop_repeats(messages, self._store.deliveries)
                 written = await self._store.write(batch or _batch_of(messages, probe=probe))
             except ClaimLostError as lost:
@@ -301,6 +312,13 @@ class Pipeline:
             if written.flagged:
                 _assign_flagged(messages, written.flagged)
             return
+
+    def _give_new_ids(self, ids: IngestIds, messages: Sequence[Message]) -> None:
+        """Give new ids to messages that are to be written, and to all that wait behind them."""
+        following = self._next[0] if self._next is not None else []
+        give_new_ids((*messages, *following, *self._waiting), ids, now())
+        if self._next is not None:
+            self._next = following, None if asking(following) else _batch_of(following)
 
     def _settle(self, messages: list[Message]) -> None:
         state = self.state

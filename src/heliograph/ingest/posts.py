@@ -158,10 +158,11 @@ class Posts:
             self._notes.refuse(message, principal, source, payload, len(payload), now)
         rows = message.rows
         if idempotency_key is None:
+            first = rows[0] if rows else None
             outcome = _outcome(message, indexes, rows, {})  # while the writer is at work
             await self._committed(message)
             changed = message.duplicates is not None or message.rows is not rows
-            if not changed:
+            if not changed and (first is None or rows[0] is first):
                 return outcome
             return _outcome(message, indexes, rows, message.duplicates or {})
         body = hashlib.sha256(payload).hexdigest()

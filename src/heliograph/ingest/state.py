@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from heliograph.model.identifiers import first_ingest_id
+from heliograph.model.identifiers import INGEST_ID_STEP, first_ingest_id
 
 
 @dataclasses.dataclass(slots=True)
@@ -24,12 +24,12 @@ class PipelineState:
     database_available: bool = True
     clock_behind: bool = False
 
-    def resume_id(self, moment: int) -> int:
-        """Return an id up to which everything is committed, or never will be.
+    def resume_id(self, moment: int, instance: int) -> int:
+        """Return an id of the instance up to which all of it is committed, or never will be.
 
         While nothing is under way that is any before those of this moment (microseconds): else a
         quiet server's viewers would come back with an id that is too old to resume from.
         """
         if self.depth:
             return self.newest_id
-        return max(self.newest_id, first_ingest_id(moment) - 1)
+        return max(self.newest_id, first_ingest_id(moment) - INGEST_ID_STEP + instance)

@@ -39,6 +39,11 @@ class IngestIds:
         # Always an id of this instance, so that counting on from it gives none of another's.
         self.last = own if own >= last else own + INGEST_ID_STEP
 
+    def move(self, instance: int, last: int) -> None:
+        """Go on as another instance, behind `last` and all ids that were made here before."""
+        moved = IngestIds(instance, max(self.last, last))
+        self.instance, self.last = moved.instance, moved.last
+
     def next(self, now: int) -> int:
         """Return the id that would come next at `now` (microseconds); `advance` takes it."""
         fresh = (now // 1_000 << 21) | self.instance

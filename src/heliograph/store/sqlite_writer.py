@@ -82,7 +82,9 @@ _ENTERED = (
     " id = excluded.id, expiry = excluded.expiry, answer = excluded.answer"
     " WHERE (delivery.id = excluded.id AND delivery.id <> 0) OR delivery.expiry <= ?"
 )
-_DELIVERY = _Table("delivery", 4, _ENTERED + " OR delivery.id < excluded.id")
+_DELIVERY = _Table(
+    "delivery", 4, _ENTERED + " OR delivery.id < excluded.id OR delivery.answer IS NULL"
+)
 _CLAIM = _Table("delivery", 4, _ENTERED)
 _FIND_REJECTED = "SELECT * FROM rejected_message WHERE id = ?"
 _FIND_DELIVERIES = {

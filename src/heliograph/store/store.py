@@ -18,6 +18,7 @@ from heliograph.store.deliveries import Deliveries
 from heliograph.store.engine import Engine
 from heliograph.store.exports import Exports
 from heliograph.store.heartbeats import Heartbeats
+from heliograph.store.instances import Instances
 from heliograph.store.logs import Logs
 from heliograph.store.measurements import Measurements
 from heliograph.store.migrations.running import head, run_migrations
@@ -57,6 +58,7 @@ class Store:
         self.points = Points(engine, raw_reads, self.measurements)
         self.logs = Logs(engine)
         self.heartbeats = Heartbeats(engine)
+        self.instances = Instances(engine)
         self.rejected = RejectedMessages(engine)
         self.replay = Replay(engine)
         self.deliveries = Deliveries(engine)

@@ -63,6 +63,7 @@ class Readiness(BaseModel):
     queue_depth: int
     bytes_in_flight: int
     disk: dict[str, int | None]
+    instance: dict[str, Any]
     last_message_age_seconds: float | None
 
 
@@ -131,6 +132,13 @@ async def readyz(services: TheServices) -> Response:
     if services.disk.is_low and not services.disk.is_full:
         warnings.append(_of_budget(services.disk))
     warnings += _of_time(services)
+    instance = services.instance
+    others = [other.number for other in instance.others] if instance else []
+    if others:
+        warnings.append(
+            f"Other servers use the database (instances {', '.join(map(str, others))}): streams"
+            " and sockets show what comes to their own server only"
+        )
     mqtt: dict[str, Any] = {
         "listening": listening,
         "connections": services.listener.connections if services.listener else 0,
@@ -159,6 +167,7 @@ async def readyz(services: TheServices) -> Response:
         "queue_depth": state.depth,
         "bytes_in_flight": state.bytes_in_flight,
         "disk": {"used": services.disk.used, "budget": services.disk.budget or None},
+        "instance": {"number": instance.number if instance else 0, "others": others},
         "last_message_age_seconds": max(0, now() - last) / SECOND if last else None,
     }
     return Answer(503 if reasons else 200, encode(body)).response()

@@ -45,6 +45,7 @@ class Replay:
         self._registry = services.registry
         self._replay = services.store.replay
         self._streams = services.streams
+        self._instance = services.instance
         self._turn = asyncio.Semaphore(READING_AT_ONCE)
 
     async def begin(
@@ -67,7 +68,7 @@ class Replay:
             StoreUnavailableError: not now.
         """
         after = sse.parse_event_id(last_event_id)
-        reason = _unusable(after)
+        reason = self._unusable(after)
         if after is None or reason is not None:
             await self._reset(viewer, watch, reason or UNKNOWN, write)
             return
@@ -89,6 +90,18 @@ class Replay:
                 after = page.last
             viewer.forget(frozenset(seen))
 
+    def _unusable(self, after: int | None) -> str | None:
+        if after is None:
+            return UNKNOWN
+        made, moment = ingest_id_time(after), now()
+        if made > moment + AHEAD:
+            return UNKNOWN
+        if made < moment - OLDEST:
+            return TOO_OLD
+        if self._instance is not None and not self._instance.may_resume(after):
+            return UNKNOWN
+        return None
+
     async def _reset(
         self,
         viewer: Viewer,
@@ -105,6 +118,10 @@ class Replay:
             index = await self._replay.index(after, _GREATEST, MAXIMUM_SCANNED + 1)
         if len(index) > MAXIMUM_SCANNED:
             return None
+        if (instance := self._instance) is not None:
+            # Other servers' commits are in no order with this one's: whoever has seen one of them
+            # might miss what has a smaller id and is committed later.
+            index = [each for each in index if instance.is_own(each.id)]
         wanted = await self._wanted(index, watch)
         chosen = [each for each in index if each.sensor in wanted and _is_wanted(each, watch)]
         if len(chosen) > MAXIMUM_EVENTS or sum(e.size for e in chosen) > MAXIMUM_BYTES:
@@ -134,6 +151,8 @@ class Replay:
             rows = await self._replay.rows(sorted(page.kinds), page.first, page.last)
         parts: list[bytes] = []
         for kind, row in rows:
+            if self._instance is not None and not self._instance.is_own(row[0]):
+                continue
             sensor = await self._registry.find_number(row[1])
             if sensor is None or not selection.wants(
                 sensor.network_identifier, sensor.number, kind.value
@@ -143,15 +162,6 @@ class Replay:
             parts.append(frame(kind, names, row).sse)
             seen.add(row[0])
         return b"".join(parts)
-
-
-def _unusable(after: int | None) -> str | None:
-    if after is None:
-        return UNKNOWN
-    made, moment = ingest_id_time(after), now()
-    if made > moment + AHEAD:
-        return UNKNOWN
-    return TOO_OLD if made < moment - OLDEST else None
 
 
 def _is_wanted(received: Received, watch: Watch) -> bool:

@@ -6,6 +6,7 @@ from typing import Protocol
 from heliograph.ingest.authentication import Authenticator
 from heliograph.ingest.broker_clients import BrokerClients
 from heliograph.ingest.disk_budget import DiskState
+from heliograph.ingest.instance import Instance
 from heliograph.ingest.latest_values import LatestValues
 from heliograph.ingest.posts import Posts
 from heliograph.ingest.registry import Registry
@@ -92,6 +93,7 @@ class Services:
     retention: RetentionRuns
     disk: DiskState
     rollups: RollupState
+    instance: Instance | None
     listener: Listening | None
     link: Linked | None
     informing: Informing | None

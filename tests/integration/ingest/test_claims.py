@@ -17,13 +17,13 @@ POST = {"kind": Kind.MEASUREMENT}
 
 @pytest.fixture
 async def servers(postgresql_url):
-    """The cores of two servers on one database, of the instances 0 and 1."""
+    """The cores of two servers on one database."""
     async with contextlib.AsyncExitStack() as stack:
         cores = []
-        for instance in range(2):
+        for _ in range(2):
             store = await open_store(postgresql_url)
             stack.push_async_callback(store.close)
-            core = await stack.enter_async_context(running(store, instance=instance))
+            core = await stack.enter_async_context(running(store, leased=True))
             core.watching = True
             core.endpoint.watch()
             cores.append(core)

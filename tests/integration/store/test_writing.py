@@ -266,9 +266,9 @@ async def test_a_claim_of_no_row_is_lost_to_another_of_none(store):
         await store.write(Batch(claims=[(b"k" * 16, 0, None, "second")]))
 
 
-async def test_an_older_delivery_does_not_take_the_place_of_a_newer_one(store, sensor):
+async def test_a_delivery_does_not_take_the_place_of_its_own_repeat(store, sensor):
     key = b"k" * 16
-    await store.write(Batch(deliveries=[(key, 9, None, None)]))
+    await store.write(Batch(claims=[(key, 9, None, "repeated")]))
     with pytest.raises(ClaimLostError) as lost:
         await store.write(
             Batch(measurements=[measurement(sensor)], deliveries=[(key, 8, None, None)])
@@ -277,6 +277,9 @@ async def test_an_older_delivery_does_not_take_the_place_of_a_newer_one(store, s
     assert await stored(store, sensor) == set()
     await store.write(Batch(deliveries=[(key, 10, None, None)]))
     assert await store.deliveries.find([key]) == {key: (10, None)}
+    # Neither is marked as a repeat: two packets that have the same id and content.
+    await store.write(Batch(deliveries=[(key, 9, None, None)]))
+    assert await store.deliveries.find([key]) == {key: (9, None)}
 
 
 async def test_servers_that_claim_the_same_keys_at_once_wait_in_one_order(database_url, store):

@@ -1,5 +1,6 @@
 """What devices are called, and ingest ids."""
 
+import itertools
 import uuid
 
 import pytest
@@ -96,3 +97,36 @@ class TestIngestIds:
             ids.advance(first, 5_000)
             taken |= {first + number * INGEST_ID_STEP for number in range(5_000)}
         assert len(taken) == 10_000
+
+    @given(
+        st.lists(
+            st.tuples(
+                st.integers(0, 3),
+                st.sampled_from(["take", "take", "take", "lose"]),
+                st.integers(0, 40),
+                st.integers(1, 5_000),
+            ),
+            max_size=40,
+        ),
+        st.lists(st.integers(-500_000, 500_000), min_size=4, max_size=4),
+    )
+    def test_servers_that_lease_their_numbers_never_make_the_same_id(self, steps, skews):
+        # Each step is a server's, whose clock is off by up to half a second; one that loses its
+        # number goes on with the least one that nobody has had for a while.
+        numbers = itertools.count(4)
+        servers = [IngestIds(number) for number in range(4)]
+        made, newest, moment = set(), [0] * 4, 1_768_478_400_000_000
+        for at, step, passed, count in steps:
+            moment += passed * 100
+            ids = servers[at]
+            if step == "lose":
+                ids.move(next(numbers), max(made, default=0))
+                continue
+            first = ids.next(moment + skews[at])
+            ids.advance(first, count)
+            given = range(first, first + count * INGEST_ID_STEP, INGEST_ID_STEP)
+            assert given[0] > newest[at]
+            newest[at] = given[-1]
+            assert {row_id & MAXIMUM_INSTANCE for row_id in given} == {ids.instance}
+            assert made.isdisjoint(given)
+            made.update(given)

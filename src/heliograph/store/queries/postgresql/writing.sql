@@ -39,9 +39,9 @@ WHERE id = ANY(CAST(:ids AS bigint[]));
 
 -- name: deliveries_store(keys, ids, expiries, answers, now, claims)
 -- Whose transaction is first has the key; the other one waits here until it is committed, and then
--- changes no row. What is no claim takes the place of what is older, such as another packet that had
--- the same id; what is newer is the packet itself, sent again to another server meanwhile. An id of
--- 0 is that of no row, and does not say whose the key is.
+-- changes no row. What is no claim takes the place of another packet that had the same id, unless that
+-- has an answer and is newer: that is the packet itself, sent again to another server meanwhile. An id
+-- of 0 is that of no row, and does not say whose the key is.
 INSERT INTO delivery
 SELECT * FROM unnest(
     CAST(:keys AS bytea[]), CAST(:ids AS bigint[]), CAST(:expiries AS bigint[]),
@@ -51,7 +51,10 @@ ON CONFLICT (key) DO UPDATE
 SET id = excluded.id, expiry = excluded.expiry, answer = excluded.answer
 WHERE (delivery.id = excluded.id AND delivery.id <> 0)
 OR delivery.expiry <= :now
-OR (delivery.id < excluded.id AND excluded.key <> ALL(CAST(:claims AS bytea[])));
+OR (
+    (delivery.id < excluded.id OR delivery.answer IS NULL)
+    AND excluded.key <> ALL(CAST(:claims AS bytea[]))
+);
 
 -- name: deliveries_find(keys, now)
 SELECT key, id, answer

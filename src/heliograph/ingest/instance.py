@@ -1,0 +1,160 @@
+"""The instance number of this server, by which its ids are its own.
+
+Several servers on one PostgreSQL lease a number each. The lease is checked before each commit by a
+clock that no stop of the process stops; one that has run out is renewed first. If another server
+has got the number meanwhile, a new one is leased, and what waits gets new ids. What was tried
+already keeps its ids: they were made while the number was this server's, they tell the time, and
+the number has rested for twice the lease since, so that nobody makes them again.
+"""
+
+import asyncio
+import contextlib
+import secrets
+from typing import Final
+
+import structlog
+
+from heliograph.errors import AlreadyExistsError, StartError, StoreUnavailableError
+from heliograph.ingest.clock import elapsed_ns
+from heliograph.model.identifiers import MAXIMUM_INSTANCE, IngestIds, first_ingest_id
+from heliograph.model.time import SECOND, now
+from heliograph.store import Store
+from heliograph.store.instances import Leased, Living
+
+log = structlog.get_logger()
+
+LEASE_SECONDS = 30.0
+# Three renewals may fail before a commit has to wait for one.
+RENEWALS_PER_LEASE: Final = 4
+
+
+class Instance:
+    """Holds a number; `ids` makes ids with it. `others` are the servers beside this one."""
+
+    def __init__(self, store: Store, ids: IngestIds, *, mqtt_client_id: str | None = None) -> None:
+        self.ids = ids
+        self.others: list[Living] = []
+        self._store = store
+        self._mqtt_client_id = mqtt_client_id
+        self._token = secrets.token_hex(16)
+        self._held_until = 0.0
+        self._told: set[str] = set()
+        # The numbers that other servers have had beside this one.
+        self._foreign: set[int] = set()
+        # Up to which id everything was made before this server's time.
+        self._began_after = 0
+        # The last ids of the numbers that were this server's before.
+        self._former: dict[int, int] = {}
+
+    @property
+    def number(self) -> int:
+        """The number in this server's ids."""
+        return self.ids.instance
+
+    @property
+    def held(self) -> bool:
+        """Whether the number is certainly this server's now."""
+        return elapsed_ns() / 1e9 < self._held_until
+
+    async def start(self) -> None:
+        """Lease a number.
+
+        Raises:
+            StartError: another server shares a broker's messages under this client id.
+        """
+        try:
+            await self._take(self._mqtt_client_id)
+        except AlreadyExistsError as error:
+            raise StartError(
+                f"MQTT_CLIENT_ID: another server on this database shares the broker's messages as"
+                f" {self._mqtt_client_id!r}, and the two would end each other's connections: give"
+                " each a client id of its own, which stays the same over restarts"
+            ) from error
+        except StoreUnavailableError as error:
+            raise StartError(f"DATABASE_URL: can't lease an instance number: {error}") from error
+        # A viewer may have an id of the time at which nothing came any more.
+        self._began_after = max(self.ids.last, first_ingest_id(now()) - 1)
+
+    async def hold(self) -> bool:
+        """Make sure of a number; return whether it is another one now, and so are the next ids.
+
+        Raises:
+            StoreUnavailableError: that can't be said now.
+        """
+        before = self.ids.instance
+        began = elapsed_ns() / 1e9
+        leased = await self._store.instances.renew(self._token, _lease())
+        if leased.number is not None:
+            self._note(leased, began, 0)
+        else:
+            # It must not end for a client id that somebody else has taken meanwhile.
+            await self._take(None)
+            log.warning(
+                "another server has had this one's instance number: what waits gets new ids",
+                before=before,
+                instance=self.ids.instance,
+            )
+        return self.ids.instance != before
+
+    async def run(self) -> None:
+        """Renew the lease, for ever."""
+        while True:
+            await asyncio.sleep(LEASE_SECONDS / RENEWALS_PER_LEASE)
+            began = elapsed_ns() / 1e9
+            with contextlib.suppress(StoreUnavailableError):
+                leased = await self._store.instances.renew(self._token, _lease())
+                if leased.number == self.ids.instance:
+                    self._note(leased, began, 0)
+                else:
+                    # The next commit leases one: it gives new ids to what waits.
+                    self._held_until = 0.0
+
+    async def end(self) -> None:
+        """Give the number back; it rests."""
+        with contextlib.suppress(StoreUnavailableError):
+            await self._store.instances.release(self._token, _lease())
+
+    def is_own(self, ingest_id: int) -> bool:
+        """Tell whether this server has made the id, or anybody before its start."""
+        if ingest_id <= self._began_after:
+            return True
+        number = ingest_id & MAXIMUM_INSTANCE
+        return number == self.ids.instance or ingest_id <= self._former.get(number, 0)
+
+    def may_resume(self, ingest_id: int) -> bool:
+        """Tell whether a viewer who has seen this event has seen this server's until there."""
+        return self.is_own(ingest_id) and ingest_id & MAXIMUM_INSTANCE not in self._foreign
+
+    async def _take(self, mqtt_client_id: str | None) -> None:
+        began = elapsed_ns() / 1e9
+        newest, _ = await self._store.newest()
+        instances = self._store.instances
+        leased = await instances.take(self._token, _lease(), mqtt_client_id=mqtt_client_id)
+        self._note(leased, began, newest)
+
+    def _note(self, leased: Leased, began: float, newest: int) -> None:
+        number = leased.number
+        if number is not None and number != self.ids.instance:
+            if self._began_after:
+                self._former[self.ids.instance] = self.ids.last
+            self._former.pop(number, None)
+            self.ids.move(number, newest)
+        self._held_until = began + LEASE_SECONDS
+        if self.others and not leased.others:
+            log.info("no other server uses the database any more")
+        self.others = leased.others
+        tokens = {other.token for other in self.others}
+        if not tokens <= self._told:
+            log.warning(
+                "another server uses the database: streams and sockets show what comes to their own"
+                " server only",
+                instance=self.ids.instance,
+                others=[other.number for other in self.others],
+            )
+        self._told |= tokens
+        self._foreign |= {other.number for other in self.others}
+        self._foreign.discard(self.ids.instance)
+
+
+def _lease() -> int:
+    return int(LEASE_SECONDS * SECOND)

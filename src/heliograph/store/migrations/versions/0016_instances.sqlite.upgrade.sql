@@ -1,0 +1,1 @@
+-- A file serves one server, which makes sure of that by a lock: its number is 0.

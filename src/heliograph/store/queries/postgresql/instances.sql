@@ -1,0 +1,49 @@
+-- shared: clock
+CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)
+
+-- name: instances_lock(key)
+-- Two servers that start at once do so one after the other; a renewal waits for neither.
+SELECT pg_advisory_xact_lock(CAST(:key AS bigint));
+
+-- name: instances_living(token)
+-- Those that may commit, and whose connection is there: of a killed one it is not. A role that may
+-- not see another one's connections takes them for living until their lease ends.
+SELECT instance.number, instance.token, instance.mqtt_client_id
+FROM instance
+JOIN pg_stat_activity AS activity ON activity.pid = instance.backend
+WHERE instance.token <> :token
+AND instance.expires_at > {clock}
+AND activity.datname = current_database()
+AND coalesce(activity.application_name, 'heliograph writer') = 'heliograph writer'
+ORDER BY instance.number;
+
+-- name: instance_take(token, mqtt_client_id, lease, maximum)
+-- The least number that is free; none if all are taken.
+INSERT INTO instance AS taken (number, token, backend, mqtt_client_id, expires_at, free_at)
+SELECT
+    candidate.number, CAST(:token AS text), pg_backend_pid(), CAST(:mqtt_client_id AS text),
+    {clock} + CAST(:lease AS bigint), {clock} + 3 * CAST(:lease AS bigint)
+FROM generate_series(0, CAST(:maximum AS bigint)) AS candidate (number)
+LEFT JOIN instance AS holder ON holder.number = candidate.number
+WHERE holder.number IS NULL OR holder.free_at <= {clock}
+ORDER BY candidate.number
+LIMIT 1
+ON CONFLICT (number) DO UPDATE SET
+    token = excluded.token, backend = excluded.backend, mqtt_client_id = excluded.mqtt_client_id,
+    expires_at = excluded.expires_at, free_at = excluded.free_at
+RETURNING taken.number;
+
+-- name: instance_renew(token, lease)
+-- Nobody else has had the number as long as the token is there, however late this comes.
+UPDATE instance
+SET
+    backend = pg_backend_pid(), expires_at = {clock} + CAST(:lease AS bigint),
+    free_at = {clock} + 3 * CAST(:lease AS bigint)
+WHERE token = :token
+RETURNING number;
+
+-- name: instance_release(token, lease)
+UPDATE instance
+SET expires_at = {clock}, free_at = {clock} + 2 * CAST(:lease AS bigint)
+WHERE token = :token
+RETURNING number;
