@@ -181,13 +181,19 @@ class Server:
         return runs, budget
 
     def begin_to_end(self) -> bool:
-        """Start the clock of the end and end the streams; False: the end has begun before.
+        """Start the clock of the end; False: the end has begun before.
 
-        May be called before `stop`, as soon as it is known that the server ends.
+        May be called before `stop`, as soon as it is known that the server ends: streams end, and
+        devices' connections are read no more while HTTP answers the requests that it has.
         """
         first = self.ending.begin()
         self._streams.close()
+        for source in self._sources():
+            source.stop_taking()
         return first
+
+    def _sources(self) -> "list[Link | Listener]":
+        return [source for source in (self._link, self._listener) if source is not None]
 
     async def stop(self) -> None:
         """Stop everything, sources first; what has been read is committed and acknowledged.
@@ -199,7 +205,7 @@ class Server:
         # Who waits for the last commits need not wait for these too.
         self._rolling.cancel()
         self._sweeping.cancel()
-        sources = [source for source in (self._link, self._listener) if source is not None]
+        sources = self._sources()
         for source in sources:
             await end.stage("sources", source.close_sources(), until=ending.SOURCES)
         if not await self._drained():

@@ -19,6 +19,7 @@ import pytest
 from heliograph.app import Application
 from heliograph.errors import StartError
 from heliograph.settings import Address, Settings
+from mqtt_client import Client, publish
 from server import ADMIN_KEY, ServerProcess, eventually, free_port, migrated_database, running
 
 SECONDS = 120
@@ -152,6 +153,24 @@ async def test_a_server_that_lost_a_part_says_so_and_stops_at_once(tmp_path):
         await eventually(server.application.server.failed.is_set)
     # It does not wait for a pipeline that commits no more.
     assert time.monotonic() - began < 10
+
+
+@pytest.mark.usefixtures("nothing_left")
+async def test_at_the_first_sign_of_the_end_devices_are_read_no_more(tmp_path):
+    """HTTP answers what it has been asked, which may take half of the budget."""
+    async with running(tmp_path) as server:
+        device = await server.device()
+        client, port = await server.connect(device), server.port
+        server.application.begin_to_end()
+        client.send(publish(device.topic, b'{"value": 1}'))
+        with pytest.raises(ConnectionRefusedError):
+            await Client.open(port)
+        for _ in range(10):
+            assert (await server.http.get("/health")).status_code == 200
+        assert server.state.messages_total == 0
+        reading = {"device_id": device.device_id, "t": 1}
+        assert (await server.http.post("/ingest", json=reading)).status_code == 201
+    assert await client.packet() == b""
 
 
 async def lifespan(application):

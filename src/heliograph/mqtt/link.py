@@ -117,6 +117,8 @@ class Link:
 
     def resume(self) -> None:
         """Read again."""
+        if self._stopping.is_set():
+            return
         self._full = False
         if self._connection is not None:
             self._connection.resume(FULL)
@@ -150,10 +152,14 @@ class Link:
             delay = min(delay * 2, LONGEST_RETRY_SECONDS)
         await asyncio.Event().wait()  # until whoever stops it is through with it
 
-    async def close_sources(self) -> None:
+    def stop_taking(self) -> None:
         """Read nothing more; what has been read is still acknowledged."""
         self._stopping.set()
         self.pause()
+
+    async def close_sources(self) -> None:
+        """Take nothing more: nobody waits for the broker."""
+        self.stop_taking()
 
     async def close(self) -> None:
         """Say goodbye; the session stays at the broker."""

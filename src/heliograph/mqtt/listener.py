@@ -126,7 +126,7 @@ class Listener:
         elif self.unfinished.is_overdue(connection, now):
             connection.fail(Reason.KEEP_ALIVE_TIMEOUT, "a packet does not come to its end")
 
-    async def close_sources(self) -> None:
+    def stop_taking(self) -> None:
         """Accept and read nothing more; what has been read is still acknowledged."""
         self._closing = True
         for server in self._servers:
@@ -135,6 +135,10 @@ class Listener:
             connection.pause(FULL)
         for connection in self._connections:
             connection.stop_retained()
+
+    async def close_sources(self) -> None:
+        """Take nothing more, and wait for the packets that are being answered."""
+        self.stop_taking()
         deadline = self.loop.time() + DRAIN_SECONDS
         while self.tasks and self.loop.time() < deadline:
             await asyncio.wait(list(self.tasks), timeout=deadline - self.loop.time())

@@ -171,6 +171,20 @@ async def test_a_full_pipeline_stops_reading_and_goes_on(broker, tmp_path, block
         assert len(payload) * count > 4 * bound
 
 
+async def test_a_link_that_is_to_end_reads_no_more_when_the_pipeline_has_room_again(broker, server):
+    conversation = await broker.up()
+    device = await server.device()
+    link = server.services.link
+    link.pause()
+    link.stop_taking()
+    conversation.send(message(device.topic, reading(1)))
+    await conversation.flushed()
+    link.resume()
+    for _ in range(10):
+        assert (await server.http.get("/health")).status_code == 200
+    assert server.state.messages_total == 0
+
+
 async def test_the_share_of_one_link_is_bounded(broker, server, blocked, monkeypatch):
     monkeypatch.setattr("heliograph.mqtt.link_connection.IN_FLIGHT_BYTES", 10_000)
     conversation = await broker.up()
