@@ -1,6 +1,7 @@
 """Errors as answers: `{"detail": …, "code": …}`, whatever went wrong."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -87,6 +88,7 @@ CHALLENGES = {
     ErrorCode.INVALID_TOKEN: b'Bearer realm="heliograph", error="invalid_token"',
 }
 RETRY_AFTER_SECONDS = 2
+OUTAGE_SECONDS = 60.0
 
 JSON_HEADERS = [
     (b"content-type", b"application/json"),
@@ -171,8 +173,31 @@ async def answer_of(work: Awaitable[Answer]) -> Answer:
         return _away(error)
 
 
+class Outage:
+    """Tells at most once a minute that requests fail for want of the database, and how many.
+
+    Each has its 503, and its place in `/metrics`; a line for each would fill the log.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._told_at: float | None = None
+        self._requests = 0
+
+    def tell(self, error: Exception) -> None:
+        """Count a request that has failed; `requests` are those since the line before."""
+        self._requests += 1
+        moment = self._clock()
+        if self._told_at is None or moment - self._told_at >= OUTAGE_SECONDS:
+            log.warning("the database is not available", reason=str(error), requests=self._requests)
+            self._told_at, self._requests = moment, 0
+
+
+_outage = Outage()
+
+
 def _away(error: Exception) -> Answer:
-    log.warning("the database is not available", reason=str(error))
+    _outage.tell(error)
     return answer(unavailable())
 
 

@@ -6,6 +6,7 @@ import httpx
 import pytest
 from fastapi import FastAPI, Query
 from pydantic import BaseModel
+from structlog.testing import capture_logs
 
 from heliograph.errors import (
     ErrorCode,
@@ -151,3 +152,17 @@ async def test_a_request_that_the_end_cancels_is_told_so(ending):
         answer = await request
     assert (answer.status_code, answer.json()["code"]) == (503, "SHUTTING_DOWN")
     assert int(answer.headers["retry-after"]) > 0
+
+
+async def test_an_outage_is_told_once_and_its_requests_are_counted(monkeypatch):
+    moment = [1_000.0]
+    monkeypatch.setattr(errors, "_outage", errors.Outage(lambda: moment[0]))
+    with capture_logs() as logs:
+        async with client() as http:
+            for _ in range(5):
+                assert (await http.get("/away")).status_code == 503
+            assert [line["requests"] for line in logs] == [1]
+            moment[0] += errors.OUTAGE_SECONDS
+            await http.get("/away")
+    assert [line["requests"] for line in logs] == [1, 5]
+    assert {line["log_level"] for line in logs} == {"warning"}
