@@ -139,6 +139,11 @@ class Addressee(Protocol):
     """The sensor that a topic or a path names."""
 
     @property
+    def identifier(self) -> str:
+        """Its UUID, in small letters."""
+        ...
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Every name that it goes by."""
         ...

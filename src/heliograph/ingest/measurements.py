@@ -177,7 +177,10 @@ def _collect(collector: Collector, index: int, element: Any, *, sound: bool) -> 
 
 
 def _check_addressee(device_id: str, addressee: Addressee | None) -> None:
-    if addressee is not None and not {device_id, device_id.lower()} & {*addressee.names}:
+    # A UUID may be in capitals; to a device_id they make a difference.
+    if addressee is not None and not (
+        device_id in addressee.names or device_id.lower() == addressee.identifier
+    ):
         raise Rejected(
             RejectionReason.UNKNOWN_SENSOR,
             f"device_id {quoted(device_id)} names another sensor than the one it was sent to",

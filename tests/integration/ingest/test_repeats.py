@@ -175,6 +175,15 @@ async def test_an_element_may_name_no_other_device_than_its_topic(core):
     assert await core.reasons() == ["UNKNOWN_SENSOR"]
 
 
+async def test_a_device_id_that_differs_by_case_is_another_ones(core):
+    sensor = await core.device("pump")
+    await core.device("Pump")
+    await core.publish("measurements/pump", {**reading(1), "device_id": "Pump"})
+    await core.settled()
+    assert await core.values(sensor) == []
+    assert await core.reasons() == ["UNKNOWN_SENSOR"]
+
+
 async def test_a_posted_repeat_names_what_was_stored_first(core):
     sensor = await core.device("pump")
     first = await core.post(sensor, [reading(1), {"value": 2, "id": "a"}], **POST)
