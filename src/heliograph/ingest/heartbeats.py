@@ -10,6 +10,8 @@ from heliograph.model.canonical import canonical, fingerprint
 from heliograph.model.records import Kind
 
 _MEMBERS = frozenset({"revision", "timestamp", "success", "id"})
+# An entry of GET /sensors/{id}/heartbeats has both, and so has a live event: no new heartbeat.
+_ANSWERED = frozenset({"creation_timestamp", "flagged"})
 _STATUSES = frozenset({"online", "offline"})
 
 
@@ -47,6 +49,11 @@ def decode_status(payload: bytes) -> str:
 def _collect(collector: Collector, index: int, element: Any, *, sound: bool) -> None:
     # The details are an object made of the element's members: their first level is its own.
     check_element(element, None, levels=0, sound=sound)
+    if element.keys() >= _ANSWERED:
+        raise Rejected(
+            RejectionReason.UNKNOWN_MEMBER,
+            "`creation_timestamp` and `flagged` are of an answer, which is no heartbeat",
+        )
     frame = read_frame(element, collector.now)
     success = element.get("success")
     if success is not None and not isinstance(success, bool):

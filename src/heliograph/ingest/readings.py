@@ -52,6 +52,8 @@ _MEMBERS: Final = {name: _FRAME | {name} for name in _HOLDERS}
 # What no metric of a flat reading can be called.
 _RESERVED: Final = frozenset({*_HOLDERS, "measurements"})
 _SCALARS: Final = frozenset({int, float, bool, str})
+# An entry of GET /sensors/{id}/measurements has both, and so has a live event: no new reading.
+_ANSWERED: Final = frozenset({"creation_timestamp", "measurement"})
 
 
 class Reading(msgspec.Struct, frozen=True, gc=False):
@@ -196,8 +198,10 @@ def _read_sound(  # noqa: C901, PLR0912, PLR0915 - one loop, unrolled for speed
                 identity = _flat_identity(element)
                 if identity is not None or element["id"] is None:
                     del element["id"]
-            if not _RESERVED.isdisjoint(element) or (
-                device_id is not None and device_id.__class__ is not str
+            if (
+                "creation_timestamp" in element
+                or not _RESERVED.isdisjoint(element)
+                or (device_id is not None and device_id.__class__ is not str)
             ):
                 raise DoubtfulError
             for member in element.values():
@@ -327,6 +331,12 @@ def _read_flat(element: dict[str, Any], now: int) -> tuple[dict[str, Any], Frame
     metrics = {name: member for name, member in element.items() if name not in frame_members}
     if not metrics:
         raise _nothing_measured()
+    if metrics.keys() >= _ANSWERED:
+        raise Rejected(
+            RejectionReason.UNKNOWN_MEMBER,
+            "`creation_timestamp` and `measurement` are of an answer; what can be sent back is that"
+            " of GET /devices/{device_id}/history",
+        )
     if "measurements" in metrics or not any(
         member.__class__ in _SCALARS for member in metrics.values()
     ):

@@ -249,6 +249,30 @@ async def test_mqtts_payloads_are_taken_over_http(site):
         assert len((await here.http.get("/sensors/pump-1/logs", headers=key)).json()) == 3
 
 
+async def test_pages_of_all_kinds_that_are_sent_back_change_nothing(site):
+    async with site() as here:
+        key = await here.device("pump-1")
+        at = {"timestamp": 1_700_000_000.5}
+        sent = {
+            "measurements": [{"value": 5, **at}, {"value": {"t": 1}, **at, "id": "a"}],
+            "logs": [{"severity": "error", "subject": "hot", **at}],
+            "heartbeats": [{"success": True, "battery": 80, **at}],
+        }
+        pages = {}
+        for name, body in sent.items():
+            route = f"/sensors/pump-1/{name}"
+            assert (await here.http.post(route, json=body, headers=key)).status_code == 201
+            pages[route] = (await here.http.get(route, headers=key)).json()
+            assert len(pages[route]) == len(body)
+        entries = await history(here, "pump-1")
+        for route, page in pages.items():
+            await here.http.post(route, json=page, headers=key)
+            assert (await here.http.get(route, headers=key)).json() == page
+        for element in pages["/sensors/pump-1/measurements"]:
+            assert (await here.http.post("/ingest", json=element, headers=key)).status_code == 422
+        assert await history(here, "pump-1") == entries
+
+
 async def test_bad_mqtt_payloads_are_refused_and_kept(site):
     async with site() as here:
         key = await here.device("pump-1")

@@ -82,6 +82,10 @@ class TestFaults:
             ({"revision": 1.5}, RejectionReason.WRONG_TYPE),
             ({"timestamp": "x"}, RejectionReason.INVALID_TIMESTAMP),
             ({"id": ""}, RejectionReason.WRONG_TYPE),
+            (
+                {"creation_timestamp": 1.7e9, "receipt_timestamp": 1.7e9, "flagged": False},
+                RejectionReason.UNKNOWN_MEMBER,
+            ),
             (None, RejectionReason.WRONG_TYPE),
         ],
     )

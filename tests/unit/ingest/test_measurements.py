@@ -233,6 +233,11 @@ class TestShapes:
             ({"metrics": {}}, "MISSING_MEMBER", "neither a value nor a metric"),
             ({"metrics": {}, "id": "a"}, "MISSING_MEMBER", "neither a value nor a metric"),
             ({"timestamp": 1_700_000_000, "device_id": "a"}, "MISSING_MEMBER", "neither a value"),
+            (
+                {"revision": None, "creation_timestamp": 1_700_000_000.0, "measurement": 5},
+                "UNKNOWN_MEMBER",
+                "GET /devices/{device_id}/history",
+            ),
             ({"t": 1, "id": "x" * 65}, "WRONG_TYPE", "id is not a text of 1 to 64"),
             ({"t": 1, "device_id": 5}, "WRONG_TYPE", "device_id is not a text"),
         ],
