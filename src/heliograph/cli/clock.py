@@ -2,6 +2,7 @@
 
 import typer
 
+from heliograph.cli.actor import command_line
 from heliograph.cli.database import with_store
 from heliograph.errors import StartError
 from heliograph.ingest.clock import RELEASED
@@ -37,7 +38,8 @@ def accept() -> None:
 
     async def work(store: Store) -> int:
         newest_id, newest_receipt = await store.newest()
-        await store.clock.accept(Acceptance(moment, newest_id, max(newest_receipt, moment)))
+        acceptance = Acceptance(moment, newest_id, max(newest_receipt, moment))
+        await store.clock.accept(acceptance, actor=command_line())
         return newest_receipt
 
     newest = with_store(load_settings(), work)

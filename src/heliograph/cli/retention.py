@@ -5,6 +5,7 @@ from typing import Any
 import typer
 
 from heliograph import logs
+from heliograph.cli.actor import command_line
 from heliograph.cli.database import with_store
 from heliograph.cli.output import print_json, print_table
 from heliograph.model.retention import LEAP, Horizon, advance
@@ -33,7 +34,7 @@ def plan(*, json: bool = typer.Option(False, "--json", help="Print JSON.")) -> N
     """
     settings = load_settings()
 
-    async def work(store: Store) -> tuple[Horizon, dict[str, Planned], list[Partition]]:
+    async def work(store: Store) -> tuple[Horizon, dict[str, Planned], list[Partition], int]:
         horizon = advance((await store.clock.read()).horizon, now(), 0)
         due = Plan(store, settings.retention, horizon.moment)
         planned = await due.of_networks()
@@ -42,9 +43,10 @@ def plan(*, json: bool = typer.Option(False, "--json", help="Print JSON.")) -> N
             horizon,
             {names.get(network, network): each for network, each in planned.items()},
             await due.partitions(),
+            due.not_rolled_up,
         )
 
-    horizon, planned, partitions = with_store(settings, work)
+    horizon, planned, partitions, not_rolled_up = with_store(settings, work)
     _tell_wait(horizon)
     if json:
         print_json(
@@ -52,6 +54,7 @@ def plan(*, json: bool = typer.Option(False, "--json", help="Print JSON.")) -> N
                 "moment": to_rfc3339(horizon.moment),
                 "networks": {name: _members(each.due) for name, each in planned.items()},
                 "partitions": [each.name for each in partitions],
+                "not_rolled_up": not_rolled_up,
             }
         )
         return
@@ -69,6 +72,11 @@ def plan(*, json: bool = typer.Option(False, "--json", help="Print JSON.")) -> N
     )
     for partition in partitions:
         typer.echo(f"dropped as a whole: {partition.name}, {partition.bytes:,} bytes", err=True)
+    if not_rolled_up:
+        typer.echo(
+            f"{not_rolled_up:,} measurements more are due, and stay until they are rolled up",
+            err=True,
+        )
 
 
 @app.command()
@@ -97,9 +105,8 @@ def accept() -> None:
     """
 
     async def work(store: Store) -> tuple[Horizon | None, int]:
-        last, moment = (await store.clock.read()).horizon, now()
-        await store.clock.set_horizon(Horizon(moment, moment, 0))
-        return last, moment
+        moment = now()
+        return await store.clock.accept_horizon(moment, actor=command_line()), moment
 
     last, moment = with_store(load_settings(), work)
     if last is None or last.moment + LEAP >= moment:

@@ -48,6 +48,8 @@ class AuditAction(enum.StrEnum):
     NODE_CREATE = "node.create"
     NODE_CHANGE = "node.change"
     NODE_DELETE = "node.delete"
+    CLOCK_ACCEPT = "clock.accept"
+    RETENTION_ACCEPT = "retention.accept"
 
 
 class Actor(msgspec.Struct, frozen=True):

@@ -133,11 +133,13 @@ class RetentionRuns:
         """
         async with self._looking:
             clock = self._clock()
-            last = (await self._store.clock.read()).horizon
-            if last is not None:
-                self.follow(last)
-            following = advance(last, clock, self._elapsed() - self._stands_since)
-            await self._store.clock.set_horizon(following)
+
+            def move(last: Horizon | None) -> Horizon:
+                if last is not None:
+                    self.follow(last)
+                return advance(last, clock, self._elapsed() - self._stands_since)
+
+            following = await self._store.clock.move_horizon(move)
             self._stands, self._stands_since = following, self._elapsed()
             if not following.waits or not following.waited:
                 self._told = False

@@ -1,9 +1,13 @@
 """What is known of the server's clock: as which time it was accepted, and retention's horizon."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
-from heliograph.model.retention import Horizon
-from heliograph.store.engine import Engine, Row
+from heliograph.model.audit import SYSTEM, Actor, AuditAction, AuditedChange
+from heliograph.model.retention import LEAP, Horizon
+from heliograph.model.time import to_rfc3339
+from heliograph.store.audit import Changes, enter
+from heliograph.store.engine import Engine, Row, Transaction
 
 
 class Acceptance(NamedTuple):
@@ -39,31 +43,64 @@ class ClockStates:
         """Return what is known."""
         return _state((await self._engine.fetch("clock_state"))[0])
 
-    async def accept(self, acceptance: Acceptance) -> Acceptance:
+    async def accept(self, acceptance: Acceptance, *, actor: Actor = SYSTEM) -> Acceptance:
         """Have the clock accepted; rows from beyond an earlier acceptance stay marked.
 
         Returns:
             What stands now.
         """
         async with self._engine.transaction() as transaction:
-            earlier = _state((await transaction.fetch("clock_state"))[0]).acceptance
+            earlier = _state((await transaction.fetch("clock_state_taken"))[0]).acceptance
             merged = Acceptance(
                 acceptance.at,
                 max(acceptance.highest_id, earlier.highest_id),
                 max(acceptance.until, earlier.until),
             )
             await transaction.fetch("clock_accept", **merged._asdict())
+            changes: Changes = {"clock": {"new": to_rfc3339(acceptance.at)}}
+            if acceptance.until > acceptance.at:
+                changes["beyond"] = {"new": to_rfc3339(acceptance.until)}
+            made = AuditedChange(AuditAction.CLOCK_ACCEPT, changes=changes)
+            await enter(transaction, actor, [made])
         return merged
 
     async def set_horizon(self, horizon: Horizon) -> None:
         """Note the time by which is removed from now on."""
         async with self._engine.transaction() as transaction:
-            await transaction.fetch(
-                "retention_horizon_set",
-                horizon=horizon.moment,
-                clock=horizon.clock,
-                waited=horizon.waited,
-            )
+            await _set_horizon(transaction, horizon)
+
+    async def move_horizon(
+        self, following: Callable[[Horizon | None], Horizon]
+    ) -> Horizon:
+        """Note what follows the horizon that stands, whoever else moves it; return it."""
+        async with self._engine.transaction() as transaction:
+            moved = following(_state((await transaction.fetch("clock_state_taken"))[0]).horizon)
+            await _set_horizon(transaction, moved)
+        return moved
+
+    async def accept_horizon(self, moment: int, *, actor: Actor) -> Horizon | None:
+        """Have what is due by a moment removed, however far the clock has leapt to it.
+
+        Returns:
+            What stood.
+        """
+        async with self._engine.transaction() as transaction:
+            last = _state((await transaction.fetch("clock_state_taken"))[0]).horizon
+            await _set_horizon(transaction, Horizon(moment, moment, 0))
+            if last is not None and last.moment + LEAP < moment:
+                times = {"old": to_rfc3339(last.moment), "new": to_rfc3339(moment)}
+                made = AuditedChange(AuditAction.RETENTION_ACCEPT, changes={"clock": times})
+                await enter(transaction, actor, [made])
+        return last
+
+
+async def _set_horizon(transaction: Transaction, horizon: Horizon) -> None:
+    await transaction.fetch(
+        "retention_horizon_set",
+        horizon=horizon.moment,
+        clock=horizon.clock,
+        waited=horizon.waited,
+    )
 
 
 def _state(row: Row) -> ClockState:

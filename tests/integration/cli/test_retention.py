@@ -107,3 +107,10 @@ def test_a_run_goes_no_further_than_the_time_that_passed_until_it_is_accepted(
     assert due() == {**planned, "logs": 1, "heartbeats": 1}
     run("run")
     assert due() == dict.fromkeys(planned, 0)
+
+
+def test_the_plan_tells_what_waits_for_its_rollups(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROLLUP_RETENTION_DAYS", "0")
+    assert json.loads(run("plan", "--json"))["not_rolled_up"] == 1
+    result = CliRunner().invoke(app, ["retention", "plan"])
+    assert "1 measurements more are due" in result.stderr

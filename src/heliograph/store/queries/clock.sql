@@ -10,6 +10,11 @@
 SELECT accepted_at, accepted_id, accepted_until, horizon, horizon_clock, horizon_waited
 FROM clock_state;
 
+-- name: clock_state_taken()
+-- The same, for the transaction alone until it ends.
+UPDATE clock_state SET horizon_waited = horizon_waited
+RETURNING accepted_at, accepted_id, accepted_until, horizon, horizon_clock, horizon_waited;
+
 -- name: clock_accept(at, highest_id, until)!
 UPDATE clock_state SET accepted_at = :at, accepted_id = :highest_id, accepted_until = :until;
 
