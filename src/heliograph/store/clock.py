@@ -69,9 +69,7 @@ class ClockStates:
         async with self._engine.transaction() as transaction:
             await _set_horizon(transaction, horizon)
 
-    async def move_horizon(
-        self, following: Callable[[Horizon | None], Horizon]
-    ) -> Horizon:
+    async def move_horizon(self, following: Callable[[Horizon | None], Horizon]) -> Horizon:
         """Note what follows the horizon that stands, whoever else moves it; return it."""
         async with self._engine.transaction() as transaction:
             moved = following(_state((await transaction.fetch("clock_state_taken"))[0]).horizon)

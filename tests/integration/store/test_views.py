@@ -7,6 +7,8 @@ import pytest
 
 from heliograph.ingest.attributes import attributes_of
 from heliograph.model.batch import Batch
+from heliograph.model.time import DAY, HOUR, now, to_rfc3339
+from heliograph.store.clock import Acceptance
 from rows import NOON, log, measurement
 
 VALUES = [
@@ -142,3 +144,32 @@ async def test_the_index_finds_a_range_and_the_newest(postgresql_url, sqlite_url
     assert "SEARCH measurement USING INDEX measurement_key (sensor=?)" in plan
     assert "SCAN measurement" not in plan
     assert "TEMP B-TREE" not in plan
+
+
+async def test_what_was_stored_while_the_clock_was_ahead_is_not_the_newest(store, sensor, query):
+    moment = now()
+    ahead, soon = moment + 2 * DAY, moment + HOUR
+    await store.write(
+        Batch(
+            measurements=[
+                # A device's time of its own that is not yet past counts as before.
+                measurement(sensor.number, soon, {"humidity": 12}, receipt=moment),
+                measurement(sensor.number, ahead, {"temperature": 99, "beyond": 1}, receipt=ahead),
+            ],
+            attributes=[(sensor.number, "beyond")],
+        )
+    )
+    await store.sensors.touch([(sensor.number, ahead, ahead)])
+    newest = "SELECT attribute, number FROM v_latest"
+    assert dict(query(newest))["temperature"] == 99
+    highest, receipt = await store.newest()
+    await store.clock.accept(Acceptance(moment, highest, receipt))
+    found = dict(query(newest))
+    assert (found["temperature"], found["humidity"]) == (22.5, 12)
+    assert "beyond" not in found
+    assert query("SELECT last_seen_at FROM devices") == [(None,)]
+    seen = now()
+    await store.sensors.touch([(sensor.number, seen, None)])
+    ((text,),) = query("SELECT last_seen_at FROM devices")
+    text = text if isinstance(text, str) else text.isoformat(timespec="microseconds")
+    assert text.replace("+00:00", "Z") == to_rfc3339(seen)
