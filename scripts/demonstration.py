@@ -20,6 +20,7 @@ from typing import IO, NoReturn
 import development_broker
 import httpx
 
+from heliograph.address import Address
 from heliograph.admin_key import ensure_api_secret_key
 from heliograph.errors import StartError
 from heliograph.settings import Settings, load_settings
@@ -32,7 +33,6 @@ START_SECONDS = 60.0
 STOP_SECONDS = 45.0
 REQUEST_SECONDS = 10.0
 LOG_LINES = 20
-WILDCARDS = {"0.0.0.0", "::"}
 NOT_WITH_BROKER = (
     *("MQTT_LISTEN", "MQTT_TLS_LISTEN", "MQTT_USERNAME", "MQTT_PASSWORD", "MQTT_URL_TLS_CA"),
     *("MQTT_URL_TLS_CERTIFICATE", "MQTT_URL_TLS_KEY", "MQTT_URL_TLS_SERVER_NAME"),
@@ -70,34 +70,24 @@ def free_port(host: str, wanted: int, *, but: int = 0) -> int:
     raise SystemExit(f"develop: no port from {wanted} on is free on {host}; choose another one")
 
 
-def reachable(host: str) -> str:
-    """Return the name by which this machine reaches a server that listens on `host`."""
-    return "localhost" if host in WILDCARDS else host
-
-
-def bracketed(host: str) -> str:
-    """Return the host as it stands before a port."""
-    return f"[{host}]" if ":" in host else host
-
-
 class Demonstration:
     """A server and its demonstration sensors, on addresses that are free."""
 
-    def __init__(self, settings: Settings, broker: tuple[str, int] | None = None) -> None:
+    def __init__(self, settings: Settings, broker: Address | None = None) -> None:
         self.settings, _ = ensure_api_secret_key(settings)
         key = self.settings.api_secret_key
         self.admin_key = key.get_secret_value() if key is not None else ""
         self.broker = broker
         port = free_port(settings.host, settings.port, but=broker[1] if broker else 0)
-        self.url = f"http://{bracketed(reachable(settings.host))}:{port}"
+        self.url = f"http://{Address(settings.host, port).from_here}"
         self.environment = {**os.environ, "PORT": str(port)}
         # Where devices send to.
         self.mqtt = broker
         if settings.mqtt_listen:
             host = settings.mqtt_listen[0].host
             mqtt_port = free_port(host, settings.mqtt_listen[0].port, but=port)
-            self.mqtt = (reachable(host), mqtt_port)
-            self.environment["MQTT_LISTEN"] = f"{bracketed(host)}:{mqtt_port}"
+            self.mqtt = Address(host, mqtt_port).from_here
+            self.environment["MQTT_LISTEN"] = str(Address(host, mqtt_port))
         self.log = settings.data_directory / "develop.log"
         self.processes: list[subprocess.Popen[bytes]] = []
         self.brokers: list[subprocess.Popen[bytes]] = []
@@ -207,7 +197,7 @@ class Demonstration:
         """Yield where devices send to, with a line on it."""
         if self.mqtt:
             what = "  (Mosquitto; any user name is taken)" if self.broker else ""
-            yield f"  MQTT           {bracketed(self.mqtt[0])}:{self.mqtt[1]}{what}"
+            yield f"  MQTT           {self.mqtt}{what}"
 
     def commands(self, device_key: str) -> Iterator[str]:
         """Yield what to paste into another terminal, with a line on each."""
@@ -264,7 +254,7 @@ def command(text: str) -> str:
     return textwrap.indent(textwrap.dedent(text), "    ")
 
 
-def broker_address(arguments: list[str]) -> tuple[str, int] | None:
+def broker_address(arguments: list[str]) -> Address | None:
     """Return where Mosquitto is to listen, if it is wanted, and let the server know."""
     if not arguments:
         return None
@@ -273,7 +263,7 @@ def broker_address(arguments: list[str]) -> tuple[str, int] | None:
     # Whatever the settings say of another broker, and of the listener.
     os.environ |= dict.fromkeys(NOT_WITH_BROKER, "")
     os.environ["MQTT_URL"] = f"mqtt://{host}:{port}"
-    return host, port
+    return Address(host, port)
 
 
 def main() -> None:

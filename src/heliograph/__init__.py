@@ -1,5 +1,4 @@
 """Heliograph: a self-hosted telemetry server for sensor networks."""
 
-__version__ = "0.1.0"
 # Changes with the version. A clock that shows an earlier day can't be right.
 __released__ = "2026-11-01"

@@ -22,6 +22,11 @@ class Address(NamedTuple):
         anywhere = not _EVERYWHERE.isdisjoint({self.host, other.host})
         return self.host == other.host or (same_family and anywhere)
 
+    @property
+    def from_here(self) -> "Address":
+        """The address by which this machine reaches what listens here."""
+        return Address("localhost", self.port) if self.host in _EVERYWHERE else self
+
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 

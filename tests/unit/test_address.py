@@ -28,3 +28,10 @@ def test_addresses_overlap_where_one_alone_can_listen():
     assert not here.overlaps(Address("127.0.0.1", 2))
     assert not everywhere.overlaps(Address("::", 1))
     assert not Address("127.0.0.1", 0).overlaps(Address("127.0.0.1", 0))
+
+
+def test_what_listens_everywhere_is_reached_by_the_name_of_this_machine():
+    assert str(Address("0.0.0.0", 1883).from_here) == "localhost:1883"
+    assert str(Address("::", 1883).from_here) == "localhost:1883"
+    assert str(Address("::1", 1883).from_here) == "[::1]:1883"
+    assert str(Address("10.0.0.7", 1883).from_here) == "10.0.0.7:1883"

@@ -1,5 +1,6 @@
 """The locked requirements are those of pyproject.toml, whole, and each has its hashes."""
 
+import ast
 import re
 import tomllib
 from collections.abc import Iterator
@@ -136,6 +137,38 @@ def test_whatever_a_locked_package_needs_is_locked_with_the_extras_it_is_needed_
                 waiting.append(needed)
     assert sorted(problems) == []
     assert {name for name, _ in seen} >= set(pinned), "nothing needs these"
+
+
+def private_parts() -> set[str]:
+    """Return the packages whose inner modules ours are made of: they may change at any time."""
+    return {
+        node.module.partition(".")[0]
+        for path in (ROOT / "src").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom)
+        and node.module
+        and node.module.startswith(("uvicorn.protocols.", "websockets."))
+    }
+
+
+def test_what_is_made_of_private_parts_has_an_upper_bound() -> None:
+    ours = {canonicalize_name(needed.name): needed for needed in requirements(development=False)}
+    packages = private_parts()
+    assert packages == {"uvicorn", "websockets"}
+    unbounded = [
+        name for name in packages if not any(part.operator == "<" for part in ours[name].specifier)
+    ]
+    assert unbounded == []
+
+
+def test_every_dependency_has_a_lower_bound() -> None:
+    """`scripts/bounds` starts the server with just these."""
+    unbounded = [
+        str(needed)
+        for needed in requirements(development=False)
+        if not any(part.operator == ">=" for part in needed.specifier)
+    ]
+    assert unbounded == []
 
 
 @pytest.mark.parametrize("lock", LOCKS)

@@ -7,7 +7,6 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from heliograph import __version__
 from heliograph.errors import StartError, StoreUnavailableError
 
 COMMANDS = {
@@ -57,7 +56,9 @@ app = typer.Typer(
 
 def _print_version(value: bool) -> None:
     if value:
-        typer.echo(f"heliograph {__version__}")
+        from heliograph.version import VERSION  # noqa: PLC0415 - no other command reads it
+
+        typer.echo(f"heliograph {VERSION}")
         raise typer.Exit
 
 

@@ -20,6 +20,7 @@ import uvloop
 from heliograph import logs
 from heliograph.address import Address
 from heliograph.app import ENDING_SIGNALS, Application, create_app
+from heliograph.cli.welcome import is_wanted, welcome
 from heliograph.ending import HTTP
 from heliograph.errors import StartError
 from heliograph.settings import Settings, load_settings
@@ -80,6 +81,12 @@ class HttpServer(uvicorn.Server):
         yield
 
     on_stop: Callable[[], None] = staticmethod(lambda: None)
+    on_started: Callable[[], None] = staticmethod(lambda: None)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let clients in."""
+        await super().startup(sockets)
+        self.on_started()
 
     def stop(self) -> None:
         """Begin to stop; a second call does not wait for open connections."""
@@ -101,15 +108,20 @@ async def _serve(settings: Settings, *, access_log: bool) -> bool:
         loop = asyncio.get_running_loop()
         for number in _ending_signals():
             loop.add_signal_handler(number, server.stop)
-        async with application.running():
+        async with application.running() as services:
             server.on_stop = functools.partial(_begin_to_end, server, application)
+            address = Address(*listening.getsockname()[:2])
+            if is_wanted(settings):
+                lines = await welcome(settings, services, address)
+                server.on_started = lambda: print(lines, flush=True)
             if not server.should_exit:
-                await _run(server, application, listening)
+                await _run(server, application, listening, address)
     return application.server is not None and application.server.failed.is_set()
 
 
-async def _run(server: HttpServer, application: Application, listening: socket.socket) -> None:
-    address = Address(*listening.getsockname()[:2])
+async def _run(
+    server: HttpServer, application: Application, listening: socket.socket, address: Address
+) -> None:
     log.info("listening for HTTP", address=str(address))
     watching = asyncio.create_task(_stop_on_failure(server, application), name="failure-watch")
     try:

@@ -12,8 +12,8 @@ from fastapi import FastAPI
 from starlette.routing import Route, compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from heliograph import __version__
 from heliograph.model.records import Kind
+from heliograph.version import VERSION
 from heliograph.web import (
     accounts,
     aggregates,
@@ -108,7 +108,7 @@ def _hot_routes(
 def _fastapi(hot: list[HotRoute], live: LiveRoutes) -> FastAPI:
     app = FastAPI(
         title="Heliograph",
-        version=__version__,
+        version=VERSION,
         openapi_url=None,
         docs_url=None,
         redoc_url=None,

@@ -7,10 +7,10 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from heliograph import __version__
 from heliograph.errors import StoreUnavailableError
 from heliograph.ingest.disk_budget import DiskState
 from heliograph.model.time import DAY, SECOND, now, to_epoch_seconds, to_rfc3339
+from heliograph.version import VERSION
 from heliograph.web.dependencies import TheServices, anybody
 from heliograph.web.errors import Answer, encode
 from heliograph.web.paths import PREFIX
@@ -92,7 +92,7 @@ async def status(request: Request, services: TheServices) -> Response:
         "commit_sha": settings.commit_sha,
         "branch_name": settings.branch_name,
         "start_timestamp": to_epoch_seconds(services.started_at),
-        "version": __version__,
+        "version": VERSION,
         # Whoever listens everywhere is reached by the name that this request has used.
         "mqtt_hostname": request.url.hostname if host in WILDCARDS else host,
         "mqtt_port": port,

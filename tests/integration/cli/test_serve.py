@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import os
+import re
 import shutil
 import signal
 import socket
@@ -106,6 +108,72 @@ def test_a_broker_that_is_none(tmp_path, environment):
     line = failure(tmp_path, {**environment, "MQTT_URL": "http://u:hidden@h"})
     assert line.startswith("heliograph: MQTT_URL: ")
     assert "hidden" not in line
+
+
+def test_it_prints_its_addresses_where_the_admin_key_is_and_what_to_do_next(tmp_path, environment):
+    """What a newcomer pastes into a second terminal works there."""
+    for name in ("DATA_DIRECTORY", "PORT", "MQTT_LISTEN", "LOG_FORMAT"):
+        del environment[name]
+    environment |= {"HOST": "0.0.0.0", "MQTT_LISTEN": "0.0.0.0:0,[::1]:0"}
+    with subprocess.Popen(
+        [PROGRAM, "serve", "--port", "0"],
+        env=environment,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        try:
+            lines = list(iter(process.stdout.readline, "Ctrl-C ends the server.\n"))
+            printed = "".join(lines)
+            url = re.search(r"^  HTTP +(http://localhost:\d+)$", printed, re.MULTILINE)[1]
+            assert f"  documentation  {url}/docs\n" in printed
+            mqtt = re.findall(r"^  MQTT +(\S+):\d+$", printed, re.MULTILINE)
+            assert mqtt == ["localhost", "[::1]"]
+            assert "  admin key      in data/api_secret_key\n" in printed
+            key = (tmp_path / "data" / "api_secret_key").read_text().strip()
+            assert key not in printed
+            registered = paste(tmp_path, environment, printed, "Register a device")
+            device_key = re.search(r"^api_key +(\S+)$", registered, re.MULTILINE)[1]
+            shown = printed.replace("KEY'", f"{device_key}'")
+            assert '"id"' in paste(tmp_path, environment, shown, "Send a reading")
+            history = httpx.get(
+                f"{url}/devices/my-first-sensor/history",
+                headers={"X-API-Key": device_key},
+                timeout=SECONDS,
+            )
+            assert '"temperature":22.5' in history.text
+        finally:
+            process.kill()
+
+
+def paste(folder, environment, printed, heading):
+    """Return what the command under this heading prints, in a shell without our programs."""
+    command = re.search(rf"^{heading}.*:\n((?: {{4}}.*\n)+)", printed, re.MULTILINE)[1]
+    programs = str(Path(PROGRAM).parent)
+    path = ":".join(part for part in os.environ["PATH"].split(":") if part != programs)
+    done = subprocess.run(
+        ["bash", "-c", command],
+        env={**environment, "PATH": path},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_programs_that_read_the_output_get_no_welcome(tmp_path, environment):
+    with subprocess.Popen(
+        [PROGRAM, "serve"], env=environment, cwd=tmp_path, stdout=subprocess.PIPE
+    ) as process:
+        try:
+            wait_until_ready(int(environment["PORT"]), process)
+        finally:
+            process.terminate()
+        assert process.communicate(timeout=SECONDS)[0] == b""
 
 
 def test_options_win_over_settings(tmp_path, environment):

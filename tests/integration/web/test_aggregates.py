@@ -1,6 +1,8 @@
 """Aggregates over HTTP: by bucket, over a range, filled, refused."""
 
+import contextlib
 import threading
+import zoneinfo
 
 import pytest
 
@@ -28,6 +30,18 @@ async def get(here, path="/sensors/pump-1/aggregates", **params):
     answer = await here.http.get(path, params=params, headers=ADMIN)
     assert answer.status_code == 200, answer.text
     return answer.json()
+
+
+@contextlib.contextmanager
+def without_zone_files():
+    """Have no zone files in the system, as with PYTHONTZPATH=."""
+    zoneinfo.reset_tzpath(to=())
+    zoneinfo.ZoneInfo.clear_cache()
+    try:
+        yield
+    finally:
+        zoneinfo.reset_tzpath()
+        zoneinfo.ZoneInfo.clear_cache()
 
 
 READINGS = [
@@ -85,6 +99,14 @@ async def test_attributes_functions_and_a_zone(site):
             ],
             "nothing": [],
         }
+
+
+async def test_a_host_without_zone_files_knows_the_zones(site):
+    with without_zone_files():
+        async with site() as here:
+            await fill(here, READINGS)
+            found = await get(here, attribute="value", function="count", tz="Europe/Berlin")
+    assert found["value"] == [{"start": "2024-03-31T01:00:00.000000+01:00", "count": 1}]
 
 
 async def test_start_is_inclusive_and_end_exclusive(site):

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from heliograph import __version__
 from heliograph.errors import StoreUnavailableError
 from heliograph.model.time import HOUR, now, parse
+from heliograph.version import VERSION
 from ports import free_port
 from scripted_broker import message, scripted_broker
 from server import eventually
@@ -34,7 +34,7 @@ async def test_status_tells_what_runs_where(site):
             "commit_sha": "abc",
             "branch_name": "main",
             "start_timestamp": here.services.started_at / 1e6,
-            "version": __version__,
+            "version": VERSION,
             "mqtt_hostname": "127.0.0.1",
             "mqtt_port": here.services.listener.addresses[0][1],
         }

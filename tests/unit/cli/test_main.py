@@ -10,8 +10,8 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from bare_environment import without_variables
-from heliograph import __version__
 from heliograph.cli import main
+from heliograph.version import VERSION
 
 PROGRAM = str(Path(sys.executable).with_name("heliograph"))
 
@@ -60,7 +60,7 @@ def test_help_loads_no_command():
 
 def test_version():
     result = CliRunner().invoke(main.app, ["--version"])
-    assert result.output == f"heliograph {__version__}\n"
+    assert result.output == f"heliograph {VERSION}\n"
 
 
 def test_an_unknown_command_is_a_usage_error(tmp_path):
