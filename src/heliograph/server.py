@@ -284,7 +284,9 @@ class Server:
         return rejections
 
     async def _start_presence(self, hub: Hub, moment: int) -> None:
-        self._presence = presence = PresenceWriter(self._store, self._registry.connected, hub)
+        self._presence = presence = PresenceWriter(
+            self._store, self._registry.connected, hub, self._pipeline.instance
+        )
         await presence.begin(moment)
         self._run(presence.run(), "presence")
 

@@ -29,14 +29,17 @@ RENEWALS_PER_LEASE: Final = 4
 
 
 class Instance:
-    """Holds a number; `ids` makes ids with it. `others` are the servers beside this one."""
+    """Holds a number; `ids` makes ids with it. `others` are the servers beside this one.
+
+    The `token` is the server's for as long as it runs, whichever number it has.
+    """
 
     def __init__(self, store: Store, ids: IngestIds, *, mqtt_client_id: str | None = None) -> None:
         self.ids = ids
         self.others: list[Living] = []
         self._store = store
         self._mqtt_client_id = mqtt_client_id
-        self._token = secrets.token_hex(16)
+        self.token = secrets.token_hex(16)
         self._held_until = 0.0
         self._told: set[str] = set()
         # The numbers that other servers have had beside this one.
@@ -83,7 +86,7 @@ class Instance:
         """
         before = self.ids.instance
         began = elapsed_ns() / 1e9
-        leased = await self._store.instances.renew(self._token, _lease())
+        leased = await self._store.instances.renew(self.token, _lease())
         if leased.number is not None:
             self._note(leased, began, 0)
         else:
@@ -102,7 +105,7 @@ class Instance:
             await asyncio.sleep(LEASE_SECONDS / RENEWALS_PER_LEASE)
             began = elapsed_ns() / 1e9
             with contextlib.suppress(StoreUnavailableError):
-                leased = await self._store.instances.renew(self._token, _lease())
+                leased = await self._store.instances.renew(self.token, _lease())
                 if leased.number == self.ids.instance:
                     self._note(leased, began, 0)
                 else:
@@ -112,7 +115,7 @@ class Instance:
     async def end(self) -> None:
         """Give the number back; it rests."""
         with contextlib.suppress(StoreUnavailableError):
-            await self._store.instances.release(self._token, _lease())
+            await self._store.instances.release(self.token, _lease())
 
     def is_own(self, ingest_id: int) -> bool:
         """Tell whether this server has made the id, or anybody before its start."""
@@ -129,7 +132,7 @@ class Instance:
         began = elapsed_ns() / 1e9
         newest, _ = await self._store.newest()
         instances = self._store.instances
-        leased = await instances.take(self._token, _lease(), mqtt_client_id=mqtt_client_id)
+        leased = await instances.take(self.token, _lease(), mqtt_client_id=mqtt_client_id)
         self._note(leased, began, newest)
 
     def _note(self, leased: Leased, began: float, newest: int) -> None:
@@ -142,6 +145,7 @@ class Instance:
         self._held_until = began + LEASE_SECONDS
         if self.others and not leased.others:
             log.info("no other server uses the database any more")
+            self._told.clear()
         self.others = leased.others
         tokens = {other.token for other in self.others}
         if not tokens <= self._told:

@@ -8,6 +8,7 @@ import structlog
 
 from heliograph.errors import StoreUnavailableError
 from heliograph.ingest.connected import Connected
+from heliograph.ingest.instance import Instance
 from heliograph.live.hub import Hub
 from heliograph.model.event import Committed
 from heliograph.model.presence import presence
@@ -24,8 +25,8 @@ GATHER_SECONDS = 0.1
 STORED_AT_ONCE = 500
 FIRST_RETRY_SECONDS = 0.1
 LONGEST_RETRY_SECONDS = 2.0
-# Another instance that starts, or a device's connection to it that ends, takes no sensor for
-# gone that is connected here for longer than this.
+# Another server that takes this one for gone (it stood still, say), or one of two connections of a
+# device that ends there, takes no sensor for gone that is connected here for longer than this.
 CONFIRM_SECONDS = 60.0
 CLOSE_SECONDS = 5.0
 
@@ -35,10 +36,15 @@ _encode = msgspec.json.Encoder().encode
 class PresenceWriter:
     """Owns the writing of `Connected`: a transaction for many changes, in their order."""
 
-    def __init__(self, store: Store, connected: Connected, hub: Hub) -> None:
+    def __init__(
+        self, store: Store, connected: Connected, hub: Hub, instance: Instance | None = None
+    ) -> None:
         self._connections = store.connections
         self._connected = connected
         self._hub = hub
+        self._instance = instance
+        if instance is not None:
+            store.connections.server = instance.token
         self._changed = asyncio.Event()
         self._writing = asyncio.Lock()
         connected.changed = self._changed.set
@@ -47,10 +53,13 @@ class PresenceWriter:
     async def begin(self, moment: int) -> None:
         """Note that nobody is connected yet: what was, when a server ended, is not any more.
 
+        Who is connected to another server that lives stays so.
+
         Raises:
             StoreUnavailableError: not now.
         """
-        await self._connections.end(moment)
+        others = self._instance.others if self._instance else []
+        await self._connections.end(moment, [other.token for other in others])
 
     async def run(self) -> None:
         """Store what changes, for ever."""

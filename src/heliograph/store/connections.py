@@ -1,5 +1,7 @@
 """Which sensors are connected to the listener: what the presence of a sensor keeps."""
 
+from collections.abc import Sequence
+
 import msgspec
 
 from heliograph.model.records import ConnectionRow
@@ -11,23 +13,34 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Connections:
-    """The sensors' connections to the listener."""
+    """The sensors' connections to the listener of this server, and on PostgreSQL to others'.
+
+    `server` is this one's token; a file has one server, which needs none.
+    """
 
     def __init__(self, engine: Engine) -> None:
+        self.server = ""
         self._engine = engine
 
     async def note(self, rows: list[ConnectionRow]) -> list[Sensor]:
-        """Note which sensors are connected to the listener, or no more; return those there are."""
+        """Note which sensors are connected to the server's listener, or no more.
+
+        Those are returned of which that is so: not who is connected to another server by now.
+        """
         async with self._engine.transaction() as transaction:
-            stored = await transaction.fetch("connections_store", rows=_encode(rows).decode())
+            stored = await transaction.fetch(
+                "connections_store", rows=_encode(rows).decode(), server=self.server
+            )
         return [sensor_of(row) for row in stored]
 
     async def confirm(self, rows: list[ConnectionRow]) -> None:
         """Note again which sensors are connected, where something else was noted since."""
         async with self._engine.transaction() as transaction:
-            await transaction.fetch("connections_confirm", rows=_encode(rows).decode())
+            await transaction.fetch(
+                "connections_confirm", rows=_encode(rows).decode(), server=self.server
+            )
 
-    async def end(self, moment: int) -> None:
-        """Note that no sensor is connected to the listener, nor by what was said there."""
+    async def end(self, moment: int, living: Sequence[str] = ()) -> None:
+        """Note that no sensor is connected, nor by what was said, but on the living servers."""
         async with self._engine.transaction() as transaction:
-            await transaction.fetch("connections_end", moment=moment)
+            await transaction.fetch("connections_end", moment=moment, living=list(living))

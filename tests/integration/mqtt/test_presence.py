@@ -346,3 +346,28 @@ async def test_what_another_instance_has_noted_is_put_right(tmp_path, postgresql
         await is_stored(server, device, True)
         assert (await shown(server, device))["connected_changed_at"] == since
         await client.close()
+
+
+async def test_another_server_that_starts_takes_nobody_for_gone(tmp_path, postgresql_url):
+    folders = [tmp_path / name for name in ("one", "two")]
+    for folder in folders:
+        folder.mkdir()
+    async with running(folders[0], database_url=postgresql_url) as one:
+        device = await one.device()
+        client = await one.connect(device)
+        await is_stored(one, device, True)
+        since = (await shown(one, device))["connected_changed_at"]
+        async with running(folders[1], database_url=postgresql_url) as two:
+            stored = await shown(two, device)
+            assert (stored["connected"], stored["connected_changed_at"]) == (True, since)
+            # It goes over to the other server, before its connection here ends.
+            there = await two.connect(device)
+            await eventually(lambda: not two.services.registry.connected.is_due)
+            await client.close()
+            number = (await one.store.sensors.find(device.device_id)).number
+            here = one.services.registry.connected
+            await eventually(lambda: here.find(number) is None)  # its end is noted
+            for server in (one, two):
+                assert await connected(server, device) is True
+            await there.close()
+            await is_stored(two, device, False)

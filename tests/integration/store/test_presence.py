@@ -6,6 +6,8 @@ import pytest
 
 from heliograph.model.batch import Batch
 from heliograph.model.presence import presence
+from heliograph.store import open_store
+from heliograph.store.connections import Connections
 
 NOON = 1_768_478_400_000_000
 
@@ -71,6 +73,49 @@ async def test_the_end_of_a_server_ends_what_hung_on_it(store, register):
     # Only what hung on it, and only once.
     await store.connections.end(NOON + 500)
     assert [presence(await store.sensors.find_number(number)) for number in numbers] == found
+
+
+async def test_a_start_ends_no_connection_to_another_server(postgresql_url):
+    store = await open_store(postgresql_url)
+    try:
+        sensors = [
+            await store.sensors.create(identifier=str(uuid.uuid4()), created_at=1) for _ in range(5)
+        ]
+        here, gone, older, gateway, moved = numbers = [sensor.number for sensor in sensors]
+        lives, killed, other = (Connections(store.engine) for _ in range(3))
+        lives.server, killed.server, other.server = "lives", "killed", "other"
+        await lives.note([(here, True, NOON), (moved, True, NOON)])
+        await killed.note([(gone, True, NOON)])
+        await store.connections.note([(older, True, NOON)])
+        await store.write(Batch(statuses=[(gateway, NOON, "online", False)]))
+        # The connection to the killed server ends after the one to this has begun.
+        assert await other.note([(moved, False, NOON + 5), (here, False, NOON + 5)]) == []
+
+        async def shown():
+            return [presence(await store.sensors.find_number(number)) for number in numbers]
+
+        await store.connections.end(NOON + 50, ["lives"])
+        assert await shown() == [
+            (True, NOON),
+            (False, NOON + 50),
+            (False, NOON + 50),
+            (True, NOON),
+            (True, NOON),
+        ]
+        await lives.note([(moved, False, NOON + 60)])
+        # It stood still, and was taken for gone.
+        await store.connections.end(NOON + 70)
+        await lives.confirm([(here, True, NOON)])
+        await store.connections.end(NOON + 80, ["lives"])
+        assert await shown() == [
+            (True, NOON),
+            (False, NOON + 50),
+            (False, NOON + 50),
+            (False, NOON + 70),
+            (False, NOON + 60),
+        ]
+    finally:
+        await store.close()
 
 
 async def test_since_when_a_status_is_what_it_is(store, register):

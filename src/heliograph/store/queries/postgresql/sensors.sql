@@ -89,7 +89,8 @@ AND (
     )
 );
 
--- name: connections_store(rows)
+-- name: connections_store(rows, server)
+-- That a connection has ended says nothing of one that has begun on another server meanwhile.
 WITH noted AS MATERIALIZED (
     SELECT
         CAST(value ->> 0 AS bigint) AS number,
@@ -104,14 +105,18 @@ locked AS MATERIALIZED (
 ),
 stored AS (
     UPDATE sensor
-    SET connection_open = noted.live, connection_at = noted.at
+    SET connection_open = noted.live, connection_at = noted.at, connection_server = :server
     FROM noted, locked
     WHERE sensor.number = noted.number AND locked.number = noted.number
+    AND (
+        noted.live OR NOT connection_open
+        OR connection_server IS NULL OR connection_server = :server
+    )
     RETURNING sensor.*
 )
 SELECT {sensor_columns} FROM stored;
 
--- name: connections_confirm(rows)!
+-- name: connections_confirm(rows, server)!
 WITH noted AS MATERIALIZED (
     SELECT CAST(value ->> 0 AS bigint) AS number, CAST(value ->> 2 AS bigint) AS at
     FROM json_array_elements(CAST(:rows AS json))
@@ -123,17 +128,22 @@ locked AS MATERIALIZED (
     FOR NO KEY UPDATE
 )
 UPDATE sensor
-SET connection_open = true, connection_at = noted.at
+SET connection_open = true, connection_at = noted.at, connection_server = :server
 FROM noted, locked
 WHERE sensor.number = noted.number AND locked.number = noted.number;
 
--- name: connections_end(moment)!
--- What was said on the listener ends as well: who said it had a connection that is gone.
+-- name: connections_end(moment, living)!
+-- What was said on the listener ends as well: who said it had a connection that is gone. On whose
+-- listener it was said nobody knows: it stands as long as there are other servers.
 WITH ended AS MATERIALIZED (
     SELECT number FROM sensor
-    WHERE connection_open
+    WHERE (
+        connection_open
+        AND (connection_server IS NULL OR connection_server <> ALL(CAST(:living AS text[])))
+    )
     OR (
-        status = 'online' AND NOT status_by_broker
+        NOT connection_open AND cardinality(CAST(:living AS text[])) = 0
+        AND status = 'online' AND NOT status_by_broker
         AND (connection_at IS NULL OR connection_at < status_at)
     )
     ORDER BY number

@@ -1,0 +1,1 @@
+-- A file serves one server, whose listener it is.
