@@ -1,8 +1,8 @@
 """A day of a network, replayed with late and repeated data, and counted anew from its export.
 
 HELIOGRAPH_REPLAY_INTERVAL sets the seconds between two measurements of a sensor: 240 are 36,000
-rows, as in the default run, 60 as in the long one 144,000, 1 are 8,640,000. With more than 240 there
-are too few to tell the shares by.
+rows, as in the default run, 60 as in the long one 144,000, 1 are 8,640,000. With more than 240
+there are too few to tell the shares by.
 """
 
 import io
