@@ -41,6 +41,9 @@ class Application:
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
         else:
+            if self.services is not None:
+                # What a request has found is not written to a database that was put back since.
+                self.services.store.lineage.pin()
             await self._web(scope, receive, send)
 
     @contextlib.asynccontextmanager

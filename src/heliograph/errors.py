@@ -106,6 +106,22 @@ class ClaimLostError(Exception):
         self.keys = keys
 
 
+class RolledBackError(StoreUnavailableError):
+    """The database was put back to another state than what is to be written is based on."""
+
+
+class UnusableStoreError(StoreUnavailableError):
+    """The database can't be used until a person does something; `public` says why to anybody.
+
+    `is_damage`: what was read in its file is not what was written there.
+    """
+
+    def __init__(self, detail: str, public: str, *, is_damage: bool) -> None:
+        super().__init__(detail)
+        self.public = public
+        self.is_damage = is_damage
+
+
 class AlreadyExistsError(Exception):
     """A unique name is taken; `field` is which."""
 

@@ -88,7 +88,7 @@ class Server:
         """
         sys.setswitchinterval(SWITCH_SECONDS)
         settings = self._settings()
-        self._claim = Claim(settings.database_url)
+        self._claim = Claim(settings.database_url, accept_empty=settings.accept_empty_database)
         self._store = store = await self._open_store(settings)
         newest_id, newest_receipt = await store.newest()
         self._registry = registry = Registry(store, auto_provision=settings.auto_provision)
@@ -100,6 +100,9 @@ class Server:
         pipeline.instance = await self._lease(settings, ids)
         notes = Notes(registry, clock, ids, rejections, pipeline.state)
         pipeline.refuse, pipeline.unlearn = notes.refuse_rows, notes.unlearn
+        pipeline.rolled_back = registry.look
+        registry.on_rollback(pipeline.forget)
+        registry.elsewhere = pipeline.latest.forget_all
         intake = Intake(pipeline, registry, clock, ids, notes)
         self._passwords = Passwords()
         await self._make_administrator(settings)
@@ -108,6 +111,7 @@ class Server:
         self._committing = self._run(pipeline.run(), "pipeline")
         self._run(registry.watch(), "registry")
         rollups = RollupTask(store, pipeline.state, moment=clock.moment)
+        registry.on_rollback(rollups.forget)
         self._rolling = self._run(rollups.run(), "rollups")
         streams = self._start_streams(settings, hub, intake, ids)
         await self._start_presence(hub, clock.moment())
@@ -256,7 +260,7 @@ class Server:
     async def _open_store(self, settings: Settings) -> Store:
         if settings.auto_migrate:
             await migrate(settings.database_url)
-        store = await open_store(settings.database_url)
+        store = await open_store(settings.database_url, self._claim)
         current, head = await store.migration_state()
         if current != head:
             await store.close()
@@ -272,6 +276,7 @@ class Server:
         client_id = settings.mqtt_client_id if settings.mqtt_shared else None
         instance = Instance(self._store, ids, mqtt_client_id=client_id)
         await instance.start()
+        self._registry.on_rollback(instance.forget)
         self._run(instance.run(), "instance")
         return instance
 
@@ -292,6 +297,7 @@ class Server:
 
     def _start_notices(self, services: Services, hub: Hub) -> Services:
         notices = Notices(services)
+        self._registry.on_rollback(notices.forget)
         hub.add(services.streams.watched, notices.publish)
         self._run(notices.run(), "notices")
         return services
@@ -310,6 +316,7 @@ class Server:
             resume_id=lambda: state.resume_id(now(), ids.instance),
         )
         hub.add(streams.watched, streams.publish)
+        self._registry.on_rollback(streams.forget)
         self._run(streams.run(), "streams")
         return streams
 
@@ -354,12 +361,14 @@ class Server:
             self._link = link = make_link(settings, endpoint)
             self._pipeline.add_source(link.pause, link.resume)
             link.dropped.known = await self._store.broker_drops.find(str(link.broker))
+            self._registry.on_rollback(link.forget)
             self._run(link.run(), "mqtt-link")
             self._run(upkeep.note_drops(self._store, link), "broker-drops")
         if settings.mqtt_listen or settings.mqtt_tls_listen:
             self._listener = listener = make_listener(settings, endpoint)
             self._pipeline.add_source(listener.pause, listener.resume)
             self._registry.on_change(listener.recheck)
+            self._registry.on_rollback(listener.forget)
             hub.add(listener.watched, lambda events: listener.show(endpoint.shown(events)))
             await listen(settings, listener)
             self._run(listener.sweep(), "mqtt-sweep")
@@ -373,6 +382,7 @@ class Server:
             alone=store.engine.name == "sqlite",
         )
         store.configurations.added = publisher.wake
+        self._registry.on_rollback(publisher.forget)
         self._registry.on_change(publisher.wake)  # a sensor may have another name, or none
         self._run(publisher.run(), "configurations")
 

@@ -98,6 +98,7 @@ class Settings(BrokerSettings):
     data_directory: Path = Path("./data")
     database_url: str = Field("", repr=False)
     auto_migrate: bool = True
+    accept_empty_database: bool = False
 
     mqtt_listen: Addresses = (Address("0.0.0.0", 1883),)
     mqtt_tls_listen: Addresses = ()

@@ -171,10 +171,10 @@ async def _follow(store: Store, files: MosquittoFiles) -> None:
     while True:
         try:
             # Read before the devices are: what changes meanwhile is seen the next time.
-            version = await store.sensors.version()
-            if version != seen:
+            change = await store.sensors.newest_change()
+            if change != seen:
                 await _update(files)
-                seen, told = version, ""
+                seen, told = change, ""
         except (StartError, StoreUnavailableError) as error:
             if str(error) != told:
                 typer.echo(f"heliograph: {error}", err=True)

@@ -24,8 +24,9 @@ def migrate(
     """
     if downgrade and revision == "head":
         raise typer.BadParameter("--downgrade needs a --revision, such as base or 0001")
-    database_url = load_settings().database_url
-    before = asyncio.run(_revision(database_url))
+    settings = load_settings()
+    database_url = settings.database_url
+    before = asyncio.run(_revision(database_url, accept_empty=settings.accept_empty_database))
     run_migrations(database_url, revision, downgrade=downgrade)
     after = asyncio.run(_revision(database_url))
     if before == after:
@@ -34,8 +35,8 @@ def migrate(
         typer.echo(f"{before or 'none'} → {after or 'none'}")
 
 
-async def _revision(database_url: str) -> str | None:
-    store = await open_store(database_url)
+async def _revision(database_url: str, *, accept_empty: bool = False) -> str | None:
+    store = await open_store(database_url, accept_empty=accept_empty)
     try:
         return (await store.migration_state())[0]
     finally:

@@ -87,9 +87,9 @@ def run() -> None:
     """
     settings = load_settings()
     logs.configure(settings.log_level, settings.log_format)
-    claim = Claim(settings.database_url)
+    claim = Claim(settings.database_url, accept_empty=settings.accept_empty_database)
     try:
-        state = with_store(settings, lambda store: _run(store, settings))
+        state = with_store(settings, lambda store: _run(store, settings), claim)
     finally:
         claim.release()
     removed = ", ".join(f"{state.removed_total[kind]:,} {kind}" for kind in Kind)

@@ -98,6 +98,13 @@ class Publisher:
         """Look for work now: something was committed."""
         self._work.set()
 
+    def forget(self) -> None:
+        """Forget what was published: the database was put back, and its outbox tells anew."""
+        self._shown.clear()
+        self._published.clear()
+        self._postponed.clear()
+        self._work.set()
+
     @property
     def under_way(self) -> int:
         """How many topics are being brought up to date."""

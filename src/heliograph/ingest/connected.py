@@ -52,6 +52,12 @@ class Connected:
             self._ended[number] = moment
             self._note(number)
 
+    def forget(self) -> None:
+        """Know of nobody, and have nothing to store."""
+        for known in (self._counts, self._since, self._ended, self._due):
+            known.clear()
+        self._stored.clear()
+
     def leave_all(self, moment: int) -> None:
         """Count no connection any more."""
         for number in list(self._counts):

@@ -112,6 +112,10 @@ class Instance:
                     # The next commit leases one: it gives new ids to what waits.
                     self._held_until = 0.0
 
+    def forget(self) -> None:
+        """Lease anew before the next commit: the database was put back, and the lease with it."""
+        self._held_until = 0.0
+
     async def end(self) -> None:
         """Give the number back; it rests."""
         with contextlib.suppress(StoreUnavailableError):

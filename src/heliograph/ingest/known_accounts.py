@@ -62,6 +62,11 @@ class KnownAccounts:
         """Tell whether the session is known to live."""
         return session in self._sessions
 
+    def forget(self) -> None:
+        """Know nobody, and no session."""
+        self._accounts.clear()
+        self._sessions.clear()
+
     async def renewal(self) -> Renewal:
         """Return what the store says now of all that is known.
 

@@ -71,6 +71,13 @@ class Message:
         self.size = size
 
     @property
+    def is_over(self) -> bool:
+        """Whether its sensor was found before the database was put back to another state."""
+        if self.sensor is not None:
+            return self.sensor.reading.is_over
+        return self.parts is not None and any(part.reading.is_over for part in self.parts)
+
+    @property
     def first_id(self) -> int:
         """The id that the ledger keeps for this message."""
         if self.rows:

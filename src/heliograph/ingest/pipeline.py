@@ -19,6 +19,7 @@ from heliograph.errors import (
     ClaimLostError,
     ErrorCode,
     HeliographError,
+    RolledBackError,
     RowError,
     StoreUnavailableError,
     shutting_down,
@@ -86,6 +87,8 @@ class Pipeline:
         self.instance: Instance | None = None
         self.refuse: Callable[[Message, list[tuple[Any, ...]]], None] = lambda _message, _rows: None
         self.unlearn: Callable[[Message], None] = lambda _message: None
+        # Called when the database turns out to have been put back to another state.
+        self.rolled_back: Callable[[], None] = lambda: None
         self.find_sensor: Callable[[int], KnownSensor | None] = lambda _number: None
 
     @property
@@ -99,6 +102,9 @@ class Pipeline:
 
     def enqueue(self, message: Message) -> None:
         """Take a message. Sources that were told to pause may still finish their buffer."""
+        if message.is_over:
+            self._drop([message])
+            return
         self._waiting.append(message)
         self._newest = message
         self._count(message.size, len(message.rows))
@@ -166,7 +172,7 @@ class Pipeline:
         try:
             while True:
                 if self._next is None:
-                    if not self._waiting:
+                    while not self._waiting:
                         self._arrived.clear()
                         self._idle.set()
                         await self._arrived.wait()
@@ -174,13 +180,47 @@ class Pipeline:
                 messages, batch = self._next
                 self._next = None
                 self._writing = True
-                await self._commit(messages, batch)
+                try:
+                    await self._commit(messages, batch)
+                except RolledBackError:
+                    self._writing = False
+                    self.state.database_available = True
+                    self._drop_counted(messages)
+                    continue
                 self._writing = False
                 self._settle(messages)
                 self.watched = self._hub.wanted
         except Exception:
             self._give_up(messages)
             raise
+
+    def forget(self) -> None:
+        """Drop what waits, and was never acknowledged: its sensors are those of another state."""
+        messages = [*(self._next[0] if self._next is not None else ()), *self._waiting]
+        self._next, self._newest = None, None
+        self._waiting.clear()
+        self._waiting_rows = 0
+        self.latest.forget_all()
+        self._drop_counted(messages)
+
+    def _drop_counted(self, messages: list[Message]) -> None:
+        for message in messages:
+            self.state.depth -= len(message.tokens)
+            self.state.bytes_in_flight -= message.size
+        self._drop(messages)
+        if self._paused and self.state.bytes_in_flight <= self._maximum_bytes * 3 // 4:
+            self._resume()
+
+    def _drop(self, messages: list[Message]) -> None:
+        """Tell those who wait that nothing was stored; the others send it again."""
+        if not messages:
+            return
+        count = sum(len(message.tokens) for message in messages)
+        self.state.dropped_total += count
+        log.warning("messages from before the database was put back are not stored", count=count)
+        for message in messages:
+            if message.future is not None and not message.future.done():
+                message.future.set_exception(_put_back())
 
     async def drain(self) -> None:
         """Take nothing new over HTTP and wait until everything that waits is committed."""
@@ -198,7 +238,7 @@ class Pipeline:
     def _prepare(self) -> tuple[list[Message], Batch | None]:
         """Return the next messages, and their batch unless the ledger is to be asked before."""
         messages = self._take()
-        return messages, None if asking(messages) else _batch_of(messages)
+        return messages, None if asking(messages) else self._batch_of(messages)
 
     def _take(self) -> list[Message]:
         waiting = self._waiting
@@ -281,6 +321,8 @@ class Pipeline:
         delay = FIRST_RETRY_SECONDS
         tried = False
         while True:
+            if any(message.is_over for message in messages):
+                raise RolledBackError
             try:
                 instance = self.instance
                 if instance is not None and not instance.held and await instance.hold():
@@ -288,11 +330,16 @@ class Pipeline:
                     batch = None
                 tried = True
                 found = {} if probe else await drop_repeats(messages, self._store.deliveries)
-                written = await self._store.write(batch or _batch_of(messages, probe=probe))
+                written = await self._store.write(batch or self._batch_of(messages, probe=probe))
             except ClaimLostError as lost:
                 # Another server has stored what they belong to, and answers for it.
                 lose_claims(messages, lost.keys)
                 batch = None
+                continue
+            except RolledBackError:
+                # What was read before is forgotten in a moment, and these messages with it.
+                self.rolled_back()
+                await asyncio.sleep(FIRST_RETRY_SECONDS)
                 continue
             except StoreUnavailableError as error:
                 if self.state.database_available:
@@ -318,7 +365,13 @@ class Pipeline:
         following = self._next[0] if self._next is not None else []
         give_new_ids((*messages, *following, *self._waiting), ids, now())
         if self._next is not None:
-            self._next = following, None if asking(following) else _batch_of(following)
+            self._next = following, None if asking(following) else self._batch_of(following)
+
+    def _batch_of(self, messages: list[Message], *, probe: bool = False) -> Batch:
+        batch = build_batch(messages, probe=probe)
+        batch.sort()
+        batch.change = self._store.lineage.newest
+        return batch
 
     def _settle(self, messages: list[Message]) -> None:
         state = self.state
@@ -364,10 +417,10 @@ class Pipeline:
             resume()
 
 
-def _batch_of(messages: list[Message], *, probe: bool = False) -> Batch:
-    batch = build_batch(messages, probe=probe)
-    batch.sort()
-    return batch
+def _put_back() -> HeliographError:
+    return HeliographError(
+        ErrorCode.DATABASE_UNAVAILABLE, "The database was put back to another state", retry_after=2
+    )
 
 
 def _assign_flagged(messages: list[Message], flagged: set[int]) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import msgspec
 import structlog
 
-from heliograph.errors import StoreUnavailableError
+from heliograph.errors import RolledBackError, StoreUnavailableError
 from heliograph.ingest.connected import Connected
 from heliograph.ingest.instance import Instance
 from heliograph.live.hub import Hub
@@ -40,6 +40,7 @@ class PresenceWriter:
         self, store: Store, connected: Connected, hub: Hub, instance: Instance | None = None
     ) -> None:
         self._connections = store.connections
+        self._lineage = store.lineage
         self._connected = connected
         self._hub = hub
         self._instance = instance
@@ -94,12 +95,15 @@ class PresenceWriter:
 
     async def _write(self, rows: list[ConnectionRow]) -> list[Sensor]:
         delay = FIRST_RETRY_SECONDS
-        while True:
-            try:
-                return await self._connections.note(rows)
-            except StoreUnavailableError:
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, LONGEST_RETRY_SECONDS)
+        with self._lineage.pinned():
+            while True:
+                try:
+                    return await self._connections.note(rows)
+                except RolledBackError:
+                    return []  # the connections end, and with them what is to be noted
+                except StoreUnavailableError:
+                    await asyncio.sleep(delay)
+                    delay = min(delay * 2, LONGEST_RETRY_SECONDS)
 
     async def _confirm(self) -> None:
         async with self._writing:

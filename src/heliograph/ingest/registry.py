@@ -1,6 +1,7 @@
 """The sensors as the hot path knows them: a cache in front of the store."""
 
 import asyncio
+import contextlib
 import sys
 import uuid
 from collections.abc import Awaitable, Callable, Iterable
@@ -18,6 +19,7 @@ from heliograph.model.principal import Principal, Role
 from heliograph.model.sensor import Network, Sensor
 from heliograph.model.time import now
 from heliograph.store import Store
+from heliograph.store.lineage import Change
 
 log = structlog.get_logger()
 
@@ -28,6 +30,18 @@ MAXIMUM_CACHED = 200_000
 MAXIMUM_UNKNOWN = 10_000
 MAXIMUM_ATTRIBUTES = 1_000
 AUTO_PROVISION = Actor(ActorKind.SYSTEM, "auto-provision")
+
+
+class Reading:
+    """The time for which the registry has gone on from the same state of the database.
+
+    `is_over`: the database was put back, and what was found before is not to be used any more.
+    """
+
+    __slots__ = ("is_over",)
+
+    def __init__(self) -> None:
+        self.is_over = False
 
 
 class KnownSensor:
@@ -46,12 +60,14 @@ class KnownSensor:
         "network_identifier",
         "newest_assigned",
         "number",
+        "reading",
         "seen_at",
         "status",
     )
 
-    def __init__(self, sensor: Sensor) -> None:
+    def __init__(self, sensor: Sensor, reading: Reading | None = None) -> None:
         self.number = sensor.number
+        self.reading = reading if reading is not None else Reading()
         self.attributes: set[str] = set()
         self.newest_assigned = 0
         self.seen_at = 0
@@ -90,16 +106,29 @@ class Registry:
         self._by_key_hash: dict[bytes, KnownSensor] = {}
         self._unknown: set[str | bytes | int] = set()
         self._accounts = KnownAccounts(store)
-        self._version = 0
+        self._reading = Reading()
+        self._change: Change | None = None
+        self._is_loaded = False
         self._changing = asyncio.Lock()
         self._listeners: list[Callable[[], None]] = []
+        self._forgetting: list[Callable[[], None]] = []
+        self._look = asyncio.Event()
+        # Called after another process has written to the file that this one has for itself.
+        self.elsewhere: Callable[[], None] = lambda: None
         # Sensors whose `seen_at` has moved since the last flush.
         self.touched: set[KnownSensor] = set()
         self.connected = Connected()
 
     async def load(self) -> None:
         """Fill the cache with the sensors there are, as far as it holds them."""
-        self._version = await self._store.sensors.version()
+        self._assume(await self._store.sensors.newest_change())
+        await self._preload()
+
+    def _assume(self, change: Change) -> None:
+        self._change = self._store.lineage.newest = change
+
+    async def _preload(self) -> None:
+        self._is_loaded = False
         self.default_network = (await self._store.networks.default()).identifier
         after, loaded = 0, 0
         while loaded < PRELOADED:
@@ -108,10 +137,15 @@ class Registry:
                 break
             await self._remember(page)
             after, loaded = page[-1].number, loaded + len(page)
+        self._is_loaded = True
 
     def on_change(self, listener: Callable[[], None]) -> None:
         """Call the listener after every change of the registry."""
         self._listeners.append(listener)
+
+    def on_rollback(self, listener: Callable[[], None]) -> None:
+        """Call the listener after the database was put back, to forget what it knows of it."""
+        self._forgetting.append(listener)
 
     def cached(self, identifier: str) -> KnownSensor | None:
         """Return the sensor if it is in memory; None says nothing about its existence."""
@@ -223,11 +257,16 @@ class Registry:
         # One after the other: an older answer must not come in after a newer one, and who finds
         # nothing new has to find it in memory.
         async with self._changing:
-            version = await self._store.sensors.version()
-            if version == self._version:
+            change, known = await self._store.sensors.newest_change(), self._change
+            if known is None or not await self._comes_from(change, known):
+                await self._start_anew(change)
                 return
-            changed = await self._store.sensors.changed_since(self._version)
-            erased = await self._store.sensors.erased_since(self._version)
+            if not self._is_loaded:
+                await self._preload()
+            if change == known:
+                return
+            changed = await self._store.sensors.changed_since(known.version)
+            erased = await self._store.sensors.erased_since(known.version)
             renewal = await self._accounts.renewal()
             # Without an await before roles and sensors change, so that a look-up under way
             # notices, and nobody concludes anything new from what was.
@@ -238,15 +277,56 @@ class Registry:
             self._accounts.assume(renewal)
             await self._remember(changed)
             # Only now: what failed halfway is repeated whole.
-            self._version = version
+            self._assume(change)
             for listener in self._listeners:
                 listener()
+
+    async def _comes_from(self, change: Change, known: Change) -> bool:
+        return change == known or (
+            change.version > known.version and await self._store.sensors.has_had(known)
+        )
+
+    async def _start_anew(self, change: Change) -> None:
+        """Forget all that was read before the database was put back to another state."""
+        if self._change is not None:
+            log.warning(
+                "the database was put back: every connection is ended, and read anew",
+                known_version=self._change.version,
+                version=change.version,
+            )
+        # Without an await up to the load: nobody uses half of it.
+        self._is_loaded = False
+        self._reading.is_over = True
+        self._reading = Reading()
+        self._assume(change)
+        self.generation += 1
+        for known in (self._by_name, self._by_number, self._by_key_hash):
+            known.clear()
+        self._unknown.clear()
+        self._accounts.forget()
+        self.touched.clear()
+        self.connected.forget()
+        for forget in self._forgetting:
+            forget()
+        await self._store.renew()
+        await self._preload()
+        for listener in self._listeners:
+            listener()
+
+    def look(self) -> None:
+        """Compare the registry with the database now."""
+        self._look.set()
 
     async def watch(self, interval: float = 1.0) -> None:
         """Follow the changes of other processes, for ever."""
         while True:
-            await asyncio.sleep(interval)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(interval):
+                    await self._look.wait()
+            self._look.clear()
             try:
+                if await self._store.written_elsewhere():
+                    self.elsewhere()
                 await self.changed()
             except StoreUnavailableError:
                 # What is missed meanwhile comes with the next version that can be read.
@@ -255,11 +335,16 @@ class Registry:
     async def flush(self) -> None:
         """Write when the touched sensors were last seen; keeps them for later on failure."""
         touched, self.touched = self.touched, set()
-        rows = [(sensor.number, sensor.seen_at, sensor.measured_at) for sensor in touched]
+        rows = [
+            (sensor.number, sensor.seen_at, sensor.measured_at)
+            for sensor in touched
+            if not sensor.reading.is_over
+        ]
         try:
-            # In small pieces, between which the writer goes on with what devices send.
-            for at in range(0, len(rows), TOUCHED_AT_ONCE):
-                await self._store.sensors.touch(rows[at : at + TOUCHED_AT_ONCE])
+            with self._store.lineage.pinned():
+                # In small pieces, between which the writer goes on with what devices send.
+                for at in range(0, len(rows), TOUCHED_AT_ONCE):
+                    await self._store.sensors.touch(rows[at : at + TOUCHED_AT_ONCE])
         except StoreUnavailableError:
             self.touched |= touched
             raise
@@ -277,24 +362,25 @@ class Registry:
         self, query: Callable[[Any], Awaitable[Sensor | None]], name: str | bytes | int
     ) -> KnownSensor | None:
         while True:
-            generation = self.generation
+            generation, reading = self.generation, self._reading
             sensor = await query(name)
-            if generation == self.generation:
-                break  # else the answer may be older than what is known by now
-        if sensor is None:
-            if len(self._unknown) >= MAXIMUM_UNKNOWN:
-                self._unknown.clear()
-            self._unknown.add(name)
-            return None
-        await self._remember([sensor])
-        return self._by_number[sensor.number]
+            if generation != self.generation:
+                continue  # the answer may be older than what is known by now
+            if sensor is None:
+                if len(self._unknown) >= MAXIMUM_UNKNOWN:
+                    self._unknown.clear()
+                self._unknown.add(name)
+                return None
+            await self._remember([sensor])
+            if not reading.is_over:
+                return self._by_number[sensor.number]
 
     async def _remember(self, sensors: Iterable[Sensor]) -> None:
         fresh: list[KnownSensor] = []
         for sensor in sensors:
             known = self._by_number.get(sensor.number)
             if known is None:
-                known = KnownSensor(sensor)
+                known = KnownSensor(sensor, self._reading)
                 fresh.append(known)
             else:
                 self._forget_names(known)
@@ -320,7 +406,7 @@ class Registry:
         nobody = Sensor(number, "", "", is_active=False)
         known = self._by_number.pop(number, None)
         if known is None:
-            known = KnownSensor(nobody)
+            known = KnownSensor(nobody, self._reading)
         else:
             self._forget_names(known)
             known.assume(nobody)

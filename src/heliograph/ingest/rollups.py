@@ -71,12 +71,18 @@ class RollupTask:
         # Since when it works, and how many rows had come by then.
         self._since = (0.0, 0)
 
+    def forget(self) -> None:
+        """Begin anew: the database was put back."""
+        self._rolling = Rolling(self._store.engine, self._pace)
+        self._seen, self._mark = (-1, 0.0), 0
+
     async def run(self) -> None:
         """Work for ever."""
         delay = POLL_SECONDS
         while True:
             try:
-                delay = 0.0 if await self._work() else POLL_SECONDS
+                with self._store.lineage.pinned():
+                    delay = 0.0 if await self._work() else POLL_SECONDS
             except SupersededError:
                 log.debug("another instance works on the rollups")
                 delay = POLL_SECONDS

@@ -16,6 +16,8 @@ class PipelineState:
     duplicates_total: int = 0
     commits_total: int = 0
     rejected_total: dict[str, int] = dataclasses.field(default_factory=dict)
+    # Not stored and not acknowledged, because the database was put back meanwhile.
+    dropped_total: int = 0
     rejected_not_kept_total: int = 0
     # What has a smaller ingest id, of this process, is committed or never will be.
     newest_id: int = 0

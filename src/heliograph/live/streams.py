@@ -174,6 +174,11 @@ class Streams:
                 viewer.touched_at = moment
                 viewer.push(other if viewer.selection is None else watching)
 
+    def forget(self) -> None:
+        """End every stream: what it may watch is known from another database."""
+        for viewer in self._open:
+            viewer.close(REVOKED)
+
     def close(self) -> None:
         """End every stream, and let none begin."""
         self.closing = True

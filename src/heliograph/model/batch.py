@@ -36,6 +36,8 @@ class Batch:
     claims: list[DeliveryRow] = dataclasses.field(default_factory=list)
     answers: Callable[[dict[int, int]], list[DeliveryRow]] | None = None
     trial: bool = False
+    # The change of the registry that the rows' sensors were found by; None: the newest known.
+    change: tuple[int, str] | None = None
     attributes: list[AttributeRow] = dataclasses.field(default_factory=list)
 
     def sort(self) -> None:

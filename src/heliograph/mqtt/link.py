@@ -123,6 +123,11 @@ class Link:
         if self._connection is not None:
             self._connection.resume(FULL)
 
+    def forget(self) -> None:
+        """Connect anew: what was read was not stored, and comes again."""
+        if self._connection is not None:
+            self._connection.end("the database was put back")
+
     # Its life
 
     async def run(self) -> None:

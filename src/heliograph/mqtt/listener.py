@@ -327,6 +327,17 @@ class Listener:
             self._recheck_again = False
             self.recheck()
 
+    def forget(self) -> None:
+        """End every connection and session: who they were is known from another database."""
+        self.routes = RoutesOfAll()
+        for connection in self._connections:
+            connection.will = None
+        self.sessions.forget()
+        for connection in list(self._connections):
+            if connection.session is not None and connection.version == 5:
+                connection.write(packets.disconnect(5, Reason.ADMINISTRATIVE_ACTION))
+            connection.abort()
+
     def watched(self) -> bool:
         """Tell whether anybody subscribes to anything now."""
         return self.fanout.has_subscribers

@@ -96,6 +96,13 @@ class Sessions:
         for session in [session for session, end in self._left.items() if end <= now]:
             self.end(session)
 
+    def forget(self) -> None:
+        """End every session, those that are connected with their connection."""
+        for session in self._sessions.values():
+            session.expiry = 0
+        for session in list(self._left):
+            self.end(session)
+
     def of_principal(self, principal: Principal) -> int:
         """Return how many connected sessions the principal has."""
         return self._connected.get(_owner(principal), 0)

@@ -109,7 +109,8 @@ class RetentionRuns:
         while True:
             delay = INTERVAL_SECONDS
             try:
-                await self.sweep(await self.horizon())
+                with self._store.lineage.pinned():
+                    await self.sweep(await self.horizon())
                 await self._tell_what_waits()
             except (StoreUnavailableError, HeliographError) as error:
                 self.state.failures_total += 1

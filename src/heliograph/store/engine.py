@@ -7,6 +7,7 @@ from typing import Any, Protocol, TypeAlias
 
 from heliograph.model.batch import Batch, Written
 from heliograph.store.lateness import Lateness
+from heliograph.store.lineage import Lineage
 from heliograph.store.rollup_change import RollupChange
 
 Row: TypeAlias = Sequence[Any]
@@ -33,7 +34,8 @@ class Engine(Protocol):
 
     Everything raises `StoreUnavailableError` while the database can't be used, and works again
     by itself once it can. What raised it may be repeated: what had been committed after all is
-    found by its ids.
+    found by its ids. What writes raises `RolledBackError` after the database was put back, until
+    `lineage` is of the state that it has now.
     """
 
     @property
@@ -49,6 +51,23 @@ class Engine(Protocol):
     @property
     def lateness(self) -> Lateness:
         """Which measurements a write marks as late, for their hours to be rolled up anew."""
+        ...
+
+    @property
+    def lineage(self) -> Lineage:
+        """The change of the registry that all writing has to be based on."""
+        ...
+
+    async def follow(self) -> None:
+        """Go over to another database that was put in place of the one that is open."""
+        ...
+
+    async def written_elsewhere(self) -> bool:
+        """Return whether another process has written since the last call, where nobody should."""
+        ...
+
+    async def renew(self) -> None:
+        """Open all connections anew: what is known by them is of another state."""
         ...
 
     async def fetch(self, query: str, **parameters: Any) -> Sequence[Row]:

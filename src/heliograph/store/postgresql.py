@@ -11,6 +11,7 @@ from heliograph.errors import AlreadyExistsError, StartError, StoreUnavailableEr
 from heliograph.model.batch import Batch, Written
 from heliograph.store.engine import Drop, Engine, Row, Transaction
 from heliograph.store.lateness import Lateness
+from heliograph.store.lineage import Lineage
 from heliograph.store.pool import Pool
 from heliograph.store.postgresql_connection import (
     OLDEST_POSTGRESQL,
@@ -66,6 +67,7 @@ class PostgresqlEngine:
             READERS, lambda: connect_reader(dsn), disconnect, seconds=READ_SECONDS
         )
         self.lateness = Lateness(shared=True)
+        self.lineage = Lineage()
         self.writer = PostgresqlWriter(dsn, self._queries, self.lateness)
         # Who holds it has the writer's connection.
         self._turn = asyncio.Lock()
@@ -98,6 +100,19 @@ class PostgresqlEngine:
         self._readers.give(connection)
         return rows
 
+    async def follow(self) -> None:
+        """Do nothing: a connection leads to the database of its name."""
+
+    async def written_elsewhere(self) -> bool:
+        """Return False: others may write, and nobody relies on that they do not."""
+        return False
+
+    async def renew(self) -> None:
+        """Open all connections anew."""
+        self._readers.renew()
+        async with self._turn:
+            await self.writer.renew()
+
     def transaction(self) -> AbstractAsyncContextManager[Transaction]:
         """Open a transaction on the writer."""
         return self._transaction()
@@ -108,7 +123,7 @@ class PostgresqlEngine:
             try:
                 # The same one to the end: a statement on another would be committed by itself.
                 connection = await self.writer.open()
-                await connection.execute("BEGIN")
+                await self.writer.begin(self.lineage.known)
                 yield _Change(connection, self._queries)
                 await connection.execute("COMMIT")
             except BaseException as error:
@@ -124,7 +139,7 @@ class PostgresqlEngine:
     async def write(self, batch: Batch) -> Written:
         """Commit a batch."""
         async with self._turn:
-            return await self.writer.write(batch)
+            return await self.writer.write(batch, batch.change or self.lineage.known)
 
     async def find_deliveries(self, keys: Sequence[bytes], now: int) -> Sequence[Row]:
         """Return key, id and answer of the deliveries that are not expired."""
@@ -155,7 +170,7 @@ class PostgresqlEngine:
         async with self._turn:
             try:
                 connection = await self.writer.open()
-                await connection.execute("BEGIN")
+                await self.writer.begin(self.lineage.known)
                 stored = await store_rollups(connection, self._queries, change)
                 await connection.execute("COMMIT" if stored else "ROLLBACK")
             except BaseException as error:

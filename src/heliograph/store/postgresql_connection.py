@@ -7,6 +7,7 @@ import asyncpg
 from heliograph.errors import (
     AlreadyExistsError,
     ClaimLostError,
+    RolledBackError,
     RowError,
     StoreUnavailableError,
 )
@@ -22,6 +23,8 @@ CLOSE_SECONDS = 5.0
 
 # Data exceptions, violated constraints, limits exceeded: the row's fault. All others (no disk
 # space, shutting down, deadlock, time-out, read only) say nothing against the row.
+# What `check_registry` raises.
+_ROLLED_BACK = "HG001"
 _ROW_CLASSES = frozenset({"22", "23", "54"})
 
 # jit: compiling a query of a few rows takes longer than running it.
@@ -84,6 +87,8 @@ def translate(error: Exception) -> Exception:
     if isinstance(error, RowError | StoreUnavailableError | AlreadyExistsError | ClaimLostError):
         return error
     if isinstance(error, asyncpg.PostgresError):
+        if str(error.sqlstate) == _ROLLED_BACK:
+            return RolledBackError(f"PostgreSQL: {error}")
         if str(error.sqlstate)[:2] in _ROW_CLASSES:
             return RowError(str(error))
     elif isinstance(error, OverflowError | ValueError | TypeError) and not isinstance(

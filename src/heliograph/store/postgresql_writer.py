@@ -90,6 +90,8 @@ class PostgresqlWriter:
         self._closed = False
         self._has_staging = False
         self._knows_frontier = False
+        # The change that the connection bases its writing on.
+        self._known: tuple[int, str] | None = None
         self._dead: dict[str, int] = {}
         self.partitions = Partitions(queries)
         self._recent = RecentKeys()
@@ -112,16 +114,45 @@ class PostgresqlWriter:
             self._connection.add_termination_listener(self._lost)
             self._has_staging = False
             self._knows_frontier = False
+            self._known = None
         return self._connection
 
     def _lost(self, connection: Any) -> None:
         if connection is self._connection and self._copying is not None:
             self._copying.reschedule(asyncio.get_running_loop().time())
 
-    async def write(self, batch: Batch) -> Written:
-        """Commit a batch; see `Engine.write`."""
+    async def begin(self, known: tuple[int, str] | None) -> None:
+        """Begin a transaction based on this change of the registry; errors are the driver's."""
+        await self._base_on(known)
+        await self._connection.execute(self._opening)
+
+    @property
+    def _opening(self) -> str:
+        # One round trip.
+        return "BEGIN; SELECT check_registry()" if self._known is not None else "BEGIN"
+
+    async def _base_on(self, known: tuple[int, str] | None) -> None:
+        """Have triggers check that the database has had this change of the registry."""
+        if known != self._known:
+            change = "" if known is None else f"{known[0]} {known[1]}"
+            await self._connection.fetchval(
+                "SELECT set_config('heliograph.registry_change', $1, false)", change
+            )
+            self._known = known
+
+    async def renew(self) -> None:
+        """Close the connection, and forget what is known by it; the next call opens it anew."""
+        connection, self._connection = self._connection, None
+        self.partitions.forget()
+        self._recent = RecentKeys()
+        if connection is not None:
+            await disconnect(connection)
+
+    async def write(self, batch: Batch, based_on: tuple[int, str] | None = None) -> Written:
+        """Commit a batch based on this change of the registry; see `Engine.write`."""
         try:
             connection = await self.open()
+            await self._base_on(based_on)
             loads = [
                 _load(table, rows)
                 for table, rows in (
@@ -253,7 +284,7 @@ class PostgresqlWriter:
 
         Before any row, so that nothing was copied in vain where another server has it.
         """
-        await connection.execute("BEGIN")
+        await connection.execute(self._opening)
         if batch.claims or batch.deliveries:
             await self._enter(connection, ledger_entries(batch), batch.claims)
 

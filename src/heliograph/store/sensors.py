@@ -13,6 +13,7 @@ from heliograph.store.audit import Changes, created, differences, enter, sensor_
 from heliograph.store.configurations import add_configuration, configured
 from heliograph.store.engine import Engine, Row, Transaction
 from heliograph.store.erasure import erase_data, erase_first
+from heliograph.store.lineage import Change
 from heliograph.store.networks import DEFAULT_NETWORK
 from heliograph.store.nodes import lock_node
 
@@ -235,11 +236,15 @@ class Sensors:
         async with self._engine.transaction() as transaction:
             await transaction.fetch("sensors_touch", rows=_encode(rows).decode())
 
-    async def version(self) -> int:
-        """Return a number that rises with every change of a sensor or network but `touch`."""
+    async def newest_change(self) -> Change:
+        """Return the registry's newest change: of a sensor or network by all but `touch`."""
+        await self._engine.follow()
         rows = await self._engine.fetch("registry_version")
-        version: int = rows[0][0]
-        return version
+        return Change(*rows[0])
+
+    async def has_had(self, change: Change) -> bool:
+        """Return whether the registry comes from this change, lately, or was put back since."""
+        return bool(await self._engine.fetch("registry_has_had", **change._asdict()))
 
     async def changed_since(self, version: int) -> list[Sensor]:
         """Return the sensors created or changed after the registry had this version."""

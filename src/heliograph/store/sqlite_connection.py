@@ -10,8 +10,11 @@ from typing import Literal
 from heliograph.errors import (
     AlreadyExistsError,
     ClaimLostError,
+    RolledBackError,
     RowError,
+    StartError,
     StoreUnavailableError,
+    UnusableStoreError,
 )
 
 BUSY_SECONDS = 5.0
@@ -21,10 +24,9 @@ OLDEST_SQLITE = (3, 37, 0)
 
 # The writer keeps the upper levels of its indexes, for which the default of 2 MiB is too small.
 _WRITER_CACHE_KIB = 16 << 10
-# 64 MiB of 4 KiB pages: with the default of 1,000 pages, hot index pages are copied back to the
-# file so often that inserting is a sixth slower.
-_CHECKPOINT_PAGES = 16_000
 _JOURNAL_BYTES = 64 << 20
+
+_DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 _UNIQUE = re.compile(r"UNIQUE constraint failed: (?:.*, )?\w+\.(\w+)")
 
@@ -40,7 +42,7 @@ def open_writer(path: Path, *, create: bool) -> sqlite3.Connection:
     Raises:
         sqlite3.Error: it can't be opened, or is no database.
     """
-    if create:
+    if create and not path.exists():
         # It holds what devices said, and hashes of their keys: nobody else's to read.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     connection = sqlite3.connect(
@@ -56,7 +58,8 @@ def open_writer(path: Path, *, create: bool) -> sqlite3.Connection:
             # Each commit is on the disk before it is acknowledged.
             "synchronous = FULL",
             f"journal_size_limit = {_JOURNAL_BYTES}",
-            f"wal_autocheckpoint = {_CHECKPOINT_PAGES}",
+            # The server does that itself, see `Generation`; a command when it ends.
+            "wal_autocheckpoint = 0",
             f"cache_size = -{_WRITER_CACHE_KIB}",
             "foreign_keys = ON",
             "temp_store = MEMORY",
@@ -105,7 +108,33 @@ def translate(error: Exception) -> Exception:
 
 def unavailable(error: Exception) -> StoreUnavailableError:
     """Return the error as one of the database, not of a row."""
+    if isinstance(error, StoreUnavailableError):
+        return error
+    if isinstance(error, StartError):
+        return UnusableStoreError(
+            f"SQLite: {error}",
+            "the database file was replaced by one that can't be used",
+            is_damage=False,
+        )
+    if is_damage(error):
+        return UnusableStoreError(
+            f"SQLite: {error}: the file is damaged: stop the server and restore a backup"
+            " (docs/guide/restore.md)",
+            f"the database file is damaged ({error})",
+            is_damage=True,
+        )
     return StoreUnavailableError(f"SQLite: {str(error) or type(error).__name__}")
+
+
+def is_damage(error: Exception) -> bool:
+    """Return whether the error says that the file holds what SQLite has not written."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return isinstance(code, int) and code & 0xFF in _DAMAGE
+
+
+def rolled_back(engine: str) -> RolledBackError:
+    """Return the error that says that the database was put back."""
+    return RolledBackError(f"{engine}: the database was put back to another state")
 
 
 def taken_field(error: Exception) -> str | None:

@@ -1,6 +1,5 @@
 """The one connection that writes to a SQLite file; lives in a thread of its own."""
 
-import os
 import sqlite3
 from collections.abc import Sequence
 from itertools import chain
@@ -20,11 +19,20 @@ from heliograph.store.batches import (
     newest_statuses,
     with_element_ids,
 )
+from heliograph.store.claim import Claim
 from heliograph.store.lateness import Lateness, late_hours
 from heliograph.store.queries import Query
 from heliograph.store.rollup_change import RollupChange
 from heliograph.store.sqlite_chunks import CHUNKS, chunks
-from heliograph.store.sqlite_connection import open_writer, translate, unavailable
+from heliograph.store.sqlite_connection import open_writer, rolled_back, translate, unavailable
+from heliograph.store.sqlite_generation import (
+    Generation,
+    Identity,
+    identity_of,
+    look,
+    note_closed,
+    note_open,
+)
 from heliograph.store.sqlite_rollups import Marks, store_rollups
 
 _encode = msgspec.json.Encoder().encode
@@ -108,14 +116,27 @@ class SqliteWriter:
     a full disk that was freed or a file that was put back needs no restart.
     """
 
-    def __init__(self, path: Path, queries: dict[str, Query], lateness: Lateness) -> None:
+    def __init__(
+        self,
+        path: Path,
+        queries: dict[str, Query],
+        lateness: Lateness,
+        claim: Claim | None = None,
+    ) -> None:
+        """`claim` is a server's: it renews the file's generation, see `Generation`."""
         self._path = path
+        self._claim = claim
+        self._generation: Generation | None = None
         self._lateness = lateness
         self._marks = Marks()
         self._knows_frontier = False
         self._queries = queries
         self._connection: sqlite3.Connection | None = None
-        self._identity = (0, 0)
+        # The file that was opened last; readers open no other.
+        self.identity: Identity = (0, 0)
+        self._opened: set[Identity] = set()
+        # Changes with what other processes commit.
+        self._data_version = 0
 
     def open(self, *, create: bool = False) -> sqlite3.Connection:
         """Return the connection, opened if it isn't; only `create` makes a missing file.
@@ -125,24 +146,55 @@ class SqliteWriter:
         """
         if self._connection is None:
             try:
-                self._connection = open_writer(self._path, create=create)
-                self._identity = self._file_identity()
+                self._connection = self._open(create=create)
             except Exception as error:
                 raise unavailable(error) from error
         return self._connection
 
-    def write(self, batch: Batch) -> Written:
+    def _open(self, *, create: bool) -> sqlite3.Connection:
+        admitted = self._admit()
+        connection = open_writer(self._path, create=create)
+        try:
+            identity = identity_of(self._path)
+            self._check_claim(identity)
+            if identity not in self._opened:
+                note_open(identity)
+                self._opened.add(identity)
+            if self._claim is not None:
+                if self._generation is None or identity != self.identity:
+                    self._generation = Generation(self._path)
+                self._generation.begin(connection, admitted)
+            self.identity = identity
+            self._data_version = connection.execute("PRAGMA data_version").fetchone()[0]
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _check_claim(self, identity: Identity) -> None:
+        if self._claim is not None and identity != self._claim.newest:
+            raise _replaced()
+
+    def _admit(self) -> int | None:
+        """Return what the header of a file that is new here says, once it may be opened."""
+        if self._claim is not None:
+            return self._claim.generation(self._claim.take(self._path))
+        if self._opened and identity_of(self._path) not in self._opened:
+            look(self._path)
+        return None
+
+    def write(self, batch: Batch, known: tuple[int, str] | None = None) -> Written:
         """Commit a batch; see `Engine.write`."""
         try:
             connection = self.open()
-            connection.execute("BEGIN IMMEDIATE")
+            self._begin(connection, known)
             self._enter(connection, batch.claims, batch.deliveries)
             written = self._insert(connection, batch)
             marked = self._mark(connection, batch, written)
             if written.duplicates and batch.answers:
                 self._enter(connection, batch.answers(written.duplicates), ())
             connection.execute("ROLLBACK" if batch.trial else "COMMIT")
-            self._check_file()
+            self._committed(connection)
         except Exception as error:
             raise self.abandon(error) from error
         if marked and not batch.trial:
@@ -178,26 +230,30 @@ class SqliteWriter:
     def empty_log(self) -> None:
         """Empty the write-ahead log; what readers still need of it is left for the next time."""
         try:
-            self.open().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            connection = self.open()
+            if self._generation is not None:
+                self._generation.empty_log(connection)
+            else:
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         except Exception as error:
             raise self.abandon(error) from error
 
-    def store_rollups(self, change: RollupChange) -> bool:
+    def store_rollups(self, change: RollupChange, known: tuple[int, str] | None = None) -> bool:
         """Commit a change of rollups; see `Engine.store_rollups`."""
         try:
             connection = self.open()
-            connection.execute("BEGIN IMMEDIATE")
+            self._begin(connection, known)
             stored = store_rollups(connection, self._queries, change)
             connection.execute("COMMIT" if stored else "ROLLBACK")
-            self._check_file()
+            self._committed(connection)
         except Exception as error:
             raise self.abandon(error) from error
         return stored
 
-    def begin(self) -> None:
-        """Begin a transaction that writes."""
+    def begin(self, known: tuple[int, str] | None = None) -> None:
+        """Begin a transaction that writes, based on this change of the registry."""
         try:
-            self.open().execute("BEGIN IMMEDIATE")
+            self._begin(self.open(), known)
         except Exception as error:
             raise self.abandon(error) from error
 
@@ -210,8 +266,9 @@ class SqliteWriter:
     def commit(self) -> None:
         """Commit the transaction that was begun."""
         try:
-            self.open().execute("COMMIT")
-            self._check_file()
+            connection = self.open()
+            connection.execute("COMMIT")
+            self._committed(connection)
         except Exception as error:
             raise self.abandon(error) from error
 
@@ -249,6 +306,7 @@ class SqliteWriter:
                 parameters = list(chain.from_iterable(chunk))
                 connection.execute(_FORGET_DELIVERIES[len(chunk)], parameters)
             connection.execute("COMMIT")
+            self._committed(connection)
         except Exception as error:
             raise self.abandon(error) from error
 
@@ -259,7 +317,47 @@ class SqliteWriter:
         self._knows_frontier = False
         self._marks.forget()
         if connection is not None:
+            if self._generation is not None:
+                self._generation.end(self.identity)
             connection.close()
+
+    def written_elsewhere(self) -> bool:
+        """Return whether another process has written since the last call, or the opening."""
+        try:
+            version = self.open().execute("PRAGMA data_version").fetchone()[0]
+        except Exception as error:
+            raise self.abandon(error) from error
+        if version == self._data_version:
+            return False
+        self._data_version = version
+        # It may have been put back to a state without this.
+        self._knows_frontier = False
+        self._marks.forget()
+        return True
+
+    def renew(self) -> None:
+        """Open the file that is at the path now, if it is another."""
+        try:
+            if identity_of(self._path) != self.identity:
+                self.close()
+        except OSError as error:
+            raise unavailable(error) from error
+        self.open()
+
+    def release(self) -> None:
+        """Note that nothing here has the file open any more."""
+        for identity in self._opened:
+            note_closed(identity)
+        self._opened.clear()
+
+    def _begin(self, connection: sqlite3.Connection, known: tuple[int, str] | None) -> None:
+        connection.execute("BEGIN IMMEDIATE")
+        if known is None:
+            return
+        version, token = known
+        sql = self._queries["registry_has_had"].sql
+        if not connection.execute(sql, {"version": version, "token": token}).fetchone():
+            raise rolled_back("SQLite")
 
     def _insert(self, connection: sqlite3.Connection, batch: Batch) -> Written:
         written = Written()
@@ -314,14 +412,16 @@ class SqliteWriter:
     def _store(self, connection: sqlite3.Connection, query: str, rows: list[Any]) -> None:
         connection.execute(self._queries[query].sql, {"rows": _encode(rows).decode()})
 
-    def _file_identity(self) -> tuple[int, int]:
-        status = os.stat(self._path)  # noqa: PTH116 - a hundredth of the commit's cost
-        return status.st_dev, status.st_ino
-
-    def _check_file(self) -> None:
+    def _committed(self, connection: sqlite3.Connection) -> None:
         # A file that was deleted or replaced takes commits into nowhere.
-        if self._file_identity() != self._identity:
-            raise StoreUnavailableError("SQLite: the database file was replaced")
+        if identity_of(self._path) != self.identity:
+            raise _replaced()
+        if self._generation is not None:
+            self._generation.committed(connection)
+
+
+def _replaced() -> StoreUnavailableError:
+    return StoreUnavailableError("SQLite: the database file was replaced")
 
 
 def _find_earlier(

@@ -11,6 +11,7 @@ from heliograph.store.aggregates import Aggregates
 from heliograph.store.audit import Audit
 from heliograph.store.broker_access import BrokerAccess
 from heliograph.store.broker_drops import BrokerCounts
+from heliograph.store.claim import Claim
 from heliograph.store.clock import ClockStates
 from heliograph.store.configurations import Configurations
 from heliograph.store.connections import Connections
@@ -19,6 +20,7 @@ from heliograph.store.engine import Engine
 from heliograph.store.exports import Exports
 from heliograph.store.heartbeats import Heartbeats
 from heliograph.store.instances import Instances
+from heliograph.store.lineage import Lineage
 from heliograph.store.logs import Logs
 from heliograph.store.measurements import Measurements
 from heliograph.store.migrations.running import head, run_migrations
@@ -35,6 +37,7 @@ from heliograph.store.retention import Retentions
 from heliograph.store.rollups import Rollups
 from heliograph.store.sensors import Sensors
 from heliograph.store.sqlite import open_sqlite
+from heliograph.store.sqlite_generation import look
 from heliograph.store.url import parse_database_url
 
 
@@ -69,6 +72,19 @@ class Store:
         self.exports = Exports(engine)
         self.retentions = Retentions(engine)
         self.removal = Removal(engine)
+
+    @property
+    def lineage(self) -> Lineage:
+        """The change of the registry that all writing has to be based on."""
+        return self.engine.lineage
+
+    async def written_elsewhere(self) -> bool:
+        """Return whether another process has written to the file that this one has for itself."""
+        return await self.engine.written_elsewhere()
+
+    async def renew(self) -> None:
+        """Forget what the connections know, for it is of another state of the database."""
+        await self.engine.renew()
 
     @property
     def batch_rows(self) -> int:
@@ -122,15 +138,21 @@ class Store:
         await self.engine.close()
 
 
-async def open_store(database_url: str) -> Store:
+async def open_store(
+    database_url: str, claim: Claim | None = None, *, accept_empty: bool = False
+) -> Store:
     """Open the database that DATABASE_URL names; it isn't migrated by that.
+
+    A server has a claim on it. `accept_empty`: an SQLite file may be empty that was not.
 
     Raises:
         StartError: it can't be used; one line says why.
     """
     url = parse_database_url(database_url)
     if url.is_sqlite:
-        return Store(await open_sqlite(url.path))
+        if claim is None:
+            await asyncio.to_thread(look, url.path, accept_empty=accept_empty)
+        return Store(await open_sqlite(url.path, claim))
     return Store(await open_postgresql(url))
 
 

@@ -1,6 +1,7 @@
 """DATABASE_URL: which engine, and where."""
 
 import dataclasses
+import os
 import urllib.parse
 from pathlib import Path
 
@@ -68,7 +69,8 @@ def _sqlite(rest: str) -> DatabaseUrl:
     name = urllib.parse.unquote(rest.partition("?")[0])
     if not name.startswith("/") or name in {"/", "/:memory:"} or name.endswith("/"):
         raise StartError("DATABASE_URL must name a file: sqlite:///./heliograph.db")
-    path = Path(name[1:]).absolute()
+    # SQLite has its log beside the file itself, not beside a link to it.
+    path = Path(os.path.realpath(name[1:]))
     return DatabaseUrl(is_sqlite=True, path=path, public=f"sqlite:///{path}")
 
 

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from heliograph.errors import StoreUnavailableError
+from heliograph.errors import StoreUnavailableError, UnusableStoreError
 from heliograph.ingest.disk_budget import DiskState
 from heliograph.model.time import DAY, SECOND, now, to_epoch_seconds, to_rfc3339
 from heliograph.version import VERSION
@@ -109,10 +109,10 @@ async def readyz(services: TheServices) -> Response:
     """Tell whether data is taken now: 503 with the reasons if not."""
     state = services.posts.state
     reasons: list[str] = []
-    database, current, head = await _database(services)
+    database, current, head, fault = await _database(services)
     if database != "available" or not state.database_available:
         database = "unavailable"
-        reasons.append("The database is not available")
+        reasons.append(fault or "The database is not available")
     elif current != head:
         reasons.append(
             f"The database is at migration {current}, this version needs {head}:"
@@ -173,14 +173,16 @@ async def readyz(services: TheServices) -> Response:
     return Answer(503 if reasons else 200, encode(body)).response()
 
 
-async def _database(services: Services) -> tuple[str, str | None, str | None]:
-    """Return whether it answers, its migration, and the newest there is."""
+async def _database(services: Services) -> tuple[str, str | None, str | None, str | None]:
+    """Return whether it answers, its migration, the newest there is, and what has to be mended."""
     try:
         async with asyncio.timeout(DATABASE_SECONDS):
             await services.store.ping()
-            return "available", *(await services.store.migration_state())
+            return "available", *(await services.store.migration_state()), None
+    except UnusableStoreError as error:
+        return "unavailable", None, None, f"The database can't be used: {error.public}"
     except (StoreUnavailableError, TimeoutError):
-        return "unavailable", None, None
+        return "unavailable", None, None, None
 
 
 def _of_budget(disk: DiskState) -> str:

@@ -43,6 +43,10 @@ class Notices:
                 self._due[each] = None
             self._arrived.set()
 
+    def forget(self) -> None:
+        """Tell nothing of what is due: the database was put back."""
+        self._due.clear()
+
     def publish(self, events: Sequence[Committed]) -> None:
         """Tell what has become of the sensors that a status was said of. A sink of the hub."""
         said = [(event.number, PRESENCE) for event in events if event.kind is Kind.STATUS]

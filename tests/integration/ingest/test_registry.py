@@ -43,6 +43,8 @@ class CountingSensors:
 class CountingStore:
     def __init__(self, store):
         self.networks = store.networks
+        self.lineage = store.lineage
+        self.written_elsewhere = store.written_elsewhere
         self.sensors = CountingSensors(store.sensors)
 
 
@@ -177,7 +179,7 @@ async def test_nothing_is_told_where_nothing_changed(registry, sqlite_store):
     assert registry.generation == 1
 
 
-@pytest.mark.parametrize("call", ["version", "changed_since", "attributes"])
+@pytest.mark.parametrize("call", ["newest_change", "changed_since", "attributes"])
 async def test_a_change_that_could_not_be_read_is_not_missed(
     registry, sqlite_store, counting, call
 ):
@@ -197,7 +199,7 @@ async def test_a_change_that_could_not_be_read_is_not_missed(
 
 
 async def test_watching_goes_on_through_an_outage(registry, sqlite_store, counting):
-    counting.sensors.failing.add("version")
+    counting.sensors.failing.add("newest_change")
     watching = asyncio.create_task(registry.watch(0.001))
     await sqlite_store.sensors.create(**members("pump"))
     await eventually(lambda: registry.cached("pump"))

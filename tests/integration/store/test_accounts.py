@@ -158,9 +158,9 @@ async def test_what_a_cache_must_hear_of_raises_the_registrys_version(store, acc
     living, expired = now() + 1_000_000_000, 100
 
     async def raises(change):
-        before = await store.sensors.version()
+        before = (await store.sensors.newest_change()).version
         await change
-        return await store.sensors.version() > before
+        return (await store.sensors.newest_change()).version > before
 
     networks, accounts = store.networks, store.accounts
     assert await raises(networks.set_member(place, bob.identifier, Role.VIEWER, 1))

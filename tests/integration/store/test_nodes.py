@@ -135,7 +135,7 @@ async def test_deleting_a_node_detaches_its_sensors_and_tells_the_registry(
     node, other = await make_node(), await make_node()
     carried = [await register(node_identifier=node.identifier) for _ in range(3)]
     elsewhere = await register(node_identifier=other.identifier)
-    version = await store.sensors.version()
+    version = (await store.sensors.newest_change()).version
     assert await store.nodes.delete(node.identifier)
     assert not await store.nodes.delete(node.identifier)
     changed = await store.sensors.changed_since(version)

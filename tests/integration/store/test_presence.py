@@ -23,7 +23,7 @@ def register(store):
 
 async def test_connections_are_noted_together_and_told_back(store, register):
     one, two = await register(device_id="one"), await register()
-    version = await store.sensors.version()
+    version = (await store.sensors.newest_change()).version
     noted = await store.connections.note(
         [(one, True, NOON), (two, False, NOON + 1), (999, True, NOON)]
     )
@@ -33,7 +33,7 @@ async def test_connections_are_noted_together_and_told_back(store, register):
     }
     assert await store.sensors.find("one") in noted
     # Caches hold none of it.
-    assert await store.sensors.version() == version
+    assert (await store.sensors.newest_change()).version == version
 
 
 async def test_what_was_noted_by_another_is_confirmed(store, register):

@@ -110,31 +110,31 @@ async def test_only_the_members_given_are_changed(store, register):
 
 async def test_every_change_of_the_registry_raises_its_version(store, register):
     sensors = store.sensors
-    start = await sensors.version()
+    start = (await sensors.newest_change()).version
     first, second = await register(), await register()
-    created = await sensors.version()
+    created = (await sensors.newest_change()).version
     assert created > start
     assert await sensors.changed_since(start) == [first, second]
     assert await sensors.changed_since(created) == []
     await sensors.change(first.number, name="x")
-    changed = await sensors.version()
+    changed = (await sensors.newest_change()).version
     assert changed > created
     assert [sensor.number for sensor in await sensors.changed_since(created)] == [first.number]
 
 
 async def test_being_seen_does_not_raise_the_version(store, sensor):
-    version = await store.sensors.version()
+    version = (await store.sensors.newest_change()).version
     await store.sensors.touch([(sensor, NOON, None)])
     await store.write(Batch(statuses=[(sensor, NOON, "online", False)], attributes=[(sensor, "a")]))
-    assert await store.sensors.version() == version
+    assert (await store.sensors.newest_change()).version == version
 
 
 async def test_a_refused_change_does_not_raise_the_version(store, register):
     await register(device_id="esp-1")
-    version = await store.sensors.version()
+    version = (await store.sensors.newest_change()).version
     with pytest.raises(AlreadyExistsError):
         await register(device_id="esp-1")
-    assert await store.sensors.version() == version
+    assert (await store.sensors.newest_change()).version == version
 
 
 async def test_touching_never_moves_a_time_back(store, sensor, register):
@@ -224,7 +224,7 @@ async def test_fifty_revisions_at_once_have_no_gap(database_url, store, sensor):
 
 
 async def test_a_cancelled_change_leaves_nothing_behind(store, register):
-    version = await store.sensors.version()
+    version = (await store.sensors.newest_change()).version
     tasks = [asyncio.create_task(register()) for _ in range(20)]
     await asyncio.sleep(0)
     for task in tasks[::2]:
@@ -234,7 +234,7 @@ async def test_a_cancelled_change_leaves_nothing_behind(store, register):
     assert len(created) >= 10
     _, total = await store.sensors.list(networks=None, offset=0, limit=1)
     assert len(created) <= total <= 20
-    assert await store.sensors.version() == version + total
+    assert (await store.sensors.newest_change()).version == version + total
     await register()
 
 
@@ -246,7 +246,7 @@ async def test_several_are_registered_or_none(store, register):
 
     created = await store.sensors.create_all([new(device_id=f"d-{at}") for at in (1, 2)])
     assert [sensor.device_id for sensor in created] == ["d-1", "d-2"]
-    version = await store.sensors.version()
+    version = (await store.sensors.newest_change()).version
     wanted = [
         new(device_id="d-3"),
         new(device_id="d-2"),
@@ -265,7 +265,7 @@ async def test_several_are_registered_or_none(store, register):
         (3, "device_id"),
         (4, "sensor_name"),
     ]
-    assert await store.sensors.version() == version
+    assert (await store.sensors.newest_change()).version == version
     assert await store.sensors.create_all([]) == []
 
 
@@ -330,7 +330,7 @@ async def test_a_deleted_sensor_keeps_its_record_and_its_names_until_they_are_wa
 ):
     names = {"device_id": "d-1", "sensor_name": "a", "serial_number": "1"}
     sensor = await register(**names, key_hash=b"k" * 32)
-    version = await store.sensors.version()
+    version = (await store.sensors.newest_change()).version
     assert await store.sensors.delete(sensor.number, 5)
     assert await store.sensors.delete(sensor.number, 6)
     assert not await store.sensors.delete(999, 5)
@@ -402,12 +402,12 @@ async def test_erasing_leaves_nothing_of_the_one_and_all_of_the_other(store, reg
     whole = await counts(numbers[0])
     assert whole == (9, 4, 4, 4, 4, 1)
     await store.sensors.delete(numbers[0], 5)
-    version = await store.sensors.version()
+    version = (await store.sensors.newest_change()).version
     await store.sensors.erase(numbers[0])
     assert await counts(numbers[0]) == (0, 0, 0, 0, 0, 0)
     assert await counts(numbers[1]) == whole
     assert await store.sensors.find_number(numbers[0]) is None
-    assert await store.sensors.version() > version
+    assert (await store.sensors.newest_change()).version > version
     assert (await register()).number > max(numbers)
 
 

@@ -11,6 +11,7 @@ import sqlalchemy
 from alembic import context
 from sqlalchemy.engine import Connection
 
+from heliograph.store.sqlite_generation import look
 from heliograph.store.url import DatabaseUrl, parse_database_url
 
 # Any number, as long as it is always this one.
@@ -32,9 +33,8 @@ def _run(connection: Connection) -> None:
 @contextlib.contextmanager
 def _alone(path: Path) -> Iterator[None]:
     # Which migrations are due is read before their transactions begin, so two processes must
-    # not even read at once. SQLite's own locks are of another kind (fcntl) and don't see this
-    # one, but closing the file would drop them: it is closed after the database.
-    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    # not even read at once.
+    file = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -42,14 +42,15 @@ def _alone(path: Path) -> Iterator[None]:
         os.close(file)
 
 
-def _migrate_sqlite(url: DatabaseUrl) -> None:
+def _migrate_sqlite(url: DatabaseUrl, *, accept_empty: bool) -> None:
     path = url.path
     path.parent.mkdir(parents=True, exist_ok=True)
+    look(path, accept_empty=accept_empty)
     # Without isolation_level the driver begins nothing by itself; it would begin only before
     # an INSERT or UPDATE, and leave half a migration's tables behind a failure.
     engine = sqlalchemy.create_engine(
         "sqlite://",
-        creator=lambda: sqlite3.connect(path, isolation_level=None, timeout=_WAIT_SECONDS),
+        creator=lambda: _connect(path),
         poolclass=sqlalchemy.pool.NullPool,
     )
     sqlalchemy.event.listen(
@@ -57,6 +58,13 @@ def _migrate_sqlite(url: DatabaseUrl) -> None:
     )
     with _alone(path), engine.connect() as connection:
         _run(connection)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, timeout=_WAIT_SECONDS)
+    # A server's log is the server's to write back; else it is done at the end.
+    connection.execute("PRAGMA wal_autocheckpoint = 0")
+    return connection
 
 
 def _migrate_postgresql(url: DatabaseUrl) -> None:
@@ -77,20 +85,23 @@ def _migrate_postgresql(url: DatabaseUrl) -> None:
         _run(connection)
 
 
-def _url_of_settings() -> str:
+def _of_settings() -> tuple[str, bool]:
     # Not needed, and slow to import, where the server migrates its database.
     from heliograph.settings import load_settings  # noqa: PLC0415 - see above
 
-    return load_settings().database_url
+    settings = load_settings()
+    return settings.database_url, settings.accept_empty_database
 
 
 def _main() -> None:
     # From `run_migrations` the URL comes with the configuration, from the `alembic` command
     # with the settings.
     given = context.config.attributes.get("database_url")
-    url = parse_database_url(given or _url_of_settings())
+    # What has started this process has admitted the file.
+    address, accept_empty = (given, False) if given else _of_settings()
+    url = parse_database_url(address)
     if url.is_sqlite:
-        _migrate_sqlite(url)
+        _migrate_sqlite(url, accept_empty=accept_empty)
     else:
         _migrate_postgresql(url)
 

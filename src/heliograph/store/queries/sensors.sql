@@ -128,7 +128,12 @@ WHERE number = :number
 RETURNING {sensor_columns};
 
 -- name: registry_version()$
-SELECT version FROM registry;
+SELECT registry.version, registry_change.token
+FROM registry
+JOIN registry_change ON registry_change.version = registry.version;
+
+-- name: registry_has_had(version, token)$
+SELECT 1 FROM registry_change WHERE version = :version AND token = :token;
 
 -- What a sensor sent is erased piece by piece, so that the writer has others served between.
 

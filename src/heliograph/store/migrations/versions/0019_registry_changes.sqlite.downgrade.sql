@@ -1,0 +1,3 @@
+DROP TRIGGER registry_changed;
+
+DROP TABLE registry_change;

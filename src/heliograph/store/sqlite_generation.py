@@ -1,0 +1,498 @@
+"""Which write-ahead log a SQLite file belongs to: a backup beside another's log is refused.
+
+SQLite applies whatever log lies beside a file: nothing in the one names the other. So the file's
+header holds a random number, its generation, and a file beside both says which generation goes
+with which log. Decision 0018 has the argument why a killed server is never refused by that.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import sqlite3
+import struct
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import structlog
+
+from heliograph.errors import StartError
+
+log = structlog.get_logger()
+
+Identity = tuple[int, int]
+Salts = tuple[int, int]
+
+# Frames after which the log is written back into the file: 64 MiB of 4 KiB pages. With SQLite's
+# own 1,000, hot index pages are copied back so often that inserting is a sixth slower.
+CHECKPOINT_FRAMES = 16_000
+# As many more before the next try, where somebody still reads what is to be written back.
+RETRY_FRAMES = 4_000
+# A command looks at the file for milliseconds, a server that ends lets go of it at once.
+CLAIM_SECONDS = 2.0
+_ATTEMPT_SECONDS = 0.02
+
+_MAGIC = b"SQLite format 3\0"
+_MODE_OFFSET = 18
+_MODE_WITH_LOG = b"\2\2"
+_GENERATION_OFFSET = 60  # PRAGMA user_version
+_HEADER_BYTES = 100
+_LOG_HEADER_BYTES = 32
+_SALTS_OFFSET = 16
+_FRAME_HEADER_BYTES = 24
+_FRAME_SALTS_OFFSET = 8
+# In the index of the log (-shm): its salts, and how far a checkpoint has got to write pages back.
+_INDEX_SALTS_OFFSET = 32
+_INDEX_ATTEMPTED_OFFSET = 128
+
+# What this process has open by SQLite. POSIX locks are the process's, and closing any descriptor
+# of a file drops them all: such a file is not to be opened by anything else.
+_open_here: Counter[Identity] = Counter()
+
+
+def identity_of(path: Path) -> Identity:
+    """Return device and inode of the file.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    status = os.stat(path)  # noqa: PTH116 - a hundredth of a commit's cost
+    return status.st_dev, status.st_ino
+
+
+def note_open(identity: Identity) -> None:
+    """Note that SQLite has a connection to the file in this process."""
+    _open_here[identity] += 1
+
+
+def note_closed(identity: Identity) -> None:
+    """Note that what `note_open` has noted is over."""
+    _open_here[identity] -= 1
+    if not _open_here[identity]:
+        del _open_here[identity]
+
+
+def is_open_here(identity: Identity) -> bool:
+    """Return whether this process has the file open by SQLite."""
+    return identity in _open_here
+
+
+def log_of(path: Path) -> Path:
+    """Return where SQLite has the file's write-ahead log."""
+    return Path(f"{path}-wal")
+
+
+def sidecar_of(path: Path) -> Path:
+    """Return where the file's generation is written down."""
+    return Path(f"{path}-generation")
+
+
+class Sidecar(NamedTuple):
+    """What the file's header may say, beside the log with these salts.
+
+    Attributes:
+        generations: What it may say at any time.
+        in_log: What it may say once a checkpoint of this log has begun.
+        salts: Those of the log; None: any, for there was no log.
+    """
+
+    generations: frozenset[int]
+    in_log: frozenset[int]
+    salts: Salts | None
+
+    def fits(self, generation: int, salts: Salts, is_written_back: bool) -> bool:
+        """Return whether a file of this generation belongs to the log with these salts."""
+        if self.salts is not None and salts != self.salts:
+            # SQLite begins a log anew with the next number, once all of it is in the file. That
+            # happens in the first commit after it, before it can be written down here.
+            if salts[0] != (self.salts[0] + 1) & 0xFFFF_FFFF:
+                return False
+            is_written_back = True
+        if generation in self.generations:
+            return True
+        return generation in self.in_log and (is_written_back or self.salts is None)
+
+    @classmethod
+    def read(cls, path: Path) -> "Sidecar | None":
+        """Return what is written down for the file; None: nothing that can be read."""
+        try:
+            text = sidecar_of(path).read_bytes()
+        except FileNotFoundError:
+            return None
+        try:
+            found = json.loads(text)
+            salts = found["salts"]
+            return cls(
+                frozenset(map(int, found["generations"])),
+                frozenset(map(int, found["in_log"])),
+                None if salts is None else (int(salts[0]), int(salts[1])),
+            )
+        except (ValueError, TypeError, LookupError):
+            log.warning(
+                "what is known of the database file can't be read", file=str(sidecar_of(path))
+            )
+            return None
+
+    def write(self, path: Path) -> None:
+        """Write it down for the file, whole or not at all, and on the disk.
+
+        Raises:
+            OSError: it can't be.
+        """
+        members = {
+            "generations": sorted(self.generations),
+            "in_log": sorted(self.in_log),
+            "salts": self.salts,
+        }
+        target, made = sidecar_of(path), Path(f"{sidecar_of(path)}.new")
+        descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(descriptor, json.dumps(members).encode())
+            # A command may be run by root: what it writes is for the server to read.
+            owner = path.stat()
+            with contextlib.suppress(PermissionError):
+                os.fchown(descriptor, owner.st_uid, owner.st_gid)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        made.replace(target)
+        _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def look(path: Path, *, accept_empty: bool = False) -> None:
+    """Admit the file for a process that is no server, before SQLite opens it.
+
+    What a server has, it has admitted itself.
+
+    Raises:
+        StartError: it does not belong to the log beside it, or is empty.
+    """
+    try:
+        if not path.exists():
+            admit(path)
+            return
+        if is_open_here(identity_of(path)):
+            return
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            if lock(descriptor):
+                admit(path, accept_empty=accept_empty)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise StartError(f"DATABASE_URL: can't open {path}: {error.strerror}") from error
+
+
+def lock(descriptor: int) -> bool:
+    """Lock the file against servers, by device and inode; False: another process has it.
+
+    SQLite's own locks are of another kind, and don't see this one.
+
+    Raises:
+        OSError: there are no locks on this file system.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def lock_soon(descriptor: int) -> bool:
+    """Lock it like `lock`, and wait for a command that is just looking at it."""
+    never = threading.Event()
+    deadline = time.monotonic() + CLAIM_SECONDS
+    while not lock(descriptor):
+        if time.monotonic() > deadline:
+            return False
+        never.wait(_ATTEMPT_SECONDS)
+    return True
+
+
+def admit(path: Path, *, accept_empty: bool = False, for_server: bool = False) -> int | None:
+    """Make sure that the file and the log beside it belong together; return its generation.
+
+    The caller has locked the file, and SQLite has no connection to it in this process.
+    `for_server`: it stays locked, and the log may be deleted and made anew before `begin`.
+
+    Raises:
+        StartError: they do not, or the file is empty and was not.
+        OSError: it can't be read.
+    """
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        size = -1
+    if size <= 0:
+        # A missing file is an empty database to come: whoever wants that has deleted it.
+        if size == 0 and sidecar_of(path).exists() and not accept_empty:
+            raise StartError(
+                f"DATABASE_URL: {path} is empty, and was not: put a backup in its place, or begin"
+                " with an empty database by ACCEPT_EMPTY_DATABASE=true or by deleting the file"
+            )
+        _move_log_aside(path)
+        sidecar_of(path).unlink(missing_ok=True)
+        return None
+    header = _read(path, 0, _HEADER_BYTES)
+    if len(header) < _HEADER_BYTES or not header.startswith(_MAGIC):
+        return None  # SQLite says better what it is
+    generation: int = struct.unpack_from(">i", header, _GENERATION_OFFSET)[0]
+    known = Sidecar.read(path)
+    salts = _salts_of(log_of(path))
+    if salts is None:
+        # Without a log nothing can be applied to the wrong file.
+        if known is not None:
+            if generation not in known.generations | known.in_log:
+                log.warning("the database file was replaced", file=str(path))
+            Sidecar(frozenset({generation}), frozenset(), None).write(path)
+        return generation
+    # What VACUUM INTO makes has its source's generation, but has never had a log.
+    had_log = header[_MODE_OFFSET:].startswith(_MODE_WITH_LOG)
+    if had_log and known is None:
+        return generation
+    if had_log and known is not None and known.fits(generation, salts, _written_back(path, salts)):
+        if for_server:
+            Sidecar(known.generations | {generation}, known.in_log, None).write(path)
+        return generation
+    raise StartError(
+        f"DATABASE_URL: {path} and the write-ahead log beside it do not belong together, as when a"
+        f" backup is put in place of a file in use: move {log_of(path)} away to start from the"
+        " file as it is, or put the earlier file back (docs/guide/restore.md)"
+    )
+
+
+def _move_log_aside(path: Path) -> None:
+    """Keep a log whose file is gone: SQLite would delete it."""
+    orphan = log_of(path)
+    if not orphan.exists() or not orphan.stat().st_size:
+        return
+    kept = Path(f"{orphan}.orphan-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}")
+    while kept.exists():
+        kept = Path(f"{kept}-")
+    orphan.rename(kept)
+    log.warning("a write-ahead log without its database file was moved aside", kept=str(kept))
+
+
+def _read(path: Path, offset: int, size: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(offset)
+        return file.read(size)
+
+
+def _salts_of(log_path: Path) -> Salts | None:
+    """Return the log's salts; None: there is nothing in it."""
+    try:
+        if log_path.stat().st_size <= _LOG_HEADER_BYTES:
+            return None
+        header = _read(log_path, 0, _LOG_HEADER_BYTES)
+    except FileNotFoundError:
+        return None
+    first, second = struct.unpack_from(">II", header, _SALTS_OFFSET)
+    return first, second
+
+
+def _written_back(path: Path, salts: Salts) -> bool:
+    """Return whether a checkpoint of the log has begun, as far as can be known."""
+    try:
+        index = _read(Path(f"{path}-shm"), 0, _INDEX_ATTEMPTED_OFFSET + 4)
+    except FileNotFoundError:
+        return True
+    if len(index) < _INDEX_ATTEMPTED_OFFSET + 4:
+        return True
+    # It holds the salts as they stand in the log, numbers in the machine's own order, and is not
+    # synchronized: after a power cut it may be of another log.
+    if struct.unpack_from(">II", index, _INDEX_SALTS_OFFSET) != salts:
+        return True
+    attempted: int = struct.unpack_from("=I", index, _INDEX_ATTEMPTED_OFFSET)[0]
+    return attempted > 0
+
+
+class _Log:
+    """The log of an open database, read beside SQLite: it takes no locks on this file."""
+
+    def __init__(self, path: Path, page_size: int) -> None:
+        self._descriptor = os.open(log_of(path), os.O_RDONLY | os.O_CLOEXEC)
+        self._stride = _FRAME_HEADER_BYTES + page_size
+        self._salts = b""
+        self._frames = 0
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+    @property
+    def salts(self) -> Salts:
+        """The salts as of the last `measure`."""
+        first, second = struct.unpack(">II", self._salts)
+        return first, second
+
+    def measure(self) -> tuple[bytes, int]:
+        """Return its salts, and how many frames were written with them."""
+        salts = os.pread(self._descriptor, 8, _SALTS_OFFSET)
+        if salts != self._salts:
+            self._salts, self._frames = salts, 0
+        # Frames that were written with earlier salts follow those with these: find the border.
+        low, step = self._frames, 1
+        while self._is_written(low + step - 1):
+            low, step = low + step, step * 2
+        high = low + step - 1
+        while low < high:
+            middle = (low + high) // 2
+            if self._is_written(middle):
+                low = middle + 1
+            else:
+                high = middle
+        self._frames = low
+        return salts, low
+
+    def _is_written(self, frame: int) -> bool:
+        at = _LOG_HEADER_BYTES + frame * self._stride + _FRAME_SALTS_OFFSET
+        return os.pread(self._descriptor, 8, at) == self._salts
+
+
+class Generation:
+    """Keeps a server's file and its log told from all others; lives with the writer.
+
+    Each checkpoint is between two generations: the first is the newest in the log when it is
+    written back, and so what the file's header says from then on; the second comes right after
+    it. No copy that SQLite makes of the database has the first, so that no copy is taken for
+    the file. What may be the case next is written down before it may be.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._in_file: set[int] = set()
+        self._newest = 0
+        self._log: _Log | None = None
+        self._log_salts = b""
+        self._due = 0
+
+    def begin(self, connection: sqlite3.Connection, admitted: int | None) -> None:
+        """Renew it on a connection that was just opened; `admitted` is what the header says.
+
+        Raises:
+            sqlite3.Error: the database can't be written to.
+            OSError: the folder can't.
+        """
+        newest = connection.execute("PRAGMA user_version").fetchone()[0]
+        if self._due and newest == self._newest and self._still_has_its_log(connection):
+            # A checkpoint would make room where the disk is full, for a moment at a time.
+            return
+        known = Sidecar.read(self._path)
+        self._newest = newest
+        self._in_file |= {self._newest}
+        if admitted is not None:
+            self._in_file |= {admitted}
+        elif known is not None:
+            self._in_file |= known.generations | known.in_log
+        # The log may be made anew by what is written next, with salts that nobody knows.
+        self._renew(connection, None, "PASSIVE")
+
+    def committed(self, connection: sqlite3.Connection) -> None:
+        """Renew it if the log has grown long, or was begun anew by somebody else."""
+        if self._log is None:
+            return
+        earlier, frames = self._log_salts, self._measured()
+        if self._log_salts != earlier:
+            self._written_back_elsewhere()
+        elif frames < self._due:
+            return
+        try:
+            self._renew(connection, self._known_salts, "PASSIVE")
+        except (sqlite3.Error, OSError) as error:
+            # What was committed is in the log, and the disk may be full.
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            self._due = frames + RETRY_FRAMES
+            log.warning("the write-ahead log could not be written back", reason=str(error))
+
+    def empty_log(self, connection: sqlite3.Connection) -> None:
+        """Write the log into the file and cut it off, but for what readers still need."""
+        earlier = self._log_salts
+        self._measured()
+        if self._log_salts != earlier:
+            self._written_back_elsewhere()
+        self._renew(connection, self._known_salts, "TRUNCATE")
+
+    def end(self, identity: Identity) -> None:
+        """Let go of the log: the last connection to be closed, whosoever, may delete it.
+
+        `identity` is the file's; beside another one SQLite leaves the log as it is.
+        """
+        if self._log is None:
+            return
+        self._log.close()
+        self._log = None
+        with contextlib.suppress(OSError):  # then the log is as it was written down
+            if identity_of(self._path) != identity:
+                return
+            Sidecar(frozenset(self._in_file), frozenset({self._newest}), None).write(self._path)
+
+    @property
+    def _known_salts(self) -> Salts | None:
+        if len(self._log_salts) != 8:
+            return None
+        first, second = struct.unpack(">II", self._log_salts)
+        return first, second
+
+    def _renew(self, connection: sqlite3.Connection, salts: Salts | None, checkpoint: str) -> None:
+        last, following = _random_generation(), _random_generation()
+        coming = frozenset({self._newest, last, following})
+        Sidecar(frozenset(self._in_file | {last}), coming, salts).write(self._path)
+        self._in_file |= {self._newest, last}
+        connection.execute(f"PRAGMA user_version = {last}")
+        self._newest = last
+        self._open_log(connection)
+        self._measured()
+        if salts is not None and salts != self._known_salts:
+            # That commit has begun the log anew, and the next one may do so again.
+            Sidecar(frozenset(self._in_file), coming, self._known_salts).write(self._path)
+        row = connection.execute(f"PRAGMA wal_checkpoint({checkpoint})").fetchone()
+        is_busy, written, written_back = row
+        if is_busy or written != written_back:
+            self._due = self._measured() + RETRY_FRAMES
+            return
+        self._in_file = {last}
+        connection.execute(f"PRAGMA user_version = {following}")
+        self._newest = following
+        self._due = self._measured() + CHECKPOINT_FRAMES
+        Sidecar(frozenset({last}), frozenset({following}), self._known_salts).write(self._path)
+
+    def _written_back_elsewhere(self) -> None:
+        """Note that all of the log before was written back, with what it said, by somebody else."""
+        self._in_file |= {self._newest}
+
+    def _still_has_its_log(self, connection: sqlite3.Connection) -> bool:
+        """Return whether the log is the one that this had before, as when readers kept it."""
+        earlier = self._log_salts
+        try:
+            self._open_log(connection)
+        except FileNotFoundError:
+            return False
+        self._measured()
+        return self._log_salts == earlier
+
+    def _open_log(self, connection: sqlite3.Connection) -> None:
+        if self._log is None:
+            page_size = connection.execute("PRAGMA page_size").fetchone()[0]
+            self._log = _Log(self._path, page_size)
+
+    def _measured(self) -> int:
+        assert self._log is not None  # noqa: S101 - tells the type checker
+        self._log_salts, frames = self._log.measure()
+        return frames
+
+
+def _random_generation() -> int:
+    return secrets.randbelow((1 << 31) - 1) + 1

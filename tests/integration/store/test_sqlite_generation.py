@@ -1,0 +1,377 @@
+"""The generation of a SQLite file: at no moment is its own log refused, and no other's taken."""
+
+import os
+import random
+import shutil
+import sqlite3
+import uuid
+from contextlib import closing, suppress
+from unittest import mock
+
+import pytest
+
+from heliograph.errors import StartError, UnusableStoreError
+from heliograph.model.time import now
+from heliograph.store import open_store, run_migrations, sqlite, sqlite_generation
+from heliograph.store.claim import Claim
+from heliograph.store.sqlite_generation import Generation, admit, look
+from heliograph.store.url import parse_database_url
+
+SUFFIXES = ("", "-wal", "-shm", "-generation")
+
+
+def copy_of(path, folder):
+    """Return a copy of the file with all that lies beside it, as a killed process leaves it."""
+    folder.mkdir()
+    for suffix in SUFFIXES:
+        with suppress(FileNotFoundError):
+            shutil.copy(f"{path}{suffix}", folder / f"h.db{suffix}")
+    return folder / "h.db"
+
+
+def content_of(path):
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        return connection.execute("SELECT number FROM row ORDER BY number").fetchall()
+
+
+class Recorded:
+    """A connection that tells before and after each statement."""
+
+    def __init__(self, path, moment):
+        self.moment = moment
+        self.raw = sqlite3.connect(path, isolation_level=None, timeout=0)
+        self.raw.execute("PRAGMA journal_mode = WAL")
+        self.raw.execute("PRAGMA wal_autocheckpoint = 0")
+
+    def execute(self, *arguments):
+        self.moment()
+        result = self.raw.execute(*arguments)
+        self.moment()
+        return result
+
+    @property
+    def in_transaction(self):
+        return self.raw.in_transaction
+
+
+class Life:
+    """A database in use, with everything that may happen to it."""
+
+    def __init__(self, folder, chance):
+        self.folder = folder
+        self.path = folder / "h.db"
+        self.chance = chance
+        self.moments = 0
+        self.count = 0
+        self.backups = []
+        with closing(sqlite3.connect(self.path, isolation_level=None)) as connection:
+            connection.execute("CREATE TABLE row (number INTEGER UNIQUE, filling BLOB)")
+        self.connection = Recorded(self.path, self.moment)
+        self.generation = Generation(self.path)
+        self.generation.begin(self.connection, 0)
+        self.reader = sqlite3.connect(self.path, isolation_level=None, timeout=0)
+
+    def moment(self):
+        """The process may be killed now: the file is accepted, a half-made checkpoint too."""
+        self.moments += 1
+        killed = copy_of(self.path, self.folder / f"moment-{self.moments}")
+        admit(killed)
+        shutil.rmtree(killed.parent)
+
+    def commit(self):
+        with self.connection.raw as connection:
+            for _ in range(self.chance.randint(1, 8)):
+                size = self.chance.choice((10, 3_000, 9_000))
+                connection.execute("INSERT INTO row VALUES (?, zeroblob(?))", (self.count, size))
+                self.count += 1
+        self.moment()
+        self.generation.committed(self.connection)
+
+    def delete(self):
+        self.connection.raw.execute("DELETE FROM row WHERE number % 7 = ?", (self.count % 7,))
+        self.moment()
+        self.generation.committed(self.connection)
+
+    def read(self):
+        if self.reader.in_transaction:
+            self.reader.execute("COMMIT")
+        else:
+            self.reader.execute("BEGIN")
+            self.reader.execute("SELECT count(*) FROM row").fetchone()
+
+    def write_back_elsewhere(self):
+        """As the shell of SQLite does after a large commit of its own."""
+        with closing(sqlite3.connect(self.path, isolation_level=None)) as connection:
+            connection.execute("PRAGMA wal_checkpoint")
+            self.moment()
+
+    def empty_log(self):
+        self.generation.empty_log(self.connection)
+
+    def back_up(self):
+        target = self.folder / f"backup-{len(self.backups)}.db"
+        way = self.chance.choice(("backup", "vacuum", "copy"))
+        if way == "copy":
+            shutil.copy(self.path, target)
+        else:
+            with closing(sqlite3.connect(self.path, isolation_level=None)) as connection:
+                if way == "vacuum":
+                    connection.execute(f"VACUUM INTO '{target}'")
+                else:
+                    with closing(sqlite3.connect(target)) as copy:
+                        connection.backup(copy)
+        self.backups.append((way, target))
+
+    def end(self):
+        self.connection.raw.close()
+        self.reader.close()
+
+
+@pytest.fixture(autouse=True)
+def short_logs(monkeypatch):
+    monkeypatch.setattr(sqlite_generation, "CHECKPOINT_FRAMES", 30)
+    monkeypatch.setattr(sqlite_generation, "RETRY_FRAMES", 8)
+    monkeypatch.setattr(os, "fsync", lambda _descriptor: None)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_file_fits_its_log_at_any_moment_and_a_backup_never_spoils_it(tmp_path, seed):
+    life = Life(tmp_path, random.Random(seed))
+    acts = [life.commit] * 8 + [
+        life.delete,
+        life.read,
+        life.read,
+        life.back_up,
+        life.back_up,
+        life.write_back_elsewhere,
+        life.empty_log,
+    ]
+    refused = 0
+    for step in range(60):
+        life.chance.choice(acts)()
+        if step % 10:
+            continue
+        kept = copy_of(life.path, tmp_path / f"kept-{step}")
+        newest = content_of(copy_of(kept, tmp_path / f"newest-{step}"))
+        for number, (way, backup) in enumerate(life.backups):
+            restored = copy_of(kept, tmp_path / f"restored-{step}-{number}")
+            shutil.copy(backup, restored)
+            log = sqlite_generation.log_of(restored)
+            if not log.exists() or not log.stat().st_size:
+                continue
+            try:
+                admit(restored)
+            except StartError:
+                refused += 1
+            else:
+                # Not told from the file itself: then it makes no difference.
+                assert content_of(restored) == newest, (step, way)
+    life.end()
+    assert refused
+    assert life.moments > 100
+
+
+@pytest.fixture(scope="module")
+def migrated(tmp_path_factory):
+    path = tmp_path_factory.mktemp("migrated") / "h.db"
+    run_migrations(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def path(tmp_path, migrated):
+    """A database with a backup beside it that was killed after more was written."""
+    path = tmp_path / "h.db"
+    shutil.copy(migrated, path)
+    return path
+
+
+async def leave_in_use(path, folder, prefix=""):
+    """Return a copy of the file as `kill -9` leaves it, and a backup that was made before."""
+    claim = Claim(f"sqlite:///{path}")
+    store = await open_store(f"sqlite:///{path}", claim)
+    try:
+        await add_sensor(store, f"{prefix}before")
+        backup = folder / "backup.db"
+        with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(backup)) as target:
+            source.backup(target)
+        await add_sensor(store, f"{prefix}after")
+        return copy_of(path, folder / "killed"), backup
+    finally:
+        await store.close()
+        claim.release()
+
+
+async def add_sensor(store, device_id):
+    await store.sensors.create(
+        identifier=str(uuid.uuid4()),
+        network_identifier=None,
+        device_id=device_id,
+        key_hash=None,
+        created_at=now(),
+    )
+
+
+async def sensors_of(path):
+    claim = Claim(f"sqlite:///{path}")
+    try:
+        store = await open_store(f"sqlite:///{path}", claim)
+        try:
+            return {sensor.device_id for sensor in (await store.sensors.load(0, 10))}
+        finally:
+            await store.close()
+    finally:
+        claim.release()
+
+
+async def test_a_backup_in_place_of_a_killed_servers_file_is_refused(path, tmp_path):
+    killed, backup = await leave_in_use(path, tmp_path)
+    shutil.copy(backup, killed)
+
+    for opened in (Claim, look_at):
+        with pytest.raises(
+            StartError, match=r"do not belong together.*move .*-wal away"
+        ) as refusal:
+            opened(f"sqlite:///{killed}")
+        assert "\n" not in str(refusal.value)
+
+    log = sqlite_generation.log_of(killed)
+    log.rename(tmp_path / "log")
+    assert await sensors_of(killed) == {"before"}
+
+
+def look_at(database_url):
+    look(parse_database_url(database_url).path)
+
+
+async def test_the_file_of_a_killed_server_goes_on(path, tmp_path):
+    killed, _ = await leave_in_use(path, tmp_path)
+    look_at(f"sqlite:///{killed}")
+
+    assert await sensors_of(killed) == {"before", "after"}
+
+
+async def test_a_backup_in_place_of_a_stopped_servers_file_is_taken(path, tmp_path):
+    _, backup = await leave_in_use(path, tmp_path)
+    assert await sensors_of(path) == {"before", "after"}
+    shutil.copy(backup, path)
+
+    with mock.patch.object(sqlite_generation, "log") as log:
+        assert await sensors_of(path) == {"before"}
+    log.warning.assert_called_once_with("the database file was replaced", file=str(path))
+
+
+async def test_an_earlier_copy_of_the_file_alone_is_refused_beside_a_later_log(path, tmp_path):
+    earlier, _ = await leave_in_use(path, tmp_path)
+    (tmp_path / "later").mkdir()
+    killed, _ = await leave_in_use(path, tmp_path / "later", "later-")
+    shutil.copy(earlier, killed)
+
+    with pytest.raises(StartError, match="do not belong together"):
+        Claim(f"sqlite:///{killed}")
+
+
+async def test_a_log_without_its_file_is_moved_aside_and_never_deleted(path, tmp_path):
+    killed, _ = await leave_in_use(path, tmp_path)
+    log = sqlite_generation.log_of(killed)
+    content = log.read_bytes()
+    killed.unlink()
+
+    run_migrations(f"sqlite:///{killed}")
+
+    assert await sensors_of(killed) == set()
+    (orphan,) = killed.parent.glob("*.orphan-*")
+    assert orphan.read_bytes() == content
+
+
+async def test_a_file_that_became_empty_is_refused_unless_told(path, tmp_path):
+    killed, _ = await leave_in_use(path, tmp_path)
+    killed.write_bytes(b"")
+    url = f"sqlite:///{killed}"
+
+    for opened in (Claim, look_at):
+        with pytest.raises(StartError, match=r"is empty, and was not.*ACCEPT_EMPTY_DATABASE=true"):
+            opened(url)
+    assert sqlite_generation.log_of(killed).stat().st_size
+
+    Claim(url, accept_empty=True).release()
+    run_migrations(url)
+    assert await sensors_of(killed) == set()
+
+
+def test_a_file_that_was_always_empty_is_a_new_database(tmp_path):
+    path = tmp_path / "h.db"
+    path.touch()
+
+    Claim(f"sqlite:///{path}").release()
+
+
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_a_second_server_by_another_name_is_refused(path, tmp_path, link):
+    (tmp_path / "elsewhere").mkdir()
+    other = tmp_path / "elsewhere" / "link.db"
+    link(path, other)
+    claim = Claim(f"sqlite:///{path}")
+
+    for name in (path, other):
+        with pytest.raises(StartError, match="another server uses"):
+            Claim(f"sqlite:///{name}")
+
+    claim.release()
+    Claim(f"sqlite:///{other}").release()
+
+
+async def test_a_file_put_beside_the_log_of_a_running_server_is_not_used(path, tmp_path):
+    claim = Claim(f"sqlite:///{path}")
+    store = await open_store(f"sqlite:///{path}", claim)
+    other = tmp_path / "other.db"
+    try:
+        await add_sensor(store, "before")
+        with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(other)) as target:
+            source.backup(target)
+        await add_sensor(store, "after")
+
+        other.replace(path)
+
+        for _ in range(2):
+            with pytest.raises(UnusableStoreError, match="do not belong together"):
+                await add_sensor(store, "lost")
+            with pytest.raises(UnusableStoreError):
+                await store.ping()
+        sqlite_generation.log_of(path).rename(tmp_path / "log")
+        await add_sensor(store, "again")
+        await store.ping()
+        found = {sensor.device_id for sensor in (await store.sensors.load(0, 10))}
+        assert found == {"before", "again"}
+    finally:
+        await store.close()
+        claim.release()
+
+
+async def test_a_damaged_page_is_found_told_once_and_stays_told(path, tmp_path, monkeypatch):
+    log = mock.Mock()
+    monkeypatch.setattr(sqlite, "log", log)
+    claim = Claim(f"sqlite:///{path}")
+    store = await open_store(f"sqlite:///{path}", claim)
+    try:
+        await add_sensor(store, "before")
+        await store.engine.empty_log()
+        # Never closed before SQLite has ended: that would drop its locks.
+        with path.open("r+b", buffering=0) as file:
+            pages = path.stat().st_size // 4096
+            for page in range(1, pages):
+                os.pwrite(file.fileno(), b"\xa5" * 4096, page * 4096)
+            for _ in range(2):
+                with pytest.raises(UnusableStoreError, match=r"damaged.*restore a backup"):
+                    await store.engine.fetch("sensors_load", after=0, limit=10)
+            with pytest.raises(UnusableStoreError) as told:
+                await store.ping()
+            # What was read of it before may be right, and is not to be made worse.
+            with pytest.raises(UnusableStoreError):
+                await add_sensor(store, "after")
+            await store.close()
+    finally:
+        claim.release()
+    assert told.value.public.startswith("the database file is damaged (")
+    log.critical.assert_called_once()
