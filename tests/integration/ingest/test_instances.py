@@ -140,7 +140,8 @@ async def test_a_lease_that_has_run_out_is_renewed_before_the_next_commit(start,
     assert (await start()).pipeline.instance.number == 1
 
 
-async def test_what_was_committed_after_all_keeps_its_ids(start, change):
+@pytest.mark.parametrize("key", ["k", None])
+async def test_what_was_committed_after_all_keeps_its_ids(start, change, key):
     core = await start()
     sensor = await core.device("pump")
     write = core.store.write
@@ -153,7 +154,7 @@ async def test_what_was_committed_after_all_keeps_its_ids(start, change):
 
     core.store.write = lose_the_answer
     payload = [{"value": 1}, {"value": 2, "timestamp": "soon"}]
-    outcome = await core.post(sensor, payload, idempotency_key="k", **POST)
+    outcome = await core.post(sensor, payload, idempotency_key=key, **POST)
     (row,) = await core.rows(sensor)
     assert [(a.id, a.duplicate) for a in outcome.accepted] == [(row.id, False)]
     assert len(await core.rejected()) == 1
