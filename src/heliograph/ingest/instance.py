@@ -24,6 +24,9 @@ from heliograph.store.instances import Leased, Living
 log = structlog.get_logger()
 
 LEASE_SECONDS = 30.0
+# Ids from beyond now tell no time that could keep two servers' apart. Whoever had the number may
+# still commit what it made behind the newest stored id: so much id time is more than may wait.
+ROOM_BEHIND_AHEAD = 10 * SECOND
 # Three renewals may fail before a commit has to wait for one.
 RENEWALS_PER_LEASE: Final = 4
 
@@ -88,7 +91,7 @@ class Instance:
         began = elapsed_ns() / 1e9
         leased = await self._store.instances.renew(self.token, _lease())
         if leased.number is not None:
-            self._note(leased, began, 0)
+            self._note(leased, began)
         else:
             # It must not end for a client id that somebody else has taken meanwhile.
             await self._take(None)
@@ -107,7 +110,7 @@ class Instance:
             with contextlib.suppress(StoreUnavailableError):
                 leased = await self._store.instances.renew(self.token, _lease())
                 if leased.number == self.ids.instance:
-                    self._note(leased, began, 0)
+                    self._note(leased, began)
                 else:
                     # The next commit leases one: it gives new ids to what waits.
                     self._held_until = 0.0
@@ -135,17 +138,20 @@ class Instance:
     async def _take(self, mqtt_client_id: str | None) -> None:
         began = elapsed_ns() / 1e9
         newest, _ = await self._store.newest()
+        if newest >= first_ingest_id(now()):
+            newest += first_ingest_id(ROOM_BEHIND_AHEAD)
         instances = self._store.instances
         leased = await instances.take(self.token, _lease(), mqtt_client_id=mqtt_client_id)
-        self._note(leased, began, newest)
+        self._note(leased, began)
+        self.ids.move(self.ids.instance, newest)
 
-    def _note(self, leased: Leased, began: float, newest: int) -> None:
+    def _note(self, leased: Leased, began: float) -> None:
         number = leased.number
         if number is not None and number != self.ids.instance:
             if self._began_after:
                 self._former[self.ids.instance] = self.ids.last
             self._former.pop(number, None)
-            self.ids.move(number, newest)
+            self.ids.move(number, 0)
         self._held_until = began + LEASE_SECONDS
         if self.others and not leased.others:
             log.info("no other server uses the database any more")

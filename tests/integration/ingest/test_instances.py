@@ -249,6 +249,24 @@ async def test_ids_go_on_behind_the_newest_whoever_made_it(start, change):
     assert [row.id > newest.id for row in await core.rows(sensor)].count(True) == 1
 
 
+async def test_what_counts_on_from_beyond_now_is_nobody_else_s(start, change):
+    core = await start()
+    await core.device("pump")
+    core.ids.advance(core.ids.next(now() + 600_000_000), 1)
+    await core.publish("measurements/pump", {"value": 1})
+    await core.settled()
+    # What waits here, and will be committed with the ids that it has.
+    waiting = {core.ids.last + step * (MAXIMUM_INSTANCE + 1) for step in range(1, 10_001)}
+    other = await take_over(core, start, change)
+    made = set()
+    for _ in range(10_000):
+        latest = other.ids.next(now())
+        other.ids.advance(latest, 1)
+        made.add(latest)
+    assert numbers(made) == numbers(waiting)
+    assert not made & waiting
+
+
 async def test_a_viewer_resumes_with_what_is_the_server_s_own(start, change):
     core = await start()
     sensor = await core.device("pump")
