@@ -32,11 +32,13 @@ class Machine:
         (folder / "backups").mkdir()
 
     def do(self, commands):
+        for line in re.findall(r"^\S.*", commands, flags=re.MULTILINE):
+            # Folder and backups are the service's and root's: nobody else may as much as look.
+            assert line.startswith("sudo "), line
         for before, after in (
             ("/var/lib/heliograph", str(self.folder)),
             ("/var/backups", str(self.folder / "backups")),
             ("sudo -u postgres ", ""),
-            ("sudo -u heliograph ", ""),
             ("sudo ", ""),
             ("-o heliograph -g heliograph ", ""),
         ):
