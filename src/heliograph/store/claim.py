@@ -42,7 +42,7 @@ class Claim:
             self.take(url.path, accept_empty=accept_empty, create=True)
         except OSError as error:
             self.release()
-            raise StartError(f"DATABASE_URL: can't lock {url.path}: {error.strerror}") from error
+            raise StartError(f"DATABASE_URL: can't claim {url.path}: {error.strerror}") from error
         except StartError:
             self.release()
             raise

@@ -6,6 +6,7 @@ with which log. Decision 0018 has the argument why a killed server is never refu
 """
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -149,18 +150,28 @@ class Sidecar(NamedTuple):
             "salts": self.salts,
         }
         target, made = sidecar_of(path), Path(f"{sidecar_of(path)}.new")
-        descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        # What a command of root's has left unfinished can't be written to by the server.
+        made.unlink(missing_ok=True)
         try:
-            os.write(descriptor, json.dumps(members).encode())
-            # A command may be run by root: what it writes is for the server to read.
-            owner = path.stat()
-            with contextlib.suppress(PermissionError):
-                os.fchown(descriptor, owner.st_uid, owner.st_gid)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        made.replace(target)
+            _write_new(made, json.dumps(members).encode(), path.stat())
+            made.replace(target)
+        except OSError:
+            made.unlink(missing_ok=True)
+            raise
         _sync_folder(path.parent)
+
+
+def _write_new(path: Path, content: bytes, owner: os.stat_result) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        if os.write(descriptor, content) < len(content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        # A command may be run by root: what it writes is for the server to read.
+        with contextlib.suppress(PermissionError):
+            os.fchown(descriptor, owner.st_uid, owner.st_gid)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -342,6 +353,8 @@ class _Log:
         salts = os.pread(self._descriptor, 8, _SALTS_OFFSET)
         if salts != self._salts:
             self._salts, self._frames = salts, 0
+        if len(salts) < 8:  # it was cut off, or nothing was written yet
+            return salts, 0
         # Frames that were written with earlier salts follow those with these: find the border.
         low, step = self._frames, 1
         while self._is_written(low + step - 1):
@@ -408,6 +421,23 @@ class Generation:
             self._written_back_elsewhere()
         elif frames < self._due:
             return
+        self._try_to_renew(connection, frames)
+
+    def written_elsewhere(self, connection: sqlite3.Connection) -> None:
+        """Renew it if another process has put in another, or had the log begun anew."""
+        if self._log is None:
+            return
+        newest = connection.execute("PRAGMA user_version").fetchone()[0]
+        earlier, frames = self._log_salts, self._measured()
+        if newest == self._newest and self._log_salts == earlier:
+            return
+        self._written_back_elsewhere()
+        # The other one may write back what it has put in.
+        self._in_file |= {newest}
+        self._newest = newest
+        self._try_to_renew(connection, frames)
+
+    def _try_to_renew(self, connection: sqlite3.Connection, frames: int) -> None:
         try:
             self._renew(connection, self._known_salts, "PASSIVE")
         except (sqlite3.Error, OSError) as error:
@@ -432,12 +462,17 @@ class Generation:
         """
         if self._log is None:
             return
-        self._log.close()
-        self._log = None
+        self.close_log()
         with contextlib.suppress(OSError):  # then the log is as it was written down
             if identity_of(self._path) != identity:
                 return
             Sidecar(frozenset(self._in_file), frozenset({self._newest}), None).write(self._path)
+
+    def close_log(self) -> None:
+        """Close what was opened to read the log: it may be deleted with the connection's end."""
+        if self._log is not None:
+            self._log.close()
+            self._log = None
 
     @property
     def _known_salts(self) -> Salts | None:

@@ -167,6 +167,8 @@ class SqliteWriter:
             self.identity = identity
             self._data_version = connection.execute("PRAGMA data_version").fetchone()[0]
         except BaseException:
+            if self._generation is not None:
+                self._generation.close_log()
             connection.close()
             raise
         return connection
@@ -324,11 +326,14 @@ class SqliteWriter:
     def written_elsewhere(self) -> bool:
         """Return whether another process has written since the last call, or the opening."""
         try:
-            version = self.open().execute("PRAGMA data_version").fetchone()[0]
+            connection = self.open()
+            version = connection.execute("PRAGMA data_version").fetchone()[0]
+            if version == self._data_version:
+                return False
+            if self._generation is not None:
+                self._generation.written_elsewhere(connection)
         except Exception as error:
             raise self.abandon(error) from error
-        if version == self._data_version:
-            return False
         self._data_version = version
         # It may have been put back to a state without this.
         self._knows_frontier = False

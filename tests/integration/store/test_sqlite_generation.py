@@ -14,7 +14,7 @@ from heliograph.errors import StartError, UnusableStoreError
 from heliograph.model.time import now
 from heliograph.store import open_store, run_migrations, sqlite, sqlite_generation
 from heliograph.store.claim import Claim
-from heliograph.store.sqlite_generation import Generation, admit, look
+from heliograph.store.sqlite_generation import Generation, Sidecar, admit, look, sidecar_of
 from heliograph.store.url import parse_database_url
 
 SUFFIXES = ("", "-wal", "-shm", "-generation")
@@ -272,6 +272,20 @@ async def test_an_earlier_copy_of_the_file_alone_is_refused_beside_a_later_log(p
         Claim(f"sqlite:///{killed}")
 
 
+async def test_a_file_copied_with_its_log_is_taken_once_the_sidecar_is_away(path, tmp_path):
+    killed, _ = await leave_in_use(path, tmp_path)
+    (tmp_path / "here").mkdir()
+    here, _ = await leave_in_use(path, tmp_path / "here", "here-")
+    for suffix in ("", "-wal"):
+        shutil.copy(f"{killed}{suffix}", f"{here}{suffix}")
+
+    with pytest.raises(StartError, match="do not belong together"):
+        Claim(f"sqlite:///{here}")
+    sidecar_of(here).rename(tmp_path / "sidecar")
+
+    assert await sensors_of(here) == {"before", "after"}
+
+
 async def test_a_log_without_its_file_is_moved_aside_and_never_deleted(path, tmp_path):
     killed, _ = await leave_in_use(path, tmp_path)
     log = sqlite_generation.log_of(killed)
@@ -298,6 +312,77 @@ async def test_a_file_that_became_empty_is_refused_unless_told(path, tmp_path):
     Claim(url, accept_empty=True).release()
     run_migrations(url)
     assert await sensors_of(killed) == set()
+
+
+async def test_a_file_restored_while_running_is_the_servers_own_after_a_kill(path, tmp_path):
+    claim = Claim(f"sqlite:///{path}")
+    store = await open_store(f"sqlite:///{path}", claim)
+    try:
+        backup = tmp_path / "backup.db"
+        with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(backup)) as target:
+            source.backup(target)
+        await store.engine.empty_log()
+        with closing(sqlite3.connect(backup)) as source, closing(sqlite3.connect(path)) as target:
+            source.backup(target)
+        assert await store.written_elsewhere()
+        with closing(sqlite3.connect(path)) as shell:
+            shell.execute("PRAGMA wal_checkpoint")
+        killed = copy_of(path, tmp_path / "killed")
+    finally:
+        await store.close()
+        claim.release()
+    assert await sensors_of(killed) == set()
+
+
+async def test_logs_begun_anew_by_others_leave_a_killed_server_its_file(path, tmp_path):
+    claim = Claim(f"sqlite:///{path}")
+    store = await open_store(f"sqlite:///{path}", claim)
+    try:
+        for _ in range(3):
+            with closing(sqlite3.connect(path)) as shell, shell:
+                shell.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                shell.execute("CREATE TABLE IF NOT EXISTS other (number INTEGER)")
+                shell.execute("INSERT INTO other VALUES (1)")
+            assert await store.written_elsewhere()
+        killed = copy_of(path, tmp_path / "killed")
+    finally:
+        await store.close()
+        claim.release()
+    assert await sensors_of(killed) == set()
+
+
+def test_a_log_that_was_cut_off_has_no_frames(tmp_path):
+    with closing(sqlite3.connect(tmp_path / "h.db", isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        generation = Generation(tmp_path / "h.db")
+        connection.execute("CREATE TABLE row (number INTEGER UNIQUE, filling BLOB)")
+        generation.begin(connection, 0)
+        with closing(sqlite3.connect(tmp_path / "h.db")) as shell:
+            shell.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+        generation.begin(connection, None)
+
+        admit(copy_of(tmp_path / "h.db", tmp_path / "killed"))
+
+
+def test_what_was_left_unfinished_is_in_the_way_of_no_sidecar(path, monkeypatch):
+    sidecar = Sidecar(frozenset({1}), frozenset(), None)
+    left = path.with_name("h.db-generation.new")
+    left.write_bytes(b"of root")
+    before = left.stat().st_ino
+    keeper = left.with_name("keeper")
+    os.link(left, keeper)
+
+    sidecar.write(path)
+
+    assert sidecar_of(path).stat().st_ino != before
+    assert keeper.read_bytes() == b"of root"
+
+    monkeypatch.setattr(os, "write", lambda _descriptor, data: len(data) - 1)
+    with pytest.raises(OSError, match="No space left"):
+        Sidecar(frozenset({2}), frozenset(), None).write(path)
+    assert not left.exists()
+    assert Sidecar.read(path) == sidecar
 
 
 def test_a_file_that_was_always_empty_is_a_new_database(tmp_path):
