@@ -257,11 +257,14 @@ def admit(path: Path, *, accept_empty: bool = False, for_server: bool = False) -
         sidecar_of(path).unlink(missing_ok=True)
         return None
     header = _read(path, 0, _HEADER_BYTES)
+    salts = _salts_of(log_of(path))
     if len(header) < _HEADER_BYTES or not header.startswith(_MAGIC):
+        if salts is not None:
+            # SQLite would find a header in the log, and write that into whatever this is.
+            raise _unfit(path)
         return None  # SQLite says better what it is
     generation: int = struct.unpack_from(">i", header, _GENERATION_OFFSET)[0]
     known = Sidecar.read(path)
-    salts = _salts_of(log_of(path))
     if salts is None:
         # Without a log nothing can be applied to the wrong file.
         if known is not None:
@@ -277,7 +280,11 @@ def admit(path: Path, *, accept_empty: bool = False, for_server: bool = False) -
         if for_server:
             Sidecar(known.generations | {generation}, known.in_log, None).write(path)
         return generation
-    raise StartError(
+    raise _unfit(path)
+
+
+def _unfit(path: Path) -> StartError:
+    return StartError(
         f"DATABASE_URL: {path} and the write-ahead log beside it do not belong together, as when a"
         f" backup is put in place of a file in use: move {log_of(path)} away to start from the"
         " file as it is, or put the earlier file back (docs/guide/restore.md)"

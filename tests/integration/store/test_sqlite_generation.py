@@ -272,6 +272,19 @@ async def test_an_earlier_copy_of_the_file_alone_is_refused_beside_a_later_log(p
         Claim(f"sqlite:///{killed}")
 
 
+@pytest.mark.parametrize("content", [b"\x1f\x8b" + b"packed" * 1_000, b"no database"])
+async def test_what_is_no_database_is_refused_beside_a_log(path, tmp_path, content):
+    killed, _ = await leave_in_use(path, tmp_path)
+    killed.write_bytes(content)
+
+    for opened in (Claim, look_at):
+        with pytest.raises(StartError, match="do not belong together"):
+            opened(f"sqlite:///{killed}")
+
+    # Else SQLite would find in the log what makes it one.
+    assert killed.read_bytes() == content
+
+
 async def test_a_file_copied_with_its_log_is_taken_once_the_sidecar_is_away(path, tmp_path):
     killed, _ = await leave_in_use(path, tmp_path)
     (tmp_path / "here").mkdir()
