@@ -166,8 +166,9 @@ def _write_new(path: Path, content: bytes, owner: os.stat_result) -> None:
     try:
         if os.write(descriptor, content) < len(content):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        # A command may be run by root: what it writes is for the server to read.
-        with contextlib.suppress(PermissionError):
+        # A command may be run by root: what it writes is for the server to read. Not every file
+        # system has owners, nor every container all of them.
+        with contextlib.suppress(OSError):
             os.fchown(descriptor, owner.st_uid, owner.st_gid)
         os.fsync(descriptor)
     finally:
@@ -175,11 +176,13 @@ def _write_new(path: Path, content: bytes, owner: os.stat_result) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    # Some file systems (SMB, say) can't: then SQLite does without, too.
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def look(path: Path, *, accept_empty: bool = False) -> None:

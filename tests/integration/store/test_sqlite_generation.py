@@ -1,9 +1,11 @@
 """The generation of a SQLite file: at no moment is its own log refused, and no other's taken."""
 
+import errno
 import os
 import random
 import shutil
 import sqlite3
+import stat
 import uuid
 from contextlib import closing, suppress
 from unittest import mock
@@ -376,6 +378,20 @@ def test_a_log_that_was_cut_off_has_no_frames(tmp_path):
         generation.begin(connection, None)
 
         admit(copy_of(tmp_path / "h.db", tmp_path / "killed"))
+
+
+def test_a_file_system_without_owners_and_synchronized_folders_is_enough(path, monkeypatch):
+    def refuse_folders(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(os, "fsync", refuse_folders)
+    monkeypatch.setattr(os, "fchown", mock.Mock(side_effect=OSError(errno.EINVAL, "Invalid")))
+    sidecar = Sidecar(frozenset({1}), frozenset(), None)
+
+    sidecar.write(path)
+
+    assert Sidecar.read(path) == sidecar
 
 
 def test_what_was_left_unfinished_is_in_the_way_of_no_sidecar(path, monkeypatch):
