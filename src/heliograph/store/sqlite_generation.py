@@ -251,7 +251,8 @@ def admit(path: Path, *, accept_empty: bool = False, for_server: bool = False) -
         size = -1
     if size <= 0:
         # A missing file is an empty database to come: whoever wants that has deleted it.
-        if size == 0 and sidecar_of(path).exists() and not accept_empty:
+        had_content = sidecar_of(path).exists() or _salts_of(log_of(path)) is not None
+        if size == 0 and had_content and not accept_empty:
             raise StartError(
                 f"DATABASE_URL: {path} is empty, and was not: put a backup in its place, or begin"
                 " with an empty database by ACCEPT_EMPTY_DATABASE=true or by deleting the file"

@@ -414,6 +414,18 @@ def test_what_was_left_unfinished_is_in_the_way_of_no_sidecar(path, monkeypatch)
     assert Sidecar.read(path) == sidecar
 
 
+async def test_an_empty_file_beside_a_log_was_a_database(path, tmp_path):
+    killed, _ = await leave_in_use(path, tmp_path)
+    killed.write_bytes(b"")
+    # As of an earlier version, which knows none.
+    sidecar_of(killed).unlink()
+
+    with pytest.raises(StartError, match="is empty, and was not"):
+        Claim(f"sqlite:///{killed}")
+
+    assert sqlite_generation.log_of(killed).stat().st_size
+
+
 def test_a_file_that_was_always_empty_is_a_new_database(tmp_path):
     path = tmp_path / "h.db"
     path.touch()
