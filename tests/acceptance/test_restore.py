@@ -20,7 +20,11 @@ BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 def steps(page, heading):
     """Return the first commands under a heading of a page."""
     text = (GUIDE / page).read_text()
-    return BLOCK.search(text, text.index(f"\n## {heading}\n"))[1]
+    commands = BLOCK.search(text, text.index(f"\n## {heading}\n"))[1]
+    for line in re.findall(r"^\S.*", commands, flags=re.MULTILINE):
+        # Folder and backups are the service's and root's: nobody else may as much as look.
+        assert line.startswith("sudo "), line
+    return commands
 
 
 class Machine:
@@ -32,9 +36,6 @@ class Machine:
         (folder / "backups").mkdir()
 
     def do(self, commands):
-        for line in re.findall(r"^\S.*", commands, flags=re.MULTILINE):
-            # Folder and backups are the service's and root's: nobody else may as much as look.
-            assert line.startswith("sudo "), line
         for before, after in (
             ("/var/lib/heliograph", str(self.folder)),
             ("/var/backups", str(self.folder / "backups")),
