@@ -400,6 +400,9 @@ async def test_users_who_are_forgotten_for_lack_of_room_are_found_again(server, 
     await device(server, "roof-1", "roof")
     for name in ("ada", "bob"):
         await account(server, name, roof="editor")
+    # A change that is noticed later ends the connections of those who are forgotten.
+    await server.services.registry.changed()
+    await eventually(lambda: server.listener._recheck_timer is None)
     clients = [
         await Client.connected(server.port, name, name, PASSWORD, version=5)
         for name in ("ada", "bob")
