@@ -380,6 +380,14 @@ class _Log:
         self._frames = low
         return salts, low
 
+    def may_have(self, frames: int) -> bool:
+        """Return whether it may have so many frames, or was begun anew since `measure`.
+
+        Two reads, where to measure it takes a dozen: each gives the interpreter away.
+        """
+        salts = os.pread(self._descriptor, 8, _SALTS_OFFSET)
+        return salts != self._salts or frames <= 0 or self._is_written(frames - 1)
+
     def _is_written(self, frame: int) -> bool:
         at = _LOG_HEADER_BYTES + frame * self._stride + _FRAME_SALTS_OFFSET
         return os.pread(self._descriptor, 8, at) == self._salts
@@ -425,7 +433,7 @@ class Generation:
 
     def committed(self, connection: sqlite3.Connection) -> None:
         """Renew it if the log has grown long, or was begun anew by somebody else."""
-        if self._log is None:
+        if self._log is None or not self._log.may_have(self._due):
             return
         earlier, frames = self._log_salts, self._measured()
         if self._log_salts != earlier:
