@@ -15,7 +15,9 @@ from hypothesis import HealthCheck, settings
 
 import shared
 from database_copies import migrated_postgresql
+from heliograph.store.migrations import running
 from postgresql import PROGRAMS, Cluster, running_cluster, shared_cluster
+from program import Forked
 
 TESTS = Path(__file__).parent
 
@@ -91,6 +93,13 @@ def certificates_read_once() -> Iterator[None]:
     """Let HTTP clients share what they trust: to read it costs more than most tests."""
     create = functools.cache(httpx.create_ssl_context)
     with mock.patch("httpx._transports.default.create_ssl_context", create):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def migrations_forked() -> Iterator[None]:
+    """Let migrations start as quickly as other programs; servers' own processes do as ever."""
+    with mock.patch.object(running, "subprocess", Forked):
         yield
 
 

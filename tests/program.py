@@ -11,26 +11,28 @@ import contextlib
 import functools
 import json
 import os
+import runpy
 import select
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, NoReturn, Self
 
 _SECONDS = 60.0
 _LARGEST = 1 << 20
-MODULES = ("heliograph.cli.serve", "heliograph.app", "heliograph.server")
+MODULES = ("heliograph.cli.serve", "heliograph.app", "heliograph.server", "alembic.command")
 
 
 class Program:
     """A process that runs `heliograph` with these arguments: of subprocess.Popen what we need.
 
-    A context manager that waits for its end.
+    With another `module` it runs that, as `python -m` does. A context manager that waits for its
+    end.
     """
 
     def __init__(
@@ -40,8 +42,9 @@ class Program:
         cwd: Path,
         stdout: IO[Any] | int | None = None,
         stderr: IO[Any] | int | None = None,
+        module: str | None = None,
     ) -> None:
-        self.args = ["heliograph", *arguments]
+        self.args = [module or "heliograph", *arguments]
         self.returncode: int | None = None
         self._told_once = threading.Lock()
         self.stdout: IO[bytes] | None = None
@@ -66,7 +69,12 @@ class Program:
             self._connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             self._connection.settimeout(_SECONDS)
             self._connection.connect(_forge())
-            wanted = {"arguments": self.args, "environment": dict(env), "folder": str(cwd)}
+            wanted = {
+                "module": module,
+                "arguments": self.args,
+                "environment": dict(env),
+                "folder": str(cwd),
+            }
             socket.send_fds(self._connection, [json.dumps(wanted).encode()], files)
         self.pid = int(self._connection.recv(64))
 
@@ -111,23 +119,39 @@ class Program:
 
 
 def run(
-    *arguments: str, env: Mapping[str, str], cwd: Path, timeout: float
+    *arguments: str, env: Mapping[str, str], cwd: Path, timeout: float, module: str | None = None
 ) -> "subprocess.CompletedProcess[str]":
     """Return what the program says, run to its end as subprocess.run does."""
-    with (cwd / f".said-{time.monotonic_ns()}").open("w+b") as output:
-        output_path = Path(output.name)
-        with output_path.with_suffix(".errors").open("w+b") as errors:
-            process = Program(*arguments, env=env, cwd=cwd, stdout=output, stderr=errors)
-            try:
-                status = process.wait(timeout)
-            finally:
-                process.kill()
-            texts = []
-            for file in (output, errors):
-                file.seek(0)
-                texts.append(file.read().decode())
-                Path(file.name).unlink()
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+        files = {"stdout": output, "stderr": errors}
+        process = Program(*arguments, env=env, cwd=cwd, module=module, **files)
+        try:
+            status = process.wait(timeout)
+        finally:
+            process.kill()
+        texts = []
+        for file in files.values():
+            file.seek(0)
+            texts.append(file.read().decode())
     return subprocess.CompletedProcess(process.args, status, *texts)
+
+
+class Forked:
+    """What the migrations use of `subprocess`: it runs `python -m MODULE ARGUMENT…` from the forge.
+
+    Alembic takes longer to import than all migrations to run.
+    """
+
+    DEVNULL = subprocess.DEVNULL
+    TimeoutExpired = subprocess.TimeoutExpired
+
+    @staticmethod
+    def run(
+        command: list[str], *, env: Mapping[str, str], timeout: float, **_: object
+    ) -> "subprocess.CompletedProcess[str]":
+        """Return what the module says."""
+        _, _, module, *arguments = command
+        return run(*arguments, env=env, cwd=Path.cwd(), timeout=timeout, module=module)
 
 
 @functools.cache
@@ -219,7 +243,10 @@ def _become(wanted: Any, files: list[int]) -> NoReturn:
     os.chdir(wanted["folder"])
     sys.argv = wanted["arguments"]
     process_startup(force=True)
-    main.run()
+    if wanted["module"] is None:
+        main.run()
+    else:
+        runpy.run_module(wanted["module"], run_name="__main__", alter_sys=True)
     sys.exit(0)
 
 

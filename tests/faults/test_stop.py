@@ -8,7 +8,7 @@ from faults.http_sender import HttpSender
 from faults.process import condition
 from faults.sender import Sender, timed, untimed
 
-MESSAGES = 30_000
+MESSAGES = 15_000
 SECONDS = 90
 
 

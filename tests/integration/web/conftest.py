@@ -12,12 +12,12 @@ import pytest
 import uvicorn
 from argon2 import PasswordHasher
 
+from database_copies import migrated_database
 from heliograph.app import Application
 from heliograph.model.credentials import hash_key, new_token
 from heliograph.model.principal import Role
 from heliograph.model.time import now
 from heliograph.settings import Settings
-from heliograph.store import migrate
 from heliograph.web.application import create_web
 from heliograph.web.connections import BoundedHttpProtocol, WebSocketProtocol
 from heliograph.web.export_streams import ExportSlots
@@ -38,11 +38,9 @@ def established(port: int) -> int:
 
 
 @pytest.fixture(scope="session")
-def migrated(tmp_path_factory):
-    """Return a migrated database's file, to be copied: migrating takes a second."""
-    path = tmp_path_factory.mktemp("template") / "heliograph.db"
-    asyncio.run(migrate(f"sqlite:///{path}"))
-    return path
+def migrated():
+    """Return a migrated database's file, to be copied."""
+    return migrated_database()
 
 
 class BriefStreams:
