@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import functools
 import gc
-import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
