@@ -241,6 +241,7 @@ def process(server, command):
             server.process = None
 
 
+@pytest.mark.uncovered
 @pytest.mark.parametrize("how", ["serve", "uvicorn"])
 def test_a_process_that_lost_a_part_ends_in_failure(tmp_path, how):
     server = ServerProcess(tmp_path)
@@ -258,6 +259,7 @@ def test_a_process_that_lost_a_part_ends_in_failure(tmp_path, how):
         assert re.search(rb"a task has ended.*pipeline", said)
 
 
+@pytest.mark.uncovered
 def test_uvicorn_serves_with_settings_of_the_environment(tmp_path):
     server = ServerProcess(tmp_path)
     program = [sys.executable, "-m", *uvicorn_arguments(server.port)]
@@ -285,6 +287,7 @@ def test_uvicorn_serves_with_settings_of_the_environment(tmp_path):
         assert again.returncode in (0, -signal.SIGTERM)
 
 
+@pytest.mark.uncovered
 def test_uvicorn_says_in_one_line_why_it_cannot_start(tmp_path):
     environment = {**os.environ, "APP_ENV": "test", "DATA_DIRECTORY": str(tmp_path)}
     for name, value, said in (

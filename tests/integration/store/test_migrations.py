@@ -188,6 +188,7 @@ def alembic(url, *arguments):
     return done.stdout
 
 
+@pytest.mark.uncovered
 async def test_the_alembic_command_works_with_the_same_settings(empty_url):
     url = empty_url.replace("sqlite:", "sqlite+aiosqlite:").replace(
         "postgresql:", "postgresql+asyncpg:"

@@ -257,6 +257,7 @@ def small(monkeypatch):
     monkeypatch.setattr(rolling_module, "STORED_AT_ONCE", 3)
 
 
+@pytest.mark.uncovered
 async def test_aggregates_equal_the_recomputation(store, register, small, engine):
     examples = settings().max_examples
     share = examples // (10 if engine == "sqlite" else 20)

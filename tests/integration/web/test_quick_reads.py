@@ -47,6 +47,7 @@ QUERIES = [
 ]
 
 
+@pytest.mark.uncovered
 @pytest.mark.parametrize("key", ["device", "admin", "shared", "wrong", "none"])
 async def test_both_ways_answer_alike(site, monkeypatch, key):
     async with site() as here:
