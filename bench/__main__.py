@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 
-from bench import export, query
+from bench import export, peers, query
 from bench.bare_store import INSERTS
 from bench.catalogue import catalogue, chosen
 from bench.limits import raise_open_files
@@ -53,15 +53,19 @@ def main() -> int:
     options = parser().parse_args()
     # As Ctrl-C does: the servers started here end with us.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    benchmarks = catalogue()
+    benchmarks, missing = catalogue(), peers.missing()
     if options.list:
-        print("\n".join(benchmarks))
+        for name in benchmarks:
+            print(f"{name} ({missing[name]})" if name in missing else name)
         return 0
     try:
-        names = chosen(options.names, list(benchmarks))
+        names = chosen(options.names, list(benchmarks), missing)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
+    for name in chosen(options.names, list(benchmarks)):
+        if name in missing:
+            print(f"{name}: left out, {missing[name]}", file=sys.stderr)
     scale: Scale = QUICK if options.quick else FULL
     for member in ("rounds", "gateways"):
         if (number := getattr(options, member)) is not None:
@@ -71,7 +75,7 @@ def main() -> int:
     try:
         raise_open_files(OPEN_FILES)
         if cache:
-            check_space(cache, max(map(_space, names)))
+            check_space(cache, max(map(_space, names), default=0))
         with Workbench(scale, cache, options.insert) as bench:
             for name in names:
                 started = time.monotonic()

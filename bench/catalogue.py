@@ -1,6 +1,6 @@
 """Every benchmark by its name."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from bench import (
     broker_ingest,
@@ -10,6 +10,7 @@ from bench import (
     live,
     memory,
     mqtt_ingest,
+    peers,
     query,
     reading,
     rolling_up,
@@ -70,21 +71,30 @@ def catalogue() -> dict[str, Benchmark]:
         found[name] = live.fan_out(name, under_way)
     found["live-idle-viewer"] = live.idle_viewers
     found["live-stalled-p99"] = live.stalled_viewers
+    for engine in ("sqlite", "postgresql"):
+        found[f"peer-script-{engine}"] = peers.script(f"peer-script-{engine}", engine)
+    found["peer-influxdb-batch"] = peers.influxdb_batch
+    found["peer-influxdb-single"] = peers.influxdb_single
     return found
 
 
-def chosen(names: Sequence[str], known: Sequence[str]) -> list[str]:
+def chosen(
+    names: Sequence[str], known: Sequence[str], missing: Mapping[str, str] | None = None
+) -> list[str]:
     """Return the names to run, in the catalogue's order; a name's beginning stands for all.
 
+    `missing` tells of names what this machine lacks for them: all and beginnings leave them out.
+
     Raises:
-        ValueError: a name is the beginning of none.
+        ValueError: a name is the beginning of none, or just that one is missing something.
     """
-    if not names:
-        return list(known)
-    found: set[str] = set()
+    missing = missing or {}
+    found: set[str] = set() if names else set(known)
     for name in names:
+        if name in missing:
+            raise ValueError(f"{name}: {missing[name]}")
         matching = {name} if name in known else {n for n in known if n.startswith(name)}
         if not matching:
             raise ValueError(f"no benchmark {name!r}; there are: {', '.join(known)}")
         found |= matching
-    return [name for name in known if name in found]
+    return [name for name in known if name in found and name not in missing]

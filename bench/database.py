@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import sqlite3
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg
@@ -41,16 +42,27 @@ class Database:
         """Return the one value that a query finds."""
         return str(self._row(query)[0])
 
-    def _row(self, query: str) -> tuple[Any, ...]:
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Callable[[str], tuple[Any, ...]]]:
+        """Yield what finds one row, each time what is committed then, over one connection."""
+        connection: Any
         if self.engine == "sqlite":
-            with contextlib.closing(sqlite3.connect(self.address, timeout=30)) as database:
-                found: tuple[Any, ...] = database.execute(query).fetchone()
-                return found
-        with psycopg.connect(self.address, connect_timeout=10) as connection:
-            row = connection.execute(query.encode()).fetchone()
-        if row is None:
-            raise LoadError(f"no answer to {query}")
-        return tuple(row)
+            connection = sqlite3.connect(self.address, timeout=30, isolation_level=None)
+        else:
+            connection = psycopg.connect(self.address, connect_timeout=10, autocommit=True)
+
+        def row(query: str) -> tuple[Any, ...]:
+            found = connection.execute(query).fetchone()
+            if found is None:
+                raise LoadError(f"no answer to {query}")
+            return tuple(found)
+
+        with contextlib.closing(connection):
+            yield row
+
+    def _row(self, query: str) -> tuple[Any, ...]:
+        with self.reading() as row:
+            return row(query)
 
     def expect(self, sent: int) -> None:
         """Raise unless exactly `sent` rows were added, and no message was rejected."""

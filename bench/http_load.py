@@ -1,7 +1,7 @@
 """A load of HTTP requests over connections that are kept alive, one at a time on each.
 
-Modes: `single` and `batch` send each prepared request once; `hammer` repeats one GET until
-it is told to stop.
+Modes: `single` and `batch` send each prepared request once, `lines` the same readings to
+InfluxDB; `hammer` repeats one GET until it is told to stop.
 """
 
 import asyncio
@@ -13,10 +13,17 @@ from typing import Any
 
 import uvloop
 
-from bench.requests import batch, get, single
+from bench.requests import batch, get, lines, single
 from bench.starting_line import LoadError, report, wait_for_go
 
 PATIENCE = 240.0
+# What every answer has to begin with.
+STATUS = {
+    "single": b"HTTP/1.1 201",
+    "batch": b"HTTP/1.1 201",
+    "lines": b"HTTP/1.1 204",
+    "hammer": b"HTTP/1.1 200",
+}
 
 
 def answer_size(data: bytes) -> int | None:
@@ -25,6 +32,8 @@ def answer_size(data: bytes) -> int | None:
     if end < 0:
         return None
     head = data[:end].lower()
+    if head.startswith(b"http/1.1 204"):
+        return end + 4
     at = head.find(b"content-length:")
     if at < 0:
         raise LoadError(f"an answer without a length: {data[:200]!r}")
@@ -94,6 +103,11 @@ class HttpLoad:
                 for index in range(first, first + count)
             ]
         size = given["readings"]
+        if given["mode"] == "lines":
+            return [
+                lines(given["sensors"], at, size, base)
+                for at in range(first, first + count * size, size)
+            ]
         return [
             batch(given["sensors"], at, size, base, given["key"])
             for at in range(first, first + count * size, size)
@@ -101,7 +115,7 @@ class HttpLoad:
 
     async def open(self) -> None:
         """Connect."""
-        status = b"HTTP/1.1 200" if self.repeats else b"HTTP/1.1 201"
+        status = STATUS[self.specification["mode"]]
         loop = asyncio.get_running_loop()
         for _ in range(self.specification["connections"]):
             _, connection = await loop.create_connection(

@@ -15,7 +15,7 @@ import psycopg
 from bench.bare_store import POSTGRESQL_SCHEMA
 from bench.database import Database
 from bench.migration import migrate
-from bench.processes import free_port
+from bench.processes import cpu_seconds, free_port
 from bench.scale import Profile
 from bench.server_schema import fill_postgresql, make_partitions
 from bench.starting_line import LoadError
@@ -105,6 +105,10 @@ class Cluster:
                 time.sleep(0.05)
             else:
                 return server
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time of all of PostgreSQL's processes until now."""
+        return cpu_seconds(self._server.pid)
 
     def close(self) -> None:
         """Stop the cluster, and remove it."""

@@ -85,31 +85,15 @@ class Measured:
 
     def cpu_seconds(self) -> float:
         """Return the CPU time of the process and its children, those that ended included."""
-        total = 0
-        for number in self._tree():
-            fields = _stat(number)
-            # A child that has ended is in its parent's fields from there on.
-            total += sum(int(field) for field in fields[11:15]) if fields else 0
-        return total / TICKS
+        return cpu_seconds(self._process.pid)
 
     def resident_bytes(self) -> int:
         """Return the resident memory of the process and its children."""
         total = 0
-        for number in self._tree():
+        for number in _tree(self._process.pid):
             fields = _stat(number)
             total += int(fields[21]) * PAGE if fields else 0
         return total
-
-    def _tree(self) -> Iterator[int]:
-        pending = [self._process.pid]
-        while pending:
-            number = pending.pop()
-            yield number
-            for task in Path(f"/proc/{number}/task").glob("*/children"):
-                try:
-                    pending += [int(child) for child in task.read_text().split()]
-                except OSError:
-                    continue  # the thread has ended meanwhile
 
     def stop(self) -> None:
         """End the process, and wait for its end."""
@@ -121,6 +105,28 @@ class Measured:
                 self._process.kill()
                 self._process.wait()
                 raise LoadError(f"the process did not stop:\n{self.output()}") from None
+
+
+def cpu_seconds(process: int) -> float:
+    """Return the CPU time of a process and its children, those that ended included."""
+    total = 0
+    for number in _tree(process):
+        fields = _stat(number)
+        # A child that has ended is in its parent's fields from there on.
+        total += sum(int(field) for field in fields[11:15]) if fields else 0
+    return total / TICKS
+
+
+def _tree(process: int) -> Iterator[int]:
+    pending = [process]
+    while pending:
+        number = pending.pop()
+        yield number
+        for task in Path(f"/proc/{number}/task").glob("*/children"):
+            try:
+                pending += [int(child) for child in task.read_text().split()]
+            except OSError:
+                continue  # the thread has ended meanwhile
 
 
 def _stat(number: int) -> list[str]:

@@ -4,6 +4,10 @@ import json
 
 from bench.packets import device_key, value
 
+# Of InfluxDB.
+DATABASE = "bench"
+WRITE = f"/write?db={DATABASE}&precision=ms"
+
 
 def device_id(number: int) -> str:
     """Return the device_id of the sensor with this number."""
@@ -40,3 +44,21 @@ def batch(sensors: int, first_reading: int, size: int, first_millisecond: int, k
         for index in range(first_reading, first_reading + size)
     ]
     return post("/ingest/batch", key, json.dumps({"readings": readings}))
+
+
+def line(sensor: int, millisecond: int, temperature: float) -> str:
+    """Return a reading of the three values as InfluxDB's line protocol has it."""
+    return (
+        f"reading,device_id={device_id(sensor)} "
+        f"temperature={temperature:.1f},humidity=0.43,pressure=1013.2 {millisecond}"
+    )
+
+
+def lines(sensors: int, first_reading: int, size: int, first_millisecond: int) -> bytes:
+    """Return a POST to InfluxDB of the readings that `batch` has, or that `single` has one of."""
+    body = "\n".join(
+        line(index % sensors + 1, first_millisecond + index, json.loads(value(0))["temperature"])
+        for index in range(first_reading, first_reading + size)
+    )
+    head = f"POST {WRITE} HTTP/1.1\r\nHost: bench\r\nContent-Length: {len(body)}\r\n\r\n"
+    return (head + body).encode()

@@ -121,7 +121,7 @@ def significant(number: float | None) -> float | None:
 
 def table(results: Iterable[Result]) -> Table:
     """Return the results as people read them."""
-    shown = Table(title="Heliograph and the bare path, medians of the rounds")
+    shown = Table(title="Heliograph and the bare path (or the peer), medians of the rounds")
     columns: tuple[tuple[str, Literal["left", "right"]], ...] = (
         ("name", "left"),
         ("figure", "right"),

@@ -31,6 +31,7 @@ class Scale:
     `deep` is one sensor with a long history, `year` one with a row a second; `history` is what the
     server has yet to roll up while a load comes. `devices` are connected all at once. `viewers`
     watch one stream, on which so many `events` are shown. Of the year so many rows are `exported`.
+    `script_messages` are for a peer that commits each by itself.
     """
 
     rounds: int
@@ -42,6 +43,7 @@ class Scale:
     year: Profile
     messages: int
     messages_of_ten: int
+    script_messages: int
     warm_up: int
     window: int
     gateways: int
@@ -66,6 +68,7 @@ FULL = Scale(
     year=Profile("year", 1, 365 * 86_400, step=1_000_000, left=True),
     messages=200_000,
     messages_of_ten=40_000,
+    script_messages=20_000,
     warm_up=5_000,
     window=20_000,
     gateways=1,
@@ -90,6 +93,7 @@ QUICK = Scale(
     year=Profile("quick-year", 1, 100_000, step=1_000_000, left=True),
     messages=2_000,
     messages_of_ten=400,
+    script_messages=500,
     warm_up=200,
     window=1_000,
     gateways=1,

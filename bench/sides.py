@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from bench.database import Database
+from bench.influxdb import Influxdb
 from bench.migration import COMMAND, server_environment
 from bench.mosquitto import Mosquitto
 from bench.postgresql_cluster import Cluster
@@ -18,6 +19,7 @@ from bench.processes import Measured, free_port
 from bench.scale import Profile, Scale
 from bench.sqlite_databases import SqliteDatabases
 from bench.starting_line import ROOT, LoadError
+from bench.stored_rows import StoredRows
 
 ADMIN_KEY = "bench-admin-key-d41c9f6e"
 SHARED_KEY = "bench-shared-key-7a0b52e8"
@@ -55,6 +57,7 @@ class Workbench:
         self._folder = Path(tempfile.mkdtemp(prefix="heliograph-bench-"))
         self._sqlite = SqliteDatabases(self._folder, cache or self._folder / "cache")
         self._cluster: Cluster | None = None
+        self._influxdbs: dict[Profile, Path] = {}
         self._started = 0
 
     def __enter__(self) -> Self:
@@ -138,6 +141,33 @@ class Workbench:
             yield broker
         finally:
             broker.stop()
+
+    @contextlib.contextmanager
+    def influxdb(self, profile: Profile) -> Iterator[Influxdb]:
+        """Yield an InfluxDB that has just been started on a copy of the profile's rows."""
+        if profile not in self._influxdbs:
+            filled = self._next_folder()
+            with contextlib.closing(Influxdb(filled, 0)) as empty:
+                empty.fill(StoredRows.until_now(profile))
+            self._influxdbs[profile] = filled
+        folder = self._next_folder()
+        shutil.copytree(self._influxdbs[profile], folder, dirs_exist_ok=True)
+        for path in folder.rglob("*"):
+            if path.is_file():
+                with path.open("rb") as copied:
+                    os.fsync(copied.fileno())
+        try:
+            with (
+                contextlib.closing(Influxdb(folder, profile.rows)) as database,
+                _telling(database.process),
+            ):
+                yield database
+        finally:
+            shutil.rmtree(folder)
+
+    def postgresql_cpu_seconds(self) -> float:
+        """Return the CPU time that PostgreSQL's own processes have taken."""
+        return self._cluster.cpu_seconds() if self._cluster else 0.0
 
     @contextlib.contextmanager
     def bare(
