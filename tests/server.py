@@ -344,6 +344,36 @@ class ServerThread:
                 await server.serve([listening])
 
 
+@contextlib.asynccontextmanager
+async def served(web: Any, **options: Any) -> AsyncIterator[int]:
+    """Serve an application of this process over HTTP; gives its port.
+
+    With the protocols of `heliograph serve` unless others are named.
+    """
+    listening = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(
+        web,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        **{
+            "http": BoundedHttpProtocol,
+            "ws": WebSocketProtocol,
+            "ws_per_message_deflate": False,
+            **options,
+        },
+    )
+    server: Any = uvicorn.Server(config)
+    server.install_signal_handlers = lambda: None
+    server.capture_signals = contextlib.nullcontext
+    task = asyncio.create_task(server.serve([listening]), name="uvicorn")
+    try:
+        yield listening.getsockname()[1]
+    finally:
+        server.should_exit = True
+        await task
+
+
 @contextlib.contextmanager
 def serving(folder: Path, **options: Any) -> Iterator[ServerProcess]:
     """Run a server process for as long as the context lasts."""

@@ -316,6 +316,7 @@ class Server:
             resume_id=lambda: state.resume_id(now(), ids.instance),
         )
         hub.add(streams.watched, streams.publish)
+        self._registry.on_change(streams.changed)
         self._registry.on_rollback(streams.forget)
         self._run(streams.run(), "streams")
         return streams

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -166,7 +166,11 @@ class Posts:
                 return outcome
             return _outcome(message, indexes, rows, message.duplicates or {})
         body = hashlib.sha256(payload).hexdigest()
-        message.delivery = ledger_key("idempotency", principal.name, source, idempotency_key)
+        # A device's name may have been another's before: its number has not.
+        sender = str(principal.sensor or principal.account or "")
+        message.delivery = ledger_key(
+            "idempotency", principal.name, sender, source, idempotency_key
+        )
         message.delivery_expiry = now + DAY
         message.redelivered = message.extras = True
         message.answer = lambda duplicates: _encode(
@@ -180,7 +184,7 @@ class Posts:
             raise HeliographError(
                 ErrorCode.IDEMPOTENCY_KEY_REUSED, "The Idempotency-Key belongs to another body"
             )
-        return first_outcome
+        return _without_lost(first_outcome, message.faults)
 
     async def _committed(self, message: Message) -> None:
         self._pipeline.enqueue(message)
@@ -203,6 +207,19 @@ class _Waiting:
         for message in messages:
             if message.future is not None and not message.future.done():
                 message.future.set_result(None)
+
+
+def _without_lost(outcome: Outcome, faults: Sequence[Fault]) -> Outcome:
+    """Return a first answer without what who asks again may not send any more."""
+    lost = {
+        fault.index: fault
+        for fault in faults
+        if fault.reason in (RejectionReason.UNKNOWN_SENSOR, RejectionReason.DEACTIVATED_SENSOR)
+    }
+    kept = [accepted for accepted in outcome.accepted if accepted.index not in lost]
+    withdrawn = [lost[accepted.index] for accepted in outcome.accepted if accepted.index in lost]
+    refused = sorted([*outcome.faults, *withdrawn], key=lambda fault: fault.index or 0)
+    return Outcome(kept, refused)
 
 
 def _outcome(

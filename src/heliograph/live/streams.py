@@ -40,6 +40,13 @@ class Selection(NamedTuple):
             and (self.kinds is None or kind in self.kinds)
         )
 
+    def includes(self, other: "Selection") -> bool:
+        """Tell whether all that the other one watches of networks and sensors is watched here."""
+        return all(
+            here is None or (there is not None and there <= here)
+            for here, there in ((self.networks, other.networks), (self.sensors, other.sensors))
+        )
+
     def chunk(self, frames: Sequence[Frame]) -> Chunk | None:
         """Return what of the frames is watched, in the form that it is sent in."""
         wanted = [f for f in frames if self.wants(f.network, f.sensor, f.kind)]
@@ -73,6 +80,8 @@ class Streams:
         self._watching: dict[Selection, set[Viewer]] = {}
         # Those that are open but do not watch yet, or not any more.
         self._open: set[Viewer] = set()
+        # Rights have changed since it was last looked at who may go on.
+        self._changed = False
         self.closing = False
 
     @property
@@ -119,6 +128,8 @@ class Streams:
             others.discard(viewer)
             if not others:
                 del self._watching[viewer.selection]
+        if viewer.closed == REVOKED:
+            selection = None
         viewer.selection = selection
         if selection is not None:
             self._watching.setdefault(selection, set()).add(viewer)
@@ -132,6 +143,8 @@ class Streams:
         """Queue frames for those who watch them."""
         if not frames:
             return
+        if self._changed:
+            self._look_again()
         by_network: dict[str, list[Frame]] = {}
         by_sensor: dict[int, list[Frame]] = {}
         for frame in frames:
@@ -149,6 +162,22 @@ class Streams:
             if chunk is not None:
                 push_to_all(viewers, chunk, moment)
 
+    def changed(self) -> None:
+        """Look again who may watch what before anything else is shown, or soon."""
+        self._changed = True
+
+    def _look_again(self) -> None:
+        self._changed = False
+        for viewer in list(self._open):
+            if not viewer.allowed():
+                self._revoke(viewer)
+
+    def _revoke(self, viewer: Viewer) -> None:
+        """End a stream with nothing more, not even with what waits to be written."""
+        viewer.close(REVOKED)
+        viewer.discard()
+        self.watch(viewer, None)
+
     async def run(self) -> None:
         """Send signs of life, and end the streams of those who may not watch any more."""
         while True:
@@ -157,6 +186,7 @@ class Streams:
 
     def sweep(self, moment: float) -> None:
         """Do what is due at a moment of the loop's clock."""
+        self._changed = False
         # With an id, so that a quiet stream too can be resumed later.
         watching, other = (
             Chunk([sse.heartbeat(self.resume_id())], ()),
@@ -167,7 +197,7 @@ class Streams:
             if since is not None and moment - since >= STALLED_SECONDS:
                 self._cut(viewer)
             elif not viewer.allowed():
-                viewer.close(REVOKED)
+                self._revoke(viewer)
                 if since is not None:
                     self._cut(viewer)
             elif moment - viewer.touched_at >= HEARTBEAT_SECONDS:
@@ -176,8 +206,8 @@ class Streams:
 
     def forget(self) -> None:
         """End every stream: what it may watch is known from another database."""
-        for viewer in self._open:
-            viewer.close(REVOKED)
+        for viewer in list(self._open):
+            self._revoke(viewer)
 
     def close(self) -> None:
         """End every stream, and let none begin."""

@@ -140,6 +140,12 @@ class Viewer:
         self._size = sum(chunk.size for chunk in kept)
         self._count = sum(chunk.count for chunk in kept)
 
+    def discard(self) -> None:
+        """Lose all that is queued: who is to get it may not see it any more."""
+        self.dropped += self._count
+        self._chunks.clear()
+        self._size = self._count = 0
+
     def close(self, reason: str) -> None:
         """End the stream once what is queued has been taken."""
         if self.closed is None:

@@ -45,6 +45,17 @@ class Access:
         self._sessions: dict[bytes, Principal] = {}
         self._generation = registry.generation
 
+    @property
+    def generation(self) -> int:
+        """As of which change of the registry callers are known."""
+        return self._registry.generation
+
+    def may_have_ended(self, principal: Principal, generation: int) -> bool:
+        """Tell whether what was found of a caller, as of a generation, has to be asked again."""
+        if generation != self._registry.generation:
+            return True
+        return principal.until is not None and now() >= principal.until
+
     def remembered(self, key: bytes) -> Principal | None:
         """Return whose key this is if it was right before and nothing has changed since."""
         self._forget_what_has_changed()

@@ -131,6 +131,8 @@ class ExportResponse(Response):
             await self._cut_off(scope, receive, "the server ends")
         except _StalledError:
             await self._cut_off(scope, receive, "its client takes nothing")
+        except HeliographError as error:
+            await self._cut_off(scope, receive, f"the right to it has ended: {error.detail}")
         finally:
             sending.cancel()
             leaving.cancel()

@@ -7,20 +7,24 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
+from starlette.types import Scope
 
+from heliograph.errors import ErrorCode
 from heliograph.exchange.availability import FormatUnavailableError, parquet
 from heliograph.exchange.formats import MEDIA_TYPES, Format, heading
 from heliograph.exchange.pages import Page, Range, one_sensor, pages, sensors_of
-from heliograph.model.principal import Role
+from heliograph.ingest.registry import Registry
+from heliograph.model.principal import Principal, Role
 from heliograph.model.records import Kind
 from heliograph.model.time import LATEST
 from heliograph.store.exports import ExportedSensor
-from heliograph.web.access import client_address
+from heliograph.web.access import Access, client_address
 from heliograph.web.dependencies import Caller, TheAccess, TheServices
 from heliograph.web.errors import validation_error
 from heliograph.web.export_streams import ExportResponse, ExportSlots, in_turn
 from heliograph.web.limits import bearer
 from heliograph.web.paths import PREFIX
+from heliograph.web.registration import not_found
 from heliograph.web.schemas import Time, errors
 from heliograph.web.services import Services
 
@@ -125,9 +129,11 @@ async def export_sensor(
 
     Times are exact and values are as stored, so that what is imported again changes nothing.
     """
+    permit = Permit(access, request.scope, caller)
     known = await access.readable(caller, identifier)
     sensor = ExportedSensor(known.number, known.identifier, known.device_id)
     rows = pages(services.store, one_sensor(sensor), wanted.range, wanted.form)
+    rows = _of_sensor(rows, permit, known.identifier)
     name = bearer(caller, client_address(request.scope))
     return await _answer(request, services, wanted, rows, name, known.device_id or known.identifier)
 
@@ -150,11 +156,77 @@ async def export_network(
 
     What was kept of deleted sensors is downloaded from them alone.
     """
+    permit = Permit(access, request.scope, caller)
     network = await access.network(caller, network_identifier, Role.VIEWER)
     sensors = sensors_of(services.store, network.identifier)
     rows = pages(services.store, sensors, wanted.range, wanted.form)
+    rows = _of_network(rows, permit, network.identifier, services.registry)
     name = bearer(caller, client_address(request.scope))
     return await _answer(request, services, wanted, rows, name, network.identifier)
+
+
+class Permit:
+    """What a caller was allowed when he began, asked again as often as it may have ended."""
+
+    def __init__(self, access: Access, scope: Scope, caller: Principal) -> None:
+        self.access = access
+        self._scope = scope
+        self._caller = caller
+        self._generation = access.generation
+
+    async def renewed(self) -> Principal | None:
+        """Return the caller if rights may have changed since the last time; None: they have not.
+
+        Raises:
+            HeliographError: the credential has ended.
+        """
+        if not self.access.may_have_ended(self._caller, self._generation):
+            return None
+        self._generation = self.access.generation
+        self._caller = await self.access.caller(self._scope)
+        return self._caller
+
+
+async def _of_sensor(
+    rows: AsyncGenerator[Page, None], permit: Permit, identifier: str
+) -> AsyncGenerator[Page, None]:
+    """Yield the pages for as long as the caller may read the sensor.
+
+    Raises:
+        HeliographError: he may not any more.
+    """
+    async with aclosing(rows):
+        async for page in rows:
+            if (caller := await permit.renewed()) is not None:
+                await permit.access.readable(caller, identifier)
+            yield page
+
+
+async def _of_network(
+    rows: AsyncGenerator[Page, None], permit: Permit, network: str, registry: Registry
+) -> AsyncGenerator[Page, None]:
+    """Yield the pages for as long as the caller may read the network, and the sensors are in it.
+
+    One that has left it before its first page is left out.
+
+    Raises:
+        HeliographError: he may not any more; a sensor has left amid its pages.
+    """
+    began, has_changed = 0, False
+    async with aclosing(rows):
+        async for page in rows:
+            number = page.position.sensor
+            if (caller := await permit.renewed()) is not None:
+                await permit.access.network(caller, network, Role.VIEWER)
+                has_changed = True
+            if has_changed:
+                sensor = await registry.find_number(number)
+                if sensor is None or sensor.network_identifier != network:
+                    if number == began:
+                        raise not_found(ErrorCode.SENSOR_NOT_FOUND)
+                    continue
+            began = number
+            yield page
 
 
 async def _answer(

@@ -87,6 +87,7 @@ class HotRoute(abc.ABC):
     async def _answer(self, scope: Scope, receive: Receive, held: Held) -> Answer:
         headers = dict(scope["headers"])
         key = headers.get(b"x-api-key")
+        generation = self.access.generation
         principal = self.access.remembered(key) if key is not None else None
         address = client_address(scope)
         if principal is None:
@@ -106,6 +107,10 @@ class HotRoute(abc.ABC):
             fault = Fault(None, RejectionReason.TOO_LARGE, error.detail)
             await self.posts.reject(error.beginning, fault, principal, source)
             raise
+        if self.access.may_have_ended(principal, generation):
+            # The body may have taken a minute to come.
+            principal = await self.access.caller(scope)
+            may_send(principal)
         idempotency_key = headers.get(b"idempotency-key")
         return await self.take(
             Call(

@@ -146,9 +146,11 @@ class Replay:
     async def _read(self, page: _Page, watch: Watch, seen: set[int]) -> bytes:
         if not page.kinds:
             return b""
-        selection = watch.selection()
         async with self._turn:
             rows = await self._replay.rows(sorted(page.kinds), page.first, page.last)
+        if not watch.is_allowed():
+            return b""  # its stream is about to be ended
+        selection = watch.selection()
         parts: list[bytes] = []
         for kind, row in rows:
             if self._instance is not None and not self._instance.is_own(row[0]):

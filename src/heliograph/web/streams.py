@@ -138,6 +138,8 @@ class Stream:
             await self._replay.begin(viewer, asked.watch, writing)
         if asked.with_activity and asked.watch.network is not None:
             snapshot = await self._activity.snapshot(asked.watch.network)
+            if not viewer.allowed():
+                return
             await writing(sse.event(ACTIVITY, snapshot))
         if asked.last_event_id:
             await self._replay.resume(viewer, asked.watch, asked.last_event_id, writing)

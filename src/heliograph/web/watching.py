@@ -76,7 +76,10 @@ class Watch:
         def allowed() -> bool:
             if not self.is_allowed():
                 return False
-            if viewer.selection is not None and viewer.selection != (wanted := self.selection()):
+            watched, wanted = viewer.selection, self.selection()
+            if isinstance(watched, Selection) and watched != wanted:
+                if not wanted.includes(watched):
+                    viewer.discard()
                 streams.watch(viewer, wanted)
             return True
 

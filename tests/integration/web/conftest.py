@@ -3,13 +3,11 @@
 import asyncio
 import contextlib
 import shutil
-import socket
 import uuid
 from pathlib import Path
 
 import httpx
 import pytest
-import uvicorn
 from argon2 import PasswordHasher
 
 from database_copies import migrated_database
@@ -19,8 +17,8 @@ from heliograph.model.principal import Role
 from heliograph.model.time import now
 from heliograph.settings import Settings
 from heliograph.web.application import create_web
-from heliograph.web.connections import BoundedHttpProtocol, WebSocketProtocol
 from heliograph.web.export_streams import ExportSlots
+from server import served
 
 ADMIN_KEY = "an-admin-key-for-tests-only"
 SHARED_KEY = "a-shared-key-for-tests-only"
@@ -164,34 +162,5 @@ def site(migrated, tmp_path):
 
 @pytest.fixture
 def serving():
-    """Return a context manager that serves an application on a free port.
-
-    With the protocols of `heliograph serve` unless others are named.
-    """
-
-    @contextlib.asynccontextmanager
-    async def running(web, **options):
-        listening = socket.create_server(("127.0.0.1", 0))
-        config = uvicorn.Config(
-            web,
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            **{
-                "http": BoundedHttpProtocol,
-                "ws": WebSocketProtocol,
-                "ws_per_message_deflate": False,
-                **options,
-            },
-        )
-        server = uvicorn.Server(config)
-        server.install_signal_handlers = lambda: None
-        server.capture_signals = contextlib.nullcontext
-        task = asyncio.create_task(server.serve([listening]), name="uvicorn")
-        try:
-            yield listening.getsockname()[1]
-        finally:
-            server.should_exit = True
-            await task
-
-    return running
+    """Return a context manager that serves an application on a free port."""
+    return served

@@ -265,6 +265,36 @@ async def test_a_failure_on_the_way_is_seen_by_the_client(site, serving, compres
         await eventually(lambda: here.exports.running == 0)
 
 
+@pytest.mark.parametrize(("moved", "is_whole"), [("pump-1", False), ("pump-2", True), (None, True)])
+async def test_a_sensor_that_leaves_a_network_is_left_out_or_ends_its_export(
+    site, serving, moved, is_whole
+):
+    """What has begun is not taken for all of it; what has not is not missed."""
+    async with site() as here, serving(here.web) as port:
+        networks = [await here.network(name) for name in ("garden", "elsewhere")]
+        for name in ("pump-1", "pump-2"):
+            await filled(here, name, rows=20, network_identifier=networks[0])
+        free, calls = delayed(here)
+        url = f"http://127.0.0.1:{port}"
+        async with (
+            httpx.AsyncClient(base_url=url, headers=ADMIN) as http,
+            http.stream("GET", f"/networks/{networks[0]}/export") as answer,
+        ):
+            await eventually(lambda: len(calls) == 2)
+            body = {"network_identifier": networks[1] if moved else networks[0]}
+            change = await http.patch(f"/sensors/{moved or 'pump-1'}", json=body)
+            assert change.status_code == 200, change.text
+            free.set()
+            if not is_whole:
+                with pytest.raises(httpx.RemoteProtocolError):
+                    await answer.aread()
+                return
+            text = (await answer.aread()).decode()
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
+        expected = [name for name in ("pump-1", "pump-2") if name != moved]
+        assert [row["device_id"] for row in rows] == [name for name in expected for _ in range(20)]
+
+
 async def test_a_client_that_leaves_ends_the_work(site, serving):
     async with site() as here, serving(here.web) as port:
         headers, _ = await filled(here)

@@ -209,6 +209,19 @@ async def test_an_idempotency_key_repeats_the_answer(site):
         assert response.status_code == 422
 
 
+async def test_an_idempotency_key_is_not_that_of_another_device_of_the_name_before(site):
+    async with site() as here:
+        answers = []
+        for _ in range(2):
+            key = {**await here.device("pump-1"), "idempotency-key": "a"}
+            answers.append(await here.http.post("/ingest", json={"t": 1}, headers=key))
+            assert len(await history(here, "pump-1")) == 1
+            removed = await here.http.delete("/sensors/pump-1", headers=ADMIN)
+            assert removed.status_code == 204
+        assert [answer.status_code for answer in answers] == [201, 201]
+        assert answers[0].json()["id"] != answers[1].json()["id"]
+
+
 @pytest.mark.parametrize(
     ("content_type", "status"),
     [

@@ -157,3 +157,41 @@ async def test_the_end_closes_all_and_lets_none_begin():
     assert viewer.closed == SHUTTING_DOWN
     late = opened(streams)
     assert late.closed == SHUTTING_DOWN
+
+
+async def test_who_may_watch_no_more_is_shown_nothing_of_what_is_committed_then():
+    streams = Streams(per_principal=2, maximum=2)
+    viewer, other = opened(streams), opened(streams)
+    viewer.allowed = lambda: False
+    streams.changed()
+    streams.publish([event()])
+    assert viewer.closed == REVOKED
+    assert await viewer.take() == (0, [])
+    assert [chunk.ids for chunk in (await other.take())[1]] == [[7]]
+    # Nor does he begin again, as one who resumes would.
+    streams.watch(viewer, Selection())
+    streams.publish([event()])
+    assert await viewer.take() == (0, [])
+
+
+async def test_what_waits_for_who_may_watch_no_more_is_not_sent():
+    streams = Streams(per_principal=1, maximum=1)
+    viewer = opened(streams)
+    streams.publish([event()])
+    viewer.allowed = lambda: False
+    streams.sweep(0)
+    assert (await viewer.take())[1] == []
+
+
+@pytest.mark.parametrize(
+    ("selection", "other", "includes"),
+    [
+        (Selection(), Selection(networks=frozenset("a")), True),
+        (Selection(networks=frozenset("ab")), Selection(networks=frozenset("a")), True),
+        (Selection(networks=frozenset("a")), Selection(networks=frozenset("ab")), False),
+        (Selection(networks=frozenset("a")), Selection(), False),
+        (Selection(sensors=frozenset([1])), Selection(sensors=frozenset([1, 2])), False),
+    ],
+)
+def test_what_is_watched_may_include_what_was_watched_before(selection, other, includes):
+    assert selection.includes(other) is includes

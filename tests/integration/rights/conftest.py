@@ -1,0 +1,34 @@
+"""One server for all cases, over HTTP and MQTT: each case has users and sensors of its own."""
+
+import contextlib
+from unittest import mock
+
+import httpx
+import pytest_asyncio
+import uvloop
+
+from integration.rights.case import NEW_HASH, World
+from server import running, served
+
+
+def pytest_asyncio_loop_factories(config, item):
+    """Run these tests on what the server runs on as its users start it."""
+    return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def world(tmp_path_factory):
+    """The server, and who has every right there."""
+    unlimited = {"rate_limit_read": 0, "rate_limit_ingest": 0}
+    async with contextlib.AsyncExitStack() as stack:
+        # What time alone ends is noticed by looking.
+        stack.enter_context(mock.patch("heliograph.mqtt.listener.SWEEP_SECONDS", 0.02))
+        folder = tmp_path_factory.mktemp("rights")
+        server = await stack.enter_async_context(running(folder, **unlimited))
+        hashed = mock.AsyncMock(return_value=NEW_HASH)
+        stack.enter_context(mock.patch.object(server.services.passwords, "hash", hashed))
+        port = await stack.enter_async_context(served(server.application))
+        http = await stack.enter_async_context(
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10)
+        )
+        yield World(server, port, http)

@@ -1,0 +1,150 @@
+"""Every way a right can end, against every way data can still flow.
+
+A cell begins a flow, has the right end, and looks at what still comes; before that, it sees all of
+it come without an end.
+"""
+
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+from unittest import mock
+
+import pytest
+
+from heliograph.model.time import now
+from integration.rights.case import NEW_PASSWORD, PASSWORD, SESSION_MICROSECONDS, Case
+from integration.rights.flows import OF_USERS, READING, SENDING
+from server import eventually
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+# What becomes of a flow: it goes on with everything; with what is not lost, where it does not
+# end; or it ends for whoever has lost all.
+GOES_ON, LOSES, ENDS = "goes on", "loses", "ends"
+# Whoever reads the clock to see whether a session has expired.
+CLOCKS = (
+    "heliograph.web.access.now",
+    "heliograph.web.watching.now",
+    "heliograph.mqtt.connection.now",
+    "heliograph.ingest.authentication.now",
+)
+
+
+async def role_taken(case: Case) -> None:
+    await case.admin("PUT", f"/networks/{case.roof}/members/{case.name}", {"role": "viewer"})
+
+
+async def member_removed(case: Case) -> None:
+    await case.admin("DELETE", f"/networks/{case.roof}/members/{case.name}")
+
+
+async def logged_out(case: Case) -> None:
+    assert (await case.ask("DELETE", "/authentication")).status_code == 204
+
+
+async def session_expired(case: Case) -> None:
+    server, later = case.server, now() + SESSION_MICROSECONDS + 1
+    for clock in CLOCKS:
+        case.ending.enter_context(mock.patch(clock, return_value=later))
+    # It takes the listener and the streams a second to see that.
+    server.services.streams.sweep(server.listener.loop.time())
+    await eventually(lambda: not any(c.has_expired for c in server.listener._connections))
+
+
+async def password_changed(case: Case) -> None:
+    other = await case.world.session(case.account)
+    answer = await case.http.put(
+        "/users/me/password",
+        json={"password": PASSWORD, "new_password": NEW_PASSWORD},
+        headers={"authorization": f"Bearer {other}"},
+    )
+    assert answer.status_code == 204, answer.text
+    case.login_after = (case.name, NEW_PASSWORD)
+
+
+async def account_deactivated(case: Case) -> None:
+    # As the command does it, and the server notices.
+    assert await case.server.store.accounts.activate(case.account.identifier, is_active=False)
+    await case.server.services.registry.changed()
+
+
+async def sensor_moved(case: Case) -> None:
+    body = {"network_identifier": case.attic}
+    await case.admin("PATCH", f"/sensors/{case.lost.identifier}", body)
+
+
+async def network_deleted(case: Case) -> None:
+    await sensor_moved(case)  # only an empty one is deleted
+    await case.admin("DELETE", f"/networks/{case.roof}")
+
+
+async def key_rotated(case: Case) -> None:
+    answer = await case.server.http.post(f"/devices/{case.lost.device_id}/key")
+    case.login_after = (case.lost.device_id, answer.json()["api_key"])
+
+
+async def device_deactivated(case: Case) -> None:
+    await case.admin("DELETE", f"/devices/{case.lost.device_id}")
+
+
+async def device_deleted(case: Case) -> None:
+    await case.admin("DELETE", f"/sensors/{case.lost.identifier}")
+
+
+class End(NamedTuple):
+    """A way a right ends, whose, and what becomes of each kind of flow."""
+
+    holder: str
+    act: Callable[[Case], Awaitable[None]]
+    reading: str = ENDS
+    sending: str = ENDS
+
+
+MATRIX = (
+    End("user", role_taken, reading=GOES_ON, sending=LOSES),
+    End("user", member_removed, reading=LOSES, sending=LOSES),
+    End("user", sensor_moved, reading=LOSES, sending=LOSES),
+    End("user", network_deleted, reading=LOSES, sending=LOSES),
+    End("user", logged_out),
+    End("user", session_expired),
+    End("user", password_changed),
+    End("user", account_deactivated),
+    End("device", key_rotated),
+    End("device", device_deactivated),
+    End("device", device_deleted),
+    End("device", sensor_moved, reading=GOES_ON, sending=GOES_ON),
+)
+CELLS = [
+    pytest.param(end, flow, expected, id=f"{end.holder}-{end.act.__name__}-{flow.__name__}")
+    for end in MATRIX
+    for flows, expected in ((READING, end.reading), (SENDING, end.sending))
+    for flow in flows
+    if end.holder == "user" or flow not in OF_USERS
+]
+
+
+@pytest.mark.parametrize(("end", "flow", "expected"), CELLS)
+async def test_what_still_flows_when_a_right_has_ended(world, end, flow, expected):
+    case = await world.case(end.holder, together=end.act is sensor_moved)
+    with case.ending:
+        before = await _seen(flow, case, "before")
+        assert before == (True, case.kept is not None, False)
+        after = await _seen(flow, case, "after", end.act)
+    if expected is GOES_ON:
+        assert after == before
+    elif expected is LOSES:
+        assert not after.lost
+        assert after.kept or after.ended
+    else:
+        assert after == (False, False, True)
+    await eventually(lambda: world.server.listener.connections == 0)
+
+
+async def _seen(flow, case, text, end=None):
+    """Run a flow through its two steps, and let the right end between them."""
+    steps = flow(case, text)
+    async with contextlib.aclosing(steps):
+        await anext(steps)
+        if end is not None:
+            await end(case)
+        return await anext(steps)
