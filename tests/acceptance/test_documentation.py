@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from server import ADMIN_KEY, ServerProcess, serving
+from server import ADMIN_KEY, SHARED_KEY, ServerProcess, serving
 
 ROOT = Path(__file__).parents[2]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -70,6 +70,7 @@ class Reader:
     def paste(self, text: str) -> str:
         """Run a block and return what it prints."""
         text = text.replace("localhost:8000", f"localhost:{self.server.port}")
+        text = text.replace("X-API-Key: key1", f"X-API-Key: {SHARED_KEY}")
         text = text.replace("-p 1883", f"-p {self.server.mqtt_port}")
         watching = None
         if text.startswith("mosquitto_sub"):

@@ -72,7 +72,7 @@ def deleting(subject, name, other, home):
         ("POST", "/sensors", "sensors.create_all", {"sensor_name": "bulbasaur"}),
         ("POST", "/devices", "sensors.create_all", {"device_id": "pump-2"}),
         ("POST", "/devices/batch", "sensors.create_all", [{"device_id": "pump-2"}]),
-        ("POST", "/nodes", "nodes.create", {"serial_number": "NODE-1"}),
+        ("POST", "/nodes", "nodes.create", {"serial_number": "NODE-1", "firmware_version": "1"}),
         ("PUT", "/sensors/pump-1", "sensors.change", {}),
         ("PUT", "/sensors/pump-1", "sensors.configure", {"configuration": {}}),
         ("PATCH", "/devices/pump-1", "sensors.change", {}),

@@ -17,7 +17,7 @@ from heliograph.cli.device_file import DeviceLine, read_devices
 from heliograph.cli.output import print_json, print_table, time_json, time_text
 from heliograph.errors import AlreadyExistsError, StartError
 from heliograph.model.credentials import key_members, new_api_key
-from heliograph.model.identifiers import is_device_id
+from heliograph.model.identifiers import DEVICE_ID_RULE, may_name_a_device
 from heliograph.model.sensor import NewSensor, Sensor
 from heliograph.model.time import now
 from heliograph.settings import load_settings
@@ -51,10 +51,8 @@ def create(
     json: bool = Json,
 ) -> None:
     """Register a device and print its key, which is not shown again."""
-    if not is_device_id(device_id):
-        raise typer.BadParameter(
-            "1 to 64 of A-Z a-z 0-9 _ - and not a UUID", param_hint="DEVICE_ID"
-        )
+    if not may_name_a_device(device_id):
+        raise typer.BadParameter(DEVICE_ID_RULE, param_hint="DEVICE_ID")
     key = new_api_key()
 
     async def work(store: Store) -> Sensor:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from heliograph.errors import StartError
-from heliograph.model.identifiers import is_device_id
+from heliograph.model.identifiers import DEVICE_ID_RULE, may_name_a_device
 from heliograph.model.sensor import LONGEST_INTERVAL, LONGEST_TEXT, SHORTEST_INTERVAL
 from heliograph.model.time import SECOND
 
@@ -101,8 +101,8 @@ def _members(number: int, cells: dict[str, str]) -> dict[str, Any]:
     for name, cell in members.items():
         if "\0" in cell or len(cell) > LONGEST_TEXT:
             raise StartError(f"line {number}: {name} has a NUL or over {LONGEST_TEXT} characters")
-    if not is_device_id(members.get("device_id", "")):
-        raise StartError(f"line {number}: device_id has to be 1 to 64 of A-Z a-z 0-9 _ -, no UUID")
+    if not may_name_a_device(members.get("device_id", "")):
+        raise StartError(f"line {number}: device_id has to be {DEVICE_ID_RULE}")
     if (interval := members.get("expected_interval")) is not None:
         members["expected_interval"] = _microseconds(number, interval)
     return members

@@ -58,7 +58,7 @@ class Authenticator:
         if hmac.compare_digest(hashed, self._admin):
             return ADMIN
         if self._is_shared(hashed):
-            return Principal("shared", f"shared:{hashed.hex()[:8]}")
+            return Principal("shared", f"shared:{hashed.hex()[:8]}", key_hash=hashed)
         sensor = await self._registry.find_key(hashed)
         return _device(sensor) if sensor and sensor.is_active else None
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import secrets
 import sys
 import uuid
 from collections.abc import Awaitable, Callable, Iterable
@@ -13,8 +14,9 @@ from heliograph.errors import AlreadyExistsError, StoreUnavailableError
 from heliograph.ingest.connected import Connected
 from heliograph.ingest.known_accounts import KnownAccounts
 from heliograph.model.account import Account
-from heliograph.model.audit import Actor, ActorKind
-from heliograph.model.identifiers import is_device_id, is_uuid
+from heliograph.model.audit import Actor, ActorKind, actor_of
+from heliograph.model.credentials import shared_key_hash
+from heliograph.model.identifiers import RESERVED_PREFIX, is_device_id, is_uuid, may_name_a_device
 from heliograph.model.principal import Principal, Role
 from heliograph.model.sensor import Network, Sensor
 from heliograph.model.time import now
@@ -30,6 +32,8 @@ MAXIMUM_CACHED = 200_000
 MAXIMUM_UNKNOWN = 10_000
 MAXIMUM_ATTRIBUTES = 1_000
 AUTO_PROVISION = Actor(ActorKind.SYSTEM, "auto-provision")
+# Of the name of a shared key's own device, which tells nothing of the key.
+OWN_NAME_BYTES = 8
 
 
 class Reading:
@@ -106,6 +110,8 @@ class Registry:
         self._by_key_hash: dict[bytes, KnownSensor] = {}
         self._unknown: set[str | bytes | int] = set()
         self._accounts = KnownAccounts(store)
+        # The networks in which shared keys send and read.
+        self.taking_shared_keys: frozenset[str] = frozenset()
         self._reading = Reading()
         self._change: Change | None = None
         self._is_loaded = False
@@ -130,6 +136,7 @@ class Registry:
     async def _preload(self) -> None:
         self._is_loaded = False
         self.default_network = (await self._store.networks.default()).identifier
+        self.taking_shared_keys = await self._store.networks.sharing()
         after, loaded = 0, 0
         while loaded < PRELOADED:
             page = await self._store.sensors.load(after, PAGE)
@@ -232,25 +239,47 @@ class Registry:
             return [name for name, own in known.roles.items() if own >= role] if known else []
         return [self.default_network] if principal.role >= role else []
 
+    def takes_shared_keys(self, network_identifier: str) -> bool:
+        """Tell whether shared keys send and read in a network."""
+        return network_identifier in self.taking_shared_keys
+
     async def provision(self, device_id: str) -> KnownSensor | None:
         """Register a device on first sight; None unless AUTO_PROVISION is on."""
-        if not self._auto_provision or not is_device_id(device_id):
+        if not self._auto_provision or not may_name_a_device(device_id):
             return None
+        await self._register(device_id, None, AUTO_PROVISION)
+        return await self.find(device_id)
+
+    async def own_device(self, principal: Principal) -> KnownSensor | None:
+        """Return the device that a shared key is of its own, registered at first use.
+
+        None: the key is of no use in the device's network.
+        """
+        if principal.key_hash is None:
+            return None
+        key_hash = shared_key_hash(principal.key_hash)
+        own = await self.find_key(key_hash)
+        if own is None and self.takes_shared_keys(self.default_network):
+            name = RESERVED_PREFIX + secrets.token_hex(OWN_NAME_BYTES)
+            await self._register(name, key_hash, actor_of(principal, None))
+            own = await self.find_key(key_hash)
+        return own if own and self.takes_shared_keys(own.network_identifier) else None
+
+    async def _register(self, device_id: str, key_hash: bytes | None, actor: Actor) -> None:
         try:
             await self._store.sensors.create(
                 identifier=str(uuid.uuid4()),
                 network_identifier=None,
                 device_id=device_id,
-                key_hash=None,
+                key_hash=key_hash,
                 created_at=now(),
-                actor=AUTO_PROVISION,
+                actor=actor,
             )
         except AlreadyExistsError:
             pass  # another message of the same device came first
         else:
             log.info("device registered on first sight", device_id=device_id)
         await self.changed()
-        return await self.find(device_id)
 
     async def changed(self) -> None:
         """Take over what has changed in the store since the last look."""
@@ -267,6 +296,7 @@ class Registry:
                 return
             changed = await self._store.sensors.changed_since(known.version)
             erased = await self._store.sensors.erased_since(known.version)
+            sharing = await self._store.networks.sharing()
             renewal = await self._accounts.renewal()
             # Without an await before roles and sensors change, so that a look-up under way
             # notices, and nobody concludes anything new from what was.
@@ -275,6 +305,7 @@ class Registry:
             for number in erased:
                 self._end(number)
             self._accounts.assume(renewal)
+            self.taking_shared_keys = sharing
             await self._remember(changed)
             # Only now: what failed halfway is repeated whole.
             self._assume(change)

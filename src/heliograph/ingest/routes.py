@@ -64,7 +64,7 @@ class Router:
             detail = "Only the sensor's own topics may be published to"
             return self.refused(principal, source, RejectionReason.FORBIDDEN_TOPIC, detail)
         sensor = await self._registry.find(identifier)
-        if sensor is None and may_register(principal):
+        if sensor is None and may_register(principal, self._registry):
             sensor = await self._registry.provision(identifier)
         return self._route(principal, source, kind, sensor)
 
@@ -104,7 +104,8 @@ class Router:
         if principal.kind == "device":
             return principal.sensor == sensor.number
         if principal.kind == "shared":
-            return principal.device is None or principal.device in sensor.names
+            named = principal.device is None or principal.device in sensor.names
+            return named and self._registry.takes_shared_keys(sensor.network_identifier)
         if principal.kind == "broker":
             return True
         return self._registry.role(principal, sensor.network_identifier) >= Role.EDITOR
@@ -125,8 +126,10 @@ def is_foreign(principal: Principal, own: KnownSensor | None, identifier: str) -
     return own is None or (identifier not in own.names and identifier.lower() not in own.names)
 
 
-def may_register(principal: Principal) -> bool:
+def may_register(principal: Principal, registry: Registry) -> bool:
     """Tell whether a sensor that the principal names may be registered with AUTO_PROVISION."""
     if principal.kind == "anonymous":
         return principal.role >= Role.EDITOR
-    return principal.kind in {"admin", "shared", "broker"}
+    if principal.kind == "shared":
+        return registry.takes_shared_keys(registry.default_network)
+    return principal.kind in {"admin", "broker"}

@@ -56,6 +56,15 @@ def hash_key(key: str | bytes) -> bytes:
     ).digest()
 
 
+def shared_key_hash(hashed: bytes) -> bytes:
+    """Return what the own device of a shared key is found by, from the key's hash.
+
+    It is longer than any hash, so that it is no device key's: a shared key that is taken out of
+    DEVICE_API_KEYS opens nothing.
+    """
+    return b"shared" + hashed
+
+
 def broker_password(key: str) -> str:
     """Return what a broker may know of a key: Mosquitto's `$7$<iterations>$<salt>$<hash>`.
 

@@ -4,6 +4,9 @@ import re
 import uuid
 
 DEVICE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+# Of the own devices of shared keys, which the server registers.
+RESERVED_PREFIX = "key-"
+DEVICE_ID_RULE = f"1 to 64 of A-Z a-z 0-9 _ -, not a UUID, and not {RESERVED_PREFIX}…"
 
 # An ingest id is ((milliseconds << 12) + sequence) << 9 | instance, 63 bits until the year
 # 2109. The instance stands lowest, so that counting on in steps of INGEST_ID_STEP never
@@ -25,6 +28,11 @@ def is_uuid(text: str) -> bool:
 def is_device_id(text: str) -> bool:
     """Tell whether the text may name a device: a slug of up to 64 characters, not a UUID."""
     return DEVICE_ID.fullmatch(text) is not None and not is_uuid(text)
+
+
+def may_name_a_device(text: str) -> bool:
+    """Tell whether a device may be given this `device_id`: some are given by the server alone."""
+    return is_device_id(text) and not text.lower().startswith(RESERVED_PREFIX)
 
 
 class IngestIds:

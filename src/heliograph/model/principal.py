@@ -22,7 +22,8 @@ class Principal(msgspec.Struct, frozen=True):
     identifies it in limits, logs and rejected messages and holds no secret. `sensor` is the
     number of a device's own sensor; `device` the only device a shared key speaks for on MQTT;
     `account` the UUID of a user's account, an administrator's too; `session` the hash of the
-    token that he came with, if it was one, and `until` its end, in microseconds.
+    token that he came with, if it was one, and `until` its end, in microseconds; `key_hash` the
+    hash of a shared key that does not speak for one device only.
     """
 
     kind: str
@@ -33,6 +34,7 @@ class Principal(msgspec.Struct, frozen=True):
     account: str | None = None
     session: bytes | None = None
     until: int | None = None
+    key_hash: bytes | None = None
 
     @property
     def is_admin(self) -> bool:

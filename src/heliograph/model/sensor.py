@@ -10,11 +10,12 @@ LONGEST_INTERVAL = 100 * 366 * 86_400
 
 
 class Network(msgspec.Struct, frozen=True):
-    """A group of sensors."""
+    """A group of sensors; `shared_keys`: whether those of DEVICE_API_KEYS send and read in it."""
 
     identifier: str
     name: str
     created_at: int
+    shared_keys: bool = False
 
 
 class Sensor(msgspec.Struct, frozen=True):

@@ -18,7 +18,7 @@ LONGEST_VALUE = 255
 # The members whose values are told, and what the API calls them. What is not here is not told:
 # no key, password or token, and no configuration, which may hold a network's password.
 TOLD: Final[Mapping[type[msgspec.Struct], Mapping[str, str]]] = {
-    Network: {"name": "network_name"},
+    Network: {"name": "network_name", "shared_keys": "shared_keys"},
     Node: {
         "network_identifier": "network_identifier",
         "serial_number": "serial_number",
@@ -43,8 +43,8 @@ TOLD: Final[Mapping[type[msgspec.Struct], Mapping[str, str]]] = {
 MENTIONED: Final[Mapping[type[msgspec.Struct], Mapping[str, str]]] = {
     Sensor: {"key_hash": "api_key"},
 }
-# Of something new: the entry itself names its network, and nothing is made inactive.
-UNSAID: Final = ("network_identifier", "is_active")
+# Of something new: the entry itself names its network, and nothing is made inactive or shared.
+UNSAID: Final = ("network_identifier", "is_active", "shared_keys")
 
 Changes: TypeAlias = dict[str, dict[str, Any]]
 Recorded: TypeAlias = Network | Node | Sensor

@@ -6,7 +6,7 @@ from heliograph.model.audit import SYSTEM, Actor, AuditAction, AuditedChange
 from heliograph.model.principal import Role
 from heliograph.model.sensor import Network
 from heliograph.store.audit import changed, created, enter, told
-from heliograph.store.engine import Engine, Transaction
+from heliograph.store.engine import Engine, Row, Transaction
 
 DEFAULT_NETWORK = "default"
 
@@ -24,12 +24,16 @@ class Networks:
     async def default(self) -> Network:
         """Return the network of everything that names none; the first migration makes it."""
         rows = await self._engine.fetch("network_by_name", name=DEFAULT_NETWORK)
-        return Network(*rows[0])
+        return _network(rows[0])
 
     async def find(self, identifier: str) -> Network | None:
         """Return the network with this UUID (in any case)."""
         rows = await self._engine.fetch("network_by_identifier", identifier=identifier.lower())
-        return Network(*rows[0]) if rows else None
+        return _network(rows[0]) if rows else None
+
+    async def sharing(self) -> frozenset[str]:
+        """Return the networks in which shared keys send and read."""
+        return frozenset(row[0] for row in await self._engine.fetch("networks_sharing"))
 
     async def create(
         self,
@@ -42,14 +46,20 @@ class Networks:
     ) -> Network:
         """Make a network; `owner` is the account that owns it, if one does.
 
+        An identifier that the audit log knows stays taken when its network is gone: who had it
+        next would be shown what became of that one.
+
         Raises:
-            AlreadyExistsError: the `name` (or the identifier) is taken.
+            AlreadyExistsError: the field's value is taken.
         """
+        identifier = identifier.lower()
         async with self._engine.transaction() as transaction:
+            if await transaction.fetch("audit_network_known", network=identifier):
+                raise AlreadyExistsError("identifier")
             rows = await transaction.fetch(
-                "network_create", identifier=identifier.lower(), name=name, created_at=created_at
+                "network_create", identifier=identifier, name=name, created_at=created_at
             )
-            network = Network(*rows[0])
+            network = _network(rows[0])
             await enter(transaction, actor, [created(AuditAction.NETWORK_CREATE, network)])
             if owner is not None:
                 await _set_member(
@@ -57,8 +67,15 @@ class Networks:
                 )
         return network
 
-    async def rename(self, identifier: str, name: str, *, actor: Actor = SYSTEM) -> Network | None:
-        """Give the network another name; None: there is none.
+    async def change(
+        self,
+        identifier: str,
+        *,
+        name: str | None = None,
+        shared_keys: bool | None = None,
+        actor: Actor = SYSTEM,
+    ) -> Network | None:
+        """Change what is given; None: there is no such network.
 
         Raises:
             AlreadyExistsError: the `name` is taken.
@@ -67,8 +84,14 @@ class Networks:
             if not await transaction.fetch("network_locked", identifier=identifier):
                 return None
             found = await transaction.fetch("network_by_identifier", identifier=identifier)
-            rows = await transaction.fetch("network_rename", identifier=identifier, name=name)
-            before, after = Network(*found[0]), Network(*rows[0])
+            before = _network(found[0])
+            rows = await transaction.fetch(
+                "network_change",
+                identifier=identifier,
+                name=before.name if name is None else name,
+                shared_keys=before.shared_keys if shared_keys is None else shared_keys,
+            )
+            after = _network(rows[0])
             await enter(transaction, actor, changed(AuditAction.NETWORK_CHANGE, before, after))
         return after
 
@@ -84,7 +107,7 @@ class Networks:
                 await transaction.fetch("registry_lock")
                 deleted = await transaction.fetch("network_delete", identifier=identifier)
                 if deleted:
-                    gone = Network(*deleted[0])
+                    gone = _network(deleted[0])
                     await enter(transaction, actor, [told(AuditAction.NETWORK_DELETE, gone)])
                     return True
                 if await transaction.fetch("network_by_identifier", identifier=identifier):
@@ -150,7 +173,12 @@ class Networks:
             "networks_list", account=account, offset=offset, limit=limit
         )
         counted = await self._engine.fetch("networks_count", account=account)
-        return [Network(*row) for row in rows], counted[0][0]
+        return [_network(row) for row in rows], counted[0][0]
+
+
+def _network(row: Row) -> Network:
+    identifier, name, created_at, shared_keys = row
+    return Network(identifier, name, created_at, bool(shared_keys))  # SQLite knows none
 
 
 async def _set_member(

@@ -114,7 +114,7 @@ class Sensors:
             TakenError: values of some are taken, or given twice.
             WrongNodeError: a node is not one of its sensor's network.
         """
-        default = (await self._engine.fetch("network_by_name", name=DEFAULT_NETWORK))[0][0]
+        default = (await self._engine.fetch("network_identifier", name=DEFAULT_NETWORK))[0][0]
         registered: list[Sensor] = []
         try:
             async with self._engine.transaction() as transaction:
@@ -270,6 +270,7 @@ class Sensors:
         offset: int,
         limit: int,
         only_devices: bool = False,
+        serial_number: str | None = None,
         manufacturer: str | None = None,
         model: str | None = None,
         modality: str | None = None,
@@ -283,6 +284,7 @@ class Sensors:
         which = {
             "networks": None if networks is None else _encode(list(networks)).decode(),
             "only_devices": only_devices,
+            "serial_number": serial_number,
             "manufacturer": manufacturer,
             "model": model,
             "modality": modality,

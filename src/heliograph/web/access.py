@@ -258,6 +258,20 @@ class Access:
             raise HeliographError(code, NOT_FOUND[code])
         return sensor
 
+    async def device(self, principal: Principal, identifier: str) -> KnownSensor:
+        """Return the device if the caller may read its record and its readings.
+
+        Raises:
+            HeliographError: DEVICE_NOT_FOUND, there is none for this caller.
+        """
+        if principal.kind != "shared":
+            return await self.readable(principal, identifier, ErrorCode.DEVICE_NOT_FOUND)
+        sensor = await self._registry.find(identifier)
+        if sensor is None or not self._registry.takes_shared_keys(sensor.network_identifier):
+            code = ErrorCode.DEVICE_NOT_FOUND
+            raise HeliographError(code, NOT_FOUND[code])
+        return sensor
+
     async def changeable(
         self,
         principal: Principal,
@@ -290,19 +304,19 @@ class Access:
             return sensor if sensor and sensor.number == principal.sensor else None
         sensor = await self._registry.find(identifier)
         if sensor is None:
-            may = may_register(principal)
+            may = may_register(principal, self._registry)
             return await self._registry.provision(identifier) if may else None
-        if principal.kind == "shared" or principal.is_admin:
-            return sensor
+        if principal.kind == "shared":
+            return sensor if self._registry.takes_shared_keys(sensor.network_identifier) else None
         if not self.sees(principal, sensor):
             return None
         self.require(principal, Role.EDITOR, sensor.network_identifier)
         return sensor
 
     async def itself(self, principal: Principal) -> KnownSensor | None:
-        """Return the device that calls; None if a caller is no device."""
+        """Return the device that calls, or a shared key's own; None if a caller is no device."""
         if principal.sensor is None:
-            return None
+            return await self._registry.own_device(principal)
         return await self._registry.find_number(principal.sensor)
 
 

@@ -11,7 +11,6 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import AfterValidator, WithJsonSchema
 from starlette.responses import Response
 
-from heliograph.errors import ErrorCode
 from heliograph.model.aggregation import (
     FUNCTIONS,
     Aggregate,
@@ -170,7 +169,7 @@ async def read_device_aggregate(
 
     With `bucket` a list of such, one for each bucket that has readings, oldest first.
     """
-    sensor = await access.readable(caller, device_id, ErrorCode.DEVICE_NOT_FOUND)
+    sensor = await access.device(caller, device_id)
     start, end = await asked.bounds(services.store, sensor.number)
     name = sensor.device_id or sensor.identifier
     zone = parse_zone(tz)

@@ -147,7 +147,7 @@ async def read_device(
     device_id: str, caller: Caller, access: TheAccess, services: TheServices
 ) -> Response:
     """Read a device's record; a device may read its own."""
-    known = await access.readable(caller, device_id, ErrorCode.DEVICE_NOT_FOUND)
+    known = await access.device(caller, device_id)
     sensor = await services.store.sensors.find_number(known.number)
     return await answer_sensor(services, sensor, ErrorCode.DEVICE_NOT_FOUND)
 

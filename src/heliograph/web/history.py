@@ -8,7 +8,6 @@ import msgspec
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from heliograph.errors import ErrorCode
 from heliograph.ingest.registry import KnownSensor
 from heliograph.model.records import Measurement
 from heliograph.model.time import LATEST, now, to_rfc3339
@@ -74,7 +73,7 @@ async def read_history(
     """
     name = check_points(request, points, attributes)
     position = decode_cursor(cursor) if cursor is not None else None
-    sensor = await access.readable(caller, device_id, ErrorCode.DEVICE_NOT_FOUND)
+    sensor = await access.device(caller, device_id)
     if start is None:
         start = (now() if end is None else end) - range_length(length)
     last = LATEST + 1 if end is None else end

@@ -29,14 +29,14 @@ class IngestReading(HotRoute):
             reading = decode_reading(call.payload, self.posts.clock.now())
         except Rejected as rejected:
             return await self.refuse(call, rejected.fault)
-        sensor = await self.access.itself(call.principal)
         if reading.device_id is not None:
-            named = await self.access.speaks_for(call.principal, reading.device_id)
-            if named is None:
+            sensor = await self.access.speaks_for(call.principal, reading.device_id)
+            if sensor is None:
                 return await self._not_found(call)
-            sensor = named
-        if sensor is None:
-            return await self._device_id_missing(call)
+        else:
+            sensor = await self.access.itself(call.principal)
+            if sensor is None:
+                return await self._device_id_missing(call)
         if not sensor.is_active:
             return await self._inactive(call, sensor)
         outcome = await self.posts.post_readings(
@@ -76,7 +76,7 @@ class IngestReading(HotRoute):
 
 
 class IngestBatch(HotRoute):
-    """`POST /ingest/batch`: readings of one device or, with a shared key, of many."""
+    """`POST /ingest/batch`: readings of one device, or of many."""
 
     template = "/api/v1/ingest/batch"
     limit = BATCH_LIMIT

@@ -40,6 +40,17 @@ class NewNetwork(BaseModel):
     """What a network is called."""
 
     network_name: NetworkName
+    network_identifier: uuid.UUID | None = Field(None, description="Default: a new one")
+
+
+class NetworkChange(BaseModel):
+    """What is to change; members that are not present stay as they are."""
+
+    # The factories keep made-up defaults out of OpenAPI; they are never looked at.
+    network_name: NetworkName = Field(default_factory=str)
+    shared_keys: bool = Field(
+        default_factory=bool, description="Whether keys of DEVICE_API_KEYS send and read here"
+    )
 
 
 class Membership(BaseModel):
@@ -62,14 +73,14 @@ async def create_network(
         raise forbidden()
     try:
         created = await services.store.networks.create(
-            identifier=str(uuid.uuid4()),
+            identifier=str(network.network_identifier or uuid.uuid4()),
             name=network.network_name,
             created_at=now(),
             owner=caller.account,
             actor=actor,
         )
-    except AlreadyExistsError:
-        raise _name_taken() from None
+    except AlreadyExistsError as error:
+        raise _taken(error) from None
     await services.registry.changed()
     return Answer(201, encode(_representation(created, Role.OWNER))).response()
 
@@ -108,29 +119,31 @@ async def read_network(
     response_model=NetworkRepresentation,
     responses=errors(400, 401, 403, 404, 409, 413, 415, 422),
 )
-async def rename_network(
+async def change_network(
     network_identifier: str,
-    change: NewNetwork,
+    change: NetworkChange,
     caller: Caller,
     actor: TheActor,
     access: TheAccess,
     services: TheServices,
 ) -> Response:
-    """Give a network another name. That of the network `default` stays."""
+    """Change the members that are present. The name of the network `default` stays."""
     network = await access.network(caller, network_identifier, Role.OWNER)
-    if network.name == DEFAULT_NETWORK and change.network_name != DEFAULT_NETWORK:
+    members = change.model_dump(include=change.model_fields_set)
+    name = members.get("network_name")
+    if network.name == DEFAULT_NETWORK and name not in (None, DEFAULT_NETWORK):
         raise forbidden()
     try:
-        renamed = await services.store.networks.rename(
-            network.identifier, change.network_name, actor=actor
+        changed = await services.store.networks.change(
+            network.identifier, name=name, shared_keys=members.get("shared_keys"), actor=actor
         )
-    except AlreadyExistsError:
-        raise _name_taken() from None
-    if renamed is None:
+    except AlreadyExistsError as error:
+        raise _taken(error) from None
+    if changed is None:
         raise _not_found(ErrorCode.NETWORK_NOT_FOUND)
     await services.registry.changed()
     role = services.registry.role(caller, network.identifier)
-    return Answer(200, encode(_representation(renamed, role))).response()
+    return Answer(200, encode(_representation(changed, role))).response()
 
 
 @router.delete(
@@ -290,12 +303,13 @@ async def _account(services: Services, username: str) -> Account:
     return account
 
 
-def _representation(network: Network, role: Role) -> dict[str, str | None]:
+def _representation(network: Network, role: Role) -> dict[str, str | bool | None]:
     return {
         "network_identifier": network.identifier,
         "network_name": network.name,
         "created_at": to_rfc3339(network.created_at),
         "role": NAMES.get(role),
+        "shared_keys": network.shared_keys,
     }
 
 
@@ -307,7 +321,10 @@ def _member(member: Member) -> dict[str, str]:
     }
 
 
-def _name_taken() -> HeliographError:
+def _taken(error: AlreadyExistsError) -> HeliographError:
+    if error.field == "identifier":
+        code = ErrorCode.NETWORK_ALREADY_REGISTERED
+        return HeliographError(code, "The network_identifier is already registered")
     code = ErrorCode.NETWORK_NAME_ALREADY_REGISTERED
     return HeliographError(code, "The network_name is already registered")
 

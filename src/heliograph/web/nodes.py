@@ -47,7 +47,7 @@ class NewNode(BaseModel):
     """What a node is registered with."""
 
     serial_number: Text
-    firmware_version: Text | None = None
+    firmware_version: Text
     name: Text | None = None
     id: uuid.UUID | None = Field(None, description="Default: a new one")
     network_identifier: Text | None = Field(None, description="Default: the network `default`")

@@ -81,11 +81,10 @@ class Realtime:
         self, scope: Scope, viewer: Viewer, device_id: str | None
     ) -> tuple[Principal, Watch]:
         principal = await self._watchers.caller(scope)
-        watch = await self._watchers.everything(principal, (), READINGS, as_messages=True)
-        if device_id is not None:
-            code = ErrorCode.DEVICE_NOT_FOUND
-            sensor = await self._access.readable(principal, device_id, code)
-            watch.sensors = frozenset((sensor.number,))
+        if device_id is None:
+            watch = await self._watchers.everything(principal, (), READINGS, as_messages=True)
+        else:
+            watch = await self._watchers.device(principal, device_id, READINGS)
         self._watchers.enter(viewer, principal, scope)
         return principal, watch
 
@@ -124,8 +123,7 @@ class _Talk:
     async def _subscribe(self, command: Command) -> bytes:
         if command.device_id is None:
             raise HeliographError(ErrorCode.DEVICE_ID_MISSING, "device_id is missing")
-        code = ErrorCode.DEVICE_NOT_FOUND
-        sensor = await self._access.readable(self._principal, command.device_id, code)
+        sensor = await self._access.device(self._principal, command.device_id)
         watch = self._watch
         if watch.sensors is not None:
             if command.action == "subscribe":

@@ -12,6 +12,7 @@ from heliograph.errors import AlreadyExistsError, ErrorCode, HeliographError, Ro
 from heliograph.ingest.registry import KnownSensor
 from heliograph.model.audit import Actor
 from heliograph.model.credentials import key_members
+from heliograph.model.identifiers import DEVICE_ID_RULE, may_name_a_device
 from heliograph.model.principal import Principal, Role
 from heliograph.model.sensor import NewSensor, Node, Sensor
 from heliograph.model.time import now
@@ -19,7 +20,7 @@ from heliograph.store.sensors import WrongNodeError
 from heliograph.web.access import NOT_FOUND, Access, forbidden
 from heliograph.web.errors import Answer, encode
 from heliograph.web.representation import representation
-from heliograph.web.schemas import DeviceId, Interval, Text
+from heliograph.web.schemas import Interval, NewDeviceId, Text
 from heliograph.web.services import Services
 
 TAKEN = {
@@ -60,7 +61,7 @@ class Change(Inventory):
 class NewDevice(Inventory):
     """What a device is registered with."""
 
-    device_id: DeviceId
+    device_id: NewDeviceId
     network_identifier: Text | None = Field(None, description="Default: the network `default`")
 
 
@@ -107,9 +108,13 @@ class Registration:
         """Return the members that the change gives the sensor's record.
 
         Raises:
-            HeliographError: as from `new`.
+            HeliographError: as from `new`; VALIDATION_FAILED, a `device_id` that only the server
+                gives.
         """
         members = change.model_dump(include=change.model_fields_set - {"configuration"})
+        name = members.get("device_id")
+        if name is not None and name != known.device_id and not may_name_a_device(name):
+            raise HeliographError(ErrorCode.VALIDATION_FAILED, f"device_id: {DEVICE_ID_RULE}")
         network = known.network_identifier
         if "network_identifier" in members:
             network = await self._network(members["network_identifier"])

@@ -7,7 +7,7 @@ from fastapi import Query
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, WithJsonSchema
 
 from heliograph.ingest.json_checks import find_flaw
-from heliograph.model.identifiers import is_device_id
+from heliograph.model.identifiers import DEVICE_ID_RULE, is_device_id, may_name_a_device
 from heliograph.model.sensor import LONGEST_INTERVAL, LONGEST_TEXT, SHORTEST_INTERVAL
 from heliograph.model.time import SECOND, parse
 
@@ -65,6 +65,12 @@ def _device_id(text: str) -> str:
     return text
 
 
+def _new_device_id(text: str) -> str:
+    if not may_name_a_device(text):
+        raise ValueError(f"must be {DEVICE_ID_RULE}")
+    return text
+
+
 Time = Annotated[int, BeforeValidator(_time), WithJsonSchema(_TIME_SCHEMA)]
 Storable = AfterValidator(_storable)
 Text = Annotated[str, Field(max_length=LONGEST_TEXT), Storable]
@@ -72,6 +78,11 @@ DeviceId = Annotated[
     str,
     AfterValidator(_device_id),
     Field(json_schema_extra={"pattern": "^[A-Za-z0-9_-]{1,64}$"}),
+]
+NewDeviceId = Annotated[
+    str,
+    AfterValidator(_new_device_id),
+    Field(json_schema_extra={"pattern": "^(?![Kk][Ee][Yy]-)[A-Za-z0-9_-]{1,64}$"}),
 ]
 # Seconds in bodies, microseconds from there on.
 Interval = Annotated[
@@ -297,6 +308,7 @@ class NetworkRepresentation(BaseModel):
     network_name: str
     created_at: str
     role: str | None
+    shared_keys: bool
 
 
 class MemberRepresentation(BaseModel):

@@ -33,6 +33,7 @@ from heliograph.web.schemas import (
     DeviceId,
     JsonValue,
     ListLimit,
+    NewDeviceId,
     Offset,
     SensorRepresentation,
     Text,
@@ -62,7 +63,7 @@ class NewSensorBody(Inventory):
     )
 
     id: UUID | None = Field(None, description="Default: a new one")
-    device_id: DeviceId | None = None
+    device_id: NewDeviceId | None = None
     network_identifier: Text | None = Field(None, description="Default: the network `default`")
     configuration: JsonValue = Field(None, description="Present, even null, it is revision 0")
     # Judged even where they are absent, and after the name: see below.
@@ -119,6 +120,7 @@ async def list_sensors(
     caller: Caller,
     access: TheAccess,
     services: TheServices,
+    serial_number: Annotated[Text | None, Query()] = None,
     manufacturer: Annotated[Text | None, Query()] = None,
     model: Annotated[Text | None, Query()] = None,
     modality: Annotated[Text | None, Query()] = None,
@@ -133,6 +135,7 @@ async def list_sensors(
         networks=visible,
         offset=offset,
         limit=limit,
+        serial_number=serial_number,
         manufacturer=manufacturer,
         model=model,
         modality=modality,

@@ -49,6 +49,8 @@ class Watch:
         principal, networks = self._principal, None
         if self.network is not None:
             networks = frozenset((self.network,))
+        elif principal.kind == "shared":
+            networks = self._registry.taking_shared_keys
         elif principal.sensor is None:
             seen = self._registry.networks_of(principal)
             networks = None if seen is None else frozenset(seen)
@@ -154,6 +156,16 @@ class Watchers:
             numbers = frozenset((principal.sensor,))
         registry = self._services.registry
         return Watch(registry, principal, sensors=numbers, kinds=kinds, as_messages=as_messages)
+
+    async def device(self, principal: Principal, identifier: str, kinds: frozenset[str]) -> Watch:
+        """Return what a device measures, as messages; more may be added.
+
+        Raises:
+            HeliographError: DEVICE_NOT_FOUND, FORBIDDEN.
+        """
+        sensors = frozenset(((await self._access.device(principal, identifier)).number,))
+        registry = self._services.registry
+        return Watch(registry, principal, sensors=sensors, kinds=kinds, as_messages=True)
 
     async def network(
         self,

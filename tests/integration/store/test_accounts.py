@@ -270,10 +270,10 @@ async def test_names_of_networks_are_unique(store, account, network):
         await network("roof")
     cellar = await network("cellar")
     with pytest.raises(AlreadyExistsError):
-        await store.networks.rename(cellar, "roof")
-    assert (await store.networks.rename(roof, "Roof")).name == "Roof"
-    assert (await store.networks.rename(cellar, "roof")).identifier == cellar
-    assert await store.networks.rename(str(uuid.uuid4()), "x") is None
+        await store.networks.change(cellar, name="roof")
+    assert (await store.networks.change(roof, name="Roof")).name == "Roof"
+    assert (await store.networks.change(cellar, name="roof")).identifier == cellar
+    assert await store.networks.change(str(uuid.uuid4()), name="x") is None
 
 
 async def test_a_network_with_sensors_stays(store, account, network):

@@ -47,6 +47,8 @@ class Rule:
 
 
 READ = Rule((200, 404, 403), 200, (200, 200, 200, 404), (200, 200, 200))
+# What is read of devices, shared keys read too.
+READINGS = dataclasses.replace(READ, device=(200, 404, 200))
 LIST = Rule((403, 403, 403), 200, (200, 200, 200, 200), (200, 200, 200))
 CONFIGURE = Rule((403, 404, 403), 200, (403, 200, 200, 404), (403, 200, 200))
 REMOVE = Rule((403, 404, 403), 204, (403, 403, 204, 404), (403, 403, 204))
@@ -77,12 +79,12 @@ MATRIX = {
     ("POST", "/devices/batch"): changed(
         REGISTER, body=[{"device_id": "{new}", "network_identifier": "{network}"}]
     ),
-    ("GET", "/devices/{device_id}"): READ,
+    ("GET", "/devices/{device_id}"): READINGS,
     ("PATCH", "/devices/{device_id}"): changed(CONFIGURE, body={"name": "x"}),
     ("DELETE", "/devices/{device_id}"): REMOVE,
     ("POST", "/devices/{device_id}/key"): CONFIGURE,
-    ("GET", "/devices/{device_id}/history"): READ,
-    ("GET", "/devices/{device_id}/aggregate"): READ,
+    ("GET", "/devices/{device_id}/history"): READINGS,
+    ("GET", "/devices/{device_id}/aggregate"): READINGS,
     ("GET", "/sensors"): LIST,
     ("POST", "/sensors"): changed(
         REGISTER, body={"sensor_name": "{new}", "network_identifier": "{network}"}
@@ -171,7 +173,12 @@ MATRIX = {
     ),
     ("GET", "/nodes"): LIST,
     ("POST", "/nodes"): changed(
-        REGISTER, body={"serial_number": "{new}", "network_identifier": "{network}"}
+        REGISTER,
+        body={
+            "serial_number": "{new}",
+            "firmware_version": "1",
+            "network_identifier": "{network}",
+        },
     ),
     ("GET", "/nodes/{node_id}"): SEE,
     ("GET", "/nodes/{node_id}/full"): SEE,
@@ -260,9 +267,13 @@ class World:
     async def network(self, whose):
         members = {"viewer": "viewer", "editor": "editor", "owner": "owner"}
         foreign = {"stranger": "owner"}
-        return await self.here.network(
+        network = await self.here.network(
             f"network {next(self.count)}", **(members if whose == "own" else foreign)
         )
+        # Whose owner lets shared keys in.
+        await self.here.services.store.networks.change(network, shared_keys=whose == "own")
+        await self.here.services.registry.changed()
+        return network
 
     async def case(self, rule, path, whose):
         """Return the names of all that a request needs, and the device's key."""
@@ -370,6 +381,25 @@ def check_error(response, who):
             "code": "INVALID_TOKEN" if token else "INVALID_API_KEY",
         }
         assert response.headers["www-authenticate"]
+
+
+async def test_shared_keys_find_nothing_where_no_owner_lets_them(site):
+    async with site() as here:
+        world = World(here)
+        await world.fill()
+        found = 0
+        for (method, path), rule in MATRIX.items():
+            if rule.device[2] >= 300 or not mentions(rule, path, "device"):
+                continue
+            given, _ = await world.case(rule, path, "foreign")
+            body, asked_path = filled(rule.body, given), in_path(path, given)
+            response = await here.http.request(method, asked_path, json=body, headers=SHARED)
+            if isinstance(rule.body, list):
+                assert [each["code"] for each in response.json()["rejected"]] == ["UNKNOWN_SENSOR"]
+            else:
+                assert response.status_code == 404, (method, path)
+            found += 1
+        assert found >= 8
 
 
 @pytest.mark.parametrize("who", ["own", "viewer", "editor", "owner"])

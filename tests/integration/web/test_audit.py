@@ -102,7 +102,12 @@ CASES = {
     ("DELETE", "/devices/{device_id}"): case("sensor.change"),
     ("POST", "/devices/{device_id}/key"): case("sensor.change_key"),
     ("POST", "/nodes"): case(
-        "node.create", body={"serial_number": "{new}", "network_identifier": "{network}"}
+        "node.create",
+        body={
+            "serial_number": "{new}",
+            "firmware_version": "1",
+            "network_identifier": "{network}",
+        },
     ),
     ("PUT", "/nodes/{node_id}"): case("node.change", body={"name": "{new}"}),
     ("PATCH", "/nodes/{node_id}"): case("node.change", body={"firmware_version": "{new}"}),

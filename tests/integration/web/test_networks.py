@@ -52,6 +52,28 @@ async def test_who_makes_a_network_owns_it(site):
         assert (await here.http.get(cellar, headers=ADMIN)).json()["role"] == "owner"
 
 
+async def test_a_given_network_identifier_is_taken_and_only_once(site):
+    async with site() as here:
+        ada, bob = await here.user("ada"), await here.user("bob")
+        identifier = "0a71a8d8-40c6-4086-a64e-58e38350cb53"
+        body = {"network_name": "kanto", "network_identifier": identifier.upper()}
+        created = await here.http.post("/networks", json=body, headers=ada)
+        assert (created.status_code, created.json()["network_identifier"]) == (201, identifier)
+        again = {**body, "network_name": "johto"}
+        in_use = (409, "NETWORK_ALREADY_REGISTERED")
+        for user in (ada, bob):
+            assert await code(here.http.post("/networks", json=again, headers=user)) == in_use
+        default = here.services.registry.default_network
+        taken = {"network_name": "johto", "network_identifier": default}
+        assert await code(here.http.post("/networks", json=taken, headers=bob)) == in_use
+        # Who takes the place of a network that is gone would be shown what became of it.
+        gone = await here.http.delete(f"/networks/{identifier}", headers=ada)
+        assert gone.status_code == 204
+        assert await code(here.http.post("/networks", json=again, headers=bob)) == in_use
+        wrong = {"network_name": "johto", "network_identifier": "x"}
+        assert (await here.http.post("/networks", json=wrong, headers=ada)).status_code == 422
+
+
 async def test_each_sees_his_own_networks(site):
     async with site() as here:
         ada, bob = await here.user("ada"), await here.user("bob")

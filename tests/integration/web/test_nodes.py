@@ -25,7 +25,10 @@ async def here(site):
 
 
 async def made(here, serial_number="N1", **members):
-    response = await here.http.post("/nodes", json={"serial_number": serial_number, **members})
+    response = await here.http.post(
+        "/nodes",
+        json={"serial_number": serial_number, "firmware_version": "0", **members},
+    )
     assert response.status_code == 201, response.text
     return response.json()
 
@@ -44,7 +47,9 @@ async def test_a_node_is_registered_and_read(here):
     assert (node["serial_number"], node["firmware_version"], node["name"]) == ("N1", "1.2", "Mast")
     for form in (identifier, identifier.upper()):
         assert (await here.http.get(f"/nodes/{form}")).json() == node
-    again = await here.http.post("/nodes", json={"serial_number": "N2", "id": identifier})
+    again = await here.http.post(
+        "/nodes", json={"serial_number": "N2", "firmware_version": "1", "id": identifier}
+    )
     assert (again.status_code, again.json()["code"]) == (409, "NODE_ALREADY_REGISTERED")
 
 
@@ -52,11 +57,14 @@ async def test_a_node_is_registered_and_read(here):
     "body",
     [
         {},
-        {"serial_number": None},
-        {"serial_number": 7},
-        {"serial_number": "\0"},
+        {"serial_number": "N1"},
+        {"serial_number": "N1", "firmware_version": None},
         {"serial_number": "N1", "firmware_version": "x" * 256},
-        {"serial_number": "N1", "id": "x"},
+        {"firmware_version": "1"},
+        {"serial_number": None, "firmware_version": "1"},
+        {"serial_number": 7, "firmware_version": "1"},
+        {"serial_number": "\0", "firmware_version": "1"},
+        {"serial_number": "N1", "firmware_version": "1", "id": "x"},
         [],
     ],
 )
@@ -70,7 +78,9 @@ async def test_a_serial_number_is_taken_once_in_a_network(here):
     node = await made(here)
     other = await made(here, "N2")
     for method, path in [("POST", "/nodes"), ("PATCH", f"/nodes/{other['id']}")]:
-        response = await here.http.request(method, path, json={"serial_number": "N1"})
+        response = await here.http.request(
+            method, path, json={"serial_number": "N1", "firmware_version": "1"}
+        )
         assert (response.status_code, response.json()["code"]) == (
             400,
             "SERIAL_NUMBER_ALREADY_REGISTERED",
@@ -229,7 +239,7 @@ async def test_a_viewer_reads_an_editor_changes_an_owner_deletes(here):
         (
             "POST",
             "/nodes",
-            {"serial_number": "N2", "network_identifier": roof},
+            {"serial_number": "N2", "firmware_version": "1", "network_identifier": roof},
             (403, 201, 400),
         ),
         ("PATCH", path, {"name": "x"}, (403, 200, 200)),
@@ -250,7 +260,7 @@ async def test_nodes_are_nothing_for_devices(here):
     del here.http.headers["x-api-key"]
     for method, path, body in [
         ("GET", "/nodes", None),
-        ("POST", "/nodes", {"serial_number": "N2"}),
+        ("POST", "/nodes", {"serial_number": "N2", "firmware_version": "1"}),
         ("GET", f"/nodes/{node['id']}", None),
         ("POST", f"/nodes/{node['id']}/sensors", {"sensor_id": "pump-1"}),
     ]:

@@ -300,12 +300,23 @@ async def test_nodes_and_sensors_are_created_read_updated_and_connected(site):
         for path, which in [
             ("/nodes", {"serial_number": "NODE-1"}),
             ("/nodes/", {"firmware_version": "PATCH"}),
+            ("/sensors", {"serial_number": "SENSOR-1"}),
             ("/sensors", {"manufacturer": "Acme"}),
             ("/sensors/", {"modality": "temperature", "model": "PATCH"}),
             ("/sensors", {"node_id": node_id}),
         ]:
             found = await here.http.get(path, params=which)
             assert len(found.json()) == 1, (path, which)
+        for path, which in [
+            ("/nodes", {"serial_number": "NODE-2"}),
+            ("/sensors", {"serial_number": "SENSOR-2"}),
+        ]:
+            assert (await here.http.get(path, params=which)).json() == [], path
+        for body in ({"serial_number": "NODE-2"}, {"firmware_version": "1.0.0"}):
+            invalid = await here.http.post("/nodes", json=body)
+            assert invalid.status_code == 422
+            (left_out,) = {"serial_number", "firmware_version"} - body.keys()
+            assert invalid.json()["detail"][0]["loc"] == ["body", left_out]
         missing = await here.http.get(f"/nodes/{uuid.uuid4()}")
         assert (missing.status_code, missing.json()["detail"]) == (404, "Node not found")
         missing = await here.http.get(f"/sensors/{uuid.uuid4()}")
@@ -359,6 +370,14 @@ async def test_the_documented_curl_calls(site):
             )
             assert sent.status_code == 201
             assert sent.json()["device_id"] == "esp32-1"
+        for key in ("key1", "key2"):
+            # As printed: the key alone says which device sends.
+            sent = await here.http.post(
+                "/api/v1/ingest",
+                headers={"x-api-key": key, "content-type": "application/json"},
+                content=json.dumps(reading),
+            )
+            assert sent.status_code == 201, sent.text
         wrong = await here.http.post("/api/v1/ingest", headers={"x-api-key": "key4"}, json=reading)
         assert (wrong.status_code, wrong.json()["detail"]) == (401, "Invalid API key")
 

@@ -161,7 +161,9 @@ async def test_the_list_is_in_order_filtered_and_in_pieces(here):
         await made(here, model="T-2", network_identifier=roof),
         await made(here, manufacturer="Other", modality="light"),
     ]
-    node = (await here.http.post("/nodes", json={"serial_number": "N"})).json()
+    node = (
+        await here.http.post("/nodes", json={"serial_number": "N", "firmware_version": "1"})
+    ).json()
     sensors[0] = (
         await here.http.post(f"/nodes/{node['id']}/sensors", json={"sensor_id": sensors[0]["id"]})
     ).json()
@@ -323,9 +325,14 @@ async def test_deleting_the_data_leaves_nothing(here, first):
 
 async def test_a_node_may_be_named_in_the_body(here):
     roof = await here.network("roof")
-    node = (await here.http.post("/nodes", json={"serial_number": "N"})).json()
+    node = (
+        await here.http.post("/nodes", json={"serial_number": "N", "firmware_version": "1"})
+    ).json()
     away = (
-        await here.http.post("/nodes", json={"serial_number": "N", "network_identifier": roof})
+        await here.http.post(
+            "/nodes",
+            json={"serial_number": "N", "firmware_version": "1", "network_identifier": roof},
+        )
     ).json()
     sensor = await made(here, node_id=node["id"])
     assert sensor["node_id"] == node["id"]
@@ -414,7 +421,9 @@ def test_late_is_who_is_silent_for_longer_than_expected(
 async def test_a_network_that_is_gone_meanwhile_is_not_found(here, monkeypatch):
     gone = str(uuid.uuid4())
     sensor = await made(here)
-    node = (await here.http.post("/nodes", json={"serial_number": "N"})).json()
+    node = (
+        await here.http.post("/nodes", json={"serial_number": "N", "firmware_version": "1"})
+    ).json()
 
     async def as_it_was(_identifier):
         return Network(gone, "gone", 1)
@@ -425,7 +434,7 @@ async def test_a_network_that_is_gone_meanwhile_is_not_found(here, monkeypatch):
         ("PATCH", f"/sensors/{sensor['id']}", {}),
         ("PATCH", f"/sensors/{sensor['id']}", {"configuration": 1}),
         ("POST", "/devices", {"device_id": "d"}),
-        ("POST", "/nodes", {"serial_number": "N"}),
+        ("POST", "/nodes", {"serial_number": "N", "firmware_version": "1"}),
         ("PATCH", f"/nodes/{node['id']}", {}),
     ]:
         response = await here.http.request(method, path, json={**body, "network_identifier": gone})

@@ -50,6 +50,9 @@ class Sensors:
         anonymous = principal.kind == "anonymous" and network_identifier == "default"
         return principal.role if anonymous else Role.NONE
 
+    def takes_shared_keys(self, network_identifier):
+        return network_identifier == "default"
+
     def account(self, account):
         return account if account in ROLES else None
 
@@ -83,7 +86,7 @@ def router():
     [
         (ADMIN, {1, 2, 3}, {1, 2, 3}),
         (DEVICE, {1}, {1}),
-        (SHARED, {1, 2, 3}, set()),
+        (SHARED, {1, 2}, set()),
         (SHARED_AS_PUMP, {1}, set()),
         (GUESTS[Role.NONE], set(), set()),
         (GUESTS[Role.VIEWER], set(), {1, 2}),

@@ -1,28 +1,37 @@
+-- shared: network_columns
+    identifier, name, created_at, shared_keys
+
 -- name: network_by_name(name)^
-SELECT identifier, name, created_at FROM network WHERE name = :name;
+SELECT {network_columns} FROM network WHERE name = :name;
 
 -- name: network_by_identifier(identifier)^
-SELECT identifier, name, created_at FROM network WHERE identifier = :identifier;
+SELECT {network_columns} FROM network WHERE identifier = :identifier;
+
+-- name: network_identifier(name)$
+SELECT identifier FROM network WHERE name = :name;
+
+-- name: networks_sharing()
+SELECT identifier FROM network WHERE shared_keys;
 
 -- name: network_create(identifier, name, created_at)^
 INSERT INTO network (identifier, name, created_at)
 VALUES (:identifier, :name, :created_at)
-RETURNING identifier, name, created_at;
+RETURNING {network_columns};
 
--- name: network_rename(identifier, name)^
-UPDATE network SET name = :name
+-- name: network_change(identifier, name, shared_keys)^
+UPDATE network SET name = :name, shared_keys = :shared_keys
 WHERE identifier = :identifier
-RETURNING identifier, name, created_at;
+RETURNING {network_columns};
 
 -- name: network_delete(identifier)^
 DELETE FROM network
 WHERE identifier = :identifier
 AND NOT EXISTS (SELECT 1 FROM sensor WHERE network_identifier = :identifier)
 AND NOT EXISTS (SELECT 1 FROM node WHERE network_identifier = :identifier)
-RETURNING identifier, name, created_at;
+RETURNING {network_columns};
 
 -- name: networks_list(account, offset, limit)
-SELECT network.identifier, network.name, network.created_at
+SELECT {network_columns}
 FROM network
 WHERE CAST(:account AS text) IS NULL
 OR EXISTS (

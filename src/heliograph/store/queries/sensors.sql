@@ -9,18 +9,19 @@ FROM sensor
 WHERE deleted_at IS NULL
 AND (CAST(:networks AS text) IS NULL OR network_identifier IN ({networks}))
 AND (device_id IS NOT NULL OR NOT :only_devices)
+AND (CAST(:serial_number AS text) IS NULL OR serial_number = :serial_number)
 AND (CAST(:manufacturer AS text) IS NULL OR manufacturer = :manufacturer)
 AND (CAST(:model AS text) IS NULL OR model = :model)
 AND (CAST(:modality AS text) IS NULL OR modality = :modality)
 AND (CAST(:node_identifier AS text) IS NULL OR node_identifier = :node_identifier)
 
--- name: sensors_list(networks, only_devices, manufacturer, model, modality, node_identifier, offset, limit)
+-- name: sensors_list(networks, only_devices, serial_number, manufacturer, model, modality, node_identifier, offset, limit)
 SELECT {sensor_columns}
 {sensors_wanted}
 ORDER BY number
 LIMIT :limit OFFSET :offset;
 
--- name: sensors_count(networks, only_devices, manufacturer, model, modality, node_identifier)$
+-- name: sensors_count(networks, only_devices, serial_number, manufacturer, model, modality, node_identifier)$
 SELECT count(*) {sensors_wanted};
 
 -- name: sensor_by_number(number)^

@@ -1,0 +1,1 @@
+ALTER TABLE network DROP COLUMN shared_keys;
