@@ -73,6 +73,7 @@ def catalogue() -> dict[str, Benchmark]:
     found["live-stalled-p99"] = live.stalled_viewers
     for engine in ("sqlite", "postgresql"):
         found[f"peer-script-{engine}"] = peers.script(f"peer-script-{engine}", engine)
+    found["peer-nodered-sqlite"] = peers.nodered_sqlite
     found["peer-influxdb-batch"] = peers.influxdb_batch
     found["peer-influxdb-single"] = peers.influxdb_single
     return found

@@ -8,6 +8,11 @@ from bench.starting_line import LoadError
 
 OPTIONS = """
 allow_anonymous true
+log_type error
+log_type warning
+log_type notice
+log_type information
+log_type subscribe
 persistence true
 autosave_interval 1800
 max_inflight_messages 0

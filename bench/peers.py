@@ -6,7 +6,7 @@ The CPU time is that of all processes of a side, the broker and PostgreSQL inclu
 import time
 from collections.abc import Callable
 
-from bench import influxdb
+from bench import influxdb, nodered
 from bench.comparison import alternate
 from bench.http_ingest import batches, singles
 from bench.mosquitto import Mosquitto
@@ -23,26 +23,48 @@ PATIENCE = 300.0
 
 
 def script(name: str, engine: str) -> Callable[[Workbench], Result]:
-    """Return the benchmark against a subscriber that commits message by message.
-
-    The clock runs from the first message until each of them is a row that another connection
-    finds. The messages go to our own listener, and to the script through Mosquitto.
-    """
+    """Return the benchmark against a subscriber that commits message by message."""
 
     def run(bench: Workbench) -> Result:
-        profile = bench.scale.standard
-
-        def figure() -> Sample:
-            with bench.server(engine, profile) as side:
-                return _until_stored(bench, side, side.mqtt_port, side.process)
-
         def measure(side: Side, broker: Mosquitto) -> Sample:
             return _until_stored(bench, side, broker.port, side.process, broker.process)
 
+        profile = bench.scale.standard
         _, ceiling = through_broker(bench, engine, profile, measure, "peer_script")
-        return Result(name, "messages/s", GOAL, *alternate(bench.scale.rounds, figure, ceiling))
+        return _against_subscriber(bench, name, engine, ceiling)
 
     return run
+
+
+def nodered_sqlite(bench: Workbench) -> Result:
+    """Return the benchmark against a flow of Node-RED."""
+
+    def ceiling() -> Sample:
+        with (
+            bench.mosquitto() as broker,
+            bench.database("sqlite", bench.scale.standard, bare=True) as database,
+            bench.nodered(database, broker) as side,
+        ):
+            processes = side.process, broker.process
+            return _until_stored(bench, side, broker.port, *processes, in_order=False)
+
+    return _against_subscriber(bench, "peer-nodered-sqlite", "sqlite", ceiling)
+
+
+def _against_subscriber(
+    bench: Workbench, name: str, engine: str, ceiling: Callable[[], Sample]
+) -> Result:
+    """Return our own listener's rate against that of what subscribes to a Mosquitto.
+
+    The clock runs from the first message until each of them is a row that another connection
+    finds.
+    """
+
+    def figure() -> Sample:
+        with bench.server(engine, bench.scale.standard) as side:
+            return _until_stored(bench, side, side.mqtt_port, side.process)
+
+    return Result(name, "messages/s", GOAL, *alternate(bench.scale.rounds, figure, ceiling))
 
 
 def newest(messages: int, warm_up: int, sensors: int) -> tuple[int, int]:
@@ -54,8 +76,14 @@ def newest(messages: int, warm_up: int, sensors: int) -> tuple[int, int]:
     return index + 1, sum(len(range(index, count, sensors)) for count in (warm_up, messages))
 
 
-def _until_stored(bench: Workbench, side: Side, port: int, *processes: Measured) -> Sample:
-    """Return the rate of rows until the last is found, and what a message cost all of a side."""
+def _until_stored(
+    bench: Workbench, side: Side, port: int, *processes: Measured, in_order: bool = True
+) -> Sample:
+    """Return the rate of rows until the last is found, and what a message cost all of a side.
+
+    `in_order`: the last message's row is the last; else the bare SQLite table's ids tell how many
+    there are.
+    """
     scale, database = bench.scale, side.database
     sensors, messages = database.profile.sensors, scale.script_messages
     warm_up = min(scale.warm_up, WARM_UP)
@@ -80,20 +108,25 @@ def _until_stored(bench: Workbench, side: Side, port: int, *processes: Measured)
         database.reading() as row,
     ):
 
-        def wait_for(sensor: int, sent: int) -> None:
-            """Return when the sensor has so many rows more: both sides commit in order."""
-            expected = sent + database.profile.rows_per_sensor
+        def wait_for(messages: int, warm_up: int) -> None:
+            """Return when all of them are found."""
+            sensor, rows = newest(messages, warm_up, sensors)
+            query = f"SELECT count(*) FROM measurement WHERE sensor = {sensor}"
+            expected = rows + database.profile.rows_per_sensor
+            if not in_order:
+                query = "SELECT max(id) FROM measurement"
+                expected = messages + warm_up + database.profile.rows
             deadline = time.monotonic() + PATIENCE
-            while row(f"SELECT count(*) FROM measurement WHERE sensor = {sensor}")[0] < expected:
+            while row(query)[0] < expected:
                 if time.monotonic() > deadline:
                     raise LoadError(f"not stored after {PATIENCE:g} seconds")
                 time.sleep(POLL_SECONDS)
 
         load.ready()
-        wait_for(*newest(warm_up, 0, sensors))
+        wait_for(warm_up, 0)
         before, started = cpu_seconds(), time.perf_counter()
         load.run()
-        wait_for(*newest(messages, warm_up, sensors))
+        wait_for(messages, warm_up)
         seconds = time.perf_counter() - started
         spent = cpu_seconds() - before
     side.expect(warm_up + messages)
@@ -128,6 +161,9 @@ def _against_influxdb(
 
 def missing() -> dict[str, str]:
     """Return what this machine lacks for which benchmark."""
-    if influxdb.program():
-        return {}
-    return dict.fromkeys(("peer-influxdb-batch", "peer-influxdb-single"), influxdb.MISSING)
+    lacking: dict[str, str] = {}
+    if not influxdb.program():
+        lacking["peer-influxdb-batch"] = lacking["peer-influxdb-single"] = influxdb.MISSING
+    if not nodered.program():
+        lacking["peer-nodered-sqlite"] = nodered.MISSING
+    return lacking

@@ -71,6 +71,10 @@ class Measured:
 
         self._wait(ready, url)
 
+    def wait_for_output(self, text: str) -> None:
+        """Wait until the process has printed a text."""
+        self._wait(lambda: text in self.output(), repr(text))
+
     def _wait(self, condition: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + START_TIMEOUT
         while not condition():

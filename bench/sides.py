@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
+from bench import nodered
 from bench.database import Database
 from bench.influxdb import Influxdb
 from bench.migration import COMMAND, server_environment
@@ -164,6 +165,17 @@ class Workbench:
                 yield database
         finally:
             shutil.rmtree(folder)
+
+    @contextlib.contextmanager
+    def nodered(self, database: Database, broker: Mosquitto) -> Iterator[Side]:
+        """Yield a Node-RED, subscribed, that inserts what the broker brings it."""
+        process = nodered.started(self._next_folder(), database.address, broker.port)
+        try:
+            with _telling(process):
+                broker.process.wait_for_output(nodered.TOPIC)
+                yield Side(process, database, broker.port, broker.port)
+        finally:
+            process.stop()
 
     def postgresql_cpu_seconds(self) -> float:
         """Return the CPU time that PostgreSQL's own processes have taken."""

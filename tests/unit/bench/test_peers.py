@@ -5,7 +5,8 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench import influxdb, peers
+import pytest
+from bench import influxdb, nodered, peers
 from bench.catalogue import catalogue
 from bench.http_load import answer_size
 from bench.peer_script import inserting
@@ -72,13 +73,30 @@ def test_the_last_message_is_the_newest_of_its_sensor(messages, warm_up, sensors
     assert newest(messages, warm_up, sensors) == (sent[-1], sent.count(sent[-1]))
 
 
-def test_what_needs_influxdb_says_so_where_it_is_missing(monkeypatch):
-    monkeypatch.setattr(influxdb, "program", lambda: None)
-    missing = peers.missing()
-    assert set(missing) == {name for name in catalogue() if "influxdb" in name}
-    assert all("apt-get install influxdb" in reason for reason in missing.values())
-    monkeypatch.setattr(influxdb, "program", lambda: "/usr/bin/influxd")
+@pytest.mark.parametrize(
+    ("module", "word", "how"),
+    [(influxdb, "influxdb", "apt-get install influxdb"), (nodered, "nodered", "npm install")],
+)
+def test_what_needs_a_program_says_so_where_it_is_missing(monkeypatch, module, word, how):
+    for other in (influxdb, nodered):
+        monkeypatch.setattr(other, "program", lambda: "/usr/bin/there")
     assert peers.missing() == {}
+    monkeypatch.setattr(module, "program", lambda: None)
+    missing = peers.missing()
+    assert set(missing) == {name for name in catalogue() if word in name}
+    assert all(how in reason for reason in missing.values())
+
+
+def test_node_red_without_its_node_for_sqlite_is_missing(tmp_path, monkeypatch):
+    modules, binaries = tmp_path / "node_modules", tmp_path / "bin"
+    (modules / "node-red").mkdir(parents=True)
+    binaries.mkdir()
+    (modules / "node-red" / "red.js").touch(0o755)
+    (binaries / "node-red").symlink_to(modules / "node-red" / "red.js")
+    monkeypatch.setenv("PATH", str(binaries))
+    assert nodered.program() is None
+    (modules / "node-red-node-sqlite").mkdir()
+    assert nodered.program() == str(binaries / "node-red")
 
 
 def test_each_row_of_the_script_is_committed_by_itself(tmp_path):
@@ -105,7 +123,7 @@ def test_a_peer_is_measured_and_leaves_nothing_behind(tmp_path, monkeypatch):
     monkeypatch.setenv("HELIOGRAPH_BENCH_CACHE", str(tmp_path / "cache"))
     names = [
         name
-        for name in ("peer-script-sqlite", "peer-influxdb-batch")
+        for name in ("peer-script-sqlite", "peer-nodered-sqlite", "peer-influxdb-batch")
         if name not in peers.missing()
     ]
     document = run_quickly(*names)
