@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from bench import (
+    attacks,
     broker_ingest,
     configuration,
     export,
@@ -71,6 +72,7 @@ def catalogue() -> dict[str, Benchmark]:
         found[name] = live.fan_out(name, under_way)
     found["live-idle-viewer"] = live.idle_viewers
     found["live-stalled-p99"] = live.stalled_viewers
+    found |= attacks.kinds()
     for engine in ("sqlite", "postgresql"):
         found[f"peer-script-{engine}"] = peers.script(f"peer-script-{engine}", engine)
     found["peer-nodered-sqlite"] = peers.nodered_sqlite

@@ -31,7 +31,7 @@ class Scale:
     `deep` is one sensor with a long history, `year` one with a row a second; `history` is what the
     server has yet to roll up while a load comes. `devices` are connected all at once. `viewers`
     watch one stream, on which so many `events` are shown. Of the year so many rows are `exported`.
-    `script_messages` are for a peer that commits each by itself.
+    `script_messages` are for a peer that commits each by itself. An attack lasts `attack_seconds`.
     """
 
     rounds: int
@@ -56,6 +56,7 @@ class Scale:
     viewers: int
     events: int
     exported: int
+    attack_seconds: float
 
 
 FULL = Scale(
@@ -81,6 +82,7 @@ FULL = Scale(
     viewers=1_000,
     events=300,
     exported=10_000_000,
+    attack_seconds=6.0,
 )
 
 QUICK = Scale(
@@ -106,4 +108,5 @@ QUICK = Scale(
     viewers=20,
     events=10,
     exported=50_000,
+    attack_seconds=1.0,
 )

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -85,12 +85,17 @@ class Workbench:
 
     @contextlib.contextmanager
     def server(
-        self, engine: str, profile: Profile, broker: str = "", **settings: str
+        self,
+        engine: str,
+        profile: Profile,
+        broker: str = "",
+        default: Collection[str] = (),
+        **settings: str,
     ) -> Iterator[Side]:
         """Yield the server, ready, on a copy of the profile's rows; linked if there is a broker."""
         with (
             self.database(engine, profile, bare=False) as database,
-            self.serving(database, broker, **settings) as side,
+            self.serving(database, broker, default=default, **settings) as side,
         ):
             yield side
 
@@ -102,9 +107,17 @@ class Workbench:
 
     @contextlib.contextmanager
     def serving(
-        self, database: Database, broker: str = "", module: str = "", **settings: str
+        self,
+        database: Database,
+        broker: str = "",
+        module: str = "",
+        default: Collection[str] = (),
+        **settings: str,
     ) -> Iterator[Side]:
-        """Yield the server, ready, on a database; `module`: a changed one, of the benchmark's."""
+        """Yield the server, ready, on a database; `module`: a changed one, of the benchmark's.
+
+        The settings named in `default` are left at what they are without us.
+        """
         http_port, mqtt_port = free_port(), free_port()
         folder = self._next_folder()
         usual = {
@@ -121,7 +134,10 @@ class Workbench:
             "RATE_LIMIT_READ": "100000000",
             "RATE_LIMIT_INGEST": "100000000",
         }
-        environment = server_environment(**{**usual, **settings})
+        wanted = {**usual, **settings}
+        environment = server_environment(
+            **{name: text for name, text in wanted.items() if name not in default}
+        )
         command = [COMMAND, "serve"]
         if module:
             # Not from the folder of that name: modules there have the names of libraries.
