@@ -44,10 +44,16 @@ def parse_address(text: str) -> Address:
 
 
 def network_of(address: str) -> str:
-    """Return the address, or an IPv6 address's /64: a single host has all of that."""
+    """Return the address, or an IPv6 address's /64: a single host has all of that.
+
+    An IPv4 address that an IPv6 socket tells (`::ffff:192.0.2.1`) is itself.
+    """
     if ":" not in address:
         return address
     try:
-        return str(ipaddress.ip_network(f"{address.partition('%')[0]}/64", strict=False))
+        parsed = ipaddress.IPv6Address(address.partition("%")[0])
     except ValueError:
         return address
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(ipaddress.IPv6Network((parsed, 64), strict=False))

@@ -1,25 +1,36 @@
-"""Passwords of people: Argon2id, away from the event loop, one at a time."""
+"""Passwords of people: Argon2id, away from the event loop, one at a time, everybody in turn."""
 
 import asyncio
 import base64
 import contextlib
-from collections.abc import AsyncIterator, Callable
+import dataclasses
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
+import structlog
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from heliograph.errors import ErrorCode, HeliographError
 from heliograph.model.credentials import LONGEST_PASSWORD as LONGEST
 from heliograph.model.credentials import SHORTEST_PASSWORD as SHORTEST
+from heliograph.turns import Party, Turns
 
 __all__ = ["LONGEST", "SHORTEST", "Guess", "Passwords"]
+
+log = structlog.get_logger()
 
 # OWASP's least: 19 MiB, two passes, one lane.
 MEMORY_KIBIBYTES = 19 * 1_024
 PASSES = 2
-MOST_WAITING = 64
+# A hash takes some 40 ms. An MQTT client is let go after 10 s.
+MOST_WAITING = 256
+MOST_WAITING_OF_ADDRESS = 64
+MOST_WAITING_OF_ACCOUNT = 32
+TELL_SECONDS = 60.0
 
 
 def _blank(size: int) -> str:
@@ -36,8 +47,13 @@ T = TypeVar("T")
 class Guess(Protocol):
     """Somebody's attempt to give the right password."""
 
+    @property
+    def party(self) -> Party:
+        """On whose account it waits for its turn."""
+        ...
+
     def check(self) -> None:
-        """Refuse it if there were too many wrong ones.
+        """Refuse it if there were too many.
 
         Raises:
             HeliographError: RATE_LIMITED.
@@ -48,24 +64,57 @@ class Guess(Protocol):
         """Count it as a wrong one."""
         ...
 
+    def succeeded(self) -> None:
+        """Count it as a right one."""
+        ...
+
+
+@dataclasses.dataclass(slots=True)
+class PasswordState:
+    """What there is to know from outside; `refused_total` by the code of the refusal."""
+
+    waiting: int = 0
+    hashed_total: int = 0
+    refused_total: Counter[ErrorCode] = dataclasses.field(default_factory=Counter)
+
+
+# Who makes an account for the server itself, or by the command line.
+_NOBODY = Party("", "")
+
 
 class Passwords:
-    """Hashes and checks one password at a time: each takes 19 MiB and all of a processor."""
+    """Hashes and checks one password at a time: each takes 19 MiB and all of a processor.
+
+    Who waits is served in turn, so that nobody waits longer for the many log-ins of another
+    address than one of them takes.
+    """
 
     def __init__(self) -> None:
         self._hasher = PasswordHasher(time_cost=PASSES, memory_cost=MEMORY_KIBIBYTES, parallelism=1)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="passwords")
-        self._turn = asyncio.Lock()
-        self._waiting = 0
+        self._turns = Turns(
+            most=MOST_WAITING,
+            most_of_network=MOST_WAITING_OF_ADDRESS,
+            most_of_party=MOST_WAITING_OF_ACCOUNT,
+        )
+        self._state = PasswordState()
+        self._tell_from = 0.0
 
-    async def hash(self, password: str) -> str:
-        """Return the hash of a new password.
+    @property
+    def state(self) -> PasswordState:
+        """How many wait, were hashed and were refused."""
+        self._state.waiting = self._turns.waiting
+        return self._state
+
+    async def hash(self, password: str, party: Party = _NOBODY) -> str:
+        """Return the hash of a new password; `party` is who waits for it.
 
         Raises:
-            HeliographError: QUEUE_FULL, too many are waiting.
+            HeliographError: QUEUE_FULL or RATE_LIMITED, too many are waiting.
         """
-        async with self._next():
-            return await self._run(lambda: self._hasher.hash(password))
+        with self._counting():
+            async with self._turns.take(party):
+                return await self._run(lambda: self._hasher.hash(password))
 
     async def verify(
         self, password_hash: str | None, password: str, guess: Guess | None = None
@@ -73,20 +122,22 @@ class Passwords:
         """Tell whether the password is the hashed one; never so without a hash.
 
         Raises:
-            HeliographError: QUEUE_FULL, too many are waiting; what the `guess` raises.
+            HeliographError: QUEUE_FULL or RATE_LIMITED, too many are waiting; what the `guess`
+                raises.
         """
-        if guess is not None:
-            guess.check()
-        async with self._next():
+        with self._counting():
             if guess is not None:
-                # Again: those before it in the queue may have been the last that were allowed.
                 guess.check()
-            expected = _NOBODYS if password_hash is None else password_hash
-            matches = await self._run(lambda: self._matches(expected, password))
-            right = matches and password_hash is not None
-            if guess is not None and not right:
-                guess.failed()
-            return right
+            async with self._turns.take(_NOBODY if guess is None else guess.party):
+                if guess is not None:
+                    # Again: those before it may have been the last that were allowed.
+                    guess.check()
+                expected = _NOBODYS if password_hash is None else password_hash
+                matches = await self._run(lambda: self._matches(expected, password))
+                right = matches and password_hash is not None
+                if guess is not None:
+                    (guess.succeeded if right else guess.failed)()
+                return right
 
     def close(self) -> None:
         """Begin nothing more."""
@@ -98,18 +149,19 @@ class Passwords:
         except (VerificationError, InvalidHashError):
             return False
 
-    @contextlib.asynccontextmanager
-    async def _next(self) -> AsyncIterator[None]:
-        if self._waiting >= MOST_WAITING:
-            raise HeliographError(
-                ErrorCode.QUEUE_FULL, "Too many log in at the same time", retry_after=5
-            )
-        self._waiting += 1
+    @contextlib.contextmanager
+    def _counting(self) -> Iterator[None]:
+        """Count who is refused, and tell of it at most once in a while."""
         try:
-            async with self._turn:
-                yield
-        finally:
-            self._waiting -= 1
+            yield
+        except HeliographError as error:
+            self._state.refused_total[error.code] += 1
+            if (moment := time.monotonic()) >= self._tell_from:
+                self._tell_from = moment + TELL_SECONDS
+                refused = self._state.refused_total.total()
+                log.warning("log-ins refused unread", reason=error.detail, refused=refused)
+            raise
 
     async def _run(self, work: Callable[[], T]) -> T:
+        self._state.hashed_total += 1
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)

@@ -5,7 +5,7 @@ import contextlib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliograph.address import Address, parse_address
+from heliograph.address import Address, network_of, parse_address
 
 
 @given(st.integers(0, 65_535), st.ip_addresses())
@@ -35,3 +35,14 @@ def test_what_listens_everywhere_is_reached_by_the_name_of_this_machine():
     assert str(Address("::", 1883).from_here) == "localhost:1883"
     assert str(Address("::1", 1883).from_here) == "[::1]:1883"
     assert str(Address("10.0.0.7", 1883).from_here) == "10.0.0.7:1883"
+
+
+def test_an_ipv6_address_is_its_64_and_an_ipv4_address_itself():
+    assert network_of("192.0.2.1") == "192.0.2.1"
+    assert network_of("2001:db8::1") == network_of("2001:db8:0:0:ffff::1") == "2001:db8::/64"
+    assert network_of("2001:db8:0:1::1") != network_of("2001:db8::1")
+    assert network_of("fe80::1%eth0") == "fe80::/64"
+    # As a socket for both tells them: these are no neighbours.
+    assert network_of("::ffff:192.0.2.1") == "192.0.2.1"
+    assert network_of("") == ""
+    assert network_of("no:address") == "no:address"

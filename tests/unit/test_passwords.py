@@ -4,11 +4,14 @@ import asyncio
 import threading
 
 import pytest
+from argon2 import PasswordHasher
 
+from heliograph import attempts as attempts_module
 from heliograph import passwords as module
 from heliograph.attempts import Attempts
 from heliograph.errors import ErrorCode, HeliographError
 from heliograph.passwords import Passwords
+from heliograph.turns import Party
 
 
 @pytest.fixture
@@ -101,25 +104,49 @@ async def test_the_event_loop_goes_on_meanwhile(passwords, hasher):
     assert await waiting
 
 
-async def test_who_waits_is_bounded(passwords, hasher, monkeypatch):
-    monkeypatch.setattr(module, "MOST_WAITING", 3)
+async def test_who_waits_is_bounded(hasher, passwords):
+    """Of an account at an address, of an address, and of all; who has least is refused last."""
     hasher.free.clear()
-    waiting = [asyncio.create_task(passwords.hash("12345678")) for _ in range(3)]
+    running = asyncio.create_task(passwords.hash("12345678"))
+    await asyncio.to_thread(hasher.started.wait, 10)
+
+    def begin(network, account):
+        return asyncio.create_task(passwords.hash("12345678", Party(network, account)))
+
+    waiting = [begin("1.1.1.1", "ada") for _ in range(module.MOST_WAITING_OF_ACCOUNT + 1)]
+    waiting += [begin("1.1.1.1", f"{n}") for n in range(module.MOST_WAITING_OF_ADDRESS)]
     await asyncio.sleep(0)
-    for call in (passwords.hash("12345678"), passwords.verify(None, "12345678")):
-        with pytest.raises(HeliographError) as raised:
-            await call
-        assert raised.value.code is ErrorCode.QUEUE_FULL
-        assert raised.value.retry_after
+    refused = [each for each in waiting if each.done()]
+    assert len(waiting) - len(refused) == module.MOST_WAITING_OF_ADDRESS
+    assert {each.exception().code for each in refused} == {ErrorCode.RATE_LIMITED}
+    assert passwords.state.waiting == module.MOST_WAITING_OF_ADDRESS
+    others = [begin(f"2.0.0.{n}", "ada") for n in range(module.MOST_WAITING)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert passwords.state.waiting == module.MOST_WAITING
+    # Each of the other addresses has one that waits; the crowd has given way to all but the last.
+    full = [each for each in others if each.done()]
+    crowded_out = [each for each in waiting if each.done()]
+    assert len(full) == 1
+    assert len(crowded_out) == len(waiting) - 1
+    assert full[0].exception().code is ErrorCode.QUEUE_FULL
+    assert all(each.exception().retry_after for each in full + crowded_out)
+    assert passwords.state.refused_total == {
+        ErrorCode.RATE_LIMITED: len(crowded_out),
+        ErrorCode.QUEUE_FULL: 1,
+    }
+    for each in [*waiting, *others]:
+        each.cancel()
+    await asyncio.gather(*waiting, *others, return_exceptions=True)
+    assert passwords.state.waiting == 0
     hasher.free.set()
-    assert all(await asyncio.gather(*waiting))
+    assert await running
     assert await passwords.hash("12345678")
 
 
-async def test_who_does_not_wait_any_more_gives_up_his_place(passwords, hasher, monkeypatch):
-    monkeypatch.setattr(module, "MOST_WAITING", 2)
+async def test_who_does_not_wait_any_more_gives_up_his_place(passwords, hasher):
     hasher.free.clear()
-    waiting = [asyncio.create_task(passwords.hash("12345678")) for _ in range(2)]
+    waiting = [asyncio.create_task(passwords.hash("12345678")) for _ in range(3)]
     await asyncio.to_thread(hasher.started.wait, 10)
     for task in waiting:
         task.cancel()
@@ -148,14 +175,27 @@ async def test_guesses_at_the_same_time_are_counted_one_after_the_other(password
     assert {result.code for result in results if result} == {ErrorCode.RATE_LIMITED}
 
 
-async def test_right_passwords_count_for_nothing(passwords):
+async def test_right_passwords_count_too(passwords, monkeypatch):
+    monkeypatch.setattr(attempts_module, "RIGHT_OF_ACCOUNT_AND_ADDRESS", 15)
+    monkeypatch.setattr(attempts_module, "RIGHT_OF_ADDRESS", 20)
     attempts = Attempts(1_000)
+    passwords._hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
     known = await passwords.hash("12345678")
-    rights = [
-        passwords.verify(known, "12345678", attempts.of("::1", "ada", "12345678"))
-        for _ in range(15)
-    ]
-    assert all(await asyncio.gather(*rights))
+
+    async def rights(address, username):
+        answers = await asyncio.gather(
+            *(
+                passwords.verify(known, "12345678", attempts.of(address, username, "12345678"))
+                for _ in range(20)
+            ),
+            return_exceptions=True,
+        )
+        return [answer if answer is True else answer.code for answer in answers]
+
+    limited = ErrorCode.RATE_LIMITED
+    assert await rights("::1", "ada") == [True] * 15 + [limited] * 5
+    assert await rights("::2", "bob") == [True] * 5 + [limited] * 15
+    assert await rights("1.1.1.1", "ada") == [True] * 15 + [limited] * 5
 
 
 def wrong(attempts, address, username, password):
@@ -183,6 +223,23 @@ def test_wrong_passwords_are_counted_by_account_and_by_address():
     assert not any(any(ten(f"2001:db8:0:{number}::1", "ada")) for number in range(9))
     assert wrong(attempts, "9.9.9.9", "ada", "x")
     assert not wrong(attempts, "9.9.9.9", "Ada", "x")
+
+
+def test_what_others_guess_counts_not_where_the_user_has_logged_in(monkeypatch):
+    monkeypatch.setattr(attempts_module, "MOST_KNOWN", 2)
+    attempts = Attempts(1_000)
+    for own in ("1.1.1.1", "2001:db8::1", "2.2.2.2"):
+        attempts.of(own, "ada", "12345678").succeeded()
+    for number in range(100):
+        assert not wrong(attempts, f"9.9.9.{number // 10}", "ada", f"{number}")
+    kept_out = ["1.1.1.1", "2001:db8:0:1::1", "3.3.3.3"]
+    for address in kept_out:
+        assert refused(attempts.of(address, "ada", "12345678")), address
+    for address in ("2.2.2.2", "2001:db8::2"):
+        assert not refused(attempts.of(address, "ada", "12345678"))
+    # Ten wrong ones from there are ten wrong ones.
+    assert not any(wrong(attempts, "2.2.2.2", "ada", f"{n}") for n in range(10))
+    assert wrong(attempts, "2.2.2.2", "ada", "x")
 
 
 def test_the_same_wrong_password_again_is_no_new_guess_of_the_address():

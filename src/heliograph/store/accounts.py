@@ -14,6 +14,9 @@ from heliograph.store.engine import Engine, Row
 SESSION: Final = "session"
 TICKET: Final = "ticket"
 
+# The most that an account has at a time; the oldest ends for the next one.
+MOST: Final = {SESSION: 100, TICKET: 1_000}
+
 _OPENING: Final = {SESSION: AuditAction.USER_LOG_IN, TICKET: AuditAction.USER_MAKE_TICKET}
 
 _encode = msgspec.json.Encoder().encode
@@ -146,6 +149,8 @@ class Accounts:
     ) -> bool:
         """Let whoever has the token of this hash be the account until it expires.
 
+        Of more than `MOST` the oldest end.
+
         Returns:
             Whether it was done: not if the account's password is another by now, or it is not
             active any more.
@@ -161,6 +166,13 @@ class Accounts:
                 expires_at=expires_at,
             )
             if opened:
+                await transaction.fetch(
+                    "sessions_end_oldest",
+                    account=account.identifier,
+                    purpose=purpose,
+                    newest=token_hash,
+                    others=MOST[purpose] - 1,
+                )
                 who = account.identifier, account.username
                 await enter(transaction, actor, [AuditedChange(_OPENING[purpose], *who)])
         return bool(opened)

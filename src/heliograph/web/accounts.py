@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 from starlette.responses import Response
 
+from heliograph.address import network_of
 from heliograph.errors import AlreadyExistsError, ErrorCode, HeliographError
 from heliograph.model.account import LONGEST_USERNAME, USERNAME_RULE, Account, is_username
 from heliograph.model.audit import Actor, ActorKind, actor_of
@@ -15,6 +16,7 @@ from heliograph.model.principal import Principal
 from heliograph.model.time import DAY, SECOND, now, to_rfc3339
 from heliograph.passwords import LONGEST, SHORTEST
 from heliograph.store.accounts import SESSION, TICKET
+from heliograph.turns import Party
 from heliograph.web.access import (
     COOKIE,
     another_site,
@@ -111,7 +113,9 @@ async def sign_up(
             raise HeliographError(ErrorCode.SIGNUP_CLOSED, "Sign-up is closed")
         actor = actor_of(caller, address or None)
     access.limit_sign_ups(address)
-    password_hash = await services.passwords.hash(user.password)
+    # Whoever makes many accounts waits for them as one: the names are of his choosing.
+    party = Party(network_of(address), "")
+    password_hash = await services.passwords.hash(user.password, party)
     try:
         account = await services.store.accounts.create(
             identifier=str(uuid.uuid4()),
@@ -205,7 +209,9 @@ async def change_own_password(
         raise _incorrect()
     changed = await services.store.accounts.change_password(
         account.identifier,
-        await services.passwords.hash(change.new_password),
+        await services.passwords.hash(
+            change.new_password, Party(network_of(address), account.username)
+        ),
         expected=account.password_hash,
         kept=caller.session or b"",
         actor=actor,

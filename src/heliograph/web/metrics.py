@@ -14,6 +14,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 from starlette.responses import Response
 
+from heliograph.errors import ErrorCode
 from heliograph.model.time import now, to_epoch_seconds
 from heliograph.store.removal import Kind
 from heliograph.web.access import Access
@@ -45,6 +46,7 @@ class HeliographCollector(Collector):
             "Open MQTT connections",
             value=listener.connections if listener else 0,
         )
+        yield from self._passwords()
         yield from self._link()
         yield from self._disk()
         yield from self._retention()
@@ -104,6 +106,23 @@ class HeliographCollector(Collector):
             ("wide_hours", "Hours with more attributes than are rolled up", state.wide_total),
         ):
             yield CounterMetricFamily(f"heliograph_rollup_{name}", text, value=count)
+
+    def _passwords(self) -> Iterator[Metric]:
+        state = self._services.passwords.state
+        yield GaugeMetricFamily(
+            "heliograph_passwords_waiting", "Log-ins that wait for their turn", value=state.waiting
+        )
+        yield CounterMetricFamily(
+            "heliograph_passwords_hashed", "Passwords hashed", value=state.hashed_total
+        )
+        refused = CounterMetricFamily(
+            "heliograph_passwords_refused",
+            "Log-ins and new passwords refused unread, by the code of the answer",
+            labels=["code"],
+        )
+        for code in (ErrorCode.RATE_LIMITED, ErrorCode.QUEUE_FULL):
+            refused.add_metric([code.value], state.refused_total[code])
+        yield refused
 
     def _link(self) -> Iterator[Metric]:
         link = self._services.link

@@ -1,5 +1,6 @@
 """Users over MQTT: how they log in, what they see and send, and what ends that."""
 
+import asyncio
 import threading
 import uuid
 
@@ -11,6 +12,7 @@ from heliograph.model.credentials import hash_key, new_api_key, new_token
 from heliograph.model.principal import Role
 from heliograph.model.time import now
 from heliograph.mqtt import connection as connection_module
+from heliograph.passwords import MOST_WAITING_OF_ACCOUNT
 from mqtt_client import Client, connect, kept, publish, published, subscribe
 from server import eventually, running
 
@@ -316,6 +318,39 @@ async def test_a_connection_ends_with_its_session(server, monkeypatch):
     monkeypatch.setattr(connection_module, "now", lambda: later)
     assert (await client.packet())[:2] == b"\xe0\x87"
     await by_password.quiet()
+
+
+async def test_80_who_log_in_with_a_right_password_elsewhere_keep_nobody_out(server, monkeypatch):
+    """Over HTTP or MQTT: all wait in one line, and each address comes in turn."""
+    await account(server, "ada")
+    passwords = server.services.passwords
+    begun, go, checked = threading.Semaphore(0), threading.Semaphore(0), []
+    matches = passwords._matches
+
+    def held(password_hash, password):
+        begun.release()
+        assert go.acquire(timeout=30)
+        checked.append(password)
+        return matches(password_hash, password)
+
+    monkeypatch.setattr(passwords, "_matches", held)
+    password = server.services.authenticator.password
+    flood = [asyncio.create_task(password("ada", PASSWORD, "192.0.2.1")) for _ in range(80)]
+    try:
+        assert await asyncio.to_thread(begun.acquire, timeout=30)
+        client = await Client.open(server.port, 5)
+        client.send(connect("c", "ada", PASSWORD, version=5))
+        waiting = MOST_WAITING_OF_ACCOUNT + 1
+        await eventually(lambda: passwords.state.waiting == waiting)
+        go.release(2)
+        assert (await client.packet())[2] == 0
+        assert len(checked) == 2
+    finally:
+        go.release(100)
+        answers = await asyncio.gather(*flood, return_exceptions=True)
+    refused = [answer for answer in answers if isinstance(answer, HeliographError)]
+    assert {answer.code for answer in refused} == {ErrorCode.RATE_LIMITED}
+    assert len(refused) == 80 - MOST_WAITING_OF_ACCOUNT - 1
 
 
 async def test_a_password_that_is_changed_while_it_is_checked_opens_nothing(server):

@@ -10,7 +10,7 @@ from heliograph.model.account import Member
 from heliograph.model.principal import Role
 from heliograph.model.time import now
 from heliograph.store import open_store
-from heliograph.store.accounts import SESSION, TICKET
+from heliograph.store.accounts import MOST, SESSION, TICKET
 from heliograph.store.networks import LastOwnerError
 
 FAR = 1 << 60
@@ -136,6 +136,31 @@ async def test_what_has_expired_is_deleted(store, account):
     await store.accounts.prune_sessions(100)
     assert await store.accounts.find_session(b"a" * 32, SESSION, 0) is None
     assert await store.accounts.find_session(b"b" * 32, SESSION, 0) is not None
+
+
+async def test_an_account_has_a_bounded_number_of_sessions(store, account, monkeypatch):
+    monkeypatch.setitem(MOST, SESSION, 2)
+    monkeypatch.setitem(MOST, TICKET, 3)
+    ada, bob = await account("ada"), await account("bob")
+    others = [(b"b" * 32, bob, SESSION), (b"t" * 32, ada, TICKET)]
+    for token, whose, purpose in others:
+        assert await open_session(store, whose, token, purpose)
+
+    async def sessions():
+        found = [
+            await store.accounts.find_session(token, SESSION, 1)
+            for token in (b"1" * 32, b"2" * 32, b"3" * 32, b"4" * 32)
+        ]
+        return [each is not None for each in found]
+
+    # The last is the newest, though the clock was put back for it.
+    for token, created_at in ((b"2" * 32, 6), (b"1" * 32, 5), (b"3" * 32, 7), (b"4" * 32, 2)):
+        assert await store.accounts.open_session(
+            token, ada, purpose=SESSION, created_at=created_at, expires_at=FAR
+        )
+    assert await sessions() == [False, False, True, True]
+    for token, _, purpose in others:
+        assert await store.accounts.find_session(token, purpose, 1)
 
 
 async def test_which_sessions_live(store, account):

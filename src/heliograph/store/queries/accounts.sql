@@ -44,6 +44,17 @@ FROM account
 WHERE identifier = :account AND password_hash = :password_hash AND is_active
 RETURNING account;
 
+-- name: sessions_end_oldest(account, purpose, newest, others)!
+-- The clock may have been put back meanwhile: the newest is the one that was just opened.
+DELETE FROM session
+WHERE token_hash IN (
+    SELECT token_hash
+    FROM session
+    WHERE account = :account AND purpose = :purpose AND token_hash <> :newest
+    ORDER BY created_at DESC, token_hash
+    LIMIT 1000000 OFFSET :others
+);
+
 -- name: session_account(token_hash, purpose, now)^
 SELECT
     account.identifier, account.username, account.password_hash, account.is_admin,

@@ -1,0 +1,133 @@
+"""Who comes next where one at a time is served: round robin over addresses, and their accounts."""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+
+from heliograph.errors import ErrorCode, HeliographError
+
+RETRY_SECONDS = 5
+
+
+class Party(NamedTuple):
+    """On whose account somebody waits: an address (of IPv6 its /64), and there an account."""
+
+    network: str
+    account: str
+
+
+class Turns:
+    """Serves one at a time. A network that has been served goes behind all others that wait.
+
+    So whoever is alone at an address waits for the one that is being served and, at worst, for
+    one of each other address, however many wait there. Within an address it is the same with its
+    accounts. Of those who wait as one party the first to come is the first.
+    """
+
+    def __init__(self, *, most: int, most_of_network: int, most_of_party: int) -> None:
+        """Bound how many wait: all together, those of a network, and those of a party."""
+        self._most = most
+        self._most_of_network = most_of_network
+        self._most_of_party = most_of_party
+        # In the order in which they are served.
+        self._queues: dict[str, dict[str, deque[asyncio.Future[None]]]] = {}
+        self._served: Party | None = None
+
+    @property
+    def waiting(self) -> int:
+        """How many wait, without the one that is served."""
+        return sum(map(self._of_network, self._queues))
+
+    @contextlib.asynccontextmanager
+    async def take(self, party: Party) -> AsyncIterator[None]:
+        """Wait for the turn, and keep it as long as the block lasts.
+
+        Raises:
+            HeliographError: RATE_LIMITED, too many wait as this party or from its network;
+                QUEUE_FULL, too many wait altogether.
+        """
+        if self._served is None:
+            self._served = party
+        else:
+            await self._wait(party)
+        try:
+            yield
+        finally:
+            self._pass_on()
+
+    async def _wait(self, party: Party) -> None:
+        self._make_room(party)
+        turn = asyncio.get_running_loop().create_future()
+        self._queues.setdefault(party.network, {}).setdefault(party.account, deque()).append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.cancelled():
+                self._leave(party, turn)
+            else:
+                self._pass_on()  # it had its turn already
+            raise
+
+    def _make_room(self, party: Party) -> None:
+        mine = self._of_network(party.network)
+        queue = self._queues.get(party.network, {}).get(party.account, ())
+        if len(queue) >= self._most_of_party or mine >= self._most_of_network:
+            raise _too_many_of_yours()
+        if self.waiting < self._most:
+            return
+        # Whoever crowds out the others gives way, the last to come first.
+        network = max(self._queues, key=self._of_network)
+        if self._of_network(network) <= mine + 1:
+            raise HeliographError(
+                ErrorCode.QUEUE_FULL, "Too many log in at the same time", retry_after=RETRY_SECONDS
+            )
+        account, queue = max(self._queues[network].items(), key=lambda item: len(item[1]))
+        last = queue[-1]
+        self._leave(Party(network, account), last)
+        if not last.done():
+            last.set_exception(_too_many_of_yours())
+
+    def _of_network(self, network: str) -> int:
+        return sum(map(len, self._queues.get(network, {}).values()))
+
+    def _leave(self, party: Party, turn: "asyncio.Future[None]") -> None:
+        accounts = self._queues.get(party.network, {})
+        queue = accounts.get(party.account, deque())
+        with contextlib.suppress(ValueError):
+            queue.remove(turn)
+        self._forget_empty(party)
+
+    def _forget_empty(self, party: Party) -> None:
+        accounts = self._queues.get(party.network, {})
+        if not accounts.get(party.account):
+            accounts.pop(party.account, None)
+        if not accounts:
+            self._queues.pop(party.network, None)
+
+    def _pass_on(self) -> None:
+        """Let the next one have the turn."""
+        if self._served is not None and self._served.network in self._queues:
+            # Behind those that have come meanwhile.
+            network, account = self._served
+            accounts = self._queues[network] = self._queues.pop(network)
+            if account in accounts:
+                accounts[account] = accounts.pop(account)
+        self._served = None
+        while self._queues and self._served is None:
+            network, accounts = next(iter(self._queues.items()))
+            account, queue = next(iter(accounts.items()))
+            turn = queue.popleft()
+            self._forget_empty(Party(network, account))
+            if not turn.done():
+                self._served = Party(network, account)
+                turn.set_result(None)
+
+
+def _too_many_of_yours() -> HeliographError:
+    return HeliographError(
+        ErrorCode.RATE_LIMITED,
+        "Too many log-ins of this account, or from this address, at the same time",
+        retry_after=RETRY_SECONDS,
+    )

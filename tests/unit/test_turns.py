@@ -1,0 +1,63 @@
+"""Turns: who comes after whom, and that a turn is never lost nor had by two."""
+
+import asyncio
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from heliograph.turns import Party, Turns
+
+
+def turns():
+    return Turns(most=100, most_of_network=50, most_of_party=25)
+
+
+async def served(parties, *, leaving=()):
+    """Return in which order those are served who all wait for the first to end."""
+    free, order = asyncio.Event(), []
+    line = turns()
+
+    async def one(number, party):
+        async with line.take(party):
+            assert line._served == party
+            await free.wait()
+            order.append(number)
+            await asyncio.sleep(0)
+
+    tasks = [asyncio.create_task(one(*each)) for each in enumerate(parties)]
+    await asyncio.sleep(0)
+    for number in leaving:
+        tasks[number].cancel()
+    free.set()
+    async with asyncio.timeout(10):
+        await asyncio.gather(*tasks, return_exceptions=True)
+    assert line.waiting == 0
+    assert line._served is None
+    return order
+
+
+async def test_networks_come_in_turn_and_within_one_its_accounts():
+    flood = [Party("a", name) for name in ("x", "x", "x", "y", "y", "z")]
+    order = await served([*flood, Party("b", "x"), Party("c", "x"), Party("b", "x")])
+    assert order == [0, 6, 7, 3, 8, 5, 1, 4, 2]
+
+
+parties = st.builds(Party, st.sampled_from("abc"), st.sampled_from("xy"))
+
+
+@settings(deadline=None)
+@given(st.lists(parties, min_size=1, max_size=20), st.sets(st.integers(0, 19)))
+def test_everybody_is_served_once_and_none_waits_for_two_of_another_network(waiting, leaving):
+    left = {number for number in leaving if number < len(waiting)}
+    order = asyncio.run(served(waiting, leaving=left))
+    assert sorted(order) == [n for n in range(len(waiting)) if n not in left]
+    for number in order:
+        mine = waiting[number].network
+        before = [waiting[n].network for n in order[: order.index(number)]]
+        # Since its own network was served last, or since it came: no other network twice.
+        if mine in before:
+            before = before[len(before) - before[::-1].index(mine) :]
+        elif before and 0 in order:
+            before = before[1:]  # that one was being served when all others came
+        others = [network for network in before if network != mine]
+        assert len(others) == len(set(others)), (waiting, order)
