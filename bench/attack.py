@@ -152,8 +152,8 @@ def websocket_empty(target: Target) -> list[Client]:
     """Send frames without payload on a WebSocket."""
     key = base64.b64encode(os.urandom(16)).decode()
     request = (
-        "GET /realtime/all HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-        f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n"
+        "GET /realtime/all HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n"
+        f"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n"
         f"Authorization: Bearer {target.token}\r\n\r\n"
     ).encode()
 
