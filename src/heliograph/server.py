@@ -370,7 +370,7 @@ class Server:
             self._pipeline.add_source(listener.pause, listener.resume)
             self._registry.on_change(listener.recheck)
             self._registry.on_rollback(listener.forget)
-            hub.add(listener.watched, lambda events: listener.show(endpoint.shown(events)))
+            hub.add(listener.watched, listener.show)
             await listen(settings, listener)
             self._run(listener.sweep(), "mqtt-sweep")
 

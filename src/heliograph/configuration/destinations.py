@@ -31,7 +31,7 @@ class Broker(Protocol):
 class Subscribers(Protocol):
     """The listener's clients."""
 
-    def configure(
+    async def configure(
         self, sensor: int, network_identifier: str, names: Sequence[str], payload: bytes
     ) -> None:
         """Send a configuration to those who subscribe to its topics now."""

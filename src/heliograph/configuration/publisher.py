@@ -225,7 +225,7 @@ class Publisher:
                 topics.append(Topic(*each, found, payload))
             for each in piece:
                 del unsent[each.name]
-            self._send(topics)
+            await self._send(topics)
 
     async def _wait_for_room(self) -> None:
         while self._broker is not None and self._is_taken and self._bytes > MAXIMUM_BYTES_UNDER_WAY:
@@ -234,10 +234,10 @@ class Publisher:
                 async with asyncio.timeout(POLL_SECONDS):
                     await self._room.wait()
 
-    def _send(self, topics: list[Topic]) -> None:
+    async def _send(self, topics: list[Topic]) -> None:
         """Send topics to whoever is there."""
         if self._subscribers is not None:
-            self._show(self._subscribers, topics)
+            await self._show(self._subscribers, topics)
         broker = self._broker
         moment = now()
         for topic in topics:
@@ -257,7 +257,7 @@ class Publisher:
                 self._sending.add(task)
                 task.add_done_callback(self._sending.discard)
 
-    def _show(self, subscribers: Subscribers, topics: list[Topic]) -> None:
+    async def _show(self, subscribers: Subscribers, topics: list[Topic]) -> None:
         """Send to the listener's clients what they have not been sent yet."""
         fresh: dict[int, list[Topic]] = {}
         for topic in topics:
@@ -269,7 +269,8 @@ class Publisher:
                 continue
             # The preferred name first.
             names = sorted((topic.name for topic in of_sensor), key=content.identifier.__eq__)
-            subscribers.configure(number, content.network_identifier, names, of_sensor[0].payload)
+            payload = of_sensor[0].payload
+            await subscribers.configure(number, content.network_identifier, names, payload)
             if self._broker is not None:
                 self._shown.update((topic.name, topic.version) for topic in of_sensor)
 

@@ -1,7 +1,6 @@
 """The MQTT endpoint's host: what devices publish enters here, what they may see comes from here."""
 
-from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 from heliograph.errors import RejectionReason
 from heliograph.ingest.authentication import Authenticator
@@ -15,8 +14,10 @@ from heliograph.model.principal import Principal, Role
 from heliograph.model.records import Kind
 from heliograph.mqtt.fanout import Seen
 from heliograph.mqtt.reasons import Reason
-from heliograph.mqtt.topics import TopicKind, match, parse_device_topic
+from heliograph.mqtt.session import Outgoing
+from heliograph.mqtt.topics import LONGEST_OF_A_SENSOR, TopicKind, match, parse_device_topic
 from heliograph.store import Store
+from heliograph.store.configurations import RetainedOfSensor
 
 KINDS = {
     TopicKind.MEASUREMENTS: Kind.MEASUREMENT,
@@ -25,7 +26,11 @@ KINDS = {
     TopicKind.STATUS: Kind.STATUS,
 }
 TOPICS = {kind: topic for topic, kind in KINDS.items()}
+# The kinds of topics of which something is retained.
+RETAINED = (TopicKind.CONFIGURATIONS, TopicKind.STATUS)
 PAGE = 1_000
+# Of configurations that are read at once, in characters, if there is more than one.
+PIECE_SIZE = 1 << 20
 
 _NOT_AUTHORIZED = frozenset(
     {
@@ -51,9 +56,11 @@ class Endpoint:
     ) -> None:
         self._store = store
         self.forget = store.deliveries.forget
+        self.payload_of = payload_of
         self._registry = registry
         self._router = router
         self._publish_topic = publish_topic
+        self._longest_topic = max(LONGEST_OF_A_SENSOR, len(publish_topic.encode()))
         self._intake = intake
         self.receive = intake.receive
         self.receive_retained = intake.receive_retained
@@ -163,87 +170,92 @@ class Endpoint:
         sensor = await self._registry.find(parsed[1])
         return sensor is not None and self._router.may_write(principal, sensor)
 
-    def may_see(self, principal: Principal, sensor: int, network_identifier: str) -> bool:
-        """Tell whether the principal may see what this sensor sends."""
-        if principal.kind == "shared":
-            known = self._registry.number(sensor)
-            return known is not None and self._router.may_write(principal, known)
-        if principal.sensor is not None:
-            return principal.sensor == sensor
+    @property
+    def longest_topic(self) -> int:
+        """The length of the longest topic that there may be, in bytes."""
+        return self._longest_topic
+
+    @property
+    def rights(self) -> int:
+        """A number that changes whenever anybody's right to see something may have changed."""
+        return self._registry.rights
+
+    def sees_network(self, principal: Principal, network_identifier: str) -> bool:
+        """Tell whether the principal, who is no device, may see what a network's sensors send."""
         return self._registry.role(principal, network_identifier) >= Role.VIEWER
 
-    async def retained(
-        self, principal: Principal, topic_filter: str
-    ) -> AsyncIterator[tuple[str, bytes]]:
-        """Yield topic and payload of each configuration and status that the filter matches."""
-        parsed = parse_device_topic(topic_filter)
-        if parsed is not None and parsed[1] not in ("+", "#"):
-            sensor = await self._registry.find(parsed[1])
-            if sensor is None or not self.may_see(
-                principal, sensor.number, sensor.network_identifier
-            ):
-                return
-            if not sensor.is_active:
-                record = await self._store.sensors.find_number(sensor.number)
-                if record is None or record.deleted_at is not None:
-                    return
-            if parsed[0] is TopicKind.CONFIGURATIONS:
-                current = await self._store.configurations.current(sensor.number)
-                if current is not None:
-                    yield topic_filter, _configuration(current.revision, current.configuration)
-            elif parsed[0] is TopicKind.STATUS:
-                found = await self._store.sensors.find_number(sensor.number)
-                if found is not None and found.status is not None:
-                    yield topic_filter, found.status.encode()
+    def may_see(self, principal: Principal, sensor: int, network_identifier: str) -> bool:
+        """Tell whether the principal may see what this sensor sends, or has sent.
+
+        A sensor that has left memory has not changed: it is still in the network given.
+        """
+        if principal.sensor is not None:
+            return principal.sensor == sensor
+        known = self._registry.number(sensor)
+        if principal.kind == "shared":
+            return known is not None and self._router.may_write(principal, known)
+        if known is not None:
+            network_identifier = known.network_identifier
+        return self.sees_network(principal, network_identifier)
+
+    async def retained(self, principal: Principal, topic_filter: str) -> AsyncIterator[Outgoing]:
+        """Yield each configuration and status that the filter matches and the principal may see."""
+        first, *rest = topic_filter.removesuffix("/#").split("/")
+        kinds = {kind for kind in RETAINED if first in ("#", "+", kind.value)}
+        if not kinds or len(rest) > 1:
             return
-        async for item in self._all_retained(principal, topic_filter):
-            yield item
+        if rest and rest[0] not in ("+", "#"):
+            retained = self._retained_of(principal, rest[0], kinds)
+        else:
+            retained = self._all_retained(principal, topic_filter, kinds)
+        async for message in retained:
+            yield message
+
+    async def _retained_of(
+        self, principal: Principal, name: str, kinds: set[TopicKind]
+    ) -> AsyncIterator[Outgoing]:
+        sensor = await self._registry.find(name)
+        if sensor is None or not self.may_see(principal, sensor.number, sensor.network_identifier):
+            return
+        record = None
+        if TopicKind.STATUS in kinds or not sensor.is_active:
+            record = await self._store.sensors.find_number(sensor.number)
+            if record is None or record.deleted_at is not None:
+                return
+        place = sensor.number, sensor.network_identifier
+        if TopicKind.CONFIGURATIONS in kinds:
+            current = await self._store.configurations.current(sensor.number)
+            if current is not None:
+                payload = _configuration(current.revision, bytes(current.configuration))
+                yield _retained(TopicKind.CONFIGURATIONS, name, payload, *place)
+        if TopicKind.STATUS in kinds and record is not None and record.status is not None:
+            yield _retained(TopicKind.STATUS, name, record.status.encode(), *place)
 
     async def _all_retained(
-        self, principal: Principal, topic_filter: str
-    ) -> AsyncIterator[tuple[str, bytes]]:
-        wanted = [
-            kind
-            for kind in (TopicKind.CONFIGURATIONS, TopicKind.STATUS)
-            if _may_match(topic_filter, kind.value)
-        ]
+        self, principal: Principal, topic_filter: str, kinds: set[TopicKind]
+    ) -> AsyncIterator[Outgoing]:
+        """Yield what is retained in the networks that the principal sees, a piece at a time."""
         after = 0
-        while wanted:
-            sensors = await self._store.sensors.load(after, PAGE)
-            if not sensors:
+        while (networks := self._registry.networks_of(principal)) is None or networks:
+            page = await self._store.configurations.retained(networks, after, PAGE)
+            if not page:
                 return
-            configurations = {}
-            if TopicKind.CONFIGURATIONS in wanted:
-                page = await self._store.configurations.current_of_all(after, PAGE)
-                configurations = dict(page)
-            for sensor in sensors:
-                if sensor.deleted_at is not None or not self.may_see(
-                    principal, sensor.number, sensor.network_identifier
-                ):
-                    continue
-                names = (sensor.device_id or sensor.identifier, sensor.identifier)
-                current = configurations.get(sensor.number)
-                topic = _matching(topic_filter, "configurations", names)
-                if current is not None and topic is not None:
-                    yield topic, _configuration(current.revision, current.configuration)
-                topic = _matching(topic_filter, "status", names)
-                if sensor.status is not None and topic is not None:
-                    yield topic, sensor.status.encode()
-            after = sensors[-1].number
+            after = page[-1].number
+            for piece in _pieces(page, PIECE_SIZE):
+                wanted = [(e.number, e.revision) for e in piece if e.revision is not None]
+                texts = {}
+                if wanted and TopicKind.CONFIGURATIONS in kinds:
+                    texts = await self._store.publications.texts(wanted)
+                for each in piece:
+                    for message in _retained_messages(each, texts, kinds):
+                        if match(topic_filter, message.topic):
+                            yield message
 
-    def shown(self, events: Sequence[Committed]) -> list[Seen]:
-        """Return committed events as messages under their sensors' topics."""
-        return [
-            Seen(
-                _topics(event),
-                event.payload if event.payload is not None else payload_of(event),
-                event.number,
-                event.network_identifier,
-                event.origin,
-            )
-            for event in events
-            if event.kind in TOPICS
-        ]
+    def seen(self, event: Committed) -> Seen | None:
+        """Return a committed event as subscribers see it; None: it has no topic."""
+        if event.kind not in TOPICS:
+            return None
+        return Seen(_topics(event), event.number, event.network_identifier, event.payload, event)
 
 
 def _topics(event: Committed) -> tuple[str, ...]:
@@ -253,17 +265,36 @@ def _topics(event: Committed) -> tuple[str, ...]:
     return (f"{prefix}/{event.device_id}", f"{prefix}/{event.identifier}")
 
 
-def _may_match(topic_filter: str, first: str) -> bool:
-    """Tell whether the filter may match a topic `<first>/<something>`."""
-    level = topic_filter.split("/", 1)[0]
-    return level in ("#", "+", first)
+def _pieces(page: Sequence[RetainedOfSensor], size: int) -> Iterator[Sequence[RetainedOfSensor]]:
+    """Yield a page in pieces whose configurations may be read at once."""
+    begin = held = 0
+    for position, each in enumerate(page):
+        more = each.size or 0
+        if held and held + more > size:
+            yield page[begin:position]
+            begin, held = position, 0
+        held += more
+    yield page[begin:]
 
 
-def _matching(topic_filter: str, prefix: str, names: tuple[str, ...]) -> str | None:
-    """Return the topic of the first of a sensor's names that the filter matches."""
-    topics = (f"{prefix}/{name}" for name in names)
-    return next((topic for topic in topics if match(topic_filter, topic)), None)
+def _retained_messages(
+    sensor: RetainedOfSensor, texts: dict[tuple[int, int], str], kinds: set[TopicKind]
+) -> Iterator[Outgoing]:
+    name, place = sensor.device_id or sensor.identifier, (sensor.number, sensor.network_identifier)
+    if sensor.revision is not None:
+        text = texts.get((sensor.number, sensor.revision))
+        if text is not None:
+            payload = _configuration(sensor.revision, text.encode())
+            yield _retained(TopicKind.CONFIGURATIONS, name, payload, *place)
+    if TopicKind.STATUS in kinds and sensor.status is not None:
+        yield _retained(TopicKind.STATUS, name, sensor.status.encode(), *place)
 
 
-def _configuration(revision: int, configuration: Any) -> bytes:
-    return b'{"revision":%d,"configuration":%b}' % (revision, bytes(configuration))
+def _retained(
+    kind: TopicKind, name: str, payload: bytes, sensor: int, network_identifier: str
+) -> Outgoing:
+    return Outgoing(f"{kind.value}/{name}", payload, 0, sensor, network_identifier, retain=True)
+
+
+def _configuration(revision: int, configuration: bytes) -> bytes:
+    return b'{"revision":%d,"configuration":%b}' % (revision, configuration)

@@ -36,6 +36,8 @@ class KnownAccounts:
         self._store = store
         self._accounts: dict[str, KnownAccount] = {}
         self._sessions: dict[bytes, str] = {}
+        # How often somebody became known, and another was forgotten for lack of room perhaps.
+        self.additions = 0
 
     def get(self, account: str) -> KnownAccount | None:
         """Return the account if it is known."""
@@ -48,6 +50,7 @@ class KnownAccounts:
 
     def add(self, known: KnownAccount) -> None:
         """Know an account from now on."""
+        self.additions += 1
         self._accounts[known.account.identifier] = known
         while len(self._accounts) > MAXIMUM_ACCOUNTS:
             del self._accounts[next(iter(self._accounts))]

@@ -146,6 +146,11 @@ class Registry:
             after, loaded = page[-1].number, loaded + len(page)
         self._is_loaded = True
 
+    @property
+    def rights(self) -> int:
+        """A number that changes whenever what somebody may do may have changed."""
+        return self.generation + self._accounts.additions
+
     def on_change(self, listener: Callable[[], None]) -> None:
         """Call the listener after every change of the registry."""
         self._listeners.append(listener)

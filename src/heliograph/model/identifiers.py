@@ -3,7 +3,8 @@
 import re
 import uuid
 
-DEVICE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+LONGEST_DEVICE_ID = 64
+DEVICE_ID = re.compile(rf"[A-Za-z0-9_-]{{1,{LONGEST_DEVICE_ID}}}", re.ASCII)
 # Of the own devices of shared keys, which the server registers.
 RESERVED_PREFIX = "key-"
 DEVICE_ID_RULE = f"1 to 64 of A-Z a-z 0-9 _ -, not a UUID, and not {RESERVED_PREFIX}…"

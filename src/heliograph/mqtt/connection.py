@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from heliograph.mqtt.host import Taken
     from heliograph.mqtt.listener import Listener
     from heliograph.mqtt.oversize import Oversize
-    from heliograph.mqtt.packets import Will
+    from heliograph.mqtt.wills import LastWill
 
 log = structlog.get_logger()
 
@@ -92,7 +92,7 @@ class Connection(PausableProtocol):
         self.session: Session | None = None
         self.principal: Principal | None = None
         self.credential: bytes | None = None
-        self.will: tuple[Will, Any] | None = None
+        self.will: LastWill | None = None
         self.tells_reasons = True
         self.keepalive = 0.0
         self.opened = 0.0
@@ -334,7 +334,7 @@ class Connection(PausableProtocol):
     @property
     def delays_will(self) -> bool:
         """Whether the client's will waits for some time after the connection's end."""
-        return self.will is not None and self.will[0].delay > 0
+        return self.will is not None and self.will.message.delay > 0
 
     def close(self) -> None:
         """Close after what has been written is sent; what still comes is thrown away.

@@ -1,27 +1,60 @@
-"""From what has been committed to those who subscribe to it."""
+"""From what has been committed to those who subscribe to it.
 
+    committed ─▶ whose networks or sensor is it? ─▶ which of their filters select it? ─▶ sessions
+                        (audiences)                       (a tree for each)
+
+Who may see comes first: the filters of those who may not are not looked at. What all of it may
+take of the event loop is bounded; what is over that waits for its audience's next turn.
+"""
+
+import asyncio
+import time
+from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
+import structlog
 
+from heliograph.model.event import Committed
 from heliograph.mqtt import packets
-from heliograph.mqtt.limits import MAXIMUM_SUBSCRIPTIONS
-from heliograph.mqtt.session import Outgoing, Session
+from heliograph.mqtt.counts import Counts
+from heliograph.mqtt.limits import (
+    MAXIMUM_BEHIND_BYTES,
+    MAXIMUM_BEHIND_BYTES_IN_ALL,
+    MAXIMUM_FILTER_BYTES,
+    MAXIMUM_SUBSCRIPTIONS,
+    MAXIMUM_SUBSCRIPTIONS_OF_PRINCIPAL,
+)
+from heliograph.mqtt.session import Outgoing, Owner, Session
 from heliograph.mqtt.subscriptions import SubscriptionTree
+from heliograph.mqtt.topics import is_shown
 
 if TYPE_CHECKING:
     from heliograph.mqtt.host import Host
 
+log = structlog.get_logger()
 
-class Seen(msgspec.Struct, frozen=True, gc=False):
-    """A message to show: under each of its topics, the preferred one first."""
+# How much of the time fanning out may take, and for how long at most in one piece.
+SHARE = 1 / 3
+TURN_SECONDS = 0.01
+# Reading the clock of the thread's own time is a system call: only after so many deliveries.
+DELIVERIES_BETWEEN_LOOKS = 64
+# What a message that waits takes in memory beside its contents.
+WAITING_BYTES = 400
+
+
+class Seen(msgspec.Struct, gc=False):
+    """A message to show under each of its topics, the preferred one first.
+
+    Without a `payload` it is that of the `event`, made when somebody gets it.
+    """
 
     topics: tuple[str, ...]
-    payload: bytes
     sensor: int
     network_identifier: str
-    origin: object | None
+    payload: bytes | None
+    event: Committed | None = None
 
 
 class Entry(NamedTuple):
@@ -33,23 +66,82 @@ class Entry(NamedTuple):
     no_local: bool
 
 
-class Fanout:
-    """Knows who subscribes to what, and sends it to them, each once a message."""
+class Audience:
+    """The sessions of one principal that have ever subscribed, and what they subscribe to.
 
-    def __init__(self, host: "Host") -> None:
+    `waiting` are messages that one of them may get, for which there was no time yet.
+    """
+
+    __slots__ = (
+        "filters",
+        "lags",
+        "owner",
+        "principal",
+        "sessions",
+        "tree",
+        "waiting",
+        "waiting_bytes",
+    )
+
+    def __init__(self, session: Session) -> None:
+        self.owner = session.owner
+        self.principal = session.principal
+        self.sessions: set[Session] = set()
+        self.tree: SubscriptionTree[Entry] = SubscriptionTree()
+        self.filters = 0
+        self.waiting: deque[Seen] | None = None
+        self.waiting_bytes = 0
+        self.lags = False
+
+    @property
+    def device(self) -> int | str | None:
+        """The device that all that they see is of: its number, or a name; None: whole networks."""
+        if self.principal.kind == "shared":
+            return self.principal.device
+        return self.principal.sensor
+
+
+class Fanout:
+    """Knows who subscribes to what, and sends it to them, each session once a message."""
+
+    def __init__(self, host: "Host", counts: Counts, tasks: "set[asyncio.Task[None]]") -> None:
         self._host = host
-        self._tree: SubscriptionTree[Entry] = SubscriptionTree()
+        self._counts = counts
+        self._tasks = tasks
+        self._audiences: dict[Owner, Audience] = {}
+        self._of_device: dict[int | str, list[Audience]] = {}
+        # Those who see the whole of a network, as of these rights.
+        self._of_network: dict[str, list[Audience]] = {}
+        self._rights = -1
+        # Subscriptions by which something may be sent now.
+        self._entries = 0
+        # The time that may still be taken, in seconds, as of a moment.
+        self._credit = TURN_SECONDS
+        self._credited_at = 0.0
+        # Audiences for which something waits, in the order of their turns.
+        self._behind: dict[Audience, None] = {}
+        self._behind_bytes = 0
+        self._catching_up: asyncio.Task[None] | None = None
 
     @property
     def has_subscribers(self) -> bool:
-        """Whether there is any subscription."""
-        return bool(self._tree)
+        """Whether there is any subscription by which something may be sent now."""
+        return self._entries > 0
+
+    # Subscriptions
 
     def is_full(self, session: Session, topic_filter: str) -> bool:
-        """Tell whether a session has as many subscriptions as it may have."""
+        """Tell whether a session, or its principal, has as many subscriptions as it may have."""
+        if topic_filter in session.subscriptions:
+            return False
+        size = session.filter_bytes + len(topic_filter.encode())
+        if len(session.subscriptions) >= MAXIMUM_SUBSCRIPTIONS or size > MAXIMUM_FILTER_BYTES:
+            return True
+        audience = self._audiences.get(session.owner)
         return (
-            len(session.subscriptions) >= MAXIMUM_SUBSCRIPTIONS
-            and topic_filter not in session.subscriptions
+            audience is not None
+            and audience.filters >= MAXIMUM_SUBSCRIPTIONS_OF_PRINCIPAL
+            and not session.principal.is_admin
         )
 
     def add(self, session: Session, subscription: packets.Subscription, qos: int) -> bool:
@@ -58,43 +150,282 @@ class Fanout:
         Returns whether it is a new one.
         """
         known = self.discard(session, subscription.filter)
+        audience = session.audience or self._join(session)
         entry = Entry(session, subscription.filter, qos, subscription.no_local)
         session.subscriptions[entry.filter] = entry
-        self._tree.add(entry.filter, entry)
+        session.filter_bytes += len(entry.filter.encode())
+        audience.filters += 1
+        if qos or session.connection is not None:
+            self._enter(audience, entry)
         return not known
 
     def discard(self, session: Session, topic_filter: str) -> bool:
         """Remove a subscription; tell whether there was one."""
-        entry = session.subscriptions.pop(topic_filter, None)
-        if entry is not None:
-            self._tree.remove(topic_filter, entry)
-        return entry is not None
+        entry, audience = session.subscriptions.pop(topic_filter, None), session.audience
+        if entry is None or audience is None:
+            return False
+        session.filter_bytes -= len(topic_filter.encode())
+        audience.filters -= 1
+        self._entries -= audience.tree.remove(topic_filter, entry)
+        return True
 
     def remove(self, session: Session) -> None:
-        """Remove all subscriptions of a session."""
+        """Remove all subscriptions of a session, which has ended."""
         for topic_filter in list(session.subscriptions):
             self.discard(session, topic_filter)
+        audience, session.audience = session.audience, None
+        if audience is not None:
+            audience.sessions.discard(session)
+            if not audience.sessions:
+                self._forget(audience)
 
-    def supersede(self, topics: Sequence[str]) -> None:
-        """Let nobody be sent any more what was retained under these topics until now."""
-        for topic in topics:
-            for session, *_ in self._tree.matches(topic):
+    def attach(self, session: Session) -> None:
+        """Take a session's subscriptions at QoS 0 in again: it has a connection."""
+        if session.audience is not None:
+            for entry in session.subscriptions.values():
+                if not entry.qos:
+                    self._enter(session.audience, entry)
+
+    def detach(self, session: Session) -> None:
+        """Leave a session's subscriptions at QoS 0 out: without a connection it gets nothing."""
+        if session.audience is not None:
+            for entry in session.subscriptions.values():
+                if not entry.qos:
+                    self._entries -= session.audience.tree.remove(entry.filter, entry)
+
+    def _enter(self, audience: Audience, entry: Entry) -> None:
+        if is_shown(entry.filter):
+            self._entries += audience.tree.add(entry.filter, entry)
+
+    def _join(self, session: Session) -> Audience:
+        audience = self._audiences.get(session.owner)
+        if audience is None:
+            audience = self._audiences[session.owner] = Audience(session)
+            if audience.device is not None:
+                self._of_device.setdefault(audience.device, []).append(audience)
+            self._of_network.clear()
+        audience.sessions.add(session)
+        session.audience = audience
+        return audience
+
+    def _forget(self, audience: Audience) -> None:
+        del self._audiences[audience.owner]
+        if audience.device is not None:
+            others = self._of_device[audience.device]
+            others.remove(audience)
+            if not others:
+                del self._of_device[audience.device]
+        self._of_network.clear()
+        self._behind.pop(audience, None)
+        self._behind_bytes -= audience.waiting_bytes
+        audience.waiting, audience.waiting_bytes = None, 0
+
+    # Messages
+
+    def show(self, events: Sequence[Committed]) -> None:
+        """Send each event to each session that subscribes to one of its topics, in its turn."""
+        began = self._begin()
+        until, deliveries = began + self._credit, 0
+        is_over = self._credit <= 0
+        seen_as, of_network, of_device = self._host.seen, self._of_network, self._of_device
+        for event in events:
+            audiences = of_network.get(event.network_identifier)
+            if audiences is None:
+                audiences = self._learn(event.network_identifier)
+            if of_device and (
+                event.number in of_device
+                or event.device_id in of_device
+                or event.identifier in of_device
+            ):
+                names = (event.device_id, event.identifier)
+                own = self._own(event.number, event.network_identifier, names)
+                audiences = own + audiences
+            seen = seen_as(event) if audiences else None
+            if seen is None:
+                continue
+            for audience in audiences:
+                if deliveries >= DELIVERIES_BETWEEN_LOOKS:
+                    is_over, deliveries = is_over or time.thread_time() > until, 0
+                if is_over or audience.waiting:
+                    self._put_off(audience, seen)
+                else:
+                    deliveries += self._deliver(audience, seen)
+        self._credit -= time.thread_time() - began
+
+    async def configure(self, configuration: Seen) -> None:
+        """Send what is retained from now on to those who subscribe to it, and nothing older.
+
+        At once, since whoever subscribes later is sent what is retained then: nobody may get
+        the older one of two after the newer one.
+        """
+        began = self._begin()
+        names = [topic.partition("/")[2] for topic in configuration.topics]
+        sensor, network = configuration.sensor, configuration.network_identifier
+        audiences = self._of_network.get(network)
+        if audiences is None:
+            audiences = self._learn(network)
+        for audience in self._own(sensor, network, names) + audiences:
+            # It was read some time ago, and the sensor may have gone to another network.
+            if self._host.may_see(audience.principal, sensor, network):
+                self._supersede(audience, configuration)
+                self._deliver(audience, configuration)
+        self._credit -= time.thread_time() - began
+        await self._wait_for_credit(0)
+
+    def _supersede(self, audience: Audience, seen: Seen) -> None:
+        """Let nobody be sent any more what was retained until now."""
+        for topic in seen.topics:
+            for session, *_ in audience.tree.matches(topic):
                 connection = session.connection
                 if connection is not None and connection.retained is not None:
-                    connection.retained.supersede(topics)
+                    connection.retained.supersede(seen.topics)
 
-    def show(self, events: Sequence[Seen]) -> None:
-        """Send each event to each session that subscribes to one of its topics."""
+    def _learn(self, network_identifier: str) -> list[Audience]:
+        """Return who sees the whole of this network, and know it from now on."""
+        sees_network = self._host.sees_network
+        audiences = [
+            audience
+            for audience in self._audiences.values()
+            if audience.device is None and sees_network(audience.principal, network_identifier)
+        ]
+        self._of_network[network_identifier] = audiences
+        return audiences
+
+    def _own(
+        self, sensor: int, network_identifier: str, names: Sequence[str | None]
+    ) -> list[Audience]:
+        """Return the sensor's own sessions, and those that speak for it."""
         may_see = self._host.may_see
-        for event in events:
-            sent: dict[Session, tuple[int, str]] = {}
-            for topic in event.topics:
-                for session, _, qos, no_local in self._tree.matches(topic):
-                    if no_local and getattr(event.origin, "session", None) is session:
-                        continue  # [MQTT-3.8.3-3]
-                    known = sent.get(session)
-                    if known is None or known[0] < qos:
-                        sent[session] = (qos, known[1] if known else topic)
-            for session, (qos, topic) in sent.items():
-                if may_see(session.principal, event.sensor, event.network_identifier):
-                    session.deliver(Outgoing(topic, event.payload, qos))
+        return [
+            audience
+            for device in (sensor, *names)
+            if device is not None
+            for audience in self._of_device.get(device, ())
+            if may_see(audience.principal, sensor, network_identifier)
+        ]
+
+    def _deliver(self, audience: Audience, seen: Seen) -> int:
+        """Send a message to the sessions that subscribe to it; return how many looks it took."""
+        matches, event = audience.tree.matches, seen.event
+        chosen: dict[Session, tuple[int, str]] = {}
+        count = 1
+        for topic in seen.topics:
+            for session, _, qos, no_local in matches(topic):
+                count += 1
+                if (
+                    no_local
+                    and event is not None
+                    and getattr(event.origin, "session", None) is session
+                ):
+                    continue  # [MQTT-3.8.3-3]
+                known = chosen.get(session)
+                if known is None or known[0] < qos:
+                    chosen[session] = (qos, known[1] if known else topic)
+        if not chosen:
+            return count
+        payload = seen.payload
+        if payload is None:
+            # Others get the same.
+            payload = seen.payload = b"" if event is None else self._host.payload_of(event)
+        message: Outgoing | None = None
+        for session, (qos, topic) in chosen.items():
+            if message is None or message.qos != qos or message.topic != topic:
+                message = Outgoing(topic, payload, qos, seen.sensor, seen.network_identifier)
+            session.deliver(message)
+        return count
+
+    # Turns
+
+    def _begin(self) -> float:
+        """Add up the time that may be taken; return the thread's own time now, in seconds."""
+        rights = self._host.rights
+        if self._rights != rights:
+            self._rights = rights
+            self._of_network.clear()
+        moment = time.perf_counter()
+        earned = (moment - self._credited_at) * SHARE
+        self._credit, self._credited_at = min(self._credit + earned, TURN_SECONDS), moment
+        # That of the thread: while another process has the processor, nobody here is kept waiting.
+        return time.thread_time()
+
+    def _put_off(self, audience: Audience, seen: Seen) -> None:
+        """Keep a message for the audience's next turn; for lack of room drop its oldest."""
+        if audience.waiting is None:
+            audience.waiting = deque()
+        self._behind[audience] = None
+        audience.waiting.append(seen)
+        self._count_waiting(audience, _size(seen))
+        while audience.waiting and (
+            audience.waiting_bytes > MAXIMUM_BEHIND_BYTES
+            or self._behind_bytes > MAXIMUM_BEHIND_BYTES_IN_ALL
+        ):
+            oldest = audience.waiting.popleft()
+            self._count_waiting(audience, -_size(oldest))
+            self._counts.dropped += 1
+            if not audience.lags:
+                audience.lags = True
+                log.warning(
+                    "subscribers get less than they subscribe to: it is too much at once",
+                    name=audience.principal.name,
+                    sessions=len(audience.sessions),
+                )
+        if self._catching_up is None:
+            self._catching_up = task = asyncio.create_task(self._catch_up(), name="mqtt fan-out")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _count_waiting(self, audience: Audience, size: int) -> None:
+        audience.waiting_bytes += size
+        self._behind_bytes += size
+
+    async def _catch_up(self) -> None:
+        """Send what waits: of each audience one message in turn, as far as the time reaches."""
+        try:
+            while self._behind:
+                await self._wait_for_credit(TURN_SECONDS / 2)
+                began = self._begin()
+                until, deliveries = began + self._credit, 0
+                while self._behind:
+                    deliveries += self._deliver_next()
+                    if deliveries >= DELIVERIES_BETWEEN_LOOKS:
+                        if time.thread_time() >= until:
+                            break
+                        deliveries = 0
+                self._credit -= time.thread_time() - began
+        finally:
+            self._catching_up = None
+
+    async def _wait_for_credit(self, wanted: float) -> None:
+        """Let others go on until so many seconds may be taken."""
+        self._begin()
+        while self._credit < wanted:
+            await asyncio.sleep((wanted - self._credit) / SHARE)
+            self._begin()
+
+    def _deliver_next(self) -> int:
+        """Send the first of what waits for the audience whose turn it is."""
+        audience = next(iter(self._behind))
+        del self._behind[audience]
+        waiting = audience.waiting
+        if not waiting:
+            return 1
+        seen = waiting.popleft()
+        self._count_waiting(audience, -_size(seen))
+        if waiting:
+            self._behind[audience] = None
+        else:
+            audience.waiting, audience.lags = None, False
+        # The right to see it may have ended meanwhile.
+        if self._host.may_see(audience.principal, seen.sensor, seen.network_identifier):
+            return self._deliver(audience, seen)
+        self._counts.withheld += 1
+        return 1
+
+
+def _size(seen: Seen) -> int:
+    """Return about what a message that waits holds in memory, in bytes: always the same."""
+    event = seen.event
+    if event is None or event.payload is not None:
+        return WAITING_BYTES + len(seen.payload or b"")
+    texts = (column for row in event.rows for column in row if column.__class__ is str)
+    return WAITING_BYTES + sum(map(len, texts))

@@ -1,9 +1,14 @@
 """What the MQTT endpoint asks of the rest of the server, which hands itself in."""
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from heliograph.model.event import Committed
 from heliograph.model.principal import Principal
+
+if TYPE_CHECKING:
+    from heliograph.mqtt.fanout import Seen
+    from heliograph.mqtt.session import Outgoing
 
 
 class Taken(Protocol):
@@ -154,10 +159,42 @@ class Host(Protocol):
         """Learn that somebody subscribes, before he is told that he does."""
         ...
 
-    def may_see(self, principal: Principal, sensor: int, network_identifier: str) -> bool:
-        """Tell whether the principal may see what this sensor sends."""
+    @property
+    def longest_topic(self) -> int:
+        """The length of the longest topic that there may be, in bytes."""
         ...
 
-    def retained(self, principal: Principal, topic_filter: str) -> AsyncIterator[tuple[str, bytes]]:
-        """Yield topic and payload of each retained message that the filter matches."""
+    @property
+    def rights(self) -> int:
+        """A number that changes whenever anybody's right to see something may have changed."""
+        ...
+
+    def sees_network(self, principal: Principal, network_identifier: str) -> bool:
+        """Tell whether the principal, who is no device, may see all that a network's sensors send.
+
+        As long as `rights` stays, so does the answer.
+        """
+        ...
+
+    def may_see(self, principal: Principal, sensor: int, network_identifier: str) -> bool:
+        """Tell whether the principal may see what this sensor sends, or has sent.
+
+        `network_identifier` is the sensor's network, as far as the server does not know better
+        by now.
+        """
+        ...
+
+    def seen(self, event: Committed) -> "Seen | None":
+        """Return a committed event as subscribers see it; None: it has no topic."""
+        ...
+
+    def payload_of(self, event: Committed) -> bytes:
+        """Return what was stored of a message as a payload, where it has none of its own."""
+        ...
+
+    def retained(self, principal: Principal, topic_filter: str) -> "AsyncIterator[Outgoing]":
+        """Yield each retained message that the filter matches and the principal may see.
+
+        They are to be asked for again by `may_see` when they are sent, if that is later.
+        """
         ...

@@ -18,6 +18,11 @@ OUTGOING_BYTES = 1 << 20
 OUTGOING_WINDOW = 64
 WRITE_BUFFER_BYTES = 256 << 10
 MAXIMUM_SUBSCRIPTIONS = 1_000
+MAXIMUM_FILTER_BYTES = 64 << 10
+MAXIMUM_SUBSCRIPTIONS_OF_PRINCIPAL = 10_000
+# Of messages that are due to a principal's subscribers, or to all, and had no turn yet.
+MAXIMUM_BEHIND_BYTES = 8 << 20
+MAXIMUM_BEHIND_BYTES_IN_ALL = 64 << 20
 MAXIMUM_ROUTES = 50_000
 # Of topics that lead nowhere, which a client may invent without end; none of ours is as long.
 MAXIMUM_REFUSED_ROUTES = 100

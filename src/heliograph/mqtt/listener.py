@@ -8,13 +8,14 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from heliograph.model.principal import Principal
 from heliograph.mqtt import packets
 from heliograph.mqtt.connection import Connection
+from heliograph.mqtt.counts import Counts
 from heliograph.mqtt.fanout import Fanout, Seen
 from heliograph.mqtt.host import Host
 from heliograph.mqtt.limits import MAXIMUM_FILTER_LEVELS, MAXIMUM_SUBSCRIPTIONS, Limits
@@ -25,8 +26,12 @@ from heliograph.mqtt.pausing import CLOSING, FULL, UNTAKEN
 from heliograph.mqtt.routing import RoutesOfAll
 from heliograph.mqtt.session import Session
 from heliograph.mqtt.sessions import Sessions
-from heliograph.mqtt.topics import TopicKind
+from heliograph.mqtt.topics import TopicKind, is_longer_than
 from heliograph.mqtt.unfinished import Unfinished
+
+if TYPE_CHECKING:
+    from heliograph.model.event import Committed
+    from heliograph.mqtt.wills import LastWill
 
 log = structlog.get_logger()
 
@@ -48,14 +53,14 @@ class Listener:
         self.limits = limits
         self.loop = asyncio.get_running_loop()
         self.tasks: set[asyncio.Task[None]] = set()
+        self.counts = Counts()
         self.sessions = Sessions(self.loop)
-        self.fanout = Fanout(host)
+        self.fanout = Fanout(host, self.counts, self.tasks)
         self.sessions.forgotten = self.fanout.remove
         self.sessions.entered, self.sessions.left = host.entered, host.left
         self.failed_logins = FailedLogins(limits.failed_logins_per_minute)
         self.unfinished = Unfinished()
         self.routes = RoutesOfAll()
-        self.refusals: dict[str, int] = {}
         self._opening = Opening(self)
         self._servers: list[asyncio.Server] = []
         self._connections: set[Connection] = set()
@@ -196,24 +201,33 @@ class Listener:
         session.connection = None
         if connection.will is not None and not self._closing:
             will = connection.will
-            delay = min(will[0].delay, session.expiry)
+            delay = min(will.message.delay, session.expiry)
             self.sessions.call_later(session, delay, lambda: self._publish_will(will))
+        if session.expiry:
+            self.fanout.detach(session)
         self.sessions.leave(session)
 
     def refused(self, connection: Connection, reason: Reason, detail: str) -> None:
         """Count and note that a connection was ended for a fault of the client's."""
-        self.refusals[reason.name] = self.refusals.get(reason.name, 0) + 1
+        self.counts.refusals[reason.name] += 1
         name = connection.principal.name if connection.principal else None
         log.debug(
             "connection ended", reason=reason.name, detail=detail, peer=connection.peer, name=name
         )
 
-    def _publish_will(self, will: tuple[packets.Will, Any]) -> None:
-        message, route = will
+    def _publish_will(self, will: "LastWill") -> None:
         try:
             # Who may send no more does not do so by his will either.
-            route = self.host.renewed(route)
-            self.host.receive(self, 0, route, message.payload, None, False)
+            if not will.may_be_published(self.host):
+                self.counts.withheld_wills += 1
+                log.warning(
+                    "a last will is not published: what it was set with is no longer valid",
+                    name=will.principal.name,
+                    topic=will.message.topic,
+                )
+                return
+            route = self.host.renewed(will.route)
+            self.host.receive(self, 0, route, will.message.payload, None, False)
         except Exception:
             log.warning("a last will could not be taken", exc_info=True)
 
@@ -254,6 +268,8 @@ class Listener:
         retained: list[tuple[packets.Subscription, int]] = []
         for subscription in subscribe.filters[:MAXIMUM_SUBSCRIPTIONS]:
             reason = await self._subscribe(connection, session, subscription)
+            if session.connection is not connection:
+                return  # taken over meanwhile, or ended: nobody would ever unsubscribe
             if reason < Reason.UNSPECIFIED_ERROR:
                 fresh = self.fanout.add(session, subscription, reason)
                 if subscription.retain_handling == 0 or (
@@ -263,6 +279,7 @@ class Listener:
             reasons.append(reason)
         self.host.watch()
         reasons += [Reason.QUOTA_EXCEEDED] * (len(subscribe.filters) - len(reasons))
+        self._count_refused(reasons)
         connection.write(packets.suback(connection.version, subscribe.packet_id, reasons))
         for subscription, qos in retained:
             connection.send_retained(subscription.filter, qos)
@@ -271,16 +288,23 @@ class Listener:
         self, connection: Connection, session: Session, subscription: packets.Subscription
     ) -> int:
         """Return the granted QoS, or why the subscription is refused."""
-        if subscription.filter.startswith("$share/"):
+        topic_filter, principal = subscription.filter, connection.principal
+        if topic_filter.startswith("$share/"):
             return Reason.SHARED_SUBSCRIPTIONS_NOT_SUPPORTED
-        if subscription.filter.count("/") >= MAXIMUM_FILTER_LEVELS:
+        if topic_filter.count("/") >= MAXIMUM_FILTER_LEVELS or is_longer_than(
+            topic_filter, self.host.longest_topic
+        ):
             return Reason.TOPIC_FILTER_INVALID
-        if self.fanout.is_full(session, subscription.filter):
+        if self.fanout.is_full(session, topic_filter):
             return Reason.QUOTA_EXCEEDED
-        principal = connection.principal
-        if principal is None or not await self.host.may_subscribe(principal, subscription.filter):
+        if principal is None or not await self.host.may_subscribe(principal, topic_filter):
             return Reason.NOT_AUTHORIZED
         return min(subscription.qos, 1)
+
+    def _count_refused(self, reasons: Sequence[int]) -> None:
+        for reason in reasons:
+            if reason >= Reason.UNSPECIFIED_ERROR:
+                self.counts.refused_filters[Reason(reason).name] += 1
 
     def unsubscribe(self, connection: Connection, unsubscribe: packets.Unsubscribe) -> None:
         """Answer an UNSUBSCRIBE."""
@@ -342,14 +366,13 @@ class Listener:
         """Tell whether anybody subscribes to anything now."""
         return self.fanout.has_subscribers
 
-    def show(self, events: Sequence[Seen]) -> None:
+    def show(self, events: "Sequence[Committed]") -> None:
         """Send what has been committed to those who subscribe to it."""
         self.fanout.show(events)
 
-    def configure(
+    async def configure(
         self, sensor: int, network_identifier: str, names: Sequence[str], payload: bytes
     ) -> None:
         """Send a configuration to those who subscribe to it now; the others ask for it later."""
         topics = tuple(f"{TopicKind.CONFIGURATIONS}/{name}" for name in names)
-        self.fanout.supersede(topics)
-        self.fanout.show([Seen(topics, payload, sensor, network_identifier, None)])
+        await self.fanout.configure(Seen(topics, sensor, network_identifier, payload))

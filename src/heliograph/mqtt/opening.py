@@ -13,6 +13,7 @@ from heliograph.mqtt.aliases import TopicAliases
 from heliograph.mqtt.limits import MAXIMUM_TOPIC_ALIASES
 from heliograph.mqtt.packets import MQTT_5, Connect, Properties, Reason
 from heliograph.mqtt.session import Session
+from heliograph.mqtt.wills import LastWill
 
 if TYPE_CHECKING:
     from heliograph.mqtt.connection import Connection
@@ -53,7 +54,7 @@ class Opening:
             if not self._listener.host.accepts(route):
                 self._refuse(connection, Reason.NOT_AUTHORIZED, "the will's topic is not allowed")
                 return
-            connection.will = (connect.will, route)
+            connection.will = LastWill(connect.will, route, principal, connection.credential)
         if not connection.closing:
             self._enter(connection, connect, principal)
 
@@ -113,10 +114,12 @@ class Opening:
             session = None
         present = session is not None
         if session is None:
-            session = Session(principal, client_id)
+            session = Session(principal, client_id, self._listener.counts)
+        session.principal = principal
         session.expiry = self._expiry(connect)
         session.connection = connection
         sessions.enter(session)
+        self._listener.fanout.attach(session)
         connection.session = session
         connection.keepalive = connect.keepalive * 1.5
         if connect.version == MQTT_5:

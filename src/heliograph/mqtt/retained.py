@@ -8,7 +8,6 @@ import structlog
 
 from heliograph.errors import StoreUnavailableError
 from heliograph.mqtt.reasons import Reason
-from heliograph.mqtt.session import Outgoing
 
 if TYPE_CHECKING:
     from heliograph.mqtt.connection import Connection
@@ -82,12 +81,18 @@ class Retained:
         session, principal = connection.session, connection.principal
         if session is None or principal is None:
             return
-        async for topic, payload in connection.listener.host.retained(principal, topic_filter):
+        host = connection.listener.host
+        async for message in host.retained(principal, topic_filter):
             while connection.congested or session.queue:
                 self._room.clear()
                 await self._room.wait()
             if session.connection is not connection or topic_filter not in self._wanted:
                 return
-            if topic in self._superseded:
+            if message.topic in self._superseded:
                 continue
-            session.deliver(Outgoing(topic, payload, qos, retain=True))
+            # The right may have ended while the client took what came before.
+            if host.may_see(principal, message.sensor, message.network_identifier):
+                message.qos = qos
+                session.deliver(message)
+            else:
+                session.counts.withheld += 1

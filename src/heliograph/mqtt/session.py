@@ -8,20 +8,35 @@ from heliograph.mqtt.limits import OUTGOING_BYTES, OUTGOING_MESSAGES, OUTGOING_W
 if TYPE_CHECKING:
     from heliograph.model.principal import Principal
     from heliograph.mqtt.connection import Connection
-    from heliograph.mqtt.fanout import Entry
+    from heliograph.mqtt.counts import Counts
+    from heliograph.mqtt.fanout import Audience, Entry
+
+# Kind and name of a principal, and the number of his sensor.
+Owner = tuple[str, str, int | None]
 
 MAXIMUM_PACKET_ID = 65_535
 
 
 class Outgoing:
-    """A message on its way to a subscriber."""
+    """A message on its way to subscribers, from a sensor that was in this network then."""
 
-    __slots__ = ("payload", "qos", "retain", "topic")
+    __slots__ = ("network_identifier", "payload", "qos", "retain", "sensor", "topic")
 
-    def __init__(self, topic: str, payload: bytes, qos: int, *, retain: bool = False) -> None:
+    def __init__(
+        self,
+        topic: str,
+        payload: bytes,
+        qos: int,
+        sensor: int,
+        network_identifier: str,
+        *,
+        retain: bool = False,
+    ) -> None:
         self.topic = topic
         self.payload = payload
         self.qos = qos
+        self.sensor = sensor
+        self.network_identifier = network_identifier
         self.retain = retain
 
 
@@ -31,17 +46,22 @@ class Session:
     Sessions live in memory: after a restart of the server clients are told that none is
     present. `received` maps the ids of QoS 2 packets to whether their message is committed.
     What a client does not take in time is bounded, and what is over the bound is dropped,
-    oldest first, and counted in `dropped`.
+    oldest first, and counted in `dropped`. What waited is sent only if the client may still see
+    it: rights end while a client is away.
     """
 
     __slots__ = (
+        "audience",
         "client_id",
         "connection",
+        "counts",
         "dropped",
         "ended_at",
         "expiry",
+        "filter_bytes",
         "ledger_name",
         "next_id",
+        "owner",
         "principal",
         "queue",
         "queued_bytes",
@@ -52,9 +72,11 @@ class Session:
         "unacknowledged_bytes",
     )
 
-    def __init__(self, principal: "Principal", client_id: str) -> None:
+    def __init__(self, principal: "Principal", client_id: str, counts: "Counts") -> None:
         self.principal = principal
+        self.owner = owner_of(principal)
         self.client_id = client_id
+        self.counts = counts
         self.ledger_name = f"{principal.kind} {principal.name}/{client_id}".encode(
             "utf-8", "replace"
         )
@@ -62,6 +84,8 @@ class Session:
         self.expiry = 0
         self.ended_at: float | None = None
         self.subscriptions: dict[str, Entry] = {}
+        self.filter_bytes = 0
+        self.audience: Audience | None = None
         self.received: dict[int, bool] = {}
         self.unacknowledged: dict[int, Outgoing] = {}
         self.unacknowledged_bytes = 0
@@ -75,8 +99,10 @@ class Session:
         """Send the message now, later, or, where the bounds say so, never."""
         connection = self.connection
         if message.qos == 0:
-            if connection is None or connection.congested:
-                self.dropped += connection is not None
+            if connection is None:
+                return
+            if connection.congested:
+                self._drop()
             else:
                 connection.send_publish(message, 0)
             return
@@ -104,18 +130,34 @@ class Session:
         while self.repeats and self._may_send(connection):
             packet_id = self.repeats.popleft()
             known = self.unacknowledged.get(packet_id)
-            if known is not None and not connection.send_publish(known, packet_id, dup=True):
-                self.acknowledged(packet_id)
+            if known is not None and not (
+                self._may_still_see(connection, known)
+                and connection.send_publish(known, packet_id, dup=True)
+            ):
+                del self.unacknowledged[packet_id]
+                self.unacknowledged_bytes -= len(known.payload)
         while self.queue and self._may_send(connection):
             message = self.queue.popleft()
             self.queued_bytes -= len(message.payload)
-            self._send(connection, message)
+            if self._may_still_see(connection, message):
+                self._send(connection, message)
 
     def resume(self) -> None:
         """Repeat on a new connection what its predecessor did not acknowledge."""
         if self.unacknowledged:
             self.repeats = deque(self.unacknowledged)
         self.send_waiting()
+
+    def _may_still_see(self, connection: "Connection", message: Outgoing) -> bool:
+        host = connection.listener.host
+        if host.may_see(self.principal, message.sensor, message.network_identifier):
+            return True
+        self.counts.withheld += 1
+        return False
+
+    def _drop(self) -> None:
+        self.dropped += 1
+        self.counts.dropped += 1
 
     def _may_send(self, connection: "Connection") -> bool:
         if connection.congested:
@@ -143,4 +185,10 @@ class Session:
         self.queued_bytes += len(message.payload)
         while len(self.queue) > OUTGOING_MESSAGES or self.queued_bytes > OUTGOING_BYTES:
             self.queued_bytes -= len(self.queue.popleft().payload)
-            self.dropped += 1
+            self._drop()
+
+
+def owner_of(principal: "Principal") -> Owner:
+    """Return by what the principal's sessions are found again, whatever he logs in by."""
+    # A device may be called "admin", and its name may have been another device's before.
+    return principal.kind, principal.name, principal.sensor

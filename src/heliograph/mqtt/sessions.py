@@ -9,9 +9,7 @@ from heliograph.mqtt.limits import (
     MAXIMUM_SESSIONS,
     MAXIMUM_SESSIONS_OF_PRINCIPAL,
 )
-from heliograph.mqtt.session import Session
-
-Owner = tuple[str, str, int | None]
+from heliograph.mqtt.session import Owner, Session, owner_of
 
 
 class Sessions:
@@ -34,11 +32,11 @@ class Sessions:
 
     def find(self, principal: Principal, client_id: str) -> Session | None:
         """Return the session of this client, connected or not."""
-        return self._sessions.get((_owner(principal), client_id))
+        return self._sessions.get((owner_of(principal), client_id))
 
     def enter(self, session: Session) -> None:
         """Keep a session that has a connection now."""
-        owner = _owner(session.principal)
+        owner = session.owner
         self._sessions[owner, session.client_id] = session
         self._forget_leaving(session)
         self._connected[owner] = self._connected.get(owner, 0) + 1
@@ -49,7 +47,7 @@ class Sessions:
 
     def leave(self, session: Session) -> None:
         """Note that the session's connection is gone; it ends now or after its expiry."""
-        owner = _owner(session.principal)
+        owner = session.owner
         count = self._connected.get(owner, 0) - 1
         if count > 0:
             self._connected[owner] = count
@@ -69,7 +67,7 @@ class Sessions:
 
     def end(self, session: Session) -> None:
         """Forget a session; a will that was to come later comes now [MQTT-3.1.3-9]."""
-        key = (_owner(session.principal), session.client_id)
+        key = (session.owner, session.client_id)
         if self._sessions.get(key) is session:
             del self._sessions[key]
         self._forget_leaving(session)
@@ -105,7 +103,7 @@ class Sessions:
 
     def of_principal(self, principal: Principal) -> int:
         """Return how many connected sessions the principal has."""
-        return self._connected.get(_owner(principal), 0)
+        return self._connected.get(owner_of(principal), 0)
 
     @staticmethod
     def longest(seconds: int) -> int:
@@ -121,13 +119,8 @@ class Sessions:
     def _forget_leaving(self, session: Session) -> None:
         if self._left.pop(session, None) is None:
             return
-        owner = _owner(session.principal)
+        owner = session.owner
         left = self._left_of[owner]
         del left[session]
         if not left:
             del self._left_of[owner]
-
-
-def _owner(principal: Principal) -> Owner:
-    # A device may be called "admin", and its name may have been another device's before.
-    return principal.kind, principal.name, principal.sensor

@@ -27,50 +27,64 @@ class SubscriptionTree(Generic[Subscriber]):
 
     def __init__(self) -> None:
         self._exact: dict[str, dict[Subscriber, None]] = {}
-        self._root: _Level[Subscriber] = _Level()
+        # Devices have no wildcards, and there are many of them: only where there is one.
+        self._root: _Level[Subscriber] | None = None
 
     def __bool__(self) -> bool:
         """Whether anyone is subscribed to anything."""
-        return bool(self._exact or self._root.following)
+        return bool(self._exact) or self._root is not None
 
-    def add(self, topic_filter: str, subscriber: Subscriber) -> None:
-        """Subscribe to a valid filter; a second time changes nothing."""
+    def add(self, topic_filter: str, subscriber: Subscriber) -> bool:
+        """Subscribe to a valid filter; tell whether that is new: a second time changes nothing."""
         if not _has_wildcard(topic_filter):
-            self._exact.setdefault(topic_filter, {})[subscriber] = None
-            return
+            subscribers = self._exact.setdefault(topic_filter, {})
+        else:
+            if self._root is None:
+                self._root = _Level()
+            level = self._root
+            for name in topic_filter.split("/"):
+                following = level.following.get(name)
+                if following is None:
+                    following = level.following[name] = _Level()
+                level = following
+            subscribers = level.subscribers
+        known = subscriber in subscribers
+        subscribers[subscriber] = None
+        return not known
+
+    def remove(self, topic_filter: str, subscriber: Subscriber) -> bool:
+        """Undo `add`; tell whether there was one: without, nothing changes."""
+        if not _has_wildcard(topic_filter):
+            subscribers = self._exact.get(topic_filter)
+            if subscribers is None or subscriber not in subscribers:
+                return False
+            del subscribers[subscriber]
+            if not subscribers:
+                del self._exact[topic_filter]
+            return True
+        path: list[tuple[_Level[Subscriber], str]] = []
         level = self._root
         for name in topic_filter.split("/"):
-            level = level.following.setdefault(name, _Level())
-        level.subscribers[subscriber] = None
-
-    def remove(self, topic_filter: str, subscriber: Subscriber) -> None:
-        """Undo `add`; without one, change nothing."""
-        if not _has_wildcard(topic_filter):
-            subscribers = self._exact.get(topic_filter, {})
-            subscribers.pop(subscriber, None)
-            if not subscribers:
-                self._exact.pop(topic_filter, None)
-            return
-        path: list[tuple[_Level[Subscriber], str]] = []
-        level: _Level[Subscriber] | None = self._root
-        for name in topic_filter.split("/"):
             if level is None:
-                return
+                return False
             path.append((level, name))
             level = level.following.get(name)
-        if level is None:
-            return
-        level.subscribers.pop(subscriber, None)
+        if level is None or subscriber not in level.subscribers:
+            return False
+        del level.subscribers[subscriber]
         for parent, name in reversed(path):
             child = parent.following[name]
             if child.subscribers or child.following:
                 break
             del parent.following[name]
+        if self._root is not None and not self._root.following:
+            self._root = None
+        return True
 
     def matches(self, topic: str) -> Collection[Subscriber]:
         """Return the topic's subscribers, each once for every filter of his that selects it."""
         exact = self._exact.get(topic)
-        if not self._root.following:
+        if self._root is None:
             return tuple(exact) if exact else ()
         found = list(exact) if exact else []
         # Iterative: a client chooses how deep its filters are.
@@ -78,28 +92,26 @@ class SubscriptionTree(Generic[Subscriber]):
         # No filter that begins with a wildcard selects such a topic [MQTT-4.7.2-1].
         hidden = topic.startswith("$")
         for name in topic.split("/"):
-            choices = (name,) if hidden else (name, "+")
             after: list[_Level[Subscriber]] = []
             for level in reached:
-                if not hidden:
-                    _collect_rest(level, found)
-                after.extend(
-                    level.following[choice] for choice in choices if choice in level.following
-                )
+                following = level.following
+                if (one := following.get(name)) is not None:
+                    after.append(one)
+                if hidden:
+                    continue
+                if (any_one := following.get("+")) is not None:
+                    after.append(any_one)
+                if (rest := following.get("#")) is not None:
+                    found += rest.subscribers
             hidden = False
             reached = after
             if not reached:
-                break
+                return found
         for level in reached:
-            found.extend(level.subscribers)
-            _collect_rest(level, found)
+            found += level.subscribers
+            if (rest := level.following.get("#")) is not None:
+                found += rest.subscribers
         return found
-
-
-def _collect_rest(level: _Level[Subscriber], found: list[Subscriber]) -> None:
-    rest = level.following.get("#")
-    if rest is not None:
-        found.extend(rest.subscribers)
 
 
 def _has_wildcard(topic_filter: str) -> bool:

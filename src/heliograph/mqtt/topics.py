@@ -3,8 +3,12 @@
 import enum
 from typing import Final
 
+from heliograph.model.identifiers import LONGEST_DEVICE_ID
+
 LONGEST: Final = 0xFFFF
 SHARED: Final = "$share/"
+# Of the topics that subscribers are shown, all `<kind>/<sensor>`.
+SHOWN_LEVELS: Final = 2
 
 
 class TopicKind(enum.StrEnum):
@@ -25,6 +29,9 @@ _KINDS: Final = {kind.value: kind for kind in TopicKind} | {
 # The first levels of the topics on which devices publish, and of those that are for them to read.
 PUBLISHED: Final = tuple(n for n, kind in _KINDS.items() if kind is not TopicKind.CONFIGURATIONS)
 READ: Final = (TopicKind.CONFIGURATIONS.value,)
+
+# A sensor is called by its UUID or its device_id.
+LONGEST_OF_A_SENSOR: Final = max(map(len, _KINDS)) + 1 + LONGEST_DEVICE_ID
 
 
 def parse_device_topic(topic: str) -> tuple[TopicKind, str] | None:
@@ -81,6 +88,17 @@ def match(topic_filter: str, topic: str) -> bool:
     elif len(levels) != len(wanted):
         return False
     return all(want in {"+", level} for want, level in zip(wanted, levels, strict=False))
+
+
+def is_shown(topic_filter: str) -> bool:
+    """Tell whether the valid filter may select a topic that subscribers are shown."""
+    # "sport/#" selects "sport" itself too.
+    return topic_filter.removesuffix("/#").count("/") < SHOWN_LEVELS
+
+
+def is_longer_than(topic_filter: str, longest: int) -> bool:
+    """Tell whether the filter is longer than any that selects a topic of so many bytes."""
+    return len(topic_filter.removesuffix("/#").encode()) > longest
 
 
 def _wildcards_fill_levels(topic_filter: str) -> bool:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -74,6 +74,18 @@ def _given(network: str, assigned: Assigned) -> AuditedChange:
         network,
         {"revision": {"new": assigned.revision}},
     )
+
+
+class RetainedOfSensor(NamedTuple):
+    """What a sensor's topics hold: its status, and its newest revision, of so many characters."""
+
+    number: int
+    identifier: str
+    device_id: str | None
+    network_identifier: str
+    status: str | None
+    revision: int | None
+    size: int | None
 
 
 class Configurations:
@@ -171,13 +183,20 @@ class Configurations:
         revision, configuration, created_at = rows[0]
         return Configuration(revision, msgspec.Raw(configuration), created_at)
 
-    async def current_of_all(self, after: int, limit: int) -> list[tuple[int, Configuration]]:
-        """Return (sensor, newest revision) of sensors with numbers above `after`, by number."""
-        rows = await self._engine.fetch("configurations_current_of_all", after=after, limit=limit)
-        return [
-            (sensor, Configuration(revision, msgspec.Raw(configuration), created_at))
-            for sensor, revision, configuration, created_at in rows
-        ]
+    async def retained(
+        self, networks: Sequence[str] | None, after: int, limit: int
+    ) -> list[RetainedOfSensor]:
+        """Return what is retained of the networks' sensors with numbers above `after`, by number.
+
+        `networks` None: of all.
+        """
+        rows = await self._engine.fetch(
+            "configurations_retained",
+            networks=None if networks is None else _encode(list(networks)).decode(),
+            after=after,
+            limit=limit,
+        )
+        return [RetainedOfSensor(*row) for row in rows]
 
     async def page(
         self,

@@ -40,12 +40,7 @@ class HeliographCollector(Collector):
         yield from self._ingest()
         yield self._rejected()
         yield from self._rollups()
-        listener = self._services.listener
-        yield GaugeMetricFamily(
-            "heliograph_mqtt_connections",
-            "Open MQTT connections",
-            value=listener.connections if listener else 0,
-        )
+        yield from self._listener()
         yield from self._passwords()
         yield from self._link()
         yield from self._disk()
@@ -123,6 +118,44 @@ class HeliographCollector(Collector):
         for code in (ErrorCode.RATE_LIMITED, ErrorCode.QUEUE_FULL):
             refused.add_metric([code.value], state.refused_total[code])
         yield refused
+
+    def _listener(self) -> Iterator[Metric]:
+        listener = self._services.listener
+        yield GaugeMetricFamily(
+            "heliograph_mqtt_connections",
+            "Open MQTT connections",
+            value=listener.connections if listener else 0,
+        )
+        if listener is None:
+            return
+        counts = listener.counts
+        for name, text, reasons in (
+            ("refusals", "Connections ended for a fault of the client's", counts.refusals),
+            ("refused_filters", "Subscriptions not granted", counts.refused_filters),
+        ):
+            family = CounterMetricFamily(f"heliograph_mqtt_{name}", text, labels=["reason"])
+            for reason, count in sorted(reasons.items()):
+                family.add_metric([reason.lower()], count)
+            yield family
+        for name, text, count in (
+            (
+                "dropped_messages",
+                "Messages that did not go to a subscriber, for the bounds of what waits for one",
+                counts.dropped,
+            ),
+            (
+                "withheld_messages",
+                "Messages that a subscriber was owed and may not see any more",
+                counts.withheld,
+            ),
+            (
+                "withheld_wills",
+                "Last wills of clients whose key, password or session has ended",
+                counts.withheld_wills,
+            ),
+            ("turns", "How often a connection had to let others go first", counts.turns),
+        ):
+            yield CounterMetricFamily(f"heliograph_mqtt_{name}", text, value=count)
 
     def _link(self) -> Iterator[Metric]:
         link = self._services.link

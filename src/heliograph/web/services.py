@@ -13,6 +13,7 @@ from heliograph.ingest.registry import Registry
 from heliograph.ingest.rollups import RollupState
 from heliograph.ingest.routes import Router
 from heliograph.live.streams import Streams
+from heliograph.mqtt.counts import Counts
 from heliograph.passwords import Passwords
 from heliograph.retention.runs import RetentionRuns
 from heliograph.settings import Settings
@@ -20,7 +21,9 @@ from heliograph.store import Store
 
 
 class Listening(Protocol):
-    """The MQTT listener, as far as its readiness is concerned."""
+    """The MQTT listener, as far as its readiness and its counts are concerned."""
+
+    counts: Counts
 
     @property
     def addresses(self) -> list[tuple[str, int]]:

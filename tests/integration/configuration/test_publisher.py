@@ -52,7 +52,7 @@ class Subscribers:
     def __init__(self):
         self.shown = []
 
-    def configure(self, sensor, network_identifier, names, payload):
+    async def configure(self, sensor, network_identifier, names, payload):
         self.shown.append((sensor, list(names), json.loads(payload)["revision"]))
 
 

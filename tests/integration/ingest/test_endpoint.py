@@ -22,8 +22,10 @@ NOBODY = Principal("anonymous", "anonymous", Role.NONE)
 
 async def retained(core, principal, topic_filter):
     return {
-        topic: payload if payload in (b"online", b"offline") else json.loads(payload)
-        async for topic, payload in core.endpoint.retained(principal, topic_filter)
+        each.topic: (
+            each.payload if each.payload in (b"online", b"offline") else json.loads(each.payload)
+        )
+        async for each in core.endpoint.retained(principal, topic_filter)
     }
 
 
@@ -153,7 +155,17 @@ async def test_who_may_see_whose_events(plain_core):
         assert not may_see(principal, fan.number, home)
     assert may_see(ADMIN, fan.number, "elsewhere")
     assert may_see(VIEWER, fan.number, home)
-    assert not may_see(VIEWER, fan.number, "elsewhere")
+    # Where a sensor is now is what counts, as far as memory knows it.
+    assert may_see(VIEWER, fan.number, "elsewhere")
+    assert may_see(VIEWER, 999, home)
+    assert not may_see(VIEWER, 999, "elsewhere")
+    elsewhere = str(uuid.uuid4())
+    await core.store.networks.create(
+        identifier=elsewhere, name="elsewhere", created_at=NOON, owner=None
+    )
+    await core.store.sensors.change(fan.number, network_identifier=elsewhere)
+    await core.registry.changed()
+    assert not may_see(VIEWER, fan.number, home)
 
 
 async def test_where_topics_lead(plain_core):
@@ -217,18 +229,17 @@ async def test_events_go_to_both_topics_of_a_device(plain_core):
         for device_id in ("pump", None)
         for kind in (Kind.MEASUREMENT, Kind.LOG, Kind.HEARTBEAT, Kind.STATUS)
     ]
-    shown = core.endpoint.shown(events)
+    shown = [core.endpoint.seen(event) for event in events]
     prefixes = ("measurements", "log-messages", "heartbeats", "status")
     assert [seen.topics for seen in shown] == [
         *((f"{prefix}/pump", f"{prefix}/the-uuid") for prefix in prefixes),
         *((f"{prefix}/the-uuid",) for prefix in prefixes),
     ]
     assert {seen.payload for seen in shown} == {b"whole"}
-    (seen,) = core.endpoint.shown(
-        [Committed(Kind.MEASUREMENT, 1, "u", None, "n", rows, None, None)]
-    )
+    assert core.endpoint.seen(Committed(Kind.PRESENCE, 1, "u", None, "n", [], None, None)) is None
+    parts = Committed(Kind.MEASUREMENT, 1, "u", None, "n", rows, None, None)
     value = {"revision": None, "timestamp": NOON, "value": {"t": 1}}
-    assert json.loads(seen.payload) == {"measurements": [value]}
+    assert json.loads(core.endpoint.payload_of(parts)) == {"measurements": [value]}
 
 
 async def test_a_connection_hangs_on_its_key(plain_core):

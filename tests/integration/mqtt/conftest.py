@@ -3,6 +3,7 @@
 import pytest
 import uvloop
 
+from heliograph.store.publications import Publications
 from server import blocked, running
 
 
@@ -26,3 +27,18 @@ async def server(tmp_path):
 def blocked_fixture():
     """Return a context manager within which a server's database commits nothing."""
     return blocked
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """Return the texts of configurations that are read together, each time."""
+    pieces = []
+    texts = Publications.texts
+
+    async def noting(self, revisions):
+        found = await texts(self, revisions)
+        pieces.append(list(found.values()))
+        return found
+
+    monkeypatch.setattr(Publications, "texts", noting)
+    return pieces

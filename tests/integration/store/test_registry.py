@@ -200,11 +200,18 @@ async def test_revisions_count_from_zero(store, sensor, register):
     found = await current(sensor)
     assert (found.revision, bytes(found.configuration)) == (1, b"null")
     assert found.created_at > NOON
-    pages = [await store.configurations.current_of_all(after, 1) for after in (0, sensor, other)]
-    assert [[(number, row.revision) for number, row in page] for page in pages] == [
-        [(sensor, 1)],
-        [(other, 0)],
+    retained = store.configurations.retained
+    pages = [await retained(None, after, 1) for after in (0, sensor, other)]
+    assert [[(row.number, row.revision, row.size) for row in page] for page in pages] == [
+        [(sensor, 1, 4)],
+        [(other, 0, 1)],
         [],
+    ]
+    places = [[row.network_identifier] for row in await retained(None, 0, 1)]
+    assert [len(await retained(place, 0, 9)) for place in (places[0], ["elsewhere"], [])] == [
+        2,
+        0,
+        0,
     ]
     with pytest.raises(RowError):
         await add(999, "{}")

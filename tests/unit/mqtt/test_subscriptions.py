@@ -58,7 +58,7 @@ def test_nothing_is_left_of_what_is_removed(added, random):
     for subscription in added:
         tree.remove(*subscription)
     assert not tree._exact
-    assert not tree._root.following
+    assert tree._root is None
 
 
 def test_a_filter_as_deep_as_a_string_allows():

@@ -14,15 +14,25 @@ WHERE sensor = :sensor
 ORDER BY revision DESC
 LIMIT 1;
 
--- name: configurations_current_of_all(after, limit)
-SELECT sensor, revision, configuration, created_at
-FROM configuration
-WHERE sensor > :after
-AND revision = (
-    SELECT max(newer.revision) FROM configuration AS newer
-    WHERE newer.sensor = configuration.sensor
-)
-ORDER BY sensor
+-- name: configurations_retained(networks, after, limit)
+-- What they say is read later: there may be a megabyte of it for each.
+SELECT
+    number, identifier, device_id, network_identifier, status,
+    (
+        SELECT max(newest.revision) FROM configuration AS newest
+        WHERE newest.sensor = sensor.number
+    ),
+    (
+        SELECT length(newest.configuration) FROM configuration AS newest
+        WHERE newest.sensor = sensor.number
+        ORDER BY newest.revision DESC
+        LIMIT 1
+    )
+FROM sensor
+WHERE number > :after
+AND deleted_at IS NULL
+AND (CAST(:networks AS text) IS NULL OR network_identifier IN ({networks}))
+ORDER BY number
 LIMIT :limit;
 
 -- name: configurations_after(sensor, revision, limit)
