@@ -1,18 +1,21 @@
 """A range of stored rows as one stream of pages, in an order that can be gone on with."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 from typing import NamedTuple
 
-from heliograph.exchange.formats import Format, Names, encode_rows
+from heliograph.exchange.formats import Format, Names, Row, encode_rows
 from heliograph.model.records import Kind
 from heliograph.store import Store
 from heliograph.store.exports import ExportedSensor
 from heliograph.store.pages import GREATEST, Cursor
+from heliograph.store.row_chunks import row_chunks
 
 MOST_ROWS = 1_000
-FEWEST_ROWS = 16
-# What a page should come to: large values make for fewer rows.
-PAGE_BYTES = 256 * 1024
+FIRST_ROWS = 16
+# What the texts of a page come to at most, in characters, and an eighth of which they should:
+# large values make for fewer rows.
+LARGEST_PAGE = 2 << 20
 SENSORS = 500
 
 
@@ -77,22 +80,22 @@ async def pages(
                     continue
                 if kind is position.kind:
                     cursor = position.cursor
-            limit = FEWEST_ROWS
-            while True:
-                rows = await store.exports.page(
-                    kind, sensor.number, cursor, until=wanted.end - 1, limit=limit
-                )
-                if not rows:
-                    break
-                cursor = (rows[-1][0], rows[-1][1])
-                data = encode_rows(form, kind, names, rows)
-                yield Page(data, len(rows), Position(sensor.number, kind, cursor))
-                if len(rows) < limit:
-                    break
-                limit = _next_limit(limit, len(data) // len(rows))
+            chunks = _chunks(store, kind, sensor.number, cursor, wanted.end - 1)
+            async with aclosing(chunks):
+                async for rows in chunks:
+                    data = encode_rows(form, kind, names, rows)
+                    reached = Position(sensor.number, kind, _position(rows[-1]))
+                    yield Page(data, len(rows), reached)
 
 
-def _next_limit(limit: int, row_bytes: int) -> int:
-    """Return how many rows to read at once: not many more than before, nor than is wanted."""
-    wanted = PAGE_BYTES // max(1, row_bytes)
-    return max(FEWEST_ROWS, min(MOST_ROWS, limit * 4, wanted))
+def _chunks(
+    store: Store, kind: Kind, sensor: int, after: Cursor, until: int
+) -> AsyncGenerator[Sequence[Row], None]:
+    async def fetch(at: Cursor, limit: int, longest: int) -> Sequence[Row]:
+        return await store.exports.page(kind, sensor, at, until=until, limit=limit, longest=longest)
+
+    return row_chunks(fetch, after, _position, size=LARGEST_PAGE, most=MOST_ROWS, first=FIRST_ROWS)
+
+
+def _position(row: Row) -> Cursor:
+    return row[0], row[1]

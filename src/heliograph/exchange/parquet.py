@@ -82,7 +82,9 @@ def encode_rows(kind: Kind, names: Names, rows: Sequence[Row]) -> bytes:
         *own,
     ]
     schema = SCHEMAS[kind]
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
+    # What a row has beyond these is for whoever reads it.
+    fields = zip(columns[: len(schema)], schema, strict=True)
+    arrays = [pa.array(column, field.type) for column, field in fields]
     page: bytes = pa.RecordBatch.from_arrays(arrays, schema=schema).serialize().to_pybytes()
     return page
 

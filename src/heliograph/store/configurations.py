@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from contextlib import aclosing
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
@@ -13,9 +14,19 @@ from heliograph.model.sensor import Configuration, Sensor
 from heliograph.model.time import now
 from heliograph.store.audit import enter, told
 from heliograph.store.engine import Engine, Row, Transaction
+from heliograph.store.pages import (
+    LARGEST_PAGE,
+    Hold,
+    Page,
+    hold_any,
+    page_chunks,
+    text_size,
+)
 
 LEAST_REVISION = -1
 GREATEST_REVISION = (1 << 63) - 1
+# What a revision takes on a page beside its configuration, with the longest name of an author.
+_ENTRY_BYTES: Final = 1_024
 
 _encode = msgspec.json.Encoder().encode
 
@@ -24,10 +35,10 @@ Configure = Callable[[Sequence[Target]], Sequence[str]]
 
 
 def _revision(row: Row) -> Revision:
-    revision, configuration, created_at, author, published, said, received, success, current = row
+    revision, text, created_at, author, published, said, received, success, current, _ = row
     return Revision(
         revision=revision,
-        configuration=msgspec.Raw(configuration),
+        configuration=msgspec.Raw(text),
         created_at=created_at,
         author=author,
         publication_timestamp=published,
@@ -205,18 +216,40 @@ class Configurations:
         revision: int | None,
         direction: Literal["next", "previous"] | None,
         limit: int,
-    ) -> list[Revision]:
+        hold: Hold = hold_any,
+    ) -> Page[Revision]:
         """Return the page next to a revision, exclusive; without one the newest or oldest.
 
-        Pages are ascending.
+        Pages are ascending, and end early before they exceed `LARGEST_PAGE`.
         """
         forward = direction == "next" if revision is None else direction != "previous"
         if revision is None:
             revision = LEAST_REVISION if forward else GREATEST_REVISION
         query = "configurations_after" if forward else "configurations_before"
-        rows = await self._engine.fetch(query, sensor=sensor, revision=revision, limit=limit)
-        page = [_revision(row) for row in rows]
-        return page if forward else page[::-1]
+
+        async def fetch(at: int, most: int, longest: int) -> Sequence[Row]:
+            return await self._engine.fetch(
+                query, sensor=sensor, revision=at, limit=most, longest=longest
+            )
+
+        page: Page[Revision] = Page()
+        chunks = page_chunks(fetch, revision, lambda row: row[0], limit)
+        async with aclosing(chunks):
+            async for rows in chunks:
+                for row in rows:
+                    size = page.size + text_size(row[1]) + _ENTRY_BYTES
+                    if page and size > LARGEST_PAGE:
+                        page.more = True
+                        break
+                    page.append(_revision(row))
+                    page.size = size
+                hold(page.size)
+                if page.more:
+                    break
+        page.more = page.more or len(page) >= limit
+        if not forward:
+            page.reverse()
+        return page
 
 
 def _targets(rows: Sequence[Row]) -> list[Target]:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from heliograph.model.records import Kind
 from heliograph.store.engine import Engine, Row
 from heliograph.store.pages import Cursor
+from heliograph.store.row_chunks import ANY_SIZE
 
 QUERIES = {
     Kind.MEASUREMENT: "exports_measurement",
@@ -39,13 +40,20 @@ class Exports:
         return [ExportedSensor(*row) for row in rows]
 
     async def page(
-        self, kind: Kind, sensor: int, after: Cursor, *, until: int, limit: int
+        self,
+        kind: Kind,
+        sensor: int,
+        after: Cursor,
+        *,
+        until: int,
+        limit: int,
+        longest: int = ANY_SIZE,
     ) -> Sequence[Row]:
         """Return rows beyond a position, ascending, up to the timestamp `until`.
 
         Each is timestamp, fingerprint, receipt_timestamp, revision, device_timestamp, and then
-        what its kind has (value; severity, subject, details; success, details), and the id that
-        its element had.
+        what its kind has (value; severity, subject, details; success, details), the id that its
+        element had, and the length of its texts, which are missing if that exceeds `longest`.
         """
         return await self._engine.fetch(
             QUERIES[kind],
@@ -54,4 +62,5 @@ class Exports:
             fingerprint=after[1],
             until=until,
             limit=limit,
+            longest=longest,
         )

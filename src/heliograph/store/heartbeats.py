@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from heliograph.model.records import Heartbeat
 from heliograph.store.engine import Engine, Row
-from heliograph.store.pages import Pages
+from heliograph.store.pages import Pages, text_size
 
 
 def _heartbeats(rows: Sequence[Row]) -> list[Heartbeat]:
@@ -20,12 +20,16 @@ def _heartbeats(rows: Sequence[Row]) -> list[Heartbeat]:
             details,
             bool(unknown),
         )
-        for row_id, timestamp, fingerprint, receipt, revision, success, details, unknown in rows
+        for row_id, timestamp, fingerprint, receipt, revision, success, details, unknown, _ in rows
     ]
+
+
+def _sizes(rows: Sequence[Row]) -> list[int]:
+    return [text_size(row[6]) for row in rows]
 
 
 class Heartbeats(Pages[Heartbeat]):
     """Signs of life, and which configurations were applied."""
 
     def __init__(self, engine: Engine) -> None:
-        super().__init__(engine, "heartbeats", _heartbeats)
+        super().__init__(engine, "heartbeats", _heartbeats, _sizes)

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import msgspec
+
 from heliograph.model.records import Log, LogAggregate
 from heliograph.store.engine import Engine, Row
 from heliograph.store.pages import Pages
@@ -10,16 +12,23 @@ from heliograph.store.pages import Pages
 MAXIMUM_MESSAGES = 1_000_000
 MAXIMUM_AGGREGATES = 10_000
 
+_encode = msgspec.json.Encoder().encode
+
 
 def _logs(rows: Sequence[Row]) -> list[Log]:
-    return [Log(*row) for row in rows]
+    return [Log(*row[:-1]) for row in rows]
+
+
+def _sizes(rows: Sequence[Row]) -> list[int]:
+    # As JSON: a control character takes six.
+    return [len(_encode(row[6:8])) for row in rows]
 
 
 class Logs(Pages[Log]):
     """What sensors logged."""
 
     def __init__(self, engine: Engine) -> None:
-        super().__init__(engine, "logs", _logs)
+        super().__init__(engine, "logs", _logs, _sizes)
 
     async def aggregates(self, sensor: int, *, start: int, end: int) -> list[LogAggregate]:
         """Return one for each severity (warning, error) and subject, the last seen last."""

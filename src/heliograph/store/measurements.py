@@ -1,21 +1,39 @@
 """Measurements, and the newest value of each attribute."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from typing import Any, TypeVar
 
 import msgspec
 
+from heliograph.long_work import LongWork
 from heliograph.model.records import Attribute, Measurement
 from heliograph.model.time import now
 from heliograph.store.attributes import MISSING, WHOLE, keys_of, member_text, value_at
 from heliograph.store.engine import Engine, Row
-from heliograph.store.pages import Cursor, Page, Pages, Selection
+from heliograph.store.pages import (
+    CHUNK_SIZE,
+    ROWS_AT_ONCE,
+    Cursor,
+    Hold,
+    Page,
+    Pages,
+    Selection,
+    hold_any,
+    position,
+    row_position,
+    text_size,
+)
+from heliograph.store.row_chunks import ANY_SIZE, FEW, longest_of, row_chunks
 
-# Rows looked through, backwards from the newest, for attributes that it doesn't carry; what
-# is silent for longer is searched for by name.
-LOOKED_THROUGH = (64, 512, 4_096, 5_328)
-# Candidates fetched at a time when searching by name; nearly always the first is the one.
+# Rows looked through, backwards from the newest, for attributes that it doesn't carry, and what
+# their values come to in bytes; what is silent for longer is searched for by name.
+LOOKED_THROUGH = 10_000
+LOOKED_THROUGH_BYTES = 64 << 20
+# Candidates fetched at first when searching by name; nearly always the first is the one.
 CANDIDATES = 16
+
+T = TypeVar("T")
 
 _decode = msgspec.json.decode
 _encode = msgspec.json.Encoder().encode
@@ -25,12 +43,12 @@ _Raw = msgspec.Raw
 def _measurements(rows: Sequence[Row]) -> list[Measurement]:
     return [
         Measurement(row_id, timestamp, fingerprint, receipt, revision, _Raw(value))
-        for row_id, timestamp, fingerprint, receipt, revision, value in rows
+        for row_id, timestamp, fingerprint, receipt, revision, value, _ in rows
     ]
 
 
-def _cursor(row: Measurement) -> Cursor:
-    return row.timestamp, row.fingerprint
+def _sizes(rows: Sequence[Row]) -> list[int]:
+    return [text_size(row[5]) for row in rows]
 
 
 def having(names: Sequence[str]) -> Selection[Measurement]:
@@ -66,12 +84,13 @@ class Measurements(Pages[Measurement]):
     """What sensors measured."""
 
     def __init__(self, engine: Engine) -> None:
-        super().__init__(engine, "measurements", _measurements)
+        super().__init__(engine, "measurements", _measurements, _sizes)
 
     async def newest(self, sensor: int) -> Measurement | None:
         """Return the newest by timestamp, of several at one time the greatest fingerprint."""
-        rows = await self._engine.fetch("measurements_newest", sensors=f"[{sensor}]", now=now())
-        return _measurements([rows[0][2:]])[0] if rows else None
+        async for _, _, newest in self._newest_of([sensor]):
+            return newest
+        return None
 
     async def history(
         self,
@@ -83,23 +102,43 @@ class Measurements(Pages[Measurement]):
         cursor: Cursor | None = None,
         newer: bool = False,
         select: Selection[Measurement] | None = None,
+        hold: Hold = hold_any,
     ) -> Page[Measurement]:
         """Return the newest first, `start` inclusive, `end` exclusive, from the cursor on."""
         page = await self.between(
-            sensor, start=start, end=end, cursor=cursor, forward=newer, limit=limit, select=select
+            sensor,
+            start=start,
+            end=end,
+            cursor=cursor,
+            forward=newer,
+            limit=limit,
+            select=select,
+            hold=hold,
         )
         if newer:
             page.reverse()
         return page
 
-    async def named(self, sensor: int, keys: Sequence[Cursor]) -> list[Measurement]:
-        """Return those with these keys, oldest first; there may be fewer by now."""
-        if not keys:
-            return []
-        text = _encode(keys).decode()
-        return _measurements(
-            await self._engine.fetch("measurements_named", sensor=sensor, keys=text)
-        )
+    async def named(
+        self, sensor: int, keys: Sequence[Cursor], select: Selection[Measurement]
+    ) -> list[Measurement]:
+        """Return what is taken of those with these keys, oldest first; some may be gone by now."""
+        found: list[Measurement] = []
+        work = LongWork()
+
+        async def fetch(wanted: Sequence[Cursor], longest: int) -> Sequence[Row]:
+            text = _encode(wanted).decode()
+            return await self._engine.fetch(
+                "measurements_named", sensor=sensor, keys=text, longest=longest
+            )
+
+        async for rows in _in_parts(keys, fetch, row_position):
+            for row in _measurements(rows):
+                kept = select(row)
+                if kept is not None:
+                    found.append(kept)
+                await work.pause()
+        return sorted(found, key=position)
 
     async def latest(self, sensor: int) -> list[Attribute]:
         """Return the newest value of each attribute that the sensor has ever measured, by name.
@@ -110,31 +149,51 @@ class Measurements(Pages[Measurement]):
 
     async def latest_of(self, sensors: Sequence[int]) -> dict[int, list[Attribute]]:
         """Return the same for each of the sensors that has measured anything."""
-        wanted = _encode(sensors).decode()
-        rows = await self._engine.fetch("measurements_newest", sensors=wanted, now=now())
         found: dict[int, list[Attribute]] = {}
-        for sensor, names, *row in rows:
-            newest = _measurements([row])[0]
-            search = _Search(_decode(names) if names else [])
+        async for sensor, names, newest in self._newest_of(sensors):
+            search = _Search(names)
             search.look(newest)
             if search.missing:
                 await self._look_further(sensor, search, newest)
             found[sensor] = sorted(search.found, key=lambda attribute: attribute.name)
         return found
 
+    async def _newest_of(
+        self, sensors: Sequence[int]
+    ) -> AsyncGenerator[tuple[int, list[str], Measurement], None]:
+        """Yield each sensor with the names of its attributes and its newest row, if it has one."""
+
+        async def fetch(wanted: Sequence[int], longest: int) -> Sequence[Row]:
+            text = _encode(wanted).decode()
+            return await self._engine.fetch(
+                "measurements_newest", sensors=text, now=now(), longest=longest
+            )
+
+        async for rows in _in_parts(sensors, fetch, lambda row: row[0]):
+            for sensor, names, *row in rows:
+                yield sensor, _decode(names) if names else [], _measurements([row])[0]
+
     async def _look_further(self, sensor: int, search: "_Search", newest: Measurement) -> None:
         """Search for what the newest row lacks."""
-        cursor = _cursor(newest)
-        for limit in LOOKED_THROUGH:
-            if not search.missing:
-                break
-            page = await self.before(sensor, cursor, limit=limit)
-            for row in page:
-                search.look_closer(row)
-            if len(page) < limit:
-                search.missing.clear()
+        cursor = position(newest)
+        looked_at = size = 0
+        work = LongWork()
+        chunks = self.rows(sensor, cursor, forward=False, limit=LOOKED_THROUGH)
+        async with aclosing(chunks):
+            async for rows, sizes in chunks:
+                for row in rows:
+                    search.look_closer(row)
+                    await work.pause()
+                cursor = position(rows[-1])
+                looked_at += len(rows)
+                size += sum(sizes)
+                if not search.missing:
+                    return
+                if size > LOOKED_THROUGH_BYTES:
+                    break
             else:
-                cursor = _cursor(page[-1])
+                if looked_at < LOOKED_THROUGH:
+                    return
         for keys in list(search.missing.values()):
             found = await self._newest_with(sensor, keys, cursor)
             if found is not None:
@@ -151,32 +210,55 @@ class Measurements(Pages[Measurement]):
                 timestamp=cursor[0],
                 fingerprint=cursor[1],
                 limit=1,
+                longest=ANY_SIZE,
             )
             candidates += _measurements(rows)
-        return max((row for row in candidates if row), key=_cursor, default=None)
+        return max((row for row in candidates if row), key=position, default=None)
 
     async def _newest_containing(
         self, sensor: int, keys: tuple[str, ...], cursor: Cursor
     ) -> Measurement | None:
-        limit = CANDIDATES
-        while True:
-            rows = _measurements(
-                await self._engine.fetch(
-                    "measurements_containing",
-                    sensor=sensor,
-                    timestamp=cursor[0],
-                    fingerprint=cursor[1],
-                    text=member_text(keys),
-                    limit=limit,
-                )
+        async def fetch(at: Cursor, limit: int, longest: int) -> Sequence[Row]:
+            return await self._engine.fetch(
+                "measurements_containing",
+                sensor=sensor,
+                timestamp=at[0],
+                fingerprint=at[1],
+                text=member_text(keys),
+                limit=limit,
+                longest=longest,
             )
-            for row in rows:
-                if value_at(_decode(row.value), keys) is not MISSING:
-                    return row
-            if len(rows) < limit:
-                return None
-            cursor = _cursor(rows[-1])
-            limit = min(limit * 4, LOOKED_THROUGH[-1])
+
+        work = LongWork()
+        chunks = row_chunks(
+            fetch, cursor, row_position, size=CHUNK_SIZE, most=ROWS_AT_ONCE, first=CANDIDATES
+        )
+        async with aclosing(chunks):
+            async for rows in chunks:
+                for row in _measurements(rows):
+                    if value_at(_decode(row.value), keys) is not MISSING:
+                        return row
+                    await work.pause()
+        return None
+
+
+async def _in_parts(
+    wanted: Sequence[T],
+    fetch: Callable[[Sequence[T], int], Awaitable[Sequence[Row]]],
+    name: Callable[[Row], T],
+) -> AsyncGenerator[Sequence[Row], None]:
+    """Yield the rows that are wanted, in no order: large ones, left out at first, a few at a time.
+
+    `name` tells which of those that are wanted a row is.
+    """
+    for at in range(0, len(wanted), ROWS_AT_ONCE):
+        part = wanted[at : at + ROWS_AT_ONCE]
+        longest = longest_of(len(part), CHUNK_SIZE)
+        rows = await fetch(part, longest)
+        large = [name(row) for row in rows if row[-1] > longest]
+        yield [row for row in rows if row[-1] <= longest] if large else rows
+        for place in range(0, len(large), FEW):
+            yield await fetch(large[place : place + FEW], ANY_SIZE)
 
 
 class _Search:

@@ -1,9 +1,17 @@
-"""Keyset pages: the same for measurements, logs and heartbeats."""
+"""Keyset pages: the same for measurements, logs and heartbeats.
 
-from collections.abc import Callable, Iterable, Sequence
+A page is bounded in rows and in bytes. Where it would be too large it ends early, at the last
+timestamp of which it has all rows; only where one timestamp alone is too large, inside that.
+"""
+
+import functools
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from contextlib import aclosing
 from typing import Generic, Literal, Protocol, TypeAlias, TypeVar
 
+from heliograph.long_work import LongWork
 from heliograph.store.engine import Engine, Row
+from heliograph.store.row_chunks import Fetch, row_chunks
 
 Direction: TypeAlias = Literal["next", "previous"]
 Cursor: TypeAlias = tuple[int, int]
@@ -11,9 +19,15 @@ Cursor: TypeAlias = tuple[int, int]
 # What a page may hold beyond its limit, so as not to end between two rows of one timestamp; and
 # how many rows one that leaves out some looks at.
 MAXIMUM_ROWS = 10_000
-# Rows read at a time while some are left out.
-LOOKED_AT_ONCE = 1_000
-
+# What a page may come to as JSON, in bytes, and how much one that leaves out some looks at.
+LARGEST_PAGE = 16 << 20
+# What an entry may take beside its texts.
+ENTRY_BYTES = 200
+# Rows read at a time, at first and at most, and the characters of their texts: on SQLite a
+# large value is read as a whole to learn its length, so that the first are few.
+ROWS_AT_FIRST = 128
+ROWS_AT_ONCE = 1_024
+CHUNK_SIZE = 4 << 20
 LEAST = -(1 << 63)
 GREATEST = (1 << 63) - 1
 
@@ -32,37 +46,63 @@ class Keyed(Protocol):
         ...
 
 
+P = TypeVar("P")
+R = TypeVar("R")
 T = TypeVar("T", bound=Keyed)
 # What a row becomes on a page; None: it is left out.
 Selection: TypeAlias = Callable[[T], T | None]
+# Is told how many bytes what has been read of a page comes to, each time that it is more; what it
+# raises ends the reading.
+Hold: TypeAlias = Callable[[int], None]
 
 
-class Page(list[T]):
+def hold_any(_size: int) -> None:
+    """Let anything be read."""
+
+
+class Page(list[R]):
     """Rows, ascending unless told otherwise, and how their reading ended.
 
     `more` tells whether rows may follow in the direction of the reading, and `reached` is then
-    the last position that was looked at.
+    the last position that was looked at. `truncated`: there are more of the last one's timestamp.
+    `size` is what the page comes to as JSON, in bytes.
     """
 
     def __init__(
-        self, rows: Iterable[T] = (), *, more: bool = False, reached: Cursor | None = None
+        self,
+        rows: Iterable[R] = (),
+        *,
+        more: bool = False,
+        reached: Cursor | None = None,
+        truncated: bool = False,
+        size: int = 0,
     ) -> None:
         super().__init__(rows)
         self.more = more
         self.reached = reached
+        self.truncated = truncated
+        self.size = size
 
 
 class Pages(Generic[T]):
     """A table's rows by (timestamp, fingerprint)."""
 
     def __init__(
-        self, engine: Engine, subject: str, records: Callable[[Sequence[Row]], list[T]]
+        self,
+        engine: Engine,
+        subject: str,
+        records: Callable[[Sequence[Row]], list[T]],
+        sizes: Callable[[Sequence[Row]], list[int]],
     ) -> None:
-        """Read with the queries named after the subject; `records` makes the structs."""
+        """Read with the queries named after the subject.
+
+        `records` makes the structs of rows, `sizes` tells what their texts come to as JSON.
+        """
         self._engine = engine
         self._after = f"{subject}_after"
         self._before = f"{subject}_before"
         self._records = records
+        self._sizes = sizes
 
     async def page(
         self,
@@ -72,11 +112,13 @@ class Pages(Generic[T]):
         direction: Direction | None,
         limit: int,
         select: Selection[T] | None = None,
+        hold: Hold = hold_any,
     ) -> Page[T]:
         """Return the page next to a timestamp, exclusive; without one the newest or oldest.
 
         A page doesn't end between two rows of one timestamp: it rather exceeds the limit, up
-        to `MAXIMUM_ROWS`. With `select` it has the rows that this takes, of as many.
+        to `MAXIMUM_ROWS`, or ends early, before it exceeds `LARGEST_PAGE`. With `select` it has
+        the rows that this takes, of as many.
         """
         if key is None:
             forward = direction == "next"
@@ -85,7 +127,7 @@ class Pages(Generic[T]):
             forward = direction != "previous"
             cursor = (key, GREATEST) if forward else (key, LEAST)
         page = await self._gather(
-            sensor, cursor, limit, forward=forward, most=MAXIMUM_ROWS, select=select
+            sensor, cursor, limit, forward=forward, most=MAXIMUM_ROWS, select=select, hold=hold
         )
         if not forward:
             page.reverse()
@@ -98,11 +140,12 @@ class Pages(Generic[T]):
         direction: Direction,
         limit: int,
         select: Selection[T] | None = None,
+        hold: Hold = hold_any,
     ) -> Page[T]:
         """Return the page beyond an exact position, exclusive, that ends as any other does."""
         forward = direction == "next"
         page = await self._gather(
-            sensor, cursor, limit, forward=forward, most=MAXIMUM_ROWS, select=select
+            sensor, cursor, limit, forward=forward, most=MAXIMUM_ROWS, select=select, hold=hold
         )
         if not forward:
             page.reverse()
@@ -118,6 +161,7 @@ class Pages(Generic[T]):
         forward: bool,
         limit: int,
         select: Selection[T] | None = None,
+        hold: Hold = hold_any,
     ) -> Page[T]:
         """Return at most `limit` rows from `start` to before `end`, in the order of reading.
 
@@ -131,8 +175,34 @@ class Pages(Generic[T]):
         else:
             at, bound = min(cursor or last, last), start
         return await self._gather(
-            sensor, at, limit, forward=forward, most=0, bound=bound, select=select
+            sensor, at, limit, forward=forward, most=0, bound=bound, select=select, hold=hold
         )
+
+    async def rows(
+        self, sensor: int, cursor: Cursor, *, forward: bool, limit: int, bound: int | None = None
+    ) -> AsyncGenerator[tuple[list[T], list[int]], None]:
+        """Yield up to `limit` rows beyond the cursor, and what each comes to as JSON, in chunks.
+
+        In the order of reading, as far as the timestamp `bound`.
+        """
+        query, edge = (self._after, "until") if forward else (self._before, "since")
+        end = (GREATEST if forward else LEAST) if bound is None else bound
+
+        async def fetch(at: Cursor, most: int, longest: int) -> Sequence[Row]:
+            return await self._engine.fetch(
+                query,
+                sensor=sensor,
+                timestamp=at[0],
+                fingerprint=at[1],
+                limit=most,
+                longest=longest,
+                **{edge: end},
+            )
+
+        chunks = page_chunks(fetch, cursor, row_position, limit)
+        async with aclosing(chunks):
+            async for rows in chunks:
+                yield self._records(rows), [size + ENTRY_BYTES for size in self._sizes(rows)]
 
     async def _gather(
         self,
@@ -144,83 +214,140 @@ class Pages(Generic[T]):
         most: int,
         bound: int | None = None,
         select: Selection[T] | None,
+        hold: Hold,
     ) -> Page[T]:
         """Return rows in the order of reading: `limit`, and up to `most` to end its last time."""
-        read = self.after if forward else self.before
-        if bound is None:
-            bound = GREATEST if forward else LEAST
+        read = functools.partial(self.rows, sensor, forward=forward)
         if select is not None:
-            return await self._selected(sensor, cursor, limit, forward, most, bound, select)
+            looking = _Looking(cursor, limit, most, select, hold)
+            return await looking.through(read(cursor, limit=MAXIMUM_ROWS + 1, bound=bound))
+        filling = _Filling[T](hold)
         # One row more than wanted tells whether the page's end divides a timestamp.
-        rows = await read(sensor, cursor, limit=limit + 1, bound=bound)
-        more = len(rows) > limit
-        if more:
-            extra = rows.pop()
-            last = rows[-1]
-            wanted = max(most - limit, 0)
-            if last.timestamp == extra.timestamp and wanted:
-                rows += await read(sensor, position(last), limit=wanted, bound=last.timestamp)
-        return Page(rows, more=more, reached=position(rows[-1]) if rows else None)
+        await filling.fill(read(cursor, limit=limit + 1, bound=bound), limit)
+        more, truncated = filling.following is not None, False
+        if filling.is_full:
+            truncated = filling.end_early()
+        elif more and most > limit and filling.is_divided:
+            last = filling.rows[-1]
+            filling.following = None
+            rest = read(position(last), limit=most - limit + 1, bound=last.timestamp)
+            await filling.fill(rest, most)
+            truncated = filling.end_early() if filling.is_full else filling.is_divided
+        rows = filling.rows
+        return Page(
+            rows,
+            more=more,
+            reached=position(rows[-1]) if rows else None,
+            truncated=truncated,
+            size=filling.size,
+        )
 
-    async def _selected(
-        self,
-        sensor: int,
-        cursor: Cursor,
-        limit: int,
-        forward: bool,
-        most: int,
-        bound: int,
-        select: Selection[T],
-    ) -> Page[T]:
-        read = self.after if forward else self.before
+
+class _Filling(Generic[T]):
+    """The rows of a page, in the order of reading.
+
+    `following` is the timestamp of the first row that was read and has no place on it; the page
+    `is_full` if that would make it too large.
+    """
+
+    def __init__(self, hold: Hold) -> None:
+        self.rows: list[T] = []
+        self.size = 0
+        self.following: int | None = None
+        self.is_full = False
+        self._hold = hold
+
+    @property
+    def is_divided(self) -> bool:
+        """Whether there are more rows of the last one's timestamp."""
+        return self.rows[-1].timestamp == self.following
+
+    async def fill(
+        self, chunks: AsyncGenerator[tuple[list[T], list[int]], None], limit: int
+    ) -> None:
+        """Take rows until the page has so many, or would be too large."""
+        async with aclosing(chunks):
+            async for rows, sizes in chunks:
+                room = limit - len(self.rows)
+                taken = rows[:room]
+                size = self.size + sum(sizes[:room])
+                if size > LARGEST_PAGE:
+                    taken, size = self._fitting(taken, sizes)
+                self.rows += taken
+                self.size = size
+                self._hold(size)
+                if len(taken) < len(rows):
+                    self.following = rows[len(taken)].timestamp
+                    self.is_full = len(taken) < room
+                    return
+
+    def end_early(self) -> bool:
+        """Leave out the last timestamp if it is divided; True: there is no other, so it stays."""
+        rows, whole = self.rows, len(self.rows)
+        while whole and rows[whole - 1].timestamp == self.following:
+            whole -= 1
+        if not whole:
+            return True
+        del rows[whole:]
+        return False
+
+    def _fitting(self, rows: list[T], sizes: list[int]) -> tuple[list[T], int]:
+        """Return those of the rows that fit, but one at least, and the size with them."""
+        size = self.size
+        for place, more in enumerate(sizes[: len(rows)]):
+            if size + more > LARGEST_PAGE and (place or self.rows):
+                return rows[:place], size
+            size += more
+        return rows, size
+
+
+class _Looking(Generic[T]):
+    """Looks through rows for those of a page that leaves out some."""
+
+    def __init__(
+        self, start: Cursor, limit: int, most: int, select: Selection[T], hold: Hold
+    ) -> None:
+        self._start = start
+        self._limit = limit
+        self._most = most
+        self._select = select
+        self._hold = hold
+
+    async def through(self, chunks: AsyncGenerator[tuple[list[T], list[int]], None]) -> Page[T]:
+        """Return the page of what is taken of the rows, in their order."""
         page: Page[T] = Page(more=True)
-        looked_at = 0
-        while looked_at < MAXIMUM_ROWS:
-            rows = await read(sensor, cursor, limit=LOOKED_AT_ONCE, bound=bound)
-            for row in rows:
-                if len(page) >= max(limit, most if _of_one_time(page, row) else 0):
-                    page.reached = cursor
-                    return page
-                kept = select(row)
-                if kept is not None:
-                    page.append(kept)
-                cursor = position(row)
-            looked_at += len(rows)
-            if len(rows) < LOOKED_AT_ONCE:
-                page.more = False
-                break
-        page.reached = cursor
+        # The last position looked at; where its timestamp begins, and how many rows are before.
+        at = whole_at = self._start
+        whole = looked_at = size = 0
+        work = LongWork()
+        async with aclosing(chunks):
+            async for rows, sizes in chunks:
+                for row, more in zip(rows, sizes, strict=True):
+                    if row.timestamp != at[0]:
+                        whole, whole_at = len(page), at
+                    divided = _of_one_time(page, row)
+                    if len(page) >= max(self._limit, self._most if divided else 0):
+                        page.reached = at
+                        page.truncated = divided and self._most > 0
+                        return page
+                    size += more
+                    if looked_at >= MAXIMUM_ROWS or (looked_at and size > LARGEST_PAGE):
+                        page.truncated = divided
+                        if whole_at != self._start:
+                            del page[whole:]
+                            at, page.truncated = whole_at, False
+                        page.reached = at
+                        return page
+                    kept = self._select(row)
+                    if kept is not None:
+                        page.append(kept)
+                        page.size += more
+                        self._hold(page.size)
+                    looked_at += 1
+                    at = position(row)
+                    await work.pause()
+        page.more, page.reached = False, at
         return page
-
-    async def after(
-        self, sensor: int, cursor: Cursor, *, limit: int, bound: int = GREATEST
-    ) -> list[T]:
-        """Return rows after the cursor, ascending, up to the timestamp `bound`."""
-        return self._records(
-            await self._engine.fetch(
-                self._after,
-                sensor=sensor,
-                timestamp=cursor[0],
-                fingerprint=cursor[1],
-                until=bound,
-                limit=limit,
-            )
-        )
-
-    async def before(
-        self, sensor: int, cursor: Cursor, *, limit: int, bound: int = LEAST
-    ) -> list[T]:
-        """Return rows before the cursor, descending, down to the timestamp `bound`."""
-        return self._records(
-            await self._engine.fetch(
-                self._before,
-                sensor=sensor,
-                timestamp=cursor[0],
-                fingerprint=cursor[1],
-                since=bound,
-                limit=limit,
-            )
-        )
 
 
 def position(row: Keyed) -> Cursor:
@@ -228,5 +355,32 @@ def position(row: Keyed) -> Cursor:
     return row.timestamp, row.fingerprint
 
 
+def row_position(row: Row) -> Cursor:
+    """Return the same of a row as the database returns it."""
+    return row[1], row[2]
+
+
 def _of_one_time(page: Sequence[Keyed], row: Keyed) -> bool:
     return bool(page) and page[-1].timestamp == row.timestamp
+
+
+def page_chunks(
+    fetch: Fetch[P], at: P, position: Callable[[Row], P], total: int
+) -> AsyncGenerator[Sequence[Row], None]:
+    """Yield up to so many rows beyond a position as a page takes them, in chunks."""
+    return row_chunks(
+        fetch,
+        at,
+        position,
+        size=CHUNK_SIZE,
+        most=ROWS_AT_ONCE,
+        first=ROWS_AT_FIRST,
+        total=total,
+    )
+
+
+def text_size(text: str | None) -> int:
+    """Return how many bytes a JSON text takes."""
+    if text is None:
+        return 0
+    return len(text) if text.isascii() else len(text.encode())

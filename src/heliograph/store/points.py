@@ -16,10 +16,10 @@ from heliograph.model.aggregation import NUMERIC
 from heliograph.model.records import Measurement
 from heliograph.store.attributes import WHOLE, keys_of, value_at
 from heliograph.store.engine import Engine, Row
-from heliograph.store.measurements import Measurements
+from heliograph.store.measurements import Measurements, having
 from heliograph.store.pages import LEAST, Cursor
 from heliograph.store.raw_reads import RawRead, RawReads
-from heliograph.store.value_chunks import ANY_SIZE, FEW
+from heliograph.store.row_chunks import FEW, longest_of
 
 if TYPE_CHECKING:
     from heliograph.store.downsampling import Curve
@@ -33,7 +33,7 @@ _FIRST_CHUNK = 64
 # What a chunk should come to: large values make for fewer rows.
 _CHUNK_BYTES = 1 << 20
 # What no chunk is larger than, in characters, but one of few rows.
-LARGEST_CHUNK = 64 << 20
+LARGEST_CHUNK = 8 << 20
 
 _decode = msgspec.json.decode
 _integers = msgspec.json.Decoder(list[int]).decode
@@ -52,6 +52,8 @@ class Points:
     ) -> list[Measurement]:
         """Return up to `count` of the rows where the attribute is a number, oldest first.
 
+        Each with that attribute alone.
+
         From `start` (inclusive) to `end` (exclusive), the first and the last among them, and
         between them those that show the shape best. `count` is at least `FEWEST_POINTS`.
 
@@ -64,7 +66,7 @@ class Points:
         async with self._raw_reads.begin(sensor) as read:
             await self._read_into(curve, _Attribute(name), read, (start, LEAST), end)
         keys = await asyncio.to_thread(curve.pick, count)
-        return await self._measurements.named(sensor, keys)
+        return await self._measurements.named(sensor, keys, having([name]))
 
     async def _read_into(
         self, curve: "Curve", attribute: "_Attribute", read: RawRead, at: Cursor, end: int
@@ -92,7 +94,7 @@ class Points:
         Of fewer than `limit` if one is too large to be read with so many others.
         """
         while True:
-            longest = LARGEST_CHUNK // limit if limit > FEW else ANY_SIZE
+            longest = longest_of(limit, LARGEST_CHUNK)
             rows = await self._engine.fetch(
                 "measurements_packed",
                 sensor=sensor,

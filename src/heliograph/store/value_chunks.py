@@ -1,52 +1,38 @@
-"""Reading a sensor's values in order of time, a bounded number of bytes at a time.
-
-A value may be a thousand times as large as most are: the database leaves out what would be too
-much with all others of its chunk, and reading goes on from there with fewer.
-"""
+"""Reading what a sensor measured in order of time, a bounded number of bytes at a time."""
 
 from collections.abc import AsyncIterator, Sequence
 
 from heliograph.store.engine import Engine, Row
-from heliograph.store.pages import LEAST
+from heliograph.store.pages import LEAST, Cursor
+from heliograph.store.row_chunks import row_chunks
 
 # What a chunk has at most, in characters; decoded it is some times as much.
 CHUNK_SIZE = 32 << 20
 # Larger values, in characters, are not read by queries for several spans or sensors.
 LONGEST = 8 << 10
-# So many rows are read whatever their size, which is 1 MiB at most.
-FEW = 8
-ANY_SIZE = (1 << 31) - 1
 
 
-async def value_chunks(
+def value_chunks(
     engine: Engine, sensor: int, start: int, end: int, most: int
 ) -> AsyncIterator[Sequence[Row]]:
-    """Yield rows of (timestamp, fingerprint, value) from `start` to before `end`.
+    """Yield rows of (timestamp, fingerprint, value, its length) from `start` to before `end`.
 
     Up to `most` at a time, and never none.
     """
-    timestamp, fingerprint, limit = start, LEAST, most
-    while True:
-        rows = await engine.fetch(
+
+    async def fetch(at: Cursor, limit: int, longest: int) -> Sequence[Row]:
+        return await engine.fetch(
             "measurements_values",
             sensor=sensor,
-            timestamp=timestamp,
-            fingerprint=fingerprint,
+            timestamp=at[0],
+            fingerprint=at[1],
             until=end - 1,
             limit=limit,
-            longest=CHUNK_SIZE // limit if limit > FEW else ANY_SIZE,
+            longest=longest,
         )
-        ends = len(rows) < limit
-        values = [row[2] for row in rows]
-        if None in values:
-            rows, ends = rows[: values.index(None)], False
-            limit = FEW
-        elif limit < most and values:
-            # As large ones are to take a part of it only: the next may be larger.
-            average = sum(map(len, values)) // len(values) + 1
-            limit = min(most, 4 * limit, max(FEW, CHUNK_SIZE // 8 // average))
-        if rows:
-            timestamp, fingerprint = rows[-1][0], rows[-1][1]
-            yield rows
-        if ends:
-            return
+
+    return row_chunks(fetch, (start, LEAST), _position, size=CHUNK_SIZE, most=most)
+
+
+def _position(row: Row) -> Cursor:
+    return row[0], row[1]

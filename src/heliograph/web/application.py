@@ -36,6 +36,7 @@ from heliograph.web import (
 )
 from heliograph.web import metrics as metrics_routes
 from heliograph.web.access import Access
+from heliograph.web.answers import Answering
 from heliograph.web.bodies import (
     RECEIVING_OTHER_BYTES,
     SINGLE_LIMIT,
@@ -70,6 +71,7 @@ def create_web(services: Services, export_slots: ExportSlots | None = None) -> A
     )
     access = Access(services.authenticator, services.registry, limits)
     traffic = Traffic()
+    answering = Answering()
     hot = _hot_routes(services, access, limits, traffic)
     live = LiveRoutes(services, access, limits, traffic)
     app = _fastapi(hot, live)
@@ -78,10 +80,10 @@ def create_web(services: Services, export_slots: ExportSlots | None = None) -> A
     app.state.limits = limits
     app.state.newest_pages = NewestPages(services.store, services.registry, services.latest)
     app.state.exports = ExportSlots() if export_slots is None else export_slots
-    app.state.metrics = metrics_routes.metrics_registry(services, traffic)
+    app.state.metrics = metrics_routes.metrics_registry(services, traffic, answering)
     rest: ASGIApp = Probes(CountedTraffic(CheckedBodies(app), traffic))
     rest = QuickReads(
-        rest, services.store, services.registry, services.latest, access, limits, traffic
+        rest, services.store, services.registry, services.latest, access, limits, traffic, answering
     )
     live.rest = rest
     routes = NetworkSensors(HotRoutes(hot, live), services.registry)

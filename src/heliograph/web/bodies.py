@@ -58,20 +58,22 @@ class Receiving:
         """Let a request hold this many bytes.
 
         Raises:
-            HeliographError: QUEUE_FULL, that is more than there is room for.
+            HeliographError: as `refusal` says, that is more than there is room for.
         """
         with self._lock:
             # A thread may outlive its request.
             if held.released:
                 return
             if size > held.bytes and self.bytes - held.bytes + size > self._bound:
-                raise HeliographError(
-                    ErrorCode.QUEUE_FULL,
-                    "Too much data is being received at this moment",
-                    retry_after=1,
-                )
+                raise self.refusal()
             self.bytes += size - held.bytes
             held.bytes = size
+
+    def refusal(self) -> HeliographError:
+        """Return what to tell a client for whom there is no room."""
+        return HeliographError(
+            ErrorCode.QUEUE_FULL, "Too much data is being received at this moment", retry_after=1
+        )
 
     def release(self, held: "Held") -> None:
         """Let a request hold nothing any more."""
@@ -82,7 +84,7 @@ class Receiving:
 
 
 class Held:
-    """How many bytes one request holds of what may be received at once."""
+    """How many bytes one request holds of what may be received, or answered, at once."""
 
     __slots__ = ("_receiving", "bytes", "released")
 
@@ -95,7 +97,7 @@ class Held:
         """Hold this many bytes, if they are worth counting.
 
         Raises:
-            HeliographError: QUEUE_FULL.
+            HeliographError: there is no room for them.
         """
         if size > UNCOUNTED and size > self.bytes:
             self._receiving.change(self, size)

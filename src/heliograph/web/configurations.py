@@ -17,11 +17,13 @@ from heliograph.model.configuration import ConfigurationState, Revision, Target
 from heliograph.model.principal import Role
 from heliograph.model.sensor import Configuration
 from heliograph.model.time import to_epoch_seconds
+from heliograph.store.pages import Page
 from heliograph.web.access import NOT_FOUND
+from heliograph.web.answers import encoded, held_by
 from heliograph.web.dependencies import Caller, TheAccess, TheActor, TheServices
 from heliograph.web.entity_tags import NOT_MODIFIED, IfNoneMatch, matches
 from heliograph.web.errors import Answer, encode
-from heliograph.web.pages import TheDirection, asked_path
+from heliograph.web.pages import TheDirection, asked_path, page_headers
 from heliograph.web.paths import PREFIX
 from heliograph.web.schemas import JsonValue, PageLimit, Text, errors
 from heliograph.web.services import Services
@@ -152,17 +154,24 @@ async def read_configurations(
     direction: TheDirection = None,
     limit: PageLimit = 64,
 ) -> Response:
-    """Read a page of a sensor's revisions, oldest first; without a key the newest page."""
+    """Read a page of a sensor's revisions, oldest first; without a key the newest page.
+
+    A page ends early before it becomes larger than 16 MiB; the `Link` header leads on.
+    """
     sensor = await access.readable(caller, identifier)
     page = await services.store.configurations.page(
-        sensor.number, revision=revision, direction=direction, limit=limit
+        sensor.number,
+        revision=revision,
+        direction=direction,
+        limit=limit,
+        hold=held_by(request.scope).at_least,
     )
     forward = direction == "next" if revision is None else direction != "previous"
     links = _links(
         asked_path(request.scope), page, limit, forward=forward, keyed=revision is not None
     )
-    headers = [(b"link", links.encode("latin-1"))] if links else []
-    return Answer(200, encode([entry(each) for each in page]), headers).response()
+    body = await encoded(page, lambda part: [entry(each) for each in part], page.size)
+    return Answer(200, body, page_headers(links, page)).response()
 
 
 @router.get(
@@ -291,14 +300,13 @@ def _duration(revision: Revision, end: int | None) -> float | None:
 
 
 def _links(
-    path: str, page: Sequence[Revision], limit: int, *, forward: bool, keyed: bool
+    path: str, page: Page[Revision], limit: int, *, forward: bool, keyed: bool
 ) -> str | None:
     """Return the Link header: where there is more, or may be."""
     if not page:
         return None
-    full = len(page) >= limit
     links = []
-    if full if forward else keyed:
+    if page.more if forward else keyed:
         links.append(_link(path, "next", page[-1].revision, limit))
     if page[0].revision > 0:
         links.append(_link(path, "previous", page[0].revision, limit))

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -64,6 +64,7 @@ STATUS = {
     ErrorCode.TOO_MANY_STREAMS: 429,
     ErrorCode.INTERNAL_ERROR: 500,
     ErrorCode.QUEUE_FULL: 503,
+    ErrorCode.TOO_MANY_LARGE_ANSWERS: 503,
     ErrorCode.DATABASE_UNAVAILABLE: 503,
     ErrorCode.DISK_BUDGET_USED_UP: 503,
     ErrorCode.CLOCK_BEHIND: 503,
@@ -90,6 +91,7 @@ CHALLENGES = {
 }
 RETRY_AFTER_SECONDS = 2
 OUTAGE_SECONDS = 60.0
+PIECE_BYTES = 256 << 10
 
 JSON_HEADERS = [
     (b"content-type", b"application/json"),
@@ -109,12 +111,18 @@ class BodyRefusedError(HTTPException):
 
 
 class Answer:
-    """A complete JSON answer, sent without building a response object first."""
+    """A complete JSON answer, sent without building a response object first.
+
+    A body in pieces is let go of as they are sent.
+    """
 
     __slots__ = ("body", "headers", "status")
 
     def __init__(
-        self, status: int, body: bytes, headers: Sequence[tuple[bytes, bytes]] = ()
+        self,
+        status: int,
+        body: bytes | list[bytes],
+        headers: Sequence[tuple[bytes, bytes]] = (),
     ) -> None:
         self.status = status
         self.body = body
@@ -122,18 +130,63 @@ class Answer:
 
     def response(self, more: Mapping[str, str] | None = None) -> Response:
         """Return it, with more headers, as a response for FastAPI."""
-        response = Response(self.body, self.status, more)
+        response = _Response(self, more)
         response.raw_headers += [*JSON_HEADERS, *self.headers]
         return response
 
     async def send(self, send: Send) -> None:
         """Send it whole."""
-        body = self.body
         headers = [*JSON_HEADERS, *self.headers]
         if self.status != 304:
-            headers.append((b"content-length", b"%d" % len(body)))
+            headers.append((b"content-length", b"%d" % self.length))
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        await self.send_body(send)
+
+    @property
+    def length(self) -> int:
+        """How many bytes the body has."""
+        body = self.body
+        return len(body) if isinstance(body, bytes) else sum(map(len, body))
+
+    async def send_body(self, send: Send) -> None:
+        """Send the body in pieces: each waits until the client has taken most of the one before."""
+        body = self.body
+        if isinstance(body, bytes) and len(body) <= PIECE_BYTES:
+            await send({"type": "http.response.body", "body": body})
+            return
+        for piece in _pieces(body):
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+
+def _pieces(body: bytes | list[bytes]) -> Iterator[bytes]:
+    if isinstance(body, list):
+        body.reverse()
+        while body:
+            yield body.pop()
+        return
+    for at in range(0, len(body), PIECE_BYTES):
+        yield body[at : at + PIECE_BYTES]
+
+
+class _Response(Response):
+    """An answer for FastAPI."""
+
+    def __init__(self, answer: Answer, more: Mapping[str, str] | None) -> None:
+        super().__init__(None, answer.status, more)
+        self._answer = answer
+        if answer.length:
+            self.headers["content-length"] = str(answer.length)
+
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        """Send it."""
+        start = {
+            "type": "http.response.start",
+            "status": self.status_code,
+            "headers": self.raw_headers,
+        }
+        await send(start)
+        await self._answer.send_body(send)
 
 
 def answer(error: HeliographError) -> Answer:

@@ -1,5 +1,6 @@
 """A device's readings over a range of time."""
 
+import functools
 from collections.abc import Sequence
 from typing import Annotated, Literal
 from urllib.parse import urlencode
@@ -14,6 +15,7 @@ from heliograph.model.time import LATEST, now, to_rfc3339
 from heliograph.store.measurements import having
 from heliograph.store.pages import Cursor as Position
 from heliograph.store.pages import Page
+from heliograph.web.answers import encoded, held_by
 from heliograph.web.dependencies import Caller, TheAccess, TheServices
 from heliograph.web.errors import Answer, encode
 from heliograph.web.pages import (
@@ -23,6 +25,7 @@ from heliograph.web.pages import (
     decode_cursor,
     encode_position,
     next_to,
+    page_headers,
 )
 from heliograph.web.paths import PREFIX
 from heliograph.web.points import Points, check_points, picked
@@ -88,12 +91,13 @@ async def read_history(
         cursor=position,
         newer=direction == "newer",
         select=having(attributes) if attributes else None,
+        hold=held_by(request.scope).at_least,
     )
     asked = [("start", to_rfc3339(start)), *([("end", to_rfc3339(end))] if end is not None else [])]
     asked += [("limit", str(limit)), *(("attribute", name) for name in attributes or ())]
     links = _links(f"{asked_path(request.scope)}?{urlencode(asked)}", rows, direction, position)
-    headers = [(b"link", links.encode("latin-1"))] if links else []
-    return Answer(200, encode(_entries(sensor, rows)), headers).response()
+    body = await encoded(rows, functools.partial(_entries, sensor), rows.size)
+    return Answer(200, body, page_headers(links, rows)).response()
 
 
 def _entries(sensor: KnownSensor, rows: Sequence[Measurement]) -> list[_Entry]:

@@ -8,10 +8,12 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from heliograph.ingest.registry import KnownSensor
-from heliograph.model.records import Measurement
+from heliograph.model.records import Heartbeat, Log, Measurement
 from heliograph.model.time import to_epoch_seconds
 from heliograph.store import Store
 from heliograph.store.measurements import having
+from heliograph.web.answers import held_by
+from heliograph.web.bodies import Held
 from heliograph.web.dependencies import Caller, TheAccess, TheServices
 from heliograph.web.errors import Answer, encode
 from heliograph.web.pages import MeasurementPageRequest, PageRequest, asked_path
@@ -77,8 +79,9 @@ async def read_measurements(
         rows = await picked(
             services.store, sensor.number, chart.attribute, chart.start, chart.end, chart.points
         )
-        return Answer(200, encode(_entries(rows))).response()
-    answer = await measurements_page(services.store, sensor, page, asked_path(request.scope))
+        return Answer(200, encode(_measurements(rows))).response()
+    path, held = asked_path(request.scope), held_by(request.scope)
+    answer = await measurements_page(services.store, sensor, page, path, held)
     return answer.response()
 
 
@@ -93,7 +96,8 @@ async def read_logs(
 ) -> Response:
     """Read a page of a sensor's log messages, oldest first; pages as of measurements."""
     sensor = await access.readable(caller, identifier)
-    answer = await logs_page(services.store, sensor, page, asked_path(request.scope))
+    path, held = asked_path(request.scope), held_by(request.scope)
+    answer = await logs_page(services.store, sensor, page, path, held)
     return answer.response()
 
 
@@ -113,39 +117,49 @@ async def read_heartbeats(
     `flagged` are those that name a revision which did not exist when they came.
     """
     sensor = await access.readable(caller, identifier)
-    answer = await heartbeats_page(services.store, sensor, page, asked_path(request.scope))
+    path, held = asked_path(request.scope), held_by(request.scope)
+    answer = await heartbeats_page(services.store, sensor, page, path, held)
     return answer.response()
 
 
 async def measurements_page(
-    store: Store, sensor: KnownSensor, page: PageRequest, path: str
+    store: Store, sensor: KnownSensor, page: PageRequest, path: str, held: Held
 ) -> Answer:
     """Return a page of the sensor's measurements; `path` is what its links lead to."""
     select = having(page.attributes) if page.attributes else None
-    rows = await page.read(store.measurements, sensor.number, select)
-    return page.answer(path, rows, encode(_entries(rows)))
+    rows = await page.read(store.measurements, sensor.number, held, select)
+    return await page.answer(path, rows, _measurements)
 
 
-def _entries(rows: Sequence[Measurement]) -> list[_Measurement]:
-    return [_Measurement(row.revision, to_epoch_seconds(row.timestamp), row.value) for row in rows]
-
-
-async def logs_page(store: Store, sensor: KnownSensor, page: PageRequest, path: str) -> Answer:
+async def logs_page(
+    store: Store, sensor: KnownSensor, page: PageRequest, path: str, held: Held
+) -> Answer:
     """Return a page of the sensor's log messages; `path` is what its links lead to."""
-    rows = await page.read(store.logs, sensor.number)
-    entries = [
-        _Log(row.revision, to_epoch_seconds(row.timestamp), row.severity, row.subject, row.details)
-        for row in rows
-    ]
-    return page.answer(path, rows, encode(entries))
+    rows = await page.read(store.logs, sensor.number, held)
+    return await page.answer(path, rows, _logs)
 
 
 async def heartbeats_page(
-    store: Store, sensor: KnownSensor, page: PageRequest, path: str
+    store: Store, sensor: KnownSensor, page: PageRequest, path: str, held: Held
 ) -> Answer:
     """Return a page of the sensor's heartbeats; `path` is what its links lead to."""
-    rows = await page.read(store.heartbeats, sensor.number)
-    entries = [
+    rows = await page.read(store.heartbeats, sensor.number, held)
+    return await page.answer(path, rows, _heartbeats)
+
+
+def _measurements(rows: Sequence[Measurement]) -> list[_Measurement]:
+    return [_Measurement(row.revision, to_epoch_seconds(row.timestamp), row.value) for row in rows]
+
+
+def _logs(rows: Sequence[Log]) -> list[_Log]:
+    return [
+        _Log(row.revision, to_epoch_seconds(row.timestamp), row.severity, row.subject, row.details)
+        for row in rows
+    ]
+
+
+def _heartbeats(rows: Sequence[Heartbeat]) -> list[_Heartbeat]:
+    return [
         _Heartbeat(
             row.revision,
             to_epoch_seconds(row.timestamp),
@@ -156,4 +170,3 @@ async def heartbeats_page(
         )
         for row in rows
     ]
-    return page.answer(path, rows, encode(entries))

@@ -18,6 +18,7 @@ from heliograph.errors import ErrorCode
 from heliograph.model.time import now, to_epoch_seconds
 from heliograph.store.removal import Kind
 from heliograph.web.access import Access
+from heliograph.web.answers import Answering
 from heliograph.web.dependencies import TheAccess, TheServices
 from heliograph.web.paths import PREFIX
 from heliograph.web.schemas import errors
@@ -30,13 +31,15 @@ router = APIRouter(prefix=PREFIX, tags=["health"])
 class HeliographCollector(Collector):
     """Reads the counts that the server keeps anyway, when it is asked."""
 
-    def __init__(self, services: Services, traffic: Traffic) -> None:
+    def __init__(self, services: Services, traffic: Traffic, answering: Answering) -> None:
         self._services = services
         self._traffic = traffic
+        self._answering = answering
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric."""
         yield self._requests()
+        yield from self._answers()
         yield from self._ingest()
         yield self._rejected()
         yield from self._rollups()
@@ -60,6 +63,18 @@ class HeliographCollector(Collector):
         for (template, status), count in sorted(self._traffic.requests.items()):
             requests.add_metric([template, f"{status}xx"], count)
         return requests
+
+    def _answers(self) -> Iterator[Metric]:
+        yield GaugeMetricFamily(
+            "heliograph_http_answering_bytes",
+            "Bytes of large answers under way",
+            value=self._answering.bytes,
+        )
+        yield CounterMetricFamily(
+            "heliograph_http_answers_refused",
+            "Large answers refused because too many were under way",
+            value=self._answering.refused_total,
+        )
 
     def _ingest(self) -> Iterator[Metric]:
         state = self._services.posts.state
@@ -214,10 +229,12 @@ class HeliographCollector(Collector):
         return rejected
 
 
-def metrics_registry(services: Services, traffic: Traffic) -> CollectorRegistry:
+def metrics_registry(
+    services: Services, traffic: Traffic, answering: Answering
+) -> CollectorRegistry:
     """Return a registry of this application's metrics only."""
     registry = CollectorRegistry()
-    registry.register(HeliographCollector(services, traffic))
+    registry.register(HeliographCollector(services, traffic, answering))
     return registry
 
 

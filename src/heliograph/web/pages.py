@@ -3,7 +3,8 @@
 import base64
 import binascii
 import struct
-from typing import Annotated, Literal, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlencode
 
 from fastapi import Query
@@ -11,6 +12,8 @@ from starlette.types import Scope
 
 from heliograph.store.pages import GREATEST, LEAST, Keyed, Page, Pages, Selection
 from heliograph.store.pages import Cursor as Position
+from heliograph.web.answers import encoded
+from heliograph.web.bodies import Held
 from heliograph.web.errors import Answer, validation_error
 from heliograph.web.schemas import PageLimit, Text, Time
 
@@ -22,6 +25,9 @@ TheDirection = Annotated[
 Cursor = Annotated[
     str | None, Query(description="As a Link header gave it; goes before creation_timestamp")
 ]
+
+# There is more of its last time: only the link leads there.
+TRUNCATED = (b"x-page-truncated", b"true")
 
 _CURSOR = struct.Struct(">qq")
 
@@ -92,14 +98,24 @@ class PageRequest:
         return (self.direction or default) == "next"
 
     async def read(
-        self, table: Pages[RowT], sensor: int, select: Selection[RowT] | None = None
+        self,
+        table: Pages[RowT],
+        sensor: int,
+        held: Held,
+        select: Selection[RowT] | None = None,
     ) -> Page[RowT]:
-        """Return the page's rows, oldest first."""
+        """Return the page's rows, oldest first, for which `held` has room."""
+        hold = held.at_least
         if self.cursor is not None:
             direction = self.direction or "next"
-            return await table.page_after(sensor, self.cursor, direction, self.limit, select)
+            return await table.page_after(sensor, self.cursor, direction, self.limit, select, hold)
         return await table.page(
-            sensor, key=self.key, direction=self.direction, limit=self.limit, select=select
+            sensor,
+            key=self.key,
+            direction=self.direction,
+            limit=self.limit,
+            select=select,
+            hold=hold,
         )
 
     def links(self, path: str, page: Page[RowT]) -> str | None:
@@ -135,10 +151,18 @@ class PageRequest:
         ]
         return f'<{path}?{urlencode(query)}>; rel="{direction}"'
 
-    def answer(self, path: str, rows: Page[RowT], body: bytes) -> Answer:
-        """Return the page as an answer with its links."""
-        links = self.links(path, rows)
-        return Answer(200, body, [(b"link", links.encode("latin-1"))] if links else ())
+    async def answer(
+        self, path: str, rows: Page[RowT], entries: Callable[[Sequence[RowT]], Sequence[Any]]
+    ) -> Answer:
+        """Return the page, whose rows become these entries, as an answer with its links."""
+        body = await encoded(rows, entries, rows.size)
+        return Answer(200, body, page_headers(self.links(path, rows), rows))
+
+
+def page_headers(links: str | None, page: Page[Any]) -> list[tuple[bytes, bytes]]:
+    """Return what leads on from a page, and whether it ends between two rows of one time."""
+    headers = [(b"link", links.encode("latin-1"))] if links else []
+    return [*headers, TRUNCATED] if page.truncated else headers
 
 
 class MeasurementPageRequest(PageRequest):

@@ -8,7 +8,6 @@ from fastapi import Query, Request
 from heliograph.model.records import Measurement
 from heliograph.model.time import LATEST, now
 from heliograph.store import Store
-from heliograph.store.measurements import having
 from heliograph.store.points import FEWEST_POINTS, MOST_POINTS
 from heliograph.store.series import RangeTooLargeError
 from heliograph.web.errors import validation_error
@@ -85,9 +84,7 @@ async def picked(
         RequestValidationError: the range has too many.
     """
     try:
-        rows = await store.points.pick(sensor, attribute, start=start, end=end, count=points)
+        return await store.points.pick(sensor, attribute, start=start, end=end, count=points)
     except RangeTooLargeError as error:
         message = f"The range has {error}"
         raise validation_error(("query", "start"), "range", message) from None
-    select = having([attribute])
-    return [kept for row in rows if (kept := select(row)) is not None]

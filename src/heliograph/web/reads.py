@@ -19,6 +19,8 @@ from heliograph.ingest.registry import Registry
 from heliograph.model.time import parse
 from heliograph.store import Store
 from heliograph.web.access import Access, client_address
+from heliograph.web.answers import HELD, Answering, held_by
+from heliograph.web.bodies import Held
 from heliograph.web.entity_tags import if_none_match
 from heliograph.web.errors import Answer, answer_of
 from heliograph.web.latest import latest
@@ -46,6 +48,7 @@ class QuickReads:
         access: Access,
         limits: Limits,
         traffic: Traffic,
+        answering: Answering,
     ) -> None:
         self._app = app
         self._store = store
@@ -54,9 +57,17 @@ class QuickReads:
         self._access = access
         self._limits = limits
         self._traffic = traffic
+        self._answering = answering
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or pass the request on."""
+        scope[HELD] = held = Held(self._answering)
+        try:
+            await self._answer(scope, receive, send)
+        finally:
+            held.release()
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         match = (
             _PATH.fullmatch(scope["path"])
             if scope["type"] == "http" and scope["method"] == "GET"
@@ -88,7 +99,9 @@ class QuickReads:
             return None
         pages = measurements_page if what == "measurements" else logs_page
         return partial(
-            self._counted, name, partial(pages, self._store, sensor, page, asked_path(scope))
+            self._counted,
+            name,
+            partial(pages, self._store, sensor, page, asked_path(scope), held_by(scope)),
         )
 
     async def _counted(self, name: int | str, read: _Read) -> Answer:

@@ -143,7 +143,7 @@ async def test_reading_a_page_touches_only_the_partitions_it_needs(store, postgr
             connection.execute(f"SET enable_{way} = off")
         connection.execute(f"PREPARE page AS {sql}")
         connection.commit()
-        page = connection.execute(f"EXECUTE page(1, {NOON + 5}, 0, {NOON}, 5)").fetchall()
+        page = connection.execute(f"EXECUTE page(99, 1, {NOON + 5}, 0, {NOON}, 5)").fetchall()
         touched = dict(
             connection.execute(
                 "SELECT relname, seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables"

@@ -197,7 +197,7 @@ NAMES = {
 @pytest.mark.parametrize("silence", [0, 100, 20_000])
 async def test_latest_finds_attributes_that_have_fallen_silent(store, sensor, silence, monkeypatch):
     if silence == 20_000:
-        monkeypatch.setattr(measurements_module, "LOOKED_THROUGH", (8, 16))
+        monkeypatch.setattr(measurements_module, "LOOKED_THROUGH", 24)
         silence = 30
     values = [
         (0, {"a": {"b": 1}}),
@@ -217,7 +217,7 @@ async def test_latest_finds_attributes_that_have_fallen_silent(store, sensor, si
 
 
 async def test_a_candidate_with_only_a_namesake_does_not_end_the_search(store, sensor, monkeypatch):
-    monkeypatch.setattr(measurements_module, "LOOKED_THROUGH", (2,))
+    monkeypatch.setattr(measurements_module, "LOOKED_THROUGH", 2)
     monkeypatch.setattr(measurements_module, "CANDIDATES", 2)
     values = [(0, {"a": 1}), *[(at, {"b": {"a": at}}) for at in range(1, 40)], (50, "x")]
     await write_values(store, sensor, values, ["a", "value"])
@@ -225,7 +225,7 @@ async def test_a_candidate_with_only_a_namesake_does_not_end_the_search(store, s
 
 
 async def test_value_is_found_whichever_way_it_was_given(store, sensor, monkeypatch):
-    monkeypatch.setattr(measurements_module, "LOOKED_THROUGH", (1,))
+    monkeypatch.setattr(measurements_module, "LOOKED_THROUGH", 1)
     for first, second in itertools.permutations((5, {"value": 6})):
         await write_values(store, sensor, [(0, first), (1, second), (9, {"o": 1})], ["value"])
         await write_values(store, sensor, [(8, {"o": 1}), (7, {"o": 1})], ["o"])

@@ -22,6 +22,7 @@ from heliograph.model.time import DAY, HOUR, MINUTE, SECOND
 from heliograph.store import aggregates as aggregates_module
 from heliograph.store import open_store
 from heliograph.store import rolling as rolling_module
+from heliograph.store import row_chunks as row_chunks_module
 from heliograph.store import value_chunks as value_chunks_module
 from heliograph.store.removal import Kind, Span
 from heliograph.store.rolling import Rolling, SupersededError
@@ -249,7 +250,7 @@ def small(monkeypatch):
     monkeypatch.setattr(aggregates_module, "_SPANS", 3)
     monkeypatch.setattr(aggregates_module, "LONGEST", 20)
     monkeypatch.setattr(rolling_module, "LONGEST", 20)
-    monkeypatch.setattr(value_chunks_module, "FEW", 2)
+    monkeypatch.setattr(row_chunks_module, "FEW", 2)
     monkeypatch.setattr(value_chunks_module, "CHUNK_SIZE", 100)
     monkeypatch.setattr(rolling_module, "ROWS", 5)
     monkeypatch.setattr(rolling_module, "TOGETHER", 2)

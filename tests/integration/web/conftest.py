@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import shutil
+import socket
 import uuid
 from pathlib import Path
 
@@ -33,6 +34,17 @@ def established(port: int) -> int:
     """Return how many connections a server on this machine has, as the system sees it."""
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return sum(row[1].endswith(f":{port:04X}") and row[3] == "01" for row in rows)
+
+
+async def narrow(port: int, path: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Ask for a path as the administrator, on a connection that holds little of what is unread."""
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    client.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", port))
+    reader, writer = await asyncio.open_connection(sock=client, limit=4_096)
+    writer.write(f"GET {path} HTTP/1.1\r\nhost: x\r\nx-api-key: {ADMIN_KEY}\r\n\r\n".encode())
+    return reader, writer
 
 
 @pytest.fixture(scope="session")

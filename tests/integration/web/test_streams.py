@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import shutil
-import socket
 
 import httpx
 import pytest
@@ -13,7 +12,7 @@ from heliograph.live.frames import Frame
 from heliograph.model.identifiers import first_ingest_id
 from heliograph.model.time import now
 from heliograph.web import replay, streams
-from integration.web.conftest import ADMIN, ADMIN_KEY, SHARED, established
+from integration.web.conftest import ADMIN, SHARED, established, narrow
 
 SECONDS = 60
 
@@ -383,17 +382,6 @@ def direct(monkeypatch):
     return written
 
 
-async def raw(port, path):
-    """Return a connection on which a stream was asked for, that holds little of what is unread."""
-    client = socket.socket()
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
-    client.setblocking(False)
-    await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", port))
-    reader, writer = await asyncio.open_connection(sock=client, limit=4_096)
-    writer.write(f"GET {path} HTTP/1.1\r\nhost: x\r\nx-api-key: {ADMIN_KEY}\r\n\r\n".encode())
-    return reader, writer
-
-
 async def first_viewer(shown):
     """Return who watches, once somebody does."""
     async with asyncio.timeout(SECONDS):
@@ -420,7 +408,7 @@ async def test_under_any_server_the_bytes_are_the_same(site, serving, direct, ht
     options = {} if http is None else {"http": http}
     async with site() as running, serving(running.web, **options) as port:
         await running.device("pump")
-        reader, writer = await raw(port, "/events")
+        reader, writer = await narrow(port, "/events")
         events = [f"{number:030d}".encode() for number in range(4)]
         with contextlib.closing(writer):
             await first_viewer(running.services.streams)
@@ -440,7 +428,7 @@ async def test_who_does_not_read_is_told_what_he_lost_and_delays_nobody(
     async with site() as running, serving(running.web) as port:
         await running.device("pump")
         shown = running.services.streams
-        reader, writer = await raw(port, "/events")
+        reader, writer = await narrow(port, "/events")
         with contextlib.closing(writer):
             slow = await first_viewer(shown)
             async with watching(port, "/events") as events:
@@ -467,7 +455,7 @@ async def test_who_does_not_read_is_told_what_he_lost_and_delays_nobody(
 async def test_who_is_cut_off_keeps_no_connection(site, serving):
     async with site() as running, serving(running.web) as port:
         shown = running.services.streams
-        _, writer = await raw(port, "/events")
+        _, writer = await narrow(port, "/events")
         with contextlib.closing(writer):
             slow = await first_viewer(shown)
             while not slow.dropped:

@@ -10,10 +10,13 @@ from hypothesis import strategies as st
 
 from heliograph.model.records import Measurement
 from heliograph.store import pages as pages_module
+from heliograph.store import row_chunks as row_chunks_module
 from heliograph.store.measurements import having
 from heliograph.store.pages import Pages
 
 LEAST, GREATEST = -(1 << 63), (1 << 63) - 1
+# Of each row's text.
+SIZE = 100
 edges = st.sampled_from([LEAST, LEAST + 1, GREATEST, 0])
 # Few times, so that many rows share one.
 keys = st.lists(st.tuples(st.integers(-2, 2), st.integers(-9, 9) | edges), unique=True)
@@ -26,25 +29,30 @@ class Rows:
         self._rows = sorted(rows)
 
     async def fetch(
-        self, query, *, timestamp, fingerprint, limit, since=LEAST, until=GREATEST, **_
+        self, query, *, timestamp, fingerprint, limit, longest, since=LEAST, until=GREATEST, **_
     ):
         cursor = timestamp, fingerprint
         if query == "rows_after":
             found = [row for row in self._rows if row > cursor and row[0] <= until]
         else:
             found = [row for row in self._rows[::-1] if row < cursor and row[0] >= since]
-        return found[:limit]
+        return [(0, *row, "x" * SIZE if longest >= SIZE else None, SIZE) for row in found[:limit]]
 
 
 def records(rows):
+    assert all(row[3] is not None for row in rows)
     return [
         Measurement(0, timestamp, fingerprint, 0, None, msgspec.Raw(b"{}"))
-        for timestamp, fingerprint in rows
+        for _, timestamp, fingerprint, _, _ in rows
     ]
 
 
+def sizes(rows):
+    return [len(row[3]) for row in rows]
+
+
 def pages(rows):
-    return Pages(Rows(rows), "rows", records)
+    return Pages(Rows(rows), "rows", records, sizes)
 
 
 def positions(page):
@@ -112,17 +120,52 @@ def test_a_range_is_walked_from_both_ends(rows, limit, start, end, forward):
     assert asyncio.run(walked()) == wanted
 
 
+@given(
+    keys, st.integers(1, 7), st.sampled_from(["next", "previous"]), st.booleans(), st.integers(1, 4)
+)
+def test_pages_that_end_early_by_bytes_lose_nothing(rows, limit, direction, selected, fitting):
+    select = even if selected else None
+    wanted = [row for row in sorted(rows) if not selected or row[1] % 2 == 0]
+    forward = direction == "next"
+
+    async def walked():
+        table, met, cursor = pages(rows), [], None
+        while True:
+            if cursor is None:
+                page = await table.page(
+                    1, key=None, direction=direction, limit=limit, select=select
+                )
+            else:
+                page = await table.page_after(1, cursor, direction, limit, select)
+            assert len(page) <= fitting
+            found = positions(page)
+            met = met + found if forward else found + met
+            if not page.more:
+                return met
+            # Inside a time only where that is said, and then there is nothing else on the page.
+            edge, left = page.reached, [row for row in wanted if row not in met]
+            divided = bool(page) and edge[0] in {row[0] for row in left}
+            # What follows and is left out is of the same time, too.
+            assert page.truncated == divided or (selected and page.truncated)
+            if page.truncated:
+                assert {row.timestamp for row in page} == {edge[0]}
+            cursor = edge
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pages_module, "LARGEST_PAGE", fitting * (SIZE + pages_module.ENTRY_BYTES))
+        patch.setattr(pages_module, "CHUNK_SIZE", 3 * SIZE)
+        patch.setattr(row_chunks_module, "FEW", 2)
+        assert asyncio.run(walked()) == wanted
+
+
 @pytest.mark.parametrize("direction", ["next", "previous"])
 @settings(max_examples=30)
 @given(rows=keys, limit=st.integers(1, 3))
 def test_a_page_that_looks_in_vain_leads_on(direction, rows, limit):
     """With a bound on what is looked at smaller than what is left out."""
-    before = pages_module.LOOKED_AT_ONCE, pages_module.MAXIMUM_ROWS
-    pages_module.LOOKED_AT_ONCE, pages_module.MAXIMUM_ROWS = 2, 4
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pages_module, "MAXIMUM_ROWS", 4)
         met = asyncio.run(walk(pages(rows), direction, limit, even, by_key=False))
-    finally:
-        pages_module.LOOKED_AT_ONCE, pages_module.MAXIMUM_ROWS = before
     assert [row for page in met for row in page] == [row for row in sorted(rows) if row[1] % 2 == 0]
 
 

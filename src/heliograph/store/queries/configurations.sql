@@ -35,28 +35,27 @@ AND (CAST(:networks AS text) IS NULL OR network_identifier IN ({networks}))
 ORDER BY number
 LIMIT :limit;
 
--- name: configurations_after(sensor, revision, limit)
+-- shared: configuration_page
 SELECT
-    revision, configuration, created_at, author, publication_timestamp,
-    acknowledgment_timestamp, receipt_timestamp, success,
+    revision, CASE WHEN {configuration_length} <= :longest THEN configuration END AS text,
+    created_at, author, publication_timestamp, acknowledgment_timestamp, receipt_timestamp,
+    success,
     revision = (
         SELECT max(newer.revision) FROM configuration AS newer
         WHERE newer.sensor = configuration.sensor
-    )
+    ) AS is_current,
+    {configuration_length} AS length
 FROM configuration
+
+-- name: configurations_after(sensor, revision, limit, longest)
+-- Without the configurations that are longer.
+{configuration_page}
 WHERE sensor = :sensor AND revision > :revision
 ORDER BY revision
 LIMIT :limit;
 
--- name: configurations_before(sensor, revision, limit)
-SELECT
-    revision, configuration, created_at, author, publication_timestamp,
-    acknowledgment_timestamp, receipt_timestamp, success,
-    revision = (
-        SELECT max(newer.revision) FROM configuration AS newer
-        WHERE newer.sensor = configuration.sensor
-    )
-FROM configuration
+-- name: configurations_before(sensor, revision, limit, longest)
+{configuration_page}
 WHERE sensor = :sensor AND revision < :revision
 ORDER BY revision DESC
 LIMIT :limit;

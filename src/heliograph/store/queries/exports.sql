@@ -6,21 +6,26 @@ AND (CAST(:network AS text) IS NULL OR network_identifier = :network)
 ORDER BY number
 LIMIT :limit;
 
--- name: exports_measurement(sensor, timestamp, fingerprint, until, limit)
-SELECT timestamp, fingerprint, receipt_timestamp, revision, device_timestamp, value, element_id
+-- name: exports_measurement(sensor, timestamp, fingerprint, until, limit, longest)
+SELECT
+    timestamp, fingerprint, receipt_timestamp, revision, device_timestamp,
+    CASE WHEN {value_length} <= :longest THEN value END AS value, element_id,
+    {value_length} AS length
 FROM measurement
 {page_after};
 
--- name: exports_log(sensor, timestamp, fingerprint, until, limit)
+-- name: exports_log(sensor, timestamp, fingerprint, until, limit, longest)
 SELECT
-    timestamp, fingerprint, receipt_timestamp, revision, device_timestamp, severity, subject,
-    details, element_id
+    timestamp, fingerprint, receipt_timestamp, revision, device_timestamp, severity,
+    {log_texts_up_to_longest},
+    element_id, {log_length} AS length
 FROM log
 {page_after};
 
--- name: exports_heartbeat(sensor, timestamp, fingerprint, until, limit)
+-- name: exports_heartbeat(sensor, timestamp, fingerprint, until, limit, longest)
 SELECT
-    timestamp, fingerprint, receipt_timestamp, revision, device_timestamp, success, details,
-    element_id
+    timestamp, fingerprint, receipt_timestamp, revision, device_timestamp, success,
+    {details_up_to_longest},
+    element_id, {details_length} AS length
 FROM heartbeat
 {page_after};

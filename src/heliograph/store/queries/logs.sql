@@ -1,11 +1,20 @@
--- name: logs_after(sensor, timestamp, fingerprint, until, limit)
-SELECT id, timestamp, fingerprint, receipt_timestamp, revision, severity, subject, details
+-- shared: log_texts_up_to_longest
+    CASE WHEN {log_length} <= :longest THEN subject END AS subject,
+    CASE WHEN {log_length} <= :longest THEN details END AS details
+
+-- shared: log_page
+SELECT
+    id, timestamp, fingerprint, receipt_timestamp, revision, severity,
+    {log_texts_up_to_longest},
+    {log_length} AS length
 FROM log
+
+-- name: logs_after(sensor, timestamp, fingerprint, until, limit, longest)
+{log_page}
 {page_after};
 
--- name: logs_before(sensor, timestamp, fingerprint, since, limit)
-SELECT id, timestamp, fingerprint, receipt_timestamp, revision, severity, subject, details
-FROM log
+-- name: logs_before(sensor, timestamp, fingerprint, since, limit, longest)
+{log_page}
 {page_before};
 
 -- name: logs_aggregates(sensor, start, end, rows, limit)

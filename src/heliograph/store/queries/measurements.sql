@@ -1,19 +1,21 @@
--- shared: measurement_columns
-    id, timestamp, fingerprint, receipt_timestamp, revision, value
+-- shared: value_up_to_longest
+    CASE WHEN {value_length} <= :longest THEN value END AS value, {value_length} AS length
 
--- name: measurements_after(sensor, timestamp, fingerprint, until, limit)
-SELECT {measurement_columns}
+-- shared: measurement_page
+SELECT id, timestamp, fingerprint, receipt_timestamp, revision, {value_up_to_longest}
 FROM measurement
+
+-- name: measurements_after(sensor, timestamp, fingerprint, until, limit, longest)
+-- Without the values that are longer, as in all queries that have `longest`.
+{measurement_page}
 {page_after};
 
--- name: measurements_before(sensor, timestamp, fingerprint, since, limit)
-SELECT {measurement_columns}
-FROM measurement
+-- name: measurements_before(sensor, timestamp, fingerprint, since, limit, longest)
+{measurement_page}
 {page_before};
 
 -- name: measurements_values(sensor, timestamp, fingerprint, until, limit, longest)
--- Without the values that are longer.
-SELECT timestamp, fingerprint, CASE WHEN length(value) <= :longest THEN value END AS value
+SELECT timestamp, fingerprint, {value_up_to_longest}
 FROM measurement
 {page_after};
 

@@ -1,32 +1,29 @@
--- name: measurements_newest(sensors, now)
+-- name: measurements_newest(sensors, now, longest)
 -- The newest row of each together with the names of all attributes: one query for the usual case.
 SELECT
     wanted.sensor,
     (SELECT CAST(json_agg(name) AS text) FROM attribute WHERE attribute.sensor = wanted.sensor),
     newest.id, newest.timestamp, newest.fingerprint, newest.receipt_timestamp, newest.revision,
-    newest.value
+    newest.value, newest.length
 FROM (
     SELECT CAST(value AS bigint) AS sensor FROM json_array_elements_text(CAST(:sensors AS json))
 ) AS wanted
 CROSS JOIN LATERAL (
-    SELECT {measurement_columns}
-    FROM measurement
+    {measurement_page}
     WHERE measurement.sensor = wanted.sensor AND {not_beyond}
     ORDER BY timestamp DESC, fingerprint DESC
     LIMIT 1
 ) AS newest;
 
--- name: measurements_containing(sensor, timestamp, fingerprint, text, limit)
-SELECT {measurement_columns}
-FROM measurement
+-- name: measurements_containing(sensor, timestamp, fingerprint, text, limit, longest)
+{measurement_page}
 WHERE sensor = :sensor AND (timestamp, fingerprint) < (:timestamp, :fingerprint)
 AND timestamp <= :timestamp AND strpos(value, :text) > 0
 ORDER BY timestamp DESC, fingerprint DESC
 LIMIT :limit;
 
--- name: measurements_without_members(sensor, timestamp, fingerprint, limit)
-SELECT {measurement_columns}
-FROM measurement
+-- name: measurements_without_members(sensor, timestamp, fingerprint, limit, longest)
+{measurement_page}
 WHERE sensor = :sensor AND (timestamp, fingerprint) < (:timestamp, :fingerprint)
 AND timestamp <= :timestamp AND substr(value, 1, 1) <> '{'
 ORDER BY timestamp DESC, fingerprint DESC
@@ -45,9 +42,9 @@ FROM (
     {page_after}
 ) AS found;
 
--- name: measurements_named(sensor, keys)
+-- name: measurements_named(sensor, keys, longest)
 -- Those with these keys: a list of [timestamp, fingerprint].
-SELECT {measurement_columns}
+SELECT id, timestamp, fingerprint, receipt_timestamp, revision, {value_up_to_longest}
 FROM json_array_elements(CAST(:keys AS json)) AS wanted (key)
 JOIN measurement
 ON timestamp = CAST(key ->> 0 AS bigint) AND fingerprint = CAST(key ->> 1 AS bigint)

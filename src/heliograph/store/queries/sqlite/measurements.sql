@@ -1,10 +1,10 @@
--- name: measurements_newest(sensors, now)
+-- name: measurements_newest(sensors, now, longest)
 -- The newest row of each together with the names of all attributes: one query for the usual case.
 SELECT
     newest.sensor,
     (SELECT json_group_array(name) FROM attribute WHERE attribute.sensor = newest.sensor),
     newest.id, newest.timestamp, newest.fingerprint, newest.receipt_timestamp, newest.revision,
-    newest.value
+    CASE WHEN length(newest.value) <= :longest THEN newest.value END, length(newest.value)
 FROM json_each(:sensors) AS wanted
 CROSS JOIN measurement AS newest ON newest.id = (
     SELECT id FROM measurement
@@ -13,17 +13,15 @@ CROSS JOIN measurement AS newest ON newest.id = (
     LIMIT 1
 );
 
--- name: measurements_containing(sensor, timestamp, fingerprint, text, limit)
-SELECT {measurement_columns}
-FROM measurement
+-- name: measurements_containing(sensor, timestamp, fingerprint, text, limit, longest)
+{measurement_page}
 WHERE sensor = :sensor AND (timestamp, fingerprint) < (:timestamp, :fingerprint)
 AND instr(value, :text) > 0
 ORDER BY timestamp DESC, fingerprint DESC
 LIMIT :limit;
 
--- name: measurements_without_members(sensor, timestamp, fingerprint, limit)
-SELECT {measurement_columns}
-FROM measurement
+-- name: measurements_without_members(sensor, timestamp, fingerprint, limit, longest)
+{measurement_page}
 WHERE sensor = :sensor AND (timestamp, fingerprint) < (:timestamp, :fingerprint)
 AND substr(value, 1, 1) <> '{'
 ORDER BY timestamp DESC, fingerprint DESC
@@ -44,12 +42,12 @@ FROM (
     LIMIT :limit
 );
 
--- name: measurements_named(sensor, keys)
+-- name: measurements_named(sensor, keys, longest)
 -- Those with these keys: a list of [timestamp, fingerprint].
 WITH wanted (wanted_timestamp, wanted_fingerprint) AS (
     SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:keys)
 )
-SELECT {measurement_columns}
+SELECT id, timestamp, fingerprint, receipt_timestamp, revision, {value_up_to_longest}
 FROM wanted
 CROSS JOIN measurement
 ON sensor = :sensor AND timestamp = wanted_timestamp AND fingerprint = wanted_fingerprint

@@ -1,0 +1,75 @@
+"""Answers that may be large: made beside other work, and bounded all together.
+
+What is read for an answer, and then the answer, counts until its client has taken it: what is
+sent waits in small pieces, so that nobody holds much by reading slowly.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
+
+import structlog
+from starlette.types import Scope
+
+from heliograph.errors import ErrorCode, HeliographError
+from heliograph.long_work import LongWork
+from heliograph.web.bodies import Held, Receiving
+from heliograph.web.errors import PIECE_BYTES, encode
+
+# Bytes of answers that may be under way at once. While one is made it may take twice that.
+ANSWERING_BYTES = 48 << 20
+RETRY_SECONDS = 5
+# Encoded without giving others a turn, as is a piece of what is sent.
+ROWS_AT_ONCE = 1_024
+# In the ASGI scope: what the request holds.
+HELD: Final = "heliograph.held"
+
+T = TypeVar("T")
+
+log = structlog.get_logger()
+
+
+class Answering(Receiving):
+    """How many bytes of answers are under way, with a bound; small ones don't count."""
+
+    def __init__(self, bound: int = ANSWERING_BYTES) -> None:
+        super().__init__(bound)
+        self.refused_total = 0
+
+    def refusal(self) -> HeliographError:
+        """Return what to tell a client for whom there is no room, and count it."""
+        if not self.refused_total:
+            log.warning("too many large answers at once", bytes=self.bytes)
+        self.refused_total += 1
+        return HeliographError(
+            ErrorCode.TOO_MANY_LARGE_ANSWERS,
+            "Too many large answers are under way at this moment",
+            retry_after=RETRY_SECONDS,
+        )
+
+
+def held_by(scope: Scope) -> Held:
+    """Return what the request holds of the answers that are under way."""
+    held: Held = scope[HELD]
+    return held
+
+
+async def encoded(
+    rows: list[T], entries: Callable[[Sequence[T]], Sequence[Any]], size: int
+) -> bytes | list[bytes]:
+    """Return the rows' entries as JSON, which may be in pieces, and leave the list without them.
+
+    `size` is about what they come to, in bytes.
+    """
+    if len(rows) <= ROWS_AT_ONCE and size <= PIECE_BYTES:
+        return encode(entries(rows))
+    step = max(1, min(ROWS_AT_ONCE // 4, PIECE_BYTES * len(rows) // max(size, 1)))
+    pieces: list[bytes] = []
+    work = LongWork()
+    rows.reverse()
+    while rows:
+        part = rows[: -step - 1 : -1]
+        del rows[-step:]
+        pieces.append((b"," if pieces else b"[") + encode(entries(part))[1:-1])
+        await work.pause()
+    pieces.append(b"]")
+    return pieces

@@ -1,0 +1,61 @@
+"""Pages of large values, asked for by many at once: memory stays bounded and ingest goes on."""
+
+import asyncio
+import json
+
+import pytest
+
+MIB = 1 << 20
+VALUES, CLIENTS, ROUNDS = 40, 12, 2
+LONG = {"VALUES": 400, "CLIENTS": 40, "ROUNDS": 4}
+PATH = "/devices/large/history?limit=10000&start=2020-01-01T00:00:00Z"
+MOST_BYTES = 250 * MIB
+
+
+@pytest.fixture
+def database(sqlite_database):
+    """One engine will do: what is read is bounded alike on both."""
+    return sqlite_database
+
+
+async def test_many_large_pages_at_once_hold_no_more_than_they_may(server):
+    await server.device("large")
+    await server.device("small")
+    async with server.client() as client:
+        text = "x" * 1_000_000
+        for at in range(VALUES):
+            body = json.dumps({"timestamp": 1_700_000_000 + at, "value": {"n": at, "t": text}})
+            answer = await client.post("/sensors/large/measurements", content=body)
+            assert answer.json()["accepted"] == 1
+        statuses, stored, done = [], 0, asyncio.Event()
+
+        async def read():
+            async with server.client() as reader:
+                for _ in range(ROUNDS):
+                    response = await reader.get(PATH, timeout=120)
+                    statuses.append(response.status_code)
+                    if response.status_code == 200:
+                        assert len(response.json()) == 16
+                    else:
+                        assert response.headers["retry-after"]
+
+        async def ingest():
+            nonlocal stored
+            while not done.is_set():
+                answer = await client.post("/sensors/small/measurements", json={"value": stored})
+                assert answer.status_code == 201
+                stored += 1
+
+        ingesting = asyncio.create_task(ingest(), name="ingest")
+        async with asyncio.timeout(300):
+            await asyncio.gather(*(read() for _ in range(CLIENTS)))
+        done.set()
+        await ingesting
+
+        assert stored > 0
+        assert set(statuses) <= {200, 503}
+        assert statuses.count(200) > 0
+        refused = await server.metric("heliograph_http_answers_refused_total")
+        assert refused == statuses.count(503)
+        assert await server.metric("heliograph_http_answering_bytes") == 0
+    assert server.peak_bytes() < MOST_BYTES

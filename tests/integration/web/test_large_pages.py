@@ -1,0 +1,135 @@
+"""Answers whose size depends on what is stored: bounded each, and all together."""
+
+import asyncio
+import contextlib
+import re
+
+import httpx
+import pytest
+
+from heliograph.model.batch import Batch
+from heliograph.store import configurations as configurations_module
+from heliograph.store import pages as pages_module
+from heliograph.web import answers
+from integration.web.conftest import ADMIN, narrow
+from rows import NOON, heartbeat, log, measurement
+
+LARGE, FITTING = 20_000, 10
+WIDE = "start=2020-01-01T00:00:00Z"
+PAGES = {
+    "measurements": "/sensors/pump-1/measurements?limit=1000&direction=next",
+    "measurements through FastAPI": "/sensors/pump-1/measurements?limit=1_000&direction=next",
+    "one attribute": "/sensors/pump-1/measurements?limit=1000&direction=next&attribute=t",
+    "logs": "/sensors/pump-1/logs?limit=1000&direction=next",
+    "heartbeats": "/sensors/pump-1/heartbeats?limit=1000&direction=next",
+    "history": f"/devices/pump-1/history?limit=10000&{WIDE}",
+}
+
+
+@pytest.fixture(autouse=True)
+def small_pages(monkeypatch):
+    monkeypatch.setattr(pages_module, "LARGEST_PAGE", FITTING * (LARGE + 300))
+
+
+async def filled(here, count, *, per_time=1):
+    await here.device("pump-1")
+    sensor = (await here.services.store.sensors.find("pump-1")).number
+    text = "x" * LARGE
+    times = [NOON + at // per_time * 1_000_000 for at in range(count)]
+    beats = [heartbeat(sensor, time, fingerprint=at) for at, time in enumerate(times)]
+    batch = Batch(
+        measurements=[
+            measurement(sensor, time, {"n": at, "t": text}, fingerprint=at)
+            for at, time in enumerate(times)
+        ],
+        logs=[log(sensor, time, text, fingerprint=at) for at, time in enumerate(times)],
+        heartbeats=[(*row[:8], f'{{"x":"{text}"}}') for row in beats],
+    )
+    await here.services.store.write(batch)
+
+
+def link(response, rel="next"):
+    found = re.search(rf'<([^>]+)>; rel="{rel}"', response.headers.get("link", ""))
+    return found and found[1]
+
+
+@pytest.mark.parametrize("path", PAGES.values(), ids=PAGES.keys())
+async def test_every_page_ends_early_by_bytes_and_its_link_leads_on(site, path):
+    async with site() as here:
+        await filled(here, 35, per_time=3)
+        counts = []
+        while path:
+            response = await here.http.get(path, headers=ADMIN)
+            assert response.status_code == 200, response.text
+            assert len(response.content) <= pages_module.LARGEST_PAGE
+            assert "x-page-truncated" not in response.headers
+            counts.append(len(response.json()))
+            path = link(response)
+        assert counts == [9, 9, 9, 8] or counts == [8, 9, 9, 9]
+
+
+async def test_one_time_that_is_too_large_is_divided_which_is_said(site):
+    async with site() as here:
+        await filled(here, 25, per_time=25)
+        path, said, seen = PAGES["measurements"], [], []
+        while path:
+            response = await here.http.get(path, headers=ADMIN)
+            said.append(response.headers.get("x-page-truncated"))
+            seen += [entry["measurement"]["n"] for entry in response.json()]
+            path = link(response)
+        assert said == ["true", "true", None]
+        assert seen == list(range(25))
+
+
+@pytest.fixture
+def few_at_once(monkeypatch):
+    monkeypatch.setattr(pages_module, "LARGEST_PAGE", 12 << 20)
+    monkeypatch.setattr(answers.Answering.__init__, "__defaults__", (16 << 20,))
+
+
+@pytest.mark.usefixtures("few_at_once")
+async def test_large_answers_together_are_bounded_until_they_are_taken(site, serving):
+    path = PAGES["history"]
+    async with site() as here, serving(here.web) as port, asyncio.timeout(60):
+        await filled(here, 500)
+        url = f"http://127.0.0.1:{port}"
+        async with httpx.AsyncClient(base_url=url, headers=ADMIN, timeout=60) as http:
+            reader, writer = await narrow(port, path)
+            with contextlib.closing(writer):
+                assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+                refused = await http.get(path)
+                assert refused.status_code == 503
+                assert refused.json()["code"] == "TOO_MANY_LARGE_ANSWERS"
+                assert refused.headers["retry-after"] == "5"
+                # What is small needs no room.
+                small = await http.get("/sensors/pump-1/measurements?limit=1")
+                assert small.status_code == 200
+                metrics = (await http.get("/metrics")).text
+                assert "heliograph_http_answers_refused_total 1.0" in metrics
+            # One that goes gives its room back.
+            response = refused
+            while response.status_code == 503:
+                response = await http.get(path)
+            assert len(response.json()) == 500
+            assert "heliograph_http_answering_bytes 0.0" in (await http.get("/metrics")).text
+
+
+async def test_configurations_end_early_by_bytes_and_the_link_leads_on(site, monkeypatch):
+    monkeypatch.setattr(configurations_module, "LARGEST_PAGE", 3 * LARGE + LARGE // 2)
+    monkeypatch.setattr(pages_module, "CHUNK_SIZE", 2 * LARGE)
+    async with site() as here:
+        await here.device("pump-1")
+        path = "/sensors/pump-1/configurations"
+        for at in range(8):
+            body = {"configuration": {"n": at, "text": "x" * LARGE}}
+            assert (await here.http.post(path, json=body, headers=ADMIN)).status_code == 201
+        for direction, expected in (
+            ("next", [[0, 1, 2], [3, 4, 5], [6, 7]]),
+            ("previous", [[5, 6, 7], [2, 3, 4], [0, 1]]),
+        ):
+            at, found = f"{path}?direction={direction}", []
+            while at:
+                response = await here.http.get(at, headers=ADMIN)
+                found.append([entry["revision"] for entry in response.json()])
+                at = link(response, direction)
+            assert found == expected
