@@ -5,6 +5,7 @@ import contextlib
 import functools
 import gc
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
@@ -32,6 +33,8 @@ settings.load_profile("quick")
 
 def pytest_configure(config: pytest.Config) -> None:
     """Be what the run lives as long as, unless this is one of its workers."""
+    # Started by nohup it would be ignored by all that is started here, too.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if not hasattr(config, "workerinput"):
         run = contextlib.ExitStack()
         run.enter_context(shared.begin())
