@@ -1,7 +1,7 @@
 """`heliograph export`: reads the database itself, with or without a running server."""
 
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from heliograph.cli.transfer.partial import PartialFile
 from heliograph.cli.transfer.progress import Bar
 from heliograph.errors import StartError
 from heliograph.exchange.formats import EXPORTED_KINDS, Format, heading
-from heliograph.exchange.pages import Position, Range, pages, sensors_of
+from heliograph.exchange.pages import Page, Position, Range, pages, sensors_of
 from heliograph.model.records import Kind
 from heliograph.model.time import LATEST, parse
 from heliograph.settings import load_settings
@@ -49,6 +49,10 @@ Kinds = Annotated[
 Form = Annotated[Format | None, Option("--format", help="What FILE is; otherwise its name tells.")]
 Start = Annotated[str | None, Option(help="Inclusive: RFC 3339 or epoch seconds.")]
 End = Annotated[str | None, Option(help="Exclusive: RFC 3339 or epoch seconds.")]
+Spreadsheet = Annotated[
+    bool,
+    Option("--spreadsheet", help="csv: quote what a spreadsheet would take for a formula."),
+]
 Restart = Annotated[bool, Option("--restart", help="Begin anew instead of going on.")]
 Force = Annotated[bool, Option("--force", help="Replace FILE if there is one.")]
 
@@ -58,6 +62,7 @@ class _Wanted(NamedTuple):
     network: str | None
     range: Range
     form: Format
+    spreadsheet: bool = False
 
 
 @app.command()
@@ -70,6 +75,7 @@ def export(
     form: Form = None,
     start: Start = None,
     end: End = None,
+    spreadsheet: Spreadsheet = False,
     restart: Restart = False,
     force: Force = False,
 ) -> None:
@@ -89,11 +95,14 @@ def export(
         if compress:
             raise typer.BadParameter("parquet is compressed in itself", param_hint="FILE")
         load_parquet()
+    if spreadsheet and chosen is not Format.CSV:
+        raise typer.BadParameter("for csv only", param_hint="--spreadsheet")
     wanted = _Wanted(
         tuple(sensor or ()),
         network,
         Range(_kinds(kind, chosen), _time(start, "--start", 0), _time(end, "--end", LATEST + 1)),
         chosen,
+        spreadsheet,
     )
     settings = load_settings()
     if str(file) == "-":
@@ -117,10 +126,10 @@ def export(
 async def _write(store: Store, wanted: _Wanted, part: PartialFile) -> None:
     position = part.checkpoint.position if part.checkpoint else None
     total = await _count(store, wanted)
-    part.begin(heading(wanted.form, wanted.range.kinds[0]))
+    part.begin(_heading(wanted))
     with Bar(total) as bar:
         counted = _Counted(await _sensors(store, wanted, position))
-        found = pages(store, counted.each(), wanted.range, wanted.form, position)
+        found = _pages(store, counted.each(), wanted, position)
         async with aclosing(found):
             async for page in found:
                 part.add(page)
@@ -143,12 +152,26 @@ async def _print(store: Store, wanted: _Wanted) -> None:
             raise StartError(f"can't write: {error.strerror or error}") from error
 
     if packing is None:
-        write(heading(wanted.form, kind))
-    found = pages(store, await _sensors(store, wanted, None), wanted.range, wanted.form)
+        write(_heading(wanted))
+    found = _pages(store, await _sensors(store, wanted, None), wanted)
     async with aclosing(found):
         async for page in found:
             write(page.data if packing is None else packing.add(page.data))
     write(b"" if packing is None else packing.end(), flush=True)
+
+
+def _heading(wanted: _Wanted) -> bytes:
+    return heading(wanted.form, wanted.range.kinds[0], spreadsheet=wanted.spreadsheet)
+
+
+def _pages(
+    store: Store,
+    sensors: AsyncIterator[ExportedSensor],
+    wanted: _Wanted,
+    position: Position | None = None,
+) -> AsyncGenerator[Page, None]:
+    told = wanted.spreadsheet
+    return pages(store, sensors, wanted.range, wanted.form, position, spreadsheet=told)
 
 
 def _packed(wanted: _Wanted) -> Callable[[Path, BinaryIO], None]:

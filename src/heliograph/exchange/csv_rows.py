@@ -12,7 +12,7 @@ from heliograph.exchange.elements import (
     make_element,
     number_or_text,
 )
-from heliograph.exchange.formats import COLUMNS, exported_kind
+from heliograph.exchange.formats import COLUMNS, QUOTE, QUOTED, exported_kind
 from heliograph.model.records import Kind
 
 NAMES = ("sensor_identifier", "device_id")
@@ -42,7 +42,10 @@ class CsvRows:
             raise BadLineError("two columns have the same name")
         if not set(TIMES) & set(named):
             raise BadLineError(_without_time(heading))
-        self._kind = kind or exported_kind(self._columns) or Kind.MEASUREMENT
+        exported = exported_kind(self._columns)
+        self._kind = kind or exported or Kind.MEASUREMENT
+        # In a table of another make it is a column like any other.
+        self._is_for_spreadsheets = exported is not None and QUOTED in self._columns
 
     def element(self, cells: Sequence[str]) -> Element:
         """Return what a row says.
@@ -50,9 +53,7 @@ class CsvRows:
         Raises:
             BadLineError: it can't be used.
         """
-        if len(cells) != len(self._columns):
-            raise BadLineError(f"{len(cells)} cells under {len(self._columns)} columns")
-        row = {n: cell for n, cell in zip(self._columns, cells, strict=True) if n and cell}
+        row = self._row(cells)
         names = tuple(text for name in NAMES if (text := row.get(name, "").strip()))
         element = _frame(row)
         if self._kind is Kind.MEASUREMENT:
@@ -73,6 +74,16 @@ class CsvRows:
             if "details" in row:
                 element["details"] = checked_json(row["details"], "details")
         return make_element(self._kind, names, element)
+
+    def _row(self, cells: Sequence[str]) -> dict[str, str]:
+        if len(cells) != len(self._columns):
+            raise BadLineError(f"{len(cells)} cells under {len(self._columns)} columns")
+        row = {n: cell for n, cell in zip(self._columns, cells, strict=True) if n and cell}
+        if self._is_for_spreadsheets:
+            for name in row.pop(QUOTED, "").split():
+                if name in row:
+                    row[name] = row[name].removeprefix(QUOTE)
+        return row
 
     def _value(self, row: dict[str, str]) -> msgspec.Raw:
         if "value" in self._columns:

@@ -6,6 +6,7 @@ changes nothing.
 """
 
 import enum
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -62,6 +63,21 @@ COLUMNS: Final = {
     Kind.HEARTBEAT: (*_FRAME, "success", "details", "element_id"),
 }
 EXPORTED_KINDS: Final = tuple(COLUMNS)
+# In a file for spreadsheets the last column: the names of the row's cells that begin with a quote
+# which is none of theirs.
+QUOTED: Final = "quoted"
+QUOTE: Final = "'"
+# Texts that somebody else has chosen, and where a row has them; `device_id` is not in the row.
+# All others begin as JSON, a time or a word of ours does.
+_TEXTS: Final = {
+    Kind.MEASUREMENT: {"element_id": 6},
+    Kind.LOG: {"subject": 6, "element_id": 8},
+    Kind.HEARTBEAT: {"element_id": 7},
+}
+# What spreadsheets take for the beginning of a formula, in full width too. A number is none.
+_FORMULA: Final = re.compile(
+    r"(?![+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?\Z)[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]"
+)
 
 
 class _Line(msgspec.Struct, gc=False):
@@ -99,13 +115,15 @@ def exported_kind(columns: tuple[str, ...]) -> Kind | None:
     Exports from before elements' ids were kept have no column for them.
     """
     for kind, own in COLUMNS.items():
-        if columns in (own, own[:-1]):
+        if columns in (own, own[:-1], (*own, QUOTED)):
             return kind
     return None
 
 
-def heading(form: Format, kind: Kind) -> bytes:
+def heading(form: Format, kind: Kind, *, spreadsheet: bool = False) -> bytes:
     """Return what stands before the first row; of Parquet, before the first page to be packed.
+
+    With `spreadsheet` CSV is meant for one, see `encode_rows`.
 
     Raises:
         FormatUnavailableError: a package is missing.
@@ -113,11 +131,19 @@ def heading(form: Format, kind: Kind) -> bytes:
     if form is Format.PARQUET:
         beginning: bytes = parquet().heading(kind)
         return beginning
-    return b"" if form is Format.JSONL else ",".join(COLUMNS[kind]).encode() + b"\r\n"
+    if form is Format.JSONL:
+        return b""
+    columns = (*COLUMNS[kind], QUOTED) if spreadsheet else COLUMNS[kind]
+    return ",".join(columns).encode() + b"\r\n"
 
 
-def encode_rows(form: Format, kind: Kind, names: Names, rows: Sequence[Row]) -> bytes:
+def encode_rows(
+    form: Format, kind: Kind, names: Names, rows: Sequence[Row], *, spreadsheet: bool = False
+) -> bytes:
     """Return rows of one sensor, as `Exports.page` has them: lines, or a page for `Packing`.
+
+    With `spreadsheet` a cell of CSV that a spreadsheet would take for a formula begins with a
+    quote, and the column `quoted` names it, so that the quote can be told from a sensor's own.
 
     Raises:
         FormatUnavailableError: a package is missing.
@@ -127,6 +153,8 @@ def encode_rows(form: Format, kind: Kind, names: Names, rows: Sequence[Row]) -> 
         return page
     if form is Format.CSV:
         line = _CSV[kind]
+        if spreadsheet:
+            return "".join([_quoted(kind, line, names, row) for row in rows]).encode()
         return "".join([line(names, row) for row in rows]).encode()
     struct = _JSON[kind]
     return b"".join([_encode(struct(names, row)) + b"\n" for row in rows])
@@ -163,10 +191,25 @@ _JSON: dict[Kind, Callable[[Names, Row], _Line]] = {
 }
 
 
+_END: Final = "\r\n"
+
+
 def _cell(text: str) -> str:
     if '"' in text or "," in text or "\n" in text or "\r" in text:
         return '"' + text.replace('"', '""') + '"'
     return text
+
+
+def _quoted(kind: Kind, line: Callable[[Names, Row], str], names: Names, row: Row) -> str:
+    cells, quoted = list(row), []
+    if _FORMULA.match(names.device_id or ""):
+        names = names._replace(device_id=f"{QUOTE}{names.device_id}")
+        quoted.append("device_id")
+    for name, at in _TEXTS[kind].items():
+        if _FORMULA.match(cells[at] or ""):
+            cells[at] = f"{QUOTE}{cells[at]}"
+            quoted.append(name)
+    return f"{line(names, cells).removesuffix(_END)},{' '.join(quoted)}{_END}"
 
 
 def _csv_frame(names: Names, row: Row) -> str:

@@ -65,8 +65,12 @@ async def pages(
     wanted: Range,
     form: Format,
     position: Position | None = None,
+    *,
+    spreadsheet: bool = False,
 ) -> AsyncGenerator[Page, None]:
     """Yield the rows of the sensors, by sensor, kind and key; from behind `position` on.
+
+    `spreadsheet` is as for `encode_rows`.
 
     Each page is a query of its own: what is stored meanwhile appears if it lies ahead.
     """
@@ -83,7 +87,7 @@ async def pages(
             chunks = _chunks(store, kind, sensor.number, cursor, wanted.end - 1)
             async with aclosing(chunks):
                 async for rows in chunks:
-                    data = encode_rows(form, kind, names, rows)
+                    data = encode_rows(form, kind, names, rows, spreadsheet=spreadsheet)
                     reached = Position(sensor.number, kind, _position(rows[-1]))
                     yield Page(data, len(rows), reached)
 

@@ -1,7 +1,7 @@
 """Downloading what was measured, logged and confirmed, whole."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -17,6 +17,7 @@ from heliograph.ingest.registry import Registry
 from heliograph.model.principal import Principal, Role
 from heliograph.model.records import Kind
 from heliograph.model.time import LATEST
+from heliograph.store import Store
 from heliograph.store.exports import ExportedSensor
 from heliograph.web.access import Access, client_address
 from heliograph.web.dependencies import Caller, TheAccess, TheServices
@@ -65,6 +66,13 @@ class Wanted:
         ] = None,
         start: Annotated[Time | None, Query(description="Inclusive")] = None,
         end: Annotated[Time | None, Query(description="Exclusive")] = None,
+        spreadsheet: Annotated[
+            bool,
+            Query(
+                description="`csv`: what a spreadsheet would take for a formula begins with `'`,"
+                " and a last column `quoted` names it"
+            ),
+        ] = False,
         compress: Annotated[
             Literal["gzip"] | None,
             Query(description="`gzip`: answer a `.gz` file, whatever Accept-Encoding says"),
@@ -77,10 +85,19 @@ class Wanted:
         if form is Format.PARQUET and compress is not None:
             message = "parquet is compressed in itself"
             raise validation_error(("query", "compress"), "value_error", message)
+        if form is not Format.CSV and spreadsheet:
+            raise validation_error(("query", "spreadsheet"), "value_error", "csv only")
         self.form = form
+        self.spreadsheet = spreadsheet
         self.range = Range(kinds, 0 if start is None else start, LATEST + 1 if end is None else end)
         self.archive = compress is not None
         self.encoded = not self.archive and form is not Format.PARQUET and _accepts_gzip(request)
+
+    def pages(
+        self, store: Store, sensors: AsyncIterator[ExportedSensor]
+    ) -> AsyncGenerator[Page, None]:
+        """Return what is wanted of the sensors."""
+        return pages(store, sensors, self.range, self.form, spreadsheet=self.spreadsheet)
 
     def headers(self, name: str) -> dict[str, str]:
         """Return the answer's headers; `name` is what the file is called after."""
@@ -132,7 +149,7 @@ async def export_sensor(
     permit = Permit(access, request.scope, caller)
     known = await access.readable(caller, identifier)
     sensor = ExportedSensor(known.number, known.identifier, known.device_id)
-    rows = pages(services.store, one_sensor(sensor), wanted.range, wanted.form)
+    rows = wanted.pages(services.store, one_sensor(sensor))
     rows = _of_sensor(rows, permit, known.identifier)
     name = bearer(caller, client_address(request.scope))
     return await _answer(request, services, wanted, rows, name, known.device_id or known.identifier)
@@ -159,7 +176,7 @@ async def export_network(
     permit = Permit(access, request.scope, caller)
     network = await access.network(caller, network_identifier, Role.VIEWER)
     sensors = sensors_of(services.store, network.identifier)
-    rows = pages(services.store, sensors, wanted.range, wanted.form)
+    rows = wanted.pages(services.store, sensors)
     rows = _of_network(rows, permit, network.identifier, services.registry)
     name = bearer(caller, client_address(request.scope))
     return await _answer(request, services, wanted, rows, name, network.identifier)
@@ -243,7 +260,8 @@ async def _answer(
     if wanted.form is Format.PARQUET:
         pieces = _pieces(slots, caller, b"", _packed(await _packing(kind), rows))
     else:
-        pieces = _pieces(slots, caller, heading(wanted.form, kind), _data(rows))
+        top = heading(wanted.form, kind, spreadsheet=wanted.spreadsheet)
+        pieces = _pieces(slots, caller, top, _data(rows))
     # The first page before the answer begins: a database that is away is still a 503.
     beginning = await anext(pieces)
     compress = wanted.archive or wanted.encoded

@@ -141,6 +141,25 @@ def test_an_export_with_elements_ids_imported_again_changes_nothing(server):
     assert run(server, "import", "page.jsonl").stdout.startswith("0 rows stored, 4 were")
 
 
+def test_an_export_for_a_spreadsheet_imported_again_changes_nothing(server):
+    """Our own import takes the quotes off, and only those that the export has put there."""
+    server.device("-A1")
+    texts = ("=1+1", "'=1+1", "-5", "\t=1", "'@", "plain")
+    logs = [{"severity": "info", "timestamp": 1_700_000_000, "subject": text} for text in texts]
+    assert post(server, "-A1", "logs", logs) == len(texts)
+    values = [{"timestamp": 1_700_000_000, "value": -1, "id": text} for text in texts]
+    assert post(server, "-A1", "measurements", values) == len(texts)
+    for kind in ("log", "measurement"):
+        for option in ("--spreadsheet", "--force"):
+            run(server, "export", "x.csv", "--kind", kind, option, "--force")
+            text = (server.folder / "x.csv").read_text()
+            assert (",'-A1," in text) is (option == "--spreadsheet")
+            done = run(server, "import", "x.csv")
+            assert done.stdout == "0 rows stored, 6 were there already, 0 bad\n"
+    done = run(server, "export", "x.jsonl", "--spreadsheet", status=2)
+    assert "csv only" in done.stderr
+
+
 def test_everything_moves_to_another_server(server, other):
     fill(server)
     run(server, "export", "all.jsonl", *EVERY_KIND)

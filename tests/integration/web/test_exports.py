@@ -56,6 +56,33 @@ async def test_csv_of_a_sensor_is_complete(site):
         assert rows[0]["timestamp"] == "2026-01-15T12:00:00.000000Z"
 
 
+async def test_csv_for_a_spreadsheet_quotes_formulas_and_raw_csv_is_as_it_was_sent(site):
+    async with site() as here:
+        headers = await here.device("pump-1")
+        logs = [
+            {"severity": "info", "subject": subject, "timestamp": 1_700_000_000 + number}
+            for number, subject in enumerate(("=1+1", "@SUM(A1)", "-5", "plain"))
+        ]
+        sent = await here.http.post("/sensors/pump-1/logs", json=logs, headers=headers)
+        assert sent.json()["accepted"] == 4
+        for query, subjects, quoted in (
+            ("", ["=1+1", "@SUM(A1)", "-5", "plain"], [None] * 4),
+            ("&spreadsheet=false", ["=1+1", "@SUM(A1)", "-5", "plain"], [None] * 4),
+            (
+                "&spreadsheet=true",
+                ["'=1+1", "'@SUM(A1)", "-5", "plain"],
+                ["subject"] * 2 + [""] * 2,
+            ),
+        ):
+            network = here.services.registry.default_network
+            for path, who in (("sensors/pump-1", headers), (f"networks/{network}", ADMIN)):
+                url = f"/{path}/export?kind=log{query}"
+                answer = await here.http.get(url, headers=who)
+                rows = list(csv.DictReader(io.StringIO(answer.text, newline="")))
+                assert [row["subject"] for row in rows] == subjects
+                assert [row.get("quoted") for row in rows] == quoted
+
+
 async def test_json_lines_of_a_network_have_the_kinds_asked_for(site):
     async with site() as here:
         await filled(here, rows=3)
@@ -190,6 +217,8 @@ async def test_nothing_to_export_is_a_heading_alone(site):
         "format=parquet&compress=gzip",
         "start=x",
         "compress=zip",
+        "spreadsheet=perhaps",
+        "format=jsonl&spreadsheet=true",
     ],
 )
 async def test_bad_parameters_are_named(site, query):

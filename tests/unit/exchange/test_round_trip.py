@@ -1,7 +1,9 @@
 """What is exported and read back is the same row: for the server a repeat."""
 
+import contextlib
 import csv
 import io
+import json
 import math
 
 import pytest
@@ -138,6 +140,71 @@ def test_csv_has_each_column_and_both_have_all_that_is_stored(kind, data):
     line = encode_rows(Format.JSONL, kind, NAMES, [row])
     assert line.endswith(b"\n")
     assert line.count(b"\n") == 1
+
+
+BEGINNINGS = ["=", "+", "-", "@", "\t", "\r", "'", "'=", "-5", "\uff1d"]
+formulas = st.builds("".join, st.tuples(st.sampled_from(BEGINNINGS), texts))
+some = st.none() | formulas
+
+
+@given(subject=formulas | texts, element_id=some, name=st.sampled_from(["-A1", "a"]))
+def test_what_is_quoted_for_a_spreadsheet_comes_back_as_it_was(subject, element_id, name):
+    names = Names(NAMES.identifier, name)
+    row = (EARLIEST, 1, EARLIEST, None, None, "info", subject, "=details", element_id)
+
+    def text(*, spreadsheet):
+        beginning = heading(Format.CSV, Kind.LOG, spreadsheet=spreadsheet)
+        rows = encode_rows(Format.CSV, Kind.LOG, names, [row], spreadsheet=spreadsheet)
+        return beginning + rows
+
+    raw, quoted = text(spreadsheet=False), text(spreadsheet=True)
+    assert read_back(Format.CSV, None, quoted) == read_back(Format.CSV, None, raw)
+    (cells,) = csv.DictReader(io.StringIO(quoted.decode(), newline=""))
+    (bare,) = csv.DictReader(io.StringIO(raw.decode(), newline=""))
+    assert bare["subject"] == subject
+    beginnings = set("=+-@\t\r\uff1d")
+    assert all(is_number(cell) for cell in cells.values() if cell[:1] in beginnings)
+    changed = {column for column in bare if bare[column] != cells[column]}
+    assert changed == set(cells["quoted"].split())
+
+
+def is_number(text):
+    with contextlib.suppress(ValueError):
+        return math.isfinite(float(text))
+    return False
+
+
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [
+        ("=1+1", "'=1+1"),
+        ("+1+1", "'+1+1"),
+        ("-1+1", "'-1+1"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("\t=1", "'\t=1"),
+        ("\r=1", "'\r=1"),
+        ("-5", "-5"),
+        ("+5", "+5"),
+        ("-1.5e-3", "-1.5e-3"),
+        ("-5\n", "'-5\n"),
+        ("'=1", "'=1"),
+        ("a=1", "a=1"),
+        ("-", "'-"),
+    ],
+)
+def test_what_begins_like_a_formula_is_quoted_for_a_spreadsheet_alone(text, cell):
+    row = (EARLIEST, 1, EARLIEST, None, None, "info", text, None, None)
+    for spreadsheet, expected in ((False, text), (True, cell)):
+        page = heading(Format.CSV, Kind.LOG, spreadsheet=spreadsheet)
+        page += encode_rows(Format.CSV, Kind.LOG, NAMES, [row], spreadsheet=spreadsheet)
+        (cells,) = csv.DictReader(io.StringIO(page.decode(), newline=""))
+        assert cells["subject"] == expected
+
+
+def test_a_column_quoted_of_another_make_is_an_attribute():
+    table = CsvRows(["timestamp", "quoted", "note"])
+    element = table.element(["1700000000", "note", "'=1"])
+    assert json.loads(element.text)["value"] == {"quoted": "note", "note": "'=1"}
 
 
 def test_a_nameless_sensor_and_what_floats_look_like():
