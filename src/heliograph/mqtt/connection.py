@@ -58,6 +58,7 @@ class Connection(PausableProtocol):
 
     __slots__ = (
         "aliases",
+        "checked",
         "client_maximum_packet_size",
         "client_receive_maximum",
         "congested",
@@ -92,6 +93,8 @@ class Connection(PausableProtocol):
         self.session: Session | None = None
         self.principal: Principal | None = None
         self.credential: bytes | None = None
+        # As of which generation of the registry the credential is known to hold.
+        self.checked = -1
         self.will: LastWill | None = None
         self.tells_reasons = True
         self.keepalive = 0.0
@@ -194,8 +197,13 @@ class Connection(PausableProtocol):
 
     def _process_packets(self, buffer: bytes) -> int:
         """Process what is whole in the buffer; return where the rest begins."""
-        # Nothing is awaited before the end of the buffer, so that routes can't change meanwhile.
-        if self.routes.generation != self.listener.host.generation:
+        # Nothing is awaited before the end of the buffer, so that rights can't change meanwhile.
+        generation = self.listener.host.generation
+        if self.checked != generation:
+            self.recheck()
+            if self.pauses & CLOSING:
+                return len(buffer)
+        if self.routes.generation != generation:
             self.routes = NO_ROUTES  # until the first topic is asked for
         at, end = 0, len(buffer)
         publish, frame, version = self._publish, packets.frame, self.version
@@ -319,6 +327,15 @@ class Connection(PausableProtocol):
         elif self.version == 5:
             self.write(packets.connack(5, session_present=False, reason=reason))
         self.close()
+
+    def recheck(self) -> None:
+        """End the connection if what the client logged in with is no longer valid."""
+        generation = self.listener.host.generation
+        if self.checked == generation or self.principal is None:
+            return
+        self.checked = generation
+        if not self.listener.host.is_current(self.principal, self.credential):
+            self.fail(Reason.NOT_AUTHORIZED, "the credential is no longer valid")
 
     @property
     def closing(self) -> bool:

@@ -112,7 +112,7 @@ class Fanout:
         self._of_device: dict[int | str, list[Audience]] = {}
         # Those who see the whole of a network, as of these rights.
         self._of_network: dict[str, list[Audience]] = {}
-        self._rights = -1
+        self._rights = self._generation = -1
         # Subscriptions by which something may be sent now.
         self._entries = 0
         # The time that may still be taken, in seconds, as of a moment.
@@ -331,6 +331,9 @@ class Fanout:
         for session, (qos, topic) in chosen.items():
             if message is None or message.qos != qos or message.topic != topic:
                 message = Outgoing(topic, payload, qos, seen.sensor, seen.network_identifier)
+            connection = session.connection
+            if connection is not None and connection.checked != self._generation:
+                connection.recheck()
             session.deliver(message)
         return count
 
@@ -340,7 +343,7 @@ class Fanout:
         """Add up the time that may be taken; return the thread's own time now, in seconds."""
         rights = self._host.rights
         if self._rights != rights:
-            self._rights = rights
+            self._rights, self._generation = rights, self._host.generation
             self._of_network.clear()
         moment = time.perf_counter()
         earned = (moment - self._credited_at) * SHARE

@@ -335,15 +335,16 @@ class Listener:
                 connection.resume(FULL)
 
     def recheck(self) -> None:
-        """End the connections of those who may not be connected any more, at once or soon."""
+        """End the connections of those who may not be connected any more, at once or soon.
+
+        Until then nothing is taken from them, and nothing sent to them.
+        """
         if self._recheck_timer is not None:
             self._recheck_again = True
             return
         self._recheck_timer = self.loop.call_later(RECHECK_SECONDS, self._recheck_later)
         for connection in list(self._connections):
-            principal = connection.principal
-            if principal is not None and not self.host.is_current(principal, connection.credential):
-                connection.fail(Reason.NOT_AUTHORIZED, "the credential is no longer valid")
+            connection.recheck()
 
     def _recheck_later(self) -> None:
         self._recheck_timer = None

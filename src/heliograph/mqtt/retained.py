@@ -86,6 +86,7 @@ class Retained:
             while connection.congested or session.queue:
                 self._room.clear()
                 await self._room.wait()
+            connection.recheck()
             if session.connection is not connection or topic_filter not in self._wanted:
                 return
             if message.topic in self._superseded:

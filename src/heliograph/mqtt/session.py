@@ -127,6 +127,7 @@ class Session:
         connection = self.connection
         if connection is None:
             return
+        connection.recheck()
         while self.repeats and self._may_send(connection):
             packet_id = self.repeats.popleft()
             known = self.unacknowledged.get(packet_id)

@@ -11,7 +11,9 @@ import json
 import httpx
 import websockets
 
-from integration.rights.case import Seen, as_json
+from integration.rights.case import Seen, as_json, heard
+from mqtt_client import publish, subscribe
+from server import ADMIN_KEY, eventually
 
 SECONDS = 10
 # Of one sensor's export the first page, as heliograph.exchange.pages reads it.
@@ -110,6 +112,76 @@ async def export_of_a_network(case, text):
         yield await rest()
 
 
+async def subscription(case, text):
+    """An MQTT session that is connected, and subscribes to what sensors send."""
+    client = await _subscribed(case, "measurements")
+    yield
+    await case.say(text)
+    payloads, ended = await heard(client)
+    await client.close()
+    yield case.seen(payloads, text, ended=ended)
+
+
+async def configurations(case, text):
+    """An MQTT session that is connected, and subscribes to configurations."""
+    client = await _subscribed(case, "configurations")
+    yield
+    await case.configure(text)
+    payloads, ended = await heard(client)
+    await client.close()
+    yield case.seen(payloads, text, ended=ended)
+
+
+async def retained(case, text):
+    """Configurations that the listener retains, for who is connected and subscribes now."""
+    await case.configure(text)
+    client = await case.connect("retained")
+    yield
+    client.send(subscribe(_filter(case, "configurations")))
+    payloads, ended = await heard(client, last=case.last(text))
+    await client.close()
+    yield case.seen(payloads, text, ended=ended)
+
+
+async def retained_under_way(case, text):
+    """Retained configurations that are being read for who has subscribed."""
+    await case.configure(text)
+    client = await case.connect("retained")
+    store = case.server.store
+    # A device asks for its own; of others it is known by then that they may be seen.
+    queries = (
+        (store.configurations, "current") if case.kept is None else (store.publications, "texts")
+    )
+    async with _held(*queries) as (reached, release):
+        client.send(subscribe(_filter(case, "configurations")))
+        await reached()
+        yield
+        release()
+        payloads, ended = await heard(client, last=case.last(text))
+    await client.close()
+    yield case.seen(payloads, text, ended=ended)
+
+
+async def owed(case, text):
+    """An MQTT session that is not connected: what it is owed when it comes again."""
+    client = await _subscribed(case, "measurements", keeps=True)
+    await _gone(case, client)
+    await case.say(text)
+    yield
+    yield await _owed(case, text)
+
+
+async def unacknowledged(case, text):
+    """An MQTT session that has not acknowledged: what it is sent again."""
+    client = await _subscribed(case, "measurements", keeps=True)
+    await case.say(text)
+    payloads, _ = await heard(client, acknowledging=False)
+    assert case.seen(payloads, text, ended=False).lost
+    await _gone(case, client)
+    yield
+    yield await _owed(case, text)
+
+
 # What is sent
 
 
@@ -186,6 +258,38 @@ async def batch_under_way(case, text):
     seen = _of_batch(case, httpx.Response(status, content=content))
     assert (await case.stored(text))[:2] == seen[:2]
     yield seen
+
+
+async def publishing(case, text):
+    """An MQTT session that is connected, and publishes."""
+    client = await case.connect("publishing")
+    yield
+    for number, sensor in enumerate(case.sensors, 1):
+        value = as_json({"value": case.reading(sensor, text)["metrics"]})
+        topic = f"measurements/{sensor.device_id}"
+        client.send(publish(topic, value, packet_id=number))
+    _, ended = await heard(client)
+    await eventually(lambda: case.server.state.depth == 0)
+    await client.close()
+    yield (await case.stored(text))._replace(ended=ended)
+
+
+async def wills(case, _text):
+    """Last wills of clients that are connected, and then go without a word."""
+    clients = []
+    for sensor in case.sensors:
+        await _set_status(case, sensor, b"online")
+        will = (f"status/{sensor.device_id}", b"offline", 1, True)
+        clients.append(await case.connect(f"will-{sensor.device_id}", will=will))
+    yield
+    ended = (await heard(clients[0]))[1]
+    for client in clients:
+        await client.abort()
+    await eventually(lambda: case.server.listener.connections == 0)
+    await eventually(lambda: case.server.state.depth == 0)
+    found = [await case.server.store.sensors.find_number(each.number) for each in case.sensors]
+    came = [sensor.status == "offline" for sensor in found]
+    yield Seen(came[0], came[-1] if case.kept else False, ended)
 
 
 # How
@@ -332,6 +436,40 @@ async def _held(queries, name, *, after=0):
         delattr(queries, name)
 
 
+def _filter(case, first):
+    """Return what the holder may subscribe to: a device has no wildcards."""
+    return f"{first}/#" if case.kept else f"{first}/{case.lost.device_id}"
+
+
+async def _subscribed(case, first, **options):
+    client = await case.connect(first, **options)
+    client.send(subscribe(_filter(case, first)))
+    assert (await client.packet())[-1] == 1
+    return client
+
+
+async def _gone(case, client):
+    await client.abort()
+    await eventually(lambda: case.server.listener.connections == 0)
+
+
+async def _owed(case, text):
+    """Come again to the session, by what logs in now, and return what is sent of it."""
+    client = await case.connect("measurements", case.login_after, keeps=True)
+    if client is None:
+        return Seen(False, False, True)
+    payloads, ended = await heard(client)
+    await client.close()
+    return case.seen(payloads, text, ended=ended)
+
+
+async def _set_status(case, sensor, status):
+    admin = await case.connect("admin", ("admin", ADMIN_KEY))
+    admin.send(publish(f"status/{sensor.device_id}", status))
+    assert (await admin.packet())[0] == 0x40
+    await admin.close()
+
+
 READING = (
     polls,
     network_stream,
@@ -342,7 +480,12 @@ READING = (
     socket_of_devices,
     export_of_a_sensor,
     export_of_a_network,
+    subscription,
+    configurations,
+    retained,
+    retained_under_way,
 )
-SENDING = (posts, repeats, repeated_batch, batch_under_way)
+OWED = (owed, unacknowledged)
+SENDING = (posts, repeats, repeated_batch, batch_under_way, publishing, wills)
 # What devices have nothing to do with.
 OF_USERS = (network_stream, stream_by_ticket, export_of_a_network)

@@ -13,7 +13,7 @@ import pytest
 
 from heliograph.model.time import now
 from integration.rights.case import NEW_PASSWORD, PASSWORD, SESSION_MICROSECONDS, Case
-from integration.rights.flows import OF_USERS, READING, SENDING
+from integration.rights.flows import OF_USERS, OWED, READING, SENDING
 from server import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -26,6 +26,7 @@ CLOCKS = (
     "heliograph.web.access.now",
     "heliograph.web.watching.now",
     "heliograph.mqtt.connection.now",
+    "heliograph.mqtt.wills.now",
     "heliograph.ingest.authentication.now",
 )
 
@@ -92,32 +93,36 @@ async def device_deleted(case: Case) -> None:
 
 
 class End(NamedTuple):
-    """A way a right ends, whose, and what becomes of each kind of flow."""
+    """A way a right ends, whose, and what becomes of each kind of flow.
+
+    A session of MQTT is its user's or device's: by a new credential they get what it is owed.
+    """
 
     holder: str
     act: Callable[[Case], Awaitable[None]]
     reading: str = ENDS
     sending: str = ENDS
+    owed: str = GOES_ON
 
 
 MATRIX = (
     End("user", role_taken, reading=GOES_ON, sending=LOSES),
-    End("user", member_removed, reading=LOSES, sending=LOSES),
-    End("user", sensor_moved, reading=LOSES, sending=LOSES),
-    End("user", network_deleted, reading=LOSES, sending=LOSES),
+    End("user", member_removed, reading=LOSES, sending=LOSES, owed=LOSES),
+    End("user", sensor_moved, reading=LOSES, sending=LOSES, owed=LOSES),
+    End("user", network_deleted, reading=LOSES, sending=LOSES, owed=LOSES),
     End("user", logged_out),
     End("user", session_expired),
     End("user", password_changed),
-    End("user", account_deactivated),
+    End("user", account_deactivated, owed=ENDS),
     End("device", key_rotated),
-    End("device", device_deactivated),
-    End("device", device_deleted),
+    End("device", device_deactivated, owed=ENDS),
+    End("device", device_deleted, owed=ENDS),
     End("device", sensor_moved, reading=GOES_ON, sending=GOES_ON),
 )
 CELLS = [
     pytest.param(end, flow, expected, id=f"{end.holder}-{end.act.__name__}-{flow.__name__}")
     for end in MATRIX
-    for flows, expected in ((READING, end.reading), (SENDING, end.sending))
+    for flows, expected in ((READING, end.reading), (OWED, end.owed), (SENDING, end.sending))
     for flow in flows
     if end.holder == "user" or flow not in OF_USERS
 ]

@@ -25,7 +25,7 @@ class House:
     """A host to which the networks belong that principals are called after."""
 
     def __init__(self):
-        self.rights = 0
+        self.rights = self.generation = 0
         self.lost = set()
         self.asked = 0
 
@@ -54,7 +54,7 @@ class Noting(Session):
 
     def __init__(self, principal, client_id="c", *, connected=True):
         super().__init__(principal, client_id, Counts())
-        self.connection = SimpleNamespace(retained=None) if connected else None
+        self.connection = SimpleNamespace(retained=None, checked=0) if connected else None
         self.sent = []
 
     def deliver(self, message):
@@ -79,6 +79,21 @@ def tasks():
 @pytest.fixture
 def fanout(house, counts, tasks):
     return Fanout(house, counts, tasks)
+
+
+def test_a_connection_is_looked_at_once_a_change_before_it_is_sent_anything(fanout, house):
+    session, sent = Noting(user("here")), []
+    subscribe(fanout, session, "#")
+
+    def recheck():
+        session.connection.checked = house.generation
+        sent.append(len(session.sent))
+
+    session.connection.recheck = recheck
+    for generation in (0, 1, 1, 2):
+        house.generation = house.rights = generation
+        fanout.show([event("here")])
+    assert sent == [1, 3]
 
 
 def user(place, number=0):
@@ -146,7 +161,7 @@ def test_a_session_without_a_connection_costs_nothing_at_qos_0(fanout, matched, 
     # What is subscribed to meanwhile by a packet that came before the end, too.
     subscribe(fanout, session, "measurements/uuid-pump", qos=qos)
     assert fanout.has_subscribers is bool(qos)
-    session.connection = SimpleNamespace(retained=None)
+    session.connection = SimpleNamespace(retained=None, checked=0)
     for _ in range(2):
         fanout.attach(session)
     session.sent.clear()
