@@ -23,6 +23,7 @@ from heliograph.mqtt.pausing import (
     CLOSING,
     CONGESTED,
     OWN,
+    TURN_PACKETS,
     UNTAKEN,
     WAITING,
     PausableProtocol,
@@ -84,7 +85,7 @@ class Connection(PausableProtocol):
     )
 
     def __init__(self, listener: "Listener") -> None:
-        super().__init__()
+        super().__init__(listener.turns)
         self.listener = listener
         self.peer = ""
         self.held = 0
@@ -196,7 +197,7 @@ class Connection(PausableProtocol):
             self.pause(OWN)
 
     def _process_packets(self, buffer: bytes) -> int:
-        """Process what is whole in the buffer; return where the rest begins."""
+        """Process what is whole in a buffer that is not empty; return where the rest begins."""
         # Nothing is awaited before the end of the buffer, so that rights can't change meanwhile.
         generation = self.listener.host.generation
         if self.checked != generation:
@@ -207,7 +208,7 @@ class Connection(PausableProtocol):
             self.routes = NO_ROUTES  # until the first topic is asked for
         at, end = 0, len(buffer)
         publish, frame, version = self._publish, packets.frame, self.version
-        while at < end:
+        for _ in range(TURN_PACKETS):
             body = frame(buffer, at, version)
             if body is None:
                 break
@@ -223,8 +224,11 @@ class Connection(PausableProtocol):
             else:
                 control(self, buffer, at, start, stop)
             at = stop
-            if self.pauses & WAITING:
+            if at >= end or self.pauses & WAITING:
                 break
+        else:
+            self.listener.counts.turns += 1
+            self._give_way()
         return at
 
     def _publish(self, buffer: bytes, at: int, start: int, stop: int) -> bool:
@@ -336,6 +340,11 @@ class Connection(PausableProtocol):
         self.checked = generation
         if not self.listener.host.is_current(self.principal, self.credential):
             self.fail(Reason.NOT_AUTHORIZED, "the credential is no longer valid")
+
+    def is_known(self) -> None:
+        """Take the transport over from who has read CONNECT; reading is paused meanwhile."""
+        if self.transport is not None:
+            self.transport.set_protocol(self)
 
     @property
     def closing(self) -> bool:

@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING
 
 from heliograph.mqtt import packets
-from heliograph.mqtt.limits import MAXIMUM_CONTROL_BYTES
 from heliograph.mqtt.reasons import PacketType, ProtocolError, Reason
+from heliograph.mqtt.receiving import check_size
 
 if TYPE_CHECKING:
     from heliograph.mqtt.connection import Connection
@@ -21,9 +21,7 @@ def control(connection: "Connection", buffer: bytes, at: int, start: int, stop: 
     session = connection.session
     if session is None and kind is not PacketType.CONNECT:  # [MQTT-3.1.0-1]
         raise ProtocolError(Reason.PROTOCOL_ERROR, "the first packet is not CONNECT")
-    if stop - start > MAXIMUM_CONTROL_BYTES:
-        # What comes in pieces is refused before; this one came whole.
-        raise ProtocolError(Reason.PACKET_TOO_LARGE, f"a packet of {stop - start} bytes")
+    check_size(connection, buffer, start, stop)
     body = buffer[start:stop]
     if session is None:
         connection.listener.connect(connection, body)
@@ -57,10 +55,10 @@ def control(connection: "Connection", buffer: bytes, at: int, start: int, stop: 
 
 
 def _release(connection: "Connection", session: "Session", packet_id: int) -> None:
-    if session.received.get(packet_id) is False:
+    if session.received.is_committed(packet_id) is False:
         # Not committed, so no PUBREC has been sent that it could be the answer to.
         raise ProtocolError(Reason.PROTOCOL_ERROR, "PUBREL before PUBREC")
-    known = session.received.pop(packet_id, None) is not None
+    known = session.received.end(packet_id)
     if known and connection.in_flight:
         connection.in_flight -= 1
     reason = Reason.SUCCESS if known else Reason.PACKET_IDENTIFIER_NOT_FOUND

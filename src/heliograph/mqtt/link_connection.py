@@ -23,7 +23,17 @@ from heliograph.mqtt.limits import (
 )
 from heliograph.mqtt.oversize import Oversize
 from heliograph.mqtt.packets import PacketType, ProtocolError
-from heliograph.mqtt.pausing import BUSY, CLOSING, FULL, OWN, UNTAKEN, WAITING, PausableProtocol
+from heliograph.mqtt.pausing import (
+    BUSY,
+    CLOSING,
+    FULL,
+    OWN,
+    TURN_PACKETS,
+    UNTAKEN,
+    WAITING,
+    PausableProtocol,
+    Turns,
+)
 from heliograph.mqtt.routing import RETRY_SECONDS, Routes, ask
 
 if TYPE_CHECKING:
@@ -42,9 +52,9 @@ class LinkConnection(PausableProtocol):
     """Parses whole socket reads; acknowledges in the order of receipt, after the commit."""
 
     def __init__(self, link: "Link") -> None:
-        super().__init__()
-        self.link = link
         self.loop = asyncio.get_running_loop()
+        super().__init__(Turns(self.loop))
+        self.link = link
         self.lost: asyncio.Future[str] = self.loop.create_future()
         self.answers: asyncio.Queue[mqtt5.Packet] = asyncio.Queue(16)
         self.last_received = self.loop.time()
@@ -144,12 +154,12 @@ class LinkConnection(PausableProtocol):
             self.pause(OWN)
 
     def _process_packets(self, buffer: bytes) -> int:
-        """Process what is whole in the buffer; return where the rest begins."""
+        """Process what is whole in a buffer that is not empty; return where the rest begins."""
         self._routes.renew(self.link.host.generation)
-        view, at, end, read = memoryview(buffer), 0, len(buffer), mqtt5.read
-        while at < end:
+        view, at, end = memoryview(buffer), 0, len(buffer)
+        for _ in range(TURN_PACKETS):
             try:
-                packet, size = read(view[at:])
+                packet, size = mqtt5.read(view[at:])
             except IndexError:
                 if self._is_whole(buffer, at):
                     raise ProtocolError(
@@ -163,14 +173,15 @@ class LinkConnection(PausableProtocol):
                     raise
                 size = self._refuse_unreadable(buffer, at, error)
             else:
-                if type(packet) is mqtt5.PublishPacket:
-                    if not self._publish(packet):
-                        break
-                else:
+                if type(packet) is not mqtt5.PublishPacket:
                     self._control(packet)
+                elif not self._publish(packet):
+                    break
             at += size
-            if self.pauses & WAITING:
+            if at >= end or self.pauses & WAITING:
                 break
+        else:
+            self._give_way()
         return end if self._oversize is not None else at
 
     def _is_whole(self, buffer: bytes, at: int) -> bool:

@@ -17,12 +17,13 @@ from heliograph.mqtt import packets
 from heliograph.mqtt.connection import Connection
 from heliograph.mqtt.counts import Counts
 from heliograph.mqtt.fanout import Fanout, Seen
+from heliograph.mqtt.greeting import Greeting
 from heliograph.mqtt.host import Host
 from heliograph.mqtt.limits import MAXIMUM_FILTER_LEVELS, MAXIMUM_SUBSCRIPTIONS, Limits
 from heliograph.mqtt.logins import FailedLogins
 from heliograph.mqtt.opening import Opening
 from heliograph.mqtt.packets import ProtocolError, Reason
-from heliograph.mqtt.pausing import CLOSING, FULL, UNTAKEN
+from heliograph.mqtt.pausing import CLOSING, FULL, UNTAKEN, Turns
 from heliograph.mqtt.routing import RoutesOfAll
 from heliograph.mqtt.session import Session
 from heliograph.mqtt.sessions import Sessions
@@ -54,6 +55,7 @@ class Listener:
         self.loop = asyncio.get_running_loop()
         self.tasks: set[asyncio.Task[None]] = set()
         self.counts = Counts()
+        self.turns = Turns(self.loop)
         self.sessions = Sessions(self.loop)
         self.fanout = Fanout(host, self.counts, self.tasks)
         self.sessions.forgotten = self.fanout.remove
@@ -90,7 +92,7 @@ class Listener:
             OSError: the address can't be bound.
         """
         server = await self.loop.create_server(
-            lambda: Connection(self),
+            lambda: Greeting(Connection(self)),
             host or None,
             port,
             ssl=tls,

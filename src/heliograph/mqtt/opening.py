@@ -121,6 +121,7 @@ class Opening:
         sessions.enter(session)
         self._listener.fanout.attach(session)
         connection.session = session
+        connection.is_known()
         connection.keepalive = connect.keepalive * 1.5
         if connect.version == MQTT_5:
             connection.aliases = TopicAliases()

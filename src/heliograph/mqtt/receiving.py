@@ -4,7 +4,12 @@ from typing import TYPE_CHECKING
 
 from heliograph.errors import HeliographError
 from heliograph.mqtt import packets
-from heliograph.mqtt.limits import KEPT_BYTES, MAXIMUM_CONTROL_BYTES, MAXIMUM_PACKET_BYTES
+from heliograph.mqtt.limits import (
+    KEPT_BYTES,
+    MAXIMUM_CONNECT_BYTES,
+    MAXIMUM_CONTROL_BYTES,
+    MAXIMUM_PACKET_BYTES,
+)
 from heliograph.mqtt.oversize import Oversize
 from heliograph.mqtt.reasons import MQTT_5, PacketType, ProtocolError, Reason
 from heliograph.mqtt.settlement import PACKET_ID, QOS_2, token_of
@@ -21,18 +26,19 @@ def begin_delivery(connection: "Connection", session: "Session", packet_id: int,
         ProtocolError: more are under way than the receive maximum [MQTT-3.3.4-7].
     """
     if qos == QOS_2:
-        committed = session.received.get(packet_id)
+        committed = session.received.is_committed(packet_id)
         if committed is not None:
             if committed:
                 connection.write(packets.pubrec(connection.version, packet_id))
             return False
-    if (
-        connection.in_flight >= connection.listener.limits.receive_maximum
-        and connection.version == MQTT_5
-    ):
+    maximum = connection.listener.limits.receive_maximum
+    if connection.version == MQTT_5 and connection.in_flight >= maximum:
         raise ProtocolError(Reason.RECEIVE_MAXIMUM_EXCEEDED, "too many messages in flight")
     if qos == QOS_2:
-        session.received[packet_id] = False
+        # Those of earlier connections count, and in MQTT 3.1.1 too: they are kept.
+        if len(session.received) >= maximum:
+            raise ProtocolError(Reason.RECEIVE_MAXIMUM_EXCEEDED, "too many messages not released")
+        session.received.begin(packet_id)
     connection.in_flight += 1
     return True
 
@@ -42,7 +48,7 @@ def abandon_delivery(connection: "Connection", session: "Session", token: int) -
     if token:
         connection.in_flight -= 1
         if token >> 16 == QOS_2:
-            session.received.pop(token & PACKET_ID, None)
+            session.received.end(token & PACKET_ID)
 
 
 def oversize(
@@ -57,13 +63,29 @@ def oversize(
     kind = first >> 4
     if connection.session is None and kind != PacketType.CONNECT:  # [MQTT-3.1.0-1]
         raise ProtocolError(Reason.PROTOCOL_ERROR, "the first packet is not CONNECT")
-    # Of a SUBSCRIBE of a megabyte each filter would have to be read in one go.
-    limit = MAXIMUM_PACKET_BYTES if kind == PacketType.PUBLISH else MAXIMUM_CONTROL_BYTES
-    if stop - start <= limit:
-        return None
     if kind != PacketType.PUBLISH:
-        raise ProtocolError(Reason.PACKET_TOO_LARGE, f"a packet of {stop - start} bytes")
+        check_size(connection, buffer, start, stop)
+        return None
+    if stop - start <= MAXIMUM_PACKET_BYTES:
+        return None
     return Oversize(first, stop - start, buffer[start:])
+
+
+def check_size(connection: "Connection", buffer: bytes, start: int, stop: int) -> None:
+    """Refuse a packet that is too large and no PUBLISH, be it whole or only begun.
+
+    Raises:
+        ProtocolError: it is; a client that greets is told so already.
+    """
+    size = stop - start
+    if connection.session is not None:
+        # Of a SUBSCRIBE of a megabyte each filter would have to be read in one go.
+        if size > MAXIMUM_CONTROL_BYTES:
+            raise ProtocolError(Reason.PACKET_TOO_LARGE, f"a packet of {size} bytes")
+    elif size > MAXIMUM_CONNECT_BYTES:
+        error = ProtocolError(Reason.PACKET_TOO_LARGE, f"a CONNECT of {size} bytes")
+        connection.write(packets.refusal(buffer[start:], error))
+        raise error
 
 
 async def refuse_oversize(connection: "Connection", packet: Oversize) -> None:

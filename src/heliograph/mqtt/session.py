@@ -3,6 +3,7 @@
 from collections import deque
 from typing import TYPE_CHECKING
 
+from heliograph.mqtt.exchanges import Exchanges
 from heliograph.mqtt.limits import OUTGOING_BYTES, OUTGOING_MESSAGES, OUTGOING_WINDOW
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Session:
     """A client's subscriptions, what it is owed, and which QoS 2 packets it has under way.
 
     Sessions live in memory: after a restart of the server clients are told that none is
-    present. `received` maps the ids of QoS 2 packets to whether their message is committed.
+    present. `received` are the QoS 2 packets of the client's that it has not released.
     What a client does not take in time is bounded, and what is over the bound is dropped,
     oldest first, and counted in `dropped`. What waited is sent only if the client may still see
     it: rights end while a client is away.
@@ -86,7 +87,7 @@ class Session:
         self.subscriptions: dict[str, Entry] = {}
         self.filter_bytes = 0
         self.audience: Audience | None = None
-        self.received: dict[int, bool] = {}
+        self.received = Exchanges()
         self.unacknowledged: dict[int, Outgoing] = {}
         self.unacknowledged_bytes = 0
         self.repeats: deque[int] | None = None

@@ -64,20 +64,20 @@ def _settle_received(
 ) -> None:
     """Answer a QoS 2 message on whatever connection its session has by now."""
     packet_id, session = token & PACKET_ID, origin.session
-    if session is None or packet_id not in session.received:
+    if session is None or session.received.is_committed(packet_id) is None:
         return
     connection = session.connection
     if connection is None:
-        session.received[packet_id] = True
+        session.received.commit(packet_id)
         return
     reason = Reason.SUCCESS
     if connection.version == MQTT_5 and message.faults and not message.rows:
         # A PUBREC with an error ends the exchange: no PUBREL follows [MQTT-4.3.3-4].
         reason = Reason(connection.listener.host.puback_reason(message))
-        del session.received[packet_id]
+        session.received.end(packet_id)
         connection.in_flight = max(connection.in_flight - 1, 0)
     else:
-        session.received[packet_id] = True
+        session.received.commit(packet_id)
     answer = packets.pubrec(connection.version, packet_id, reason)
     if connection is origin:
         answers.append(answer)

@@ -95,7 +95,7 @@ async def test_an_empty_client_id_can_not_keep_a_session_in_3_1_1(server):
     assert await refused(server, connect("", "admin", ADMIN_KEY, clean=False), 4) == 2
 
 
-@pytest.mark.parametrize("client_id", ["a" * 23, "x" * 60_000, "ünïcödé / 🌞", "#/+"])
+@pytest.mark.parametrize("client_id", ["a" * 23, "x" * 8_000, "ünïcödé / 🌞", "#/+"])
 async def test_any_text_is_a_client_id(server, version, client_id):
     """[MQTT-3.1.3-4], [MQTT-3.1.3-5]."""
     client = await server.admin(client_id, version=version)

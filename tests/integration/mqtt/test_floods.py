@@ -1,0 +1,208 @@
+"""Clients that send more than anybody could want: tiny packets, greetings without an end."""
+
+import asyncio
+import gc
+import tracemalloc
+
+import pytest
+
+from heliograph.mqtt import limits
+from heliograph.mqtt.pausing import TURN_PACKETS
+from mqtt_client import (
+    PINGREQ,
+    PUBREL,
+    Client,
+    connect,
+    kept,
+    numbered,
+    publish,
+    string,
+    variable,
+)
+from server import eventually, running
+
+TINY = publish("a/b", b"", qos=0)
+
+
+async def warm(client, packet):
+    """Have the server know where the topic leads, which it asks the database for."""
+    client.send(packet)
+    await client.quiet()
+
+
+@pytest.mark.parametrize("what", [TINY, PINGREQ], ids=["publish", "ping"])
+async def test_a_flood_of_tiny_packets_gives_turns_and_is_counted(server, version, what):
+    """37,000 packets of 7 bytes fit into a read; a few hundred of them are taken in one go."""
+    client = await server.admin(version=version)
+    (connection,) = server.listener._connections
+    other = await server.admin("other", version=version)
+    if what == TINY:
+        what = publish("a/b", b"", qos=0, version=version)
+    if what != PINGREQ:
+        await warm(client, what)
+    count = 10 * TURN_PACKETS
+    connection.data_received(what * count)  # as by one read of its socket
+    assert len(connection.rest) == len(what) * (count - TURN_PACKETS)
+    # Whoever else says something is heard meanwhile.
+    await other.quiet()
+    assert connection.rest
+    await eventually(lambda: not connection.rest)
+    assert server.listener.counts.turns == 9
+    metrics = (await server.http.get("/metrics")).text
+    assert "heliograph_mqtt_turns_total 9.0" in metrics
+    if what != PINGREQ:
+        await eventually(lambda: server.state.depth == 0)
+        assert (
+            'heliograph_ingest_rejected_total{reason="UNKNOWN_TOPIC"} 5001.0'
+            in (await server.http.get("/metrics")).text
+        )
+    else:
+        async with asyncio.timeout(60):
+            assert set(await client.reader.readexactly(2 * count)) == {0xD0, 0}
+
+
+async def test_floods_of_several_connections_take_turns(server):
+    """One of them goes on at a time, however many there are."""
+    clients = [await server.admin(f"c{number}") for number in range(4)]
+    for client in clients:
+        await warm(client, TINY)
+    flooding = list(server.listener._connections)
+    other = await server.admin("other")
+    for connection in flooding:
+        connection.data_received(TINY * (6 * TURN_PACKETS))
+    left = [len(connection.rest) for connection in flooding]
+    assert left == [5 * TURN_PACKETS * len(TINY)] * 4
+    await asyncio.sleep(0)
+    assert sorted(len(connection.rest) for connection in flooding) == [
+        4 * TURN_PACKETS * len(TINY),
+        *left[:3],
+    ]
+    await other.quiet()
+    await eventually(lambda: not any(connection.rest for connection in flooding))
+    assert len(clients) == 4
+
+
+async def test_what_follows_many_packets_of_one_read_keeps_its_order(server, version):
+    """A DISCONNECT behind them too: none is lost, whatever their number."""
+    device = await server.device()
+    client = await server.connect(device, version=version)
+    count = 3 * TURN_PACKETS + 7
+    data = b"".join(
+        publish(
+            device.topic,
+            b'{"value": %d, "timestamp": %d}' % (number, 1_700_000_000 + number),
+            qos=0,
+            version=version,
+        )
+        for number in range(count)
+    )
+    client.send(data + b"\xe0\0")
+    assert await client.packet() == b""
+    await eventually(lambda: server.state.depth == 0)
+    assert await server.values(device) == [str(number) for number in range(count)]
+
+
+async def test_before_connect_a_connection_holds_8_kib(server):
+    """Of 64 KiB that never end nothing is kept, however many connections send them."""
+    unfinished = b"\x10" + variable(65_000) + string("MQTT") + b"\x05\x02\0\0" + b"x" * 60_000
+    gc.collect()
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    clients = [await Client.open(server.port, 5) for _ in range(50)]
+    for client in clients:
+        client.send(unfinished)
+    answers = [await client.packet() for client in clients]
+    assert {answer[:3] for answer in answers} == {b"\x20\0\x95"}
+    assert server.listener.counts.refusals["PACKET_TOO_LARGE"] == 50
+    waiting = [await Client.open(server.port, 5) for _ in range(50)]
+    whole = b"\x10" + variable(limits.MAXIMUM_CONNECT_BYTES)
+    for client in waiting:
+        client.send(whole + b"\0\x04MQTT" + b"x" * 4_000)
+    await eventually(lambda: sum(bool(c.rest) for c in server.listener._connections) == 50)
+    held = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert max(len(c.rest) for c in server.listener._connections) < 8 << 10
+    assert held < 50 * (40 << 10)
+
+
+async def test_the_largest_connect_that_is_taken(server, version):
+    """A will of some thousand bytes is no attack."""
+    device = await server.device()
+
+    def greeting(size):
+        will = (device.topic, b'"' + b"x" * size + b'"', 1, False)
+        return connect("c", device.device_id, device.key, version=version, will=will)
+
+    size = limits.MAXIMUM_CONNECT_BYTES - len(greeting(0)) + 2
+    fitting = greeting(size)
+    assert len(fitting) == limits.MAXIMUM_CONNECT_BYTES + 3
+    client = await Client.open(server.port, version)
+    client.send(fitting)
+    assert (await client.packet())[:3] == b"\x20\0\0"
+    client = await Client.open(server.port, version)
+    client.send(greeting(size + 1))
+    assert (await client.packet())[:3] == (b"\x20\0\x95" if version == 5 else b"")
+
+
+async def test_what_is_sent_behind_connect_is_not_read_before_its_answer(server, version):
+    """It stays in the kernel while a password is being checked; then it is taken whole."""
+    device = await server.device()
+    asked, free = asyncio.Event(), asyncio.Event()
+    host = server.listener.host
+    login = host.login
+
+    async def slow(*arguments):
+        asked.set()
+        await free.wait()
+        return await login(*arguments)
+
+    host.login = slow
+    client = await Client.open(server.port, version)
+    count = 2_000
+    data = connect("c", device.device_id, device.key, version=version)
+    for number in range(count):
+        payload = b'{"value": %d, "timestamp": %d}' % (number, 1_700_000_000 + number)
+        data += publish(device.topic, payload, qos=0, version=version)
+    client.send(data)
+    await asked.wait()
+    (connection,) = server.listener._connections
+    for _ in range(10):
+        assert 4 << 10 < len(connection.rest) <= 8 << 10
+        await asyncio.sleep(0)
+    free.set()
+    assert (await client.packet())[0] == 0x20
+    await client.quiet()
+    await eventually(lambda: server.state.depth == 0)
+    assert await server.values(device) == [str(number) for number in range(count)]
+
+
+async def test_exchanges_that_are_never_released_are_bounded(tmp_path, version):
+    """By MQTT_RECEIVE_MAXIMUM, those of earlier connections of the session included."""
+    async with running(tmp_path, mqtt_receive_maximum=10) as server:
+        device = await server.device()
+        client = await server.connect(device, version=version, **kept(version))
+        for number in range(1, 8):
+            client.send(
+                publish(device.topic, b'{"value": 1}', qos=2, packet_id=number, version=version)
+            )
+            assert (await client.packet())[0] == 0x50
+        await client.close()
+        client = await server.connect(device, version=version, **kept(version))
+        assert client.session_present
+        for number in range(8, 11):
+            client.send(
+                publish(device.topic, b'{"value": 1}', qos=2, packet_id=number, version=version)
+            )
+            assert (await client.packet())[0] == 0x50
+        # A repeat is none more.
+        client.send(
+            publish(device.topic, b'{"value": 1}', qos=2, packet_id=1, dup=True, version=version)
+        )
+        assert (await client.packet())[:3] == b"\x50\0\x01"
+        client.send(numbered(PUBREL, 1))
+        assert (await client.packet())[:3] == b"\x70\0\x01"
+        client.send(publish(device.topic, b'{"value": 1}', qos=2, packet_id=1, version=version))
+        assert (await client.packet())[:3] == b"\x50\0\x01"
+        client.send(publish(device.topic, b'{"value": 1}', qos=2, packet_id=11, version=version))
+        assert (await client.packet())[:2] == (b"\xe0\x93" if version == 5 else b"")
+        assert server.listener.counts.refusals["RECEIVE_MAXIMUM_EXCEEDED"] == 1
