@@ -18,14 +18,14 @@ from heliograph.ingest.message import Message
 from heliograph.ingest.notes import Notes
 from heliograph.ingest.pipeline import Pipeline
 from heliograph.ingest.posts import Posts
-from heliograph.ingest.registry import KnownSensor, Registry
+from heliograph.ingest.registry import Guests, KnownSensor, Registry
 from heliograph.ingest.rejections import RejectionBudget
 from heliograph.ingest.routes import Router
 from heliograph.live.hub import Hub
 from heliograph.model.batch import Batch, Written
 from heliograph.model.credentials import hash_key
 from heliograph.model.identifiers import IngestIds
-from heliograph.model.principal import Principal
+from heliograph.model.principal import Principal, Role
 from heliograph.store import Store
 from server import eventually
 
@@ -101,7 +101,8 @@ class Core:
         clock_ahead: int = 0,
     ) -> None:
         self.store = TroubledStore(store)
-        self.registry = Registry(self.store, auto_provision=auto_provision)
+        guests = Guests(Role[anonymous_role.upper() or "NONE"])
+        self.registry = Registry(self.store, auto_provision=auto_provision, guests=guests)
         self.hub = Hub()
         self.events: list[Any] = []
         self.watching = False

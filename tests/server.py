@@ -135,7 +135,7 @@ async def running(folder: Path, **settings: Any) -> AsyncIterator[Server]:
         async with application.running() as services:
             transport = httpx.ASGITransport(application, raise_app_exceptions=False)
             async with httpx.AsyncClient(
-                transport=transport, base_url="http://test", headers={"X-API-Key": ADMIN_KEY}
+                transport=transport, base_url="http://localhost", headers={"X-API-Key": ADMIN_KEY}
             ) as http:
                 yield Server(application, services, http)
 

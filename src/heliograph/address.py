@@ -23,6 +23,11 @@ class Address(NamedTuple):
         return self.host == other.host or (same_family and anywhere)
 
     @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine reaches what listens here."""
+        return is_loopback(self.host)
+
+    @property
     def from_here(self) -> "Address":
         """The address by which this machine reaches what listens here."""
         return Address("localhost", self.port) if self.host in _EVERYWHERE else self
@@ -41,6 +46,16 @@ def parse_address(text: str) -> Address:
     if match is None or int(match[3]) > 65_535:
         raise ValueError(f"{text!r} is not host:port; allowed: like 0.0.0.0:1883 or [::]:1883")
     return Address(match[1] or match[2], int(match[3]))
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host is this machine itself: localhost, 127.0.0.0/8 or ::1."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host.lower() == "localhost"
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback
 
 
 def network_of(address: str) -> str:

@@ -40,7 +40,7 @@ from heliograph.ingest.notes import Notes
 from heliograph.ingest.pipeline import Pipeline
 from heliograph.ingest.posts import Posts
 from heliograph.ingest.presence import PresenceWriter
-from heliograph.ingest.registry import Registry
+from heliograph.ingest.registry import NO_GUESTS, Guests, Registry
 from heliograph.ingest.rejections import RejectionBudget
 from heliograph.ingest.rollups import RollupTask
 from heliograph.ingest.routes import Router
@@ -48,6 +48,7 @@ from heliograph.live.hub import Hub
 from heliograph.live.streams import Streams
 from heliograph.model.audit import Actor, ActorKind
 from heliograph.model.identifiers import IngestIds
+from heliograph.model.principal import Role
 from heliograph.model.time import now
 from heliograph.passwords import Passwords
 from heliograph.retention.runs import RetentionRuns
@@ -91,7 +92,9 @@ class Server:
         self._claim = Claim(settings.database_url, accept_empty=settings.accept_empty_database)
         self._store = store = await self._open_store(settings)
         newest_id, newest_receipt = await store.newest()
-        self._registry = registry = Registry(store, auto_provision=settings.auto_provision)
+        self._registry = registry = Registry(
+            store, auto_provision=settings.auto_provision, guests=_guests(settings)
+        )
         await registry.load()
         hub = Hub()
         self._pipeline = pipeline = Pipeline(store, hub, maximum_bytes=settings.max_in_flight_bytes)
@@ -411,6 +414,11 @@ class Server:
             # A server without one of its parts would look alive: better to start anew.
             log.critical("a task has ended", task=task.get_name(), exc_info=task.exception())
             self.failed.set()
+
+
+def _guests(settings: Settings) -> Guests:
+    role = settings.anonymous_role
+    return Guests(Role[role.upper()], settings.anonymous_networks) if role else NO_GUESTS
 
 
 def _broker_clients(

@@ -8,6 +8,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from heliograph.address import Address, parse_address
 
+_LABEL = "[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?"
+_HOST_NAME = re.compile(rf"(\*\.)?{_LABEL}(\.{_LABEL})*")
+
 
 def split(value: Any) -> Any:
     """Return the distinct parts of a comma-separated text, in order; anything else as it is."""
@@ -45,6 +48,17 @@ def _networks(value: Any) -> Any:
         raise ValueError(f"{error}; allowed: like 127.0.0.1, 10.0.0.0/8") from error
 
 
+def _host_names(value: Any) -> Any:
+    names = split(lower(value))
+    for name in names:
+        if not _HOST_NAME.fullmatch(name):
+            raise ValueError(
+                f"{name[:60]!r} is no host name; allowed: like heliograph.example.org or"
+                " *.example.org"
+            )
+    return names
+
+
 def _bytes(value: Any) -> Any:
     if not isinstance(value, str):
         return value
@@ -57,6 +71,7 @@ def _bytes(value: Any) -> Any:
     return round(float(found[1]) * (1_024 if found[3] else 1_000) ** power)
 
 
+HostNames = Annotated[tuple[str, ...], BeforeValidator(_host_names)]
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_networks)]
 Addresses = Annotated[tuple[Address, ...], BeforeValidator(_addresses)]
 Bound = Annotated[int, Field(ge=0, le=1_000_000)]

@@ -33,6 +33,7 @@ from heliograph.setting_types import (
     Bound,
     Bytes,
     Days,
+    HostNames,
     Key,
     Networks,
     PerMinute,
@@ -126,6 +127,8 @@ class Settings(BrokerSettings):
     api_secret_key: Key | None = None
     device_api_keys: Annotated[tuple[SecretStr, ...], BeforeValidator(split)] = ()
     anonymous_role: Annotated[Literal["", "viewer", "editor", "owner"], BeforeValidator(lower)] = ""
+    anonymous_networks: Annotated[tuple[str, ...], BeforeValidator(split)] = ()
+    allowed_hosts: HostNames = ()
     auto_provision: bool = False
     allow_signup: bool | None = None
     session_days: int = Field(30, ge=1, le=3_650)
@@ -235,11 +238,34 @@ class Settings(BrokerSettings):
         if self.mqtt_tls_listen:
             self._check_tls_files()
         self._check_administrator()
+        self._check_guests()
         self._check_link()
         self.check_broker()
         if self.app_env == "production":
             self._check_production()
         return self
+
+    def _check_guests(self) -> None:
+        if not self.anonymous_networks:
+            return
+        if not self.anonymous_role:
+            raise ValueError("ANONYMOUS_NETWORKS: goes together with ANONYMOUS_ROLE")
+        if "*" not in self.anonymous_networks:
+            return
+        listening = [("HOST", Address(self.host, self.port))]
+        listening += [("MQTT_LISTEN", address) for address in self.mqtt_listen]
+        listening += [("MQTT_TLS_LISTEN", address) for address in self.mqtt_tls_listen]
+        for name, address in listening:
+            if not address.is_loopback:
+                raise ValueError(
+                    f"ANONYMOUS_NETWORKS: * only while nobody else reaches this machine; {name}"
+                    f" should be on a loopback address, like 127.0.0.1, not {address.host}"
+                )
+        if self.trusted_proxies:
+            raise ValueError(
+                "ANONYMOUS_NETWORKS: * only while nobody else reaches this machine; not with"
+                " TRUSTED_PROXIES"
+            )
 
     def _check_administrator(self) -> None:
         if (self.admin_username is None) != (self.admin_password is None):

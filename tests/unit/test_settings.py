@@ -106,6 +106,17 @@ BAD = [
         "boss",
         "ANONYMOUS_ROLE: should be one of (empty), viewer, editor, owner, not 'boss'",
     ),
+    *(
+        (
+            "ALLOWED_HOSTS",
+            f"a.example,{name}",
+            (
+                f"ALLOWED_HOSTS: {name!r} is no host name;"
+                " allowed: like heliograph.example.org or *.example.org"
+            ),
+        )
+        for name in ("*", "http://a.example", "a.example:8000", "a.*.example", "-a")
+    ),
     (
         "MQTT_LISTEN",
         "::1:1883",
@@ -250,6 +261,7 @@ GOOD = [
     ("LOG_LEVEL", "WARNING", "warning"),
     ("APP_ENV", "Test", "test"),
     ("ANONYMOUS_ROLE", "Viewer", "viewer"),
+    ("ALLOWED_HOSTS", "A.example, *.b.example", ("a.example", "*.b.example")),
     ("DEBUG", "1", True),
     ("AUTO_MIGRATE", "no", False),
     ("HOST", "::1", "::1"),
@@ -276,6 +288,39 @@ GOOD = [
 def test_a_good_value(monkeypatch, name, value, expected):
     monkeypatch.setenv(name, value)
     assert getattr(load_settings(), name.lower()) == expected
+
+
+OPEN = "ANONYMOUS_NETWORKS: * only while nobody else reaches this machine;"
+LOOPBACK = {"host": "127.0.0.1", "mqtt_listen": "[::1]:1883,localhost:1884"}
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ({"anonymous_role": ""}, "ANONYMOUS_NETWORKS: goes together with ANONYMOUS_ROLE"),
+        (
+            {"host": "0.0.0.0"},
+            f"{OPEN} HOST should be on a loopback address, like 127.0.0.1, not 0.0.0.0",
+        ),
+        (
+            {"mqtt_listen": "0.0.0.0:1883"},
+            f"{OPEN} MQTT_LISTEN should be on a loopback address, like 127.0.0.1, not 0.0.0.0",
+        ),
+        (
+            {"trusted_proxies": "127.0.0.1"},
+            f"{OPEN} not with TRUSTED_PROXIES",
+        ),
+    ],
+)
+def test_every_network_is_open_on_loopback_only(given, line):
+    settings = {**LOOPBACK, "anonymous_role": "viewer", "anonymous_networks": "*"}
+    assert load_settings(**settings).anonymous_networks == ("*",)
+    assert refusal(**settings | given) == line
+
+
+def test_networks_that_are_named_are_open_wherever_it_listens():
+    settings = load_settings(anonymous_role="viewer", anonymous_networks="roof, cellar")
+    assert settings.anonymous_networks == ("roof", "cellar")
 
 
 def test_device_keys_must_differ_from_the_admin_key():

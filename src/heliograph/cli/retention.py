@@ -136,7 +136,7 @@ async def _names(store: Store) -> dict[str, str]:
     names: dict[str, str] = {}
     while True:
         page, total = await store.networks.list(
-            account=None, offset=len(names), limit=NETWORKS_AT_ONCE
+            networks=None, offset=len(names), limit=NETWORKS_AT_ONCE
         )
         names |= {network.identifier: network.name for network in page}
         if not page or len(names) >= total:

@@ -45,7 +45,8 @@ class BrokerClients:
         given that one's session, with what waits in it.
 
         Neither the admin key nor a session's token is a password here, since both go with any
-        name; a shared device key is one for a device that is registered.
+        name; a shared device key is one for a device that is registered, in a network
+        that takes them.
 
         Raises:
             HeliographError: as `Authenticator.login`.
@@ -64,7 +65,9 @@ class BrokerClients:
         if client_id is not None and client_id not in self.names(meant, username):
             return None
         if found.kind == "shared":
-            return meant if meant.sensor is not None else None
+            sensor = None if meant.sensor is None else self._registry.number(meant.sensor)
+            taken = sensor and self._registry.takes_shared_keys(sensor.network_identifier)
+            return meant if taken else None
         is_meant = (found.sensor, found.account) == (meant.sensor, meant.account)
         return meant if is_meant else None
 
@@ -115,8 +118,10 @@ class BrokerClients:
         wanted = topic_filter if group is None else group[1]
         if client is SERVER:
             return True
-        if client.account is None or client.is_admin:
-            return await self._endpoint.may_subscribe(client, wanted)
+        if client.is_admin:
+            return True
+        if client.account is None and await self._endpoint.is_own_topic(client, wanted):
+            return True
         parsed = parse_device_topic(wanted)
         sensor = await self._registry.find(parsed[1]) if parsed is not None else None
         return sensor is not None and self._endpoint.may_see(

@@ -158,14 +158,18 @@ class Endpoint:
         Devices subscribe to topics of their own and to MQTT_PUBLISH_TOPIC, without wildcards;
         who reads a whole network may use any filter, and gets what he may see.
         """
-        if principal.is_admin:
+        if principal.kind == "anonymous":
+            return principal.role >= Role.VIEWER
+        if principal.is_admin or principal.kind == "user" or self._registry.has_guests:
             return True
-        if principal.kind in ("anonymous", "user"):
-            return principal.kind == "user" or principal.role >= Role.VIEWER
-        if topic_filter == self._publish_topic:
+        return await self.is_own_topic(principal, topic_filter)
+
+    async def is_own_topic(self, principal: Principal, topic: str) -> bool:
+        """Tell whether this is MQTT_PUBLISH_TOPIC, or a topic of a sensor that a device may be."""
+        if topic == self._publish_topic:
             return True
-        parsed = parse_device_topic(topic_filter)
-        if parsed is None or "+" in topic_filter or "#" in topic_filter:
+        parsed = parse_device_topic(topic)
+        if parsed is None or "+" in topic or "#" in topic:
             return False
         sensor = await self._registry.find(parsed[1])
         return sensor is not None and self._router.may_write(principal, sensor)
@@ -181,20 +185,24 @@ class Endpoint:
         return self._registry.rights
 
     def sees_network(self, principal: Principal, network_identifier: str) -> bool:
-        """Tell whether the principal, who is no device, may see what a network's sensors send."""
+        """Tell whether the principal may see what all sensors of a network send."""
         return self._registry.role(principal, network_identifier) >= Role.VIEWER
+
+    def everybody_sees(self, network_identifier: str) -> bool:
+        """Tell whether everybody may see all that a network's sensors send."""
+        return self._registry.guest_role(network_identifier) >= Role.VIEWER
 
     def may_see(self, principal: Principal, sensor: int, network_identifier: str) -> bool:
         """Tell whether the principal may see what this sensor sends, or has sent.
 
         A sensor that has left memory has not changed: it is still in the network given.
         """
-        if principal.sensor is not None:
-            return principal.sensor == sensor
+        if principal.sensor == sensor:
+            return True
         known = self._registry.number(sensor)
-        if principal.kind == "shared":
-            return known is not None and self._router.may_write(principal, known)
         if known is not None:
+            if principal.kind == "shared" and self._router.may_write(principal, known):
+                return True
             network_identifier = known.network_identifier
         return self.sees_network(principal, network_identifier)
 

@@ -6,7 +6,7 @@ import secrets
 import sys
 import uuid
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -46,6 +46,19 @@ class Reading:
 
     def __init__(self) -> None:
         self.is_over = False
+
+
+class Guests(NamedTuple):
+    """What everybody may do, without a credential too.
+
+    `networks` are names or identifiers of those in which that holds, beside `default`; `*`: all.
+    """
+
+    role: Role = Role.NONE
+    networks: tuple[str, ...] = ()
+
+
+NO_GUESTS = Guests()
 
 
 class KnownSensor:
@@ -100,7 +113,9 @@ class Registry:
     concluded from a sensor (may this one publish here?) knows when to ask again.
     """
 
-    def __init__(self, store: Store, *, auto_provision: bool = False) -> None:
+    def __init__(
+        self, store: Store, *, auto_provision: bool = False, guests: Guests = NO_GUESTS
+    ) -> None:
         self.generation = 0
         self.default_network = ""
         self._store = store
@@ -110,6 +125,9 @@ class Registry:
         self._by_key_hash: dict[bytes, KnownSensor] = {}
         self._unknown: set[str | bytes | int] = set()
         self._accounts = KnownAccounts(store)
+        self._guests = guests
+        # None: all.
+        self._guest_networks: frozenset[str] | None = frozenset()
         # The networks in which shared keys send and read.
         self.taking_shared_keys: frozenset[str] = frozenset()
         self._reading = Reading()
@@ -137,6 +155,7 @@ class Registry:
         self._is_loaded = False
         self.default_network = (await self._store.networks.default()).identifier
         self.taking_shared_keys = await self._store.networks.sharing()
+        self._guest_networks = await self._read_guest_networks()
         after, loaded = 0, 0
         while loaded < PRELOADED:
             page = await self._store.sensors.load(after, PAGE)
@@ -150,6 +169,14 @@ class Registry:
     def rights(self) -> int:
         """A number that changes whenever what somebody may do may have changed."""
         return self.generation + self._accounts.additions
+
+    async def _read_guest_networks(self) -> frozenset[str] | None:
+        if not self.has_guests:
+            return frozenset()
+        if "*" in self._guests.networks:
+            return None
+        named = await self._store.networks.named(self._guests.networks)
+        return named | {self.default_network}
 
     def on_change(self, listener: Callable[[], None]) -> None:
         """Call the listener after every change of the registry."""
@@ -225,24 +252,38 @@ class Registry:
         return known.account if known is not None else None
 
     def role(self, principal: Principal, network_identifier: str) -> Role:
-        """Return what the principal may do in a network."""
+        """Return what the principal may do in a network: at least what everybody may."""
         if principal.is_admin:
             return Role.OWNER
-        if principal.account is not None:
-            known = self._accounts.get(principal.account)
-            return known.roles.get(network_identifier, Role.NONE) if known else Role.NONE
-        if principal.kind == "anonymous" and network_identifier == self.default_network:
-            return principal.role
+        role = self.guest_role(network_identifier)
+        if principal.account is not None and (known := self._accounts.get(principal.account)):
+            return max(role, known.roles.get(network_identifier, Role.NONE))
+        return role
+
+    def guest_role(self, network_identifier: str) -> Role:
+        """Return what everybody may do in a network."""
+        networks = self._guest_networks
+        if networks is None or network_identifier in networks:
+            return self._guests.role
         return Role.NONE
+
+    @property
+    def has_guests(self) -> bool:
+        """Whether there is anything that everybody may do."""
+        return self._guests.role > Role.NONE
 
     def networks_of(self, principal: Principal, role: Role = Role.VIEWER) -> list[str] | None:
         """Return the networks that the principal has a role in; None: all of them."""
         if principal.is_admin:
             return None
-        if principal.account is not None:
-            known = self._accounts.get(principal.account)
-            return [name for name, own in known.roles.items() if own >= role] if known else []
-        return [self.default_network] if principal.role >= role else []
+        found: set[str] = set()
+        if self._guests.role >= role:
+            if self._guest_networks is None:
+                return None
+            found |= self._guest_networks
+        if principal.account is not None and (known := self._accounts.get(principal.account)):
+            found |= {name for name, own in known.roles.items() if own >= role}
+        return sorted(found)
 
     def takes_shared_keys(self, network_identifier: str) -> bool:
         """Tell whether shared keys send and read in a network."""
@@ -302,6 +343,7 @@ class Registry:
             changed = await self._store.sensors.changed_since(known.version)
             erased = await self._store.sensors.erased_since(known.version)
             sharing = await self._store.networks.sharing()
+            guest_networks = await self._read_guest_networks()
             renewal = await self._accounts.renewal()
             # Without an await before roles and sensors change, so that a look-up under way
             # notices, and nobody concludes anything new from what was.
@@ -311,6 +353,7 @@ class Registry:
                 self._end(number)
             self._accounts.assume(renewal)
             self.taking_shared_keys = sharing
+            self._guest_networks = guest_networks
             await self._remember(changed)
             # Only now: what failed halfway is repeated whole.
             self._assume(change)

@@ -60,10 +60,11 @@ class Router:
         if principal.account is not None:
             # There may have been no room to keep his roles.
             await self._registry.find_account(principal.account)
-        if is_foreign(principal, own, identifier):
+        sensor = await self._registry.find(identifier) if self._registry.has_guests else None
+        if is_foreign(principal, own, identifier) and not self._is_anybodys(sensor):
             detail = "Only the sensor's own topics may be published to"
             return self.refused(principal, source, RejectionReason.FORBIDDEN_TOPIC, detail)
-        sensor = await self._registry.find(identifier)
+        sensor = sensor or await self._registry.find(identifier)
         if sensor is None and may_register(principal, self._registry):
             sensor = await self._registry.provision(identifier)
         return self._route(principal, source, kind, sensor)
@@ -76,7 +77,9 @@ class Router:
         if principal.account is not None and self._registry.account(principal.account) is None:
             return None
         sensor = self._registry.cached(identifier)
-        if sensor is None or is_foreign(principal, own, identifier):
+        if sensor is None:
+            return None
+        if is_foreign(principal, own, identifier) and not self._is_anybodys(sensor):
             return None
         return self._route(principal, source, kind, sensor)
 
@@ -101,19 +104,24 @@ class Router:
 
     def may_write(self, principal: Principal, sensor: KnownSensor) -> bool:
         """Tell whether the principal may send as this sensor."""
-        if principal.kind == "device":
-            return principal.sensor == sensor.number
-        if principal.kind == "shared":
-            named = principal.device is None or principal.device in sensor.names
-            return named and self._registry.takes_shared_keys(sensor.network_identifier)
-        if principal.kind == "broker":
+        if principal.kind == "broker" or principal.sensor == sensor.number:
             return True
-        return self._registry.role(principal, sensor.network_identifier) >= Role.EDITOR
+        network = sensor.network_identifier
+        named = principal.device is None or principal.device in sensor.names
+        if principal.kind == "shared" and named and self._registry.takes_shared_keys(network):
+            return True
+        return self._registry.role(principal, network) >= Role.EDITOR
+
+    def _is_anybodys(self, sensor: KnownSensor | None) -> bool:
+        """Tell whether everybody may send as the sensor, or register one that is not there."""
+        registry = self._registry
+        network = registry.default_network if sensor is None else sensor.network_identifier
+        return registry.guest_role(network) >= Role.EDITOR
 
     def may_read(self, principal: Principal, sensor: KnownSensor) -> bool:
         """Tell whether the principal may read this sensor's data."""
-        if principal.kind == "device":
-            return principal.sensor == sensor.number
+        if principal.sensor == sensor.number:
+            return True
         return self._registry.role(principal, sensor.network_identifier) >= Role.VIEWER
 
 
@@ -128,8 +136,7 @@ def is_foreign(principal: Principal, own: KnownSensor | None, identifier: str) -
 
 def may_register(principal: Principal, registry: Registry) -> bool:
     """Tell whether a sensor that the principal names may be registered with AUTO_PROVISION."""
-    if principal.kind == "anonymous":
-        return principal.role >= Role.EDITOR
-    if principal.kind == "shared":
-        return registry.takes_shared_keys(registry.default_network)
-    return principal.kind in {"admin", "broker"}
+    if principal.kind == "shared" and registry.takes_shared_keys(registry.default_network):
+        return True
+    everybody = registry.guest_role(registry.default_network)
+    return principal.kind in {"admin", "broker"} or everybody >= Role.EDITOR

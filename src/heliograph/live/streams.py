@@ -24,21 +24,25 @@ STALLED = "stalled"
 class Selection(NamedTuple):
     """What is watched; None: all of it. Those who watch the same share what is sent.
 
-    `networks` are UUIDs, `sensors` internal numbers, `kinds` names of events.
+    `networks` are UUIDs, `sensors` internal numbers, `kinds` names of events; `own` is a device's
+    own sensor, which it watches in whatever network.
     """
 
     networks: frozenset[str] | None = None
     sensors: frozenset[int] | None = None
     kinds: frozenset[str] | None = None
     as_messages: bool = False
+    own: int | None = None
+
+    def covers(self, network: str, sensor: int) -> bool:
+        """Tell whether events of a sensor are among what is watched."""
+        return (self.networks is None or network in self.networks or sensor == self.own) and (
+            self.sensors is None or sensor in self.sensors
+        )
 
     def wants(self, network: str, sensor: int, kind: str) -> bool:
         """Tell whether an event is among what is watched."""
-        return (
-            (self.networks is None or network in self.networks)
-            and (self.sensors is None or sensor in self.sensors)
-            and (self.kinds is None or kind in self.kinds)
-        )
+        return self.covers(network, sensor) and (self.kinds is None or kind in self.kinds)
 
     def includes(self, other: "Selection") -> bool:
         """Tell whether all that the other one watches of networks and sensors is watched here."""
@@ -155,7 +159,7 @@ class Streams:
             networks, sensors = selection.networks, selection.sensors
             if sensors is not None and len(sensors) == 1:
                 chunk = selection.chunk(by_sensor.get(next(iter(sensors)), ()))
-            elif networks is not None and len(networks) == 1:
+            elif networks is not None and len(networks) == 1 and selection.own is None:
                 chunk = selection.chunk(by_network.get(next(iter(networks)), ()))
             else:
                 chunk = selection.chunk(frames)

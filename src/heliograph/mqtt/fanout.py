@@ -283,10 +283,12 @@ class Fanout:
     def _learn(self, network_identifier: str) -> list[Audience]:
         """Return who sees the whole of this network, and know it from now on."""
         sees_network = self._host.sees_network
+        everybody = self._host.everybody_sees(network_identifier)
         audiences = [
             audience
             for audience in self._audiences.values()
-            if audience.device is None and sees_network(audience.principal, network_identifier)
+            if everybody
+            or (audience.device is None and sees_network(audience.principal, network_identifier))
         ]
         self._of_network[network_identifier] = audiences
         return audiences
@@ -294,7 +296,9 @@ class Fanout:
     def _own(
         self, sensor: int, network_identifier: str, names: Sequence[str | None]
     ) -> list[Audience]:
-        """Return the sensor's own sessions, and those that speak for it."""
+        """Return the sensor's own sessions, and those that speak for it, unless all see it."""
+        if self._host.everybody_sees(network_identifier):
+            return []
         may_see = self._host.may_see
         return [
             audience

@@ -176,6 +176,13 @@ class Host(Protocol):
         """
         ...
 
+    def everybody_sees(self, network_identifier: str) -> bool:
+        """Tell whether everybody, devices too, may see all that a network's sensors send.
+
+        As long as `rights` stays, so does the answer.
+        """
+        ...
+
     def may_see(self, principal: Principal, sensor: int, network_identifier: str) -> bool:
         """Tell whether the principal may see what this sensor sends, or has sent.
 

@@ -1,5 +1,9 @@
 """Networks: groups of sensors, and who may do what in them."""
 
+from collections.abc import Sequence
+
+import msgspec
+
 from heliograph.errors import AlreadyExistsError, RowError
 from heliograph.model.account import Member
 from heliograph.model.audit import SYSTEM, Actor, AuditAction, AuditedChange
@@ -9,6 +13,8 @@ from heliograph.store.audit import changed, created, enter, told
 from heliograph.store.engine import Engine, Row, Transaction
 
 DEFAULT_NETWORK = "default"
+
+_encode = msgspec.json.Encoder().encode
 
 
 class LastOwnerError(Exception):
@@ -30,6 +36,12 @@ class Networks:
         """Return the network with this UUID (in any case)."""
         rows = await self._engine.fetch("network_by_identifier", identifier=identifier.lower())
         return _network(rows[0]) if rows else None
+
+    async def named(self, names: Sequence[str]) -> frozenset[str]:
+        """Return the networks that have one of these names or identifiers."""
+        wanted = _encode([*names, *map(str.lower, names)]).decode()
+        rows = await self._engine.fetch("networks_named", networks=wanted)
+        return frozenset(row[0] for row in rows)
 
     async def sharing(self) -> frozenset[str]:
         """Return the networks in which shared keys send and read."""
@@ -163,16 +175,17 @@ class Networks:
         return bool(found)
 
     async def list(
-        self, *, account: str | None, offset: int, limit: int
+        self, *, networks: Sequence[str] | None, offset: int, limit: int
     ) -> tuple[list[Network], int]:
         """Return a page of networks, oldest first, and how many there are.
 
-        `account` narrows them to those that it is a member of.
+        `networks` narrows them to those of these identifiers; None: all.
         """
+        wanted = None if networks is None else _encode(networks).decode()
         rows = await self._engine.fetch(
-            "networks_list", account=account, offset=offset, limit=limit
+            "networks_list", networks=wanted, offset=offset, limit=limit
         )
-        counted = await self._engine.fetch("networks_count", account=account)
+        counted = await self._engine.fetch("networks_count", networks=wanted)
         return [_network(row) for row in rows], counted[0][0]
 
 

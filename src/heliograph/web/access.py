@@ -79,9 +79,9 @@ class Access:
     async def caller(self, scope: Scope) -> Principal:
         """Return who is calling.
 
-        Another site's page can have a browser send the cookie, or call a server that asks for
-        no credential at all. So a cookie counts for what changes something only if the browser
-        says that the page is ours, and without a credential no page may be another's.
+        Another site's page can have a browser send the cookie. So that counts for what changes
+        something only if the browser says that the page is ours. Where no credential is asked for
+        at all, `ForeignPages` has looked before.
 
         Raises:
             HeliographError: as `principal`; FORBIDDEN, another site's page.
@@ -94,10 +94,7 @@ class Access:
             if changes and not is_own_page(scope):
                 raise another_site()
             return await self._bearer(token, client_address(scope))
-        principal = await self.principal(key, authorization, client_address(scope))
-        if principal.kind == "anonymous" and changes and is_own_page(scope) is False:
-            raise another_site()
-        return principal
+        return await self.principal(key, authorization, client_address(scope))
 
     async def principal(
         self, key: bytes | None, authorization: bytes | None, address: str
@@ -164,9 +161,9 @@ class Access:
         Raises:
             HeliographError: NETWORK_NOT_FOUND, none for this caller; FORBIDDEN, too small a role.
         """
-        if principal.kind == "shared" or principal.sensor is not None:
-            raise forbidden()
         known = self._registry.role(principal, identifier.lower())
+        if known is Role.NONE and is_machine(principal):
+            raise forbidden()
         found = await self._registry.network(identifier) if known is not Role.NONE else None
         if found is None:
             code = ErrorCode.NETWORK_NOT_FOUND
@@ -181,15 +178,14 @@ class Access:
         Raises:
             HeliographError: FORBIDDEN, a caller who reads no lists.
         """
-        if principal.kind == "shared" or principal.sensor is not None:
+        seen = self._registry.networks_of(principal)
+        if seen == [] and principal.account is None:
             raise forbidden()
-        if principal.kind == "anonymous":
-            self.require(principal, Role.VIEWER)
         if identifier is not None:
             wanted = identifier.lower()
-            seen = is_uuid(wanted) and self._registry.role(principal, wanted) >= Role.VIEWER
-            return [wanted] if seen else []
-        return self._registry.networks_of(principal)
+            is_seen = is_uuid(wanted) and self._registry.role(principal, wanted) >= Role.VIEWER
+            return [wanted] if is_seen else []
+        return seen
 
     async def audited(self, principal: Principal, identifier: str | None) -> list[str] | None:
         """Return the networks whose audit log the caller may read; None: all, and what is in none.
@@ -200,11 +196,10 @@ class Access:
         """
         if identifier is not None:
             return [(await self.network(principal, identifier, Role.OWNER)).identifier]
-        if principal.kind == "shared" or principal.sensor is not None:
+        owned = self._registry.networks_of(principal, Role.OWNER)
+        if owned == [] and principal.account is None:
             raise forbidden()
-        if principal.kind == "anonymous":
-            self.require(principal, Role.OWNER)
-        return self._registry.networks_of(principal, Role.OWNER)
+        return owned
 
     def limit_sign_ups(self, address: str) -> None:
         """Count an account that is made from this address.
@@ -251,10 +246,10 @@ class Access:
         Raises:
             HeliographError: `code` if there is none for this caller; FORBIDDEN.
         """
-        if principal.kind == "shared":
-            raise forbidden()
         sensor = await self._registry.find(identifier)
         if sensor is None or not self.sees(principal, sensor):
+            if principal.kind == "shared":
+                raise forbidden()
             raise HeliographError(code, NOT_FOUND[code])
         return sensor
 
@@ -264,10 +259,10 @@ class Access:
         Raises:
             HeliographError: DEVICE_NOT_FOUND, there is none for this caller.
         """
-        if principal.kind != "shared":
-            return await self.readable(principal, identifier, ErrorCode.DEVICE_NOT_FOUND)
         sensor = await self._registry.find(identifier)
-        if sensor is None or not self._registry.takes_shared_keys(sensor.network_identifier):
+        if sensor is None or not (
+            self.sees(principal, sensor) or self._takes_shared_key(principal, sensor)
+        ):
             code = ErrorCode.DEVICE_NOT_FOUND
             raise HeliographError(code, NOT_FOUND[code])
         return sensor
@@ -290,8 +285,8 @@ class Access:
 
     def sees(self, principal: Principal, sensor: KnownSensor) -> bool:
         """Tell whether the sensor exists as far as this caller is concerned."""
-        if principal.sensor is not None:
-            return principal.sensor == sensor.number
+        if principal.sensor == sensor.number:
+            return True
         return self._registry.role(principal, sensor.network_identifier) >= Role.VIEWER
 
     async def speaks_for(self, principal: Principal, identifier: str) -> KnownSensor | None:
@@ -300,18 +295,20 @@ class Access:
             own = self._registry.number(principal.sensor)
             if own is not None and identifier in (own.device_id, own.identifier):
                 return own
-            sensor = await self._registry.find(identifier)
-            return sensor if sensor and sensor.number == principal.sensor else None
         sensor = await self._registry.find(identifier)
         if sensor is None:
             may = may_register(principal, self._registry)
             return await self._registry.provision(identifier) if may else None
-        if principal.kind == "shared":
-            return sensor if self._registry.takes_shared_keys(sensor.network_identifier) else None
+        if principal.sensor == sensor.number or self._takes_shared_key(principal, sensor):
+            return sensor
         if not self.sees(principal, sensor):
             return None
         self.require(principal, Role.EDITOR, sensor.network_identifier)
         return sensor
+
+    def _takes_shared_key(self, principal: Principal, sensor: KnownSensor) -> bool:
+        network = sensor.network_identifier
+        return principal.kind == "shared" and self._registry.takes_shared_keys(network)
 
     async def itself(self, principal: Principal) -> KnownSensor | None:
         """Return the device that calls, or a shared key's own; None if a caller is no device."""
@@ -328,6 +325,11 @@ def may_send(principal: Principal) -> None:
     """
     if principal.kind == "anonymous" and principal.role < Role.EDITOR:
         raise forbidden()
+
+
+def is_machine(principal: Principal) -> bool:
+    """Tell whether the caller can have no role of his own: a device, or a shared key."""
+    return principal.kind == "shared" or principal.sensor is not None
 
 
 def forbidden() -> HeliographError:

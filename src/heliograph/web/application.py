@@ -1,6 +1,7 @@
 """The whole HTTP application.
 
-CanonicalPaths ▶ Failures ▶ NetworkSensors
+ForeignPages (with ANONYMOUS_ROLE or ALLOWED_HOSTS)
+  ▶ CanonicalPaths ▶ Failures ▶ NetworkSensors
   ▶ hot routes
   ▶ streams and sockets
   ▶ QuickReads ▶ Probes ▶ CountedTraffic ▶ CheckedBodies ▶ FastAPI's routes
@@ -47,6 +48,7 @@ from heliograph.web.bodies import (
     unsupported_media_type,
 )
 from heliograph.web.export_streams import ExportSlots
+from heliograph.web.foreign_pages import ForeignPages
 from heliograph.web.hot import HotRoute
 from heliograph.web.ingest import IngestBatch, IngestReading, SensorIngest
 from heliograph.web.limits import Limits
@@ -87,7 +89,10 @@ def create_web(services: Services, export_slots: ExportSlots | None = None) -> A
     )
     live.rest = rest
     routes = NetworkSensors(HotRoutes(hot, live), services.registry)
-    return CanonicalPaths(errors.Failures(routes, lambda: services.streams.closing))
+    app_of_own = CanonicalPaths(errors.Failures(routes, lambda: services.streams.closing))
+    if settings.anonymous_role or settings.allowed_hosts:
+        return ForeignPages(app_of_own, settings, traffic)
+    return app_of_own
 
 
 def _hot_routes(

@@ -30,6 +30,7 @@ STATUS = {
     ErrorCode.INVALID_TOKEN: 401,
     ErrorCode.INVALID_CREDENTIALS: 401,
     ErrorCode.FORBIDDEN: 403,
+    ErrorCode.HOST_NOT_ALLOWED: 403,
     ErrorCode.SIGNUP_CLOSED: 403,
     ErrorCode.USER_NOT_FOUND: 404,
     ErrorCode.MEMBER_NOT_FOUND: 404,

@@ -40,6 +40,7 @@ class HeliographCollector(Collector):
         """Yield every metric."""
         yield self._requests()
         yield from self._answers()
+        yield self._refused()
         yield from self._ingest()
         yield self._rejected()
         yield from self._rollups()
@@ -75,6 +76,16 @@ class HeliographCollector(Collector):
             "Large answers refused because too many were under way",
             value=self._answering.refused_total,
         )
+
+    def _refused(self) -> Metric:
+        refused = CounterMetricFamily(
+            "heliograph_http_refused",
+            "Requests and sockets refused for a foreign Host or another site's page",
+            labels=["code"],
+        )
+        for code, count in sorted(self._traffic.refused_requests.items()):
+            refused.add_metric([code.value], count)
+        return refused
 
     def _ingest(self) -> Iterator[Metric]:
         state = self._services.posts.state

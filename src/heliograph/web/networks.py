@@ -87,17 +87,16 @@ async def create_network(
 
 @router.get("", response_model=list[NetworkRepresentation], responses=errors(401, 403, 422))
 async def list_networks(
-    caller: Caller, services: TheServices, offset: Offset = 0, limit: ListLimit = 1_000
+    caller: Caller,
+    access: TheAccess,
+    services: TheServices,
+    offset: Offset = 0,
+    limit: ListLimit = 1_000,
 ) -> Response:
     """List the networks that the caller may see, oldest first."""
+    visible = await access.visible(caller, None)
     store, registry = services.store.networks, services.registry
-    if caller.is_admin or caller.account is not None:
-        account = None if caller.is_admin else caller.account
-        found, total = await store.list(account=account, offset=offset, limit=limit)
-    elif registry.role(caller, registry.default_network) is not Role.NONE:
-        found, total = [await store.default()][offset:][:limit], 1
-    else:
-        raise forbidden()
+    found, total = await store.list(networks=visible, offset=offset, limit=limit)
     body = [_representation(n, registry.role(caller, n.identifier)) for n in found]
     return Answer(200, encode(body), [(b"x-total-count", b"%d" % total)]).response()
 

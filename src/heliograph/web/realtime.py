@@ -58,9 +58,7 @@ class Realtime:
                 device_id = scope["path_params"].get("device_id")
                 principal, watch = await self._open(scope, viewer, device_id)
             except (HeliographError, StoreUnavailableError) as error:
-                # A browser learns why only from a socket that was accepted.
-                await send({"type": "websocket.accept"})
-                await send(_refusal(error))
+                await _close_at_once(error, send)
                 return
             await send({"type": "websocket.accept"})
             viewer.outlet = websocket_outlet(scope)
@@ -196,6 +194,18 @@ class _Socket:
                 await self.say(_error(ErrorCode.PAYLOAD_TOO_LARGE, "The message is too large"))
             else:
                 await self.say(await talk.answer(text))
+
+
+async def refuse(error: HeliographError, receive: Receive, send: Send) -> None:
+    """Answer a socket that is not to be opened."""
+    await receive()  # websocket.connect
+    await _close_at_once(error, send)
+
+
+async def _close_at_once(error: HeliographError | StoreUnavailableError, send: Send) -> None:
+    # A browser learns why only from a socket that was accepted.
+    await send({"type": "websocket.accept"})
+    await send(_refusal(error))
 
 
 def _error(code: ErrorCode, detail: str) -> bytes:

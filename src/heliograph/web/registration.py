@@ -17,7 +17,7 @@ from heliograph.model.principal import Principal, Role
 from heliograph.model.sensor import NewSensor, Node, Sensor
 from heliograph.model.time import now
 from heliograph.store.sensors import WrongNodeError
-from heliograph.web.access import NOT_FOUND, Access, forbidden
+from heliograph.web.access import NOT_FOUND, Access, forbidden, is_machine
 from heliograph.web.errors import Answer, encode
 from heliograph.web.representation import representation
 from heliograph.web.schemas import Interval, NewDeviceId, Text
@@ -152,11 +152,11 @@ async def find_node(services: Services, caller: Principal, identifier: str, role
     Raises:
         HeliographError: NODE_NOT_FOUND, none for this caller; FORBIDDEN, too small a role.
     """
-    if caller.kind == "shared" or caller.sensor is not None:
-        raise forbidden()
     node = await services.store.nodes.find(identifier)
     known = Role.NONE if node is None else services.registry.role(caller, node.network_identifier)
     if node is None or known is Role.NONE:
+        if is_machine(caller):
+            raise forbidden()
         raise not_found(ErrorCode.NODE_NOT_FOUND)
     if known < role:
         raise forbidden()

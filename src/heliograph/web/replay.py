@@ -135,11 +135,7 @@ class Replay:
             sensor = await self._registry.find_number(number)
             if sensor is None or not sensor.identifier:
                 continue
-            if selection.networks is not None and (
-                sensor.network_identifier not in selection.networks
-            ):
-                continue
-            if selection.sensors is None or number in selection.sensors:
+            if selection.covers(sensor.network_identifier, number):
                 wanted.add(number)
         return wanted
 

@@ -271,7 +271,7 @@ async def _networks(services: Services, visible: list[str] | None) -> list[Netwo
         return [network for network in found if network is not None]
     networks: list[Network] = []
     while True:
-        page, total = await store.list(account=None, offset=len(networks), limit=NETWORKS_AT_ONCE)
+        page, total = await store.list(networks=None, offset=len(networks), limit=NETWORKS_AT_ONCE)
         networks += page
         if not page or len(networks) >= total:
             return networks

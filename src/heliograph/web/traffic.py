@@ -2,6 +2,8 @@
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from heliograph.errors import ErrorCode
+
 UNMATCHED = "unmatched"
 
 
@@ -10,6 +12,12 @@ class Traffic:
 
     def __init__(self) -> None:
         self.requests: dict[tuple[str, int], int] = {}
+        # Before any route, by the code of the answer.
+        self.refused_requests: dict[ErrorCode, int] = {}
+
+    def refuse(self, code: ErrorCode) -> None:
+        """Count a request that was refused before any route."""
+        self.refused_requests[code] = self.refused_requests.get(code, 0) + 1
 
     def count(self, template: str, status: int) -> None:
         """Count an answer; `template` is the route's path with its parameters' names."""

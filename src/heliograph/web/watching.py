@@ -34,27 +34,29 @@ class Watch:
         sensors: frozenset[int] | None = None,
         kinds: frozenset[str] | None = None,
         as_messages: bool = False,
+        of_devices: bool = False,
     ) -> None:
+        """Watch a network, or sensors; `of_devices`: what shared keys may read of these."""
         self.network = network
         self.sensors = sensors
         self.kinds = kinds
         self._registry = registry
         self._principal = principal
         self._as_messages = as_messages
+        self._of_devices = of_devices
         own = registry.number(principal.sensor) if principal.sensor is not None else None
         self._key_hash = own.key_hash if own is not None else None
 
     def selection(self) -> Selection:
         """Return what is to be sent now."""
-        principal, networks = self._principal, None
+        principal, networks, own = self._principal, None, self._principal.sensor
         if self.network is not None:
-            networks = frozenset((self.network,))
-        elif principal.kind == "shared":
-            networks = self._registry.taking_shared_keys
-        elif principal.sensor is None:
-            seen = self._registry.networks_of(principal)
-            networks = None if seen is None else frozenset(seen)
-        return Selection(networks, self.sensors, self.kinds, self._as_messages)
+            networks, own = frozenset((self.network,)), None
+        elif (seen := self._registry.networks_of(principal)) is not None:
+            networks = frozenset(seen)
+            if principal.kind == "shared" and self._of_devices:
+                networks |= self._registry.taking_shared_keys
+        return Selection(networks, self.sensors, self.kinds, self._as_messages, own)
 
     def is_allowed(self) -> bool:
         """Tell whether the credential still holds, and allows this."""
@@ -150,11 +152,11 @@ class Watchers:
             HeliographError: FORBIDDEN; SENSOR_NOT_FOUND, one is not the caller's to see.
         """
         numbers = await self._numbers(principal, sensors)
+        registry = self._services.registry
         if principal.sensor is None:
             await self._access.visible(principal, None)
-        elif numbers is None:
+        elif numbers is None and not registry.has_guests:
             numbers = frozenset((principal.sensor,))
-        registry = self._services.registry
         return Watch(registry, principal, sensors=numbers, kinds=kinds, as_messages=as_messages)
 
     async def device(self, principal: Principal, identifier: str, kinds: frozenset[str]) -> Watch:
@@ -165,7 +167,14 @@ class Watchers:
         """
         sensors = frozenset(((await self._access.device(principal, identifier)).number,))
         registry = self._services.registry
-        return Watch(registry, principal, sensors=sensors, kinds=kinds, as_messages=True)
+        return Watch(
+            registry,
+            principal,
+            sensors=sensors,
+            kinds=kinds,
+            as_messages=True,
+            of_devices=True,
+        )
 
     async def network(
         self,

@@ -92,12 +92,10 @@ async def test_only_what_may_be_seen_is_retained(furnished):
     for principal, seen in (
         (pump, True),
         (shared, True),
-        (VIEWER, True),
         (fan, False),
         (elsewhere, False),
     ):
         assert bool(await retained(core, principal, "configurations/pump")) is seen
-    assert set(await retained(core, VIEWER, "status/#")) == {"status/pump"}
     assert await retained(core, fan, "#") == {}
 
 
@@ -154,18 +152,35 @@ async def test_who_may_see_whose_events(plain_core):
         assert may_see(principal, pump.number, home)
         assert not may_see(principal, fan.number, home)
     assert may_see(ADMIN, fan.number, "elsewhere")
-    assert may_see(VIEWER, fan.number, home)
-    # Where a sensor is now is what counts, as far as memory knows it.
-    assert may_see(VIEWER, fan.number, "elsewhere")
-    assert may_see(VIEWER, 999, home)
-    assert not may_see(VIEWER, 999, "elsewhere")
-    elsewhere = str(uuid.uuid4())
-    await core.store.networks.create(
-        identifier=elsewhere, name="elsewhere", created_at=NOON, owner=None
-    )
-    await core.store.sensors.change(fan.number, network_identifier=elsewhere)
-    await core.registry.changed()
-    assert not may_see(VIEWER, fan.number, home)
+
+
+async def test_what_everybody_may_see_and_have_retained(sqlite_store):
+    async with running(sqlite_store, anonymous_role="viewer") as core:
+        pump, fan = await core.device("pump"), await core.device("fan")
+        home = fan.network_identifier
+        await core.publish("status/pump", b"online")
+        await core.settled()
+        device = await core.authenticator.login("fan", b"fan")
+        shared = await core.authenticator.login("fan", SHARED_KEY.encode())
+        user = Principal("user", "user:eve", account="eve")
+        everybody = (VIEWER, device, shared, user)
+        may_see = core.endpoint.may_see
+        for principal in everybody:
+            # Where a sensor is now is what counts, as far as memory knows it.
+            assert may_see(principal, pump.number, home)
+            assert may_see(principal, pump.number, "elsewhere")
+            assert may_see(principal, 999, home)
+            assert not may_see(principal, 999, "elsewhere")
+            assert set(await retained(core, principal, "status/#")) == {"status/pump"}
+            assert await core.endpoint.may_subscribe(principal, "#")
+        elsewhere = str(uuid.uuid4())
+        await core.store.networks.create(
+            identifier=elsewhere, name="elsewhere", created_at=NOON, owner=None
+        )
+        await core.store.sensors.change(pump.number, network_identifier=elsewhere)
+        await core.registry.changed()
+        for principal in everybody:
+            assert not may_see(principal, pump.number, home)
 
 
 async def test_where_topics_lead(plain_core):

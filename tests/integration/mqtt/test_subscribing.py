@@ -397,7 +397,9 @@ async def test_an_anonymous_viewer_sees_no_other_network(tmp_path, version):
     async with running(tmp_path, anonymous_role="viewer") as server:
         device = await server.device()
         await configure(server, device)
-        server.services.registry.default_network = "00000000-0000-4000-8000-000000000000"
+        elsewhere = await server.http.post("/networks", json={"network_name": "elsewhere"})
+        change = {"network_identifier": elsewhere.json()["network_identifier"]}
+        await server.http.patch(f"/devices/{device.device_id}", json=change)
         viewer = await Client.connected(server.port, "v", version=version)
         filters = ("#", device.topic, f"configurations/{device.device_id}")
         assert await subscribed(viewer, *filters) == [1] * 3

@@ -38,7 +38,7 @@ async def account(server, username, *, is_admin=False, **roles):
 
 async def network(server, name):
     """Return the UUID of the network of this name, which is made where there is none."""
-    found, _ = await server.store.networks.list(account=None, offset=0, limit=100)
+    found, _ = await server.store.networks.list(networks=None, offset=0, limit=100)
     for each in found:
         if each.name == name:
             return each.identifier

@@ -275,9 +275,11 @@ async def test_networks_are_listed_for_those_who_see_them(store, account, networ
     await store.networks.set_member(places[1], bob.identifier, Role.VIEWER, 1)
 
     async def listed(whose, offset=0, limit=10):
-        found, total = await store.networks.list(
-            account=whose and whose.identifier, offset=offset, limit=limit
-        )
+        networks = None
+        if whose is not None:
+            ((_, roles),) = (await store.accounts.known([whose.identifier])).values()
+            networks = list(roles)
+        found, total = await store.networks.list(networks=networks, offset=offset, limit=limit)
         return {network.identifier for network in found}, total
 
     default = (await store.networks.default()).identifier
@@ -287,6 +289,22 @@ async def test_networks_are_listed_for_those_who_see_them(store, account, networ
     first, total = await listed(ada, limit=2)
     rest, _ = await listed(ada, offset=2)
     assert (first | rest, total, len(first)) == (set(places), 3, 2)
+
+
+async def test_networks_are_found_by_name_or_identifier(store, network):
+    roof, cellar, _ = [await network(name) for name in ("roof", "cellar", "attic")]
+    assert await store.networks.named(["roof", cellar.upper(), "nobody"]) == {roof, cellar}
+    assert await store.networks.named([]) == frozenset()
+
+
+async def test_shared_keys_are_taken_where_that_was_said(store, network):
+    default = (await store.networks.default()).identifier
+    roof = await network("roof")
+    assert await store.networks.sharing() == {default}
+    assert (await store.networks.change(roof, shared_keys=True)).shared_keys is True
+    assert await store.networks.sharing() == {default, roof}
+    assert (await store.networks.change(default, shared_keys=False)).name == "default"
+    assert await store.networks.sharing() == {roof}
 
 
 async def test_names_of_networks_are_unique(store, account, network):

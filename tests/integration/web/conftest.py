@@ -166,7 +166,7 @@ def site(migrated, tmp_path):
             exports = ExportSlots()
             web = create_web(services, exports)
             transport = httpx.ASGITransport(BriefStreams(web), raise_app_exceptions=False)
-            async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+            async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
                 yield Site(services, web, http, exports)
 
     return running

@@ -469,6 +469,27 @@ async def test_what_anonymous_roles_may(site, role):
                 assert wrong.status_code == 401, (method, path)
 
 
+@pytest.mark.parametrize("who", ["device", "shared", "stranger"])
+@pytest.mark.parametrize("role", GUESTS)
+async def test_every_caller_has_at_least_the_anonymous_rights(site, role, who):
+    async with site(anonymous_role=role) as here:
+        world = World(here)
+        await world.fill()
+        stranger = await here.device("stranger", network_identifier=world.networks["foreign"])
+        compared = 0
+        for (method, path), rule in MATRIX.items():
+            if (allowed := rule.guests[GUESTS.index(role)]) >= 300:
+                continue
+            given, _ = await world.case(rule, path, "default")
+            headers = stranger if who == "device" else await world.headers(who, {})
+            response = await here.http.request(
+                method, in_path(path, given), json=filled(rule.body, given), headers=headers
+            )
+            assert response.status_code == allowed, (method, path, response.text)
+            compared += 1
+        assert compared > 20
+
+
 async def test_other_networks_are_hidden_from_anonymous_callers(site):
     async with site(anonymous_role="owner") as here:
         world = World(here)

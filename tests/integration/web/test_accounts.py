@@ -364,10 +364,10 @@ async def test_cookies_are_for_pages_of_ours(site):
             {},
             {"sec-fetch-site": "cross-site"},
             {"sec-fetch-site": "same-site"},
-            {"sec-fetch-site": "cross-site", "origin": "http://test"},
+            {"sec-fetch-site": "cross-site", "origin": "http://localhost"},
             {"origin": "http://evil.example"},
-            {"origin": "http://test.evil.example"},
-            {"origin": "http://test:81"},
+            {"origin": "http://localhost.evil.example"},
+            {"origin": "http://localhost:81"},
             {"origin": "null"},
             {"origin": ""},
             {"origin": "null", "host": ""},
@@ -379,7 +379,7 @@ async def test_cookies_are_for_pages_of_ours(site):
             assert ended.status_code == 403
             # To read is no change, and another site's page does not see the answer.
             assert await status(here, headers) == 200
-        allowed = ({"origin": "http://test"}, OWN_PAGE, {"sec-fetch-site": "none"})
+        allowed = ({"origin": "http://localhost"}, OWN_PAGE, {"sec-fetch-site": "none"})
         for number, headers in enumerate(allowed):
             answer = await http.post(
                 "/networks", json={"network_name": f"{number}"}, headers=headers
@@ -414,11 +414,11 @@ async def test_a_cookie_sends_data_like_a_token(site):
 async def test_over_tls_cookies_are_for_tls(site):
     async with site() as here:
         await here.account("ada")
-        url = "https://test/authentication"
+        url = "https://localhost/authentication"
         body = {**ADA, "cookie": True}
         for headers, expected in (
-            ({"origin": "http://test"}, 403),
-            ({"origin": "https://test"}, 200),
+            ({"origin": "http://localhost"}, 403),
+            ({"origin": "https://localhost"}, 200),
         ):
             answer = await here.http.post(url, json=body, headers=headers)
             assert answer.status_code == expected
@@ -458,7 +458,7 @@ async def test_other_sites_pages_get_no_anonymous_role(site):
         for headers, expected in (
             ({}, 201),
             (OWN_PAGE, 201),
-            ({"origin": "http://test"}, 201),
+            ({"origin": "http://localhost"}, 201),
             ({"origin": "http://evil.example"}, 403),
             ({"sec-fetch-site": "cross-site"}, 403),
         ):

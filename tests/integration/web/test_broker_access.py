@@ -161,6 +161,29 @@ async def test_a_device_reaches_its_own_topics_only(site, broker):
                 assert not await asks.subscribe(who, foreign), foreign
 
 
+async def test_a_shared_key_is_no_password_where_no_owner_lets_it_in(site, broker):
+    async with site(**SERVER) as here:
+        asks = broker(here)
+        network = await here.network("private")
+        await here.device("pump-1", network_identifier=network)
+        assert not await asks.login("pump-1", SHARED_KEY)
+        await here.http.put(f"/networks/{network}", json={"shared_keys": True}, headers=ADMIN)
+        assert await asks.login("pump-1", SHARED_KEY)
+
+
+async def test_what_everybody_may_is_granted_at_a_broker_without_wildcards(site, broker):
+    """It would hand over all that a filter matches, whatever network that is of."""
+    async with site(anonymous_role="viewer", **SERVER) as here:
+        asks = broker(here)
+        await here.device("pump-1")
+        await here.device("pump-2")
+        await here.device("far", network_identifier=await here.network("private"))
+        assert await asks.subscribe("pump-1", "measurements/pump-2")
+        assert not await asks.publish("pump-1", "measurements/pump-2")
+        for foreign in ("measurements/far", "#", "+/+", "measurements/+", "+/pump-2"):
+            assert not await asks.subscribe("pump-1", foreign), foreign
+
+
 async def test_a_deactivated_device_is_nobody(site, broker):
     async with site(**SERVER) as here:
         asks = broker(here)

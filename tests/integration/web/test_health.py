@@ -42,7 +42,7 @@ async def test_status_tells_what_runs_where(site):
 
 async def test_a_listener_on_all_addresses_is_reached_by_the_name_that_was_used(site):
     async with site(mqtt_listen="0.0.0.0:0") as here:
-        assert (await here.http.get("/status")).json()["mqtt_hostname"] == "test"
+        assert (await here.http.get("/status")).json()["mqtt_hostname"] == "localhost"
 
 
 async def test_without_a_listener_there_is_no_address(site):

@@ -4,12 +4,18 @@ Identifiers are those that the server gives; everything else is as the documents
 """
 
 import json
+import re
 import uuid
+from pathlib import Path
 
+import httpx
 import pytest
+from pydantic import ValidationError
 
+from heliograph.settings import Settings
 from mqtt_client import Client, publish, published, subscribe
 
+DECISIONS = Path(__file__).parents[3] / "docs/decisions"
 ADMIN = {"x-api-key": "an-admin-key-for-tests-only"}
 # As both documents give them: a batch each of what a sensor sends.
 HEARTBEATS = {"heartbeats": [{"revision": 0, "timestamp": 0.0, "success": True}]}
@@ -171,14 +177,53 @@ async def test_warnings_and_errors_are_counted(site):
         ]
 
 
-async def test_the_calls_hold_without_a_header_on_ones_own_machine(site):
-    async with site(anonymous_role="owner") as here:
-        created = await here.http.post("/sensors", json={"sensor_name": "bulbasaur"})
-        path = f"/sensors/{created.json()['sensor_identifier']}"
+def departures(role):
+    """Return the settings with which the page of departures says that calls hold."""
+    page = (DECISIONS / "0004-departures-from-the-seed-documents.md").read_text()
+    ((_, given),) = re.findall(rf"`(ANONYMOUS_ROLE={role}\b)([^`]*)`", page)
+    pairs = [pair.split("=", 1) for pair in f"ANONYMOUS_ROLE={role}{given}".split()]
+    return {name.lower(): value for name, value in pairs}
+
+
+async def test_reads_without_a_header_hold_as_printed_with_the_departures_settings(site, serving):
+    """Of a network that a user has made, and of its sensor, under the identifiers as printed."""
+    network, sensor = "0a71a8d8-40c6-4086-a64e-58e38350cb53", "102ebc56-edb9-42be-aec0-15a6c1075c7e"
+    settings = departures("viewer")
+    # Any free port will do.
+    settings["mqtt_listen"] = settings["mqtt_listen"].replace(":1883", ":0")
+    async with site(**settings) as here, serving(here.web) as port:
+        headers = await log_in(here)
+        kanto = {"network_name": "kanto", "network_identifier": network}
+        await here.http.post("/networks", json=kanto, headers=headers)
+        body = {"id": sensor, "sensor_name": "bulbasaur", "network_identifier": network}
+        created = await here.http.post("/sensors", json=body, headers=headers)
+        assert created.json()["sensor_identifier"] == sensor
         params = {"creation_timestamp": 1674677600.0, "direction": "next"}
-        for what in ("measurements", "logs", "logs/aggregates"):
-            page = await here.http.get(f"{path}/{what}", params=params)
+        url = f"http://localhost:{port}"
+        async with httpx.AsyncClient() as client:
+            for what in ("measurements", "logs"):
+                page = await client.get(url=f"{url}/sensors/{sensor}/{what}", params=params)
+                assert (page.status_code, page.json()) == (200, [])
+            page = await client.get(url=f"{url}/sensors/{sensor}/logs/aggregates")
             assert (page.status_code, page.json()) == (200, [])
+            async with client.stream("GET", url=f"{url}/streams/{network}") as stream:
+                assert stream.status_code == 200
+            # What is printed with a header still needs it.
+            body = {"sensor_name": "bulbasaur", "network_identifier": network, "configuration": {}}
+            assert (await client.post(url=f"{url}/sensors", json=body)).status_code == 403
+            # Nor is it a stranger's to read from elsewhere.
+            foreign = {"host": "attacker.example"}
+            refused = await client.get(f"{url}/sensors/{sensor}/logs", headers=foreign)
+            assert refused.status_code == 403
+    async with site() as here:
+        assert (await here.http.get(f"/sensors/{sensor}/logs")).status_code == 401
+
+
+def test_none_of_the_departures_holds_in_production():
+    for role in ("viewer", "owner"):
+        given = departures(role) | {"app_env": "production", "api_secret_key": "b7Xq2mZr9tLk4WcV8s"}
+        with pytest.raises(ValidationError, match="ANONYMOUS_ROLE: should be empty"):
+            Settings(**given)
 
 
 @pytest.mark.parametrize("severity", ["debug", "info", "warning", "error"])
@@ -260,7 +305,7 @@ async def test_devices_under_the_prefix(site):
 
 
 async def test_nodes_and_sensors_are_created_read_updated_and_connected(site):
-    async with site(anonymous_role="owner") as here:
+    async with site(**departures("owner")) as here:
         node = await here.http.post(
             "/nodes", json={"serial_number": "NODE-1", "firmware_version": "1.0.0"}
         )
@@ -383,7 +428,7 @@ async def test_the_documented_curl_calls(site):
 
 
 async def test_nodes_and_sensors_are_read_by_their_id(site):
-    async with site(anonymous_role="owner") as here:
+    async with site(**departures("owner")) as here:
         node = await here.http.post(
             "/nodes", json={"serial_number": "NODE-1", "firmware_version": "1.0.0"}
         )

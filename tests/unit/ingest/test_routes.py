@@ -39,16 +39,25 @@ GUESTS = {role: Principal("anonymous", "anonymous", role) for role in Role}
 class Sensors:
     default_network = "default"
 
-    def __init__(self):
+    def __init__(self, everybody=Role.NONE):
+        self.everybody = everybody
         self.provisioned = []
+
+    @property
+    def has_guests(self):
+        return self.everybody > Role.NONE
+
+    def guest_role(self, network_identifier):
+        return self.everybody if network_identifier == "default" else Role.NONE
 
     def role(self, principal, network_identifier):
         if principal.is_admin:
             return Role.OWNER
+        everybody = self.guest_role(network_identifier)
         if principal.account is not None:
-            return ROLES[principal.account].get(network_identifier, Role.NONE)
+            return max(everybody, ROLES[principal.account].get(network_identifier, Role.NONE))
         anonymous = principal.kind == "anonymous" and network_identifier == "default"
-        return principal.role if anonymous else Role.NONE
+        return principal.role if anonymous else everybody
 
     def takes_shared_keys(self, network_identifier):
         return network_identifier == "default"
@@ -157,9 +166,25 @@ async def test_a_deactivated_sensor_is_told_apart_for_those_who_may_write(router
     ],
 )
 async def test_who_may_register_on_first_sight(principal, provisions):
-    sensors = Sensors()
+    sensors = Sensors(principal.role)
     await Router(sensors).route(principal, "t", Kind.MEASUREMENT, "new")
     assert sensors.provisioned == (["new"] if provisions else [])
+
+
+@pytest.mark.parametrize("principal", [DEVICE, SHARED_AS_PUMP, USERS["stranger"]])
+async def test_everybody_may_what_callers_without_a_credential_may(principal):
+    for everybody, writes in ((Role.EDITOR, [PUMP, FAN]), (Role.VIEWER, [])):
+        sensors = Sensors(everybody)
+        router = Router(sensors)
+        for sensor in (PUMP, FAN, FAR):
+            route = await router.route(principal, "t", Kind.LOG, sensor.device_id)
+            own = sensor is PUMP and principal.kind != "user"
+            assert route.sensor is (sensor if own or sensor in writes else None)
+            known = router.known(principal, "t", Kind.LOG, sensor.device_id)
+            assert (known and known.sensor) is route.sensor
+            assert router.may_read(principal, sensor) is (sensor is not FAR)
+        await router.route(principal, "t", Kind.LOG, "new")
+        assert sensors.provisioned == (["new"] if everybody is Role.EDITOR else [])
 
 
 async def test_a_principal_whose_sensor_is_gone_reaches_nothing(router):

@@ -10,6 +10,9 @@ SELECT {network_columns} FROM network WHERE identifier = :identifier;
 -- name: network_identifier(name)$
 SELECT identifier FROM network WHERE name = :name;
 
+-- name: networks_named(networks)
+SELECT identifier FROM network WHERE identifier IN ({networks}) OR name IN ({networks});
+
 -- name: networks_sharing()
 SELECT identifier FROM network WHERE shared_keys;
 
@@ -30,22 +33,14 @@ AND NOT EXISTS (SELECT 1 FROM sensor WHERE network_identifier = :identifier)
 AND NOT EXISTS (SELECT 1 FROM node WHERE network_identifier = :identifier)
 RETURNING {network_columns};
 
--- name: networks_list(account, offset, limit)
+-- name: networks_list(networks, offset, limit)
 SELECT {network_columns}
 FROM network
-WHERE CAST(:account AS text) IS NULL
-OR EXISTS (
-    SELECT 1 FROM membership
-    WHERE membership.network = network.identifier AND membership.account = :account
-)
-ORDER BY network.created_at, network.identifier
+WHERE CAST(:networks AS text) IS NULL OR identifier IN ({networks})
+ORDER BY created_at, identifier
 LIMIT :limit OFFSET :offset;
 
--- name: networks_count(account)$
+-- name: networks_count(networks)$
 SELECT count(*)
 FROM network
-WHERE CAST(:account AS text) IS NULL
-OR EXISTS (
-    SELECT 1 FROM membership
-    WHERE membership.network = network.identifier AND membership.account = :account
-);
+WHERE CAST(:networks AS text) IS NULL OR identifier IN ({networks});
