@@ -56,6 +56,24 @@ async def test_http_heads_and_bodies_that_trickle(server, database):
         writer.close()
 
 
+async def test_many_pipelined_requests_whose_answers_nobody_reads(server, database):
+    request = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
+    before = server.resident_bytes()
+    writers = []
+    for _ in range(20):
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=4_096)
+        writer.transport.pause_reading()
+        writer.write(request * 20_000)
+        writers.append(writer)
+    await others_are_served(server, database, "quick")
+    assert server.resident_bytes() - before < 48 * MIB
+    for writer in writers:
+        writer.transport.abort()
+    await others_are_served(server, database, "quicker")
+    assert "Traceback" not in server.said
+    assert "socket.send() raised" not in server.said
+
+
 async def test_many_large_bodies_that_do_not_end(server, database):
     head = b"POST /ingest/batch HTTP/1.1\r\nHost: x\r\nX-API-Key: " + ADMIN_KEY.encode()
     head += b"\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % (8 * MIB)

@@ -1,6 +1,7 @@
-"""Connections: those of HTTP bounded in number, and in how long and large a head may be.
+"""Connections: those of HTTP bounded in number, and in what each may keep waiting.
 
-Those of streams and sockets may be written to past ASGI.
+That is the rest of a head, requests before those ahead of them are answered, and an answer that
+its client does not take. Those of streams and sockets may be written to past ASGI.
 """
 
 import asyncio
@@ -8,13 +9,18 @@ import ipaddress
 from typing import Any, ClassVar
 
 import structlog
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
 from websockets.protocol import State
 
+from heliograph.errors import ErrorCode
 from heliograph.live.viewer import Outlet
 from heliograph.web import direct
+from heliograph.web.bodies import content_length
+from heliograph.web.errors import Answer, encode
 
 log = structlog.get_logger()
 
@@ -22,6 +28,14 @@ log = structlog.get_logger()
 HEAD_SECONDS = 10.0
 # The parser itself would collect a head of any size.
 MAXIMUM_HEAD_BYTES = 64 << 10
+# Requests of a connection that wait for the answers to those before them; from so many on nothing
+# more is read.
+MAXIMUM_PIPELINED = 4
+# What is parsed without looking whether there are so many, in lines: a request has three at least.
+LINES_AT_ONCE = 32
+# An answer of which its client has taken nothing for so long ends the connection.
+UNREAD_SECONDS = 30.0
+NO_HOST = "A request of HTTP/1.1 has one Host header"
 MAXIMUM_HTTP_CONNECTIONS = 1_024
 MAXIMUM_HTTP_CONNECTIONS_PER_ADDRESS = 256
 SECONDS_BETWEEN_WARNINGS = 60.0
@@ -58,10 +72,24 @@ class _WithOutlet(asyncio.Protocol):
             self.outlet.ready = self.takes_bytes
 
 
+class _Flow(FlowControl):
+    """Reads no more while too many requests wait, whatever those before them ask for."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        super().__init__(transport)
+        self.is_full = False
+
+    def resume_reading(self) -> None:
+        """Read on, if there is room."""
+        if not self.is_full:
+            super().resume_reading()
+
+
 class BoundedHttpProtocol(_WithOutlet, HttpToolsProtocol):
     """uvicorn's HTTP, which by itself waits for heads for ever and for any number of them.
 
-    Its keep-alive timer runs only from an answer to the next byte that arrives.
+    Its keep-alive timer runs only from an answer to the next byte that arrives. It parses all
+    that has arrived, whoever waits for the answers, and waits for ever until they are taken.
     """
 
     # Of the whole process: so are the file descriptors that they take.
@@ -75,6 +103,15 @@ class BoundedHttpProtocol(_WithOutlet, HttpToolsProtocol):
         # Since when the client owes us (the rest of) a head; None: it owes none.
         self._head_since: float | None = None
         self._head_bytes = 0
+        self._body_bytes = 0
+        # What has been read, and up to where it is parsed, while others are answered first.
+        self._read = b""
+        self._parsed = 0
+        # Whether what follows can't be parsed.
+        self._is_broken = False
+        self._answering: RequestResponseCycle | None = None
+        self._unread_timer: asyncio.TimerHandle | None = None
+        self._unread_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's own
         """Take the connection, or close it if there are too many."""
@@ -89,21 +126,81 @@ class BoundedHttpProtocol(_WithOutlet, HttpToolsProtocol):
         self._counted = address
         self._of_address[address] = self._of_address.get(address, 0) + 1
         super().connection_made(transport)
+        self.flow: _Flow = _Flow(transport)
         self._head_since = self.loop.time()
         self._sweep_timer = self.loop.call_later(HEAD_SECONDS, self._sweep)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection."""
+        """Forget the connection, and tell whoever answers one of its requests."""
         self._forget()
+        # The one being answered need not be the last one, which is all that uvicorn looks at.
+        for cycle in (self._answering, *(waiting for waiting, _ in self.pipeline)):
+            if cycle is not None and not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
+        self.pipeline.clear()
         super().connection_lost(exc)
 
     def handle_websocket_upgrade(self) -> None:
         """Leave the connection to another protocol; its end is not told to this one."""
+        if self._is_answering():
+            # What comes next would stand in the middle of an answer.
+            self.transport.abort()
+            return
+        if not self._has_host():
+            self.send_400_response(NO_HOST)
+            return
         self._forget()
         super().handle_websocket_upgrade()
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came; give up on a head that has become too large."""
+        """Parse what came, as far as there is room for its requests."""
+        if self.flow.is_full or data.count(b"\n") > LINES_AT_ONCE:
+            # At most what is read once more: by then reading is paused.
+            self._read = self._read[self._parsed :] + data
+            self._parsed = 0
+            self._parse_on()
+        else:
+            self._parse(data)
+            if len(self.pipeline) >= MAXIMUM_PIPELINED:
+                self._fill()
+
+    def _parse_on(self) -> None:
+        """Parse what has been read, a few lines at a time, while there is room."""
+        while self._parsed < len(self._read) and not self._is_broken:
+            if len(self.pipeline) >= MAXIMUM_PIPELINED:
+                self._fill()
+                return
+            begin, self._parsed = self._parsed, self._end_of_part()
+            self._parse(self._read[begin : self._parsed])
+            if self._counted is None or self.transport.is_closing():
+                # It has been given up, or is another protocol's now.
+                self._read = b""
+        self._read, self._parsed = b"", 0
+        if self.flow.is_full and not (self._is_broken or self.transport.is_closing()):
+            self.flow.is_full = False
+            self.flow.resume_reading()
+
+    def _end_of_part(self) -> int:
+        """Return up to where to parse at once: a body, or as many lines as may be."""
+        cycle, end = self.cycle, self._parsed
+        if self._head_since is None and cycle is not None and cycle.more_body:
+            declared = content_length(dict(self.headers).get(b"content-length")) or 0
+            if declared > self._body_bytes:
+                return min(len(self._read), end + declared - self._body_bytes)
+        for _ in range(LINES_AT_ONCE):
+            end = self._read.find(b"\n", end) + 1
+            if not end:
+                return len(self._read)
+        return end
+
+    def _fill(self) -> None:
+        """Read no more until some requests have been answered."""
+        self.flow.is_full = True
+        self.flow.pause_reading()
+
+    def _parse(self, data: bytes) -> None:
+        """Parse this; give up on a head that has become too large."""
         cycle = self.cycle
         expected = self._head_since is not None or self.timeout_keep_alive_task is not None
         super().data_received(data)
@@ -122,11 +219,81 @@ class BoundedHttpProtocol(_WithOutlet, HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """End to wait for it."""
         self._head_since = None
-        self._head_bytes = 0
+        self._head_bytes = self._body_bytes = 0
         before = self.cycle
-        super().on_headers_complete()
+        if self._has_host():
+            super().on_headers_complete()
+        else:
+            app, self.app = self.app, _no_host
+            try:
+                super().on_headers_complete()
+            finally:
+                self.app = app
         if self.cycle is not before:  # else it is to become a WebSocket
             direct.offer(self.scope, self, self.cycle)
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of a body."""
+        self._body_bytes += len(body)
+        super().on_body(body)
+
+    def on_response_complete(self) -> None:
+        """Go on to the next request."""
+        super().on_response_complete()
+        if self.flow.is_full and not self.transport.is_closing():
+            self._parse_on()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is not HTTP, once all that came before it has been answered."""
+        if not self._is_answering():
+            super().send_400_response(msg)
+        elif self.cycle.more_body:
+            self.transport.abort()
+        else:
+            self.cycle.keep_alive = False
+            self._is_broken = True
+            self._fill()
+
+    def pause_writing(self) -> None:
+        """Wait until the client takes more, but not for ever."""
+        super().pause_writing()
+        if self._unread_timer is None:
+            self._await_reading()
+
+    def resume_writing(self) -> None:
+        """Write on."""
+        super().resume_writing()
+        self._cancel_unread()
+
+    def _await_reading(self) -> None:
+        self._unread_bytes = self.transport.get_write_buffer_size()
+        self._unread_timer = self.loop.call_later(UNREAD_SECONDS, self._check_reading)
+
+    def _check_reading(self) -> None:
+        """End the connection if the client has taken nothing since the last look.
+
+        Streams have a bound of their own.
+        """
+        self._unread_timer = None
+        left = self.transport.get_write_buffer_size()
+        if left < self._unread_bytes or self.outlet is not None:
+            self._await_reading()
+        else:
+            self._give_up("an HTTP client did not take its answer in time")
+
+    def _cancel_unread(self) -> None:
+        if self._unread_timer is not None:
+            self._unread_timer.cancel()
+            self._unread_timer = None
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _has_host(self) -> bool:
+        """Whether the head names the server once, as HTTP/1.1 has it (RFC 9112, 3.2)."""
+        names = [name for name, _ in self.headers]
+        return names.count(b"host") == 1 or self.parser.get_http_version() != "1.1"
 
     @property
     def takes_bytes(self) -> bool:
@@ -166,6 +333,7 @@ class BoundedHttpProtocol(_WithOutlet, HttpToolsProtocol):
         self.transport.abort()
 
     def _forget(self) -> None:
+        self._cancel_unread()
         if self._sweep_timer is not None:
             self._sweep_timer.cancel()
             self._sweep_timer = None
@@ -203,6 +371,12 @@ class BoundedHttpProtocol(_WithOutlet, HttpToolsProtocol):
         if now >= BoundedHttpProtocol._warn_from:
             BoundedHttpProtocol._warn_from = now + SECONDS_BETWEEN_WARNINGS
             log.warning(event, address=address, connections=len(self.connections))
+
+
+async def _no_host(_scope: Scope, _receive: Receive, send: Send) -> None:
+    """Refuse a request that does not name the server, or names two."""
+    body = encode({"detail": NO_HOST, "code": ErrorCode.VALIDATION_FAILED.value})
+    await Answer(400, body, [(b"connection", b"close")]).send(send)
 
 
 class WebSocketProtocol(_WithOutlet, WebSocketsSansIOProtocol):

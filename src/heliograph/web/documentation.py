@@ -1,5 +1,6 @@
 """The interface's own documentation: pages, scripts and styles, all served from here."""
 
+import functools
 import html
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -40,8 +41,12 @@ def install(app: FastAPI) -> None:
         if path.suffix in MEDIA_TYPES
     }
 
+    @functools.cache
+    def description() -> bytes:
+        return encode(app.openapi())
+
     async def openapi(_request: Request) -> Response:
-        return Answer(200, encode(app.openapi())).response()
+        return Answer(200, description()).response()
 
     async def static(request: Request) -> Response:
         path = files.get(request.path_params["path"])

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import socket
 
 import httpx
@@ -10,6 +11,7 @@ import uvicorn
 
 from heliograph.web import bodies, connections
 from heliograph.web.connections import BoundedHttpProtocol
+from integration.web.conftest import narrow
 
 GET = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -223,3 +225,248 @@ async def test_probes_may_ask_with_head(served, path):
             assert (head.status_code, head.content) == (got.status_code, b"")
             assert head.headers["content-type"] == got.headers["content-type"]
         assert (await http.head("/devices")).status_code == 405
+
+
+# --- requests that come before the answers to those ahead of them ------------------------------
+
+
+class Echo:
+    """Answers with its path, or `/<bytes>` with so many; waits for `go` while that is not set."""
+
+    def __init__(self):
+        self.go = asyncio.Event()
+        self.go.set()
+        self.paths = []
+        self.gone = 0
+
+    async def __call__(self, scope, receive, send):
+        self.paths.append(scope["path"])
+        waiting = asyncio.ensure_future(self.go.wait())
+        leaving = asyncio.ensure_future(left(receive))
+        await asyncio.wait([waiting, leaving], return_when=asyncio.FIRST_COMPLETED)
+        if leaving.done():
+            self.gone += 1
+        waiting.cancel()
+        leaving.cancel()
+        size = scope["path"].removeprefix("/large/")
+        body = bytes(int(size)) if size.isdigit() else scope["path"].encode()
+        headers = [(b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+async def left(receive):
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+@pytest.fixture
+def echo():
+    return Echo()
+
+
+@pytest.fixture
+def taken(monkeypatch):
+    """Return the list of the heads that are parsed from now on."""
+    heads = []
+    complete = BoundedHttpProtocol.on_headers_complete
+
+    def counted(self):
+        heads.append(self.url)
+        complete(self)
+
+    monkeypatch.setattr(BoundedHttpProtocol, "on_headers_complete", counted)
+    return heads
+
+
+def get(path, *headers):
+    return "\r\n".join([f"GET {path} HTTP/1.1", "Host: x", *headers, "", ""]).encode()
+
+
+def post(path, body):
+    return get(path, f"Content-Length: {len(body)}").replace(b"GET", b"POST") + body
+
+
+async def answers(reader, count):
+    """Return the bodies of so many answers."""
+    bodies = []
+    for _ in range(count):
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = next(line for line in head.split(b"\r\n") if line.startswith(b"content-len"))
+        bodies.append(await reader.readexactly(int(length.split(b":")[1])))
+    return bodies
+
+
+MANY = 5_000
+FEW = connections.MAXIMUM_PIPELINED + connections.LINES_AT_ONCE // 3 + 1
+
+
+@pytest.mark.parametrize("piece", [1 << 20, 1_000, 40])
+async def test_only_a_few_pipelined_requests_are_taken_before_they_are_answered(echo, taken, piece):
+    """However they arrive; and all are answered in their order once there is somebody to."""
+    echo.go.clear()
+    paths = [f"/{number}" for number in range(MANY if piece > 40 else 200)]
+    sent = b"".join(map(get, paths))
+    async with bounded_server(echo) as port, asyncio.timeout(60):
+        reader, writer = await connect(port)
+        for at in range(0, len(sent), piece):
+            writer.write(sent[at : at + piece])
+            await asyncio.sleep(0)
+        while not echo.paths:  # noqa: ASYNC110 - nobody tells when
+            await asyncio.sleep(0)
+        # The others have had their chance by the time that another connection is answered.
+        other_reader, other = await connect(port)
+        echo.go.set()
+        other.write(get("/other"))
+        most = len(taken)
+        assert await answers(other_reader, 1) == [b"/other"]
+        assert most <= FEW
+        assert await answers(reader, len(paths)) == [path.encode() for path in paths]
+        writer.close()
+        other.close()
+
+
+async def test_what_is_taken_while_nobody_reads_stays_bounded(echo, taken):
+    """The answers fill what lies between both ends; then nothing more is taken."""
+    async with bounded_server(echo) as port, asyncio.timeout(60):
+        _, writer = await connect(port)
+        writer.write(b"".join(get(f"/large/{4 << 20}") for _ in range(MANY)))
+        answered = 0
+        while not answered or len(echo.paths) > answered:
+            answered = len(echo.paths)
+            other_reader, other = await connect(port)
+            other.write(get("/other"))
+            await answers(other_reader, 1)
+            other.close()
+            answered += 1
+            await asyncio.sleep(0.05)
+        assert len(taken) - echo.paths.count("/other") <= 10 + FEW
+        writer.close()
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("body", [b"{}", b"[\n1,\n2\n]" * 9_000, b"x" * 300_000])
+async def test_bodies_come_whole_whatever_lines_they_have(body):
+    async def echo_body(_scope, receive, send):
+        got = b""
+        while True:
+            message = await receive()
+            got += message.get("body", b"")
+            if not message.get("more_body"):
+                break
+        headers = [(b"content-length", b"%d" % len(got))]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": got})
+
+    async with bounded_server(echo_body) as port, asyncio.timeout(60):
+        reader, writer = await connect(port)
+        writer.write(b"".join([post("/a", body), get("/b"), post("/c", body), post("/d", b"\n")]))
+        assert await answers(reader, 4) == [body, b"", body, b"\n"]
+        chunked = get("/e", "Transfer-Encoding: chunked").replace(b"GET", b"POST")
+        pieces = [body[at : at + 1_000] for at in range(0, len(body), 1_000)]
+        chunked += b"".join(b"%x\r\n%b\r\n" % (len(each), each) for each in pieces)
+        writer.write(chunked + b"0\r\n\r\n" + get("/f"))
+        assert await answers(reader, 2) == [body, b""]
+        writer.close()
+
+
+async def test_what_is_not_http_waits_for_the_answers_before_it(echo):
+    echo.go.clear()
+    async with bounded_server(echo) as port, asyncio.timeout(60):
+        reader, writer = await connect(port)
+        writer.write(get("/a") + get("/b") + b"nothing\x00of the kind\r\n\r\n" + get("/c"))
+        while not echo.paths:  # noqa: ASYNC110 - nobody tells when
+            await asyncio.sleep(0)
+        echo.go.set()
+        assert await answers(reader, 2) == [b"/a", b"/b"]
+        assert await is_closed(reader)
+        assert echo.paths == ["/a", "/b"]
+        writer.close()
+
+
+async def test_a_socket_is_not_opened_in_the_middle_of_an_answer(echo):
+    echo.go.clear()
+    upgrade = get("/ws", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13")
+    async with bounded_server(echo) as port, asyncio.timeout(60):
+        reader, writer = await connect(port)
+        writer.write(get("/a") + upgrade)
+        assert await is_closed(reader)
+        writer.close()
+
+
+@pytest.mark.parametrize("count", [3, 100])
+async def test_clients_that_go_before_their_answers_leave_no_tracebacks(echo, caplog, count):
+    echo.go.clear()
+    async with bounded_server(echo) as port, asyncio.timeout(60):
+        for _ in range(5):
+            _, writer = await connect(port)
+            before = len(echo.paths)
+            writer.write(b"".join(get(f"/{number}") for number in range(count)))
+            while len(echo.paths) == before:  # noqa: ASYNC110 - nobody tells when
+                await asyncio.sleep(0)
+            writer.transport.abort()
+        # Of one that is read from it is heard by who answers, though that is not the last request.
+        while count == 3 and echo.gone < 5:  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0)
+        echo.go.set()
+        while BoundedHttpProtocol._of_address:  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0)
+        assert len(echo.paths) <= 5 * FEW
+        assert count > 3 or len(echo.paths) == 5
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_an_answer_that_nobody_reads_ends_the_connection(echo, monkeypatch):
+    monkeypatch.setattr(connections, "UNREAD_SECONDS", 0.2)
+    async with bounded_server(echo) as port, asyncio.timeout(60):
+        _, writer = await narrow(port, f"/large/{20 << 20}")
+        while not echo.paths or BoundedHttpProtocol._of_address:  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.01)
+        writer.close()
+
+
+async def test_an_answer_that_is_read_slowly_is_read_to_its_end(echo, monkeypatch):
+    monkeypatch.setattr(connections, "UNREAD_SECONDS", 0.4)
+    size = 40 << 20
+    async with bounded_server(echo) as port, asyncio.timeout(60):
+        reader, writer = await connect(port)
+        writer.write(get(f"/large/{size}"))
+        await reader.readuntil(b"\r\n\r\n")
+        read = 0
+        # It takes several times as long as an answer that nobody reads may.
+        while piece := await reader.read(1 << 18):
+            read += len(piece)
+            if read == size:
+                break
+            await asyncio.sleep(0.01)
+        assert read == size
+        writer.close()
+
+
+SOCKET = (
+    b"GET /api/v1/realtime/all HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"GET /health HTTP/1.1\r\n\r\n", b"400"),
+        (b"GET /health HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", b"400"),
+        (b"GET /health HTTP/1.1\r\nHost: x\r\nhost: x\r\n\r\n", b"400"),
+        (b"GET /health HTTP/1.1\r\nHost:\r\n\r\n", b"200"),
+        (b"GET /health HTTP/1.0\r\n\r\n", b"200"),
+        (SOCKET, b"400"),
+    ],
+)
+async def test_a_request_of_http_1_1_has_one_host(served, head, status):
+    async with served() as (_, port):
+        reader, writer = await connect(port)
+        writer.write(head)
+        assert (await reader.readline()).split(b" ")[1] == status
+        if status == b"400":
+            answered = await reader.read()
+            assert b"one Host header" in answered
+            assert b"connection: close" in answered
+        writer.close()
