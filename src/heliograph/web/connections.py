@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import CloseCode, Frame
 from websockets.http11 import Request
 from websockets.protocol import State
 
@@ -35,6 +36,11 @@ MAXIMUM_PIPELINED = 4
 LINES_AT_ONCE = 32
 # An answer of which its client has taken nothing for so long ends the connection.
 UNREAD_SECONDS = 30.0
+# Parsed at once of what a WebSocket's client has sent: up to 170 frames.
+WEBSOCKET_PART_BYTES = 1 << 10
+# Frames of a socket that carry nothing (pings, pieces of a message, messages), in so many seconds.
+MAXIMUM_EMPTY_FRAMES = 1_000
+EMPTY_FRAMES_SECONDS = 60.0
 NO_HOST = "A request of HTTP/1.1 has one Host header"
 MAXIMUM_HTTP_CONNECTIONS = 1_024
 MAXIMUM_HTTP_CONNECTIONS_PER_ADDRESS = 256
@@ -380,7 +386,70 @@ async def _no_host(_scope: Scope, _receive: Receive, send: Send) -> None:
 
 
 class WebSocketProtocol(_WithOutlet, WebSocketsSansIOProtocol):
-    """uvicorn's WebSockets."""
+    """uvicorn's WebSockets, which by themselves parse all that has arrived at once.
+
+    That may be tens of thousands of frames, which need no payload. So a part is parsed a turn,
+    and none before the application has taken what was in the last one. Frames that carry nothing
+    are counted, and too many end the socket.
+    """
+
+    # Of the whole process.
+    _warn_from: ClassVar[float] = 0.0
+    empty_frames_total: ClassVar[int] = 0
+    floods_total: ClassVar[int] = 0
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._read = b""
+        self._parsed = 0
+        self._is_due = False
+        self._empty_frames = 0
+        self._counted_since = 0.0
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came, or its first part."""
+        if self._read:
+            # At most what is read once more: reading is paused.
+            self._read = self._read[self._parsed :] + data
+            self._parsed = 0
+        elif len(data) <= WEBSOCKET_PART_BYTES or not self.handshake_initiated:
+            super().data_received(data)
+        else:
+            self._read = data
+            self.transport.pause_reading()
+            self._parse_on()
+
+    async def receive(self) -> Any:
+        """Return what the client has sent, and go on with what else was read."""
+        message = await super().receive()
+        if self._read:
+            # It reads on once it has given all that was parsed; there is more to parse first.
+            self.transport.pause_reading()
+            self._continue()
+        return message
+
+    def _continue(self) -> None:
+        if not self._is_due:
+            self._is_due = True
+            self.loop.call_soon(self._parse_on)
+
+    def _parse_on(self) -> None:
+        """Parse a part of what has been read."""
+        self._is_due = False
+        if self.transport.is_closing():
+            self._read = b""
+            return
+        if self.read_paused:
+            return  # until the application has taken it
+        begin = self._parsed
+        self._parsed = begin + WEBSOCKET_PART_BYTES
+        super().data_received(self._read[begin : self._parsed])
+        if self._parsed < len(self._read):
+            self._continue()
+            return
+        self._read, self._parsed = b"", 0
+        if not self.read_paused and not self.transport.is_closing():
+            self.transport.resume_reading()
 
     def handle_connect(self, event: Request) -> None:
         """Begin to serve the socket, in a task that has yet to start."""
@@ -390,8 +459,27 @@ class WebSocketProtocol(_WithOutlet, WebSocketsSansIOProtocol):
 
     def handle_events(self) -> None:
         """Take what the client has sent; it may be that it goes."""
+        empty = sum(isinstance(event, Frame) and not event.data for event in self.conn.events)
         super().handle_events()
+        if empty:
+            self._count_empty(empty)
         self.tell_outlet()
+
+    def _count_empty(self, frames: int) -> None:
+        """Count frames that carry nothing, of which too many in a minute end the socket."""
+        WebSocketProtocol.empty_frames_total += frames
+        now = self.loop.time()
+        if now - self._counted_since >= EMPTY_FRAMES_SECONDS:
+            self._counted_since, self._empty_frames = now, 0
+        self._empty_frames += frames
+        if self._empty_frames > MAXIMUM_EMPTY_FRAMES and self.conn.state is State.OPEN:
+            WebSocketProtocol.floods_total += 1
+            if now >= WebSocketProtocol._warn_from:
+                WebSocketProtocol._warn_from = now + SECONDS_BETWEEN_WARNINGS
+                address = self.client[0] if self.client else ""
+                log.warning("too many empty frames on a WebSocket", address=address)
+            self.conn.fail(CloseCode.POLICY_VIOLATION, "Too many frames without a payload")
+            self.handle_parser_exception()
 
     def abort(self) -> None:
         """End it at once, whatever waits to be written."""

@@ -19,6 +19,7 @@ from heliograph.model.time import now, to_epoch_seconds
 from heliograph.store.removal import Kind
 from heliograph.web.access import Access
 from heliograph.web.answers import Answering
+from heliograph.web.connections import WebSocketProtocol
 from heliograph.web.dependencies import TheAccess, TheServices
 from heliograph.web.paths import PREFIX
 from heliograph.web.schemas import errors
@@ -41,6 +42,11 @@ class HeliographCollector(Collector):
         yield self._requests()
         yield from self._answers()
         yield self._refused()
+        for name, text, count in (
+            ("empty_frames", "Frames of no payload", WebSocketProtocol.empty_frames_total),
+            ("floods", "Sockets ended for too many such", WebSocketProtocol.floods_total),
+        ):
+            yield CounterMetricFamily(f"heliograph_websocket_{name}", text, value=count)
         yield from self._ingest()
         yield self._rejected()
         yield from self._rollups()

@@ -6,7 +6,8 @@ import json
 import pytest
 import websockets
 
-from heliograph.web import realtime
+from heliograph.web import connections, realtime
+from heliograph.web.connections import WebSocketProtocol
 from integration.web.conftest import ADMIN, SHARED
 
 SECONDS = 60
@@ -163,3 +164,91 @@ async def test_readings_go_past_asgi_where_nothing_is_compressed(
                 assert (await heard(client))["data"]["metrics"]["t"] == "x" * size
         assert len(written) == (0 if compressing else 3)
         assert not any(outlet.ready for outlet in outlets)  # the client has gone
+
+
+# Frames as a client sends them, without a payload: a mask of zeros is one, too.
+EMPTY = {
+    "pings": b"\x89\x80" + bytes(4),
+    "pongs": b"\x8a\x80" + bytes(4),
+    "messages": b"\x81\x80" + bytes(4),
+    "pieces": b"\x00\x80" + bytes(4),
+}
+BEGIN = b"\x01\x80" + bytes(4)
+
+
+async def everything(client):
+    while True:
+        await heard(client)
+
+
+def frames_of(kind, count):
+    return (BEGIN if kind == "pieces" else b"") + EMPTY[kind] * count
+
+
+@pytest.mark.parametrize("kind", EMPTY)
+async def test_frames_of_no_payload_give_others_turns(site, serving, monkeypatch, kind):
+    monkeypatch.setattr(connections, "MAXIMUM_EMPTY_FRAMES", 1 << 30)
+    turn, parsed = 0, []
+    handle = WebSocketProtocol.handle_events
+
+    def watched(self):
+        parsed.append((turn, len(self.conn.events)))
+        handle(self)
+
+    async def tick():
+        nonlocal turn
+        while True:
+            turn += 1
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(WebSocketProtocol, "handle_events", watched)
+    async with site() as running, serving(running.web) as port:
+        async with connect(port, "/realtime/all") as client:
+            await heard(client)
+            parsed.clear()
+            ticking = asyncio.create_task(tick(), name="others")
+            client.transport.write(frames_of(kind, 5_000))
+            async with asyncio.timeout(SECONDS):
+                while sum(count for _, count in parsed) < 5_000:  # noqa: ASYNC110 - nobody tells when
+                    await asyncio.sleep(0)
+            ticking.cancel()
+            client.transport.abort()
+        assert max(count for _, count in parsed) <= 200
+        turns = [turn for turn, _ in parsed]
+        assert turns == sorted(set(turns))
+
+
+@pytest.mark.parametrize("kind", EMPTY)
+async def test_too_many_frames_of_no_payload_end_the_socket_and_are_counted(site, serving, kind):
+    floods, frames = WebSocketProtocol.floods_total, WebSocketProtocol.empty_frames_total
+    async with site() as running, serving(running.web) as port:
+        async with connect(port, "/realtime/all") as client:
+            await heard(client)
+            client.transport.write(frames_of(kind, 50_000))
+            with pytest.raises(websockets.ConnectionClosed) as closed:
+                await everything(client)
+            assert closed.value.rcvd is None or closed.value.rcvd.code == 1008
+        metrics = (await running.http.get("/metrics", headers=ADMIN)).text
+        assert WebSocketProtocol.floods_total == floods + 1
+        counted = WebSocketProtocol.empty_frames_total - frames
+        assert 1_000 < counted <= 1_200
+        assert f"heliograph_websocket_floods_total {floods + 1}.0" in metrics
+        assert f"heliograph_websocket_empty_frames_total {frames + counted}.0" in metrics
+
+
+async def test_what_is_sent_in_one_go_is_answered_in_its_order(site, serving):
+    """More than is parsed at once, and a message that is longer than that."""
+    async with site() as running, serving(running.web) as port:
+        await running.device("pump")
+        async with connect(port, "/realtime/subscribe/pump") as client:
+            await heard(client)
+            texts = [json.dumps({"action": "ping"}) + " " * at for at in (0, 3_000, 1) * 60]
+            texts.append(json.dumps({"action": "subscribe", "device_id": "pump"}))
+            frames = [
+                websockets.frames.Frame(websockets.frames.Opcode.TEXT, text.encode())
+                for text in texts
+            ]
+            client.transport.write(b"".join(frame.serialize(mask=True) for frame in frames))
+            for _ in texts[:-1]:
+                assert await heard(client) == {"type": "pong"}
+            assert (await heard(client))["type"] == "ack"
