@@ -155,6 +155,17 @@ class Access:
         if self._registry.role(principal, network) < role:
             raise forbidden()
 
+    def require_leave(self, principal: Principal, network: str, target: str) -> None:
+        """Allow that something moves from a network to the target, where it differs.
+
+        Only an owner takes out of a network what its editors could not delete there.
+
+        Raises:
+            HeliographError: FORBIDDEN.
+        """
+        if target != network:
+            self.require(principal, Role.OWNER, network)
+
     async def network(self, principal: Principal, identifier: str, role: Role) -> Network:
         """Return the network if the caller has a role in it.
 

@@ -149,9 +149,9 @@ async def update_node(
     node = await find_node(services, caller, node_id, Role.EDITOR)
     members = change.model_dump(include=change.model_fields_set)
     if "network_identifier" in members:
-        members["network_identifier"] = await _network(
-            access, services, caller, members["network_identifier"]
-        )
+        network = await _network(access, services, caller, members["network_identifier"])
+        access.require_leave(caller, node.network_identifier, network)
+        members["network_identifier"] = network
     with _refusals():
         changed = await services.store.nodes.change(node.identifier, actor=actor, **members)
     if changed is None:

@@ -118,6 +118,7 @@ class Registration:
         network = known.network_identifier
         if "network_identifier" in members:
             network = await self._network(members["network_identifier"])
+            self._access.require_leave(self.caller, known.network_identifier, network)
             members["network_identifier"] = network
         if "node_id" in members:
             members["node_identifier"] = await self._node(members.pop("node_id"), network)

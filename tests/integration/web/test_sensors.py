@@ -207,9 +207,9 @@ async def test_a_change_changes_what_is_present_and_nothing_else(here, method):
         assert response.status_code == 422
 
 
-async def test_moving_takes_an_editor_in_both_networks(here):
+async def test_moving_takes_an_owner_who_is_an_editor_in_the_other_network(here):
     ann = await here.user("ann")
-    roof = await here.network("roof", ann="editor")
+    roof = await here.network("roof", ann="owner")
     cellar = await here.network("cellar", ann="viewer")
     attic = await here.network("attic")
     sensor = await made(here, network_identifier=roof)
