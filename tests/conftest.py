@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import functools
 import gc
+import logging
 import os
 import signal
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from unittest import mock
 
 import httpx
 import pytest
+import structlog
 from coverage import Coverage
 from hypothesis import HealthCheck, settings
 
@@ -122,3 +124,14 @@ def pytest_collection_finish() -> None:
     """Look for garbage in what tests make, not in all that has been read."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture
+def restored_logging() -> Iterator[None]:
+    """Leave the process's logging as it was for the tests that come after."""
+    root = logging.getLogger()
+    handlers, level, configuration = root.handlers[:], root.level, structlog.get_config()
+    yield
+    root.handlers[:], root.level = handlers, level
+    structlog.configure(**configuration)
+    logging.captureWarnings(capture=False)

@@ -2,14 +2,18 @@
 
 import logging
 import sys
-from typing import Literal, TextIO
+from typing import Any, Literal, TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from heliograph.masking import mask_value
+from heliograph.printable import printable, printable_json, printable_lines
 
 _ROUTED = ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi", "asyncio", "alembic")
+
+_as_json = structlog.processors.JSONRenderer(ensure_ascii=False)
+_OF_SEVERAL_LINES = {"exception", "stack"}
 
 
 def configure(
@@ -60,19 +64,45 @@ def configure(
 
 
 def _finish(name: str, *, colors: bool) -> list[Processor]:
-    """Return the last processors: exceptions as text, secrets masked, then one line."""
-    renderer: Processor = (
-        structlog.processors.JSONRenderer(ensure_ascii=False)
+    """Return the last processors: exceptions as text, secrets masked, then one line.
+
+    Strangers choose what they are called and what they send: only here, where all lines pass, is
+    it seen to that nothing of it commands a terminal or begins a line of its own.
+    """
+    rendering: list[Processor] = (
+        [render_json]
         if name == "json"
-        else structlog.dev.ConsoleRenderer(colors=colors)
+        else [escape_texts, structlog.dev.ConsoleRenderer(colors=colors)]
     )
     return [
         structlog.stdlib.ProcessorFormatter.remove_processors_meta,
         structlog.processors.format_exc_info,
         structlog.processors.UnicodeDecoder(),
         mask_secrets,
-        renderer,
+        *rendering,
     ]
+
+
+def escape_texts(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Write, as a structlog processor, what is not printable as escapes.
+
+    Tracebacks keep their lines, each further in than any line of the log. Texts within other
+    values are shown by `repr`, which does the same.
+    """
+    return {name: _escaped(name, value) for name, value in event.items()}
+
+
+def _escaped(name: str, value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if name in _OF_SEVERAL_LINES:
+        return "\n".join(f"  {line}" for line in printable_lines(value).split("\n"))
+    return printable(value)
+
+
+def render_json(logger: WrappedLogger, method: str, event: EventDict) -> str:
+    """Return, as a structlog processor, the event as JSON, what is not printable as escapes."""
+    return printable_json(str(_as_json(logger, method, event)))
 
 
 def mask_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -3,7 +3,6 @@
 import io
 import json
 import logging
-from collections.abc import Iterator
 
 import pytest
 import structlog
@@ -14,18 +13,9 @@ from heliograph import logs
 from heliograph.masking import MASK, mask_text, mask_value
 from heliograph.model.credentials import new_api_key
 
+pytestmark = pytest.mark.usefixtures("restored_logging")
+
 ROUTED = ["uvicorn", "uvicorn.error", "uvicorn.access", "asyncio", "alembic"]
-
-
-@pytest.fixture(autouse=True)
-def restored_logging() -> Iterator[None]:
-    """Leave the process's logging as it was for the tests that come after."""
-    root = logging.getLogger()
-    handlers, level, configuration = root.handlers[:], root.level, structlog.get_config()
-    yield
-    root.handlers[:], root.level = handlers, level
-    structlog.configure(**configuration)
-    logging.captureWarnings(capture=False)
 
 
 @pytest.fixture
@@ -98,6 +88,33 @@ def test_no_secret_is_written(stream, form):
     assert "hidden" not in stream.getvalue()
     assert key not in stream.getvalue()
     assert stream.getvalue().count(MASK) >= 9
+
+
+HOSTILE = "a\x1b[2J\x07\n2026-01-01 [info] forged\r\x7f\x9b\x85\u2028\u2029\u202e\ud800"
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_strangers_text_forges_no_line_and_commands_no_terminal(stream, form):
+    """User names, topics, payloads in tracebacks, what libraries log: whatever reaches a line."""
+    logs.configure("info", form, stream=stream)
+    logger = structlog.get_logger()
+    logger.warning("log-in refused", username=HOSTILE, listed=[HOSTILE], named={HOSTILE: HOSTILE})
+    logger.warning(HOSTILE)
+    logging.getLogger("uvicorn").warning("path %s", HOSTILE)
+    lines = stream.getvalue().split("\n")
+    assert len(lines) == 4
+    assert all(line.isprintable() for line in lines)
+    try:
+        int(f"{HOSTILE}\n2026-01-01 [info] forged")
+    except ValueError:
+        logger.exception("failed")
+    logger.error("failed", exc_info=ValueError(HOSTILE))
+    text = stream.getvalue()
+    assert all(line.isprintable() for line in text.split("\n"))
+    assert "Traceback" in text
+    assert not any(line.startswith("2026-01-01 [info]") for line in text.split("\n"))
+    if form == "json":
+        assert json.loads(text.split("\n")[0])["username"] == HOSTILE
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from heliograph.broker.rules import Rules
 from heliograph.broker_url import parse_broker_url
 from heliograph.cli.database import with_store
 from heliograph.cli.device_file import read_keys
+from heliograph.cli.echo import echo
 from heliograph.errors import StartError, StoreUnavailableError
 from heliograph.model.credentials import hash_key
 from heliograph.settings import Settings, load_settings
@@ -122,7 +123,7 @@ def dynamic_security(
             if (key := given.get(device.identifier)) and hash_key(key) == device.key_hash
         }
         done, unknown = _synchronize(settings, devices, fresh, rules_of, account)
-    typer.echo(done)
+    echo(done)
     _name_unknown(unknown)
 
 
@@ -177,7 +178,7 @@ async def _follow(store: Store, files: MosquittoFiles) -> None:
                 seen, told = change, ""
         except (StartError, StoreUnavailableError) as error:
             if str(error) != told:
-                typer.echo(f"heliograph: {error}", err=True)
+                echo(f"heliograph: {error}", err=True)
             told = str(error)
         await asyncio.sleep(WATCH_SECONDS)
 
@@ -191,14 +192,14 @@ async def _update(files: MosquittoFiles) -> None:
 
 def _tell(written: Written) -> None:
     state = "written" if written.changed else "as it was"
-    typer.echo(f"{written.devices} devices, {state}")
+    echo(f"{written.devices} devices, {state}")
     _name_unknown(written.unknown)
 
 
 def _name_unknown(unknown: Sequence[str]) -> None:
     if count := len(unknown):
         names = ", ".join(unknown[:SHOWN]) + (", …" if count > SHOWN else "")
-        typer.echo(
+        echo(
             f"{count} devices have a key that nobody here knows in the form that this takes. They"
             f" can't log in there until they have a new one (heliograph device rotate): {names}",
             err=True,

@@ -4,6 +4,7 @@ import typer
 
 from heliograph.cli.actor import command_line
 from heliograph.cli.database import with_store
+from heliograph.cli.echo import echo
 from heliograph.errors import StartError
 from heliograph.ingest.clock import RELEASED
 from heliograph.model.time import now, to_rfc3339
@@ -43,9 +44,9 @@ def accept() -> None:
         return newest_receipt
 
     newest = with_store(load_settings(), work)
-    typer.echo(f"accepted: the clock shows {to_rfc3339(moment)}")
+    echo(f"accepted: the clock shows {to_rfc3339(moment)}")
     if newest > moment:
-        typer.echo(
+        echo(
             f"rows were stored until {to_rfc3339(newest)}: those from beyond now are left out of"
             " newest values until their time has passed"
         )

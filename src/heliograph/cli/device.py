@@ -14,6 +14,7 @@ import typer
 from heliograph.cli.actor import command_line
 from heliograph.cli.database import with_store
 from heliograph.cli.device_file import DeviceLine, read_devices
+from heliograph.cli.echo import echo
 from heliograph.cli.output import print_json, print_table, time_json, time_text
 from heliograph.errors import AlreadyExistsError, StartError
 from heliograph.model.credentials import key_members, new_api_key
@@ -81,8 +82,8 @@ def create(
     if json:
         print_json({**_members(sensor), "api_key": key})
     else:
-        typer.echo(f"device_id  {device_id}\nid         {sensor.identifier}\napi_key    {key}")
-        typer.echo("Keep the key: it is not shown again.", err=True)
+        echo(f"device_id  {device_id}\nid         {sensor.identifier}\napi_key    {key}")
+        echo("Keep the key: it is not shown again.", err=True)
 
 
 @app.command("list")
@@ -137,8 +138,8 @@ def rotate(device_id: str = DeviceId, *, json: bool = Json) -> None:
     if json:
         print_json({"device_id": sensor.device_id, "id": sensor.identifier, "api_key": key})
     else:
-        typer.echo(f"device_id  {sensor.device_id or '-'}\napi_key    {key}")
-        typer.echo("Keep the key: it is not shown again.", err=True)
+        echo(f"device_id  {sensor.device_id or '-'}\napi_key    {key}")
+        echo("Keep the key: it is not shown again.", err=True)
 
 
 @app.command("import")
@@ -177,7 +178,7 @@ def import_devices(
         return len(rows)
 
     registered = with_store(load_settings(), work)
-    typer.echo(f"registered {registered}, registered before {len(lines) - registered}", err=True)
+    echo(f"registered {registered}, registered before {len(lines) - registered}", err=True)
 
 
 async def _not_registered(store: Store, lines: Sequence[DeviceLine]) -> list[DeviceLine]:

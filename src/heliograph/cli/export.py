@@ -12,6 +12,7 @@ import typer
 from typer import Argument, Option
 
 from heliograph.cli.database import with_store
+from heliograph.cli.echo import echo
 from heliograph.cli.transfer.parquet import load_parquet
 from heliograph.cli.transfer.partial import PartialFile
 from heliograph.cli.transfer.progress import Bar
@@ -118,9 +119,9 @@ def export(
             size = part.finish(_packed(wanted) if chosen is Format.PARQUET else None)
         except KeyboardInterrupt:
             told = f"interrupted behind {part.rows:,} rows: the same command goes on from there"
-            typer.echo(told, err=True)
+            echo(told, err=True)
             raise
-    typer.echo(f"{part.rows:,} rows, {size:,} bytes in {file}", err=True)
+    echo(f"{part.rows:,} rows, {size:,} bytes in {file}", err=True)
 
 
 async def _write(store: Store, wanted: _Wanted, part: PartialFile) -> None:

@@ -13,8 +13,8 @@ import msgspec
 import typer
 from typer import Argument, Option
 
+from heliograph.cli.echo import echo
 from heliograph.cli.local_server import default_url, local_admin_key
-from heliograph.cli.output import printable
 from heliograph.cli.transfer.parquet import load_parquet
 from heliograph.cli.transfer.partial import write_whole
 from heliograph.cli.transfer.progress import Bar
@@ -33,6 +33,7 @@ from heliograph.exchange.elements import Element
 from heliograph.exchange.formats import EXPORTED_KINDS
 from heliograph.exchange.line_protocol import Mapping
 from heliograph.model.records import Kind
+from heliograph.printable import printable
 
 # What is held at once.
 WINDOW_LINES = 10_000
@@ -168,9 +169,9 @@ def import_file(
         asyncio.run(_import(records(data), progress, bar, raw, address, key, sensor, renamed))
     progress.end()
     if progress.problem:
-        typer.echo(f"interrupted, it would have begun anew: {progress.problem}", err=True)
+        echo(f"interrupted, it would have begun anew: {progress.problem}", err=True)
     state = progress.state
-    typer.echo(
+    echo(
         f"{state.accepted:,} rows stored, {state.duplicates:,} were there already,"
         f" {state.bad:,} bad"
     )
@@ -298,7 +299,7 @@ class _Progress:
             rows = self.state.accepted + self.state.duplicates + self.state.bad
             goes_on = self._is_kept and self.problem is None
             then = "goes on from there" if goes_on else "begins anew"
-            typer.echo(f"interrupted behind {rows:,} rows: the same command {then}", err=True)
+            echo(f"interrupted behind {rows:,} rows: the same command {then}", err=True)
             raise
 
     def end(self) -> None:

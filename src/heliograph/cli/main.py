@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from heliograph.errors import StartError, StoreUnavailableError
+from heliograph.printable import printable
 
 COMMANDS = {
     "serve": "Start the server.",
@@ -82,5 +83,5 @@ def run() -> None:
         line = f"the database does not answer: {error}"
     else:
         return
-    sys.stderr.write(f"heliograph: {' '.join(line.split())}\n")
+    sys.stderr.write(f"heliograph: {printable(' '.join(line.split()))}\n")
     sys.exit(1)

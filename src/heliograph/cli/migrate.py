@@ -4,6 +4,7 @@ import asyncio
 
 import typer
 
+from heliograph.cli.echo import echo
 from heliograph.settings import load_settings
 from heliograph.store import open_store, run_migrations
 
@@ -30,9 +31,9 @@ def migrate(
     run_migrations(database_url, revision, downgrade=downgrade)
     after = asyncio.run(_revision(database_url))
     if before == after:
-        typer.echo(f"{after or 'none'}: nothing to do")
+        echo(f"{after or 'none'}: nothing to do")
     else:
-        typer.echo(f"{before or 'none'} → {after or 'none'}")
+        echo(f"{before or 'none'} → {after or 'none'}")
 
 
 async def _revision(database_url: str, *, accept_empty: bool = False) -> str | None:

@@ -10,13 +10,14 @@ from rich.table import Table
 from rich.text import Text
 
 from heliograph.model.time import to_rfc3339
+from heliograph.printable import printable, printable_json
 
 WIDEST = 100_000
 
 
 def print_json(value: Any) -> None:
-    """Print a value as JSON, indented."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    """Print a value as JSON, indented; what is not printable stands there as escapes."""
+    print(printable_json(json.dumps(value, indent=2, ensure_ascii=False)))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -29,13 +30,6 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     # Into a pipe or a file a row is a line, however long.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDEST)
     console.print(table)
-
-
-def printable(text: str) -> str:
-    """Return the text with what a terminal might obey written as escapes."""
-    return "".join(
-        character if character.isprintable() else ascii(character)[1:-1] for character in text
-    )
 
 
 def time_text(microseconds: int | None) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 import typer
 
 from heliograph.cli.database import with_store
+from heliograph.cli.echo import echo
 from heliograph.cli.output import print_json, print_table, time_json, time_text
 from heliograph.model.records import RejectedMessage
 from heliograph.settings import load_settings
@@ -54,7 +55,7 @@ def rejected(
             for message in messages
         ),
     )
-    typer.echo(f"{len(messages)} of {total} kept", err=True)
+    echo(f"{len(messages)} of {total} kept", err=True)
 
 
 def _head(payload: bytes, length: int) -> str:

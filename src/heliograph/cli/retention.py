@@ -7,6 +7,7 @@ import typer
 from heliograph import logs
 from heliograph.cli.actor import command_line
 from heliograph.cli.database import with_store
+from heliograph.cli.echo import echo
 from heliograph.cli.output import print_json, print_table
 from heliograph.model.retention import LEAP, Horizon, advance
 from heliograph.model.time import DAY, now, to_rfc3339
@@ -71,9 +72,9 @@ def plan(*, json: bool = typer.Option(False, "--json", help="Print JSON.")) -> N
         ),
     )
     for partition in partitions:
-        typer.echo(f"dropped as a whole: {partition.name}, {partition.bytes:,} bytes", err=True)
+        echo(f"dropped as a whole: {partition.name}, {partition.bytes:,} bytes", err=True)
     if not_rolled_up:
-        typer.echo(
+        echo(
             f"{not_rolled_up:,} measurements more are due, and stay until they are rolled up",
             err=True,
         )
@@ -93,7 +94,7 @@ def run() -> None:
     finally:
         claim.release()
     removed = ", ".join(f"{state.removed_total[kind]:,} {kind}" for kind in Kind)
-    typer.echo(f"removed {removed}; dropped {state.partitions_total} partitions")
+    echo(f"removed {removed}; dropped {state.partitions_total} partitions")
     _tell_wait(state.horizon)
 
 
@@ -110,10 +111,10 @@ def accept() -> None:
 
     last, moment = with_store(load_settings(), work)
     if last is None or last.moment + LEAP >= moment:
-        typer.echo(f"nothing waited; the clock shows {to_rfc3339(moment)}")
+        echo(f"nothing waited; the clock shows {to_rfc3339(moment)}")
         return
     days = (moment - last.moment) / DAY
-    typer.echo(f"accepted: what is due by {to_rfc3339(moment)} goes, {days:.1f} days more")
+    echo(f"accepted: what is due by {to_rfc3339(moment)} goes, {days:.1f} days more")
 
 
 async def _run(store: Store, settings: Settings) -> RunsState:
@@ -125,7 +126,7 @@ async def _run(store: Store, settings: Settings) -> RunsState:
 def _tell_wait(horizon: Horizon | None) -> None:
     if horizon is not None and horizon.waits:
         days = (horizon.clock - horizon.moment) / DAY
-        typer.echo(
+        echo(
             f"the clock has leapt by {days:.1f} days since the last run: what is due by them waits;"
             " if the clock is right, run heliograph retention accept",
             err=True,

@@ -23,6 +23,7 @@ from heliograph.app import ENDING_SIGNALS, Application, create_app
 from heliograph.cli.welcome import is_wanted, welcome
 from heliograph.ending import HTTP
 from heliograph.errors import StartError
+from heliograph.printable import printable_lines
 from heliograph.settings import Settings, load_settings
 from heliograph.web.connections import (
     MAXIMUM_HTTP_CONNECTIONS,
@@ -113,7 +114,7 @@ async def _serve(settings: Settings, *, access_log: bool) -> bool:
             address = Address(*listening.getsockname()[:2])
             if is_wanted(settings):
                 lines = await welcome(settings, services, address)
-                server.on_started = lambda: print(lines, flush=True)
+                server.on_started = lambda: print(printable_lines(lines), flush=True)
             if not server.should_exit:
                 await _run(server, application, listening, address)
     return application.server is not None and application.server.failed.is_set()

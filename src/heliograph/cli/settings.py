@@ -5,7 +5,9 @@ from typing import Any
 import typer
 
 from heliograph.admin_key import SECRET_KEY_FILE
-from heliograph.cli.output import print_json, printable
+from heliograph.cli.echo import echo
+from heliograph.cli.output import print_json
+from heliograph.printable import printable
 from heliograph.settings import load_settings
 
 app = typer.Typer(add_completion=False)
@@ -23,10 +25,10 @@ def settings(*, json: bool = typer.Option(False, "--json", help="Print one JSON 
         print_json(masked)
         return
     for name, value in masked.items():
-        typer.echo(f"{name}={printable(_text(value))}")
+        echo(f"{name}={printable(_text(value))}")
     kept = effective.data_directory / SECRET_KEY_FILE
     if effective.api_secret_key is None and kept.exists():
-        typer.echo(f"# API_SECRET_KEY is the one in {printable(str(kept))}")
+        echo(f"# API_SECRET_KEY is the one in {printable(str(kept))}")
 
 
 def _text(value: Any) -> str:

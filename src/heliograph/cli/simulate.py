@@ -12,6 +12,7 @@ import typer
 from paho.mqtt.enums import MQTTProtocolVersion
 from typer import Option
 
+from heliograph.cli.echo import echo
 from heliograph.cli.local_server import default_url, is_local, local_admin_key
 from heliograph.cli.simulation.connection import Endpoint
 from heliograph.cli.simulation.display import Display
@@ -221,9 +222,9 @@ async def _simulate(
 
 def _report(summary: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps(summary))
+        echo(json.dumps(summary))
         return
-    typer.echo(
+    echo(
         f"{summary['counted']}: {summary['messages']} messages with {summary['measurements']}"
         f" measurements in {summary['seconds']:.1f} s"
         f" ({summary['messages_per_second']:,.0f} messages/s)"
@@ -231,16 +232,16 @@ def _report(summary: dict[str, Any], *, as_json: bool) -> None:
     for kind, counts in summary["kinds"].items():
         if kind != "measurement" and counts["sent"]["messages"]:
             count = counts["acknowledged"]
-            typer.echo(f"  {kind}: {count['messages']} messages, {count['rows']} records")
+            echo(f"  {kind}: {count['messages']} messages, {count['rows']} records")
     if summary["late"]["messages"] or summary["repeated"]["messages"]:
         late, repeated = summary["late"]["messages"], summary["repeated"]["messages"]
-        typer.echo(f"of the messages late: {late}, sent once more: {repeated}")
-    typer.echo(
+        echo(f"of the messages late: {late}, sent once more: {repeated}")
+    echo(
         f"unacknowledged: {summary['unacknowledged']}, refused: {summary['refused']},"
         f" disconnections: {summary['disconnections']}, errors: {summary['errors']}"
     )
     if summary["last_error"]:
-        typer.echo(f"last error: {summary['last_error']}")
+        echo(f"last error: {summary['last_error']}")
 
 
 def _default_port(host: str, *, tls: bool) -> int:

@@ -11,9 +11,9 @@ import typer
 from typer import Option
 
 from heliograph.cli.local_server import default_url, local_admin_key
-from heliograph.cli.output import printable
 from heliograph.errors import StartError
 from heliograph.model.identifiers import is_uuid
+from heliograph.printable import printable, printable_json
 
 CONNECT_SECONDS = 10.0
 # The server sends a sign of life every 15 seconds.
@@ -167,7 +167,9 @@ def _check(response: httpx.Response) -> None:
 def _line(event: dict[str, str], *, as_json: bool) -> str:
     data: Any = json.loads(event["data"])
     if as_json:
-        return json.dumps({"event": event["event"], "id": event.get("id"), "data": data})
+        return printable_json(
+            json.dumps({"event": event["event"], "id": event.get("id"), "data": data})
+        )
     sensor = data.get("device_id") or data.get("sensor_identifier") or "-"
     rest = {name: value for name, value in data.items() if name not in NAMES}
     if event["event"] == "measurement":

@@ -8,6 +8,7 @@ import typer
 
 from heliograph.cli.actor import command_line
 from heliograph.cli.database import with_store
+from heliograph.cli.echo import echo
 from heliograph.cli.output import print_json, print_table, time_json, time_text
 from heliograph.errors import AlreadyExistsError, StartError
 from heliograph.model.account import USERNAME_RULE, Account, is_username
@@ -54,7 +55,7 @@ def create(
             raise StartError(f"the username {username!r} is already registered") from None
 
     account = with_store(load_settings(), work)
-    typer.echo(f"user  {account.username}\nid    {account.identifier}")
+    echo(f"user  {account.username}\nid    {account.identifier}")
 
 
 @app.command()

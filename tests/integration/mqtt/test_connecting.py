@@ -1,9 +1,11 @@
 """CONNECT and CONNACK (MQTT 5, 3.1 and 3.2), and who owns a client id."""
 
+import io
 import struct
 
 import pytest
 
+from heliograph import logs
 from mqtt_client import Client, connect, kept, packet, publish, string, subscribe
 from server import ADMIN_KEY, eventually
 
@@ -197,3 +199,19 @@ async def test_connections_are_counted_and_forgotten(server):
         await client.close()
     await eventually(lambda: server.listener.connections == 0)
     assert len(server.listener.sessions) == 0
+
+
+@pytest.mark.usefixtures("restored_logging")
+@pytest.mark.parametrize("form", ["console", "json"])
+async def test_a_user_name_forges_no_line_of_the_log_and_commands_no_terminal(
+    server, version, form
+):
+    """ESC, BEL, line separators, marks that turn the direction of writing."""
+    stream = io.StringIO()
+    logs.configure("warning", form, stream=stream)
+    for name in ("ada\x1b[31m\x07\u202e\x9b", "ada\n2026-01-01 [info] forged\u2028"):
+        assert await refused(server, connect("c", name, "wrong", version=version), version)
+    lines = stream.getvalue().split("\n")
+    assert len(lines) == 3
+    assert all(line.isprintable() for line in lines)
+    assert all("log-in refused" in line and "ada" in line for line in lines[:2])

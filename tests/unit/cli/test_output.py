@@ -1,30 +1,12 @@
 """What commands print."""
 
+import ast
 import json
+from pathlib import Path
 
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
-from heliograph.cli.output import print_json, print_table, printable, time_json, time_text
-
-
-@given(st.text())
-def test_nothing_that_a_terminal_obeys_is_printed(text):
-    assert printable(text).isprintable()
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("plain ü €", "plain ü €"),
-        ("\x1b[31m", "\\x1b[31m"),
-        ("a\nb", "a\\nb"),
-        ("\ud800", "\\ud800"),
-    ],
-)
-def test_control_characters_are_written_as_escapes(text, shown):
-    assert printable(text) == shown
+import heliograph.cli
+from heliograph.cli.echo import echo
+from heliograph.cli.output import print_json, print_table, time_json, time_text
 
 
 def test_a_row_is_a_line_without_markup(capsys):
@@ -36,9 +18,41 @@ def test_a_row_is_a_line_without_markup(capsys):
     assert "\\x1b]0;title\\x07" in lines[2]
 
 
+HOSTILE = "ü\x1b[2J\x07\x7f\x9b31m\u2028\u202e\ud800 🌞"
+
+
 def test_json_is_json(capsys):
-    print_json({"a": "ü\x1b"})
-    assert json.loads(capsys.readouterr().out) == {"a": "ü\x1b"}
+    print_json({"a": HOSTILE})
+    text = capsys.readouterr().out
+    assert json.loads(text) == {"a": HOSTILE}
+    assert all(line.isprintable() for line in text.split("\n"))
+    assert "ü" in text
+    assert "🌞" in text
+
+
+def test_lines_are_lines_and_nothing_else(capsys):
+    echo(f"{HOSTILE}\n{HOSTILE}", err=True)
+    lines = capsys.readouterr().err.split("\n")
+    assert len(lines) == 3
+    assert all(line.isprintable() for line in lines)
+
+
+PRINTING = ("print", "typer.echo", "typer.secho", "sys.stdout.write", "sys.stderr.write")
+
+
+def test_commands_print_by_what_makes_text_printable():
+    """Whatever has no place in a terminal is kept from it in one place, not in each command."""
+    allowed = {"echo", "output", "main", "serve", "tail"}
+    found = []
+    for path in Path(heliograph.cli.__file__).parent.rglob("*.py"):
+        calls = {
+            ast.unparse(node.func)
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Call)
+        }
+        if calls & {*PRINTING}:
+            found.append(path.stem)
+    assert set(found) == allowed
 
 
 def test_times():

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from heliograph.cli.simulation.tally import Tally, total
+from heliograph.printable import printable
 
 TERMINAL_SECONDS = 0.5
 LINE_SECONDS = 5.0
@@ -29,7 +31,7 @@ class Display:
         if not self._console.is_terminal:
             while True:
                 await asyncio.sleep(LINE_SECONDS)
-                self._console.print(self._line(), soft_wrap=True, markup=False)
+                self._console.print(printable(self._line()), soft_wrap=True, markup=False)
         with Live(self._table(), console=self._console, auto_refresh=False) as live:
             while True:
                 await asyncio.sleep(TERMINAL_SECONDS)
@@ -60,7 +62,8 @@ class Display:
 
     def _table(self) -> Table:
         figures = self._figures()
-        table = Table(caption=self._tally.last_error or None, caption_justify="left")
+        error = Text(printable(self._tally.last_error or ""))
+        table = Table(caption=error or None, caption_justify="left")
         for name in figures:
             table.add_column(name, justify="right")
         table.add_row(*figures.values())

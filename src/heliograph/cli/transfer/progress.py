@@ -5,6 +5,8 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+from heliograph.printable import printable
+
 
 class Bar:
     """A progress bar; a context manager. Off a terminal it prints what is said, and no bar."""
@@ -35,4 +37,4 @@ class Bar:
 
     def say(self, line: str) -> None:
         """Print a line above the bar."""
-        self._progress.console.print(line, soft_wrap=True, markup=False)
+        self._progress.console.print(printable(line), soft_wrap=True, markup=False)
