@@ -201,7 +201,9 @@ class Endpoint:
             return True
         known = self._registry.number(sensor)
         if known is not None:
-            if principal.kind == "shared" and self._router.may_write(principal, known):
+            # With a key of its own a device that is out of service would not even log in.
+            speaks_for_it = principal.kind == "shared" and known.is_active
+            if speaks_for_it and self._router.may_write(principal, known):
                 return True
             network_identifier = known.network_identifier
         return self.sees_network(principal, network_identifier)

@@ -2,9 +2,11 @@
 
 import asyncio
 
+from heliograph.ingest.registry import Registry
 from heliograph.live.frames import encode
 from heliograph.model.time import DAY, HOUR, SECOND, now, to_epoch_seconds
 from heliograph.store import Store
+from heliograph.store.activity import SensorActivity
 
 WIDTH = 4 * HOUR
 LENGTH = 28 * DAY
@@ -18,9 +20,11 @@ MAXIMUM_KEPT = 100
 class Activity:
     """Counts a network's measurements, once for all who ask at about the same time."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, registry: Registry) -> None:
         self._activities = store.activities
-        self._kept: dict[str, tuple[int, asyncio.Task[bytes]]] = {}
+        self._registry = registry
+        # By network: when it was counted, and of each sensor, by its UUID, what is told.
+        self._kept: dict[str, tuple[int, asyncio.Task[list[tuple[str, bytes]]]]] = {}
 
     async def snapshot(self, network: str) -> bytes:
         """Return JSON: of each sensor the intervals with measurements, and their counts.
@@ -38,21 +42,27 @@ class Activity:
             task = asyncio.create_task(self._count(network, moment), name=f"activity {network}")
             self._kept[network] = moment, task
         # One who leaves must not end it for the others.
-        return await asyncio.shield(task)
+        counted = await asyncio.shield(task)
+        return b"[%b]" % b",".join(told for name, told in counted if self._is_in(network, name))
 
-    async def _count(self, network: str, moment: int) -> bytes:
+    def _is_in(self, network: str, identifier: str) -> bool:
+        """Tell whether a sensor that was in a network is so still."""
+        # A change brings its sensor into memory.
+        known = self._registry.cached(identifier)
+        return known is None or known.network_identifier == network
+
+    async def _count(self, network: str, moment: int) -> list[tuple[str, bytes]]:
         end = moment // WIDTH * WIDTH + WIDTH
         found = await self._activities.of_network(
             network, since=end - LENGTH, until=end, width=WIDTH, limit=MAXIMUM_SENSORS
         )
-        return encode(
-            [
-                {
-                    "sensor_identifier": sensor.identifier,
-                    "sensor_name": sensor.sensor_name,
-                    "bucket_timestamps": [to_epoch_seconds(bucket) for bucket in sensor.buckets],
-                    "measurement_counts": sensor.counts,
-                }
-                for sensor in found
-            ]
-        )
+        return [(sensor.identifier, encode(_told(sensor))) for sensor in found]
+
+
+def _told(sensor: SensorActivity) -> dict[str, object]:
+    return {
+        "sensor_identifier": sensor.identifier,
+        "sensor_name": sensor.sensor_name,
+        "bucket_timestamps": [to_epoch_seconds(bucket) for bucket in sensor.buckets],
+        "measurement_counts": sensor.counts,
+    }

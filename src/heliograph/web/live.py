@@ -24,7 +24,7 @@ class LiveRoutes:
         self, services: Services, access: Access, limits: Limits, traffic: Traffic
     ) -> None:
         watchers, replay = Watchers(services, access, limits), Replay(services)
-        activity = Activity(services.store)
+        activity = Activity(services.store, services.registry)
         self.streams = [
             kind(services, watchers, replay, activity, traffic) for kind in (Stream, NetworkStream)
         ]

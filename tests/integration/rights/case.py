@@ -1,4 +1,8 @@
-"""Somebody with rights: a user, or a device that has its own; and what either is to lose."""
+"""Somebody with rights, and the sensor that he is to lose.
+
+A user or an administrator, and whoever has a shared key, has another sensor that he keeps. A device
+has itself alone, and so has a gateway: who is a device over MQTT by a shared key.
+"""
 
 import contextlib
 import dataclasses
@@ -13,7 +17,7 @@ from heliograph.model.credentials import hash_key, new_token
 from heliograph.model.principal import Role
 from heliograph.model.time import now
 from mqtt_client import PINGREQ, Client, connect, kept, published
-from server import eventually
+from server import SHARED_KEY, eventually
 
 PASSWORD, NEW_PASSWORD = "12345678", "another password"
 _hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
@@ -61,11 +65,15 @@ class World:
         sensor = await self.server.services.registry.find(name)
         return Sensor(made["sensor_identifier"], name, made["api_key"], sensor.number)
 
-    async def member(self, username, *networks):
+    async def member(self, username, *networks, is_admin=False):
         """Make an account that is an editor of these networks."""
         store = self.server.store
         made = await store.accounts.create(
-            identifier=str(uuid.uuid4()), username=username, password_hash=HASH, created_at=now()
+            identifier=str(uuid.uuid4()),
+            username=username,
+            password_hash=HASH,
+            created_at=now(),
+            is_admin=is_admin,
         )
         for network in networks:
             await store.networks.set_member(network, made.identifier, Role.EDITOR, now())
@@ -91,24 +99,28 @@ class World:
         case.cellar = case.roof if together else await self.network(f"{name}-cellar")
         case.attic = await self.network(f"{name}-attic")
         case.lost = await self.sensor(f"{name}-lost", case.roof)
-        if holder == "user":
+        case.sees_all = holder in ("user", "administrator")
+        if holder in ("shared", "gateway"):
+            for network in {case.roof, case.cellar}:
+                await case.admin("PUT", f"/networks/{network}", {"shared_keys": True})
+        if case.sees_all or holder == "shared":
             case.kept = await self.sensor(f"{name}-kept", case.cellar)
-            case.account = await self.member(name, case.roof, case.cellar)
+        if case.sees_all:
+            is_admin = holder == "administrator"
+            case.account = await self.member(name, case.roof, case.cellar, is_admin=is_admin)
             case.token = await self.session(case.account)
             case.headers = {"authorization": f"Bearer {case.token}"}
             case.login, case.login_after = ("x", case.token), (name, PASSWORD)
         else:
-            case.headers = {"x-api-key": case.lost.key}
-            case.login = case.login_after = (case.lost.device_id, case.lost.key)
+            key = case.lost.key if holder == "device" else SHARED_KEY
+            case.headers = {"x-api-key": key}
+            case.login = case.login_after = (case.lost.device_id, key)
         await self.server.services.registry.changed()
         return case
 
 
 class Case:
-    """Who has rights, and the sensor that he is to lose; a user has another one that he keeps.
-
-    A device has itself alone.
-    """
+    """Who has rights, the sensor that he is to lose, and perhaps another one that he keeps."""
 
     lost: Sensor
     kept: Sensor | None = None
@@ -141,7 +153,7 @@ class Case:
             {
                 "device_id": sensor.identifier,
                 "timestamp": moment + row,
-                "metrics": {"said": _said(sensor, self, text) if row == rows - 1 else row},
+                "metrics": {"said": said(sensor, text) if row == rows - 1 else row},
             }
             for sensor in self.sensors
             for row in range(rows)
@@ -153,7 +165,7 @@ class Case:
         """Give the sensors a new configuration each, and wait until those are published."""
         configured = []
         for sensor in self.sensors:
-            body = {"configuration": {"said": _said(sensor, self, text)}}
+            body = {"configuration": {"said": said(sensor, text)}}
             path = f"/sensors/{sensor.identifier}/configurations"
             answer = await self.server.http.post(path, json=body)
             known = await self.server.services.registry.find(sensor.identifier)
@@ -173,13 +185,13 @@ class Case:
 
     def last(self, text):
         """Return what comes last of what is said."""
-        return _said(self.sensors[-1], self, text)
+        return said(self.sensors[-1], text)
 
     def seen(self, data, text, *, ended):
         """Return what of it is in the bytes or text that came."""
         data = data if isinstance(data, str) else data.decode()
-        kept = self.kept is not None and _said(self.kept, self, text) in data
-        return Seen(_said(self.lost, self, text) in data, kept, ended)
+        kept = self.kept is not None and said(self.kept, text) in data
+        return Seen(said(self.lost, text) in data, kept, ended)
 
     async def stored(self, text):
         """Return what of it has been stored, by whatever way it was sent."""
@@ -193,7 +205,7 @@ class Case:
 
     def reading(self, sensor, text):
         """Return a reading that the holder may send as the sensor."""
-        return {"device_id": sensor.identifier, "metrics": {"said": _said(sensor, self, text)}}
+        return {"device_id": sensor.identifier, "metrics": {"said": said(sensor, text)}}
 
     async def connect(self, name, login=None, *, keeps=False, will=None) -> Client | None:
         """Return an MQTT connection; None: it is refused."""
@@ -205,27 +217,29 @@ class Case:
         return client if answer and answer[2] == 0 else None
 
 
-def _said(sensor, case, text):
-    return f"{text} of {'lost' if sensor is case.lost else 'kept'}"
+def said(sensor, text):
+    """Return what a sensor says, which no other one does."""
+    return f"{text} of {sensor.device_id}"
 
 
-async def heard(client, *, last="\0", acknowledging=True):
+async def heard(client, *, last=None, acknowledging=True):
     """Return the payloads that come, and whether the connection has ended.
 
     All up to the one with `last` or, without one, all that was sent before a ping's answer.
     """
-    payloads, asked = b"", last == "\0"
-    if asked:
+    payloads = b""
+    if last is None:
         client.send(PINGREQ)
     while answer := await client.packet(10):
-        if answer == b"\xd0" or last.encode() in payloads:
+        if answer == b"\xd0":
             return payloads, False
-        if answer[0] >> 4 == 3:
-            message = published(answer)
-            payloads += message.payload
-            if message.qos and acknowledging:
-                client.send(b"\x40\x02" + message.packet_id.to_bytes(2, "big"))
-        if last.encode() in payloads:
+        if answer[0] >> 4 != 3:
+            continue
+        message = published(answer)
+        payloads += message.payload
+        if message.qos and acknowledging:
+            client.send(b"\x40\x02" + message.packet_id.to_bytes(2, "big"))
+        if last is not None and last.encode() in message.payload:
             return payloads, False
     return payloads, True
 

@@ -11,7 +11,7 @@ import json
 import httpx
 import websockets
 
-from integration.rights.case import Seen, as_json, heard
+from integration.rights.case import Seen, as_json, heard, said
 from mqtt_client import publish, subscribe
 from server import ADMIN_KEY, eventually
 
@@ -34,11 +34,47 @@ async def polls(case, text):
         await case.ask("GET", path, headers={"if-none-match": tag})
         for path, tag in zip(paths, tags, strict=True)
     ]
-    answers += [
-        await case.ask("GET", f"/sensors/{sensor.identifier}/measurements")
-        for sensor in case.sensors
-    ]
     yield _by_status(case, answers)
+
+
+async def readings(case, text):
+    """A device's stored readings."""
+    yield
+    await case.say(text)
+    paths = [f"/devices/{sensor.identifier}/history" for sensor in case.sensors]
+    answers = [await case.ask("GET", path) for path in paths]
+    assert all(answer.is_success or answer.status_code in REFUSED for answer in answers)
+    ended = all(answer.status_code == 401 for answer in answers)
+    yield case.seen("".join(answer.text for answer in answers), text, ended=ended)
+
+
+async def lists(case, _text):
+    """What is listed of networks and their sensors."""
+    await case.say("listed")
+    yield
+    paths = ["/sensors", "/devices"]
+    for network in (case.roof, case.cellar):
+        paths += [f"/networks/{network}/sensors", f"/networks/{network}/latest"]
+    answers = [await case.ask("GET", f"{path}?limit=10000") for path in paths]
+    ended = all(answer.status_code == 401 for answer in answers)
+    listed = "".join(answer.text for answer in answers)
+    yield Seen(case.lost.identifier in listed, case.kept.identifier in listed, ended)
+
+
+async def activity(case, _text):
+    """The snapshot that a network's stream begins with, which is kept for others who open one."""
+    await case.say("active")
+
+    async def snapshot(network):
+        async with _events(case, f"/streams/{network}") as events:
+            return await events.line("data:") if events.begun else ""
+
+    for network in (case.roof, case.cellar):
+        assert await snapshot(network)
+    yield
+    shown = [await snapshot(network) for network in (case.roof, case.cellar)]
+    told = "".join(shown)
+    yield Seen(case.lost.identifier in told, case.kept.identifier in told, not told)
 
 
 async def network_stream(case, text):
@@ -47,7 +83,7 @@ async def network_stream(case, text):
         yield
         await case.say(text)
         # It shows one network alone; what is kept may be in another.
-        last = case.last(text) if case.cellar == case.roof else f"{text} of lost"
+        last = case.last(text) if case.cellar == case.roof else said(case.lost, text)
         seen = await events.until(case, text, last)
         yield seen._replace(kept=seen.kept or (case.cellar != case.roof and not seen.ended))
 
@@ -127,7 +163,9 @@ async def configurations(case, text):
     client = await _subscribed(case, "configurations")
     yield
     await case.configure(text)
-    payloads, ended = await heard(client)
+    # Who sees all networks has others' to take before.
+    last = case.last(text) if case.sees_all else None
+    payloads, ended = await heard(client, last=last)
     await client.close()
     yield case.seen(payloads, text, ended=ended)
 
@@ -338,6 +376,7 @@ class _Events:
 
     def __init__(self, response):
         self.last_id = None
+        self.begun = response.is_success
         self._response = response
         self._lines = response.aiter_lines()
 
@@ -351,7 +390,7 @@ class _Events:
 
     async def until(self, case, text, last=None):
         """Return what has come when what is last has, or the stream has ended."""
-        if not self._response.is_success:
+        if not self.begun:
             assert self._response.status_code in REFUSED
             return Seen(False, False, True)
         data, last = "", last or case.last(text)
@@ -438,7 +477,7 @@ async def _held(queries, name, *, after=0):
 
 def _filter(case, first):
     """Return what the holder may subscribe to: a device has no wildcards."""
-    return f"{first}/#" if case.kept else f"{first}/{case.lost.device_id}"
+    return f"{first}/#" if case.sees_all else f"{first}/{case.lost.device_id}"
 
 
 async def _subscribed(case, first, **options):
@@ -470,22 +509,36 @@ async def _set_status(case, sensor, status):
     await admin.close()
 
 
+OWED = (owed, unacknowledged)
+OF_NETWORKS = (
+    lists,
+    activity,
+    network_stream,
+    stream_by_ticket,
+    export_of_a_network,
+)
+OVER_MQTT = (subscription, configurations, owed, unacknowledged, publishing, wills)
 READING = (
     polls,
-    network_stream,
+    readings,
     stream,
     resumed_stream,
-    stream_by_ticket,
     socket_of_all,
     socket_of_devices,
     export_of_a_sensor,
-    export_of_a_network,
     subscription,
     configurations,
     retained,
     retained_under_way,
+    *OF_NETWORKS,
 )
-OWED = (owed, unacknowledged)
 SENDING = (posts, repeats, repeated_batch, batch_under_way, publishing, wills)
-# What devices have nothing to do with.
-OF_USERS = (network_stream, stream_by_ticket, export_of_a_network)
+ALL = (*READING, *OWED, *SENDING)
+# What each may do at all: devices see no networks, and shared keys no lists and no configurations.
+OF_HOLDER = {
+    "user": ALL,
+    "administrator": ALL,
+    "device": tuple(flow for flow in ALL if flow not in OF_NETWORKS),
+    "shared": (readings, socket_of_devices, posts, repeats, repeated_batch, batch_under_way),
+    "gateway": OVER_MQTT,
+}
