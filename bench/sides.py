@@ -132,6 +132,7 @@ class Workbench:
             "MQTT_MAX_CONNECTIONS": "12000",
             "MQTT_MAX_CONNECTIONS_PER_ADDRESS": "12000",
             "RATE_LIMIT_READ": "100000000",
+            "RATE_LIMIT_WRITE": "100000000",
             "RATE_LIMIT_INGEST": "100000000",
         }
         wanted = {**usual, **settings}

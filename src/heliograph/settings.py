@@ -148,6 +148,7 @@ class Settings(BrokerSettings):
     max_streams: int = Field(1_000, ge=0, le=1_000_000)
     max_streams_per_principal: int = Field(100, ge=0, le=1_000_000)
     rate_limit_read: PerMinute = 6_000
+    rate_limit_write: PerMinute = 6_000
     rate_limit_ingest: PerMinute = 600_000
     rate_limit_failed_logins: PerMinute = 30
 

@@ -55,6 +55,7 @@ class ServerProcess:
             "LOG_LEVEL": "warning",
             "RATE_LIMIT_INGEST": "0",
             "RATE_LIMIT_READ": "0",
+            "RATE_LIMIT_WRITE": "0",
             **variables,
         }
 

@@ -68,6 +68,7 @@ def create_web(services: Services, export_slots: ExportSlots | None = None) -> A
     settings = services.settings
     limits = Limits(
         read=settings.rate_limit_read,
+        write=settings.rate_limit_write,
         ingest=settings.rate_limit_ingest,
         wrong_keys=settings.rate_limit_failed_logins,
     )

@@ -7,7 +7,7 @@ from fastapi import Depends, Request
 from heliograph.model.audit import Actor, actor_of
 from heliograph.model.principal import Principal
 from heliograph.web.access import Access, client_address
-from heliograph.web.limits import Limits, bearer
+from heliograph.web.limits import Limits, bearer, stranger
 from heliograph.web.newest_pages import NewestPages
 from heliograph.web.services import Services
 
@@ -32,14 +32,20 @@ async def _caller(request: Request) -> Principal:
     access: Access = request.app.state.access
     limits: Limits = request.app.state.limits
     principal = await access.caller(request.scope)
-    limits.read(bearer(principal, client_address(request.scope)))
+    limits.call(request.method, bearer(principal, client_address(request.scope)))
     return principal
 
 
 async def _anybody(request: Request) -> None:
     """Count a request that needs no credential."""
     limits: Limits = request.app.state.limits
-    limits.read(f"address:{client_address(request.scope)}")
+    limits.call(request.method, stranger(client_address(request.scope)))
+
+
+async def _probe(request: Request) -> None:
+    """Count a request of whoever watches the server."""
+    limits: Limits = request.app.state.limits
+    limits.probe(client_address(request.scope))
 
 
 async def _actor(request: Request, caller: Annotated[Principal, Depends(_caller)]) -> Actor:
@@ -54,3 +60,4 @@ Caller = Annotated[Principal, Depends(_caller)]
 # For every route that changes something.
 TheActor = Annotated[Actor, Depends(_actor)]
 anybody = Depends(_anybody)
+probe = Depends(_probe)

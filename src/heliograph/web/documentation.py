@@ -4,13 +4,18 @@ import functools
 import html
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TypeAlias
 
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from heliograph.web.access import client_address
 from heliograph.web.errors import Answer, encode
+from heliograph.web.limits import Limits, stranger
+
+_Answering: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 STATIC = Path(__file__).parent / "static"
 # The pages' own styles are made by their scripts, and Redoc searches in a worker; nothing else
@@ -55,15 +60,26 @@ def install(app: FastAPI) -> None:
         return FileResponse(path, headers=CACHED, media_type=MEDIA_TYPES[path.suffix])
 
     app.router.routes += [
-        Route("/", _to_documentation),
-        Route("/docs", _page("docs")),
-        Route("/redoc", _page("redoc")),
-        Route("/openapi.json", openapi),
-        Route("/static/{path:path}", static),
+        Route("/", _counted(_to_documentation)),
+        Route("/docs", _counted(_page("docs"))),
+        Route("/redoc", _counted(_page("redoc"))),
+        Route("/openapi.json", _counted(openapi)),
+        Route("/static/{path:path}", _counted(static)),
     ]
 
 
-def _page(name: str) -> Callable[[Request], Awaitable[Response]]:
+def _counted(answer: _Answering) -> _Answering:
+    """Return the same, counted as the reads of strangers are."""
+
+    async def counted(request: Request) -> Response:
+        limits: Limits = request.app.state.limits
+        limits.read(stranger(client_address(request.scope)))
+        return await answer(request)
+
+    return counted
+
+
+def _page(name: str) -> _Answering:
     template = (STATIC / "pages" / f"{name}.html").read_text("utf-8")
 
     async def page(request: Request) -> Response:

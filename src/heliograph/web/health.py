@@ -11,13 +11,13 @@ from heliograph.errors import StoreUnavailableError, UnusableStoreError
 from heliograph.ingest.disk_budget import DiskState
 from heliograph.model.time import DAY, SECOND, now, to_epoch_seconds, to_rfc3339
 from heliograph.version import VERSION
-from heliograph.web.dependencies import TheServices, anybody
+from heliograph.web.dependencies import TheServices, probe
 from heliograph.web.errors import Answer, encode
 from heliograph.web.paths import PREFIX
 from heliograph.web.schemas import errors
 from heliograph.web.services import Services
 
-router = APIRouter(prefix=PREFIX, tags=["health"], dependencies=[anybody])
+router = APIRouter(prefix=PREFIX, tags=["health"], dependencies=[probe])
 
 DATABASE_SECONDS = 3.0
 WILDCARDS = frozenset(("0.0.0.0", "::"))

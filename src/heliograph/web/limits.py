@@ -1,4 +1,4 @@
-"""How often somebody may call: reads, ingest, and wrong keys, all per minute."""
+"""How often somebody may call: reads, changes, ingest, probes and wrong keys, all per minute."""
 
 import time
 
@@ -11,6 +11,7 @@ from heliograph.model.principal import Principal
 from limits import RateLimitItemPerMinute
 
 MAXIMUM_BUCKETS = 250_000
+READING = frozenset({"GET", "HEAD"})
 _ONCE = RateLimitItemPerMinute(1)
 
 
@@ -53,9 +54,10 @@ class TokenBuckets:
 class Limits:
     """The limits of one application. 0 a minute is no limit."""
 
-    def __init__(self, *, read: int, ingest: int, wrong_keys: int) -> None:
+    def __init__(self, *, read: int, write: int, ingest: int, wrong_keys: int) -> None:
         self._window = FixedWindowRateLimiter(MemoryStorage())
         self._read = RateLimitItemPerMinute(read) if read else None
+        self._write = RateLimitItemPerMinute(write) if write else None
         self._wrong_keys = RateLimitItemPerMinute(wrong_keys) if wrong_keys else None
         self._ingest = TokenBuckets(ingest)
 
@@ -68,13 +70,33 @@ class Limits:
         self._ingest.take(bearer(principal, address))
 
     def read(self, name: int | str) -> None:
-        """Count any other request.
+        """Count a request that reads.
 
         Raises:
             HeliographError: RATE_LIMITED.
         """
-        if self._read and not self._window.hit(self._read, "read", str(name)):
-            raise self._exceeded(self._read, "read", str(name))
+        self._hit(self._read, "read", str(name))
+
+    def call(self, method: str, name: int | str) -> None:
+        """Count a request that reads or, by its method, one that changes something.
+
+        Who reads too much may still change what he reads, and the other way round.
+
+        Raises:
+            HeliographError: RATE_LIMITED.
+        """
+        if method in READING:
+            self.read(name)
+        else:
+            self._hit(self._write, "write", str(name))
+
+    def probe(self, address: str) -> None:
+        """Count a question of how the server is: no flood of others from there hides the answer.
+
+        Raises:
+            HeliographError: RATE_LIMITED.
+        """
+        self._hit(self._read, "probe", network_of(address))
 
     def broker(self, address: str) -> None:
         """Count a broker's question: there is one for each connection and, at worst, message.
@@ -90,11 +112,7 @@ class Limits:
         Raises:
             HeliographError: RATE_LIMITED.
         """
-        if self._wrong_keys is None:
-            return
-        network = network_of(address)
-        if not self._window.hit(self._wrong_keys, "sign-up", network):
-            raise self._exceeded(self._wrong_keys, "sign-up", network)
+        self._hit(self._wrong_keys, "sign-up", network_of(address))
 
     def wrong_key(self, address: str, key_hash: bytes) -> None:
         """Count a wrong key of this address; the same one again is no new guess.
@@ -113,6 +131,10 @@ class Limits:
         if self._window.hit(_ONCE, "wrong", network, key_hash.hex()):
             self._window.hit(self._wrong_keys, "wrong", network)
 
+    def _hit(self, limit: RateLimitItemPerMinute | None, *names: str) -> None:
+        if limit is not None and not self._window.hit(limit, *names):
+            raise self._exceeded(limit, *names)
+
     def _exceeded(self, limit: RateLimitItemPerMinute, *names: str) -> HeliographError:
         reset = self._window.get_window_stats(limit, *names).reset_time
         return _rate_limited(max(1, int(reset - time.time()) + 1))
@@ -122,7 +144,14 @@ def bearer(principal: Principal, address: str) -> int | str:
     """Return whose calls are counted together."""
     if principal.sensor is not None:
         return principal.sensor
-    return f"anonymous:{address}" if principal.kind == "anonymous" else principal.name
+    if principal.kind == "anonymous":
+        return f"anonymous:{network_of(address)}"
+    return principal.name
+
+
+def stranger(address: str) -> str:
+    """Return as whom those are counted who need no credential: of IPv6 a whole /64."""
+    return f"address:{network_of(address)}"
 
 
 def _rate_limited(seconds: int) -> HeliographError:

@@ -17,10 +17,11 @@ from starlette.responses import Response
 from heliograph.errors import ErrorCode
 from heliograph.model.time import now, to_epoch_seconds
 from heliograph.store.removal import Kind
-from heliograph.web.access import Access
+from heliograph.web.access import Access, client_address
 from heliograph.web.answers import Answering
 from heliograph.web.connections import WebSocketProtocol
 from heliograph.web.dependencies import TheAccess, TheServices
+from heliograph.web.limits import Limits, bearer
 from heliograph.web.paths import PREFIX
 from heliograph.web.schemas import errors
 from heliograph.web.services import Services
@@ -274,6 +275,7 @@ async def read_metrics(request: Request, services: TheServices, access: TheAcces
 
 
 async def _admit(request: Request, services: Services, access: Access) -> None:
+    limits: Limits = request.app.state.limits
     headers = dict(request.scope["headers"])
     authorization = headers.get(b"authorization")
     token = services.settings.metrics_token
@@ -281,5 +283,8 @@ async def _admit(request: Request, services: Services, access: Access) -> None:
         expected = b"bearer " + token.get_secret_value().encode()
         sent = authorization[:7].lower() + authorization[7:]
         if hmac.compare_digest(sent, expected):
+            limits.probe(client_address(request.scope))
             return
-    access.require_admin(await access.caller(request.scope))
+    caller = await access.caller(request.scope)
+    access.require_admin(caller)
+    limits.read(bearer(caller, client_address(request.scope)))
