@@ -4,6 +4,7 @@ import contextlib
 from unittest import mock
 
 import httpx
+import pytest
 import pytest_asyncio
 import uvloop
 
@@ -16,10 +17,22 @@ def pytest_asyncio_loop_factories(config, item):
     return {"uvloop": uvloop.new_event_loop}
 
 
+@pytest.fixture(
+    scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.long)]
+)
+def database(request):
+    """The settings of a database: of each engine, though rights are read from memory as a rule."""
+    if request.param == "sqlite":
+        return {}
+    cluster = request.getfixturevalue("postgresql_cluster")
+    url = cluster.dsn(cluster.create_database())
+    return {"database_url": url, "auto_migrate": True}
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def world(tmp_path_factory):
+async def world(tmp_path_factory, database):
     """The server, and who has every right there."""
-    unlimited = {"rate_limit_read": 0, "rate_limit_ingest": 0}
+    unlimited = {"rate_limit_read": 0, "rate_limit_ingest": 0, **database}
     async with contextlib.AsyncExitStack() as stack:
         # What time alone ends is noticed by looking.
         stack.enter_context(mock.patch("heliograph.mqtt.listener.SWEEP_SECONDS", 0.02))

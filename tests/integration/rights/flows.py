@@ -273,29 +273,25 @@ async def repeated_batch(case, text):
 async def batch_under_way(case, text):
     """A batch whose body comes when its head has been taken, and its sender's right has ended."""
     body = as_json([case.reading(sensor, text) for sensor in case.sensors])
-    head = [
-        "POST /api/v1/ingest/batch HTTP/1.1",
-        "host: 127.0.0.1",
-        "expect: 100-continue",
-        f"content-length: {len(body)}",
-        *(f"{name}: {value}" for name, value in case.headers.items()),
-    ]
-    async with asyncio.timeout(SECONDS):
-        reader, writer = await asyncio.open_connection("127.0.0.1", case.world.port)
-        writer.write("\r\n".join([*head, "\r\n"]).encode())
-        # Who sends is known before the body is asked for.
-        assert b" 100 " in await reader.readuntil(b"\r\n\r\n")
+    rest = await _begin_to_post(case, "/ingest/batch", body)
     yield
-    async with asyncio.timeout(SECONDS):
-        writer.write(body)
-        answer = (await reader.readuntil(b"\r\n\r\n")).lower()
-        length = int(answer.partition(b"content-length: ")[2].split(b"\r\n")[0])
-        content = await reader.readexactly(length)
-    writer.close()
-    status = int(answer.split()[1])
-    seen = _of_batch(case, httpx.Response(status, content=content))
+    seen = _of_batch(case, await rest())
     assert (await case.stored(text))[:2] == seen[:2]
     yield seen
+
+
+async def configurations_under_way(case, text):
+    """New configurations whose bodies come when their heads have been taken."""
+    rests = [
+        await _begin_to_post(
+            case,
+            f"/sensors/{sensor.identifier}/configurations",
+            as_json({"configuration": {"said": said(sensor, text)}}),
+        )
+        for sensor in case.sensors
+    ]
+    yield
+    yield _by_status(case, [await rest() for rest in rests])
 
 
 async def publishing(case, text):
@@ -355,6 +351,34 @@ def _of_batch(case, answer):
         case.sensors
     )
     return Seen(0 not in refused, case.kept is not None and 1 not in refused, ended=False)
+
+
+async def _begin_to_post(case, path, body):
+    """Send the head of a request; the function that this returns sends the body."""
+    head = [
+        f"POST /api/v1{path} HTTP/1.1",
+        "host: 127.0.0.1",
+        "content-type: application/json",
+        "expect: 100-continue",
+        f"content-length: {len(body)}",
+        *(f"{name}: {value}" for name, value in case.headers.items()),
+    ]
+    async with asyncio.timeout(SECONDS):
+        reader, writer = await asyncio.open_connection("127.0.0.1", case.world.port)
+        writer.write("\r\n".join([*head, "\r\n"]).encode())
+        # Where it matters who sends, that is known before the body is asked for.
+        assert b" 100 " in await reader.readuntil(b"\r\n\r\n")
+
+    async def rest():
+        async with asyncio.timeout(SECONDS):
+            writer.write(body)
+            answer = (await reader.readuntil(b"\r\n\r\n")).lower()
+            length = int(answer.partition(b"content-length: ")[2].split(b"\r\n")[0])
+            content = await reader.readexactly(length)
+        writer.close()
+        return httpx.Response(int(answer.split()[1]), content=content)
+
+    return rest
 
 
 @contextlib.asynccontextmanager
@@ -532,13 +556,23 @@ READING = (
     retained_under_way,
     *OF_NETWORKS,
 )
-SENDING = (posts, repeats, repeated_batch, batch_under_way, publishing, wills)
+SENDING = (
+    posts,
+    repeats,
+    repeated_batch,
+    batch_under_way,
+    configurations_under_way,
+    publishing,
+    wills,
+)
 ALL = (*READING, *OWED, *SENDING)
-# What each may do at all: devices see no networks, and shared keys no lists and no configurations.
+# What each may do at all: devices see no networks and configure nothing, and shared keys see no
+# lists and no configurations.
+OF_USERS = (*OF_NETWORKS, configurations_under_way)
 OF_HOLDER = {
     "user": ALL,
     "administrator": ALL,
-    "device": tuple(flow for flow in ALL if flow not in OF_NETWORKS),
+    "device": tuple(flow for flow in ALL if flow not in OF_USERS),
     "shared": (readings, socket_of_devices, posts, repeats, repeated_batch, batch_under_way),
     "gateway": OVER_MQTT,
 }
