@@ -1,17 +1,8 @@
 """The server on this machine, as its settings tell of it, for commands that call it."""
 
-import ipaddress
-
+from heliograph.address import is_loopback
 from heliograph.admin_key import SECRET_KEY_FILE
 from heliograph.settings import load_settings
-
-
-def is_local(host: str) -> bool:
-    """Tell whether the host is this machine."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def local_admin_key(host: str) -> str | None:
@@ -19,7 +10,7 @@ def local_admin_key(host: str) -> str | None:
 
     A key of this folder's settings is not sent to a machine somewhere else.
     """
-    if not is_local(host):
+    if not is_loopback(host):
         return None
     settings = load_settings()
     if settings.api_secret_key is not None:
@@ -32,5 +23,5 @@ def local_admin_key(host: str) -> str | None:
 
 def default_url(host: str) -> str:
     """Return where a server's HTTP is, its port that of the settings if it is on this machine."""
-    port = load_settings().port if is_local(host) else 8000
+    port = load_settings().port if is_loopback(host) else 8000
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

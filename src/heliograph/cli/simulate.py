@@ -12,8 +12,9 @@ import typer
 from paho.mqtt.enums import MQTTProtocolVersion
 from typer import Option
 
+from heliograph.address import is_loopback
 from heliograph.cli.echo import echo
-from heliograph.cli.local_server import default_url, is_local, local_admin_key
+from heliograph.cli.local_server import default_url, local_admin_key
 from heliograph.cli.simulation.connection import Endpoint
 from heliograph.cli.simulation.display import Display
 from heliograph.cli.simulation.fleet import Credentials, Fleet, Plan, Replay, device_ids
@@ -245,7 +246,7 @@ def _report(summary: dict[str, Any], *, as_json: bool) -> None:
 
 
 def _default_port(host: str, *, tls: bool) -> int:
-    if is_local(host):
+    if is_loopback(host):
         settings = load_settings()
         for address in settings.mqtt_tls_listen if tls else settings.mqtt_listen:
             return address.port

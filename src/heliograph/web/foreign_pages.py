@@ -34,7 +34,8 @@ class ForeignPages:
     def __init__(self, app: ASGIApp, settings: Settings, traffic: Traffic) -> None:
         self._app = app
         self._traffic = traffic
-        self._own = own_names()
+        # Who has it listen on a name has given it that.
+        self._own = own_names() | {settings.host.lower()}
         self._allowed = settings.allowed_hosts
         self._anybody_may = bool(settings.anonymous_role)
         self._everywhere = "*" in settings.anonymous_networks

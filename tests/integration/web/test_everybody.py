@@ -176,6 +176,12 @@ async def test_foreign_host_names_are_refused_while_the_role_is_set(site, host, 
             assert (answer.status_code == 403) is not taken, path
 
 
+async def test_the_name_that_it_listens_on_is_the_server_s(site):
+    async with site(anonymous_role="viewer", host="Heliograph.lan") as here:
+        for host, status in (("heliograph.lan:8000", 200), ("other.lan", 403)):
+            assert (await here.http.get("/sensors", headers={"host": host})).status_code == status
+
+
 async def test_two_host_names_have_to_be_the_server_s_both(site):
     async with site(anonymous_role="owner") as here:
         for hosts in (["localhost", "attacker.example"], ["attacker.example", "localhost"]):

@@ -54,6 +54,7 @@ def test_no_devices_are_no_error(file: Path) -> None:
         ("device_id,colour\nd-9,red\n", "line 1: no column 'colour'"),
         ("device_id,name,name\nd-9,a,b\n", "line 1: no column 'name'"),
         ("device_id\nd-9\na b\n", "line 3: device_id has to be"),
+        ("device_id\nd-9\nkey-1\n", "line 3: device_id has to be"),
         ("device_id,name\nd-9,x\n,y\n", "line 3: device_id has to be"),
         ("device_id\nd-9\n8d4ed9a0-5e8b-4a8f-9a3b-0b7a4a6f1c11\n", "line 3: device_id has to be"),
         ("device_id\nd-9\nd-8\nd-9\n", "line 4: device_id 'd-9' is on line 2 too"),
