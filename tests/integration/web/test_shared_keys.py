@@ -8,7 +8,7 @@ import websockets
 
 from heliograph.model.credentials import hash_key
 from integration.web.conftest import ADMIN, SHARED, SHARED_KEY
-from mqtt_client import Client, publish
+from mqtt_client import Client, publish, published, subscribe
 
 READING = {"temperature": 22.5, "humidity": 65.0}
 NOT_FOUND = (404, "DEVICE_NOT_FOUND")
@@ -252,3 +252,50 @@ async def test_a_socket_of_a_shared_key_shows_no_more_when_the_owner_allows_it_n
             streams.sweep(asyncio.get_running_loop().time())
             await here.http.post("/ingest", json={"device_id": "pump", "t": 3}, headers=ADMIN)
             assert json.loads(await socket.recv())["data"]["metrics"] == {"t": 3}
+
+
+async def test_nothing_flows_over_mqtt_when_the_owner_lets_shared_keys_in_no_more(site):
+    async with site(mqtt_listen="127.0.0.1:0") as here:
+        path, owner = await owned(here)
+        await here.http.put(path, json={"shared_keys": True}, headers=owner)
+        ((_, port),) = here.services.listener.addresses
+
+        async def connected(name, **options):
+            return await Client.connected(port, name, "pump", SHARED_KEY, **options)
+
+        async def configured(number):
+            body = {"configuration": {"number": number}}
+            await here.http.post("/sensors/pump/configurations", json=body, headers=owner)
+
+        async def heard(client):
+            """Return the payloads that come until a ping is answered."""
+            client.send(b"\xc0\x00")
+            payloads = []
+            while (answer := await client.packet()) != b"\xd0":
+                if answer[0] >> 4 == 3:
+                    payloads.append(published(answer).payload)
+            return payloads
+
+        watching = await connected("watching")
+        sleeping = await connected("sleeping", clean=False)
+        for client in (watching, sleeping):
+            client.send(subscribe("configurations/pump"))
+            assert (await client.packet())[0] == 0x90
+        await configured(1)
+        for client in (watching, sleeping):
+            assert b'"number":1' in published(await client.packet()).payload
+        await sleeping.close()
+        await configured(2)
+        assert b'"number":2' in published(await watching.packet()).payload
+        await here.http.put(path, json={"shared_keys": False}, headers=owner)
+        everything = await Client.connected(port, "admin", "admin", ADMIN["x-api-key"])
+        everything.send(subscribe("configurations/pump"))
+        assert (await everything.packet())[0] == 0x90
+        await configured(3)
+        while b'"number":3' not in published(await everything.packet()).payload:
+            pass
+        assert await heard(watching) == []
+        sleeping = await connected("sleeping", clean=False)
+        assert await heard(sleeping) == []
+        for client in (watching, sleeping, everything):
+            await client.close()
