@@ -56,6 +56,7 @@ from heliograph.settings import Settings
 from heliograph.sources import listen, make_link, make_listener
 from heliograph.store import Store, migrate, open_store
 from heliograph.store.claim import Claim
+from heliograph.weak_passwords import weakness
 from heliograph.web.notices import Notices
 from heliograph.web.services import Services
 
@@ -108,6 +109,7 @@ class Server:
         registry.elsewhere = pipeline.latest.forget_all
         intake = Intake(pipeline, registry, clock, ids, notes)
         self._passwords = Passwords()
+        await self._claim_looks()
         await self._make_administrator(settings)
         authenticator = self._authenticator(settings, registry)
         router = Router(registry)
@@ -324,6 +326,13 @@ class Server:
         self._run(streams.run(), "streams")
         return streams
 
+    async def _claim_looks(self) -> None:
+        alike = await self._store.accounts.claim_looks()
+        if alike:
+            # They were there before it was asked for, or the command line was told to make them.
+            count = len({younger.identifier for younger, _ in alike})
+            log.warning("accounts look alike: see heliograph user alike", accounts=count)
+
     async def _make_administrator(self, settings: Settings) -> None:
         """Make the account of ADMIN_USERNAME where there is none; its password is never changed."""
         password = settings.admin_password
@@ -335,6 +344,9 @@ class Server:
                 # Whoever has signed up under this name first must not become one by that.
                 log.warning("ADMIN_USERNAME is a user's who is no administrator")
             return
+        reason = weakness(password.get_secret_value(), settings.admin_username)
+        if reason is not None:
+            log.warning("ADMIN_PASSWORD is easily guessed", reason=reason)
         with contextlib.suppress(AlreadyExistsError):
             await self._store.accounts.create(
                 identifier=str(uuid.uuid4()),
@@ -342,6 +354,7 @@ class Server:
                 password_hash=await self._passwords.hash(password.get_secret_value()),
                 created_at=now(),
                 is_admin=True,
+                may_look_alike=True,
                 actor=Actor(ActorKind.SYSTEM, "start"),
             )
             log.info("administrator's account made", username=settings.admin_username)

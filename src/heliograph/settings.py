@@ -41,6 +41,7 @@ from heliograph.setting_types import (
     sendable,
     split,
 )
+from heliograph.weak_passwords import weakness
 
 SHORTEST_PRODUCTION_KEY = 16
 
@@ -326,6 +327,10 @@ class Settings(BrokerSettings):
                 raise ValueError(f"{name.upper()}: there is no file {str(path)!r}")
 
     def _check_production(self) -> None:
+        if self.admin_username is not None and self.admin_password is not None:
+            reason = weakness(self.admin_password.get_secret_value(), self.admin_username)
+            if reason is not None:
+                raise ValueError(f"ADMIN_PASSWORD: {reason}; refused with APP_ENV=production")
         if self.debug:
             raise ValueError("DEBUG: should be false with APP_ENV=production")
         if self.anonymous_role:

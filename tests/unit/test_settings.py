@@ -347,6 +347,24 @@ def test_the_first_administrator_has_a_name_and_a_password(monkeypatch, name, pa
 
 
 @pytest.mark.parametrize(
+    ("password", "reason"),
+    [
+        ("12345678", "is one of the commonest passwords"),
+        ("The-Keeper", "is the user name"),
+        ("correct horse", None),
+    ],
+)
+def test_in_production_the_first_administrators_password_is_not_easily_guessed(password, reason):
+    given = {"admin_username": "the-keeper", "admin_password": password, "api_secret_key": STRONG}
+    load_settings(**given)
+    if reason is None:
+        load_settings(**given, app_env="production")
+    else:
+        line = refusal(**given, app_env="production")
+        assert line == f"ADMIN_PASSWORD: {reason}; refused with APP_ENV=production"
+
+
+@pytest.mark.parametrize(
     ("app_env", "allow_signup", "is_open"),
     [
         ("development", None, True),

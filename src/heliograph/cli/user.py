@@ -3,6 +3,7 @@
 import asyncio
 import sys
 import uuid
+from collections.abc import Sequence
 
 import typer
 
@@ -14,8 +15,9 @@ from heliograph.errors import AlreadyExistsError, StartError
 from heliograph.model.account import USERNAME_RULE, Account, is_username
 from heliograph.model.time import now
 from heliograph.passwords import LONGEST, SHORTEST, Passwords
-from heliograph.settings import load_settings
+from heliograph.settings import Settings, load_settings
 from heliograph.store import Store
+from heliograph.weak_passwords import weakness
 
 app = typer.Typer(
     add_completion=False,
@@ -34,14 +36,20 @@ def create(
     username: str = Username,
     *,
     admin: bool = typer.Option(False, "--admin", help="May do everything, in every network."),
+    look_alike: bool = typer.Option(
+        False, "--look-alike", help="Make it though the name looks like another account's."
+    ),
     password_stdin: bool = Piped,
 ) -> None:
     """Make an account."""
     if not is_username(username):
         raise typer.BadParameter(USERNAME_RULE, param_hint="USERNAME")
-    password_hash = _hash(_password(piped=password_stdin))
+    settings = load_settings()
+    password_hash = _hash(_password(username, settings, piped=password_stdin))
 
     async def work(store: Store) -> Account:
+        # Those from before are known as soon as a server has started, which may not be yet.
+        await store.accounts.claim_looks()
         try:
             return await store.accounts.create(
                 identifier=str(uuid.uuid4()),
@@ -49,19 +57,26 @@ def create(
                 password_hash=password_hash,
                 created_at=now(),
                 is_admin=admin,
+                may_look_alike=look_alike,
                 actor=command_line(),
             )
-        except AlreadyExistsError:
+        except AlreadyExistsError as error:
+            if error.field == "look":
+                raise StartError(
+                    f"the username {username!r} looks like one that is registered;"
+                    " make it all the same with --look-alike"
+                ) from None
             raise StartError(f"the username {username!r} is already registered") from None
 
-    account = with_store(load_settings(), work)
+    account = with_store(settings, work)
     echo(f"user  {account.username}\nid    {account.identifier}")
 
 
 @app.command()
 def passwd(username: str = Username, *, password_stdin: bool = Piped) -> None:
     """Set an account's password; its sessions end."""
-    password_hash = _hash(_password(piped=password_stdin))
+    settings = load_settings()
+    password_hash = _hash(_password(username, settings, piped=password_stdin))
 
     async def work(store: Store) -> bool:
         account = await store.accounts.find_username(username)
@@ -69,7 +84,7 @@ def passwd(username: str = Username, *, password_stdin: bool = Piped) -> None:
             account.identifier, password_hash, actor=command_line()
         )
 
-    if not with_store(load_settings(), work):
+    if not with_store(settings, work):
         raise StartError(f"user {username!r} not found")
 
 
@@ -135,13 +150,47 @@ def list_users(*, json: bool = typer.Option(False, "--json", help="Print JSON.")
     )
 
 
-def _password(*, piped: bool) -> str:
+@app.command()
+def alike(*, json: bool = typer.Option(False, "--json", help="Print JSON.")) -> None:
+    """List accounts whose names are easily confused with an older one's; all go on working."""
+
+    async def work(store: Store) -> Sequence[tuple[Account, Account]]:
+        return await store.accounts.claim_looks()
+
+    found = with_store(load_settings(), work)
+    if json:
+        print_json(
+            [
+                {
+                    "username": younger.username,
+                    "id": younger.identifier,
+                    "looks_like": older.username,
+                    "looks_like_id": older.identifier,
+                }
+                for younger, older in found
+            ]
+        )
+        return
+    print_table(
+        ("username", "id", "looks like", "id"),
+        [
+            (younger.username, younger.identifier, older.username, older.identifier)
+            for younger, older in found
+        ],
+    )
+
+
+def _password(username: str, settings: Settings, *, piped: bool) -> str:
     if piped:
         password = sys.stdin.readline().rstrip("\r\n")
     else:
         password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
     if not SHORTEST <= len(password) <= LONGEST:
         raise StartError(f"a password has {SHORTEST} to {LONGEST} characters")
+    if (reason := weakness(password, username)) is not None:
+        if settings.app_env == "production":
+            raise StartError(f"the password {reason}: refused with APP_ENV=production")
+        echo(f"the password {reason}: refused with APP_ENV=production", err=True)
     return password
 
 

@@ -1,12 +1,15 @@
 """Accounts, and the sessions that they log in with."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
 
+from heliograph.errors import AlreadyExistsError
 from heliograph.model.account import Account, Session
 from heliograph.model.audit import SYSTEM, Actor, AuditAction, AuditedChange
+from heliograph.model.lookalikes import Holders, looks
 from heliograph.model.principal import Role
 from heliograph.store.audit import Changes, enter
 from heliograph.store.engine import Engine, Row
@@ -41,13 +44,17 @@ class Accounts:
         password_hash: str,
         created_at: int,
         is_admin: bool = False,
+        may_look_alike: bool = False,
         actor: Actor = SYSTEM,
     ) -> Account:
         """Make an account.
 
         Raises:
-            AlreadyExistsError: the `username` is taken.
+            AlreadyExistsError: the `username` is taken, or its `look` is: the name is easily
+                confused with another's. That counts for nothing if it `may_look_alike`.
         """
+        # In a thread: the first time a table is read.
+        claimed = sorted(await asyncio.to_thread(looks, username))
         async with self._engine.transaction() as transaction:
             rows = await transaction.fetch(
                 "account_create",
@@ -57,10 +64,44 @@ class Accounts:
                 is_admin=is_admin,
                 created_at=created_at,
             )
+            claims = await transaction.fetch(
+                "looks_claim", account=identifier, looks=_encode(claimed).decode()
+            )
+            if len(claims) < len(claimed) and not may_look_alike:
+                raise AlreadyExistsError("look")
             changes: Changes = {"is_admin": {"new": True}} if is_admin else {}
             made = AuditedChange(AuditAction.USER_CREATE, identifier, username, changes=changes)
             await enter(transaction, actor, [made])
         return _account(rows[0])
+
+    async def claim_looks(self) -> Sequence[tuple[Account, Account]]:
+        """Have each account hold what its name looks like, and return those that look alike.
+
+        So that it is as the data of today has it, and holds for accounts from before it was
+        asked for. Of accounts that share a look the oldest one has it; each younger one is
+        returned with whose look it has. All of them go on as they are.
+        """
+        accounts, holders = await self._holders(await self.list())
+        rows = await self._engine.fetch("looks_list")
+        if {row[0]: row[1] for row in rows} != holders.by_look:
+            async with self._engine.transaction() as transaction:
+                await transaction.fetch("looks_lock")
+                found = [_account(row) for row in await transaction.fetch("accounts_list")]
+                accounts, holders = await self._holders(found)
+                await transaction.fetch("looks_forget")
+                looks_now = _encode(holders.by_look).decode()
+                await transaction.fetch("looks_fill", looks=looks_now)
+        return [(accounts[younger], accounts[older]) for younger, older in holders.alike]
+
+    @staticmethod
+    async def _holders(accounts: Sequence[Account]) -> tuple[dict[str, Account], Holders]:
+        def hold() -> Holders:
+            holders = Holders()
+            for account in accounts:
+                holders.add(account.identifier, account.username)
+            return holders
+
+        return {each.identifier: each for each in accounts}, await asyncio.to_thread(hold)
 
     async def find(self, identifier: str) -> Account | None:
         """Return the account with this UUID."""

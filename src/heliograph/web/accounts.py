@@ -1,8 +1,10 @@
 """Accounts of users, and how they log in and out."""
 
+import asyncio
 import uuid
 from typing import Annotated, Any, Self
 
+import structlog
 from fastapi import APIRouter, Request
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 from starlette.responses import Response
@@ -15,8 +17,10 @@ from heliograph.model.credentials import hash_key, new_token
 from heliograph.model.principal import Principal
 from heliograph.model.time import DAY, SECOND, now, to_rfc3339
 from heliograph.passwords import LONGEST, SHORTEST
+from heliograph.settings import Settings
 from heliograph.store.accounts import SESSION, TICKET
 from heliograph.turns import Party
+from heliograph.weak_passwords import looks_reserved, weakness
 from heliograph.web.access import (
     COOKIE,
     another_site,
@@ -25,7 +29,7 @@ from heliograph.web.access import (
     is_own_page,
 )
 from heliograph.web.dependencies import Caller, TheAccess, TheActor, TheServices, anybody
-from heliograph.web.errors import Answer, encode
+from heliograph.web.errors import Answer, encode, validation_error
 from heliograph.web.paths import PREFIX
 from heliograph.web.schemas import LoggedIn, NewTicket, Storable, Text, UserRepresentation, errors
 from heliograph.web.services import Services
@@ -33,6 +37,8 @@ from heliograph.web.services import Services
 router = APIRouter(prefix=PREFIX, tags=["accounts"])
 
 TICKET_SECONDS = 60
+
+log = structlog.get_logger()
 
 
 def _plain_name(username: str) -> str:
@@ -113,6 +119,8 @@ async def sign_up(
             raise HeliographError(ErrorCode.SIGNUP_CLOSED, "Sign-up is closed")
         actor = actor_of(caller, address or None)
     access.limit_sign_ups(address)
+    await _check_name(user.username, services.settings)
+    await _check_password(user.password, user.username, "password", services.settings)
     # Whoever makes many accounts waits for them as one: the names are of his choosing.
     party = Party(network_of(address), "")
     password_hash = await services.passwords.hash(user.password, party)
@@ -124,7 +132,11 @@ async def sign_up(
             created_at=now(),
             actor=actor,
         )
-    except AlreadyExistsError:
+    except AlreadyExistsError as error:
+        if error.field == "look":
+            raise HeliographError(
+                ErrorCode.USERNAME_CONFUSABLE, "The username looks like one that is registered"
+            ) from None
         raise HeliographError(
             ErrorCode.USERNAME_ALREADY_REGISTERED, "The username is already registered"
         ) from None
@@ -205,6 +217,8 @@ async def change_own_password(
     """Change the password. All sessions but this one end."""
     account = await _own(caller, services)
     address = client_address(request.scope)
+    name = account.username
+    await _check_password(change.new_password, name, "new_password", services.settings)
     if not await services.authenticator.own_password(account, change.password, address, actor):
         raise _incorrect()
     changed = await services.store.accounts.change_password(
@@ -260,6 +274,28 @@ async def open_session(
         actor=actor,
     )
     return token if opened else None
+
+
+async def _check_name(username: str, settings: Settings) -> None:
+    reserved = await asyncio.to_thread(looks_reserved, username)
+    if not reserved:
+        return
+    if settings.app_env == "production":
+        message = "is taken for an administrator's; an administrator's account is made otherwise"
+        raise validation_error(("body", "username"), "value_error", message)
+    log.warning(
+        "account named like an administrator's", username=username, reason="refused in production"
+    )
+
+
+async def _check_password(password: str, username: str, member: str, settings: Settings) -> None:
+    # In a thread: the first time a list is read.
+    reason = await asyncio.to_thread(weakness, password, username)
+    if reason is None:
+        return
+    if settings.app_env == "production":
+        raise validation_error(("body", member), "value_error", f"the password {reason}")
+    log.warning("easily guessed password", username=username, reason=reason)
 
 
 async def _own(caller: Principal, services: Services) -> Account:

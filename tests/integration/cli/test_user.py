@@ -84,6 +84,34 @@ def test_an_account_is_made_with_a_piped_password(database: str) -> None:
     assert root.is_admin
 
 
+def test_a_name_that_looks_like_anothers_is_made_only_if_it_is_said(database: str) -> None:
+    succeed("create", "ada", "--password-stdin")
+    assert succeed("alike", "--json") == "[]\n"
+    message = refusal("create", "Ada", "--password-stdin")
+    assert message.startswith("the username 'Ada' looks like one that is registered; ")
+    succeed("create", "Ada", "--look-alike", "--password-stdin")
+    (found,) = json.loads(succeed("alike", "--json"))
+    assert (found["username"], found["looks_like"]) == ("Ada", "ada")
+    assert "Ada" in succeed("alike")
+    assert is_password(stored(database, "Ada"), PASSWORD)
+
+
+def test_in_production_the_commonest_passwords_are_refused(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = run("create", "ada", "--password-stdin")
+    assert "is one of the commonest passwords" in result.stderr
+    monkeypatch.setenv("APP_ENV", "production")
+    monkeypatch.setenv("API_SECRET_KEY", "vRt5Zq81LmWc0Yb7Kd3N")
+    common = "the password is one of the commonest passwords: refused with APP_ENV=production"
+    assert refusal("create", "bob", "--password-stdin") == common
+    assert refusal("passwd", "ada", "--password-stdin") == common
+    assert stored(database, "bob") is None
+    succeed("create", "bob", "--password-stdin", typed="correct horse\n")
+    own = refusal("passwd", "bob-of-the-roof", "--password-stdin", typed="Bob-of-the-roof\n")
+    assert own == "the password is the user name: refused with APP_ENV=production"
+
+
 def test_the_password_is_asked_for_twice_and_not_shown(database: str) -> None:
     result = run("create", "ada", typed=f"{PASSWORD}\nanother one\n{PASSWORD}\n{PASSWORD}\n")
     assert result.exit_code == 0, result.output

@@ -49,7 +49,7 @@ def network(store):
 
 async def test_an_account_is_found_by_name_and_identifier(store, account):
     ada = await account("ada", is_admin=True, created_at=2)
-    eve = await account("Ada", created_at=1)
+    eve = await account("Ada", created_at=1, may_look_alike=True)
     assert (ada.username, ada.is_admin, eve.is_admin) == ("ada", True, False)
     assert await store.accounts.find(ada.identifier) == ada
     assert await store.accounts.find_username("ada") == ada
@@ -61,6 +61,40 @@ async def test_an_account_is_found_by_name_and_identifier(store, account):
     with pytest.raises(AlreadyExistsError) as raised:
         await account("ada")
     assert raised.value.field == "username"
+
+
+async def test_who_looks_like_another_is_refused_and_nothing_of_it_stays(store, account):
+    ada = await account("ada")
+    for name in ("Ada", "\u0430da"):
+        with pytest.raises(AlreadyExistsError) as raised:
+            await account(name)
+        assert raised.value.field == "look"
+        assert await store.accounts.find_username(name) is None
+    assert await store.accounts.list() == [ada]
+    # What the refused one did not look like alone is nobody's.
+    assert await account("Adas")
+    found = await asyncio.gather(
+        *(account(name) for name in ("bob", "Bob", "B\u03bfb", "BOB")), return_exceptions=True
+    )
+    assert sum(isinstance(each, AlreadyExistsError) for each in found) == 3
+
+
+async def test_the_oldest_holds_what_others_look_like(store, account):
+    bob = await account("Bob", created_at=5)
+    later = await account("bob", created_at=6, may_look_alike=True)
+    oldest = await account("BOB", created_at=1, may_look_alike=True)
+    ada = await account("ada")
+    for _ in range(2):
+        assert await store.accounts.claim_looks() == [(bob, oldest), (later, oldest)]
+        rows = await store.engine.fetch("looks_list")
+        held = dict(rows)
+        assert held["bob"] == held["BOB"] == oldest.identifier
+        assert held["Bob"] == bob.identifier
+        assert held["ada"] == ada.identifier
+        # As the data of another version may have had it.
+        async with store.engine.transaction() as transaction:
+            await transaction.fetch("looks_forget")
+            await transaction.fetch("looks_claim", account=later.identifier, looks='["bob","x"]')
 
 
 async def open_session(store, account, token, purpose=SESSION, expires_at=FAR):

@@ -150,11 +150,11 @@ def site(migrated, tmp_path):
         if "database_url" not in overrides:
             shutil.copy(migrated, tmp_path / "heliograph.db")
         settings = Settings(
-            app_env="test",
             data_directory=tmp_path,
             auto_migrate=False,
             api_secret_key=ADMIN_KEY,
             **{
+                "app_env": "test",
                 "database_url": f"sqlite:///{tmp_path}/heliograph.db",
                 "device_api_keys": SHARED_KEY,
                 "mqtt_listen": (),

@@ -3,6 +3,8 @@
 import asyncio
 import re
 import threading
+import uuid
+from unittest import mock
 
 import pytest
 from pydantic import SecretStr
@@ -14,7 +16,7 @@ from heliograph.server import Server
 from heliograph.store.accounts import SESSION, TICKET
 from heliograph.web import access as access_module
 from heliograph.web import accounts as accounts_module
-from integration.web.conftest import ADMIN, PASSWORD, SHARED
+from integration.web.conftest import ADMIN, CHEAP_HASH, PASSWORD, SHARED
 
 ADA = {"username": "ada", "password": PASSWORD}
 OWN_PAGE = {"sec-fetch-site": "same-origin"}
@@ -100,8 +102,150 @@ async def test_a_name_belongs_to_one_account(site):
         await here.account("ada")
         taken = await here.http.post("/users", json=ADA)
         assert (taken.status_code, taken.json()["code"]) == (409, "USERNAME_ALREADY_REGISTERED")
-        other = await here.http.post("/users", json={**ADA, "username": "Ada"})
+        other = await here.http.post("/users", json={**ADA, "username": "adan"})
         assert other.status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("Alice", "alice"),
+        ("alice", "ALICE"),
+        ("alice", "\u0430lice"),
+        ("Alice", "\u0410LICE"),
+        ("Ivan", "lvan"),
+        ("mary", "rnary"),
+        ("alice", "alice\ufe0f"),
+        ("alice", "\uff41lice"),
+        ("\u00e5sa", "a\u030asa"),
+    ],
+)
+async def test_names_that_look_like_anothers_are_refused_at_sign_up(site, name, other):
+    async with site() as here:
+        assert (await here.http.post("/users", json={**ADA, "username": name})).status_code == 201
+        for headers in ({}, ADMIN):
+            refused = await here.http.post(
+                "/users", json={**ADA, "username": other}, headers=headers
+            )
+            assert (refused.status_code, refused.json()["code"]) == (409, "USERNAME_CONFUSABLE")
+        # Log-in stays exact.
+        unknown = await here.http.post("/authentication", json={**ADA, "username": other})
+        assert unknown.status_code == 401
+        known = await here.http.post("/authentication", json={**ADA, "username": name})
+        assert known.status_code == 200
+
+
+async def test_of_two_who_sign_up_alike_at_the_same_time_one_does(site):
+    async with site() as here:
+        names = ["alice", "Alice", "ALICE", "\u0430lice"]
+        answers = await asyncio.gather(
+            *(here.http.post("/users", json={**ADA, "username": name}) for name in names)
+        )
+        assert sorted(answer.status_code for answer in answers) == [201, 409, 409, 409]
+
+
+async def test_accounts_that_look_alike_already_keep_working_and_are_told_of(site, monkeypatch):
+    async with site() as here:
+        accounts = here.services.store.accounts
+        for number, name in enumerate(("alice", "Alice", "bob")):
+            await accounts.create(
+                identifier=str(uuid.uuid4()),
+                username=name,
+                password_hash=CHEAP_HASH,
+                created_at=number,
+                may_look_alike=True,
+            )
+        # As in a database from before names were compared.
+        async with here.services.store.engine.transaction() as transaction:
+            await transaction.fetch("looks_forget")
+        url = here.services.settings.database_url
+    log = mock.Mock()
+    monkeypatch.setattr("heliograph.server.log", log)
+    async with site(database_url=url) as here:
+        log.warning.assert_called_once_with(
+            "accounts look alike: see heliograph user alike", accounts=1
+        )
+        for name in ("alice", "Alice", "bob"):
+            known = await here.http.post("/authentication", json={**ADA, "username": name})
+            assert known.status_code == 200
+        for name in ("ALICE", "Bob"):
+            refused = await here.http.post("/users", json={**ADA, "username": name})
+            assert refused.json()["code"] == "USERNAME_CONFUSABLE"
+
+
+async def test_the_name_of_admin_username_is_reserved_once_it_is_set(site):
+    """Though somebody has signed up before under a name that looks like it."""
+    settings = {"admin_username": "Keeper", "admin_password": "correct horse"}
+    async with site() as here:
+        body = {"username": "keeper", "password": PASSWORD}
+        assert (await here.http.post("/users", json=body)).status_code == 201
+        url = here.services.settings.database_url
+    async with site(database_url=url, **settings) as here:
+        body = {"username": "Keeper", "password": "correct horse"}
+        logged_in = await here.http.post("/authentication", json=body)
+        assert logged_in.status_code == 200
+        me = await here.http.get("/users/me", headers=bearer(logged_in.json()["access_token"]))
+        assert me.json()["is_admin"] is True
+        for name in ("KEEPER", "K\u0435eper", "\u212aeeper"):
+            refused = await here.http.post("/users", json={**ADA, "username": name})
+            assert (refused.status_code, refused.json()["code"]) == (409, "USERNAME_CONFUSABLE")
+
+
+def in_production(here):
+    """Have the routes go by the rules of production."""
+    update = {"app_env": "production", "allow_signup": True}
+    here.services.settings = here.services.settings.model_copy(update=update)
+
+
+@pytest.mark.parametrize("password", ["12345678", "Password1", "ada lovelace", "heliograph"])
+async def test_in_production_the_commonest_passwords_are_refused(site, password):
+    async with site() as here:
+        user = await here.user("bob")
+        in_production(here)
+        body = {"username": "Ada Lovelace", "password": password}
+        refused = await here.http.post("/users", json=body)
+        assert (refused.status_code, refused.json()["code"]) == (422, "VALIDATION_FAILED")
+        assert refused.json()["detail"][0]["loc"] == ["body", "password"]
+        if password != "ada lovelace":
+            change = {"password": "the one before", "new_password": password}
+            refused = await here.http.put("/users/me/password", json=change, headers=user)
+            assert refused.status_code == 422
+            assert refused.json()["detail"][0]["loc"] == ["body", "new_password"]
+        # Whatever was a password stays one.
+        assert (await here.http.post("/authentication", json={**ADA, "username": "bob"})).is_success
+
+
+@pytest.mark.parametrize("name", ["admin", "Admin", "root", "administrator"])
+async def test_in_production_nobody_signs_up_as_admin(site, name):
+    async with site() as here:
+        in_production(here)
+        for headers in ({}, ADMIN):
+            body = {"username": name, "password": "correct horse"}
+            refused = await here.http.post("/users", json=body, headers=headers)
+            assert (refused.status_code, refused.json()["code"]) == (422, "VALIDATION_FAILED")
+            assert refused.json()["detail"][0]["loc"] == ["body", "username"]
+
+
+async def test_in_development_admin_and_12345678_hold_as_printed_with_a_warning(site, monkeypatch):
+    async with site(app_env="development") as here:
+        body = {"username": "admin", "password": "12345678"}
+        log = mock.Mock()
+        monkeypatch.setattr("heliograph.web.accounts.log", log)
+        assert (await here.http.post("/users", json=body)).status_code == 201
+        assert [(call.args[0], call.kwargs) for call in log.warning.call_args_list] == [
+            (
+                "account named like an administrator's",
+                {"username": "admin", "reason": "refused in production"},
+            ),
+            (
+                "easily guessed password",
+                {"username": "admin", "reason": "is one of the commonest passwords"},
+            ),
+        ]
+        logged_in = await here.http.post("/authentication", json=body)
+        assert logged_in.status_code == 200
+        me = await here.http.get("/users/me", headers=bearer(logged_in.json()["access_token"]))
+        assert me.json()["is_admin"] is False
 
 
 async def test_sign_up_can_be_closed(site):

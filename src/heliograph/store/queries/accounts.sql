@@ -32,6 +32,13 @@ UPDATE account SET is_active = :is_active
 WHERE identifier = :identifier AND is_active <> :is_active
 RETURNING username;
 
+-- name: looks_list()
+SELECT look, account
+FROM username_look;
+
+-- name: looks_forget()!
+DELETE FROM username_look;
+
 -- name: sessions_end(account, kept)!
 DELETE FROM session WHERE account = :account AND token_hash <> :kept;
 
