@@ -175,14 +175,14 @@ async def erase(server, device):
     assert response.status_code in (200, 204), response.text
 
 
-@pytest.mark.parametrize("delay", [0, 60], ids=["at once", "delayed"])
+@pytest.mark.parametrize(
+    ("version", "delay"), [(4, 0), (5, 0), (5, 60)], ids=["3.1.1", "5", "5-delayed"]
+)
 @pytest.mark.parametrize("change", [rotate, deactivate, erase])
 async def test_a_will_is_not_published_once_the_key_it_was_set_with_ended(
     server, version, change, delay
 ):
     """Whether the connection ends by that, or its will is still to come when the key ends."""
-    if delay and version == 4:
-        pytest.skip("MQTT 3.1.1 has no delayed wills")
     device = await server.device()
     options = {"will": (device.topic, b'{"value": "will"}', 1, False), "version": version}
     if delay:
