@@ -59,7 +59,7 @@ def audit(
                 limit=wanted,
             )
             entries += page
-            if len(page) < wanted:
+            if not page.more:
                 break
         return entries
 

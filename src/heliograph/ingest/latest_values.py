@@ -46,11 +46,13 @@ class Text(NamedTuple):
     """A sensor's newest values as JSON, what tells them from others, and how long they count.
 
     `until` is by the loop's clock; a commit may change them earlier, which raises `changes`.
+    `truncated`: there are more, which would be too much of one sensor.
     """
 
     json: bytes
     digest: bytes
     until: float
+    truncated: bool = False
 
 
 class _Held:
@@ -59,7 +61,7 @@ class _Held:
     Once it has answered, there is a `text` of all that does not wait in `pending`.
     """
 
-    __slots__ = ("attributes", "pending", "pending_bytes", "read_at", "text")
+    __slots__ = ("attributes", "pending", "pending_bytes", "read_at", "text", "truncated")
 
     def __init__(self) -> None:
         self.attributes: dict[str, Attribute] = {}
@@ -67,6 +69,7 @@ class _Held:
         self.pending_bytes = 0
         self.read_at: float | None = None
         self.text: Text | None = None
+        self.truncated = False
 
     @property
     def size(self) -> int:
@@ -216,7 +219,10 @@ class LatestValues:
                 self._forget_if(number, held)
             raise
         for number, held in asked.items():
-            held.attributes = {attribute.name: attribute for attribute in found.get(number, ())}
+            attributes = found.get(number)
+            if attributes is not None:
+                held.attributes = {attribute.name: attribute for attribute in attributes}
+                held.truncated = attributes.truncated
             held.read_at = asked_at
         return asked
 
@@ -266,7 +272,7 @@ def _take_pending(sensor: KnownSensor, held: _Held) -> None:
 def _text(held: _Held, fresh: float) -> Text:
     json = _encode(_shown(held.attributes.values()))
     digest = hashlib.blake2b(json, digest_size=DIGEST_BYTES).digest()
-    return Text(json, digest, (held.read_at or 0.0) + fresh)
+    return Text(json, digest, (held.read_at or 0.0) + fresh, held.truncated)
 
 
 def _shown(attributes: Iterable[Attribute]) -> dict[str, Any]:

@@ -9,11 +9,23 @@ from heliograph.model.audit import Actor, AuditAction, AuditedChange, AuditEntry
 from heliograph.model.sensor import Network, Node, Sensor
 from heliograph.model.time import SECOND, now
 from heliograph.store.engine import Engine, Row, Transaction
-from heliograph.store.pages import GREATEST, LEAST, Cursor
+from heliograph.store.pages import (
+    GREATEST,
+    LARGEST_PAGE,
+    LEAST,
+    Cursor,
+    Hold,
+    Page,
+    hold_any,
+    text_size,
+)
 
 PRUNED_AT_ONCE = 5_000
 # Of a text in an entry, in characters.
 LONGEST_VALUE = 255
+# Entries read at once, and what one may take beside its changes.
+_READ_AT_ONCE = 1_000
+_ENTRY_BYTES = 2_048
 
 # The members whose values are told, and what the API calls them. What is not here is not told:
 # no key, password or token, and no configuration, which may hold a network's password.
@@ -70,8 +82,11 @@ class Audit:
         end: int = GREATEST,
         cursor: Cursor | None = None,
         limit: int,
-    ) -> list[AuditEntry]:
+        hold: Hold = hold_any,
+    ) -> Page[AuditEntry]:
         """Return entries of at least `start`, before `end`, and older than the one at `cursor`.
+
+        They end early before they exceed `LARGEST_PAGE`.
 
         `networks` narrows them to those of these networks; `resource` to what has or had this
         identifier or name. A cursor is the (timestamp, id) of an entry.
@@ -82,20 +97,35 @@ class Audit:
             query = "audit_list_of_resource"
         elif networks is not None:
             query = "audit_list_of_networks" if len(networks) != 1 else "audit_list_of_network"
-        rows = await self._engine.fetch(
-            query,
-            networks=None if networks is None else _encode(list(networks)).decode(),
-            network=networks[0] if networks else None,
-            actor_kind=actor_kind,
-            actor_name=actor_name,
-            action=action,
-            resource=resource,
-            start=start,
-            before=before,
-            before_id=before_id,
-            limit=limit,
-        )
-        return [_entry(row) for row in rows]
+        page: Page[AuditEntry] = Page()
+        while len(page) < limit:
+            wanted = min(limit - len(page), _READ_AT_ONCE)
+            rows = await self._engine.fetch(
+                query,
+                networks=None if networks is None else _encode(list(networks)).decode(),
+                network=networks[0] if networks else None,
+                actor_kind=actor_kind,
+                actor_name=actor_name,
+                action=action,
+                resource=resource,
+                start=start,
+                before=before,
+                before_id=before_id,
+                limit=wanted,
+            )
+            for row in rows:
+                size = page.size + text_size(row[-1]) + _ENTRY_BYTES
+                if page and size > LARGEST_PAGE:
+                    page.more = True
+                    return page
+                page.append(_entry(row))
+                page.size = size
+            hold(page.size)
+            if len(rows) < wanted:
+                return page
+            before, before_id = page[-1].timestamp, page[-1].id
+        page.more = True
+        return page
 
     async def has_network(self, network: str) -> bool:
         """Tell whether anything is known of a network, which may be gone by now."""

@@ -30,6 +30,9 @@ from heliograph.store.row_chunks import ANY_SIZE, FEW, longest_of, row_chunks
 # their values come to in bytes; what is silent for longer is searched for by name.
 LOOKED_THROUGH = 10_000
 LOOKED_THROUGH_BYTES = 64 << 20
+# What the rows beside the newest come to, in bytes, of which values are taken; what is silent for
+# longer is then left out.
+LARGEST_LATEST = 4 << 20
 # Candidates fetched at first when searching by name; nearly always the first is the one.
 CANDIDATES = 16
 
@@ -147,15 +150,21 @@ class Measurements(Pages[Measurement]):
         """
         return (await self.latest_of([sensor])).get(sensor, [])
 
-    async def latest_of(self, sensors: Sequence[int]) -> dict[int, list[Attribute]]:
-        """Return the same for each of the sensors that has measured anything."""
-        found: dict[int, list[Attribute]] = {}
+    async def latest_of(self, sensors: Sequence[int]) -> dict[int, Page[Attribute]]:
+        """Return the same for each of the sensors that has measured anything.
+
+        A page is `truncated` if further values would be too much.
+        """
+        found: dict[int, Page[Attribute]] = {}
         async for sensor, names, newest in self._newest_of(sensors):
             search = _Search(names)
             search.look(newest)
             if search.missing:
                 await self._look_further(sensor, search, newest)
-            found[sensor] = sorted(search.found, key=lambda attribute: attribute.name)
+            found[sensor] = Page(
+                sorted(search.found, key=lambda attribute: attribute.name),
+                truncated=search.is_full,
+            )
         return found
 
     async def _newest_of(
@@ -187,7 +196,7 @@ class Measurements(Pages[Measurement]):
                 cursor = position(rows[-1])
                 looked_at += len(rows)
                 size += sum(sizes)
-                if not search.missing:
+                if not search.missing or search.is_full:
                     return
                 if size > LOOKED_THROUGH_BYTES:
                     break
@@ -198,6 +207,8 @@ class Measurements(Pages[Measurement]):
             found = await self._newest_with(sensor, keys, cursor)
             if found is not None:
                 search.look(found)
+            if search.is_full:
+                return
 
     async def _newest_with(
         self, sensor: int, keys: tuple[str, ...], cursor: Cursor
@@ -267,7 +278,13 @@ class _Search:
     def __init__(self, names: list[str]) -> None:
         self.missing = {name: keys_of(name) for name in names}
         self.found: list[Attribute] = []
+        self._size = 0
         self._texts: dict[str, bytes] = {}
+
+    @property
+    def is_full(self) -> bool:
+        """Whether more would be too much of one sensor, and there is more."""
+        return bool(self.missing) and self._size > LARGEST_LATEST
 
     def look(self, row: Measurement) -> None:
         """Take from the row what is still missing; rows come newest first."""
@@ -279,6 +296,8 @@ class _Search:
                 missing[name] = keys
             else:
                 self.found.append(Attribute(name, row.timestamp, value, row.fingerprint))
+        if len(missing) < len(self.missing):
+            self._size += len(bytes(row.value))
         self.missing = missing
 
     def look_closer(self, row: Measurement) -> None:

@@ -7,7 +7,7 @@ from functools import lru_cache, partial
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Request
 from pydantic import AfterValidator, WithJsonSchema
 from starlette.responses import Response
 
@@ -28,12 +28,15 @@ from heliograph.model.buckets import (
     parse_zone,
     show,
 )
+from heliograph.model.records import LogAggregate
 from heliograph.model.time import LATEST, now, to_epoch_seconds, to_rfc3339
 from heliograph.store import Store
 from heliograph.store.pages import LEAST
 from heliograph.store.series import MAXIMUM_VALUES, RangeTooLargeError, Series
+from heliograph.web.answers import encoded, held_by
 from heliograph.web.dependencies import Caller, TheAccess, TheServices
 from heliograph.web.errors import Answer, encode, validation_error
+from heliograph.web.pages import page_headers
 from heliograph.web.paths import PREFIX
 from heliograph.web.ranges import Range, range_length
 from heliograph.web.schemas import (
@@ -192,6 +195,7 @@ async def read_device_aggregate(
     responses=errors(401, 403, 404, 422),
 )
 async def read_log_aggregates(
+    request: Request,
     identifier: str,
     caller: Caller,
     access: TheAccess,
@@ -201,28 +205,34 @@ async def read_log_aggregates(
 ) -> Response:
     """Read how often a sensor logged each warning and error, the last seen last.
 
-    Of its newest million log messages.
+    Of its newest million log messages, up to 10,000 and 8 Mi characters of subjects: where there
+    are more, the answer has `X-Page-Truncated`.
     """
     sensor = await access.readable(caller, identifier)
     found = await services.store.logs.aggregates(
         sensor.number,
         start=LEAST if start is None else start,
         end=LATEST + 1 if end is None else end,
+        hold=held_by(request.scope).at_least,
     )
-    body = [
-        {
-            "sensor_identifier": sensor.identifier,
-            "severity": each.severity,
-            "subject": each.subject,
-            "min_revision": each.minimum_revision,
-            "max_revision": each.maximum_revision,
-            "min_creation_timestamp": to_epoch_seconds(each.minimum_timestamp),
-            "max_creation_timestamp": to_epoch_seconds(each.maximum_timestamp),
-            "count": each.count,
-        }
-        for each in found
-    ]
-    return Answer(200, encode(body)).response()
+
+    def entries(part: Sequence[LogAggregate]) -> list[dict[str, Any]]:
+        return [
+            {
+                "sensor_identifier": sensor.identifier,
+                "severity": each.severity,
+                "subject": each.subject,
+                "min_revision": each.minimum_revision,
+                "max_revision": each.maximum_revision,
+                "min_creation_timestamp": to_epoch_seconds(each.minimum_timestamp),
+                "max_creation_timestamp": to_epoch_seconds(each.maximum_timestamp),
+                "count": each.count,
+            }
+            for each in part
+        ]
+
+    body = await encoded(found, entries, found.size)
+    return Answer(200, body, page_headers(None, found)).response()
 
 
 async def _answer(size: int, body: Callable[[], bytes]) -> Response:

@@ -9,17 +9,17 @@ from starlette.responses import Response
 from heliograph.ingest.latest_values import LatestValues
 from heliograph.ingest.registry import KnownSensor
 from heliograph.model.principal import Role
+from heliograph.store.pages import LARGEST_PAGE
+from heliograph.web.answers import held_by
+from heliograph.web.bodies import Held
 from heliograph.web.dependencies import Caller, TheAccess, TheNewestPages, TheServices
 from heliograph.web.entity_tags import NOT_MODIFIED, IfNoneMatch, tagged, tagged_as
 from heliograph.web.errors import Answer, encode
-from heliograph.web.pages import asked_path
+from heliograph.web.pages import TRUNCATED, asked_path
 from heliograph.web.paths import PREFIX
 from heliograph.web.schemas import Latest, ListLimit, Offset, errors
 
 router = APIRouter(prefix=PREFIX)
-
-# A page of a network ends early rather than be larger than this, in bytes.
-LARGEST_PAGE = 16 << 20
 
 
 @router.get(
@@ -29,15 +29,20 @@ LARGEST_PAGE = 16 << 20
     tags=["sensors"],
 )
 async def read_latest(
+    request: Request,
     identifier: str,
     caller: Caller,
     access: TheAccess,
     services: TheServices,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """Read the newest value of each attribute with its own timestamp. With its ETag: 304."""
+    """Read the newest value of each attribute with its own timestamp. With its ETag: 304.
+
+    Of more than 4 MiB some that have long been silent are missing: it has `X-Page-Truncated`.
+    """
     sensor = await access.readable(caller, identifier)
-    return (await latest(services.latest, sensor, if_none_match)).response()
+    held = held_by(request.scope)
+    return (await latest(services.latest, sensor, if_none_match, held)).response()
 
 
 @router.get(
@@ -63,7 +68,10 @@ async def read_latest_of_network(
     """
     network = await access.network(caller, network_identifier, Role.VIEWER)
     page = await newest.page(network.identifier, offset, limit, LARGEST_PAGE)
+    held_by(request.scope).at_least(page.size)
     headers = [(b"x-total-count", b"%d" % page.total)]
+    if any(text.truncated for text in page.texts):
+        headers.append(TRUNCATED)
     offset += page.length
     if offset < page.total:
         query = urlencode({"offset": offset, "limit": limit})
@@ -72,12 +80,15 @@ async def read_latest_of_network(
     return tagged_as(page.tag, page.body, if_none_match, headers).response()
 
 
-async def latest(values: LatestValues, sensor: KnownSensor, if_none_match: str | None) -> Answer:
+async def latest(
+    values: LatestValues, sensor: KnownSensor, if_none_match: str | None, held: Held
+) -> Answer:
     """Return the newest value of each of the sensor's attributes, with an entity tag."""
     text = await values.text(sensor)
+    held.at_least(len(text.json))
     body = {
         "sensor_identifier": sensor.identifier,
         "device_id": sensor.device_id,
         "attributes": msgspec.Raw(text.json),
     }
-    return tagged(encode(body), if_none_match)
+    return tagged(encode(body), if_none_match, [TRUNCATED] if text.truncated else ())

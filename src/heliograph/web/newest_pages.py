@@ -19,7 +19,8 @@ from heliograph.web.errors import encode
 MAXIMUM_PAGES = 8
 # Of all pages together; the last one asked for is kept in any case.
 MAXIMUM_BYTES = 32 << 20
-# Asked about in one query.
+# Asked about in one query, at first and at most: those before tell how large they are.
+SENSORS_AT_FIRST = 16
 SENSORS_AT_ONCE = 256
 # After so long others have a turn.
 TURN_SECONDS = 0.005
@@ -161,8 +162,9 @@ class NewestPages:
         """Return the values of its sensors, as far as they fit; None: one has left the network."""
         texts: list[Text] = []
         size, began = 0, time.monotonic()
-        for at in range(0, len(page.sensors), SENSORS_AT_ONCE):
-            sensors = page.sensors[at : at + SENSORS_AT_ONCE]
+        count = min(SENSORS_AT_FIRST, SENSORS_AT_ONCE)
+        while len(texts) < len(page.sensors):
+            sensors = page.sensors[len(texts) : len(texts) + count]
             found = await self._values.texts(sensors)
             if _has_left(network, sensors):
                 return None
@@ -171,6 +173,8 @@ class NewestPages:
                 texts.append(text)
                 if size > largest:
                     return texts
+            fitting = largest // 8 // (size // len(texts) + 1)
+            count = min(SENSORS_AT_ONCE, max(SENSORS_AT_FIRST, fitting))
             if time.monotonic() - began > TURN_SECONDS:
                 await asyncio.sleep(0)
                 began = time.monotonic()

@@ -155,8 +155,8 @@ class PageRequest:
         self, path: str, rows: Page[RowT], entries: Callable[[Sequence[RowT]], Sequence[Any]]
     ) -> Answer:
         """Return the page, whose rows become these entries, as an answer with its links."""
-        body = await encoded(rows, entries, rows.size)
-        return Answer(200, body, page_headers(self.links(path, rows), rows))
+        headers = page_headers(self.links(path, rows), rows)
+        return Answer(200, await encoded(rows, entries, rows.size), headers)
 
 
 def page_headers(links: str | None, page: Page[Any]) -> list[tuple[bytes, bytes]]:

@@ -92,7 +92,7 @@ class QuickReads:
             return None
         name = bearer(principal, client_address(scope))
         if what == "latest":
-            read = partial(latest, self._latest, sensor, if_none_match(scope))
+            read = partial(latest, self._latest, sensor, if_none_match(scope), held_by(scope))
             return partial(self._counted, name, read)
         page = plain_page(scope["query_string"])
         if page is None:

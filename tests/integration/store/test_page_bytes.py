@@ -3,6 +3,7 @@
 import pytest
 
 from heliograph.model.batch import Batch
+from heliograph.store import logs as logs_module
 from heliograph.store import measurements as measurements_module
 from heliograph.store import pages as pages_module
 from heliograph.store.measurements import having
@@ -158,3 +159,37 @@ async def test_points_are_read_a_few_large_ones_at_a_time(store, sensor, monkeyp
     assert len(found) == 30
     assert bytes(found[0].value) == b'{"n":0}'
     assert max(fetched) <= 8 * (LARGE + 100)
+
+
+async def test_aggregates_of_logs_are_bounded_by_what_their_subjects_come_to(
+    store, sensor, monkeypatch, fetched
+):
+    monkeypatch.setattr(logs_module, "LARGEST_SUBJECTS", 5 * LARGE + 50)
+    rows = [log(sensor, NOON + at, f"{at:02}" + "x" * (LARGE - 2)) for at in range(12)]
+    await store.write(Batch(logs=[(*row[:7], "warning", *row[8:]) for row in rows]))
+    found = await store.logs.aggregates(sensor, start=0, end=NOON + 99)
+    # Those last seen.
+    assert [each.subject[:2] for each in found] == ["07", "08", "09", "10", "11"]
+    assert found.truncated
+    assert max(fetched) <= 5 * (LARGE + 100)
+    found = await store.logs.aggregates(sensor, start=NOON + 8, end=NOON + 99)
+    assert len(found) == 4
+    assert not found.truncated
+    assert not (await store.logs.aggregates(sensor, start=0, end=1)).truncated
+
+
+async def test_the_newest_values_of_one_sensor_are_bounded(store, sensor, monkeypatch):
+    monkeypatch.setattr(measurements_module, "LARGEST_LATEST", 5 * LARGE)
+    monkeypatch.setattr(measurements_module, "LOOKED_THROUGH_BYTES", 9 * LARGE)
+    monkeypatch.setattr(pages_module, "ROWS_AT_FIRST", 2)
+    rows = [measurement(sensor, NOON + at, {f"a{at:02}": "x" * LARGE}) for at in range(20)]
+    names = [(sensor, f"a{at:02}") for at in range(20)]
+    await store.write(Batch(measurements=rows, attributes=names))
+    found = (await store.measurements.latest_of([sensor]))[sensor]
+    assert found.truncated
+    # Those that have been silent for the shortest time, and one chunk more at most.
+    assert [each.name for each in found] == [f"a{at:02}" for at in range(20 - len(found), 20)]
+    assert 5 <= len(found) <= 14
+    monkeypatch.setattr(measurements_module, "LARGEST_LATEST", 50 * LARGE)
+    found = (await store.measurements.latest_of([sensor]))[sensor]
+    assert (len(found), found.truncated) == (20, False)

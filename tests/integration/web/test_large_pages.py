@@ -8,7 +8,9 @@ import httpx
 import pytest
 
 from heliograph.model.batch import Batch
+from heliograph.store import audit as audit_module
 from heliograph.store import configurations as configurations_module
+from heliograph.store import measurements as measurements_module
 from heliograph.store import pages as pages_module
 from heliograph.web import answers
 from integration.web.conftest import ADMIN, narrow
@@ -133,3 +135,58 @@ async def test_configurations_end_early_by_bytes_and_the_link_leads_on(site, mon
                 found.append([entry["revision"] for entry in response.json()])
                 at = link(response, direction)
             assert found == expected
+
+
+async def test_newest_values_that_are_too_much_say_so(site, monkeypatch):
+    monkeypatch.setattr(measurements_module, "LARGEST_LATEST", 3 * LARGE)
+    monkeypatch.setattr(pages_module, "ROWS_AT_FIRST", 2)
+    async with site() as here:
+        key = await here.device("pump-1")
+        for at in range(20):
+            value = {f"a{at}": "x" * LARGE}
+            await here.http.post("/sensors/pump-1/measurements", json={"value": value}, headers=key)
+        network = (await here.http.get("/networks", headers=ADMIN)).json()[0]["network_identifier"]
+        for path in ("/sensors/pump-1/latest", f"/networks/{network}/latest"):
+            response = await here.http.get(path, headers=ADMIN)
+            assert response.status_code == 200
+            assert response.headers["x-page-truncated"] == "true"
+            found = response.json()
+            found = found[0] if isinstance(found, list) else found
+            assert 3 <= len(found["attributes"]) < 20
+            # What came last is there.
+            assert "a19" in found["attributes"]
+
+
+async def test_a_large_page_leads_back_to_what_is_before_it(site, monkeypatch):
+    monkeypatch.setattr(pages_module, "LARGEST_PAGE", 1 << 20)
+    async with site() as here:
+        await filled(here, 90)
+        found, path = [], PAGES["measurements"]
+        while path:
+            response = await here.http.get(path, headers=ADMIN)
+            found.append([entry["measurement"]["n"] for entry in response.json()])
+            path, last = link(response), response
+        assert len(found) == 2
+        back = await here.http.get(link(last, "previous"), headers=ADMIN)
+        assert len(back.content) > answers.PIECE_BYTES
+        numbers = [entry["measurement"]["n"] for entry in back.json()]
+        assert numbers == found[0][-len(numbers) :]
+        again = await here.http.get(link(back, "next"), headers=ADMIN)
+        assert [entry["measurement"]["n"] for entry in again.json()] == found[1]
+
+
+async def test_the_audit_log_ends_early_by_bytes_and_its_link_leads_on(site, monkeypatch):
+    async with site() as here:
+        await here.device("pump-1")
+        for at in range(12):
+            change = {"name": f"{at}" + "x" * 250}
+            await here.http.patch("/devices/pump-1", json=change, headers=ADMIN)
+        monkeypatch.setattr(audit_module, "LARGEST_PAGE", 5 * (audit_module._ENTRY_BYTES + 600))
+        path, found, counts = "/audit", [], []
+        while path:
+            response = await here.http.get(path, headers=ADMIN)
+            found += [entry["id"] for entry in response.json()]
+            counts.append(len(response.json()))
+            path = link(response)
+        assert len(set(found)) == len(found) == 13
+        assert counts[0] == 5

@@ -17,19 +17,35 @@ FROM log
 {log_page}
 {page_before};
 
--- name: logs_aggregates(sensor, start, end, rows, limit)
--- Of so many of the newest messages, so that a sensor that logs without end is no harm.
+-- name: logs_aggregates(sensor, start, end, rows, limit, longest)
+-- Of so many of the newest messages, so that a sensor that logs without end is no harm; and so many
+-- of the newest subjects as are not longer together.
 SELECT
-    severity, subject, min(revision), max(revision), min(timestamp),
-    max(timestamp) AS newest, count(*)
+    severity, subject, oldest_revision, newest_revision, oldest, newest, messages, subjects
 FROM (
-    SELECT severity, subject, revision, timestamp
-    FROM log
-    WHERE sensor = :sensor AND timestamp >= :start AND timestamp < :end
-    ORDER BY timestamp DESC, fingerprint DESC
-    LIMIT :rows
-) AS message
-WHERE severity IN ('warning', 'error')
-GROUP BY severity, subject
+    SELECT
+        severity, subject, oldest_revision, newest_revision, oldest, newest, messages,
+        count(*) OVER () AS subjects,
+        sum({subject_length}) OVER (
+            ORDER BY newest DESC, severity DESC, subject DESC
+            ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+        ) AS length
+    FROM (
+        SELECT
+            severity, subject, min(revision) AS oldest_revision,
+            max(revision) AS newest_revision, min(timestamp) AS oldest,
+            max(timestamp) AS newest, count(*) AS messages
+        FROM (
+            SELECT severity, subject, revision, timestamp
+            FROM log
+            WHERE sensor = :sensor AND timestamp >= :start AND timestamp < :end
+            ORDER BY timestamp DESC, fingerprint DESC
+            LIMIT :rows
+        ) AS message
+        WHERE severity IN ('warning', 'error')
+        GROUP BY severity, subject
+    ) AS aggregate
+) AS measured
+WHERE length <= :longest
 ORDER BY newest DESC, severity DESC, subject DESC
 LIMIT :limit;

@@ -11,3 +11,6 @@ coalesce(octet_length(details), 0)
 
 -- shared: configuration_length
 octet_length(configuration)
+
+-- shared: subject_length
+octet_length(subject)

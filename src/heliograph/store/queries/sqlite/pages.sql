@@ -11,3 +11,6 @@ coalesce(length(details), 0)
 
 -- shared: configuration_length
 length(configuration)
+
+-- shared: subject_length
+length(subject)
