@@ -9,6 +9,7 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import httpx
@@ -117,6 +118,18 @@ def garbage_left_to_python() -> Iterator[None]:
         await asyncio.get_running_loop().create_future()
 
     with mock.patch("heliograph.upkeep.collect", nothing):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def loggers_follow() -> Iterator[None]:
+    """Let no logger keep the configuration that the first test to use it had."""
+    configure = structlog.configure
+
+    def configured(**options: Any) -> None:
+        configure(**{**options, "cache_logger_on_first_use": False})
+
+    with mock.patch.object(structlog, "configure", configured):
         yield
 
 
