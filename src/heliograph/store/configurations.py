@@ -1,7 +1,8 @@
 """Configurations: the revisions of a sensor's desired state."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Final, Literal, NamedTuple
 
@@ -22,6 +23,7 @@ from heliograph.store.pages import (
     page_chunks,
     text_size,
 )
+from heliograph.store.row_chunks import ANY_SIZE
 
 LEAST_REVISION = -1
 GREATEST_REVISION = (1 << 63) - 1
@@ -99,6 +101,10 @@ class RetainedOfSensor(NamedTuple):
     size: int | None
 
 
+class TooLargeError(Exception):
+    """The current configurations of the sensors are too much to be changed together."""
+
+
 class Configurations:
     """Revisions count from 0 for each sensor, without gaps.
 
@@ -139,18 +145,21 @@ class Configurations:
         *,
         author: str | None,
         actor: Actor = SYSTEM,
+        largest: int = LARGEST_PAGE,
     ) -> list[Assigned]:
         """Give each of the sensors that are still in the network its next revision, or none.
 
         `configure` is called in a thread while nobody else can add to these sensors; what it
-        raises, this raises, and nothing is added.
+        raises, this raises, and nothing is added. It is given their current configurations, of
+        up to `largest` characters together; 0: without them.
+
+        Raises:
+            TooLargeError: they come to more.
         """
         wanted = _encode(list(numbers)).decode()
         async with self._engine.transaction() as transaction:
             await transaction.fetch("configuration_targets_locked", network=network, numbers=wanted)
-            targets = _targets(
-                await transaction.fetch("configuration_targets", network=network, numbers=wanted)
-            )
+            targets = await _targets(transaction.fetch, network, wanted, largest)
             assigned = await asyncio.to_thread(_assign, targets, configure)
             rows = [
                 (target.number, each.revision, bytes(each.configuration).decode())
@@ -171,13 +180,17 @@ class Configurations:
         return assigned
 
     async def try_on_each(
-        self, network: str, numbers: Sequence[int], configure: Configure
+        self,
+        network: str,
+        numbers: Sequence[int],
+        configure: Configure,
+        *,
+        largest: int = LARGEST_PAGE,
     ) -> list[Assigned]:
         """Return what `add_to_each` would do now, and do nothing."""
-        rows = await self._engine.fetch(
-            "configuration_targets", network=network, numbers=_encode(list(numbers)).decode()
-        )
-        return await asyncio.to_thread(_assign, _targets(rows), configure)
+        wanted = _encode(list(numbers)).decode()
+        targets = await _targets(self._engine.fetch, network, wanted, largest)
+        return await asyncio.to_thread(_assign, targets, configure)
 
     async def of_network(self, network: str, limit: int) -> list[int]:
         """Return the numbers of a network's active sensors, in the order of their creation."""
@@ -252,7 +265,15 @@ class Configurations:
         return page
 
 
-def _targets(rows: Sequence[Row]) -> list[Target]:
+async def _targets(
+    fetch: Callable[..., Awaitable[Sequence[Row]]], network: str, wanted: str, largest: int
+) -> list[Target]:
+    query = functools.partial(fetch, "configuration_targets", network=network, numbers=wanted)
+    rows = await query(longest=-1)
+    if largest:
+        if sum(row[5] or 0 for row in rows) > largest:
+            raise TooLargeError
+        rows = await query(longest=ANY_SIZE)
     return [
         Target(
             number,
@@ -261,7 +282,7 @@ def _targets(rows: Sequence[Row]) -> list[Target]:
             revision,
             None if configuration is None else msgspec.Raw(configuration),
         )
-        for number, identifier, device_id, revision, configuration in rows
+        for number, identifier, device_id, revision, configuration, _ in rows
     ]
 
 

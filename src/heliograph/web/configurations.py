@@ -17,6 +17,7 @@ from heliograph.model.configuration import ConfigurationState, Revision, Target
 from heliograph.model.principal import Role
 from heliograph.model.sensor import Configuration
 from heliograph.model.time import to_epoch_seconds
+from heliograph.store.configurations import TooLargeError
 from heliograph.store.pages import Page
 from heliograph.web.access import NOT_FOUND
 from heliograph.web.answers import encoded, held_by
@@ -223,12 +224,24 @@ async def configure_network(
     numbers = await _chosen(services, network.identifier, new.sensors)
     configure = functools.partial(_configure, new)
     configurations = services.store.configurations
-    if new.dry_run:
-        assigned = await configurations.try_on_each(network.identifier, numbers, configure)
-    else:
-        assigned = await configurations.add_to_each(
-            network.identifier, numbers, configure, author=caller.name, actor=actor
-        )
+    # What is replaced need not be read.
+    largest = 0 if "configuration" in new.model_fields_set else MAXIMUM_BYTES
+    try:
+        if new.dry_run:
+            assigned = await configurations.try_on_each(
+                network.identifier, numbers, configure, largest=largest
+            )
+        else:
+            assigned = await configurations.add_to_each(
+                network.identifier,
+                numbers,
+                configure,
+                author=caller.name,
+                actor=actor,
+                largest=largest,
+            )
+    except TooLargeError:
+        raise _too_much() from None
     return Answer(200 if new.dry_run else 201, encode(assigned)).response()
 
 
@@ -263,7 +276,7 @@ def _configure(new: NetworkConfiguration, targets: Sequence[Target]) -> list[str
             raise _too_large(f"The configuration of {target.identifier} would be over 1 MiB")
         size += len(text)
         if size > MAXIMUM_BYTES:
-            raise _too_large(f"The configurations are over {MAXIMUM_BYTES >> 20} MiB together")
+            raise _too_much()
         texts.append(text)
     return texts
 
@@ -321,6 +334,10 @@ def _link(path: str, direction: str, revision: int, limit: int) -> str:
 def _entity_tag(current: Configuration) -> str:
     # With the time: a name may come to belong to another sensor, which counts from 0 as well.
     return f'"{current.revision}-{current.created_at:x}"'
+
+
+def _too_much() -> HeliographError:
+    return _too_large(f"The configurations are over {MAXIMUM_BYTES >> 20} MiB together")
 
 
 def _too_large(detail: str) -> HeliographError:

@@ -13,6 +13,7 @@ from heliograph.store import configurations as configurations_module
 from heliograph.store import measurements as measurements_module
 from heliograph.store import pages as pages_module
 from heliograph.web import answers
+from heliograph.web import configurations as web_configurations
 from integration.web.conftest import ADMIN, narrow
 from rows import NOON, heartbeat, log, measurement
 
@@ -190,3 +191,37 @@ async def test_the_audit_log_ends_early_by_bytes_and_its_link_leads_on(site, mon
             path = link(response)
         assert len(set(found)) == len(found) == 13
         assert counts[0] == 5
+
+
+async def test_configurations_that_are_too_much_are_not_read_to_be_changed(site, monkeypatch):
+    monkeypatch.setattr(web_configurations, "MAXIMUM_BYTES", 3 * LARGE)
+    async with site() as here:
+        network = (await here.http.get("/networks", headers=ADMIN)).json()[0]["network_identifier"]
+        for at in range(4):
+            await here.device(f"pump-{at}")
+            body = {"configuration": {"text": "x" * LARGE}}
+            await here.http.post(f"/sensors/pump-{at}/configurations", json=body, headers=ADMIN)
+        fetch, most = here.services.store.engine.fetch, 0
+
+        async def fetching(query, **parameters):
+            nonlocal most
+            rows = await fetch(query, **parameters)
+            if query == "configuration_targets":
+                most = max(most, sum(len(row[4] or "") for row in rows))
+            return rows
+
+        monkeypatch.setattr(here.services.store.engine, "fetch", fetching)
+        path = f"/networks/{network}/configurations"
+        for change, status in (
+            ({"patch": {"a": 1}}, 413),
+            ({"patch": {"a": 1}, "sensors": ["pump-0"]}, 200),
+            ({"configuration": {"a": 1}}, 200),
+        ):
+            body = {**change, "dry_run": True}
+            response = await here.http.post(path, json=body, headers=ADMIN)
+            assert response.status_code == status, response.text
+        assert most < 2 * LARGE
+        response = await here.http.post(path, json={"patch": {"a": 1}}, headers=ADMIN)
+        assert (response.status_code, response.json()["code"]) == (413, "PAYLOAD_TOO_LARGE")
+        response = await here.http.post(path, json={"configuration": 1}, headers=ADMIN)
+        assert [each["revision"] for each in response.json()] == [1] * 4

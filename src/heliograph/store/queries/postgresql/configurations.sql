@@ -1,5 +1,11 @@
--- name: configuration_targets(network, numbers)
-SELECT sensor.number, sensor.identifier, sensor.device_id, newest.revision, newest.configuration
+-- name: configuration_targets(network, numbers, longest)
+-- Without the configurations that are longer.
+SELECT
+    sensor.number, sensor.identifier, sensor.device_id, newest.revision,
+    CASE
+        WHEN octet_length(newest.configuration) <= :longest THEN newest.configuration
+    END,
+    octet_length(newest.configuration)
 FROM json_array_elements_text(CAST(:numbers AS json)) AS wanted (number)
 JOIN sensor ON sensor.number = CAST(wanted.number AS bigint)
 LEFT JOIN LATERAL (

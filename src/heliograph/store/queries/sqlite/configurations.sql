@@ -1,8 +1,11 @@
--- name: configuration_targets(network, numbers)
--- The transaction is the only one that writes.
+-- name: configuration_targets(network, numbers, longest)
+-- The transaction is the only one that writes. Without the configurations that are longer.
 SELECT
     sensor.number, sensor.identifier, sensor.device_id, configuration.revision,
-    configuration.configuration
+    CASE
+        WHEN length(configuration.configuration) <= :longest THEN configuration.configuration
+    END,
+    length(configuration.configuration)
 FROM sensor
 LEFT JOIN configuration ON configuration.sensor = sensor.number
 AND configuration.revision = (
