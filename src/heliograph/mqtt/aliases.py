@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from heliograph.mqtt.limits import MAXIMUM_TOPIC_ALIASES
+from heliograph.mqtt.limits import LONGEST_KEPT_TOPIC, MAXIMUM_TOPIC_ALIASES
 from heliograph.mqtt.properties import Properties
 from heliograph.mqtt.reasons import ProtocolError, Reason
 
@@ -19,13 +19,16 @@ class TopicAliases:
         """Return the topic that a PUBLISH means, and keep its alias.
 
         Raises:
-            ProtocolError: an alias out of range [MQTT-3.3.2-9], or one that was never set.
+            ProtocolError: an alias out of range [MQTT-3.3.2-9], one that was never set, or one
+                for a topic that is longer than any there is: 64 of them would be 4 MiB.
         """
         alias = properties.topic_alias
         if alias is None:
             return topic
         if not 0 < alias < len(self._topics):
             raise ProtocolError(Reason.TOPIC_ALIAS_INVALID, "the topic alias is out of range")
+        if len(topic) > LONGEST_KEPT_TOPIC:
+            raise ProtocolError(Reason.TOPIC_NAME_INVALID, "an alias for a topic that is too long")
         if topic:
             self._topics[alias] = topic
         elif not self._topics[alias]:

@@ -227,9 +227,13 @@ class Connection(PausableProtocol):
             if at >= end or self.pauses & WAITING:
                 break
         else:
-            self.listener.counts.turns += 1
-            self._give_way()
+            self.give_way()
         return at
+
+    def give_way(self) -> None:
+        """Let others go first: the client has said much."""
+        self.listener.counts.turns += 1
+        self._wait_for_turn()
 
     def _publish(self, buffer: bytes, at: int, start: int, stop: int) -> bool:
         """Take a PUBLISH; False: it has to wait, and stays in the buffer."""

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from heliograph.mqtt import packets
+from heliograph.mqtt.limits import LARGE_CONTROL_BYTES
 from heliograph.mqtt.reasons import PacketType, ProtocolError, Reason
 from heliograph.mqtt.receiving import check_size
 
@@ -22,6 +23,8 @@ def control(connection: "Connection", buffer: bytes, at: int, start: int, stop: 
     if session is None and kind is not PacketType.CONNECT:  # [MQTT-3.1.0-1]
         raise ProtocolError(Reason.PROTOCOL_ERROR, "the first packet is not CONNECT")
     check_size(connection, buffer, start, stop)
+    if stop - start > LARGE_CONTROL_BYTES:
+        connection.give_way()
     body = buffer[start:stop]
     if session is None:
         connection.listener.connect(connection, body)

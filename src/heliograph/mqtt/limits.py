@@ -7,6 +7,8 @@ MAXIMUM_PAYLOAD_BYTES = 1 << 20
 MAXIMUM_PACKET_BYTES = MAXIMUM_PAYLOAD_BYTES + (128 << 10)
 # Every packet but PUBLISH.
 MAXIMUM_CONTROL_BYTES = 128 << 10
+# A SUBSCRIBE of so many bytes is work enough for one turn.
+LARGE_CONTROL_BYTES = 8 << 10
 # Of who is not known yet: CONNECT, and what a client sends behind it before it is answered.
 MAXIMUM_CONNECT_BYTES = 8 << 10
 KEPT_BYTES = 64 << 10

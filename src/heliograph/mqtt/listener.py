@@ -19,7 +19,7 @@ from heliograph.mqtt.counts import Counts
 from heliograph.mqtt.fanout import Fanout, Seen
 from heliograph.mqtt.greeting import Greeting
 from heliograph.mqtt.host import Host
-from heliograph.mqtt.limits import MAXIMUM_FILTER_LEVELS, MAXIMUM_SUBSCRIPTIONS, Limits
+from heliograph.mqtt.limits import MAXIMUM_FILTER_LEVELS, Limits
 from heliograph.mqtt.logins import FailedLogins
 from heliograph.mqtt.opening import Opening
 from heliograph.mqtt.packets import ProtocolError, Reason
@@ -268,7 +268,7 @@ class Listener:
             raise ProtocolError(Reason.SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED, detail)
         reasons: list[int] = []
         retained: list[tuple[packets.Subscription, int]] = []
-        for subscription in subscribe.filters[:MAXIMUM_SUBSCRIPTIONS]:
+        for subscription in subscribe.filters:
             reason = await self._subscribe(connection, session, subscription)
             if session.connection is not connection:
                 return  # taken over meanwhile, or ended: nobody would ever unsubscribe
@@ -280,7 +280,7 @@ class Listener:
                     retained.append((subscription, reason))
             reasons.append(reason)
         self.host.watch()
-        reasons += [Reason.QUOTA_EXCEEDED] * (len(subscribe.filters) - len(reasons))
+        reasons += [Reason.QUOTA_EXCEEDED] * subscribe.unread
         self._count_refused(reasons)
         connection.write(packets.suback(connection.version, subscribe.packet_id, reasons))
         for subscription, qos in retained:

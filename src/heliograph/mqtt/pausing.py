@@ -85,9 +85,9 @@ class PausableProtocol(asyncio.Protocol):
         elif buffer:
             self._process(buffer)
             if len(buffer) >= LARGE_READ and not self.pauses and self._is_open():
-                self._give_way()
+                self._wait_for_turn()
 
-    def _give_way(self) -> None:
+    def _wait_for_turn(self) -> None:
         """Let others go first."""
         self.pause(TURN)
         self.turns.wait(self)

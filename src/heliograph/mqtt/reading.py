@@ -8,6 +8,7 @@ import msgspec
 
 from heliograph.mqtt import fields
 from heliograph.mqtt.fields import Cursor
+from heliograph.mqtt.limits import MAXIMUM_SUBSCRIPTIONS
 from heliograph.mqtt.properties import ALLOWED, Properties, read_properties
 from heliograph.mqtt.reasons import (
     MQTT_3_1_1,
@@ -90,11 +91,15 @@ class Subscription(msgspec.Struct, frozen=True):
 
 
 class Subscribe(msgspec.Struct, frozen=True):
-    """A SUBSCRIBE packet; `identifier` is the subscriptions' number, if they have one."""
+    """A SUBSCRIBE packet; `identifier` is the subscriptions' number, if they have one.
+
+    `unread` is how many filters follow that were not looked at, because no session has so many.
+    """
 
     packet_id: int
     filters: list[Subscription]
     identifier: int | None = None
+    unread: int = 0
 
 
 class Unsubscribe(msgspec.Struct, frozen=True):
@@ -253,13 +258,24 @@ def read_subscribe(body: bytes, version: int) -> Subscribe:
         properties = read_properties(cursor, ALLOWED[PacketType.SUBSCRIBE])
         if properties.subscription_identifiers:
             identifier = properties.subscription_identifiers[0]
-    filters = []
-    while not cursor.ended:
+    filters: list[Subscription] = []
+    while not cursor.ended and len(filters) < MAXIMUM_SUBSCRIPTIONS:
         topic_filter = _filter(cursor)
         filters.append(_subscription(topic_filter, cursor.byte(), version))
     if not filters:
         raise forbidden("SUBSCRIBE without a topic filter")
-    return Subscribe(packet_id, filters, identifier)
+    return Subscribe(packet_id, filters, identifier, _count_subscriptions(cursor))
+
+
+def _count_subscriptions(cursor: Cursor) -> int:
+    """Return how many filters with their options are left; a packet may hold 32,000."""
+    body, at, stop, count = cursor.body, cursor.at, cursor.stop, 0
+    while at + 2 < stop:
+        at += 3 + (body[at] << 8 | body[at + 1])
+        count += 1
+    if at != stop:
+        raise malformed("the packet ends within a filter")
+    return count
 
 
 def _filter(cursor: Cursor) -> str:

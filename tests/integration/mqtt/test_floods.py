@@ -17,6 +17,7 @@ from mqtt_client import (
     numbered,
     publish,
     string,
+    unsubscribe,
     variable,
 )
 from server import eventually, running
@@ -80,6 +81,20 @@ async def test_floods_of_several_connections_take_turns(server):
     await other.quiet()
     await eventually(lambda: not any(connection.rest for connection in flooding))
     assert len(clients) == 4
+
+
+async def test_a_large_subscribe_is_a_turn_of_its_own(server):
+    """32,000 filters fit into one; whoever sends many of them lets others go first."""
+    client = await server.admin()
+    other = await server.admin("other")
+    (connection,) = [c for c in server.listener._connections if c.session.client_id == "admin"]
+    large = unsubscribe(*["a"] * 5_000)
+    connection.data_received(large * 5)
+    assert len(connection.rest) == len(large) * 4
+    await other.quiet()
+    for _ in range(5):
+        assert (await client.packet())[0] == 0xB0
+    assert server.listener.counts.turns == 5
 
 
 async def test_what_follows_many_packets_of_one_read_keeps_its_order(server, version):

@@ -246,6 +246,16 @@ async def test_aliases_stand_for_topics(server):
     assert await server.values(one) == ["1", "2", "3", "4"]
 
 
+async def test_no_alias_is_for_a_topic_longer_than_any(server):
+    """[MQTT-3.3.2-12]: 64 of 65,535 bytes would be 4 MiB for a connection."""
+    client = await server.admin(version=5)
+    long = "measurements/" + "x" * 300
+    client.send(publish(long, b"", version=5))
+    assert (await client.packet())[3] == 0x87
+    client.send(publish(long, b"", packet_id=2, version=5, properties=b"\x23\0\1"))
+    assert (await client.packet())[:2] == b"\xe0\x90"
+
+
 async def test_aliases_end_with_their_connection(server):
     """[MQTT-3.3.2-7]."""
     device = await server.device()

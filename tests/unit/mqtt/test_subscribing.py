@@ -2,6 +2,7 @@
 
 import pytest
 
+from heliograph.mqtt.limits import MAXIMUM_SUBSCRIPTIONS
 from heliograph.mqtt.packets import (
     ProtocolError,
     Reason,
@@ -118,6 +119,17 @@ def test_mqtt_2_2_1_3_a_packet_id_is_not_0(version):
 def test_unsubscribe(version):
     body = numbered(65_535, text("a/#"), text("b"), version=version)
     assert read_unsubscribe(body, version) == Unsubscribe(65_535, ["a/#", "b"])
+
+
+@pytest.mark.parametrize("version", [4, 5])
+def test_of_more_filters_than_a_session_may_have_only_the_number_is_read(version):
+    one, bad = text("topic") + b"\0", text("a#") + b"\3"
+    body = numbered(1, one * MAXIMUM_SUBSCRIPTIONS, bad * 30_000, version=version)
+    found = read_subscribe(body, version)
+    assert (len(found.filters), found.unread) == (MAXIMUM_SUBSCRIPTIONS, 30_000)
+    assert read_subscribe(body[: -len(bad)], version).unread == 29_999
+    for cut in range(1, len(bad)):
+        assert refused(read_subscribe, body[:-cut], version) is Reason.MALFORMED_PACKET
 
 
 @pytest.mark.parametrize("version", [4, 5])
