@@ -23,6 +23,7 @@ from heliograph.mqtt.limits import (
     MAXIMUM_BEHIND_BYTES,
     MAXIMUM_BEHIND_BYTES_IN_ALL,
     MAXIMUM_FILTER_BYTES,
+    MAXIMUM_OWED_BYTES_OF_PRINCIPAL,
     MAXIMUM_SUBSCRIPTIONS,
     MAXIMUM_SUBSCRIPTIONS_OF_PRINCIPAL,
 )
@@ -75,6 +76,7 @@ class Audience:
     __slots__ = (
         "filters",
         "lags",
+        "owed_bytes",
         "owner",
         "principal",
         "sessions",
@@ -89,9 +91,19 @@ class Audience:
         self.sessions: set[Session] = set()
         self.tree: SubscriptionTree[Entry] = SubscriptionTree()
         self.filters = 0
+        # Of payloads that its sessions wait to be given, or have not acknowledged.
+        self.owed_bytes = 0
         self.waiting: deque[Seen] | None = None
         self.waiting_bytes = 0
         self.lags = False
+
+    def bound(self) -> None:
+        """Drop of what the sessions are owed what is over the bound, of the one that has most."""
+        while self.owed_bytes > MAXIMUM_OWED_BYTES_OF_PRINCIPAL and not self.principal.is_admin:
+            session = max(self.sessions, key=_droppable)
+            if not session.droppable_bytes:
+                return
+            session.drop_oldest()
 
     @property
     def device(self) -> int | str | None:
@@ -176,6 +188,7 @@ class Fanout:
         audience, session.audience = session.audience, None
         if audience is not None:
             audience.sessions.discard(session)
+            audience.owed_bytes -= session.queued_bytes + session.unacknowledged_bytes
             if not audience.sessions:
                 self._forget(audience)
 
@@ -427,6 +440,10 @@ class Fanout:
             return self._deliver(audience, seen)
         self._counts.withheld += 1
         return 1
+
+
+def _droppable(session: Session) -> int:
+    return session.droppable_bytes
 
 
 def _size(seen: Seen) -> int:

@@ -116,9 +116,8 @@ class Session:
 
     def acknowledged(self, packet_id: int) -> None:
         """Take a PUBACK, and send what has waited for it."""
-        message = self.unacknowledged.pop(packet_id, None)
-        if message is not None:
-            self.unacknowledged_bytes -= len(message.payload)
+        if packet_id in self.unacknowledged:
+            self._settle(packet_id)
             self.send_waiting()
             if self.connection is not None and self.connection.retained is not None:
                 self.connection.retained.wake()
@@ -136,11 +135,9 @@ class Session:
                 self._may_still_see(connection, known)
                 and connection.send_publish(known, packet_id, dup=True)
             ):
-                del self.unacknowledged[packet_id]
-                self.unacknowledged_bytes -= len(known.payload)
+                self._settle(packet_id)
         while self.queue and self._may_send(connection):
-            message = self.queue.popleft()
-            self.queued_bytes -= len(message.payload)
+            message = self._dequeue(self.queue)
             if self._may_still_see(connection, message):
                 self._send(connection, message)
 
@@ -179,15 +176,47 @@ class Session:
         if connection.send_publish(message, self.next_id):
             self.unacknowledged[self.next_id] = message
             self.unacknowledged_bytes += len(message.payload)
+            self._count(len(message.payload))
+
+    def _settle(self, packet_id: int) -> None:
+        size = len(self.unacknowledged.pop(packet_id).payload)
+        self.unacknowledged_bytes -= size
+        self._count(-size)
 
     def _enqueue(self, message: Outgoing) -> None:
         if self.queue is None:
             self.queue = deque()
         self.queue.append(message)
         self.queued_bytes += len(message.payload)
+        self._count(len(message.payload))
         while len(self.queue) > OUTGOING_MESSAGES or self.queued_bytes > OUTGOING_BYTES:
-            self.queued_bytes -= len(self.queue.popleft().payload)
+            self._dequeue(self.queue)
             self._drop()
+        if self.audience is not None:
+            self.audience.bound()
+
+    def _dequeue(self, queue: deque[Outgoing]) -> Outgoing:
+        message = queue.popleft()
+        self.queued_bytes -= len(message.payload)
+        self._count(-len(message.payload))
+        return message
+
+    def _count(self, size: int) -> None:
+        if self.audience is not None:
+            self.audience.owed_bytes += size
+
+    @property
+    def droppable_bytes(self) -> int:
+        """How many bytes `drop_oldest` could let go of, one message after the other."""
+        return self.queued_bytes + (0 if self.connection else self.unacknowledged_bytes)
+
+    def drop_oldest(self) -> None:
+        """Drop the oldest message that is not on its way to the client; there has to be one."""
+        if self.connection is None and self.unacknowledged:
+            self._settle(next(iter(self.unacknowledged)))
+        elif self.queue:
+            self._dequeue(self.queue)
+        self._drop()
 
 
 def owner_of(principal: "Principal") -> Owner:

@@ -4,6 +4,7 @@ import struct
 
 import pytest
 
+from integration.mqtt.test_users import PASSWORD, account, device
 from mqtt_client import (
     PUBACK,
     Client,
@@ -160,6 +161,52 @@ async def test_what_a_session_is_owed_is_bounded(server, version):
     assert session.queued_bytes <= 1 << 20
 
 
+async def test_what_all_sessions_of_a_user_are_owed_is_bounded(server, version, monkeypatch):
+    """Of the one that is owed most the oldest goes first; another user's are left alone."""
+    monkeypatch.setattr("heliograph.mqtt.fanout.MAXIMUM_OWED_BYTES_OF_PRINCIPAL", 200_000)
+    for name in ("ada", "bob"):
+        await account(server, name, roof="viewer")
+    keys = {name: await device(server, name, "roof") for name in ("roof-1", "roof-2")}
+    pumps = {
+        name: await Client.connected(server.port, name, name, key) for name, key in keys.items()
+    }
+    watching = [("ada", "many"), ("ada", "few"), ("bob", "many")]
+    for user, what in watching:
+        client = await Client.connected(
+            server.port, what, user, PASSWORD, version=version, **kept(version)
+        )
+        client.send(subscribe(f"measurements/roof-{1 if what == 'many' else 2}", version=version))
+        await client.packet()
+        if (user, what) == ("ada", "many"):
+            # What it is given and does not acknowledge it is owed, too.
+            await send(pumps["roof-1"], "measurements/roof-1", large(0))
+            assert (await received(client)).payload == large(0)
+        await client.close()
+    await eventually(lambda: server.listener.connections == 2)
+    await send(pumps["roof-2"], "measurements/roof-2", large(1))
+    await send(pumps["roof-1"], "measurements/roof-1", *map(large, range(2, 12)))
+    audiences = {each.principal.name: each for each in server.listener.fanout._audiences.values()}
+    owed = [audiences[f"user:{name}"].owed_bytes for name in ("ada", "bob")]
+    assert owed == [200_000, 200_000]
+    assert server.listener.counts.dropped == 7 + 5
+    client = await Client.connected(
+        server.port, "many", "ada", PASSWORD, version=version, **kept(version)
+    )
+    for number in range(8, 12):
+        message = await received(client)
+        assert (message.payload, message.dup) == (large(number), False)
+    client = await Client.connected(
+        server.port, "few", "ada", PASSWORD, version=version, **kept(version)
+    )
+    assert (await received(client)).payload == large(1)
+    client.send(disconnect())
+
+
+def large(number):
+    """Return a payload of 40,000 bytes."""
+    return b'{"value": "%b%04d"}' % (b"x" * (40_000 - 17), number)
+
+
 async def test_sessions_of_a_principal_are_bounded(server):
     device = await server.device()
     for number in range(105):
@@ -297,3 +344,21 @@ async def test_a_delayed_will_comes_when_its_session_ends(server, how):
 
 async def status_is(server, device, expected):
     return await status(server, device) == expected
+
+
+async def test_nothing_is_counted_as_owed_when_all_is_taken(server, version):
+    device = await server.device()
+    admin = await watching(server, version)
+    (audience,) = server.listener.fanout._audiences.values()
+    client = await server.connect(device)
+    await send(client, device.topic, *map(value, range(100)))
+    assert audience.owed_bytes > 0
+    for _ in range(40):
+        admin.send(numbered(PUBACK, (await received(admin)).packet_id))
+    await admin.close()
+    await eventually(lambda: server.listener.connections == 1)
+    admin = await server.admin("watcher", version=version, **kept(version))
+    for _ in range(60):
+        admin.send(numbered(PUBACK, (await received(admin)).packet_id))
+    await admin.quiet()
+    assert audience.owed_bytes == 0
