@@ -147,7 +147,8 @@ class Connection(PausableProtocol):
             self.session.send_waiting()
         if self.retained is not None:
             self.retained.wake()
-        self.resume(CONGESTED)
+        if not self.congested:  # what was sent just now may be too much again
+            self.resume(CONGESTED)
 
     def data_received(self, data: bytes) -> None:
         """Take what one read of the socket gave."""

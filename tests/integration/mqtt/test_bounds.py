@@ -162,7 +162,7 @@ async def test_a_client_that_takes_no_answers_is_read_no_more(server):
     sending = connection.transport.get_extra_info("socket")
     sending.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
     client.writer.transport.pause_reading()
-    count = 200_000
+    count = 400_000
     client.send(PINGREQ * count)
     await eventually(lambda: connection.congested, 30)
     size = connection.transport.get_write_buffer_size()
