@@ -69,13 +69,10 @@ def log_in(http, username, password=PASSWORD, **options):
     return asyncio.create_task(http.post("/authentication", json=body, **options))
 
 
-async def arrived(here):
-    """Return when all requests have come to where they wait for their turn."""
-    for _ in range(200):
-        await asyncio.sleep(0)
-    await here.services.store.accounts.find_username("nobody")
-    for _ in range(200):
-        await asyncio.sleep(0)
+async def arrived(here, *requests):
+    """Return when all but one that have no answer wait for their turn: that one has it."""
+    turns = here.services.passwords._turns
+    await eventually(lambda: turns.waiting + 1 == sum(not each.done() for each in requests))
 
 
 @pytest.mark.parametrize("flooded", ["eve", "ada"])
@@ -88,9 +85,9 @@ async def test_80_who_log_in_with_a_right_password_keep_nobody_else_out(site, ha
         async with client(here, "6.6.6.6") as flooding, client(here, "1.1.1.1") as other:
             flood = [log_in(flooding, flooded) for _ in range(FLOOD)]
             await hashes.begun()
-            await arrived(here)
+            await arrived(here, *flood)
             owner = log_in(other, "ada")
-            await arrived(here)
+            await arrived(here, *flood, owner)
             # The one that is under way, and the owner's.
             hashes.release(2)
             async with asyncio.timeout(30):
@@ -112,10 +109,10 @@ async def test_a_flood_of_many_names_is_one_turn_of_its_address(site, hashing):
         async with client(here, "2001:db8::1") as first, client(here, "2001:db8::2") as second:
             flood = [log_in((first, second)[n % 2], f"user {n}") for n in range(FLOOD)]
             await hashes.begun()
-            await arrived(here)
+            await arrived(here, *flood)
             async with client(here, "2001:db8:0:1::1") as other:
                 owner = log_in(other, "ada")
-                await arrived(here)
+                await arrived(here, *flood, owner)
                 hashes.release(2)
                 async with asyncio.timeout(30):
                     assert (await owner).status_code == 200
@@ -130,15 +127,19 @@ async def test_sign_ups_and_new_passwords_wait_in_turn_too(site, hashing):
         async with client(here, "6.6.6.6") as flooding, client(here, "1.1.1.1") as other:
             flood = [log_in(flooding, "eve", "wrong password") for _ in range(FLOOD)]
             await hashes.begun()
-            await arrived(here)
+            await arrived(here, *flood)
             body = {"password": PASSWORD, "new_password": "another one"}
             change = asyncio.create_task(other.put("/users/me/password", json=body, headers=user))
-            await arrived(here)
+            await arrived(here, *flood, change)
             signing_up = asyncio.create_task(
                 other.post("/users", json={"username": "bob", "password": PASSWORD})
             )
-            await arrived(here)
-            hashes.release(4)
+            await arrived(here, *flood, change, signing_up)
+            # The one that is under way, and the check of the old password; the new one waits again.
+            hashes.release(2)
+            await arrived(here, *flood, change, signing_up)
+            # One of the flood's before each of the two.
+            hashes.release(2)
             async with asyncio.timeout(30):
                 assert (await change).status_code == 204
                 assert (await signing_up).status_code == 201
