@@ -188,6 +188,11 @@ class Endpoint:
         """Tell whether the principal may see what all sensors of a network send."""
         return self._registry.role(principal, network_identifier) >= Role.VIEWER
 
+    @property
+    def has_guests(self) -> bool:
+        """Whether there may be a network of which everybody sees everything."""
+        return self._registry.has_guests
+
     def everybody_sees(self, network_identifier: str) -> bool:
         """Tell whether everybody may see all that a network's sensors send."""
         return self._registry.guest_role(network_identifier) >= Role.VIEWER

@@ -122,6 +122,11 @@ class Fanout:
         self._tasks = tasks
         self._audiences: dict[Owner, Audience] = {}
         self._of_device: dict[int | str, list[Audience]] = {}
+        # Of devices where everybody sees some network: who subscribes to a topic as it is.
+        self._of_topic: dict[str, dict[Audience, None]] = {}
+        # Who may see whole networks, and the networks that everybody sees.
+        self._viewers: dict[Audience, None] = {}
+        self._open: set[str] = set()
         # Those who see the whole of a network, as of these rights.
         self._of_network: dict[str, list[Audience]] = {}
         self._rights = self._generation = -1
@@ -178,7 +183,7 @@ class Fanout:
             return False
         session.filter_bytes -= len(topic_filter.encode())
         audience.filters -= 1
-        self._entries -= audience.tree.remove(topic_filter, entry)
+        self._leave(audience, entry)
         return True
 
     def remove(self, session: Session) -> None:
@@ -204,11 +209,30 @@ class Fanout:
         if session.audience is not None:
             for entry in session.subscriptions.values():
                 if not entry.qos:
-                    self._entries -= session.audience.tree.remove(entry.filter, entry)
+                    self._leave(session.audience, entry)
 
     def _enter(self, audience: Audience, entry: Entry) -> None:
-        if is_shown(entry.filter):
-            self._entries += audience.tree.add(entry.filter, entry)
+        if not is_shown(entry.filter) or not audience.tree.add(entry.filter, entry):
+            return
+        self._entries += 1
+        if audience.device is None or not self._host.has_guests:
+            return
+        # Where everybody sees a network, a device may be shown others' messages.
+        if not audience.tree.has_wildcards:
+            self._of_topic.setdefault(entry.filter, {})[audience] = None
+        elif audience not in self._viewers:
+            self._viewers[audience] = None
+            self._forget_networks()
+
+    def _leave(self, audience: Audience, entry: Entry) -> None:
+        if not audience.tree.remove(entry.filter, entry):
+            return
+        self._entries -= 1
+        subscribed = self._of_topic.get(entry.filter)
+        if subscribed is not None and not audience.tree.has_exactly(entry.filter):
+            subscribed.pop(audience, None)
+            if not subscribed:
+                del self._of_topic[entry.filter]
 
     def _join(self, session: Session) -> Audience:
         audience = self._audiences.get(session.owner)
@@ -216,7 +240,9 @@ class Fanout:
             audience = self._audiences[session.owner] = Audience(session)
             if audience.device is not None:
                 self._of_device.setdefault(audience.device, []).append(audience)
-            self._of_network.clear()
+            else:
+                self._viewers[audience] = None
+                self._forget_networks()
         audience.sessions.add(session)
         session.audience = audience
         return audience
@@ -228,7 +254,9 @@ class Fanout:
             others.remove(audience)
             if not others:
                 del self._of_device[audience.device]
-        self._of_network.clear()
+        if audience in self._viewers:
+            del self._viewers[audience]
+            self._forget_networks()
         self._behind.pop(audience, None)
         self._behind_bytes -= audience.waiting_bytes
         audience.waiting, audience.waiting_bytes = None, 0
@@ -245,14 +273,17 @@ class Fanout:
             audiences = of_network.get(event.network_identifier)
             if audiences is None:
                 audiences = self._learn(event.network_identifier)
-            if of_device and (
-                event.number in of_device
-                or event.device_id in of_device
-                or event.identifier in of_device
-            ):
-                names = (event.device_id, event.identifier)
-                own = self._own(event.number, event.network_identifier, names)
-                audiences = own + audiences
+            if of_device:
+                if event.network_identifier in self._open:
+                    audiences = audiences + self._subscribed(seen_as(event))
+                elif (
+                    event.number in of_device
+                    or event.device_id in of_device
+                    or event.identifier in of_device
+                ):
+                    names = (event.device_id, event.identifier)
+                    own = self._own(event.number, event.network_identifier, names)
+                    audiences = own + audiences
             seen = seen_as(event) if audiences else None
             if seen is None:
                 continue
@@ -277,7 +308,9 @@ class Fanout:
         audiences = self._of_network.get(network)
         if audiences is None:
             audiences = self._learn(network)
-        for audience in self._own(sensor, network, names) + audiences:
+        is_open = network in self._open
+        own = self._subscribed(configuration) if is_open else self._own(sensor, network, names)
+        for audience in own + audiences:
             # It was read some time ago, and the sensor may have gone to another network.
             if self._host.may_see(audience.principal, sensor, network):
                 self._supersede(audience, configuration)
@@ -296,30 +329,42 @@ class Fanout:
     def _learn(self, network_identifier: str) -> list[Audience]:
         """Return who sees the whole of this network, and know it from now on."""
         sees_network = self._host.sees_network
-        everybody = self._host.everybody_sees(network_identifier)
         audiences = [
             audience
-            for audience in self._audiences.values()
-            if everybody
-            or (audience.device is None and sees_network(audience.principal, network_identifier))
+            for audience in self._viewers
+            if sees_network(audience.principal, network_identifier)
         ]
+        if self._host.everybody_sees(network_identifier):
+            self._open.add(network_identifier)
         self._of_network[network_identifier] = audiences
         return audiences
+
+    def _forget_networks(self) -> None:
+        self._of_network.clear()
+        self._open.clear()
 
     def _own(
         self, sensor: int, network_identifier: str, names: Sequence[str | None]
     ) -> list[Audience]:
-        """Return the sensor's own sessions, and those that speak for it, unless all see it."""
-        if self._host.everybody_sees(network_identifier):
-            return []
-        may_see = self._host.may_see
+        """Return the sensor's own sessions, and those that speak for it."""
+        may_see, viewers = self._host.may_see, self._viewers
+        found = self._of_network[network_identifier]
         return [
             audience
             for device in (sensor, *names)
             if device is not None
             for audience in self._of_device.get(device, ())
             if may_see(audience.principal, sensor, network_identifier)
+            and not (audience in viewers and audience in found)
         ]
+
+    def _subscribed(self, seen: Seen | None) -> list[Audience]:
+        """Return the devices that subscribe to what everybody may see, by the topic itself."""
+        topics = () if seen is None else seen.topics
+        found = dict.fromkeys(
+            audience for topic in topics for audience in self._of_topic.get(topic, ())
+        )
+        return [audience for audience in found if audience not in self._viewers]
 
     def _deliver(self, audience: Audience, seen: Seen) -> int:
         """Send a message to the sessions that subscribe to it; return how many looks it took."""
@@ -361,7 +406,7 @@ class Fanout:
         rights = self._host.rights
         if self._rights != rights:
             self._rights, self._generation = rights, self._host.generation
-            self._of_network.clear()
+            self._forget_networks()
         moment = time.perf_counter()
         earned = (moment - self._credited_at) * SHARE
         self._credit, self._credited_at = min(self._credit + earned, TURN_SECONDS), moment

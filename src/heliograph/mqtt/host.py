@@ -176,6 +176,11 @@ class Host(Protocol):
         """
         ...
 
+    @property
+    def has_guests(self) -> bool:
+        """Whether there may be a network of which everybody sees everything; it never changes."""
+        ...
+
     def everybody_sees(self, network_identifier: str) -> bool:
         """Tell whether everybody, devices too, may see all that a network's sensors send.
 

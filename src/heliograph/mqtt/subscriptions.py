@@ -34,6 +34,15 @@ class SubscriptionTree(Generic[Subscriber]):
         """Whether anyone is subscribed to anything."""
         return bool(self._exact) or self._root is not None
 
+    @property
+    def has_wildcards(self) -> bool:
+        """Whether any filter has a wildcard."""
+        return self._root is not None
+
+    def has_exactly(self, topic_filter: str) -> bool:
+        """Tell whether anyone is subscribed to a filter without wildcards."""
+        return topic_filter in self._exact
+
     def add(self, topic_filter: str, subscriber: Subscriber) -> bool:
         """Subscribe to a valid filter; tell whether that is new: a second time changes nothing."""
         if not _has_wildcard(topic_filter):

@@ -30,17 +30,21 @@ class House:
         self.lost = set()
         self.asked = 0
 
+    has_guests = False
+
     def everybody_sees(self, network_identifier):
-        return False
+        return self.has_guests and network_identifier == "open"
 
     def sees_network(self, principal, network_identifier):
         self.asked += 1
+        if self.everybody_sees(network_identifier):
+            return True
         return (
             principal.name not in self.lost and principal.name.split(":")[1] == network_identifier
         )
 
     def may_see(self, principal, sensor, network_identifier):
-        if principal.sensor is not None:
+        if principal.sensor is not None and not self.everybody_sees(network_identifier):
             return principal.sensor == sensor
         if principal.device is not None:
             return True
@@ -314,3 +318,47 @@ def test_filters_that_select_nothing_that_is_shown_take_no_room_among_the_others
     assert all(fanout.discard(session, topic_filter) for topic_filter in deep)
     subscribe(fanout, session, *EVERY_WAY)
     assert fanout._entries == len(EVERY_WAY)
+
+
+async def test_devices_too_see_what_everybody_sees_and_are_found_by_their_topics(
+    fanout, house, matched
+):
+    """A fleet that subscribes to its own is not gone through for each message."""
+    house.has_guests = True
+    fleet = [
+        Noting(Principal("device", f"device:{number}", sensor=number)) for number in range(50, 90)
+    ]
+    for session in fleet:
+        subscribe(fanout, session, f"measurements/{session.principal.sensor}")
+    own = Noting(Principal("device", "device:pump", sensor=1))
+    curious = Noting(Principal("device", "device:other", sensor=2))
+    greedy = Noting(Principal("device", "device:greedy", sensor=3))
+    subscribe(fanout, own, "measurements/pump", "measurements/uuid-pump")
+    subscribe(fanout, curious, "measurements/uuid-pump")
+    subscribe(fanout, greedy, "measurements/pump", "measurements/+")
+    fanout.show([event("open")])
+    assert [len(session.sent) for session in (own, curious, greedy)] == [1, 1, 1]
+    assert len(matched) == 3 * 2
+    fanout.show([event("here")])
+    assert [len(session.sent) for session in (own, curious, greedy)] == [2, 1, 1]
+    topics = ("measurements/pump", "measurements/uuid-pump")
+    await fanout.configure(Seen(topics, 1, "open", b"{}"))
+    assert [len(session.sent) for session in (own, curious, greedy)] == [3, 2, 2]
+    for session in (own, curious, greedy, *fleet):
+        fanout.remove(session)
+    assert not fanout._of_topic
+    assert not fanout._viewers
+    assert not fanout.has_subscribers
+
+
+def test_a_fleet_that_connects_does_not_have_everybodys_rights_asked_again(fanout, house):
+    viewer = Noting(user("here"))
+    subscribe(fanout, viewer, "#")
+    fanout.show([event("here")])
+    for number in range(100):
+        session = Noting(Principal("device", f"device:{number}", sensor=number))
+        subscribe(fanout, session, f"configurations/{number}")
+        fanout.show([event("here")])
+        if number % 2:
+            fanout.remove(session)
+    assert house.asked == 1
