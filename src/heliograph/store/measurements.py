@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
+from operator import itemgetter
 from typing import Any, TypeVar
 
 import msgspec
@@ -22,7 +23,6 @@ from heliograph.store.pages import (
     hold_any,
     position,
     row_position,
-    text_size,
 )
 from heliograph.store.row_chunks import ANY_SIZE, FEW, longest_of, row_chunks
 
@@ -51,7 +51,9 @@ def _measurements(rows: Sequence[Row]) -> list[Measurement]:
 
 
 def _sizes(rows: Sequence[Row]) -> list[int]:
-    return [text_size(row[5]) for row in rows]
+    return [
+        len(value) if value.isascii() else len(value.encode()) for value in map(itemgetter(5), rows)
+    ]
 
 
 def having(names: Sequence[str]) -> Selection[Measurement]:

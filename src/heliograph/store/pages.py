@@ -11,7 +11,7 @@ from typing import Generic, Literal, Protocol, TypeAlias, TypeVar
 
 from heliograph.long_work import LongWork
 from heliograph.store.engine import Engine, Row
-from heliograph.store.row_chunks import Fetch, row_chunks
+from heliograph.store.row_chunks import Fetch, longest_of, row_chunks
 
 Direction: TypeAlias = Literal["next", "previous"]
 Cursor: TypeAlias = tuple[int, int]
@@ -181,28 +181,30 @@ class Pages(Generic[T]):
     async def rows(
         self, sensor: int, cursor: Cursor, *, forward: bool, limit: int, bound: int | None = None
     ) -> AsyncGenerator[tuple[list[T], list[int]], None]:
-        """Yield up to `limit` rows beyond the cursor, and what each comes to as JSON, in chunks.
+        """Yield up to `limit` rows beyond the cursor, and what their texts come to, in chunks.
 
         In the order of reading, as far as the timestamp `bound`.
         """
-        query, edge = (self._after, "until") if forward else (self._before, "since")
-        end = (GREATEST if forward else LEAST) if bound is None else bound
-
-        async def fetch(at: Cursor, most: int, longest: int) -> Sequence[Row]:
-            return await self._engine.fetch(
-                query,
-                sensor=sensor,
-                timestamp=at[0],
-                fingerprint=at[1],
-                limit=most,
-                longest=longest,
-                **{edge: end},
-            )
-
+        if bound is None:
+            bound = GREATEST if forward else LEAST
+        fetch = functools.partial(self._fetch, sensor, forward, bound)
         chunks = page_chunks(fetch, cursor, row_position, limit)
         async with aclosing(chunks):
             async for rows in chunks:
-                yield self._records(rows), [size + ENTRY_BYTES for size in self._sizes(rows)]
+                yield self._records(rows), self._sizes(rows)
+
+    async def _fetch(
+        self, sensor: int, forward: bool, bound: int, at: Cursor, limit: int, longest: int
+    ) -> Sequence[Row]:
+        return await self._engine.fetch(
+            self._after if forward else self._before,
+            sensor=sensor,
+            timestamp=at[0],
+            fingerprint=at[1],
+            limit=limit,
+            longest=longest,
+            **{"until" if forward else "since": bound},
+        )
 
     async def _gather(
         self,
@@ -221,6 +223,12 @@ class Pages(Generic[T]):
         if select is not None:
             looking = _Looking(cursor, limit, most, select, hold)
             return await looking.through(read(cursor, limit=MAXIMUM_ROWS + 1, bound=bound))
+        if limit < ROWS_AT_FIRST:
+            bound = (GREATEST if forward else LEAST) if bound is None else bound
+            page = await self._small(sensor, cursor, limit, forward, most, bound)
+            if page is not None:
+                hold(page.size)
+                return page
         filling = _Filling[T](hold)
         # One row more than wanted tells whether the page's end divides a timestamp.
         await filling.fill(read(cursor, limit=limit + 1, bound=bound), limit)
@@ -241,6 +249,29 @@ class Pages(Generic[T]):
             truncated=truncated,
             size=filling.size,
         )
+
+    async def _small(
+        self, sensor: int, cursor: Cursor, limit: int, forward: bool, most: int, bound: int
+    ) -> Page[T] | None:
+        """Return the page if it is what most are; None: it is large, or divides a timestamp.
+
+        It takes a third less than to gather it.
+        """
+        longest = longest_of(limit + 1, CHUNK_SIZE)
+        rows = await self._fetch(sensor, forward, bound, cursor, limit + 1, longest)
+        lengths = [row[-1] for row in rows]
+        length = sum(lengths)
+        # As JSON a character has six bytes at most.
+        if max(lengths, default=0) > longest or 6 * length + len(rows) * ENTRY_BYTES > LARGEST_PAGE:
+            return None
+        found = self._records(rows)
+        more = len(rows) > limit
+        if more:
+            extra = found.pop()
+            if most > limit and found[-1].timestamp == extra.timestamp:
+                return None
+        size = length + len(found) * ENTRY_BYTES
+        return Page(found, more=more, reached=position(found[-1]) if found else None, size=size)
 
 
 class _Filling(Generic[T]):
@@ -270,7 +301,7 @@ class _Filling(Generic[T]):
             async for rows, sizes in chunks:
                 room = limit - len(self.rows)
                 taken = rows[:room]
-                size = self.size + sum(sizes[:room])
+                size = self.size + sum(sizes[:room]) + len(taken) * ENTRY_BYTES
                 if size > LARGEST_PAGE:
                     taken, size = self._fitting(taken, sizes)
                 self.rows += taken
@@ -295,9 +326,9 @@ class _Filling(Generic[T]):
         """Return those of the rows that fit, but one at least, and the size with them."""
         size = self.size
         for place, more in enumerate(sizes[: len(rows)]):
-            if size + more > LARGEST_PAGE and (place or self.rows):
+            if size + more + ENTRY_BYTES > LARGEST_PAGE and (place or self.rows):
                 return rows[:place], size
-            size += more
+            size += more + ENTRY_BYTES
         return rows, size
 
 
@@ -330,7 +361,7 @@ class _Looking(Generic[T]):
                         page.reached = at
                         page.truncated = divided and self._most > 0
                         return page
-                    size += more
+                    size += more + ENTRY_BYTES
                     if looked_at >= MAXIMUM_ROWS or (looked_at and size > LARGEST_PAGE):
                         page.truncated = divided
                         if whole_at != self._start:
@@ -341,7 +372,7 @@ class _Looking(Generic[T]):
                     kept = self._select(row)
                     if kept is not None:
                         page.append(kept)
-                        page.size += more
+                        page.size += more + ENTRY_BYTES
                         self._hold(page.size)
                     looked_at += 1
                     at = position(row)

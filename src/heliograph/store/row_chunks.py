@@ -34,7 +34,7 @@ async def row_chunks(
     Up to `most` at a time (`first` at first) and never none, whose texts have up to `size`
     characters together, or `FEW`.
     """
-    left, limit = total, first or most
+    left, limit, growth = total, first or most, most
     while left is None or left > 0:
         if left is not None:
             limit = min(limit, left)
@@ -44,11 +44,11 @@ async def row_chunks(
         lengths = [row[-1] for row in rows]
         if max(lengths, default=0) > longest:
             rows = rows[: next(place for place, each in enumerate(lengths) if each > longest)]
-            ends, limit = False, FEW
+            ends, limit, growth = False, FEW, 4
         elif limit < most and rows:
             # As large ones are to take a part of it only: the next may be larger.
             average = sum(lengths) // len(rows) + 1
-            limit = min(most, 4 * limit, max(FEW, size // 8 // average))
+            limit = min(most, growth * limit, max(FEW, size // 8 // average))
         if rows:
             at = position(rows[-1])
             if left is not None:
