@@ -18,7 +18,7 @@ AND encode(token_hash, 'hex') IN (
 )
 AND expires_at > :now;
 
--- name: looks_lock()
+-- name: looks_lock()!
 LOCK TABLE username_look IN SHARE ROW EXCLUSIVE MODE;
 
 -- name: looks_claim(account, looks)

@@ -16,7 +16,7 @@ WHERE account IN (SELECT value FROM json_each(:accounts))
 AND lower(hex(token_hash)) IN (SELECT value FROM json_each(:token_hashes))
 AND expires_at > :now;
 
--- name: looks_lock()
+-- name: looks_lock()!
 -- Whoever writes does so alone.
 SELECT 1;
 
