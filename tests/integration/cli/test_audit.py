@@ -38,7 +38,8 @@ CHANGING: dict[tuple[str, ...], tuple[str, list[str]]] = {
     ("retention", "accept"): ("", ["retention.accept"]),
 }
 # `retention run` does what the server does by itself.
-READING = {("user", "list"), ("device", "list"), ("retention", "plan"), ("retention", "run")}
+READING = {("user", "list"), ("user", "alike"), ("device", "list")}
+READING |= {("retention", "plan"), ("retention", "run")}
 # What has no commands of its own, and changes nothing that is audited.
 OTHERS = {"serve", "migrate", "settings", "audit", "broker", "rejected", "simulate"}
 OTHERS |= {"export", "import", "tail"}
