@@ -10,9 +10,8 @@ _DEEPEST = 8
 _SECRET_NAME = re.compile(
     r"(?i)(.*[-_. ])?(password|passwd|secret|token|authorization|cookie|credential|(api)?key)s?"
 )
-# Greedy up to the last @, since people put unescaped @ and / into passwords: to mask too much
-# of an odd text is harmless.
-_URL_PASSWORD = re.compile(r"(?<=://)([^\s/?#:@\"']*):([^\s\"']*)@")
+_WORD = re.compile(r"[^\s\"']+")
+_URL_USER = re.compile(r"://[^/?#:@]*:")
 _IN_TEXT = re.compile(
     r"(?i)(\b(?:bearer|basic) +"
     r"|\bx-api-key['\"]?[:=] *['\"]?"
@@ -23,9 +22,21 @@ _DEVICE_KEY = re.compile(r"\bhg_[A-Za-z0-9_-]{43}(?![A-Za-z0-9_-])")
 
 def mask_text(text: str) -> str:
     """Return the text with URLs' passwords, device keys and sent credentials replaced."""
-    if "://" in text:
-        text = _URL_PASSWORD.sub(rf"\1:{MASK}@", text)
+    if "://" in text and "@" in text:
+        text = _WORD.sub(_mask_url, text)
     return _DEVICE_KEY.sub(MASK, _IN_TEXT.sub(rf"\1{MASK}", text))
+
+
+def _mask_url(word: re.Match[str]) -> str:
+    """Return a word with the password of a URL in it replaced.
+
+    It reaches up to the last @, since people put unescaped @ and / into passwords: to mask too
+    much of an odd text is harmless. Strangers' texts get here, so none is looked at twice.
+    """
+    text = word[0]
+    end = max(text.rfind("@"), 0)
+    user = _URL_USER.search(text, 0, end)
+    return text if user is None else text[: user.end()] + MASK + text[end:]
 
 
 def mask_value(name: str, value: Any, depth: int = 0) -> Any:

@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import re
 
 import pytest
 import structlog
@@ -149,6 +150,25 @@ def test_passwords_in_urls(password):
     shown = mask_text(f"postgresql://user:{password}@database.local/d")
     if all(character.isprintable() for character in password):
         assert shown == f"postgresql://user:{MASK}@database.local/d"
+
+
+PASSWORD_IN_URL = re.compile(r"(?<=://)([^\s/?#:@\"']*):([^\s\"']*)@")
+
+
+@given(st.text("a:/@?# '\n", max_size=40))
+def test_the_password_in_a_url_reaches_up_to_the_last_at_sign(text):
+    expected = PASSWORD_IN_URL.sub(rf"\1:{MASK}@", text)
+    assert mask_text(text) == expected
+
+
+@pytest.mark.parametrize("text", ["://:", "://a:", "://", "@://a", "://a:@ "])
+def test_a_long_text_is_masked_in_one_go(text):
+    """Strangers' texts get here, as long as they like: each character is looked at once or twice.
+
+    Looked at again for each colon, a megabyte would take hours.
+    """
+    long = "://a:b@ @" + text * (1_000_000 // len(text))
+    assert mask_text(long).startswith(f"://a:{MASK}@")
 
 
 @given(st.text())
