@@ -65,8 +65,17 @@ async def test_the_name_of_the_keys_own_device_tells_nothing_of_the_key(site):
     async with site(device_api_keys="key1") as here:
         own = await sent(here, "key1")
         hashed = hash_key("key1").hex()
-        assert "key1" not in own
-        assert all(hashed[at : at + 6] not in own for at in range(len(hashed) - 5))
+        owner = await here.user("ada")
+        default = here.services.registry.default_network
+        member = f"/networks/{default}/members/ada"
+        await here.http.put(member, json={"role": "owner"}, headers=ADMIN)
+        # Nor does what its owners are told of who has registered it.
+        audit = await here.http.get("/audit?action=sensor.create", headers=owner)
+        (entry,) = audit.json()
+        assert (entry["actor_kind"], entry["resource_name"]) == ("shared_key", own)
+        for told in (own, entry["actor"]):
+            assert "key1" not in told
+            assert all(hashed[at : at + 6] not in told for at in range(len(hashed) - 5))
 
 
 async def test_the_keys_own_device_is_found_by_its_full_hash_and_never_by_name(site):
