@@ -7,6 +7,7 @@ import msgspec
 from heliograph.errors import AlreadyExistsError, RowError
 from heliograph.model.account import Member
 from heliograph.model.audit import SYSTEM, Actor, AuditAction, AuditedChange
+from heliograph.model.identifiers import is_uuid
 from heliograph.model.principal import Role
 from heliograph.model.sensor import Network
 from heliograph.store.audit import changed, created, enter, told
@@ -38,8 +39,9 @@ class Networks:
         return _network(rows[0]) if rows else None
 
     async def named(self, names: Sequence[str]) -> frozenset[str]:
-        """Return the networks that have one of these names or identifiers."""
-        wanted = _encode([*names, *map(str.lower, names)]).decode()
+        """Return the networks that have one of these names, or identifiers (in any case)."""
+        identifiers = [name.lower() for name in names if is_uuid(name)]
+        wanted = _encode([*names, *identifiers]).decode()
         rows = await self._engine.fetch("networks_named", networks=wanted)
         return frozenset(row[0] for row in rows)
 

@@ -26,6 +26,8 @@ log = structlog.get_logger()
 
 _HOST = re.compile(r"(\[[^\]]*\]|[^:]*)(:\d{1,5})?", re.ASCII)
 LONGEST_SHOWN = 100
+# By which proxies say for whom they ask.
+FORWARDED = frozenset((b"forwarded", b"x-forwarded-for", b"x-real-ip"))
 
 
 class ForeignPages:
@@ -64,7 +66,8 @@ class ForeignPages:
                 detail = f"This server is not called {shown}; ALLOWED_HOSTS names its other names"
                 return HeliographError(ErrorCode.HOST_NOT_ALLOWED, detail)
         if self._everywhere and not is_local(scope):
-            # Whoever runs the application in another server may listen elsewhere than HOST says.
+            # Whoever runs the application in another server may listen elsewhere than HOST says,
+            # and a proxy that nobody has told us of may pass on what comes from elsewhere.
             detail = "ANONYMOUS_NETWORKS=* is for callers on this machine"
             return HeliographError(ErrorCode.FORBIDDEN, detail)
         changes = scope["type"] == "websocket" or scope["method"] not in SAFE_METHODS
@@ -109,7 +112,9 @@ def is_ip_address(host: str) -> bool:
 
 
 def is_local(scope: Scope) -> bool:
-    """Tell whether a connection can have come from this machine only, as far as it tells."""
+    """Tell whether a request can have come from this machine only, as far as it tells."""
+    if any(name in FORWARDED for name, _ in scope["headers"]):
+        return False
     server = scope.get("server")
     if not server or server[1] is None:
         return True  # a socket in the file system

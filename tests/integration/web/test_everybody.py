@@ -122,6 +122,81 @@ async def test_the_role_holds_in_default_and_in_the_networks_that_are_named(site
         assert (await here.http.get("/sensors/in-roof/measurements")).status_code == 404
 
 
+async def test_a_network_whose_name_differs_in_case_is_not_the_one_that_is_named(site):
+    async with site(anonymous_role="viewer", anonymous_networks="Roof") as here:
+        for name, status in (("Roof", 200), ("roof", 404)):
+            await here.device(f"in-{name}", network_identifier=await here.network(name))
+            path = f"/sensors/in-{name}/measurements"
+            assert (await here.http.get(path)).status_code == status, name
+
+
+async def test_what_everybody_sees_of_a_network_ends_with_the_name_that_was_named(site, serving):
+    """Streams and sockets that are open, and MQTT sessions, connected and not."""
+    options = {"anonymous_networks": "roof", "mqtt_listen": "127.0.0.1:0"}
+    async with site(anonymous_role="viewer", **options) as here, serving(here.web) as port:
+        roof = await here.network("roof")
+        await here.device("pump", network_identifier=roof)
+        await here.device("shed")
+        ((_, mqtt),) = here.services.listener.addresses
+
+        async def say(value):
+            for device in ("pump", "shed"):
+                await here.http.post(
+                    f"/sensors/{device}/measurements", json={"value": value}, headers=ADMIN
+                )
+
+        async def subscribed(name, **options):
+            client = await Client.connected(mqtt, name, **options)
+            client.send(subscribe("measurements/#"))
+            assert (await client.packet())[0] == 0x90
+            return client
+
+        async def heard(client):
+            client.send(b"\xc0\x00")
+            topics = []
+            while (answer := await client.packet()) != b"\xd0":
+                if answer[0] >> 4 == 3:
+                    topics.append(published(answer).topic)
+            return topics
+
+        async with asyncio.timeout(SECONDS), contextlib.AsyncExitStack() as stack:
+            http = await stack.enter_async_context(httpx.AsyncClient(timeout=SECONDS))
+            streams = []
+            for path in (f"streams/{roof}", "events"):
+                stream = http.stream("GET", f"http://127.0.0.1:{port}/{path}")
+                streams.append((await stack.enter_async_context(stream)).aiter_lines())
+            url = f"ws://127.0.0.1:{port}/api/v1/realtime/all"
+            watching = await stack.enter_async_context(websockets.connect(url))
+            assert json.loads(await watching.recv()) == {"type": "ack"}
+            connected = await subscribed("connected")
+            sleeping = await subscribed("sleeping", clean=False)
+            await sleeping.close()
+            await say(1)
+            assert [json.loads(await watching.recv())["device_id"] for _ in range(2)] == [
+                "pump",
+                "shed",
+            ]
+            assert await heard(connected) == ["measurements/pump", "measurements/shed"]
+            await here.http.put(f"/networks/{roof}", json={"network_name": "x"}, headers=ADMIN)
+            await say(2)
+            assert json.loads(await watching.recv())["device_id"] == "shed"
+            assert await heard(connected) == ["measurements/shed"]
+            sleeping = await Client.connected(mqtt, "sleeping", clean=False)
+            assert await heard(sleeping) == ["measurements/shed"] * 2
+            seen = []
+            for lines in streams:
+                async for line in lines:
+                    if line.startswith("data: {"):
+                        event = json.loads(line.removeprefix("data: "))
+                        seen.append(event.get("device_id"))
+                        if seen[-2:] == ["shed", "shed"]:
+                            break
+            # The network's stream has ended; the other one goes on with what is left.
+            assert seen == ["pump", "pump", "shed", "shed"]
+            for client in (connected, sleeping):
+                await client.close()
+
+
 HERE = socket.gethostname().lower()
 FIRST = HERE.partition(".")[0]
 
@@ -282,5 +357,9 @@ async def test_every_network_is_for_callers_on_this_machine_alone(site, serving,
         url = f"http://127.0.0.1:{port}/sensors"
         async with httpx.AsyncClient() as client:
             assert (await client.get(url)).status_code == 200
+            # What a proxy on this machine passes on has come from elsewhere.
+            for name in ("X-Forwarded-For", "Forwarded", "X-Real-IP"):
+                passed_on = await client.get(url, headers={name: "192.0.2.1"})
+                assert passed_on.status_code == 403, name
             monkeypatch.setattr(foreign_pages, "is_loopback", lambda host: host != "127.0.0.1")
             assert (await client.get(url)).status_code == 403
