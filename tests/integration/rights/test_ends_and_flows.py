@@ -43,6 +43,12 @@ async def logged_out(case: Case) -> None:
     assert (await case.ask("DELETE", "/authentication")).status_code == 204
 
 
+async def session_crowded_out(case: Case) -> None:
+    with mock.patch.dict("heliograph.store.accounts.MOST", session=1):
+        await case.world.session(case.account)
+    await case.server.services.registry.changed()
+
+
 async def session_expired(case: Case) -> None:
     server, later = case.server, now() + SESSION_MICROSECONDS + 1
     for clock in CLOCKS:
@@ -115,6 +121,7 @@ MATRIX = (
     End("user", sensor_moved, reading=LOSES, sending=LOSES, owed=LOSES),
     End("user", network_deleted, reading=LOSES, sending=LOSES, owed=LOSES),
     End("user", logged_out),
+    End("user", session_crowded_out),
     End("user", session_expired),
     End("user", password_changed),
     End("user", account_deactivated, owed=ENDS),
