@@ -6,14 +6,13 @@ acknowledged; the ceiling is the same load with nobody else there.
 
 import contextlib
 import http.client
-import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Self
 
 from bench.attack import KINDS
 from bench.comparison import alternate, percentile
 from bench.memory import Watch
+from bench.repeatedly import Repeatedly
 from bench.result import Goal, Result, Sample
 from bench.sides import ADMIN_KEY, Side, Workbench
 from bench.starting_line import Load, LoadError
@@ -27,38 +26,32 @@ LIMITS = (
     "RATE_LIMIT_WRITE",
     "RATE_LIMIT_INGEST",
 )
-INTERVAL = 0.02
 PATIENCE = 120.0
 
 
-class Pings:
-    """Asks for /ping again and again until the `with` statement ends, and times each answer."""
+class Pings(Repeatedly):
+    """Asks for /ping, and times each answer."""
+
+    interval = 0.02
 
     def __init__(self, port: int) -> None:
-        self._port = port
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="pings")
+        super().__init__()
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
         self.milliseconds: list[float] = []
         self.unanswered = 0
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
+    def __exit__(self, *exception: object) -> None:
+        super().__exit__(*exception)
+        self._connection.close()
 
-    def __exit__(self, *_: object) -> None:
-        self._end.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE)
-        with contextlib.closing(connection):
-            while not self._end.wait(INTERVAL):
-                started = time.perf_counter()
-                connection.request("GET", "/ping")
-                answer = connection.getresponse()
-                answer.read()
-                self.milliseconds.append((time.perf_counter() - started) * 1_000)
-                self.unanswered += answer.status != http.client.OK
+    def once(self) -> None:
+        """Ask once."""
+        started = time.perf_counter()
+        self._connection.request("GET", "/ping")
+        answer = self._connection.getresponse()
+        answer.read()
+        self.milliseconds.append((time.perf_counter() - started) * 1_000)
+        self.unanswered += answer.status != http.client.OK
 
 
 def attack(kind: str) -> Callable[[Workbench], Result]:

@@ -1,9 +1,7 @@
 """Benchmarks of memory: resident bytes of the serving process and its children."""
 
-import threading
-from typing import Self
-
 from bench.comparison import alternate
+from bench.repeatedly import Repeatedly
 from bench.result import Goal, Result, Sample
 from bench.sides import ADMIN_KEY, Side, Workbench
 from bench.starting_line import Load
@@ -15,30 +13,22 @@ CONNECTIONS = Goal(100, "figure", "at most")
 FLOODING_CONNECTIONS = 10
 # As many as packet ids last; what bounds the flood is what the server lets in.
 UNBOUNDED = 50_000
-SAMPLING_INTERVAL = 0.05
 BEHIND_FULL_RATE = 120_000
 
 
-class Watch:
-    """Samples the memory of a process until the `with` statement ends; keeps the highest."""
+class Watch(Repeatedly):
+    """Samples the memory of a process; keeps the highest."""
+
+    interval = 0.05
 
     def __init__(self, side: Side) -> None:
+        super().__init__()
         self._side = side
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="memory watch")
         self.before = self.highest = side.process.resident_bytes()
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._end.wait(SAMPLING_INTERVAL):
-            self.highest = max(self.highest, self._side.process.resident_bytes())
+    def once(self) -> None:
+        """Take a sample."""
+        self.highest = max(self.highest, self._side.process.resident_bytes())
 
     @property
     def growth(self) -> float:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import socket
 
 import httpx
 import pytest
@@ -12,6 +11,7 @@ import uvicorn
 from heliograph.web import bodies, connections
 from heliograph.web.connections import BoundedHttpProtocol
 from integration.web.conftest import narrow
+from server import served as over_http
 
 GET = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -23,18 +23,8 @@ def a_warning_is_due(monkeypatch):
 
 @contextlib.asynccontextmanager
 async def bounded_server(web):
-    listening = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(
-        web, lifespan="off", log_config=None, access_log=False, http=BoundedHttpProtocol
-    )
-    server = uvicorn.Server(config)
-    server.capture_signals = contextlib.nullcontext
-    task = asyncio.create_task(server.serve([listening]), name="uvicorn")
-    try:
-        yield listening.getsockname()[1]
-    finally:
-        server.should_exit = True
-        await task
+    async with over_http(web) as port:
+        yield port
     assert BoundedHttpProtocol._of_address == {}
 
 
