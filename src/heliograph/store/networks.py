@@ -45,6 +45,10 @@ class Networks:
         rows = await self._engine.fetch("networks_named", networks=wanted)
         return frozenset(row[0] for row in rows)
 
+    async def identifiers(self) -> Sequence[str]:
+        """Return those of all networks."""
+        return [row[0] for row in await self._engine.fetch("networks_identifiers")]
+
     async def sharing(self) -> frozenset[str]:
         """Return the networks in which shared keys send and read."""
         return frozenset(row[0] for row in await self._engine.fetch("networks_sharing"))

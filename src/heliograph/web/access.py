@@ -199,7 +199,7 @@ class Access:
         return seen
 
     async def audited(self, principal: Principal, identifier: str | None) -> list[str] | None:
-        """Return the networks whose audit log the caller may read; None: all, and what is in none.
+        """Return the networks whose audit log the caller may read; None: all of them.
 
         Raises:
             HeliographError: NETWORK_NOT_FOUND, FORBIDDEN, as from `network` for an owner;

@@ -350,6 +350,23 @@ async def test_refused_requests_are_counted_and_told_once(site, capsys):
     assert "attacker-0?[31m.example" in told[0]
 
 
+async def test_who_owns_every_network_is_told_nothing_of_what_is_in_none(site):
+    """Accounts and log-ins, with their addresses, are for administrators."""
+    everywhere = {"anonymous_role": "owner", "anonymous_networks": "*", "host": "127.0.0.1"}
+    async with site(**everywhere) as here:
+        user = await here.user("ada")
+        gone = (await here.http.post("/networks", json={"network_name": "x"}, headers=user)).json()
+        await here.http.delete(f"/networks/{gone['network_identifier']}", headers=user)
+        made = await here.http.post("/networks", json={"network_name": "roof"}, headers=user)
+        roof = made.json()["network_identifier"]
+        for headers in ({}, user):
+            entries = (await here.http.get("/audit", headers=headers)).json()
+            assert {entry["network_identifier"] for entry in entries} == {roof}
+        everything = (await here.http.get("/audit", headers=ADMIN)).json()
+        networks = {entry["network_identifier"] for entry in everything}
+        assert networks == {roof, gone["network_identifier"], None}
+
+
 async def test_every_network_is_for_callers_on_this_machine_alone(site, serving, monkeypatch):
     """Whatever HOST says, another server may have been told to listen everywhere."""
     everywhere = {"anonymous_role": "viewer", "anonymous_networks": "*", "host": "127.0.0.1"}

@@ -13,6 +13,9 @@ SELECT identifier FROM network WHERE name = :name;
 -- name: networks_named(networks)
 SELECT identifier FROM network WHERE identifier IN ({networks}) OR name IN ({networks});
 
+-- name: networks_identifiers()
+SELECT identifier FROM network;
+
 -- name: networks_sharing()
 SELECT identifier FROM network WHERE shared_keys;
 
