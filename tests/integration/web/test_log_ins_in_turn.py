@@ -40,7 +40,7 @@ class Hashing:
         """Return when a hash is under way."""
         assert await asyncio.to_thread(self._begun.acquire, timeout=30)
 
-    def release(self, hashes=1_000_000):
+    def release(self, hashes=10_000):
         self._go.release(hashes)
 
 
