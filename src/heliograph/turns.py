@@ -72,22 +72,30 @@ class Turns:
 
     def _make_room(self, party: Party) -> None:
         mine = self._of_network(party.network)
-        queue = self._queues.get(party.network, {}).get(party.account, ())
-        if len(queue) >= self._most_of_party or mine >= self._most_of_network:
+        own = len(self._queues.get(party.network, {}).get(party.account, ()))
+        if own >= self._most_of_party:
             raise _too_many_of_yours()
-        if self.waiting < self._most:
-            return
         # Whoever crowds out the others gives way, the last to come first.
-        network = max(self._queues, key=self._of_network)
-        if self._of_network(network) <= mine + 1:
-            raise HeliographError(
-                ErrorCode.QUEUE_FULL, "Too many log in at the same time", retry_after=RETRY_SECONDS
-            )
+        if mine >= self._most_of_network:
+            if not self._turn_away(party.network, own + 1):
+                raise _too_many_of_yours()
+        elif self.waiting >= self._most:
+            network = max(self._queues, key=self._of_network)
+            if self._of_network(network) <= mine + 1:
+                message = "Too many log in at the same time"
+                raise HeliographError(ErrorCode.QUEUE_FULL, message, retry_after=RETRY_SECONDS)
+            self._turn_away(network, 0)
+
+    def _turn_away(self, network: str, few: int) -> bool:
+        """Turn away the last of the account that most wait as at a network; False: so few do."""
         account, queue = max(self._queues[network].items(), key=lambda item: len(item[1]))
+        if len(queue) <= few:
+            return False
         last = queue[-1]
         self._leave(Party(network, account), last)
         if not last.done():
             last.set_exception(_too_many_of_yours())
+        return True
 
     def _of_network(self, network: str) -> int:
         return sum(map(len, self._queues.get(network, {}).values()))

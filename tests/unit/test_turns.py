@@ -5,6 +5,7 @@ import asyncio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from heliograph.errors import ErrorCode
 from heliograph.turns import Party, Turns
 
 
@@ -40,6 +41,29 @@ async def test_networks_come_in_turn_and_within_one_its_accounts():
     flood = [Party("a", name) for name in ("x", "x", "x", "y", "y", "z")]
     order = await served([*flood, Party("b", "x"), Party("c", "x"), Party("b", "x")])
     assert order == [0, 6, 7, 3, 8, 5, 1, 4, 2]
+
+
+async def test_at_a_full_address_the_account_that_most_wait_as_gives_way():
+    """Two accounts that fill it keep no third one out, nor does one come in at its cost."""
+    line = Turns(most=100, most_of_network=8, most_of_party=4)
+    names, free = ["x", *"xxxx", *"yyyy", *"zz"], asyncio.Event()
+    served = []
+
+    async def one(name):
+        async with line.take(Party("a", name)):
+            await free.wait()
+            served.append(name)
+
+    tasks = [asyncio.create_task(one(name)) for name in names]
+    await asyncio.sleep(0)
+    assert line.waiting == 8
+    free.set()
+    async with asyncio.timeout(10):
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    refused = [name for name, result in zip(names, results, strict=True) if result is not None]
+    assert {result.code for result in results if result is not None} == {ErrorCode.RATE_LIMITED}
+    assert sorted(refused) == ["x", "y"]
+    assert served.count("z") == 2
 
 
 parties = st.builds(Party, st.sampled_from("abc"), st.sampled_from("xy"))
