@@ -113,6 +113,7 @@ TheRange = Annotated[AskedRange, Depends()]
     responses=errors(401, 403, 404, 422),
 )
 async def read_aggregates(
+    request: Request,
     identifier: str,
     caller: Caller,
     access: TheAccess,
@@ -150,7 +151,7 @@ async def read_aggregates(
         _check_filled(len(series.attributes), starts)
     functions = tuple(dict.fromkeys(function or FUNCTIONS))
     body = partial(_encoded, series, functions, _Shown(starts, zone), fill)
-    return await _answer(len(series.attributes) * len(starts), body)
+    return await _answer(request, len(series.attributes) * len(starts), body)
 
 
 @router.get(
@@ -160,6 +161,7 @@ async def read_aggregates(
     responses=errors(401, 403, 404, 422),
 )
 async def read_device_aggregate(
+    request: Request,
     device_id: str,
     caller: Caller,
     access: TheAccess,
@@ -185,7 +187,7 @@ async def read_device_aggregate(
         metrics = _metrics(series).get(0, {})
         return Answer(200, encode({**head, "count": count, "metrics": metrics})).response()
     body = partial(_encoded_device, name, series, _Shown(starts, zone))
-    return await _answer(max(series.values, len(starts)), body)
+    return await _answer(request, max(series.values, len(starts)), body)
 
 
 @router.get(
@@ -235,10 +237,10 @@ async def read_log_aggregates(
     return Answer(200, body, page_headers(None, found)).response()
 
 
-async def _answer(size: int, body: Callable[[], bytes]) -> Response:
-    if size > AT_ONCE:
-        return Answer(200, await asyncio.to_thread(body)).response()
-    return Answer(200, body()).response()
+async def _answer(request: Request, size: int, body: Callable[[], bytes]) -> Response:
+    text = await asyncio.to_thread(body) if size > AT_ONCE else body()
+    held_by(request.scope).at_least(len(text))
+    return Answer(200, text).response()
 
 
 def _starts(bucket: str, zone: tzinfo, start: int, end: int) -> list[int]:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from pydantic import ConfigDict, Field, RootModel, model_validator
 from pydantic.config import JsonDict
 from starlette.responses import Response
@@ -13,6 +13,7 @@ from heliograph.model.principal import Role
 from heliograph.store.sensors import TakenError
 from heliograph.web.dependencies import Caller, TheAccess, TheActor, TheServices
 from heliograph.web.errors import STATUS, Answer, encode
+from heliograph.web.lists import listed, sensors
 from heliograph.web.paths import PREFIX
 from heliograph.web.registration import (
     TAKEN,
@@ -24,7 +25,7 @@ from heliograph.web.registration import (
     create,
     refusals,
 )
-from heliograph.web.representation import representation, representations
+from heliograph.web.representation import representation
 from heliograph.web.schemas import (
     CreatedDevice,
     DeviceId,
@@ -126,6 +127,7 @@ def _all_taken(error: TakenError) -> Answer:
 
 @router.get("", response_model=list[SensorRepresentation], responses=errors(401, 403, 422))
 async def list_devices(
+    request: Request,
     caller: Caller,
     access: TheAccess,
     services: TheServices,
@@ -135,11 +137,8 @@ async def list_devices(
 ) -> Response:
     """List devices in the order of their registration; `X-Total-Count` tells how many."""
     visible = await access.visible(caller, network_identifier)
-    sensors, total = await services.store.sensors.list(
-        networks=visible, offset=offset, limit=limit, only_devices=True
-    )
-    body = await representations(sensors, services)
-    return Answer(200, encode(body), [(b"x-total-count", b"%d" % total)]).response()
+    read = sensors(services, networks=visible, only_devices=True)
+    return await listed(request, offset, limit, read)
 
 
 @router.get("/{device_id}", response_model=SensorRepresentation, responses=errors(401, 403, 404))

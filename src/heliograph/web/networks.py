@@ -1,9 +1,10 @@
 """Networks, and who is a member of them."""
 
 import uuid
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
@@ -16,8 +17,8 @@ from heliograph.store.networks import DEFAULT_NETWORK, LastOwnerError
 from heliograph.web.access import NOT_FOUND, forbidden
 from heliograph.web.dependencies import Caller, TheAccess, TheActor, TheServices
 from heliograph.web.errors import Answer, encode
+from heliograph.web.lists import listed, sensors
 from heliograph.web.paths import PREFIX
-from heliograph.web.representation import representations
 from heliograph.web.schemas import (
     ListLimit,
     MemberRepresentation,
@@ -87,6 +88,7 @@ async def create_network(
 
 @router.get("", response_model=list[NetworkRepresentation], responses=errors(401, 403, 422))
 async def list_networks(
+    request: Request,
     caller: Caller,
     access: TheAccess,
     services: TheServices,
@@ -96,9 +98,12 @@ async def list_networks(
     """List the networks that the caller may see, oldest first."""
     visible = await access.visible(caller, None)
     store, registry = services.store.networks, services.registry
-    found, total = await store.list(networks=visible, offset=offset, limit=limit)
-    body = [_representation(n, registry.role(caller, n.identifier)) for n in found]
-    return Answer(200, encode(body), [(b"x-total-count", b"%d" % total)]).response()
+
+    async def read(offset: int, limit: int) -> tuple[Sequence[Any], int]:
+        found, total = await store.list(networks=visible, offset=offset, limit=limit)
+        return [_representation(n, registry.role(caller, n.identifier)) for n in found], total
+
+    return await listed(request, offset, limit, read)
 
 
 @router.get(
@@ -180,6 +185,7 @@ async def delete_network(
     responses=errors(401, 403, 404, 422),
 )
 async def list_sensors_of_network(
+    request: Request,
     network_identifier: str,
     caller: Caller,
     access: TheAccess,
@@ -189,11 +195,8 @@ async def list_sensors_of_network(
 ) -> Response:
     """List a network's sensors in the order of their creation."""
     network = await access.network(caller, network_identifier, Role.VIEWER)
-    sensors, total = await services.store.sensors.list(
-        networks=[network.identifier], offset=offset, limit=limit
-    )
-    body = await representations(sensors, services)
-    return Answer(200, encode(body), [(b"x-total-count", b"%d" % total)]).response()
+    read = sensors(services, networks=[network.identifier])
+    return await listed(request, offset, limit, read)
 
 
 @router.get(

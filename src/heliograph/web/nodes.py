@@ -2,10 +2,10 @@
 
 import contextlib
 import uuid
-from collections.abc import Iterator
-from typing import Annotated
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
@@ -14,8 +14,11 @@ from heliograph.model.principal import Principal, Role
 from heliograph.model.time import now
 from heliograph.store.nodes import NodeNotEmptyError
 from heliograph.web.access import Access
+from heliograph.web.answers import held_by
 from heliograph.web.dependencies import Caller, TheAccess, TheActor, TheServices
 from heliograph.web.errors import Answer, encode
+from heliograph.web.lists import gather, listed, sensors
+from heliograph.web.pages import TRUNCATED
 from heliograph.web.paths import PREFIX
 from heliograph.web.registration import (
     answer_sensor,
@@ -25,7 +28,7 @@ from heliograph.web.registration import (
     refusals,
     wrong_node,
 )
-from heliograph.web.representation import node_representation, representations
+from heliograph.web.representation import node_representation
 from heliograph.web.schemas import (
     FullNode,
     ListLimit,
@@ -95,6 +98,7 @@ async def create_node(
 
 @router.get("", response_model=list[NodeRepresentation], responses=errors(401, 403, 422))
 async def list_nodes(
+    request: Request,
     caller: Caller,
     access: TheAccess,
     services: TheServices,
@@ -106,15 +110,18 @@ async def list_nodes(
 ) -> Response:
     """List nodes in the order of their creation; `X-Total-Count` tells how many."""
     visible = await access.visible(caller, network_identifier)
-    nodes, total = await services.store.nodes.list(
-        networks=visible,
-        offset=offset,
-        limit=limit,
-        serial_number=serial_number,
-        firmware_version=firmware_version,
-    )
-    body = [node_representation(node) for node in nodes]
-    return Answer(200, encode(body), [(b"x-total-count", b"%d" % total)]).response()
+
+    async def read(offset: int, limit: int) -> tuple[Sequence[Any], int]:
+        nodes, total = await services.store.nodes.list(
+            networks=visible,
+            offset=offset,
+            limit=limit,
+            serial_number=serial_number,
+            firmware_version=firmware_version,
+        )
+        return [node_representation(node) for node in nodes], total
+
+    return await listed(request, offset, limit, read)
 
 
 @router.get("/{node_id}", response_model=NodeRepresentation, responses=errors(401, 403, 404))
@@ -125,14 +132,19 @@ async def read_node(node_id: str, caller: Caller, services: TheServices) -> Resp
 
 
 @router.get("/{node_id}/full", response_model=FullNode, responses=errors(401, 403, 404))
-async def read_full_node(node_id: str, caller: Caller, services: TheServices) -> Response:
-    """Read a node's record with those of its sensors."""
+async def read_full_node(
+    request: Request, node_id: str, caller: Caller, services: TheServices
+) -> Response:
+    """Read a node's record with those of its sensors.
+
+    Of more than 10,000, or 16 MiB, the first: then it has `X-Page-Truncated`.
+    """
     node = await find_node(services, caller, node_id, Role.VIEWER)
-    sensors, _ = await services.store.sensors.list(
-        networks=None, offset=0, limit=MOST_SENSORS, node_identifier=node.identifier
-    )
-    body = {**node_representation(node), "sensors": await representations(sensors, services)}
-    return Answer(200, encode(body)).response()
+    read = sensors(services, networks=None, node_identifier=node.identifier)
+    found = await gather(held_by(request.scope), 0, MOST_SENSORS, read)
+    head = encode(node_representation(node))[:-1] + b',"sensors":'
+    headers = [TRUNCATED] if found.end < found.total else []
+    return Answer(200, [head, *found.pieces, b"}"], headers).response()
 
 
 @router.put("/{node_id}", response_model=NodeRepresentation, responses=CHANGE_ERRORS)

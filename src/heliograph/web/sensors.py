@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
@@ -17,6 +17,7 @@ from heliograph.model.sensor import Sensor
 from heliograph.model.time import now
 from heliograph.web.dependencies import Caller, TheAccess, TheActor, TheServices
 from heliograph.web.errors import Answer, encode
+from heliograph.web.lists import listed, sensors
 from heliograph.web.paths import PREFIX
 from heliograph.web.registration import (
     Change,
@@ -28,7 +29,7 @@ from heliograph.web.registration import (
     not_found,
     refusals,
 )
-from heliograph.web.representation import representation, representations
+from heliograph.web.representation import representation
 from heliograph.web.schemas import (
     DeviceId,
     JsonValue,
@@ -117,6 +118,7 @@ async def create_sensor(
 
 @router.get("", response_model=list[SensorRepresentation], responses=errors(401, 403, 422))
 async def list_sensors(
+    request: Request,
     caller: Caller,
     access: TheAccess,
     services: TheServices,
@@ -131,18 +133,16 @@ async def list_sensors(
 ) -> Response:
     """List sensors in the order of their creation; `X-Total-Count` tells how many."""
     visible = await access.visible(caller, network_identifier)
-    sensors, total = await services.store.sensors.list(
+    read = sensors(
+        services,
         networks=visible,
-        offset=offset,
-        limit=limit,
         serial_number=serial_number,
         manufacturer=manufacturer,
         model=model,
         modality=modality,
         node_identifier=None if node_id is None else node_id.lower(),
     )
-    body = await representations(sensors, services)
-    return Answer(200, encode(body), [(b"x-total-count", b"%d" % total)]).response()
+    return await listed(request, offset, limit, read)
 
 
 @router.get("/{identifier}", response_model=SensorRepresentation, responses=errors(401, 403, 404))

@@ -1,0 +1,85 @@
+"""Lists by offset: bounded in rows and in bytes, and made a part at a time beside other work."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, NamedTuple, TypeAlias
+from urllib.parse import urlencode
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from heliograph.store.pages import LARGEST_PAGE
+from heliograph.web.answers import held_by
+from heliograph.web.bodies import Held
+from heliograph.web.errors import Answer, encode
+from heliograph.web.pages import asked_path
+from heliograph.web.representation import representations
+from heliograph.web.services import Services
+
+# Read and encoded at a time, at first and at most. One may come to 7 KB, of six texts of 255
+# characters, and takes some times that while it is made.
+ENTRIES_AT_FIRST = 64
+ENTRIES_AT_ONCE = 1_000
+BYTES_AT_ONCE = 1 << 20
+
+# Returns up to so many entries from an offset on, as they are shown, and how many there are.
+Read: TypeAlias = Callable[[int, int], Awaitable[tuple[Sequence[Any], int]]]
+
+
+class Listed(NamedTuple):
+    """A part of a list as JSON, in pieces: where it ends, and how many entries there are."""
+
+    pieces: list[bytes]
+    end: int
+    total: int
+
+
+def sensors(services: Services, **which: Any) -> Read:
+    """Return what reads sensors: `which` of them is what the store's list takes."""
+
+    async def read(offset: int, limit: int) -> tuple[Sequence[Any], int]:
+        found, total = await services.store.sensors.list(offset=offset, limit=limit, **which)
+        return await representations(found, services), total
+
+    return read
+
+
+async def gather(held: Held, offset: int, limit: int, read: Read) -> Listed:
+    """Return up to `limit` entries; it ends early where it would exceed 16 MiB.
+
+    Raises:
+        HeliographError: TOO_MANY_LARGE_ANSWERS.
+    """
+    pieces: list[bytes] = []
+    at, stop, size, is_over, count = offset, offset + limit, 0, False, ENTRIES_AT_FIRST
+    while not is_over:
+        wanted = min(count, stop - at)
+        entries, total = await read(at, wanted)
+        text = encode(entries)[1:-1]
+        if pieces and size + len(text) > LARGEST_PAGE:
+            break
+        if entries:
+            pieces.append((b"," if pieces else b"[") + text)
+        size += len(text)
+        held.at_least(size)
+        at += len(entries)
+        is_over = len(entries) < wanted or at >= stop
+        average = size // max(at - offset, 1) + 1
+        count = min(ENTRIES_AT_ONCE, max(1, BYTES_AT_ONCE // average))
+    pieces.append(b"]" if pieces else b"[]")
+    return Listed(pieces, at, total)
+
+
+async def listed(request: Request, offset: int, limit: int, read: Read) -> Response:
+    """Answer with a part of a list, how long the list is, and a link to where it goes on.
+
+    Raises:
+        HeliographError: as `gather`.
+    """
+    found = await gather(held_by(request.scope), offset, limit, read)
+    headers = [(b"x-total-count", b"%d" % found.total)]
+    if offset < found.end < found.total:
+        query = [each for each in request.query_params.multi_items() if each[0] != "offset"]
+        text = urlencode([*query, ("offset", str(found.end))])
+        link = f'<{asked_path(request.scope)}?{text}>; rel="next"'
+        headers.append((b"link", link.encode("latin-1")))
+    return Answer(200, found.pieces, headers).response()
