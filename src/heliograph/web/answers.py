@@ -1,9 +1,10 @@
 """Answers that may be large: made beside other work, and bounded all together.
 
 What is read for an answer, and then the answer, counts until its client has taken it: what is
-sent waits in small pieces, so that nobody holds much by reading slowly.
+sent waits in small pieces. Who takes it slowly keeps the room only while nobody else needs it.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
@@ -13,11 +14,14 @@ from starlette.types import Scope
 from heliograph.errors import ErrorCode, HeliographError
 from heliograph.long_work import LongWork
 from heliograph.web.bodies import Held, Receiving
+from heliograph.web.direct import Connection, connection_of
 from heliograph.web.errors import PIECE_BYTES, encode
 
 # Bytes of answers that may be under way at once. While one is made it may take twice that.
 ANSWERING_BYTES = 48 << 20
 RETRY_SECONDS = 5
+# For so long an answer is sent before it has to make room for others.
+PATIENCE_SECONDS = 30.0
 # Encoded without giving others a turn, as is a piece of what is sent.
 ROWS_AT_ONCE = 1_024
 # In the ASGI scope: what the request holds.
@@ -34,6 +38,38 @@ class Answering(Receiving):
     def __init__(self, bound: int = ANSWERING_BYTES) -> None:
         super().__init__(bound)
         self.refused_total = 0
+        self.cut_off_total = 0
+        # Since when each has held what it holds: from then on it is being sent. The oldest first.
+        self._since: dict[Held, float] = {}
+
+    def change(self, held: Held, size: int) -> None:
+        """Let a request hold this many bytes, if need be instead of one that is taken slowly."""
+        while not self.has_room(held, size) and self._cut_off_slowest(held):
+            pass
+        super().change(held, size)
+        self._since.pop(held, None)
+        self._since[held] = time.monotonic()
+
+    def release(self, held: Held) -> None:
+        """Let a request hold nothing any more."""
+        self._since.pop(held, None)
+        super().release(held)
+
+    def _cut_off_slowest(self, but: Held) -> bool:
+        """End the connection of the answer that has been sent for longest; False: none for long."""
+        latest = time.monotonic() - PATIENCE_SECONDS
+        for held, since in self._since.items():
+            if since > latest:
+                return False
+            connection = held.connection if isinstance(held, HeldAnswer) else None
+            if held is not but and connection is not None:
+                if not self.cut_off_total:
+                    log.warning("a large answer that is taken slowly was cut off: others wait")
+                self.cut_off_total += 1
+                connection.abort()
+                self.release(held)
+                return True
+        return False
 
     def refusal(self) -> HeliographError:
         """Return what to tell a client for whom there is no room, and count it."""
@@ -45,6 +81,16 @@ class Answering(Receiving):
             "Too many large answers are under way at this moment",
             retry_after=RETRY_SECONDS,
         )
+
+
+class HeldAnswer(Held):
+    """How many bytes one answer holds, and the connection that takes it, where that is known."""
+
+    __slots__ = ("connection",)
+
+    def __init__(self, answering: Answering, scope: Scope) -> None:
+        super().__init__(answering)
+        self.connection: Connection | None = connection_of(scope)
 
 
 def held_by(scope: Scope) -> Held:

@@ -64,10 +64,14 @@ class Receiving:
             # A thread may outlive its request.
             if held.released:
                 return
-            if size > held.bytes and self.bytes - held.bytes + size > self._bound:
+            if not self.has_room(held, size):
                 raise self.refusal()
             self.bytes += size - held.bytes
             held.bytes = size
+
+    def has_room(self, held: "Held", size: int) -> bool:
+        """Tell whether a request may hold this many bytes."""
+        return size <= held.bytes or self.bytes - held.bytes + size <= self._bound
 
     def refusal(self) -> HeliographError:
         """Return what to tell a client for whom there is no room."""

@@ -67,6 +67,11 @@ def websocket_outlet(scope: Scope) -> Outlet | None:
     return _opened(connection, Outlet(protocol.transport.write, websocket_frames))
 
 
+def connection_of(scope: Scope) -> Connection | None:
+    """Return the connection of a request; None: the server does not offer it."""
+    return _offered(scope)[0]
+
+
 async def cut_off(scope: Scope, receive: Receive) -> None:
     """End a connection whose client takes nothing; return when the server knows.
 

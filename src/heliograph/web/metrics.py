@@ -83,6 +83,11 @@ class HeliographCollector(Collector):
             "Large answers refused because too many were under way",
             value=self._answering.refused_total,
         )
+        yield CounterMetricFamily(
+            "heliograph_http_answers_cut_off",
+            "Large answers ended because their clients took them slowly while others waited",
+            value=self._answering.cut_off_total,
+        )
 
     def _refused(self) -> Metric:
         refused = CounterMetricFamily(

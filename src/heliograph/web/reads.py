@@ -19,8 +19,7 @@ from heliograph.ingest.registry import Registry
 from heliograph.model.time import parse
 from heliograph.store import Store
 from heliograph.web.access import Access, client_address
-from heliograph.web.answers import HELD, Answering, held_by
-from heliograph.web.bodies import Held
+from heliograph.web.answers import HELD, Answering, HeldAnswer, held_by
 from heliograph.web.entity_tags import if_none_match
 from heliograph.web.errors import Answer, answer_of
 from heliograph.web.latest import latest
@@ -61,7 +60,7 @@ class QuickReads:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or pass the request on."""
-        scope[HELD] = held = Held(self._answering)
+        scope[HELD] = held = HeldAnswer(self._answering, scope)
         try:
             await self._answer(scope, receive, send)
         finally:

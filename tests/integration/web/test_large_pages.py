@@ -12,7 +12,7 @@ from heliograph.store import audit as audit_module
 from heliograph.store import configurations as configurations_module
 from heliograph.store import measurements as measurements_module
 from heliograph.store import pages as pages_module
-from heliograph.web import answers
+from heliograph.web import answers, connections
 from heliograph.web import configurations as web_configurations
 from integration.web.conftest import ADMIN, narrow
 from rows import NOON, heartbeat, log, measurement
@@ -115,6 +115,28 @@ async def test_large_answers_together_are_bounded_until_they_are_taken(site, ser
                 response = await http.get(path)
             assert len(response.json()) == 500
             assert "heliograph_http_answering_bytes 0.0" in (await http.get("/metrics")).text
+
+
+@pytest.mark.usefixtures("few_at_once")
+async def test_who_takes_an_answer_slowly_makes_room_for_others(site, serving, monkeypatch):
+    """Else a few such clients, who take a byte now and then, would keep everybody else out."""
+    monkeypatch.setattr(connections, "UNREAD_SECONDS", 1_000.0)
+    path = PAGES["history"]
+    async with site() as here, serving(here.web) as port, asyncio.timeout(30):
+        await filled(here, 500)
+        reader, writer = await narrow(port, path)
+        with contextlib.closing(writer):
+            assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+            url = f"http://127.0.0.1:{port}"
+            async with httpx.AsyncClient(base_url=url, headers=ADMIN, timeout=60) as http:
+                assert (await http.get(path)).status_code == 503
+                monkeypatch.setattr(answers, "PATIENCE_SECONDS", 0.0)
+                assert len((await http.get(path)).json()) == 500
+                metrics = (await http.get("/metrics")).text
+            assert "heliograph_http_answers_cut_off_total 1.0" in metrics
+            assert "heliograph_http_answering_bytes 0.0" in metrics
+            with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+                await reader.readexactly(12 << 20)
 
 
 async def test_configurations_end_early_by_bytes_and_the_link_leads_on(site, monkeypatch):
