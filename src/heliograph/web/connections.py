@@ -282,6 +282,8 @@ class BoundedHttpProtocol(_WithOutlet, HttpToolsProtocol):
         """
         self._unread_timer = None
         left = self.transport.get_write_buffer_size()
+        if not left:
+            return
         if left < self._unread_bytes or self.outlet is not None:
             self._await_reading()
         else:
@@ -312,7 +314,12 @@ class BoundedHttpProtocol(_WithOutlet, HttpToolsProtocol):
         One timer for all of a connection's requests: they only note the time.
         """
         now = self.loop.time()
-        if self._is_answering():
+        if self.transport.is_closing():
+            # A rest that is too little to pause writing would be waited for as long as it takes.
+            self._head_since = None
+            if self._unread_timer is None:
+                self._await_reading()
+        elif self._is_answering():
             # It may be us who have stopped reading within the next head.
             if self._head_since is not None:
                 self._head_since = now
@@ -405,6 +412,7 @@ class WebSocketProtocol(_WithOutlet, WebSocketsSansIOProtocol):
         self._is_due = False
         self._empty_frames = 0
         self._counted_since = 0.0
+        self._last_pongs = b""
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, or its first part."""
@@ -464,6 +472,29 @@ class WebSocketProtocol(_WithOutlet, WebSocketsSansIOProtocol):
         if empty:
             self._count_empty(empty)
         self.tell_outlet()
+
+    def handle_ping(self) -> None:
+        """Answer; while the client takes nothing only the last ones wait (RFC 6455, 5.5.3)."""
+        pongs = b"".join(self.conn.data_to_send())
+        if self.writable.is_set():
+            self.transport.write(pongs)
+        else:
+            self._last_pongs = pongs or self._last_pongs
+
+    def resume_writing(self) -> None:
+        """Write on, first what has been asked for meanwhile."""
+        super().resume_writing()
+        pongs, self._last_pongs = self._last_pongs, b""
+        if pongs and not self.transport.is_closing():
+            self.transport.write(pongs)
+
+    def keepalive_timeout(self) -> None:
+        """Close the socket of a client that is silent; one that takes nothing either is gone."""
+        takes_nothing = self.transport.get_write_buffer_size() > 0
+        super().keepalive_timeout()
+        if takes_nothing:
+            # In order it would be closed only when the client has taken what waits for it.
+            self.transport.abort()
 
     def _count_empty(self, frames: int) -> None:
         """Count frames that carry nothing, of which too many in a minute end the socket."""

@@ -36,14 +36,16 @@ def established(port: int) -> int:
     return sum(row[1].endswith(f":{port:04X}") and row[3] == "01" for row in rows)
 
 
-async def narrow(port: int, path: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def narrow(
+    port: int, path: str, head: str = ""
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Ask for a path as the administrator, on a connection that holds little of what is unread."""
     client = socket.socket()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
     client.setblocking(False)
     await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", port))
     reader, writer = await asyncio.open_connection(sock=client, limit=4_096)
-    writer.write(f"GET {path} HTTP/1.1\r\nhost: x\r\nx-api-key: {ADMIN_KEY}\r\n\r\n".encode())
+    writer.write(f"GET {path} HTTP/1.1\r\nhost: x\r\nx-api-key: {ADMIN_KEY}\r\n{head}\r\n".encode())
     return reader, writer
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import socket
 
 import httpx
 import pytest
@@ -413,6 +414,38 @@ async def test_an_answer_that_nobody_reads_ends_the_connection(echo, monkeypatch
         while not echo.paths or BoundedHttpProtocol._of_address:  # noqa: ASYNC110 - as above
             await asyncio.sleep(0.01)
         writer.close()
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+async def test_the_rest_of_an_answer_that_nobody_reads_ends_the_connection(
+    echo, monkeypatch, version
+):
+    """Be it so little that writing is not paused, on a connection that is being closed."""
+    monkeypatch.setattr(connections, "UNREAD_SECONDS", 0.2)
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.1)
+    buffered = []
+    made = BoundedHttpProtocol.connection_made
+
+    def narrowed(self, transport):
+        made(self, transport)
+        self.timeout_keep_alive = 0.1
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
+        buffered.append(transport)
+
+    monkeypatch.setattr(BoundedHttpProtocol, "connection_made", narrowed)
+    async with bounded_server(echo) as port, asyncio.timeout(60):
+        client = socket.socket()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        client.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", port))
+        client.send(get("/large/60000").replace(b"HTTP/1.1", b"HTTP/" + version.encode()))
+        while not echo.paths:  # noqa: ASYNC110 - nobody tells when
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.05)
+        assert 0 < buffered[0].get_write_buffer_size() < 64 << 10
+        while BoundedHttpProtocol._of_address:  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.01)
+        client.close()
 
 
 async def test_an_answer_that_is_read_slowly_is_read_to_its_end(echo, monkeypatch):

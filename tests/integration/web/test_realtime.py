@@ -5,10 +5,11 @@ import json
 
 import pytest
 import websockets
+from websockets.frames import Opcode
 
 from heliograph.web import connections, realtime
 from heliograph.web.connections import WebSocketProtocol
-from integration.web.conftest import ADMIN, SHARED
+from integration.web.conftest import ADMIN, SHARED, narrow
 
 SECONDS = 60
 
@@ -234,6 +235,45 @@ async def test_too_many_frames_of_no_payload_end_the_socket_and_are_counted(site
         assert 1_000 < counted <= 1_200
         assert f"heliograph_websocket_floods_total {floods + 1}.0" in metrics
         assert f"heliograph_websocket_empty_frames_total {frames + counted}.0" in metrics
+
+
+async def test_pings_of_a_client_that_takes_no_pongs_are_bounded(site, serving, monkeypatch):
+    """Only the last ones are answered once it does, as RFC 6455 allows (5.5.3)."""
+    sockets, seen = [], 0
+    handle = WebSocketProtocol.handle_events
+
+    def watched(self):
+        nonlocal seen
+        sockets[:] = [self]
+        seen += sum(event.opcode is Opcode.PING for event in self.conn.events if is_frame(event))
+        handle(self)
+
+    def is_frame(event):
+        return isinstance(event, websockets.frames.Frame)
+
+    monkeypatch.setattr(WebSocketProtocol, "handle_events", watched)
+    count = 60_000
+    async with site() as running, serving(running.web) as port, asyncio.timeout(SECONDS):
+        head = (
+            "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n"
+            "sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+        )
+        reader, writer = await narrow(port, "/realtime/all", head)
+        assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
+        pings = [
+            websockets.frames.Frame(Opcode.PING, b"%0125d" % number).serialize(mask=True)
+            for number in range(count)
+        ]
+        writer.write(b"".join(pings))
+        try:
+            while seen < count:  # noqa: ASYNC110 - nobody tells when
+                await asyncio.sleep(0.01)
+            assert sockets[0].transport.get_write_buffer_size() < 128 << 10
+            got = b""
+            while not got.endswith(b"%0125d" % (count - 1)):
+                got = got[-125:] + await reader.read(1 << 16)
+        finally:
+            writer.transport.abort()
 
 
 async def test_what_is_sent_in_one_go_is_answered_in_its_order(site, serving):
