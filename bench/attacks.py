@@ -47,11 +47,17 @@ class Pings(Repeatedly):
     def once(self) -> None:
         """Ask once."""
         started = time.perf_counter()
-        self._connection.request("GET", "/ping")
-        answer = self._connection.getresponse()
-        answer.read()
+        try:
+            self._connection.request("GET", "/ping")
+            answer = self._connection.getresponse()
+            answer.read()
+            is_answered = answer.status == http.client.OK
+        except (OSError, http.client.HTTPException):
+            # A server that stood still closes what was silent meanwhile.
+            self._connection.close()
+            is_answered = False
         self.milliseconds.append((time.perf_counter() - started) * 1_000)
-        self.unanswered += answer.status != http.client.OK
+        self.unanswered += not is_answered
 
 
 def attack(kind: str) -> Callable[[Workbench], Result]:
