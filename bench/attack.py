@@ -32,7 +32,7 @@ PAUSE = 0.05
 READ_SIZE = 1 << 18
 NAME, PASSWORD = "stranger", "a long password of a stranger"
 DEVICE = "attacker"
-CONFIGURED_BYTES = 5_000
+CONFIGURED_BYTES = 1_000
 MEBIBYTE = 1 << 20
 LARGE_VALUES = 64
 

@@ -21,6 +21,8 @@ from mqtt_client import (
 )
 from server import ADMIN_KEY, eventually
 
+pytestmark = pytest.mark.uncovered
+
 MALFORMED, PROTOCOL_ERROR = 0x81, 0x82
 TOPIC = "measurements/device-1"
 

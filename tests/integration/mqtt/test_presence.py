@@ -229,6 +229,7 @@ async def test_paho(server, version):
     await becomes(server, device, False)
 
 
+@pytest.mark.uncovered
 async def test_many_at_once_cost_few_transactions(server, monkeypatch):
     count, width = 1_000, 200
     batch = await server.http.post(
