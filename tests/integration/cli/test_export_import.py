@@ -194,6 +194,7 @@ def test_parquet_moves_to_another_server(server, other):
         assert "parquet" in run(server, "export", *options, status=2).stderr
 
 
+@pytest.mark.uncovered
 def test_without_pyarrow_the_extra_is_named(server, tmp_path):
     hidden = tmp_path / "hidden"
     hidden.mkdir()
@@ -538,6 +539,7 @@ def test_an_export_that_never_began_leaves_nothing(server):
     assert not list(server.folder.glob("x.csv*"))
 
 
+@pytest.mark.uncovered
 def test_a_full_disk_is_told_in_a_line(server):
     server.device("pump-1")
     rows = [{"timestamp": 1_700_000_000 + n, "value": os.urandom(30).hex()} for n in range(4_000)]
