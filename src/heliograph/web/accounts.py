@@ -70,23 +70,25 @@ class _Named(BaseModel):
 class NewUser(_Named):
     """Who signs up; `user_name` is taken for `username`."""
 
-    username: Username
-    password: NewPassword
+    username: Username = Field(description=f"A name of {USERNAME_RULE}")
+    password: NewPassword = Field(description=f"A password of {SHORTEST} to {LONGEST} characters")
 
 
 class LogIn(_Named):
     """Who logs in; `user_name` is taken for `username`."""
 
-    username: Text
-    password: Password
+    username: Text = Field(description="The account's name")
+    password: Password = Field(description="Its password")
     cookie: bool = Field(False, description="Set the session as a cookie, for a page of ours")
 
 
 class PasswordChange(BaseModel):
     """The password so far, and the new one."""
 
-    password: Password
-    new_password: NewPassword
+    password: Password = Field(description="The password so far")
+    new_password: NewPassword = Field(
+        description=f"Another one, of {SHORTEST} to {LONGEST} characters"
+    )
 
     @model_validator(mode="after")
     def _another(self) -> Self:
@@ -153,7 +155,10 @@ async def sign_up(
     dependencies=[anybody],
 )
 async def log_in(user: LogIn, request: Request, services: TheServices) -> Response:
-    """Log in. An unknown name and a wrong password are answered alike, in the same time."""
+    """Log in with a name and a password.
+
+    An unknown name and a wrong password are answered alike, in the same time.
+    """
     if user.cookie and not is_own_page(request.scope):
         # Another site's page would have its visitor work in an account of the site's own.
         raise another_site()
@@ -214,7 +219,7 @@ async def change_own_password(
     request: Request,
     services: TheServices,
 ) -> Response:
-    """Change the password. All sessions but this one end."""
+    """Change one's own password. All sessions but this one end."""
     account = await _own(caller, services)
     address = client_address(request.scope)
     name = account.username

@@ -42,9 +42,10 @@ from heliograph.web.ranges import Range, range_length
 from heliograph.web.schemas import (
     AggregateBucket,
     DeviceAggregate,
+    End,
     LogAggregateEntry,
+    Start,
     Text,
-    Time,
     errors,
 )
 
@@ -65,19 +66,18 @@ def _zone(name: str) -> str:
     return name
 
 
+_LENGTHS = "How long a bucket is: like 10s, 15m, 1h, 1d, 1w (from Monday), 1mo"
 Bucket = Annotated[
     str,
     AfterValidator(_bucket),
     WithJsonSchema({"type": "string", "pattern": "^[1-9][0-9]{0,5}(s|m|h|d|w|mo)$"}),
-    Query(description="Like 10s, 15m, 1h, 1d, 1w (from Monday), 1mo"),
+    Query(description=_LENGTHS),
 ]
 Zone = Annotated[
     str,
     AfterValidator(_zone),
     Query(description="The time zone whose clocks and calendar buckets follow"),
 ]
-Start = Annotated[Time | None, Query(description="Inclusive")]
-End = Annotated[Time | None, Query(description="Exclusive; by default nothing stored is too new")]
 
 
 class AskedRange:
@@ -167,7 +167,7 @@ async def read_device_aggregate(
     access: TheAccess,
     services: TheServices,
     asked: TheRange,
-    bucket: Bucket | None = None,
+    bucket: Annotated[Bucket | None, Query(description=_LENGTHS)] = None,
     tz: Zone = "UTC",
 ) -> Response:
     """Read minimum, maximum, average and count of a device's metrics over a range.
@@ -202,8 +202,8 @@ async def read_log_aggregates(
     caller: Caller,
     access: TheAccess,
     services: TheServices,
-    start: Annotated[Time | None, Query(description="Inclusive")] = None,
-    end: Annotated[Time | None, Query(description="Exclusive")] = None,
+    start: Start = None,
+    end: End = None,
 ) -> Response:
     """Read how often a sensor logged each warning and error, the last seen last.
 

@@ -17,7 +17,15 @@ from heliograph.web.dependencies import Caller, TheAccess, TheServices
 from heliograph.web.errors import Answer
 from heliograph.web.pages import asked_path, decode_cursor, encode_position
 from heliograph.web.paths import PREFIX
-from heliograph.web.schemas import AuditRepresentation, ListLimit, Text, Time, errors
+from heliograph.web.schemas import (
+    AuditRepresentation,
+    End,
+    ListLimit,
+    OfNetwork,
+    Start,
+    Text,
+    errors,
+)
 from heliograph.web.services import Services
 
 router = APIRouter(prefix=f"{PREFIX}/audit", tags=["audit"])
@@ -28,17 +36,19 @@ class AuditRequest:
 
     def __init__(
         self,
-        network_identifier: Annotated[Text | None, Query()] = None,
+        network_identifier: OfNetwork = None,
         actor: Annotated[
             Text | None, Query(description="A user name, a device_id, `admin`, …")
         ] = None,
-        actor_kind: Annotated[ActorKind | None, Query()] = None,
-        action: Annotated[AuditAction | None, Query()] = None,
+        actor_kind: Annotated[
+            ActorKind | None, Query(description="Only what such an actor did")
+        ] = None,
+        action: Annotated[AuditAction | None, Query(description="Only this action")] = None,
         resource: Annotated[
             Text | None, Query(description="An identifier, or the name at the time of the change")
         ] = None,
-        start: Annotated[Time | None, Query(description="Inclusive")] = None,
-        end: Annotated[Time | None, Query(description="Exclusive")] = None,
+        start: Start = None,
+        end: End = None,
         limit: ListLimit = 1_000,
         cursor: Annotated[
             Text | None, Query(description="As a Link header gave it: older entries than that")

@@ -86,38 +86,46 @@ def _is_near(services: Services, address: str) -> bool:
 router = APIRouter(prefix=f"{PREFIX}/broker", tags=["brokers"], dependencies=[Depends(_is_broker)])
 
 ANSWERS = errors(400, 401, 403, 413, 415, 422)
-Name = Annotated[str | None, Field(None, max_length=65_535)]
+_USER = "The MQTT user name: of a device its `device_id` or UUID"
+_PASSWORD = "The MQTT password: of a device its key"  # noqa: S105 - what one is
+_CLIENT = "The MQTT client id"
+_ADDRESS = "The IP address that it connects from"
+_ALLOWED = "`allow` or `deny`"
+
+
+def _text(description: str) -> Any:
+    return Field(None, max_length=65_535, description=description)
 
 
 class EmqxLogin(BaseModel):
     """What EMQX sends of a client that connects: its defaults, and `peerhost` where it is told."""
 
-    username: Name
-    password: Name
-    clientid: Name
-    peerhost: Name
+    username: str | None = _text(_USER)
+    password: str | None = _text(_PASSWORD)
+    clientid: str | None = _text(_CLIENT)
+    peerhost: str | None = _text(_ADDRESS)
 
 
 class EmqxAction(BaseModel):
     """What EMQX sends of a client that publishes, or subscribes."""
 
-    username: Name
-    topic: Annotated[str, Field(max_length=65_535)]
-    action: Literal["publish", "subscribe"]
-    clientid: Name
+    username: str | None = _text(_USER)
+    topic: str = Field(max_length=65_535, description="The topic, or the filter of a subscription")
+    action: Literal["publish", "subscribe"] = Field(description="What it is about to do")
+    clientid: str | None = _text(_CLIENT)
 
 
 class EmqxLoginAnswer(BaseModel):
-    """Whether a client may connect; `is_superuser`: it is asked nothing any more."""
+    """Whether a client may connect."""
 
-    result: Literal["allow", "deny"]
-    is_superuser: bool
+    result: Literal["allow", "deny"] = Field(description=_ALLOWED)
+    is_superuser: bool = Field(description="Whether nothing more is asked of it")
 
 
 class EmqxActionAnswer(BaseModel):
     """Whether a client may do what it is about to do."""
 
-    result: Literal["allow", "deny"]
+    result: Literal["allow", "deny"] = Field(description=_ALLOWED)
 
 
 @router.post("/emqx/authentication", response_model=EmqxLoginAnswer, responses=ANSWERS)
@@ -162,11 +170,24 @@ def _unanswered(error: Exception) -> None:
 # RabbitMQ
 
 
+_FIELDS = {
+    "username": _USER,
+    "password": _PASSWORD,
+    "client_id": _CLIENT,
+    "vhost": f"The virtual host: `{DEFAULT_VHOST}`",
+    "ip": _ADDRESS,
+    "resource": "What is used: `exchange`, `queue` or `topic`",
+    "name": f"The name of the exchange or the queue: `{EXCHANGE}`, say",
+    "permission": "What for: `configure`, `write` or `read`",
+    "routing_key": "The topic, with dots for slashes",
+}
+
+
 def _documented(*names: str) -> dict[str, Any]:
     """Return what OpenAPI says of a question: the same in a form's body and in the query."""
     form = {
         "type": "object",
-        "properties": {name: {"type": "string"} for name in names},
+        "properties": {name: {"type": "string", "description": _FIELDS[name]} for name in names},
         "additionalProperties": True,
     }
     return {
@@ -180,7 +201,13 @@ def _documented(*names: str) -> dict[str, Any]:
 def _in_query(*names: str) -> dict[str, Any]:
     return {
         "parameters": [
-            {"name": name, "in": "query", "required": False, "schema": {"type": "string"}}
+            {
+                "name": name,
+                "in": "query",
+                "required": False,
+                "schema": {"type": "string"},
+                "description": _FIELDS[name],
+            }
             for name in names
         ]
     }

@@ -51,7 +51,7 @@ _decode = msgspec.json.decode
 class NewConfiguration(BaseModel):
     """What a sensor is to be from now on."""
 
-    configuration: JsonValue
+    configuration: JsonValue = Field(description="Any JSON")
 
 
 class NetworkConfiguration(BaseModel):
@@ -79,38 +79,52 @@ class NetworkConfiguration(BaseModel):
 class AddedConfiguration(BaseModel):
     """A sensor's new revision."""
 
-    sensor_identifier: str
-    revision: int
+    sensor_identifier: str = Field(description="The sensor's UUID")
+    revision: int = Field(description="The number of the new revision, from 0")
 
 
 class AssignedConfiguration(AddedConfiguration):
     """What one of several sensors gets."""
 
-    device_id: str | None
-    configuration: Any
+    device_id: str | None = Field(description="Its `device_id`, if it has one")
+    configuration: Any = Field(description="What it gets, any JSON")
 
 
 class CurrentConfiguration(BaseModel):
     """The newest revision, as on the topic `configurations/<sensor>`."""
 
-    revision: int
-    configuration: Any
+    revision: int = Field(description="Its number, from 0")
+    configuration: Any = Field(description="What the sensor is to be, any JSON")
 
 
 class ConfigurationEntry(BaseModel):
-    """A revision; timestamps are epoch seconds, durations seconds since its creation."""
+    """A revision, and how far it has come."""
 
-    revision: int
-    configuration: Any
-    creation_timestamp: float
-    publication_timestamp: float | None
-    acknowledgment_timestamp: float | None
-    receipt_timestamp: float | None
-    success: bool | None
-    state: ConfigurationState
-    publication_duration: float | None
-    acknowledgment_duration: float | None
-    author: str | None
+    revision: int = Field(description="Its number, from 0")
+    configuration: Any = Field(description="What the sensor is to be, any JSON")
+    creation_timestamp: float = Field(description="When it was committed (epoch seconds)")
+    publication_timestamp: float | None = Field(
+        description="When it was published (epoch seconds); null: not yet"
+    )
+    acknowledgment_timestamp: float | None = Field(
+        description="When the device answered, by its own clock (epoch seconds)"
+    )
+    receipt_timestamp: float | None = Field(
+        description="When the answer came, by the server's clock (epoch seconds)"
+    )
+    success: bool | None = Field(
+        description="Whether the device could apply it; null: no answer yet"
+    )
+    state: ConfigurationState = Field(description="How far it has come")
+    publication_duration: float | None = Field(
+        description="Seconds from its creation to its publication"
+    )
+    acknowledgment_duration: float | None = Field(
+        description="Seconds from its creation to the arrival of the answer"
+    )
+    author: str | None = Field(
+        description="Who made it: `admin` (the admin key), `user:<name>`, `anonymous`"
+    )
 
 
 @router.post(

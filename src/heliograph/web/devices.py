@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from pydantic import ConfigDict, Field, RootModel, model_validator
 from pydantic.config import JsonDict
 from starlette.responses import Response
@@ -32,8 +32,8 @@ from heliograph.web.schemas import (
     ListLimit,
     NewKey,
     Offset,
+    OfNetwork,
     SensorRepresentation,
-    Text,
     errors,
 )
 
@@ -45,7 +45,9 @@ LARGEST_BATCH = 1_000
 class DeviceChange(Change):
     """What is to change; members that are not present stay as they are."""
 
-    device_id: DeviceId = Field(default_factory=str)
+    device_id: DeviceId = Field(
+        default_factory=str, description="A new name to log in with, unique in the whole server"
+    )
 
 
 def _either(schema: JsonDict) -> None:
@@ -53,7 +55,7 @@ def _either(schema: JsonDict) -> None:
     wrapped: JsonDict = {
         "type": "object",
         "required": ["devices"],
-        "properties": {"devices": devices},
+        "properties": {"devices": {**devices, "description": "The devices, up to 1,000"}},
     }
     schema["anyOf"] = [devices, wrapped]
 
@@ -131,7 +133,7 @@ async def list_devices(
     caller: Caller,
     access: TheAccess,
     services: TheServices,
-    network_identifier: Annotated[Text | None, Query()] = None,
+    network_identifier: OfNetwork = None,
     offset: Offset = 0,
     limit: ListLimit = 1_000,
 ) -> Response:
@@ -164,7 +166,7 @@ async def change_device(
     access: TheAccess,
     services: TheServices,
 ) -> Response:
-    """Change the members that are present; `is_active` true brings a device back."""
+    """Change a device: the members that are present; `is_active` true brings it back."""
     known = await access.changeable(caller, device_id, Role.EDITOR, ErrorCode.DEVICE_NOT_FOUND)
     members = await Registration(caller, access, services).changed_members(known, change)
     sensor = await change_sensor(services, known, members, actor, ErrorCode.DEVICE_NOT_FOUND)

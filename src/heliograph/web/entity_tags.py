@@ -9,7 +9,9 @@ from starlette.types import Scope
 
 from heliograph.web.errors import Answer
 
-IfNoneMatch = Annotated[str | None, Header()]
+IfNoneMatch = Annotated[
+    str | None, Header(description="The ETag of an answer that is known: 304 while it is the same")
+]
 
 NOT_MODIFIED = {"description": "It is still the one of If-None-Match"}
 

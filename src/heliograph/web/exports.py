@@ -26,7 +26,7 @@ from heliograph.web.export_streams import ExportResponse, ExportSlots, in_turn
 from heliograph.web.limits import bearer
 from heliograph.web.paths import PREFIX
 from heliograph.web.registration import not_found
-from heliograph.web.schemas import Time, errors
+from heliograph.web.schemas import End, Start, errors
 from heliograph.web.services import Services
 
 if TYPE_CHECKING:
@@ -64,8 +64,8 @@ class Wanted:
             list[Literal["measurement", "log", "heartbeat"]] | None,
             Query(description="Repeatable with `jsonl`; measurements unless told otherwise"),
         ] = None,
-        start: Annotated[Time | None, Query(description="Inclusive")] = None,
-        end: Annotated[Time | None, Query(description="Exclusive")] = None,
+        start: Start = None,
+        end: End = None,
         spreadsheet: Annotated[
             bool,
             Query(

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from heliograph.errors import StoreUnavailableError, UnusableStoreError
@@ -26,45 +26,55 @@ WILDCARDS = frozenset(("0.0.0.0", "::"))
 class Health(BaseModel):
     """The process lives."""
 
-    status: str
+    status: str = Field(description="`OK`")
 
 
 class Ping(BaseModel):
-    """The server answers; the time is RFC 3339."""
+    """The server answers."""
 
-    status: str
-    timestamp: str
+    status: str = Field(description="`OK`")
+    timestamp: str = Field(description="The server's time (RFC 3339, UTC)")
 
 
 class Status(BaseModel):
-    """What runs here; the time is epoch seconds."""
+    """What runs here, and where devices reach it."""
 
-    environment: str
-    commit_sha: str | None
-    branch_name: str | None
-    start_timestamp: float
-    version: str
-    mqtt_hostname: str | None
-    mqtt_port: int | None
+    environment: str = Field(description="APP_ENV: `development`, `test` or `production`")
+    commit_sha: str | None = Field(description="The commit that it was built from, if known")
+    branch_name: str | None = Field(description="The branch that it was built from, if known")
+    start_timestamp: float = Field(description="When it was started (epoch seconds)")
+    version: str = Field(description="The version of Heliograph")
+    mqtt_hostname: str | None = Field(description="Where devices connect; null: nowhere")
+    mqtt_port: int | None = Field(description="The TCP port that they connect to")
 
 
 class Readiness(BaseModel):
-    """Whether data is taken now, and why not; the age is of the last message taken.
+    """Whether data is taken now, and why not."""
 
-    What is in `warnings` does not keep data from being taken.
-    """
-
-    ready: bool
-    reasons: list[str]
-    warnings: list[str]
-    database: str
-    migrations: dict[str, str | None]
-    mqtt: dict[str, Any]
-    queue_depth: int
-    bytes_in_flight: int
-    disk: dict[str, int | None]
-    instance: dict[str, Any]
-    last_message_age_seconds: float | None
+    ready: bool = Field(description="Whether data is taken")
+    reasons: list[str] = Field(description="Why it is not, in sentences")
+    warnings: list[str] = Field(description="What does not keep data from being taken")
+    database: str = Field(description="`available` or `unavailable`")
+    migrations: dict[str, str | None] = Field(
+        description="The database's revision (`current`), and the one that it needs (`head`)"
+    )
+    mqtt: dict[str, Any] = Field(
+        description=(
+            "Whether the listener is `listening`, and its number of `connections`; with another"
+            " broker how the link to it does (`broker`)"
+        )
+    )
+    queue_depth: int = Field(description="Number of messages that wait for their commit")
+    bytes_in_flight: int = Field(description="Bytes of what waits for its commit")
+    disk: dict[str, int | None] = Field(
+        description="Bytes that the database takes (`used`), and may take (`budget`; null: any)"
+    )
+    instance: dict[str, Any] = Field(
+        description="This server's `number`, and those of `others` on the same database"
+    )
+    last_message_age_seconds: float | None = Field(
+        description="Seconds since the last message was taken; null: none was since the start"
+    )
 
 
 @router.get("/health", response_model=Health, responses=errors())

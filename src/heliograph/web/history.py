@@ -30,7 +30,7 @@ from heliograph.web.pages import (
 from heliograph.web.paths import PREFIX
 from heliograph.web.points import Points, check_points, picked
 from heliograph.web.ranges import Range, range_length
-from heliograph.web.schemas import HistoryEntry, ListLimit, Time, errors
+from heliograph.web.schemas import End, HistoryEntry, ListLimit, Start, errors
 
 router = APIRouter(prefix=f"{PREFIX}/devices", tags=["devices"])
 
@@ -58,8 +58,8 @@ async def read_history(
     access: TheAccess,
     services: TheServices,
     request: Request,
-    start: Annotated[Time | None, Query(description="Inclusive")] = None,
-    end: Annotated[Time | None, Query(description="Exclusive")] = None,
+    start: Start = None,
+    end: End = None,
     length: Range = "24h",
     limit: ListLimit = 1_000,
     attributes: Attributes = None,

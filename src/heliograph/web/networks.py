@@ -40,15 +40,19 @@ NetworkName = Annotated[str, Field(min_length=1, max_length=LONGEST_TEXT), Stora
 class NewNetwork(BaseModel):
     """What a network is called."""
 
-    network_name: NetworkName
-    network_identifier: uuid.UUID | None = Field(None, description="Default: a new one")
+    network_name: NetworkName = Field(description="Its name, unique in the whole server")
+    network_identifier: uuid.UUID | None = Field(
+        None, description="The UUID that it is to have; by default a new one"
+    )
 
 
 class NetworkChange(BaseModel):
     """What is to change; members that are not present stay as they are."""
 
     # The factories keep made-up defaults out of OpenAPI; they are never looked at.
-    network_name: NetworkName = Field(default_factory=str)
+    network_name: NetworkName = Field(
+        default_factory=str, description="Its new name, unique in the whole server"
+    )
     shared_keys: bool = Field(
         default_factory=bool, description="Whether keys of DEVICE_API_KEYS send and read here"
     )
@@ -57,7 +61,7 @@ class NetworkChange(BaseModel):
 class Membership(BaseModel):
     """What a member may do: viewer reads, editor also configures, owner also manages."""
 
-    role: Literal["viewer", "editor", "owner"]
+    role: Literal["viewer", "editor", "owner"] = Field(description="What the member may do")
 
 
 @router.post(
@@ -131,7 +135,10 @@ async def change_network(
     access: TheAccess,
     services: TheServices,
 ) -> Response:
-    """Change the members that are present. The name of the network `default` stays."""
+    """Change a network's name, or let shared keys in.
+
+    Members that are absent stay as they are, and so does the name of the network `default`.
+    """
     network = await access.network(caller, network_identifier, Role.OWNER)
     members = change.model_dump(include=change.model_fields_set)
     name = members.get("network_name")
@@ -279,7 +286,7 @@ async def remove_member(
     access: TheAccess,
     services: TheServices,
 ) -> Response:
-    """End a membership; anybody may end his own. The last owner stays."""
+    """End a membership; anybody may end their own. The last owner stays."""
     network = await access.network(caller, network_identifier, Role.VIEWER)
     account = await services.store.accounts.find_username(username)
     if account is None or account.identifier != caller.account:

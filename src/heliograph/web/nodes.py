@@ -34,6 +34,7 @@ from heliograph.web.schemas import (
     ListLimit,
     NodeRepresentation,
     Offset,
+    OfNetwork,
     SensorRepresentation,
     Text,
     errors,
@@ -49,27 +50,35 @@ CHANGE_ERRORS = errors(400, 401, 403, 404, 409, 413, 415, 422)
 class NewNode(BaseModel):
     """What a node is registered with."""
 
-    serial_number: Text
-    firmware_version: Text
-    name: Text | None = None
-    id: uuid.UUID | None = Field(None, description="Default: a new one")
-    network_identifier: Text | None = Field(None, description="Default: the network `default`")
+    serial_number: Text = Field(description="Its serial number, unique in the network")
+    firmware_version: Text = Field(description="What runs on it")
+    name: Text | None = Field(None, description="What people call it, any text")
+    id: uuid.UUID | None = Field(
+        None, description="The UUID that it is to have; by default a new one"
+    )
+    network_identifier: Text | None = Field(
+        None, description="The UUID of its network; by default that of the network `default`"
+    )
 
 
 class NodeChange(BaseModel):
     """What is to change; members that are not present stay as they are."""
 
     # The factories keep made-up defaults out of OpenAPI; they are never looked at.
-    serial_number: Text = Field(default_factory=str)
-    network_identifier: Text = Field(default_factory=str)
-    firmware_version: Text | None = None
-    name: Text | None = None
+    serial_number: Text = Field(
+        default_factory=str, description="Its serial number, unique in the network"
+    )
+    network_identifier: Text = Field(
+        default_factory=str, description="The UUID of the network that it moves to"
+    )
+    firmware_version: Text | None = Field(None, description="What runs on it")
+    name: Text | None = Field(None, description="What people call it, any text")
 
 
 class Attachment(BaseModel):
     """Which sensor is to be carried: its UUID or `device_id`."""
 
-    sensor_id: Text
+    sensor_id: Text = Field(description="The sensor's UUID or `device_id`")
 
 
 @router.post(
@@ -102,9 +111,13 @@ async def list_nodes(
     caller: Caller,
     access: TheAccess,
     services: TheServices,
-    serial_number: Annotated[Text | None, Query()] = None,
-    firmware_version: Annotated[Text | None, Query()] = None,
-    network_identifier: Annotated[Text | None, Query()] = None,
+    serial_number: Annotated[
+        Text | None, Query(description="Only those of this serial number")
+    ] = None,
+    firmware_version: Annotated[
+        Text | None, Query(description="Only those that run this version")
+    ] = None,
+    network_identifier: OfNetwork = None,
     offset: Offset = 0,
     limit: ListLimit = 1_000,
 ) -> Response:
@@ -157,7 +170,10 @@ async def update_node(
     access: TheAccess,
     services: TheServices,
 ) -> Response:
-    """Change the members that are present. A node changes its network only without sensors."""
+    """Change a node: the members that are present.
+
+    It changes its network only without sensors.
+    """
     node = await find_node(services, caller, node_id, Role.EDITOR)
     members = change.model_dump(include=change.model_fields_set)
     if "network_identifier" in members:

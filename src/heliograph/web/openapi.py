@@ -1,5 +1,6 @@
-"""OpenAPI, with the hot routes that FastAPI does not know."""
+"""OpenAPI, in words, with the hot routes that FastAPI does not know."""
 
+import re
 from typing import Any
 
 from fastapi import FastAPI
@@ -7,7 +8,8 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from starlette.routing import compile_path
 
-from heliograph.web import links, security, stream_operations
+from heliograph.web import examples, links, security, stream_operations
+from heliograph.web.examples import DEVICE, USERNAME
 from heliograph.web.paths import PREFIX
 from heliograph.web.schemas import StoredBatch, StoredReading, errors
 
@@ -17,15 +19,52 @@ its `device_id`. Time parameters are epoch seconds or RFC 3339. Errors are
 `{"detail": …, "code": …}`. Bodies are `application/json`; none given and `text/plain` are taken
 as that. A 201 of a route that takes data means: committed. With ANONYMOUS_ROLE a caller without
 a credential has that role in the network `default`.
+
+The examples are about the device that the first one of `POST /devices` registers: begin there, with
+the admin key under *Authorize*.
 """
 
-_REVISION = {"type": ["integer", "null"]}
+# In the order in which they are shown.
+TAGS = [
+    {"name": "ingest", "description": "Send what was measured, logged and confirmed."},
+    {"name": "devices", "description": "Register what sends, give it keys, read its readings."},
+    {"name": "sensors", "description": "Sensors, by name or inventory, and all that they said."},
+    {"name": "live", "description": "Follow what comes in, as Server-Sent Events."},
+    {"name": "configurations", "description": "Tell sensors what to be, and see if they are."},
+    {"name": "networks", "description": "Group sensors, and say who may do what with them."},
+    {"name": "nodes", "description": "Hardware units that carry several sensors."},
+    {"name": "accounts", "description": "Sign up, log in, change a password."},
+    {"name": "retention", "description": "How long data is kept, and what goes next."},
+    {"name": "audit", "description": "Who did what to which resource, and when."},
+    {"name": "health", "description": "Whether the server lives and can do its work."},
+    {"name": "brokers", "description": "What EMQX and RabbitMQ ask about their clients."},
+]
+# What stands in paths means the same on every route.
+_PATH_PARAMETERS = {
+    "identifier": ("The sensor's UUID or `device_id`", DEVICE),
+    "device_id": ("The device's `device_id` or UUID", DEVICE),
+    "network_identifier": ("The network's UUID", None),
+    "node_id": ("The node's UUID", None),
+    "sensor_id": ("The sensor's UUID or `device_id`", DEVICE),
+    "username": ("The name of the member's account", USERNAME),
+}
+
+_SENTENCE = re.compile(r"\.(?:\s+|$)")
+
+_REVISION = {
+    "type": ["integer", "null"],
+    "description": "The revision of its configuration that it goes by, from 0",
+}
 _TIMESTAMP = {
+    "description": (
+        "When it was made: epoch seconds or RFC 3339. Without one, and before 2001-09-09, the time"
+        " of its arrival counts"
+    ),
     "anyOf": [
         {"type": "number"},
         {"type": "string", "format": "date-time"},
         {"type": "null"},
-    ]
+    ],
 }
 _ELEMENT_ID = {
     "type": "string",
@@ -43,26 +82,23 @@ _READING = {
         " A device's own key, or a path that names the sensor, needs no `device_id`"
     ),
     "properties": {
-        "device_id": {"type": "string"},
+        "device_id": {"type": "string", "description": "The device's `device_id` or UUID"},
         "timestamp": _TIMESTAMP,
         "revision": _REVISION,
         "id": _ELEMENT_ID,
         "value": {"description": "Any JSON; what is no object is the attribute `value`"},
-        "metrics": {"type": "object"},
+        "metrics": {"type": "object", "description": "Values by name, each any JSON"},
     },
     "additionalProperties": True,
-    "examples": [
-        {"temperature": 22.5, "humidity": 65.0},
-        {"timestamp": 1_700_000_000, "value": {"temperature": 22.5, "humidity": 65.0}},
-    ],
 }
+_SEVERAL = {"type": "array", "items": _READING, "maxItems": 10_000}
 _READINGS = {
     "anyOf": [
-        {"type": "array", "items": _READING, "maxItems": 10_000},
+        _SEVERAL,
         {
             "type": "object",
             "required": ["readings"],
-            "properties": {"readings": {"type": "array", "items": _READING, "maxItems": 10_000}},
+            "properties": {"readings": {**_SEVERAL, "description": "The readings, up to 10,000"}},
         },
     ]
 }
@@ -71,12 +107,15 @@ _LOG = {
     "required": ["severity", "subject"],
     "additionalProperties": False,
     "properties": {
-        "severity": {"enum": ["debug", "info", "warning", "error"]},
+        "severity": {
+            "enum": ["debug", "info", "warning", "error"],
+            "description": "How bad it is",
+        },
         "revision": _REVISION,
         "timestamp": _TIMESTAMP,
         "id": _ELEMENT_ID,
-        "subject": {"type": "string"},
-        "details": {"type": ["string", "null"]},
+        "subject": {"type": "string", "description": "What it is about, the same each time"},
+        "details": {"type": ["string", "null"], "description": "What more there is to say"},
     },
 }
 _HEARTBEAT = {
@@ -85,16 +124,13 @@ _HEARTBEAT = {
         "revision": _REVISION,
         "timestamp": _TIMESTAMP,
         "id": _ELEMENT_ID,
-        "success": {"type": ["boolean", "null"]},
+        "success": {
+            "type": ["boolean", "null"],
+            "description": "Whether the sensor could apply the revision",
+        },
     },
 }
-_IDENTIFIER = {
-    "name": "identifier",
-    "in": "path",
-    "required": True,
-    "schema": {"type": "string"},
-    "description": "UUID or device_id",
-}
+_IDENTIFIER = {"name": "identifier", "in": "path", "required": True, "schema": {"type": "string"}}
 _IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -114,16 +150,24 @@ def install(app: FastAPI) -> None:
                 version=app.version,
                 description=DESCRIPTION,
                 routes=app.routes,
+                tags=TAGS,
             )
             components = schema.setdefault("components", {}).setdefault("schemas", {})
             for model in (StoredReading, StoredBatch):
                 _add(components, model)
             _drop_made_up_errors(schema)
-            for path, operation in _operations().items():
-                schema["paths"].setdefault(path, {})["post"] = operation
+            _tell(schema)
+            paths = schema["paths"]
+            ingest = _operations()
+            schema["paths"] = {
+                path: {**paths.pop(path, {}), "post": ingest[path]} for path in ingest
+            }
+            schema["paths"] |= paths
             stream_operations.describe(schema)
             security.describe(schema)
             links.describe(schema)
+            examples.describe(schema)
+            _tell_of_paths(schema)
             app.openapi_schema = schema
         return app.openapi_schema
 
@@ -138,6 +182,31 @@ def _drop_made_up_errors(schema: dict[str, Any]) -> None:
         for operation in operations.values():
             if "HTTPValidationError" in str(operation["responses"].get("422")):
                 del operation["responses"]["422"]
+
+
+def _tell(schema: dict[str, Any]) -> None:
+    """Have the first sentence of what FastAPI takes for the description be the summary.
+
+    Its own ones are the names of functions.
+    """
+    for operations in schema["paths"].values():
+        for operation in operations.values():
+            summary, *rest = _SENTENCE.split(operation.pop("description"), maxsplit=1)
+            operation["summary"] = " ".join(summary.split())
+            if any(rest):
+                operation["description"] = rest[0]
+
+
+def _tell_of_paths(schema: dict[str, Any]) -> None:
+    """Describe what stands in paths."""
+    for operations in schema["paths"].values():
+        for operation in operations.values():
+            for parameter in operation.get("parameters", ()):
+                if parameter["in"] == "path":
+                    description, example = _PATH_PARAMETERS[parameter["name"]]
+                    parameter["description"] = description
+                    if example is not None:
+                        parameter["example"] = example
 
 
 def allowed_methods(app: FastAPI, path: str) -> str:
@@ -163,7 +232,7 @@ def _add(components: dict[str, Any], model: type[BaseModel]) -> None:
 def _operations() -> dict[str, dict[str, Any]]:
     operations = {
         f"{PREFIX}/ingest": _operation(
-            "ingest_reading", "Send a reading", _READING, "StoredReading"
+            "ingest_reading", "Send a reading of a device", _READING, "StoredReading"
         ),
         f"{PREFIX}/ingest/batch": _operation(
             "ingest_batch", "Send up to 10,000 readings; gzip is taken", _READINGS, "StoredBatch"
@@ -179,14 +248,22 @@ def _operations() -> dict[str, dict[str, Any]]:
                 {
                     "type": "object",
                     "required": [member],
-                    "properties": {member: {"type": "array", "items": element}},
+                    "properties": {
+                        member: {
+                            "type": "array",
+                            "items": element,
+                            "description": "The elements, up to 10,000",
+                        }
+                    },
                     "additionalProperties": False,
                 },
                 {"type": "array", "items": element},
                 element,
             ]
         }
-        operation = _operation(f"send_{name}", f"Send {name}, as over MQTT", body, "StoredBatch")
+        operation = _operation(
+            f"send_{name}", f"Send a sensor's {name}, as over MQTT", body, "StoredBatch"
+        )
         operation["parameters"].insert(0, _IDENTIFIER)
         operations[f"{PREFIX}/sensors/{{identifier}}/{name}"] = operation
     return operations

@@ -18,7 +18,10 @@ from heliograph.web.errors import Answer, validation_error
 from heliograph.web.schemas import PageLimit, Text, Time
 
 Direction = Literal["next", "previous"]
-Key = Annotated[Time | None, Query(description="Only what is newer (or older) than this time")]
+Key = Annotated[
+    Time | None,
+    Query(description="Only what is newer (or older) than this time: epoch seconds or RFC 3339"),
+]
 TheDirection = Annotated[
     Direction | None, Query(description="From the key towards newer (next) or older (previous)")
 ]

@@ -13,7 +13,7 @@ from heliograph.store.series import RangeTooLargeError
 from heliograph.web.errors import validation_error
 from heliograph.web.pages import Attributes
 from heliograph.web.ranges import Range, range_length
-from heliograph.web.schemas import Time
+from heliograph.web.schemas import End, Start
 
 # What says which page it is to be: a chart has none.
 _PAGE = ("creation_timestamp", "direction", "limit", "cursor")
@@ -24,7 +24,7 @@ Points = Annotated[
     Query(
         ge=FEWEST_POINTS,
         le=MOST_POINTS,
-        description="So many of the range, chosen for a chart of the one `attribute`",
+        description="How many to choose of the range, for a chart of the one `attribute`",
     ),
 ]
 
@@ -36,8 +36,8 @@ class AskedChart:
         self,
         request: Request,
         points: Points = None,
-        start: Annotated[Time | None, Query(description="Inclusive; with `points`")] = None,
-        end: Annotated[Time | None, Query(description="Exclusive; with `points`")] = None,
+        start: Start = None,
+        end: End = None,
         length: Range = "24h",
         attributes: Attributes = None,
     ) -> None:

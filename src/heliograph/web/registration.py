@@ -40,29 +40,39 @@ TAKEN = {
 class Inventory(BaseModel):
     """What is known of a sensor beside its identity."""
 
-    name: Text | None = None
-    sensor_name: Text | None = None
-    serial_number: Text | None = None
-    manufacturer: Text | None = None
-    model: Text | None = None
-    modality: Text | None = None
-    node_id: Text | None = Field(None, description="A node of the same network")
-    expected_interval: Interval | None = None
+    name: Text | None = Field(None, description="What people call it, any text")
+    sensor_name: Text | None = Field(None, description="Its name, unique in the network")
+    serial_number: Text | None = Field(None, description="Its serial number, unique in the network")
+    manufacturer: Text | None = Field(None, description="Who made it")
+    model: Text | None = Field(None, description="What the manufacturer calls it")
+    modality: Text | None = Field(None, description="What it measures: temperature, say")
+    node_id: Text | None = Field(
+        None, description="The UUID of the node that carries it, in the same network"
+    )
+    expected_interval: Interval | None = Field(
+        None, description="Seconds of silence after which it is late; null: never"
+    )
 
 
 class Change(Inventory):
     """What is to change; members that are not present stay as they are."""
 
     # The factories keep made-up defaults out of OpenAPI; they are never looked at.
-    network_identifier: Text = Field(default_factory=str)
-    is_active: bool = Field(default_factory=bool)
+    network_identifier: Text = Field(
+        default_factory=str, description="The UUID of the network that it moves to"
+    )
+    is_active: bool = Field(default_factory=bool, description="Whether it may send and receive")
 
 
 class NewDevice(Inventory):
     """What a device is registered with."""
 
-    device_id: NewDeviceId
-    network_identifier: Text | None = Field(None, description="Default: the network `default`")
+    device_id: NewDeviceId = Field(
+        description="The name that it logs in with, unique in the whole server"
+    )
+    network_identifier: Text | None = Field(
+        None, description="The UUID of its network; by default that of the network `default`"
+    )
 
 
 class Registration:

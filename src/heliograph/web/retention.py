@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
@@ -19,138 +19,147 @@ from heliograph.web.access import NOT_FOUND
 from heliograph.web.dependencies import Caller, TheAccess, TheActor, TheServices
 from heliograph.web.errors import Answer, encode
 from heliograph.web.paths import PREFIX
-from heliograph.web.schemas import Text, errors
+from heliograph.web.schemas import OfNetwork, errors
 from heliograph.web.services import Services
 
 router = APIRouter(prefix=PREFIX, tags=["retention"])
 
 NETWORKS_AT_ONCE = 1_000
 Days = Annotated[int, Field(ge=0, le=LONGEST_DAYS, strict=True)]
+_RAW, _ROLLUPS, _LOGS = "measurements", "rollups (for aggregates)", "logs and heartbeats"
+_OWN = "Days for which it is said here that"
+_NULL = "null: nothing is said, 0: for ever"
 
 
 class RetentionChange(BaseModel):
     """Days; null: what is said further up counts, 0: for ever. Absent members stay as they are."""
 
-    raw_days: Days | None = Field(None, description="Measurements")
-    rollup_days: Days | None = Field(None, description="What aggregates are counted from")
-    log_days: Days | None = Field(None, description="Logs and heartbeats")
+    raw_days: Days | None = Field(None, description=f"Days for which {_RAW} are kept")
+    rollup_days: Days | None = Field(None, description=f"Days for which {_ROLLUPS} are kept")
+    log_days: Days | None = Field(None, description=f"Days for which {_LOGS} are kept")
 
 
 class EffectiveRetention(BaseModel):
     """What counts, after the network's and the server's: days, 0 for ever."""
 
-    raw_days: int
-    rollup_days: int
-    log_days: int
+    raw_days: int = Field(description=f"Days for which {_RAW} are kept")
+    rollup_days: int = Field(description=f"Days for which {_ROLLUPS} are kept")
+    log_days: int = Field(description=f"Days for which {_LOGS} are kept")
 
 
 class CutoffsRepresentation(BaseModel):
-    """What is older than that (RFC 3339) goes with the next run; null: nothing does."""
+    """What is older goes with the next run; null: nothing does."""
 
-    raw: str | None
-    rollups: str | None
-    logs: str | None
+    raw: str | None = Field(description=f"The oldest time (RFC 3339) of which {_RAW} stay")
+    rollups: str | None = Field(description=f"The oldest time (RFC 3339) of which {_ROLLUPS} stay")
+    logs: str | None = Field(description=f"The oldest time (RFC 3339) of which {_LOGS} stay")
 
 
 class DueRepresentation(BaseModel):
-    """What the next run removes: rows as they are counted (`exact` is always true), and bytes.
+    """What the next run removes."""
 
-    `bytes` estimates what this gives back: on SQLite pages of the file that become free, on
-    PostgreSQL what the rows and their index entries take.
-    """
-
-    rows: int
-    bytes: int
-    exact: bool
+    rows: int = Field(description="Number of rows, as they are counted")
+    bytes: int = Field(
+        description=(
+            "Bytes that this gives back, estimated: on SQLite pages of the file that become free,"
+            " on PostgreSQL what the rows and their index entries take"
+        )
+    )
+    exact: bool = Field(description="Whether `rows` is exact: always true")
 
 
 class RemovesRepresentation(BaseModel):
     """What the next run removes, by kind."""
 
-    measurements: DueRepresentation
-    logs: DueRepresentation
-    heartbeats: DueRepresentation
-    rollups: DueRepresentation
+    measurements: DueRepresentation = Field(description="Of measurements")
+    logs: DueRepresentation = Field(description="Of log messages")
+    heartbeats: DueRepresentation = Field(description="Of heartbeats")
+    rollups: DueRepresentation = Field(description="Of rollups, which aggregates are counted from")
 
 
 class RetentionRepresentation(BaseModel):
     """What is said of a network or a sensor itself, and what comes of it."""
 
-    raw_days: int | None
-    rollup_days: int | None
-    log_days: int | None
-    effective: EffectiveRetention
-    cutoffs: CutoffsRepresentation
-    removes: RemovesRepresentation
-    next_run_at: str | None
+    raw_days: int | None = Field(description=f"{_OWN} {_RAW} are kept; {_NULL}")
+    rollup_days: int | None = Field(description=f"{_OWN} {_ROLLUPS} are kept; {_NULL}")
+    log_days: int | None = Field(description=f"{_OWN} {_LOGS} are kept; {_NULL}")
+    effective: EffectiveRetention = Field(description="What counts in the end")
+    cutoffs: CutoffsRepresentation = Field(description="What is older than when goes")
+    removes: RemovesRepresentation = Field(description="How much the next run removes")
+    next_run_at: str | None = Field(description="When the next run is (RFC 3339, UTC)")
 
 
 class NetworkRetention(RetentionRepresentation):
     """Of a network; `removes` counts all its sensors, also those with a retention of their own."""
 
-    network_identifier: str
+    network_identifier: str = Field(description="The network's UUID")
 
 
 class SensorRetention(RetentionRepresentation):
     """Of a sensor."""
 
-    sensor_identifier: str
+    sensor_identifier: str = Field(description="The sensor's UUID")
 
 
 class PlannedNetwork(BaseModel):
     """What the next run removes of a network's sensors."""
 
-    network_identifier: str
-    network_name: str
-    sensors: int
-    effective: EffectiveRetention
-    removes: RemovesRepresentation
+    network_identifier: str = Field(description="The network's UUID")
+    network_name: str = Field(description="Its name")
+    sensors: int = Field(description="Number of sensors that something is removed of")
+    effective: EffectiveRetention = Field(description="How long its data is kept")
+    removes: RemovesRepresentation = Field(description="How much goes")
 
 
 class PlannedPartition(BaseModel):
     """A month that is dropped as a whole; its rows are counted with the networks'."""
 
-    name: str
-    rows: int
-    bytes: int
+    name: str = Field(description="The partition's table")
+    rows: int = Field(description="Number of its rows")
+    bytes: int = Field(description="Bytes that it takes")
 
 
 class DiskRepresentation(BaseModel):
-    """Bytes that the database takes, and those that it may take; null: there is no budget."""
+    """What the database takes, and what it may take."""
 
-    used: int
-    budget: int | None
+    used: int = Field(description="Bytes that it takes")
+    budget: int | None = Field(description="Bytes that it may take; null: there is no budget")
 
 
 class WaitingRepresentation(BaseModel):
-    """What would go by a clock that has leapt since the last run.
+    """What would go by a clock that has leapt since the last run."""
 
-    It waits for `uptime_hours` more, or for `heliograph retention accept`.
-    """
-
-    clock: str
-    leap_seconds: float
-    uptime_hours: float
-    removes: RemovesRepresentation
+    clock: str = Field(description="What the clock says (RFC 3339, UTC)")
+    leap_seconds: float = Field(description="Seconds by which it has leapt")
+    uptime_hours: float = Field(
+        description="Hours that it still waits for, unless `heliograph retention accept` is run"
+    )
+    removes: RemovesRepresentation = Field(description="How much would go")
 
 
 class RetentionPlan(BaseModel):
-    """What the next run removes. Times are RFC 3339; only administrators are told of the disk.
+    """What the next run removes."""
 
-    `moment` is the time that it goes by. `waiting` is null unless the clock has leapt.
-    `not_rolled_up` counts measurements that are due beside those of `networks`, and stay until
-    rollups were made of them.
-    """
-
-    running: bool
-    last_run_at: str | None
-    next_run_at: str | None
-    moment: str
-    not_rolled_up: int
-    waiting: WaitingRepresentation | None
-    networks: list[PlannedNetwork]
-    partitions: list[PlannedPartition] | None
-    disk: DiskRepresentation | None
+    running: bool = Field(description="Whether a run is under way")
+    last_run_at: str | None = Field(description="When the last run was (RFC 3339, UTC)")
+    next_run_at: str | None = Field(description="When the next run is (RFC 3339, UTC)")
+    moment: str = Field(description="The time that the next run goes by (RFC 3339, UTC)")
+    not_rolled_up: int = Field(
+        description=(
+            "Number of measurements that are due beside those of `networks`, and stay until"
+            " rollups were made of them"
+        )
+    )
+    waiting: WaitingRepresentation | None = Field(
+        description="What waits because the clock has leapt; null: it has not"
+    )
+    networks: list[PlannedNetwork] = Field(description="What goes, by network")
+    partitions: list[PlannedPartition] | None = Field(
+        description="Months that are dropped as a whole; null but for administrators"
+    )
+    disk: DiskRepresentation | None = Field(
+        description="What the database takes; null but for administrators"
+    )
 
 
 @router.get("/retention", response_model=RetentionPlan, responses=errors(401, 403, 422))
@@ -158,7 +167,7 @@ async def read_plan(
     caller: Caller,
     access: TheAccess,
     services: TheServices,
-    network_identifier: Annotated[Text | None, Query()] = None,
+    network_identifier: OfNetwork = None,
 ) -> Response:
     """Read what the next run removes, by network: of those that the caller may see, or of all."""
     visible = await access.visible(caller, network_identifier)

@@ -98,272 +98,319 @@ Interval = Annotated[
     ),
 ]
 JsonValue = Annotated[Any, AfterValidator(_json)]
-Offset = Annotated[int, Query(ge=0, le=HIGHEST_OFFSET)]
-ListLimit = Annotated[int, Query(ge=1, le=10_000)]
-PageLimit = Annotated[int, Query(ge=1, le=1_000)]
+Start = Annotated[
+    Time | None, Query(description="From when on, inclusive: epoch seconds or RFC 3339")
+]
+End = Annotated[Time | None, Query(description="Up to when, exclusive: epoch seconds or RFC 3339")]
+OfNetwork = Annotated[Text | None, Query(description="Only of this network, by its UUID")]
+Offset = Annotated[int, Query(ge=0, le=HIGHEST_OFFSET, description="How many entries to pass over")]
+ListLimit = Annotated[int, Query(ge=1, le=10_000, description="How many entries at most")]
+PageLimit = Annotated[int, Query(ge=1, le=1_000, description="How many entries at most")]
 
 
 class Problem(BaseModel):
     """What is wrong with one part of a request."""
 
-    loc: list[str | int]
-    type: str
-    msg: str
+    loc: list[str | int] = Field(
+        description="Where: `body`, `query`, `path` or `header`, then names and indexes"
+    )
+    type: str = Field(description="What kind of fault, for programs")
+    msg: str = Field(description="What is wrong, for people")
 
 
 class ErrorAnswer(BaseModel):
     """Every error: a sentence (for validation a list of problems), and a code."""
 
-    detail: str | list[Problem]
-    code: str
+    detail: str | list[Problem] = Field(
+        description="A sentence; for validation the problems, one by one"
+    )
+    code: str = Field(description="What went wrong, for programs: `SENSOR_NOT_FOUND` and the like")
 
 
 class SensorRepresentation(BaseModel):
     """A sensor; a device is the same, seen by its credentials."""
 
-    sensor_identifier: str
-    id: str
-    revision: int | None
-    sensor_name: str | None
-    name: str | None
-    network_identifier: str
-    serial_number: str | None
-    manufacturer: str | None
-    model: str | None
-    modality: str | None
-    node_id: str | None
-    device_id: str | None
-    is_active: bool
-    created_at: str
-    last_seen_at: str | None
-    last_measurement_at: str | None
-    connected: bool | None
-    connected_changed_at: str | None
-    late: bool | None
-    expected_interval: float | None
+    sensor_identifier: str = Field(description="Its UUID")
+    id: str = Field(description="The same as `sensor_identifier`")
+    revision: int | None = Field(
+        description="The number of its newest configuration, from 0; null: it has none"
+    )
+    sensor_name: str | None = Field(description="Its name, unique in the network")
+    name: str | None = Field(description="What people call it, any text")
+    network_identifier: str = Field(description="The UUID of its network")
+    serial_number: str | None = Field(description="Its serial number, unique in the network")
+    manufacturer: str | None = Field(description="Who made it")
+    model: str | None = Field(description="What the manufacturer calls it")
+    modality: str | None = Field(description="What it measures: temperature, say")
+    node_id: str | None = Field(description="The UUID of the node that carries it")
+    device_id: str | None = Field(
+        description="The name that it logs in with, unique in the whole server"
+    )
+    is_active: bool = Field(description="Whether it may send and receive; a deleted one may not")
+    created_at: str = Field(description="When it was registered (RFC 3339, UTC)")
+    last_seen_at: str | None = Field(
+        description="When anything came from it last, by the server's clock (RFC 3339, UTC)"
+    )
+    last_measurement_at: str | None = Field(
+        description="When a measurement came from it last, by the server's clock (RFC 3339, UTC)"
+    )
+    connected: bool | None = Field(
+        description="Whether it is connected over MQTT; null: it never said"
+    )
+    connected_changed_at: str | None = Field(
+        description="When `connected` has changed last (RFC 3339, UTC)"
+    )
+    late: bool | None = Field(
+        description=(
+            "Whether it has been silent for longer than `expected_interval`; null: nothing is"
+            " expected of it"
+        )
+    )
+    expected_interval: float | None = Field(
+        description="Seconds of silence after which it is late; null: nothing is expected of it"
+    )
 
 
 class CreatedDevice(SensorRepresentation):
     """A new device with its key, which is shown this once."""
 
-    api_key: str
+    api_key: str = Field(description="Its key, for `X-API-Key` or as its MQTT password")
 
 
 class NodeRepresentation(BaseModel):
     """A hardware unit that carries sensors of its own network."""
 
-    node_identifier: str
-    id: str
-    network_identifier: str
-    serial_number: str | None
-    firmware_version: str | None
-    name: str | None
-    created_at: str
+    node_identifier: str = Field(description="Its UUID")
+    id: str = Field(description="The same as `node_identifier`")
+    network_identifier: str = Field(description="The UUID of its network")
+    serial_number: str | None = Field(description="Its serial number, unique in the network")
+    firmware_version: str | None = Field(description="What runs on it")
+    name: str | None = Field(description="What people call it, any text")
+    created_at: str = Field(description="When it was registered (RFC 3339, UTC)")
 
 
 class FullNode(NodeRepresentation):
     """A node with the sensors that it carries."""
 
-    sensors: list[SensorRepresentation]
+    sensors: list[SensorRepresentation] = Field(
+        description="Its sensors, in the order of their creation"
+    )
 
 
 class NewKey(BaseModel):
     """A device's new key, which is shown this once; the old one has ended."""
 
-    api_key: str
+    api_key: str = Field(description="The key, for `X-API-Key` or as its MQTT password")
+
+
+_REVISION = "The revision of its configuration that it named, from 0; null: none"
+_CREATION = "When it was made, by the device (epoch seconds); without a clock, when it came"
 
 
 class MeasurementEntry(BaseModel):
     """A measurement; times are epoch seconds."""
 
-    revision: int | None
-    creation_timestamp: float
-    measurement: Any
+    revision: int | None = Field(description=_REVISION)
+    creation_timestamp: float = Field(description=_CREATION)
+    measurement: Any = Field(description="The value as it was sent, any JSON")
 
 
 class LogEntry(BaseModel):
     """A log message; times are epoch seconds."""
 
-    revision: int | None
-    creation_timestamp: float
-    severity: str
-    subject: str
-    details: str | None
+    revision: int | None = Field(description=_REVISION)
+    creation_timestamp: float = Field(description=_CREATION)
+    severity: str = Field(description="`debug`, `info`, `warning` or `error`")
+    subject: str = Field(description="What it is about")
+    details: str | None = Field(description="What more the device said")
 
 
 class HeartbeatEntry(BaseModel):
-    """A sign of life, and whether a revision was applied; times are epoch seconds.
+    """A sign of life, and whether a revision was applied; times are epoch seconds."""
 
-    `details` are the members that have no other place. `flagged`: there was no such revision
-    when it came, so that it acknowledges nothing.
-    """
-
-    revision: int | None
-    creation_timestamp: float
-    receipt_timestamp: float
-    success: bool | None
-    details: dict[str, Any] | None
-    flagged: bool
+    revision: int | None = Field(description=_REVISION)
+    creation_timestamp: float = Field(description=_CREATION)
+    receipt_timestamp: float = Field(
+        description="When it came, by the server's clock (epoch seconds)"
+    )
+    success: bool | None = Field(description="Whether the revision was applied; null: not said")
+    details: dict[str, Any] | None = Field(
+        description="The members that have no other place; null: there are none"
+    )
+    flagged: bool = Field(
+        description="There was no such revision when it came, so that it acknowledges nothing"
+    )
 
 
 class HistoryEntry(BaseModel):
     """A reading; times are RFC 3339 in UTC."""
 
-    id: str
-    device_id: str
-    timestamp: str
-    revision: int | None
-    metrics: dict[str, Any]
+    id: str = Field(description="What the server calls the row")
+    device_id: str = Field(description="The device's `device_id`, or its UUID where it has none")
+    timestamp: str = Field(description="When it was measured (RFC 3339, UTC)")
+    revision: int | None = Field(description=_REVISION)
+    metrics: dict[str, Any] = Field(
+        description="The value; one that is no object as the attribute `value`"
+    )
 
 
 class LatestValue(BaseModel):
-    """The newest value of an attribute, and when it was measured (RFC 3339)."""
+    """The newest value of an attribute, and when it was measured."""
 
-    value: Any
-    timestamp: str
+    value: Any = Field(description="The value as it was sent, in the device's own unit")
+    timestamp: str = Field(description="When it was measured (RFC 3339, UTC)")
 
 
 class Latest(BaseModel):
-    """The newest value of each attribute, by name; nested ones as dotted paths."""
+    """The newest value of each attribute of a sensor."""
 
-    sensor_identifier: str
-    device_id: str | None
-    attributes: dict[str, LatestValue]
+    sensor_identifier: str = Field(description="The sensor's UUID")
+    device_id: str | None = Field(description="Its `device_id`, if it has one")
+    attributes: dict[str, LatestValue] = Field(
+        description="By the attribute's name; nested ones as dotted paths"
+    )
 
 
 class AggregateBucket(BaseModel):
-    """The functions asked for over a bucket; null where there is nothing to say.
+    """The functions asked for over a bucket; null where there is nothing to say."""
 
-    `start` is RFC 3339 with the zone's offset.
-    """
-
-    start: str
-    avg: float | None = None
-    min: float | None = None
-    max: float | None = None
-    sum: float | None = None
-    count: int | None = None
-    last: float | None = None
+    start: str = Field(description="When the bucket begins (RFC 3339, with the zone's offset)")
+    avg: float | None = Field(None, description="Average, in the attribute's own unit")
+    min: float | None = Field(None, description="Minimum, in the attribute's own unit")
+    max: float | None = Field(None, description="Maximum, in the attribute's own unit")
+    sum: float | None = Field(
+        None,
+        description="Sum, in the attribute's own unit; null where it is beyond a 64-bit float",
+    )
+    count: int | None = Field(None, description="Number of values counted")
+    last: float | None = Field(None, description="The last value, in the attribute's own unit")
 
 
 class MetricAggregate(BaseModel):
-    """An attribute's numbers over a range; `avg` is null where they add up beyond 64 bits."""
+    """An attribute's numbers over a range."""
 
-    min: float
-    max: float
-    avg: float | None
-    count: int
+    min: float = Field(description="Minimum, in the attribute's own unit")
+    max: float = Field(description="Maximum, in the attribute's own unit")
+    avg: float | None = Field(description="Average, in the attribute's own unit")
+    count: int = Field(description="Number of values counted")
 
 
 class DeviceAggregate(BaseModel):
     """A device's readings over a range, and the numbers of each attribute."""
 
-    device_id: str
-    start: str
-    end: str
-    count: int
-    metrics: dict[str, MetricAggregate]
+    device_id: str = Field(description="The device's `device_id`, or its UUID where it has none")
+    start: str = Field(description="Where the range begins, inclusive (RFC 3339)")
+    end: str = Field(description="Where it ends, exclusive (RFC 3339)")
+    count: int = Field(description="Number of readings in the range")
+    metrics: dict[str, MetricAggregate] = Field(
+        description="By the attribute's name; nested ones as dotted paths"
+    )
 
 
 class LogAggregateEntry(BaseModel):
     """How often a sensor logged a subject; times are epoch seconds."""
 
-    sensor_identifier: str
-    severity: str
-    subject: str
-    min_revision: int | None
-    max_revision: int | None
-    min_creation_timestamp: float
-    max_creation_timestamp: float
-    count: int
+    sensor_identifier: str = Field(description="The sensor's UUID")
+    severity: str = Field(description="`warning` or `error`")
+    subject: str = Field(description="What it is about")
+    min_revision: int | None = Field(description="The lowest revision among them; null: none said")
+    max_revision: int | None = Field(description="The highest revision among them")
+    min_creation_timestamp: float = Field(description="When the first was made (epoch seconds)")
+    max_creation_timestamp: float = Field(description="When the last was made (epoch seconds)")
+    count: int = Field(description="Number of messages")
 
 
 class LoggedIn(BaseModel):
     """A session's token, shown only here, and whose it is."""
 
-    access_token: str
-    user_identifier: str
+    access_token: str = Field(description="For `Authorization: Bearer …`, until the session ends")
+    user_identifier: str = Field(description="The account's UUID")
 
 
 class UserRepresentation(BaseModel):
     """An account."""
 
-    user_identifier: str
-    username: str
-    is_admin: bool
-    created_at: str
+    user_identifier: str = Field(description="Its UUID")
+    username: str = Field(description="The name to log in with")
+    is_admin: bool = Field(description="Whether it may do everything")
+    created_at: str = Field(description="When it was made (RFC 3339, UTC)")
 
 
 class NewTicket(BaseModel):
-    """What an EventSource or a WebSocket carries in its URL; it lasts for so many seconds."""
+    """What an EventSource or a WebSocket carries in its URL."""
 
-    ticket: str
-    expires_in: int
+    ticket: str = Field(description="For `?ticket=…`, once")
+    expires_in: int = Field(description="For how many seconds it can be used")
 
 
 class NetworkRepresentation(BaseModel):
     """A network, and what the caller may do in it."""
 
-    network_identifier: str
-    network_name: str
-    created_at: str
-    role: str | None
-    shared_keys: bool
+    network_identifier: str = Field(description="Its UUID")
+    network_name: str = Field(description="Its name, unique in the whole server")
+    created_at: str = Field(description="When it was made (RFC 3339, UTC)")
+    role: str | None = Field(description="The caller's own: `viewer`, `editor` or `owner`")
+    shared_keys: bool = Field(description="Whether keys of DEVICE_API_KEYS send and read here")
 
 
 class MemberRepresentation(BaseModel):
-    """A member of a network: viewer, editor or owner."""
+    """A member of a network."""
 
-    username: str
-    user_identifier: str
-    role: str
+    username: str = Field(description="The name of the member's account")
+    user_identifier: str = Field(description="Its UUID")
+    role: str = Field(description="`viewer` reads, `editor` also configures, `owner` also manages")
 
 
 class AuditedMember(BaseModel):
     """What a member was and became; neither where it is a secret."""
 
-    old: Any = None
-    new: Any = None
+    old: Any = Field(None, description="What it was; null: nothing, or not told")
+    new: Any = Field(None, description="What it became; null: nothing, or not told")
 
 
 class AuditRepresentation(BaseModel):
     """Who did what to which resource, when."""
 
-    id: str
-    timestamp: str
-    actor_kind: str
-    actor: str
-    address: str | None
-    action: str
-    resource_kind: str
-    resource_identifier: str | None
-    resource_name: str | None
-    network_identifier: str | None
-    changes: dict[str, AuditedMember]
+    id: str = Field(description="What the server calls the entry")
+    timestamp: str = Field(description="When it was done (RFC 3339, UTC)")
+    actor_kind: str = Field(
+        description=(
+            "What did it: `user`, `admin_key`, `device`, `shared_key`, `anonymous`,"
+            " `command_line` or `system`"
+        )
+    )
+    actor: str = Field(description="Who did it: a user name, a `device_id`, `admin`, …")
+    address: str | None = Field(description="The IP address it was done from")
+    action: str = Field(description="What was done: the kind of resource, a dot, a verb")
+    resource_kind: str = Field(description="What it was done to")
+    resource_identifier: str | None = Field(description="Its identifier")
+    resource_name: str | None = Field(description="Its name at that time")
+    network_identifier: str | None = Field(description="The UUID of the network that it is in")
+    changes: dict[str, AuditedMember] = Field(description="What has changed, by member")
 
 
 class StoredReading(BaseModel):
     """A reading that is committed; a repeat has the id of the first."""
 
-    id: str
-    device_id: str
-    timestamp: str
+    id: str = Field(description="What the server calls the row")
+    device_id: str = Field(description="The device's `device_id`, or its UUID where it has none")
+    timestamp: str = Field(description="The reading's time as it is stored (RFC 3339, UTC)")
 
 
 class RejectedElement(BaseModel):
     """An element that could not be stored, and why."""
 
-    index: int
-    code: str
-    detail: str
+    index: int = Field(description="Its index among the elements, from 0")
+    code: str = Field(description="Why, for programs")
+    detail: str = Field(description="Why, for people")
 
 
 class StoredBatch(BaseModel):
     """What became of a batch: the three add up to its elements."""
 
-    accepted: int
-    duplicates: int
-    rejected: list[RejectedElement]
+    accepted: int = Field(description="Number of elements stored")
+    duplicates: int = Field(description="Number of elements that were stored before")
+    rejected: list[RejectedElement] = Field(description="Those that could not be stored")
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:

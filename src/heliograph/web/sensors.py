@@ -36,6 +36,7 @@ from heliograph.web.schemas import (
     ListLimit,
     NewDeviceId,
     Offset,
+    OfNetwork,
     SensorRepresentation,
     Text,
     errors,
@@ -46,6 +47,7 @@ router = APIRouter(prefix=f"{PREFIX}/sensors", tags=["sensors"])
 
 CHANGE_ERRORS = errors(400, 401, 403, 404, 409, 413, 415, 422)
 REQUIRED_WITHOUT_NAME = ("manufacturer", "model", "modality")
+_OR = "required without `sensor_name`"
 _TEXT: JsonDict = {"type": "string"}
 _INVENTORY: JsonDict = {"manufacturer": _TEXT, "model": _TEXT, "modality": _TEXT}
 
@@ -63,14 +65,24 @@ class NewSensorBody(Inventory):
         },
     )
 
-    id: UUID | None = Field(None, description="Default: a new one")
-    device_id: NewDeviceId | None = None
-    network_identifier: Text | None = Field(None, description="Default: the network `default`")
+    id: UUID | None = Field(None, description="The UUID that it is to have; by default a new one")
+    device_id: NewDeviceId | None = Field(
+        None, description="The name that it logs in with, unique in the whole server"
+    )
+    network_identifier: Text | None = Field(
+        None, description="The UUID of its network; by default that of the network `default`"
+    )
     configuration: JsonValue = Field(None, description="Present, even null, it is revision 0")
     # Judged even where they are absent, and after the name: see below.
-    manufacturer: Text | None = Field(None, validate_default=True)
-    model: Text | None = Field(None, validate_default=True)
-    modality: Text | None = Field(None, validate_default=True)
+    manufacturer: Text | None = Field(
+        None, validate_default=True, description=f"Who made it; {_OR}"
+    )
+    model: Text | None = Field(
+        None, validate_default=True, description=f"What the manufacturer calls it; {_OR}"
+    )
+    modality: Text | None = Field(
+        None, validate_default=True, description=f"What it measures: temperature, say; {_OR}"
+    )
 
     @field_validator(*REQUIRED_WITHOUT_NAME)
     @classmethod
@@ -84,7 +96,9 @@ class NewSensorBody(Inventory):
 class SensorChange(Change):
     """What is to change; members that are not present stay as they are."""
 
-    device_id: DeviceId | None = None
+    device_id: DeviceId | None = Field(
+        None, description="A new name to log in with, unique in the whole server; null: none"
+    )
     configuration: JsonValue = Field(None, description="Present, even null, it is a new revision")
 
 
@@ -122,12 +136,16 @@ async def list_sensors(
     caller: Caller,
     access: TheAccess,
     services: TheServices,
-    serial_number: Annotated[Text | None, Query()] = None,
-    manufacturer: Annotated[Text | None, Query()] = None,
-    model: Annotated[Text | None, Query()] = None,
-    modality: Annotated[Text | None, Query()] = None,
-    node_id: Annotated[Text | None, Query()] = None,
-    network_identifier: Annotated[Text | None, Query()] = None,
+    serial_number: Annotated[
+        Text | None, Query(description="Only those of this serial number")
+    ] = None,
+    manufacturer: Annotated[Text | None, Query(description="Only those of this maker")] = None,
+    model: Annotated[Text | None, Query(description="Only those of this model")] = None,
+    modality: Annotated[Text | None, Query(description="Only those that measure this")] = None,
+    node_id: Annotated[
+        Text | None, Query(description="Only those that this node carries, by its UUID")
+    ] = None,
+    network_identifier: OfNetwork = None,
     offset: Offset = 0,
     limit: ListLimit = 1_000,
 ) -> Response:
@@ -165,7 +183,7 @@ async def update_sensor(
     access: TheAccess,
     services: TheServices,
 ) -> Response:
-    """Change the members that are present; `configuration` is replaced whole."""
+    """Change a sensor: the members that are present; `configuration` is replaced whole."""
     known = await access.changeable(caller, identifier, Role.EDITOR)
     members = await Registration(caller, access, services).changed_members(known, change)
     if "configuration" not in change.model_fields_set:

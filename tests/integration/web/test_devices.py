@@ -222,7 +222,7 @@ async def test_both_forms_of_a_batch_are_documented(site):
         document = (await here.http.get("/openapi.json")).json()
         array, wrapped = document["components"]["schemas"]["NewDevices"]["anyOf"]
         assert (array["type"], array["maxItems"]) == ("array", 1_000)
-        assert wrapped["properties"]["devices"] == array
+        assert array.items() <= wrapped["properties"]["devices"].items()
 
 
 async def test_a_thousand_devices_are_registered_at_once(site):
