@@ -39,14 +39,16 @@ def _no_logs_of_others() -> Iterator[None]:
         root.setLevel(level)
 
 
-def called(*arguments: str, environment: Mapping[str, str], folder: Path) -> CompletedProcess[str]:
+def called(
+    *arguments: str, environment: Mapping[str, str], folder: Path, typed: str = ""
+) -> CompletedProcess[str]:
     """Return what the program says, called in the folder with this environment alone."""
     output, errors = _Captured(), _Captured()
     status: object = 0
     with (
         mock.patch.dict(os.environ, environment, clear=True),
         mock.patch.object(sys, "argv", ["heliograph", *arguments]),
-        mock.patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO())),
+        mock.patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(typed.encode()))),
         contextlib.chdir(folder),
         _no_logs_of_others(),
         contextlib.redirect_stdout(output),

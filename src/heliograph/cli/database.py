@@ -6,41 +6,74 @@ from typing import TypeVar
 
 from heliograph.errors import StartError
 from heliograph.settings import Settings
-from heliograph.store import Store, migrate, open_store
+from heliograph.store import Store, open_store
 from heliograph.store.claim import Claim
+from heliograph.store.sqlite_generation import look
+from heliograph.store.url import DatabaseUrl, no_database, parse_database_url
 
 Result = TypeVar("Result")
 
 
 def with_store(
-    settings: Settings, work: Callable[[Store], Awaitable[Result]], claim: Claim | None = None
+    settings: Settings, work: Callable[[Store], Awaitable[Result]], *, claimed: bool = False
 ) -> Result:
     """Return what the work returns, done on the open database.
 
-    What writes more than fits well into one write-ahead log has a claim, as a server has.
+    What writes more than fits well into one write-ahead log has claimed it, as a server has.
 
     Raises:
-        StartError: the database cannot be used or is not at this version's revision.
+        StartError: there is no database, it cannot be used, or is not at this version's revision.
     """
-    return asyncio.run(_with_store(settings, work, claim))
+    url = parse_database_url(settings.database_url)
+    require_file(url, accept_empty=settings.accept_empty_database)
+    if not claimed:
+        return asyncio.run(_with_store(settings, url, work, None))
+    claim = Claim(settings.database_url, accept_empty=settings.accept_empty_database)
+    try:
+        return asyncio.run(_with_store(settings, url, work, claim))
+    finally:
+        claim.release()
 
 
 async def _with_store(
-    settings: Settings, work: Callable[[Store], Awaitable[Result]], claim: Claim | None
+    settings: Settings,
+    url: DatabaseUrl,
+    work: Callable[[Store], Awaitable[Result]],
+    claim: Claim | None,
 ) -> Result:
     store = await open_store(
         settings.database_url, claim, accept_empty=settings.accept_empty_database
     )
     try:
         current, head = await store.migration_state()
-        if current is None and settings.auto_migrate:
-            # The first command on a new machine may come before the first start.
-            await migrate(settings.database_url)
-        elif current != head:
+        if current is None:
+            raise no_database(url)
+        if current != head:
             raise StartError(
-                f"DATABASE_URL: the database is at revision {current or 'none'}, this version"
+                f"DATABASE_URL: the database is at revision {current}, this version"
                 f" needs {head}: run heliograph migrate"
             )
         return await work(store)
     finally:
         await store.close()
+
+
+def require_file(url: DatabaseUrl, *, accept_empty: bool = False) -> None:
+    """See that a SQLite file is there: to open it would make one, which no server knows.
+
+    Raises:
+        StartError: it is not there, or empty.
+    """
+    if not url.is_sqlite:
+        return
+    try:
+        if url.path.stat().st_size:
+            return
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise StartError(f"DATABASE_URL: can't open {url.path}: {error.strerror}") from error
+    else:
+        # Says so of one that was not empty before.
+        look(url.path, accept_empty=accept_empty)
+    raise no_database(url)

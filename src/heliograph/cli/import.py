@@ -14,7 +14,7 @@ import typer
 from typer import Argument, Option
 
 from heliograph.cli.echo import echo
-from heliograph.cli.local_server import default_url, local_admin_key
+from heliograph.cli.local_server import AdminKey, admin_key, default_url, host_of
 from heliograph.cli.transfer.parquet import load_parquet
 from heliograph.cli.transfer.partial import write_whole
 from heliograph.cli.transfer.progress import Bar
@@ -140,9 +140,7 @@ def import_file(
     if kind is not None and kind not in [known.value for known in EXPORTED_KINDS]:
         raise typer.BadParameter("measurement, log or heartbeat", param_hint="--kind")
     address = (url or default_url("localhost")).rstrip("/")
-    key = api_key or local_admin_key(_host(address))
-    if key is None:
-        raise StartError("API_SECRET_KEY: needed for import; set it, or give --api-key")
+    key = admin_key(api_key, host_of(address))
     if chosen is Form.PARQUET:
         if file.suffix == ".gz":
             raise typer.BadParameter("parquet is compressed in itself", param_hint="FILE")
@@ -189,26 +187,22 @@ def _renamed(given: list[str]) -> dict[str, str]:
     return renamed
 
 
-def _host(address: str) -> str:
-    try:
-        return httpx.URL(address).host
-    except httpx.InvalidURL as error:
-        raise StartError(f"--url {address}: {error}") from error
-
-
 async def _import(
     records: Iterator[Record],
     progress: "_Progress",
     bar: Bar,
     raw: BinaryIO,
     address: str,
-    key: str,
+    key: AdminKey,
     sensor: str | None,
     renamed: dict[str, str],
 ) -> None:
     try:
         client = httpx.AsyncClient(
-            base_url=f"{address}/api/v1", headers={"X-API-Key": key}, timeout=TIME_OUT_SECONDS
+            base_url=f"{address}/api/v1",
+            headers={"X-API-Key": key.text},
+            event_hooks={"response": [key.check_soon]},
+            timeout=TIME_OUT_SECONDS,
         )
     except httpx.InvalidURL as error:
         raise StartError(f"--url {address}: {error}") from error

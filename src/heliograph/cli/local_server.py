@@ -1,24 +1,80 @@
 """The server on this machine, as its settings tell of it, for commands that call it."""
 
+from typing import NamedTuple
+
+import httpx
+
 from heliograph.address import is_loopback
 from heliograph.admin_key import SECRET_KEY_FILE
+from heliograph.errors import StartError
 from heliograph.settings import load_settings
 
 
-def local_admin_key(host: str) -> str | None:
-    """Return the admin key of a server on this machine; None where it cannot be known.
+class AdminKey(NamedTuple):
+    """An admin key; `origin` says where it was found, unless it was given."""
 
-    A key of this folder's settings is not sent to a machine somewhere else.
+    text: str
+    origin: str | None = None
+
+    def check(self, response: httpx.Response) -> None:
+        """See that a server takes a key that was not given: another one's may run on this machine.
+
+        Raises:
+            StartError: it does not.
+        """
+        if self.origin is not None and response.status_code == httpx.codes.UNAUTHORIZED:
+            raise StartError(
+                f"{self.origin} is not that of the server at {response.url.host}:"
+                f"{response.url.port or 80}: give this command in the server's folder, or its key"
+                " as HELIOGRAPH_API_KEY"
+            )
+
+    async def check_soon(self, response: httpx.Response) -> None:
+        """Do what `check` does, for a client that awaits it."""
+        self.check(response)
+
+
+def host_of(url: str) -> str:
+    """Return the host of a URL that was given as --url.
+
+    Raises:
+        StartError: it is no URL.
     """
+    try:
+        return httpx.URL(url).host
+    except httpx.InvalidURL as error:
+        raise StartError(f"--url {url}: {error}") from error
+
+
+def admin_key(given: str | None, host: str, needed: str = "HELIOGRAPH_API_KEY") -> AdminKey:
+    """Return the key that was given, or that of a server on this machine.
+
+    A key of this folder's settings is not sent to a machine somewhere else. `needed` are the
+    variables that would do as well.
+
+    Raises:
+        StartError: there is none.
+    """
+    if given:
+        return AdminKey(given)
     if not is_loopback(host):
-        return None
+        raise StartError(f"{needed}: required for another machine")
     settings = load_settings()
     if settings.api_secret_key is not None:
-        return settings.api_secret_key.get_secret_value()
+        return AdminKey(settings.api_secret_key.get_secret_value(), "the API_SECRET_KEY set here")
+    path = (settings.data_directory / SECRET_KEY_FILE).absolute()
     try:
-        return (settings.data_directory / SECRET_KEY_FILE).read_text("ascii").strip() or None
-    except (OSError, UnicodeDecodeError):
-        return None
+        if text := path.read_text("ascii").strip():
+            return AdminKey(text, f"the key in {path}")
+        reason = "is empty"
+    except FileNotFoundError:
+        reason = "is not there"
+    except (OSError, UnicodeDecodeError) as error:
+        reason = f"can't be read ({getattr(error, 'strerror', None) or 'not a key'})"
+    raise StartError(
+        f"{needed}: needed, for {path} {reason}: give this command in the server's folder, with its"
+        " settings, or with a key"
+    )
 
 
 def default_url(host: str) -> str:

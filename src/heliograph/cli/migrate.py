@@ -4,9 +4,11 @@ import asyncio
 
 import typer
 
+from heliograph.cli.database import require_file
 from heliograph.cli.echo import echo
 from heliograph.settings import load_settings
 from heliograph.store import open_store, run_migrations
+from heliograph.store.url import parse_database_url
 
 app = typer.Typer(add_completion=False)
 
@@ -27,6 +29,8 @@ def migrate(
         raise typer.BadParameter("--downgrade needs a --revision, such as base or 0001")
     settings = load_settings()
     database_url = settings.database_url
+    if downgrade:
+        require_file(parse_database_url(database_url), accept_empty=settings.accept_empty_database)
     before = asyncio.run(_revision(database_url, accept_empty=settings.accept_empty_database))
     run_migrations(database_url, revision, downgrade=downgrade)
     after = asyncio.run(_revision(database_url))

@@ -15,7 +15,6 @@ from heliograph.retention.plan import Due, Plan, Planned
 from heliograph.retention.runs import RetentionRuns, RunsState
 from heliograph.settings import Settings, load_settings
 from heliograph.store import Store
-from heliograph.store.claim import Claim
 from heliograph.store.removal import Kind, Partition
 
 NETWORKS_AT_ONCE = 1_000
@@ -88,11 +87,7 @@ def run() -> None:
     """
     settings = load_settings()
     logs.configure(settings.log_level, settings.log_format)
-    claim = Claim(settings.database_url, accept_empty=settings.accept_empty_database)
-    try:
-        state = with_store(settings, lambda store: _run(store, settings), claim)
-    finally:
-        claim.release()
+    state = with_store(settings, lambda store: _run(store, settings), claimed=True)
     removed = ", ".join(f"{state.removed_total[kind]:,} {kind}" for kind in Kind)
     echo(f"removed {removed}; dropped {state.partitions_total} partitions")
     _tell_wait(state.horizon)

@@ -14,7 +14,7 @@ from typer import Option
 
 from heliograph.address import is_loopback
 from heliograph.cli.echo import echo
-from heliograph.cli.local_server import default_url, local_admin_key
+from heliograph.cli.local_server import AdminKey, admin_key, default_url
 from heliograph.cli.simulation.connection import Endpoint
 from heliograph.cli.simulation.display import Display
 from heliograph.cli.simulation.fleet import Credentials, Fleet, Plan, Replay, device_ids
@@ -159,14 +159,14 @@ def simulate(
         repeated,
         _replay(replay, start, interval, speed),
     )
-    admin_key = api_key or (local_admin_key(host) if registration or password is None else None)
+    key = admin_key(api_key, host) if registration or password is None else None
     tally = Tally()
     seconds = asyncio.run(
         _simulate(
             plan,
             endpoint,
             tally,
-            admin_key=admin_key,
+            key=key,
             login=None if username is None or password is None else (username, password),
             url=(url or default_url(host)) if registration else None,
         )
@@ -197,17 +197,15 @@ async def _simulate(
     endpoint: Endpoint,
     tally: Tally,
     *,
-    admin_key: str | None,
+    key: AdminKey | None,
     login: tuple[str, str] | None,
     url: str | None,
 ) -> float:
     """Run the simulation; return for how many seconds it sent."""
     keys: dict[str, str] = {}
-    if admin_key is None and (url or login is None):
-        raise StartError("API_SECRET_KEY: needed for simulate; set it, or give --api-key")
-    if url and admin_key:
-        keys = await register(url, admin_key, device_ids(plan.sensors))
-    username, password = login or (None, admin_key or "")
+    if url and key is not None:
+        keys = await register(url, key, device_ids(plan.sensors))
+    username, password = login or (None, "" if key is None else key.text)
     fleet = Fleet(plan, endpoint, Credentials(username, password, keys), tally)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -10,7 +10,7 @@ import httpx
 import typer
 from typer import Option
 
-from heliograph.cli.local_server import default_url, local_admin_key
+from heliograph.cli.local_server import AdminKey, admin_key, default_url, host_of
 from heliograph.errors import StartError
 from heliograph.model.identifiers import is_uuid
 from heliograph.printable import printable, printable_json
@@ -20,6 +20,7 @@ CONNECT_SECONDS = 10.0
 SILENCE_SECONDS = 45.0
 FIRST_RETRY_SECONDS = 0.5
 LONGEST_RETRY_SECONDS = 10.0
+CREDENTIALS = "HELIOGRAPH_API_KEY or HELIOGRAPH_TOKEN"
 # What is no record, and has no place in a line for people.
 NAMES = ("sensor_identifier", "device_id", "creation_timestamp")
 
@@ -66,14 +67,15 @@ def tail(
     Connects again by itself when the connection ends, and goes on where it was.
     """
     url = url or default_url("127.0.0.1")
-    headers = _credentials(url, api_key, token)
+    key = None if token is not None else admin_key(api_key, host_of(url), CREDENTIALS)
     parameters = [("sensor", name) for name in sensor or ()]
     parameters += [("kind", name) for name in kind or ()]
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
         with httpx.Client(
             base_url=f"{url.rstrip('/')}/api/v1",
-            headers=headers,
+            headers=_headers(key, token),
+            event_hooks={"response": [] if key is None else [key.check]},
             timeout=httpx.Timeout(CONNECT_SECONDS, read=SILENCE_SECONDS),
         ) as client:
             path = f"/streams/{_network(client, network)}" if network else "/events"
@@ -91,13 +93,8 @@ def tail(
         raise typer.Exit from None
 
 
-def _credentials(url: str, api_key: str | None, token: str | None) -> dict[str, str]:
-    if token is not None:
-        return {"Authorization": f"Bearer {token}"}
-    key = api_key or local_admin_key(httpx.URL(url).host)
-    if key is None:
-        raise StartError("HELIOGRAPH_API_KEY or HELIOGRAPH_TOKEN: required for another machine")
-    return {"X-API-Key": key}
+def _headers(key: AdminKey | None, token: str | None) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"} if key is None else {"X-API-Key": key.text}
 
 
 def _network(client: httpx.Client, network: str) -> str:

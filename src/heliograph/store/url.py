@@ -65,6 +65,15 @@ def parse_database_url(text: str) -> DatabaseUrl:
     raise StartError(f"DATABASE_URL names no known database ({scheme}): write {_FORMS}")
 
 
+def no_database(url: DatabaseUrl) -> StartError:
+    """Return what to say where a command that makes no database finds none."""
+    place = str(url.path) if url.is_sqlite else url.public
+    return StartError(
+        f"DATABASE_URL: there is no database of Heliograph at {place}: give this command in the"
+        " server's folder, or with its settings; heliograph serve, or migrate, makes a new one"
+    )
+
+
 def _sqlite(rest: str) -> DatabaseUrl:
     name = urllib.parse.unquote(rest.partition("?")[0])
     if not name.startswith("/") or name in {"/", "/:memory:"} or name.endswith("/"):

@@ -87,18 +87,12 @@ class TestMigrate:
 
 
 class TestDevice:
-    @pytest.mark.empty_database
-    def test_is_created_on_an_empty_database(self, database):
+    def test_is_created_with_a_key_that_is_printed(self, database):
         output = succeed("device", "create", "d-1", "--name", "Ünï", "--modality", "weather")
         (key,) = KEY.findall(output)
         sensor = stored(database, "d-1")
         assert sensor.key_hash == hash_key(key)
         assert (sensor.name, sensor.modality, sensor.is_active) == ("Ünï", "weather", True)
-
-    @pytest.mark.empty_database
-    def test_is_not_created_on_an_empty_database_that_is_not_to_be_migrated(self, monkeypatch):
-        monkeypatch.setenv("AUTO_MIGRATE", "false")
-        assert "run heliograph migrate" in refusal("device", "list")
 
     def test_as_json(self, database):
         created = json.loads(succeed("device", "create", "d-1", "--json"))

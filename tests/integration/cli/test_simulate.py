@@ -215,7 +215,7 @@ def test_sensors_that_are_not_registered_are_refused(server):
 def test_a_wrong_key_is_one_line(server):
     result = simulate(server, "--duration", "1", API_SECRET_KEY="wrong-but-long-enough")
     assert (result.returncode, result.stderr.count("\n")) == (1, 1)
-    assert "the admin key is not accepted" in result.stderr
+    assert "the API_SECRET_KEY set here is not that of the server" in result.stderr
     result = simulate(server, "--no-register", "--username", "u", "--password", "wrong")
     assert result.returncode == 1
     assert result.stderr.startswith("heliograph: cannot connect by MQTT: ")
@@ -231,7 +231,7 @@ def test_nobody_there_is_one_line(server):
 def test_the_local_key_goes_nowhere_else(server):
     result = simulate(server, "--host", "192.0.2.1", "--duration", "1")
     assert result.returncode == 1
-    assert result.stderr.startswith("heliograph: API_SECRET_KEY: needed")
+    assert result.stderr.startswith("heliograph: HELIOGRAPH_API_KEY: required for another")
 
 
 def test_a_user_name_needs_a_password(server):

@@ -4,6 +4,7 @@ import asyncio
 
 import httpx
 
+from heliograph.cli.local_server import AdminKey
 from heliograph.errors import StartError
 
 PAGE = 10_000
@@ -12,7 +13,7 @@ TIME_OUT_SECONDS = 15.0
 MOST_ATTEMPTS = 20
 
 
-async def register(url: str, admin_key: str, device_ids: list[str]) -> dict[str, str]:
+async def register(url: str, admin_key: AdminKey, device_ids: list[str]) -> dict[str, str]:
     """Register those of the devices that are missing; return the new ones' keys.
 
     Raises:
@@ -20,7 +21,8 @@ async def register(url: str, admin_key: str, device_ids: list[str]) -> dict[str,
     """
     async with httpx.AsyncClient(
         base_url=f"{url.rstrip('/')}/api/v1",
-        headers={"X-API-Key": admin_key},
+        headers={"X-API-Key": admin_key.text},
+        event_hooks={"response": [admin_key.check_soon]},
         timeout=TIME_OUT_SECONDS,
     ) as client:
         try:

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import sqlalchemy
 from alembic import context
+from alembic.util import CommandError
 from sqlalchemy.engine import Connection
 
+from heliograph.errors import StartError
 from heliograph.store.sqlite_generation import look
-from heliograph.store.url import DatabaseUrl, parse_database_url
+from heliograph.store.url import DatabaseUrl, no_database, parse_database_url
 
 # Any number, as long as it is always this one.
 _ADVISORY_LOCK = 7_305_486_012
@@ -100,10 +102,17 @@ def _main() -> None:
     # What has started this process has admitted the file.
     address, accept_empty = (given, False) if given else _of_settings()
     url = parse_database_url(address)
-    if url.is_sqlite:
-        _migrate_sqlite(url, accept_empty=accept_empty)
-    else:
+    if not url.is_sqlite:
         _migrate_postgresql(url)
+        return
+    # `alembic upgrade` makes a database where there is none, any other of its commands does not.
+    words = getattr(context.config.cmd_opts, "cmd", None)
+    if words is not None and words[0].__name__ != "upgrade" and not url.path.exists():
+        raise no_database(url)
+    _migrate_sqlite(url, accept_empty=accept_empty)
 
 
-_main()
+try:
+    _main()
+except StartError as error:
+    raise CommandError(str(error)) from error
