@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings
 
-from heliograph.setting_types import Key, Networks
+from heliograph.setting_types import Key, Networks, is_there
 
 
 class BrokerSettings(BaseSettings):
@@ -31,5 +31,5 @@ class BrokerSettings(BaseSettings):
             raise ValueError("MOSQUITTO_PID_PATH: goes with MOSQUITTO_PASSWORD_PATH")
         for name in ("mosquitto_password_path", "mosquitto_acl_path"):
             path: Path | None = getattr(self, name)
-            if path is not None and not path.parent.is_dir():
+            if path is not None and not is_there(path.parent, folder=True):
                 raise ValueError(f"{name.upper()}: there is no folder {str(path.parent)!r}")

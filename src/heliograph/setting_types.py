@@ -2,6 +2,7 @@
 
 import re
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
@@ -33,6 +34,14 @@ def sendable(key: SecretStr) -> SecretStr:
     if not re.fullmatch(r"[!-~]{1,256}", key.get_secret_value()):
         raise ValueError("should be 1 to 256 visible ASCII characters without spaces")
     return key
+
+
+def is_there(path: Path, *, folder: bool = False) -> bool:
+    """Return whether there is such a file, or folder; what can't be looked at is none."""
+    try:
+        return path.is_dir() if folder else path.is_file()
+    except OSError:
+        return False
 
 
 def _addresses(value: Any) -> Any:

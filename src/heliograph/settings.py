@@ -37,6 +37,7 @@ from heliograph.setting_types import (
     Key,
     Networks,
     PerMinute,
+    is_there,
     lower,
     sendable,
     split,
@@ -323,7 +324,7 @@ class Settings(BrokerSettings):
     def _check_files(self, *names: str) -> None:
         for name in names:
             path: Path | None = getattr(self, name)
-            if path is not None and not path.is_file():
+            if path is not None and not is_there(path):
                 raise ValueError(f"{name.upper()}: there is no file {str(path)!r}")
 
     def _check_production(self) -> None:
@@ -406,14 +407,15 @@ def _line(error: ErrorDetails) -> str:
 
 def _allowed(field: FieldInfo) -> str | None:
     """Return in words what a field takes; None where its own message says it better."""
-    if field.annotation is bool:
+    annotation = field.annotation
+    if annotation in (bool, bool | None):
         return "true or false"
-    if field.annotation in (int, float):
+    if annotation in (int, float):
         bounds = {type(bound).__name__: bound for bound in field.metadata}
         least, most = bounds["Ge"].ge, bounds["Le"].le
-        kind = "a whole number" if field.annotation is int else "a number"
+        kind = "a whole number" if annotation is int else "a number"
         return f"{kind} from {least} to {most}"
-    choices = getattr(field.annotation, "__args__", ())
+    choices = getattr(annotation, "__args__", ())
     if choices and all(isinstance(choice, str) for choice in choices):
         return "one of " + ", ".join(choice or "(empty)" for choice in choices)
     return None

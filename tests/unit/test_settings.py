@@ -1,6 +1,7 @@
 """Settings: what is refused and in what words, what is made up, what is shown."""
 
 import json
+import re
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +17,7 @@ from heliograph.admin_key import ensure_api_secret_key
 from heliograph.errors import StartError
 from heliograph.masking import MASK
 from heliograph.model.account import USERNAME_RULE
-from heliograph.settings import load_settings
+from heliograph.settings import Settings, load_settings
 
 STRONG = "b7Xq2mZr9tLk4WcV8sNf"
 
@@ -95,6 +96,7 @@ BAD = [
     ("APP_ENV", "prod", "APP_ENV: should be one of development, test, production, not 'prod'"),
     ("DEBUG", "maybe", "DEBUG: should be true or false, not 'maybe'"),
     ("AUTO_MIGRATE", "2", "AUTO_MIGRATE: should be true or false, not '2'"),
+    ("ALLOW_SIGNUP", "maybe", "ALLOW_SIGNUP: should be true or false, not 'maybe'"),
     (
         "LOG_LEVEL",
         "loud",
@@ -255,6 +257,32 @@ def test_every_wrong_variable_is_named(monkeypatch):
     line = refusal()
     assert "PORT: " in line
     assert "DEBUG: " in line
+
+
+# The words of the library that reads them.
+LEAKS = re.compile(
+    r"value error|assertion|\binput\b|unable to|\bvalid\b|instance|pydantic|type=", re.IGNORECASE
+)
+
+
+def test_no_refusal_is_in_the_librarys_words(monkeypatch):
+    refused = 0
+    for name in Settings.model_fields:
+        for text in ("two words", "-1", "1e999", "a/" + "a" * 300):
+            monkeypatch.setenv(name.upper(), text)
+            line = _refused()
+            assert not LEAKS.search(line), line
+            refused += bool(line)
+        monkeypatch.delenv(name.upper())
+    assert refused > 100
+
+
+def _refused():
+    try:
+        load_settings()
+    except StartError as error:
+        return str(error)
+    return ""
 
 
 GOOD = [

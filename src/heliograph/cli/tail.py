@@ -11,6 +11,7 @@ import typer
 from typer import Option
 
 from heliograph.cli.local_server import AdminKey, admin_key, default_url, host_of
+from heliograph.cli.refusals import refusal
 from heliograph.errors import StartError
 from heliograph.model.identifiers import is_uuid
 from heliograph.printable import printable, printable_json
@@ -154,11 +155,7 @@ def _blocks(lines: Iterable[str]) -> Iterator[dict[str, str]]:
 def _check(response: httpx.Response) -> None:
     if response.is_error:
         response.read()
-        try:
-            detail = response.json()["detail"]
-        except (ValueError, KeyError, TypeError):
-            detail = response.reason_phrase
-        raise StartError(f"the server answers {response.status_code}: {detail}")
+        raise StartError(f"the server answers {response.status_code}: {refusal(response)}")
 
 
 def _line(event: dict[str, str], *, as_json: bool) -> str:

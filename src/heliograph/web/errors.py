@@ -309,12 +309,41 @@ async def _validation_failed(_request: Request, error: Exception) -> Response:
         {
             "loc": [_printable(part) for part in problem["loc"]],
             "type": problem["type"],
-            "msg": _printable(problem["msg"]),
+            "msg": _printable(_said(problem)),
         }
         for problem in problems
     ]
     body_ = encode({"detail": detail, "code": ErrorCode.VALIDATION_FAILED.value})
     return Answer(422, body_).response()
+
+
+# Where pydantic speaks of Python's types, or of its own parsers: in JSON's words.
+_IN_OTHER_WORDS = {
+    "bool_parsing": "Input should be true or false",
+    "bool_type": "Input should be true or false",
+    "dict_type": "Input should be an object",
+    "int_parsing_size": "Input should be a whole number of fewer digits",
+    "list_type": "Input should be an array",
+    "model_attributes_type": "Input should be an object",
+    "model_type": "Input should be an object",
+    "uuid_parsing": "Input should be a UUID",
+    "uuid_type": "Input should be a UUID",
+}
+_LENGTHS = {
+    "too_long": "Input should be an array of at most {max_length}, not of {actual_length}",
+    "too_short": "Input should be an array of at least {min_length}, not of {actual_length}",
+}
+
+
+def _said(problem: Mapping[str, Any]) -> Any:
+    """Return what is wrong, in the words of who has the request."""
+    kind, context = problem["type"], problem.get("ctx", {})
+    if kind == "value_error" and "error" in context:
+        # Pydantic's own message names Python's exception first.
+        return str(context["error"])
+    if kind in _LENGTHS and context:
+        return _LENGTHS[kind].format_map(context)
+    return _IN_OTHER_WORDS.get(kind, problem["msg"])
 
 
 async def _unexpected(_request: Request, error: Exception) -> Response:

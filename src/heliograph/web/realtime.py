@@ -26,6 +26,10 @@ TRY_AGAIN_LATER = 1013
 GOING_AWAY = 1001
 ACK = b'{"type":"ack"}'
 PONG = b'{"type":"pong"}'
+NO_COMMAND = (
+    'A message is JSON like {"action": "subscribe", "device_id": "greenhouse-1"}; the action is'
+    " ping, subscribe or unsubscribe"
+)
 
 
 class Command(msgspec.Struct):
@@ -111,8 +115,8 @@ class _Talk:
             if command.action == "ping":
                 return PONG
             return await self._subscribe(command)
-        except (msgspec.DecodeError, UnicodeError) as error:
-            return _error(ErrorCode.VALIDATION_FAILED, str(error))
+        except (msgspec.DecodeError, UnicodeError):
+            return _error(ErrorCode.VALIDATION_FAILED, NO_COMMAND)
         except HeliographError as error:
             return _error(error.code, str(error.detail))
         except StoreUnavailableError:

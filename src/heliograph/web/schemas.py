@@ -22,7 +22,10 @@ _TIME_SCHEMA = {
 def _time(value: Any) -> int:
     if not isinstance(value, str):
         raise ValueError("not a time")  # noqa: TRY004 - pydantic reports only this as invalid
-    return parse(value)
+    try:
+        return parse(value)
+    except ValueError as error:
+        raise ValueError(f"{error}; epoch seconds are taken too") from None
 
 
 def _storable(text: str) -> str:

@@ -5,8 +5,9 @@ import re
 import httpx
 import pytest
 
-from server import ServerThread
+from server import ADMIN_KEY, ServerThread
 
+ADMIN = {"x-api-key": ADMIN_KEY}
 METHODS = ("get", "post", "put", "patch", "delete")
 # What a number counts, or is measured in.
 UNIT = re.compile(
@@ -220,3 +221,68 @@ def test_every_request_bodys_example_works(server, document, things):
                 assert told["accepted"] + told["duplicates"] > 0
             tried += 1
     assert tried > 40
+
+
+# What is said of a request that is wrong
+
+
+# The words of those who wrote Python and pydantic, not of who wrote the request.
+LEAKS = re.compile(
+    r"Value error|Assertion|dictionary|\blist\b|urn:uuid|unicode|None\b|unable to interpret"
+    r"|after validation|`\$|Object missing|class|Traceback|msgspec|pydantic",
+    re.IGNORECASE,
+)
+WRONG_TEXTS = ("", "wrong, that", "-1", "9" * 5_000, "2024-13-01T00:00:00Z")
+WRONG_VALUES = (
+    None,
+    True,
+    -1,
+    1.5,
+    "",
+    "wrong, that",
+    "x" * 300,
+    "\0",
+    [],
+    {},
+    [[]],
+    {"x": 10**30},
+)
+
+
+async def test_no_message_is_in_a_librarys_words(site, document):
+    said = set()
+
+    def note(answer):
+        assert answer.status_code < 500
+        if answer.headers.get("content-type") == "application/json" and answer.is_client_error:
+            detail = answer.json()["detail"]
+            said.update([detail] if isinstance(detail, str) else [each["msg"] for each in detail])
+
+    async with site(mqtt_listen=()) as here:
+        await here.device("greenhouse-1")
+        account = await here.user("ada")
+        for method, path, operation in operations(document):
+            names = [
+                each["name"] for each in operation.get("parameters", ()) if each["in"] == "query"
+            ]
+            if operation["tags"] == ["live"] or not (names or "requestBody" in operation):
+                continue
+            url = re.sub(r"\{\w+\}", "greenhouse-1", path)
+            headers = account if "/users/" in path else ADMIN
+            for text in WRONG_TEXTS if names else ():
+                query = dict.fromkeys(names, text)
+                note(await here.http.request(method, url, params=query, headers=headers))
+            content = operation.get("requestBody", {}).get("content", {}).get("application/json")
+            for value in WRONG_VALUES if content else ():
+                wrong = [dict.fromkeys(members(document, content["schema"]), value), value]
+                for body in wrong:
+                    note(await here.http.request(method, url, json=body, headers=headers))
+    assert len(said) > 50
+    assert [message for message in said if LEAKS.search(message)] == []
+
+
+def members(document, schema):
+    """Return the names of all members that a body may have."""
+    schema = resolved(document, schema)
+    inner = [schema, *schema.get("anyOf", ())]
+    return {name for each in inner for name in resolved(document, each).get("properties", ())}

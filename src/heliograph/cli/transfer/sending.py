@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import httpx
 
+from heliograph.cli.refusals import refusal
 from heliograph.errors import StartError
 from heliograph.exchange.elements import Element
 from heliograph.model.records import Kind
@@ -208,8 +209,7 @@ def _all_bad(lines: list[Line], reason: str) -> Sent:
 
 def _reason(response: httpx.Response) -> str:
     try:
-        body = response.json()
-        return f"{body['code']}: {body['detail']}"
+        return f"{response.json()['code']}: {refusal(response)}"
     except (ValueError, KeyError, TypeError):
         return f"{response.status_code}"
 
