@@ -303,7 +303,7 @@ def tell_of_its_work(client, device, bulbasaur, shown):
         json={"measurements": [sent(MEASUREMENTS[1], measurement="value")]},
     )
     assert again.status_code == 201
-    assert again.json() == {"accepted": 0, "duplicates": 1, "rejected": []}
+    assert again.json() == {"accepted": 0, "duplicates": 1, "retimed": 0, "rejected": []}
 
 
 def tell_of_its_pages(client, identifier):

@@ -20,7 +20,7 @@ from heliograph.errors import StartError
 from heliograph.exchange.formats import EXPORTED_KINDS, Format, heading
 from heliograph.exchange.pages import Page, Position, Range, pages, sensors_of
 from heliograph.model.records import Kind
-from heliograph.model.time import LATEST, parse
+from heliograph.model.time import LATEST, OLDEST, parse
 from heliograph.settings import load_settings
 from heliograph.store import Store
 from heliograph.store.exports import ExportedSensor
@@ -101,7 +101,9 @@ def export(
     wanted = _Wanted(
         tuple(sensor or ()),
         network,
-        Range(_kinds(kind, chosen), _time(start, "--start", 0), _time(end, "--end", LATEST + 1)),
+        Range(
+            _kinds(kind, chosen), _time(start, "--start", OLDEST), _time(end, "--end", LATEST + 1)
+        ),
         chosen,
         spreadsheet,
     )

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from heliograph.model.records import Kind
-from heliograph.model.time import EARLIEST, SECOND, from_rfc3339
+from heliograph.model.time import EARLIEST, SECOND, counts_from_boot, from_rfc3339
 
 # Members of every line of an export that no element has.
 _STORED_ONLY = frozenset(("kind", "sensor_identifier", "device_id", "receipt_timestamp"))
@@ -22,7 +22,7 @@ _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _text = msgspec.json.Decoder(str | None).decode
 _any = msgspec.json.Decoder().decode
 
-TOO_EARLY = "is before 2001-09-09, which no time can be"
+FROM_BOOT = "is that of a clock that counts from its boot, and no time"
 
 
 class BadLineError(ValueError):
@@ -96,20 +96,21 @@ def make_element(kind: Kind, names: tuple[str, ...], element: dict[str, msgspec.
 def _check_time(text: bytes) -> None:
     """Check that there is a time which is not taken for none: that of a clock without a date.
 
-    Whether it is a time at all is checked where it is sent.
+    Those are numbers before 2001-09-09, and 1970. Whether it is a time at all is checked where it
+    is sent.
     """
     moment = _any(text)
     if moment is None:
         raise BadLineError("timestamp is missing")
     if isinstance(moment, str):
         try:
-            is_early = from_rfc3339(moment) < EARLIEST
+            is_none = counts_from_boot(moment, from_rfc3339(moment))
         except ValueError:
             return
     else:
-        is_early = isinstance(moment, int | float) and moment < EARLIEST // SECOND
-    if is_early:
-        raise BadLineError(f"timestamp {text.decode()[:40]} {TOO_EARLY}")
+        is_none = isinstance(moment, int | float) and moment < EARLIEST // SECOND
+    if is_none:
+        raise BadLineError(f"timestamp {text.decode()[:40]} {FROM_BOOT}")
 
 
 def json_text(value: Any) -> msgspec.Raw:

@@ -5,14 +5,14 @@ import re
 from typing import Any, Final, NamedTuple
 
 from heliograph.exchange.elements import (
-    TOO_EARLY,
+    FROM_BOOT,
     BadLineError,
     Element,
     json_text,
     make_element,
 )
 from heliograph.model.records import Kind
-from heliograph.model.time import EARLIEST, LATEST, to_rfc3339
+from heliograph.model.time import LATEST, OLDEST, counts_from_boot, to_rfc3339
 
 # Microseconds are multiplied by the first and divided by the second.
 PRECISIONS: Final = {"ns": (1, 1_000), "us": (1, 1), "ms": (1_000, 1), "s": (1_000_000, 1)}
@@ -108,11 +108,13 @@ def _timestamp(text: str, precision: str) -> str:
         raise BadLineError(f"not a timestamp: {text[:40]!r}")
     factor, divisor = PRECISIONS[precision]
     microseconds = int(text) * factor // divisor
-    if microseconds < EARLIEST:
-        raise BadLineError(f"timestamp {text} {TOO_EARLY}: is the precision {precision}?")
-    if microseconds > LATEST:
+    if not OLDEST <= microseconds <= LATEST:
         raise BadLineError(f"timestamp {text} is out of range: is the precision {precision}?")
-    return to_rfc3339(microseconds)
+    moment = to_rfc3339(microseconds)
+    # Counted in a larger unit than is said, any time since 1970 comes to the January of that year.
+    if counts_from_boot(moment, microseconds):
+        raise BadLineError(f"timestamp {text} {FROM_BOOT}: is the precision {precision}?")
+    return moment
 
 
 def _unescaped(text: str) -> str:

@@ -6,7 +6,16 @@ from heliograph.errors import RejectionReason
 from heliograph.ingest.json_checks import Rejected, find_flaw, quoted, read_elements
 from heliograph.ingest.outcome import Decoded, Fault
 from heliograph.model.identifiers import INGEST_ID_STEP
-from heliograph.model.time import DAY, EARLIEST, LATEST, SECOND, from_epoch_seconds, from_rfc3339
+from heliograph.model.time import (
+    DAY,
+    EARLIEST,
+    LATEST,
+    OLDEST,
+    SECOND,
+    counts_from_boot,
+    from_epoch_seconds,
+    from_rfc3339,
+)
 
 MAXIMUM_REVISION = (1 << 31) - 1
 MAXIMUM_IDENTITY = 64
@@ -18,8 +27,8 @@ _END_SECONDS = (LATEST + 1) // SECOND
 class Frame(NamedTuple):
     """When an element was made, under which revision, and what it is called.
 
-    `timestamp` is None without a device time; `device_timestamp` is the number that a device
-    without a clock gave in its place.
+    `timestamp` is None without a device time; `device_timestamp` is what a device without a
+    clock gave in its place, in seconds.
     """
 
     timestamp: int | None
@@ -44,10 +53,12 @@ def read_frame(element: dict[str, Any], now: int) -> Frame:
 
 
 def read_timestamp(timestamp: Any, now: int) -> tuple[int | None, float | None]:
-    """Return microseconds, or None and the epoch seconds given when before 2001-09-09.
+    """Return microseconds, or None and the seconds given if a clock has counted them from boot.
+
+    Those are a number before 2001-09-09, and a text in 1970. Any other text says a date.
 
     Raises:
-        Rejected: not a time, or more than a day ahead of `now`.
+        Rejected: not a time, before 1650, or more than a day ahead of `now`.
     """
     if timestamp is None:
         return None, None
@@ -65,7 +76,13 @@ def read_timestamp(timestamp: Any, now: int) -> tuple[int | None, float | None]:
                 f"timestamp {quoted(timestamp)} is neither epoch seconds nor RFC 3339",
             ) from error
         if moment < EARLIEST:
-            return None, moment / 1e6
+            if counts_from_boot(timestamp, moment):
+                return None, moment / 1e6
+            if moment < OLDEST:
+                raise Rejected(
+                    RejectionReason.INVALID_TIMESTAMP,
+                    f"timestamp {quoted(timestamp)} is before 1650: was the clock ever set?",
+                )
     else:
         raise Rejected(
             RejectionReason.WRONG_TYPE,

@@ -6,7 +6,7 @@ import msgspec
 
 from heliograph.model.event import Committed
 from heliograph.model.records import Kind
-from heliograph.model.time import to_epoch_seconds
+from heliograph.model.time import to_element_time
 
 _encode = msgspec.json.Encoder().encode
 
@@ -50,7 +50,7 @@ def payload_of(event: Committed) -> bytes:
 
 
 def _frame(row: tuple[Any, ...], columns: int) -> dict[str, Any]:
-    frame: dict[str, Any] = {"revision": row[5], "timestamp": to_epoch_seconds(row[2])}
+    frame: dict[str, Any] = {"revision": row[5], "timestamp": to_element_time(row[2])}
     # Behind a heartbeat's columns it also says whether it is flagged.
     if len(row) > columns and row[columns].__class__ is str:
         frame["id"] = row[columns]

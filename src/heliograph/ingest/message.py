@@ -52,6 +52,8 @@ class Message:
     answer: Callable[[Mapping[int, int]], str] | None = None
     # There is more to store than rows.
     extras = False
+    # Some rows have the time of receipt for their own.
+    untimed = False
     merged = False
 
     def __init__(

@@ -61,6 +61,7 @@ class Notes:
         if decoded.untimed:
             # Those without a time count up from there; there may be fewer than rows.
             sensor.newest_assigned = untimed_from + len(decoded.rows) - 1
+            message.untimed = True
         for names in decoded.attributes:
             if not names <= sensor.attributes:
                 self.learn(message, sensor, names)

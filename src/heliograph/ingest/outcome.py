@@ -1,5 +1,6 @@
 """What became of an ingested message."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -42,7 +43,11 @@ class Accepted(msgspec.Struct, frozen=True, gc=False):
 
 
 class Outcome(NamedTuple):
-    """What became of a message's elements, after the commit."""
+    """What became of a message's elements, after the commit.
+
+    `retimed` are the indexes of those stored now whose time was none: they got that of receipt.
+    """
 
     accepted: list[Accepted]
     faults: list[Fault]
+    retimed: Sequence[int] = ()

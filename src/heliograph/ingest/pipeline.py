@@ -387,6 +387,8 @@ class Pipeline:
             rows += len(message.rows)
             if message.duplicates:
                 state.duplicates_total += len(message.duplicates)
+            if message.untimed:
+                state.retimed_total += _retimed(message)
             origin = message.origin
             if origin in answers:
                 answers[origin].append(message)
@@ -415,6 +417,13 @@ class Pipeline:
         self._paused = False
         for _, resume in self._sources:
             resume()
+
+
+def _retimed(message: Message) -> int:
+    if message.dropped is not None:
+        return 0
+    repeats = message.duplicates or {}
+    return sum(row[6] is not None and row[0] not in repeats for row in message.rows)
 
 
 def _put_back() -> HeliographError:

@@ -12,7 +12,13 @@ from heliograph.ingest.clock import Clock
 from heliograph.ingest.decode import Reading, measurement_row
 from heliograph.ingest.intake import MESSAGE_BYTES, ROW_BYTES
 from heliograph.ingest.message import Message
-from heliograph.ingest.notes import NOT_STORABLE, Notes, element_key, ledger_key, tells_apart
+from heliograph.ingest.notes import (
+    NOT_STORABLE,
+    Notes,
+    element_key,
+    ledger_key,
+    tells_apart,
+)
 from heliograph.ingest.outcome import Accepted, Fault, Outcome
 from heliograph.ingest.pipeline import Pipeline
 from heliograph.ingest.registry import KnownSensor
@@ -98,6 +104,7 @@ class Posts:
             untimed = max(now, known.newest_assigned + 1)
             if reading.timestamp is None:
                 known.newest_assigned = untimed
+                message.untimed = True
             message.rows.append(measurement_row(reading, known.number, row_id, now, untimed))
             row_id += INGEST_ID_STEP
             if not reading.names <= known.attributes:
@@ -219,7 +226,7 @@ def _without_lost(outcome: Outcome, faults: Sequence[Fault]) -> Outcome:
     kept = [accepted for accepted in outcome.accepted if accepted.index not in lost]
     withdrawn = [lost[accepted.index] for accepted in outcome.accepted if accepted.index in lost]
     refused = sorted([*outcome.faults, *withdrawn], key=lambda fault: fault.index or 0)
-    return Outcome(kept, refused)
+    return Outcome(kept, refused, [index for index in outcome.retimed if index not in lost])
 
 
 def _outcome(
@@ -242,4 +249,13 @@ def _outcome(
         Accepted(index, duplicates.get(row[0], row[0]), row[2], row[0] in duplicates)
         for index, row in zip(indexes, message.rows, strict=True)
     ]
-    return Outcome(accepted, faults)
+    retimed = (
+        [
+            stored.index
+            for stored, row in zip(accepted, message.rows, strict=True)
+            if row[6] is not None and not stored.duplicate
+        ]
+        if message.untimed
+        else ()
+    )
+    return Outcome(accepted, faults, retimed)

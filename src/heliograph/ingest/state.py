@@ -14,6 +14,7 @@ class PipelineState:
     messages_total: int = 0
     rows_total: int = 0
     duplicates_total: int = 0
+    retimed_total: int = 0
     commits_total: int = 0
     rejected_total: dict[str, int] = dataclasses.field(default_factory=dict)
     # Not stored and not acknowledged, because the database was put back meanwhile.

@@ -13,13 +13,13 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from heliograph.model.time import DAY, EARLIEST, HOUR, LATEST, MINUTE, SECOND, to_rfc3339
+from heliograph.model.time import DAY, HOUR, LATEST, MINUTE, OLDEST, SECOND, to_rfc3339
 
 MAXIMUM_BUCKETS = 10_000
 WEEK = 7 * DAY
 # No measurement is older, and none is as new: what lies beyond needs no buckets. The longest
 # have to end within what datetime can express.
-FIRST = EARLIEST
+FIRST = OLDEST
 LAST = LATEST - 250 * 366 * DAY
 
 _LENGTHS = {"s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY, "w": WEEK}

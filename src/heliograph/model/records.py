@@ -31,8 +31,8 @@ class Severity(enum.StrEnum):
 
 
 # The first seven columns of each: id, sensor, timestamp, fingerprint, receipt_timestamp,
-# revision, device_timestamp. The last is the number that a device without a clock gave in
-# place of a time (before 2001-09-09), else None.
+# revision, device_timestamp. The last is what a device without a clock gave in place of a
+# time (a number before 2001-09-09, or one of 1970), in seconds, else None.
 
 #
 # A row whose element has an id of its own has it as one more, last column. Most have none, and

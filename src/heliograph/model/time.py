@@ -12,12 +12,17 @@ MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 
-# 2001-09-09T01:46:40Z, one billion seconds: what lies before is a clock counting from boot.
+# 2001-09-09T01:46:40Z, one billion seconds: a smaller number is a clock's that counts from boot.
 EARLIEST = 1_000_000_000 * SECOND
+# 1650-01-01T00:00:00Z: no series of measurements is older (that of Central England begins in 1659),
+# but zeros of clocks that were never set are: 0001 (Go, .NET) and 1601 (Windows).
+OLDEST = -10_098_172_800 * SECOND
 # 9999-12-31T23:59:59.999999Z: what datetime and RFC 3339 can still express.
 LATEST = 253_402_300_800 * SECOND - 1
 # 0001-01-01T00:00:00Z, likewise.
 _FIRST = -62_135_596_800 * SECOND
+
+_YEAR_1970 = range(365 * DAY)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -64,6 +69,11 @@ def to_epoch_seconds(microseconds: int) -> float:
     return microseconds / 1e6
 
 
+def to_element_time(microseconds: int) -> float | str:
+    """Return a time as an element says it to mean no other: a number, before 2001 a text."""
+    return to_epoch_seconds(microseconds) if microseconds >= EARLIEST else to_rfc3339(microseconds)
+
+
 def from_rfc3339(text: str) -> int:
     """Return microseconds for an RFC 3339 date-time; digits beyond the sixth are cut off.
 
@@ -93,6 +103,11 @@ def from_rfc3339(text: str) -> int:
     if not _FIRST <= microseconds <= LATEST:
         raise ValueError("time out of range: not in the years 1 to 9999")
     return microseconds
+
+
+def counts_from_boot(text: str, microseconds: int) -> bool:
+    """Tell whether an RFC 3339 time is in 1970, as it stands or in UTC: that of no calendar."""
+    return microseconds in _YEAR_1970 or text.startswith("1970")
 
 
 def to_rfc3339(microseconds: int) -> str:

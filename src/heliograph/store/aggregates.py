@@ -48,6 +48,12 @@ class Aggregates:
         self._rollups = rollups
         self._raw_reads = raw_reads
 
+    async def oldest(self, sensor: int) -> int | None:
+        """Return a time before which there is nothing of the sensor; None: there is nothing."""
+        rows = await self._engine.fetch("aggregates_oldest", sensor=sensor)
+        oldest: int | None = rows[0][0]
+        return oldest
+
     async def read(
         self,
         sensor: int,

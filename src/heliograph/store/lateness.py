@@ -33,8 +33,7 @@ def late_hours(
     rows: Sequence[MeasurementRow], before: int, repeats: Collection[int] = ()
 ) -> list[tuple[int, int]]:
     """Return each sensor and hour that late rows, but for repeats, are of."""
-    # Before 1970 nothing was measured, and nothing is aggregated.
-    late = [row for row in rows if 0 <= row[2] < before]
+    late = [row for row in rows if row[2] < before]
     if repeats:
         late = [row for row in late if row[0] not in repeats]
     # Sorting tuples takes five times as long; rows come sorted.

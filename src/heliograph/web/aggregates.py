@@ -29,7 +29,7 @@ from heliograph.model.buckets import (
     show,
 )
 from heliograph.model.records import LogAggregate
-from heliograph.model.time import LATEST, now, to_epoch_seconds, to_rfc3339
+from heliograph.model.time import EARLIEST, LATEST, now, to_epoch_seconds, to_rfc3339
 from heliograph.store import Store
 from heliograph.store.pages import LEAST
 from heliograph.store.series import MAXIMUM_VALUES, RangeTooLargeError, Series
@@ -142,7 +142,7 @@ async def read_aggregates(
     sensor = await access.readable(caller, identifier)
     start, end = await asked.bounds(services.store, sensor.number)
     zone = parse_zone(tz)
-    starts = _starts(bucket, zone, start, end)
+    starts = await _starts(services.store, sensor.number, bucket, zone, start, end)
     names = None if attribute is None else list(dict.fromkeys(attribute))
     if names is not None and fill is not None:
         _check_filled(len(names), starts)
@@ -179,7 +179,9 @@ async def read_device_aggregate(
     name = sensor.device_id or sensor.identifier
     zone = parse_zone(tz)
     whole = [start, end] if start < end else []
-    starts = whole if bucket is None else _starts(bucket, zone, start, end)
+    starts = whole
+    if bucket is not None:
+        starts = await _starts(services.store, sensor.number, bucket, zone, start, end)
     series = await _series(services.store, sensor.number, starts, None, start, end)
     if bucket is None:
         count = series.rows[0] if series.rows else 0
@@ -243,7 +245,13 @@ async def _answer(request: Request, size: int, body: Callable[[], bytes]) -> Res
     return Answer(200, text).response()
 
 
-def _starts(bucket: str, zone: tzinfo, start: int, end: int) -> list[int]:
+async def _starts(
+    store: Store, sensor: int, bucket: str, zone: tzinfo, start: int, end: int
+) -> list[int]:
+    if start < EARLIEST:
+        # Whoever asks for all there is gets no buckets for centuries before it.
+        oldest = await store.aggregates.oldest(sensor)
+        start = max(start, EARLIEST if oldest is None else min(oldest, EARLIEST))
     try:
         return bucket_starts(parse_bucket(bucket), zone, start, end)
     except TooManyBucketsError:

@@ -16,7 +16,7 @@ from heliograph.exchange.pages import Page, Range, one_sensor, pages, sensors_of
 from heliograph.ingest.registry import Registry
 from heliograph.model.principal import Principal, Role
 from heliograph.model.records import Kind
-from heliograph.model.time import LATEST
+from heliograph.model.time import LATEST, OLDEST
 from heliograph.store import Store
 from heliograph.store.exports import ExportedSensor
 from heliograph.web.access import Access, client_address
@@ -89,7 +89,9 @@ class Wanted:
             raise validation_error(("query", "spreadsheet"), "value_error", "csv only")
         self.form = form
         self.spreadsheet = spreadsheet
-        self.range = Range(kinds, 0 if start is None else start, LATEST + 1 if end is None else end)
+        self.range = Range(
+            kinds, OLDEST if start is None else start, LATEST + 1 if end is None else end
+        )
         self.archive = compress is not None
         self.encoded = not self.archive and form is not Format.PARQUET and _accepts_gzip(request)
 

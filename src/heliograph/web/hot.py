@@ -152,6 +152,7 @@ def outcome_answer(outcome: Outcome) -> Answer:
     body = {
         "accepted": len(outcome.accepted) - duplicates,
         "duplicates": duplicates,
+        "retimed": len(outcome.retimed),
         "rejected": [
             {"index": fault.index, "code": fault.reason.value, "detail": fault.detail}
             for fault in outcome.faults

@@ -2,7 +2,7 @@
 
 from heliograph.errors import ErrorCode, HeliographError, RejectionReason
 from heliograph.ingest.decode import Reading, Rejected, decode_reading, decode_readings
-from heliograph.ingest.outcome import Fault
+from heliograph.ingest.outcome import Fault, Outcome
 from heliograph.ingest.registry import KnownSensor
 from heliograph.model.records import Kind
 from heliograph.model.time import to_rfc3339
@@ -50,11 +50,13 @@ class IngestReading(HotRoute):
         if not outcome.accepted:
             return rejection(outcome.faults[0])
         stored = outcome.accepted[0]
-        body = {
+        body: dict[str, str | int] = {
             "id": str(stored.id),
             "device_id": sensor.device_id or sensor.identifier,
             "timestamp": to_rfc3339(stored.timestamp),
         }
+        if outcome.retimed:
+            body["retimed"] = 1
         return Answer(201, encode(body))
 
     async def _not_found(self, call: Call) -> Answer:
@@ -99,7 +101,7 @@ class IngestBatch(HotRoute):
             else:
                 readings.append((index, sensor, reading))
         if not readings and not faults:
-            return Answer(201, encode({"accepted": 0, "duplicates": 0, "rejected": []}))
+            return outcome_answer(Outcome([], []))
         faults.sort(key=lambda fault: fault.index or 0)
         outcome = await self.posts.post_readings(
             readings, faults, call.payload, call.principal, call.source, call.idempotency_key

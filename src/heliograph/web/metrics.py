@@ -105,6 +105,11 @@ class HeliographCollector(Collector):
             ("messages", "Messages committed", state.messages_total),
             ("rows", "Measurements, logs and heartbeats committed", state.rows_total),
             ("duplicates", "Repeats that were dropped", state.duplicates_total),
+            (
+                "retimed",
+                "Elements stored with their time of receipt, since what they gave is no time",
+                state.retimed_total,
+            ),
             ("commits", "Transactions committed", state.commits_total),
             (
                 "rejected_not_kept",

@@ -398,6 +398,10 @@ class StoredReading(BaseModel):
     id: str = Field(description="What the server calls the row")
     device_id: str = Field(description="The device's `device_id`, or its UUID where it has none")
     timestamp: str = Field(description="The reading's time as it is stored (RFC 3339, UTC)")
+    retimed: int = Field(
+        0,
+        description="1 where what it gave is no time, so that it got that of receipt; else absent",
+    )
 
 
 class RejectedElement(BaseModel):
@@ -409,10 +413,13 @@ class RejectedElement(BaseModel):
 
 
 class StoredBatch(BaseModel):
-    """What became of a batch: the three add up to its elements."""
+    """What became of a batch: accepted, duplicates and rejected add up to its elements."""
 
     accepted: int = Field(description="Number of elements stored")
     duplicates: int = Field(description="Number of elements that were stored before")
+    retimed: int = Field(
+        description="Number of accepted elements whose time is none: they got that of receipt"
+    )
     rejected: list[RejectedElement] = Field(description="Those that could not be stored")
 
 

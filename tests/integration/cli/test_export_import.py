@@ -141,6 +141,31 @@ def test_an_export_with_elements_ids_imported_again_changes_nothing(server):
     assert run(server, "import", "page.jsonl").stdout.startswith("0 rows stored, 4 were")
 
 
+def test_an_archive_from_before_2001_imported_and_exported_again_changes_nothing(server):
+    """Whatever the form of the file; only what clocks counted from boot is bad."""
+    server.device("voyager")
+    times = ["1955-11-12T22:04:00Z", "1977-08-20T10:29:00-04:00", "1999-12-31T23:59:59.999999Z"]
+    rows = [f"{time},{n},voyager" for n, time in enumerate(times)]
+    rows += ["1970-01-01T00:00:09Z,8,voyager", "240935340,9,voyager"]
+    (server.folder / "old.csv").write_text("\n".join(["time,t,device_id", *rows]))
+    done = run(server, "import", "old.csv", status=1)
+    assert done.stdout == "3 rows stored, 0 were there already, 2 bad\n"
+    assert done.stderr.count("a clock that counts from its boot") == 2
+    (server.folder / "old.lp").write_text("w,device_id=voyager t=1i 240935340000000000\n")
+    done = run(server, "import", "old.lp")
+    assert done.stdout == "0 rows stored, 1 were there already, 0 bad\n"
+    for suffix in ("csv", "jsonl", "parquet"):
+        run(server, "export", f"again.{suffix}")
+        done = run(server, "import", f"again.{suffix}")
+        assert done.stdout == "0 rows stored, 3 were there already, 0 bad\n"
+    page = server.http.get("/devices/voyager/history", params={"start": "1600-01-01T00:00:00Z"})
+    assert [entry["timestamp"] for entry in page.json()] == [
+        "1999-12-31T23:59:59.999999Z",
+        "1977-08-20T14:29:00.000000Z",
+        "1955-11-12T22:04:00.000000Z",
+    ]
+
+
 def test_an_export_for_a_spreadsheet_imported_again_changes_nothing(server):
     """Our own import takes the quotes off, and only those that the export has put there."""
     server.device("-A1")

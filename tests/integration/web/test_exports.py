@@ -126,7 +126,12 @@ async def test_what_is_exported_and_sent_again_changes_nothing(site, kind):
         again = await here.http.post(
             path, content=body, headers={**headers, "content-type": "application/json"}
         )
-        assert again.json() == {"accepted": 0, "duplicates": len(sent), "rejected": []}
+        assert again.json() == {
+            "accepted": 0,
+            "duplicates": len(sent),
+            "retimed": 0,
+            "rejected": [],
+        }
 
 
 async def test_parquet_of_a_network_is_a_table(site, monkeypatch):

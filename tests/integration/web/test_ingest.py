@@ -162,7 +162,7 @@ async def test_a_batch_of_nothing_but_bad_ones_is_answered_all_the_same(site):
         answer = response.json()
         assert (answer["accepted"], answer["duplicates"], len(answer["rejected"])) == (0, 0, 2)
         empty = await here.http.post("/ingest/batch", json=[], headers=key)
-        assert empty.json() == {"accepted": 0, "duplicates": 0, "rejected": []}
+        assert empty.json() == {"accepted": 0, "duplicates": 0, "retimed": 0, "rejected": []}
 
 
 async def test_a_batch_has_at_most_ten_thousand_readings(site):
@@ -170,7 +170,12 @@ async def test_a_batch_has_at_most_ten_thousand_readings(site):
         key = await here.device("pump-1")
         many = [{"t": number} for number in range(10_000)]
         response = await here.http.post("/ingest/batch", json=many, headers=key)
-        assert response.json() == {"accepted": 10_000, "duplicates": 0, "rejected": []}
+        assert response.json() == {
+            "accepted": 10_000,
+            "duplicates": 0,
+            "retimed": 0,
+            "rejected": [],
+        }
         more = await here.http.post("/ingest/batch", json=[*many, {"t": 0}], headers=key)
         assert (more.status_code, more.json()["code"]) == (413, "TOO_LARGE")
 

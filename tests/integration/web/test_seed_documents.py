@@ -121,11 +121,11 @@ async def test_measurements_and_logs_are_read_in_pages(site):
                 ]
             },
         )
-        assert sent.json() == {"accepted": 2, "duplicates": 0, "rejected": []}
+        assert sent.json() == {"accepted": 2, "duplicates": 0, "retimed": 0, "rejected": []}
         names = ("revision", "timestamp", "severity", "subject", "details")
         body = {"log_messages": [dict(zip(names, log, strict=True)) for log in logs]}
         sent = await here.http.post(f"{path}/logs", headers=headers, json=body)
-        assert sent.json() == {"accepted": 2, "duplicates": 0, "rejected": []}
+        assert sent.json() == {"accepted": 2, "duplicates": 0, "retimed": 0, "rejected": []}
         params = {"creation_timestamp": 1674677600.0, "direction": "next"}
         page = await here.http.get(f"{path}/measurements", params=params, headers=headers)
         names = ("revision", "creation_timestamp", "measurement")

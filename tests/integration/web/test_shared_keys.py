@@ -45,7 +45,7 @@ async def test_a_shared_key_without_a_device_id_sends_as_the_keys_own_device(sit
         batch = await here.http.post(
             "/ingest/batch", json=[{"t": 5}, {"t": 6}], headers={"x-api-key": "key1"}
         )
-        assert batch.json() == {"accepted": 2, "duplicates": 0, "rejected": []}
+        assert batch.json() == {"accepted": 2, "duplicates": 0, "retimed": 0, "rejected": []}
         listed = (await here.http.get("/devices", headers=ADMIN)).json()
         assert {each["device_id"] for each in listed} == {own, other}
         default = here.services.registry.default_network

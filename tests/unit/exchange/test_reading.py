@@ -135,12 +135,15 @@ def test_a_line_that_cannot_be_used_is_bad(line):
         from_json_line(line)
 
 
-@pytest.mark.parametrize("time", ["0", "12.5", '"1999-12-31T23:59:59Z"', "-1e9", "999999999"])
+@pytest.mark.parametrize(
+    "time",
+    ["0", "12.5", '"1970-12-31T23:59:59Z"', '"1970-01-01T00:00:05+02:00"', "-1e9", "999999999"],
+)
 def test_a_time_that_would_be_taken_for_none_is_bad(time):
     # Stored with the time of the import, it would be stored again by each.
-    with pytest.raises(BadLineError, match="is before 2001-09-09"):
+    with pytest.raises(BadLineError, match="a clock that counts from its boot"):
         from_json_line(f'{{"timestamp":{time},"value":1}}'.encode())
-    with pytest.raises(BadLineError, match="is before 2001-09-09"):
+    with pytest.raises(BadLineError, match="a clock that counts from its boot"):
         CsvRows(["timestamp", "t"]).element([time.strip('"'), "1"])
     assert from_json_line(b'{"timestamp":1000000000,"value":1}').kind is Kind.MEASUREMENT
 
@@ -220,3 +223,27 @@ def test_whatever_the_line_it_is_read_or_bad(text, precision):
 def test_whatever_the_json_it_is_read_or_bad(line):
     with contextlib.suppress(BadLineError):
         from_json_line(line)
+
+
+@pytest.mark.parametrize("time", ["1977-08-20T14:29:00Z", "1955-11-12T22:04:00-08:00"])
+def test_a_time_before_2001_with_a_zone_is_one(time):
+    for element in (
+        from_json_line(f'{{"timestamp":"{time}","value":1}}'.encode()),
+        CsvRows(["timestamp", "t"]).element([time, "1"]),
+    ):
+        assert json.loads(element.text)["timestamp"] == time
+
+
+PRECISIONS = ["s", "ms", "us", "ns"]
+
+
+@pytest.mark.parametrize(
+    ("precision", "time"),
+    [("s", 240935340), ("ms", 240935340000), ("us", 240935340000000), ("ns", 240935340000000000)],
+)
+def test_line_protocol_of_1977_is_read_and_a_wrong_precision_asked_about(precision, time):
+    said = from_line(f"w t=1 {time}", Mapping(precision=precision))
+    assert json.loads(said.text)["timestamp"] == "1977-08-20T14:29:00.000000Z"
+    for other in PRECISIONS[PRECISIONS.index(precision) + 1 :]:
+        with pytest.raises(BadLineError, match=f"is the precision {other}"):
+            from_line(f"w t=1 {time}", Mapping(precision=other))

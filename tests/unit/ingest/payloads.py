@@ -91,7 +91,10 @@ timestamps = st.one_of(
     st.floats(-1e3, 1_760_086_400),
     st.integers(10**15, NOW).map(lambda microseconds: microseconds / 1e6),
     st.sampled_from(
-        ["2024-02-29T12:00:00Z", "2001-09-09t01:46:39.9+00:00", "2025-01-01T00:00:00.5-11:30"]
+        [
+            *("2024-02-29T12:00:00Z", "2001-09-09t01:46:39.9+00:00", "2025-01-01T00:00:00.5-11:30"),
+            *("1977-08-20T14:29:00Z", "1970-01-01T00:00:07+02:00"),
+        ]
     ),
 )
 good_members = st.fixed_dictionaries(
@@ -276,6 +279,10 @@ def _time(timestamp):
             moment = from_rfc3339(timestamp)
         except ValueError as error:
             raise ProblemError(RejectionReason.INVALID_TIMESTAMP) from error
+        if timestamp[:4] != "1970" and not 0 <= moment < 365 * DAY:
+            if timestamp < "1650":
+                raise ProblemError(RejectionReason.INVALID_TIMESTAMP)
+            return moment, None
         device_timestamp = moment / SECOND
     elif type(timestamp) in {int, float}:
         device_timestamp = float(timestamp)

@@ -107,6 +107,11 @@ class TestTimestamps:
             ("2023-11-14t23:13:20.123456789+01:00", 1_700_000_000_123_456),
             (1_000_000_000, 1_000_000_000_000_000),
             ("2001-09-09T01:46:40Z", 1_000_000_000_000_000),
+            ("2001-09-09T01:46:39.999999Z", 999_999_999_999_999),
+            ("1977-08-20T10:29:00-04:00", 240_935_340_000_000),
+            ("1971-01-01T00:00:00Z", 365 * DAY),
+            ("1969-12-31T23:59:59.999999Z", -1),
+            ("1650-01-01T00:00:00Z", -10_098_172_800_000_000),
             ((NOW + DAY) / SECOND, NOW + DAY),
         ],
     )
@@ -123,11 +128,15 @@ class TestTimestamps:
             (-1e300, -1e300),
             (999_999_999.9999999, 999_999_999.9999999),
             ("1970-01-01T00:00:12Z", 12.0),
-            ("0001-01-01T00:00:00Z", -62_135_596_800.0),
+            ("1970-12-31T23:59:59.999999Z", 31_535_999.999999),
+            # Of devices that know no zone but name one.
+            ("1970-01-01T00:00:12+02:00", -7_188.0),
+            ("1969-12-31T19:00:12-05:00", 12.0),
+            ("1970-12-31T23:00:00-05:00", 31_550_400.0),
             (None, None),
         ],
     )
-    def test_time_before_2001_is_absent_and_its_number_kept(self, timestamp, kept):
+    def test_a_number_before_2001_and_a_time_in_1970_are_absent_and_kept(self, timestamp, kept):
         decoded = decode({"value": 1, "timestamp": timestamp})
         assert [(row[2], row[6]) for row in decoded.rows] == [(UNTIMED, kept)]
         assert decoded.untimed
@@ -141,6 +150,10 @@ class TestTimestamps:
             (1e300, RejectionReason.TIMESTAMP_IN_FUTURE),
             ("9999-12-31T23:59:59Z", RejectionReason.TIMESTAMP_IN_FUTURE),
             ("1700000000", RejectionReason.INVALID_TIMESTAMP),
+            # Zeros of clocks that were never set: Go's and .NET's, Windows'.
+            ("0001-01-01T00:00:00Z", RejectionReason.INVALID_TIMESTAMP),
+            ("1601-01-01T00:00:00Z", RejectionReason.INVALID_TIMESTAMP),
+            ("1649-12-31T23:59:59.999999Z", RejectionReason.INVALID_TIMESTAMP),
             ("2023-11-14T22:13:20", RejectionReason.INVALID_TIMESTAMP),
             ("", RejectionReason.INVALID_TIMESTAMP),
             (True, RejectionReason.WRONG_TYPE),

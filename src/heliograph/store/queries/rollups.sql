@@ -18,6 +18,15 @@ WHERE sensor = :sensor AND level = 3600 AND start >= :start AND start < :end
 ORDER BY start
 LIMIT :limit;
 
+-- name: aggregates_oldest(sensor)$
+-- The time of a sensor's oldest row, or where its oldest rollup begins.
+SELECT min(oldest)
+FROM (
+    SELECT min(timestamp) AS oldest FROM measurement WHERE sensor = :sensor
+    UNION ALL
+    SELECT min(start) FROM rollup WHERE sensor = :sensor AND level = 3600
+) AS known;
+
 -- name: rollup_advance(generation, frontier)
 -- A row if the generation was still this one. The upper part counts changes of rollups, the lower
 -- 24 bits the disturbances since.
