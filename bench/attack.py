@@ -13,6 +13,7 @@ import http.client
 import itertools
 import json
 import os
+import select
 import socket
 import sys
 import threading
@@ -105,15 +106,19 @@ def sending(opened: Callable[[], socket.socket], data: bytes, *, reading: bool) 
 
     def run(ended: threading.Event) -> None:
         with opened() as connection:
-            connection.settimeout(PAUSE)
+            connection.setblocking(False)
             rest = memoryview(data)
+            poll = select.poll()
+            poll.register(connection, select.POLLOUT | (select.POLLIN if reading else 0))
             while not ended.is_set():
-                with contextlib.suppress(TimeoutError):
-                    rest = rest[connection.send(rest) :] or memoryview(data)
-                if reading:
-                    with contextlib.suppress(TimeoutError):
-                        if not connection.recv(READ_SIZE):
-                            return
+                # Whoever is made to wait waits at no cost of his own.
+                for _, events in poll.poll(1_000):
+                    if events & select.POLLIN and not connection.recv(READ_SIZE):
+                        return
+                    if events & (select.POLLERR | select.POLLHUP):
+                        return
+                    if events & select.POLLOUT:
+                        rest = rest[connection.send(rest) :] or memoryview(data)
 
     return run
 

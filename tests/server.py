@@ -90,6 +90,11 @@ class Server:
         """Return a connection that is logged in with the admin key."""
         return await Client.connected(self.port, client_id, "admin", ADMIN_KEY, **options)
 
+    async def shown(self) -> None:
+        """Wait until what is committed has been sent to its subscribers, or kept for them."""
+        fanout = self.listener.fanout
+        await eventually(lambda: not fanout._behind and fanout._catching_up is None)
+
     async def measurements(self, device: Device) -> list[Measurement]:
         """Return the device's stored measurements, oldest first."""
         sensor = await self.store.sensors.find(device.device_id)

@@ -31,6 +31,9 @@ MOST_WAITING = 256
 MOST_WAITING_OF_ADDRESS = 64
 MOST_WAITING_OF_ACCOUNT = 32
 TELL_SECONDS = 60.0
+# While more wait from the network that has just been served: for so many times as long as the
+# hash took the processor is left to others.
+REST = 2.0
 
 
 def _blank(size: int) -> str:
@@ -86,7 +89,8 @@ class Passwords:
     """Hashes and checks one password at a time: each takes 19 MiB and all of a processor.
 
     Who waits is served in turn, so that nobody waits longer for the many log-ins of another
-    address than one of them takes.
+    address than one of them takes. Many log-ins from one place take a part of a processor, not
+    all of it: what the server has to do besides goes on.
     """
 
     def __init__(self) -> None:
@@ -96,6 +100,7 @@ class Passwords:
             most=MOST_WAITING,
             most_of_network=MOST_WAITING_OF_ADDRESS,
             most_of_party=MOST_WAITING_OF_ACCOUNT,
+            rest=REST,
         )
         self._state = PasswordState()
         self._tell_from = 0.0

@@ -152,6 +152,7 @@ class Settings(BrokerSettings):
     rate_limit_read: PerMinute = 6_000
     rate_limit_write: PerMinute = 6_000
     rate_limit_ingest: PerMinute = 600_000
+    rate_limit_mqtt: PerMinute = 100_000
     rate_limit_failed_logins: PerMinute = 30
 
     log_level: Annotated[

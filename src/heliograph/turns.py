@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections import deque
 from collections.abc import AsyncIterator
 from typing import NamedTuple
@@ -26,14 +27,25 @@ class Turns:
     accounts. Of those who wait as one party the first to come is the first.
     """
 
-    def __init__(self, *, most: int, most_of_network: int, most_of_party: int) -> None:
-        """Bound how many wait: all together, those of a network, and those of a party."""
+    def __init__(
+        self, *, most: int, most_of_network: int, most_of_party: int, rest: float = 0.0
+    ) -> None:
+        """Bound how many wait: all together, those of a network, and those of a party.
+
+        A network of which more wait when one has been served is served again after `rest` times
+        as long as that has taken; others need not wait for it.
+        """
         self._most = most
         self._most_of_network = most_of_network
         self._most_of_party = most_of_party
         # In the order in which they are served.
         self._queues: dict[str, dict[str, deque[asyncio.Future[None]]]] = {}
         self._served: Party | None = None
+        self._rest = rest
+        self._since = 0.0
+        # Until when a network is not served.
+        self._resting: dict[str, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def waiting(self) -> int:
@@ -48,8 +60,8 @@ class Turns:
             HeliographError: RATE_LIMITED, too many wait as this party or from its network;
                 QUEUE_FULL, too many wait altogether.
         """
-        if self._served is None:
-            self._served = party
+        if self._served is None and party.network not in self._resting:
+            self._serve(party)
         else:
             await self._wait(party)
         try:
@@ -117,20 +129,49 @@ class Turns:
     def _pass_on(self) -> None:
         """Let the next one have the turn."""
         if self._served is not None and self._served.network in self._queues:
-            # Behind those that have come meanwhile.
             network, account = self._served
+            if self._rest:
+                moment = time.monotonic()
+                self._resting[network] = moment + self._rest * (moment - self._since)
+            # Behind those that have come meanwhile.
             accounts = self._queues[network] = self._queues.pop(network)
             if account in accounts:
                 accounts[account] = accounts.pop(account)
         self._served = None
-        while self._queues and self._served is None:
-            network, accounts = next(iter(self._queues.items()))
-            account, queue = next(iter(accounts.items()))
+        self._end_rests()
+        while self._served is None and (following := self._next_network()) is not None:
+            account, queue = next(iter(self._queues[following].items()))
             turn = queue.popleft()
-            self._forget_empty(Party(network, account))
+            party = Party(following, account)
+            self._forget_empty(party)
             if not turn.done():
-                self._served = Party(network, account)
+                self._serve(party)
                 turn.set_result(None)
+
+    def _serve(self, party: Party) -> None:
+        self._served, self._since = party, time.monotonic()
+
+    def _next_network(self) -> str | None:
+        return next((network for network in self._queues if network not in self._resting), None)
+
+    def _end_rests(self) -> None:
+        """Let those go on whose rest is over, and look again when the next one's is."""
+        if not self._resting:
+            return
+        moment = time.monotonic()
+        self._resting = {n: until for n, until in self._resting.items() if until > moment}
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._resting:
+            soonest = min(self._resting.values()) - moment
+            self._timer = asyncio.get_running_loop().call_later(soonest, self._look)
+
+    def _look(self) -> None:
+        if self._served is None:
+            self._pass_on()
+        else:
+            self._end_rests()
 
 
 def _too_many_of_yours() -> HeliographError:

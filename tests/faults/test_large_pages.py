@@ -9,7 +9,8 @@ MIB = 1 << 20
 VALUES, CLIENTS, ROUNDS = 40, 12, 2
 LONG = {"VALUES": 400, "CLIENTS": 40, "ROUNDS": 4}
 PATH = "/devices/large/history?limit=10000&start=2020-01-01T00:00:00Z"
-MOST_BYTES = 250 * MIB
+# One page may be decoded and encoded beside the 48 MiB that wait to be taken.
+MOST_GROWTH = 200 * MIB
 
 
 @pytest.fixture
@@ -28,6 +29,7 @@ async def test_many_large_pages_at_once_hold_no_more_than_they_may(server):
             answer = await client.post("/sensors/large/measurements", content=body)
             assert answer.json()["accepted"] == 1
         statuses, stored, done = [], 0, asyncio.Event()
+        before = server.resident_bytes()
 
         async def read():
             async with server.client() as reader:
@@ -58,4 +60,5 @@ async def test_many_large_pages_at_once_hold_no_more_than_they_may(server):
         refused = await server.metric("heliograph_http_answers_refused_total")
         assert refused == statuses.count(503)
         assert await server.metric("heliograph_http_answering_bytes") == 0
-    assert server.peak_bytes() < MOST_BYTES
+    growth = server.peak_bytes() - before
+    assert growth < MOST_GROWTH, f"{growth >> 20} MiB"

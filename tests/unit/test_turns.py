@@ -1,12 +1,14 @@
 """Turns: who comes after whom, and that a turn is never lost nor had by two."""
 
 import asyncio
+import time
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heliograph.errors import ErrorCode
 from heliograph.turns import Party, Turns
+from server import eventually
 
 
 def turns():
@@ -85,3 +87,33 @@ def test_everybody_is_served_once_and_none_waits_for_two_of_another_network(wait
             before = before[1:]  # that one was being served when all others came
         others = [network for network in before if network != mine]
         assert len(others) == len(set(others)), (waiting, order)
+
+
+async def test_a_network_of_which_more_wait_rests_and_others_do_not_wait_for_it():
+    """Many log-ins from one place take a part of the time; who is alone comes at once."""
+    line = Turns(most=100, most_of_network=50, most_of_party=25, rest=3.0)
+    order, spent = [], []
+
+    async def one(name, network):
+        async with line.take(Party(network, "x")):
+            order.append(name)
+            began = time.monotonic()
+            await asyncio.sleep(0.02)
+            spent.append(time.monotonic() - began)
+
+    began = time.monotonic()
+    flood = [asyncio.create_task(one(f"flood-{number}", "a")) for number in range(4)]
+    await eventually(lambda: len(spent) == 2)
+    # The network rests: somebody else need not, nor does he begin a rest.
+    assert line._served is None
+    await asyncio.create_task(one("owner", "b"))
+    assert order == ["flood-0", "flood-1", "owner"]
+    assert list(line._resting) == ["a"]
+    async with asyncio.timeout(30):
+        await asyncio.gather(*flood)
+    assert time.monotonic() - began >= 4 * sum(spent[:2]) * 0.9
+    assert order[3:] == ["flood-2", "flood-3"]
+    assert line.waiting == 0
+    # Without anybody who waits nobody rests.
+    await asyncio.create_task(one("later", "c"))
+    assert "c" not in line._resting

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from heliograph.errors import StartError
 from heliograph.settings import Settings
@@ -41,6 +41,7 @@ async def _with_store(
     work: Callable[[Store], Awaitable[Result]],
     claim: Claim | None,
 ) -> Result:
+    _tell_nothing_once_interrupted()
     store = await open_store(
         settings.database_url, claim, accept_empty=settings.accept_empty_database
     )
@@ -77,3 +78,17 @@ def require_file(url: DatabaseUrl, *, accept_empty: bool = False) -> None:
         # Says so of one that was not empty before.
         look(url.path, accept_empty=accept_empty)
     raise no_database(url)
+
+
+def _tell_nothing_once_interrupted() -> None:
+    """Keep what breaks off with this task to itself: whoever interrupts it is told so already.
+
+    A connection that asyncpg was just making leaves a future behind whose error nobody asks for.
+    """
+    task = asyncio.current_task()
+
+    def tell(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if task is None or not task.cancelling():
+            loop.default_exception_handler(context)
+
+    asyncio.get_running_loop().set_exception_handler(tell)

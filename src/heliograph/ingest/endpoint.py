@@ -83,6 +83,11 @@ class Endpoint:
         """Whether the database is there."""
         return self._intake.commits
 
+    @property
+    def committed(self) -> tuple[int, int]:
+        """How many bytes were committed since the start, as in flight, and in how many commits."""
+        return self._intake.committed
+
     def credential(self, principal: Principal) -> bytes | None:
         """Return the hash of what a client is connected by, a key or password; None: no more."""
         if principal.account is not None:

@@ -118,6 +118,12 @@ class Intake:
         """Whether the database is there, as far as the last commit told."""
         return self._pipeline.state.database_available
 
+    @property
+    def committed(self) -> tuple[int, int]:
+        """How many bytes were committed since the start, as in flight, and in how many commits."""
+        state = self._pipeline.state
+        return state.bytes_total, state.commits_total
+
     def watch(self) -> None:
         """Keep messages apart from now on, for those who watch."""
         self._pipeline.watched = True

@@ -396,6 +396,7 @@ class Pipeline:
                 answers[origin] = [message]
         state.messages_total += count
         state.rows_total += rows
+        state.bytes_total += size
         state.depth -= count
         state.bytes_in_flight -= size
         newest = next((message.rows for message in reversed(messages) if message.rows), None)

@@ -13,6 +13,7 @@ class PipelineState:
     bytes_in_flight: int = 0
     messages_total: int = 0
     rows_total: int = 0
+    bytes_total: int = 0
     duplicates_total: int = 0
     retimed_total: int = 0
     commits_total: int = 0

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from heliograph.mqtt.host import Taken
     from heliograph.mqtt.listener import Listener
     from heliograph.mqtt.oversize import Oversize
+    from heliograph.mqtt.shares import Share
     from heliograph.mqtt.wills import LastWill
 
 log = structlog.get_logger()
@@ -77,6 +78,7 @@ class Connection(PausableProtocol):
         "retained",
         "routes",
         "session",
+        "share",
         "task",
         "tells_reasons",
         "unfinished_since",
@@ -92,6 +94,8 @@ class Connection(PausableProtocol):
         self.unfinished_since = 0.0
         self.version = 4
         self.session: Session | None = None
+        # What its principal may have taken; None: everything.
+        self.share: Share | None = None
         self.principal: Principal | None = None
         self.credential: bytes | None = None
         # As of which generation of the registry the credential is known to hold.
@@ -184,6 +188,7 @@ class Connection(PausableProtocol):
     # Packets
 
     def _process(self, buffer: bytes) -> None:
+        before = self.in_flight_bytes
         try:
             at = self._process_packets(buffer)
             self.rest = buffer[at:] if at < len(buffer) else b""
@@ -196,6 +201,11 @@ class Connection(PausableProtocol):
             return
         if self.in_flight_bytes > IN_FLIGHT_BYTES:
             self.pause(OWN)
+        share = self.share
+        if share is not None:
+            share.credit -= self.in_flight_bytes - before
+            if share.credit < 0:
+                self.listener.shares.overdraw(share, self)
 
     def _process_packets(self, buffer: bytes) -> int:
         """Process what is whole in a buffer that is not empty; return where the rest begins."""
@@ -234,7 +244,7 @@ class Connection(PausableProtocol):
     def give_way(self) -> None:
         """Let others go first: the client has said much."""
         self.listener.counts.turns += 1
-        self._wait_for_turn()
+        self.wait_for_turn()
 
     def _publish(self, buffer: bytes, at: int, start: int, stop: int) -> bool:
         """Take a PUBLISH; False: it has to wait, and stays in the buffer."""
@@ -280,6 +290,8 @@ class Connection(PausableProtocol):
 
     def _stream_past(self, packet: "Oversize", data: bytes) -> bytes:
         """Let go of an oversize packet's bytes; return what follows it."""
+        if self.share is not None:
+            self.share.credit -= len(data)
         rest = packet.take(data)
         if rest is None:
             return b""

@@ -6,6 +6,7 @@ from heliograph.mqtt import packets
 from heliograph.mqtt.limits import LARGE_CONTROL_BYTES
 from heliograph.mqtt.reasons import PacketType, ProtocolError, Reason
 from heliograph.mqtt.receiving import check_size
+from heliograph.mqtt.shares import FILTER_COST, MESSAGE_BYTES, PACKET_COST
 
 if TYPE_CHECKING:
     from heliograph.mqtt.connection import Connection
@@ -30,6 +31,7 @@ def control(connection: "Connection", buffer: bytes, at: int, start: int, stop: 
         connection.listener.connect(connection, body)
         return
     version = connection.version
+    _charge(connection, PACKET_COST)
     match kind:
         case PacketType.PINGREQ:
             packets.read_pingreq(body)
@@ -47,14 +49,22 @@ def control(connection: "Connection", buffer: bytes, at: int, start: int, stop: 
             packets.read_puback(body, version, kind)
         case PacketType.SUBSCRIBE:
             subscribe = packets.read_subscribe(body, version)
+            _charge(connection, FILTER_COST * len(subscribe.filters))
             connection.run(connection.listener.subscribe(connection, subscribe), "subscribe")
         case PacketType.UNSUBSCRIBE:
             unsubscribe = packets.read_unsubscribe(body, version)
+            _charge(connection, FILTER_COST * len(unsubscribe.filters))
             connection.listener.unsubscribe(connection, unsubscribe)
         case PacketType.DISCONNECT:
             _disconnect(connection, session, packets.read_disconnect(body, version))
         case _:
             raise ProtocolError(Reason.PROTOCOL_ERROR, f"{kind.name} after CONNECT")
+
+
+def _charge(connection: "Connection", messages: float) -> None:
+    """Count the packet as so many messages of the principal's share."""
+    if connection.share is not None:
+        connection.share.credit -= messages * MESSAGE_BYTES
 
 
 def _release(connection: "Connection", session: "Session", packet_id: int) -> None:

@@ -10,10 +10,20 @@ class Counts:
     subscriptions that were not granted, by the name of the reason. `dropped` are messages over
     the bounds of what waits for a subscriber, `withheld` those that a client was owed and may not
     see any more, `withheld_wills` last wills of those who may not send any more. `turns` tells
-    how often a connection had sent so many packets that others came before its next ones.
+    how often a connection had sent so many packets that others came before its next ones, and
+    `held_back` how often a principal had had its share while others sent as much as there is room
+    for.
     """
 
-    __slots__ = ("dropped", "refusals", "refused_filters", "turns", "withheld", "withheld_wills")
+    __slots__ = (
+        "dropped",
+        "held_back",
+        "refusals",
+        "refused_filters",
+        "turns",
+        "withheld",
+        "withheld_wills",
+    )
 
     def __init__(self) -> None:
         self.refusals: Counter[str] = Counter()
@@ -22,3 +32,4 @@ class Counts:
         self.withheld = 0
         self.withheld_wills = 0
         self.turns = 0
+        self.held_back = 0

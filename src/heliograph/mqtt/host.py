@@ -56,6 +56,11 @@ class Host(Protocol):
         """Return who connects without a user name; None: nobody may."""
         ...
 
+    @property
+    def committed(self) -> tuple[int, int]:
+        """How many bytes were committed since the start, as in flight, and in how many commits."""
+        ...
+
     def credential(self, principal: Principal) -> bytes | None:
         """Return what the principal's right to be connected hangs on; it changes with it."""
         ...

@@ -50,3 +50,4 @@ class Limits:
     receive_maximum: int = 65_535
     connect_seconds: float = 10.0
     failed_logins_per_minute: int = 30
+    messages_per_minute: int = 0

@@ -181,7 +181,7 @@ class LinkConnection(PausableProtocol):
             if at >= end or self.pauses & WAITING:
                 break
         else:
-            self._wait_for_turn()
+            self.wait_for_turn()
         return end if self._oversize is not None else at
 
     def _is_whole(self, buffer: bytes, at: int) -> bool:

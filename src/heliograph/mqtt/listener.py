@@ -27,6 +27,7 @@ from heliograph.mqtt.pausing import CLOSING, FULL, UNTAKEN, Turns
 from heliograph.mqtt.routing import RoutesOfAll
 from heliograph.mqtt.session import Session
 from heliograph.mqtt.sessions import Sessions
+from heliograph.mqtt.shares import Shares
 from heliograph.mqtt.topics import TopicKind, is_longer_than
 from heliograph.mqtt.unfinished import Unfinished
 
@@ -56,6 +57,9 @@ class Listener:
         self.tasks: set[asyncio.Task[None]] = set()
         self.counts = Counts()
         self.turns = Turns(self.loop)
+        self.shares = Shares(
+            self.loop, self.counts, lambda: host.committed, limits.messages_per_minute
+        )
         self.sessions = Sessions(self.loop)
         self.fanout = Fanout(host, self.counts, self.tasks)
         self.sessions.forgotten = self.fanout.remove
@@ -154,6 +158,7 @@ class Listener:
         """End every connection, telling those that speak MQTT 5 why."""
         self._servers.clear()
         self.sessions.close()
+        self.shares.close()
         if self._recheck_timer is not None:
             self._recheck_timer.cancel()
         for connection in list(self._connections):
@@ -195,6 +200,8 @@ class Listener:
             self._addresses[connection.peer] = count
         else:
             self._addresses.pop(connection.peer, None)
+        if connection.share is not None:
+            self.shares.leave(connection.share, connection)
         session = connection.session
         if session is None or session.connection is not connection:
             if session is not None and connection.will is not None:

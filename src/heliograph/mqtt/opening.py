@@ -118,6 +118,7 @@ class Opening:
         session.principal = principal
         session.expiry = self._expiry(connect)
         session.connection = connection
+        connection.share = self._listener.shares.enter(session.owner, principal)
         sessions.enter(session)
         self._listener.fanout.attach(session)
         connection.session = session

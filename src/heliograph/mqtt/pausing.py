@@ -12,8 +12,9 @@ OWN = 8  # the connection's own share of what is in flight is used up
 UNTAKEN = 16  # nothing is taken now: the server can't tell the time, or has no room
 CLOSING = 32  # the connection is being closed
 TURN = 64  # a large piece was read, or many packets: others first
+SHARE = 128  # who sends has had its share, and others send as much as there is room for
 # What has been read stays where it is.
-WAITING = BUSY | CONGESTED | UNTAKEN | CLOSING | TURN
+WAITING = BUSY | CONGESTED | UNTAKEN | CLOSING | TURN | SHARE
 
 # From so many bytes on there is likely to be more. libuv would read on, up to 32 times, before
 # anything else is done: the database's answer to the last batch would wait for tens of
@@ -85,9 +86,9 @@ class PausableProtocol(asyncio.Protocol):
         elif buffer:
             self._process(buffer)
             if len(buffer) >= LARGE_READ and not self.pauses and self._is_open():
-                self._wait_for_turn()
+                self.wait_for_turn()
 
-    def _wait_for_turn(self) -> None:
+    def wait_for_turn(self) -> None:
         """Let others go first."""
         self.pause(TURN)
         self.turns.wait(self)

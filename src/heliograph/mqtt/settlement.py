@@ -29,6 +29,7 @@ def settle(connection: "Connection", messages: "list[Taken]") -> None:
     """
     answers: list[bytes] = []
     plain: list[int] = []
+    before = connection.in_flight_bytes
     for message in messages:
         connection.in_flight_bytes -= message.size
         refused = bool(message.faults) and not message.rows and connection.version == MQTT_5
@@ -49,6 +50,9 @@ def settle(connection: "Connection", messages: "list[Taken]") -> None:
                 _settle_received(connection, message, token, answers)
     answers.append(packets.pubacks(plain))
     connection.write(b"".join(answers))
+    share = connection.share
+    if share is not None and share.is_over:
+        share.committed += before - connection.in_flight_bytes
     if connection.pauses & OWN and connection.in_flight_bytes < IN_FLIGHT_BYTES // 2:
         connection.resume(OWN)
 

@@ -1,9 +1,11 @@
-"""Answers that may be large: made beside other work, and bounded all together.
+"""Answers that may be large: made beside other work, bounded all together and for each caller.
 
 What is read for an answer, and then the answer, counts until its client has taken it: what is
 sent waits in small pieces. Who takes it slowly keeps the room only while nobody else needs it.
 """
 
+import asyncio
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
@@ -13,6 +15,7 @@ from starlette.types import Scope
 
 from heliograph.errors import ErrorCode, HeliographError
 from heliograph.long_work import LongWork
+from heliograph.model.principal import Principal
 from heliograph.web.bodies import Held, Receiving
 from heliograph.web.direct import Connection, connection_of
 from heliograph.web.errors import PIECE_BYTES, encode
@@ -20,6 +23,12 @@ from heliograph.web.errors import PIECE_BYTES, encode
 # Bytes of answers that may be under way at once. While one is made it may take twice that.
 ANSWERING_BYTES = 48 << 20
 RETRY_SECONDS = 5
+# Of large answers a caller gets so many bytes a second, and at first what comes to so many
+# seconds. Then the next one waits, for as long as an answer may be waited for.
+CALLER_BYTES_PER_SECOND = 32 << 20
+CALLER_BURST_SECONDS = 2.0
+CALLER_PATIENCE_SECONDS = 10.0
+MAXIMUM_CALLERS = 10_000
 # For so long an answer is sent before it has to make room for others.
 PATIENCE_SECONDS = 30.0
 # Encoded without giving others a turn, as is a piece of what is sent.
@@ -32,6 +41,21 @@ T = TypeVar("T")
 log = structlog.get_logger()
 
 
+class _Had:
+    """Up to when a caller has had what he gets, and how large the last large answer was."""
+
+    __slots__ = ("size", "until")
+
+    def __init__(self) -> None:
+        self.until = 0.0
+        self.size = 0
+
+    def take(self, size: int, moment: float) -> None:
+        """Count so many bytes more."""
+        until = max(self.until, moment - CALLER_BURST_SECONDS)
+        self.until = until + size / CALLER_BYTES_PER_SECOND
+
+
 class Answering(Receiving):
     """How many bytes of answers are under way, with a bound; small ones don't count."""
 
@@ -41,6 +65,8 @@ class Answering(Receiving):
         self.cut_off_total = 0
         # Since when each has held what it holds: from then on it is being sent. The oldest first.
         self._since: dict[Held, float] = {}
+        # What callers have had of large answers.
+        self._had: dict[int | str, _Had] = {}
 
     def change(self, held: Held, size: int) -> None:
         """Let a request hold this many bytes, if need be instead of one that is taken slowly."""
@@ -54,6 +80,40 @@ class Answering(Receiving):
         """Let a request hold nothing any more."""
         self._since.pop(held, None)
         super().release(held)
+
+    async def admit(self, held: "HeldAnswer", caller: int | str) -> None:
+        """Let the answer go on the caller's account; wait if he has had many large ones.
+
+        Raises:
+            HeliographError: RATE_LIMITED, that takes too long.
+        """
+        held.caller = caller
+        had = self._had.get(caller)
+        if had is None:
+            return
+        began = moment = time.monotonic()
+        while had.until > moment:
+            if had.until - began > CALLER_PATIENCE_SECONDS:
+                seconds = math.ceil(had.until - moment)
+                message = f"Too many large answers; again in {seconds} s"
+                raise HeliographError(ErrorCode.RATE_LIMITED, message, retry_after=seconds)
+            await asyncio.sleep(had.until - moment)
+            moment = time.monotonic()
+        if moment > began:
+            # Others wait as well: one at a time, until it is known how large it is.
+            held.advance = had.size
+            had.take(had.size, moment)
+
+    def settle(self, held: "HeldAnswer", caller: int | str) -> None:
+        """Count what the answer has come to."""
+        moment = time.monotonic()
+        had = self._had.get(caller)
+        if had is None:
+            if len(self._had) >= MAXIMUM_CALLERS:
+                self._had = {c: had for c, had in self._had.items() if had.until > moment}
+            had = self._had[caller] = _Had()
+        had.take(held.bytes - held.advance, moment)
+        had.size = held.bytes or had.size
 
     def _cut_off_slowest(self, but: Held) -> bool:
         """End the connection of the answer that has been sent for longest; False: none for long."""
@@ -84,13 +144,45 @@ class Answering(Receiving):
 
 
 class HeldAnswer(Held):
-    """How many bytes one answer holds, and the connection that takes it, where that is known."""
+    """How many bytes one answer holds, and who takes it, where that is known.
 
-    __slots__ = ("connection",)
+    `caller` is on whose account it goes (None: on nobody's), and `advance` what he has been
+    charged for it already.
+    """
+
+    __slots__ = ("_answering", "advance", "caller", "connection")
 
     def __init__(self, answering: Answering, scope: Scope) -> None:
         super().__init__(answering)
+        self._answering = answering
         self.connection: Connection | None = connection_of(scope)
+        self.caller: int | str | None = None
+        self.advance = 0
+
+    async def charge(self, caller: int | str) -> None:
+        """Let it go on this caller's account, if need be after a while.
+
+        Raises:
+            HeliographError: RATE_LIMITED, he has had too many large ones.
+        """
+        await self._answering.admit(self, caller)
+
+    def release(self) -> None:
+        """Give back what is held: the request has been answered."""
+        if self.caller is not None and (self.bytes or self.advance):
+            self._answering.settle(self, self.caller)
+        super().release()
+
+
+async def charge(scope: Scope, principal: Principal, caller: int | str) -> None:
+    """Let the answer go on the caller's account, if need be after a while; administrators' don't.
+
+    Raises:
+        HeliographError: RATE_LIMITED, he has had too many large ones.
+    """
+    held = scope.get(HELD)
+    if isinstance(held, HeldAnswer) and not principal.is_admin:
+        await held.charge(caller)
 
 
 def held_by(scope: Scope) -> Held:

@@ -36,6 +36,9 @@ MAXIMUM_PIPELINED = 4
 LINES_AT_ONCE = 32
 # An answer of which its client has taken nothing for so long ends the connection.
 UNREAD_SECONDS = 30.0
+# From a client that has been told that there were too many requests nothing is read for so long:
+# whoever repeats them at once would cost as much by what he is refused.
+REFUSED_SECONDS = 1.0
 # Parsed at once of what a WebSocket's client has sent: up to 170 frames.
 WEBSOCKET_PART_BYTES = 1 << 10
 # Frames of a socket that carry nothing (pings, pieces of a message, messages), in so many seconds.
@@ -113,6 +116,8 @@ class BoundedHttpProtocol(_WithOutlet, HttpToolsProtocol):
         # What has been read, and up to where it is parsed, while others are answered first.
         self._read = b""
         self._parsed = 0
+        # Runs while nothing more is taken, whatever room there is.
+        self._resting: asyncio.TimerHandle | None = None
         # Whether what follows can't be parsed.
         self._is_broken = False
         self._answering: RequestResponseCycle | None = None
@@ -165,7 +170,8 @@ class BoundedHttpProtocol(_WithOutlet, HttpToolsProtocol):
             # At most what is read once more: by then reading is paused.
             self._read = self._read[self._parsed :] + data
             self._parsed = 0
-            self._parse_on()
+            if self._resting is None:
+                self._parse_on()
         else:
             self._parse(data)
             if len(self.pipeline) >= MAXIMUM_PIPELINED:
@@ -246,7 +252,21 @@ class BoundedHttpProtocol(_WithOutlet, HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Go on to the next request."""
         super().on_response_complete()
-        if self.flow.is_full and not self.transport.is_closing():
+        if self.flow.is_full and self._resting is None and not self.transport.is_closing():
+            self._parse_on()
+
+    def rest(self) -> None:
+        """Take no further request for a moment.
+
+        A trusted proxy's connection goes on: the next request may be another client's.
+        """
+        if self._resting is None and self._counted is not None and not self._is_proxy():
+            self._fill()
+            self._resting = self.loop.call_later(REFUSED_SECONDS, self._end_rest)
+
+    def _end_rest(self) -> None:
+        self._resting = None
+        if not self.transport.is_closing():
             self._parse_on()
 
     def send_400_response(self, msg: str) -> None:
@@ -350,6 +370,9 @@ class BoundedHttpProtocol(_WithOutlet, HttpToolsProtocol):
         if self._sweep_timer is not None:
             self._sweep_timer.cancel()
             self._sweep_timer = None
+        if self._resting is not None:
+            self._resting.cancel()
+            self._resting = None
         if self._counted is not None:
             left = self._of_address.get(self._counted, 0) - 1
             if left > 0:
@@ -373,9 +396,18 @@ class BoundedHttpProtocol(_WithOutlet, HttpToolsProtocol):
             peer = ipaddress.ip_address(address)
         except ValueError:
             return True  # A socket file.
+        return peer.is_loopback or self._is_trusted(peer)
+
+    def _is_proxy(self) -> bool:
+        try:
+            return self._is_trusted(ipaddress.ip_address(self._counted or ""))
+        except ValueError:
+            return False
+
+    def _is_trusted(self, peer: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
         proxies = self.config.forwarded_allow_ips if self.config.proxy_headers else None
-        if peer.is_loopback or not proxies or isinstance(proxies, str):
-            return peer.is_loopback
+        if not proxies or isinstance(proxies, str):
+            return False
         return any(peer in ipaddress.ip_network(proxy, strict=False) for proxy in proxies)
 
     def _warn(self, event: str, address: str) -> None:
@@ -515,6 +547,9 @@ class WebSocketProtocol(_WithOutlet, WebSocketsSansIOProtocol):
     def abort(self) -> None:
         """End it at once, whatever waits to be written."""
         self.transport.abort()
+
+    def rest(self) -> None:
+        """Go on: what can be refused as too much is refused before a socket is opened."""
 
     def shutdown(self) -> None:
         """Go."""

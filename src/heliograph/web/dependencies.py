@@ -7,6 +7,7 @@ from fastapi import Depends, Request
 from heliograph.model.audit import Actor, actor_of
 from heliograph.model.principal import Principal
 from heliograph.web.access import Access, client_address
+from heliograph.web.answers import charge
 from heliograph.web.limits import Limits, bearer, stranger
 from heliograph.web.newest_pages import NewestPages
 from heliograph.web.services import Services
@@ -32,7 +33,9 @@ async def _caller(request: Request) -> Principal:
     access: Access = request.app.state.access
     limits: Limits = request.app.state.limits
     principal = await access.caller(request.scope)
-    limits.call(request.method, bearer(principal, client_address(request.scope)))
+    name = bearer(principal, client_address(request.scope))
+    limits.call(request.method, name)
+    await charge(request.scope, principal, name)
     return principal
 
 

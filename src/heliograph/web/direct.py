@@ -39,6 +39,10 @@ class Connection(Protocol):
         """End it at once, whatever waits to be written."""
         ...
 
+    def rest(self) -> None:
+        """Take no further request for a moment."""
+        ...
+
 
 def offer(scope: Any, connection: Connection, serving: object) -> None:
     """Let the application write past `send`.

@@ -22,6 +22,7 @@ from heliograph.errors import (
     shutting_down,
 )
 from heliograph.ingest.outcome import Fault
+from heliograph.web.direct import connection_of
 
 log = structlog.get_logger()
 
@@ -91,6 +92,7 @@ CHALLENGES = {
     ErrorCode.INVALID_API_KEY: b'ApiKey realm="heliograph"',
     ErrorCode.INVALID_TOKEN: b'Bearer realm="heliograph", error="invalid_token"',
 }
+TOO_MANY_REQUESTS = 429
 RETRY_AFTER_SECONDS = 2
 OUTAGE_SECONDS = 60.0
 PIECE_BYTES = 256 << 10
@@ -197,7 +199,7 @@ def answer(error: HeliographError) -> Answer:
     headers: list[tuple[bytes, bytes]] = []
     if challenge := CHALLENGES.get(code):
         headers.append((b"www-authenticate", challenge))
-    if status in (429, 503):
+    if status in (TOO_MANY_REQUESTS, 503):
         headers.append((b"retry-after", b"%d" % (error.retry_after or RETRY_AFTER_SECONDS)))
     if status == 408:
         headers.append((b"connection", b"close"))
@@ -359,7 +361,8 @@ def _printable(part: Any) -> Any:
 class Failures:
     """ASGI layer that turns an exception nobody expected into a logged 500.
 
-    A request that is cancelled because the server ends is answered with SHUTTING_DOWN.
+    A request that is cancelled because the server ends is answered with SHUTTING_DOWN. Who is
+    told that there were too many requests is read no further for a moment.
     """
 
     def __init__(self, app: ASGIApp, is_ending: Callable[[], bool] = lambda: False) -> None:
@@ -376,6 +379,10 @@ class Failures:
         async def watched(message: Message) -> None:
             nonlocal started
             started = True
+            if message.get("status") == TOO_MANY_REQUESTS:
+                connection = connection_of(scope)
+                if connection is not None:
+                    connection.rest()
             await send(message)
 
         try:

@@ -197,6 +197,11 @@ class HeliographCollector(Collector):
                 counts.withheld_wills,
             ),
             ("turns", "How often a connection had to let others go first", counts.turns),
+            (
+                "held_back",
+                "How often somebody had had his share while others sent all there is room for",
+                counts.held_back,
+            ),
         ):
             yield CounterMetricFamily(f"heliograph_mqtt_{name}", text, value=count)
 

@@ -16,10 +16,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from heliograph.ingest.latest_values import LatestValues
 from heliograph.ingest.registry import Registry
+from heliograph.model.principal import Principal
 from heliograph.model.time import parse
 from heliograph.store import Store
 from heliograph.web.access import Access, client_address
-from heliograph.web.answers import HELD, Answering, HeldAnswer, held_by
+from heliograph.web.answers import HELD, Answering, HeldAnswer, charge, held_by
 from heliograph.web.entity_tags import if_none_match
 from heliograph.web.errors import Answer, answer_of
 from heliograph.web.latest import latest
@@ -89,22 +90,23 @@ class QuickReads:
             return None
         if not self._access.sees(principal, sensor):
             return None
-        name = bearer(principal, client_address(scope))
+        counted = partial(self._counted, scope, principal)
         if what == "latest":
             read = partial(latest, self._latest, sensor, if_none_match(scope), held_by(scope))
-            return partial(self._counted, name, read)
+            return partial(counted, read)
         page = plain_page(scope["query_string"])
         if page is None:
             return None
         pages = measurements_page if what == "measurements" else logs_page
         return partial(
-            self._counted,
-            name,
+            counted,
             partial(pages, self._store, sensor, page, asked_path(scope), held_by(scope)),
         )
 
-    async def _counted(self, name: int | str, read: _Read) -> Answer:
+    async def _counted(self, scope: Scope, principal: Principal, read: _Read) -> Answer:
+        name = bearer(principal, client_address(scope))
         self._limits.read(name)
+        await charge(scope, principal, name)
         return await read()
 
 

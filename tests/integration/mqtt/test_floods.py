@@ -17,6 +17,7 @@ from mqtt_client import (
     numbered,
     publish,
     string,
+    subscribe,
     unsubscribe,
     variable,
 )
@@ -221,3 +222,52 @@ async def test_exchanges_that_are_never_released_are_bounded(tmp_path, version):
         client.send(publish(device.topic, b'{"value": 1}', qos=2, packet_id=11, version=version))
         assert (await client.packet())[:2] == (b"\xe0\x93" if version == 5 else b"")
         assert server.listener.counts.refusals["RECEIVE_MAXIMUM_EXCEEDED"] == 1
+
+
+async def test_who_sends_more_than_his_share_waits_while_others_send(tmp_path, version):
+    """He is read no further, loses nothing, and has all of it stored once there is room."""
+    async with running(tmp_path, rate_limit_mqtt=600) as server:  # sixty at once
+        device = await server.device()
+        flood = await server.connect(device, version=version)
+        (connection,) = server.listener._connections
+        shares = server.listener.shares
+        count = 400
+        messages = [
+            publish(device.topic, b'{"value":%d}' % number, packet_id=number + 1, version=version)
+            for number in range(count)
+        ]
+        flood.send(b"".join(messages[:200]))
+        await eventually(lambda: server.state.messages_total == 200)
+        assert connection.share.is_over
+        assert server.listener.counts.held_back == 0  # nobody else sends
+        shares._is_crowded = True  # as if others filled each commit
+        committed = shares._committed
+        shares._committed = lambda: (1 << 60, committed()[1])
+        flood.send(b"".join(messages[200:]))
+        flood.send(PINGREQ)
+        await eventually(lambda: server.listener.counts.held_back > 0)
+        metrics = (await server.http.get("/metrics")).text
+        assert "heliograph_mqtt_held_back_total 1.0" in metrics
+        # An administrator has no share, and others are heard.
+        admin = await server.admin(version=version)
+        await admin.quiet()
+        shares._committed = committed
+        await eventually(lambda: server.state.messages_total == count)
+        assert len(await server.values(device)) == count
+
+
+@pytest.mark.parametrize("what", ["subscribe", "unsubscribe", "ping", "oversize"])
+async def test_what_is_no_message_is_of_the_share_too(server, what):
+    device = await server.device()
+    client = await server.connect(device)
+    (connection,) = server.listener._connections
+    before = connection.share.credit
+    packet = {
+        "subscribe": subscribe(device.topic.replace("measurements", "configurations")),
+        "unsubscribe": unsubscribe("a/b"),
+        "ping": PINGREQ,
+        "oversize": publish(device.topic, b"x" * limits.MAXIMUM_PACKET_BYTES),
+    }[what]
+    client.send(packet)
+    await client.packet()
+    assert connection.share.credit < before

@@ -153,11 +153,13 @@ async def test_what_a_session_is_owed_is_bounded(server, version):
     for number in range(count):
         client.send(publish(device.topic, value(number), qos=0))
     await send(client, device.topic, value(count))
+    await server.shown()
     session = next(iter(server.listener.sessions._left))
     assert len(session.queue) == 1_000
     assert session.dropped == count + 1 - 1_000
     large = b'{"value": "%b"}' % (b"x" * 400_000)
     await send(client, device.topic, *[large] * 5)
+    await server.shown()
     assert session.queued_bytes <= 1 << 20
 
 
@@ -185,6 +187,7 @@ async def test_what_all_sessions_of_a_user_are_owed_is_bounded(server, version, 
     await eventually(lambda: server.listener.connections == 2)
     await send(pumps["roof-2"], "measurements/roof-2", large(1))
     await send(pumps["roof-1"], "measurements/roof-1", *map(large, range(2, 12)))
+    await server.shown()
     audiences = {each.principal.name: each for each in server.listener.fanout._audiences.values()}
     owed = [audiences[f"user:{name}"].owed_bytes for name in ("ada", "bob")]
     assert owed == [200_000, 200_000]
@@ -352,6 +355,7 @@ async def test_nothing_is_counted_as_owed_when_all_is_taken(server, version):
     (audience,) = server.listener.fanout._audiences.values()
     client = await server.connect(device)
     await send(client, device.topic, *map(value, range(100)))
+    await server.shown()
     assert audience.owed_bytes > 0
     for _ in range(40):
         admin.send(numbered(PUBACK, (await received(admin)).packet_id))

@@ -493,3 +493,52 @@ async def test_a_request_of_http_1_1_has_one_host(served, head, status):
             assert b"one Host header" in answered
             assert b"connection: close" in answered
         writer.close()
+
+
+LIMITED = GET.replace(b"/health", b"/docs")
+
+
+@pytest.mark.parametrize("behind_proxy", [False, True])
+async def test_who_is_told_of_too_many_requests_is_read_no_further_for_a_moment(
+    site, monkeypatch, behind_proxy
+):
+    """Else he costs as much by what he is refused. A proxy's connection is others' too."""
+    monkeypatch.setattr(connections, "REFUSED_SECONDS", 1_000.0 if behind_proxy else 0.2)
+    options = {"forwarded_allow_ips": ["127.0.0.1/32"], "proxy_headers": True}
+    async with (
+        site(rate_limit_read=1) as here,
+        over_http(here.web, **(options if behind_proxy else {})) as port,
+        asyncio.timeout(60),
+    ):
+        loop = asyncio.get_running_loop()
+        reader, writer = await connect(port)
+        writer.write(LIMITED)
+        assert b" 200 " in await answer(reader)
+        began = loop.time()
+        for _ in range(3):
+            writer.write(LIMITED)
+            assert b" 429 " in await answer(reader)
+        if not behind_proxy:
+            assert loop.time() - began >= 0.2 * 2
+            # Many at once: those that have been read are answered, and the rest after the moment.
+            writer.write(LIMITED * 20)
+            for _ in range(20):
+                assert b" 429 " in await answer(reader)
+            assert loop.time() - began >= 0.2 * 3
+        # Another connection, and what is not limited, is answered at once.
+        other, its = await connect(port)
+        its.write(GET)
+        assert b" 200 " in await answer(other)
+        writer.close()
+        its.close()
+
+
+async def test_who_goes_while_he_is_not_read_is_forgotten(site):
+    async with site(rate_limit_read=1) as here, bounded_server(here.web) as port:
+        for _ in range(2):
+            reader, writer = await connect(port)
+            writer.write(LIMITED)
+            await answer(reader)
+            writer.write(LIMITED)
+            writer.close()
+            await writer.wait_closed()

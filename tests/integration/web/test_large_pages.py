@@ -35,7 +35,7 @@ def small_pages(monkeypatch):
 
 
 async def filled(here, count, *, per_time=1):
-    await here.device("pump-1")
+    own = await here.device("pump-1")
     sensor = (await here.services.store.sensors.find("pump-1")).number
     text = "x" * LARGE
     times = [NOON + at // per_time * 1_000_000 for at in range(count)]
@@ -49,6 +49,7 @@ async def filled(here, count, *, per_time=1):
         heartbeats=[(*row[:8], f'{{"x":"{text}"}}') for row in beats],
     )
     await here.services.store.write(batch)
+    return own
 
 
 def link(response, rel="next"):
@@ -137,6 +138,67 @@ async def test_who_takes_an_answer_slowly_makes_room_for_others(site, serving, m
             assert "heliograph_http_answering_bytes 0.0" in metrics
             with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
                 await reader.readexactly(12 << 20)
+
+
+def paced(monkeypatch, seconds):
+    """Give each caller what comes to one large page of ten in so many seconds, and one at first."""
+    size = FITTING * LARGE
+    monkeypatch.setattr(answers, "CALLER_BYTES_PER_SECOND", size / seconds)
+    monkeypatch.setattr(answers, "CALLER_BURST_SECONDS", seconds)
+
+
+@pytest.mark.parametrize(
+    "path", [PAGES["history"], PAGES["measurements"]], ids=["fastapi", "quick"]
+)
+async def test_a_caller_who_has_had_many_large_pages_waits_for_the_next(site, monkeypatch, path):
+    """One after the other, as many as ask for one; others, and administrators, wait for nobody."""
+    async with site() as here, asyncio.timeout(60):
+        mine = await filled(here, FITTING - 1)
+        own = await here.device("pump-2")
+        loop = asyncio.get_running_loop()
+
+        async def read(headers=mine):
+            response = await here.http.get(path, headers=headers)
+            assert response.status_code == 200, response.text
+            return loop.time()
+
+        paced(monkeypatch, 0.2)
+        await read()  # its key is known from now on
+        began = loop.time()
+        await read()
+        waiting = [asyncio.create_task(read()) for _ in range(3)]
+        for headers in (ADMIN, ADMIN, ADMIN):
+            await read(headers)
+        small = await here.http.get("/devices/pump-2/history", headers=own)
+        assert small.status_code == 200
+        # Nine tenths of a page each, of which there was one at first.
+        for number, end in enumerate(sorted(await asyncio.gather(*waiting)), 1):
+            assert end - began >= number * 0.18 - 0.1
+
+
+async def test_who_would_wait_for_long_is_refused(site, monkeypatch):
+    path = PAGES["history"]
+    async with site() as here:
+        mine = await filled(here, FITTING - 1)
+        paced(monkeypatch, 1_000.0)
+        statuses = [(await here.http.get(path, headers=mine)).status_code for _ in range(2)]
+        refused = await here.http.get(path, headers=mine)
+        assert statuses == [200, 200]
+        assert (refused.status_code, refused.json()["code"]) == (429, "RATE_LIMITED")
+        assert 700 < int(refused.headers["retry-after"]) <= 1_000
+        # It is its own account alone.
+        assert (await here.http.get(path, headers=ADMIN)).status_code == 200
+
+
+async def test_callers_who_have_had_nothing_for_a_while_are_forgotten(monkeypatch):
+    monkeypatch.setattr(answers, "MAXIMUM_CALLERS", 5)
+    answering = answers.Answering()
+    for caller in range(20):
+        held = answers.HeldAnswer(answering, {})
+        await held.charge(caller)
+        held.at_least(1 << 20)
+        held.release()
+    assert len(answering._had) <= 5
 
 
 async def test_configurations_end_early_by_bytes_and_the_link_leads_on(site, monkeypatch):

@@ -1,0 +1,180 @@
+"""Who may always be served over MQTT, and who gets what others leave over.
+
+Each principal but administrators has a share: so much may be taken from it however much others
+send. What is beyond that is taken while there is room, and waits, unread, while others send as
+much as can be committed. Nothing is refused: its client is held back as by a slow network.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import structlog
+
+from heliograph.mqtt.counts import Counts
+from heliograph.mqtt.pausing import SHARE, PausableProtocol
+
+if TYPE_CHECKING:
+    from heliograph.model.principal import Principal
+    from heliograph.mqtt.session import Owner
+
+log = structlog.get_logger()
+
+# About what a message with one measurement counts as in flight, in bytes.
+MESSAGE_BYTES = 640
+# In messages: any packet but a PUBLISH, and each filter of a SUBSCRIBE or UNSUBSCRIBE.
+PACKET_COST = 0.5
+FILTER_COST = 10.0
+# The whole share of so many seconds may be taken at once.
+BURST_SECONDS = 6.0
+TICK_SECONDS = 0.1
+# While a commit has more than so many messages of those within their shares, there is no more
+# room: what comes while the one before is written makes a few at most as long as there is.
+CROWDED_MESSAGES = 150
+TELL_SECONDS = 60.0
+MAXIMUM_SHARES = 100_000
+
+
+class Share:
+    """What a principal may still have taken, in bytes; below 0 it is more than its share."""
+
+    __slots__ = (
+        "committed",
+        "connections",
+        "credit",
+        "credited_at",
+        "is_over",
+        "name",
+        "tell_from",
+        "waiting",
+    )
+
+    def __init__(self, name: str, credit: float, moment: float) -> None:
+        self.name = name
+        self.credit = credit
+        self.credited_at = moment
+        self.connections = 0
+        self.is_over = False
+        # Bytes of it that were committed while it was over.
+        self.committed = 0
+        self.tell_from = 0.0
+        # Connections of which nothing is taken.
+        self.waiting: set[PausableProtocol] = set()
+
+
+class Shares:
+    """Knows the shares of all who are connected, and holds back who is over while others send."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        counts: Counts,
+        committed: Callable[[], tuple[int, int]],
+        messages_per_minute: int,
+    ) -> None:
+        """Give each principal so many messages a minute; 0: nobody is held back.
+
+        `committed` returns how many bytes were committed since the start, and in how many commits.
+        """
+        self._loop = loop
+        self._counts = counts
+        self._committed = committed
+        self._per_second = messages_per_minute / 60 * MESSAGE_BYTES
+        self._burst = self._per_second * BURST_SECONDS
+        self._shares: dict[Owner, Share] = {}
+        self._over: set[Share] = set()
+        self._is_crowded = False
+        self._seen = (0, 0)
+        self._timer: asyncio.TimerHandle | None = None
+
+    def enter(self, owner: "Owner", principal: "Principal") -> Share | None:
+        """Return the share that a new connection of this principal has a part in; None: none."""
+        if not self._per_second or principal.is_admin:
+            return None
+        share = self._shares.get(owner)
+        if share is None:
+            if len(self._shares) >= MAXIMUM_SHARES:
+                self._shares = {o: s for o, s in self._shares.items() if s.connections or s.is_over}
+            share = Share(principal.name, self._burst, self._loop.time())
+            self._shares[owner] = share
+        share.connections += 1
+        return share
+
+    @staticmethod
+    def leave(share: Share, connection: PausableProtocol) -> None:
+        """Forget a connection that has ended; what its principal has taken is not forgotten."""
+        share.waiting.discard(connection)
+        share.connections -= 1
+
+    def overdraw(self, share: Share, connection: PausableProtocol) -> None:
+        """Hold the connection back if its principal has had its share and others send, too."""
+        self._earn(share)
+        if share.credit >= 0:
+            return
+        share.credit = max(share.credit, -self._burst)
+        if not share.is_over:
+            share.is_over = True
+            self._over.add(share)
+            if self._timer is None:
+                self._seen = self._committed()
+                self._is_crowded = False
+                self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
+        if self._is_crowded:
+            if not share.waiting:
+                self._tell(share)
+            share.waiting.add(connection)
+            connection.pause(SHARE)
+
+    def _tell(self, share: Share) -> None:
+        self._counts.held_back += 1
+        if share.credited_at >= share.tell_from:
+            share.tell_from = share.credited_at + TELL_SECONDS
+            log.info(
+                "a client is held back: it has had its share, and others send", name=share.name
+            )
+
+    def close(self) -> None:
+        """Hold nobody back any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _earn(self, share: Share) -> None:
+        moment = self._loop.time()
+        earned = (moment - share.credited_at) * self._per_second
+        share.credit = min(share.credit + earned, self._burst)
+        share.credited_at = moment
+
+    def _tick(self) -> None:
+        """Look whether there is room, and let those go on who may."""
+        self._is_crowded = self._look()
+        for share in list(self._over):
+            self._earn(share)
+            if not self._is_crowded:
+                # What was left over by others is nobody's debt.
+                share.credit = max(share.credit, 0.0)
+            elif share.credit < 0:
+                continue
+            if share.credit >= self._burst:
+                share.is_over = False
+                self._over.discard(share)
+            waiting, share.waiting = share.waiting, set()
+            for connection in waiting:
+                # All of them at once would be a long turn.
+                connection.wait_for_turn()
+                connection.resume(SHARE)
+        self._timer = self._loop.call_later(TICK_SECONDS, self._tick) if self._over else None
+
+    def _look(self) -> bool:
+        """Tell whether those within their shares fill the commits by themselves."""
+        bytes_before, commits_before = self._seen
+        self._seen = bytes_now, commits_now = self._committed()
+        over = 0
+        for share in self._over:
+            over += share.committed
+            share.committed = 0
+        commits = commits_now - commits_before
+        if not commits:
+            return self._is_crowded
+        others = bytes_now - bytes_before - over
+        return others > commits * CROWDED_MESSAGES * MESSAGE_BYTES
