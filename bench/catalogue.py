@@ -7,6 +7,7 @@ from bench import (
     broker_ingest,
     configuration,
     export,
+    file_import,
     http_ingest,
     live,
     memory,
@@ -49,6 +50,12 @@ def catalogue() -> dict[str, Benchmark]:
     for engine in ("sqlite", "postgresql"):
         found[f"http-single-{engine}"] = http_ingest.single(f"http-single-{engine}", engine)
         found[f"http-batch-{engine}"] = http_ingest.batch(f"http-batch-{engine}", engine)
+    for name, engine, in_turn in (
+        ("import-sqlite", "sqlite", True),
+        ("import-sqlite-by-sensor", "sqlite", False),
+        ("import-postgresql", "postgresql", True),
+    ):
+        found[name] = file_import.rate(name, engine, in_turn=in_turn)
     found["mqtt-beside-http"] = mqtt_ingest.beside_http
     for start, shown in (("idle", False), ("live", True)):
         for end, share, goal in (("median", 0.5, 10), ("p99", 0.99, 50)):

@@ -269,23 +269,26 @@ class ServerThread:
     It takes HTTP alone. A context manager; `environment` is for commands that call it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, database_url: str = "", **settings: Any) -> None:
         self.folder = folder
         self.environment = {
             **os.environ,
             "APP_ENV": "test",
             "API_SECRET_KEY": ADMIN_KEY,
             "DATA_DIRECTORY": str(folder),
-            "DATABASE_URL": f"sqlite:///{folder}/heliograph.db",
+            "DATABASE_URL": database_url or f"sqlite:///{folder}/heliograph.db",
             "HOST": "127.0.0.1",
             "MQTT_LISTEN": "",
         }
+        self._settings = settings
+        self._is_empty = not database_url
         self._stopping: Callable[[], object] | None = None
         self._thread = threading.Thread(target=self._run, name="server")
         self._port: Future[int] = Future()
 
     def __enter__(self) -> Self:
-        shutil.copy(migrated_database(), self.folder / "heliograph.db")
+        if self._is_empty:
+            shutil.copy(migrated_database(), self.folder / "heliograph.db")
         self._thread.start()
         self.port = self._port.result(START_SECONDS)
         self.environment["PORT"] = str(self.port)
@@ -329,6 +332,7 @@ class ServerThread:
             "auto_migrate": False,
             "api_secret_key": ADMIN_KEY,
             "mqtt_listen": (),
+            **self._settings,
         }
         application = Application(Settings(**settings))
         config = uvicorn.Config(

@@ -3,7 +3,7 @@
 import asyncio
 import enum
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, BinaryIO, Literal
@@ -27,7 +27,7 @@ from heliograph.cli.transfer.reading import (
     open_file,
     parquet_rows,
 )
-from heliograph.cli.transfer.sending import TIME_OUT_SECONDS, Bad, Line, Sender, Sent
+from heliograph.cli.transfer.sending import TIME_OUT_SECONDS, Bad, Line, Sender, Sent, sum_of
 from heliograph.errors import StartError
 from heliograph.exchange.elements import Element
 from heliograph.exchange.formats import EXPORTED_KINDS
@@ -35,9 +35,11 @@ from heliograph.exchange.line_protocol import Mapping
 from heliograph.model.records import Kind
 from heliograph.printable import printable
 
-# What is held at once.
+# What is held at once, and once more while it is on its way.
 WINDOW_LINES = 10_000
 WINDOW_BYTES = 4 << 20
+# Read before answers that have come are looked at.
+LINES_AT_ONCE = 200
 
 
 class Form(enum.StrEnum):
@@ -209,26 +211,27 @@ async def _import(
     async with client:
         sender = Sender(client, sensor, renamed, bar.say)
         unit = "row" if progress.state.options[0] == Form.PARQUET else "line"
-        while window := _window(records):
-            lines = [
-                Line(record.line, record.said)
-                for record in window
-                if isinstance(record.said, Element)
-            ]
-            unread = tuple(
-                Bad(record.line, str(record.said))
-                for record in window
-                if not isinstance(record.said, Element)
-            )
-            sent = (await sender.send(lines)).plus(Sent(bad=unread))
+        window = await _window(records)
+        while window:
+            sending = asyncio.create_task(sender.send(_elements(window)), name="import-window")
+            # The next is read while this one is on its way; what is sent counts whatever comes.
+            following: list[Record] | StartError
+            try:
+                following = await _window(records)
+            except StartError as error:
+                following = error
+            sent = sum_of([await sending, Sent(bad=_unread(window))])
             for bad in sorted(sent.bad):
                 bar.say(f"{unit} {bad.number}: {printable(bad.reason)}")
             progress.advance(window[-1].end, sent)
             state = progress.state
             bar.show(raw.tell(), state.accepted + state.duplicates + state.bad)
+            if isinstance(following, StartError):
+                raise following
+            window = following
 
 
-def _window(records: Iterator[Record]) -> list[Record]:
+async def _window(records: Iterator[Record]) -> list[Record]:
     """Return the next records, as many as are held at once; none are left when it is empty."""
     window: list[Record] = []
     size = 0
@@ -237,7 +240,21 @@ def _window(records: Iterator[Record]) -> list[Record]:
         size += len(record.said.text) if isinstance(record.said, Element) else 0
         if len(window) >= WINDOW_LINES or size >= WINDOW_BYTES:
             break
+        if not len(window) % LINES_AT_ONCE:
+            await asyncio.sleep(0)
     return window
+
+
+def _elements(window: Sequence[Record]) -> list[Line]:
+    return [Line(record.line, record.said) for record in window if isinstance(record.said, Element)]
+
+
+def _unread(window: Sequence[Record]) -> tuple[Bad, ...]:
+    return tuple(
+        Bad(record.line, str(record.said))
+        for record in window
+        if not isinstance(record.said, Element)
+    )
 
 
 class _Progress:

@@ -5,13 +5,22 @@ from typing import Any, NamedTuple
 import msgspec
 
 from heliograph.model.records import Kind
-from heliograph.model.time import EARLIEST, SECOND, counts_from_boot, from_rfc3339
+from heliograph.model.time import (
+    EARLIEST,
+    SECOND,
+    counts_from_boot,
+    from_rfc3339,
+    to_epoch_seconds,
+)
 
 # Members of every line of an export that no element has.
 _STORED_ONLY = frozenset(("kind", "sensor_identifier", "device_id", "receipt_timestamp"))
 _ENVELOPES = {"metrics": "value", "measurement": "value"}
 
 _Raw = msgspec.Raw
+_NULL = _Raw(b"null")
+# 2106: until then every microsecond has epoch seconds of its own, on whatever way they are read.
+_LATEST_EXACT = SECOND << 32
 # As JSON, Python and spreadsheets write them.
 _BOOLEANS = {
     **dict.fromkeys(("true", "True", "TRUE"), _Raw(b"true")),
@@ -80,7 +89,7 @@ def make_element(kind: Kind, names: tuple[str, ...], element: dict[str, msgspec.
     Raises:
         BadLineError: it has no time, so that sent again it would be stored again.
     """
-    _check_time(bytes(element.get("timestamp", b"null")))
+    element["timestamp"] = _checked_time(element.get("timestamp", _NULL))
     # What a device without a clock gave is not asked for again: the time is the stored one.
     element.pop("device_timestamp", None)
     if kind is Kind.HEARTBEAT and "details" in element:
@@ -93,24 +102,32 @@ def make_element(kind: Kind, names: tuple[str, ...], element: dict[str, msgspec.
     return Element(kind, names, _encode(element))
 
 
-def _check_time(text: bytes) -> None:
-    """Check that there is a time which is not taken for none: that of a clock without a date.
+def _checked_time(given: msgspec.Raw) -> msgspec.Raw:
+    """Return the time as it is sent: as epoch seconds, which a server reads faster than texts.
 
-    Those are numbers before 2001-09-09, and 1970. Whether it is a time at all is checked where it
-    is sent.
+    It is not one that is taken for none, that of a clock without a date: those are numbers before
+    2001-09-09, so that earlier texts stay texts, and 1970. Whether it is a time at all is checked
+    where it is sent.
+
+    Raises:
+        BadLineError: there is none.
     """
-    moment = _any(text)
+    moment = _any(given)
     if moment is None:
         raise BadLineError("timestamp is missing")
     if isinstance(moment, str):
         try:
-            is_none = counts_from_boot(moment, from_rfc3339(moment))
+            microseconds = from_rfc3339(moment)
         except ValueError:
-            return
+            return given
+        if EARLIEST <= microseconds < _LATEST_EXACT:
+            return json_text(to_epoch_seconds(microseconds))
+        is_none = counts_from_boot(moment, microseconds)
     else:
         is_none = isinstance(moment, int | float) and moment < EARLIEST // SECOND
     if is_none:
-        raise BadLineError(f"timestamp {text.decode()[:40]} {FROM_BOOT}")
+        raise BadLineError(f"timestamp {bytes(given).decode()[:40]} {FROM_BOOT}")
+    return given
 
 
 def json_text(value: Any) -> msgspec.Raw:

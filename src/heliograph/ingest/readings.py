@@ -122,7 +122,7 @@ def decode_readings(payload: bytes, now: int) -> tuple[list[tuple[int, Reading]]
         Rejected: the body as a whole is not readable, or has too many readings.
     """
     if len(payload) <= MAXIMUM_BATCH and (quick := _read_quickly(payload, _DECODE_MANY, now)):
-        return list(enumerate(quick)), []
+        return _of_a_message_each(payload, list(enumerate(quick)), [])
     message = read_shallow(payload) if len(payload) <= MAXIMUM_BATCH else None
     sound = message is not None
     if not sound:
@@ -139,7 +139,35 @@ def decode_readings(payload: bytes, now: int) -> tuple[list[tuple[int, Reading]]
             readings.append((index, read_measurement(element, now, sound=sound)))
         except Rejected as error:
             faults.append(Fault(index, error.fault.reason, error.fault.detail))
-    return readings, faults
+    return _of_a_message_each(payload, readings, faults)
+
+
+def _of_a_message_each(
+    payload: bytes, readings: list[tuple[int, Reading]], faults: list[Fault]
+) -> tuple[list[tuple[int, Reading]], list[Fault]]:
+    """Return both, with a fault in place of what no message by itself could hold.
+
+    Reading it again, nothing else counts on values that large.
+    """
+    if len(payload) <= MAXIMUM_PAYLOAD:
+        return readings, faults
+    large = {
+        index: size
+        for index, reading in readings
+        if (size := len(reading.text.encode())) > MAXIMUM_PAYLOAD
+    }
+    if not large:
+        return readings, faults
+    faults += [
+        Fault(
+            index,
+            RejectionReason.TOO_LARGE,
+            f"{size} bytes of value are more than {MAXIMUM_PAYLOAD} bytes",
+        )
+        for index, size in large.items()
+    ]
+    kept = [each for each in readings if each[0] not in large]
+    return kept, sorted(faults, key=lambda fault: fault.index or 0)
 
 
 def measurement_row(

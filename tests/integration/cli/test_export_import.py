@@ -326,7 +326,7 @@ def test_what_was_exported_of_a_sensor_goes_to_it_made_again(server, suffix):
     # As long as nobody has taken its name, there is nowhere else for them to go.
     gone = run(server, "import", f"pump.{suffix}", status=1)
     assert gone.stdout == "0 rows stored, 0 were there already, 3 bad\n"
-    assert "DEVICE_INACTIVE" in gone.stderr
+    assert "DEACTIVATED_SENSOR" in gone.stderr
     again = server.device("pump-1")
     assert again.identifier != device.identifier
     done = run(server, "import", f"pump.{suffix}")

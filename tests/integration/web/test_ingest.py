@@ -165,6 +165,19 @@ async def test_a_batch_of_nothing_but_bad_ones_is_answered_all_the_same(site):
         assert empty.json() == {"accepted": 0, "duplicates": 0, "retimed": 0, "rejected": []}
 
 
+async def test_of_a_batch_no_value_is_larger_than_a_message_may_be(site):
+    async with site() as here:
+        key = await here.device("a")
+        sizes = {"x": 1_048_574, "y": 1_048_575, "ä": 524_300}
+        readings = [{"value": text * size} for text, size in sizes.items()]
+        for batch in (readings, [*readings, {}]):
+            response = await here.http.post("/ingest/batch", json=batch, headers=key)
+            assert response.status_code == 201
+            rejected = [(each["index"], each["code"]) for each in response.json()["rejected"]]
+            assert rejected[:2] == [(1, "TOO_LARGE"), (2, "TOO_LARGE")]
+            assert len(rejected) == len(batch) - 1
+
+
 async def test_a_batch_has_at_most_ten_thousand_readings(site):
     async with site() as here:
         key = await here.device("pump-1")

@@ -87,7 +87,7 @@ def test_rows_are_read_from_any_on(monkeypatch):
 def test_a_column_is_an_attribute(cell, value):
     names, element = said({"timestamp": NOON, "device_id": "pump-1", "x": cell, "none": None})
     assert names == ("pump-1",)
-    assert element == {"timestamp": "2026-01-15T12:00:00.000000Z", "value": {"x": value}}
+    assert element == {"timestamp": NOON.timestamp(), "value": {"x": value}}
 
 
 def test_a_value_alone_is_the_measurement():
@@ -99,7 +99,7 @@ def test_a_value_alone_is_the_measurement():
 def test_moments_are_kept_to_the_microsecond():
     nanoseconds = pa.array([1_700_000_000_123_456_789], pa.timestamp("ns"))
     (row,) = table({"time": nanoseconds, "value": [1]}).rows(0)
-    assert json.loads(row.text)["timestamp"] == "2023-11-14T22:13:20.123456Z"
+    assert json.loads(row.text)["timestamp"] == 1_700_000_000.123456
     beyond = pa.array([1 << 62], pa.timestamp("us"))
     (row,) = table({"time": beyond, "value": [1]}).rows(0)
     assert isinstance(row, Element)
@@ -108,7 +108,7 @@ def test_moments_are_kept_to_the_microsecond():
 def test_other_kinds_are_read_as_they_are_told():
     log = {"timestamp": NOON, "severity": "error", "subject": "", "details": "{", "revision": 2.0}
     element = said(log, Kind.LOG)[1]
-    assert element.pop("timestamp").startswith("2026")
+    assert element.pop("timestamp") == NOON.timestamp()
     assert element == {"severity": "error", "subject": "", "details": "{", "revision": 2}
     beat = said({"timestamp": NOON, "success": True, "details": '{"rssi":-3}'}, Kind.HEARTBEAT)[1]
     assert (beat["success"], beat["rssi"]) == (True, -3)

@@ -40,7 +40,7 @@ def test_a_table_is_read(heading, cells, expected):
     assert kind is Kind.MEASUREMENT
     assert sensors == names
     if time is None:
-        time, value = "2026-01-01T00:00:00Z", {"t": -3, "on": True, "note": "007"}
+        time, value = 1_767_225_600, {"t": -3, "on": True, "note": "007"}
     assert element == {"timestamp": time, "value": value}
 
 
@@ -96,6 +96,22 @@ def test_lines_are_counted_behind_blank_ones():
 def test_a_revision_that_became_a_float_is_one():
     element = CsvRows(["time", "revision", "t"]).element(["1700000000", "3.0", "1"])
     assert json.loads(element.text)["revision"] == 3
+
+
+@pytest.mark.parametrize(
+    ("time", "sent"),
+    [
+        ("2026-01-15T12:00:00.123456789Z", 1_768_478_400.123456),
+        ("2026-01-15T13:00:00+01:00", 1_768_478_400),
+        ("2106-02-07T06:28:15.999999Z", 4_294_967_295.999999),
+        # Later a float can't tell each microsecond, and what is no time is the server's to refuse.
+        ("2106-02-07T06:28:16.000001Z", "2106-02-07T06:28:16.000001Z"),
+        ("yesterday", "yesterday"),
+    ],
+)
+def test_times_are_sent_as_numbers(time, sent):
+    element = CsvRows(["timestamp", "t"]).element([time, "1"])
+    assert json.loads(element.text)["timestamp"] == sent
 
 
 def test_minus_infinity_is_a_text_and_not_json():
@@ -168,7 +184,7 @@ def test_line_protocol_is_read(line, sensor, value):
     element = from_line(line, Mapping())
     assert element.sensors == (sensor,)
     body = json.loads(element.text)
-    assert body["timestamp"] == "2016-06-13T17:43:50.100400Z"
+    assert body["timestamp"] == 1_465_839_830.1004
     if value is None:
         value = (
             {"site": "north", "t": 22.5, "n": 3}
@@ -183,7 +199,7 @@ def test_line_protocol_by_the_users_mapping():
     element = from_line(line, Mapping("host", "s", prefix=True))
     assert element.sensors == ("a",)
     assert json.loads(element.text) == {
-        "timestamp": "2016-06-13T17:43:50.000000Z",
+        "timestamp": 1_465_839_830,
         "value": {"cpu": {"usage": 1.0}},
     }
     assert from_line(line, Mapping(precision="s"), "b").sensors == ("b",)

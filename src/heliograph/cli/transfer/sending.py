@@ -1,8 +1,16 @@
 """Sending elements to a running server, so that they are stored as all others are."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -10,21 +18,32 @@ import httpx
 from heliograph.cli.refusals import refusal
 from heliograph.errors import StartError
 from heliograph.exchange.elements import Element
+from heliograph.model.identifiers import is_uuid
 from heliograph.model.records import Kind
 
-ROUTES = {Kind.MEASUREMENT: "measurements", Kind.LOG: "logs", Kind.HEARTBEAT: "heartbeats"}
-# A route takes 1 MiB and 10,000 elements.
+# Measurements of all sensors go in one body, of anything else those of one sensor.
+BATCH = "/ingest/batch"
+ROUTES = {Kind.LOG: "logs", Kind.HEARTBEAT: "heartbeats"}
+# A route takes 1 MiB and 10,000 elements; of fewer at once, others wait less between them.
 BODY_BYTES = 900_000
-BODY_ELEMENTS = 5_000
+BODY_ELEMENTS = 1_000
+# What naming its sensor adds to an element.
+ADDRESS_BYTES = 60
 AT_ONCE = 4
 TIME_OUT_SECONDS = 30.0
 # About five minutes of a server that is away or busy.
 MOST_ATTEMPTS = 60
 LONGEST_WAIT_SECONDS = 5.0
 MOST_NAMES = 200_000
+# More sensors than these are looked up in the server's list of all.
+LOOKED_UP_SINGLY = 100
+LIST_PAGE = 5_000
 
 # A body that is refused whole for something in it.
 _DIVISIBLE = frozenset((400, 413, 422))
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Line(NamedTuple):
@@ -48,17 +67,27 @@ class Sent(NamedTuple):
     duplicates: int = 0
     bad: tuple[Bad, ...] = ()
 
-    def plus(self, other: "Sent") -> "Sent":
-        """Return the sum of both."""
-        return Sent(
-            self.accepted + other.accepted,
-            self.duplicates + other.duplicates,
-            self.bad + other.bad,
-        )
+
+def sum_of(parts: Iterable[Sent]) -> Sent:
+    """Return what became of them together."""
+    accepted = duplicates = 0
+    bad: list[Bad] = []
+    for part in parts:
+        accepted += part.accepted
+        duplicates += part.duplicates
+        bad += part.bad
+    return Sent(accepted, duplicates, tuple(bad))
+
+
+class _Addressed(NamedTuple):
+    """A line and the sensor that it goes to."""
+
+    line: Line
+    sensor: str
 
 
 class Sender:
-    """Sends elements, a body for each sensor and kind.
+    """Sends elements: measurements of all sensors together, all else a body for each sensor.
 
     Whatever is sent again after a lost answer is a repeat for the server.
     """
@@ -74,11 +103,9 @@ class Sender:
 
         What names a sensor of `renamed` goes to the one that it leads to, which is not told.
         """
-        self._client = client
-        self._default = default_sensor
-        self._renamed = renamed
-        self._say = say
-        self._found: dict[tuple[str, ...], str | None] = {}
+        self._server = _Server(client)
+        self._default = (default_sensor,) if default_sensor else ()
+        self._sensors = _Sensors(self._server, renamed, say)
 
     async def send(self, lines: Sequence[Line]) -> Sent:
         """Return when everything is committed, or known to be bad.
@@ -86,87 +113,147 @@ class Sender:
         Raises:
             StartError: the server stays away, or does not let us in.
         """
-        groups: dict[tuple[Kind, tuple[str, ...]], list[Line]] = {}
-        for line in lines:
-            names = line.element.sensors or ((self._default,) if self._default else ())
-            groups.setdefault((line.element.kind, names), []).append(line)
-        bodies = [
-            (kind, names, body) for (kind, names), group in groups.items() for body in _split(group)
-        ]
-        waiting = iter(bodies)
-        results: list[Sent] = []
+        default = self._default
+        named = [(line, line.element.sensors or default) for line in lines]
+        found = await self._sensors.find({names for _, names in named})
+        bad: list[Bad] = []
+        groups: dict[tuple[Kind, str], list[_Addressed]] = {}
+        for line, names in named:
+            sensor = found[names]
+            if sensor is None:
+                bad.append(Bad(line.number, _without_sensor(names)))
+                continue
+            kind = line.element.kind
+            own = sensor if kind in ROUTES else ""
+            groups.setdefault((kind, own), []).append(_Addressed(line, sensor))
+        bodies = [body for group in groups.values() for body in _split(group)]
+        return sum_of([Sent(bad=tuple(bad)), *await _all_of(self._post, bodies)])
 
-        async def work() -> None:
-            for kind, names, body in waiting:
-                results.append(await self._send_group(kind, names, body))
-
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                for number in range(min(AT_ONCE, len(bodies))):
-                    tasks.create_task(work(), name=f"import-{number}")
-        except ExceptionGroup as errors:
-            raise errors.exceptions[0] from None
-        total = Sent()
-        for result in results:
-            total = total.plus(result)
-        return total
-
-    async def _send_group(self, kind: Kind, names: tuple[str, ...], lines: list[Line]) -> Sent:
-        if not names:
-            return _all_bad(lines, "names no sensor: give one with --sensor")
-        sensor = await self._resolve(names)
-        if sensor is None:
-            return _all_bad(lines, f"sensor {' or '.join(map(repr, names))} not found")
-        return await self._post(f"/sensors/{quote(sensor, safe='')}/{ROUTES[kind]}", lines)
-
-    async def _post(self, path: str, lines: list[Line]) -> Sent:
-        body = b"[%b]" % b",".join([line.element.text for line in lines])
-        response = await self._request("POST", path, body)
+    async def _post(self, lines: Sequence[_Addressed]) -> Sent:
+        """Return what became of measurements, or of elements of one sensor and one kind."""
+        kind, sensor = lines[0].line.element.kind, lines[0].sensor
+        if kind in ROUTES:
+            path = f"/sensors/{quote(sensor, safe='')}/{ROUTES[kind]}"
+            texts = [line.element.text for line, _ in lines]
+        else:
+            path = BATCH
+            texts = [_addressed_text(*each) for each in lines]
+        response = await self._server.request("POST", path, b"[%b]" % b",".join(texts))
         if response.status_code == 201:
             answer = response.json()
             bad = tuple(
-                Bad(lines[fault["index"]].number, f"{fault['code']}: {fault['detail']}")
+                Bad(lines[fault["index"]].line.number, f"{fault['code']}: {fault['detail']}")
                 for fault in answer["rejected"]
             )
             return Sent(answer["accepted"], answer["duplicates"], bad)
-        if response.status_code in _DIVISIBLE and len(lines) > 1:
-            half = len(lines) // 2
-            first = await self._post(path, lines[:half])
-            return first.plus(await self._post(path, lines[half:]))
-        return _all_bad(lines, _reason(response))
+        if parts := _divided(lines, response.status_code):
+            return sum_of([await self._post(part) for part in parts])
+        return Sent(bad=tuple(Bad(line.number, _reason(response)) for line, _ in lines))
 
-    async def _resolve(self, names: tuple[str, ...]) -> str | None:
+
+class _Sensors:
+    """Which sensors the names in a file lead to."""
+
+    def __init__(
+        self, server: "_Server", renamed: Mapping[str, str], say: Callable[[str], None]
+    ) -> None:
+        self._server = server
+        self._renamed = renamed
+        self._say = say
+        self._found: dict[tuple[str, ...], str | None] = {}
+        # Those of the server's list by each of their names; None: it has not been read.
+        self._listed: dict[str, _Sensor] | None = None
+
+    async def find(
+        self, wanted: Collection[tuple[str, ...]]
+    ) -> Mapping[tuple[str, ...], str | None]:
         """Return the UUID of the sensor that elements with these names go to; None: of none.
 
         The first name leads to it, unless to one that was deleted and made again: that takes
         nothing any more, but still goes by its UUID.
-        """
-        if names not in self._found:
-            if len(self._found) >= MOST_NAMES:
-                self._found.clear()
-            self._found[names] = await self._look_up(names)
-        return self._found[names]
 
-    async def _look_up(self, names: tuple[str, ...]) -> str | None:
+        Raises:
+            StartError: the server stays away, or does not let us in.
+        """
+        unknown = [names for names in wanted if names not in self._found]
+        if len(self._found) + len(unknown) > MOST_NAMES:
+            self._found, unknown = {}, list(wanted)
+        if len(unknown) > LOOKED_UP_SINGLY and self._listed is None:
+            self._listed = await self._list()
+        await _all_of(self._find, unknown)
+        return self._found
+
+    async def _find(self, names: tuple[str, ...]) -> None:
         renamed = next((self._renamed[name] for name in names if name in self._renamed), None)
-        inactive = None
+        inactive = found = None
         for name in names if renamed is None else (renamed,):
-            response = await self._request("GET", f"/sensors/{quote(name, safe='')}")
-            if response.status_code == 404:
+            sensor = await self._look_up(name)
+            if sensor is None:
                 continue
-            if response.status_code != 200:
-                raise StartError(f"sensor {name!r}: {_reason(response)}")
-            sensor = response.json()
-            found = str(sensor["sensor_identifier"])
-            if sensor["is_active"]:
+            if sensor.is_active:
+                found = sensor.identifier
                 if inactive is not None:
                     self._say(f"rows of {inactive}, which takes none any more, go to {name}")
-                return found
-            inactive = inactive or found
-        return inactive
+                break
+            inactive = inactive or sensor.identifier
+        self._found[names] = found or inactive
 
-    async def _request(self, method: str, path: str, body: bytes | None = None) -> httpx.Response:
-        """Return the answer; a server that is away or busy is asked again."""
+    async def _look_up(self, name: str) -> "_Sensor | None":
+        listed = (self._listed or {}).get(name.lower() if is_uuid(name) else name)
+        if listed is not None:
+            return listed
+        response = await self._server.request("GET", f"/sensors/{quote(name, safe='')}")
+        if response.status_code == 404:
+            return None
+        if response.status_code != 200:
+            raise StartError(f"sensor {name!r}: {_reason(response)}")
+        return _sensor(response.json())
+
+    async def _list(self) -> dict[str, "_Sensor"]:
+        """Return the sensors of the server's list, where the caller may read it, by their names.
+
+        A page each time: one by one, a file of ten thousand sensors would wait for as many
+        answers before its first row is sent.
+        """
+        listed: dict[str, _Sensor] = {}
+        offset, total = 0, 1
+        while offset < min(total, MOST_NAMES):
+            response = await self._server.request(
+                "GET", f"/sensors?offset={offset}&limit={LIST_PAGE}"
+            )
+            if response.status_code != 200 or not (page := response.json()):
+                break
+            for each in page:
+                sensor = _sensor(each)
+                listed[sensor.identifier] = sensor
+                if each["device_id"]:
+                    listed[each["device_id"]] = sensor
+            offset, total = offset + len(page), int(response.headers["x-total-count"])
+        return listed
+
+
+class _Sensor(NamedTuple):
+    identifier: str
+    is_active: bool
+
+
+def _sensor(representation: dict[str, Any]) -> _Sensor:
+    return _Sensor(representation["sensor_identifier"], representation["is_active"])
+
+
+class _Server:
+    """The server as somebody sees it who does not give up at once."""
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self._client = client
+        self._has_answered = False
+
+    async def request(self, method: str, path: str, body: bytes | None = None) -> httpx.Response:
+        """Return the answer; a server that is away or busy is asked again.
+
+        Raises:
+            StartError: it stays away, or does not let us in.
+        """
         problem: Any = None
         headers = {} if body is None else {"Content-Type": "application/json"}
         for attempt in range(MOST_ATTEMPTS):
@@ -175,11 +262,12 @@ class Sender:
             try:
                 response = await self._client.request(method, path, content=body, headers=headers)
             except httpx.TransportError as error:
-                if attempt == 0 and isinstance(error, httpx.ConnectError) and not self._found:
-                    # Nothing has been sent yet: there is no server there.
+                if isinstance(error, httpx.ConnectError) and not self._has_answered:
+                    # There is no server there.
                     raise _away(self._client, error) from error
                 problem = error
                 continue
+            self._has_answered = True
             if response.status_code == httpx.codes.UNAUTHORIZED:
                 raise StartError(f"{self._client.base_url.host}: the key is not accepted")
             if response.status_code != 429 and response.status_code < 500:
@@ -188,23 +276,61 @@ class Sender:
         raise _away(self._client, problem)
 
 
-def _split(lines: list[Line]) -> Iterator[list[Line]]:
+async def _all_of(work: Callable[[T], Awaitable[R]], given: Sequence[T]) -> list[R]:
+    """Return what the work returns of each, a few at a time, in no order."""
+    waiting = iter(given)
+    results: list[R] = []
+
+    async def one_after_the_other() -> None:
+        for each in waiting:
+            results.append(await work(each))  # noqa: PERF401 - they are shared
+
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for number in range(min(AT_ONCE, len(given))):
+                tasks.create_task(one_after_the_other(), name=f"import-{number}")
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    return results
+
+
+def _split(lines: Iterable[_Addressed]) -> Iterator[list[_Addressed]]:
     """Yield the lines in bodies that a route takes."""
-    body: list[Line] = []
+    body: list[_Addressed] = []
     size = 0
-    for line in lines:
-        length = len(line.element.text) + 1
+    for each in lines:
+        length = len(each.line.element.text) + ADDRESS_BYTES
         if body and (size + length > BODY_BYTES or len(body) >= BODY_ELEMENTS):
             yield body
             body, size = [], 0
-        body.append(line)
+        body.append(each)
         size += length
     if body:
         yield body
 
 
-def _all_bad(lines: list[Line], reason: str) -> Sent:
-    return Sent(bad=tuple(Bad(line.number, reason) for line in lines))
+def _divided(lines: Sequence[_Addressed], status: int) -> list[Sequence[_Addressed]]:
+    """Return the parts in which a body that was refused whole is sent again; none: it is not.
+
+    A caller who may not send as one of its sensors may as others.
+    """
+    if status == httpx.codes.FORBIDDEN:
+        sensors: dict[str, list[_Addressed]] = {}
+        for each in lines:
+            sensors.setdefault(each.sensor, []).append(each)
+        return list(sensors.values()) if len(sensors) > 1 else []
+    half = len(lines) // 2
+    return [lines[:half], lines[half:]] if half and status in _DIVISIBLE else []
+
+
+def _addressed_text(line: Line, sensor: str) -> bytes:
+    return b'{"device_id":"%b",%b' % (sensor.encode(), line.element.text[1:])
+
+
+def _without_sensor(names: tuple[str, ...]) -> str:
+    if not names:
+        return "names no sensor: give one with --sensor"
+    return f"sensor {' or '.join(map(repr, names))} not found"
 
 
 def _reason(response: httpx.Response) -> str:

@@ -1,0 +1,182 @@
+"""What `heliograph import` asks of the server: few requests, whatever the order of the lines."""
+
+import gzip
+import json
+import re
+
+import pytest
+
+from commands import called
+from server import ADMIN_KEY, ServerThread
+
+START = 1_700_000_000
+
+
+@pytest.fixture
+def server(tmp_path):
+    with ServerThread(tmp_path) as running:
+        yield running
+
+
+def imported(server: ServerThread, name: str, *options: str, status: int = 0):
+    arguments = ("import", name, *options)
+    done = called(*arguments, environment=server.environment, folder=server.folder)
+    assert done.returncode == status, done.stdout + done.stderr
+    return done
+
+
+def write(server: ServerThread, name: str, elements: list[dict]) -> None:
+    (server.folder / name).write_text("\n".join(map(json.dumps, elements)))
+
+
+def requests(server: ServerThread) -> dict[str, int]:
+    """Return how many requests each route has answered."""
+    text = server.http.get("/metrics").text
+    found = re.findall(r'heliograph_http_requests_total\{route="([^"]+)",[^}]*\} ([\d.]+)', text)
+    answered: dict[str, int] = {}
+    for route, count in found:
+        path = route.removeprefix("/api/v1")
+        answered[path] = answered.get(path, 0) + int(float(count))
+    return answered
+
+
+def registered(server: ServerThread, count: int) -> list[str]:
+    names = [f"pump-{number}" for number in range(count)]
+    devices = [{"device_id": name} for name in names]
+    answer = server.http.post("/devices/batch", json={"devices": devices})
+    assert answer.status_code == 201, answer.text
+    return names
+
+
+def test_lines_that_change_sensors_go_in_few_bodies_and_few_questions(tmp_path, database_url):
+    """One sensor a body, and one question a sensor, would be 400 of each."""
+    with ServerThread(tmp_path, database_url) as server:
+        names = registered(server, 400)
+        elements = [
+            {"device_id": names[n % 400], "timestamp": START + n, "value": {"t": n}}
+            for n in range(4_000)
+        ]
+        write(server, "x.jsonl", elements)
+        before = requests(server)
+        done = imported(server, "x.jsonl")
+        assert done.stdout == "4,000 rows stored, 0 were there already, 0 bad\n"
+        counts = requests(server)
+        asked = {route: counts[route] - before.get(route, 0) for route in counts}
+        assert asked["/ingest/batch"] == 4
+        assert asked["/sensors"] == 1
+        assert "/sensors/{identifier}" not in asked
+        assert "/sensors/{identifier}/measurements" not in asked
+        history = server.http.get("/devices/pump-7/history", params={"start": START}).json()
+        assert [entry["metrics"]["t"] for entry in history] == [*range(7, 4_000, 400)][::-1]
+        assert imported(server, "x.jsonl").stdout.startswith("0 rows stored, 4,000 were there")
+
+
+def test_bad_lines_among_many_sensors_are_told_by_their_numbers(server):
+    names = registered(server, 150)
+    elements = [
+        {"device_id": names[n % 150], "timestamp": START + n, "value": n} for n in range(1_500)
+    ]
+    elements[3]["timestamp"] = 99_999_999_999
+    elements[704]["surplus"] = 1
+    elements[1_203]["device_id"] = "nobody"
+    elements[1_499]["value"] = {"t": "\0"}
+    write(server, "x.jsonl", elements)
+    done = imported(server, "x.jsonl", status=1)
+    assert done.stdout == "1,496 rows stored, 0 were there already, 4 bad\n"
+    told = [line.split(" ")[:3] for line in done.stderr.splitlines()]
+    assert told == [
+        ["line", "4:", "TIMESTAMP_IN_FUTURE:"],
+        ["line", "705:", "UNKNOWN_MEMBER:"],
+        ["line", "1204:", "sensor"],
+        ["line", "1500:", "NUL_IN_TEXT:"],
+    ]
+
+
+def test_logs_and_heartbeats_between_measurements_are_stored_too(server):
+    names = registered(server, 3)
+    elements = []
+    for n in range(30):
+        frame = {"device_id": names[n % 3], "timestamp": START + n}
+        elements += [
+            {**frame, "value": n},
+            {"kind": "log", **frame, "severity": "info", "subject": f"{n}"},
+            {"kind": "heartbeat", **frame, "success": True},
+        ]
+    write(server, "x.jsonl", elements)
+    assert imported(server, "x.jsonl").stdout.startswith("90 rows stored, 0 were")
+    for kind in ("measurements", "logs", "heartbeats"):
+        assert len(server.http.get(f"/sensors/pump-1/{kind}").json()) == 10
+
+
+def test_a_value_too_large_for_a_message_is_bad_by_itself(server):
+    server.device("pump-1")
+    elements = [
+        {"device_id": "pump-1", "timestamp": START + n, "value": "x" * size}
+        for n, size in enumerate((10, 1_100_000, 800_000, 20))
+    ]
+    write(server, "x.jsonl", elements)
+    done = imported(server, "x.jsonl", status=1)
+    assert done.stdout == "3 rows stored, 0 were there already, 1 bad\n"
+    assert done.stderr.startswith("line 2: ")
+    assert "TOO_LARGE" in done.stderr
+
+
+def test_a_device_imports_what_is_its_own(server):
+    device = server.device("pump-1")
+    server.device("pump-2")
+    elements = [
+        {"device_id": f"pump-{1 + n % 2}", "timestamp": START + n, "value": n} for n in range(6)
+    ]
+    write(server, "x.jsonl", elements)
+    done = imported(server, "x.jsonl", "--api-key", device.key, status=1)
+    assert done.stdout == "3 rows stored, 0 were there already, 3 bad\n"
+    assert [line.split(":")[0] for line in done.stderr.splitlines()] == [
+        "line 2",
+        "line 4",
+        "line 6",
+    ]
+
+
+def test_sensors_that_the_caller_only_reads_do_not_keep_out_his_own(tmp_path):
+    """A body of mixed sensors is refused whole for one that he may not send as."""
+    with ServerThread(tmp_path, anonymous_role="viewer") as server:
+        device = server.device("pump-1")
+        server.device("pump-2")
+        elements = [
+            {"device_id": f"pump-{1 + n % 2}", "timestamp": START + n, "value": n} for n in range(6)
+        ]
+        write(server, "x.jsonl", elements)
+        done = imported(server, "x.jsonl", "--api-key", device.key, status=1)
+        assert done.stdout == "3 rows stored, 0 were there already, 3 bad\n"
+        assert all("FORBIDDEN" in line for line in done.stderr.splitlines())
+
+
+def test_what_was_sent_before_a_file_broke_off_counts(server):
+    """The next window is read while one is on its way: a fault there takes nothing back."""
+    server.device("pump-1")
+    lines = [
+        json.dumps({"device_id": "pump-1", "timestamp": START + n, "value": n})
+        for n in range(25_000)
+    ]
+    whole = gzip.compress("\n".join(lines).encode(), 1)
+    path = server.folder / "x.jsonl.gz"
+    path.write_bytes(whole[: len(whole) // 2])
+    done = imported(server, "x.jsonl.gz", status=1)
+    assert "line 1" in done.stderr
+    state = json.loads((server.folder / "x.jsonl.gz.import.json").read_text())
+    assert state["place"][1] == state["accepted"] == 10_000
+
+
+def test_names_in_capitals_lead_where_the_server_takes_them_to(server):
+    registered(server, 150)
+    upper = server.device("PUMP-3")
+    elements = [
+        {"device_id": name, "timestamp": START, "value": name}
+        for name in [f"pump-{n}" for n in range(150)] + ["PUMP-3", upper.identifier.upper()]
+    ]
+    write(server, "x.jsonl", elements)
+    assert imported(server, "x.jsonl").stdout.startswith("152 rows stored")
+    for name, values in (("pump-3", ["pump-3"]), ("PUMP-3", ["PUMP-3", upper.identifier.upper()])):
+        headers = {"X-API-Key": ADMIN_KEY}
+        page = server.http.get(f"/sensors/{name}/measurements", headers=headers).json()
+        assert sorted(entry["measurement"] for entry in page) == sorted(values)
