@@ -6,8 +6,10 @@ import msgspec
 import typer
 
 from heliograph.cli.database import with_store
+from heliograph.cli.named import network_identifier
 from heliograph.cli.output import print_json, print_table, time_text
 from heliograph.model.audit import ActorKind, AuditAction, AuditEntry
+from heliograph.model.identifiers import is_uuid
 from heliograph.model.time import parse
 from heliograph.settings import load_settings
 from heliograph.store import Store
@@ -33,7 +35,9 @@ def audit(
     actor_kind: ActorKind | None = typer.Option(None, help="What the actor is known by."),
     action: AuditAction | None = typer.Option(None, metavar="ACTION", help="Like sensor.create."),
     resource: str | None = typer.Option(None, help="An identifier, or a name at that time."),
-    network: str | None = typer.Option(None, help="A network's UUID."),
+    network: str | None = typer.Option(
+        None, help="A network's name, or its UUID, also after its end."
+    ),
     start: int | None = typer.Option(None, parser=_time, metavar="TIME", help="Inclusive."),
     end: int | None = typer.Option(None, parser=_time, metavar="TIME", help="Exclusive."),
     json: bool = typer.Option(False, "--json", help="Print a JSON array."),
@@ -44,11 +48,14 @@ def audit(
     """
 
     async def work(store: Store) -> list[AuditEntry]:
+        # The log outlives networks.
+        is_known = network is None or is_uuid(network)
+        of_network = network if is_known else await network_identifier(store, network)
         entries: list[AuditEntry] = []
         while len(entries) < limit:
             wanted = min(PAGE, limit - len(entries))
             page = await store.audit.list(
-                networks=None if network is None else [network.lower()],
+                networks=None if of_network is None else [of_network.lower()],
                 actor_name=actor,
                 actor_kind=actor_kind,
                 action=action,

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from heliograph.errors import StartError
 from heliograph.settings import Settings
 from heliograph.store import Store, open_store
-from heliograph.store.claim import Claim
+from heliograph.store.claim import Claim, InUseError
 from heliograph.store.sqlite_generation import look
 from heliograph.store.url import DatabaseUrl, no_database, parse_database_url
 
@@ -15,20 +15,24 @@ Result = TypeVar("Result")
 
 
 def with_store(
-    settings: Settings, work: Callable[[Store], Awaitable[Result]], *, claimed: bool = False
+    settings: Settings, work: Callable[[Store], Awaitable[Result]], *, claimed: str | None = None
 ) -> Result:
     """Return what the work returns, done on the open database.
 
-    What writes more than fits well into one write-ahead log has claimed it, as a server has.
+    What writes more than fits well into one write-ahead log has it claimed, as a server has;
+    `claimed` then says what to do while one has it.
 
     Raises:
         StartError: there is no database, it cannot be used, or is not at this version's revision.
     """
     url = parse_database_url(settings.database_url)
     require_file(url, accept_empty=settings.accept_empty_database)
-    if not claimed:
+    if claimed is None:
         return asyncio.run(_with_store(settings, url, work, None))
-    claim = Claim(settings.database_url, accept_empty=settings.accept_empty_database)
+    try:
+        claim = Claim(settings.database_url, accept_empty=settings.accept_empty_database)
+    except InUseError:
+        raise StartError(f"a server uses {url.path}, and SQLite takes one: {claimed}") from None
     try:
         return asyncio.run(_with_store(settings, url, work, claim))
     finally:

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import enum
 import os
 import sys
 import uuid
@@ -15,12 +16,15 @@ from heliograph.cli.actor import command_line
 from heliograph.cli.database import with_store
 from heliograph.cli.device_file import DeviceLine, read_devices
 from heliograph.cli.echo import echo
+from heliograph.cli.named import found_device, found_network, network_identifier
 from heliograph.cli.output import print_json, print_table, time_json, time_text
 from heliograph.errors import AlreadyExistsError, StartError
 from heliograph.model.credentials import key_members, new_api_key
 from heliograph.model.identifiers import DEVICE_ID_RULE, may_name_a_device
+from heliograph.model.presence import is_late, presence
 from heliograph.model.sensor import NewSensor, Sensor
-from heliograph.model.time import now
+from heliograph.model.time import SECOND, now
+from heliograph.printable import printable
 from heliograph.settings import load_settings
 from heliograph.store import Store
 from heliograph.store.sensors import TakenError
@@ -31,11 +35,19 @@ KEYS = ("device_id", "id", "api_key")
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
-    help="Register devices, one by one or from a file, list them, renew their keys.",
+    help="Register devices, show them, renew their keys, take them out of use.",
 )
 
 DeviceId = typer.Argument(help="What the device is called: 1 to 64 of A-Z a-z 0-9 _ -")
+AnyDevice = typer.Argument(metavar="DEVICE_ID", help="What the device is called, or its UUID.")
 Json = typer.Option(False, "--json", help="Print JSON.")
+
+
+class Data(enum.StrEnum):
+    """What becomes of what a deleted device has sent."""
+
+    KEEP = "keep"
+    DELETE = "delete"
 
 
 @app.command()
@@ -43,7 +55,9 @@ def create(
     device_id: str = DeviceId,
     *,
     name: str | None = typer.Option(None, help="What people call it."),
-    network: str | None = typer.Option(None, help="Its network's UUID; otherwise: default."),
+    network: str | None = typer.Option(
+        None, help="Its network's name or UUID; otherwise: default."
+    ),
     sensor_name: str | None = typer.Option(None, help="A name unique in its network."),
     serial_number: str | None = typer.Option(None, help="Unique in its network."),
     manufacturer: str | None = typer.Option(None),
@@ -57,13 +71,11 @@ def create(
     key = new_api_key()
 
     async def work(store: Store) -> Sensor:
-        found = None if network in (None, "default") else await store.networks.find(str(network))
-        if found is None and network not in (None, "default"):
-            raise StartError(f"network {network!r} not found")
+        in_network = await network_identifier(store, network)
         try:
             return await store.sensors.create(
                 identifier=str(uuid.uuid4()),
-                network_identifier=found.identifier if found else None,
+                network_identifier=in_network,
                 device_id=device_id,
                 **key_members(key),
                 name=name,
@@ -87,16 +99,51 @@ def create(
 
 
 @app.command("list")
-def list_devices(*, json: bool = Json) -> None:
-    """List the devices in the order of their registration."""
+def list_devices(
+    *,
+    network: str | None = typer.Option(None, help="Those of one network: its name or UUID."),
+    active: bool | None = typer.Option(
+        None, "--active/--inactive", help="Those in use, or out of it."
+    ),
+    connected: bool | None = typer.Option(
+        None, "--connected/--not-connected", help="Those that are connected now, or not."
+    ),
+    late: bool | None = typer.Option(
+        None, "--late/--not-late", help="Those silent for longer than is expected, or not."
+    ),
+    serial_number: str | None = typer.Option(None),
+    manufacturer: str | None = typer.Option(None),
+    model: str | None = typer.Option(None),
+    modality: str | None = typer.Option(None),
+    json: bool = Json,
+) -> None:
+    """List the devices in the order of their registration; options narrow it."""
+    moment = now()
+
+    def is_wanted(device: Sensor) -> bool:
+        return (
+            active in (None, device.is_active)
+            and connected in (None, bool(presence(device).connected))
+            and late in (None, bool(is_late(device, device.last_seen_at, moment)))
+        )
 
     async def work(store: Store) -> list[Sensor]:
+        of_network = await network_identifier(store, network)
         devices: list[Sensor] = []
+        at = 0
         while True:
             page, _ = await store.sensors.list(
-                networks=None, offset=len(devices), limit=PAGE, only_devices=True
+                networks=None if of_network is None else [of_network],
+                offset=at,
+                limit=PAGE,
+                only_devices=True,
+                serial_number=serial_number,
+                manufacturer=manufacturer,
+                model=model,
+                modality=modality,
             )
-            devices += page
+            devices += filter(is_wanted, page)
+            at += len(page)
             if len(page) < PAGE:
                 return devices
 
@@ -121,20 +168,80 @@ def list_devices(*, json: bool = Json) -> None:
 
 
 @app.command()
-def rotate(device_id: str = DeviceId, *, json: bool = Json) -> None:
+def show(device_id: str = AnyDevice, *, json: bool = Json) -> None:
+    """Show all that is known of a device but its key; times as of half a minute ago."""
+
+    async def work(store: Store) -> dict[str, Any]:
+        device = await found_device(store, device_id)
+        network = await store.networks.find(device.network_identifier)
+        revisions = await store.sensors.revisions([device.number])
+        connected, changed = presence(device)
+        return {
+            **_members(device),
+            "network_name": None if network is None else network.name,
+            "node_id": device.node_identifier,
+            "connected": connected,
+            "connected_changed_at": time_json(changed),
+            "late": is_late(device, device.last_seen_at, now()),
+            "revision": revisions.get(device.number),
+            "deleted_at": time_json(device.deleted_at),
+        }
+
+    members = with_store(load_settings(), work)
+    if json:
+        print_json(members)
+        return
+    width = max(map(len, members))
+    for name, value in members.items():
+        shown = {None: "-", True: "yes", False: "no"}.get(value, value)
+        echo(f"{name:<{width}}  {printable(str(shown))}")
+
+
+@app.command()
+def deactivate(device_id: str = AnyDevice) -> None:
+    """Take a device out of use: what it sends is rejected, its data stays."""
+    _change(device_id, is_active=False)
+
+
+@app.command()
+def activate(device_id: str = AnyDevice) -> None:
+    """Let a device be used again, with the key that it had; undoes a deletion, too."""
+    _change(device_id, is_active=True)
+
+
+@app.command()
+def delete(
+    device_id: str = AnyDevice,
+    *,
+    data: Data = typer.Option(
+        Data.KEEP, help="What becomes of what it has sent: delete erases it, and the record."
+    ),
+    yes: bool = typer.Option(False, "--yes", help="Erase without asking."),
+) -> None:
+    """Delete a device: its key ends, it is in no list; what it measured stays readable by its id.
+
+    Erasing is done by the server where SQLite has one: DELETE /sensors/<id>?data=delete.
+    """
+    erases = data is Data.DELETE
+    if erases and not yes:
+        typer.confirm(f"Erase all that {printable(device_id)} has sent?", abort=True)
+
+    async def work(store: Store) -> None:
+        device = await found_device(store, device_id)
+        await store.sensors.delete(device.number, now(), actor=command_line())
+        if erases:
+            await store.sensors.erase(device.number, actor=command_line())
+
+    instead = "the server does it: DELETE /sensors/<id>?data=delete"
+    with_store(load_settings(), work, claimed=instead if erases else None)
+
+
+@app.command()
+def rotate(device_id: str = AnyDevice, *, json: bool = Json) -> None:
     """Give a device a new key and print it; the old one ends at once."""
     key = new_api_key()
 
-    async def work(store: Store) -> Sensor:
-        found = await store.sensors.find(device_id)
-        changed = found and await store.sensors.change(
-            found.number, actor=command_line(), **key_members(key)
-        )
-        if not changed:
-            raise StartError(f"device {device_id!r} not found")
-        return changed
-
-    sensor = with_store(load_settings(), work)
+    sensor = _change(device_id, **key_members(key))
     if json:
         print_json({"device_id": sensor.device_id, "id": sensor.identifier, "api_key": key})
     else:
@@ -145,8 +252,9 @@ def rotate(device_id: str = DeviceId, *, json: bool = Json) -> None:
 @app.command("import")
 def import_devices(
     file: Path = typer.Argument(
-        help="CSV, UTF-8, with a heading: device_id, and any of name, network_identifier,"
-        " sensor_name, serial_number, manufacturer, model, modality, expected_interval (seconds)."
+        help="CSV, UTF-8, with a heading: device_id, and any of name, network_identifier (or"
+        " its name), sensor_name, serial_number, manufacturer, model, modality, expected_interval"
+        " (seconds)."
     ),
     *,
     output: Path | None = typer.Option(
@@ -188,15 +296,15 @@ async def _not_registered(store: Store, lines: Sequence[DeviceLine]) -> list[Dev
         StartError: a network is unknown, or a device is registered in another.
     """
     default = (await store.networks.default()).identifier
-    networks = {"": default, "default": default}
+    networks = {"": default}
     fresh: list[DeviceLine] = []
     for number, members in lines:
         wanted = members.get("network_identifier", "")
         if wanted not in networks:
-            found = await store.networks.find(wanted)
-            if found is None:
-                raise StartError(f"line {number}: network {wanted!r} not found")
-            networks[wanted] = found.identifier
+            try:
+                networks[wanted] = (await found_network(store, wanted)).identifier
+            except StartError as error:
+                raise StartError(f"line {number}: {error}") from None
         registered = await store.sensors.find(members["device_id"])
         if registered is None or registered.deleted_at is not None:
             members["network_identifier"] = networks[wanted]
@@ -238,12 +346,36 @@ def _write_keys(file: TextIO, rows: Sequence[Sequence[Any]]) -> None:
     writer.writerows(rows)
 
 
+def _change(device_id: str, **members: Any) -> Sensor:
+    """Return the device with these members changed.
+
+    Raises:
+        StartError: there is none, or it is deleted and stays so.
+    """
+
+    async def work(store: Store) -> Sensor:
+        found = await found_device(store, device_id)
+        changed = await store.sensors.change(found.number, actor=command_line(), **members)
+        if changed is None:
+            raise StartError(f"device {device_id!r} is deleted: device activate undoes that")
+        return changed
+
+    return with_store(load_settings(), work)
+
+
 def _members(sensor: Sensor) -> dict[str, Any]:
+    interval = sensor.expected_interval
     return {
         "device_id": sensor.device_id,
         "id": sensor.identifier,
         "network_identifier": sensor.network_identifier,
         "name": sensor.name,
+        "sensor_name": sensor.sensor_name,
+        "serial_number": sensor.serial_number,
+        "manufacturer": sensor.manufacturer,
+        "model": sensor.model,
+        "modality": sensor.modality,
+        "expected_interval": None if interval is None else interval / SECOND,
         "is_active": sensor.is_active,
         "created_at": time_json(sensor.created_at),
         "last_seen_at": time_json(sensor.last_seen_at),

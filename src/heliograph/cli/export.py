@@ -13,6 +13,7 @@ from typer import Argument, Option
 
 from heliograph.cli.database import with_store
 from heliograph.cli.echo import echo
+from heliograph.cli.named import found_device, network_identifier
 from heliograph.cli.transfer.parquet import load_parquet
 from heliograph.cli.transfer.partial import PartialFile
 from heliograph.cli.transfer.progress import Bar
@@ -42,7 +43,7 @@ SensorNames = Annotated[
     list[str] | None,
     Option("--sensor", help="UUID or device_id, repeatable; otherwise all sensors."),
 ]
-NetworkName = Annotated[str | None, Option("--network", help="Of one network: its UUID.")]
+NetworkName = Annotated[str | None, Option("--network", help="Of one network: its name or UUID.")]
 Kinds = Annotated[
     list[str] | None,
     Option("--kind", help="measurement (the default), log, heartbeat; repeatable with jsonl."),
@@ -199,23 +200,19 @@ async def _count(store: Store, wanted: _Wanted) -> int:
     """Return how many sensors there are to go through."""
     if wanted.sensors:
         return len(wanted.sensors)
-    found = sensors_of(store, wanted.network)
+    found = sensors_of(store, await network_identifier(store, wanted.network))
     return sum([1 async for _ in found])
 
 
 async def _sensors(
     store: Store, wanted: _Wanted, position: Position | None
 ) -> AsyncIterator[ExportedSensor]:
-    if wanted.network is not None and await store.networks.find(wanted.network) is None:
-        raise StartError(f"--network {wanted.network}: not found")
     if not wanted.sensors:
-        network = wanted.network.lower() if wanted.network else None
+        network = await network_identifier(store, wanted.network)
         return sensors_of(store, network, position)
     chosen: dict[int, ExportedSensor] = {}
     for name in wanted.sensors:
-        found = await store.sensors.find(name)
-        if found is None:
-            raise StartError(f"--sensor {name}: not found")
+        found = await found_device(store, name)
         chosen[found.number] = ExportedSensor(found.number, found.identifier, found.device_id)
     first = position.sensor if position else 0
     return _listed([chosen[number] for number in sorted(chosen) if number >= first])

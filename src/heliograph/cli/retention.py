@@ -87,7 +87,9 @@ def run() -> None:
     """
     settings = load_settings()
     logs.configure(settings.log_level, settings.log_format)
-    state = with_store(settings, lambda store: _run(store, settings), claimed=True)
+    state = with_store(
+        settings, lambda store: _run(store, settings), claimed="it does this itself, every hour"
+    )
     removed = ", ".join(f"{state.removed_total[kind]:,} {kind}" for kind in Kind)
     echo(f"removed {removed}; dropped {state.partitions_total} partitions")
     _tell_wait(state.horizon)

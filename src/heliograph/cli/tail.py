@@ -14,6 +14,7 @@ from heliograph.cli.local_server import AdminKey, admin_key, default_url, host_o
 from heliograph.cli.refusals import refusal
 from heliograph.errors import StartError
 from heliograph.model.identifiers import is_uuid
+from heliograph.nearest import did_you_mean
 from heliograph.printable import printable, printable_json
 
 CONNECT_SECONDS = 10.0
@@ -104,10 +105,10 @@ def _network(client: httpx.Client, network: str) -> str:
         return network
     response = client.get("/networks", params={"limit": 10_000})
     _check(response)
-    found = [each for each in response.json() if each["network_name"] == network]
-    if not found:
-        raise StartError(f"there is no network {network!r}")
-    return str(found[0]["network_identifier"])
+    found = {str(each["network_name"]): str(each["network_identifier"]) for each in response.json()}
+    if network not in found:
+        raise StartError(f"network {network!r} not found{did_you_mean(network, found)}")
+    return found[network]
 
 
 def _follow(

@@ -10,6 +10,7 @@ import typer
 from heliograph.cli.actor import command_line
 from heliograph.cli.database import with_store
 from heliograph.cli.echo import echo
+from heliograph.cli.named import found_account
 from heliograph.cli.output import print_json, print_table, time_json, time_text
 from heliograph.errors import AlreadyExistsError, StartError
 from heliograph.model.account import USERNAME_RULE, Account, is_username
@@ -78,14 +79,13 @@ def passwd(username: str = Username, *, password_stdin: bool = Piped) -> None:
     settings = load_settings()
     password_hash = _hash(_password(username, settings, piped=password_stdin))
 
-    async def work(store: Store) -> bool:
-        account = await store.accounts.find_username(username)
-        return account is not None and await store.accounts.change_password(
+    async def work(store: Store) -> None:
+        account = await found_account(store, username)
+        await store.accounts.change_password(
             account.identifier, password_hash, actor=command_line()
         )
 
-    if not with_store(settings, work):
-        raise StartError(f"user {username!r} not found")
+    with_store(settings, work)
 
 
 @app.command()
@@ -101,16 +101,12 @@ def activate(username: str = Username) -> None:
 
 
 def _activate(username: str, *, is_active: bool) -> None:
-    async def work(store: Store) -> bool:
-        account = await store.accounts.find_username(username)
-        if account is None:
-            return False
+    async def work(store: Store) -> None:
+        account = await found_account(store, username)
         # To have it so already is no failure.
         await store.accounts.activate(account.identifier, is_active=is_active, actor=command_line())
-        return True
 
-    if not with_store(load_settings(), work):
-        raise StartError(f"user {username!r} not found")
+    with_store(load_settings(), work)
 
 
 @app.command("list")

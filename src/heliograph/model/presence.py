@@ -1,4 +1,4 @@
-"""Whether a sensor is connected, out of the two things that tell."""
+"""Whether a sensor is connected, out of the two things that tell, and whether it is late."""
 
 from typing import NamedTuple
 
@@ -30,3 +30,13 @@ def presence(sensor: Sensor) -> Presence:
     if status == "offline" and fresh:
         return Presence(False, max(since or 0, ended or 0) or None)
     return Presence(None, None) if ended is None else Presence(False, ended)
+
+
+def is_late(sensor: Sensor, seen: int | None, moment: int) -> bool | None:
+    """Tell whether the sensor has been silent for longer than is expected of it.
+
+    One that was never seen counts from its registration. None: nothing is expected of it.
+    """
+    if sensor.expected_interval is None or not sensor.is_active:
+        return None
+    return moment - (seen or sensor.created_at) > sensor.expected_interval

@@ -14,6 +14,10 @@ log = structlog.get_logger()
 _claimed_here: set[Identity] = set()
 
 
+class InUseError(StartError):
+    """Another server has the file."""
+
+
 class Claim:
     """Holds a SQLite file for one server; the system lets go of it when the process ends.
 
@@ -101,8 +105,8 @@ class Claim:
         self.newest = None
 
 
-def _in_use(path: Path) -> StartError:
-    return StartError(
+def _in_use(path: Path) -> InUseError:
+    return InUseError(
         f"DATABASE_URL: another server uses {path}; SQLite takes one process, so use one worker,"
         " or PostgreSQL"
     )

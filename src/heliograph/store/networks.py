@@ -38,6 +38,14 @@ class Networks:
         rows = await self._engine.fetch("network_by_identifier", identifier=identifier.lower())
         return _network(rows[0]) if rows else None
 
+    async def called(self, name: str) -> Network | None:
+        """Return the network with this UUID (in any case), or else of this name."""
+        found = await self.find(name) if is_uuid(name) else None
+        if found is None:
+            rows = await self._engine.fetch("network_by_name", name=name)
+            found = _network(rows[0]) if rows else None
+        return found
+
     async def named(self, names: Sequence[str]) -> frozenset[str]:
         """Return the networks that have one of these names, or identifiers (in any case)."""
         identifiers = [name.lower() for name in names if is_uuid(name)]

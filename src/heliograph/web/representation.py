@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from heliograph.ingest.registry import Registry
-from heliograph.model.presence import presence
+from heliograph.model.presence import is_late, presence
 from heliograph.model.sensor import Node, Sensor
 from heliograph.model.time import MINUTE, SECOND, now, to_rfc3339
 from heliograph.web.services import Services
@@ -70,16 +70,6 @@ def as_of_now(sensor: Sensor, registry: Registry) -> Sensor:
     return msgspec.structs.replace(
         sensor, connection_open=live, connection_at=moment or sensor.connection_at
     )
-
-
-def is_late(sensor: Sensor, seen: int | None, moment: int) -> bool | None:
-    """Tell whether the sensor has been silent for longer than is expected of it.
-
-    One that was never seen counts from its registration. None: nothing is expected of it.
-    """
-    if sensor.expected_interval is None or not sensor.is_active:
-        return None
-    return moment - (seen or sensor.created_at) > sensor.expected_interval
 
 
 def node_representation(node: Node) -> dict[str, Any]:

@@ -112,7 +112,7 @@ def test_a_proxy_before_a_server_that_starts_again_ends_nothing(tmp_path):
     ("arguments", "key", "message"),
     [
         ((), "wrong", "the server answers 401: Invalid API key"),
-        (("nowhere",), ADMIN_KEY, "there is no network 'nowhere'"),
+        (("nowhere",), ADMIN_KEY, "network 'nowhere' not found"),
         (("--kind", "nonsense"), ADMIN_KEY, "the server answers 422"),
         (("--url", "http://127.0.0.1:1"), ADMIN_KEY, "--url http://127.0.0.1:1"),
         (("--url", "http://telemetry.invalid"), None, "HELIOGRAPH_API_KEY"),

@@ -5,8 +5,8 @@ import uuid
 
 import pytest
 
+from heliograph.model.presence import is_late
 from heliograph.model.sensor import Network, Sensor
-from heliograph.web.representation import is_late
 from mqtt_client import Client, connect, published, subscriptions
 from server import eventually
 

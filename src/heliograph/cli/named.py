@@ -1,0 +1,79 @@
+"""What the command line calls by a name: devices, networks and accounts."""
+
+from collections.abc import Sequence
+
+from heliograph.errors import StartError
+from heliograph.model.account import Account
+from heliograph.model.identifiers import is_uuid
+from heliograph.model.sensor import Network, Sensor
+from heliograph.nearest import did_you_mean
+from heliograph.store import Store
+
+# Names that one which nobody knows is compared with.
+COMPARED = 10_000
+
+
+async def found_network(store: Store, name: str) -> Network:
+    """Return the network of this name, or UUID.
+
+    Raises:
+        StartError: there is none.
+    """
+    found = await store.networks.called(name) if _is_storable(name) else None
+    if found is None:
+        networks, _ = await store.networks.list(networks=None, offset=0, limit=COMPARED)
+        raise _not_found("network", name, [network.name for network in networks])
+    return found
+
+
+async def network_identifier(store: Store, name: str | None) -> str | None:
+    """Return the UUID of the network of this name; None where none is named.
+
+    Raises:
+        StartError: there is none of this name.
+    """
+    return None if name is None else (await found_network(store, name)).identifier
+
+
+async def found_device(store: Store, name: str) -> Sensor:
+    """Return the sensor of this device_id, or UUID, be it deleted.
+
+    Raises:
+        StartError: there is none.
+    """
+    found = await store.sensors.find(name)
+    if found is None:
+        raise await device_not_found(store, name)
+    return found
+
+
+async def device_not_found(store: Store, name: str) -> StartError:
+    """Return what to say of a device that there is not, or not any more."""
+    if is_uuid(name):
+        return _not_found("device", name, ())
+    sensors, _ = await store.sensors.list(
+        networks=None, offset=0, limit=COMPARED, only_devices=True
+    )
+    return _not_found("device", name, [sensor.device_id or "" for sensor in sensors])
+
+
+async def found_account(store: Store, username: str) -> Account:
+    """Return the account of this name.
+
+    Raises:
+        StartError: there is none.
+    """
+    found = await store.accounts.find_username(username) if _is_storable(username) else None
+    if found is None:
+        accounts = await store.accounts.list()
+        raise _not_found("user", username, [account.username for account in accounts])
+    return found
+
+
+def _is_storable(name: str) -> bool:
+    # What is no UTF-8 on the command line has surrogates, of which databases know nothing.
+    return not any(c == "\0" or "\ud800" <= c <= "\udfff" for c in name)
+
+
+def _not_found(what: str, name: str, names: Sequence[str]) -> StartError:
+    return StartError(f"{what} {name!r} not found{did_you_mean(name, names)}")

@@ -1,0 +1,103 @@
+"""`heliograph network`: works on the database itself, with or without a running server."""
+
+import uuid
+from typing import Any
+
+import typer
+
+from heliograph.cli.actor import command_line
+from heliograph.cli.database import with_store
+from heliograph.cli.echo import echo
+from heliograph.cli.named import found_account
+from heliograph.cli.output import print_json, print_table, time_json, time_text
+from heliograph.errors import AlreadyExistsError, StartError
+from heliograph.model.sensor import LONGEST_TEXT, Network
+from heliograph.model.time import now
+from heliograph.settings import load_settings
+from heliograph.store import Store
+
+PAGE = 1_000
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    help="Make networks, list them.",
+)
+
+Json = typer.Option(False, "--json", help="Print JSON.")
+
+
+@app.command()
+def create(
+    name: str = typer.Argument(help="What the network is called: unique in the whole server."),
+    *,
+    owner: str | None = typer.Option(
+        None, help="The user who owns it; otherwise administrators alone see it."
+    ),
+    identifier: uuid.UUID | None = typer.Option(
+        None, "--id", metavar="UUID", help="Its UUID; otherwise a new one."
+    ),
+    json: bool = Json,
+) -> None:
+    """Make a network."""
+    if not 1 <= len(name) <= LONGEST_TEXT or not name.isprintable():
+        raise typer.BadParameter(f"1 to {LONGEST_TEXT} printable characters", param_hint="NAME")
+
+    async def work(store: Store) -> Network:
+        account = None if owner is None else await found_account(store, owner)
+        try:
+            return await store.networks.create(
+                identifier=str(identifier or uuid.uuid4()),
+                name=name,
+                created_at=now(),
+                owner=None if account is None else account.identifier,
+                actor=command_line(),
+            )
+        except AlreadyExistsError as error:
+            taken = f"the network {name!r}" if error.field == "name" else f"the id {identifier}"
+            raise StartError(f"{taken} is already registered") from None
+
+    network = with_store(load_settings(), work)
+    if json:
+        print_json(_members(network))
+    else:
+        echo(f"network  {network.name}\nid       {network.identifier}")
+
+
+@app.command("list")
+def list_networks(*, json: bool = Json) -> None:
+    """List the networks, oldest first."""
+
+    async def work(store: Store) -> list[Network]:
+        networks: list[Network] = []
+        while True:
+            page, _ = await store.networks.list(networks=None, offset=len(networks), limit=PAGE)
+            networks += page
+            if len(page) < PAGE:
+                return networks
+
+    networks = with_store(load_settings(), work)
+    if json:
+        print_json([_members(network) for network in networks])
+        return
+    print_table(
+        ("name", "shared keys", "created", "id"),
+        (
+            (
+                network.name,
+                "yes" if network.shared_keys else "no",
+                time_text(network.created_at),
+                network.identifier,
+            )
+            for network in networks
+        ),
+    )
+
+
+def _members(network: Network) -> dict[str, Any]:
+    return {
+        "network_name": network.name,
+        "network_identifier": network.identifier,
+        "shared_keys": network.shared_keys,
+        "created_at": time_json(network.created_at),
+    }

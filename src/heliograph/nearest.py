@@ -1,0 +1,44 @@
+"""What may be meant by a name that nobody knows."""
+
+import difflib
+import heapq
+from collections.abc import Iterable
+
+# Of three letters and less too many names begin alike.
+SHORTEST_BEGINNING = 3
+# A longer one is no slip of the pen, and takes long to compare; and so do many.
+LONGEST = 64
+COMPARED = 32
+CUTOFF = 0.6
+
+
+def nearest(name: str, names: Iterable[str], count: int = 3, cutoff: float = CUTOFF) -> list[str]:
+    """Return up to `count` of the names, the likeliest first, whatever their case.
+
+    `cutoff` is how alike they are at least (0 to 1), unless one begins with the name.
+    """
+    if not name or len(name) > LONGEST:
+        return []
+    wanted = name.casefold()
+    matcher = difflib.SequenceMatcher(b=wanted, autojunk=False)
+
+    def likelihood(candidate: str, *, exactly: bool) -> float:
+        folded = candidate.casefold()
+        begins = len(wanted) >= SHORTEST_BEGINNING and folded.startswith(wanted)
+        least = cutoff if begins else 0.0
+        matcher.set_seq1(folded)
+        if len(folded) > 2 * LONGEST or matcher.real_quick_ratio() < cutoff:
+            return least
+        return max(least, matcher.ratio() if exactly else matcher.quick_ratio())
+
+    def best(candidates: Iterable[str], most: int, *, exactly: bool) -> list[str]:
+        found = [(-likelihood(each, exactly=exactly), each) for each in candidates]
+        return [each for less, each in heapq.nsmallest(most, found) if -less >= cutoff]
+
+    return best(best(names, COMPARED, exactly=False), count, exactly=True)
+
+
+def did_you_mean(name: str, names: Iterable[str], count: int = 1) -> str:
+    """Return the question that ends a message about an unknown name; empty without a likely one."""
+    found = [f"`{each}`" for each in nearest(name, names, count)]
+    return f": did you mean {' or '.join(found)}?" if found else ""
