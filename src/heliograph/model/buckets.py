@@ -25,6 +25,10 @@ LAST = LATEST - 250 * 366 * DAY
 _LENGTHS = {"s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY, "w": WEEK}
 _BUCKET = re.compile(r"([1-9][0-9]{0,5})(mo|[smhdw])", re.ASCII)
 _ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+\-]*(/[A-Za-z0-9_+\-]+){0,3}", re.ASCII)
+# Files beside the zones: this machine's own, a rule without a place, no zone yet; and all zones
+# again, with leap seconds (by which their clocks are half a minute off) and without.
+_NO_ZONES = frozenset(("localtime", "posixrules", "Factory"))
+_FOLDERS = ("posix/", "right/")
 _LONGEST = 100 * 366 * DAY
 _LONGEST_MONTHS = 1_200
 
@@ -72,7 +76,8 @@ def parse_zone(name: str) -> tzinfo:
     """
     if name.upper() == "UTC":
         return UTC
-    if len(name) <= 64 and _ZONE.fullmatch(name):
+    is_other = name in _NO_ZONES or name.startswith(_FOLDERS)
+    if not is_other and len(name) <= 64 and _ZONE.fullmatch(name):
         try:
             return ZoneInfo(name)
         except (OSError, ValueError, KeyError):
