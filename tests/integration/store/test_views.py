@@ -1,6 +1,7 @@
 """The views that dashboards read, on both engines, by whoever may read nothing else."""
 
 import sqlite3
+from fractions import Fraction
 
 import psycopg
 import pytest
@@ -84,6 +85,38 @@ async def test_numbers_and_texts(sensor, query):
     assert found["a.on"] == (1, "true")
     assert found["none"] == (None, None)
     assert found["list"][1].replace(" ", "") == '[1,{"k":2}]'
+
+
+# Of 15 digits and more, of the ends of a float's range, and with names that are no plain paths.
+NUMBERS = [
+    *(0.1, 22.5, 100.0, 0.1 + 0.2, 1 / 3, 2 / 3 * 1e100, 123456789.12345679, 9007199254740993.0),
+    *(5e-324, 2.2250738585072014e-308, 1.7976931348623157e308, 1e22, 1e-7, -0.1, 1e15, 1e16),
+    *((1 << 63) - 1, -(1 << 63), (1 << 53) + 1, 0),
+]
+NAMES = ["t", "air.t", "a b", "ü", "with[0]", "$", "1", "'", "", 'qu"ote', "back\\slash"]
+
+
+async def test_texts_of_numbers_have_all_digits(store, query):
+    other = await store.sensors.create(identifier="2" * 32, device_id="b", created_at=NOON)
+    rows = [
+        measurement(other.number, NOON + at, {**dict.fromkeys(NAMES, number), "in": {"t": number}})
+        for at, number in enumerate(NUMBERS)
+    ]
+    rows.append(measurement(other.number, NOON + len(NUMBERS), 0.1 + 0.2))
+    await store.write(Batch(measurements=rows, attributes=[(other.number, "t")]))
+    found = query("SELECT timestamp_us, attribute, text FROM v_attribute WHERE device_id = 'b'")
+    assert len(found) == len(NUMBERS) * (len(NAMES) + 1) + 1
+    for moment, name, text in found:
+        number = [*NUMBERS, 0.1 + 0.2][moment - NOON]
+        # How it is written is the engines' own: 1e22, or 1 and 22 zeros. Where a name has to be
+        # escaped, SQLite's printf writes it, which is a digit off at the ends of the range.
+        escaped = not name or '"' in name or "\\" in name
+        near = escaped and abs(Fraction(text) - Fraction(number)) <= abs(number) / 10**15
+        assert near or type(number)(Fraction(text)) == number, text
+    plain = query("SELECT text FROM v_attribute WHERE device_id = 'b' AND attribute = 'in.t'")
+    assert {"0.1", "22.5", "100.0", "0.30000000000000004"} <= {text for (text,) in plain}
+    ((newest,),) = query("SELECT text FROM v_latest WHERE device_id = 'b'")
+    assert newest == "0"
 
 
 async def test_the_newest_of_each_attribute(sensor, query, store):

@@ -1,0 +1,1 @@
+-- Texts of numbers have all their digits there.
