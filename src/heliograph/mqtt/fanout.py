@@ -23,6 +23,7 @@ from heliograph.mqtt.limits import (
     MAXIMUM_BEHIND_BYTES,
     MAXIMUM_BEHIND_BYTES_IN_ALL,
     MAXIMUM_FILTER_BYTES,
+    MAXIMUM_OWED_BYTES_IN_ALL,
     MAXIMUM_OWED_BYTES_OF_PRINCIPAL,
     MAXIMUM_SUBSCRIPTIONS,
     MAXIMUM_SUBSCRIPTIONS_OF_PRINCIPAL,
@@ -74,6 +75,7 @@ class Audience:
     """
 
     __slots__ = (
+        "all_owed",
         "filters",
         "lags",
         "owed_bytes",
@@ -85,8 +87,9 @@ class Audience:
         "waiting_bytes",
     )
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, all_owed: "Owed") -> None:
         self.owner = session.owner
+        self.all_owed = all_owed
         self.principal = session.principal
         self.sessions: set[Session] = set()
         self.tree: SubscriptionTree[Entry] = SubscriptionTree()
@@ -97,9 +100,21 @@ class Audience:
         self.waiting_bytes = 0
         self.lags = False
 
+    def count_owed(self, size: int) -> None:
+        """Count so many bytes more that the sessions are owed, or fewer."""
+        self.owed_bytes += size
+        self.all_owed.bytes += size
+
     def bound(self) -> None:
-        """Drop of what the sessions are owed what is over the bound, of the one that has most."""
-        while self.owed_bytes > MAXIMUM_OWED_BYTES_OF_PRINCIPAL and not self.principal.is_admin:
+        """Drop of what the sessions are owed what is over the bounds, of the one that has most."""
+        if not self.principal.is_admin:
+            self.drop_to(MAXIMUM_OWED_BYTES_OF_PRINCIPAL)
+        if self.all_owed.bytes > MAXIMUM_OWED_BYTES_IN_ALL:
+            self.all_owed.drop()
+
+    def drop_to(self, size: int) -> None:
+        """Drop the oldest of the session that is owed most until there are so many bytes."""
+        while self.owed_bytes > size:
             session = max(self.sessions, key=_droppable)
             if not session.droppable_bytes:
                 return
@@ -113,6 +128,22 @@ class Audience:
         return self.principal.sensor
 
 
+class Owed:
+    """What all sessions together are owed, in bytes."""
+
+    __slots__ = ("audiences", "bytes")
+
+    def __init__(self, audiences: "dict[Owner, Audience]") -> None:
+        self.audiences = audiences
+        self.bytes = 0
+
+    def drop(self) -> None:
+        """Drop a part of what the principal is owed that is owed most."""
+        most = max(self.audiences.values(), key=_owed)
+        # Not just what is too much: to look for the one takes as long as there are principals.
+        most.drop_to(most.owed_bytes * 7 // 8)
+
+
 class Fanout:
     """Knows who subscribes to what, and sends it to them, each session once a message."""
 
@@ -121,6 +152,7 @@ class Fanout:
         self._counts = counts
         self._tasks = tasks
         self._audiences: dict[Owner, Audience] = {}
+        self._owed = Owed(self._audiences)
         self._of_device: dict[int | str, list[Audience]] = {}
         # Of devices where everybody sees some network: who subscribes to a topic as it is.
         self._of_topic: dict[str, dict[Audience, None]] = {}
@@ -193,7 +225,7 @@ class Fanout:
         audience, session.audience = session.audience, None
         if audience is not None:
             audience.sessions.discard(session)
-            audience.owed_bytes -= session.queued_bytes + session.unacknowledged_bytes
+            audience.count_owed(-session.queued_bytes - session.unacknowledged_bytes)
             if not audience.sessions:
                 self._forget(audience)
 
@@ -237,7 +269,7 @@ class Fanout:
     def _join(self, session: Session) -> Audience:
         audience = self._audiences.get(session.owner)
         if audience is None:
-            audience = self._audiences[session.owner] = Audience(session)
+            audience = self._audiences[session.owner] = Audience(session, self._owed)
             if audience.device is not None:
                 self._of_device.setdefault(audience.device, []).append(audience)
             else:
@@ -489,6 +521,10 @@ class Fanout:
 
 def _droppable(session: Session) -> int:
     return session.droppable_bytes
+
+
+def _owed(audience: Audience) -> int:
+    return audience.owed_bytes
 
 
 def _size(seen: Seen) -> int:

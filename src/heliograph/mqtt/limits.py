@@ -22,6 +22,8 @@ OUTGOING_BYTES = 1 << 20
 OUTGOING_WINDOW = 64
 # Of all sessions of a principal together: it may keep a hundred.
 MAXIMUM_OWED_BYTES_OF_PRINCIPAL = 8 << 20
+# Of all principals together, administrators included.
+MAXIMUM_OWED_BYTES_IN_ALL = 96 << 20
 WRITE_BUFFER_BYTES = 256 << 10
 MAXIMUM_SUBSCRIPTIONS = 1_000
 MAXIMUM_FILTER_BYTES = 64 << 10

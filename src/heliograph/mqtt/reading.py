@@ -14,6 +14,7 @@ from heliograph.mqtt.reasons import (
     MQTT_3_1_1,
     MQTT_5,
     PacketType,
+    ProtocolError,
     Reason,
     forbidden,
     malformed,
@@ -299,13 +300,20 @@ def _subscription(topic_filter: str, options: int, version: int) -> Subscription
 
 
 def read_unsubscribe(body: bytes, version: int) -> Unsubscribe:
-    """Return what an UNSUBSCRIBE gives up: at least one filter [MQTT-3.10.3-2]."""
+    """Return what an UNSUBSCRIBE gives up: at least one filter [MQTT-3.10.3-2].
+
+    Raises:
+        ProtocolError: it is malformed, or has more filters than there may be subscriptions.
+    """
     cursor = Cursor(body)
     packet_id = _packet_id(cursor)
     if version == MQTT_5:
         read_properties(cursor, ALLOWED[PacketType.UNSUBSCRIBE])
-    filters = []
+    filters: list[str] = []
     while not cursor.ended:
+        if len(filters) >= MAXIMUM_SUBSCRIPTIONS:
+            # No session has as many; a packet may hold 43,000.
+            raise ProtocolError(Reason.QUOTA_EXCEEDED, "more filters than a session may have")
         filters.append(_filter(cursor))
     if not filters:
         raise forbidden("UNSUBSCRIBE without a topic filter")

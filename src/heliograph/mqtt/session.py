@@ -203,7 +203,7 @@ class Session:
 
     def _count(self, size: int) -> None:
         if self.audience is not None:
-            self.audience.owed_bytes += size
+            self.audience.count_owed(size)
 
     @property
     def droppable_bytes(self) -> int:

@@ -58,10 +58,11 @@ async def add_configuration(
     """Add JSON text as the sensor's next revision and return its number.
 
     Raises:
-        RowError: there is no such sensor.
+        RowError: there is no such sensor, or it is deleted.
     """
     # Whoever holds the sensor's row is the only one to count its revisions.
-    if not await transaction.fetch("sensor_locked", number=sensor):
+    found = await transaction.fetch("sensor_locked", number=sensor)
+    if not found or Sensor(*found[0]).deleted_at is not None:
         raise RowError(f"no sensor has the number {sensor}")
     rows = await transaction.fetch(
         "configuration_add",

@@ -149,7 +149,7 @@ async def configure_sensor(
             sensor.number, text, author=caller.name, actor=actor
         )
     except RowError:
-        raise _not_found(ErrorCode.SENSOR_NOT_FOUND) from None  # deleted a moment ago
+        raise _not_found(ErrorCode.SENSOR_NOT_FOUND) from None  # it is deleted
     body = {"sensor_identifier": sensor.identifier, "revision": revision}
     return Answer(201, encode(body)).response()
 
@@ -270,6 +270,10 @@ async def _chosen(services: Services, network: str, names: Sequence[str] | None)
         sensor = await services.registry.find(name)
         if sensor is None or sensor.network_identifier != network:
             raise _not_found(ErrorCode.SENSOR_NOT_FOUND)
+        if not sensor.is_active:
+            record = await services.store.sensors.find_number(sensor.number)
+            if record is None or record.deleted_at is not None:
+                raise _not_found(ErrorCode.SENSOR_NOT_FOUND)
         chosen[sensor.number] = None
     return list(chosen)
 

@@ -349,6 +349,38 @@ async def status_is(server, device, expected):
     return await status(server, device) == expected
 
 
+async def test_what_all_sessions_are_owed_is_bounded(server, version, monkeypatch):
+    """Of the user that is owed most the oldest goes first, be it an administrator."""
+    monkeypatch.setattr("heliograph.mqtt.fanout.MAXIMUM_OWED_BYTES_IN_ALL", 200_000)
+    await account(server, "ada", roof="viewer")
+    key = await device(server, "roof-1", "roof")
+    other = await server.device()
+    pump = await Client.connected(server.port, "roof-1", "roof-1", key)
+    ada = await Client.connected(
+        server.port, "few", "ada", PASSWORD, version=version, **kept(version)
+    )
+    ada.send(subscribe("measurements/roof-1", version=version))
+    await ada.packet()
+    await ada.close()
+    admin = await watching(server, version)
+    await admin.close()
+    await eventually(lambda: server.listener.connections == 1)
+    await send(pump, "measurements/roof-1", large(0))
+    await send(await server.connect(other), other.topic, *map(large, range(1, 12)))
+    await server.shown()
+    audiences = {each.principal.name: each for each in server.listener.fanout._audiences.values()}
+    owed = audiences["admin"].owed_bytes, audiences["user:ada"].owed_bytes
+    assert owed[1] == len(large(0))
+    assert len(large(0)) * 4 < sum(owed) <= 200_000
+    assert server.listener.fanout._owed.bytes == sum(owed)
+    assert server.listener.counts.dropped > 0
+    # The newest is there.
+    (session,) = audiences["admin"].sessions
+    assert session.queue[-1].payload == large(11)
+    server.listener.sessions.forget()
+    assert server.listener.fanout._owed.bytes == 0
+
+
 async def test_nothing_is_counted_as_owed_when_all_is_taken(server, version):
     device = await server.device()
     admin = await watching(server, version)

@@ -294,3 +294,26 @@ async def test_who_made_a_revision(site):
         await configure_network(here, network, {"configuration": 2}, headers=anna)
         authors = [entry["author"] for entry in (await pages(here, "pump", headers=anna)).json()]
         assert authors == ["user:anna", "user:anna"]
+
+
+async def test_a_deleted_sensor_gets_no_configuration_and_keeps_its_old_ones(site):
+    async with site() as here:
+        await here.device("pump-1")
+        await here.device("pump-2")
+        assert (await configure(here, "pump-1", {"a": 1})).status_code == 201
+        deleted = await here.http.delete("/sensors/pump-1", headers=ADMIN)
+        assert deleted.status_code == 204
+        refused = await configure(here, "pump-1", {"a": 2})
+        assert (refused.status_code, refused.json()["code"]) == (404, "SENSOR_NOT_FOUND")
+        networks = (await here.http.get("/networks", headers=ADMIN)).json()
+        network = networks[0]["network_identifier"]
+        for names in (["pump-1"], ["pump-2", "pump-1"]):
+            body = {"configuration": {"a": 3}, "sensors": names}
+            refused = await configure_network(here, network, body)
+            assert (refused.status_code, refused.json()["code"]) == (404, "SENSOR_NOT_FOUND")
+        assert await revisions(here, "pump-1") == [0]
+        assert await revisions(here, "pump-2") == []
+        # One that is out of service is configured for when it is in service again.
+        off = await here.http.patch("/sensors/pump-2", json={"is_active": False}, headers=ADMIN)
+        assert off.status_code == 200
+        assert (await configure(here, "pump-2", {"a": 4})).status_code == 201

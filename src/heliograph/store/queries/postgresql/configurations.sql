@@ -14,7 +14,7 @@ LEFT JOIN LATERAL (
     ORDER BY revision DESC
     LIMIT 1
 ) AS newest ON true
-WHERE sensor.network_identifier = :network
+WHERE sensor.network_identifier = :network AND sensor.deleted_at IS NULL
 ORDER BY sensor.number;
 
 -- name: configuration_targets_locked(network, numbers)

@@ -11,7 +11,7 @@ LEFT JOIN configuration ON configuration.sensor = sensor.number
 AND configuration.revision = (
     SELECT max(newer.revision) FROM configuration AS newer WHERE newer.sensor = sensor.number
 )
-WHERE sensor.network_identifier = :network
+WHERE sensor.network_identifier = :network AND sensor.deleted_at IS NULL
 AND sensor.number IN (SELECT value FROM json_each(:numbers))
 ORDER BY sensor.number;
 
