@@ -7,6 +7,7 @@ pyarrow is an extra and takes 90 MiB: nothing imports this before a Parquet file
 import decimal
 import io
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date, datetime, time
 from pathlib import Path
@@ -24,7 +25,7 @@ from heliograph.exchange.elements import (
     json_text,
     make_element,
 )
-from heliograph.exchange.formats import COLUMNS, Names, Row, exported_kind
+from heliograph.exchange.formats import COLUMNS, Names, Row
 from heliograph.model.records import Kind
 from heliograph.model.time import to_rfc3339
 
@@ -33,6 +34,8 @@ GROUP_ROWS = 65_536
 GROUP_BYTES = 4 << 20
 # Rows of a file that are read at once.
 READ_ROWS = 1_000
+# Up to here a float has each whole number.
+_EXACT: Final = 1 << 53
 
 # Arrow's own pools keep what they once had: 20 MiB more for an export.
 pa.set_memory_pool(pa.system_memory_pool())
@@ -156,7 +159,12 @@ def pack(kind: Kind, source: Path, target: BinaryIO) -> None:
 
 
 class ParquetTable:
-    """A file that is read: an export, or a table of any make with a column an attribute."""
+    """A file that is read: an export, a copy of one, or a table of any make.
+
+    Programs that copy an export keep its columns: perhaps in another order, with `value` as a
+    structure, and with `kind` where they had read JSON Lines. Of all other tables each column is
+    an attribute, unless it is a time, a sensor or an element's id.
+    """
 
     def __init__(self, file: BinaryIO, kind: Kind | None = None) -> None:
         """Take the columns of the file; without `kind` those of an export tell it.
@@ -168,12 +176,28 @@ class ParquetTable:
             self._file = pq.ParquetFile(file, pre_buffer=False)
         except (pa.ArrowException, OSError) as error:
             raise BadLineError(f"not a Parquet file: {error}") from error
-        columns = tuple(self._file.schema_arrow.names)
+        schema = self._file.schema_arrow
+        columns = tuple(schema.names)
         if len(set(columns)) != len(columns):
             raise BadLineError("two columns have the same name")
-        if not set(TIMES) & set(columns):
-            raise BadLineError("there is no column timestamp (nor time)")
-        self._kind = kind or exported_kind(columns) or Kind.MEASUREMENT
+        self._is_export = _is_export(columns)
+        self._kind = kind
+        self._usual = next(
+            (each for each in _OWN if _members(each) <= {*columns}), Kind.MEASUREMENT
+        )
+        self._time = _time_column(schema)
+        self._attributes = [
+            field.name
+            for field in schema
+            if field.name not in {*NAMES, self._time, "element_id"}
+            and not _INDEX.fullmatch(field.name)
+        ]
+        # Texts that are JSON by the column's own type.
+        self._json = {
+            field.name
+            for field in schema
+            if getattr(field.type, "extension_name", "") == "arrow.json"
+        }
 
     def rows(self, skip: int) -> Iterator[Element | BadLineError]:
         """Yield what each row says, behind so many.
@@ -207,46 +231,92 @@ class ParquetTable:
 
     def _element(self, row: dict[str, Any]) -> Element:
         names = tuple(str(row[name]) for name in NAMES if name in row)
+        kind = self._kind_of(row)
         element: dict[str, msgspec.Raw] = {}
-        moment = row.get("timestamp", row.get("time"))
-        if moment is not None:
-            element["timestamp"] = json_text(_plain(moment, "timestamp"))
-        if "revision" in row:
+        if self._time in row:
+            element["timestamp"] = json_text(_plain(row[self._time], self._time))
+        if "revision" in row and (self._is_export or kind is not Kind.MEASUREMENT):
             revision = row["revision"]
-            # Where some are missing, tables of other makes hold floats.
+            # Where some are missing, other programs hold floats.
             is_whole = isinstance(revision, float) and revision.is_integer()
             element["revision"] = json_text(int(revision) if is_whole else revision)
         if "element_id" in row:
             element["id"] = json_text(str(row["element_id"]))
-        if self._kind is Kind.MEASUREMENT:
-            element["value"] = self._value(row)
-            return make_element(self._kind, names, element)
+        if kind is Kind.MEASUREMENT:
+            element["value"] = self._copied_value(row) if self._is_export else self._value(row)
+            return make_element(kind, names, element)
         for name in ("severity", "subject", "success"):
             if name in row:
                 element[name] = json_text(_plain(row[name], name))
         if "details" in row:
             details = row["details"]
-            is_json = self._kind is Kind.HEARTBEAT and isinstance(details, str)
+            is_json = kind is Kind.HEARTBEAT and isinstance(details, str)
             element["details"] = (
                 checked_json(details, "details")
                 if is_json
                 else json_text(_plain(details, "details"))
             )
-        return make_element(self._kind, names, element)
+        return make_element(kind, names, element)
+
+    def _kind_of(self, row: dict[str, Any]) -> Kind:
+        if self._kind is not None or not self._is_export or "kind" not in row:
+            return self._kind or self._usual
+        if row["kind"] not in COLUMNS:
+            raise BadLineError("kind is none of measurement, log, heartbeat")
+        return Kind(row["kind"])
+
+    def _copied_value(self, row: dict[str, Any]) -> msgspec.Raw:
+        """Return the value of an export's row, which is never without one."""
+        value = row.get("value")
+        if isinstance(value, str):
+            return checked_json(value, "value")
+        return json_text(_plain(value, "value", _number))
 
     def _value(self, row: dict[str, Any]) -> msgspec.Raw:
-        attributes = {name: cell for name, cell in row.items() if name not in _NO_ATTRIBUTES}
+        attributes = {name: row[name] for name in self._attributes if name in row}
         if not attributes:
             raise BadLineError("there is no value")
-        if attributes.keys() != {"value"}:
-            return json_text(_plain(attributes, "value"))
-        value = attributes["value"]
-        # A text alone is JSON, as in an export.
-        is_json = isinstance(value, str)
-        return checked_json(value, "value") if is_json else json_text(_plain(value, "value"))
+        if attributes.keys() == {"value"}:
+            value = attributes["value"]
+            # A text alone is JSON, as in an export.
+            is_json = isinstance(value, str)
+            return checked_json(value, "value") if is_json else json_text(_plain(value, "value"))
+        return json_text(
+            {
+                name: checked_json(cell, name) if name in self._json else _plain(cell, name)
+                for name, cell in attributes.items()
+            }
+        )
 
 
-_NO_ATTRIBUTES = frozenset((*COLUMNS[Kind.MEASUREMENT], *TIMES)) - {"value"}
+# What pandas calls an index without a name: the numbers of rows, unless it says when they were.
+_INDEX: Final = re.compile(r"__index_level_\d+__", re.ASCII)
+_EXPORTED: Final = frozenset(("kind", *(name for own in COLUMNS.values() for name in own)))
+
+
+def _members(kind: Kind) -> frozenset[str]:
+    return frozenset(field.name for field in _OWN[kind])
+
+
+def _is_export(columns: Sequence[str]) -> bool:
+    """Tell whether these are the columns of an export, or of a copy of one."""
+    names = frozenset(columns)
+    is_of_a_kind = any(_members(kind) <= names for kind in _OWN)
+    return is_of_a_kind and {field.name for field in _FRAME} <= names <= _EXPORTED
+
+
+def _time_column(schema: pa.Schema) -> str:
+    """Return the column with the time: of these names, or an index of pandas that has moments.
+
+    Raises:
+        BadLineError: there is none.
+    """
+    for name in (*TIMES, *filter(_INDEX.fullmatch, schema.names)):
+        if name in schema.names and (
+            name in TIMES or pa.types.is_timestamp(schema.field(name).type)
+        ):
+            return str(name)
+    raise BadLineError("there is no column timestamp (nor time)")
 
 
 def _with_texts(batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -275,6 +345,11 @@ def _is_there(cell: Any) -> bool:
     return cell is not None and not (isinstance(cell, float) and math.isnan(cell))
 
 
+def _number(number: float) -> float | int:
+    """Return a float of a copy: where one of a column has decimals, whole numbers became floats."""
+    return int(number) if number.is_integer() and -_EXACT < number < _EXACT else number
+
+
 _CONVERTERS: Final[dict[type, Callable[[Any], Any]]] = {
     datetime: datetime.isoformat,
     date: date.isoformat,
@@ -283,8 +358,11 @@ _CONVERTERS: Final[dict[type, Callable[[Any], Any]]] = {
 }
 
 
-def _plain(value: Any, column: str) -> Any:
-    """Return a cell as JSON has it; what is no number stands as null.
+def _plain(value: Any, column: str, number: Callable[[float], Any] = float) -> Any:
+    """Return a cell as JSON has it.
+
+    A structure's members that are null, or no number, are left out as columns are: in a table
+    every row has each of them. `number` says what a float is.
 
     Raises:
         BadLineError: JSON has nothing like it.
@@ -293,11 +371,19 @@ def _plain(value: Any, column: str) -> Any:
     if value is None or kind in (bool, int, str):
         return value
     if kind is float:
-        return value if math.isfinite(value) else None
-    if kind in (list, tuple):
-        return [_plain(item, column) for item in value]
-    if kind is dict:
-        return {str(name): _plain(item, column) for name, item in value.items()}
+        if math.isinf(value):
+            raise BadLineError(f"{column} is infinite, which no JSON number is")
+        return None if math.isnan(value) else number(value)
+    if kind is list and not (value and type(value[0]) is tuple):
+        return [_plain(item, column, number) for item in value]
+    if kind in (list, dict):
+        # A list of pairs is a map.
+        members = value.items() if kind is dict else value
+        return {
+            str(name): _plain(item, f"{column}.{name}", number)
+            for name, item in members
+            if _is_there(item)
+        }
     if kind in _CONVERTERS:
         return _CONVERTERS[kind](value)
     raise BadLineError(f"{column} is of a type that JSON does not have: {kind.__name__}")

@@ -74,14 +74,15 @@ def test_rows_are_read_from_any_on(monkeypatch):
         (2.5, 2.5),
         (True, True),
         ("warm", "warm"),
-        ({"y": {"z": None}}, {"y": {"z": None}}),
+        # In a structure every row has every member: null is none, as in a column.
+        ({"y": {"z": None, "a": 1}}, {"y": {"a": 1}}),
         ([1, None], [1, None]),
         (NOON, "2026-01-15T12:00:00.000000Z"),
         (NOON.replace(tzinfo=None), "2026-01-15T12:00:00.000000Z"),
         (NOON.date(), "2026-01-15"),
         (NOON.time(), "12:00:00"),
         (decimal.Decimal("1.25"), 1.25),
-        ([float("inf")], [None]),
+        ([float("nan")], [None]),
     ],
 )
 def test_a_column_is_an_attribute(cell, value):
@@ -94,6 +95,120 @@ def test_a_value_alone_is_the_measurement():
     assert said({"time": NOON, "value": 1.5})[1]["value"] == 1.5
     assert said({"time": NOON, "value": '{"a":[1]}'})[1]["value"] == {"a": [1]}
     assert said({"time": NOON, "value": "x", "t": 1})[1]["value"] == {"value": "x", "t": 1}
+
+
+FRAME = {
+    "sensor_identifier": NAMES.identifier,
+    "device_id": NAMES.device_id,
+    "timestamp": NOON,
+    "receipt_timestamp": NOON,
+    "revision": None,
+    "device_timestamp": None,
+}
+MEMBERS = pa.struct(
+    [
+        ("h", pa.int64()),
+        ("t", pa.float64()),
+        ("deep", pa.struct([("a", pa.int64()), ("list", pa.list_(pa.int64()))])),
+    ]
+)
+
+
+def copied(values, kind=None, **columns):
+    """Return what the rows say of a copy of an export: each value, and what stands beside it."""
+    if kind is not None:
+        columns["kind"] = kind
+    count = len(values)
+    table_of = {name: [cell] * count for name, cell in {**FRAME, **columns}.items()}
+    file = io.BytesIO()
+    pq.write_table(pa.table({"value": values, **table_of}), file)
+    return [json.loads(row.text) for row in ParquetTable(file).rows(0)]
+
+
+@pytest.mark.parametrize("kind", [None, "measurement"])
+def test_a_structure_as_value_is_the_value(kind):
+    """As DuckDB, polars and pandas write a copy of an export: JSON Lines have `kind` too.
+
+    Their structure has a member for each attribute of any row, and one type for all its numbers.
+    """
+    values = [
+        {"h": 40, "t": 21.5, "deep": None},
+        {"h": None, "t": 22.0, "deep": {"a": 1, "list": None}},
+        {"h": None, "t": -0.5, "deep": {"a": None, "list": [1, 2]}},
+    ]
+    rows = copied(pa.array(values, MEMBERS), kind)
+    assert rows == [
+        {"timestamp": NOON.timestamp(), "value": value}
+        for value in (
+            {"h": 40, "t": 21.5},
+            {"t": 22, "deep": {"a": 1}},
+            {"t": -0.5, "deep": {"list": [1, 2]}},
+        )
+    ]
+    assert type(rows[1]["value"]["t"]) is int
+
+
+def test_a_map_as_value_is_the_value():
+    """As DuckDB writes objects that have little in common."""
+    values = pa.array([[("t", 1.5), ("u", None)], [("v", 2.0)]], pa.map_(pa.string(), pa.float64()))
+    assert [row["value"] for row in copied(values, "measurement")] == [{"t": 1.5}, {"v": 2}]
+
+
+def test_a_copy_with_other_columns_types_is_the_export():
+    values = pa.array([21.0, 21.5, None])
+    rows = copied(values, "measurement", revision=3.0, element_id="a")
+    assert [row["value"] for row in rows] == [21, 21.5, None]
+    assert {(row["revision"], row["id"]) for row in rows} == {(3, "a")}
+    texts = [row["value"] for row in copied(["1", '"1"', '{"t": 2}'], "measurement")]
+    assert texts == [1, "1", {"t": 2}]
+
+
+def test_a_copy_of_several_kinds_is_read_row_by_row():
+    own = {"value": ['{"t":1}', None, None], "kind": ["measurement", "log", "heartbeat"]}
+    own |= {"severity": [None, "info", None], "subject": [None, "x", None]}
+    own |= {"details": [None, None, '{"rssi":-60}']}
+    columns = {name: [cell] * 3 for name, cell in FRAME.items()} | own
+    found = list(table(columns).rows(0))
+    assert [row.kind for row in found] == [Kind.MEASUREMENT, Kind.LOG, Kind.HEARTBEAT]
+    bodies = [json.loads(row.text) for row in found]
+    assert bodies[0]["value"] == {"t": 1}
+    assert (bodies[1]["severity"], bodies[1]["subject"]) == ("info", "x")
+    assert bodies[2]["rssi"] == -60
+    columns["kind"] = ["status"] * 3
+    assert {str(row) for row in table(columns).rows(0)} == {
+        "kind is none of measurement, log, heartbeat"
+    }
+
+
+def test_names_of_an_export_are_attributes_elsewhere():
+    element = said({"time": NOON, "timestamp": NOON, "revision": 2, "value": 1, "kind": "x"})[1]
+    noon = "2026-01-15T12:00:00.000000Z"
+    assert element["value"] == {"time": noon, "revision": 2, "value": 1, "kind": "x"}
+    assert "revision" not in element
+
+
+@pytest.mark.parametrize(
+    ("columns", "told"),
+    [
+        ({"t": float("inf")}, "t is infinite"),
+        ({"t": float("-inf")}, "t is infinite"),
+        ({"a": {"b": [1.0, float("inf")]}}, "a.b is infinite"),
+        ({"value": float("-inf")}, "value is infinite"),
+    ],
+)
+def test_what_is_infinite_is_rejected_and_not_stored_as_null(columns, told):
+    assert told in said({"time": NOON, "good": 1, **columns})
+
+
+def test_an_index_of_pandas_without_a_name_is_no_attribute():
+    """`df[df.t > 1].to_parquet()` keeps the numbers of the rows that are left."""
+    element = said({"time": NOON, "t": 1.5, "__index_level_0__": 7})[1]
+    assert element["value"] == {"t": 1.5}
+    # A DataFrame by time has that as its index.
+    element = said({"t": 1.5, "__index_level_0__": NOON})[1]
+    assert element == {"timestamp": NOON.timestamp(), "value": {"t": 1.5}}
+    with pytest.raises(BadLineError, match="no column timestamp"):
+        table({"t": [1.5], "__index_level_0__": [1_700_000_000]})
 
 
 def test_moments_are_kept_to_the_microsecond():
