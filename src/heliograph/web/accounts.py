@@ -2,11 +2,11 @@
 
 import asyncio
 import uuid
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 import structlog
 from fastapi import APIRouter, Request
-from pydantic import AfterValidator, BaseModel, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from starlette.responses import Response
 
 from heliograph.address import network_of
@@ -30,6 +30,7 @@ from heliograph.web.access import (
 )
 from heliograph.web.dependencies import Caller, TheAccess, TheActor, TheServices, anybody
 from heliograph.web.errors import Answer, encode, validation_error
+from heliograph.web.members import Body
 from heliograph.web.paths import PREFIX
 from heliograph.web.schemas import LoggedIn, NewTicket, Storable, Text, UserRepresentation, errors
 from heliograph.web.services import Services
@@ -37,6 +38,7 @@ from heliograph.web.services import Services
 router = APIRouter(prefix=PREFIX, tags=["accounts"])
 
 TICKET_SECONDS = 60
+OTHER_NAMES = {"user_name": "username"}
 
 log = structlog.get_logger()
 
@@ -58,31 +60,26 @@ NewPassword = Annotated[str, Field(min_length=SHORTEST, max_length=LONGEST), Sto
 Password = Annotated[str, Field(max_length=LONGEST), Storable]
 
 
-class _Named(BaseModel):
-    @model_validator(mode="before")
-    @classmethod
-    def _take_user_name(cls, given: Any) -> Any:
-        if isinstance(given, dict) and "username" not in given and "user_name" in given:
-            return {**given, "username": given["user_name"]}
-        return given
-
-
-class NewUser(_Named):
+class NewUser(Body):
     """Who signs up; `user_name` is taken for `username`."""
+
+    other_names = OTHER_NAMES
 
     username: Username = Field(description=f"A name of {USERNAME_RULE}")
     password: NewPassword = Field(description=f"A password of {SHORTEST} to {LONGEST} characters")
 
 
-class LogIn(_Named):
+class LogIn(Body):
     """Who logs in; `user_name` is taken for `username`."""
+
+    other_names = OTHER_NAMES
 
     username: Text = Field(description="The account's name")
     password: Password = Field(description="Its password")
     cookie: bool = Field(False, description="Set the session as a cookie, for a page of ours")
 
 
-class PasswordChange(BaseModel):
+class PasswordChange(Body):
     """The password so far, and the new one."""
 
     password: Password = Field(description="The password so far")

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 
 import structlog
 from fastapi import APIRouter, Depends, Query, Request
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from heliograph.errors import ErrorCode, HeliographError, StoreUnavailableError
@@ -20,6 +20,7 @@ from heliograph.model.credentials import hash_key
 from heliograph.web.access import Access, client_address
 from heliograph.web.dependencies import TheServices
 from heliograph.web.errors import Answer, encode
+from heliograph.web.parameters import OPEN_QUERY
 from heliograph.web.paths import PREFIX
 from heliograph.web.schemas import errors
 from heliograph.web.services import Services
@@ -98,7 +99,12 @@ def _text(description: str) -> Any:
 
 
 class EmqxLogin(BaseModel):
-    """What EMQX sends of a client that connects: its defaults, and `peerhost` where it is told."""
+    """What EMQX sends of a client that connects: its defaults, and `peerhost` where it is told.
+
+    Whoever runs EMQX chooses what it sends: refused, none of its clients would get in.
+    """
+
+    model_config = ConfigDict(extra="allow")
 
     username: str | None = _text(_USER)
     password: str | None = _text(_PASSWORD)
@@ -107,7 +113,9 @@ class EmqxLogin(BaseModel):
 
 
 class EmqxAction(BaseModel):
-    """What EMQX sends of a client that publishes, or subscribes."""
+    """What EMQX sends of a client that publishes, or subscribes; more is allowed as above."""
+
+    model_config = ConfigDict(extra="allow")
 
     username: str | None = _text(_USER)
     topic: str = Field(max_length=65_535, description="The topic, or the filter of a subscription")
@@ -199,7 +207,9 @@ def _documented(*names: str) -> dict[str, Any]:
 
 
 def _in_query(*names: str) -> dict[str, Any]:
+    # Newer versions of RabbitMQ send more; refused, none of its clients would get in.
     return {
+        **OPEN_QUERY,
         "parameters": [
             {
                 "name": name,
@@ -209,7 +219,7 @@ def _in_query(*names: str) -> dict[str, Any]:
                 "description": _FIELDS[name],
             }
             for name in names
-        ]
+        ],
     }
 
 

@@ -24,6 +24,7 @@ from heliograph.web.answers import encoded, held_by
 from heliograph.web.dependencies import Caller, TheAccess, TheActor, TheServices
 from heliograph.web.entity_tags import NOT_MODIFIED, IfNoneMatch, matches
 from heliograph.web.errors import Answer, encode
+from heliograph.web.members import Body
 from heliograph.web.pages import TheDirection, asked_path, page_headers
 from heliograph.web.paths import PREFIX
 from heliograph.web.schemas import JsonValue, PageLimit, Text, errors
@@ -48,13 +49,13 @@ Key = Annotated[
 _decode = msgspec.json.decode
 
 
-class NewConfiguration(BaseModel):
+class NewConfiguration(Body):
     """What a sensor is to be from now on."""
 
     configuration: JsonValue = Field(description="Any JSON")
 
 
-class NetworkConfiguration(BaseModel):
+class NetworkConfiguration(Body):
     """What sensors of a network are to be from now on: a `configuration`, or a `patch`."""
 
     configuration: JsonValue = Field(None, description="In the place of each sensor's current one")

@@ -12,8 +12,9 @@ from heliograph.model.credentials import key_members, new_api_key
 from heliograph.model.principal import Role
 from heliograph.store.sensors import TakenError
 from heliograph.web.dependencies import Caller, TheAccess, TheActor, TheServices
-from heliograph.web.errors import STATUS, Answer, encode
+from heliograph.web.errors import STATUS, Answer, encode, validation_error
 from heliograph.web.lists import listed, sensors
+from heliograph.web.members import unknown_members
 from heliograph.web.paths import PREFIX
 from heliograph.web.registration import (
     TAKEN,
@@ -45,8 +46,9 @@ LARGEST_BATCH = 1_000
 class DeviceChange(Change):
     """What is to change; members that are not present stay as they are."""
 
-    device_id: DeviceId = Field(
-        default_factory=str, description="A new name to log in with, unique in the whole server"
+    device_id: DeviceId | None = Field(
+        None,
+        description="A new name to log in with, unique in the whole server; null where it has none",
     )
 
 
@@ -56,6 +58,7 @@ def _either(schema: JsonDict) -> None:
         "type": "object",
         "required": ["devices"],
         "properties": {"devices": {**devices, "description": "The devices, up to 1,000"}},
+        "additionalProperties": False,
     }
     schema["anyOf"] = [devices, wrapped]
 
@@ -68,7 +71,11 @@ class NewDevices(RootModel[Annotated[list[NewDevice], Field(max_length=LARGEST_B
     @model_validator(mode="before")
     @classmethod
     def _unwrap(cls, given: Any) -> Any:
-        return given["devices"] if isinstance(given, dict) and "devices" in given else given
+        if not isinstance(given, dict) or "devices" not in given:
+            return given
+        if unknown := [name for name in given if name != "devices"]:
+            raise unknown_members(cls.__name__, unknown, ["devices"])
+        return given["devices"]
 
 
 @router.post(
@@ -168,6 +175,9 @@ async def change_device(
 ) -> Response:
     """Change a device: the members that are present; `is_active` true brings it back."""
     known = await access.changeable(caller, device_id, Role.EDITOR, ErrorCode.DEVICE_NOT_FOUND)
+    if "device_id" in change.model_fields_set and change.device_id is None and known.device_id:
+        message = "Input should be a valid string"
+        raise validation_error(("body", "device_id"), "string_type", message)
     members = await Registration(caller, access, services).changed_members(known, change)
     sensor = await change_sensor(services, known, members, actor, ErrorCode.DEVICE_NOT_FOUND)
     return await answer_sensor(services, sensor, ErrorCode.DEVICE_NOT_FOUND)

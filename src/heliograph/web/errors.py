@@ -307,6 +307,11 @@ async def _validation_failed(_request: Request, error: Exception) -> Response:
     if any(problem["type"] == "json_invalid" for problem in problems):
         body = {"detail": "The body is not valid JSON", "code": ErrorCode.MALFORMED_JSON.value}
         return Answer(400, encode(body)).response()
+    return invalid(problems).response()
+
+
+def invalid(problems: Sequence[Mapping[str, Any]]) -> Answer:
+    """Return the answer to a request with these problems: `loc`, `type` and `msg` of each."""
     detail = [
         {
             "loc": [_printable(part) for part in problem["loc"]],
@@ -315,8 +320,8 @@ async def _validation_failed(_request: Request, error: Exception) -> Response:
         }
         for problem in problems
     ]
-    body_ = encode({"detail": detail, "code": ErrorCode.VALIDATION_FAILED.value})
-    return Answer(422, body_).response()
+    body = encode({"detail": detail, "code": ErrorCode.VALIDATION_FAILED.value})
+    return Answer(422, body)
 
 
 # Where pydantic speaks of Python's types, or of its own parsers: in JSON's words.

@@ -13,6 +13,7 @@ from heliograph.model.time import DAY, SECOND, now, to_epoch_seconds, to_rfc3339
 from heliograph.version import VERSION
 from heliograph.web.dependencies import TheServices, probe
 from heliograph.web.errors import Answer, encode
+from heliograph.web.parameters import OPEN_QUERY
 from heliograph.web.paths import PREFIX
 from heliograph.web.schemas import errors
 from heliograph.web.services import Services
@@ -77,19 +78,19 @@ class Readiness(BaseModel):
     )
 
 
-@router.get("/health", response_model=Health, responses=errors())
+@router.get("/health", response_model=Health, responses=errors(), openapi_extra=OPEN_QUERY)
 async def health() -> Response:
     """Tell that the process lives."""
     return Answer(200, b'{"status":"OK"}').response()
 
 
-@router.get("/ping", response_model=Ping, responses=errors())
+@router.get("/ping", response_model=Ping, responses=errors(), openapi_extra=OPEN_QUERY)
 async def ping() -> Response:
     """Answer with the server's time."""
     return Answer(200, encode({"status": "OK", "timestamp": to_rfc3339(now())})).response()
 
 
-@router.get("/status", response_model=Status, responses=errors())
+@router.get("/status", response_model=Status, responses=errors(), openapi_extra=OPEN_QUERY)
 async def status(request: Request, services: TheServices) -> Response:
     """Tell what runs here, since when, and where devices reach it over MQTT."""
     settings = services.settings
@@ -114,6 +115,7 @@ async def status(request: Request, services: TheServices) -> Response:
     "/readyz",
     response_model=Readiness,
     responses={**errors(), 503: {"model": Readiness, "description": "Not ready"}},
+    openapi_extra=OPEN_QUERY,
 )
 async def readyz(services: TheServices) -> Response:
     """Tell whether data is taken now: 503 with the reasons if not."""

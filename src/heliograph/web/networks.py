@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, Field
+from pydantic import Field
 from starlette.responses import Response
 
 from heliograph.errors import AlreadyExistsError, ErrorCode, HeliographError
@@ -18,6 +18,7 @@ from heliograph.web.access import NOT_FOUND, forbidden
 from heliograph.web.dependencies import Caller, TheAccess, TheActor, TheServices
 from heliograph.web.errors import Answer, encode
 from heliograph.web.lists import listed, sensors
+from heliograph.web.members import Body
 from heliograph.web.paths import PREFIX
 from heliograph.web.schemas import (
     ListLimit,
@@ -37,7 +38,7 @@ NAMES = {role: name for name, role in ROLES.items()}
 NetworkName = Annotated[str, Field(min_length=1, max_length=LONGEST_TEXT), Storable]
 
 
-class NewNetwork(BaseModel):
+class NewNetwork(Body):
     """What a network is called."""
 
     network_name: NetworkName = Field(description="Its name, unique in the whole server")
@@ -46,8 +47,10 @@ class NewNetwork(BaseModel):
     )
 
 
-class NetworkChange(BaseModel):
+class NetworkChange(Body):
     """What is to change; members that are not present stay as they are."""
+
+    representation = NetworkRepresentation
 
     # The factories keep made-up defaults out of OpenAPI; they are never looked at.
     network_name: NetworkName = Field(
@@ -58,8 +61,10 @@ class NetworkChange(BaseModel):
     )
 
 
-class Membership(BaseModel):
+class Membership(Body):
     """What a member may do: viewer reads, editor also configures, owner also manages."""
+
+    representation = MemberRepresentation
 
     role: Literal["viewer", "editor", "owner"] = Field(description="What the member may do")
 
@@ -140,6 +145,8 @@ async def change_network(
     Members that are absent stay as they are, and so does the name of the network `default`.
     """
     network = await access.network(caller, network_identifier, Role.OWNER)
+    role = services.registry.role(caller, network.identifier)
+    change.check_read_only(_representation(network, role))
     members = change.model_dump(include=change.model_fields_set)
     name = members.get("network_name")
     if network.name == DEFAULT_NETWORK and name not in (None, DEFAULT_NETWORK):
@@ -259,6 +266,8 @@ async def set_member(
     network = await access.network(caller, network_identifier, Role.OWNER)
     account = await _account(services, username)
     role, moment = ROLES[membership.role], now()
+    member = _member(Member(account.username, account.identifier, role, moment))
+    membership.check_read_only(member)
     try:
         found = await services.store.networks.set_member(
             network.identifier, account.identifier, role, moment, actor=actor
@@ -268,8 +277,7 @@ async def set_member(
     if not found:
         raise _not_found(ErrorCode.NETWORK_NOT_FOUND)
     await services.registry.changed()
-    body = _member(Member(account.username, account.identifier, role, moment))
-    return Answer(200, encode(body)).response()
+    return Answer(200, encode(member)).response()
 
 
 @router.delete(

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel, Field
+from pydantic import Field
 from starlette.responses import Response
 
 from heliograph.errors import AlreadyExistsError, ErrorCode, HeliographError
@@ -18,6 +18,7 @@ from heliograph.web.answers import held_by
 from heliograph.web.dependencies import Caller, TheAccess, TheActor, TheServices
 from heliograph.web.errors import Answer, encode
 from heliograph.web.lists import gather, listed, sensors
+from heliograph.web.members import Body
 from heliograph.web.pages import TRUNCATED
 from heliograph.web.paths import PREFIX
 from heliograph.web.registration import (
@@ -47,7 +48,7 @@ MOST_SENSORS = 10_000
 CHANGE_ERRORS = errors(400, 401, 403, 404, 409, 413, 415, 422)
 
 
-class NewNode(BaseModel):
+class NewNode(Body):
     """What a node is registered with."""
 
     serial_number: Text = Field(description="Its serial number, unique in the network")
@@ -61,8 +62,10 @@ class NewNode(BaseModel):
     )
 
 
-class NodeChange(BaseModel):
+class NodeChange(Body):
     """What is to change; members that are not present stay as they are."""
+
+    representation = NodeRepresentation
 
     # The factories keep made-up defaults out of OpenAPI; they are never looked at.
     serial_number: Text = Field(
@@ -75,7 +78,7 @@ class NodeChange(BaseModel):
     name: Text | None = Field(None, description="What people call it, any text")
 
 
-class Attachment(BaseModel):
+class Attachment(Body):
     """Which sensor is to be carried: its UUID or `device_id`."""
 
     sensor_id: Text = Field(description="The sensor's UUID or `device_id`")
@@ -175,6 +178,7 @@ async def update_node(
     It changes its network only without sensors.
     """
     node = await find_node(services, caller, node_id, Role.EDITOR)
+    change.check_read_only(node_representation(node))
     members = change.model_dump(include=change.model_fields_set)
     if "network_identifier" in members:
         network = await _network(access, services, caller, members["network_identifier"])

@@ -99,6 +99,7 @@ _READINGS = {
             "type": "object",
             "required": ["readings"],
             "properties": {"readings": {**_SEVERAL, "description": "The readings, up to 10,000"}},
+            "additionalProperties": False,
         },
     ]
 }
@@ -120,6 +121,7 @@ _LOG = {
 }
 _HEARTBEAT = {
     "type": "object",
+    "additionalProperties": True,
     "properties": {
         "revision": _REVISION,
         "timestamp": _TIMESTAMP,
@@ -163,7 +165,8 @@ def install(app: FastAPI) -> None:
                 path: {**paths.pop(path, {}), "post": ingest[path]} for path in ingest
             }
             schema["paths"] |= paths
-            stream_operations.describe(schema)
+            for (method, path), operation in stream_operations.operations().items():
+                schema["paths"].setdefault(path, {})[method] = operation
             security.describe(schema)
             links.describe(schema)
             examples.describe(schema)
@@ -227,6 +230,12 @@ def _add(components: dict[str, Any], model: type[BaseModel]) -> None:
     schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
     components.update(schema.pop("$defs", {}))
     components[model.__name__] = schema
+
+
+def direct_operations() -> dict[tuple[str, str], dict[str, Any]]:
+    """Return the operations that FastAPI does not know, by method and path."""
+    posts = {("post", path): operation for path, operation in _operations().items()}
+    return {**posts, **stream_operations.operations()}
 
 
 def _operations() -> dict[str, dict[str, Any]]:

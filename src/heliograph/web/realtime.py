@@ -19,9 +19,11 @@ from heliograph.web.services import Services
 from heliograph.web.watching import MAXIMUM_SENSORS, Watch, Watchers
 
 READINGS = frozenset(("measurement",))
+# What a socket's address may have in its query.
+PARAMETERS = frozenset(("ticket",))
 LARGEST_MESSAGE = 16 << 10
 # By the status that HTTP would answer; any other error: try again later.
-CLOSE_CODES = {401: 4401, 403: 4403, 404: 4404}
+CLOSE_CODES = {401: 4401, 403: 4403, 404: 4404, 422: 4422}
 TRY_AGAIN_LATER = 1013
 GOING_AWAY = 1001
 ACK = b'{"type":"ack"}'

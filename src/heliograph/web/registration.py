@@ -19,8 +19,9 @@ from heliograph.model.time import now
 from heliograph.store.sensors import WrongNodeError
 from heliograph.web.access import NOT_FOUND, Access, forbidden, is_machine
 from heliograph.web.errors import Answer, encode
+from heliograph.web.members import Body
 from heliograph.web.representation import representation
-from heliograph.web.schemas import Interval, NewDeviceId, Text
+from heliograph.web.schemas import Interval, NewDeviceId, SensorRepresentation, Text
 from heliograph.web.services import Services
 
 TAKEN = {
@@ -37,7 +38,7 @@ TAKEN = {
 }
 
 
-class Inventory(BaseModel):
+class Inventory(Body):
     """What is known of a sensor beside its identity."""
 
     name: Text | None = Field(None, description="What people call it, any text")
@@ -56,6 +57,9 @@ class Inventory(BaseModel):
 
 class Change(Inventory):
     """What is to change; members that are not present stay as they are."""
+
+    representation = SensorRepresentation
+    fixed = frozenset(("sensor_identifier", "id", "created_at"))
 
     # The factories keep made-up defaults out of OpenAPI; they are never looked at.
     network_identifier: Text = Field(
@@ -119,8 +123,12 @@ class Registration:
 
         Raises:
             HeliographError: as from `new`; VALIDATION_FAILED, a `device_id` that only the server
-                gives.
+                gives; SENSOR_NOT_FOUND, there is none any more.
+            RequestValidationError: what is read-only is not what it is.
         """
+        if change.has_read_only:
+            shown = await self._shown(known)
+            change.check_read_only(shown)
         members = change.model_dump(include=change.model_fields_set - {"configuration"})
         name = members.get("device_id")
         if name is not None and name != known.device_id and not may_name_a_device(name):
@@ -132,9 +140,17 @@ class Registration:
             members["network_identifier"] = network
         if "node_id" in members:
             members["node_identifier"] = await self._node(members.pop("node_id"), network)
-        if not members.get("is_active", True):
+        if known.is_active and not members.get("is_active", True):
             self._access.require(self.caller, Role.OWNER, known.network_identifier)
         return members
+
+    async def _shown(self, known: KnownSensor) -> dict[str, Any]:
+        store, registry = self._services.store.sensors, self._services.registry
+        sensor = await store.find_number(known.number)
+        if sensor is None:
+            raise not_found(ErrorCode.SENSOR_NOT_FOUND)
+        revisions = await store.revisions([known.number])
+        return representation(sensor, revisions.get(known.number), registry)
 
     async def _network(self, identifier: str | None) -> str:
         """Return the network that the caller may put a sensor into."""

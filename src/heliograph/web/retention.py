@@ -18,6 +18,7 @@ from heliograph.store.removal import Kind
 from heliograph.web.access import NOT_FOUND
 from heliograph.web.dependencies import Caller, TheAccess, TheActor, TheServices
 from heliograph.web.errors import Answer, encode
+from heliograph.web.members import Body
 from heliograph.web.paths import PREFIX
 from heliograph.web.schemas import OfNetwork, errors
 from heliograph.web.services import Services
@@ -31,7 +32,7 @@ _OWN = "Days for which it is said here that"
 _NULL = "null: nothing is said, 0: for ever"
 
 
-class RetentionChange(BaseModel):
+class RetentionChange(Body):
     """Days; null: what is said further up counts, 0: for ever. Absent members stay as they are."""
 
     raw_days: Days | None = Field(None, description=f"Days for which {_RAW} are kept")
@@ -162,6 +163,20 @@ class RetentionPlan(BaseModel):
     )
 
 
+class NetworkRetentionChange(RetentionChange):
+    """Days; null: the server's count, 0: for ever. Absent members stay as they are."""
+
+    representation = NetworkRetention
+    fixed = frozenset(("network_identifier", "effective"))
+
+
+class SensorRetentionChange(RetentionChange):
+    """Days; null: the network's count, 0: for ever. Absent members stay as they are."""
+
+    representation = SensorRetention
+    fixed = frozenset(("sensor_identifier", "effective"))
+
+
 @router.get("/retention", response_model=RetentionPlan, responses=errors(401, 403, 422))
 async def read_plan(
     caller: Caller,
@@ -210,7 +225,7 @@ async def read_network_retention(
     """Read how long a network's data is kept, and what the next run removes of it."""
     network = await access.network(caller, network_identifier, Role.VIEWER)
     own = await services.store.retentions.of_network(network.identifier)
-    return await _answer_network(services, network, own)
+    return Answer(200, encode(await _shown_network(services, network, own))).response()
 
 
 @router.put(
@@ -220,7 +235,7 @@ async def read_network_retention(
 )
 async def set_network_retention(
     network_identifier: str,
-    change: RetentionChange,
+    change: NetworkRetentionChange,
     caller: Caller,
     actor: TheActor,
     access: TheAccess,
@@ -228,12 +243,15 @@ async def set_network_retention(
 ) -> Response:
     """Change how long a network's data is kept; the next run goes by it."""
     network = await access.network(caller, network_identifier, Role.OWNER)
+    if change.has_read_only:
+        before = await services.store.retentions.of_network(network.identifier)
+        change.check_read_only(await _shown_network(services, network, before))
     own = await services.store.retentions.set_network(
         network.identifier, actor=actor, **change.model_dump(exclude_unset=True)
     )
     if own is None:
         raise _not_found(ErrorCode.NETWORK_NOT_FOUND)
-    return await _answer_network(services, network, own)
+    return Answer(200, encode(await _shown_network(services, network, own))).response()
 
 
 @router.get(
@@ -247,7 +265,7 @@ async def read_sensor_retention(
     """Read how long a sensor's data is kept, and what the next run removes of it."""
     known = await access.readable(caller, identifier)
     own = await services.store.retentions.of_sensor(known.number)
-    return await _answer_sensor(services, known.number, own)
+    return Answer(200, encode(await _shown_sensor(services, known.number, own))).response()
 
 
 @router.put(
@@ -257,7 +275,7 @@ async def read_sensor_retention(
 )
 async def set_sensor_retention(
     identifier: str,
-    change: RetentionChange,
+    change: SensorRetentionChange,
     caller: Caller,
     actor: TheActor,
     access: TheAccess,
@@ -265,12 +283,15 @@ async def set_sensor_retention(
 ) -> Response:
     """Change how long a sensor's data is kept; the next run goes by it."""
     known = await access.changeable(caller, identifier, Role.OWNER)
+    if change.has_read_only:
+        before = await services.store.retentions.of_sensor(known.number)
+        change.check_read_only(await _shown_sensor(services, known.number, before))
     own = await services.store.retentions.set_sensor(
         known.number, actor=actor, **change.model_dump(exclude_unset=True)
     )
     if own is None:
         raise _not_found(ErrorCode.SENSOR_NOT_FOUND)
-    return await _answer_sensor(services, known.number, own)
+    return Answer(200, encode(await _shown_sensor(services, known.number, own))).response()
 
 
 async def _networks(services: Services, visible: list[str] | None) -> list[Network]:
@@ -322,22 +343,22 @@ async def _planned(services: Services, network: Network, planned: Planned | None
     }
 
 
-async def _answer_network(services: Services, network: Network, own: Retention) -> Response:
+async def _shown_network(services: Services, network: Network, own: Retention) -> dict[str, Any]:
     counts = effective(own, services.retention.default)
     planned = await _plan(services).of_network(network.identifier)
-    body = _representation(services, own, counts, planned.due)
-    return Answer(200, encode({"network_identifier": network.identifier, **body})).response()
+    shown = _representation(services, own, counts, planned.due)
+    return {"network_identifier": network.identifier, **shown}
 
 
-async def _answer_sensor(services: Services, number: int, own: Retention) -> Response:
+async def _shown_sensor(services: Services, number: int, own: Retention) -> dict[str, Any]:
     sensor = await services.store.sensors.find_number(number)
     if sensor is None:
         raise _not_found(ErrorCode.SENSOR_NOT_FOUND)
     of_network = await services.store.retentions.of_network(sensor.network_identifier)
     counts = effective(own, of_network, services.retention.default)
     due = await _plan(services).of_sensor(number, sensor.network_identifier, counts)
-    body = _representation(services, own, counts, due)
-    return Answer(200, encode({"sensor_identifier": sensor.identifier, **body})).response()
+    shown = _representation(services, own, counts, due)
+    return {"sensor_identifier": sensor.identifier, **shown}
 
 
 def _representation(
@@ -347,7 +368,7 @@ def _representation(
     limits = cutoffs(counts, services.retention.next_moment)
     return {
         **msgspec.structs.asdict(own),
-        "effective": counts,
+        "effective": msgspec.structs.asdict(counts),
         "cutoffs": {name: _time(at or None) for name, at in limits._asdict().items()},
         "removes": _removes(due),
         "next_run_at": _time(next_run),

@@ -41,6 +41,8 @@ SCHEMES: dict[str, dict[str, Any]] = {
     },
 }
 
+# What the name of a scheme means that is sent in the query.
+_IN_QUERY = {name: one["name"] for name, one in SCHEMES.items() if one.get("in") == "query"}
 _ANY = ("ApiKey", "Session", "Cookie")
 _ACCOUNT = ("Session", "Cookie")
 _OTHERS: dict[tuple[str, str], tuple[str, ...]] = {
@@ -68,11 +70,22 @@ _OTHERS: dict[tuple[str, str], tuple[str, ...]] = {
 _OPTIONAL = frozenset({("post", "/users")})
 
 
+def schemes_of(method: str, path: str) -> tuple[str, ...]:
+    """Return the schemes that an operation takes, any one of them."""
+    return _OTHERS.get((method, path.removeprefix(PREFIX)), _ANY)
+
+
+def in_query(method: str, path: str) -> frozenset[str]:
+    """Return the parameters that may carry an operation's credential."""
+    schemes = schemes_of(method, path)
+    return frozenset(_IN_QUERY[name] for name in schemes if name in _IN_QUERY)
+
+
 def describe(document: dict[str, Any]) -> None:
     """Add the schemes, and to each operation those that it takes, any one of them."""
     document.setdefault("components", {})["securitySchemes"] = SCHEMES
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             key = (method, path.removeprefix(PREFIX))
-            schemes: list[dict[str, list[str]]] = [{name: []} for name in _OTHERS.get(key, _ANY)]
+            schemes: list[dict[str, list[str]]] = [{name: []} for name in schemes_of(*key)]
             operation["security"] = [{}, *schemes] if key in _OPTIONAL else schemes

@@ -45,19 +45,21 @@ _NETWORK = {
 }
 
 
-def describe(document: dict[str, Any]) -> None:
-    """Add the streams."""
-    for route, name, summary, own in (
-        (NetworkStream, "stream_network", "Stream a network's events", [_NETWORK]),
-        (Stream, "stream_events", "Stream the events of all that the caller may see", []),
-    ):
-        document["paths"].setdefault(route.template, {})["get"] = {
+def operations() -> dict[tuple[str, str], dict[str, Any]]:
+    """Return the streams, by method and path."""
+    return {
+        ("get", route.template): {
             "tags": [LIVE],
             "summary": summary,
             "operationId": name,
             "parameters": [*own, *_PARAMETERS],
             "responses": _responses(),
         }
+        for route, name, summary, own in (
+            (NetworkStream, "stream_network", "Stream a network's events", [_NETWORK]),
+            (Stream, "stream_events", "Stream the events of all that the caller may see", []),
+        )
+    }
 
 
 def _responses() -> dict[str, Any]:

@@ -29,7 +29,7 @@ REPRESENTATION = {
 
 async def test_a_device_is_registered_with_a_key_that_is_shown_once(site):
     async with site() as here:
-        body = {"device_id": "pump-1", "name": "Pump", "manufacturer": "Acme", "unknown": 1}
+        body = {"device_id": "pump-1", "name": "Pump", "manufacturer": "Acme"}
         created = await here.http.post("/devices", json=body, headers=ADMIN)
         assert created.status_code == 201
         device = created.json()

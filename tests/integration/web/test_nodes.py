@@ -40,7 +40,7 @@ async def sensor_of(here, device_id="pump-1", **members):
 
 async def test_a_node_is_registered_and_read(here):
     identifier = str(uuid.uuid4())
-    node = await made(here, firmware_version="1.2", name="Mast", id=identifier.upper(), unknown=1)
+    node = await made(here, firmware_version="1.2", name="Mast", id=identifier.upper())
     assert set(node) == REPRESENTATION
     assert node["id"] == node["node_identifier"] == identifier
     assert node["network_identifier"] == here.services.registry.default_network

@@ -310,20 +310,18 @@ async def test_nodes_and_sensors_are_created_read_updated_and_connected(site):
             "/nodes", json={"serial_number": "NODE-1", "firmware_version": "1.0.0"}
         )
         assert node.status_code == 201
-        sensor = await here.http.post(
-            "/sensors",
-            json={
-                "serial_number": "SENSOR-1",
-                "manufacturer": "Acme",
-                "model": "T-1000",
-                "modality": "temperature",
-            },
-        )
+        inventory = {
+            "serial_number": "SENSOR-1",
+            "manufacturer": "Acme",
+            "model": "T-1000",
+            "modality": "temperature",
+        }
+        sensor = await here.http.post("/sensors", json=inventory)
         assert sensor.status_code == 201
         assert sensor.json()["node_id"] is None
         for path, body in [
             ("/nodes", {"serial_number": "NODE-1", "firmware_version": "1.0.0"}),
-            ("/sensors", {**sensor.json(), "id": str(uuid.uuid4())}),
+            ("/sensors", inventory),
         ]:
             again = await here.http.post(path, json=body)
             assert again.status_code == 400

@@ -1,0 +1,116 @@
+"""Members of bodies: one that a route does not know is refused by name, nothing is left alone.
+
+What only the server sets is taken where it is what it is, so that what GET gave can be sent back.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+from fastapi.exceptions import RequestValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    GetJsonSchemaHandler,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError
+
+from heliograph.nearest import did_you_mean
+
+MOST_TOLD = 10
+
+
+class Body(BaseModel):
+    """The members of a body."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    # What else a member is called by, and its name.
+    other_names: ClassVar[Mapping[str, str]] = {}
+    # What GET gives of the same record: what of it is no member is read-only.
+    representation: ClassVar[type[BaseModel] | None] = None
+    # Those that never change. A body that has them all is what GET gave: what else is read-only
+    # in it may have moved on since.
+    fixed: ClassVar[frozenset[str]] = frozenset()
+
+    _read_only: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    @classmethod
+    def _read_only_members(cls) -> Mapping[str, str]:
+        """Return what describes each of them."""
+        shown = cls.representation.model_fields if cls.representation is not None else {}
+        return {
+            name: field.description or ""
+            for name, field in shown.items()
+            if name not in cls.model_fields
+        }
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _known(cls, given: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        if not isinstance(given, dict):
+            return handler(given)
+        members, read_only = dict(given), {}
+        for name, own in cls.other_names.items():
+            if name in members and own not in members:
+                members[own] = members.pop(name)
+        for name in members.keys() & cls._read_only_members().keys():
+            read_only[name] = members.pop(name)
+        if cls.model_config.get("extra") == "forbid":
+            unknown = [name for name in members if name not in cls.model_fields]
+            if unknown:
+                raise unknown_members(cls.__name__, unknown, cls.model_fields)
+        made = handler(members)
+        made._read_only = read_only  # noqa: SLF001 - one's own
+        return made
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Describe what is taken beside the fields, too."""
+        schema = handler(core_schema)
+        described = handler.resolve_ref_schema(schema)
+        properties = described.setdefault("properties", {})
+        for name, own in cls.other_names.items():
+            properties[name] = {**properties[own], "description": f"The same as `{own}`"}
+            if own in described.get("required", ()):
+                described["required"].remove(own)
+                described["anyOf"] = [{"required": [own]}, {"required": [name]}]
+        for name, description in cls._read_only_members().items():
+            properties[name] = {"readOnly": True, "description": description}
+        return schema
+
+    @property
+    def has_read_only(self) -> bool:
+        """Whether there is something to compare with what it is."""
+        return bool(self._read_only)
+
+    def check_read_only(self, shown: Mapping[str, Any]) -> None:
+        """Check that what is read-only is what GET shows, or has shown a moment ago.
+
+        Raises:
+            RequestValidationError: it is not.
+        """
+        wrong = [name for name, value in self._read_only.items() if value != shown[name]]
+        if self.fixed and self._read_only.keys() >= self.fixed:
+            wrong = [name for name in wrong if name in self.fixed]
+        if wrong:
+            message = "is not what it is: the server alone sets it"
+            raise RequestValidationError(
+                [{"loc": ("body", name), "type": "read_only", "msg": message} for name in wrong]
+            )
+
+
+def unknown_members(title: str, unknown: Sequence[str], known: Collection[str]) -> ValidationError:
+    """Return what a validator raises that has found members nobody knows."""
+    problems: list[InitErrorDetails] = []
+    for name in unknown[:MOST_TOLD]:
+        hint = did_you_mean(name, known) or f"; there are {', '.join(sorted(known))}"
+        error = PydanticCustomError("extra_forbidden", "unknown member{hint}", {"hint": hint})
+        problems.append(InitErrorDetails(type=error, loc=(name,), input=None))
+    return ValidationError.from_exception_data(title, problems)
