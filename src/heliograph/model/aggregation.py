@@ -1,9 +1,10 @@
 """Aggregates of an attribute's numbers: count, sum, minimum, maximum and last."""
 
 import math
+import sys
 from collections.abc import Callable, Collection, Sequence
 from fractions import Fraction
-from operator import attrgetter, truediv
+from operator import attrgetter
 from typing import Any, Literal, TypeAlias, get_args
 
 import msgspec
@@ -14,6 +15,9 @@ Fill: TypeAlias = Literal["null", "previous", "linear", "0"]
 
 FUNCTIONS: tuple[Function, ...] = get_args(Function)
 
+# More than the numbers that there can be in a sum.
+_SCALE = 1 << 64
+
 # Booleans count as 0 and 1; other types are kept and shown, not aggregated.
 NUMERIC = frozenset((int, float, bool))
 
@@ -21,12 +25,13 @@ NUMERIC = frozenset((int, float, bool))
 class Aggregate(msgspec.Struct, gc=False):
     """What is known of an attribute's numbers in a bucket; there is at least one.
 
-    Count, minimum, maximum and last are exact, the sum within 1e-9 of the sum of magnitudes.
+    Count, minimum, maximum and last are exact, the sum within 1e-9 of the sum of magnitudes. The
+    sum is a float, or, beyond those, a whole number.
     `at` orders aggregates of times that do not overlap; the last number is of the latest.
     """
 
     count: int
-    total: float
+    total: Number
     minimum: Number
     maximum: Number
     last: Number
@@ -35,7 +40,7 @@ class Aggregate(msgspec.Struct, gc=False):
     def add(self, other: "Aggregate") -> None:
         """Count in what is known of other numbers; of two with one `at` they are the later."""
         self.count += other.count
-        self.total += other.total
+        self.total = total_of((self.total, other.total))
         self.minimum = min(self.minimum, other.minimum)
         self.maximum = max(self.maximum, other.maximum)
         if other.at >= self.at:
@@ -50,13 +55,33 @@ def aggregate(values: Sequence[Any]) -> Aggregate | None:
     return Aggregate(len(numbers), total_of(numbers), +min(numbers), +max(numbers), +numbers[-1])
 
 
-def total_of(numbers: Sequence[Number]) -> float:
-    """Return the sum, rounded once; infinite or no number where it is beyond a float."""
+def total_of(numbers: Sequence[Number]) -> Number:
+    """Return the sum, rounded once: a float, or a whole number where it is beyond one.
+
+    So what others take away from it again leaves what it should.
+    """
     try:
         return math.fsum(numbers)
     except (OverflowError, ValueError):
-        # The latter: some are infinite already, of both signs.
-        return float(sum(map(as_float, numbers)))
+        return _large_total(numbers)
+
+
+def _large_total(numbers: Sequence[Number]) -> Number:
+    # Some sum on the way is beyond a float: of so much smaller numbers it is not.
+    try:
+        small = math.fsum(map(_scaled, numbers))
+    except ValueError:
+        return math.nan  # stored by an earlier version, which gave up: infinite, of both signs
+    if abs(small) <= sys.float_info.max / _SCALE:
+        return small * _SCALE
+    return int(small) * _SCALE if math.isfinite(small) else small
+
+
+def _scaled(number: Number) -> float:
+    try:
+        return number / _SCALE
+    except OverflowError:
+        return as_float(number)
 
 
 def as_float(number: Number) -> float:
@@ -67,26 +92,54 @@ def as_float(number: Number) -> float:
         return math.inf if number > 0 else -math.inf
 
 
-_VALUES: dict[Function, Callable[[Aggregate], Number]] = {
-    "avg": lambda found: found.total / found.count,
-    "min": attrgetter("minimum"),
-    "max": attrgetter("maximum"),
-    "sum": attrgetter("total"),
-    "count": attrgetter("count"),
-    "last": attrgetter("last"),
+_MEMBERS: dict[Function, str] = {
+    "min": "minimum",
+    "max": "maximum",
+    "sum": "total",
+    "count": "count",
+    "last": "last",
 }
+_MEMBER_OF: dict[Function, Callable[[Aggregate], Number]] = {
+    function: attrgetter(member) for function, member in _MEMBERS.items()
+}
+
+
+def average_of(found: Aggregate) -> Number:
+    """Return the average, which is nowhere but between the minimum and the maximum."""
+    try:
+        average = found.total / found.count
+    except OverflowError:
+        average = math.copysign(sys.float_info.max, found.total)
+    if found.minimum <= average <= found.maximum or not math.isfinite(average):
+        # It is no number, or infinite, where an earlier version has given up on the sum.
+        return average
+    # Three times 0.1 are added up to more than three times 0.1.
+    return found.minimum if average < found.minimum else found.maximum
 
 
 def values_of(found: Collection[Aggregate], function: Function) -> list[Number]:
     """Return the function's value of each; infinite where a sum is beyond a 64-bit float."""
     if function == "avg":
-        return list(map(truediv, values_of(found, "sum"), values_of(found, "count")))
-    return list(map(_VALUES[function], found))
+        return [
+            average if each.minimum <= average <= each.maximum else average_of(each)
+            for average, each in zip(_quotients(found), found, strict=True)
+        ]
+    values = list(map(_MEMBER_OF[function], found))
+    if function == "sum" and int in set(map(type, values)):
+        return list(map(as_float, values))
+    return values
+
+
+def _quotients(found: Collection[Aggregate]) -> Sequence[float]:
+    try:
+        return [each.total / each.count for each in found]
+    except OverflowError:
+        return [math.nan] * len(found)
 
 
 def value_of(found: Aggregate, function: Function) -> Number | None:
     """Return the function's value; None where a sum is beyond what a 64-bit float holds."""
-    value = _VALUES[function](found)
+    (value,) = values_of((found,), function)
     return value if type(value) is int or math.isfinite(value) else None
 
 

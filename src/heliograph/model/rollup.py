@@ -21,7 +21,7 @@ class Columns(msgspec.Struct, gc=False):
 
     slots: list[int]
     counts: list[int]
-    totals: list[float]
+    totals: list[Number]
     minima: list[Number]
     maxima: list[Number]
     lasts: list[Number]
@@ -30,7 +30,7 @@ class Columns(msgspec.Struct, gc=False):
         """Add a slot behind the others, or count later numbers into the last one."""
         if self.slots and self.slots[-1] == slot:
             self.counts[-1] += known.count
-            self.totals[-1] += known.total
+            self.totals[-1] = total_of((self.totals[-1], known.total))
             self.minima[-1] = min(self.minima[-1], known.minimum)
             self.maxima[-1] = max(self.maxima[-1], known.maximum)
             self.lasts[-1] = known.last

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import msgspec
 from msgspec.msgpack import Ext
 
-from heliograph.model.aggregation import as_float
+from heliograph.model.aggregation import Number, as_float
 from heliograph.model.rollup import Columns, Rollup
 
 # A row with more attributes keeps the first by name, and is incomplete.
@@ -29,6 +29,11 @@ _SWAPPED = sys.byteorder == "big"
 # What is of several types, or of more than 64 bits with the sign, is a list. Before there were
 # arrays everything was.
 Numbers: TypeAlias = Ext | list[int | float]
+# A sum that is beyond a float is an extension among the numbers: all bytes of a whole number.
+Totals: TypeAlias = Ext | list[int | float | Ext]
+_WHOLE_TOTAL = ord("w")
+# 64 bits more than a float's largest.
+_TOTAL_BYTES = 140
 
 
 class PackedColumns(msgspec.Struct, array_like=True, gc=False):
@@ -36,7 +41,7 @@ class PackedColumns(msgspec.Struct, array_like=True, gc=False):
 
     slots: Numbers | None
     counts: Numbers | None
-    totals: Numbers | None
+    totals: Totals | None
     minima: Numbers | None
     maxima: Numbers | None
     lasts: Numbers
@@ -92,7 +97,7 @@ def _packed_columns(rollup: Rollup, columns: Columns) -> PackedColumns:
     return PackedColumns(
         None if slots is None else _packed(slots),
         None if slots is None and columns.counts == rollup.counts else _packed(columns.counts),
-        None if single else _packed(columns.totals),
+        None if single else _packed_totals(columns.totals),
         None if single else _packed(columns.minima),
         None if single else _packed(columns.maxima),
         _packed(columns.lasts),
@@ -104,7 +109,7 @@ def _columns(packed: PackedColumns, slots: list[int], counts: list[int]) -> Colu
     return Columns(
         slots if packed.slots is None else _unpacked(packed.slots),
         counts if packed.counts is None else _unpacked(packed.counts),
-        list(map(as_float, lasts)) if packed.totals is None else _unpacked(packed.totals),
+        list(map(as_float, lasts)) if packed.totals is None else _unpacked(totals_of(packed)),
         lasts if packed.minima is None else _unpacked(packed.minima),
         lasts if packed.maxima is None else _unpacked(packed.maxima),
         lasts,
@@ -121,6 +126,29 @@ def _packed(numbers: list[Any]) -> Numbers:
             if -(1 << bits) <= low and high < 1 << bits:
                 return _array(code, numbers)
     return numbers
+
+
+def _packed_totals(totals: list[Number]) -> Totals:
+    packed = _packed(totals)
+    if isinstance(packed, Ext):
+        return packed
+    return [
+        Ext(_WHOLE_TOTAL, total.to_bytes(_TOTAL_BYTES, "little", signed=True))
+        if isinstance(total, int)
+        else total
+        for total in packed
+    ]
+
+
+def totals_of(packed: PackedColumns) -> Numbers:
+    """Return the totals, those beyond a float as whole numbers; `lasts` where they follow."""
+    totals = packed.lasts if packed.totals is None else packed.totals
+    if isinstance(totals, Ext):
+        return totals
+    return [
+        int.from_bytes(total.data, "little", signed=True) if isinstance(total, Ext) else total
+        for total in totals
+    ]
 
 
 def _array(code: str, numbers: list[Any]) -> Ext:

@@ -16,6 +16,7 @@ from heliograph.model.aggregation import (
     Aggregate,
     Fill,
     Function,
+    average_of,
     fill_gaps,
     value_of,
     values_of,
@@ -344,8 +345,7 @@ def _entry(functions: tuple[Function, ...]) -> type[msgspec.Struct]:
 class _Metric(msgspec.Struct, gc=False):
     min: int | float
     max: int | float
-    # Encoded as null if it is beyond a float.
-    avg: float
+    avg: int | float
     count: int
 
 
@@ -371,6 +371,6 @@ def _metrics(series: Series) -> dict[int, dict[str, _Metric]]:
     shown: dict[int, dict[str, _Metric]] = {}
     for name, found in sorted(series.attributes.items()):
         for index, known in found.items():
-            metric = _Metric(known.minimum, known.maximum, known.total / known.count, known.count)
+            metric = _Metric(known.minimum, known.maximum, average_of(known), known.count)
             shown.setdefault(index, {})[name] = metric
     return shown

@@ -15,6 +15,7 @@ import psycopg
 import pytest
 from hypothesis import settings
 
+from heliograph.model.aggregation import value_of
 from heliograph.model.batch import Batch
 from heliograph.model.buckets import bucket_starts, parse_bucket
 from heliograph.model.retention import Cutoffs
@@ -75,6 +76,7 @@ class Chance:
             [
                 lambda: pick.randrange(-(1 << 63), 1 << 63),
                 lambda: pick.uniform(-1e200, 1e200),
+                lambda: pick.choice([1.7e308, -1.7e308, 0.1]),
                 lambda: pick.choice([{}, "text", None, True, []]),
                 lambda: {name: pick.randrange(-9, 9) for name in pick.sample(["t", "u", "d.t"], 2)},
                 lambda: {"air": {"t": pick.uniform(-10, 10)}, "t": "x", "on": pick.random() < 0.5},
@@ -387,6 +389,37 @@ async def test_rollups_outlive_the_rows_that_retention_deletes(store, sensor, mo
     assert await kept_before(store, sensor, start + 3 * DAY) == start + 40 * HOUR
     await case.redo(None)
     assert await kept_before(store, sensor, start + 9 * DAY) == start + 3 * DAY
+
+
+async def test_sums_beyond_a_float_on_the_way_come_back_from_rollups(store, sensor, monkeypatch):
+    start = MIDNIGHTS[0]
+    # In one minute, in two of an hour, in two hours of a day, and in two days.
+    numbers = [(at, 1e308) for at in (0, 1, 2, 61, 3_601, 7_201)]
+    numbers += [(90_000 + at, -1e308) for at in range(5)]
+    rows = [measurement(sensor, start + at * SECOND, {"t": each}) for at, each in numbers]
+    await rolled(store, sensor, rows, start, start + 2 * DAY)
+    raw_from = await kept_before(store, sensor, start + 2 * DAY)
+    await no_rows(store, monkeypatch)
+    starts = [start, start + 2 * DAY]
+    series = await store.aggregates.read(sensor, starts, None, start=start, end=raw_from)
+    (known,) = series.attributes["t"].values()
+    assert (known.count, value_of(known, "sum")) == (11, 1e308)
+    kept = [(row[2], row[3], {"t": each}) for row, (_, each) in zip(rows, numbers, strict=True)]
+    for bucket in (DAY, HOUR, 2 * MINUTE):
+        starts = list(range(start, start + 2 * DAY + 1, bucket))
+        series = await store.aggregates.read(sensor, starts, None, start=start, end=raw_from)
+        check(series, *expected(kept, starts, start, raw_from))
+
+
+async def test_what_is_small_is_not_lost_beside_what_is_large(store, sensor, monkeypatch):
+    start = MIDNIGHTS[0]
+    numbers = [1e16, 1.0, -1e16, 0.25]
+    rows = [measurement(sensor, start + at * HOUR, {"t": each}) for at, each in enumerate(numbers)]
+    await rolled(store, sensor, rows, start, start + DAY)
+    await no_rows(store, monkeypatch)
+    starts = [start, start + DAY]
+    series = await store.aggregates.read(sensor, starts, None, start=start, end=start + DAY)
+    assert value_of(series.attributes["t"][0], "sum") == 1.25
 
 
 @pytest.mark.parametrize("engine", ["postgresql"])  # only one process writes to a file

@@ -52,6 +52,20 @@ READINGS = [
 ]
 
 
+async def test_a_sum_of_the_largest_numbers_and_an_average_between_them(site):
+    async with site() as here:
+        values = [(0, {"t": 1e308, "u": 0.1, "v": 1.7e308}), (1, {"t": 1e308, "u": 0.1})]
+        await fill(here, [*values, (2, {"t": -1e308, "u": 0.1, "v": 1.7e308})])
+        found = await get(here)
+        assert found["t"][0]["sum"] == 1e308
+        assert (found["u"][0]["avg"], found["v"][0]["avg"]) == (0.1, 1.7e308)
+        assert found["v"][0]["sum"] is None
+        told = await get(here, "/devices/pump-1/aggregate")
+        assert {name: each["avg"] for name, each in told["metrics"].items()} == {
+            name: buckets[0]["avg"] for name, buckets in found.items()
+        }
+
+
 async def test_all_attributes_by_hour(site):
     async with site() as here:
         await fill(here, READINGS)

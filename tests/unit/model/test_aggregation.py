@@ -1,17 +1,27 @@
 """Aggregates, and what stands for buckets that have none."""
 
+import itertools
 import math
+import sys
 from fractions import Fraction
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliograph.model.aggregation import FUNCTIONS, aggregate, fill_gaps, value_of
+from heliograph.model.aggregation import (
+    FUNCTIONS,
+    Aggregate,
+    aggregate,
+    fill_gaps,
+    value_of,
+    values_of,
+)
 
 numbers = st.one_of(
     st.integers(-(1 << 63), (1 << 63) - 1),
-    st.floats(-1e200, 1e200, allow_nan=False),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.sampled_from([1.7e308, -1.7e308, 0.1]),
     st.booleans(),
 )
 others = st.one_of(st.none(), st.text(max_size=3), st.lists(st.integers(), max_size=2))
@@ -36,9 +46,13 @@ def test_pieces_add_up_to_what_the_whole_is(values):
     assert value_of(found, "max") == max(whole)
     assert value_of(found, "last") == whole[-1]
     exact, magnitudes = sum(map(Fraction, whole)), sum(abs(Fraction(each)) for each in whole)
-    assert abs(Fraction(value_of(found, "sum")) - exact) <= magnitudes / 10**9
-    average = Fraction(value_of(found, "avg"))
-    assert abs(average - exact / len(whole)) <= magnitudes / 10**9
+    total, average = value_of(found, "sum"), value_of(found, "avg")
+    if total is None:
+        assert abs(exact) + magnitudes / 10**9 > sys.float_info.max
+    else:
+        assert abs(Fraction(total) - exact) <= magnitudes / 10**9
+    assert min(whole) <= average <= max(whole)
+    assert abs(Fraction(average) - exact / len(whole)) <= magnitudes / 10**9
 
 
 def test_booleans_are_numbers_and_nothing_else_is():
@@ -56,14 +70,45 @@ def test_whole_numbers_of_64_bits_stay_whole():
     assert value_of(found, "last") == (1 << 53) + 1
 
 
-def test_a_sum_beyond_64_bits_is_null():
+def test_a_sum_beyond_64_bits_is_null_and_the_average_is_not():
     found = aggregate([1.7e308, 1.7e308])
     assert value_of(found, "sum") is None
-    assert value_of(found, "avg") is None
+    assert values_of([found], "sum") == [math.inf]
+    assert value_of(found, "avg") == 1.7e308
     assert value_of(found, "max") == 1.7e308
     found.add(aggregate([-1.7e308, -1.7e308]))
-    assert value_of(found, "sum") is None
-    assert math.isnan(found.total)
+    assert value_of(found, "sum") == 0
+    assert value_of(found, "avg") == 0
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations([1e308, 1e308, -1e308])))
+def test_the_sum_of_1e308_twice_and_its_negative_is_1e308(order):
+    assert value_of(aggregate(order), "sum") == 1e308
+    found = aggregate(order[:1])
+    for number in order[1:]:
+        found.add(aggregate([number]))
+    assert value_of(found, "sum") == 1e308
+    assert value_of(found, "avg") == pytest.approx(1e308 / 3)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[0.1] * 3, [-0.1] * 3, [5e-324] * 3, [sys.float_info.max] * 3, [(1 << 63) - 1] * 3, [0.1, 1]],
+)
+def test_an_average_lies_between_the_minimum_and_the_maximum(values):
+    found = aggregate(values)
+    assert min(values) <= value_of(found, "avg") <= max(values)
+    assert values_of([found, found], "avg") == [value_of(found, "avg")] * 2
+
+
+def test_what_an_earlier_version_gave_up_is_null():
+    # It stored sums that it could not add up.
+    for total in (math.inf, -math.inf, math.nan):
+        found = Aggregate(2, total, 1, 2, 2)
+        assert value_of(found, "sum") is None
+        assert value_of(found, "avg") is None
+        found.add(Aggregate(2, -total, 1, 2, 2))
+        assert math.isnan(found.total)
 
 
 @pytest.mark.parametrize(
