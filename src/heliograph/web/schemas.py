@@ -400,7 +400,10 @@ class StoredReading(BaseModel):
     timestamp: str = Field(description="The reading's time as it is stored (RFC 3339, UTC)")
     retimed: int = Field(
         0,
-        description="1 where what it gave is no time, so that it got that of receipt; else absent",
+        description=(
+            "Number of readings that got the time of receipt because what they gave is none: 1, or"
+            " absent"
+        ),
     )
 
 
