@@ -5,6 +5,7 @@ import enum
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, BinaryIO, Literal
 
@@ -15,23 +16,30 @@ from typer import Argument, Option
 
 from heliograph.cli.echo import echo
 from heliograph.cli.local_server import AdminKey, admin_key, default_url, host_of
+from heliograph.cli.transfer.dry_run import show_dry_run
 from heliograph.cli.transfer.parquet import load_parquet
 from heliograph.cli.transfer.partial import write_whole
 from heliograph.cli.transfer.progress import Bar
 from heliograph.cli.transfer.reading import (
+    CsvFile,
     Place,
     Record,
     csv_rows,
     json_lines,
     line_protocol,
+    look_at_csv,
     open_file,
     parquet_rows,
 )
 from heliograph.cli.transfer.sending import TIME_OUT_SECONDS, Bad, Line, Sender, Sent, sum_of
 from heliograph.errors import StartError
-from heliograph.exchange.elements import Element
+from heliograph.exchange.elements import Element, NoValueError
 from heliograph.exchange.formats import EXPORTED_KINDS
 from heliograph.exchange.line_protocol import Mapping
+from heliograph.exchange.table_layouts import fixed_zone
+from heliograph.exchange.table_times import DAY_FIRST, MONTH_FIRST, Zone
+from heliograph.exchange.tables import TableOptions
+from heliograph.model.buckets import parse_zone
 from heliograph.model.records import Kind
 from heliograph.printable import printable
 
@@ -88,7 +96,48 @@ Rename = Annotated[
 ]
 SensorTag = Annotated[str, Option(help="Line protocol: the tag that names the sensor.")]
 Precision = Annotated[
-    Literal["ns", "us", "ms", "s"], Option(help="Line protocol: what its timestamps count.")
+    Literal["ns", "us", "ms", "s"] | None,
+    Option(help="What times count that are numbers; of line protocol ns, of CSV they tell."),
+]
+Delimiter = Annotated[
+    str | None,
+    Option(help="CSV: what separates cells, tab for tabs; otherwise the heading tells."),
+]
+DecimalMark = Annotated[
+    Literal[".", ","] | None,
+    Option("--decimal", help="CSV: what stands before decimals; otherwise all numbers tell."),
+]
+TimeColumn = Annotated[
+    list[str] | None,
+    Option(help="CSV: the column with the time; repeat it for day and clock in two."),
+]
+TimeFormat = Annotated[
+    str | None,
+    Option(help="CSV: as '%d.%m.%y %H:%M', or day-first, or month-first."),
+]
+TimeZone = Annotated[
+    str | None,
+    Option(help="CSV: of times that say none: UTC, Europe/Berlin, +01:00."),
+]
+MissingText = Annotated[
+    list[str] | None,
+    Option("--missing", help="CSV: a text that stands for none, as -999; may be repeated."),
+]
+TextColumn = Annotated[
+    list[str] | None,
+    Option("--text", help="CSV: a column whose cells stay texts; may be repeated."),
+]
+SensorColumn = Annotated[
+    str | None, Option(help="CSV: the column that names the sensor, beside device_id.")
+]
+AttributeColumn = Annotated[
+    str | None, Option(help="CSV with a value a row: the column that names its attribute.")
+]
+ValueColumn = Annotated[
+    str | None, Option(help="CSV with a value a row: the column that holds it.")
+]
+DryRun = Annotated[
+    bool, Option("--dry-run", help="Show what would be stored and why, and send nothing.")
 ]
 Prefix = Annotated[
     bool, Option("--prefix", help="Line protocol: put fields under the measurement's name.")
@@ -113,6 +162,8 @@ class _State(msgspec.Struct):
     accepted: int = 0
     duplicates: int = 0
     bad: int = 0
+    # Rows of a table that have a time and nothing else.
+    empty: int = 0
 
 
 @app.command("import")
@@ -124,8 +175,19 @@ def import_file(
     sensor: SensorName = None,
     rename: Rename = None,
     sensor_tag: SensorTag = "device_id",
-    precision: Precision = "ns",
+    precision: Precision = None,
     prefix: Prefix = False,
+    delimiter: Delimiter = None,
+    decimal: DecimalMark = None,
+    time_column: TimeColumn = None,
+    time_format: TimeFormat = None,
+    time_zone: TimeZone = None,
+    missing: MissingText = None,
+    text: TextColumn = None,
+    sensor_column: SensorColumn = None,
+    attribute_column: AttributeColumn = None,
+    value_column: ValueColumn = None,
+    dry_run: DryRun = False,
     url: Url = None,
     api_key: Key = None,
     restart: Restart = False,
@@ -141,39 +203,58 @@ def import_file(
         raise typer.BadParameter("needed: the name of FILE does not tell", param_hint="--format")
     if kind is not None and kind not in [known.value for known in EXPORTED_KINDS]:
         raise typer.BadParameter("measurement, log or heartbeat", param_hint="--kind")
-    address = (url or default_url("localhost")).rstrip("/")
-    key = admin_key(api_key, host_of(address))
-    if chosen is Form.PARQUET:
-        if file.suffix == ".gz":
-            raise typer.BadParameter("parquet is compressed in itself", param_hint="FILE")
-        load_parquet()
+    table = TableOptions(
+        _separator(delimiter),
+        decimal,
+        tuple(time_column or ()),
+        _time_format(time_format),
+        _zone(time_zone),
+        precision,
+        tuple(missing or ()),
+        frozenset(text or ()),
+        sensor_column,
+        attribute_column,
+        value_column,
+    )
+    _check_form(chosen, file, table)
     renamed = _renamed(rename or [])
-    options = (
-        chosen.value, kind, sensor, *(rename or ()), sensor_tag, precision, str(prefix), address,
-    )  # fmt: skip
+    address = (url or default_url("localhost")).rstrip("/")
+    key = None if dry_run else admin_key(api_key, host_of(address))
     data, raw = open_file(file)
-    progress = _Progress(file, os.fstat(raw.fileno()), options, restart=restart)
-    mapping = Mapping(sensor_tag, precision, prefix)
+    mapping = Mapping(sensor_tag, precision or "ns", prefix)
+    known = None if kind is None else Kind(kind)
 
-    def records(data: BinaryIO) -> Iterator[Record]:
-        known = None if kind is None else Kind(kind)
-        if chosen is Form.CSV:
-            return csv_rows(data, progress.state.place, known)
+    def records(data: BinaryIO, start: Place, look: CsvFile | None) -> Iterator[Record]:
+        if look is not None:
+            return csv_rows(data, start, look, sensor_tag, has_sensor=sensor is not None)
         if chosen is Form.JSONL:
-            return json_lines(data, progress.state.place, known)
+            return json_lines(data, start, known)
         if chosen is Form.PARQUET:
-            return parquet_rows(data, progress.state.place, known)
-        return line_protocol(data, progress.state.place, mapping, sensor)
+            return parquet_rows(data, start, known)
+        return line_protocol(data, start, mapping, sensor)
 
+    if key is None:
+        with raw, data:
+            look = look_at_csv(data, known, table) if chosen is Form.CSV else None
+            is_good = show_dry_run(records(data, Place(0, 0), look), look, sensor)
+        raise typer.Exit(0 if is_good else 1)
+    options = (
+        chosen.value, kind, sensor, *(rename or ()), sensor_tag, mapping.precision, str(prefix),
+        address, *_told(table, time_zone),
+    )  # fmt: skip
+    progress = _Progress(file, os.fstat(raw.fileno()), options, restart=restart)
     with progress.told(), raw, data, Bar(progress.state.file[0]) as bar:
-        asyncio.run(_import(records(data), progress, bar, raw, address, key, sensor, renamed))
+        look = look_at_csv(data, known, table) if chosen is Form.CSV else None
+        _check_answered(look)
+        found = records(data, progress.state.place, look)
+        asyncio.run(_import(found, progress, bar, raw, address, key, sensor, renamed))
     progress.end()
     if progress.problem:
         echo(f"interrupted, it would have begun anew: {progress.problem}", err=True)
     state = progress.state
     echo(
         f"{state.accepted:,} rows stored, {state.duplicates:,} were there already,"
-        f" {state.bad:,} bad"
+        f" {state.bad:,} bad{f', {state.empty:,} without a value' if state.empty else ''}"
     )
     if state.bad:
         raise typer.Exit(1)
@@ -187,6 +268,71 @@ def _renamed(given: list[str]) -> dict[str, str]:
             raise typer.BadParameter(f"{pair!r} is not OLD=NEW", param_hint="--rename")
         renamed[old] = new
     return renamed
+
+
+def _check_form(form: Form, file: Path, table: TableOptions) -> None:
+    """Check that it can be read, and that nothing is said of it that has no meaning."""
+    if form is Form.PARQUET:
+        if file.suffix == ".gz":
+            raise typer.BadParameter("parquet is compressed in itself", param_hint="FILE")
+        load_parquet()
+    if form is Form.CSV:
+        return
+    names = [
+        "--delimiter", "--decimal", "--time-column", "--time-format", "--time-zone", "--precision",
+        "--missing", "--text", "--sensor-column", "--attribute-column", "--value-column",
+    ]  # fmt: skip
+    for name, said in zip(names, table, strict=True):
+        if said and not (name == "--precision" and form is Form.LINE_PROTOCOL):
+            raise typer.BadParameter(f"has no meaning for {form}", param_hint=name)
+
+
+def _check_answered(look: CsvFile | None) -> None:
+    if look is not None and look.plan is not None and look.plan.questions:
+        raise StartError(f"{'; '.join(map(str, look.plan.questions))} (--dry-run shows more)")
+
+
+def _separator(text: str | None) -> str | None:
+    if text is None:
+        return None
+    separator = {"tab": "\t", "\\t": "\t"}.get(text, text)
+    if len(separator) != 1 or separator in '"\r\n':
+        raise typer.BadParameter("one character, or tab", param_hint="--delimiter")
+    return separator
+
+
+def _time_format(text: str | None) -> str | None:
+    if text is None or text in (DAY_FIRST, MONTH_FIRST):
+        return text
+    moment = datetime(2024, 2, 29, 13, 14, 15, tzinfo=UTC)
+    try:
+        is_whole = datetime.strptime(moment.strftime(text), text).date() == moment.date()  # noqa: DTZ007 - only its day
+    except ValueError:
+        is_whole = False
+    if not is_whole:
+        raise typer.BadParameter(
+            f"{text!r} tells no day of a year; as '%d.%m.%Y %H:%M', {DAY_FIRST} or {MONTH_FIRST}",
+            param_hint="--time-format",
+        )
+    return text
+
+
+def _zone(text: str | None) -> Zone | None:
+    if text is None:
+        return None
+    try:
+        return fixed_zone(text) if text[:1] in "+-" else Zone(parse_zone(text), text)
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"{text!r} {error}, or +01:00", param_hint="--time-zone"
+        ) from error
+
+
+def _told(table: TableOptions, zone: str | None) -> Iterator[str | None]:
+    """Yield what is said about a table, if anything is: what was imported otherwise is not it."""
+    if table != TableOptions():
+        said = table._replace(zone=None, texts=frozenset())
+        yield from (repr(said), zone, *sorted(table.texts))
 
 
 async def _import(
@@ -221,6 +367,7 @@ async def _import(
             except StartError as error:
                 following = error
             sent = sum_of([await sending, Sent(bad=_unread(window))])
+            progress.state.empty += sum(isinstance(row.said, NoValueError) for row in window)
             for bad in sorted(sent.bad):
                 bar.say(f"{unit} {bad.number}: {printable(bad.reason)}")
             progress.advance(window[-1].end, sent)
@@ -253,7 +400,7 @@ def _unread(window: Sequence[Record]) -> tuple[Bad, ...]:
     return tuple(
         Bad(record.line, str(record.said))
         for record in window
-        if not isinstance(record.said, Element)
+        if not isinstance(record.said, Element | NoValueError)
     )
 
 

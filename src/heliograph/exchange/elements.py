@@ -20,7 +20,7 @@ _ENVELOPES = {"metrics": "value", "measurement": "value"}
 _Raw = msgspec.Raw
 _NULL = _Raw(b"null")
 # 2106: until then every microsecond has epoch seconds of its own, on whatever way they are read.
-_LATEST_EXACT = SECOND << 32
+LATEST_EXACT = SECOND << 32
 # As JSON, Python and spreadsheets write them.
 _BOOLEANS = {
     **dict.fromkeys(("true", "True", "TRUE"), _Raw(b"true")),
@@ -36,6 +36,10 @@ FROM_BOOT = "is that of a clock that counts from its boot, and no time"
 
 class BadLineError(ValueError):
     """A line says nothing that can be stored; the message says why."""
+
+
+class NoValueError(BadLineError):
+    """A row of a table has a time and nothing else: nothing to store, and nothing wrong."""
 
 
 class Element(NamedTuple):
@@ -120,7 +124,7 @@ def _checked_time(given: msgspec.Raw) -> msgspec.Raw:
             microseconds = from_rfc3339(moment)
         except ValueError:
             return given
-        if EARLIEST <= microseconds < _LATEST_EXACT:
+        if EARLIEST <= microseconds < LATEST_EXACT:
             return json_text(to_epoch_seconds(microseconds))
         is_none = counts_from_boot(moment, microseconds)
     else:

@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import itertools
 import shutil
 import sys
 import tempfile
@@ -12,15 +13,23 @@ from typing import BinaryIO, Final, NamedTuple, cast
 
 from heliograph.cli.transfer.parquet import load_parquet
 from heliograph.errors import StartError
-from heliograph.exchange.csv_rows import CsvRows
+from heliograph.exchange.csv_rows import CsvRows, kind_of_export
 from heliograph.exchange.elements import BadLineError, Element, from_json_line
 from heliograph.exchange.line_protocol import Mapping, from_line
+from heliograph.exchange.table_layouts import SEPARATORS, find_heading
+from heliograph.exchange.tables import Plan, TableOptions, TableRows, TableSurvey
 from heliograph.model.records import Kind
+from heliograph.model.time import now
 
 # Longer ones could not be sent: a message has 1 MiB.
 LONGEST_LINE: Final = 2 << 20
 # Of a cell, which may hold line ends, so that a quote that is never closed ends somewhere.
 LONGEST_CELL: Final = 2 << 20
+# By its first lines a table is known; all others are then seen in blocks.
+SAMPLE_LINES: Final = 100
+SAMPLE_BYTES: Final = 1 << 18
+BLOCK_ROWS: Final = 1_000
+BLOCK_BYTES: Final = 1 << 18
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -75,9 +84,14 @@ class _Lines:
 
     def __init__(self, file: BinaryIO, start: Place) -> None:
         self._file = file
-        self.place = start
+        self._offset, self.line = start
         self._too_long = False
         file.seek(start.offset)
+
+    @property
+    def place(self) -> Place:
+        """Where what was read ends."""
+        return Place(self._offset, self.line)
 
     def next(self) -> bytes:
         """Return the next line with its end, empty behind the last one.
@@ -95,10 +109,13 @@ class _Lines:
                 rest = self._file.readline(LONGEST_LINE)
                 size += len(rest)
         except (OSError, EOFError, zlib.error) as error:
-            raise StartError(f"line {self.place.line + 1}: {error}") from error
-        offset = self.place.offset + size
-        self.place = Place(offset, self.place.line + (size > 0))
-        return line.removeprefix(_BOM) if offset == size else line
+            raise StartError(f"line {self.line + 1}: {error}") from error
+        if size:
+            self.line += 1
+            self._offset += size
+            if self._offset == size:
+                return line.removeprefix(_BOM)
+        return line
 
     def excess(self) -> BadLineError | None:
         """Return what is wrong where a line since the last call was too long."""
@@ -125,7 +142,7 @@ def read_lines(
         except BadLineError as error:
             said = error
         if said is not None:
-            yield Record(lines.place.line, said, lines.place)
+            yield Record(lines.line, said, lines.place)
 
 
 def json_lines(file: BinaryIO, start: Place, kind: Kind | None) -> Iterator[Record]:
@@ -147,38 +164,221 @@ def line_protocol(
     return read_lines(file, start, read)
 
 
-def csv_rows(file: BinaryIO, start: Place, kind: Kind | None) -> Iterator[Record]:
-    """Yield what each row under the heading says.
+class CsvFile(NamedTuple):
+    """A file of CSV that was looked at: what its rows are, and where they begin.
+
+    `plan` is of a table of another make; None: it is an export.
+    """
+
+    rows_from: Place
+    separator: str
+    heading: tuple[str, ...]
+    kind: Kind
+    plan: Plan | None = None
+    options: TableOptions = TableOptions()
+
+
+def look_at_csv(file: BinaryIO, kind: Kind | None, options: TableOptions) -> CsvFile:
+    """Return what a file of CSV is; one that is no export of ours is read to its end for that.
 
     Raises:
-        StartError: the heading can't be used.
+        StartError: its heading can't be used.
     """
     csv.field_size_limit(LONGEST_CELL)
-    top = _Lines(file, Place(0, 0))
+    at = Place(0, 1)
     try:
-        headings = filter(None, csv.reader(top.texts(), strict=True))
-        table = CsvRows(_utf8(next(headings, [])), kind)
+        lines = _first_lines(file)
+        if (own := _export(file, lines, kind, options)) is not None:
+            return own
+        heading = find_heading(lines, options.separator, options.time_columns)
+        at, _ = _behind(file, heading.separator, heading.record + 1)
+        at = at._replace(line=at.line - 1)
+        rows_from, _ = _behind(file, heading.separator, heading.record + 1 + heading.behind)
+        sample = [cells for _, cells, _ in _sample(file, rows_from, heading.separator)]
+        survey = TableSurvey(heading, sample, options, kind or Kind.MEASUREMENT, now())
+        for rows, numbers in _blocks(file, rows_from, heading.separator):
+            survey.add(rows, numbers)
+        plan = survey.decide()
     except (BadLineError, csv.Error) as error:
-        raise StartError(f"line {max(1, top.place.line)}: {_told(error)}") from error
-    lines = _Lines(file, max(start, top.place))
-    rows = csv.reader(lines.texts(), strict=True)
+        raise StartError(f"line {max(1, at.line)}: {_told(error)}") from error
+    return CsvFile(rows_from, heading.separator, heading.columns, plan.kind, plan, options)
+
+
+def _export(
+    file: BinaryIO, lines: list[str], kind: Kind | None, options: TableOptions
+) -> CsvFile | None:
+    """Return what an export of ours is, also one that a spreadsheet has saved; None: it is none.
+
+    Raises:
+        BadLineError: something is said of it that has no meaning.
+    """
+    for separator in [options.separator] if options.separator else SEPARATORS:
+        columns = next((row for row in csv.reader(lines, delimiter=separator) if row), [])
+        if (exported := kind_of_export(columns)) is None:
+            continue
+        if options._replace(separator=None) != TableOptions():
+            raise BadLineError(
+                "this is an export, in which nothing is open: leave out what is said of tables"
+                " (--decimal, --time-…, --precision, --missing, --text, …)"
+            )
+        behind, _ = _behind(file, separator, 1)
+        return CsvFile(behind, separator, tuple(columns), kind or exported)
+    return None
+
+
+def csv_rows(
+    file: BinaryIO, start: Place, look: CsvFile, sensor_tag: str, *, has_sensor: bool
+) -> Iterator[Record]:
+    """Yield what each row under the heading says, from the start on."""
+    read: Callable[[list[str]], Element | None]
+    begin = max(start, look.rows_from)
+    if look.plan is None:
+        own = CsvRows(look.heading, look.kind).element
+
+        def read(cells: list[str]) -> Element | None:
+            return own(_utf8(cells))
+
+    else:
+        table = TableRows(look.plan, look.options, sensor_tag, has_sensor=has_sensor)
+        read = table.element
+        if look.plan.sees_all:
+            # Which heading holds at the start stands somewhere before it.
+            begin = look.rows_from
+    for first, cells, end in _cells(file, begin, look.separator):
+        said: Element | BadLineError | None
+        try:
+            said = cells if isinstance(cells, BadLineError) else read(cells)
+        except BadLineError as error:
+            said = error
+        if said is None or end <= start:
+            continue
+        if isinstance(said, BadLineError) and end.line > first:
+            # A quote that is not closed takes what follows with it.
+            said = BadLineError(f"{said} (up to line {end.line})")
+        yield Record(first, said, end)
+
+
+def _cells(
+    file: BinaryIO, start: Place, separator: str
+) -> Iterator[tuple[int, list[str] | BadLineError, Place]]:
+    """Yield the cells of each row that is not empty: its first line, and where it ends."""
+    lines = _Lines(file, start)
+    rows = csv.reader(lines.texts(), delimiter=separator, strict=True)
     while True:
-        first = lines.place.line + 1
-        said: Element | BadLineError
+        first = lines.line + 1
+        cells: list[str] | BadLineError
         try:
             cells = next(rows)
-            if not cells:
-                continue
-            said = table.element(_utf8(cells))
         except StopIteration:
             return
-        except (BadLineError, csv.Error) as error:
-            said = BadLineError(_told(error))
-        said = lines.excess() or said
-        if isinstance(said, BadLineError) and lines.place.line > first:
-            # A quote that is not closed takes what follows with it.
-            said = BadLineError(f"{said} (up to line {lines.place.line})")
-        yield Record(first, said, lines.place)
+        except csv.Error as error:
+            cells = BadLineError(_told(error))
+        if cells:
+            yield first, lines.excess() or cells, lines.place
+
+
+def _behind(file: BinaryIO, separator: str, records: int) -> tuple[Place, list[str]]:
+    """Return the place behind so many records, and the last of them."""
+    lines = _Lines(file, Place(0, 0))
+    rows = filter(None, csv.reader(lines.texts(), delimiter=separator, strict=True))
+    last: list[str] = []
+    for _ in range(records):
+        last = _utf8(next(rows, []))
+    return lines.place, last
+
+
+def _first_lines(file: BinaryIO) -> list[str]:
+    """Return the lines that tell what kind of table it is.
+
+    Raises:
+        BadLineError: they are no UTF-8.
+    """
+    lines = _Lines(file, Place(0, 0))
+    found: list[str] = []
+    size = 0
+    while len(found) < SAMPLE_LINES and size < SAMPLE_BYTES and (line := lines.next()):
+        if not found and (line[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in line):
+            raise BadLineError(
+                "not UTF-8 but UTF-16: convert it, as in: iconv -f UTF-16 -t UTF-8 FILE |"
+                " heliograph import - --format csv"
+            )
+        try:
+            found.append(line.decode())
+        except UnicodeDecodeError as error:
+            if len(found) > 0 and lines.excess() is None:
+                # Behind the heading a row is bad by itself.
+                found.append(line.decode("utf-8", "surrogateescape"))
+                continue
+            raise BadLineError(
+                "not UTF-8: convert it, as in: iconv -f WINDOWS-1252 -t UTF-8 FILE |"
+                " heliograph import - --format csv"
+            ) from error
+        size += len(line)
+    return found
+
+
+def _sample(file: BinaryIO, start: Place, separator: str) -> Iterator[tuple[int, list[str], Place]]:
+    rows = _cells(file, start, separator)
+    for first, cells, end in itertools.islice(rows, SAMPLE_LINES):
+        if not isinstance(cells, BadLineError):
+            yield first, cells, end
+
+
+def _blocks(
+    file: BinaryIO, start: Place, separator: str
+) -> Iterator[tuple[list[list[str]], list[int]]]:
+    """Yield all rows, many at once but never more than is held easily, with their lines.
+
+    As long as each row is a line, which is seen from its quotes, many lines are read in one go.
+    """
+    place, rest = start, b""
+    file.seek(start.offset)
+    while True:
+        try:
+            read = file.read(BLOCK_BYTES)
+        except (OSError, EOFError, zlib.error):
+            break  # told with its line where lines are read one by one
+        data, mark, behind = (rest + read).rpartition(b"\n")
+        if not mark:
+            break
+        rows = _a_line_each(data, separator)
+        if rows is None:
+            break
+        kept = [at for at, cells in enumerate(rows) if cells]
+        yield [rows[at] for at in kept], [place.line + 1 + at for at in kept]
+        place = Place(place.offset + len(data) + 1, place.line + len(rows))
+        rest = behind
+    yield from _slow_blocks(file, place, separator)
+
+
+def _a_line_each(data: bytes, separator: str) -> list[list[str]] | None:
+    """Return the cells of each line, none of an empty one; None: a row may be more than a line."""
+    lines = data.decode("utf-8", "surrogateescape").split("\n")
+    if b'"' in data and any(line.count('"') % 2 for line in lines):
+        return None
+    try:
+        rows = list(csv.reader(lines, delimiter=separator, strict=True))
+    except csv.Error:
+        return None
+    return rows if len(rows) == len(lines) else None
+
+
+def _slow_blocks(
+    file: BinaryIO, start: Place, separator: str
+) -> Iterator[tuple[list[list[str]], list[int]]]:
+    rows: list[list[str]] = []
+    numbers: list[int] = []
+    begin = start.offset
+    for first, cells, end in _cells(file, start, separator):
+        if isinstance(cells, BadLineError):
+            continue
+        rows.append(cells)
+        numbers.append(first)
+        if len(rows) >= BLOCK_ROWS or end.offset - begin >= BLOCK_BYTES:
+            yield rows, numbers
+            rows, numbers, begin = [], [], end.offset
+    if rows:
+        yield rows, numbers
 
 
 def _told(error: Exception) -> str:

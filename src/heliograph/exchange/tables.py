@@ -1,0 +1,754 @@
+"""Tables of other makes: what a survey of all their rows tells, and reading them by that.
+
+A survey takes the rows once, then decides; reading takes them again. What a table leaves open is
+asked, together, and named with the option that decides it.
+"""
+
+import difflib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+import msgspec
+
+from heliograph.exchange.csv_rows import NAMES, members_of
+from heliograph.exchange.elements import (
+    FROM_BOOT,
+    LATEST_EXACT,
+    BadLineError,
+    Element,
+    NoValueError,
+    checked_json,
+    json_text,
+    make_element,
+)
+from heliograph.exchange.table_layouts import (
+    DATE_PARTS,
+    FIRST_NAMES,
+    Heading,
+    Layout,
+    is_date_name,
+    is_time_name,
+    zone_in,
+)
+from heliograph.exchange.table_numbers import (
+    ColumnKind,
+    ColumnSurvey,
+    Decimal,
+    Missing,
+    Sort,
+    decide_decimal,
+    number_reader,
+)
+from heliograph.exchange.table_times import Question, TimeForm, TimeSurvey, Zone
+from heliograph.model.records import Kind
+from heliograph.model.time import DAY, EARLIEST, OLDEST, counts_from_boot, to_rfc3339
+
+# Of a long table: each has a survey of its own.
+_MOST_ATTRIBUTES: Final = 10_000
+_TYPES: Final = {
+    "double": ColumnKind.NUMBER,
+    "long": ColumnKind.NUMBER,
+    "unsignedLong": ColumnKind.NUMBER,
+    "boolean": ColumnKind.BOOLEAN,
+    "string": ColumnKind.TEXT,
+}
+_BOOLEANS: Final = {"true": "true", "false": "false"}
+_JSON_BEGINS: Final = ("{", "[", '"')
+_CLOCK = re.compile(r"\d{1,2}:\d\d(?::\d\d(?:[.,]\d+)?)?(?: ?[AaPp]\.?[Mm]\.?)?", re.ASCII)
+_NUMBER = re.compile(r"[+-]?\d+(?:\.\d*)?", re.ASCII)
+_SUBJECTS: Final = {
+    ColumnKind.NUMBER: "numbers",
+    ColumnKind.BOOLEAN: "true, false",
+    ColumnKind.TEXT: "texts",
+    ColumnKind.JSON: "JSON",
+    ColumnKind.EMPTY: "empty",
+}
+_NO_TEXTS: Final = (ColumnKind.NUMBER, ColumnKind.BOOLEAN, ColumnKind.EMPTY)
+_encode = msgspec.json.Encoder().encode
+
+
+class TableOptions(NamedTuple):
+    """What somebody has said about a table, in place of what it would be taken for."""
+
+    separator: str | None = None
+    decimal: str | None = None
+    time_columns: tuple[str, ...] = ()
+    time_format: str | None = None
+    zone: Zone | None = None
+    precision: str | None = None
+    missing: tuple[str, ...] = ()
+    texts: frozenset[str] = frozenset()
+    sensor_column: str | None = None
+    attribute_column: str | None = None
+    value_column: str | None = None
+
+
+class Columns(NamedTuple):
+    """What each column of a heading is, by its place.
+
+    `value` is that of a long table, `alone` one that is the whole value of a measurement;
+    `value_kind` what the values of this table are where it says so itself.
+    """
+
+    names: tuple[str, ...]
+    times: tuple[int, ...]
+    sensors: tuple[int, ...]
+    element_id: int | None
+    attribute: int | None
+    value: int | None
+    alone: int | None
+    tags: int | None
+    fallback: int | None
+    attributes: tuple[tuple[int, str], ...]
+    value_kind: ColumnKind | None = None
+
+    def time(self, cells: Sequence[str]) -> str:
+        """Return the text of a row's time: of several columns one after the other."""
+        if len(self.times) == 1:
+            return cells[self.times[0]]
+        return joined_time([self.names[at] for at in self.times], [cells[at] for at in self.times])
+
+
+class Plan(NamedTuple):
+    """How the rows of a table are read, and what each part of that rests on."""
+
+    heading: Heading
+    columns: Columns
+    kind: Kind
+    time: TimeForm
+    decimal: str
+    missing: "MissingTexts"
+    kinds: Mapping[str, ColumnKind]
+    # Those of the value column of a long table, by attribute.
+    value_kinds: Mapping[str, ColumnKind]
+    sees_all: bool
+    rests_on: tuple[tuple[str, str], ...]
+    questions: tuple[Question, ...]
+
+
+def joined_time(names: Sequence[str], cells: Sequence[str]) -> str:
+    """Return one text of a time that several columns hold: year, month, day; day and clock."""
+    parts = [cell.strip() for cell in cells]
+    lowered = [name.lower() for name in names]
+    if lowered[:3] == ["year", "month", "day"]:
+        year, *others = [part.zfill(2) for part in parts]
+        day, clock = "-".join((year, *others[:2])), others[2:]
+        if len(clock) == 1:
+            clock.append("00")
+        return f"{day} {':'.join(clock)}" if clock else day
+    if len(parts) == 2 and lowered[1] == "hour" and parts[1].isdigit():
+        return f"{parts[0]} {parts[1].zfill(2)}:00"
+    return " ".join(parts)
+
+
+def _at(names: Sequence[str], name: str | None) -> int | None:
+    return names.index(name) if name is not None and name in names else None
+
+
+def columns_of(
+    names: tuple[str, ...],
+    time_names: Sequence[str],
+    layout: Layout,
+    options: TableOptions,
+    value_kind: ColumnKind | None = None,
+) -> Columns:
+    """Return what the columns of a heading are.
+
+    Raises:
+        BadLineError: two have one name, or one is not there that somebody has named.
+    """
+    present = [name for name in names if name]
+    if twice := next((name for name in present if present.count(name) > 1), None):
+        raise BadLineError(f"two columns have the same name: {twice}")
+    told = (options.sensor_column, options.attribute_column, options.value_column)
+    for name in (*time_names, *filter(None, told)):
+        if name not in names:
+            raise BadLineError(_unknown_column(name, names))
+    times = tuple(names.index(name) for name in time_names)
+    sensors = tuple(
+        at for name in (options.sensor_column, *NAMES) if (at := _at(names, name)) is not None
+    )
+    attribute = next(
+        (name for name in (options.attribute_column, *layout.attribute) if name in names), None
+    )
+    value = options.value_column or layout.value or ("value" if attribute else None)
+    if attribute is not None and value not in names:
+        raise BadLineError(f"there is no column {value}: give --value-column")
+    if attribute is None:
+        value = None
+    element_id = _at(names, "element_id")
+    taken = {*times, *sensors, element_id, _at(names, attribute), _at(names, value)}
+    taken |= {_at(names, layout.tags), *(at for at, name in enumerate(names) if not name)}
+    taken |= {at for at, name in enumerate(names) if name in layout.left_out}
+    attributes = tuple((at, name) for at, name in enumerate(names) if at not in taken)
+    alone = attributes[0][0] if [name for _, name in attributes] == ["value"] else None
+    return Columns(
+        names,
+        times,
+        sensors,
+        element_id,
+        _at(names, attribute),
+        _at(names, value),
+        alone,
+        _at(names, layout.tags),
+        _at(names, layout.sensor),
+        attributes if alone is None else (),
+        value_kind,
+    )
+
+
+def _unknown_column(name: str, names: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, [each for each in names if each], 1, 0.6)
+    hint = f", did you mean {near[0]}?" if near else f", but {', '.join(names)[:100]}"
+    return f"there is no column {name}{hint}"
+
+
+class MissingTexts:
+    """The texts that stand for none, by column."""
+
+    def __init__(self, layout: Layout, options: TableOptions) -> None:
+        self._given = options.missing
+        self._layout = layout
+        self._own = {name: Missing((text, *self._given)) for name, text in layout.missing_in}
+        self._others = Missing((*layout.missing, *self._given))
+
+    def of(self, name: str) -> Missing:
+        """Return those of a column, or of an attribute."""
+        return self._own.get(name, self._others)
+
+    def __str__(self) -> str:
+        known = (*self._layout.missing, *dict.fromkeys(text for _, text in self._layout.missing_in))
+        shown = [f"{', '.join(map(repr, self._given))} (--missing)"] if self._given else []
+        shown += [f"{', '.join(map(repr, known))} ({self._layout.name})"] if known else []
+        return ", ".join(shown)
+
+
+class TableSurvey:
+    """Takes all rows of a table once, and decides how they are read."""
+
+    def __init__(
+        self,
+        heading: Heading,
+        sample: Sequence[Sequence[str]],
+        options: TableOptions,
+        kind: Kind,
+        now: int,
+    ) -> None:
+        """Take the first rows to find the columns with the time.
+
+        Raises:
+            BadLineError: the heading can't be used.
+        """
+        self._heading = heading
+        self._options = options
+        self._kind = kind
+        self._questions: list[Question] = []
+        rows = [row for row in sample if len(row) == len(heading.columns)]
+        self._time_names, self._time_rests_on = _time_columns(
+            heading, rows, options, now, self._questions.append
+        )
+        self._missing = MissingTexts(heading.layout, options)
+        self._times = TimeSurvey(now, options.time_format, options.precision)
+        self._surveys: dict[str, ColumnSurvey] = {}
+        self._long: dict[str, ColumnSurvey] = {}
+        self._is_json = False
+        self._rows = 0
+        self._headings = Headings(heading, self._time_names, options)
+        self._first = self._headings.columns
+
+    def add(self, rows: Sequence[Sequence[str]], lines: Sequence[int]) -> None:
+        """Take rows, and the line in which each begins."""
+        begin = 0
+        for at, row in enumerate(rows):
+            if self._headings.may_be(row):
+                self._take(rows[begin:at], lines[begin:at])
+                self._headings.use(row)
+                begin = at + 1
+        self._take(rows[begin:], lines[begin:])
+
+    def _take(self, rows: Sequence[Sequence[str]], lines: Sequence[int]) -> None:
+        columns = self._headings.columns
+        width = len(columns.names)
+        if any(len(row) != width for row in rows):
+            kept = [at for at, row in enumerate(rows) if len(row) == width]
+            rows, lines = [rows[at] for at in kept], [lines[at] for at in kept]
+        if not rows:
+            return
+        self._rows += len(rows)
+        if len(columns.times) == 1:
+            at = columns.times[0]
+            texts = [row[at] for row in rows]
+        else:
+            texts = [columns.time(row) for row in rows]
+        found = self._times.add(texts, lines)
+        if found is not None:
+            rows = [row for row, is_time in zip(rows, found, strict=True) if is_time]
+            lines = [line for line, is_time in zip(lines, found, strict=True) if is_time]
+        if not rows or self._kind is not Kind.MEASUREMENT:
+            return
+        cells = list(zip(*rows, strict=True))
+        for at, name in columns.attributes:
+            self._survey(self._surveys, name).add(cells[at], lines, self._missing.of(name))
+        if columns.alone is not None:
+            alone = cells[columns.alone]
+            self._is_json |= any(cell.strip()[:1] in _JSON_BEGINS for cell in alone if cell.strip())
+            self._survey(self._surveys, "value").add(alone, lines, self._missing.of("value"))
+        if columns.attribute is not None and columns.value is not None:
+            self._take_long(cells[columns.attribute], cells[columns.value], lines)
+
+    def _take_long(self, names: Sequence[str], values: Sequence[str], lines: Sequence[int]) -> None:
+        groups: dict[str, tuple[list[str], list[int]]] = {}
+        for name, value, line in zip(names, values, lines, strict=True):
+            cells, of = groups.setdefault(name, ([], []))
+            cells.append(value)
+            of.append(line)
+        for name, (cells, of) in groups.items():
+            self._survey(self._long, name).add(cells, of, self._missing.of(name))
+
+    @staticmethod
+    def _survey(surveys: dict[str, ColumnSurvey], name: str) -> ColumnSurvey:
+        if name not in surveys:
+            if len(surveys) >= _MOST_ATTRIBUTES:
+                raise BadLineError(f"there are more than {_MOST_ATTRIBUTES:,} attributes")
+            surveys[name] = ColumnSurvey()
+        return surveys[name]
+
+    def decide(self) -> Plan:
+        """Return how the rows are read; `questions` of the plan are what is still open.
+
+        Raises:
+            BadLineError: there is no column that somebody has said is one of texts.
+        """
+        ask = self._questions.append
+        label = " + ".join(name or "without a name" for name in self._time_names)
+        zone = self._zone()
+        form, time_rests_on = TimeForm(zone), ["no rows"]
+        if self._rows:
+            form, time_rests_on = self._times.decide(label, zone, ask)
+        surveys = [*self._surveys.items(), *self._long.items()]
+        self._check_texts([name for name, _ in surveys])
+        heading, options = self._heading, self._options
+        decimal = decide_decimal(surveys, heading.separator, options.decimal, ask)
+        kinds = self._kinds(self._surveys, decimal, ())
+        value_name = "" if self._first.value is None else self._first.names[self._first.value]
+        value_kinds = self._kinds(self._long, decimal, (value_name,))
+        time = f"{label}{self._time_rests_on}: {'; '.join(time_rests_on)}"
+        return Plan(
+            heading,
+            self._first,
+            self._kind,
+            form,
+            decimal.mark,
+            self._missing,
+            kinds,
+            value_kinds,
+            self._headings.count > 1,
+            (("time", time), *self._told(decimal, kinds, value_kinds)),
+            tuple(self._questions),
+        )
+
+    def _check_texts(self, attributes: Sequence[str]) -> None:
+        for name in self._options.texts:
+            if name not in attributes and name not in self._first.names and self._rows:
+                raise BadLineError(_unknown_column(name, [*self._first.names, *attributes]))
+
+    def _zone(self) -> Zone | None:
+        in_name = next(filter(None, map(zone_in, self._time_names)), None)
+        return self._options.zone or self._heading.zone or in_name
+
+    def _kinds(
+        self, surveys: Mapping[str, ColumnSurvey], decimal: Decimal, also: Sequence[str]
+    ) -> dict[str, ColumnKind]:
+        kinds: dict[str, ColumnKind] = {}
+        for name, survey in surveys.items():
+            if not self._options.texts.isdisjoint((name, *also)):
+                kinds[name] = ColumnKind.TEXT
+            elif name == "value" and self._is_json:
+                kinds[name] = ColumnKind.JSON
+            else:
+                kinds[name] = survey.kind(decimal.mark, name, self._questions.append)
+        return kinds
+
+    def _told(
+        self,
+        decimal: Decimal,
+        kinds: Mapping[str, ColumnKind],
+        value_kinds: Mapping[str, ColumnKind],
+    ) -> list[tuple[str, str]]:
+        told: list[tuple[str, str]] = []
+        every = [*kinds.items(), *value_kinds.items()]
+        for kind, subject in _SUBJECTS.items():
+            if names := [name for name, each in every if each is kind]:
+                told.append((subject, ", ".join(names)))
+        if any(kind is ColumnKind.NUMBER for _, kind in every):
+            mark = "comma" if decimal.mark == "," else "point"
+            told.append(("decimals", f"{mark}: {decimal.rests_on}"))
+        if missing := self._told_missing(kinds, value_kinds):
+            told.append(("missing", missing))
+        if left := [name for name in self._first.names if name in self._heading.layout.left_out]:
+            told.append(("left out", f"{', '.join(left)}, as of {self._heading.layout.name}"))
+        return told
+
+    def _told_missing(
+        self, kinds: Mapping[str, ColumnKind], value_kinds: Mapping[str, ColumnKind]
+    ) -> str:
+        every = [(self._surveys[name], kind) for name, kind in kinds.items()]
+        every += [(self._long[name], kind) for name, kind in value_kinds.items()]
+        blank = sum(survey.counts[Sort.MISSING] for survey, kind in every if kind in _NO_TEXTS)
+        told = sum(survey.told_missing for survey, _ in every)
+        found = []
+        if told:
+            found.append(f"{told:,} cells of {self._missing}")
+        if blank:
+            found.append(f"{blank:,} cells that are empty, NaN or the like")
+        return ", ".join(found)
+
+
+class Headings:
+    """The heading that holds for a row: some programs write another one before each table."""
+
+    def __init__(self, heading: Heading, time_names: Sequence[str], options: TableOptions) -> None:
+        """Begin with the first one, and with what stands before it.
+
+        Raises:
+            BadLineError: it can't be used.
+        """
+        self._layout = heading.layout
+        self._time_names = time_names
+        self._options = options
+        self._types: Sequence[str] = ()
+        self.count = 0
+        for row in heading.before:
+            self._note(row)
+        self.columns = columns_of(heading.columns, time_names, self._layout, options)
+        self.use(heading.columns)
+
+    def may_be(self, row: Sequence[str]) -> bool:
+        """Return whether a row is a heading, or a remark before one."""
+        return self._time_names[0] in row or row[0][:1] == "#"
+
+    def use(self, row: Sequence[str]) -> None:
+        """Take a row that is a heading or a remark; what names no times is left alone."""
+        names = tuple(cell.strip() for cell in row)
+        if not set(self._time_names) <= set(names):
+            self._note(row)
+            return
+        kind = self._value_kind(names)
+        if self.count and names == self.columns.names and kind == self.columns.value_kind:
+            return
+        self.count += 1
+        self.columns = columns_of(names, self._time_names, self._layout, self._options, kind)
+
+    def _note(self, row: Sequence[str]) -> None:
+        if row[0].strip() == "#datatype":
+            self._types = row
+
+    def _value_kind(self, names: Sequence[str]) -> ColumnKind | None:
+        at = _at(names, self._layout.value)
+        return _TYPES.get(self._types[at]) if at is not None and at < len(self._types) else None
+
+
+def _time_columns(
+    heading: Heading,
+    rows: Sequence[Sequence[str]],
+    options: TableOptions,
+    now: int,
+    ask: Callable[[Question], None],
+) -> tuple[tuple[str, ...], str]:
+    """Return the columns that hold the time of a row, and what that rests on.
+
+    Raises:
+        BadLineError: there is none.
+    """
+    names = heading.columns
+    if options.time_columns:
+        return options.time_columns, " (--time-column)"
+    if heading.layout.time in names:
+        return (str(heading.layout.time),), f", as of {heading.layout.name}"
+    holds = [_holds([row[at] for row in rows], now) for at in range(len(names))]
+    if several := _several_columns(names, holds):
+        return several, " together"
+    times = _called_so(names, holds)
+    why = ""
+    if not times:
+        # What only counts may be anything, where it is not called so.
+        times = [
+            at
+            for at, each in enumerate(holds)
+            if each in ("times", "days") and not _are_numbers([row[at] for row in rows])
+        ]
+        why = ", the only column that holds times"
+    if not times:
+        # Its survey tells what is wrong with the cells.
+        times = [at for at, name in enumerate(names) if is_time_name(name)][:1]
+        why = ""
+    if not times:
+        raise BadLineError(
+            f"there is no column timestamp (nor time), but {', '.join(names)[:100]}: give"
+            " --time-column with the name of the one that holds times"
+        )
+    if len(times) > 1:
+        options_ = " or ".join(f"--time-column '{names[at]}'" for at in times)
+        shown = ", ".join(names[at] for at in times)
+        ask(Question(f"columns {shown} hold times", f"give {options_}"))
+        why = ""
+    return (names[times[0]],), why
+
+
+def _called_so(names: Sequence[str], holds: Sequence[str]) -> list[int]:
+    """Return the columns of times that are called so; one if it is called as ours are."""
+    for first in FIRST_NAMES:
+        for at, name in enumerate(names):
+            if name.lower() == first and holds[at] == "times":
+                return [at]
+    named = [at for at, name in enumerate(names) if is_time_name(name)]
+    times = [at for at in named if holds[at] == "times"]
+    return times or [at for at in named if holds[at] == "days"]
+
+
+def _several_columns(names: Sequence[str], holds: Sequence[str]) -> tuple[str, ...] | None:
+    """Return columns that hold a time together, if no other one holds it alone."""
+    if any(each == "times" and is_time_name(names[at]) for at, each in enumerate(holds)):
+        return None
+    days = [at for at, each in enumerate(holds) if each == "days" and is_date_name(names[at])]
+    clocks = [at for at, each in enumerate(holds) if each == "clocks" and is_time_name(names[at])]
+    clocks = clocks or [at for at, name in enumerate(names) if name.lower() == "hour"]
+    if len(days) == 1 and len(clocks) == 1:
+        return names[days[0]], names[clocks[0]]
+    parts = tuple(name for part in DATE_PARTS for name in names if name.lower() == part)
+    return parts if [name.lower() for name in parts[:3]] == ["year", "month", "day"] else None
+
+
+def _holds(cells: Sequence[str], now: int) -> str:
+    """Return what the first cells of a column hold: times, days, clocks or nothing of these."""
+    cells = [cell for cell in cells if cell.strip()]
+    if not cells:
+        return ""
+    if all(_CLOCK.fullmatch(cell.strip()) for cell in cells):
+        return "clocks"
+    survey = TimeSurvey(now)
+    survey.add(cells, [0] * len(cells))
+    if 2 * survey.usable < len(cells):
+        return ""
+    return "times" if any(_CLOCK.search(cell) or _are_numbers([cell]) for cell in cells) else "days"
+
+
+def _are_numbers(cells: Sequence[str]) -> bool:
+    return all(_NUMBER.fullmatch(cell.strip()) for cell in cells)
+
+
+class TableRows:
+    """Reads the rows of a table by its plan."""
+
+    def __init__(
+        self, plan: Plan, options: TableOptions, sensor_tag: str, *, has_sensor: bool
+    ) -> None:
+        """Begin behind the first heading; `has_sensor`: rows that name none have one."""
+        self._plan = plan
+        self._headings = Headings(
+            plan.heading, [plan.columns.names[at] for at in plan.columns.times], options
+        )
+        self._sensor_tag = sensor_tag
+        self._has_sensor = has_sensor
+        self._moment = plan.time.reader()
+        self._use()
+
+    def _use(self) -> None:
+        self._columns = columns = self._headings.columns
+        self._width = len(columns.names)
+        # By the name of the attribute, where a row has one value.
+        self._long: dict[str, tuple[str, Callable[[str], str | None]]] = {}
+        self._attributes = [
+            (at, f"{_encode(name).decode()}:", self._converter(name, self._plan.kinds.get(name)))
+            for at, name in columns.attributes
+        ]
+        self._time_at = columns.times[0] if len(columns.times) == 1 else None
+        self._is_plain = (
+            columns.tags is columns.attribute is columns.element_id is columns.alone is None
+            and (columns.fallback is None or self._has_sensor)
+        )
+
+    def element(self, cells: Sequence[str]) -> Element | None:
+        """Return what a row says; None: it is another heading, or a remark.
+
+        Raises:
+            NoValueError: it has a time alone.
+            BadLineError: it can't be used.
+        """
+        if len(cells) != self._width:
+            if self._is_passed_over(cells):
+                return None
+            raise BadLineError(f"{len(cells)} cells under {self._width} columns")
+        text = self._columns.time(cells) if self._time_at is None else cells[self._time_at]
+        try:
+            moment = self._moment(text)
+        except ValueError as error:
+            if self._is_passed_over(cells):
+                return None
+            raise BadLineError(_bad_time(text, error)) from error
+        # As a number, which is the quickest to read, if that means no other time.
+        is_number = EARLIEST <= moment < LATEST_EXACT
+        time = repr(moment / 1e6) if is_number else _time_text(text, moment)
+        if self._plan.kind is not Kind.MEASUREMENT:
+            return self._other_kind(cells, time)
+        try:
+            parts = [
+                key + value
+                for at, key, convert in self._attributes
+                if (cell := cells[at]) and (value := convert(cell)) is not None
+            ]
+        except ValueError as error:
+            raise self._bad_cell(cells) from error
+        names: tuple[str, ...] = ()
+        if self._columns.sensors:
+            names = tuple([name for at in self._columns.sensors if (name := cells[at].strip())])
+        rest = ""
+        if not self._is_plain:
+            names, rest = self._take_others(cells, names, parts)
+        if not parts:
+            raise NoValueError("there is no value")
+        value = parts[0] if self._columns.alone is not None else f"{{{','.join(parts)}}}"
+        try:
+            return Element(
+                Kind.MEASUREMENT, names, f'{{"timestamp":{time},"value":{value}{rest}}}'.encode()
+            )
+        except UnicodeEncodeError as error:
+            raise BadLineError("not UTF-8") from error
+
+    def _take_others(
+        self, cells: Sequence[str], names: tuple[str, ...], parts: list[str]
+    ) -> tuple[tuple[str, ...], str]:
+        """Add what few tables have to the parts; return the sensor's names and more members."""
+        columns = self._columns
+        if columns.tags is not None:
+            names = self._take_tags(cells[columns.tags], parts) or names
+        if columns.attribute is not None and columns.value is not None:
+            parts += self._long_part(cells[columns.attribute], cells[columns.value])
+        if columns.alone is not None and cells[columns.alone]:
+            parts += self._alone_part(cells[columns.alone])
+        if not names and columns.fallback is not None and not self._has_sensor:
+            names = (cells[columns.fallback],)
+        if columns.element_id is None or not cells[columns.element_id]:
+            return names, ""
+        return names, f',"id":{_text(cells[columns.element_id])}'
+
+    def _bad_cell(self, cells: Sequence[str]) -> BadLineError:
+        """Return what is wrong with the first cell that can't be used."""
+        for at, key, convert in self._attributes:
+            try:
+                convert(cells[at])
+            except ValueError as error:
+                return BadLineError(f"{key[1:-2]} {error}")
+        raise AssertionError("no cell is wrong")
+
+    def _is_passed_over(self, cells: Sequence[str]) -> bool:
+        if not self._headings.may_be(cells):
+            return False
+        self._headings.use(cells)
+        self._use()
+        return True
+
+    def _converter(self, name: str, kind: ColumnKind | None) -> Callable[[str], str | None]:
+        plain: Callable[[str], str | None] = _CONVERTERS.get(kind or ColumnKind.TEXT, _text)
+        if kind is ColumnKind.NUMBER:
+            plain = number_reader(self._plan.decimal)
+        missing = self._plan.missing.of(name)
+        if not missing:
+            return plain
+        return lambda cell: None if cell in missing else plain(cell)
+
+    def _alone_part(self, cell: str) -> list[str]:
+        try:
+            value = self._converter("value", self._plan.kinds.get("value"))(cell)
+        except BadLineError:
+            raise
+        except ValueError as error:
+            raise BadLineError(f"value {error}") from error
+        return [] if value is None else [value]
+
+    def _long_part(self, name: str, cell: str) -> list[str]:
+        if not name:
+            raise BadLineError("the attribute has no name")
+        if name not in self._long:
+            kind = self._columns.value_kind or self._plan.value_kinds.get(name)
+            self._long[name] = f"{_encode(name).decode()}:", self._converter(name, kind)
+        key, convert = self._long[name]
+        try:
+            value = convert(cell) if cell else None
+        except ValueError as error:
+            raise BadLineError(f"{name} {error}") from error
+        if value is None:
+            raise NoValueError("there is no value")
+        return [key + value]
+
+    def _take_tags(self, text: str, parts: list[str]) -> tuple[str, ...]:
+        names: tuple[str, ...] = ()
+        for tag in filter(None, text.split(",")):
+            name, _, value = tag.partition("=")
+            if name == self._sensor_tag:
+                names = (value,)
+            elif value:
+                parts.append(f"{_encode(name).decode()}:{_encode(value).decode()}")
+        return names
+
+    def _other_kind(self, cells: Sequence[str], time: str) -> Element:
+        columns = self._columns
+        missing = self._plan.missing.of("")
+        row = {
+            name: cell
+            for name, cell in zip(columns.names, cells, strict=True)
+            if name and cell and cell not in missing
+        }
+        names = tuple(name for at in columns.sensors if (name := cells[at].strip()))
+        element = {"timestamp": msgspec.Raw(time.encode())}
+        if columns.element_id is not None and cells[columns.element_id]:
+            element["id"] = json_text(cells[columns.element_id])
+        try:
+            element |= members_of(self._plan.kind, row, columns.names)
+            return make_element(self._plan.kind, names, element)
+        except UnicodeEncodeError as error:
+            raise BadLineError("not UTF-8") from error
+
+
+def _boolean(cell: str) -> str | None:
+    return _BOOLEANS.get(cell.strip().lower())
+
+
+def _text(cell: str) -> str | None:
+    return None if cell.isspace() else _encode(cell).decode()
+
+
+def _json(cell: str) -> str | None:
+    return None if cell.isspace() else bytes(checked_json(cell, "value")).decode()
+
+
+def _none(_: str) -> None:
+    return None
+
+
+_CONVERTERS: Final[dict[ColumnKind, Callable[[str], str | None]]] = {
+    ColumnKind.EMPTY: _none,
+    ColumnKind.BOOLEAN: _boolean,
+    ColumnKind.JSON: _json,
+}
+
+
+def _time_text(text: str, moment: int) -> str:
+    if moment < OLDEST:
+        raise BadLineError(f"timestamp {text[:40]} is before {to_rfc3339(OLDEST)[:4]}")
+    # A clock's first day is in 1969 by UTC where its zone is ahead.
+    is_first_day = moment in range(-DAY, 0) and "1970" in text
+    if is_first_day or counts_from_boot(text, moment):
+        raise BadLineError(f"timestamp {text[:40]} {FROM_BOOT}")
+    return f'"{to_rfc3339(moment)}"'
+
+
+def _bad_time(text: str, error: ValueError) -> str:
+    text = text.strip()
+    if not text:
+        return "timestamp is missing"
+    why = str(error)
+    if why == FROM_BOOT:
+        return f"timestamp {text[:40]} {why}"
+    return f"timestamp {text[:40]!r} is {why}" if why == "no time" else f"timestamp: {why}"
