@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-from pydantic import SecretStr
-from pydantic_settings import BaseSettings
+from pydantic import BaseModel, SecretStr
 
 from heliograph.setting_types import Key, Networks, is_there
 
 
-class BrokerSettings(BaseSettings):
+class BrokerSettings(BaseModel):
     """Mosquitto's files, and who may ask as a broker over HTTP."""
 
     mosquitto_password_path: Path | None = None

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BeforeValidator,
+    ConfigDict,
     Field,
     SecretStr,
     ValidationError,
@@ -15,7 +16,6 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from heliograph.address import Address
 from heliograph.broker_settings import BrokerSettings
@@ -68,25 +68,10 @@ _DATABASES = (
 )
 
 
-class _Variables(PydanticBaseSettingsSource):
-    """The environment and `.env`; unlike the library's own sources, with NAME_FILE."""
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """Do nothing: all variables are read in one go."""
-        raise NotImplementedError
-
-    def __call__(self) -> dict[str, Any]:
-        """Return what is set, by field name; set to nothing means the default."""
-        texts = read_variables([name.upper() for name in self.settings_cls.model_fields])
-        return {
-            name.lower(): text for name, text in texts.items() if text or name in _EMPTY_IS_A_VALUE
-        }
-
-
 class Settings(BrokerSettings):
     """The effective settings; each field is the environment variable of its name."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="ignore", validate_default=True)
 
     app_env: Annotated[Literal["development", "test", "production"], BeforeValidator(lower)] = (
         "development"
@@ -162,17 +147,14 @@ class Settings(BrokerSettings):
     commit_sha: str | None = None
     branch_name: str | None = None
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the base class's signature
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read arguments, then variables by our own source."""
-        return init_settings, _Variables(settings_cls)
+    def __init__(self, **given: Any) -> None:
+        """Read the environment and `.env`; what is given wins over both."""
+        texts = read_variables([name.upper() for name in type(self).model_fields])
+        # Set to nothing means the default.
+        found = {
+            name.lower(): text for name, text in texts.items() if text or name in _EMPTY_IS_A_VALUE
+        }
+        super().__init__(**found | given)
 
     @field_validator("host")
     @classmethod

@@ -15,7 +15,7 @@ from heliograph.settings import Settings
 @pytest.fixture
 def settings(tmp_path):
     shutil.copy(migrated_database(), tmp_path / "x.db")
-    return Settings(database_url=f"sqlite:///{tmp_path}/x.db", _env_file=None)
+    return Settings(database_url=f"sqlite:///{tmp_path}/x.db")
 
 
 def test_what_breaks_off_with_an_interrupt_is_not_told_of(settings, caplog):

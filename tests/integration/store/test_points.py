@@ -211,7 +211,10 @@ async def test_small_reads_go_past_large_ones(store, sensor, monkeypatch):
 
 def test_large_packages_are_not_loaded_before_they_are_needed():
     # They take 25 and 90 MiB, which a server without charts and Parquet does not have to pay.
-    program = "import sys, heliograph.app; print({'numpy', 'pyarrow'} & sys.modules.keys())"
+    program = (
+        "import sys, heliograph.app;"
+        "print({'numpy', 'tsdownsample', 'pyarrow'} & sys.modules.keys())"
+    )
     result = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, check=True, timeout=60
     )
