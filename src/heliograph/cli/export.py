@@ -99,12 +99,13 @@ def export(
         load_parquet()
     if spreadsheet and chosen is not Format.CSV:
         raise typer.BadParameter("for csv only", param_hint="--spreadsheet")
+    first, after = _time(start, "--start", OLDEST), _time(end, "--end", LATEST + 1)
+    if first > after:
+        raise typer.BadParameter("is after --end", param_hint="--start")
     wanted = _Wanted(
         tuple(sensor or ()),
         network,
-        Range(
-            _kinds(kind, chosen), _time(start, "--start", OLDEST), _time(end, "--end", LATEST + 1)
-        ),
+        Range(_kinds(kind, chosen), first, after),
         chosen,
         spreadsheet,
     )

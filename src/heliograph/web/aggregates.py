@@ -35,11 +35,12 @@ from heliograph.store import Store
 from heliograph.store.pages import LEAST
 from heliograph.store.series import MAXIMUM_VALUES, RangeTooLargeError, Series
 from heliograph.web.answers import encoded, held_by
+from heliograph.web.attributes import check_attributes
 from heliograph.web.dependencies import Caller, TheAccess, TheServices
 from heliograph.web.errors import Answer, encode, validation_error
 from heliograph.web.pages import page_headers
 from heliograph.web.paths import PREFIX
-from heliograph.web.ranges import Range, range_length
+from heliograph.web.ranges import Range, check_order, range_length
 from heliograph.web.schemas import (
     AggregateBucket,
     DeviceAggregate,
@@ -85,6 +86,7 @@ class AskedRange:
     """The range of time that a request is about, as FastAPI collects it."""
 
     def __init__(self, start: Start = None, end: End = None, length: Range = "24h") -> None:
+        check_order(start, end)
         self._start = start
         self._end = end
         self._length = length
@@ -141,6 +143,7 @@ async def read_aggregates(
     attributes together.
     """
     sensor = await access.readable(caller, identifier)
+    await check_attributes(services.store, sensor, attribute)
     start, end = await asked.bounds(services.store, sensor.number)
     zone = parse_zone(tz)
     starts = await _starts(services.store, sensor.number, bucket, zone, start, end)
@@ -213,6 +216,7 @@ async def read_log_aggregates(
     Of its newest million log messages, up to 10,000 and 8 Mi characters of subjects: where there
     are more, the answer has `X-Page-Truncated`.
     """
+    check_order(start, end)
     sensor = await access.readable(caller, identifier)
     found = await services.store.logs.aggregates(
         sensor.number,

@@ -17,6 +17,7 @@ from heliograph.web.dependencies import Caller, TheAccess, TheServices
 from heliograph.web.errors import Answer
 from heliograph.web.pages import asked_path, decode_cursor, encode_position
 from heliograph.web.paths import PREFIX
+from heliograph.web.ranges import check_order
 from heliograph.web.schemas import (
     AuditRepresentation,
     End,
@@ -54,6 +55,7 @@ class AuditRequest:
             Text | None, Query(description="As a Link header gave it: older entries than that")
         ] = None,
     ) -> None:
+        check_order(start, end)
         self.network_identifier = network_identifier
         self.filters: dict[str, Any] = {
             "actor_name": actor,

@@ -25,6 +25,7 @@ from heliograph.web.errors import validation_error
 from heliograph.web.export_streams import ExportResponse, ExportSlots, in_turn
 from heliograph.web.limits import bearer
 from heliograph.web.paths import PREFIX
+from heliograph.web.ranges import check_order
 from heliograph.web.registration import not_found
 from heliograph.web.schemas import End, Start, errors
 from heliograph.web.services import Services
@@ -78,6 +79,7 @@ class Wanted:
             Query(description="`gzip`: answer a `.gz` file, whatever Accept-Encoding says"),
         ] = None,
     ) -> None:
+        check_order(start, end)
         kinds = tuple(Kind(name) for name in dict.fromkeys(kind or ["measurement"]))
         if form.has_one_kind and len(kinds) > 1:
             message = f"{form.value} has one kind a file; jsonl takes several"

@@ -16,6 +16,7 @@ from heliograph.store.measurements import having
 from heliograph.store.pages import Cursor as Position
 from heliograph.store.pages import Page
 from heliograph.web.answers import encoded, held_by
+from heliograph.web.attributes import check_attributes
 from heliograph.web.dependencies import Caller, TheAccess, TheServices
 from heliograph.web.errors import Answer, encode
 from heliograph.web.pages import (
@@ -29,7 +30,7 @@ from heliograph.web.pages import (
 )
 from heliograph.web.paths import PREFIX
 from heliograph.web.points import Points, check_points, picked
-from heliograph.web.ranges import Range, range_length
+from heliograph.web.ranges import Range, check_order, range_length
 from heliograph.web.schemas import End, HistoryEntry, ListLimit, Start, errors
 
 router = APIRouter(prefix=f"{PREFIX}/devices", tags=["devices"])
@@ -75,8 +76,10 @@ async def read_history(
     `id` names what is stored.
     """
     name = check_points(request, points, attributes)
+    check_order(start, end)
     position = decode_cursor(cursor) if cursor is not None else None
     sensor = await access.device(caller, device_id)
+    await check_attributes(services.store, sensor, attributes)
     if start is None:
         start = (now() if end is None else end) - range_length(length)
     last = LATEST + 1 if end is None else end

@@ -13,6 +13,7 @@ from heliograph.model.time import to_epoch_seconds
 from heliograph.store import Store
 from heliograph.store.measurements import having
 from heliograph.web.answers import held_by
+from heliograph.web.attributes import check_attributes
 from heliograph.web.bodies import Held
 from heliograph.web.dependencies import Caller, TheAccess, TheServices
 from heliograph.web.errors import Answer, encode
@@ -75,6 +76,7 @@ async def read_measurements(
     `range`, as show in a chart how the numbers of the one `attribute` went.
     """
     sensor = await access.readable(caller, identifier)
+    await check_attributes(services.store, sensor, page.attributes)
     if chart.points is not None and chart.attribute is not None:
         rows = await picked(
             services.store, sensor.number, chart.attribute, chart.start, chart.end, chart.points

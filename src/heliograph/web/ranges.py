@@ -7,6 +7,7 @@ from fastapi import Query
 from pydantic import AfterValidator
 
 from heliograph.model.time import DAY, HOUR, MINUTE, SECOND
+from heliograph.web.errors import validation_error
 
 UNITS = {"s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY, "w": 7 * DAY}
 _RANGE = re.compile(r"([0-9]{1,9})([smhdw])", re.ASCII)
@@ -23,6 +24,16 @@ def _range(text: str) -> str:
 def range_length(text: str) -> int:
     """Return the length in microseconds of a range like `24h`."""
     return int(text[:-1]) * UNITS[text[-1]]
+
+
+def check_order(start: int | None, end: int | None) -> None:
+    """Check that a range does not end before it starts; None: it has no such bound.
+
+    Raises:
+        RequestValidationError: it does.
+    """
+    if start is not None and end is not None and start > end:
+        raise validation_error(("query", "start"), "range", "start is after end")
 
 
 Range = Annotated[

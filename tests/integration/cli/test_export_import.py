@@ -267,6 +267,7 @@ def test_what_is_chosen_is_exported(server):
         ("--network", "x"),
         ("--kind", "status"),
         ("--kind", "log", "--kind", "measurement"),
+        ("--start", "2024-05-02T00:00:00Z", "--end", "2024-05-01T00:00:00Z"),
         ("--start", "yesterday"),
         ("--sensor", "pump-1", "--network", network),
     ):

@@ -150,7 +150,7 @@ async def test_history_is_newest_first_within_its_range(site):
         assert await found(start="2023-11-14T22:13:28Z") == [9, 8]
         assert await found(end=START + 3, range="2s") == [2, 1]
         assert await found(start=START, limit=2) == [9, 8]
-        assert await found(start=START + 5, end=START) == []
+        assert await found(start=START + 5, end=START + 5) == []
         for query in ("range=1y", "range=h", "range=999999999w", "limit=10001", "start=x"):
             assert (await here.http.get(f"{path}?{query}", headers=key)).status_code == 422
 
@@ -167,11 +167,13 @@ async def walked(here, path, rel, key, found):
     return pages, last
 
 
-@pytest.mark.parametrize("query", ["", "&attribute=n", "&attribute=n&attribute=x.y"])
+@pytest.mark.parametrize("query", ["", "&attribute=n", "&attribute=n&attribute=x"])
 @pytest.mark.parametrize("limit", [3, 5, 10])
 async def test_history_is_walked_there_and_back(site, query, limit):
     async with site() as here:
         key = await filled(here, 20, per_time=4)
+        before = {"timestamp": START - 1, "x": 0}
+        await here.http.post("/ingest", json=before, headers=key)
         path = f"/devices/pump-1/history?start={START}&end={START + 4}&limit={limit}{query}"
         there, last = await walked(here, path, "next", key, lambda entry: entry["metrics"]["n"])
         seen = [number for page in there for number in page]
@@ -212,7 +214,6 @@ async def test_only_what_has_an_attribute_is_read_and_only_that_of_it(site, dire
         for names, expected in [
             (["a.b"], [{"a": {"b": 2}}, {"a": {"b": 6}}] * 3),
             (["m", "value"], [{"m": 4}, 5] * 3),
-            (["nothing"], []),
         ]:
             query = "".join(f"&attribute={name}" for name in names)
             for limit in (1, 2, 100):

@@ -1,0 +1,53 @@
+"""Attributes that a request names: one that its sensor has never had is not found."""
+
+from collections.abc import Sequence
+
+from heliograph.errors import ErrorCode, HeliographError
+from heliograph.ingest.json_checks import quoted
+from heliograph.ingest.notes import LONGEST_NAME
+from heliograph.ingest.registry import MAXIMUM_ATTRIBUTES, KnownSensor
+from heliograph.nearest import nearest
+from heliograph.store import Store
+from heliograph.store.attributes import escape, keys_of
+
+MOST_TOLD = 5
+
+
+async def check_attributes(store: Store, sensor: KnownSensor, names: Sequence[str] | None) -> None:
+    """Check that the sensor has had each of the attributes at some time.
+
+    Of one with as many attributes as are known of a sensor there may be more.
+
+    Raises:
+        HeliographError: ATTRIBUTE_NOT_FOUND, it has not; told with the nearest names.
+    """
+    unknown = _unknown(names or (), sensor.attributes)
+    if not unknown:
+        return
+    # Another instance may have stored it a moment ago.
+    had = (await store.sensors.attributes([sensor.number])).get(sensor.number, set())
+    had |= sensor.attributes
+    if len(had) >= MAXIMUM_ATTRIBUTES:
+        return
+    if unknown := _unknown(unknown, had):
+        told = ", ".join(quoted(name) + _meant(name, had) for name in unknown[:MOST_TOLD])
+        if "did you mean" not in told and 0 < len(had) <= MOST_TOLD:
+            told += f" (there are {', '.join(sorted(had))})"
+        raise HeliographError(ErrorCode.ATTRIBUTE_NOT_FOUND, f"Attribute {told} not found")
+
+
+def _unknown(names: Sequence[str], had: set[str]) -> list[str]:
+    return [
+        name
+        for name in dict.fromkeys(names)
+        if name not in had
+        # The same, with an escape that is needless; and what is too long is known of no sensor.
+        and ".".join(map(escape, keys_of(name))) not in had
+        and len(name.encode("utf-8", "surrogatepass")) <= LONGEST_NAME
+    ]
+
+
+def _meant(name: str, had: set[str]) -> str:
+    within = sorted(each for each in had if each.startswith(name + "."))
+    found = [f"`{each}`" for each in (within or nearest(name, had))[:MOST_TOLD]]
+    return f" (did you mean {' or '.join(found)}?)" if found else ""
