@@ -233,4 +233,6 @@ def _event(
         rows,
         payload,
         message.origin,
+        # Of a message that somebody waits for a token names it, or a future.
+        1 if message.tokens[0] or message.future is not None else 0,
     )

@@ -64,6 +64,7 @@ class Endpoint:
         self._intake = intake
         self.receive = intake.receive
         self.receive_retained = intake.receive_retained
+        self.receive_empty = intake.receive_empty
         self.receive_oversize = intake.receive_oversize
         self.receive_unreadable = intake.receive_unreadable
         self.ignore = intake.ignore

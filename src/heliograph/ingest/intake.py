@@ -221,6 +221,32 @@ class Intake:
             origin, token, route, payload, now, delivery, redelivered, retained=True
         )
 
+    def receive_empty(
+        self,
+        origin: Origin,
+        token: int,
+        route: Route,
+        delivery: bytes | None,
+        redelivered: bool,
+    ) -> int:
+        """Take an empty message with RETAIN: of a status nothing is kept from now on.
+
+        Returns:
+            What it counts as in flight, in bytes.
+
+        Raises:
+            HeliographError: CLOCK_BEHIND, DISK_BUDGET_USED_UP; the message was not taken.
+        """
+        if route.kind is not Kind.STATUS or route.sensor is None:
+            return self.receive(origin, token, route, b"", delivery, redelivered)
+        message = Message(origin, [token], route.kind, route.sensor, [], MESSAGE_BYTES)
+        by_broker = route.principal.kind == "broker"
+        message.status = (route.sensor.number, self._clock.now(), None, by_broker)
+        message.payload = b""
+        message.extras = True
+        self._pipeline.enqueue(message)
+        return message.size
+
     def _receive_other(
         self,
         origin: Origin,

@@ -52,8 +52,8 @@ RowName: TypeAlias = tuple[int, int, int]
 # id, receipt_timestamp, sensor, principal, source (topic or route), payload (at most 64 KiB),
 # size (of the whole payload, bytes), reason, detail, indexes (JSON text of those that were bad).
 RejectedRow: TypeAlias = tuple[int, int, int | None, str, str, bytes, int, str, str, str | None]
-# sensor, receipt_timestamp, status, whether it came through an external broker.
-StatusRow: TypeAlias = tuple[int, int, str, bool]
+# sensor, receipt_timestamp, status (None: it was cleared), whether it came through a broker.
+StatusRow: TypeAlias = tuple[int, int, str | None, bool]
 # sensor, whether it is connected to the listener, since when.
 ConnectionRow: TypeAlias = tuple[int, bool, int]
 # key (16 bytes), id of the first row, expiry (microseconds; None: as long as the row), answer.

@@ -17,7 +17,7 @@ from heliograph.mqtt.limits import (
     UNCOUNTED_BYTES,
     WRITE_BUFFER_BYTES,
 )
-from heliograph.mqtt.packets import PacketType, ProtocolError, Reason
+from heliograph.mqtt.packets import MQTT_5, PacketType, Properties, ProtocolError, Reason
 from heliograph.mqtt.pausing import (
     BUSY,
     CLOSING,
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 PUBLISH = int(PacketType.PUBLISH)
+RETAIN = 1
 CLOSING_SECONDS = 1.0
 
 
@@ -81,6 +82,7 @@ class Connection(PausableProtocol):
         "share",
         "task",
         "tells_reasons",
+        "told_too_large",
         "unfinished_since",
         "version",
         "will",
@@ -107,6 +109,7 @@ class Connection(PausableProtocol):
         self.last_received = 0.0
         self.client_receive_maximum = 65_535
         self.client_maximum_packet_size = fields.MAXIMUM_PACKET_SIZE
+        self.told_too_large = False
         self.routes = NO_ROUTES
         self.aliases = NO_ALIASES
         self.oversize: Oversize | None = None
@@ -176,8 +179,10 @@ class Connection(PausableProtocol):
             await work
         except ProtocolError as error:
             self.fail(error.reason, error.detail)
-        except (StoreUnavailableError, HeliographError) as error:
-            self.fail(Reason.SERVER_BUSY, str(error) or "the database is not available")
+        except StoreUnavailableError:
+            self.fail(Reason.SERVER_BUSY, "the database is not available")
+        except HeliographError as error:
+            self.fail(Reason.SERVER_BUSY, error.detail)
         except Exception:
             log.exception("a packet could not be answered", peer=self.peer)
             self.fail(Reason.UNSPECIFIED_ERROR, "the server failed")
@@ -277,6 +282,10 @@ class Connection(PausableProtocol):
                 size = self.listener.host.receive_oversize(
                     self, token, route, payload[:KEPT_BYTES], len(payload)
                 )
+            elif not payload and first & RETAIN:
+                size = self.listener.host.receive_empty(
+                    self, token, route, delivery, first & 8 != 0
+                )
             else:
                 size = self.listener.host.receive(
                     self, token, route, payload, delivery, first & 8 != 0
@@ -306,7 +315,7 @@ class Connection(PausableProtocol):
         settle(self, messages)
 
     def send_publish(self, message: Outgoing, packet_id: int, *, dup: bool = False) -> bool:
-        """Send a message to the client; False: it is larger than the client takes."""
+        """Send a message to the client; False: it is larger than that takes [MQTT-3.1.2-25]."""
         packet = packets.publish(
             self.version,
             message.topic,
@@ -317,9 +326,23 @@ class Connection(PausableProtocol):
             packet_id=packet_id,
         )
         if len(packet) > self.client_maximum_packet_size:
+            self._drop_too_large(message.topic, len(packet))
             return False
         self.write(packet)
         return True
+
+    def _drop_too_large(self, topic: str, size: int) -> None:
+        self.listener.counts.too_large += 1
+        if not self.told_too_large:
+            self.told_too_large = True
+            log.warning(
+                "a subscriber gets no messages that are larger than it takes",
+                name=self.principal.name if self.principal else None,
+                peer=self.peer,
+                topic=topic,
+                bytes=size,
+                maximum=self.client_maximum_packet_size,
+            )
 
     def send_retained(self, topic_filter: str, qos: int) -> None:
         """Send what is retained under the filter, as fast as the client takes it."""
@@ -341,13 +364,52 @@ class Connection(PausableProtocol):
         """End the connection for a fault of the client's, telling it why where MQTT can."""
         if self.closing:
             return
+        if self.session is None and self.version == MQTT_5:
+            self.refuse(reason, detail)
+            return
         self.listener.refused(self, reason, detail)
         if self.session is not None:
-            if self.version == 5:
-                self.write(packets.disconnect(5, reason, detail if self.tells_reasons else None))
-        elif self.version == 5:
-            self.write(packets.connack(5, session_present=False, reason=reason))
+            whole = packets.disconnect(self.version, reason, detail)
+            self.write(self.explained(whole, packets.disconnect(self.version, reason)))
         self.close()
+
+    def refuse(self, reason: Reason, detail: str) -> None:
+        """Answer CONNECT with the reason why there is no session, and end the connection."""
+        self.listener.refused(self, reason, detail)
+        properties = Properties(reason_string=detail)
+        whole = packets.connack(self.version, reason, properties=properties)
+        self.write(self.explained(whole, packets.connack(self.version, reason)))
+        self.close()
+
+    def explained(self, whole: bytes, bare: bytes) -> bytes:
+        """Return the packet with its reason text, or without where the client wants none of that.
+
+        Where it takes no packet as large as either, nothing.
+        """
+        largest = self.client_maximum_packet_size
+        if self.tells_reasons and len(whole) <= largest:
+            return whole
+        return bare if len(bare) <= largest else b""
+
+    def heed(self, connect: packets.Connect) -> None:
+        """Keep from now on to what the client says that it takes."""
+        self.version = connect.version
+        self.tells_reasons = connect.request_problem_information
+        self.client_receive_maximum = connect.receive_maximum
+        if connect.maximum_packet_size is not None:
+            self.client_maximum_packet_size = connect.maximum_packet_size
+
+    def check_answer(self, filters: int) -> None:
+        """Refuse a packet of so many filters if its answer, a byte for each, is too large.
+
+        Raises:
+            ProtocolError: it is, for this client.
+        """
+        if self.version == MQTT_5:
+            size = len(packets.suback(MQTT_5, 1, bytes(filters)))
+            if size > self.client_maximum_packet_size:
+                detail = f"the answer of {size} bytes is larger than the client takes"
+                raise ProtocolError(Reason.PACKET_TOO_LARGE, detail)
 
     def recheck(self) -> None:
         """End the connection if what the client logged in with is no longer valid."""

@@ -41,10 +41,7 @@ def control(connection: "Connection", buffer: bytes, at: int, start: int, stop: 
         case PacketType.PUBREL:
             _release(connection, session, packets.read_puback(body, version, kind)[0])
         case PacketType.PUBREC:
-            # Nothing is sent at QoS 2, so there is nothing to release.
-            packet_id = packets.read_puback(body, version, kind)[0]
-            reason = Reason.PACKET_IDENTIFIER_NOT_FOUND
-            connection.write(packets.pubrel(version, packet_id, reason))
+            _received(connection, *packets.read_puback(body, version, kind))
         case PacketType.PUBCOMP:
             packets.read_puback(body, version, kind)
         case PacketType.SUBSCRIBE:
@@ -65,6 +62,13 @@ def _charge(connection: "Connection", messages: float) -> None:
     """Count the packet as so many messages of the principal's share."""
     if connection.share is not None:
         connection.share.credit -= messages * MESSAGE_BYTES
+
+
+def _received(connection: "Connection", packet_id: int, reason: Reason) -> None:
+    # Nothing is sent at QoS 2, so there is nothing to release; and after an error never.
+    if reason < Reason.UNSPECIFIED_ERROR:
+        unknown = Reason.PACKET_IDENTIFIER_NOT_FOUND
+        connection.write(packets.pubrel(connection.version, packet_id, unknown))
 
 
 def _release(connection: "Connection", session: "Session", packet_id: int) -> None:

@@ -422,7 +422,9 @@ class Fanout:
             # Others get the same.
             payload = seen.payload = b"" if event is None else self._host.payload_of(event)
         message: Outgoing | None = None
-        for session, (qos, topic) in chosen.items():
+        published = 1 if event is None else event.qos
+        for session, (granted, topic) in chosen.items():
+            qos = min(published, granted)  # [MQTT-3.8.4-8]
             if message is None or message.qos != qos or message.topic != topic:
                 message = Outgoing(topic, payload, qos, seen.sensor, seen.network_identifier)
             connection = session.connection

@@ -116,6 +116,15 @@ class Host(Protocol):
         """Take a status that a broker has kept for whoever subscribes; like `receive`."""
         ...
 
+    def receive_empty(
+        self, origin: Any, token: int, route: Any, delivery: bytes | None, redelivered: bool
+    ) -> int:
+        """Take an empty message with RETAIN, which ends what is retained [MQTT-3.3.1-6].
+
+        Like `receive`.
+        """
+        ...
+
     def receive_oversize(self, origin: Any, token: int, route: Any, head: bytes, size: int) -> int:
         """Take note of a message whose payload is over the limit.
 

@@ -232,12 +232,15 @@ class LinkConnection(PausableProtocol):
                 if route is None:
                     self._run(self._find_route(topic), "route")
                     return False
+                delivery = self.link.ledger_name if token else None
                 if len(payload) > MAXIMUM_PAYLOAD_BYTES:
                     size = host.receive_oversize(
                         self, token, route, payload[:KEPT_BYTES], len(payload)
                     )
+                elif not payload and topic.startswith(STATUS):
+                    # Handed on live it has no RETAIN, though it has ended what the broker kept.
+                    size = host.receive_empty(self, token, route, delivery, packet.duplicate)
                 else:
-                    delivery = self.link.ledger_name if token else None
                     receive = host.receive_retained if retain else host.receive
                     size = receive(self, token, route, payload, delivery, packet.duplicate)
         except HeliographError:

@@ -27,6 +27,7 @@ from heliograph.mqtt.pausing import CLOSING, FULL, UNTAKEN, Turns
 from heliograph.mqtt.routing import RoutesOfAll
 from heliograph.mqtt.session import Session
 from heliograph.mqtt.sessions import Sessions
+from heliograph.mqtt.settlement import token_of
 from heliograph.mqtt.shares import Shares
 from heliograph.mqtt.topics import TopicKind, is_longer_than
 from heliograph.mqtt.unfinished import Unfinished
@@ -235,8 +236,12 @@ class Listener:
                     topic=will.message.topic,
                 )
                 return
-            route = self.host.renewed(will.route)
-            self.host.receive(self, 0, route, will.message.payload, None, False)
+            message, route = will.message, self.host.renewed(will.route)
+            token = token_of(0, message.qos)
+            if message.retain and not message.payload:
+                self.host.receive_empty(self, token, route, None, False)
+            else:
+                self.host.receive(self, token, route, message.payload, None, False)
         except Exception:
             log.warning("a last will could not be taken", exc_info=True)
 
@@ -254,7 +259,7 @@ class Listener:
             connection.write(packets.refusal(body, error))
             connection.close()
             return
-        connection.version = connect.version
+        connection.heed(connect)
         connection.run(self._opening.open(connection, connect), "connect")
 
     def of_principal(self, principal: Principal) -> int:
@@ -273,6 +278,7 @@ class Listener:
         if subscribe.identifier is not None:
             detail = "subscription identifiers are not available"
             raise ProtocolError(Reason.SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED, detail)
+        connection.check_answer(len(subscribe.filters) + subscribe.unread)
         reasons: list[int] = []
         retained: list[tuple[packets.Subscription, int]] = []
         for subscription in subscribe.filters:
@@ -320,6 +326,7 @@ class Listener:
         session = connection.session
         if session is None:
             return
+        connection.check_answer(len(unsubscribe.filters))
         reasons = []
         for topic_filter in unsubscribe.filters:
             found = self.fanout.discard(session, topic_filter)

@@ -42,17 +42,17 @@ class Opening:
             and self._listener.sessions.of_principal(principal) >= limit
             and not self._takes_over(principal, connect.client_id)
         ):
-            self._refuse(connection, Reason.QUOTA_EXCEEDED, "too many connections")
+            connection.refuse(Reason.QUOTA_EXCEEDED, "too many connections")
             return
         connection.principal = principal
         connection.credential = self._listener.host.credential(principal)
         if not self._listener.host.is_current(principal, connection.credential):
-            self._refuse(connection, Reason.NOT_AUTHORIZED, "the credential has just ended")
+            connection.refuse(Reason.NOT_AUTHORIZED, "the credential has just ended")
             return
         if connect.will is not None:
             route = await self._listener.host.route(principal, connect.will.topic)
             if not self._listener.host.accepts(route):
-                self._refuse(connection, Reason.NOT_AUTHORIZED, "the will's topic is not allowed")
+                connection.refuse(Reason.NOT_AUTHORIZED, "the will's topic is not allowed")
                 return
             connection.will = LastWill(connect.will, route, principal, connection.credential)
         if not connection.closing:
@@ -65,7 +65,7 @@ class Opening:
     async def _authenticate(self, connection: "Connection", connect: Connect) -> Principal | None:
         listener = self._listener
         if connect.authentication_method is not None:
-            self._refuse(connection, Reason.BAD_AUTHENTICATION_METHOD, "no such method")
+            connection.refuse(Reason.BAD_AUTHENTICATION_METHOD, "no such method")
             return None
         try:
             async with asyncio.timeout(LOGIN_SECONDS):
@@ -76,12 +76,12 @@ class Opening:
                         connect.username or "", connect.password or b"", connection.peer
                     )
         except (StoreUnavailableError, TimeoutError):
-            self._refuse(connection, Reason.SERVER_UNAVAILABLE, "the database is not available")
+            connection.refuse(Reason.SERVER_UNAVAILABLE, "the database is not available")
             return None
         except HeliographError as error:
             limited = error.code is ErrorCode.RATE_LIMITED
             reason = Reason.CONNECTION_RATE_EXCEEDED if limited else Reason.SERVER_BUSY
-            self._refuse(connection, reason, error.detail)
+            connection.refuse(reason, error.detail)
             return None
         if principal is None:
             self._refuse_login(connection, connect)
@@ -90,17 +90,22 @@ class Opening:
     def _refuse_login(self, connection: "Connection", connect: Connect) -> None:
         guess = connect.username or "", connect.password or b""
         if self._listener.failed_logins.exceeded(connection.peer, *guess):
-            self._refuse(connection, Reason.CONNECTION_RATE_EXCEEDED, "too many failed log-ins")
+            connection.refuse(Reason.CONNECTION_RATE_EXCEEDED, "too many failed log-ins")
             return
         log.warning("log-in refused", peer=connection.peer, username=connect.username)
         reason = (
             Reason.NOT_AUTHORIZED if connect.username is None else Reason.BAD_USER_NAME_OR_PASSWORD
         )
-        self._refuse(connection, reason, "unknown user name or wrong key")
+        connection.refuse(reason, "unknown user name or wrong key")
 
     def _enter(self, connection: "Connection", connect: Connect, principal: Principal) -> None:
         sessions = self._listener.sessions
         client_id = connect.client_id or f"heliograph-{uuid.uuid4().hex}"
+        properties = self._properties(connect, client_id)
+        largest = connection.client_maximum_packet_size
+        if len(packets.connack(connection.version, properties=properties)) > largest:
+            connection.refuse(Reason.PACKET_TOO_LARGE, "CONNACK is larger than the client takes")
+            return
         session = sessions.find(principal, client_id)
         if session is not None and session.connection is not None:
             previous, session.connection = session.connection, None
@@ -126,32 +131,21 @@ class Opening:
         connection.keepalive = connect.keepalive * 1.5
         if connect.version == MQTT_5:
             connection.aliases = TopicAliases()
-        connection.tells_reasons = connect.request_problem_information
-        connection.client_receive_maximum = connect.receive_maximum
-        if connect.maximum_packet_size:
-            connection.client_maximum_packet_size = connect.maximum_packet_size
-        connection.write(self._connack(connection, connect, session, present=present))
+        connection.write(
+            packets.connack(connection.version, session_present=present, properties=properties)
+        )
         session.resume()
 
     def _expiry(self, connect: Connect) -> int:
         return self._listener.longest_session(connect.session_expiry)
 
-    def _connack(
-        self, connection: "Connection", connect: Connect, session: Session, *, present: bool
-    ) -> bytes:
-        properties = Properties(
+    def _properties(self, connect: Connect, client_id: str) -> Properties:
+        expiry = self._expiry(connect)
+        return Properties(
             receive_maximum=self._listener.limits.receive_maximum,
-            assigned_client_identifier=None if connect.client_id else session.client_id,
-            session_expiry_interval=(
-                session.expiry if session.expiry != connect.session_expiry else None
-            ),
+            assigned_client_identifier=None if connect.client_id else client_id,
+            session_expiry_interval=expiry if expiry != connect.session_expiry else None,
             topic_alias_maximum=MAXIMUM_TOPIC_ALIASES,
             subscription_identifier_available=0,
             shared_subscription_available=0,
         )
-        return packets.connack(connection.version, session_present=present, properties=properties)
-
-    def _refuse(self, connection: "Connection", reason: Reason, detail: str) -> None:
-        self._listener.refused(connection, reason, detail)
-        connection.write(packets.connack(connection.version, session_present=False, reason=reason))
-        connection.close()

@@ -1,5 +1,6 @@
 """Acknowledgments: what devices are told once their messages are committed."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from heliograph.mqtt import packets
@@ -45,7 +46,7 @@ def settle(connection: "Connection", messages: "list[Taken]") -> None:
             answers.append(packets.pubacks(plain))
             plain = []
             if qos == QOS_1:
-                answers.append(_refusal(connection, message, token))
+                answers.append(_refusal(connection, packets.puback, message, token))
             else:
                 _settle_received(connection, message, token, answers)
     answers.append(packets.pubacks(plain))
@@ -57,10 +58,13 @@ def settle(connection: "Connection", messages: "list[Taken]") -> None:
         connection.resume(OWN)
 
 
-def _refusal(connection: "Connection", message: "Taken", token: int) -> bytes:
+def _refusal(
+    connection: "Connection", write: Callable[..., bytes], message: "Taken", token: int
+) -> bytes:
     reason = Reason(connection.listener.host.puback_reason(message))
-    detail = message.faults[0].detail if connection.tells_reasons else None
-    return packets.puback(MQTT_5, token & PACKET_ID, reason, detail)
+    packet_id, detail = token & PACKET_ID, message.faults[0].detail
+    whole = write(MQTT_5, packet_id, reason, detail)
+    return connection.explained(whole, write(MQTT_5, packet_id, reason))
 
 
 def _settle_received(
@@ -74,15 +78,14 @@ def _settle_received(
     if connection is None:
         session.received.commit(packet_id)
         return
-    reason = Reason.SUCCESS
     if connection.version == MQTT_5 and message.faults and not message.rows:
         # A PUBREC with an error ends the exchange: no PUBREL follows [MQTT-4.3.3-4].
-        reason = Reason(connection.listener.host.puback_reason(message))
         session.received.end(packet_id)
         connection.in_flight = max(connection.in_flight - 1, 0)
+        answer = _refusal(connection, packets.pubrec, message, token)
     else:
         session.received.commit(packet_id)
-    answer = packets.pubrec(connection.version, packet_id, reason)
+        answer = packets.pubrec(connection.version, packet_id)
     if connection is origin:
         answers.append(answer)
     else:

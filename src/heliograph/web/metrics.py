@@ -187,6 +187,11 @@ class HeliographCollector(Collector):
                 counts.dropped,
             ),
             (
+                "too_large_messages",
+                "Messages that did not go to a subscriber, being larger than it takes",
+                counts.too_large,
+            ),
+            (
                 "withheld_messages",
                 "Messages that a subscriber was owed and may not see any more",
                 counts.withheld,

@@ -140,6 +140,14 @@ async def test_nothing_is_sent_at_qos_2_so_nothing_is_released(server, version):
     assert await client.packet() == b"\x62\0\x09" + (b"\x92" if version == 5 else b"")
 
 
+async def test_a_pubrec_with_an_error_is_answered_by_nothing(server):
+    """[MQTT-4.3.3-4]: whatever its packet id, nothing is left to release."""
+    client = await server.admin(version=5)
+    for reason in (b"\x80", b"\x97", b"\x83\0"):
+        client.send(numbered(PUBREC, 9, reason))
+    await client.quiet()
+
+
 @pytest.mark.parametrize("qos", [1, 2])
 async def test_nothing_is_acknowledged_before_its_commit(server, version, blocked, qos):
     device = await server.device()

@@ -151,7 +151,8 @@ async def test_what_a_session_is_owed_is_bounded(server, version):
     client = await server.connect(device)
     count = 1_200
     for number in range(count):
-        client.send(publish(device.topic, value(number), qos=0))
+        client.send(publish(device.topic, value(number)))
+        assert (await client.packet())[0] == 0x40
     await send(client, device.topic, value(count))
     await server.shown()
     session = next(iter(server.listener.sessions._left))

@@ -79,8 +79,9 @@ async def test_everything_committed_is_shown_live(server, version):
         client.send(publish(device.topic, payload, qos=qos))
         message = await received(admin)
         assert (message.topic, message.payload) == (device.topic, payload)
-        assert (message.qos, message.retain, message.dup) == (1, False, False)
-        admin.send(numbered(PUBACK, message.packet_id))
+        assert (message.qos, message.retain, message.dup) == (min(qos, 1), False, False)
+        if message.qos:
+            admin.send(numbered(PUBACK, message.packet_id))
     body = {"value": 4, "timestamp": 1_700_000_000.25}
     await server.http.post(f"/sensors/{device.identifier}/measurements", json=body)
     message = await received(admin)
@@ -94,6 +95,45 @@ async def test_everything_committed_is_shown_live(server, version):
     assert response.status_code == 201
     (shown,) = json.loads((await received(admin)).payload)["measurements"]
     assert shown["value"] == {"temperature": 21.5}
+
+
+@pytest.mark.parametrize("granted", [0, 1])
+async def test_a_message_comes_with_the_smaller_of_published_and_granted_qos(
+    server, version, granted
+):
+    """[MQTT-3.8.4-8], be it a status or a last will; what is posted counts as QoS 1."""
+    device = await server.device()
+    admin = await server.admin(version=version)
+    await subscribed(admin, ("status/#", granted), (f"status/{device.identifier}", 0))
+    await subscribed(admin, ("measurements/#", granted))
+    topic = f"status/{device.device_id}"
+    for published_in in (0, 1, 2):
+        will = (topic, b"offline", published_in, True)
+        client = await server.connect(device, version=version, will=will)
+        client.send(publish(topic, b"online", qos=published_in, version=version))
+        message = await received(admin)
+        assert (message.payload, message.qos) == (b"online", min(published_in, granted))
+        await client.abort()
+        message = await received(admin)
+        assert (message.payload, message.qos) == (b"offline", min(published_in, granted))
+    await server.http.post("/ingest", json={"device_id": device.device_id, "t": 1})
+    assert (await received(admin)).qos == granted
+
+
+async def test_what_nobody_was_promised_is_not_kept_for_who_is_away(server, version):
+    """QoS 0 from the device, QoS 1 granted: it is shown, and owed to nobody."""
+    device = await server.device()
+    client = await server.connect(device)
+    admin = await server.admin(version=version, **kept(version))
+    await subscribed(admin, device.topic)
+    await admin.close()
+    await eventually(lambda: server.listener.connections == 1)
+    client.send(publish(device.topic, value(1), qos=0))
+    await send(client, device.topic, value(2))
+    admin = await server.admin(version=version, **kept(version))
+    message = await received(admin)
+    assert (message.payload, message.qos) == (value(2), 1)
+    await admin.quiet()
 
 
 async def test_the_first_message_after_a_subscription_is_shown(server, version):
@@ -241,6 +281,57 @@ async def test_a_status_is_retained(server, version):
     assert (message.payload, message.retain, message.qos) == (b"online", True, 0)
     await send(client, f"status/{device.device_id}", b"asleep", packet_id=2)
     assert (await server.rejected())[0].reason == "INVALID_STATUS"
+
+
+async def test_an_empty_retained_status_clears_it(server, version):
+    """[MQTT-3.3.1-6], [MQTT-3.3.1-8]; without RETAIN it is no status."""
+    device = await server.device()
+    client = await server.connect(device, version=version)
+    topic = f"status/{device.device_id}"
+    admin = await server.admin(version=version)
+    await subscribed(admin, (topic, 0))
+    await send(client, topic, b"online", retain=True)
+    await received(admin)
+    await send(client, topic, b"", packet_id=2)
+    assert [message.reason for message in await server.rejected()] == ["INVALID_STATUS"]
+    assert (await server.store.sensors.find(device.device_id)).status == "online"
+    await send(client, topic, b"", packet_id=3, retain=True)
+    message = await received(admin)
+    assert (message.topic, message.payload, message.retain) == (topic, b"", False)
+    assert (await server.store.sensors.find(device.device_id)).status is None
+    await subscribed(admin, ("status/#", 0))
+    await admin.quiet()
+    await send(client, topic, b"offline", packet_id=4)
+    assert (await received(admin)).payload == b"offline"
+    assert len(await server.rejected()) == 1
+
+
+async def test_an_empty_retained_message_elsewhere_is_what_it_is_without_retain(server, version):
+    device = await server.device()
+    client = await server.connect(device, version=version)
+    await send(client, f"heartbeats/{device.device_id}", b"", retain=True)
+    sensor = await server.store.sensors.find(device.device_id)
+    assert (
+        len(await server.store.heartbeats.page(sensor.number, key=None, direction="next", limit=9))
+        == 1
+    )
+    client.send(publish(device.topic, b"", retain=True, version=version))
+    await client.packet()
+    assert [message.reason for message in await server.rejected()] == ["MALFORMED_JSON"]
+
+
+async def test_a_last_will_clears_a_status(server, version):
+    device = await server.device()
+    topic = f"status/{device.device_id}"
+    client = await server.connect(device, version=version, will=(topic, b"", 1, True))
+    await send(client, topic, b"online")
+    await client.abort()
+
+    async def cleared():
+        return (await server.store.sensors.find(device.device_id)).status is None
+
+    await eventually(cleared)
+    assert await server.rejected() == []
 
 
 async def test_wildcards_find_what_is_retained(server, version):

@@ -163,6 +163,29 @@ async def test_statuses_live_and_retained_ones_at_every_connect(mosquitto, linke
         await eventually(offline)
 
 
+async def test_a_status_that_is_cleared_at_the_broker_is_none(mosquitto, linked, publisher):
+    async with linked(mosquitto) as server:
+        await eventually(lambda: server.services.link.connected)
+        device = await server.device()
+        topic = f"status/{device.device_id}"
+
+        async def status():
+            return (await server.store.sensors.find(device.device_id)).status
+
+        await publisher(mosquitto, (topic, b"online", 1, True))
+        await eventually(status)
+        await publisher(mosquitto, (topic, b"", 1, True))
+
+        async def cleared():
+            return await status() is None
+
+        await eventually(cleared)
+        assert await server.rejected() == []
+    async with linked(mosquitto) as server:
+        await eventually(lambda: server.services.link.connected)
+        assert await cleared()
+
+
 async def test_a_retained_status_counts_and_is_no_sign_of_life(
     tmp_path, mosquitto, linked, publisher
 ):

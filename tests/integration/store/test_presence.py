@@ -132,6 +132,18 @@ async def test_since_when_a_status_is_what_it_is(store, register):
     assert await said(NOON + 1, "online", False) == (NOON + 2, NOON + 2, True)
 
 
+async def test_a_status_that_was_cleared_is_none(store, register):
+    number = await register()
+    for moment, status in ((NOON, "online"), (NOON + 1, None), (NOON + 2, None)):
+        await store.write(Batch(statuses=[(number, moment, status, True)]))
+        sensor = await store.sensors.find_number(number)
+        assert (sensor.status, presence(sensor).connected) == (status, status and True)
+    await store.write(Batch(statuses=[(number, NOON + 1, "online", True)]))
+    assert (await store.sensors.find_number(number)).status is None
+    await store.write(Batch(statuses=[(number, NOON + 3, "offline", True)]))
+    assert presence(await store.sensors.find_number(number)) == (False, NOON + 3)
+
+
 async def test_out_of_service_what_was_said_is_forgotten(store, register):
     one, two = await register(), await register()
     for number in (one, two):

@@ -1,6 +1,7 @@
 import asyncio
 import errno
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -268,3 +269,19 @@ async def test_metrics_have_a_token_of_their_own(site, authorization, status):
         headers = {"authorization": authorization}
         assert (await here.http.get("/metrics", headers=headers)).status_code == status
         assert (await here.http.get("/devices", headers=headers)).status_code == 401
+
+
+async def test_every_metric_that_the_documentation_names_exists(site):
+    documented = {
+        name
+        for page in Path(__file__).parents[3].glob("docs/**/*.md")
+        for name in re.findall(r"`(heliograph_\w+[a-z])\b", page.read_text())
+    }
+    async with (
+        scripted_broker() as broker,
+        site(mqtt_listen="127.0.0.1:0", mqtt_url=broker.url) as here,
+    ):
+        told = (await here.http.get("/metrics", headers=ADMIN)).text
+    named = set(re.findall(r"^# TYPE (heliograph_\w+)", told, re.MULTILINE))
+    assert len(documented) > 20
+    assert documented - {"heliograph_session", "heliograph_first_light"} <= named
