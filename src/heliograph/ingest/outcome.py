@@ -1,6 +1,5 @@
 """What became of an ingested message."""
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -50,4 +49,4 @@ class Outcome(NamedTuple):
 
     accepted: list[Accepted]
     faults: list[Fault]
-    retimed: Sequence[int] = ()
+    retimed: tuple[int, ...] = ()

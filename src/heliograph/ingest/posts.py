@@ -226,7 +226,7 @@ def _without_lost(outcome: Outcome, faults: Sequence[Fault]) -> Outcome:
     kept = [accepted for accepted in outcome.accepted if accepted.index not in lost]
     withdrawn = [lost[accepted.index] for accepted in outcome.accepted if accepted.index in lost]
     refused = sorted([*outcome.faults, *withdrawn], key=lambda fault: fault.index or 0)
-    return Outcome(kept, refused, [index for index in outcome.retimed if index not in lost])
+    return Outcome(kept, refused, tuple(i for i in outcome.retimed if i not in lost))
 
 
 def _outcome(
@@ -249,13 +249,11 @@ def _outcome(
         Accepted(index, duplicates.get(row[0], row[0]), row[2], row[0] in duplicates)
         for index, row in zip(indexes, message.rows, strict=True)
     ]
-    retimed = (
-        [
-            stored.index
-            for stored, row in zip(accepted, message.rows, strict=True)
-            if row[6] is not None and not stored.duplicate
-        ]
-        if message.untimed
-        else ()
+    if not message.untimed:
+        return Outcome(accepted, faults)
+    retimed = tuple(
+        stored.index
+        for stored, row in zip(accepted, message.rows, strict=True)
+        if row[6] is not None and not stored.duplicate
     )
     return Outcome(accepted, faults, retimed)

@@ -284,4 +284,4 @@ async def test_every_metric_that_the_documentation_names_exists(site):
         told = (await here.http.get("/metrics", headers=ADMIN)).text
     named = set(re.findall(r"^# TYPE (heliograph_\w+)", told, re.MULTILINE))
     assert len(documented) > 20
-    assert documented - {"heliograph_session", "heliograph_first_light"} <= named
+    assert documented - {"heliograph_session"} <= named
