@@ -20,6 +20,7 @@ from heliograph.ingest.pipeline import Pipeline
 from heliograph.ingest.posts import Posts
 from heliograph.ingest.registry import Guests, KnownSensor, Registry
 from heliograph.ingest.rejections import RejectionBudget
+from heliograph.ingest.reports import NumberTextReports
 from heliograph.ingest.routes import Router
 from heliograph.live.hub import Hub
 from heliograph.model.batch import Batch, Written
@@ -114,7 +115,9 @@ class Core:
         # By so many microseconds, from the start on.
         self.clock = Clock(newest[1], wall_ns=lambda: time_ns() + clock_ahead * 1_000)
         self.ids = IngestIds(last=newest[0])
-        notes = Notes(self.registry, self.clock, self.ids, self.rejections, self.pipeline.state)
+        texts = NumberTextReports(self.registry.number, self.clock.moment)
+        state = self.pipeline.state
+        notes = Notes(self.registry, self.clock, self.ids, self.rejections, state, texts)
         self.pipeline.refuse, self.pipeline.unlearn = notes.refuse_rows, notes.unlearn
         self.intake = Intake(self.pipeline, self.registry, self.clock, self.ids, notes)
         self.posts = Posts(self.pipeline, self.clock, self.ids, notes)

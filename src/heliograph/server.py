@@ -42,6 +42,7 @@ from heliograph.ingest.posts import Posts
 from heliograph.ingest.presence import PresenceWriter
 from heliograph.ingest.registry import NO_GUESTS, Guests, Registry
 from heliograph.ingest.rejections import RejectionBudget
+from heliograph.ingest.reports import NumberTextReports
 from heliograph.ingest.rollups import RollupTask
 from heliograph.ingest.routes import Router
 from heliograph.live.hub import Hub
@@ -102,7 +103,8 @@ class Server:
         rejections = await self._rejections(settings)
         clock, ids = Clock(newest_receipt), IngestIds(last=newest_id)
         pipeline.instance = await self._lease(settings, ids)
-        notes = Notes(registry, clock, ids, rejections, pipeline.state)
+        texts = NumberTextReports(registry.number, clock.moment)
+        notes = Notes(registry, clock, ids, rejections, pipeline.state, texts)
         pipeline.refuse, pipeline.unlearn = notes.refuse_rows, notes.unlearn
         pipeline.rolled_back = registry.look
         registry.on_rollback(pipeline.forget)
@@ -115,7 +117,7 @@ class Server:
         router = Router(registry)
         self._committing = self._run(pipeline.run(), "pipeline")
         self._run(registry.watch(), "registry")
-        rollups = RollupTask(store, pipeline.state, moment=clock.moment)
+        rollups = RollupTask(store, pipeline.state, texts, moment=clock.moment)
         registry.on_rollback(rollups.forget)
         self._rolling = self._run(rollups.run(), "rollups")
         streams = self._start_streams(settings, hub, intake, ids)

@@ -7,6 +7,7 @@ import typer
 from heliograph.cli.database import with_store
 from heliograph.cli.echo import echo
 from heliograph.cli.output import print_json, print_table, time_json, time_text
+from heliograph.errors import RejectionReason
 from heliograph.model.records import RejectedMessage
 from heliograph.settings import load_settings
 from heliograph.store import Store
@@ -22,16 +23,29 @@ app = typer.Typer(add_completion=False)
 def rejected(
     *,
     limit: int = typer.Option(20, min=1, max=100_000, help="How many at most."),
+    sender: str | None = typer.Option(
+        None, "--from", metavar="NAME", help="Those of a device, a user, a topic or a route."
+    ),
+    reason: RejectionReason | None = typer.Option(
+        None, metavar="REASON", help="Those rejected for it, like MALFORMED_JSON."
+    ),
     json: bool = typer.Option(False, "--json", help="Print a JSON array."),
 ) -> None:
     """List the newest messages that could not be accepted, and why."""
 
     async def work(store: Store) -> tuple[list[RejectedMessage], int]:
         messages: list[RejectedMessage] = []
+        found = None if sender is None else await store.sensors.find(sender)
         while len(messages) < limit:
             before = messages[-1].id if messages else None
             wanted = min(PAGE, limit - len(messages))
-            page = await store.rejected.list(limit=wanted, before=before)
+            page = await store.rejected.list(
+                limit=wanted,
+                before=before,
+                sender=sender,
+                sensor=None if found is None else found.number,
+                reason=reason,
+            )
             messages += page
             if len(page) < wanted:
                 break

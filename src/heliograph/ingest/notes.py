@@ -1,6 +1,7 @@
 """What a message gets beside its rows: new attributes, ledger keys, and what was wrong."""
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ from heliograph.ingest.message import Message
 from heliograph.ingest.outcome import Decoded, Fault
 from heliograph.ingest.registry import MAXIMUM_ATTRIBUTES, KnownSensor, Registry
 from heliograph.ingest.rejections import RejectionBudget
+from heliograph.ingest.reports import NumberTextReports, RejectionReports
 from heliograph.ingest.routes import Route
 from heliograph.ingest.state import PipelineState
 from heliograph.model.identifiers import IngestIds
@@ -40,12 +42,15 @@ class Notes:
         ids: IngestIds,
         rejections: RejectionBudget,
         state: PipelineState,
+        texts: NumberTextReports,
     ) -> None:
         self._registry = registry
         self._clock = clock
         self._ids = ids
         self._rejections = rejections
         self._state = state
+        self._reports = RejectionReports()
+        self._texts = texts
 
     def see(self, sensor: KnownSensor, now: int, *, measured: bool) -> None:
         """Note when the sensor was last heard of."""
@@ -64,14 +69,23 @@ class Notes:
             message.untimed = True
         for names in decoded.attributes:
             if not names <= sensor.attributes:
-                self.learn(message, sensor, names)
+                self.learn(message, sensor, names, decoded.rows)
         if decoded.faults:
             message.faults = decoded.faults
         if decoded.identities:
             self.identify(message, sensor, decoded.identities)
 
-    def learn(self, message: Message, sensor: KnownSensor, names: Any) -> None:
-        """Register attributes that the sensor has not had before, with the message."""
+    def learn(
+        self,
+        message: Message,
+        sensor: KnownSensor,
+        names: Any,
+        measured: Sequence[tuple[Any, ...]],
+    ) -> None:
+        """Register attributes that the sensor has not had before, with the message.
+
+        `measured` are the rows of the sensor that have them, and may have others.
+        """
         known = sensor.attributes
         room = MAXIMUM_ATTRIBUTES - len(known)
         unknown = [n for n in attribute_names(names) - known if len(n.encode()) <= LONGEST_NAME]
@@ -80,6 +94,7 @@ class Notes:
             known.update(fresh)
             rows: list[AttributeRow] = [(sensor.number, name) for name in fresh]
             message.attributes = (message.attributes or []) + rows
+            self._texts.look(sensor, fresh, measured)
 
     def unlearn(self, message: Message) -> None:
         """Take back the attributes of a message that can't be stored with them."""
@@ -135,6 +150,7 @@ class Notes:
         for fault in message.faults:
             self._count(fault)
         number = message.sensor.number if message.sensor else None
+        self._reports.tell(message.faults, principal, source, message.sensor, now)
         self._keep(message, number, principal.name, source, payload, size, now)
 
     def refuse_rows(self, message: Message, rows: list[tuple[Any, ...]]) -> None:

@@ -108,7 +108,7 @@ class Posts:
             message.rows.append(measurement_row(reading, known.number, row_id, now, untimed))
             row_id += INGEST_ID_STEP
             if not reading.names <= known.attributes:
-                self._notes.learn(message, known, reading.names)
+                self._notes.learn(message, known, reading.names, message.rows[-1:])
             if reading.identity is not None and tells_apart(known, reading.identity):
                 key = element_key(known, Kind.MEASUREMENT, reading.identity)
                 identities.append((position, key))

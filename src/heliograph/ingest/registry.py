@@ -61,10 +61,14 @@ class Guests(NamedTuple):
 NO_GUESTS = Guests()
 
 
+_NONE: frozenset[str] = frozenset()
+
+
 class KnownSensor:
     """A sensor in use: its identity, and what the hot path keeps in memory of it.
 
-    `newest_assigned` is the newest timestamp given to a record that carried none.
+    `newest_assigned` is the newest timestamp given to a record that carried none, `number_texts`
+    the attributes of which it was told that their numbers come as texts.
     """
 
     __slots__ = (
@@ -77,6 +81,7 @@ class KnownSensor:
         "network_identifier",
         "newest_assigned",
         "number",
+        "number_texts",
         "reading",
         "seen_at",
         "status",
@@ -86,6 +91,7 @@ class KnownSensor:
         self.number = sensor.number
         self.reading = reading if reading is not None else Reading()
         self.attributes: set[str] = set()
+        self.number_texts: frozenset[str] = _NONE
         self.newest_assigned = 0
         self.seen_at = 0
         self.measured_at: int | None = None

@@ -10,12 +10,14 @@ from collections.abc import Callable
 import structlog
 
 from heliograph.errors import StoreUnavailableError
+from heliograph.ingest.reports import NumberTextReports
 from heliograph.ingest.state import PipelineState
 from heliograph.model.time import DAY, HOUR, MINUTE, SECOND, now
 from heliograph.store import Store
 from heliograph.store.lateness import LAG
 from heliograph.store.rolling import Rolling, SupersededError
 from heliograph.store.rollup_change import changes
+from heliograph.store.rollup_counting import NumberTexts
 
 log = structlog.get_logger()
 
@@ -56,14 +58,24 @@ class RollupTask:
     """Moves the frontier, and works off marks of late rows and the backlog of history."""
 
     def __init__(
-        self, store: Store, pipeline: PipelineState, *, moment: Callable[[], int] = now
+        self,
+        store: Store,
+        pipeline: PipelineState,
+        texts: NumberTextReports,
+        *,
+        moment: Callable[[], int] = now,
     ) -> None:
-        """Roll up by the time that `moment` tells: what comes before the frontier is late."""
+        """Roll up by the time that `moment` tells: what comes before the frontier is late.
+
+        All values are looked at here, so that it is here that numbers sent as texts are found.
+        """
         self._moment = moment
         self.state = RollupState()
         self._store = store
         self._pipeline = pipeline
-        self._rolling = Rolling(store.engine, self._pace)
+        self._texts = texts
+        self._found = NumberTexts(texts.is_news)
+        self._rolling = Rolling(store.engine, self._pace, self._found)
         # Only one process writes to a SQLite file.
         self._alone = store.engine.name == "sqlite"
         self._seen: tuple[int, float] = (-1, 0.0)
@@ -73,7 +85,7 @@ class RollupTask:
 
     def forget(self) -> None:
         """Begin anew: the database was put back."""
-        self._rolling = Rolling(self._store.engine, self._pace)
+        self._rolling = Rolling(self._store.engine, self._pace, self._found)
         self._seen, self._mark = (-1, 0.0), 0
 
     async def run(self) -> None:
@@ -115,6 +127,8 @@ class RollupTask:
         return more
 
     async def _tell(self) -> None:
+        for (sensor, name), text in self._found.take().items():
+            self._texts.tell(sensor, name, text)
         pending = await self._store.rollups.pending()
         self.state.frontier = (await self._rolling.state()).frontier
         self.state.marks, self.state.ranges = pending.marks, pending.ranges

@@ -14,10 +14,27 @@ class RejectedMessages:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    async def list(self, *, limit: int, before: int | None = None) -> list[RejectedMessage]:
-        """Return the newest, or the next older than the id `before`; newest first."""
+    async def list(
+        self,
+        *,
+        limit: int,
+        before: int | None = None,
+        sender: str | None = None,
+        sensor: int | None = None,
+        reason: str | None = None,
+    ) -> list[RejectedMessage]:
+        """Return the newest, or the next older than the id `before`; newest first.
+
+        `sender` narrows it to those of a topic or route, of a principal (of which the name is
+        enough), or of the `sensor` of this number; `reason` to those rejected for it.
+        """
         rows = await self._engine.fetch(
-            "rejected_list", before=GREATEST if before is None else before, limit=limit
+            "rejected_list",
+            before=GREATEST if before is None else before,
+            limit=limit,
+            sender=sender,
+            sensor=sensor,
+            reason=reason,
         )
         return [RejectedMessage(*row) for row in rows]
 

@@ -18,6 +18,7 @@ from heliograph.store.rollup_change import RollupChange, changes, following
 from heliograph.store.rollup_counting import (
     Counted,
     Key,
+    NumberTexts,
     Work,
     assemble,
     count_groups,
@@ -61,10 +62,19 @@ class State(NamedTuple):
 class Rolling:
     """The work on rollups. One task does it, a call at a time."""
 
-    def __init__(self, engine: Engine, pace: Callable[[], Awaitable[None]]) -> None:
-        """Call `pace` between pieces: it may wait, to leave time for other work."""
+    def __init__(
+        self,
+        engine: Engine,
+        pace: Callable[[], Awaitable[None]],
+        texts: NumberTexts | None = None,
+    ) -> None:
+        """Call `pace` between pieces: it may wait, to leave time for other work.
+
+        `texts` takes note of numbers that come as texts.
+        """
         self._engine = engine
         self._pace = pace
+        self._texts = texts
         self._sensors = self._hours = 32
         # The generation as it was left.
         self.generation = -1
@@ -200,7 +210,7 @@ class Rolling:
             "measurements_spans", spans=spans, limit=ROWS, longest=LONGEST
         )
         if len(rows) < ROWS and all(row[2] is not None for row in rows):
-            await asyncio.to_thread(count_groups, rows, counted)
+            await asyncio.to_thread(count_groups, rows, counted, self._texts)
             return len(rows)
         middle = len(works) // 2
         return await self._count(works[:middle], counted) + await self._count(
@@ -212,7 +222,7 @@ class Rolling:
         async for rows in value_chunks(self._engine, work.sensor, work.start, work.end, ROWS):
             if read:
                 await self._pace()
-            await asyncio.to_thread(count_minutes, work.sensor, rows, counted)
+            await asyncio.to_thread(count_minutes, work.sensor, rows, counted, self._texts)
             read += len(rows)
         return read
 

@@ -1,17 +1,21 @@
 """From raw rows to rollups: pure work, to be done beside the event loop."""
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 
 from heliograph.model.aggregation import aggregate
+from heliograph.model.number_text import is_number_text
 from heliograph.model.rollup import HOURS, MINUTES, Rollup, empty, folded, replaced
 from heliograph.model.rollup_packing import MAXIMUM_ATTRIBUTES, pack, unpack
 from heliograph.model.time import DAY, HOUR, MINUTE
 from heliograph.store.attributes import columns
 from heliograph.store.engine import Row
+
+# Held until somebody takes them.
+MOST_TEXTS = 1_000
 
 _decode = msgspec.json.decode
 
@@ -54,7 +58,32 @@ class Assembled(NamedTuple):
 Counted = dict[tuple[int, int], Rollup]
 
 
-def count_minutes(sensor: int, rows: Sequence[Row], counted: Counted) -> None:
+class NumberTexts:
+    """Texts that say numbers, as they are met while rows are counted: one of each attribute."""
+
+    def __init__(self, is_news: Callable[[int, str], bool]) -> None:
+        """Take those of sensors and attributes that are news."""
+        self._is_news = is_news
+        self._found: dict[tuple[int, str], str] = {}
+
+    def look(self, sensor: int, name: str, values: Sequence[Any]) -> None:
+        """Take note of the newest of an attribute's values, if it is such a text."""
+        if (
+            is_number_text(values[-1])
+            and len(self._found) < MOST_TEXTS
+            and self._is_news(sensor, name)
+        ):
+            self._found[sensor, name] = values[-1]
+
+    def take(self) -> dict[tuple[int, str], str]:
+        """Return what was found since the last call, by sensor and attribute."""
+        found, self._found = self._found, {}
+        return found
+
+
+def count_minutes(
+    sensor: int, rows: Sequence[Row], counted: Counted, texts: NumberTexts | None = None
+) -> None:
     """Count in rows of (timestamp, fingerprint, value), all later than those before."""
     times = [row[0] for row in rows]
     documents = _decode("[" + ",".join([row[2] for row in rows]) + "]")
@@ -72,16 +101,18 @@ def count_minutes(sensor: int, rows: Sequence[Row], counted: Counted) -> None:
             known = aggregate(values)
             if known is not None:
                 rollup.append(slot, name, known)
+            elif texts is not None:
+                texts.look(sensor, name, values)
         first = last
 
 
-def count_groups(rows: Sequence[Row], counted: Counted) -> None:
+def count_groups(rows: Sequence[Row], counted: Counted, texts: NumberTexts | None = None) -> None:
     """Count in rows of (timestamp, fingerprint, value, sensor), whole spans of several sensors."""
     ordered = sorted(rows, key=lambda row: (row[3], row[0], row[1]))
     first = 0
     for at in range(1, len(ordered) + 1):
         if at == len(ordered) or ordered[at][3] != ordered[first][3]:
-            count_minutes(ordered[first][3], ordered[first:at], counted)
+            count_minutes(ordered[first][3], ordered[first:at], counted, texts)
             first = at
 
 

@@ -26,10 +26,11 @@ from heliograph.web.registration import (
     create,
     refusals,
 )
-from heliograph.web.representation import representation
+from heliograph.web.representation import new_representation
 from heliograph.web.schemas import (
     CreatedDevice,
     DeviceId,
+    FullSensor,
     ListLimit,
     NewKey,
     Offset,
@@ -91,7 +92,7 @@ async def register_device(
     key = new_api_key()
     new = await Registration(caller, access, services).new(device, api_key=key)
     sensor = await create(services, new, actor)
-    body = {**representation(sensor, None, services.registry), "api_key": key}
+    body = {**new_representation(sensor, None, services.registry), "api_key": key}
     return Answer(201, encode(body)).response()
 
 
@@ -118,7 +119,7 @@ async def register_devices(
             return _all_taken(error).response()
     await services.registry.changed()
     body = [
-        {**representation(sensor, None, services.registry), "api_key": key}
+        {**new_representation(sensor, None, services.registry), "api_key": key}
         for sensor, key in zip(sensors, keys, strict=True)
     ]
     return Answer(201, encode(body)).response()
@@ -150,7 +151,7 @@ async def list_devices(
     return await listed(request, offset, limit, read)
 
 
-@router.get("/{device_id}", response_model=SensorRepresentation, responses=errors(401, 403, 404))
+@router.get("/{device_id}", response_model=FullSensor, responses=errors(401, 403, 404))
 async def read_device(
     device_id: str, caller: Caller, access: TheAccess, services: TheServices
 ) -> Response:
@@ -162,7 +163,7 @@ async def read_device(
 
 @router.patch(
     "/{device_id}",
-    response_model=SensorRepresentation,
+    response_model=FullSensor,
     responses=errors(400, 401, 403, 404, 409, 413, 415, 422),
 )
 async def change_device(

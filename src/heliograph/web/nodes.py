@@ -32,11 +32,11 @@ from heliograph.web.registration import (
 from heliograph.web.representation import node_representation
 from heliograph.web.schemas import (
     FullNode,
+    FullSensor,
     ListLimit,
     NodeRepresentation,
     Offset,
     OfNetwork,
-    SensorRepresentation,
     Text,
     errors,
 )
@@ -207,7 +207,7 @@ async def delete_node(
 
 @router.post(
     "/{node_id}/sensors",
-    response_model=SensorRepresentation,
+    response_model=FullSensor,
     responses=errors(400, 401, 403, 404, 409, 413, 415, 422),
 )
 async def attach_sensor(

@@ -20,8 +20,8 @@ from heliograph.store.sensors import WrongNodeError
 from heliograph.web.access import NOT_FOUND, Access, forbidden, is_machine
 from heliograph.web.errors import Answer, encode
 from heliograph.web.members import Body
-from heliograph.web.representation import representation
-from heliograph.web.schemas import Interval, NewDeviceId, SensorRepresentation, Text
+from heliograph.web.representation import full_representation
+from heliograph.web.schemas import FullSensor, Interval, NewDeviceId, Text
 from heliograph.web.services import Services
 
 TAKEN = {
@@ -58,7 +58,7 @@ class Inventory(Body):
 class Change(Inventory):
     """What is to change; members that are not present stay as they are."""
 
-    representation = SensorRepresentation
+    representation = FullSensor
     fixed = frozenset(("sensor_identifier", "id", "created_at"))
 
     # The factories keep made-up defaults out of OpenAPI; they are never looked at.
@@ -145,12 +145,10 @@ class Registration:
         return members
 
     async def _shown(self, known: KnownSensor) -> dict[str, Any]:
-        store, registry = self._services.store.sensors, self._services.registry
-        sensor = await store.find_number(known.number)
+        sensor = await self._services.store.sensors.find_number(known.number)
         if sensor is None:
             raise not_found(ErrorCode.SENSOR_NOT_FOUND)
-        revisions = await store.revisions([known.number])
-        return representation(sensor, revisions.get(known.number), registry)
+        return await full_representation(sensor, self._services)
 
     async def _network(self, identifier: str | None) -> str:
         """Return the network that the caller may put a sensor into."""
@@ -241,16 +239,14 @@ def refusals() -> Iterator[None]:
 
 
 async def answer_sensor(services: Services, sensor: Sensor | None, code: ErrorCode) -> Response:
-    """Answer with the sensor's representation.
+    """Answer with all that there is to say of the sensor.
 
     Raises:
         HeliographError: `code`, there is none.
     """
     if sensor is None:
         raise not_found(code)
-    revisions = await services.store.sensors.revisions([sensor.number])
-    body = representation(sensor, revisions.get(sensor.number), services.registry)
-    return Answer(200, encode(body)).response()
+    return Answer(200, encode(await full_representation(sensor, services))).response()
 
 
 def not_found(code: ErrorCode) -> HeliographError:

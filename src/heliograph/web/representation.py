@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from heliograph.ingest.registry import Registry
+from heliograph.model.number_text import is_number_text
 from heliograph.model.presence import is_late, presence
 from heliograph.model.sensor import Node, Sensor
 from heliograph.model.time import MINUTE, SECOND, now, to_rfc3339
@@ -19,6 +20,20 @@ async def representations(sensors: Sequence[Sensor], services: Services) -> list
     """Return the members of each of the sensors."""
     revisions = await services.store.sensors.revisions([sensor.number for sensor in sensors])
     return [representation(s, revisions.get(s.number), services.registry) for s in sensors]
+
+
+async def full_representation(sensor: Sensor, services: Services) -> dict[str, Any]:
+    """Return the members of one sensor: of those, too, that ask its newest values."""
+    (shown,) = await representations([sensor], services)
+    known = await services.registry.find_number(sensor.number)
+    newest = [] if known is None else await services.latest.read(known)
+    shown["text_attributes"] = [each.name for each in newest if is_number_text(each.value)]
+    return shown
+
+
+def new_representation(sensor: Sensor, revision: int | None, registry: Registry) -> dict[str, Any]:
+    """Return the members of one that was just registered, and has measured nothing."""
+    return {**representation(sensor, revision, registry), "text_attributes": []}
 
 
 def representation(sensor: Sensor, revision: int | None, registry: Registry) -> dict[str, Any]:

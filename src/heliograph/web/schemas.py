@@ -174,7 +174,18 @@ class SensorRepresentation(BaseModel):
     )
 
 
-class CreatedDevice(SensorRepresentation):
+class FullSensor(SensorRepresentation):
+    """A sensor with what its newest values tell."""
+
+    text_attributes: list[str] = Field(
+        description=(
+            'Attributes whose newest value is a number in quotation marks, such as `"22.5"`: they'
+            " have no aggregates"
+        )
+    )
+
+
+class CreatedDevice(FullSensor):
     """A new device with its key, which is shown this once."""
 
     api_key: str = Field(description="Its key, for `X-API-Key` or as its MQTT password")

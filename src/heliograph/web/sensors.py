@@ -29,9 +29,10 @@ from heliograph.web.registration import (
     not_found,
     refusals,
 )
-from heliograph.web.representation import representation
+from heliograph.web.representation import full_representation, new_representation
 from heliograph.web.schemas import (
     DeviceId,
+    FullSensor,
     JsonValue,
     ListLimit,
     NewDeviceId,
@@ -105,7 +106,7 @@ class SensorChange(Change):
 @router.post(
     "",
     status_code=201,
-    response_model=SensorRepresentation,
+    response_model=FullSensor,
     responses=errors(400, 401, 403, 404, 409, 413, 415, 422),
 )
 async def create_sensor(
@@ -126,7 +127,7 @@ async def create_sensor(
     if configured:
         services.store.configurations.added()
         services.store.configurations.revised([(created.number, 0)])
-    body = representation(created, 0 if configured else None, services.registry)
+    body = new_representation(created, 0 if configured else None, services.registry)
     return Answer(201, encode(body)).response()
 
 
@@ -163,7 +164,7 @@ async def list_sensors(
     return await listed(request, offset, limit, read)
 
 
-@router.get("/{identifier}", response_model=SensorRepresentation, responses=errors(401, 403, 404))
+@router.get("/{identifier}", response_model=FullSensor, responses=errors(401, 403, 404))
 async def read_sensor(
     identifier: str, caller: Caller, access: TheAccess, services: TheServices
 ) -> Response:
@@ -173,8 +174,8 @@ async def read_sensor(
     return await answer_sensor(services, sensor, ErrorCode.SENSOR_NOT_FOUND)
 
 
-@router.put("/{identifier}", response_model=SensorRepresentation, responses=CHANGE_ERRORS)
-@router.patch("/{identifier}", response_model=SensorRepresentation, responses=CHANGE_ERRORS)
+@router.put("/{identifier}", response_model=FullSensor, responses=CHANGE_ERRORS)
+@router.patch("/{identifier}", response_model=FullSensor, responses=CHANGE_ERRORS)
 async def update_sensor(
     identifier: str,
     change: SensorChange,
@@ -192,7 +193,9 @@ async def update_sensor(
     sensor, revision = await _configure(
         services, known, _text(change.configuration), caller.name, actor, members
     )
-    return Answer(200, encode(representation(sensor, revision, services.registry))).response()
+    # Others may have made newer ones by now.
+    body = {**await full_representation(sensor, services), "revision": revision}
+    return Answer(200, encode(body)).response()
 
 
 @router.delete(

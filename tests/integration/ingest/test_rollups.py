@@ -8,12 +8,15 @@ import pytest
 
 from heliograph.errors import StoreUnavailableError
 from heliograph.ingest import rollups as rollups_module
+from heliograph.ingest.reports import NumberTextReports
 from heliograph.ingest.rollups import STEP, RollupTask
 from heliograph.ingest.state import PipelineState
 from heliograph.model.batch import Batch
 from heliograph.model.time import DAY, HOUR, MINUTE, now
 from heliograph.store.lateness import LAG
 from rows import measurement
+
+NO_TEXTS = NumberTextReports(lambda _number: None, now)
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +27,7 @@ def at_once(monkeypatch):
 
 @contextlib.asynccontextmanager
 async def running(store):
-    task = RollupTask(store, PipelineState())
+    task = RollupTask(store, PipelineState(), NO_TEXTS)
     run = asyncio.create_task(task.run(), name="rollups")
     try:
         async with asyncio.timeout(60):
@@ -103,7 +106,7 @@ async def test_it_waits_longer_while_ingest_is_busy(store, monkeypatch):
         waits.append(seconds)
 
     pipeline = PipelineState()
-    task = RollupTask(store, pipeline)
+    task = RollupTask(store, pipeline, NO_TEXTS)
     with monkeypatch.context() as patch:
         patch.setattr(asyncio, "sleep", sleep)
         for rows in (0, 1_000_000, 1_000_000):
@@ -120,7 +123,7 @@ async def test_it_waits_longer_while_ingest_is_busy(store, monkeypatch):
 
 @pytest.mark.parametrize("engine", ["postgresql"])  # only one process writes to a file
 async def test_while_another_instance_works_it_waits(store):
-    task = RollupTask(store, PipelineState())
+    task = RollupTask(store, PipelineState(), NO_TEXTS)
     generation = (await task._rolling.state()).generation
     assert task._others(generation)
     task._seen = (task._seen[0], task._seen[1] - rollups_module.OTHERS_SECONDS)

@@ -25,6 +25,8 @@ REPRESENTATION = {
     "late",
     "expected_interval",
 }
+# What is answered of a single one.
+FULL = REPRESENTATION | {"text_attributes"}
 
 
 async def test_a_device_is_registered_with_a_key_that_is_shown_once(site):
@@ -34,7 +36,7 @@ async def test_a_device_is_registered_with_a_key_that_is_shown_once(site):
         assert created.status_code == 201
         device = created.json()
         assert len(device.pop("api_key")) >= 32
-        assert set(device) == REPRESENTATION
+        assert set(device) == FULL
         assert device["id"] == device["sensor_identifier"] == str(uuid.UUID(device["id"]))
         assert (device["name"], device["manufacturer"], device["is_active"]) == (
             "Pump",
@@ -139,7 +141,7 @@ async def test_a_batch_is_registered_whole_each_with_its_key(site, wrap):
         assert response.status_code == 201, response.text
         created = response.json()
         assert [device["device_id"] for device in created] == ["pump-1", "pump-2", "pump-3"]
-        assert all(set(device) == {*REPRESENTATION, "api_key"} for device in created)
+        assert all(set(device) == FULL | {"api_key"} for device in created)
         assert len({device["api_key"] for device in created}) == 3
         assert (created[0]["expected_interval"], created[1]["network_identifier"]) == (60, roof)
         for device in created:

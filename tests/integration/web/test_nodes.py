@@ -138,6 +138,7 @@ async def test_attaching_moves_a_sensor_to_the_node(here):
         assert answer.json() == {**sensor, "node_id": node["id"]}
     full = [(await here.http.get(f"/nodes/{node['id']}/full")).json() for node in (first, second)]
     assert full[0] == {**first, "sensors": []}
+    assert sensor.pop("text_attributes") == []
     assert full[1] == {**second, "sensors": [{**sensor, "node_id": second["id"]}]}
 
 

@@ -171,7 +171,7 @@ async def test_the_list_is_in_order_filtered_and_in_pieces(here):
     async def listed(**which):
         response = await here.http.get("/sensors", params=which)
         assert response.status_code == 200, response.text
-        found = [sensors.index(sensor) for sensor in response.json()]
+        found = [sensors.index({**sensor, "text_attributes": []}) for sensor in response.json()]
         return found, int(response.headers["x-total-count"])
 
     assert await listed() == ([0, 1, 2], 3)
@@ -365,7 +365,7 @@ async def test_late_is_a_fact_of_its_own_once_an_interval_is_expected(here, kind
     async def late():
         listed = (await here.http.get(f"/{kind}")).json()
         read = (await here.http.get(path)).json()
-        assert listed == [read]
+        assert [{**each, "text_attributes": []} for each in listed] == [read]
         return read["late"]
 
     assert await late() is False
@@ -398,6 +398,37 @@ async def test_the_expected_interval_is_in_seconds(here):
     ).expected_interval == 3_600 * 10**6
     none = await here.http.patch(f"/sensors/{sensor['id']}", json={"expected_interval": None})
     assert (none.json()["expected_interval"], none.json()["late"]) == (None, None)
+
+
+async def test_numbers_that_come_as_texts_are_named_until_they_come_as_numbers(here):
+    made_one = await made(here, device_id="pump")
+    other = await made(here, device_id="fan")
+    route = f"/sensors/{made_one['id']}"
+
+    async def send(value, at):
+        body = {"value": value, "timestamp": 1_700_000_000 + at}
+        answer = await here.http.post(f"{route}/measurements", json=body)
+        assert answer.status_code == 201
+
+    async def named():
+        for path in (route, "/sensors/pump", "/devices/pump"):
+            answer = (await here.http.get(path)).json()
+            yield answer["text_attributes"]
+        changed = await here.http.patch(route, json={"name": "x"})
+        yield changed.json()["text_attributes"]
+        configured = await here.http.put(route, json={"configuration": {}})
+        yield configured.json()["text_attributes"]
+
+    assert [each async for each in named()] == [[]] * 5
+    await send({"t": "22.5", "h": "40", "state": "on", "n": 3, "deep": {"a.b": "1"}}, 0)
+    assert [each async for each in named()] == [[r"deep.a\.b", "h", "t"]] * 5
+    # What is older than that says nothing of now; what is newer does.
+    await send({"t": 20}, -10)
+    await send({"h": 41}, 10)
+    assert [each async for each in named()] == [[r"deep.a\.b", "t"]] * 5
+    await send({"t": 22, "deep": {"a.b": None}}, 20)
+    assert [each async for each in named()] == [[]] * 5
+    assert (await here.http.get(f"/sensors/{other['id']}")).json()["text_attributes"] == []
 
 
 @pytest.mark.parametrize(

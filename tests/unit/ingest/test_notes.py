@@ -6,6 +6,7 @@ import pytest
 
 from heliograph.ingest.message import Message
 from heliograph.ingest.notes import Notes
+from heliograph.ingest.reports import NumberTextReports
 from heliograph.ingest.routes import DECODERS
 from heliograph.model.identifiers import INGEST_ID_STEP
 from heliograph.model.records import Kind
@@ -16,7 +17,8 @@ NOW = 1_790_000_000_000_000
 @pytest.fixture
 def complete():
     """Return a function that decodes measurements and returns their message and sensor."""
-    notes = Notes(None, None, None, None, None)
+    texts = NumberTextReports(lambda _number: None, lambda: NOW)
+    notes = Notes(None, None, None, None, None, texts)
 
     def complete(payload):
         sensor = SimpleNamespace(

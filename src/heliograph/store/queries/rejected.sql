@@ -1,8 +1,18 @@
--- name: rejected_list(before, limit)
+-- name: rejected_list(before, limit, sensor, sender, reason)
 SELECT
     id, receipt_timestamp, sensor, principal, source, payload, size, reason, detail, indexes
 FROM rejected_message
 WHERE id < :before
+AND (
+    CAST(:sender AS text) IS NULL
+    OR source = :sender
+    OR sensor = :sensor
+    OR principal IN (
+        :sender, 'device:' || :sender, 'user:' || :sender, 'shared:' || :sender,
+        'broker:' || :sender
+    )
+)
+AND (CAST(:reason AS text) IS NULL OR reason = :reason)
 ORDER BY id DESC
 LIMIT :limit;
 

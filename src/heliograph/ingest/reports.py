@@ -1,0 +1,174 @@
+"""What devices do wrong, told to whoever reads the log: now and then, however often it happens.
+
+A device learns at best by a code that its message was rejected, and nobody looks at a device.
+"""
+
+import shlex
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import msgspec
+import structlog
+
+from heliograph.ingest.outcome import Fault
+from heliograph.ingest.registry import KnownSensor
+from heliograph.model.number_text import is_number_text
+from heliograph.model.principal import Principal
+from heliograph.model.time import HOUR
+from heliograph.store.attributes import MISSING, keys_of, value_at
+
+log = structlog.get_logger()
+
+# An hour: of all, and of one sender (a gateway, a broker) or attribute, which others' are beside.
+LINES = 100
+LINES_OF_ONE = 30
+# Rows of a message in which a new attribute's value is looked for.
+LOOKED_AT = 100
+
+_decode = msgspec.json.decode
+
+
+class Lines:
+    """How many lines an hour the log takes, of all and of one."""
+
+    def __init__(self) -> None:
+        self.hour = 0
+        self._of: dict[str, int] = {}
+        self._left = LINES
+
+    def begin(self, now: int) -> bool:
+        """Go on to the hour of this moment (microseconds); tell whether it is another one."""
+        hour = now // HOUR
+        if hour == self.hour:
+            return False
+        self.hour, self._left = hour, LINES
+        self._of.clear()
+        return True
+
+    def take(self, one: str) -> bool:
+        """Take a line about one of them; False: there is none left in this hour."""
+        taken = self._of.get(one, 0)
+        if not self._left or taken >= LINES_OF_ONE:
+            return False
+        self._left -= 1
+        self._of[one] = taken + 1
+        return True
+
+
+class RejectionReports:
+    """Warns of rejected messages, once an hour of each source and reason.
+
+    What is remembered is what was told, so that it has the same bounds.
+    """
+
+    def __init__(self) -> None:
+        self._lines = Lines()
+        # How many there were since a line, by source and reason; of the hour before as well.
+        self._untold: dict[tuple[str, str], int] = {}
+        self._earlier: dict[tuple[str, str], int] = {}
+        self._tells_no_more = False
+
+    def tell(
+        self,
+        faults: Sequence[Fault],
+        principal: Principal,
+        source: str,
+        sensor: KnownSensor | None,
+        now: int,
+    ) -> None:
+        """Take note of a message that was rejected, whole or in part."""
+        if self._lines.begin(now):
+            self._earlier, self._untold = self._untold, {}
+            self._tells_no_more = False
+        name = _name_of(principal, source, sensor)
+        firsts: dict[str, Fault] = {}
+        for fault in faults:
+            firsts.setdefault(fault.reason.value, fault)
+        for reason, fault in firsts.items():
+            if (name, reason) in self._untold:
+                self._untold[name, reason] += 1
+            elif self._lines.take("broker" if principal.kind == "broker" else principal.name):
+                self._untold[name, reason] = 0
+                self._warn(fault, principal, source, name)
+            elif not self._tells_no_more:
+                self._tells_no_more = True
+                log.warning(
+                    "messages of more sources are rejected: they are not named within this hour",
+                    see="heliograph rejected",
+                )
+
+    def _warn(self, fault: Fault, principal: Principal, source: str, name: str) -> None:
+        more = {} if fault.index is None else {"element": fault.index}
+        if earlier := self._earlier.get((name, fault.reason.value)):
+            more["not_told_before"] = earlier
+        log.warning(
+            "message rejected",
+            source=source,
+            sender=principal.name,
+            reason=fault.reason.value,
+            detail=fault.detail,
+            **more,
+            see=f"heliograph rejected --from {shlex.quote(name)}",
+        )
+
+
+def _name_of(principal: Principal, source: str, sensor: KnownSensor | None) -> str:
+    """Return what a source goes by: its sensor, as far as one is known, or the topic or route."""
+    if sensor is not None:
+        return sensor.device_id or sensor.identifier
+    if principal.kind in ("device", "broker") or principal.device is not None:
+        return principal.name.partition(":")[2] or source
+    return source
+
+
+class NumberTextReports:
+    """Warns of numbers that come as texts, once of each sensor and attribute.
+
+    They are kept as they came; but nothing counts, draws or compares with them, and nobody is told
+    why a chart stays empty.
+    """
+
+    def __init__(self, find: Callable[[int], KnownSensor | None], now: Callable[[], int]) -> None:
+        """Find sensors that are in memory by their numbers, and tell the time by `now`."""
+        self._find = find
+        self._now = now
+        self._lines = Lines()
+
+    def is_news(self, sensor: int, name: str) -> bool:
+        """Tell whether it was not told of a sensor's attribute; from any thread."""
+        known = self._find(sensor)
+        return known is not None and name not in known.number_texts
+
+    def look(
+        self, sensor: KnownSensor, names: Collection[str], rows: Sequence[tuple[Any, ...]]
+    ) -> None:
+        """Look at attributes that the sensor has not had before, in the rows of measurements."""
+        left = {name: keys_of(name) for name in names}
+        for row in rows[:LOOKED_AT]:
+            document = _decode(row[7])
+            for name, keys in list(left.items()):
+                value = value_at(document, keys)
+                if value is not MISSING:
+                    del left[name]
+                    if is_number_text(value):
+                        self.tell(sensor.number, name, value)
+            if not left:
+                return
+
+    def tell(self, sensor: int, name: str, text: str) -> None:
+        """Tell of an attribute of which this was sent; when there are too many, later."""
+        known = self._find(sensor)
+        if known is None or name in known.number_texts:
+            return
+        self._lines.begin(self._now())
+        if not self._lines.take(name):
+            return
+        # Most sensors have none, and share the empty set.
+        known.number_texts = known.number_texts | {name}
+        log.warning(
+            "a number comes as a text: no aggregate, chart or rule counts with it",
+            sensor=known.device_id or known.identifier,
+            attribute=name,
+            text=text,
+            instead="send it without quotation marks",
+        )

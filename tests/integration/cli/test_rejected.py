@@ -1,0 +1,119 @@
+"""A device sends rubbish: it sees PUBACK, and who reads the log sees what it sends, and why."""
+
+import asyncio
+import contextlib
+import shlex
+
+import paho.mqtt.client as paho
+import pytest
+from paho.mqtt.enums import CallbackAPIVersion
+from structlog.testing import capture_logs
+
+from bare_environment import without_variables
+from broker import PROGRAM, Mosquitto
+from commands import called
+from server import eventually, running
+
+NOT_JSON = '{"value": {temperature: 22.5}}'
+
+
+def send(port: int, username: str, password: str, topic: str, payload: str) -> None:
+    """Send as a device does, and return when it was acknowledged."""
+    client = paho.Client(CallbackAPIVersion.VERSION2, client_id=username, protocol=paho.MQTTv311)
+    client.username_pw_set(username, password)
+    client.connect("127.0.0.1", port)
+    client.loop_start()
+    try:
+        message = client.publish(topic, payload, qos=1)
+        message.wait_for_publish(60)
+        assert message.is_published()
+    finally:
+        client.disconnect()
+        client.loop_stop()
+
+
+async def shown(server, folder, line):
+    """Return what the command in a line of the log shows."""
+    words = shlex.split(line["see"])
+    environment = {**without_variables(), "DATABASE_URL": f"sqlite:///{folder}/heliograph.db"}
+    done = await asyncio.to_thread(called, *words[1:], environment=environment, folder=folder)
+    assert (words[0], done.returncode) == ("heliograph", 0)
+    return done.stdout
+
+
+async def test_over_the_listener(tmp_path):
+    async with running(tmp_path) as server:
+        pump, fan = await server.device("pump"), await server.device("fan")
+        with capture_logs() as logs:
+            for device in (pump, pump, fan):
+                arguments = (device.device_id, device.key, device.topic, NOT_JSON)
+                await asyncio.to_thread(send, server.port, *arguments)
+        first, second = logs
+        assert (first["event"], first["log_level"]) == ("message rejected", "warning")
+        assert (first["source"], first["reason"]) == (pump.topic, "MALFORMED_JSON")
+        assert second["source"] == fan.topic
+        listed = await shown(server, tmp_path, first)
+        assert listed.count(NOT_JSON) == 2
+        assert "fan" not in listed
+        assert (await shown(server, tmp_path, second)).count(NOT_JSON) == 1
+
+
+async def test_over_http(tmp_path):
+    async with running(tmp_path) as server:
+        pump = await server.device("pump")
+        with capture_logs() as logs:
+            for _ in range(2):
+                answer = await server.http.post(
+                    "/ingest", content=NOT_JSON, headers={"X-API-Key": pump.key}
+                )
+                assert answer.status_code == 400
+        (told,) = logs
+        assert (told["sender"], told["reason"]) == ("device:pump", "MALFORMED_JSON")
+        assert (await shown(server, tmp_path, told)).count(NOT_JSON) == 2
+
+
+@pytest.mark.skipif(PROGRAM is None, reason="Mosquitto is not installed")
+async def test_through_a_broker(tmp_path):
+    broker = Mosquitto()
+    broker.start()
+    with contextlib.closing(broker):
+        async with running(tmp_path, mqtt_url=broker.url, mqtt_listen=()) as server:
+            await eventually(lambda: server.services.link.connected)
+            await server.device("pump")
+            with capture_logs() as logs:
+                for topic in ("measurements/pump", "measurements/pump", "measurements/pmup"):
+                    await asyncio.to_thread(send, broker.port, "any", "any", topic, NOT_JSON)
+                await eventually(lambda: sum(server.state.rejected_total.values()) == 3)
+                await eventually(lambda: server.state.depth == 0)
+            known, unknown = [each for each in logs if each["event"] == "message rejected"]
+            assert (known["source"], known["reason"]) == ("measurements/pump", "MALFORMED_JSON")
+            assert (unknown["source"], unknown["reason"]) == ("measurements/pmup", "UNKNOWN_SENSOR")
+            assert (await shown(server, tmp_path, known)).count(NOT_JSON) == 2
+            assert (await shown(server, tmp_path, unknown)).count(NOT_JSON) == 1
+
+
+def test_options_narrow_what_is_listed(tmp_path):
+    environment = {**without_variables(), "DATABASE_URL": f"sqlite:///{tmp_path}/heliograph.db"}
+
+    async def fill():
+        async with running(tmp_path) as server:
+            device = await server.device("pump")
+            for body in (NOT_JSON, '{"timestamp": "soon", "t": 1}'):
+                await server.http.post("/ingest", content=body, headers={"X-API-Key": device.key})
+            await server.http.post("/ingest", json={"device_id": "nobody", "t": 1})
+
+    asyncio.run(fill())
+
+    def listed(*arguments):
+        done = called("rejected", *arguments, environment=environment, folder=tmp_path)
+        assert done.returncode == 0, done.stderr
+        return [line.split()[2] for line in done.stdout.splitlines()[1:]]
+
+    assert listed() == ["UNKNOWN_SENSOR", "INVALID_TIMESTAMP", "MALFORMED_JSON"]
+    assert listed("--from", "pump") == ["INVALID_TIMESTAMP", "MALFORMED_JSON"]
+    assert listed("--from", "pump", "--reason", "MALFORMED_JSON") == ["MALFORMED_JSON"]
+    assert listed("--from", "admin") == ["UNKNOWN_SENSOR"]
+    assert listed("--from", "nobody-else") == []
+    wrong = called("rejected", "--reason", "MALFORMED", environment=environment, folder=tmp_path)
+    assert wrong.returncode == 2
+    assert "MALFORMED_JSON" in wrong.stderr
