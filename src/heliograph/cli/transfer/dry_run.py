@@ -50,6 +50,9 @@ def show_dry_run(records: Iterator[Record], look: CsvFile | None, sensor: str | 
 
 
 def _findings(look: CsvFile) -> Iterator[tuple[str, str]]:
+    if look.view is not None:
+        yield "heading", f"of the view {look.view.name}"
+        return
     if look.plan is None:
         yield "heading", f"of an export of {look.kind}s"
         return

@@ -18,6 +18,7 @@ from heliograph.exchange.elements import BadLineError, Element, from_json_line
 from heliograph.exchange.line_protocol import Mapping, from_line
 from heliograph.exchange.table_layouts import SEPARATORS, find_heading
 from heliograph.exchange.tables import Plan, TableOptions, TableRows, TableSurvey
+from heliograph.exchange.view_rows import View, ViewRows, view_of
 from heliograph.model.records import Kind
 from heliograph.model.time import now
 
@@ -167,7 +168,7 @@ def line_protocol(
 class CsvFile(NamedTuple):
     """A file of CSV that was looked at: what its rows are, and where they begin.
 
-    `plan` is of a table of another make; None: it is an export.
+    `plan` is of a table of another make; without one it is of a `view` for SQL, or an export.
     """
 
     rows_from: Place
@@ -176,6 +177,7 @@ class CsvFile(NamedTuple):
     kind: Kind
     plan: Plan | None = None
     options: TableOptions = TableOptions()
+    view: View | None = None
 
 
 def look_at_csv(file: BinaryIO, kind: Kind | None, options: TableOptions) -> CsvFile:
@@ -207,22 +209,27 @@ def look_at_csv(file: BinaryIO, kind: Kind | None, options: TableOptions) -> Csv
 def _export(
     file: BinaryIO, lines: list[str], kind: Kind | None, options: TableOptions
 ) -> CsvFile | None:
-    """Return what an export of ours is, also one that a spreadsheet has saved; None: it is none.
+    """Return what an export or a view of ours is, also saved by a spreadsheet; None: it is none.
 
     Raises:
         BadLineError: something is said of it that has no meaning.
     """
     for separator in [options.separator] if options.separator else SEPARATORS:
         columns = next((row for row in csv.reader(lines, delimiter=separator) if row), [])
-        if (exported := kind_of_export(columns)) is None:
+        view = view_of(columns)
+        own = view.kind if view is not None else kind_of_export(columns)
+        if own is None:
             continue
         if options._replace(separator=None) != TableOptions():
+            what = f"of the view {view.name}" if view is not None else "an export"
             raise BadLineError(
-                "this is an export, in which nothing is open: leave out what is said of tables"
+                f"this is {what}, in which nothing is open: leave out what is said of tables"
                 " (--decimal, --time-…, --precision, --missing, --text, …)"
             )
+        if view is not None and kind not in (None, own):
+            raise BadLineError(f"the view {view.name} has {own}s, no {kind}s")
         behind, _ = _behind(file, separator, 1)
-        return CsvFile(behind, separator, tuple(columns), kind or exported)
+        return CsvFile(behind, separator, tuple(columns), kind or own, view=view)
     return None
 
 
@@ -232,6 +239,10 @@ def csv_rows(
     """Yield what each row under the heading says, from the start on."""
     read: Callable[[list[str]], Element | None]
     begin = max(start, look.rows_from)
+    if look.view is not None:
+        rows = ViewRows(look.view, look.heading)
+        yield from itertools.starmap(Record, rows.elements(_cells(file, begin, look.separator)))
+        return
     if look.plan is None:
         own = CsvRows(look.heading, look.kind).element
 
