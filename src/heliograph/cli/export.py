@@ -1,11 +1,11 @@
 """`heliograph export`: reads the database itself, with or without a running server."""
 
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, NamedTuple, NoReturn
+from typing import Annotated, Any, NamedTuple, NoReturn
 
 import msgspec
 import typer
@@ -18,8 +18,22 @@ from heliograph.cli.transfer.parquet import load_parquet
 from heliograph.cli.transfer.partial import PartialFile
 from heliograph.cli.transfer.progress import Bar
 from heliograph.errors import StartError
-from heliograph.exchange.formats import EXPORTED_KINDS, Format, heading
-from heliograph.exchange.pages import Page, Position, Range, pages, sensors_of
+from heliograph.exchange.formats import (
+    EXPORTED_KINDS,
+    Format,
+    Layout,
+    heading,
+    without_wide,
+)
+from heliograph.exchange.pages import (
+    Page,
+    Position,
+    Range,
+    pages,
+    sensors_of,
+    wide_columns,
+)
+from heliograph.exchange.wide import Wide
 from heliograph.model.records import Kind
 from heliograph.model.time import LATEST, OLDEST, parse
 from heliograph.settings import load_settings
@@ -51,6 +65,10 @@ Kinds = Annotated[
 Form = Annotated[Format | None, Option("--format", help="What FILE is; otherwise its name tells.")]
 Start = Annotated[str | None, Option(help="Inclusive: RFC 3339 or epoch seconds.")]
 End = Annotated[str | None, Option(help="Exclusive: RFC 3339 or epoch seconds.")]
+LayoutOption = Annotated[
+    Layout,
+    Option("--layout", help="csv, parquet: wide has a column for each attribute of measurements."),
+]
 Spreadsheet = Annotated[
     bool,
     Option("--spreadsheet", help="csv: quote what a spreadsheet would take for a formula."),
@@ -65,6 +83,7 @@ class _Wanted(NamedTuple):
     range: Range
     form: Format
     spreadsheet: bool = False
+    layout: Layout = Layout.RECORDS
 
 
 @app.command()
@@ -77,6 +96,7 @@ def export(
     form: Form = None,
     start: Start = None,
     end: End = None,
+    layout: LayoutOption = Layout.RECORDS,
     spreadsheet: Spreadsheet = False,
     restart: Restart = False,
     force: Force = False,
@@ -102,12 +122,16 @@ def export(
     first, after = _time(start, "--start", OLDEST), _time(end, "--end", LATEST + 1)
     if first > after:
         raise typer.BadParameter("is after --end", param_hint="--start")
+    kinds = _kinds(kind, chosen)
+    if layout is Layout.WIDE and (problem := without_wide(chosen, kinds)):
+        raise typer.BadParameter(problem, param_hint="--layout")
     wanted = _Wanted(
         tuple(sensor or ()),
         network,
-        Range(_kinds(kind, chosen), first, after),
+        Range(kinds, first, after),
         chosen,
         spreadsheet,
+        layout,
     )
     settings = load_settings()
     if str(file) == "-":
@@ -119,8 +143,12 @@ def export(
     signature = msgspec.json.encode(wanted).decode()
     with PartialFile(file, signature, compress=compress, restart=restart) as part:
         try:
-            with_store(settings, lambda store: _write(store, wanted, part))
-            size = part.finish(_packed(wanted) if chosen is Format.PARQUET else None)
+            wide = with_store(settings, lambda store: _write(store, wanted, part))
+            pack = None
+            if chosen is Format.PARQUET:
+                # Its pages can be gone on with, Parquet can't.
+                pack = partial(load_parquet().pack, kinds[0], wide=wide)
+            size = part.finish(pack)
         except KeyboardInterrupt:
             told = f"interrupted behind {part.rows:,} rows: the same command goes on from there"
             echo(told, err=True)
@@ -128,23 +156,27 @@ def export(
     echo(f"{part.rows:,} rows, {size:,} bytes in {file}", err=True)
 
 
-async def _write(store: Store, wanted: _Wanted, part: PartialFile) -> None:
+async def _write(store: Store, wanted: _Wanted, part: PartialFile) -> Wide | None:
     position = part.checkpoint.position if part.checkpoint else None
     total = await _count(store, wanted)
-    part.begin(_heading(wanted))
+    # What is gone on with keeps its columns, whatever was measured since.
+    kept = part.checkpoint.columns if part.checkpoint else None
+    wide = await _columns(store, wanted) if kept is None else Wide(kept)
+    part.begin(_heading(wanted, wide), None if wide is None else wide.columns)
     with Bar(total) as bar:
         counted = _Counted(await _sensors(store, wanted, position))
-        found = _pages(store, counted.each(), wanted, position)
+        found = _pages(store, counted.each(), wanted, wide, position)
         async with aclosing(found):
             async for page in found:
                 part.add(page)
                 bar.show(counted.done, part.rows)
+    return wide
 
 
 async def _print(store: Store, wanted: _Wanted) -> None:
     out = sys.stdout.buffer
-    kind = wanted.range.kinds[0]
-    packing = load_parquet().Packing(kind) if wanted.form is Format.PARQUET else None
+    kind, wide = wanted.range.kinds[0], await _columns(store, wanted)
+    packing = load_parquet().Packing(kind, wide) if wanted.form is Format.PARQUET else None
 
     def write(data: bytes, *, flush: bool = False) -> None:
         try:
@@ -157,31 +189,37 @@ async def _print(store: Store, wanted: _Wanted) -> None:
             raise StartError(f"can't write: {error.strerror or error}") from error
 
     if packing is None:
-        write(_heading(wanted))
-    found = _pages(store, await _sensors(store, wanted, None), wanted)
+        write(_heading(wanted, wide))
+    found = _pages(store, await _sensors(store, wanted, None), wanted, wide)
     async with aclosing(found):
         async for page in found:
             write(page.data if packing is None else packing.add(page.data))
     write(b"" if packing is None else packing.end(), flush=True)
 
 
-def _heading(wanted: _Wanted) -> bytes:
-    return heading(wanted.form, wanted.range.kinds[0], spreadsheet=wanted.spreadsheet)
+async def _columns(store: Store, wanted: _Wanted) -> Wide | None:
+    """Return the columns for the sensors' attributes; None: none are wanted."""
+    if wanted.layout is not Layout.WIDE:
+        return None
+    sensors = await _sensors(store, wanted, None)
+    typed = wanted.form is Format.PARQUET
+    return await wide_columns(store, sensors, typed=typed, spreadsheet=wanted.spreadsheet)
+
+
+def _heading(wanted: _Wanted, wide: Wide | None) -> bytes:
+    kind = wanted.range.kinds[0]
+    return heading(wanted.form, kind, spreadsheet=wanted.spreadsheet, wide=wide)
 
 
 def _pages(
     store: Store,
     sensors: AsyncIterator[ExportedSensor],
     wanted: _Wanted,
+    wide: Wide | None,
     position: Position | None = None,
 ) -> AsyncGenerator[Page, None]:
     told = wanted.spreadsheet
-    return pages(store, sensors, wanted.range, wanted.form, position, spreadsheet=told)
-
-
-def _packed(wanted: _Wanted) -> Callable[[Path, BinaryIO], None]:
-    """Return what makes the file of the pages: these can be gone on with, Parquet can't."""
-    return partial(load_parquet().pack, wanted.range.kinds[0])
+    return pages(store, sensors, wanted.range, wanted.form, position, spreadsheet=told, wide=wide)
 
 
 class _Counted:

@@ -12,7 +12,15 @@ from heliograph.exchange.elements import (
     make_element,
     number_or_text,
 )
-from heliograph.exchange.formats import COLUMNS, QUOTE, QUOTED, exported_kind
+from heliograph.exchange.formats import (
+    COLUMNS,
+    QUOTE,
+    QUOTED,
+    exported_kind,
+    is_wide,
+    wide_attributes,
+)
+from heliograph.exchange.wide import JSON, put_together, read_csv_cell
 from heliograph.model.records import Kind
 
 NAMES = ("sensor_identifier", "device_id")
@@ -32,6 +40,8 @@ def kind_of_export(columns: Sequence[str]) -> Kind | None:
     Other programs may have left columns out, changed their order, or put one without a name there.
     """
     named = tuple(name.strip() for name in columns if name.strip())
+    if is_wide(named):
+        return Kind.MEASUREMENT
     for kind, own in COLUMNS.items():
         if _NEEDED[kind] <= set(named) <= {*own, QUOTED}:
             return kind
@@ -47,7 +57,10 @@ class CsvRows:
         Raises:
             BadLineError: there are two columns of one name.
         """
-        self._columns = tuple(name.strip() for name in heading)
+        columns = tuple(name.strip() for name in heading)
+        # Of a wide export, whose attributes are called as they are.
+        self._attributes = wide_attributes(heading) if is_wide(columns) else None
+        self._columns = columns if self._attributes is None else tuple(heading)
         named = [name for name in self._columns if name]
         if len(set(named)) != len(named):
             raise BadLineError("two columns have the same name")
@@ -63,12 +76,20 @@ class CsvRows:
         names = tuple(text for name in NAMES if (text := row.get(name, "").strip()))
         element = _frame(row)
         if self._kind is Kind.MEASUREMENT:
-            if "value" not in row:
-                raise BadLineError("value is missing")
-            element["value"] = checked_json(row["value"], "value")
+            element["value"] = self._value(row)
         else:
             element |= members_of(self._kind, row, self._columns)
         return make_element(self._kind, names, element)
+
+    def _value(self, row: dict[str, str]) -> msgspec.Raw:
+        name = "value" if self._attributes is None else JSON
+        if name in row:
+            return checked_json(row[name], name)
+        if self._attributes is None:
+            raise BadLineError("value is missing")
+        return put_together(
+            [(name, read_csv_cell(row[name])) for name in self._attributes if name in row]
+        )
 
     def _row(self, cells: Sequence[str]) -> dict[str, str]:
         if len(cells) != len(self._columns):

@@ -6,18 +6,24 @@ changes nothing.
 """
 
 import enum
+import importlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
 from heliograph.exchange.availability import parquet
+from heliograph.exchange.wide import JSON, ColumnType, Wide, chosen, csv_cell
 from heliograph.model.records import Kind
-from heliograph.model.time import to_rfc3339
 
 Row: TypeAlias = Sequence[Any]
+# Makes a line of a row of a sensor, its time and when it was received.
+_CsvLine: TypeAlias = "Callable[[Names, Row, str, str], str]"
 _Frame: TypeAlias = tuple[str, str, str | None, str, str, int | None, float | None]
+
+_MOMENTS: Final = "heliograph.exchange.moments"
 
 _encode = msgspec.json.Encoder().encode
 _Raw = msgspec.Raw
@@ -34,6 +40,13 @@ class Format(enum.StrEnum):
     def has_one_kind(self) -> bool:
         """Whether a file has rows of one kind only."""
         return self is not Format.JSONL
+
+
+class Layout(enum.StrEnum):
+    """What the columns of a table are."""
+
+    RECORDS = "records"
+    WIDE = "wide"
 
 
 class Names(NamedTuple):
@@ -63,6 +76,8 @@ COLUMNS: Final = {
     Kind.HEARTBEAT: (*_FRAME, "success", "details", "element_id"),
 }
 EXPORTED_KINDS: Final = tuple(COLUMNS)
+# Of wide tables those behind the attributes, which stand where `value` does elsewhere.
+_BEHIND: Final = ("element_id", JSON)
 # In a file for spreadsheets the last column: the names of the row's cells that begin with a quote
 # which is none of theirs.
 QUOTED: Final = "quoted"
@@ -120,27 +135,65 @@ def exported_kind(columns: tuple[str, ...]) -> Kind | None:
     return None
 
 
-def heading(form: Format, kind: Kind, *, spreadsheet: bool = False) -> bytes:
+def is_wide(columns: Collection[str]) -> bool:
+    """Tell whether these are the columns of a wide export, in whichever order."""
+    return {*_FRAME, *_BEHIND} <= {*columns}
+
+
+def without_wide(form: Format, kinds: Collection[Kind]) -> str | None:
+    """Return why there is no wide table of this; None: there is one."""
+    if form is Format.JSONL:
+        return "wide is of csv and parquet: a line of jsonl has its own members"
+    if {*kinds} != {Kind.MEASUREMENT}:
+        return "wide is of measurements: logs and heartbeats have columns of their own"
+    return None
+
+
+def wide_attributes(columns: Sequence[str]) -> list[str]:
+    """Return those columns of a wide export that are attributes; one without a name is none."""
+    others = {*_FRAME, *_BEHIND, QUOTED}
+    return [name for name in columns if name and name not in others]
+
+
+def wide_table(types: Mapping[str, ColumnType], *, spreadsheet: bool = False) -> Wide:
+    """Return the columns of a wide export for attributes of these types."""
+    taken = (*_FRAME, *_BEHIND, QUOTED)
+    return chosen(types, taken, lambda name: spreadsheet and bool(_FORMULA.match(name)))
+
+
+def heading(
+    form: Format, kind: Kind, *, spreadsheet: bool = False, wide: Wide | None = None
+) -> bytes:
     """Return what stands before the first row; of Parquet, before the first page to be packed.
 
-    With `spreadsheet` CSV is meant for one, see `encode_rows`.
+    `spreadsheet` and `wide` are as for `encode_rows`.
 
     Raises:
         FormatUnavailableError: a package is missing.
     """
     if form is Format.PARQUET:
-        beginning: bytes = parquet().heading(kind)
+        beginning: bytes = parquet().heading(kind, wide)
         return beginning
     if form is Format.JSONL:
         return b""
-    columns = (*COLUMNS[kind], QUOTED) if spreadsheet else COLUMNS[kind]
-    return ",".join(columns).encode() + b"\r\n"
+    columns = COLUMNS[kind] if wide is None else (*_FRAME, *wide.headings, *_BEHIND)
+    if spreadsheet:
+        columns = (*columns, QUOTED)
+    return (",".join(map(_cell, columns)) + _END).encode()
 
 
 def encode_rows(
-    form: Format, kind: Kind, names: Names, rows: Sequence[Row], *, spreadsheet: bool = False
+    form: Format,
+    kind: Kind,
+    names: Names,
+    rows: Sequence[Row],
+    *,
+    spreadsheet: bool = False,
+    wide: Wide | None = None,
 ) -> bytes:
     """Return rows of one sensor, as `Exports.page` has them: lines, or a page for `Packing`.
+
+    With `wide`, measurements have a column for each of its attributes in place of `value`.
 
     With `spreadsheet` a cell of CSV that a spreadsheet would take for a formula begins with a
     quote, and the column `quoted` names it, so that the quote can be told from a sensor's own.
@@ -149,42 +202,51 @@ def encode_rows(
         FormatUnavailableError: a package is missing.
     """
     if form is Format.PARQUET:
-        page: bytes = parquet().encode_rows(kind, names, rows)
+        page: bytes = parquet().encode_rows(kind, names, rows, wide)
         return page
+    told = zip(rows, _times(rows, 0), _times(rows, 2), strict=True)
     if form is Format.CSV:
-        line = _CSV[kind]
+        line = _CSV[kind] if wide is None else partial(_csv_wide, wide, spreadsheet)
         if spreadsheet:
-            return "".join([_quoted(kind, line, names, row) for row in rows]).encode()
-        return "".join([line(names, row) for row in rows]).encode()
+            return "".join([_quoted(kind, line, names, *each) for each in told]).encode()
+        return "".join([line(names, *each) for each in told]).encode()
     struct = _JSON[kind]
-    return b"".join([_encode(struct(names, row)) + b"\n" for row in rows])
+    return b"".join([_encode(struct(names, *each)) + b"\n" for each in told])
 
 
-def _frame(kind: Kind, names: Names, row: Row) -> _Frame:
-    return (kind.value, *names, to_rfc3339(row[0]), to_rfc3339(row[2]), row[3], row[4])
+def _times(rows: Sequence[Row], place: int) -> list[str]:
+    """Return a column's moments as texts, all at once: one by one they took a third of all."""
+    texts: list[str] = importlib.import_module(_MOMENTS).to_rfc3339([row[place] for row in rows])
+    return texts
 
 
-def _measurement(names: Names, row: Row) -> _Line:
-    frame = _frame(Kind.MEASUREMENT, names, row)
+def _frame(kind: Kind, names: Names, row: Row, time: str, receipt: str) -> _Frame:
+    return (kind.value, *names, time, receipt, row[3], row[4])
+
+
+def _measurement(names: Names, row: Row, time: str, receipt: str) -> _Line:
+    frame = _frame(Kind.MEASUREMENT, names, row, time, receipt)
     return _Measurement(*frame, _Raw(row[5].encode()), _given(row[6]))
 
 
-def _log(names: Names, row: Row) -> _Line:
-    return _Log(*_frame(Kind.LOG, names, row), row[5], row[6], row[7], _given(row[8]))
+def _log(names: Names, row: Row, time: str, receipt: str) -> _Line:
+    frame = _frame(Kind.LOG, names, row, time, receipt)
+    return _Log(*frame, row[5], row[6], row[7], _given(row[8]))
 
 
-def _heartbeat(names: Names, row: Row) -> _Line:
+def _heartbeat(names: Names, row: Row, time: str, receipt: str) -> _Line:
     # SQLite knows no booleans.
     success = None if row[5] is None else bool(row[5])
     details = None if row[6] is None else _Raw(row[6].encode())
-    return _Heartbeat(*_frame(Kind.HEARTBEAT, names, row), success, details, _given(row[7]))
+    frame = _frame(Kind.HEARTBEAT, names, row, time, receipt)
+    return _Heartbeat(*frame, success, details, _given(row[7]))
 
 
 def _given(element_id: str | None) -> str | msgspec.UnsetType:
     return msgspec.UNSET if element_id is None else element_id
 
 
-_JSON: dict[Kind, Callable[[Names, Row], _Line]] = {
+_JSON: dict[Kind, Callable[[Names, Row, str, str], _Line]] = {
     Kind.MEASUREMENT: _measurement,
     Kind.LOG: _log,
     Kind.HEARTBEAT: _heartbeat,
@@ -200,7 +262,7 @@ def _cell(text: str) -> str:
     return text
 
 
-def _quoted(kind: Kind, line: Callable[[Names, Row], str], names: Names, row: Row) -> str:
+def _quoted(kind: Kind, line: _CsvLine, names: Names, row: Row, time: str, receipt: str) -> str:
     cells, quoted = list(row), []
     if _FORMULA.match(names.device_id or ""):
         names = names._replace(device_id=f"{QUOTE}{names.device_id}")
@@ -209,36 +271,49 @@ def _quoted(kind: Kind, line: Callable[[Names, Row], str], names: Names, row: Ro
         if _FORMULA.match(cells[at] or ""):
             cells[at] = f"{QUOTE}{cells[at]}"
             quoted.append(name)
-    return f"{line(names, cells).removesuffix(_END)},{' '.join(quoted)}{_END}"
+    text = line(names, cells, time, receipt)
+    return f"{text.removesuffix(_END)},{' '.join(quoted)}{_END}"
 
 
-def _csv_frame(names: Names, row: Row) -> str:
+def _csv_frame(names: Names, row: Row, time: str, receipt: str) -> str:
     revision = "" if row[3] is None else str(row[3])
     device_timestamp = "" if row[4] is None else repr(row[4])
     return (
-        f"{names.identifier},{names.device_id or ''},{to_rfc3339(row[0])},{to_rfc3339(row[2])},"
+        f"{names.identifier},{names.device_id or ''},{time},{receipt},"
         f"{revision},{device_timestamp},"
     )
 
 
-def _csv_measurement(names: Names, row: Row) -> str:
-    return f"{_csv_frame(names, row)}{_cell(row[5])},{_cell(row[6] or '')}\r\n"
+def _csv_measurement(names: Names, row: Row, time: str, receipt: str) -> str:
+    return f"{_csv_frame(names, row, time, receipt)}{_cell(row[5])},{_cell(row[6] or '')}\r\n"
 
 
-def _csv_log(names: Names, row: Row) -> str:
+def _csv_wide(
+    wide: Wide, spreadsheet: bool, names: Names, row: Row, time: str, receipt: str
+) -> str:
+    cells, json = wide.cells(row[5], csv_cell, "")
+    if spreadsheet:
+        for place, cell in enumerate(cells):
+            if _FORMULA.match(cell):
+                cells[place], json = f"{QUOTE}{cell}", row[5]
+    own = "".join([f"{_cell(cell)}," for cell in (*cells, row[6] or "")])
+    return f"{_csv_frame(names, row, time, receipt)}{own}{_cell(json or '')}{_END}"
+
+
+def _csv_log(names: Names, row: Row, time: str, receipt: str) -> str:
     # As JSON, so that an empty text is not taken for none.
     details = "" if row[7] is None else _encode(row[7]).decode()
     own = f"{row[5]},{_cell(row[6])},{_cell(details)}"
-    return f"{_csv_frame(names, row)}{own},{_cell(row[8] or '')}\r\n"
+    return f"{_csv_frame(names, row, time, receipt)}{own},{_cell(row[8] or '')}\r\n"
 
 
-def _csv_heartbeat(names: Names, row: Row) -> str:
+def _csv_heartbeat(names: Names, row: Row, time: str, receipt: str) -> str:
     success = "" if row[5] is None else ("true" if row[5] else "false")
     own = f"{success},{_cell(row[6] or '')}"
-    return f"{_csv_frame(names, row)}{own},{_cell(row[7] or '')}\r\n"
+    return f"{_csv_frame(names, row, time, receipt)}{own},{_cell(row[7] or '')}\r\n"
 
 
-_CSV: dict[Kind, Callable[[Names, Row], str]] = {
+_CSV: dict[Kind, _CsvLine] = {
     Kind.MEASUREMENT: _csv_measurement,
     Kind.LOG: _csv_log,
     Kind.HEARTBEAT: _csv_heartbeat,

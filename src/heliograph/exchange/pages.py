@@ -4,7 +4,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import NamedTuple
 
-from heliograph.exchange.formats import Format, Names, Row, encode_rows
+from heliograph.exchange.formats import Format, Names, Row, encode_rows, wide_table
+from heliograph.exchange.wide import MOST_COLUMNS, ColumnType, Wide, type_of
 from heliograph.model.records import Kind
 from heliograph.store import Store
 from heliograph.store.exports import ExportedSensor
@@ -17,6 +18,9 @@ FIRST_ROWS = 16
 # large values make for fewer rows.
 LARGEST_PAGE = 2 << 20
 SENSORS = 500
+# Whose newest values are looked at, at once and at most, for what type their attributes have.
+TYPED_AT_ONCE = 100
+MOST_TYPED = 2_000
 
 
 class Range(NamedTuple):
@@ -59,6 +63,47 @@ async def sensors_of(
             yield sensor
 
 
+async def wide_columns(
+    store: Store, sensors: AsyncIterator[ExportedSensor], *, typed: bool, spreadsheet: bool = False
+) -> Wide:
+    """Return the columns of a wide export: the attributes that the sensors have ever measured.
+
+    With `typed` each is of the type that its newest value has, numbers where there is none.
+    """
+    types: dict[str, ColumnType | None] = {}
+    looked_at = 0
+    async for numbers in _in_parts(sensors, TYPED_AT_ONCE if typed else SENSORS):
+        names = await store.sensors.attributes(numbers)
+        for number in numbers:
+            for name in sorted(names.get(number, ())):
+                if name in types or len(types) < MOST_COLUMNS:
+                    types.setdefault(name, None)
+        unknown = [
+            number
+            for number in numbers
+            if any(name in types and types[name] is None for name in names.get(number, ()))
+        ]
+        if typed and unknown and looked_at < MOST_TYPED:
+            looked_at += len(unknown)
+            for newest in (await store.measurements.latest_of(unknown)).values():
+                for attribute in newest:
+                    if attribute.name in types and types[attribute.name] is None:
+                        types[attribute.name] = type_of(attribute.value)
+    known = {name: each or "number" for name, each in types.items()}
+    return wide_table(known, spreadsheet=spreadsheet)
+
+
+async def _in_parts(sensors: AsyncIterator[ExportedSensor], size: int) -> AsyncIterator[list[int]]:
+    part: list[int] = []
+    async for sensor in sensors:
+        part.append(sensor.number)
+        if len(part) == size:
+            yield part
+            part = []
+    if part:
+        yield part
+
+
 async def pages(
     store: Store,
     sensors: AsyncIterator[ExportedSensor],
@@ -67,10 +112,11 @@ async def pages(
     position: Position | None = None,
     *,
     spreadsheet: bool = False,
+    wide: Wide | None = None,
 ) -> AsyncGenerator[Page, None]:
     """Yield the rows of the sensors, by sensor, kind and key; from behind `position` on.
 
-    `spreadsheet` is as for `encode_rows`.
+    `spreadsheet` and `wide` are as for `encode_rows`.
 
     Each page is a query of its own: what is stored meanwhile appears if it lies ahead.
     """
@@ -87,7 +133,7 @@ async def pages(
             chunks = _chunks(store, kind, sensor.number, cursor, wanted.end - 1)
             async with aclosing(chunks):
                 async for rows in chunks:
-                    data = encode_rows(form, kind, names, rows, spreadsheet=spreadsheet)
+                    data = encode_rows(form, kind, names, rows, spreadsheet=spreadsheet, wide=wide)
                     reached = Position(sensor.number, kind, _position(rows[-1]))
                     yield Page(data, len(rows), reached)
 

@@ -25,7 +25,8 @@ from heliograph.exchange.elements import (
     json_text,
     make_element,
 )
-from heliograph.exchange.formats import COLUMNS, Names, Row
+from heliograph.exchange.formats import COLUMNS, Names, Row, is_wide, wide_attributes
+from heliograph.exchange.wide import JSON, Wide, put_together, read_number, typed_cell
 from heliograph.model.records import Kind
 from heliograph.model.time import to_rfc3339
 
@@ -34,8 +35,6 @@ GROUP_ROWS = 65_536
 GROUP_BYTES = 4 << 20
 # Rows of a file that are read at once.
 READ_ROWS = 1_000
-# Up to here a float has each whole number.
-_EXACT: Final = 1 << 53
 
 # Arrow's own pools keep what they once had: 20 MiB more for an export.
 pa.set_memory_pool(pa.system_memory_pool())
@@ -63,18 +62,32 @@ _ELEMENT_ID: Final = pa.field("element_id", pa.string())
 SCHEMAS: Final = {kind: pa.schema([*_FRAME, *fields, _ELEMENT_ID]) for kind, fields in _OWN.items()}
 
 
-def heading(kind: Kind) -> bytes:
+_ATTRIBUTES: Final = {"number": pa.float64(), "boolean": pa.bool_(), "text": pa.string()}
+
+
+def schema(kind: Kind, wide: Wide | None = None) -> pa.Schema:
+    """Return the columns of a file of one kind; with `wide` of measurements, one an attribute."""
+    if wide is None:
+        return SCHEMAS[kind]
+    attributes = [pa.field(each.heading, _ATTRIBUTES[each.type]) for each in wide.columns]
+    return pa.schema([*_FRAME, *attributes, _ELEMENT_ID, pa.field(JSON, pa.string())])
+
+
+def heading(kind: Kind, wide: Wide | None = None) -> bytes:
     """Return what stands before the first page in a stream of Arrow."""
-    beginning: bytes = SCHEMAS[kind].serialize().to_pybytes()
+    beginning: bytes = schema(kind, wide).serialize().to_pybytes()
     return beginning
 
 
-def encode_rows(kind: Kind, names: Names, rows: Sequence[Row]) -> bytes:
+def encode_rows(kind: Kind, names: Names, rows: Sequence[Row], wide: Wide | None = None) -> bytes:
     """Return rows of one sensor, as `Exports.page` has them, as a batch in Arrow's stream."""
     timestamps, _, receipts, revisions, device_timestamps, *own = zip(*rows, strict=True)
     if kind is Kind.HEARTBEAT:
         # SQLite knows no booleans.
         own[0] = tuple(None if success is None else bool(success) for success in own[0])
+    if wide is not None:
+        cells, texts = zip(*[wide.cells(text, typed_cell, None) for text in own[0]], strict=True)
+        own = [*zip(*cells, strict=True), own[1], texts]
     columns = [
         [names.identifier] * len(rows),
         [names.device_id] * len(rows),
@@ -84,19 +97,21 @@ def encode_rows(kind: Kind, names: Names, rows: Sequence[Row]) -> bytes:
         device_timestamps,
         *own,
     ]
-    schema = SCHEMAS[kind]
+    fields = schema(kind, wide)
     # What a row has beyond these is for whoever reads it.
-    fields = zip(columns[: len(schema)], schema, strict=True)
-    arrays = [pa.array(column, field.type) for column, field in fields]
-    page: bytes = pa.RecordBatch.from_arrays(arrays, schema=schema).serialize().to_pybytes()
+    arrays = [
+        pa.array(column, field.type)
+        for column, field in zip(columns[: len(fields)], fields, strict=True)
+    ]
+    page: bytes = pa.RecordBatch.from_arrays(arrays, schema=fields).serialize().to_pybytes()
     return page
 
 
 class Packing:
     """Makes Parquet of pages, a row group at a time: what is complete is handed out."""
 
-    def __init__(self, kind: Kind) -> None:
-        self._schema = SCHEMAS[kind]
+    def __init__(self, kind: Kind, wide: Wide | None = None) -> None:
+        self._schema = schema(kind, wide)
         self._out = _Outlet()
         self._writer = pq.ParquetWriter(
             pa.PythonFile(self._out, mode="w"), self._schema, compression="zstd"
@@ -150,9 +165,9 @@ class _Outlet(io.RawIOBase):
         return taken
 
 
-def pack(kind: Kind, source: Path, target: BinaryIO) -> None:
+def pack(kind: Kind, source: Path, target: BinaryIO, wide: Wide | None = None) -> None:
     """Write the pages of a file, behind their heading, as Parquet."""
-    packing = Packing(kind)
+    packing = Packing(kind, wide)
     with source.open("rb") as file, pa.ipc.open_stream(file) as pages:
         target.writelines(packing.add(batch.serialize().to_pybytes()) for batch in pages)
     target.write(packing.end())
@@ -180,18 +195,23 @@ class ParquetTable:
         columns = tuple(schema.names)
         if len(set(columns)) != len(columns):
             raise BadLineError("two columns have the same name")
-        self._is_export = _is_export(columns)
+        self._is_wide = is_wide(columns)
+        self._is_export = self._is_wide or _is_export(columns)
         self._kind = kind
         self._usual = next(
             (each for each in _OWN if _members(each) <= {*columns}), Kind.MEASUREMENT
         )
         self._time = _time_column(schema)
-        self._attributes = [
-            field.name
-            for field in schema
-            if field.name not in {*NAMES, self._time, "element_id"}
-            and not _INDEX.fullmatch(field.name)
-        ]
+        self._attributes = (
+            wide_attributes(columns)
+            if self._is_wide
+            else [
+                field.name
+                for field in schema
+                if field.name not in {*NAMES, self._time, "element_id"}
+                and not _INDEX.fullmatch(field.name)
+            ]
+        )
         # Texts that are JSON by the column's own type.
         self._json = {
             field.name
@@ -243,7 +263,7 @@ class ParquetTable:
         if "element_id" in row:
             element["id"] = json_text(str(row["element_id"]))
         if kind is Kind.MEASUREMENT:
-            element["value"] = self._copied_value(row) if self._is_export else self._value(row)
+            element["value"] = self._exported(row) if self._is_export else self._value(row)
             return make_element(kind, names, element)
         for name in ("severity", "subject", "success"):
             if name in row:
@@ -265,12 +285,22 @@ class ParquetTable:
             raise BadLineError("kind is none of measurement, log, heartbeat")
         return Kind(row["kind"])
 
-    def _copied_value(self, row: dict[str, Any]) -> msgspec.Raw:
+    def _exported(self, row: dict[str, Any]) -> msgspec.Raw:
         """Return the value of an export's row, which is never without one."""
+        if self._is_wide:
+            if JSON in row:
+                return checked_json(str(row[JSON]), JSON)
+            return put_together(
+                [
+                    (name, json_text(_plain(row[name], name, read_number)))
+                    for name in self._attributes
+                    if name in row
+                ]
+            )
         value = row.get("value")
         if isinstance(value, str):
             return checked_json(value, "value")
-        return json_text(_plain(value, "value", _number))
+        return json_text(_plain(value, "value", read_number))
 
     def _value(self, row: dict[str, Any]) -> msgspec.Raw:
         attributes = {name: row[name] for name in self._attributes if name in row}
@@ -343,11 +373,6 @@ def _moment(cell: pa.Scalar) -> str | None:
 
 def _is_there(cell: Any) -> bool:
     return cell is not None and not (isinstance(cell, float) and math.isnan(cell))
-
-
-def _number(number: float) -> float | int:
-    """Return a float of a copy: where one of a column has decimals, whole numbers became floats."""
-    return int(number) if number.is_integer() and -_EXACT < number < _EXACT else number
 
 
 _CONVERTERS: Final[dict[type, Callable[[Any], Any]]] = {

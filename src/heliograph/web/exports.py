@@ -1,9 +1,9 @@
 """Downloading what was measured, logged and confirmed, whole."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
@@ -11,8 +11,16 @@ from starlette.types import Scope
 
 from heliograph.errors import ErrorCode
 from heliograph.exchange.availability import FormatUnavailableError, parquet
-from heliograph.exchange.formats import MEDIA_TYPES, Format, heading
-from heliograph.exchange.pages import Page, Range, one_sensor, pages, sensors_of
+from heliograph.exchange.formats import MEDIA_TYPES, Format, Layout, heading, without_wide
+from heliograph.exchange.pages import (
+    Page,
+    Range,
+    one_sensor,
+    pages,
+    sensors_of,
+    wide_columns,
+)
+from heliograph.exchange.wide import Wide
 from heliograph.ingest.registry import Registry
 from heliograph.model.principal import Principal, Role
 from heliograph.model.records import Kind
@@ -67,6 +75,13 @@ class Wanted:
         ] = None,
         start: Start = None,
         end: End = None,
+        layout: Annotated[
+            Layout,
+            Query(
+                description="`csv`, `parquet`: `records` has the value as JSON in one column,"
+                " `wide` a column for each attribute (measurements only)"
+            ),
+        ] = Layout.RECORDS,
         spreadsheet: Annotated[
             bool,
             Query(
@@ -89,7 +104,10 @@ class Wanted:
             raise validation_error(("query", "compress"), "value_error", message)
         if form is not Format.CSV and spreadsheet:
             raise validation_error(("query", "spreadsheet"), "value_error", "csv only")
+        if layout is Layout.WIDE and (problem := without_wide(form, kinds)):
+            raise validation_error(("query", "layout"), "value_error", problem)
         self.form = form
+        self.layout = layout
         self.spreadsheet = spreadsheet
         self.range = Range(
             kinds, OLDEST if start is None else start, LATEST + 1 if end is None else end
@@ -97,11 +115,18 @@ class Wanted:
         self.archive = compress is not None
         self.encoded = not self.archive and form is not Format.PARQUET and _accepts_gzip(request)
 
+    async def columns(self, store: Store, sensors: AsyncIterator[ExportedSensor]) -> Wide | None:
+        """Return the columns for the sensors' attributes; None: none are wanted."""
+        if self.layout is not Layout.WIDE:
+            return None
+        typed = self.form is Format.PARQUET
+        return await wide_columns(store, sensors, typed=typed, spreadsheet=self.spreadsheet)
+
     def pages(
-        self, store: Store, sensors: AsyncIterator[ExportedSensor]
+        self, store: Store, sensors: AsyncIterator[ExportedSensor], wide: Wide | None
     ) -> AsyncGenerator[Page, None]:
         """Return what is wanted of the sensors."""
-        return pages(store, sensors, self.range, self.form, spreadsheet=self.spreadsheet)
+        return pages(store, sensors, self.range, self.form, spreadsheet=self.spreadsheet, wide=wide)
 
     def headers(self, name: str) -> dict[str, str]:
         """Return the answer's headers; `name` is what the file is called after."""
@@ -153,10 +178,14 @@ async def export_sensor(
     permit = Permit(access, request.scope, caller)
     known = await access.readable(caller, identifier)
     sensor = ExportedSensor(known.number, known.identifier, known.device_id)
-    rows = wanted.pages(services.store, one_sensor(sensor))
-    rows = _of_sensor(rows, permit, known.identifier)
+    export = _Export(
+        wanted,
+        services,
+        sensors=lambda: one_sensor(sensor),
+        permitted=lambda rows: _of_sensor(rows, permit, known.identifier),
+    )
     name = bearer(caller, client_address(request.scope))
-    return await _answer(request, services, wanted, rows, name, known.device_id or known.identifier)
+    return await _answer(request, export, name, known.device_id or known.identifier)
 
 
 @router.get(
@@ -179,11 +208,14 @@ async def export_network(
     """
     permit = Permit(access, request.scope, caller)
     network = await access.network(caller, network_identifier, Role.VIEWER)
-    sensors = sensors_of(services.store, network.identifier)
-    rows = wanted.pages(services.store, sensors)
-    rows = _of_network(rows, permit, network.identifier, services.registry)
+    export = _Export(
+        wanted,
+        services,
+        sensors=lambda: sensors_of(services.store, network.identifier),
+        permitted=lambda rows: _of_network(rows, permit, network.identifier, services.registry),
+    )
     name = bearer(caller, client_address(request.scope))
-    return await _answer(request, services, wanted, rows, name, network.identifier)
+    return await _answer(request, export, name, network.identifier)
 
 
 class Permit:
@@ -250,22 +282,37 @@ async def _of_network(
             yield page
 
 
-async def _answer(
-    request: Request,
-    services: Services,
-    wanted: Wanted,
-    rows: AsyncGenerator[Page, None],
-    caller: int | str,
-    name: str,
-) -> Response:
+class _Export(NamedTuple):
+    """What is exported of which sensors, and what lets through what the caller may read."""
+
+    wanted: Wanted
+    services: Services
+    sensors: Callable[[], AsyncIterator[ExportedSensor]]
+    permitted: Callable[[AsyncGenerator[Page, None]], AsyncGenerator[Page, None]]
+
+    async def pieces(self, slots: ExportSlots) -> AsyncGenerator[bytes, None]:
+        """Yield the file."""
+        wanted, store = self.wanted, self.services.store
+        kind = wanted.range.kinds[0]
+        packing = await _packing() if wanted.form is Format.PARQUET else None
+        wide = await wanted.columns(store, self.sensors())
+        rows = self.permitted(wanted.pages(store, self.sensors(), wide))
+        rows = in_turn(rows, slots, self.services.posts.state)
+        if packing is None:
+            begin = heading(wanted.form, kind, spreadsheet=wanted.spreadsheet, wide=wide)
+            data = _data(rows)
+        else:
+            begin, data = b"", _packed(packing(kind, wide), rows)
+        async with aclosing(data):
+            yield begin + await anext(data, b"")
+            async for piece in data:
+                yield piece
+
+
+async def _answer(request: Request, export: _Export, caller: int | str, name: str) -> Response:
     slots: ExportSlots = request.app.state.exports
-    rows = in_turn(rows, slots, services.posts.state)
-    kind = wanted.range.kinds[0]
-    if wanted.form is Format.PARQUET:
-        pieces = _pieces(slots, caller, b"", _packed(await _packing(kind), rows))
-    else:
-        top = heading(wanted.form, kind, spreadsheet=wanted.spreadsheet)
-        pieces = _pieces(slots, caller, top, _data(rows))
+    wanted, services = export.wanted, export.services
+    pieces = _in_a_slot(slots, caller, export.pieces(slots))
     # The first page before the answer begins: a database that is away is still a 503.
     beginning = await anext(pieces)
     compress = wanted.archive or wanted.encoded
@@ -278,12 +325,12 @@ async def _answer(
     )
 
 
-async def _packing(kind: Kind) -> "Packing":
+async def _packing() -> "type[Packing]":
     try:
         module = await asyncio.to_thread(parquet)
     except FormatUnavailableError as error:
         raise validation_error(("query", "format"), "value_error", str(error)) from None
-    packing: Packing = module.Packing(kind)
+    packing: type[Packing] = module.Packing
     return packing
 
 
@@ -304,13 +351,12 @@ async def _packed(
     yield await asyncio.to_thread(packing.end)
 
 
-async def _pieces(
-    slots: ExportSlots, caller: int | str, begin: bytes, pieces: AsyncGenerator[bytes, None]
+async def _in_a_slot(
+    slots: ExportSlots, caller: int | str, pieces: AsyncGenerator[bytes, None]
 ) -> AsyncGenerator[bytes, None]:
     slots.take(caller)
     try:
         async with aclosing(pieces):
-            yield begin + await anext(pieces, b"")
             async for piece in pieces:
                 yield piece
     finally:

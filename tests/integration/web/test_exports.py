@@ -83,6 +83,52 @@ async def test_csv_for_a_spreadsheet_quotes_formulas_and_raw_csv_is_as_it_was_se
                 assert [row.get("quoted") for row in rows] == quoted
 
 
+async def test_wide_a_column_is_an_attribute(site):
+    async with site() as here:
+        headers = {name: await here.device(name) for name in ("pump-1", "pump-2")}
+        for name, value in (("pump-1", {"t": 21.5, "on": True}), ("pump-2", {"h": 40, "t": 3})):
+            body = {"timestamp": 1_700_000_000, "value": value}
+            path = f"/sensors/{name}/measurements"
+            assert (await here.http.post(path, json=body, headers=headers[name])).status_code == 201
+        network = here.services.registry.default_network
+        one, all_of_them = [
+            await here.http.get(f"/{path}/export?layout=wide", headers=who)
+            for path, who in (
+                ("sensors/pump-1", headers["pump-1"]),
+                (f"networks/{network}", ADMIN),
+            )
+        ]
+        assert one.headers["content-type"] == "text/csv; charset=utf-8"
+        (row,) = csv.DictReader(io.StringIO(one.text, newline=""))
+        assert "h" not in row
+        assert (row["t"], row["on"], row["json"]) == ("21.5", "true", "")
+        rows = list(csv.DictReader(io.StringIO(all_of_them.text, newline="")))
+        assert [(row["t"], row["on"], row["h"]) for row in rows] == [
+            ("21.5", "true", ""),
+            ("3", "", "40"),
+        ]
+        answer = await here.http.get(
+            f"/networks/{network}/export?layout=wide&format=parquet", headers=ADMIN
+        )
+        table = pq.read_table(io.BytesIO(answer.content))
+        assert table["t"].to_pylist() == [21.5, 3.0]
+        assert table["on"].to_pylist() == [True, None]
+        none = await here.http.get("/sensors/pump-1/export?layout=wide&end=5", headers=ADMIN)
+        assert none.text.count("\r\n") == 1
+
+
+async def test_columns_of_more_attributes_than_there_may_be_are_left_out(site, monkeypatch):
+    monkeypatch.setattr("heliograph.exchange.pages.MOST_COLUMNS", 2)
+    async with site() as here:
+        headers = await here.device("pump-1")
+        body = {"timestamp": 1_700_000_000, "value": {"a": 1, "b": 2, "c": 3}}
+        await here.http.post("/sensors/pump-1/measurements", json=body, headers=headers)
+        answer = await here.http.get("/sensors/pump-1/export?layout=wide", headers=headers)
+        (row,) = csv.DictReader(io.StringIO(answer.text, newline=""))
+        assert (row["a"], row["b"], row["json"]) == ("1", "2", '{"a":1,"b":2,"c":3}')
+        assert "c" not in row
+
+
 async def test_json_lines_of_a_network_have_the_kinds_asked_for(site):
     async with site() as here:
         await filled(here, rows=3)
@@ -224,6 +270,9 @@ async def test_nothing_to_export_is_a_heading_alone(site):
         "compress=zip",
         "spreadsheet=perhaps",
         "format=jsonl&spreadsheet=true",
+        "layout=broad",
+        "layout=wide&format=jsonl",
+        "layout=wide&kind=log",
     ],
 )
 async def test_bad_parameters_are_named(site, query):

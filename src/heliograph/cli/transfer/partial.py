@@ -4,7 +4,7 @@ import fcntl
 import os
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Self
@@ -13,6 +13,7 @@ import msgspec
 
 from heliograph.errors import StartError
 from heliograph.exchange.pages import Page, Position
+from heliograph.exchange.wide import Column
 from heliograph.model.records import Kind
 
 SAVE_SECONDS = 5.0
@@ -32,6 +33,8 @@ class Checkpoint(msgspec.Struct):
     kind: Kind
     timestamp: int
     fingerprint: int
+    # Those of a wide table.
+    columns: list[Column] | None = None
 
     @property
     def position(self) -> Position:
@@ -60,6 +63,7 @@ class PartialFile:
         self._compressor = self._new_compressor()
         self._saved_at = time.monotonic()
         self._position: Position | None = None
+        self._columns: list[Column] | None = None
         # Whether what is written ends with the last row of a page, and not within one.
         self._ends_whole = True
         self.rows = 0
@@ -79,6 +83,7 @@ class PartialFile:
             raise StartError(f"can't write {self._part}: {error.strerror}") from error
         if self.checkpoint:
             self.rows = self.checkpoint.rows
+            self._columns = self.checkpoint.columns
 
     def _open(self) -> BinaryIO:
         descriptor = os.open(self._part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -121,13 +126,16 @@ class PartialFile:
         if not self._side.exists():
             self._part.unlink(missing_ok=True)
 
-    def begin(self, heading: bytes) -> None:
+    def begin(self, heading: bytes, columns: Sequence[Column] | None = None) -> None:
         """Write what stands before the first row, unless it stands there.
+
+        Whoever goes on with the part finds the columns in its checkpoint.
 
         Raises:
             StartError: it can't be written.
         """
         if self.checkpoint is None:
+            self._columns = None if columns is None else list(columns)
             with self._writing():
                 self._write(heading)
 
@@ -212,7 +220,14 @@ class PartialFile:
         os.fsync(self._file.fileno())
         sensor, kind, (timestamp, fingerprint) = self._position
         checkpoint = Checkpoint(
-            self._wanted, self._file.tell(), self.rows, sensor, kind, timestamp, fingerprint
+            self._wanted,
+            self._file.tell(),
+            self.rows,
+            sensor,
+            kind,
+            timestamp,
+            fingerprint,
+            self._columns,
         )
         write_whole(self._side, msgspec.json.encode(checkpoint))
         self._saved_at = time.monotonic()

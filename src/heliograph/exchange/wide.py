@@ -1,0 +1,218 @@
+"""Wide tables: a column an attribute, for whoever reads them by columns.
+
+A cell has what people and programs look for there, and can't always tell what was sent: a text
+`21` from a number, null from nothing. Where the cells of a row would be read back as another
+value than the row's, its column `json` has the value too, which goes before them.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
+
+import msgspec
+
+from heliograph.exchange.elements import BadLineError, json_text
+from heliograph.store.attributes import WHOLE, escape, keys_of
+
+JSON: Final = "json"
+# Of a network's sensors together; values with further attributes are in `json`.
+MOST_COLUMNS: Final = 1_000
+# The largest whole number up to which a float has every one.
+_EXACT: Final = 1 << 53
+
+# What Parquet has in a column; CSV has texts.
+ColumnType: TypeAlias = Literal["number", "boolean", "text"]
+_TYPES: Final[dict[type, ColumnType]] = {
+    bool: "boolean",
+    int: "number",
+    float: "number",
+    str: "text",
+    list: "text",
+}
+
+# Returns what a column has of an attribute's value, and whether that tells what it was.
+Cell: TypeAlias = Callable[[Any, ColumnType], tuple[Any, bool]]
+
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+# As spreadsheets save a number where people write it so, and what they make of booleans.
+_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+")
+_WORDS: Final = {
+    **dict.fromkeys(("true", "TRUE"), msgspec.Raw(b"true")),
+    **dict.fromkeys(("false", "FALSE"), msgspec.Raw(b"false")),
+}
+_decode = msgspec.json.decode
+_text = msgspec.json.Encoder(order="sorted").encode
+
+
+class Column(NamedTuple):
+    """An attribute as a column."""
+
+    heading: str
+    attribute: str
+    type: ColumnType
+
+
+class Wide:
+    """The attributes that are columns of a table."""
+
+    def __init__(self, columns: Sequence[Column]) -> None:
+        self.columns = tuple(columns)
+        self.headings = tuple(column.heading for column in columns)
+        self._places = {column.attribute: place for place, column in enumerate(columns)}
+        self._types = [column.type for column in columns]
+
+    def cells(self, text: str, cell: Cell, empty: Any) -> tuple[list[Any], str | None]:
+        """Return what the columns have of a value, and its JSON text unless they tell it all."""
+        value = _decode(text)
+        cells = [empty] * len(self.columns)
+        places, types = self._places, self._types
+        # An object with `value` alone is read back as that.
+        is_told = value != {} and not _is_wrapped(value)
+        for name, member in _attributes(value):
+            place = places.get(name)
+            if place is None:
+                is_told = False
+                continue
+            cells[place], is_exact = cell(member, types[place])
+            is_told = is_told and is_exact
+        return cells, None if is_told else text
+
+
+def chosen(
+    types: Mapping[str, ColumnType], taken: Iterable[str], must_be_escaped: Callable[[str], bool]
+) -> Wide:
+    r"""Return the columns for attributes, in the order of their names.
+
+    What is called like another column (`taken`), or must be escaped for another reason, has a
+    backslash before it, which changes nothing for whoever takes the name of an attribute.
+    """
+    others = frozenset(taken)
+    columns = [
+        Column(f"\\{name}" if name in others or must_be_escaped(name) else name, name, types[name])
+        for name in sorted(types)
+        if name
+    ]
+    return Wide(columns)
+
+
+def type_of(value: Any) -> ColumnType | None:
+    """Return the type of column that a value is for; None: it says nothing of that."""
+    return _TYPES.get(type(value))
+
+
+def csv_cell(value: Any, _: ColumnType) -> tuple[str, bool]:
+    """Return a cell of CSV."""
+    kind = type(value)
+    if kind is float or kind is int:
+        return repr(value), True
+    if kind is str:
+        return value, not _is_doubtful(value)
+    if kind is bool:
+        return "true" if value else "false", True
+    return _untold(value) or "", False
+
+
+def _is_doubtful(text: str) -> bool:
+    """Tell whether a text is not read back as one."""
+    return (
+        text == ""
+        or text in _WORDS
+        or _NUMBER.fullmatch(text) is not None
+        or _COMMA.fullmatch(text) is not None
+    )
+
+
+def read_csv_cell(cell: str) -> msgspec.Raw:
+    """Return what a cell of CSV says that is not empty.
+
+    Raises:
+        BadLineError: it may have been a number, with a decimal comma.
+    """
+    if _COMMA.fullmatch(cell):
+        raise BadLineError(
+            f"{cell[:40]} has a decimal comma, with which no export writes a number: was the file"
+            " saved by a spreadsheet?"
+        )
+    if _NUMBER.fullmatch(cell):
+        return msgspec.Raw(cell.encode())
+    return _WORDS.get(cell) or json_text(cell)
+
+
+def typed_cell(value: Any, column: ColumnType) -> tuple[Any, bool]:
+    """Return a cell of a column with a type."""
+    kind = type(value)
+    if column == "number":
+        if kind is int:
+            return float(value), -_EXACT < value < _EXACT
+        if kind is float:
+            return value, not _is_whole(value)
+        return None, False
+    if column == "boolean":
+        return (value, True) if kind is bool else (None, False)
+    return (value, True) if kind is str else (_untold(value), False)
+
+
+def read_number(number: float) -> float | int:
+    """Return what a cell of a column of numbers says: where all are floats, whole ones are none."""
+    return int(number) if _is_whole(number) else number
+
+
+def put_together(found: Sequence[tuple[str, msgspec.Raw]]) -> msgspec.Raw:
+    """Return the value of which these are the attributes, by their columns' headings.
+
+    Raises:
+        BadLineError: there are none, or one is a part of another.
+    """
+    if not found:
+        raise BadLineError("there is no value")
+    members = [(keys_of(heading), value) for heading, value in found]
+    if len(members) == 1 and members[0][0] == WHOLE:
+        return members[0][1]
+    whole: dict[str, Any] = {}
+    for keys, value in members:
+        node: Any = whole
+        for key in keys[:-1]:
+            node = node.setdefault(key, {})
+            if type(node) is not dict:
+                break
+        if type(node) is not dict or not keys or keys[-1] in node:
+            raise BadLineError(f"{'.'.join(keys)} is there twice, or is a part of another column")
+        node[keys[-1]] = value
+    return json_text(whole)
+
+
+def _is_wrapped(value: Any) -> bool:
+    return (
+        type(value) is dict
+        and len(value) == 1
+        and WHOLE[0] in value
+        and type(value[WHOLE[0]]) is not dict
+    )
+
+
+def _attributes(value: Any) -> Iterable[tuple[str, Any]]:
+    """Return each attribute's name and value; that of an object without members is the object."""
+    if type(value) is not dict:
+        return ((WHOLE[0], value),)
+    joined = "".join(value)
+    if "." in joined or "\\" in joined or dict in map(type, value.values()):
+        return _nested(value, "")
+    return value.items()
+
+
+def _nested(value: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, member in value.items():
+        name = prefix + escape(key)
+        if type(member) is dict and member:
+            yield from _nested(member, name + ".")
+        else:
+            yield name, member
+
+
+def _untold(value: Any) -> str | None:
+    """Return what a column of texts has of what is none: nothing of null."""
+    return None if value is None else _text(value).decode()
+
+
+def _is_whole(number: float) -> bool:
+    return number.is_integer() and -_EXACT < number < _EXACT
