@@ -107,6 +107,8 @@ class BoundedHttpProtocol(_WithOutlet, HttpToolsProtocol):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
+        # uvicorn goes by whether anything would be logged anywhere.
+        self.access_log = self.config.access_log and self.access_log
         self._counted: str | None = None
         self._sweep_timer: asyncio.TimerHandle | None = None
         # Since when the client owes us (the rest of) a head; None: it owes none.
@@ -251,6 +253,8 @@ class BoundedHttpProtocol(_WithOutlet, HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Go on to the next request."""
+        if self._answering is not None:
+            direct.withdraw(self._answering.scope)
         super().on_response_complete()
         if self.flow.is_full and self._resting is None and not self.transport.is_closing():
             self._parse_on()

@@ -1,4 +1,4 @@
-"""Events straight to a viewer's connection, past ASGI.
+"""Events and small answers straight to a client's connection, past ASGI.
 
 Through `send` an event takes, for each viewer, a turn of his task, four coroutines and a frame
 around bytes that are the same for all: twice what the system's own call takes. So our protocols
@@ -7,15 +7,19 @@ while his task has nothing to write and his client keeps up. In every other case
 server that does not offer it, an event takes the way through the queue and `send`, which waits
 for the client.
 
+A small answer goes the same way, head and body in one call of the system: `send` makes one for
+each, checks headers that are our own, and takes as long as all else that an answer takes.
+
 What is written is what `send` would have written, byte for byte.
 """
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
 from starlette.types import Receive, Scope
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame, Opcode
 
@@ -52,6 +56,11 @@ def offer(scope: Any, connection: Connection, serving: object) -> None:
     scope.setdefault("extensions", {})[EXTENSION] = (connection, serving)
 
 
+def withdraw(scope: Any) -> None:
+    """Offer it no more: what was made for the request would keep itself in memory by it."""
+    scope.get("extensions", {}).pop(EXTENSION, None)
+
+
 def http_outlet(scope: Scope) -> Outlet | None:
     """Return where an answer that has been started can be written to; None: only to `send`."""
     connection, cycle = _offered(scope)
@@ -74,6 +83,37 @@ def websocket_outlet(scope: Scope) -> Outlet | None:
 def connection_of(scope: Scope) -> Connection | None:
     """Return the connection of a request; None: the server does not offer it."""
     return _offered(scope)[0]
+
+
+def answer(scope: Scope, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bool:
+    """Send a whole answer; False: it has to go by `send`.
+
+    `headers` are our own, in small letters, with a Content-Length.
+    """
+    _, cycle = _offered(scope)
+    if (
+        not isinstance(cycle, RequestResponseCycle)
+        or cycle.response_started
+        or cycle.disconnected
+        or cycle.access_log
+        or cycle.flow.write_paused
+        or scope["method"] == "HEAD"
+    ):
+        return False
+    lines = [STATUS_LINE[status]]
+    for name, value in (*cycle.default_headers, *headers):
+        lines += (name, b": ", value, b"\r\n")
+    if not cycle.keep_alive:
+        lines.append(b"connection: close\r\n")
+    lines += (b"\r\n", body)
+    cycle.response_started = cycle.response_complete = True
+    cycle.waiting_for_100_continue = False
+    cycle.transport.write(b"".join(lines))
+    cycle.message_event.set()
+    if not cycle.keep_alive:
+        cycle.transport.close()
+    cycle.on_response()
+    return True
 
 
 async def cut_off(scope: Scope, receive: Receive) -> None:

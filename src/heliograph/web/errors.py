@@ -22,6 +22,7 @@ from heliograph.errors import (
     shutting_down,
 )
 from heliograph.ingest.outcome import Fault
+from heliograph.web import direct
 from heliograph.web.direct import connection_of
 
 log = structlog.get_logger()
@@ -94,6 +95,8 @@ CHALLENGES = {
     ErrorCode.INVALID_TOKEN: b'Bearer realm="heliograph", error="invalid_token"',
 }
 TOO_MANY_REQUESTS = 429
+# An answer without a body, those that have more to say to their connection than the answer.
+SENT_BY_ASGI = frozenset((304, 408, TOO_MANY_REQUESTS))
 RETRY_AFTER_SECONDS = 2
 OUTAGE_SECONDS = 60.0
 PIECE_BYTES = 256 << 10
@@ -138,6 +141,23 @@ class Answer:
         response = _Response(self, more)
         response.raw_headers += [*JSON_HEADERS, *self.headers]
         return response
+
+    async def send_to(self, scope: Scope, send: Send) -> None:
+        """Send it whole to who has made the request, at once where that can be."""
+        body, status = self.body, self.status
+        if (
+            body.__class__ is bytes
+            and len(body) <= PIECE_BYTES
+            and status not in SENT_BY_ASGI
+            and direct.answer(
+                scope,
+                status,
+                (*JSON_HEADERS, *self.headers, (b"content-length", b"%d" % len(body))),
+                body,
+            )
+        ):
+            return
+        await self.send(send)
 
     async def send(self, send: Send) -> None:
         """Send it whole."""

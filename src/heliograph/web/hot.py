@@ -74,7 +74,7 @@ class HotRoute(abc.ABC):
         except ClientGoneError:
             return
         self._traffic.count(self.template, answered.status)
-        await answered.send(send)
+        await answered.send_to(scope, send)
 
     @abc.abstractmethod
     async def take(self, call: Call) -> Answer:

@@ -79,7 +79,7 @@ class QuickReads:
             return
         answered = await answer_of(read())
         self._traffic.count(f"{PREFIX}/sensors/{{identifier}}/{match[2]}", answered.status)
-        await answered.send(send)
+        await answered.send_to(scope, send)
 
     def _plain(self, scope: Scope, identifier: str, what: str) -> _Read | None:
         """Return what reads the answer; None: the request is not one of the plain ones."""
