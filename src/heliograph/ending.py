@@ -38,11 +38,6 @@ class Ending:
         self.unfinished: list[str] = []
         self._began: float | None = None
 
-    @property
-    def begun(self) -> bool:
-        """Whether the end has begun."""
-        return self._began is not None
-
     def begin(self) -> bool:
         """Start the clock; False: it runs already."""
         if self._began is not None:

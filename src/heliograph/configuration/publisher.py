@@ -105,11 +105,6 @@ class Publisher:
         self._postponed.clear()
         self._work.set()
 
-    @property
-    def under_way(self) -> int:
-        """How many topics are being brought up to date."""
-        return len(self._under_way)
-
     async def run(self) -> None:
         """Publish what is in the outbox, for ever."""
         try:

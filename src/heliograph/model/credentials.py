@@ -8,7 +8,6 @@ from typing import TypedDict
 
 API_KEY_PREFIX = "hg_"
 _API_KEY = re.compile(API_KEY_PREFIX + "[A-Za-z0-9_-]{43}")
-KEY_HASH_BYTES = 32
 # Of a broker's password: a key is 256 random bits, which more iterations make no stronger, and
 # the broker computes them for each connection, at every reload for all of them.
 BROKER_ITERATIONS = 1

@@ -4,7 +4,7 @@ import msgspec
 
 from heliograph.mqtt import fields
 from heliograph.mqtt.fields import Cursor
-from heliograph.mqtt.properties import ALLOWED, NONE, WILL, Properties, read_properties
+from heliograph.mqtt.properties import ALLOWED, NONE, WILL, read_properties
 from heliograph.mqtt.reasons import (
     MQTT_3_1_1,
     MQTT_5,
@@ -35,7 +35,6 @@ class Will(msgspec.Struct, frozen=True):
     qos: int = 0
     retain: bool = False
     delay: int = 0
-    properties: Properties | None = None
 
 
 class Connect(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,11 +150,8 @@ def _check_flags(flags: int, version: int) -> None:
 
 def _will(cursor: Cursor, flags: int, version: int) -> Will:
     delay = 0
-    properties = None
     if version == MQTT_5:
-        given = read_properties(cursor, WILL)
-        delay = given.will_delay_interval or 0
-        properties = given.forwarded()
+        delay = read_properties(cursor, WILL).will_delay_interval or 0
     topic = cursor.string()
     if not valid_topic(topic):
         raise malformed("the will's topic holds a wildcard, or nothing")
@@ -166,5 +162,4 @@ def _will(cursor: Cursor, flags: int, version: int) -> Will:
         qos=(flags & _WILL_QOS) >> 3,
         retain=bool(flags & _WILL_RETAIN),
         delay=delay,
-        properties=properties,
     )

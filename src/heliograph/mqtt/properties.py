@@ -42,16 +42,6 @@ class Properties(msgspec.Struct, frozen=True, kw_only=True):
     subscription_identifier_available: int | None = None
     shared_subscription_available: int | None = None
 
-    def forwarded(self) -> "Properties | None":
-        """Return what a PUBLISH hands on to its subscribers unaltered, None if that is nothing.
-
-        The alias belongs to the sender's connection [MQTT-3.3.2-7], and the delay to a will.
-        """
-        handed_on = msgspec.structs.replace(
-            self, topic_alias=None, subscription_identifiers=(), will_delay_interval=None
-        )
-        return None if handed_on == NONE else handed_on
-
 
 NONE = Properties()
 

@@ -57,7 +57,6 @@ class Session:
         "connection",
         "counts",
         "dropped",
-        "ended_at",
         "expiry",
         "filter_bytes",
         "ledger_name",
@@ -83,7 +82,6 @@ class Session:
         )
         self.connection: Connection | None = None
         self.expiry = 0
-        self.ended_at: float | None = None
         self.subscriptions: dict[str, Entry] = {}
         self.filter_bytes = 0
         self.audience: Audience | None = None

@@ -75,12 +75,9 @@ class PostgresqlWriter:
     """Writes batches. The caller lets in one at a time.
 
     After any error but a row's the connection is closed; the next call opens it anew.
-    `copied` and `staged` count the batches by the way they went.
     """
 
     def __init__(self, dsn: str, queries: dict[str, Query], lateness: Lateness) -> None:
-        self.copied = 0
-        self.staged = 0
         self._dsn = dsn
         self._queries = queries
         self._lateness = lateness
@@ -315,7 +312,6 @@ class PostgresqlWriter:
             if not whole:
                 await connection.execute("ROLLBACK")
             return False
-        self.copied += bool(loads)
         return True
 
     async def _copy_rows(
@@ -351,7 +347,6 @@ class PostgresqlWriter:
                 stored = {row_id for (row_id,) in inserted}
                 dropped = [row for row in rows if row[0] not in stored]
                 await self._find_earlier(connection, table, dropped, duplicates)
-        self.staged += bool(loads)
 
     def _clear_staging(self, loads: list[_Load]) -> str:
         """Return what empties the staging tables and commits, in one round trip."""

@@ -15,7 +15,7 @@ from heliograph.web.access import Access
 from heliograph.web.answers import encoded, held_by
 from heliograph.web.dependencies import Caller, TheAccess, TheServices
 from heliograph.web.errors import Answer
-from heliograph.web.pages import asked_path, decode_cursor, encode_position
+from heliograph.web.pages import asked_path, decode_cursor, encode_cursor
 from heliograph.web.paths import PREFIX
 from heliograph.web.ranges import check_order
 from heliograph.web.schemas import (
@@ -87,7 +87,7 @@ async def read_audit(
     )
     headers = []
     if entries.more:
-        last = encode_position(entries[-1].timestamp, entries[-1].id)
+        last = encode_cursor(entries[-1].timestamp, entries[-1].id)
         query = urlencode({**request.query_params, "cursor": last})
         link = f'<{asked_path(request.scope)}?{query}>; rel="next"'
         headers.append((b"link", link.encode("latin-1")))

@@ -24,7 +24,7 @@ from heliograph.web.pages import (
     Cursor,
     asked_path,
     decode_cursor,
-    encode_position,
+    encode_cursor,
     next_to,
     page_headers,
 )
@@ -122,7 +122,7 @@ def _links(path: str, page: Page[Measurement], direction: str, cursor: Position 
         back = next_to(cursor, 1 if newer else -1)
     older, younger = (back, onward) if newer else (onward, back)
     return ", ".join(
-        f'<{path}&direction={towards}&cursor={encode_position(*at)}>; rel="{rel}"'
+        f'<{path}&direction={towards}&cursor={encode_cursor(*at)}>; rel="{rel}"'
         for towards, rel, at in (("older", "next", older), ("newer", "previous", younger))
         if at is not None
     )

@@ -112,6 +112,11 @@ class HeliographCollector(Collector):
             ),
             ("commits", "Transactions committed", state.commits_total),
             (
+                "dropped",
+                "Messages neither stored nor acknowledged, since the database was put back",
+                state.dropped_total,
+            ),
+            (
                 "rejected_not_kept",
                 "Rejected messages that were not kept, mostly for the bounds of what is",
                 state.rejected_not_kept_total,

@@ -48,13 +48,8 @@ Attributes = Annotated[
 ]
 
 
-def encode_cursor(row: Keyed) -> str:
-    """Return an opaque text that names exactly this row."""
-    return encode_position(row.timestamp, row.fingerprint)
-
-
-def encode_position(timestamp: int, number: int) -> str:
-    """Return the cursor of what its time and this number tell from all else."""
+def encode_cursor(timestamp: int, number: int) -> str:
+    """Return an opaque text for the row that its time and this number tell from all others."""
     packed = _CURSOR.pack(timestamp, number)
     return base64.urlsafe_b64encode(packed).rstrip(b"=").decode()
 
@@ -149,7 +144,7 @@ class PageRequest:
         query = [
             ("direction", direction),
             ("limit", str(self.limit)),
-            ("cursor", encode_position(*at)),
+            ("cursor", encode_cursor(*at)),
             *(("attribute", name) for name in self.attributes),
         ]
         return f'<{path}?{urlencode(query)}>; rel="{direction}"'

@@ -154,7 +154,7 @@ async def test_never_older_over_newer(store, register):
             broker.free.clear() if broker.free.is_set() else broker.free.set()
         broker.free.set()
         await eventually(nothing_left(store))
-        await eventually(lambda: publisher.under_way == 0)
+        await eventually(lambda: not publisher._under_way)
     for name in ("pump", sensor.identifier):
         assert broker.revisions(name) == sorted(broker.revisions(name))
         assert broker.revisions(name)[-1] == 99

@@ -17,7 +17,7 @@ from heliograph.store import open_store
 from mqtt_client import publish
 from postgresql import PROGRAMS
 from rows import measurement
-from server import eventually, running
+from server import blocked, eventually, running
 
 
 def copy(path, other):
@@ -152,3 +152,19 @@ async def test_a_database_put_back_drops_every_cache_session_and_connection(data
         assert response.status_code == 201, response.text
         assert await stored(server.store, other.number) == 1
         assert (await server.http.get("/readyz")).status_code == 200
+
+
+async def test_messages_that_are_dropped_for_it_are_counted(database_url, tmp_path):
+    async with running(tmp_path, database_url=database_url) as server:
+        await server.device("kept")
+        backup = Backup(database_url, tmp_path)
+        key = {"X-API-Key": (await server.device("later")).key}
+        async with blocked(server) as started:
+            sending = asyncio.create_task(
+                server.http.post("/ingest", json={"value": 1}, headers=key), name="sending"
+            )
+            await started.wait()
+            await asyncio.to_thread(backup.put_back)
+        assert (await sending).status_code == 503
+        metrics = (await server.http.get("/metrics")).text
+        assert "heliograph_ingest_dropped_total 1.0\n" in metrics

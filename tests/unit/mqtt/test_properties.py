@@ -1,6 +1,5 @@
 """The properties of MQTT 5 (2.2.2): each in each packet."""
 
-import msgspec
 import pytest
 
 from heliograph.mqtt.fields import Cursor
@@ -146,11 +145,3 @@ def test_texts_that_mqtt_has_no_room_for_are_not_written():
     for text in ("x" * 65_536, "a\0b", "\ud800"):
         with pytest.raises(ValueError):
             write_properties(Properties(reason_string=text))
-
-
-def test_mqtt_3_3_2_7_the_alias_and_the_delay_are_not_handed_on():
-    """[MQTT-3.3.2-7], and what [MQTT-3.3.2-4, -17, -20] want handed on."""
-    kept = Properties(payload_format_indicator=1, user_properties=(("b", "2"), ("a", "1")))
-    given = msgspec.structs.replace(kept, topic_alias=1, will_delay_interval=5)
-    assert given.forwarded() == kept
-    assert Properties(topic_alias=1).forwarded() is None

@@ -75,11 +75,6 @@ def check_will(will, sent):
     names = ["topic", "payload", "qos", "retain"]
     assert members(will, *names) == members(sent, *names)
     assert will.delay == sent.will_delay_interval
-    given = will.properties or Properties()
-    names = ["message_expiry_interval", "content_type", "response_topic", "correlation_data"]
-    assert members(given, *names) == members(sent, *names)
-    assert (given.payload_format_indicator or 0) == sent.payload_format_indicator
-    assert list(given.user_properties) == sent.user_properties
 
 
 @given(
