@@ -11,6 +11,7 @@ from database_copies import migrated_postgresql
 from heliograph.errors import RowError, StoreUnavailableError
 from heliograph.model.batch import Batch
 from heliograph.model.retention import Cutoffs, Retention
+from heliograph.model.time import OLDEST
 from heliograph.retention import runs as runs_module
 from heliograph.retention.runs import RetentionRuns
 from heliograph.store import open_store, postgresql_writer
@@ -83,7 +84,7 @@ async def test_partitions_are_made_when_rows_need_them(store, execute):
 
 
 async def test_no_timestamp_is_without_a_place(store, execute):
-    times = [-(1 << 63), -1, 0, YEAR_2020 - 1, YEAR_2020, month_start(9999 * 12 + 11) - 1]
+    times = [OLDEST, -1, 0, YEAR_2020 - 1, YEAR_2020, month_start(9999 * 12 + 11) - 1]
     rows = [measurement(1, time) for time in times]
     await store.write(Batch(measurements=rows))
     assert partitions(execute) == ["2020_01", "9999_11", "past"]
