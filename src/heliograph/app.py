@@ -14,7 +14,7 @@ import structlog
 from heliograph import logs
 from heliograph.errors import StartError
 from heliograph.server import Server
-from heliograph.settings import Settings, load_settings
+from heliograph.settings import Settings, load_settings, mistyped_variables
 from heliograph.web.application import create_web
 from heliograph.web.services import Services
 
@@ -51,6 +51,9 @@ class Application:
         """Run the server for as long as the context lasts."""
         settings = self._settings if self._settings is not None else load_settings()
         logs.configure(settings.log_level, settings.log_format)
+        for each in mistyped_variables():
+            question = f"no such setting: did you mean {each.meant}?"
+            log.warning(question, name=each.name, set_in=each.source)
         self.server = server = Server(settings)
         try:
             self.services = services = await server.start()

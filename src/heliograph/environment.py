@@ -4,15 +4,21 @@ import io
 import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 
 from heliograph.errors import StartError
+from heliograph.nearest import nearest
 
 ENV_FILE = Path(".env")
 FILE_SUFFIX = "_FILE"
 _LONGEST_SECRET = 64 * 1024
+# How alike a name has to be to one of ours: MYSQL_PASSWORD is none, and what stands in our own file
+# is more likely one.
+LIKELY = 0.82
+CERTAIN = 0.9
 
 
 def read_variables(names: Collection[str], env_file: Path = ENV_FILE) -> dict[str, str]:
@@ -27,6 +33,46 @@ def read_variables(names: Collection[str], env_file: Path = ENV_FILE) -> dict[st
     found = _resolve(_read_env_file(env_file, names), names, f" in {env_file}")
     found.update(_resolve(os.environ, names, ""))
     return found
+
+
+class Mistyped(NamedTuple):
+    """A variable that is none of ours, which of ours may be meant by it, and where it is set."""
+
+    name: str
+    meant: str
+    source: str
+
+
+def mistyped(names: Collection[str], env_file: Path = ENV_FILE) -> list[Mistyped]:
+    """Return the variables that are probably meant to be one of the named ones.
+
+    In the environment, which is full of others', only what begins like one of them is looked at.
+
+    Raises:
+        StartError: `.env` cannot be read.
+    """
+    known = {*names, *(name + FILE_SUFFIX for name in names)}
+    beginnings = tuple({name.partition("_")[0] + "_" for name in names if "_" in name})
+    in_file = _read_env_file(env_file, names)
+    taken = {name.removesuffix(FILE_SUFFIX) for name in (*os.environ, *in_file) if name in known}
+    unset = {name for name in known if name.removesuffix(FILE_SUFFIX) not in taken}
+    found: list[Mistyped] = []
+    for name in in_file:
+        if name not in known:
+            meant = nearest(name, unset, 1, LIKELY) or nearest(name, known, 1, CERTAIN)
+            found += [
+                Mistyped(name, each, str(env_file)) for each in meant if _may_mean(name, each)
+            ]
+    for name in os.environ:
+        if name not in known and name.startswith(beginnings):
+            meant = nearest(name, unset, 1, CERTAIN)
+            found += [Mistyped(name, each, "the environment") for each in meant]
+    return found
+
+
+def _may_mean(name: str, meant: str) -> bool:
+    # What one of ours begins with may be another's own: a word alone often is.
+    return "_" in name or len(meant) <= len(name) + 2
 
 
 def _resolve(

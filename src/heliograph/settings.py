@@ -20,7 +20,7 @@ from pydantic_core import ErrorDetails
 from heliograph.address import Address
 from heliograph.broker_settings import BrokerSettings
 from heliograph.broker_url import parse_broker_url
-from heliograph.environment import read_variables
+from heliograph.environment import Mistyped, mistyped, read_variables
 from heliograph.errors import StartError
 from heliograph.masking import MASK, mask_text
 from heliograph.model.account import USERNAME_RULE, is_username
@@ -350,6 +350,11 @@ def load_settings(**overrides: Any) -> Settings:
         return Settings(**overrides)
     except ValidationError as error:
         raise StartError("; ".join(map(_line, error.errors(include_url=False)))) from None
+
+
+def mistyped_variables() -> list[Mistyped]:
+    """Return the variables that are probably meant to be one of ours, and are none."""
+    return mistyped([name.upper() for name in Settings.model_fields])
 
 
 def _as_text(path: Path) -> str:

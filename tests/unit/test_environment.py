@@ -10,7 +10,7 @@ from dotenv import dotenv_values
 from pydantic import SecretStr
 
 from bare_environment import NAMES, refusal, work_in
-from heliograph.settings import Settings, load_settings
+from heliograph.settings import Settings, load_settings, mistyped_variables
 
 EXAMPLE = Path(__file__).parents[2] / ".env.example"
 STRONG = "b7Xq2mZr9tLk4WcV8sNf"
@@ -36,6 +36,32 @@ class TestSources:
     def test_a_line_that_should_set_a_variable_but_does_not_is_an_error(self):
         Path(".env").write_text("PORT=1003\n\nAPI_SECRET_KEY='unclosed\n")
         assert refusal() == ".env: API_SECRET_KEY on line 3 is not NAME=value"
+
+    def test_a_mistyped_variable_is_told_what_was_meant(self, monkeypatch):
+        monkeypatch.setenv("RATE_LIMIT_REED", "1")
+        monkeypatch.setenv("DATABASE_URI", "x")
+        monkeypatch.setenv("DATABASE_URL", "sqlite:///x.db")
+        monkeypatch.setenv("MQTT_LISTEN", "")
+        mistyped = {
+            "MQTT_LISTN": "MQTT_LISTEN",
+            "mqtt_url": "MQTT_URL",
+            "MQTT_USER": "MQTT_USERNAME",
+            "LOG_LEVL": "LOG_LEVEL",
+            "API_SECRET": "API_SECRET_KEY",
+            "DEVICE_API_KEY": "DEVICE_API_KEYS",
+            "MQTT_PASSWRD_FILE": "MQTT_PASSWORD_FILE",
+        }
+        others = ("POSTGRES_USER", "MYSQL_PASSWORD", "COMPOSE_PROJECT", "HOSTNAME", "APP", "TZ")
+        others += ("MQTT_HOST", "MQTT_BROKER_URL", "SERVER_PORT", "LOG_FILE", "HTTP_PORT", "PORT")
+        lines = [f"{name}=" for name in (*mistyped, *others)]
+        Path(".env").write_text("\n".join(lines))
+        expected = [(name, meant, ".env") for name, meant in mistyped.items()]
+        expected.append(("RATE_LIMIT_REED", "RATE_LIMIT_READ", "the environment"))
+        assert mistyped_variables() == expected
+
+    def test_every_setting_is_one(self):
+        Path(".env").write_text("".join(f"{name}=\n{name}_FILE=\n" for name in NAMES))
+        assert mistyped_variables() == []
 
     def test_an_env_file_that_is_not_text(self):
         Path(".env").write_bytes(b"PORT=\xff\xfe\n")

@@ -8,7 +8,7 @@ from heliograph.admin_key import SECRET_KEY_FILE
 from heliograph.cli.echo import echo
 from heliograph.cli.output import print_json
 from heliograph.printable import printable
-from heliograph.settings import load_settings
+from heliograph.settings import load_settings, mistyped_variables
 
 app = typer.Typer(add_completion=False)
 
@@ -20,6 +20,9 @@ def settings(*, json: bool = typer.Option(False, "--json", help="Print one JSON 
     They come from environment variables, then .env in the working directory, then defaults.
     """
     effective = load_settings()
+    for each in mistyped_variables():
+        told = f"{each.name}, in {each.source}, is no setting: did you mean {each.meant}?"
+        echo(printable(told), err=True)
     masked = effective.masked()
     if json:
         print_json(masked)

@@ -176,12 +176,25 @@ def test_programs_that_read_the_output_get_no_welcome(tmp_path, environment):
         assert process.communicate(timeout=SECONDS)[0] == b""
 
 
-def test_options_win_over_settings(tmp_path, environment):
+def test_options_win_over_settings_and_a_mistyped_one_is_told_what_was_meant(tmp_path, environment):
     port = str(free_port())
+    (tmp_path / ".env").write_text("MQTT_LISTN=127.0.0.1:1\nPOSTGRES_PASSWORD=hunter2\n")
+    environment["RATE_LIMIT_REED"] = "1"
     with started(tmp_path, environment, "--host", "127.0.0.1", "--port", port):
         response = httpx.get(f"http://127.0.0.1:{port}/health", timeout=SECONDS)
     assert response.status_code == 200
     assert "server" not in response.headers
+    told = [line for line in log_lines(tmp_path) if "did you mean" in str(line["event"])]
+    assert [(line["event"], line["name"], line["set_in"], line["level"]) for line in told] == [
+        ("no such setting: did you mean MQTT_LISTEN?", "MQTT_LISTN", ".env", "warning"),
+        (
+            "no such setting: did you mean RATE_LIMIT_READ?",
+            "RATE_LIMIT_REED",
+            "the environment",
+            "warning",
+        ),
+    ]
+    assert "hunter2" not in (tmp_path / "log").read_text()
 
 
 @pytest.mark.parametrize("arguments", [[], ["--access-log"]])
