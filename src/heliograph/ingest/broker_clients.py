@@ -7,6 +7,7 @@ else a sensor, else a user.
 
 import hmac
 
+from heliograph.access.policy import Action, may
 from heliograph.ingest.authentication import ADMIN, Authenticator
 from heliograph.ingest.endpoint import Endpoint
 from heliograph.ingest.registry import Registry
@@ -66,7 +67,7 @@ class BrokerClients:
             return None
         if found.kind == "shared":
             sensor = None if meant.sensor is None else self._registry.number(meant.sensor)
-            taken = sensor and self._registry.takes_shared_keys(sensor.network_identifier)
+            taken = sensor and may(found, Action.ACT_AS, sensor, self._registry.grants)
             return meant if taken else None
         is_meant = (found.sensor, found.account) == (meant.sensor, meant.account)
         return meant if is_meant else None
@@ -116,9 +117,7 @@ class BrokerClients:
             return False
         group = shared(topic_filter)
         wanted = topic_filter if group is None else group[1]
-        if client is SERVER:
-            return True
-        if client.is_admin:
+        if may(client, Action.RECEIVE_ALL, None, self._registry.grants):
             return True
         if client.account is None and await self._endpoint.is_own_topic(client, wanted):
             return True

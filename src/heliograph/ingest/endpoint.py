@@ -2,6 +2,16 @@
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 
+from heliograph.access import policy
+from heliograph.access.policy import (
+    EVERYBODY,
+    Action,
+    UnknownSensor,
+    may,
+    may_receive,
+    may_send,
+    networks_of,
+)
 from heliograph.errors import RejectionReason
 from heliograph.ingest.authentication import Authenticator
 from heliograph.ingest.encode import payload_of
@@ -58,6 +68,7 @@ class Endpoint:
         self.forget = store.deliveries.forget
         self.payload_of = payload_of
         self._registry = registry
+        self._grants = registry.grants
         self._router = router
         self._publish_topic = publish_topic
         self._longest_topic = max(LONGEST_OF_A_SENSOR, len(publish_topic.encode()))
@@ -91,29 +102,11 @@ class Endpoint:
 
     def credential(self, principal: Principal) -> bytes | None:
         """Return the hash of what a client is connected by, a key or password; None: no more."""
-        if principal.account is not None:
-            return self._credential_of_user(principal, principal.account)
-        sensor = None if principal.sensor is None else self._registry.number(principal.sensor)
-        return sensor.key_hash if sensor is not None and sensor.is_active else None
+        return policy.credential_of(principal, self._grants)
 
     def is_current(self, principal: Principal, credential: bytes | None) -> bool:
-        """Tell whether a device connected by the key of this hash may still be so.
-
-        A change brings its sensor into memory, so whose sensor has left it has not changed.
-        """
-        if principal.account is not None:
-            return credential is not None and self.credential(principal) == credential
-        if principal.sensor is None or self._registry.number(principal.sensor) is None:
-            return True
-        return self.credential(principal) == credential
-
-    def _credential_of_user(self, principal: Principal, identifier: str) -> bytes | None:
-        account = self._registry.account(identifier)
-        if account is None or account.is_admin != principal.is_admin:
-            return None
-        if principal.session is None:
-            return account.password_hash.encode()
-        return principal.session if self._registry.holds_session(principal.session) else None
+        """Return whether a client that was connected by this credential may still be so."""
+        return policy.is_current(principal, credential, self._grants)
 
     async def route(self, principal: Principal, topic: str) -> Route:
         """Return where a topic leads for this principal, be it to rejection."""
@@ -164,21 +157,19 @@ class Endpoint:
         Devices subscribe to topics of their own and to MQTT_PUBLISH_TOPIC, without wildcards;
         who reads a whole network may use any filter, and gets what he may see.
         """
-        if principal.kind == "anonymous":
-            return principal.role >= Role.VIEWER
-        if principal.is_admin or principal.kind == "user" or self._registry.has_guests:
+        if may(principal, Action.SUBSCRIBE, None, self._grants):
             return True
         return await self.is_own_topic(principal, topic_filter)
 
     async def is_own_topic(self, principal: Principal, topic: str) -> bool:
         """Tell whether this is MQTT_PUBLISH_TOPIC, or a topic of a sensor that a device may be."""
         if topic == self._publish_topic:
-            return True
+            return may(principal, Action.RECEIVE_COMMANDS, None, self._grants)
         parsed = parse_device_topic(topic)
         if parsed is None or "+" in topic or "#" in topic:
             return False
         sensor = await self._registry.find(parsed[1])
-        return sensor is not None and self._router.may_write(principal, sensor)
+        return sensor is not None and may_send(principal, sensor, self._grants)
 
     @property
     def longest_topic(self) -> int:
@@ -192,32 +183,25 @@ class Endpoint:
 
     def sees_network(self, principal: Principal, network_identifier: str) -> bool:
         """Tell whether the principal may see what all sensors of a network send."""
-        return self._registry.role(principal, network_identifier) >= Role.VIEWER
+        return may(principal, Action.VIEW, network_identifier, self._grants)
 
     @property
     def has_guests(self) -> bool:
         """Whether there may be a network of which everybody sees everything."""
-        return self._registry.has_guests
+        return self._grants.everybody > Role.NONE
 
     def everybody_sees(self, network_identifier: str) -> bool:
         """Tell whether everybody may see all that a network's sensors send."""
-        return self._registry.guest_role(network_identifier) >= Role.VIEWER
+        return may(EVERYBODY, Action.VIEW, network_identifier, self._grants)
 
     def may_see(self, principal: Principal, sensor: int, network_identifier: str) -> bool:
         """Tell whether the principal may see what this sensor sends, or has sent.
 
         A sensor that has left memory has not changed: it is still in the network given.
         """
-        if principal.sensor == sensor:
-            return True
-        known = self._registry.number(sensor)
-        if known is not None:
-            # With a key of its own a device that is out of service would not even log in.
-            speaks_for_it = principal.kind == "shared" and known.is_active
-            if speaks_for_it and self._router.may_write(principal, known):
-                return True
-            network_identifier = known.network_identifier
-        return self.sees_network(principal, network_identifier)
+        grants = self._grants
+        known = grants.sensors.get(sensor) or UnknownSensor(sensor, network_identifier)
+        return may_receive(principal, known, grants)
 
     async def retained(self, principal: Principal, topic_filter: str) -> AsyncIterator[Outgoing]:
         """Yield each configuration and status that the filter matches and the principal may see."""
@@ -256,8 +240,8 @@ class Endpoint:
         self, principal: Principal, topic_filter: str, kinds: set[TopicKind]
     ) -> AsyncIterator[Outgoing]:
         """Yield what is retained in the networks that the principal sees, a piece at a time."""
-        after = 0
-        while (networks := self._registry.networks_of(principal)) is None or networks:
+        after, grants = 0, self._grants
+        while (networks := networks_of(principal, Action.RECEIVE, grants)) is None or networks:
             page = await self._store.configurations.retained(networks, after, PAGE)
             if not page:
                 return

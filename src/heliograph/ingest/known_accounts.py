@@ -2,20 +2,12 @@
 
 from typing import NamedTuple
 
-from heliograph.model.account import Account
-from heliograph.model.principal import Role
+from heliograph.access.policy import KnownAccount
 from heliograph.model.time import now
 from heliograph.store import Store
 
 MAXIMUM_ACCOUNTS = 5_000
 MAXIMUM_SESSIONS = 5_000
-
-
-class KnownAccount(NamedTuple):
-    """An account in use, and its roles by network."""
-
-    account: Account
-    roles: dict[str, Role]
 
 
 class Renewal(NamedTuple):
@@ -34,14 +26,15 @@ class KnownAccounts:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._accounts: dict[str, KnownAccount] = {}
-        self._sessions: dict[bytes, str] = {}
+        self.accounts: dict[str, KnownAccount] = {}
+        # Whose they are, by the hash of their token.
+        self.sessions: dict[bytes, str] = {}
         # How often somebody became known, and another was forgotten for lack of room perhaps.
         self.additions = 0
 
     def get(self, account: str) -> KnownAccount | None:
         """Return the account if it is known."""
-        return self._accounts.get(account)
+        return self.accounts.get(account)
 
     async def read(self, account: str) -> KnownAccount | None:
         """Return what the store says of an account; None: there is none in use."""
@@ -51,24 +44,20 @@ class KnownAccounts:
     def add(self, known: KnownAccount) -> None:
         """Know an account from now on."""
         self.additions += 1
-        self._accounts[known.account.identifier] = known
-        while len(self._accounts) > MAXIMUM_ACCOUNTS:
-            del self._accounts[next(iter(self._accounts))]
+        self.accounts[known.account.identifier] = known
+        while len(self.accounts) > MAXIMUM_ACCOUNTS:
+            del self.accounts[next(iter(self.accounts))]
 
     def hold(self, session: bytes, account: str) -> None:
         """Know from now on whether the session of this token's hash lives."""
-        self._sessions[session] = account
-        while len(self._sessions) > MAXIMUM_SESSIONS:
-            del self._sessions[next(iter(self._sessions))]
-
-    def holds(self, session: bytes) -> bool:
-        """Tell whether the session is known to live."""
-        return session in self._sessions
+        self.sessions[session] = account
+        while len(self.sessions) > MAXIMUM_SESSIONS:
+            del self.sessions[next(iter(self.sessions))]
 
     def forget(self) -> None:
         """Know nobody, and no session."""
-        self._accounts.clear()
-        self._sessions.clear()
+        self.accounts.clear()
+        self.sessions.clear()
 
     async def renewal(self) -> Renewal:
         """Return what the store says now of all that is known.
@@ -80,8 +69,8 @@ class KnownAccounts:
         asked: set[str | bytes] = set()
         while True:
             # Whatever was looked up meanwhile may be older than the change.
-            wanted = self._accounts.keys() - asked
-            sessions = {k: v for k, v in self._sessions.items() if k not in asked}
+            wanted = self.accounts.keys() - asked
+            sessions = {k: v for k, v in self.sessions.items() if k not in asked}
             if not wanted and not sessions:
                 return Renewal(accounts, living)
             asked |= wanted | sessions.keys()
@@ -93,11 +82,10 @@ class KnownAccounts:
 
     def assume(self, renewal: Renewal) -> None:
         """Take over what has become of everything that was known."""
-        self._accounts = {
-            name: renewal.accounts[name] for name in self._accounts if name in renewal.accounts
-        }
-        self._sessions = {
-            session: account
-            for session, account in self._sessions.items()
-            if session in renewal.sessions
-        }
+        for name in list(self.accounts):
+            if name in renewal.accounts:
+                self.accounts[name] = renewal.accounts[name]
+            else:
+                del self.accounts[name]
+        for session in self.sessions.keys() - renewal.sessions:
+            del self.sessions[session]

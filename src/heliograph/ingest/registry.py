@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import structlog
 
+from heliograph.access.policy import Action, Grants, UnknownSensor, may
 from heliograph.errors import AlreadyExistsError, StoreUnavailableError
 from heliograph.ingest.connected import Connected
 from heliograph.ingest.known_accounts import KnownAccounts
@@ -123,7 +124,6 @@ class Registry:
         self, store: Store, *, auto_provision: bool = False, guests: Guests = NO_GUESTS
     ) -> None:
         self.generation = 0
-        self.default_network = ""
         self._store = store
         self._auto_provision = auto_provision
         self._by_name: dict[str, KnownSensor] = {}
@@ -132,10 +132,12 @@ class Registry:
         self._unknown: set[str | bytes | int] = set()
         self._accounts = KnownAccounts(store)
         self._guests = guests
-        # None: all.
-        self._guest_networks: frozenset[str] | None = frozenset()
-        # The networks in which shared keys send and read.
-        self.taking_shared_keys: frozenset[str] = frozenset()
+        self.grants = Grants(
+            everybody=guests.role,
+            accounts=self._accounts.accounts,
+            sessions=self._accounts.sessions,
+            sensors=self._by_number,
+        )
         self._reading = Reading()
         self._change: Change | None = None
         self._is_loaded = False
@@ -159,9 +161,9 @@ class Registry:
 
     async def _preload(self) -> None:
         self._is_loaded = False
-        self.default_network = (await self._store.networks.default()).identifier
-        self.taking_shared_keys = await self._store.networks.sharing()
-        self._guest_networks = await self._read_guest_networks()
+        self.grants.default_network = (await self._store.networks.default()).identifier
+        self.grants.sharing = await self._store.networks.sharing()
+        self.grants.open_networks = await self._read_open_networks()
         after, loaded = 0, 0
         while loaded < PRELOADED:
             page = await self._store.sensors.load(after, PAGE)
@@ -176,8 +178,13 @@ class Registry:
         """A number that changes whenever what somebody may do may have changed."""
         return self.generation + self._accounts.additions
 
-    async def _read_guest_networks(self) -> frozenset[str] | None:
-        if not self.has_guests:
+    @property
+    def default_network(self) -> str:
+        """The network of what is registered without one."""
+        return self.grants.default_network
+
+    async def _read_open_networks(self) -> frozenset[str] | None:
+        if self._guests.role is Role.NONE:
             return frozenset()
         if "*" in self._guests.networks:
             return None
@@ -248,53 +255,6 @@ class Registry:
         """Know from now on whether the session of this token's hash lives."""
         self._accounts.hold(session, account)
 
-    def holds_session(self, session: bytes) -> bool:
-        """Tell whether a session that is held has not ended."""
-        return self._accounts.holds(session)
-
-    def account(self, account: str) -> Account | None:
-        """Return an account that was found before, as it is now; None: it is gone."""
-        known = self._accounts.get(account)
-        return known.account if known is not None else None
-
-    def role(self, principal: Principal, network_identifier: str) -> Role:
-        """Return what the principal may do in a network: at least what everybody may."""
-        if principal.is_admin:
-            return Role.OWNER
-        role = self.guest_role(network_identifier)
-        if principal.account is not None and (known := self._accounts.get(principal.account)):
-            return max(role, known.roles.get(network_identifier, Role.NONE))
-        return role
-
-    def guest_role(self, network_identifier: str) -> Role:
-        """Return what everybody may do in a network."""
-        networks = self._guest_networks
-        if networks is None or network_identifier in networks:
-            return self._guests.role
-        return Role.NONE
-
-    @property
-    def has_guests(self) -> bool:
-        """Whether there is anything that everybody may do."""
-        return self._guests.role > Role.NONE
-
-    def networks_of(self, principal: Principal, role: Role = Role.VIEWER) -> list[str] | None:
-        """Return the networks that the principal has a role in; None: all of them."""
-        if principal.is_admin:
-            return None
-        found: set[str] = set()
-        if self._guests.role >= role:
-            if self._guest_networks is None:
-                return None
-            found |= self._guest_networks
-        if principal.account is not None and (known := self._accounts.get(principal.account)):
-            found |= {name for name, own in known.roles.items() if own >= role}
-        return sorted(found)
-
-    def takes_shared_keys(self, network_identifier: str) -> bool:
-        """Tell whether shared keys send and read in a network."""
-        return network_identifier in self.taking_shared_keys
-
     async def provision(self, device_id: str) -> KnownSensor | None:
         """Register a device on first sight; None unless AUTO_PROVISION is on."""
         if not self._auto_provision or not may_name_a_device(device_id):
@@ -311,11 +271,15 @@ class Registry:
             return None
         key_hash = shared_key_hash(principal.key_hash)
         own = await self.find_key(key_hash)
-        if own is None and self.takes_shared_keys(self.default_network):
+        # Where it would be, if it is not there yet.
+        place = own or UnknownSensor(0, self.default_network)
+        if not may(principal, Action.ACT_AS, place, self.grants):
+            return None
+        if own is None:
             name = RESERVED_PREFIX + secrets.token_hex(OWN_NAME_BYTES)
             await self._register(name, key_hash, actor_of(principal, None))
             own = await self.find_key(key_hash)
-        return own if own and self.takes_shared_keys(own.network_identifier) else None
+        return own
 
     async def _register(self, device_id: str, key_hash: bytes | None, actor: Actor) -> None:
         try:
@@ -349,7 +313,7 @@ class Registry:
             changed = await self._store.sensors.changed_since(known.version)
             erased = await self._store.sensors.erased_since(known.version)
             sharing = await self._store.networks.sharing()
-            guest_networks = await self._read_guest_networks()
+            open_networks = await self._read_open_networks()
             renewal = await self._accounts.renewal()
             # Without an await before roles and sensors change, so that a look-up under way
             # notices, and nobody concludes anything new from what was.
@@ -358,8 +322,8 @@ class Registry:
             for number in erased:
                 self._end(number)
             self._accounts.assume(renewal)
-            self.taking_shared_keys = sharing
-            self._guest_networks = guest_networks
+            self.grants.sharing = sharing
+            self.grants.open_networks = open_networks
             await self._remember(changed)
             # Only now: what failed halfway is repeated whole.
             self._assume(change)

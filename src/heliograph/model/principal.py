@@ -40,3 +40,7 @@ class Principal(msgspec.Struct, frozen=True):
     def is_admin(self) -> bool:
         """Whether everything is allowed."""
         return self.kind == "admin"
+
+    def has_expired(self, moment: int) -> bool:
+        """Return whether the session has come to its end at a moment in microseconds."""
+        return self.until is not None and moment >= self.until

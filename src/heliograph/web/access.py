@@ -4,10 +4,10 @@ from typing import NoReturn
 
 from starlette.types import Scope
 
+from heliograph.access.policy import Action, may, may_read, may_send, networks_of, role_in
 from heliograph.errors import ErrorCode, HeliographError
 from heliograph.ingest.authentication import Authenticator
 from heliograph.ingest.registry import KnownSensor, Registry
-from heliograph.ingest.routes import may_register
 from heliograph.model.credentials import hash_key
 from heliograph.model.identifiers import is_uuid
 from heliograph.model.principal import Principal, Role
@@ -39,6 +39,7 @@ class Access:
     def __init__(self, authenticator: Authenticator, registry: Registry, limits: Limits) -> None:
         self._authenticator = authenticator
         self._registry = registry
+        self._grants = registry.grants
         self._limits = limits
         self._principals: dict[bytes, Principal] = {}
         # By the hash of their token.
@@ -54,7 +55,7 @@ class Access:
         """Tell whether what was found of a caller, as of a generation, has to be asked again."""
         if generation != self._registry.generation:
             return True
-        return principal.until is not None and now() >= principal.until
+        return principal.has_expired(now())
 
     def remembered(self, key: bytes) -> Principal | None:
         """Return whose key this is if it was right before and nothing has changed since."""
@@ -152,7 +153,7 @@ class Access:
             HeliographError: FORBIDDEN.
         """
         network = network_identifier or self._registry.default_network
-        if self._registry.role(principal, network) < role:
+        if role_in(principal, network, self._grants) < role:
             raise forbidden()
 
     def require_leave(self, principal: Principal, network: str, target: str) -> None:
@@ -172,7 +173,7 @@ class Access:
         Raises:
             HeliographError: NETWORK_NOT_FOUND, none for this caller; FORBIDDEN, too small a role.
         """
-        known = self._registry.role(principal, identifier.lower())
+        known = role_in(principal, identifier.lower(), self._grants)
         if known is Role.NONE and is_machine(principal):
             raise forbidden()
         found = await self._registry.network(identifier) if known is not Role.NONE else None
@@ -189,12 +190,12 @@ class Access:
         Raises:
             HeliographError: FORBIDDEN, a caller who reads no lists.
         """
-        seen = self._registry.networks_of(principal)
+        seen = networks_of(principal, Action.VIEW, self._grants)
         if seen == [] and principal.account is None:
             raise forbidden()
         if identifier is not None:
             wanted = identifier.lower()
-            is_seen = is_uuid(wanted) and self._registry.role(principal, wanted) >= Role.VIEWER
+            is_seen = is_uuid(wanted) and may(principal, Action.VIEW, wanted, self._grants)
             return [wanted] if is_seen else []
         return seen
 
@@ -207,7 +208,7 @@ class Access:
         """
         if identifier is not None:
             return [(await self.network(principal, identifier, Role.OWNER)).identifier]
-        owned = self._registry.networks_of(principal, Role.OWNER)
+        owned = networks_of(principal, Action.MANAGE, self._grants)
         if owned == [] and principal.account is None:
             raise forbidden()
         return owned
@@ -237,13 +238,22 @@ class Access:
         self._limits.wrong_key(address, hash_key(key))
         raise HeliographError(ErrorCode.INVALID_API_KEY, "Invalid API key")
 
+    def require_sending(self, principal: Principal) -> None:
+        """Allow sending data at all.
+
+        Raises:
+            HeliographError: FORBIDDEN.
+        """
+        if not may(principal, Action.SEND_DATA, None, self._grants):
+            raise forbidden()
+
     def require_admin(self, principal: Principal) -> None:
         """Allow what only the admin key may.
 
         Raises:
             HeliographError: FORBIDDEN.
         """
-        if not principal.is_admin:
+        if not may(principal, Action.ADMINISTER, None, self._grants):
             raise forbidden()
 
     async def readable(
@@ -258,7 +268,7 @@ class Access:
             HeliographError: `code` if there is none for this caller; FORBIDDEN.
         """
         sensor = await self._registry.find(identifier)
-        if sensor is None or not self.sees(principal, sensor):
+        if sensor is None or not may_read(principal, sensor, self._grants):
             if principal.kind == "shared":
                 raise forbidden()
             raise HeliographError(code, NOT_FOUND[code])
@@ -271,9 +281,7 @@ class Access:
             HeliographError: DEVICE_NOT_FOUND, there is none for this caller.
         """
         sensor = await self._registry.find(identifier)
-        if sensor is None or not (
-            self.sees(principal, sensor) or self._takes_shared_key(principal, sensor)
-        ):
+        if sensor is None or not may(principal, Action.READ_READINGS, sensor, self._grants):
             code = ErrorCode.DEVICE_NOT_FOUND
             raise HeliographError(code, NOT_FOUND[code])
         return sensor
@@ -294,48 +302,28 @@ class Access:
         self.require(principal, role, sensor.network_identifier)
         return sensor
 
-    def sees(self, principal: Principal, sensor: KnownSensor) -> bool:
-        """Tell whether the sensor exists as far as this caller is concerned."""
-        if principal.sensor == sensor.number:
-            return True
-        return self._registry.role(principal, sensor.network_identifier) >= Role.VIEWER
-
     async def speaks_for(self, principal: Principal, identifier: str) -> KnownSensor | None:
         """Return the sensor if the caller may send as it; registers it with AUTO_PROVISION."""
-        if principal.sensor is not None:
-            own = self._registry.number(principal.sensor)
-            if own is not None and identifier in (own.device_id, own.identifier):
-                return own
-        sensor = await self._registry.find(identifier)
+        own = None if principal.sensor is None else self._registry.number(principal.sensor)
+        if own is not None and identifier in (own.device_id, own.identifier):
+            sensor: KnownSensor | None = own
+        else:
+            sensor = await self._registry.find(identifier)
         if sensor is None:
-            may = may_register(principal, self._registry)
-            return await self._registry.provision(identifier) if may else None
-        if principal.sensor == sensor.number or self._takes_shared_key(principal, sensor):
+            if not may(principal, Action.PROVISION, identifier, self._grants):
+                return None
+            return await self._registry.provision(identifier)
+        if may_send(principal, sensor, self._grants):
             return sensor
-        if not self.sees(principal, sensor):
-            return None
-        self.require(principal, Role.EDITOR, sensor.network_identifier)
-        return sensor
-
-    def _takes_shared_key(self, principal: Principal, sensor: KnownSensor) -> bool:
-        network = sensor.network_identifier
-        return principal.kind == "shared" and self._registry.takes_shared_keys(network)
+        if may_read(principal, sensor, self._grants):
+            raise forbidden()
+        return None
 
     async def itself(self, principal: Principal) -> KnownSensor | None:
         """Return the device that calls, or a shared key's own; None if a caller is no device."""
         if principal.sensor is None:
             return await self._registry.own_device(principal)
         return await self._registry.find_number(principal.sensor)
-
-
-def may_send(principal: Principal) -> None:
-    """Allow sending data at all.
-
-    Raises:
-        HeliographError: FORBIDDEN.
-    """
-    if principal.kind == "anonymous" and principal.role < Role.EDITOR:
-        raise forbidden()
 
 
 def is_machine(principal: Principal) -> bool:

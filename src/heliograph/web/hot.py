@@ -17,7 +17,7 @@ from heliograph.ingest.outcome import Fault, Outcome
 from heliograph.ingest.posts import Posts
 from heliograph.ingest.registry import KnownSensor
 from heliograph.model.principal import Principal
-from heliograph.web.access import Access, client_address, may_send
+from heliograph.web.access import Access, client_address
 from heliograph.web.bodies import (
     ClientGoneError,
     Held,
@@ -92,7 +92,7 @@ class HotRoute(abc.ABC):
         address = client_address(scope)
         if principal is None:
             principal = await self.access.caller(scope)
-        may_send(principal)
+        self.access.require_sending(principal)
         self._limits.ingest(principal, address)
         if not is_json(headers.get(b"content-type")):
             raise unsupported_media_type()
@@ -110,7 +110,7 @@ class HotRoute(abc.ABC):
         if self.access.may_have_ended(principal, generation):
             # The body may have taken a minute to come.
             principal = await self.access.caller(scope)
-            may_send(principal)
+            self.access.require_sending(principal)
         idempotency_key = headers.get(b"idempotency-key")
         return await self.take(
             Call(

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request
 from pydantic import Field
 from starlette.responses import Response
 
+from heliograph.access.policy import Action, may, role_in
 from heliograph.errors import AlreadyExistsError, ErrorCode, HeliographError
 from heliograph.model.account import Account, Member
 from heliograph.model.principal import Role
@@ -79,7 +80,7 @@ async def create_network(
     network: NewNetwork, caller: Caller, actor: TheActor, services: TheServices
 ) -> Response:
     """Make a network; who makes it owns it."""
-    if caller.account is None and not caller.is_admin:
+    if not may(caller, Action.ADD_NETWORK, None, services.registry.grants):
         raise forbidden()
     try:
         created = await services.store.networks.create(
@@ -106,11 +107,11 @@ async def list_networks(
 ) -> Response:
     """List the networks that the caller may see, oldest first."""
     visible = await access.visible(caller, None)
-    store, registry = services.store.networks, services.registry
+    store, grants = services.store.networks, services.registry.grants
 
     async def read(offset: int, limit: int) -> tuple[Sequence[Any], int]:
         found, total = await store.list(networks=visible, offset=offset, limit=limit)
-        return [_representation(n, registry.role(caller, n.identifier)) for n in found], total
+        return [_representation(n, role_in(caller, n.identifier, grants)) for n in found], total
 
     return await listed(request, offset, limit, read)
 
@@ -123,7 +124,7 @@ async def read_network(
 ) -> Response:
     """Read a network's record."""
     network = await access.network(caller, network_identifier, Role.VIEWER)
-    role = services.registry.role(caller, network.identifier)
+    role = role_in(caller, network.identifier, services.registry.grants)
     return Answer(200, encode(_representation(network, role))).response()
 
 
@@ -145,7 +146,7 @@ async def change_network(
     Members that are absent stay as they are, and so does the name of the network `default`.
     """
     network = await access.network(caller, network_identifier, Role.OWNER)
-    role = services.registry.role(caller, network.identifier)
+    role = role_in(caller, network.identifier, services.registry.grants)
     change.check_read_only(_representation(network, role))
     members = change.model_dump(include=change.model_fields_set)
     name = members.get("network_name")
@@ -160,7 +161,7 @@ async def change_network(
     if changed is None:
         raise _not_found(ErrorCode.NETWORK_NOT_FOUND)
     await services.registry.changed()
-    role = services.registry.role(caller, network.identifier)
+    role = role_in(caller, network.identifier, services.registry.grants)
     return Answer(200, encode(_representation(changed, role))).response()
 
 

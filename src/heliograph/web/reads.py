@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl
 from fastapi.exceptions import RequestValidationError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from heliograph.access.policy import may_read
 from heliograph.ingest.latest_values import LatestValues
 from heliograph.ingest.registry import Registry
 from heliograph.model.principal import Principal
@@ -88,7 +89,7 @@ class QuickReads:
         sensor = self._registry.cached(identifier)
         if principal is None or principal.kind == "shared" or sensor is None:
             return None
-        if not self._access.sees(principal, sensor):
+        if not may_read(principal, sensor, self._registry.grants):
             return None
         counted = partial(self._counted, scope, principal)
         if what == "latest":

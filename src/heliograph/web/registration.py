@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
+from heliograph.access.policy import Action, may, role_in
 from heliograph.errors import AlreadyExistsError, ErrorCode, HeliographError, RowError
 from heliograph.ingest.registry import KnownSensor
 from heliograph.model.audit import Actor
@@ -178,12 +179,12 @@ async def find_node(services: Services, caller: Principal, identifier: str, role
         HeliographError: NODE_NOT_FOUND, none for this caller; FORBIDDEN, too small a role.
     """
     node = await services.store.nodes.find(identifier)
-    known = Role.NONE if node is None else services.registry.role(caller, node.network_identifier)
-    if node is None or known is Role.NONE:
+    grants = services.registry.grants
+    if node is None or not may(caller, Action.VIEW, node.network_identifier, grants):
         if is_machine(caller):
             raise forbidden()
         raise not_found(ErrorCode.NODE_NOT_FOUND)
-    if known < role:
+    if role_in(caller, node.network_identifier, grants) < role:
         raise forbidden()
     return node
 

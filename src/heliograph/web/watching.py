@@ -5,6 +5,7 @@ from urllib.parse import parse_qs
 
 from starlette.types import Scope
 
+from heliograph.access.policy import Action, credential_of, is_current, may, networks_of
 from heliograph.errors import ErrorCode, HeliographError, shutting_down
 from heliograph.ingest.registry import Registry
 from heliograph.live.streams import Selection, Streams
@@ -40,39 +41,27 @@ class Watch:
         self.network = network
         self.sensors = sensors
         self.kinds = kinds
-        self._registry = registry
         self._principal = principal
         self._as_messages = as_messages
-        self._of_devices = of_devices
-        own = registry.number(principal.sensor) if principal.sensor is not None else None
-        self._key_hash = own.key_hash if own is not None else None
+        self._action = Action.READ_READINGS if of_devices else Action.READ
+        self._grants = registry.grants
+        self._credential = credential_of(principal, self._grants)
 
     def selection(self) -> Selection:
         """Return what is to be sent now."""
-        principal, networks, own = self._principal, None, self._principal.sensor
+        networks, own = None, self._principal.sensor
         if self.network is not None:
             networks, own = frozenset((self.network,)), None
-        elif (seen := self._registry.networks_of(principal)) is not None:
+        elif (seen := networks_of(self._principal, self._action, self._grants)) is not None:
             networks = frozenset(seen)
-            if principal.kind == "shared" and self._of_devices:
-                networks |= self._registry.taking_shared_keys
         return Selection(networks, self.sensors, self.kinds, self._as_messages, own)
 
     def is_allowed(self) -> bool:
         """Tell whether the credential still holds, and allows this."""
-        registry, principal = self._registry, self._principal
-        if principal.until is not None and now() >= principal.until:
+        principal, grants = self._principal, self._grants
+        if principal.has_expired(now()) or not is_current(principal, self._credential, grants):
             return False
-        if principal.session is not None and not registry.holds_session(principal.session):
-            return False
-        if principal.account is not None:
-            account = registry.account(principal.account)
-            if account is None or account.is_admin is not principal.is_admin:
-                return False
-        if principal.sensor is not None:
-            own = registry.number(principal.sensor)
-            return own is not None and own.is_active and own.key_hash == self._key_hash
-        return self.network is None or registry.role(principal, self.network) >= Role.VIEWER
+        return self.network is None or may(principal, Action.VIEW, self.network, grants)
 
     def check(self, streams: Streams, viewer: Viewer) -> Callable[[], bool]:
         """Return what tells whether the stream may go on; it shows what has become visible."""
@@ -155,7 +144,7 @@ class Watchers:
         registry = self._services.registry
         if principal.sensor is None:
             await self._access.visible(principal, None)
-        elif numbers is None and not registry.has_guests:
+        elif numbers is None and not registry.grants.everybody:
             numbers = frozenset((principal.sensor,))
         return Watch(registry, principal, sensors=numbers, kinds=kinds, as_messages=as_messages)
 

@@ -5,6 +5,7 @@ import uuid
 
 import pytest
 
+from heliograph.access.policy import Action, may
 from heliograph.ingest.authentication import ADMIN
 from heliograph.ingest.registry import KnownSensor
 from heliograph.model.credentials import hash_key
@@ -13,6 +14,7 @@ from heliograph.model.principal import Principal, Role
 from heliograph.model.records import Kind
 from heliograph.model.sensor import Sensor
 from heliograph.mqtt.reasons import Reason
+from heliograph.mqtt.topics import TopicKind
 from ingest_core import ADMIN_KEY, NOON, SHARED_KEY, running
 from rows import measurement
 
@@ -181,6 +183,33 @@ async def test_what_everybody_may_see_and_have_retained(sqlite_store):
         await core.registry.changed()
         for principal in everybody:
             assert not may_see(principal, pump.number, home)
+
+
+@pytest.mark.parametrize("everybody", ["", "viewer", "editor"])
+async def test_every_topic_goes_by_the_policy(sqlite_store, everybody):
+    async with running(sqlite_store, anonymous_role=everybody) as core:
+        pump, fan = await core.device("pump"), await core.device("fan")
+        endpoint, grants = core.endpoint, core.registry.grants
+        callers = [ADMIN, Principal("user", "user:eve", account="eve"), Principal("broker", "b")]
+        callers.append(await core.authenticator.login("pump", b"pump"))
+        callers.append(await core.authenticator.login("pump", SHARED_KEY.encode()))
+        if everybody:
+            callers.append(core.authenticator.anonymous())
+        for principal in callers:
+            for sensor in (pump, fan):
+                sends = may(principal, Action.SEND, sensor, grants)
+                for kind in TopicKind:
+                    topic = f"{kind.value}/{sensor.device_id}"
+                    route = await endpoint.route(principal, topic)
+                    is_published = kind is not TopicKind.CONFIGURATIONS
+                    assert endpoint.accepts(route) is (sends and is_published), (principal, topic)
+                    subscribes = may(principal, Action.SUBSCRIBE, None, grants) or sends
+                    assert await endpoint.may_subscribe(principal, topic) is subscribes
+                receives = may(principal, Action.RECEIVE, sensor, grants)
+                network = sensor.network_identifier
+                assert endpoint.may_see(principal, sensor.number, network) is receives
+            wild = may(principal, Action.SUBSCRIBE, None, grants)
+            assert await endpoint.may_subscribe(principal, "#") is wild
 
 
 async def test_where_topics_lead(plain_core):

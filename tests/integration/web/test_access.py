@@ -8,6 +8,9 @@ import uuid
 
 import pytest
 
+from heliograph.access.policy import Action, Grants, KnownAccount, UnknownSensor, may
+from heliograph.model.account import Account
+from heliograph.model.principal import Principal, Role
 from integration.web.conftest import ADMIN, PASSWORD, SHARED
 
 pytestmark = pytest.mark.uncovered
@@ -35,6 +38,8 @@ class Rule:
     body: object = None
     # What only an account can do an administrator can do with his.
     of_account: bool = False
+    # What the policy is asked; None: nothing, or for each element.
+    action: Action | None = None
 
     def status(self, who):
         if who in NOBODY:
@@ -46,23 +51,25 @@ class Rule:
         return expected[who]
 
 
-READ = Rule((200, 404, 403), 200, (200, 200, 200, 404), (200, 200, 200))
+READ = Rule((200, 404, 403), 200, (200, 200, 200, 404), (200, 200, 200), action=Action.READ)
 # What is read of devices, shared keys read too.
-READINGS = dataclasses.replace(READ, device=(200, 404, 200))
+READINGS = dataclasses.replace(READ, device=(200, 404, 200), action=Action.READ_READINGS)
 LIST = Rule((403, 403, 403), 200, (200, 200, 200, 200), (200, 200, 200))
-CONFIGURE = Rule((403, 404, 403), 200, (403, 200, 200, 404), (403, 200, 200))
-REMOVE = Rule((403, 404, 403), 204, (403, 403, 204, 404), (403, 403, 204))
-SEND = Rule((201, 404, 201), 201, (403, 201, 201, 404), (403, 201, 201))
+CONFIGURE = Rule(
+    (403, 404, 403), 200, (403, 200, 200, 404), (403, 200, 200), action=Action.CONFIGURE
+)
+REMOVE = Rule((403, 404, 403), 204, (403, 403, 204, 404), (403, 403, 204), action=Action.REMOVE)
+SEND = Rule((201, 404, 201), 201, (403, 201, 201, 404), (403, 201, 201), action=Action.SEND)
 # Networks with their members, and nodes, are nothing for devices.
-SEE = Rule((403, 403, 403), 200, (200, 200, 200, 404), (200, 200, 200))
-MANAGE = Rule((403, 403, 403), 200, (403, 403, 200, 404), (403, 403, 200))
-ARRANGE = Rule((403, 403, 403), 200, (403, 200, 200, 404), (403, 200, 200))
+SEE = Rule((403, 403, 403), 200, (200, 200, 200, 404), (200, 200, 200), action=Action.VIEW)
+MANAGE = Rule((403, 403, 403), 200, (403, 403, 200, 404), (403, 403, 200), action=Action.MANAGE)
+ARRANGE = Rule((403, 403, 403), 200, (403, 200, 200, 404), (403, 200, 200), action=Action.EDIT)
 OWN = Rule((403, 403, 403), 403, (200, 200, 200, 200), (403, 403, 403), of_account=True)
 
 
 # Brokers ask with a key of their own, which is no other's.
-BROKER = Rule((403, 403, 403), 200, (403, 403, 403, 403), (403, 403, 403))
-REGISTER = Rule((403, 403, 403), 201, (403, 201, 201, 404), (403, 201, 201))
+BROKER = Rule((403, 403, 403), 200, (403, 403, 403, 403), (403, 403, 403), action=Action.ADMINISTER)
+REGISTER = Rule((403, 403, 403), 201, (403, 201, 201, 404), (403, 201, 201), action=Action.EDIT)
 
 
 def changed(rule, **members):
@@ -113,7 +120,11 @@ MATRIX = {
     ("GET", "/retention"): LIST,
     ("GET", "/sensors/{identifier}/retention"): READ,
     ("PUT", "/sensors/{identifier}/retention"): changed(
-        CONFIGURE, users=(403, 403, 200, 404), guests=(403, 403, 200), body={"raw_days": 30}
+        CONFIGURE,
+        users=(403, 403, 200, 404),
+        guests=(403, 403, 200),
+        body={"raw_days": 30},
+        action=Action.REMOVE,
     ),
     ("GET", "/networks/{network_identifier}/retention"): SEE,
     ("PUT", "/networks/{network_identifier}/retention"): changed(MANAGE, body={"log_days": 30}),
@@ -131,7 +142,7 @@ MATRIX = {
         SEND, body={"severity": "info", "subject": "x"}
     ),
     ("POST", "/sensors/{identifier}/heartbeats"): changed(SEND, body={}),
-    ("GET", "/metrics"): Rule((403, 403, 403), 200, (403, 403, 403, 403), (403, 403, 403)),
+    ("GET", "/metrics"): BROKER,
     # Viewers and editors own nothing, so that there is nothing for them to read.
     ("GET", "/audit"): changed(LIST, guests=(403, 403, 200)),
     ("POST", "/broker/emqx/authentication"): changed(BROKER, body={"username": "x"}),
@@ -148,7 +159,12 @@ MATRIX = {
     ("GET", "/events"): changed(LIST, device=(200, 200, 403)),
     ("GET", "/networks"): LIST,
     ("POST", "/networks"): Rule(
-        (403, 403, 403), 201, (201, 201, 201, 201), (403, 403, 403), {"network_name": "{new}"}
+        (403, 403, 403),
+        201,
+        (201, 201, 201, 201),
+        (403, 403, 403),
+        {"network_name": "{new}"},
+        action=Action.ADD_NETWORK,
     ),
     ("GET", "/networks/{network_identifier}"): SEE,
     # The network `default`, which guests have their role in, keeps its name and stays.
@@ -348,6 +364,57 @@ async def routes(here):
 async def test_the_matrix_has_every_route(site):
     async with site() as here:
         assert {*MATRIX, *UNASKED} == await routes(here)
+
+
+NETWORK, DEFAULT = "network", "default"
+OWN_DEVICE = UnknownSensor(1, NETWORK, ("device",), is_active=True)
+OF_NETWORK = {Action.VIEW, Action.EDIT, Action.MANAGE}
+PRINCIPALS = {
+    "own": Principal("device", "device:own", sensor=1),
+    "other": Principal("device", "device:other", sensor=2),
+    "shared": Principal("shared", "shared:1", key_hash=b"1"),
+    "admin": Principal("admin", "admin", Role.OWNER),
+    "administrator": Principal("admin", "user:administrator", account="administrator"),
+    **{name: Principal("user", f"user:{name}", account=name) for name in USERS},
+}
+
+
+def policy_allows(action, principal, *, network=NETWORK, everybody=Role.NONE):
+    roles = zip(USERS, (Role.VIEWER, Role.EDITOR, Role.OWNER, Role.NONE), strict=True)
+    grants = Grants(
+        default_network=DEFAULT,
+        everybody=everybody,
+        open_networks=frozenset({DEFAULT}),
+        sharing=frozenset({NETWORK, DEFAULT}),
+        accounts={
+            name: KnownAccount(Account(name, name, "", False, 0), {NETWORK: role})
+            for name, role in roles
+        },
+    )
+    sensor = OWN_DEVICE._replace(network_identifier=network)
+    if action in (Action.ADMINISTER, Action.ADD_NETWORK):
+        return may(principal, action, None, grants)
+    return may(principal, action, network if action in OF_NETWORK else sensor, grants)
+
+
+def test_every_route_answers_as_the_policy_says():
+    compared = 0
+    for (method, path), rule in MATRIX.items():
+        if rule.action is None:
+            continue
+        for who, principal in PRINCIPALS.items():
+            allowed = policy_allows(rule.action, principal)
+            assert (rule.status(who) < 300) is allowed, (method, path, who)
+        for status, role in zip(rule.guests, GUESTS, strict=True):
+            everybody = Role[role.upper()]
+            guest = Principal("anonymous", "anonymous", everybody)
+            allowed = policy_allows(rule.action, guest, network=DEFAULT, everybody=everybody)
+            # Nobody renames or deletes the network `default`.
+            is_kept = path == "/networks/{network_identifier}" and rule.guests[2] == 403
+            assert (status < 300) is (allowed and not is_kept), (method, path, role)
+        compared += 1
+    # The others list what the caller may see, are about an account, or answer for each element.
+    assert compared > 55
 
 
 @pytest.mark.parametrize("who", WHO)

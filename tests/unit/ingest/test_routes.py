@@ -3,11 +3,13 @@ import uuid
 
 import pytest
 
+from heliograph.access.policy import Grants, KnownAccount
 from heliograph.errors import RejectionReason
 from heliograph.ingest.authentication import ADMIN
 from heliograph.ingest.decode import decode_heartbeats, decode_logs, decode_measurements
 from heliograph.ingest.registry import KnownSensor
 from heliograph.ingest.routes import Route, Router
+from heliograph.model.account import Account
 from heliograph.model.principal import Principal, Role
 from heliograph.model.records import Kind
 from heliograph.model.sensor import Sensor
@@ -36,37 +38,27 @@ USERS = {name: Principal("user", f"user:{name}", account=name) for name in ROLES
 GUESTS = {role: Principal("anonymous", "anonymous", role) for role in Role}
 
 
-class Sensors:
-    default_network = "default"
+def grants(everybody=Role.NONE):
+    return Grants(
+        default_network="default",
+        everybody=everybody,
+        open_networks=frozenset({"default"}),
+        sharing=frozenset({"default"}),
+        accounts={
+            name: KnownAccount(Account(name, name, "hash", False, 0), roles)
+            for name, roles in ROLES.items()
+        },
+        sensors={sensor.number: sensor for sensor in SENSORS},
+    )
 
+
+class Sensors:
     def __init__(self, everybody=Role.NONE):
-        self.everybody = everybody
+        self.grants = grants(everybody)
         self.provisioned = []
 
-    @property
-    def has_guests(self):
-        return self.everybody > Role.NONE
-
-    def guest_role(self, network_identifier):
-        return self.everybody if network_identifier == "default" else Role.NONE
-
-    def role(self, principal, network_identifier):
-        if principal.is_admin:
-            return Role.OWNER
-        everybody = self.guest_role(network_identifier)
-        if principal.account is not None:
-            return max(everybody, ROLES[principal.account].get(network_identifier, Role.NONE))
-        anonymous = principal.kind == "anonymous" and network_identifier == "default"
-        return principal.role if anonymous else everybody
-
-    def takes_shared_keys(self, network_identifier):
-        return network_identifier == "default"
-
-    def account(self, account):
-        return account if account in ROLES else None
-
     async def find_account(self, account):
-        return self.account(account)
+        return account if account in ROLES else None
 
     async def find(self, identifier):
         name = identifier if identifier in ("pump", "fan", "far", "off") else identifier.lower()
@@ -86,34 +78,12 @@ class Sensors:
 
 
 @pytest.fixture
-def router():
-    return Router(Sensors())
-
-
-@pytest.mark.parametrize(
-    ("principal", "writes", "reads"),
-    [
-        (ADMIN, {1, 2, 3}, {1, 2, 3}),
-        (DEVICE, {1}, {1}),
-        (SHARED, {1, 2}, set()),
-        (SHARED_AS_PUMP, {1}, set()),
-        (GUESTS[Role.NONE], set(), set()),
-        (GUESTS[Role.VIEWER], set(), {1, 2}),
-        (GUESTS[Role.EDITOR], {1, 2}, {1, 2}),
-        (GUESTS[Role.OWNER], {1, 2}, {1, 2}),
-        # A role of the principal's own counts for guests only.
-        (Principal("user", "somebody", Role.OWNER), set(), set()),
-        (USERS["viewer"], set(), {1, 2}),
-        (USERS["editor"], {1, 2}, {1, 2, 3}),
-        (USERS["owner"], {3}, {3}),
-        (USERS["stranger"], set(), set()),
-    ],
-    ids=lambda value: f"{value.kind}-{value.role.name}" if isinstance(value, Principal) else "",
-)
-def test_who_may_do_what(router, principal, writes, reads):
-    sensors = (PUMP, FAN, FAR)
-    assert {s.number for s in sensors if router.may_write(principal, s)} == writes
-    assert {s.number for s in sensors if router.may_read(principal, s)} == reads
+def router(request):
+    """A router where everybody has the role of a principal without a credential."""
+    principal = (
+        request.getfixturevalue("principal") if "principal" in request.fixturenames else ADMIN
+    )
+    return Router(Sensors(principal.role if principal.kind == "anonymous" else Role.NONE))
 
 
 @pytest.mark.parametrize("name", ["pump", PUMP.identifier, PUMP.identifier.upper()])
@@ -182,7 +152,6 @@ async def test_everybody_may_what_callers_without_a_credential_may(principal):
             assert route.sensor is (sensor if own or sensor in writes else None)
             known = router.known(principal, "t", Kind.LOG, sensor.device_id)
             assert (known and known.sensor) is route.sensor
-            assert router.may_read(principal, sensor) is (sensor is not FAR)
         await router.route(principal, "t", Kind.LOG, "new")
         assert sensors.provisioned == (["new"] if everybody is Role.EDITOR else [])
 

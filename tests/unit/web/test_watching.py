@@ -2,21 +2,28 @@
 
 import pytest
 
+from heliograph.access.policy import Grants, KnownAccount
 from heliograph.live.frames import Frame
 from heliograph.live.streams import Streams
 from heliograph.live.viewer import Viewer
-from heliograph.model.principal import Principal
+from heliograph.model.account import Account
+from heliograph.model.principal import Principal, Role
 from heliograph.web.watching import Watch
 
+ADA = Principal("user", "user:ada", account="ada", session=b"token")
 
-class Networks:
-    """The registry, as far as it says which networks a user may see."""
 
-    def __init__(self, *names):
-        self.names = list(names)
+class Registry:
+    """The registry, as far as it says in which networks Ada is a viewer."""
 
-    def networks_of(self, _principal):
-        return self.names
+    def __init__(self, *networks):
+        self.grants = Grants(sessions={b"token"})
+        self.grant(networks)
+
+    def grant(self, networks):
+        ada = Account("ada", "ada", "hash", is_admin=False, created_at=0)
+        roles = dict.fromkeys(networks, Role.VIEWER)
+        self.grants.accounts = {"ada": KnownAccount(ada, roles)}
 
 
 @pytest.mark.parametrize(
@@ -24,15 +31,15 @@ class Networks:
     [(["a"], 2, []), (["a", "b", "c"], 0, ["a", "b"]), (["a", "b"], 0, ["a", "b"])],
 )
 async def test_what_waits_is_lost_with_a_network_and_counted(networks, lost, shown):
-    registry = Networks("a", "b")
+    registry = Registry("a", "b")
     streams, viewer = Streams(per_principal=1, maximum=1), Viewer()
-    watch = Watch(registry, Principal("user", "user:ada"))
+    watch = Watch(registry, ADA)
     viewer.allowed = watch.check(streams, viewer)
     streams.enter(viewer, "ada")
     streams.watch(viewer, watch.selection())
     for number, name in enumerate("ab"):
         streams.show([Frame("log", number, name, None, name.encode(), "pump")])
-    registry.names = networks
+    registry.grant(networks)
     streams.changed()
     streams.show([Frame("log", 9, "a", None, b"next", "pump")])
     dropped, chunks = await viewer.take()
