@@ -23,7 +23,7 @@ _TIME_NAMES: Final = frozenset((
     "receivedat", "sampledat", "loggedat", "lastchanged", "lastupdated", "eventtime",
     "sampletime", "obstime",
     "observationtime", "measurementtime", "valid", "validtime", "localtime", "isotime",
-    "unixtime", "unixtimestamp", "epoch", "epochtime", "epochms", "timems", "timestampms",
+    "unix", "unixtime", "unixtimestamp", "epoch", "epochtime", "epochms", "timems", "timestampms",
     "messdatum", "zeitstempel", "zeitpunkt", "zeit", "datum", "uhrzeit", "datumzeit",
     "datumuhrzeit", "messzeit", "horodatage", "dateheure", "heure", "fecha", "fechahora", "hora",
     "dataora", "datahora", "tijd", "datumtijd", "tijdstip",
@@ -306,6 +306,11 @@ def _without_heading(lines: Sequence[str], separator: str | None) -> str:
             f"the first line names no columns, it is a row already: {text[:80]}: put a line of"
             f" names before it, as in: (echo 'time{separator}temperature'; cat FILE) |"
             " heliograph import - --format csv"
+        )
+    if len(cells) == 1:
+        return (
+            f"there is one column only, {text[:100]!r}: give --delimiter with what separates cells,"
+            " ' ' for spaces"
         )
     return (
         f"there is no column timestamp (nor time), but {', '.join(cells)[:100]}: give"

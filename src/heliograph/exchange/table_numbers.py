@@ -83,7 +83,7 @@ class ColumnKind(enum.StrEnum):
 
 def sort_of(cell: str) -> Sort:
     """Return what a cell by itself may be; an empty one is missing."""
-    text = cell.strip()
+    text = cell.strip().replace("\u2212", "-")
     lowered = text.lower()
     if not text or lowered in MISSING:
         return Sort.MISSING
@@ -122,8 +122,9 @@ def number_reader(decimal: str) -> Callable[[str], str | None]:
         return cell if is_json(cell) else _json_number(cell, ".")
 
     def with_comma(cell: str) -> str | None:
-        text = cell.replace(",", ".")
-        return text if is_json(text) and "." not in cell else _json_number(cell, ",")
+        if "." not in cell and is_json(text := cell.replace(",", ".")):
+            return text
+        return _json_number(cell, ",")
 
     return with_comma if decimal == "," else with_point
 
@@ -136,7 +137,7 @@ def _json_number(cell: str, decimal: str) -> str | None:
         raise ValueError("is infinite, which no number in JSON is")
     if sort not in (_POINTS if decimal == "." else _COMMAS):
         raise ValueError(f"is no number: {cell[:40]!r}")
-    text = _GROUPING.sub("", cell.strip())
+    text = _GROUPING.sub("", cell.strip().replace("\u2212", "-"))
     text = text.replace("," if decimal == "." else ".", "").replace(",", ".")
     return text if _JSON_NUMBER.fullmatch(text) else _completed(text)
 

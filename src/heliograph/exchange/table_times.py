@@ -38,6 +38,9 @@ _YEAR_LAST = re.compile(
     rf"(?:,?[Tt ]\s*{_CLOCK}\s*(?P<half>[AaPp]\.?[Mm]\.?)?\s*{_ZONE})?",
     re.ASCII,
 )
+_NAMED_UTC = re.compile(r"\b(?:UTC|GMT|Z)\b")
+_CLOCK_ALONE = re.compile(_CLOCK, re.ASCII)
+_SHORTENED = re.compile(r"\d[.,]\d+[eE]\+?\d+", re.ASCII)
 _NUMBER = re.compile(r"[+-]?\d{1,20}(?:\.\d{0,20})?", re.ASCII)
 _COMPACT: Final = {8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
 _COMPACT_NAMES: Final = {
@@ -143,11 +146,21 @@ class TimeForm(NamedTuple):
         read = datetime.fromisoformat
         factor, divisor = PRECISIONS[self.precision or "s"]
         counts = self.precision is not None and not self.compact
+        marks = self.marks or {}
 
         def moment(text: str) -> int:
             if text[4:5] == "-":
                 try:
                     shown = read(text)
+                except ValueError:
+                    return slow(text)
+                return of(shown)
+            mark = text[2:3]
+            if mark in marks and text[5:6] == mark:
+                first, other = text[:2], text[3:5]
+                month, day = (other, first) if marks[mark] else (first, other)
+                try:
+                    shown = read(f"{text[6:10]}-{month}-{day}{text[10:]}")
                 except ValueError:
                     return slow(text)
                 return of(shown)
@@ -162,7 +175,7 @@ class TimeForm(NamedTuple):
     def _slow(self, text: str) -> int:
         text = text.strip()
         if self.format is not None:
-            return self._moment(datetime.strptime(text, self.format))  # noqa: DTZ007 - it may have a zone
+            return self._moment(_formatted(text, self.format))
         if _NUMBER.fullmatch(text):
             if len(text) in self.compact and (self.precision is None or not _unit(text)):
                 return self._moment(datetime.strptime(text, _COMPACT[len(text)]))  # noqa: DTZ007 - as above
@@ -190,6 +203,13 @@ class TimeForm(NamedTuple):
         if self.zone is None:
             raise ValueError("there is no zone: give --time-zone")
         return self.zone.moment(wall)
+
+
+def _formatted(text: str, form: str) -> datetime:
+    shown = datetime.strptime(text, form)  # noqa: DTZ007 - it may have a zone
+    # strptime takes the names of zones, and forgets them.
+    is_utc = "%Z" in form and shown.tzinfo is None and _NAMED_UTC.search(text)
+    return shown.replace(tzinfo=UTC) if is_utc else shown
 
 
 def _built(match: re.Match[str], month: int, day: int) -> datetime:
@@ -271,7 +291,8 @@ class TimeSurvey:
 
     def add(self, texts: Sequence[str], lines: Sequence[int]) -> list[bool] | None:
         """Take cells and their lines; return which of them are times, None: all."""
-        if self._all_year_first(texts, lines) or self._all_counted(texts, lines):
+        quick = (self._all_year_first, self._all_year_last, self._all_counted)
+        if self._format is None and any(each(texts, lines) for each in quick):
             self.usable += len(texts)
             return None
         found = [self._is_time(Example(*pair)) for pair in zip(texts, lines, strict=True)]
@@ -284,10 +305,34 @@ class TimeSurvey:
         return found
 
     def _all_year_first(self, texts: Sequence[str], lines: Sequence[int]) -> bool:
-        if self._format is not None or not all(text[4:5] == "-" for text in texts):
+        if not all(text[4:5] == "-" for text in texts):
             return False
+        if not self._all_iso(texts, texts, lines):
+            return False
+        self._year_first = self._year_first or Example(texts[0], lines[0])
+        return True
+
+    def _all_year_last(self, texts: Sequence[str], lines: Sequence[int]) -> bool:
+        """Note what the days tell, of which there are few, if all have their digits."""
+        mark = texts[0][2:3]
+        if not all(text[2:3] == mark == text[5:6] for text in texts):
+            return False
+        days: dict[str, int] = {}
+        for at, text in enumerate(texts):
+            days.setdefault(text[:10], at)
+        found = [(_YEAR_LAST.fullmatch(day), at) for day, at in days.items()]
+        if not all(match and any(self._orders(match)) for match, _ in found):
+            return False
+        if not self._all_iso([f"2000-01-01{text[10:]}" for text in texts], texts, lines):
+            return False
+        for match, at in found:
+            if match is not None:
+                self._is_year_last(match, Example(texts[at], lines[at]), notes_zone=False)
+        return True
+
+    def _all_iso(self, forms: Sequence[str], texts: Sequence[str], lines: Sequence[int]) -> bool:
         try:
-            shown = list(map(datetime.fromisoformat, texts))
+            shown = list(map(datetime.fromisoformat, forms))
         except ValueError:
             return False
         bare = [moment.tzinfo is None for moment in shown]
@@ -295,12 +340,11 @@ class TimeSurvey:
             at = bare.index(True)
             self._without_zone = Example(texts[at], lines[at])
         self._zoned += bare.count(False)
-        self._year_first = self._year_first or Example(texts[0], lines[0])
         return True
 
     def _all_counted(self, texts: Sequence[str], lines: Sequence[int]) -> bool:
         joined = "".join(texts)
-        if self._format is not None or not (joined.isascii() and joined.isdigit()):
+        if not (joined.isascii() and joined.isdigit()):
             return False
         if "" in texts:
             return False
@@ -339,7 +383,7 @@ class TimeSurvey:
 
     def _has_format(self, cell: Example, text: str) -> bool:
         try:
-            shown = datetime.strptime(text, self._format or "")  # noqa: DTZ007 - it may have a zone
+            shown = _formatted(text, self._format or "")
         except ValueError:
             return False
         self._note_zone(cell, is_zoned=shown.tzinfo is not None)
@@ -355,19 +399,27 @@ class TimeSurvey:
             self._units.setdefault(unit, cell)
         return unit is not None or is_compact
 
-    def _is_year_last(self, match: re.Match[str], cell: Example) -> bool:
-        mark, first, other = match["mark"], int(match["first"]), int(match["other"])
-        by_day = self._is_day_first is not False and _is_valid(match, other, first)
-        by_month = not self._is_day_first and _is_valid(match, first, other)
+    def _is_year_last(
+        self, match: re.Match[str], cell: Example, *, notes_zone: bool = True
+    ) -> bool:
+        mark = match["mark"]
+        by_day, by_month = self._orders(match)
         if not by_day and not by_month:
             return False
-        self._note_zone(cell, is_zoned=bool(match["zone"]))
+        if notes_zone:
+            self._note_zone(cell, is_zoned=bool(match["zone"]))
         self._year_last.setdefault(mark, cell)
         if not by_month:
             self._day_first.setdefault(mark, cell)
         elif not by_day:
             self._month_first.setdefault(mark, cell)
         return True
+
+    def _orders(self, match: re.Match[str]) -> tuple[bool, bool]:
+        """Return whether the day may be first, and whether the month may."""
+        first, other = int(match["first"]), int(match["other"])
+        by_day = self._is_day_first is not False and _is_valid(match, other, first)
+        return by_day, not self._is_day_first and _is_valid(match, first, other)
 
     def _note_zone(self, cell: Example, *, is_zoned: bool) -> None:
         if is_zoned:
@@ -399,22 +451,8 @@ class TimeSurvey:
         example = self._first_bad
         if example is None:
             return Question(f"column {column} holds no times", "give --time-column")
-        text = example.text.strip()
-        if _NUMBER.fullmatch(text):
-            number = float(text)
-            if number in _SERIAL or int(number) in _SERIAL:
-                return Question(
-                    f"column {column} looks like a spreadsheet's count of days ({example})",
-                    "let the spreadsheet write it as a date with time, year first",
-                )
-            return Question(
-                f"column {column} holds numbers that are no times since 2001 ({example})",
-                "give --precision s, ms, us or ns, or --time-column for another one",
-            )
-        return Question(
-            f"column {column} holds no times that are understood ({example})",
-            "give --time-format, as '%d.%m.%y %H:%M', or --time-column for another one",
-        )
+        what, options = _misunderstood(example.text.strip().replace(",", "."))
+        return Question(f"column {column} {what} ({example})", options)
 
     def _order(
         self, column: str, ask: Callable[[Question], None], rests_on: list[str]
@@ -471,6 +509,34 @@ class TimeSurvey:
             )
             return "zone unknown"
         return f"zone {zone.name}" + (" where the cell has none" if self._zoned else "")
+
+
+def _misunderstood(text: str) -> tuple[str, str]:
+    """Return what a cell that is no time seems to be, and what can be done about it."""
+    if _NUMBER.fullmatch(text):
+        if int(float(text)) in _SERIAL:
+            return (
+                "looks like a spreadsheet's count of days",
+                "let the spreadsheet write it as a date with time, year first",
+            )
+        return (
+            "holds numbers that are no times since 2001",
+            "give --precision s, ms, us or ns, or --time-column for another one",
+        )
+    if _SHORTENED.fullmatch(text):
+        return (
+            "holds counts that a spreadsheet has shortened",
+            "let it write all digits, or take the file that it was made of",
+        )
+    if _CLOCK_ALONE.fullmatch(text):
+        return (
+            "holds times of a day, and not which day",
+            "give --time-column twice, for the day and for this one",
+        )
+    return (
+        "holds no times that are understood",
+        "give --time-format, as '%d.%m.%y %H:%M', or --time-column for another one",
+    )
 
 
 def _is_valid(match: re.Match[str], month: int, day: int) -> bool:

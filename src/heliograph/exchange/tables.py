@@ -29,6 +29,7 @@ from heliograph.exchange.table_layouts import (
     Layout,
     is_date_name,
     is_time_name,
+    plain_name,
     zone_in,
 )
 from heliograph.exchange.table_numbers import (
@@ -54,6 +55,12 @@ _TYPES: Final = {
     "string": ColumnKind.TEXT,
 }
 _BOOLEANS: Final = {"true": "true", "false": "false"}
+# What is called so is not taken for the sensor's name, but may be meant to be.
+_SENSOR_NAMES: Final = frozenset(
+    f"{of}{part}"
+    for of in ("sensor", "sensors", "device", "station", "stations", "node")
+    for part in ("", "id", "name")
+)
 _JSON_BEGINS: Final = ("{", "[", '"')
 _CLOCK = re.compile(r"\d{1,2}:\d\d(?::\d\d(?:[.,]\d+)?)?(?: ?[AaPp]\.?[Mm]\.?)?", re.ASCII)
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d*)?", re.ASCII)
@@ -333,7 +340,7 @@ class TableSurvey:
         kinds = self._kinds(self._surveys, decimal, ())
         value_name = "" if self._first.value is None else self._first.names[self._first.value]
         value_kinds = self._kinds(self._long, decimal, (value_name,))
-        time = f"{label}{self._time_rests_on}: {'; '.join(time_rests_on)}"
+        time = f"{label}{self._time_rests_on}: {'; '.join(time_rests_on) or 'unknown'}"
         return Plan(
             heading,
             self._first,
@@ -344,7 +351,11 @@ class TableSurvey:
             kinds,
             value_kinds,
             self._headings.count > 1,
-            (("time", time), *self._told(decimal, kinds, value_kinds)),
+            (
+                ("time", time),
+                ("sensor", self._told_sensor()),
+                *self._told(decimal, kinds, value_kinds),
+            ),
             tuple(self._questions),
         )
 
@@ -369,6 +380,16 @@ class TableSurvey:
             else:
                 kinds[name] = survey.kind(decimal.mark, name, self._questions.append)
         return kinds
+
+    def _told_sensor(self) -> str:
+        names = self._first.names
+        if self._first.sensors:
+            return f"column {', '.join(names[at] for at in self._first.sensors)}"
+        if self._first.tags is not None:
+            return "the tag device_id, or --sensor"
+        likely = [name for name in names if plain_name(name) in _SENSOR_NAMES]
+        hint = f", or --sensor-column '{likely[0]}'" if likely else ""
+        return f"--sensor{hint}"
 
     def _told(
         self,

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -15,8 +16,15 @@ from heliograph.cli.transfer.reading import Place, csv_rows, look_at_csv
 from heliograph.errors import StartError
 from heliograph.exchange.elements import BadLineError, NoValueError
 from heliograph.exchange.table_layouts import UTC_ZONE, fixed_zone
-from heliograph.exchange.table_numbers import number_reader
-from heliograph.exchange.table_times import Zone
+from heliograph.exchange.table_numbers import (
+    _COMMAS,
+    _POINTS,
+    ColumnSurvey,
+    Missing,
+    number_reader,
+    sort_of,
+)
+from heliograph.exchange.table_times import Example, TimeSurvey, Zone
 from heliograph.exchange.tables import TableOptions
 from heliograph.model.records import Kind
 from heliograph.model.time import to_rfc3339
@@ -86,6 +94,7 @@ def test_a_comma_stands_before_decimals_where_semicolons_separate_cells():
     assert column(["1 234,5", "1\u202f234,25"], separator=";") == [1234.5, 1234.25]
     assert column(["1'234.5", "2"], separator=";") == [1234.5, 2]
     assert values('time,t\n1709294400,"21,5"\n') == [{"t": 21.5}]
+    assert column(["\u22121.5", "2"]) == [-1.5, 2]
     assert values('time,t\n1709294400,"1,234.5"\n1709294401,"1,234"\n') == [
         {"t": 1234.5},
         {"t": 1234},
@@ -122,6 +131,21 @@ def test_a_column_of_numbers_and_texts_is_a_question():
     text = f"time,t\n{NOON},1\n{NOON},ERR\n"
     assert values(text, missing=("ERR",)) == [{"t": 1}, None]
     assert values(text, texts=frozenset(("t",))) == [{"t": "1"}, {"t": "ERR"}]
+
+
+def test_rows_that_are_no_utf8_are_bad_and_tell_nothing_of_their_columns():
+    data = b"time;t\n1709294400;\xb0\n1709294401;2\nM\xe4rz;3\n"
+    found = look_at_csv(io.BytesIO(data), None, TableOptions())
+    assert found.plan.questions == ()
+    rows = csv_rows(io.BytesIO(data), BEGINNING, found, "device_id", has_sensor=True)
+    assert [str(row.said) for row in rows if isinstance(row.said, BadLineError)] == [
+        "not UTF-8"
+    ] * 2
+
+
+def test_a_row_with_a_line_break_and_nothing_else_is_without_a_value():
+    rows = read(f'time,t\n{NOON},"\n"\n{NOON},1\n')
+    assert isinstance(rows[0].said, NoValueError)
 
 
 def test_what_is_said_to_be_missing_is_in_whatever_form_it_is_written():
@@ -274,6 +298,28 @@ def test_times_before_2001_are_times_unless_they_are_bare_counts():
     assert isinstance(rows[2].said, BadLineError)
 
 
+@pytest.mark.parametrize(
+    ("cell", "why"),
+    [
+        ("10:05", "holds times of a day, and not which day"),
+        ("1.7092872E+12", "holds counts that a spreadsheet has shortened"),
+        ("45352", "a spreadsheet's count of days"),
+        ("45352,5", "a spreadsheet's count of days"),
+        ("12", "no times since 2001"),
+        ("3/1/24 10:00", "--time-format, as"),
+    ],
+)
+def test_what_is_no_time_is_said_in_the_words_of_who_wrote_it(cell, why):
+    assert why in asked(f'time,t\n"{cell}",1\n', zone=UTC_ZONE)
+
+
+def test_a_zone_that_a_given_format_names_is_that_of_the_time():
+    cells = ["Fri, 01 Mar 2024 12:00:00 GMT"]
+    form = "%a, %d %b %Y %H:%M:%S %Z"
+    assert times(cells, time_format=form) == ["2024-03-01T12:00:00.000000Z"]
+    assert "no zone" in asked("time,t\n2024-03-01 12:00,1\n", time_format="%Y-%m-%d %H:%M")
+
+
 def test_a_given_format_is_that_of_all_times():
     cells = ["1. Mar 24 12h30"]
     assert times(cells, zone=UTC_ZONE, time_format="%d. %b %y %Hh%M") == [
@@ -365,6 +411,51 @@ def test_whatever_the_table_it_is_read_or_told(rows, separator):
     for record in csv_rows(io.BytesIO(data), BEGINNING, found, "device_id", has_sensor=True):
         if not isinstance(record.said, BadLineError):
             json.loads(record.said.text)
+
+
+moments = st.integers(-2_000_000_000, 4_000_000_000).map(
+    lambda seconds: datetime.fromtimestamp(seconds, UTC)
+)
+time_cells = st.builds(
+    datetime.strftime,
+    moments,
+    st.sampled_from(["%d.%m.%Y %H:%M", "%d/%m/%Y", "%m/%d/%Y %H:%M:%S", "%Y-%m-%d %H:%M", "%s"]),
+) | st.sampled_from(["", "soon", "31.13.2024 10:00", "1.2.2024 10:00", "01.02.2024 25:00"])
+
+
+@given(st.lists(time_cells, min_size=1, max_size=6), st.sampled_from([None, "day-first"]))
+def test_many_times_at_once_tell_what_each_tells(cells, form):
+    many, each = TimeSurvey(NOON * 1_000_000, form), TimeSurvey(NOON * 1_000_000, form)
+    at_once = many.add(cells, range(len(cells))) or [True] * len(cells)
+    assert at_once == [each._is_time(Example(*cell)) for cell in zip(cells, itertools.count())]
+    each.usable = many.usable
+    asked_of = [], []
+    forms = [
+        s.decide("t", UTC_ZONE, to.append)[0] for s, to in zip((many, each), asked_of, strict=True)
+    ]
+    assert len(asked_of[0]) == len(asked_of[1])
+    assert [form._replace(zone=None) for form in forms] == [forms[0]._replace(zone=None)] * 2
+    if not asked_of[0]:
+        read_one = forms[0].reader()
+        for cell, is_time in zip(cells, at_once, strict=True):
+            if is_time:
+                assert read_one(cell) == forms[0]._slow(cell)
+
+
+number_cells = st.sampled_from(
+    ["1", "-2.5", "1,5", "1.234", "1,234", "007", "NaN", "", " 3 ", "1_0", "٣", "inf", "1e5", "x"]
+)
+
+
+@given(st.lists(number_cells, min_size=1, max_size=6))
+def test_many_numbers_at_once_tell_what_each_tells(cells):
+    many, each = ColumnSurvey(), ColumnSurvey()
+    many.add(cells, range(len(cells)), Missing())
+    for cell in cells:
+        each.counts[sort_of(cell)] += 1
+    assert many.total == each.total
+    for sorts in (_POINTS, _COMMAS):
+        assert many.of(sorts) == each.of(sorts)
 
 
 @given(

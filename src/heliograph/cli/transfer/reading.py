@@ -14,7 +14,7 @@ from typing import BinaryIO, Final, NamedTuple, cast
 from heliograph.cli.transfer.parquet import load_parquet
 from heliograph.errors import StartError
 from heliograph.exchange.csv_rows import CsvRows, kind_of_export
-from heliograph.exchange.elements import BadLineError, Element, from_json_line
+from heliograph.exchange.elements import BadLineError, Element, NoValueError, from_json_line
 from heliograph.exchange.line_protocol import Mapping, from_line
 from heliograph.exchange.table_layouts import SEPARATORS, find_heading
 from heliograph.exchange.tables import Plan, TableOptions, TableRows, TableSurvey
@@ -261,9 +261,12 @@ def csv_rows(
             said = cells if isinstance(cells, BadLineError) else read(cells)
         except BadLineError as error:
             said = error
+            if isinstance(cells, list) and not _is_utf8(cells):
+                said = BadLineError("not UTF-8")
         if said is None or end <= start:
             continue
-        if isinstance(said, BadLineError) and end.line > first:
+        is_bad = isinstance(said, BadLineError) and not isinstance(said, NoValueError)
+        if is_bad and end.line > first:
             # A quote that is not closed takes what follows with it.
             said = BadLineError(f"{said} (up to line {end.line})")
         yield Record(first, said, end)
@@ -364,7 +367,10 @@ def _blocks(
 
 def _a_line_each(data: bytes, separator: str) -> list[list[str]] | None:
     """Return the cells of each line, none of an empty one; None: a row may be more than a line."""
-    lines = data.decode("utf-8", "surrogateescape").split("\n")
+    try:
+        lines = data.decode().split("\n")
+    except UnicodeDecodeError:
+        return None
     if b'"' in data and any(line.count('"') % 2 for line in lines):
         return None
     try:
@@ -381,7 +387,7 @@ def _slow_blocks(
     numbers: list[int] = []
     begin = start.offset
     for first, cells, end in _cells(file, start, separator):
-        if isinstance(cells, BadLineError):
+        if isinstance(cells, BadLineError) or not _is_utf8(cells):
             continue
         rows.append(cells)
         numbers.append(first)
@@ -401,11 +407,17 @@ def _told(error: Exception) -> str:
 
 
 def _utf8(cells: list[str]) -> list[str]:
+    if not _is_utf8(cells):
+        raise BadLineError("not UTF-8")
+    return cells
+
+
+def _is_utf8(cells: list[str]) -> bool:
     try:
         "".join(cells).encode()
-    except UnicodeEncodeError as error:
-        raise BadLineError("not UTF-8") from error
-    return cells
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def parquet_rows(file: BinaryIO, start: Place, kind: Kind | None) -> Iterator[Record]:
