@@ -69,7 +69,7 @@ def from_json_line(line: bytes, kind: Kind = Kind.MEASUREMENT) -> Element:
             if member in members and (name := _text(members[member]))
         )
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadLineError(f"not a JSON object as it is exported: {error}") from error
+        raise BadLineError(f"not a JSON object as it is exported: {_flaw(error)}") from error
     if said not in (Kind.MEASUREMENT, Kind.LOG, Kind.HEARTBEAT):
         raise BadLineError("kind is none of measurement, log, heartbeat")
     kind = Kind(said)
@@ -102,7 +102,7 @@ def make_element(kind: Kind, names: tuple[str, ...], element: dict[str, msgspec.
             try:
                 element |= _members(details)
             except msgspec.DecodeError as error:
-                raise BadLineError(f"details is not an object: {error}") from error
+                raise BadLineError(f"details is not an object: {_flaw(error)}") from error
     return Element(kind, names, _encode(element))
 
 
@@ -149,8 +149,20 @@ def checked_json(text: str, column: str) -> msgspec.Raw:
     try:
         _any(raw)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise BadLineError(f"{column} is not JSON: {error}") from error
+        raise BadLineError(f"{column} is not JSON: {_flaw(error)}") from error
     return _Raw(raw)
+
+
+def _flaw(error: Exception) -> str:
+    """Return what is wrong with a text, in the words of who has it, not of who wrote a reader."""
+    match error:
+        case RecursionError():
+            return "nested too deep"
+        case UnicodeDecodeError():
+            return "not UTF-8"
+        case msgspec.ValidationError():
+            return "something in it is of another type"
+    return str(error).removeprefix("JSON is malformed: ").replace("Input data was", "it is")
 
 
 def number_or_text(text: str) -> msgspec.Raw:

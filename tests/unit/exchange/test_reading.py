@@ -255,3 +255,20 @@ def test_line_protocol_of_1977_is_read_and_a_wrong_precision_asked_about(precisi
     for other in PRECISIONS[PRECISIONS.index(precision) + 1 :]:
         with pytest.raises(BadLineError, match=f"is the precision {other}"):
             from_line(f"w t=1 {time}", Mapping(precision=other))
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        (b"[1]", "something in it is of another type"),
+        (b'{"kind": 5}', "something in it is of another type"),
+        (b'{"a": }', "invalid character (byte 6)"),
+        (b'{"a": 1', "it is truncated"),
+        (b'{"a": "\xff"}', "not UTF-8"),
+        (b'{"a": ' + b"[" * 100_000, "nested too deep"),
+    ],
+)
+def test_why_a_line_is_no_json_is_told_in_words_of_the_field(line, why):
+    with pytest.raises(BadLineError) as caught:
+        from_json_line(line)
+    assert str(caught.value) == f"not a JSON object as it is exported: {why}"
