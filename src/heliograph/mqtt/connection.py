@@ -316,6 +316,7 @@ class Connection(PausableProtocol):
 
     def send_publish(self, message: Outgoing, packet_id: int, *, dup: bool = False) -> bool:
         """Send a message to the client; False: it is larger than that takes [MQTT-3.1.2-25]."""
+        identifiers = message.identifiers
         packet = packets.publish(
             self.version,
             message.topic,
@@ -324,6 +325,7 @@ class Connection(PausableProtocol):
             retain=message.retain,
             duplicate=dup,
             packet_id=packet_id,
+            properties=Properties(subscription_identifiers=identifiers) if identifiers else None,
         )
         if len(packet) > self.client_maximum_packet_size:
             self._drop_too_large(message.topic, len(packet))
@@ -344,11 +346,11 @@ class Connection(PausableProtocol):
                 maximum=self.client_maximum_packet_size,
             )
 
-    def send_retained(self, topic_filter: str, qos: int) -> None:
-        """Send what is retained under the filter, as fast as the client takes it."""
+    def send_retained(self, topic_filter: str, qos: int, identifier: int | None) -> None:
+        """Send what is retained under a subscription's filter, as fast as the client takes it."""
         if self.retained is None:
             self.retained = Retained(self)
-        self.retained.send(topic_filter, qos)
+        self.retained.send(topic_filter, qos, identifier)
 
     def stop_retained(self) -> None:
         """Send nothing more of what is retained."""

@@ -60,12 +60,13 @@ class Seen(msgspec.Struct, gc=False):
 
 
 class Entry(NamedTuple):
-    """A subscription of a session."""
+    """A subscription of a session, with the number that the client has given it, if any."""
 
     session: Session
     filter: str
     qos: int
     no_local: bool
+    identifier: int | None
 
 
 class Audience:
@@ -193,14 +194,20 @@ class Fanout:
             and not session.principal.is_admin
         )
 
-    def add(self, session: Session, subscription: packets.Subscription, qos: int) -> bool:
+    def add(
+        self,
+        session: Session,
+        subscription: packets.Subscription,
+        qos: int,
+        identifier: int | None = None,
+    ) -> bool:
         """Add a subscription, or replace the one with the same filter [MQTT-3.8.4-3].
 
         Returns whether it is a new one.
         """
         known = self.discard(session, subscription.filter)
         audience = session.audience or self._join(session)
-        entry = Entry(session, subscription.filter, qos, subscription.no_local)
+        entry = Entry(session, subscription.filter, qos, subscription.no_local, identifier)
         session.subscriptions[entry.filter] = entry
         session.filter_bytes += len(entry.filter.encode())
         audience.filters += 1
@@ -402,9 +409,11 @@ class Fanout:
         """Send a message to the sessions that subscribe to it; return how many looks it took."""
         matches, event = audience.tree.matches, seen.event
         chosen: dict[Session, tuple[int, str]] = {}
+        # By filter: one may select a message under each of its topics.
+        identified: dict[Session, dict[str, int]] = {}
         count = 1
         for topic in seen.topics:
-            for session, _, qos, no_local in matches(topic):
+            for session, topic_filter, qos, no_local, identifier in matches(topic):
                 count += 1
                 if (
                     no_local
@@ -415,6 +424,8 @@ class Fanout:
                 known = chosen.get(session)
                 if known is None or known[0] < qos:
                     chosen[session] = (qos, known[1] if known else topic)
+                if identifier is not None:
+                    identified.setdefault(session, {})[topic_filter] = identifier
         if not chosen:
             return count
         payload = seen.payload
@@ -425,8 +436,16 @@ class Fanout:
         published = 1 if event is None else event.qos
         for session, (granted, topic) in chosen.items():
             qos = min(published, granted)  # [MQTT-3.8.4-8]
-            if message is None or message.qos != qos or message.topic != topic:
-                message = Outgoing(topic, payload, qos, seen.sensor, seen.network_identifier)
+            identifiers = tuple(identified[session].values()) if session in identified else ()
+            if (
+                message is None
+                or message.qos != qos
+                or message.topic != topic
+                or message.identifiers != identifiers
+            ):
+                message = Outgoing(
+                    topic, payload, qos, seen.sensor, seen.network_identifier, identifiers
+                )
             connection = session.connection
             if connection is not None and connection.checked != self._generation:
                 connection.recheck()

@@ -275,9 +275,6 @@ class Listener:
         session = connection.session
         if session is None:
             return
-        if subscribe.identifier is not None:
-            detail = "subscription identifiers are not available"
-            raise ProtocolError(Reason.SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED, detail)
         connection.check_answer(len(subscribe.filters) + subscribe.unread)
         reasons: list[int] = []
         retained: list[tuple[packets.Subscription, int]] = []
@@ -286,7 +283,7 @@ class Listener:
             if session.connection is not connection:
                 return  # taken over meanwhile, or ended: nobody would ever unsubscribe
             if reason < Reason.UNSPECIFIED_ERROR:
-                fresh = self.fanout.add(session, subscription, reason)
+                fresh = self.fanout.add(session, subscription, reason, subscribe.identifier)
                 if subscription.retain_handling == 0 or (
                     subscription.retain_handling == 1 and fresh
                 ):
@@ -297,7 +294,7 @@ class Listener:
         self._count_refused(reasons)
         connection.write(packets.suback(connection.version, subscribe.packet_id, reasons))
         for subscription, qos in retained:
-            connection.send_retained(subscription.filter, qos)
+            connection.send_retained(subscription.filter, qos, subscribe.identifier)
 
     async def _subscribe(
         self, connection: Connection, session: Session, subscription: packets.Subscription

@@ -146,6 +146,5 @@ class Opening:
             assigned_client_identifier=None if connect.client_id else client_id,
             session_expiry_interval=expiry if expiry != connect.session_expiry else None,
             topic_alias_maximum=MAXIMUM_TOPIC_ALIASES,
-            subscription_identifier_available=0,
             shared_subscription_available=0,
         )

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from heliograph.mqtt.connection import Connection
 
 log = structlog.get_logger()
+
+
+class _Wanted(NamedTuple):
+    qos: int
+    identifiers: tuple[int, ...]
 
 
 class Retained:
@@ -26,15 +31,19 @@ class Retained:
 
     def __init__(self, connection: "Connection") -> None:
         self._connection = connection
-        self._wanted: dict[str, int] = {}
+        self._wanted: dict[str, _Wanted] = {}
         self._room = asyncio.Event()
         # Topics that got something newer while older contents were being read.
         self._superseded: set[str] = set()
         self._task: asyncio.Task[None] | None = None
 
-    def send(self, topic_filter: str, qos: int) -> None:
-        """Send what is retained under this filter, after what is being sent."""
-        self._wanted[topic_filter] = qos
+    def send(self, topic_filter: str, qos: int, identifier: int | None) -> None:
+        """Send what is retained under a subscription's filter, after what is being sent.
+
+        What is being sent of this very filter begins anew [MQTT-3.8.4-3].
+        """
+        self._wanted.pop(topic_filter, None)
+        self._wanted[topic_filter] = _Wanted(qos, () if identifier is None else (identifier,))
         if self._task is None:
             tasks = self._connection.listener.tasks
             self._task = asyncio.create_task(self._run(), name="mqtt retained")
@@ -63,9 +72,10 @@ class Retained:
         connection = self._connection
         try:
             while self._wanted:
-                topic_filter = next(iter(self._wanted))
-                await self._send(topic_filter, self._wanted[topic_filter])
-                self._wanted.pop(topic_filter, None)
+                topic_filter, wanted = next(iter(self._wanted.items()))
+                await self._send(topic_filter, wanted)
+                if self._wanted.get(topic_filter) is wanted:
+                    del self._wanted[topic_filter]
         except StoreUnavailableError:
             # On its next connection the client subscribes again.
             connection.fail(Reason.SERVER_BUSY, "the database is not available")
@@ -76,7 +86,7 @@ class Retained:
             self._task = None
             self._superseded.clear()
 
-    async def _send(self, topic_filter: str, qos: int) -> None:
+    async def _send(self, topic_filter: str, wanted: _Wanted) -> None:
         connection = self._connection
         session, principal = connection.session, connection.principal
         if session is None or principal is None:
@@ -87,13 +97,13 @@ class Retained:
                 self._room.clear()
                 await self._room.wait()
             connection.recheck()
-            if session.connection is not connection or topic_filter not in self._wanted:
+            if session.connection is not connection or self._wanted.get(topic_filter) is not wanted:
                 return
             if message.topic in self._superseded:
                 continue
             # The right may have ended while the client took what came before.
             if host.may_see(principal, message.sensor, message.network_identifier):
-                message.qos = qos
+                message.qos, message.identifiers = wanted
                 session.deliver(message)
             else:
                 session.counts.withheld += 1

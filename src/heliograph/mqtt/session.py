@@ -19,9 +19,20 @@ MAXIMUM_PACKET_ID = 65_535
 
 
 class Outgoing:
-    """A message on its way to subscribers, from a sensor that was in this network then."""
+    """A message on its way to subscribers, from a sensor that was in this network then.
 
-    __slots__ = ("network_identifier", "payload", "qos", "retain", "sensor", "topic")
+    `identifiers` are those of the subscriptions that select it.
+    """
+
+    __slots__ = (
+        "identifiers",
+        "network_identifier",
+        "payload",
+        "qos",
+        "retain",
+        "sensor",
+        "topic",
+    )
 
     def __init__(
         self,
@@ -30,9 +41,11 @@ class Outgoing:
         qos: int,
         sensor: int,
         network_identifier: str,
+        identifiers: tuple[int, ...] = (),
         *,
         retain: bool = False,
     ) -> None:
+        self.identifiers = identifiers
         self.topic = topic
         self.payload = payload
         self.qos = qos

@@ -36,7 +36,7 @@ async def test_connack_is_the_first_packet_and_says_what_is_there(server):
     assert not answer.session_present
     assert answer.receive_max == 65_535
     assert answer.topic_alias_max == 64
-    assert not answer.subscription_id_available
+    assert answer.subscription_id_available
     assert not answer.shared_subscription_available
     assert answer.assigned_client_id is None
 

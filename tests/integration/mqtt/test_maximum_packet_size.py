@@ -21,7 +21,7 @@ from mqtt_client import (
 from server import ADMIN_KEY, eventually
 
 # The rest of CONNACK is as large as this, so that no session has a smaller maximum.
-CONNACK_BYTES = 18
+CONNACK_BYTES = 16
 TOO_LARGE = 0x95
 BAD = b'{"value": '
 

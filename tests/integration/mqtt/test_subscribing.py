@@ -448,13 +448,6 @@ async def test_a_session_has_so_many_subscriptions(server, version):
     assert await subscribed(admin, "b") == [1]
 
 
-async def test_a_subscription_identifier_is_refused(server):
-    """3.2.2.3.12: announced as not available."""
-    admin = await server.admin(version=5)
-    admin.send(subscriptions(("#", 1), version=5, properties=b"\x0b\x05"))
-    assert (await admin.packet())[:2] == b"\xe0\xa1"
-
-
 async def test_a_client_gets_no_packet_larger_than_it_takes(server):
     """[MQTT-3.1.2-24], [MQTT-3.1.2-25]: it is dropped, and what follows comes."""
     device = await server.device()
