@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from heliograph.cli.main import COMMANDS
 from heliograph.errors import ErrorCode, RejectionReason
 from heliograph.model.audit import ActorKind, AuditAction
 from heliograph.settings import Settings
@@ -47,6 +48,11 @@ def rows(page: Path, first: str) -> dict[str, list[str]]:
         elif inside and (name := re.fullmatch(r"`([\w.]+)`", cells[0])):
             found[name[1]] = cells[1:]
     return found
+
+
+def test_every_command_has_a_row_that_says_what_its_help_does() -> None:
+    found = rows(GUIDE / "commands.md", "command")
+    assert {name: cells[0].split(" [")[0] for name, cells in found.items()} == COMMANDS
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

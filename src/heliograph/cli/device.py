@@ -39,7 +39,7 @@ app = typer.Typer(
 )
 
 DeviceId = typer.Argument(help="What the device is called: 1 to 64 of A-Z a-z 0-9 _ -")
-AnyDevice = typer.Argument(metavar="DEVICE_ID", help="What the device is called, or its UUID.")
+AnyDevice = typer.Argument(help="What the device is called, or its UUID.")
 Json = typer.Option(False, "--json", help="Print JSON.")
 
 

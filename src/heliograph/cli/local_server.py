@@ -66,14 +66,14 @@ def admin_key(given: str | None, host: str, needed: str = "HELIOGRAPH_API_KEY") 
     try:
         if text := path.read_text("ascii").strip():
             return AdminKey(text, f"the key in {path}")
-        reason = "is empty"
+        reason = "empty"
     except FileNotFoundError:
-        reason = "is not there"
+        reason = "not there"
     except (OSError, UnicodeDecodeError) as error:
-        reason = f"can't be read ({getattr(error, 'strerror', None) or 'not a key'})"
+        reason = getattr(error, "strerror", None) or "not a key"
     raise StartError(
-        f"{needed}: needed, for {path} {reason}: give this command in the server's folder, with its"
-        " settings, or with a key"
+        f"there is no server's admin key in {path} ({reason}): give this command in the server's"
+        f" folder, with its settings, or with {needed}"
     )
 
 

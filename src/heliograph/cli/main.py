@@ -7,6 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from heliograph.cli.usage import reworded
 from heliograph.errors import StartError, StoreUnavailableError
 from heliograph.printable import printable
 
@@ -38,6 +39,16 @@ class LazyGroup(TyperGroup):
             for name, text in COMMANDS.items()
         }
         super().__init__(**{**attributes, "commands": stand_ins})
+
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        """Read the command line."""
+        with reworded():
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Read what comes behind the command's name, and run it."""
+        with reworded():
+            return super().invoke(ctx)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Put the real command in the place of its stand-in, then go on as usual."""

@@ -4,6 +4,7 @@ import asyncio
 import sys
 import uuid
 from collections.abc import Sequence
+from typing import Any
 
 import typer
 
@@ -31,6 +32,8 @@ Piped = typer.Option(
     False, "--password-stdin", help="Read the password from standard input instead of asking."
 )
 
+Json = typer.Option(False, "--json", help="Print JSON.")
+
 
 @app.command()
 def create(
@@ -41,6 +44,7 @@ def create(
         False, "--look-alike", help="Make it though the name looks like another account's."
     ),
     password_stdin: bool = Piped,
+    json: bool = Json,
 ) -> None:
     """Make an account."""
     if not is_username(username):
@@ -70,7 +74,10 @@ def create(
             raise StartError(f"the username {username!r} is already registered") from None
 
     account = with_store(settings, work)
-    echo(f"user  {account.username}\nid    {account.identifier}")
+    if json:
+        print_json(_members(account))
+    else:
+        echo(f"user  {account.username}\nid    {account.identifier}")
 
 
 @app.command()
@@ -110,7 +117,7 @@ def _activate(username: str, *, is_active: bool) -> None:
 
 
 @app.command("list")
-def list_users(*, json: bool = typer.Option(False, "--json", help="Print JSON.")) -> None:
+def list_users(*, json: bool = Json) -> None:
     """List the accounts, oldest first."""
 
     async def work(store: Store) -> list[Account]:
@@ -118,18 +125,7 @@ def list_users(*, json: bool = typer.Option(False, "--json", help="Print JSON.")
 
     accounts = with_store(load_settings(), work)
     if json:
-        print_json(
-            [
-                {
-                    "username": account.username,
-                    "id": account.identifier,
-                    "is_admin": account.is_admin,
-                    "is_active": account.is_active,
-                    "created_at": time_json(account.created_at),
-                }
-                for account in accounts
-            ]
-        )
+        print_json([_members(account) for account in accounts])
         return
     print_table(
         ("username", "id", "administrator", "active", "created"),
@@ -147,7 +143,7 @@ def list_users(*, json: bool = typer.Option(False, "--json", help="Print JSON.")
 
 
 @app.command()
-def alike(*, json: bool = typer.Option(False, "--json", help="Print JSON.")) -> None:
+def alike(*, json: bool = Json) -> None:
     """List accounts whose names are easily confused with an older one's; all go on working."""
 
     async def work(store: Store) -> Sequence[tuple[Account, Account]]:
@@ -174,6 +170,16 @@ def alike(*, json: bool = typer.Option(False, "--json", help="Print JSON.")) -> 
             for younger, older in found
         ],
     )
+
+
+def _members(account: Account) -> dict[str, Any]:
+    return {
+        "username": account.username,
+        "id": account.identifier,
+        "is_admin": account.is_admin,
+        "is_active": account.is_active,
+        "created_at": time_json(account.created_at),
+    }
 
 
 def _password(username: str, settings: Settings, *, piped: bool) -> str:

@@ -78,7 +78,8 @@ def test_an_account_is_made_with_a_piped_password(database: str) -> None:
     assert refusal("create", "ada", "--password-stdin") == (
         "the username 'ada' is already registered"
     )
-    succeed("create", "root", "--admin", "--password-stdin")
+    made = json.loads(succeed("create", "root", "--admin", "--password-stdin", "--json"))
+    assert made == json.loads(succeed("list", "--json"))[-1]
     root = stored(database, "root")
     assert root is not None
     assert root.is_admin

@@ -103,3 +103,35 @@ def test_a_database_out_of_reach_is_one_line(tmp_path):
     assert result.stderr.count("\n") == 1
     assert result.stderr.startswith("heliograph: ")
     assert "hidden" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("devcie list", "Did you mean 'device'?"),
+        ("device lsit", "Did you mean 'list'?"),
+        ("device list --netwrk x", "No such option: --netwrk: did you mean --network?"),
+        ("--versoin", "did you mean --version?"),
+        (
+            "export x.csv --format cvs",
+            "'cvs' is not one of csv, jsonl, parquet: did you mean `csv`",
+        ),
+        ("rejected --reason MALFORMD_JSON", "did you mean `MALFORMED_JSON`?"),
+        ("audit --action device.create", "is not one of user.create, "),
+        ("audit --limit many", "Invalid value for '--limit': 'many' is not a whole number"),
+        ("audit --limit 0", "Invalid value for '--limit': 0 is less than 1"),
+        ("audit --limit 9999999", "9999999 is more than 1000000"),
+        ("simulate --rate fast", "'fast' is not a number"),
+        ("simulate --rate -1", "-1 is less than 0"),
+        ("network create x --id y", "'y' is not a UUID"),
+        ("audit --start yesterday", "not an RFC 3339 time: 'yesterday'"),
+        ("device create", "Missing argument 'device_id'"),
+    ],
+)
+def test_a_wrong_command_line_is_told_in_words_with_what_may_be_meant(arguments, told):
+    result = CliRunner().invoke(main.app, arguments.split(), terminal_width=400)
+    assert result.exit_code == 2
+    said = " ".join(result.stderr.replace("│", "").split())
+    assert told in said
+    for word in ("Value error", "Input should", "valid integer", "unable to parse"):
+        assert word not in said
