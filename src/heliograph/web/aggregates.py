@@ -1,10 +1,10 @@
 """Many measurements in one: by bucket of time, over a range, and of log messages."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import tzinfo
 from functools import lru_cache, partial
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 from fastapi import APIRouter, Depends, Query, Request
@@ -36,6 +36,7 @@ from heliograph.store.pages import LEAST
 from heliograph.store.series import MAXIMUM_VALUES, RangeTooLargeError, Series
 from heliograph.web.answers import encoded, held_by
 from heliograph.web.attributes import check_attributes
+from heliograph.web.csv_answers import CSV_ANSWER, AskedForm, TheForm, csv_answer, table
 from heliograph.web.dependencies import Caller, TheAccess, TheServices
 from heliograph.web.errors import Answer, encode, validation_error
 from heliograph.web.pages import page_headers
@@ -113,7 +114,7 @@ TheRange = Annotated[AskedRange, Depends()]
     tags=["sensors"],
     response_model=dict[str, list[AggregateBucket]],
     response_model_exclude_unset=True,
-    responses=errors(401, 403, 404, 422),
+    responses=errors(401, 403, 404, 422) | CSV_ANSWER,
 )
 async def read_aggregates(
     request: Request,
@@ -122,6 +123,7 @@ async def read_aggregates(
     access: TheAccess,
     services: TheServices,
     asked: TheRange,
+    form: TheForm,
     attribute: Annotated[
         list[Text] | None,
         Query(max_length=LONGEST_LIST, description="Repeatable; by default every one with numbers"),
@@ -140,7 +142,7 @@ async def read_aggregates(
 
     A bucket that the range begins or ends in counts what of it is in the range. Booleans count
     as 0 and 1; what is no number is not counted. At most 10,000 buckets, and 100,000 of all
-    attributes together.
+    attributes together. As CSV a row is a bucket of an attribute.
     """
     sensor = await access.readable(caller, identifier)
     await check_attributes(services.store, sensor, attribute)
@@ -154,15 +156,16 @@ async def read_aggregates(
     if fill is not None:
         _check_filled(len(series.attributes), starts)
     functions = tuple(dict.fromkeys(function or FUNCTIONS))
-    body = partial(_encoded, series, functions, _Shown(starts, zone), fill)
-    return await _answer(request, len(series.attributes) * len(starts), body)
+    found = _Table(series, functions, _Shown(starts, zone), fill)
+    size = len(series.attributes) * len(starts)
+    return await _answer(request, size, found.as_csv if form.is_csv else found.as_json, form)
 
 
 @router.get(
     "/devices/{device_id}/aggregate",
     tags=["devices"],
     response_model=DeviceAggregate | list[DeviceAggregate],
-    responses=errors(401, 403, 404, 422),
+    responses=errors(401, 403, 404, 422) | CSV_ANSWER,
 )
 async def read_device_aggregate(
     request: Request,
@@ -171,12 +174,14 @@ async def read_device_aggregate(
     access: TheAccess,
     services: TheServices,
     asked: TheRange,
+    form: TheForm,
     bucket: Annotated[Bucket | None, Query(description=_LENGTHS)] = None,
     tz: Zone = "UTC",
 ) -> Response:
     """Read minimum, maximum, average and count of a device's metrics over a range.
 
-    With `bucket` a list of such, one for each bucket that has readings, oldest first.
+    With `bucket` a list of such, one for each bucket that has readings, oldest first. As CSV a
+    row is a metric of one.
     """
     sensor = await access.device(caller, device_id)
     start, end = await asked.bounds(services.store, sensor.number)
@@ -187,20 +192,25 @@ async def read_device_aggregate(
     if bucket is not None:
         starts = await _starts(services.store, sensor.number, bucket, zone, start, end)
     series = await _series(services.store, sensor.number, starts, None, start, end)
+    shown = _Shown(starts, zone)
+    if form.is_csv:
+        return await _answer(
+            request, series.values, partial(_device_table, name, series, shown), form
+        )
     if bucket is None:
         count = series.rows[0] if series.rows else 0
         head = {"device_id": name, "start": to_rfc3339(start), "end": to_rfc3339(end)}
         metrics = _metrics(series).get(0, {})
         return Answer(200, encode({**head, "count": count, "metrics": metrics})).response()
-    body = partial(_encoded_device, name, series, _Shown(starts, zone))
-    return await _answer(request, max(series.values, len(starts)), body)
+    body = partial(_encoded_device, name, series, shown)
+    return await _answer(request, max(series.values, len(starts)), body, form)
 
 
 @router.get(
     "/sensors/{identifier}/logs/aggregates",
     tags=["sensors"],
     response_model=list[LogAggregateEntry],
-    responses=errors(401, 403, 404, 422),
+    responses=errors(401, 403, 404, 422) | CSV_ANSWER,
 )
 async def read_log_aggregates(
     request: Request,
@@ -208,6 +218,7 @@ async def read_log_aggregates(
     caller: Caller,
     access: TheAccess,
     services: TheServices,
+    form: TheForm,
     start: Start = None,
     end: End = None,
 ) -> Response:
@@ -240,14 +251,21 @@ async def read_log_aggregates(
             for each in part
         ]
 
+    headers = page_headers(None, found)
+    if form.is_csv:
+        rows = (tuple(each.values()) for each in entries(found))
+        text = await asyncio.to_thread(table, LogAggregateEntry.model_fields, rows)
+        return csv_answer(text, headers).response()
     body = await encoded(found, entries, found.size)
-    return Answer(200, body, page_headers(None, found)).response()
+    return Answer(200, body, headers).response()
 
 
-async def _answer(request: Request, size: int, body: Callable[[], bytes]) -> Response:
+async def _answer(
+    request: Request, size: int, body: Callable[[], bytes], form: AskedForm
+) -> Response:
     text = await asyncio.to_thread(body) if size > AT_ONCE else body()
     held_by(request.scope).at_least(len(text))
-    return Answer(200, text).response()
+    return (csv_answer(text) if form.is_csv else Answer(200, text)).response()
 
 
 async def _starts(
@@ -286,17 +304,34 @@ def _check_filled(attributes: int, starts: Sequence[int]) -> None:
         raise validation_error(("query", "fill"), "fill", message)
 
 
-def _encoded(
-    series: Series, functions: tuple[Function, ...], shown: "_Shown", fill: Fill | None
-) -> bytes:
-    return encode(
-        {
-            name: _buckets(found, functions, shown)
-            if fill is None
-            else _filled(found, functions, shown, fill)
-            for name, found in sorted(series.attributes.items())
-        }
-    )
+class _Table(NamedTuple):
+    """Functions of attributes by bucket."""
+
+    series: Series
+    functions: tuple[Function, ...]
+    shown: "_Shown"
+    fill: Fill | None
+
+    def as_json(self) -> bytes:
+        """Return an object with a list of buckets for each attribute."""
+        return encode(dict(self._attributes()))
+
+    def as_csv(self) -> bytes:
+        """Return a row a bucket of an attribute, one attribute after the other."""
+        rows = (
+            (start, name, *values)
+            for name, buckets in self._attributes()
+            for start, *values in map(msgspec.structs.astuple, buckets)
+        )
+        return table(("start", "attribute", *self.functions), rows)
+
+    def _attributes(self) -> Iterator[tuple[str, list[msgspec.Struct]]]:
+        _, functions, shown, fill = self
+        for name, found in sorted(self.series.attributes.items()):
+            if fill is None:
+                yield name, _buckets(found, functions, shown)
+            else:
+                yield name, _filled(found, functions, shown, fill)
 
 
 class _Shown(dict[int, str]):
@@ -368,6 +403,16 @@ def _encoded_device(device_id: str, series: Series, shown: _Shown) -> bytes:
             if count
         ]
     )
+
+
+def _device_table(device_id: str, series: Series, shown: _Shown) -> bytes:
+    rows = (
+        (device_id, shown[index], shown[index + 1], name, *msgspec.structs.astuple(metric))
+        for index, metrics in sorted(_metrics(series).items())
+        for name, metric in metrics.items()
+    )
+    heading = ("device_id", "start", "end", "attribute", *_Metric.__struct_fields__)
+    return table(heading, rows)
 
 
 def _metrics(series: Series) -> dict[int, dict[str, _Metric]]:

@@ -101,13 +101,12 @@ RETRY_AFTER_SECONDS = 2
 OUTAGE_SECONDS = 60.0
 PIECE_BYTES = 256 << 10
 
-JSON_HEADERS = [
-    (b"content-type", b"application/json"),
-    (b"x-content-type-options", b"nosniff"),
-    (b"cache-control", b"no-store"),
-]
+_HEADERS = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
+JSON_HEADERS = ((b"content-type", b"application/json"), *_HEADERS)
+CSV_HEADERS = ((b"content-type", b"text/csv; charset=utf-8"), *_HEADERS)
 
 encode = msgspec.json.Encoder().encode
+decode = msgspec.json.decode
 
 
 class BodyRefusedError(HTTPException):
@@ -119,27 +118,29 @@ class BodyRefusedError(HTTPException):
 
 
 class Answer:
-    """A complete JSON answer, sent without building a response object first.
+    """A complete answer, JSON unless told, sent without building a response object first.
 
     A body in pieces is let go of as they are sent.
     """
 
-    __slots__ = ("body", "headers", "status")
+    __slots__ = ("body", "common", "headers", "status")
 
     def __init__(
         self,
         status: int,
         body: bytes | list[bytes],
         headers: Sequence[tuple[bytes, bytes]] = (),
+        common: Sequence[tuple[bytes, bytes]] = JSON_HEADERS,
     ) -> None:
         self.status = status
         self.body = body
         self.headers = headers
+        self.common = common
 
     def response(self, more: Mapping[str, str] | None = None) -> Response:
         """Return it, with more headers, as a response for FastAPI."""
         response = _Response(self, more)
-        response.raw_headers += [*JSON_HEADERS, *self.headers]
+        response.raw_headers += [*self.common, *self.headers]
         return response
 
     async def send_to(self, scope: Scope, send: Send) -> None:
@@ -152,7 +153,7 @@ class Answer:
             and direct.answer(
                 scope,
                 status,
-                (*JSON_HEADERS, *self.headers, (b"content-length", b"%d" % len(body))),
+                (*self.common, *self.headers, (b"content-length", b"%d" % len(body))),
                 body,
             )
         ):
@@ -161,7 +162,7 @@ class Answer:
 
     async def send(self, send: Send) -> None:
         """Send it whole."""
-        headers = [*JSON_HEADERS, *self.headers]
+        headers = [*self.common, *self.headers]
         if self.status != 304:
             headers.append((b"content-length", b"%d" % self.length))
         await send({"type": "http.response.start", "status": self.status, "headers": headers})

@@ -17,6 +17,7 @@ from heliograph.store.pages import Cursor as Position
 from heliograph.store.pages import Page
 from heliograph.web.answers import encoded, held_by
 from heliograph.web.attributes import check_attributes
+from heliograph.web.csv_answers import CSV_ANSWER, TheChartForm, chart_table, csv_answer
 from heliograph.web.dependencies import Caller, TheAccess, TheServices
 from heliograph.web.errors import Answer, encode
 from heliograph.web.pages import (
@@ -51,7 +52,7 @@ class _Entry(msgspec.Struct):
 @router.get(
     "/{device_id}/history",
     response_model=list[HistoryEntry],
-    responses=errors(401, 403, 404, 422),
+    responses=errors(401, 403, 404, 422) | CSV_ANSWER,
 )
 async def read_history(
     device_id: str,
@@ -59,6 +60,7 @@ async def read_history(
     access: TheAccess,
     services: TheServices,
     request: Request,
+    form: TheChartForm,
     start: Start = None,
     end: End = None,
     length: Range = "24h",
@@ -72,8 +74,8 @@ async def read_history(
 
     Without `end` nothing is too new: a device's clock may be ahead of the server's. The `Link`
     header leads on exactly, `next` to the older ones and `previous` back. With `points` it is
-    that many of the whole range. An entry that is sent back, whichever way, changes nothing: its
-    `id` names what is stored.
+    that many of the whole range; these may be CSV. An entry that is sent back, whichever way,
+    changes nothing: its `id` names what is stored.
     """
     name = check_points(request, points, attributes)
     check_order(start, end)
@@ -85,6 +87,8 @@ async def read_history(
     last = LATEST + 1 if end is None else end
     if points is not None and name is not None:
         found = await picked(services.store, sensor.number, name, start, last, points)
+        if form.is_csv:
+            return csv_answer(chart_table(name, found[::-1])).response()
         return Answer(200, encode(_entries(sensor, found[::-1]))).response()
     rows = await services.store.measurements.history(
         sensor.number,

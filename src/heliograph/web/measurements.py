@@ -15,6 +15,7 @@ from heliograph.store.measurements import having
 from heliograph.web.answers import held_by
 from heliograph.web.attributes import check_attributes
 from heliograph.web.bodies import Held
+from heliograph.web.csv_answers import CSV_ANSWER, TheChartForm, chart_table, csv_answer
 from heliograph.web.dependencies import Caller, TheAccess, TheServices
 from heliograph.web.errors import Answer, encode
 from heliograph.web.pages import MeasurementPageRequest, PageRequest, asked_path
@@ -55,13 +56,14 @@ class _Log(msgspec.Struct):
 @router.get(
     "/measurements",
     response_model=list[MeasurementEntry],
-    responses=errors(401, 403, 404, 422),
+    responses=errors(401, 403, 404, 422) | CSV_ANSWER,
 )
 async def read_measurements(
     request: Request,
     identifier: str,
     page: MeasurementPage,
     chart: Chart,
+    form: TheChartForm,
     caller: Caller,
     access: TheAccess,
     services: TheServices,
@@ -73,7 +75,7 @@ async def read_measurements(
     `attribute` it has fewer than `limit`, or none, where those are rare: go on by the link.
 
     With `points` it is no page but so many measurements from `start` to `end`, or over the last
-    `range`, as show in a chart how the numbers of the one `attribute` went.
+    `range`, as show in a chart how the numbers of the one `attribute` went; these may be CSV.
     """
     sensor = await access.readable(caller, identifier)
     await check_attributes(services.store, sensor, page.attributes)
@@ -81,6 +83,8 @@ async def read_measurements(
         rows = await picked(
             services.store, sensor.number, chart.attribute, chart.start, chart.end, chart.points
         )
+        if form.is_csv:
+            return csv_answer(chart_table(chart.attribute, rows)).response()
         return Answer(200, encode(_measurements(rows))).response()
     path, held = asked_path(request.scope), held_by(request.scope)
     answer = await measurements_page(services.store, sensor, page, path, held)
