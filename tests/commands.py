@@ -30,7 +30,8 @@ def _no_logs_of_others() -> Iterator[None]:
     """Log as a new process does: to nowhere unless told, and leave nothing that logs here."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    root.handlers.clear()
+    # Without any, a server beside the command would write to the command's standard error.
+    root.handlers[:] = [logging.NullHandler()]
     root.setLevel(logging.WARNING)
     try:
         yield
