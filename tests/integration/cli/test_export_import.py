@@ -310,7 +310,7 @@ def test_bad_lines_are_reported_with_their_numbers_and_left_out(server):
         b'timestamp,t\r\n1700000001,1\r\n1,2,3\r\n1700000002,\xff\r\n,4\r\n1700000003,"a\nb"\r\n'
         b'1700000004,"open\r\n1700000005,5\r\n'
     )
-    done = run(server, "import", "x.csv", "--sensor", "pump-1", status=1)
+    done = run(server, "import", "x.csv", "--sensor", "pump-1", "--text", "t", status=1)
     assert done.stdout == "2 rows stored, 0 were there already, 4 bad\n"
     told = done.stderr.splitlines()
     assert [line.split(":")[0] for line in told] == [f"line {n}" for n in (3, 4, 5, 8)]
