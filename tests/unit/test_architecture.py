@@ -37,7 +37,6 @@ LEVELS = {
     "broker": 3,
     "ingest": 3,
     "configuration": 3,
-    "processing": 3,
     "exchange": 3,
     "retention": 3,
     "web": 4,
@@ -79,17 +78,32 @@ SQL = re.compile(
     re.IGNORECASE | re.DOTALL | re.VERBOSE,
 )
 
-# Put together here, so that this file holds none of them either.
-FOREIGN_ADDRESSES = (
-    "pypi" + ".org",
-    "python" + "hosted",
-    "debian" + ".org",
-    "npm" + "js",
-    "/opt/" + "wheels",
-    "/opt/" + "pypi",
-    "/wo" + "rk/",
-    "/tmp/" + "hv",
-)
+# Where packages come from is the affair of whoever installs. This file alone names them.
+REGISTRIES = ("pypi.org", "pythonhosted", "debian.org", "npmjs")
+
+# Parts of the listener that know one another's types: a connection and its session, with what
+# was cut off from either. Each that becomes whole again leaves this list.
+ENTANGLED = {
+    "heliograph.mqtt." + name
+    for name in (
+        "connection",
+        "control",
+        "fanout",
+        "greeting",
+        "host",
+        "listener",
+        "opening",
+        "receiving",
+        "retained",
+        "routing",
+        "session",
+        "sessions",
+        "settlement",
+        "shares",
+        "unfinished",
+        "wills",
+    )
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,22 +150,6 @@ def imports(module: Module) -> Iterator[tuple[int, str]]:
             yield from ((node.lineno, f"{base}.{alias.name}") for alias in node.names)
 
 
-def imports_when_run(module: Module) -> Iterator[str]:
-    """Yield the full names of what is imported when the module runs.
-
-    Imports for the type checker alone are left out: inside a folder two parts may know each
-    other's types, while nothing needs the other to exist first.
-    """
-    typing_only = {
-        inner.lineno
-        for node in ast.walk(module.tree)
-        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
-        for inner in ast.walk(node)
-        if isinstance(inner, ast.Import | ast.ImportFrom)
-    }
-    yield from (name for line, name in imports(module) if line not in typing_only)
-
-
 def wrong_imports(module: Module) -> Iterator[str]:
     for line, name in imports(module):
         if name.startswith("."):
@@ -177,29 +175,69 @@ def unplaced(module: Module) -> Iterator[str]:
         yield f"{module.name} has no place among the levels"
 
 
-def cycles(modules: list[Module]) -> Iterator[str]:
+def graph_of(modules: list[Module]) -> dict[str, set[str]]:
+    """Return what each module imports of the others, also where only types are checked."""
     names = {module.name for module in modules}
-    graph = {
+    return {
         module.name: {
             target
-            for name in imports_when_run(module)
+            for _, name in imports(module)
             for target in (name, name.rpartition(".")[0])
             if target in names and target not in (module.name, PACKAGE)
         }
         for module in modules
     }
-    done: set[str] = set()
 
-    def visit(name: str, path: tuple[str, ...]) -> Iterator[str]:
-        if name in path:
-            yield " → ".join((*path[path.index(name) :], name))
-        elif name not in done:
-            for target in sorted(graph[name]):
-                yield from visit(target, (*path, name))
-            done.add(name)
 
-    for name in sorted(graph):
-        yield from visit(name, ())
+def circles(modules: list[Module]) -> list[set[str]]:
+    """Return the sets of modules each of which leads by its imports to all others of the set."""
+    graph = graph_of(modules)
+
+    @functools.cache
+    def reached(name: str) -> frozenset[str]:
+        found: set[str] = set()
+        ahead = set(graph[name])
+        while ahead:
+            found |= ahead
+            ahead = {target for each in ahead for target in graph[each]} - found
+        return frozenset(found)
+
+    sets = {
+        frozenset(other for other in reached(name) if name in reached(other))
+        for name in graph
+        if name in reached(name)
+    }
+    return [set(each) for each in sets]
+
+
+def folders_with_modules() -> set[str]:
+    """Return the folders below the package; those below the migrations are one."""
+    paths = (path.parent.relative_to(SOURCE / PACKAGE) for path in (SOURCE / PACKAGE).rglob("*.py"))
+    names = {str(path).partition("/versions")[0] for path in paths}
+    return names - {"."}
+
+
+def maps(text: str) -> list[str]:
+    """Return the blocks of code that are in no language."""
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [block for language, block in blocks if not language]
+
+
+def mapped(block: str) -> set[str]:
+    """Return the folders that a map names, each below those that are indented less."""
+    above: list[tuple[int, str]] = []
+    found = set()
+    for indent, name in re.findall(r"^( *)([\w./-]+)/", block, re.MULTILINE):
+        above = [each for each in above if each[0] < len(indent)]
+        above.append((len(indent), name))
+        found.add("/".join(name for _, name in above))
+    return found
+
+
+def written_levels(text: str) -> list[set[str]]:
+    """Return the parts that the line with arrows names, the lowest first."""
+    [chain] = re.findall(r"^`model` ←.*?(?=\n\n|\Z)", text, re.MULTILINE | re.DOTALL)
+    return [set(re.findall(r"`(\w+)`", level)) for level in chain.split("←")]
 
 
 def docstrings(tree: ast.Module) -> set[int]:
@@ -323,9 +361,19 @@ def committed_files() -> list[Path]:
     return [path for name in listed.stdout.split("\0") if name and (path := ROOT / name).is_file()]
 
 
+@functools.cache
+def own_paths() -> tuple[str, ...]:
+    """Return where this checkout lies, and the one whose worktree it may be."""
+    command = ["git", "rev-parse", "--path-format=absolute", "--git-common-dir"]
+    shared = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+    )
+    return f"{ROOT}/", f"{Path(shared.stdout.strip()).parent}/"
+
+
 def foreign_addresses(name: str, text: str) -> Iterator[str]:
     for number, line in enumerate(text.splitlines(), 1):
-        if any(address in line for address in FOREIGN_ADDRESSES):
+        if any(address in line for address in (*REGISTRIES, *own_paths())):
             yield f"{name}:{number} names an address or path of one machine: {line.strip()[:80]}"
 
 
@@ -351,8 +399,26 @@ def test_rule_holds_in_every_module(rule: Callable[[Module], Iterator[str]]) -> 
     assert_none(complaint for module in MODULES for complaint in rule(module))
 
 
-def test_no_module_imports_itself_in_a_circle() -> None:
-    assert_none(cycles(MODULES))
+def test_no_module_imports_itself_in_a_circle_for_types_either() -> None:
+    assert circles(MODULES) == [ENTANGLED]
+
+
+def test_nothing_has_a_place_that_is_not_there() -> None:
+    assert LEVELS.keys() - {module.part for module in MODULES} == set()
+
+
+def test_contributing_maps_every_folder_and_names_the_levels() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    repository, package = maps(text)[:2]
+    committed = {path.relative_to(ROOT).parts for path in committed_files()}
+    assert mapped(repository) == {parts[0] for parts in committed if len(parts) > 1}
+    below = {name.removeprefix("src/heliograph/") for name in mapped(package)}
+    assert below == {"src/heliograph", *folders_with_modules()}
+    levels = [
+        {part for part, at in LEVELS.items() if at == level}
+        for level in range(max(LEVELS.values()) + 1)
+    ]
+    assert written_levels(text) == levels
 
 
 def test_sql_files_stand_in_the_store_only() -> None:
@@ -381,6 +447,7 @@ def test_no_file_names_a_registry_or_a_path_of_one_machine() -> None:
     assert_none(
         complaint
         for path in committed_files()
+        if path != Path(__file__)
         for complaint in foreign_addresses(
             str(path.relative_to(ROOT)), path.read_text(errors="replace")
         )
@@ -416,11 +483,19 @@ def test_rule_finds_what_it_forbids(
 def test_other_rules_find_what_they_forbid() -> None:
     circle = [
         Module("heliograph.web.one", "from heliograph.web import two"),
-        Module("heliograph.web.two", "from heliograph.web.one import name"),
+        Module("heliograph.web.two", "if TYPE_CHECKING:\n from heliograph.web.one import name"),
+        Module("heliograph.web.three", "from heliograph.web import one, two"),
     ]
-    assert list(cycles(circle)) != []
+    assert circles(circle) == [{"heliograph.web.one", "heliograph.web.two"}]
     assert list(unplaced(Module("heliograph.plugins", "", is_package=True))) != []
-    assert list(foreign_addresses("README.md", "see " + FOREIGN_ADDRESSES[0])) != []
+    for address in (REGISTRIES[0], f"{ROOT}/README.md"):
+        assert list(foreign_addresses("README.md", f"see {address}")) != []
+    assert mapped("a/  one\n  b/  two\nc.py\nd/  three\n") == {"a", "a/b", "d"}
+    assert written_levels("`model` ← `store`, `mqtt` ← `web`") == [
+        {"model"},
+        {"store", "mqtt"},
+        {"web"},
+    ]
     stranger = Module("heliograph.app", "import ruff_is_no_import_of_ours")
     assert list(undeclared_imports(stranger, {"msgspec"})) != []
 

@@ -3,6 +3,9 @@
     connect ─▶ CONNACK ─▶ (UNSUBSCRIBE) ─▶ SUBSCRIBE ─▶ up ─▶ lost ─▶ wait ─▶ connect …
 
 The session is persistent: what is published while the server is away waits at the broker.
+
+A message belongs to the connection that it came by. When that is gone, what became of the
+message concerns nobody: the broker sends it again on the next one.
 """
 
 import asyncio
@@ -11,21 +14,42 @@ import dataclasses
 import random
 import socket
 import ssl
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import mqtt5
 import structlog
 
-from heliograph.errors import StoreUnavailableError
-from heliograph.mqtt import dropped, link_packets
+from heliograph.errors import HeliographError, StoreUnavailableError
+from heliograph.model.principal import Principal
+from heliograph.mqtt import dropped, link_packets, packets
+from heliograph.mqtt.confirmed import Confirmed
 from heliograph.mqtt.dropped import Dropped
-from heliograph.mqtt.link_connection import LinkConnection
-from heliograph.mqtt.pausing import FULL
+from heliograph.mqtt.limits import (
+    IN_FLIGHT_BYTES,
+    KEPT_BYTES,
+    MAXIMUM_PACKET_BYTES,
+    MAXIMUM_PAYLOAD_BYTES,
+)
+from heliograph.mqtt.oversize import Oversize
+from heliograph.mqtt.packets import PacketType, ProtocolError
+from heliograph.mqtt.pausing import (
+    BUSY,
+    CLOSING,
+    FULL,
+    OWN,
+    TURN_PACKETS,
+    UNTAKEN,
+    WAITING,
+    PausableProtocol,
+    Turns,
+)
 from heliograph.mqtt.publications import Publications
+from heliograph.mqtt.routing import RETRY_SECONDS, Routes, ask
 
 if TYPE_CHECKING:
     from heliograph.broker_url import BrokerUrl
-    from heliograph.mqtt.host import Host
+    from heliograph.mqtt.host import Host, Taken
 
 log = structlog.get_logger()
 
@@ -43,6 +67,10 @@ DATA = ("measurements/+", "log-messages/+", "logs/+", "heartbeats/+", "acknowled
 STATE = ("status/+",)
 WATCH = [dropped.TOPIC, dropped.UPTIME]
 SUBSCRIBING, UNSUBSCRIBING = 1, 2  # packet ids
+STATUS = "status/"
+BROKERS_OWN = "$SYS/"
+LONGEST_NAME = 64
+_PANIC = "PanicException"
 
 AnswerT = TypeVar("AnswerT")
 
@@ -215,7 +243,7 @@ class Link:
                 connection.abort()
         return connection.lost.result()
 
-    async def _watch(self, connection: LinkConnection, keepalive: float) -> None:
+    async def _watch(self, connection: "LinkConnection", keepalive: float) -> None:
         """Return when the connection is lost, or is good for nothing any more."""
         loop = asyncio.get_running_loop()
         pinged = loop.time()
@@ -237,7 +265,7 @@ class Link:
             elif connection.is_stuck and now - connection.progress_at > STUCK_SECONDS:
                 connection.end(f"nothing was acknowledged for {STUCK_SECONDS:.0f} seconds")
 
-    async def _open(self) -> LinkConnection:
+    async def _open(self) -> "LinkConnection":
         broker, options = self.broker, self._options
         loop = asyncio.get_running_loop()
         try:
@@ -267,7 +295,7 @@ class Link:
             ) from None
         return connection
 
-    async def _log_in(self, connection: LinkConnection) -> mqtt5.ConnAckPacket:
+    async def _log_in(self, connection: "LinkConnection") -> mqtt5.ConnAckPacket:
         options = self._options
         connection.write(
             link_packets.connect(
@@ -288,7 +316,7 @@ class Link:
             raise LinkError("the broker has QoS 0 only: nothing would be safe")
         return answer
 
-    async def _subscribe(self, connection: LinkConnection, accepted: mqtt5.ConnAckPacket) -> None:
+    async def _subscribe(self, connection: "LinkConnection", accepted: mqtt5.ConnAckPacket) -> None:
         shared = [f"$share/{GROUP}/{name}" for name in DATA]
         wanted, unwanted = (shared, list(DATA)) if self._options.shared else (list(DATA), shared)
         if accepted.session_present and accepted.shared_subscription_available:
@@ -306,7 +334,7 @@ class Link:
                 raise LinkError(f"the broker grants only QoS 0 to the subscription {name}")
 
     async def _answer(
-        self, connection: LinkConnection, kind: type[AnswerT], question: str
+        self, connection: "LinkConnection", kind: type[AnswerT], question: str
     ) -> AnswerT:
         waiting = asyncio.create_task(connection.answers.get(), name="mqtt-link answer")
         either: set[asyncio.Future[Any]] = {waiting, connection.lost}
@@ -330,3 +358,313 @@ class Link:
         if connection.lost.done():
             raise LinkError(connection.lost.result())
         raise LinkError(f"no answer to {question} within {CONNECT_SECONDS:.0f} s; is it MQTT 5?")
+
+
+class LinkConnection(PausableProtocol):
+    """One connection: parses whole socket reads; acknowledges in their order, after the commit."""
+
+    def __init__(self, link: Link) -> None:
+        self.loop = asyncio.get_running_loop()
+        super().__init__(Turns(self.loop))
+        self.link = link
+        self.lost: asyncio.Future[str] = self.loop.create_future()
+        self.answers: asyncio.Queue[mqtt5.Packet] = asyncio.Queue(16)
+        self.last_received = self.loop.time()
+        self.in_flight = 0
+        self.in_flight_bytes = 0
+        self.confirmed = Confirmed()
+        # Deliveries that the ledger need not know any more.
+        self.over: list[tuple[bytes, int]] = []
+        # Whether it has answered CONNECT.
+        self.greeted = False
+        # When something waiting was last acknowledged, or began to wait.
+        self.progress_at = 0.0
+        self._oversize: Oversize | None = None
+        self._routes = Routes()
+        self._task: asyncio.Task[None] | None = None
+
+    # asyncio's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Speak first, as MQTT has it."""
+        # asyncio's promise; uvloop's transports keep it without being instances of the class.
+        self.transport = cast("asyncio.Transport", transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell whoever waits for that."""
+        self.transport = None
+        if self._task is not None:
+            self._task.cancel()
+        if not self.lost.done():
+            cause = link_packets.plain(exc) if exc is not None else "closed by the broker"
+            if not self.greeted:
+                tls = "with" if self.link.broker.tls else "without"
+                cause += f" instead of an answer to CONNECT; is it MQTT 5 there, {tls} TLS?"
+            elif exc is None:
+                # Mosquitto says no more, whichever it was.
+                cause += ", which was stopped, or knows another client of this MQTT_CLIENT_ID"
+            self.lost.set_result(f"the connection was lost: {cause}")
+
+    def data_received(self, data: bytes) -> None:
+        """Take what one read of the socket gave."""
+        self.last_received = self.loop.time()
+        if self.pauses & CLOSING:
+            return
+        if self._oversize is not None:
+            rest = self._oversize.take(data)
+            if rest is None:
+                return
+            packet, self._oversize = self._oversize, None
+            data = rest
+            self._run(self._refuse_oversize(packet), "oversize")
+        buffer = self.rest + data if self.rest else data
+        self._take(buffer)
+
+    # Reading on and off
+
+    def listen(self) -> float:
+        """Try to read on; return for how long the broker has said nothing, in seconds."""
+        now = self.loop.time()
+        if self.pauses:
+            # We do not listen, so that the silence is ours.
+            self.last_received = now
+            self.resume(UNTAKEN)
+        return now - self.last_received
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether nothing has been heard or acknowledged for too long, though it could be."""
+        return self.in_flight > 0 and not self.pauses & (FULL | UNTAKEN)
+
+    def _run(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        self.pause(BUSY)
+        self._task = asyncio.create_task(self._busy(work), name=f"mqtt-link {name}")
+
+    async def _busy(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except ProtocolError as error:
+            self.end(error.detail)
+        except Exception as error:
+            log.exception("a packet of the broker could not be handled")
+            self.end(f"the server failed: {error}")
+        finally:
+            self._task = None
+        self.resume(BUSY)
+
+    # Packets
+
+    def _process(self, buffer: bytes) -> None:
+        try:
+            at = self._process_packets(buffer)
+            self.rest = buffer[at:] if at < len(buffer) else b""
+        except ProtocolError as error:
+            stranger = "" if self.greeted else "what answers there does not speak MQTT 5: "
+            self.end(stranger + error.detail)
+            return
+        if self.in_flight_bytes > IN_FLIGHT_BYTES:
+            self.pause(OWN)
+
+    def _process_packets(self, buffer: bytes) -> int:
+        """Process what is whole in a buffer that is not empty; return where the rest begins."""
+        self._routes.renew(self.link.host.generation)
+        view, at, end = memoryview(buffer), 0, len(buffer)
+        for _ in range(TURN_PACKETS):
+            try:
+                packet, size = mqtt5.read(view[at:])
+            except IndexError:
+                if self._is_whole(buffer, at):
+                    raise ProtocolError(
+                        packets.Reason.MALFORMED_PACKET, "a packet ends early"
+                    ) from None
+                break
+            except BaseException as error:
+                # The codec is Rust: of a topic that is not UTF-8 it makes a PanicException,
+                # which is no Exception.
+                if not isinstance(error, ValueError) and type(error).__name__ != _PANIC:
+                    raise
+                size = self._refuse_unreadable(buffer, at, error)
+            else:
+                if type(packet) is not mqtt5.PublishPacket:
+                    self._control(packet)
+                elif not self._publish(packet):
+                    break
+            at += size
+            if at >= end or self.pauses & WAITING:
+                break
+        else:
+            self.wait_for_turn()
+        return end if self._oversize is not None else at
+
+    def _is_whole(self, buffer: bytes, at: int) -> bool:
+        """Tell whether the packet is all there; begin to stream past one that is too large."""
+        body = packets.frame(buffer, at, packets.MQTT_5)
+        if body is None:
+            return False
+        start, stop = body
+        if stop <= len(buffer):
+            return True
+        if stop - start > MAXIMUM_PACKET_BYTES:
+            if buffer[at] >> 4 != PacketType.PUBLISH:
+                raise ProtocolError(
+                    packets.Reason.PACKET_TOO_LARGE, f"a packet of {stop - start} bytes"
+                )
+            self._oversize = Oversize(buffer[at], stop - start, buffer[start:])
+        return False
+
+    def _control(self, packet: mqtt5.Packet) -> None:
+        if isinstance(packet, mqtt5.PubAckPacket):
+            self.link.publications.acknowledged(packet.packet_id, packet.reason_code)
+        elif isinstance(packet, mqtt5.DisconnectPacket):
+            self.end(f"the broker ended the connection: {link_packets.words(packet.reason_code)}")
+        elif isinstance(packet, mqtt5.PingRespPacket):
+            self.over += self.confirmed.answered()
+        else:
+            self.greeted = self.greeted or isinstance(packet, mqtt5.ConnAckPacket)
+            try:
+                self.answers.put_nowait(packet)
+            except asyncio.QueueFull:
+                self.end("the broker sent more answers than it was asked for")
+
+    def _publish(self, packet: mqtt5.PublishPacket) -> bool:
+        """Take a PUBLISH; False: it has to wait, and stays in the buffer."""
+        topic, payload = packet.topic, packet.payload
+        token = packet.packet_id or 0
+        if topic.startswith(BROKERS_OWN):
+            self.link.dropped.heard(topic, payload)
+            return True
+        host = self.link.host
+        try:
+            retain = packet.retain
+            if retain and not topic.startswith(STATUS):
+                # Old news, which a broker that knows no retain handling sends at each connect.
+                size = host.ignore(self, token)
+            else:
+                route = self._routes.get(topic) or self._known_route(topic)
+                if route is None:
+                    self._run(self._find_route(topic), "route")
+                    return False
+                delivery = self.link.ledger_name if token else None
+                if len(payload) > MAXIMUM_PAYLOAD_BYTES:
+                    size = host.receive_oversize(
+                        self, token, route, payload[:KEPT_BYTES], len(payload)
+                    )
+                elif not payload and topic.startswith(STATUS):
+                    # Handed on live it has no RETAIN, though it has ended what the broker kept.
+                    size = host.receive_empty(self, token, route, delivery, packet.duplicate)
+                else:
+                    receive = host.receive_retained if retain else host.receive
+                    size = receive(self, token, route, payload, delivery, packet.duplicate)
+        except HeliographError:
+            self.pause(UNTAKEN)
+            return False
+        self._count(size)
+        return True
+
+    def _count(self, size: int) -> None:
+        if not self.in_flight:
+            self.progress_at = self.loop.time()
+        self.in_flight += 1
+        self.in_flight_bytes += size
+
+    def _known_route(self, topic: str) -> Any:
+        host = self.link.host
+        route = host.known_route(principal_of(topic), topic)
+        if route is not None:
+            self._routes.keep(topic, route, accepted=host.accepts(route))
+        return route
+
+    async def _find_route(self, topic: str) -> None:
+        host = self.link.host
+        route = await ask(host, principal_of(topic), topic)
+        self._routes.renew(host.generation)
+        self._routes.keep(topic, route, accepted=host.accepts(route))
+
+    # What can't be taken
+
+    def _refuse_unreadable(self, buffer: bytes, at: int, error: BaseException) -> int:
+        """Keep a PUBLISH that the codec can't read as a rejected message; return its size."""
+        body = packets.frame(buffer, at, packets.MQTT_5)
+        if body is None or buffer[at] >> 4 != PacketType.PUBLISH:
+            detail = f"the broker sent a packet that is none: {error}"
+            raise ProtocolError(packets.Reason.MALFORMED_PACKET, detail) from None
+        start, stop = body
+        topic, packet_id, payload_at = link_packets.read_publish(buffer, at, start, stop)
+        name = topic.decode("utf-8", "backslashreplace")
+        payload = buffer[payload_at:stop]
+        try:
+            size = self.link.host.receive_unreadable(self, packet_id, name, payload)
+        except HeliographError:
+            self.pause(UNTAKEN)
+            return 0
+        self._count(size)
+        return stop - at
+
+    async def _refuse_oversize(self, packet: Oversize) -> None:
+        head, host = packet.head, self.link.host
+        topic, packet_id, payload_at = link_packets.read_publish(head, 0, 1, len(head))
+        name = topic.decode("utf-8", "backslashreplace")
+        kept, whole = head[payload_at:][:KEPT_BYTES], packet.size - (payload_at - 1)
+        while True:
+            try:
+                route = await host.route(principal_of(name), name)
+                size = host.receive_oversize(self, packet_id, route, kept, whole)
+                break
+            except (StoreUnavailableError, HeliographError):
+                await asyncio.sleep(RETRY_SECONDS)
+        self._count(size)
+
+    # Answers
+
+    def settled(self, messages: "list[Taken]") -> None:
+        """Acknowledge what has been committed, in one write, if the broker is still there."""
+        acknowledged: list[int] = []
+        for message in messages:
+            self.in_flight_bytes -= message.size
+            self.in_flight -= len(message.tokens)
+            self.confirmed.acknowledge(message)
+            acknowledged += [token for token in message.tokens if token]
+        self.progress_at = self.loop.time()
+        self.write(packets.pubacks(acknowledged))
+        if self.pauses & OWN and self.in_flight_bytes < IN_FLIGHT_BYTES // 2:
+            self.resume(OWN)
+
+    def ping(self) -> None:
+        """Ask for an answer."""
+        self.confirmed.pinged()
+        self.write(link_packets.PING)
+
+    def write(self, data: bytes) -> None:
+        """Write, unless the connection is gone."""
+        if data and self.transport is not None:
+            self.transport.write(data)
+
+    def end(self, reason: str) -> None:
+        """End the connection for a reason that is told."""
+        if not self.lost.done():
+            self.lost.set_result(reason)
+        self.abort()
+
+    def close(self) -> None:
+        """Say goodbye; the session stays. What still comes is thrown away."""
+        self.write(link_packets.DISCONNECT)
+        self.pauses |= CLOSING
+        if self.transport is not None:
+            # With something unread a close would take the last acknowledgments back.
+            self.transport.resume_reading()
+            if self.transport.can_write_eof():
+                self.transport.write_eof()
+
+    def abort(self) -> None:
+        """Drop the connection at once."""
+        self.pauses |= CLOSING
+        if self.transport is not None:
+            self.transport.abort()
+
+
+def principal_of(topic: str) -> Principal:
+    """Return in whose name the broker hands a message on: its sensor's, as far as we know.
+
+    So what is rejected of one sensor leaves room for the others'.
+    """
+    return Principal("broker", f"broker:{topic.rpartition('/')[2][:LONGEST_NAME]}")

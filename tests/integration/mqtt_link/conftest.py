@@ -27,7 +27,7 @@ def quick(monkeypatch):
         ("LINGER_SECONDS", 0.5),
     ):
         monkeypatch.setattr(f"heliograph.mqtt.link.{name}", seconds)
-    monkeypatch.setattr("heliograph.mqtt.link_connection.RETRY_SECONDS", 0.02)
+    monkeypatch.setattr("heliograph.mqtt.link.RETRY_SECONDS", 0.02)
 
 
 @pytest.fixture

@@ -190,7 +190,7 @@ async def test_a_link_that_is_to_end_reads_no_more_when_the_pipeline_has_room_ag
 
 
 async def test_the_share_of_one_link_is_bounded(broker, server, blocked, monkeypatch):
-    monkeypatch.setattr("heliograph.mqtt.link_connection.IN_FLIGHT_BYTES", 10_000)
+    monkeypatch.setattr("heliograph.mqtt.link.IN_FLIGHT_BYTES", 10_000)
     conversation = await broker.up()
     device = await server.device()
     connection = server.services.link._connection

@@ -161,8 +161,8 @@ async def test_a_packet_over_the_limit_is_streamed_past(broker, server):
 
 @pytest.mark.parametrize("size", [1 << 17, 64 << 10])
 async def test_a_packet_over_the_limit_at_every_kind_of_cut(broker, server, monkeypatch, size):
-    monkeypatch.setattr("heliograph.mqtt.link_connection.MAXIMUM_PACKET_BYTES", 2_000)
-    monkeypatch.setattr("heliograph.mqtt.link_connection.MAXIMUM_PAYLOAD_BYTES", 1_000)
+    monkeypatch.setattr("heliograph.mqtt.link.MAXIMUM_PACKET_BYTES", 2_000)
+    monkeypatch.setattr("heliograph.mqtt.link.MAXIMUM_PAYLOAD_BYTES", 1_000)
     conversation = await broker.up()
     device = await server.device()
     connection = server.services.link._connection
