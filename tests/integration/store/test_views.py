@@ -64,6 +64,22 @@ async def test_a_row_a_measurement(sensor, query):
     assert text == "2026-01-15T12:00:00.000001Z"
 
 
+async def test_times_before_1970_are_shown_to_the_microsecond(store, sensor, query):
+    old = [-10_098_172_800_000_000, -1, -1_000_000, -1_500_001]
+    await store.write(
+        Batch(
+            measurements=[measurement(sensor.number, moment, 1) for moment in old],
+            logs=[log(sensor.number, moment) for moment in old],
+        )
+    )
+    for view in ("v_measurement", "v_attribute", "v_log"):
+        found = query(f"SELECT timestamp_us, time FROM {view} WHERE timestamp_us < 0")
+        assert sorted(moment for moment, _ in found) == sorted(old)
+        for moment, time in found:
+            text = time if isinstance(time, str) else time.isoformat(timespec="microseconds")
+            assert text.replace("+00:00", "Z") == to_rfc3339(moment)
+
+
 async def test_a_row_an_attribute_named_as_everywhere_else(sensor, query):
     found = query("SELECT timestamp_us, attribute FROM v_attribute")
     assert len(found) == len(set(found))

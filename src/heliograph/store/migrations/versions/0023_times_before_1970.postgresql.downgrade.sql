@@ -1,0 +1,1 @@
+-- Times before 1970 are as they should be there.
