@@ -14,6 +14,7 @@ from heliograph.mqtt.limits import (
     IN_FLIGHT_BYTES,
     KEPT_BYTES,
     MAXIMUM_PAYLOAD_BYTES,
+    OUTBOX_BYTES,
     UNCOUNTED_BYTES,
     WRITE_BUFFER_BYTES,
 )
@@ -73,6 +74,8 @@ class Connection(PausableProtocol):
         "last_received",
         "listener",
         "opened",
+        "outbox",
+        "outbox_bytes",
         "oversize",
         "peer",
         "principal",
@@ -114,6 +117,9 @@ class Connection(PausableProtocol):
         self.aliases = NO_ALIASES
         self.oversize: Oversize | None = None
         self.congested = 0.0  # since when
+        # Messages that are written together before the loop's next turn.
+        self.outbox: list[bytes] = []
+        self.outbox_bytes = 0
         self.retained: Retained | None = None
         self.in_flight = 0
         self.in_flight_bytes = 0
@@ -316,22 +322,49 @@ class Connection(PausableProtocol):
 
     def send_publish(self, message: Outgoing, packet_id: int, *, dup: bool = False) -> bool:
         """Send a message to the client; False: it is larger than that takes [MQTT-3.1.2-25]."""
-        identifiers = message.identifiers
-        packet = packets.publish(
-            self.version,
-            message.topic,
-            message.payload,
-            qos=message.qos,
-            retain=message.retain,
-            duplicate=dup,
-            packet_id=packet_id,
-            properties=Properties(subscription_identifiers=identifiers) if identifiers else None,
-        )
+        if message.version == self.version:
+            packet = message.packet
+        else:
+            identifiers = message.identifiers
+            packet = packets.publish(
+                self.version,
+                message.topic,
+                message.payload,
+                qos=message.qos,
+                retain=message.retain,
+                duplicate=dup,
+                packet_id=packet_id,
+                properties=(
+                    Properties(subscription_identifiers=identifiers) if identifiers else None
+                ),
+            )
+            if not message.qos:
+                message.version, message.packet = self.version, packet
         if len(packet) > self.client_maximum_packet_size:
             self._drop_too_large(message.topic, len(packet))
             return False
-        self.write(packet)
+        self._post(packet)
         return True
+
+    def _post(self, packet: bytes) -> None:
+        """Write a message with those that come right after it: a call of the system is dear."""
+        if self.transport is None or self.pauses & CLOSING:
+            return
+        self.outbox.append(packet)
+        self.outbox_bytes += len(packet)
+        if self.outbox_bytes >= OUTBOX_BYTES:
+            self.flush()
+        elif len(self.outbox) == 1:
+            self.listener.flush_soon(self)
+
+    def flush(self) -> None:
+        """Write the messages that wait to be written together."""
+        if self.outbox:
+            data = b"".join(self.outbox)
+            self.outbox.clear()
+            self.outbox_bytes = 0
+            if self.transport is not None and not self.pauses & CLOSING:
+                self.transport.write(data)
 
     def _drop_too_large(self, topic: str, size: int) -> None:
         self.listener.counts.too_large += 1
@@ -360,6 +393,8 @@ class Connection(PausableProtocol):
     def write(self, data: bytes) -> None:
         """Write, unless the connection is gone."""
         if data and self.transport is not None and not self.pauses & CLOSING:
+            if self.outbox:
+                self.flush()
             self.transport.write(data)
 
     def fail(self, reason: Reason, detail: str) -> None:
@@ -452,6 +487,7 @@ class Connection(PausableProtocol):
         transport = self.transport
         if transport is None or self.closing:
             return
+        self.flush()
         self.pauses |= CLOSING
         self.listener.unfinished.release(self)
         if transport.can_write_eof():

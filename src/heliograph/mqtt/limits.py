@@ -25,6 +25,8 @@ MAXIMUM_OWED_BYTES_OF_PRINCIPAL = 8 << 20
 # Of all principals together, administrators included.
 MAXIMUM_OWED_BYTES_IN_ALL = 96 << 20
 WRITE_BUFFER_BYTES = 256 << 10
+# Of messages to a subscriber that are written together.
+OUTBOX_BYTES = 32 << 10
 MAXIMUM_SUBSCRIPTIONS = 1_000
 MAXIMUM_FILTER_BYTES = 64 << 10
 MAXIMUM_SUBSCRIPTIONS_OF_PRINCIPAL = 10_000

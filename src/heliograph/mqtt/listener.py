@@ -72,6 +72,7 @@ class Listener:
         self._servers: list[asyncio.Server] = []
         self._connections: set[Connection] = set()
         self._addresses: dict[str, int] = {}
+        self._unflushed: list[Connection] = []
         self._full = False
         self._closing = False
         self._recheck_timer: asyncio.TimerHandle | None = None
@@ -247,6 +248,17 @@ class Listener:
 
     def settled(self, messages: Sequence[Any]) -> None:
         """Wills need no acknowledgment."""
+
+    def flush_soon(self, connection: Connection) -> None:
+        """Have it write what it has to send, before the loop's next turn."""
+        if not self._unflushed:
+            self.loop.call_soon(self._flush)
+        self._unflushed.append(connection)
+
+    def _flush(self) -> None:
+        unflushed, self._unflushed = self._unflushed, []
+        for connection in unflushed:
+            connection.flush()
 
     # Packets that need more than their connection
 

@@ -27,11 +27,13 @@ class Outgoing:
     __slots__ = (
         "identifiers",
         "network_identifier",
+        "packet",
         "payload",
         "qos",
         "retain",
         "sensor",
         "topic",
+        "version",
     )
 
     def __init__(
@@ -52,6 +54,9 @@ class Outgoing:
         self.sensor = sensor
         self.network_identifier = network_identifier
         self.retain = retain
+        # At QoS 0 the packet is the same for all clients of a version of MQTT.
+        self.version = 0
+        self.packet = b""
 
 
 class Session:

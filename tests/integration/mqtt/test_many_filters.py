@@ -7,11 +7,14 @@ import uuid
 
 import pytest
 
+from heliograph.mqtt.limits import OUTBOX_BYTES
+from heliograph.mqtt.session import Outgoing
 from heliograph.mqtt.subscriptions import SubscriptionTree
 from integration.mqtt.test_rights_that_end import configure
+from integration.mqtt.test_sessions import received
 from integration.mqtt.test_subscribing import subscribed
 from integration.mqtt.test_users import PASSWORD, account, device
-from mqtt_client import Client, kept, packet, publish, published
+from mqtt_client import PINGREQ, Client, kept, packet, publish, published, subscribe
 from server import eventually, running
 
 # Every one selects measurements/victim.
@@ -251,3 +254,44 @@ async def test_a_filter_that_names_a_sensor_reads_nobody_elses(server, version, 
         assert published(await admin.packet(), version).topic == "configurations/roof-1"
         await admin.quiet()
     assert read == []
+
+
+async def test_what_is_committed_together_is_written_together(server, version):
+    """A write for each message took most of what a subscriber costs; the order stays."""
+    device = await server.device()
+    admin = await server.admin(version=version)
+    admin.send(subscribe("measurements/#", qos=0, version=version))
+    await admin.packet()
+    (subscriber,) = [c for c in server.listener._connections if c.principal.is_admin]
+    written = []
+    transport = subscriber.transport
+
+    class Noting:
+        def __getattr__(self, name):
+            return getattr(transport, name)
+
+        def write(self, data):
+            written.append(len(data))
+            transport.write(data)
+
+    subscriber.transport = Noting()
+    client = await server.connect(device)
+    count = 1_000
+    values = [b'{"value":%d,"timestamp":%d}' % (n, 1_700_000_000 + n) for n in range(count)]
+    client.writer.write(b"".join(publish(device.topic, value, qos=0) for value in values))
+    got = [(await received(admin)).payload for _ in range(count)]
+    assert got == values
+    assert len(written) < count / 10
+    assert max(written) < 2 * OUTBOX_BYTES
+    # What else is written comes behind what came before it.
+    client.send(publish(device.topic, b'{"value":1}', qos=0))
+    await received(admin)
+    subscriber.send_publish(Outgoing("a", b"1", 0, 1, "x"), 0)
+    admin.send(PINGREQ)
+    assert (await received(admin)).payload == b"1"
+    assert await admin.packet() == b"\xd0"
+    # Nor is anything lost at the end.
+    subscriber.send_publish(Outgoing("a", b"2", 0, 1, "x"), 0)
+    subscriber.close()
+    assert (await received(admin)).payload == b"2"
+    assert await admin.packet() == b""
