@@ -1,8 +1,12 @@
 """The client's Maximum Packet Size holds for every packet that it is sent (MQTT 5, 3.1.2.11.4)."""
 
+import asyncio
 import struct
 
+import paho.mqtt.client as paho
 import pytest
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 from integration.mqtt.test_subscribing import configure, received, send, subscribed, value
 from mqtt_client import (
@@ -180,3 +184,39 @@ async def test_a_disconnect_loses_its_text(server):
         answer = await client.packet()
         assert answer[:2] == b"\xe0\x8e"
         assert (b"the client has connected again" in answer) is text
+
+
+async def test_paho_gets_what_it_takes(server):
+    """Refused in both qualities, shown small messages, and told no more than fits."""
+    device = await server.device()
+    answered, got = [], []
+
+    def on_publish(client, userdata, packet_id, reason, properties):
+        answered.append((reason.value, getattr(properties, "ReasonString", None)))
+
+    def on_message(client, userdata, message):
+        got.append(message.payload)
+
+    client = paho.Client(paho.CallbackAPIVersion.VERSION2, client_id="p", protocol=paho.MQTTv5)
+    client.username_pw_set(device.device_id, device.key)
+    client.on_publish, client.on_message = on_publish, on_message
+    client.on_connect = lambda *_: client.subscribe(device.topic, 1)
+    properties = Properties(PacketTypes.CONNECT)
+    properties.MaximumPacketSize = 80
+    await asyncio.to_thread(client.connect, "127.0.0.1", server.port, properties=properties)
+    client.loop_start()
+    try:
+        await eventually(server.listener.watched)
+        client.publish(device.topic, BAD, 1)
+        await eventually(lambda: answered)
+        assert answered == [(0x99, "not JSON at character 10: Expecting value")]
+        client.publish(device.topic, BAD, 2)
+        client.publish(device.topic, b'{"value": "%b"}' % (b"x" * 80), 1)
+        client.publish(device.topic, value(1), 2)
+        client.publish(device.topic, value(2), 0)
+        await eventually(lambda: len(answered) == 5)
+        await eventually(lambda: got == [value(1), value(2)])
+    finally:
+        client.loop_stop()
+    assert server.listener.counts.too_large == 1
+    assert not server.listener.counts.refusals
