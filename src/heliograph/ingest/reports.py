@@ -10,63 +10,26 @@ from typing import Any
 import msgspec
 import structlog
 
+from heliograph.hourly import Hourly, Lines
 from heliograph.ingest.outcome import Fault
 from heliograph.ingest.registry import KnownSensor
 from heliograph.model.number_text import is_number_text
 from heliograph.model.principal import Principal
-from heliograph.model.time import HOUR
 from heliograph.store.attributes import MISSING, keys_of, value_at
 
 log = structlog.get_logger()
 
-# An hour: of all, and of one sender (a gateway, a broker) or attribute, which others' are beside.
-LINES = 100
-LINES_OF_ONE = 30
 # Rows of a message in which a new attribute's value is looked for.
 LOOKED_AT = 100
 
 _decode = msgspec.json.decode
 
 
-class Lines:
-    """How many lines an hour the log takes, of all and of one."""
-
-    def __init__(self) -> None:
-        self.hour = 0
-        self._of: dict[str, int] = {}
-        self._left = LINES
-
-    def begin(self, now: int) -> bool:
-        """Go on to the hour of this moment (microseconds); tell whether it is another one."""
-        hour = now // HOUR
-        if hour == self.hour:
-            return False
-        self.hour, self._left = hour, LINES
-        self._of.clear()
-        return True
-
-    def take(self, one: str) -> bool:
-        """Take a line about one of them; False: there is none left in this hour."""
-        taken = self._of.get(one, 0)
-        if not self._left or taken >= LINES_OF_ONE:
-            return False
-        self._left -= 1
-        self._of[one] = taken + 1
-        return True
-
-
 class RejectionReports:
-    """Warns of rejected messages, once an hour of each source and reason.
-
-    What is remembered is what was told, so that it has the same bounds.
-    """
+    """Warns of rejected messages, once an hour of each source and reason."""
 
     def __init__(self) -> None:
-        self._lines = Lines()
-        # How many there were since a line, by source and reason; of the hour before as well.
-        self._untold: dict[tuple[str, str], int] = {}
-        self._earlier: dict[tuple[str, str], int] = {}
-        self._tells_no_more = False
+        self._hourly = Hourly()
 
     def tell(
         self,
@@ -77,30 +40,27 @@ class RejectionReports:
         now: int,
     ) -> None:
         """Take note of a message that was rejected, whole or in part."""
-        if self._lines.begin(now):
-            self._earlier, self._untold = self._untold, {}
-            self._tells_no_more = False
         name = _name_of(principal, source, sensor)
+        sender = "broker" if principal.kind == "broker" else principal.name
         firsts: dict[str, Fault] = {}
         for fault in faults:
             firsts.setdefault(fault.reason.value, fault)
         for reason, fault in firsts.items():
-            if (name, reason) in self._untold:
-                self._untold[name, reason] += 1
-            elif self._lines.take("broker" if principal.kind == "broker" else principal.name):
-                self._untold[name, reason] = 0
-                self._warn(fault, principal, source, name)
-            elif not self._tells_no_more:
-                self._tells_no_more = True
-                log.warning(
-                    "messages of more sources are rejected: they are not named within this hour",
-                    see="heliograph rejected",
-                )
+            untold = self._hourly.due((name, reason), sender, now)
+            if untold is not None:
+                self._warn(fault, principal, source, name, untold)
+        if self._hourly.has_left_out():
+            log.warning(
+                "messages of more sources are rejected: they are not named within this hour",
+                see="heliograph rejected",
+            )
 
-    def _warn(self, fault: Fault, principal: Principal, source: str, name: str) -> None:
+    def _warn(
+        self, fault: Fault, principal: Principal, source: str, name: str, untold: int
+    ) -> None:
         more = {} if fault.index is None else {"element": fault.index}
-        if earlier := self._earlier.get((name, fault.reason.value)):
-            more["not_told_before"] = earlier
+        if untold:
+            more["not_told_before"] = untold
         log.warning(
             "message rejected",
             source=source,

@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from heliograph.address import network_of
 from heliograph.errors import ErrorCode, HeliographError, StoreUnavailableError
+from heliograph.hourly import Hourly
 from heliograph.model.principal import Principal
+from heliograph.model.time import now
 from heliograph.mqtt import packets
 from heliograph.mqtt.aliases import TopicAliases
 from heliograph.mqtt.limits import MAXIMUM_TOPIC_ALIASES
@@ -29,6 +32,7 @@ class Opening:
 
     def __init__(self, listener: "Listener") -> None:
         self._listener = listener
+        self._refusals = Hourly()
 
     async def open(self, connection: "Connection", connect: Connect) -> None:
         """Authenticate, check the will, find or make the session, and answer."""
@@ -92,11 +96,21 @@ class Opening:
         if self._listener.failed_logins.exceeded(connection.peer, *guess):
             connection.refuse(Reason.CONNECTION_RATE_EXCEEDED, "too many failed log-ins")
             return
-        log.warning("log-in refused", peer=connection.peer, username=connect.username)
+        self._tell(connection.peer, connect.username)
         reason = (
             Reason.NOT_AUTHORIZED if connect.username is None else Reason.BAD_USER_NAME_OR_PASSWORD
         )
         connection.refuse(reason, "unknown user name or wrong key")
+
+    def _tell(self, peer: str, username: str | None) -> None:
+        """Warn of a refused log-in: a device with an old key tries again every few seconds."""
+        network = network_of(peer)
+        untold = self._refusals.due((network, username or ""), network, now())
+        if untold is not None:
+            more = {"not_told_before": untold} if untold else {}
+            log.warning("log-in refused", peer=peer, username=username, **more)
+        if self._refusals.has_left_out():
+            log.warning("more log-ins are refused: they are not named within this hour")
 
     def _enter(self, connection: "Connection", connect: Connect, principal: Principal) -> None:
         sessions = self._listener.sessions

@@ -49,7 +49,7 @@ from heliograph.web.bodies import (
 )
 from heliograph.web.export_streams import ExportSlots
 from heliograph.web.foreign_pages import ForeignPages
-from heliograph.web.hot import HotRoute
+from heliograph.web.hot import HotRoute, Refusals
 from heliograph.web.ingest import IngestBatch, IngestReading, SensorIngest
 from heliograph.web.limits import Limits
 from heliograph.web.live import LiveRoutes
@@ -111,8 +111,9 @@ def _hot_routes(
         SensorIngest(Kind.LOG, "logs", access, limits, services, traffic),
         SensorIngest(Kind.HEARTBEAT, "heartbeats", access, limits, services, traffic),
     ]
+    refusals = Refusals()
     for route in routes:
-        route.receiving = receiving
+        route.receiving, route.refusals = receiving, refusals
     return routes
 
 

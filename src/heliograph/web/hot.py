@@ -6,17 +6,22 @@ They are ASGI applications of their own, without a request or response object.
 import abc
 from typing import NamedTuple
 
+import msgspec
+import structlog
 from starlette.types import Receive, Scope, Send
 
+from heliograph.address import network_of
 from heliograph.errors import (
     ErrorCode,
     HeliographError,
     RejectionReason,
 )
+from heliograph.hourly import Hourly
 from heliograph.ingest.outcome import Fault, Outcome
 from heliograph.ingest.posts import Posts
 from heliograph.ingest.registry import KnownSensor
 from heliograph.model.principal import Principal
+from heliograph.model.time import now
 from heliograph.web.access import Access, client_address
 from heliograph.web.bodies import (
     ClientGoneError,
@@ -32,7 +37,12 @@ from heliograph.web.errors import Answer, answer, answer_of, encode, rejection
 from heliograph.web.limits import Limits
 from heliograph.web.traffic import Traffic
 
+log = structlog.get_logger()
+
 LONGEST_IDEMPOTENCY_KEY = 255
+# Statuses of what is refused before it is read: no credential, no right, too slow, of another
+# type, too often.
+UNREAD = frozenset((401, 403, 408, 415, 429))
 # How much of a path that names no sensor is kept with a rejected message.
 LONGEST_SHOWN = 64
 
@@ -47,6 +57,38 @@ class Call(NamedTuple):
     identifier: str
 
 
+class Refusals:
+    """Warns of requests that bring data and are refused unread, once an hour of each client.
+
+    What was read and rejected is told as such.
+    """
+
+    def __init__(self) -> None:
+        self._hourly = Hourly()
+
+    def tell(self, refused: Answer, address: str, template: str) -> None:
+        """Take note of an answer that is none of success."""
+        if refused.status not in UNREAD or not isinstance(refused.body, bytes):
+            return
+        told = msgspec.json.decode(refused.body)
+        if told["code"] == ErrorCode.DEVICE_INACTIVE:
+            return
+        network = network_of(address)
+        untold = self._hourly.due((network, told["code"]), network, now())
+        if untold is not None:
+            more = {"not_told_before": untold} if untold else {}
+            log.warning(
+                "request with data refused",
+                address=address,
+                route=template,
+                reason=told["code"],
+                detail=told["detail"],
+                **more,
+            )
+        if self._hourly.has_left_out():
+            log.warning("more clients' data is refused: they are not named within this hour")
+
+
 class HotRoute(abc.ABC):
     """A route that takes data: authenticates, counts, reads the body, has it committed."""
 
@@ -57,6 +99,7 @@ class HotRoute(abc.ABC):
         self.access = access
         self.posts = posts
         self.receiving = Receiving()
+        self.refusals = Refusals()
         self._limits = limits
         self._traffic = traffic
 
@@ -74,6 +117,8 @@ class HotRoute(abc.ABC):
         except ClientGoneError:
             return
         self._traffic.count(self.template, answered.status)
+        if answered.status > 400:
+            self.refusals.tell(answered, client_address(scope), self.template)
         await answered.send_to(scope, send)
 
     @abc.abstractmethod

@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 from bare_environment import without_variables
 from broker import PROGRAM, Mosquitto
 from commands import called
+from mqtt_client import Client, connect
 from server import eventually, running
 
 NOT_JSON = '{"value": {temperature: 22.5}}'
@@ -70,6 +71,43 @@ async def test_over_http(tmp_path):
         (told,) = logs
         assert (told["sender"], told["reason"]) == ("device:pump", "MALFORMED_JSON")
         assert (await shown(server, tmp_path, told)).count(NOT_JSON) == 2
+
+
+async def test_over_http_what_is_refused_unread_is_told_of_each_client_and_reason(tmp_path):
+    """A device that was given the wrong key, or is a curl without a header."""
+    async with running(tmp_path) as server:
+        pump = await server.device("pump")
+        wrong = {"X-API-Key": "a-wrong-key"}
+        form = {"X-API-Key": pump.key, "Content-Type": "application/x-www-form-urlencoded"}
+        with capture_logs() as logs:
+            for _ in range(3):
+                for path in ("/ingest", "/sensors/pump/measurements"):
+                    for headers, status in ((wrong, 401), (form, 415)):
+                        answer = await server.http.post(path, content=b"{}", headers=headers)
+                        assert answer.status_code == status
+            await server.http.patch("/devices/pump", json={"is_active": False})
+            # Rejected, and told as that.
+            body = {"device_id": "pump", "t": 1}
+            assert (await server.http.post("/ingest", json=body)).status_code == 403
+        assert [(each["event"], each["reason"]) for each in logs] == [
+            ("request with data refused", "INVALID_API_KEY"),
+            ("request with data refused", "UNSUPPORTED_MEDIA_TYPE"),
+            ("message rejected", "DEACTIVATED_SENSOR"),
+        ]
+        assert "a-wrong-key" not in str(logs)
+
+
+async def test_a_device_with_an_old_key_that_tries_again_and_again_is_told_of_once(tmp_path):
+    async with running(tmp_path) as server:
+        await server.device("pump")
+        with capture_logs() as logs:
+            for name in ("pump", "pump", "pump", "fan"):
+                client = await Client.open(server.port)
+                client.send(connect("c", name, "an-old-key"))
+                assert (await client.packet())[2] != 0
+                await client.close()
+    refused = [each for each in logs if each["event"] == "log-in refused"]
+    assert [each["username"] for each in refused] == ["pump", "fan"]
 
 
 @pytest.mark.skipif(PROGRAM is None, reason="Mosquitto is not installed")

@@ -8,11 +8,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from heliograph.errors import RejectionReason
+from heliograph.hourly import LINES, LINES_OF_ONE
 from heliograph.ingest import rollups as rollups_module
 from heliograph.ingest.authentication import ADMIN
 from heliograph.ingest.decode import decode_reading
 from heliograph.ingest.outcome import Fault
-from heliograph.ingest.reports import LINES, LINES_OF_ONE, NumberTextReports, RejectionReports
+from heliograph.ingest.reports import NumberTextReports, RejectionReports
 from heliograph.ingest.rollups import RollupTask
 from heliograph.model.number_text import is_number_text
 from heliograph.model.principal import Principal
@@ -127,7 +128,7 @@ def test_however_many_sources_there_are_lines_and_memory_are_bounded():
             # One that floods leaves room for others.
             own = Principal("device", "device:pump", sensor=1)
             reports.tell(fault, own, "y", None, moment)
-            assert len(reports._untold) + len(reports._earlier) <= 2 * LINES
+            assert len(reports._hourly) <= 2 * LINES
     named = rejected(logs)
     assert len(named) == 3 * (LINES_OF_ONE + 1)
     assert [each["see"] for each in logs if each not in named] == ["heliograph rejected"] * 3

@@ -1,0 +1,76 @@
+"""Lines that a log has of each of many: once an hour, and no more than it bears.
+
+Strangers and devices decide how many there are, so that neither lines nor memory grow with them.
+"""
+
+from heliograph.model.time import HOUR
+
+# An hour: of all, and of one, so that room is left for others.
+LINES = 100
+LINES_OF_ONE = 30
+
+
+class Lines:
+    """How many lines an hour there are, of all and of one."""
+
+    def __init__(self) -> None:
+        self._hour = 0
+        self._of: dict[str, int] = {}
+        self._left = LINES
+
+    def begin(self, now: int) -> bool:
+        """Go on to the hour of this moment (microseconds); tell whether it is another one."""
+        hour = now // HOUR
+        if hour == self._hour:
+            return False
+        self._hour, self._left = hour, LINES
+        self._of.clear()
+        return True
+
+    def take(self, one: str) -> bool:
+        """Take a line about one of them; False: there is none left in this hour."""
+        taken = self._of.get(one, 0)
+        if not self._left or taken >= LINES_OF_ONE:
+            return False
+        self._left -= 1
+        self._of[one] = taken + 1
+        return True
+
+
+class Hourly:
+    """What is told once an hour of each thing. Only what was told is remembered, for two hours."""
+
+    def __init__(self) -> None:
+        self._lines = Lines()
+        # How often each has come since its line, in this hour and in the one before.
+        self._untold: dict[tuple[str, str], int] = {}
+        self._earlier: dict[tuple[str, str], int] = {}
+        self._is_over = False
+        self._said_so = False
+
+    def __len__(self) -> int:
+        """Return how many are remembered."""
+        return len(self._untold) + len(self._earlier)
+
+    def due(self, thing: tuple[str, str], one: str, now: int) -> int | None:
+        """Return how often it has come since its last line; None: it is not to be told now.
+
+        `one` is whose lines are counted, `now` in microseconds.
+        """
+        if self._lines.begin(now):
+            self._earlier, self._untold = self._untold, {}
+            self._is_over = self._said_so = False
+        if thing in self._untold:
+            self._untold[thing] += 1
+            return None
+        if not self._lines.take(one):
+            self._is_over = True
+            return None
+        self._untold[thing] = 0
+        return self._earlier.get(thing, 0)
+
+    def has_left_out(self) -> bool:
+        """Tell, once an hour, whether there was something that no line was left for."""
+        tells = self._is_over and not self._said_so
+        self._said_so = self._said_so or tells
+        return tells
