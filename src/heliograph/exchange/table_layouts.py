@@ -67,6 +67,13 @@ LAYOUTS: Final = (
         sensor="_measurement",
     ),
     Layout(
+        "InfluxDB, annotated, pivoted",
+        frozenset(("_time", "result", "table")),
+        left_out=frozenset(("result", "table", "_start", "_stop", "_measurement")),
+        time="_time",
+        sensor="_measurement",
+    ),
+    Layout(
         "InfluxDB 1",
         frozenset(("name", "tags", "time")),
         left_out=frozenset(("name",)),
@@ -216,8 +223,7 @@ def _heading(lines: Sequence[str], separator: str, time_columns: Sequence[str]) 
         before = tuple(records[:number])
         rests_on = "it names a column of times"
         if layout.name:
-            shared = ", ".join(sorted(layout.columns)) or "name, time"
-            rests_on = f"columns {shared}"
+            rests_on = f"columns {', '.join(sorted(layout.columns))}"
         zone, why = _zone_before(before)
         return Heading(separator, columns, number, layout, f"{rests_on}{why}", zone, before=before)
     return None
@@ -263,8 +269,6 @@ def _layout(columns: Sequence[str]) -> Layout:
     for layout in LAYOUTS:
         if layout.columns <= set(columns):
             return layout
-    if tuple(columns[:2]) == ("name", "time"):
-        return LAYOUTS[1]._replace(tags=None, columns=frozenset(("name", "time")))
     return UNKNOWN
 
 

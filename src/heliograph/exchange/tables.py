@@ -7,6 +7,7 @@ asked, together, and named with the option that decides it.
 import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 import msgspec
@@ -95,7 +96,7 @@ class Columns(NamedTuple):
     """What each column of a heading is, by its place.
 
     `value` is that of a long table, `alone` one that is the whole value of a measurement;
-    `value_kind` what the values of this table are where it says so itself.
+    `told` are what columns hold where the table says so itself.
     """
 
     names: tuple[str, ...]
@@ -108,7 +109,7 @@ class Columns(NamedTuple):
     tags: int | None
     fallback: int | None
     attributes: tuple[tuple[int, str], ...]
-    value_kind: ColumnKind | None = None
+    told: Mapping[str, ColumnKind] = MappingProxyType({})
 
     def time(self, cells: Sequence[str]) -> str:
         """Return the text of a row's time: of several columns one after the other."""
@@ -158,7 +159,7 @@ def columns_of(
     time_names: Sequence[str],
     layout: Layout,
     options: TableOptions,
-    value_kind: ColumnKind | None = None,
+    told: Mapping[str, ColumnKind] = MappingProxyType({}),
 ) -> Columns:
     """Return what the columns of a heading are.
 
@@ -168,8 +169,8 @@ def columns_of(
     present = [name for name in names if name]
     if twice := next((name for name in present if present.count(name) > 1), None):
         raise BadLineError(f"two columns have the same name: {twice}")
-    told = (options.sensor_column, options.attribute_column, options.value_column)
-    for name in (*time_names, *filter(None, told)):
+    asked_for = (options.sensor_column, options.attribute_column, options.value_column)
+    for name in (*time_names, *filter(None, asked_for)):
         if name not in names:
             raise BadLineError(_unknown_column(name, names))
     times = tuple(names.index(name) for name in time_names)
@@ -201,7 +202,7 @@ def columns_of(
         _at(names, layout.tags),
         _at(names, layout.sensor),
         attributes if alone is None else (),
-        value_kind,
+        told,
     )
 
 
@@ -256,9 +257,13 @@ class TableSurvey:
             heading, rows, options, now, self._questions.append
         )
         self._missing = MissingTexts(heading.layout, options)
+        self._now = now
         self._times = TimeSurvey(now, options.time_format, options.precision)
         self._surveys: dict[str, ColumnSurvey] = {}
         self._long: dict[str, ColumnSurvey] = {}
+        # Of columns, and of attributes of a long table, that say it themselves.
+        self._told_columns: dict[str, ColumnKind] = {}
+        self._told_values: dict[str, ColumnKind] = {}
         self._is_json = False
         self._rows = 0
         self._headings = Headings(heading, self._time_names, options)
@@ -268,11 +273,19 @@ class TableSurvey:
         """Take rows, and the line in which each begins."""
         begin = 0
         for at, row in enumerate(rows):
-            if self._headings.may_be(row):
+            if self._headings.may_be(row) and not self._has_time(row):
                 self._take(rows[begin:at], lines[begin:at])
                 self._headings.use(row)
                 begin = at + 1
         self._take(rows[begin:], lines[begin:])
+
+    def _has_time(self, row: Sequence[str]) -> bool:
+        columns = self._headings.columns
+        if len(row) != len(columns.names):
+            return False
+        alone = TimeSurvey(self._now, self._options.time_format, self._options.precision)
+        alone.add([columns.time(row)], [0])
+        return alone.usable == 1
 
     def _take(self, rows: Sequence[Sequence[str]], lines: Sequence[int]) -> None:
         columns = self._headings.columns
@@ -296,12 +309,20 @@ class TableSurvey:
             return
         cells = list(zip(*rows, strict=True))
         for at, name in columns.attributes:
+            if name in columns.told:
+                self._told_columns[name] = columns.told[name]
+                continue
             self._survey(self._surveys, name).add(cells[at], lines, self._missing.of(name))
         if columns.alone is not None:
             alone = cells[columns.alone]
             self._is_json |= any(cell.strip()[:1] in _JSON_BEGINS for cell in alone if cell.strip())
             self._survey(self._surveys, "value").add(alone, lines, self._missing.of("value"))
-        if columns.attribute is not None and columns.value is not None:
+        value_kind = (
+            None if columns.value is None else columns.told.get(columns.names[columns.value])
+        )
+        if columns.attribute is not None and value_kind is not None:
+            self._told_values |= dict.fromkeys(cells[columns.attribute], value_kind)
+        elif columns.attribute is not None and columns.value is not None:
             self._take_long(cells[columns.attribute], cells[columns.value], lines)
 
     def _take_long(self, names: Sequence[str], values: Sequence[str], lines: Sequence[int]) -> None:
@@ -337,9 +358,9 @@ class TableSurvey:
         self._check_texts([name for name, _ in surveys])
         heading, options = self._heading, self._options
         decimal = decide_decimal(surveys, heading.separator, options.decimal, ask)
-        kinds = self._kinds(self._surveys, decimal, ())
+        kinds = self._told_columns | self._kinds(self._surveys, decimal, ())
         value_name = "" if self._first.value is None else self._first.names[self._first.value]
-        value_kinds = self._kinds(self._long, decimal, (value_name,))
+        value_kinds = self._told_values | self._kinds(self._long, decimal, (value_name,))
         time = f"{label}{self._time_rests_on}: {'; '.join(time_rests_on) or 'unknown'}"
         return Plan(
             heading,
@@ -414,8 +435,8 @@ class TableSurvey:
     def _told_missing(
         self, kinds: Mapping[str, ColumnKind], value_kinds: Mapping[str, ColumnKind]
     ) -> str:
-        every = [(self._surveys[name], kind) for name, kind in kinds.items()]
-        every += [(self._long[name], kind) for name, kind in value_kinds.items()]
+        every = [(survey, kinds[name]) for name, survey in self._surveys.items()]
+        every += [(survey, value_kinds[name]) for name, survey in self._long.items()]
         blank = sum(survey.counts[Sort.MISSING] for survey, kind in every if kind in _NO_TEXTS)
         told = sum(survey.told_missing for survey, _ in every)
         found = []
@@ -446,28 +467,36 @@ class Headings:
         self.use(heading.columns)
 
     def may_be(self, row: Sequence[str]) -> bool:
-        """Return whether a row is a heading, or a remark before one."""
-        return self._time_names[0] in row or row[0][:1] == "#"
+        """Return whether a row without a time is a heading, or a remark.
+
+        Only programs that are known for it have others than the first one amid a file.
+        """
+        if self._time_names[0] not in row:
+            return row[0][:1] == "#"
+        names = {cell.strip() for cell in row}
+        return names == set(self.columns.names) or (
+            self._layout.sensor is not None and self._layout.columns <= names
+        )
 
     def use(self, row: Sequence[str]) -> None:
-        """Take a row that is a heading or a remark; what names no times is left alone."""
+        """Take a row that is a heading or a remark."""
         names = tuple(cell.strip() for cell in row)
         if not set(self._time_names) <= set(names):
             self._note(row)
             return
-        kind = self._value_kind(names)
-        if self.count and names == self.columns.names and kind == self.columns.value_kind:
+        told = {
+            name: _TYPES[each]
+            for name, each in zip(names, self._types, strict=False)
+            if each in _TYPES
+        }
+        if self.count and names == self.columns.names and told == self.columns.told:
             return
         self.count += 1
-        self.columns = columns_of(names, self._time_names, self._layout, self._options, kind)
+        self.columns = columns_of(names, self._time_names, self._layout, self._options, told)
 
     def _note(self, row: Sequence[str]) -> None:
         if row[0].strip() == "#datatype":
             self._types = row
-
-    def _value_kind(self, names: Sequence[str]) -> ColumnKind | None:
-        at = _at(names, self._layout.value)
-        return _TYPES.get(self._types[at]) if at is not None and at < len(self._types) else None
 
 
 def _time_columns(
@@ -578,10 +607,11 @@ class TableRows:
     def _use(self) -> None:
         self._columns = columns = self._headings.columns
         self._width = len(columns.names)
+        kinds = {**self._plan.kinds, **columns.told}
         # By the name of the attribute, where a row has one value.
         self._long: dict[str, tuple[str, Callable[[str], str | None]]] = {}
         self._attributes = [
-            (at, f"{_encode(name).decode()}:", self._converter(name, self._plan.kinds.get(name)))
+            (at, f"{_encode(name).decode()}:", self._converter(name, kinds.get(name)))
             for at, name in columns.attributes
         ]
         self._time_at = columns.times[0] if len(columns.times) == 1 else None
@@ -692,7 +722,8 @@ class TableRows:
         if not name:
             raise BadLineError("the attribute has no name")
         if name not in self._long:
-            kind = self._columns.value_kind or self._plan.value_kinds.get(name)
+            of_all = self._columns.told.get(self._columns.names[self._columns.value or 0])
+            kind = of_all or self._plan.value_kinds.get(name)
             self._long[name] = f"{_encode(name).decode()}:", self._converter(name, kind)
         key, convert = self._long[name]
         try:

@@ -234,8 +234,8 @@ LAYOUTS = {
     "influx_1_select.csv": (
         (),
         [
-            ("2024-03-01T10:00:00", {"humidity": 40, "temperature": 21.5}),
-            ("2024-03-01T10:00:01", {"temperature": 22}),
+            ("2024-03-01T10:00:00", {"name": "weather", "humidity": 40, "temperature": 21.5}),
+            ("2024-03-01T10:00:01", {"name": "weather", "temperature": 22}),
         ],
     ),
     "grafana.csv": (

@@ -366,12 +366,43 @@ def test_reading_goes_on_from_any_place():
         assert read(text, start=row.end) == all_rows[number:]
 
 
-def test_a_heading_amid_the_file_holds_for_what_follows_it_wherever_reading_begins():
-    text = f"name,time,t\na,{NOON},1\n\nname,time,h,t\nb,{NOON},2,3\n"
+def test_a_heading_amid_influxdbs_tables_holds_for_what_follows_it_wherever_reading_begins():
+    text = f"name,tags,time,t\na,,{NOON},1\n\nname,tags,time,h,t\nb,,{NOON},2,3\n"
     rows = read(text, has_sensor=False)
     assert [json.loads(row.said.text)["value"] for row in rows] == [{"t": 1}, {"h": 2, "t": 3}]
     assert [row.said.sensors for row in rows] == [("a",), ("b",)]
     assert read(text, start=rows[0].end, has_sensor=False) == rows[1:]
+
+
+def test_a_row_that_holds_the_name_of_a_column_is_no_heading():
+    text = f"time,note\n{NOON},time\n{NOON},1\nsoon,time\n{NOON},x\ntime,note\n{NOON},y\n"
+    rows = read(text)
+    assert str(rows[2].said) == "timestamp 'soon' is no time"
+    del rows[2]
+    notes = [json.loads(row.said.text)["value"]["note"] for row in rows]
+    assert notes == ["time", "1", "x", "y"]
+    # Nor is one that begins like a remark.
+    assert values(f"id,time,t\n#1,{NOON},1\n#2,{NOON},x\n", texts=frozenset(("t",))) == [
+        {"id": "#1", "t": "1"},
+        {"id": "#2", "t": "x"},
+    ]
+
+
+def test_what_influxdb_says_of_a_value_is_not_asked():
+    def table(kind, *cells):
+        rows = "".join(f",,0,2024-03-01T12:00:0{n}Z,{c},f,m\n" for n, c in enumerate(cells))
+        head = f"#datatype,string,long,dateTime:RFC3339,{kind},string,string\n"
+        return f"{head},result,table,_time,_value,_field,_measurement\n{rows}"
+
+    assert values(table("string", "1", "2", "x")) == [{"f": "1"}, {"f": "2"}, {"f": "x"}]
+    assert values(table("double", "1", "NaN")) == [{"f": 1}, None]
+    assert values(table("boolean", "true")) == [{"f": True}]
+    # Tags are texts, and a table may have a column a field.
+    pivoted = (
+        "#datatype,string,long,dateTime:RFC3339,double,string\n,result,table,_time,t,room\n"
+        ",,0,2024-03-01T12:00:00Z,1,101\n"
+    )
+    assert values(pivoted) == [{"t": 1, "room": "101"}]
 
 
 def test_a_look_holds_no_more_than_a_block(monkeypatch):
