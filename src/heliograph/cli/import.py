@@ -109,7 +109,7 @@ DecimalMark = Annotated[
 ]
 TimeColumn = Annotated[
     list[str] | None,
-    Option(help="CSV: the column with the time; repeat it for day and clock in two."),
+    Option(help="CSV, Parquet: the column with the time; of CSV also two, as for day and clock."),
 ]
 TimeFormat = Annotated[
     str | None,
@@ -117,7 +117,7 @@ TimeFormat = Annotated[
 ]
 TimeZone = Annotated[
     str | None,
-    Option(help="CSV: of times that say none: UTC, Europe/Berlin, +01:00."),
+    Option(help="CSV, Parquet: of times that say none: UTC, Europe/Berlin, +01:00."),
 ]
 MissingText = Annotated[
     list[str] | None,
@@ -230,7 +230,7 @@ def import_file(
         if chosen is Form.JSONL:
             return json_lines(data, start, known)
         if chosen is Form.PARQUET:
-            return parquet_rows(data, start, known)
+            return parquet_rows(data, start, known, table)
         return line_protocol(data, start, mapping, sensor)
 
     if key is None:
@@ -275,6 +275,8 @@ def _check_form(form: Form, file: Path, table: TableOptions) -> None:
     if form is Form.PARQUET:
         if file.suffix == ".gz":
             raise typer.BadParameter("parquet is compressed in itself", param_hint="FILE")
+        if len(table.time_columns) > 1:
+            raise typer.BadParameter("one column, of parquet", param_hint="--time-column")
         load_parquet()
     if form is Form.CSV:
         return
@@ -282,8 +284,12 @@ def _check_form(form: Form, file: Path, table: TableOptions) -> None:
         "--delimiter", "--decimal", "--time-column", "--time-format", "--time-zone", "--precision",
         "--missing", "--text", "--sensor-column", "--attribute-column", "--value-column",
     ]  # fmt: skip
+    meant = {
+        Form.LINE_PROTOCOL: ("--precision",),
+        Form.PARQUET: ("--time-column", "--time-zone"),
+    }.get(form, ())
     for name, said in zip(names, table, strict=True):
-        if said and not (name == "--precision" and form is Form.LINE_PROTOCOL):
+        if said and name not in meant:
             raise typer.BadParameter(f"has no meaning for {form}", param_hint=name)
 
 

@@ -21,11 +21,15 @@ from heliograph.exchange.csv_rows import NAMES, TIMES
 from heliograph.exchange.elements import (
     BadLineError,
     Element,
+    NoValueError,
     checked_json,
     json_text,
     make_element,
 )
 from heliograph.exchange.formats import COLUMNS, Names, Row, is_wide, wide_attributes
+from heliograph.exchange.table_layouts import is_time_name
+from heliograph.exchange.table_times import Zone
+from heliograph.exchange.tables import unknown_column
 from heliograph.exchange.wide import JSON, Wide, put_together, read_number, typed_cell
 from heliograph.model.records import Kind
 from heliograph.model.time import to_rfc3339
@@ -39,6 +43,7 @@ READ_ROWS = 1_000
 # Arrow's own pools keep what they once had: 20 MiB more for an export.
 pa.set_memory_pool(pa.system_memory_pool())
 
+_NO_MOMENT: Final = "\0"
 _MICROSECONDS: Final = pa.timestamp("us", tz="UTC")
 _FRAME: Final = [
     pa.field("sensor_identifier", pa.string(), nullable=False),
@@ -181,8 +186,16 @@ class ParquetTable:
     an attribute, unless it is a time, a sensor or an element's id.
     """
 
-    def __init__(self, file: BinaryIO, kind: Kind | None = None) -> None:
+    def __init__(
+        self,
+        file: BinaryIO,
+        kind: Kind | None = None,
+        time_column: str | None = None,
+        zone: Zone | None = None,
+    ) -> None:
         """Take the columns of the file; without `kind` those of an export tell it.
+
+        `zone` is that of moments that have none, otherwise UTC.
 
         Raises:
             BadLineError: it is not Parquet, or has no column with a time.
@@ -201,7 +214,8 @@ class ParquetTable:
         self._usual = next(
             (each for each in _OWN if _members(each) <= {*columns}), Kind.MEASUREMENT
         )
-        self._time = _time_column(schema)
+        self._time = _time_column(schema, time_column)
+        self._zone = zone
         self._attributes = (
             wide_attributes(columns)
             if self._is_wide
@@ -237,11 +251,37 @@ class ParquetTable:
                 if skip >= batch.num_rows:
                     skip -= batch.num_rows
                     continue
-                for row in _with_texts(batch.slice(skip)).to_pylist():
+                for row in self._with_texts(batch.slice(skip)).to_pylist():
                     yield self._said(row)
                 skip = 0
         except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
             raise BadLineError(f"the file is broken: {error}") from error
+
+    def _with_texts(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Return the batch with its moments as texts, to the microsecond."""
+        arrays = [
+            pa.array(
+                [
+                    self._moment(name, microseconds, is_bare=array.type.tz is None)
+                    for microseconds in array.cast(_MICROSECONDS, safe=False)
+                    .cast(pa.int64())
+                    .to_pylist()
+                ]
+            )
+            if pa.types.is_timestamp(array.type)
+            else array
+            for name, array in zip(batch.schema.names, batch.columns, strict=True)
+        ]
+        return pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
+
+    def _moment(self, name: str, microseconds: int | None, *, is_bare: bool) -> str | None:
+        if microseconds is None or name != self._time or self._zone is None or not is_bare:
+            return _moment(microseconds)
+        try:
+            return _moment(self._zone.moment(microseconds))
+        except ValueError as error:
+            # It stands in the time's place until the row is read.
+            return f"{_NO_MOMENT}{error}"
 
     def _said(self, row: dict[str, Any]) -> Element | BadLineError:
         try:
@@ -254,6 +294,8 @@ class ParquetTable:
         kind = self._kind_of(row)
         element: dict[str, msgspec.Raw] = {}
         if self._time in row:
+            if str(row[self._time]).startswith(_NO_MOMENT):
+                raise BadLineError(f"timestamp: {row[self._time].removeprefix(_NO_MOMENT)}")
             element["timestamp"] = json_text(_plain(row[self._time], self._time))
         if "revision" in row and (self._is_export or kind is not Kind.MEASUREMENT):
             revision = row["revision"]
@@ -305,7 +347,7 @@ class ParquetTable:
     def _value(self, row: dict[str, Any]) -> msgspec.Raw:
         attributes = {name: row[name] for name in self._attributes if name in row}
         if not attributes:
-            raise BadLineError("there is no value")
+            raise NoValueError("there is no value")
         if attributes.keys() == {"value"}:
             value = attributes["value"]
             # A text alone is JSON, as in an export.
@@ -335,33 +377,33 @@ def _is_export(columns: Sequence[str]) -> bool:
     return is_of_a_kind and {field.name for field in _FRAME} <= names <= _EXPORTED
 
 
-def _time_column(schema: pa.Schema) -> str:
-    """Return the column with the time: of these names, or an index of pandas that has moments.
+def _time_column(schema: pa.Schema, told: str | None) -> str:
+    """Return the column with the time: of our names, an index of pandas, or the only moments.
 
     Raises:
-        BadLineError: there is none.
+        BadLineError: there is none, or it is open which one it is.
     """
-    for name in (*TIMES, *filter(_INDEX.fullmatch, schema.names)):
-        if name in schema.names and (
-            name in TIMES or pa.types.is_timestamp(schema.field(name).type)
-        ):
-            return str(name)
-    raise BadLineError("there is no column timestamp (nor time)")
+    names = schema.names
+    if told is not None:
+        if told not in names:
+            raise BadLineError(unknown_column(told, names))
+        return told
+    moments = [name for name in names if pa.types.is_timestamp(schema.field(name).type)]
+    ours = [name for name in TIMES if name in names]
+    indices = [name for name in moments if _INDEX.fullmatch(name)]
+    found = ours[:1] or indices[:1] or list(filter(is_time_name, moments)) or moments
+    if not found:
+        raise BadLineError(
+            f"there is no column timestamp (nor time), but {', '.join(names)[:100]}: give"
+            " --time-column with the name of the one that holds times"
+        )
+    if len(found) > 1:
+        options = " or ".join(f"--time-column '{name}'" for name in found)
+        raise BadLineError(f"columns {', '.join(found)} hold times: give {options}")
+    return str(found[0])
 
 
-def _with_texts(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Return the batch with its moments as texts, to the microsecond; without a zone in UTC."""
-    arrays = [
-        pa.array(list(map(_moment, array.cast(_MICROSECONDS, safe=False).cast(pa.int64()))))
-        if pa.types.is_timestamp(array.type)
-        else array
-        for array in batch.columns
-    ]
-    return pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
-
-
-def _moment(cell: pa.Scalar) -> str | None:
-    microseconds = cell.as_py()
+def _moment(microseconds: int | None) -> str | None:
     if microseconds is None:
         return None
     try:

@@ -172,7 +172,7 @@ def columns_of(
     asked_for = (options.sensor_column, options.attribute_column, options.value_column)
     for name in (*time_names, *filter(None, asked_for)):
         if name not in names:
-            raise BadLineError(_unknown_column(name, names))
+            raise BadLineError(unknown_column(name, names))
     times = tuple(names.index(name) for name in time_names)
     sensors = tuple(
         at for name in (options.sensor_column, *NAMES) if (at := _at(names, name)) is not None
@@ -206,7 +206,8 @@ def columns_of(
     )
 
 
-def _unknown_column(name: str, names: Sequence[str]) -> str:
+def unknown_column(name: str, names: Sequence[str]) -> str:
+    """Return that there is no such column, and which one may be meant."""
     near = difflib.get_close_matches(name, [each for each in names if each], 1, 0.6)
     hint = f", did you mean {near[0]}?" if near else f", but {', '.join(names)[:100]}"
     return f"there is no column {name}{hint}"
@@ -383,7 +384,7 @@ class TableSurvey:
     def _check_texts(self, attributes: Sequence[str]) -> None:
         for name in self._options.texts:
             if name not in attributes and name not in self._first.names and self._rows:
-                raise BadLineError(_unknown_column(name, [*self._first.names, *attributes]))
+                raise BadLineError(unknown_column(name, [*self._first.names, *attributes]))
 
     def _zone(self) -> Zone | None:
         in_name = next(filter(None, map(zone_in, self._time_names)), None)

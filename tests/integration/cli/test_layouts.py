@@ -286,7 +286,7 @@ def test_a_file_of_another_program_is_stored_to_the_row(server, file):
     options, rows = LAYOUTS[file]
     name = "north" if file == "influx_1.csv" else file.partition(".")[0]
     server.device(name)
-    path = str(FOLDER / file)
+    path = str(shutil.copy(FOLDER / file, server.folder))
     shown = run(server, "import", path, "--sensor", name, *options, "--dry-run")
     for time, value in moments(rows):
         row = next(line for line in shown.stdout.splitlines() if line.startswith(f"  {time}  "))
@@ -359,6 +359,7 @@ def test_a_dry_run_needs_neither_server_nor_key(tmp_path):
         (("x.jsonl", "--decimal", ","), 2, "has no meaning for jsonl"),
         (("x.parquet", "--precision", "s"), 2, "has no meaning for parquet"),
         (("x.lp", "--missing", "-999"), 2, "has no meaning for line-protocol"),
+        (("x.parquet", "--time-column", "a", "--time-column", "b"), 2, "one column, of parquet"),
         (("x.csv", "--delimiter", ";;"), 2, "one character, or tab"),
         (("x.csv", "--time-format", "%H:%M"), 2, "tells no day of a year"),
         (("x.csv", "--time-zone", "Berlin"), 2, "name of a time zone"),

@@ -4,6 +4,7 @@ import decimal
 import io
 import json
 from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,6 +14,7 @@ from heliograph.exchange import parquet
 from heliograph.exchange.elements import BadLineError, Element
 from heliograph.exchange.formats import COLUMNS, Format, Names, encode_rows
 from heliograph.exchange.parquet import SCHEMAS, Packing, ParquetTable
+from heliograph.exchange.table_times import Zone
 from heliograph.model.records import Kind
 from heliograph.model.time import EARLIEST
 
@@ -258,3 +260,42 @@ def test_what_is_no_table_of_measurements_is_refused():
     data[100:30_000] = bytes(29_900)
     with pytest.raises(BadLineError, match="broken"):
         list(ParquetTable(io.BytesIO(bytes(data))).rows(0))
+
+
+BERLIN = Zone(ZoneInfo("Europe/Berlin"), "Europe/Berlin")
+
+
+@pytest.mark.parametrize("name", ["Timestamp", "created_at", "ts", "when_it_was"])
+def test_the_column_of_moments_is_the_time_whatever_its_name(name):
+    bare = datetime(2024, 7, 1, 12)  # noqa: DTZ001 - as data frames have them
+    (_, element) = said({name: bare, "t": 1})
+    assert element == {"timestamp": 1719835200.0, "value": {"t": 1}}
+    _, element = said({"updated": NOON, "timestamp": NOON, "t": 1})
+    assert element["value"] == {"updated": "2026-01-15T12:00:00.000000Z", "t": 1}
+
+
+def test_which_of_several_columns_of_moments_is_the_time_is_asked():
+    columns = {"created_at": [NOON], "updated_at": [NOON], "t": [1]}
+    with pytest.raises(BadLineError, match="give --time-column 'created_at' or --time-column 'up"):
+        table(columns)
+    with pytest.raises(BadLineError, match="but a, t: give --time-column"):
+        table({"a": [1], "t": [1]})
+    file = io.BytesIO()
+    pq.write_table(pa.table(columns), file)
+    (found,) = ParquetTable(file, None, "updated_at").rows(0)
+    assert "created_at" in json.loads(found.text)["value"]
+    with pytest.raises(BadLineError, match="no column updatet_at, did you mean updated_at"):
+        ParquetTable(file, None, "updatet_at")
+
+
+def test_moments_without_a_zone_are_in_the_one_that_is_given():
+    moments = [datetime(2024, 7, 1, 12), datetime(2024, 10, 27, 2, 30), NOON]  # noqa: DTZ001 - as above
+    file = io.BytesIO()
+    pq.write_table(pa.table({"time": pa.array(moments[:2]), "t": [1, 2]}), file)
+    first, second = ParquetTable(file, None, None, BERLIN).rows(0)
+    assert json.loads(first.text)["timestamp"] == 1719828000.0
+    assert "clocks in Europe/Berlin show 2024-10-27 02:30:00 twice" in str(second)
+    file = io.BytesIO()
+    pq.write_table(pa.table({"time": moments[2:], "t": [1]}), file)
+    (found,) = ParquetTable(file, None, None, BERLIN).rows(0)
+    assert json.loads(found.text)["timestamp"] == NOON.timestamp()

@@ -420,15 +420,19 @@ def _is_utf8(cells: list[str]) -> bool:
     return True
 
 
-def parquet_rows(file: BinaryIO, start: Place, kind: Kind | None) -> Iterator[Record]:
+def parquet_rows(
+    file: BinaryIO, start: Place, kind: Kind | None, options: TableOptions
+) -> Iterator[Record]:
     """Yield what each row says; a place counts rows, not bytes.
 
     Raises:
-        StartError: it is no such file, or broken.
+        StartError: it is no such file, or broken, or says no time.
     """
     line = start.line
+    time_column = options.time_columns[0] if options.time_columns else None
     try:
-        for said in load_parquet().ParquetTable(file, kind).rows(start.line):
+        table = load_parquet().ParquetTable(file, kind, time_column, options.zone)
+        for said in table.rows(start.line):
             line += 1
             yield Record(line, said, Place(0, line))
     except BadLineError as error:
