@@ -7,6 +7,7 @@ from bench import (
     broker_ingest,
     configuration,
     export,
+    file_export,
     file_import,
     http_ingest,
     live,
@@ -56,6 +57,9 @@ def catalogue() -> dict[str, Benchmark]:
         ("import-postgresql", "postgresql", True),
     ):
         found[name] = file_import.rate(name, engine, in_turn=in_turn)
+    for form in file_export.QUERIES:
+        found[f"export-{form}-sqlite"] = file_export.rate(f"export-{form}-sqlite", "sqlite", form)
+    found["export-csv-postgresql"] = file_export.rate("export-csv-postgresql", "postgresql", "csv")
     found["mqtt-beside-http"] = mqtt_ingest.beside_http
     for start, shown in (("idle", False), ("live", True)):
         for end, share, goal in (("median", 0.5, 10), ("p99", 0.99, 50)):

@@ -39,7 +39,13 @@ async def fill(url: str, device_id: str) -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("engine", "form"), [("sqlite", "jsonl"), ("postgresql", "jsonl"), ("sqlite", "parquet")]
+    ("engine", "form"),
+    [
+        ("sqlite", "jsonl"),
+        ("postgresql", "jsonl"),
+        ("sqlite", "parquet"),
+        ("sqlite", "csv&layout=wide"),
+    ],
 )
 async def test_memory_stays_flat_and_ingest_goes_on(tmp_path, request, engine, form):
     options = {}
@@ -76,7 +82,7 @@ async def test_memory_stays_flat_and_ingest_goes_on(tmp_path, request, engine, f
             if form == "parquet":
                 assert pq.ParquetFile(whole).metadata.num_rows == ROWS
             else:
-                assert whole.getvalue().count(b"\n") == ROWS
+                assert whole.getvalue().count(b"\n") == ROWS + form.startswith("csv")
             assert stored > 0
             history = await http.get("/sensors/pump-2/measurements", params={"limit": 1_000})
             assert len(history.json()) == min(stored, 1_000)
