@@ -51,12 +51,14 @@ def cutoffs(retention: Retention, moment: int) -> Cutoffs:
     from its rollup must not be without one.
     """
     raw = _cutoff(retention.raw_days, moment, HOUR)
-    rollups = min(_cutoff(retention.rollup_days, moment, DAY), raw // DAY * DAY)
+    rollups = _cutoff(retention.rollup_days, moment, DAY)
+    rollups = min(rollups, raw // DAY * DAY) if raw and rollups else 0
     return Cutoffs(raw, rollups, _cutoff(retention.log_days, moment, HOUR))
 
 
 def _cutoff(days: int | None, moment: int, step: int) -> int:
-    return max((moment - days * DAY) // step * step, 0) if days else 0
+    # Of more than half a century it lies before 1970, and is negative.
+    return (moment - days * DAY) // step * step if days else 0
 
 
 class Horizon(NamedTuple):
@@ -106,8 +108,8 @@ class Needed(NamedTuple):
 
 def raw_cutoff(due: Cutoffs, needed: Needed) -> int:
     """Return before which hour raw rows are due and not needed for rollups any more."""
-    if due.rollups >= due.raw // DAY * DAY:
-        return due.raw  # rollups are not kept longer
+    if not due.raw or (due.rollups and due.rollups >= due.raw // DAY * DAY):
+        return due.raw  # nothing is due, or rollups are not kept longer
     rolled_up = [needed.frontier // HOUR * HOUR]
     if needed.mark is not None:
         rolled_up.append(needed.mark)

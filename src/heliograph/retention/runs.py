@@ -283,14 +283,17 @@ class RetentionRuns:
     async def _remove_page(self, page: dict[int, Cutoffs], starts: dict[Kind, int]) -> None:
         floors = await self._store.removal.floors(list(page))
         ends = {
-            Kind.MEASUREMENTS: {n: min(each.raw, floors[n]) for n, each in page.items()},
+            Kind.MEASUREMENTS: {
+                n: each.raw and min(each.raw, floors[n]) for n, each in page.items()
+            },
             Kind.ROLLUPS: {n: each.rollups for n, each in page.items()},
             Kind.LOGS: {n: each.logs for n, each in page.items()},
             Kind.HEARTBEATS: {n: each.logs for n, each in page.items()},
         }
         for kind, due in ends.items():
             start = starts.get(kind, LEAST)
-            await self._remove(kind, [Span(n, start, end) for n, end in due.items() if end > start])
+            spans = [Span(n, start, end) for n, end in due.items() if end and end > start]
+            await self._remove(kind, spans)
 
     async def _remove(self, kind: Kind, spans: Sequence[Span]) -> None:
         removal = self._store.removal

@@ -14,7 +14,7 @@ import msgspec
 
 from heliograph.model.retention import Cutoffs, Needed, raw_cutoff
 from heliograph.store.engine import Drop, Engine, Row, Transaction
-from heliograph.store.pages import GREATEST
+from heliograph.store.pages import GREATEST, LEAST
 from heliograph.store.partitions import month_start, named_month
 from heliograph.store.rollups import disturb
 
@@ -132,20 +132,21 @@ class Removal:
             await disturb(transaction)
             needed = await self._needed(transaction, wanted)
             found = _cutoffs(needed, wanted)
-            higher = [(n, at) for n, at in found.items() if at > needed[n].floor]
+            higher = [(n, at) for n, at in found.items() if at and at > needed[n].floor]
             if higher:
                 await transaction.fetch("rollup_floors_raise", floors=_encode(higher).decode())
         return found
 
     async def floors(self, sensors: Sequence[int]) -> dict[int, int]:
-        """Return the floor of each of the sensors; 0: none."""
+        """Return the floor of each of the sensors; `LEAST`: none."""
         needed = await self._needed(self._engine, sensors)
         return {number: each.floor for number, each in needed.items()}
 
     @staticmethod
     async def _needed(on: Engine | Transaction, wanted: Iterable[int]) -> dict[int, Needed]:
         frontier = (await on.fetch("retention_frontier"))[0][0]
-        rows = await on.fetch("rollup_limits", wanted=_encode(list(wanted)).decode())
+        text = _encode(list(wanted)).decode()
+        rows = await on.fetch("rollup_limits", wanted=text, least=LEAST)
         return {row[0]: Needed(frontier, *row[1:]) for row in rows}
 
     async def count(self, kind: Kind, spans: Sequence[Span], limit: int) -> dict[int, Counted]:

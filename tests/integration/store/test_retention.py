@@ -15,6 +15,7 @@ from heliograph.model.time import DAY, HOUR, MINUTE
 from heliograph.retention import runs as runs_module
 from heliograph.retention.runs import RetentionRuns
 from heliograph.store import open_store
+from heliograph.store.pages import LEAST
 from heliograph.store.removal import SAMPLE_OF, Counted, Kind, Span
 from heliograph.store.rolling import Rolling
 from heliograph.store.space import row_bytes
@@ -192,6 +193,57 @@ async def test_raw_rows_stay_until_they_are_rolled_up(store, register, change):
     await change("INSERT INTO touched (sensor, hour) VALUES (?, ?)", marked, NOON - 45 * DAY)
     await sweeper.sweep(NOON)
     assert await times(store, marked) == []
+
+
+async def test_rows_before_1970_stay_until_they_are_rolled_up(store, sensor, rolled_up):
+    """And then count from their rollups; before that nothing else of them is taken for done."""
+    ages = [26_000, 25_000, 20_000]
+    rows = [measurement(sensor, NOON - age * DAY, age) for age in ages]
+    await store.write(Batch(measurements=rows[1:]))
+    sweeper = runs(store, Retention(10, 0, 0))
+    await sweeper.sweep(NOON)
+    assert await times(store, sensor) == ages[1:]
+    await roll_up(store)
+    await sweeper.sweep(NOON)
+    assert await times(store, sensor) == []
+    assert sweeper.state.removed_total[Kind.MEASUREMENTS] == 2
+    # What comes for an hour that has ended counts no more, and goes with the next run.
+    await store.write(Batch(measurements=rows[:1]))
+    await roll_up(store)
+    await sweeper.sweep(NOON)
+    assert await times(store, sensor) == []
+    starts = [NOON - 30_000 * DAY, NOON]
+    series = await store.aggregates.read(sensor, starts, None, start=starts[0], end=starts[1])
+    assert series.rows == [2]
+    assert series.attributes["value"][0].total == sum(ages[1:])
+
+
+async def test_rows_of_others_are_due_though_some_before_1970_are_not_rolled_up(
+    store, register, rolled_up
+):
+    one, two = (await register()).number, (await register()).number
+    await store.write(Batch(measurements=[measurement(one, NOON - 25_000 * DAY)]))
+    for number in (one, two):
+        await store.write(Batch(measurements=[measurement(number, NOON - 20 * DAY)]))
+    await runs(store, Retention(30, 0, 0)).sweep(NOON)
+    assert await times(store, one) == [25_000, 20]
+    await runs(store, Retention(30_000, 0, 0)).sweep(NOON)
+    assert await times(store, one) == [25_000, 20]
+    await roll_up(store)
+    await runs(store, Retention(22_000, 0, 0)).sweep(NOON)
+    assert await times(store, one) == [20]
+    assert await times(store, two) == [20]
+
+
+async def test_rows_before_1970_of_a_kind_that_is_kept_for_ever_stay(store, sensor, rolled_up):
+    ages = [26_000, 40, 5]
+    await fill(store, sensor, ages)
+    await runs(store, Retention(10, 0, 0)).sweep(NOON)
+    assert await times(store, sensor) == [5]
+    assert await times(store, sensor, "logs") == await times(store, sensor, "heartbeats") == ages
+    starts = [NOON - 30_000 * DAY, NOON]
+    series = await store.aggregates.read(sensor, starts, None, start=starts[0], end=starts[1])
+    assert series.rows == [3]
 
 
 async def test_rollups_that_end_with_raw_rows_are_not_waited_for(store, sensor, change):
@@ -556,9 +608,11 @@ async def test_a_run_that_is_killed_loses_nothing_that_is_not_due(
         assert await times(again, sensor, "logs") == ages
         # What is gone has its floor; what was not committed is there.
         floor = (await again.removal.floors([sensor]))[sensor]
-        assert (len(left), floor) == {4: (10, 0), 6: (7, NOON - 10 * DAY), 7: (4, NOON - 10 * DAY)}[
-            statements
-        ]
+        assert (len(left), floor) == {
+            4: (10, LEAST),
+            6: (7, NOON - 10 * DAY),
+            7: (4, NOON - 10 * DAY),
+        }[statements]
         await runs(again, Retention(10, 0, 10)).sweep(NOON)
         assert await times(again, sensor) == await times(again, sensor, "logs") == [5, 4]
     finally:

@@ -60,21 +60,21 @@ WHERE rollup.sensor = due.sensor AND rollup.level = due.level AND rollup.start =
 AND rollup.start >= :low AND rollup.start <= :high
 RETURNING 1;
 
--- name: rollup_limits(wanted)
--- Of each sensor (JSON: [sensor, …]): from when on its raw rows stand, and from when on something
--- is to be rolled up yet, if anything is.
+-- name: rollup_limits(wanted, least)
+-- Of each sensor (JSON: [sensor, …]): from when on its raw rows stand (`least`: all of them), and
+-- from when on something is to be rolled up yet, if anything is.
 SELECT
     wanted.sensor,
-    coalesce(rollup_floor.raw_from, 0),
+    coalesce(rollup_floor.raw_from, CAST(:least AS bigint)),
     (
         SELECT min(touched.hour) FROM touched
         WHERE touched.sensor = wanted.sensor
-        AND touched.hour >= coalesce(rollup_floor.raw_from, 0)
+        AND touched.hour >= coalesce(rollup_floor.raw_from, CAST(:least AS bigint))
     ),
     (
         SELECT min(range_start) FROM rollup_backlog
         WHERE rollup_backlog.sensor = wanted.sensor
-        AND range_end > coalesce(rollup_floor.raw_from, 0)
+        AND range_end > coalesce(rollup_floor.raw_from, CAST(:least AS bigint))
     )
 FROM (
     SELECT CAST(value AS bigint) AS sensor

@@ -33,21 +33,21 @@ WHERE rowid IN (SELECT json_extract(value, '$[0]') FROM json_each(:keys))
 AND start >= :low AND start <= :high
 RETURNING 1;
 
--- name: rollup_limits(wanted)
--- Of each sensor (JSON: [sensor, …]): from when on its raw rows stand, and from when on something
--- is to be rolled up yet, if anything is.
+-- name: rollup_limits(wanted, least)
+-- Of each sensor (JSON: [sensor, …]): from when on its raw rows stand (`least`: all of them), and
+-- from when on something is to be rolled up yet, if anything is.
 SELECT
     wanted.value,
-    coalesce(rollup_floor.raw_from, 0),
+    coalesce(rollup_floor.raw_from, :least),
     (
         SELECT min(touched.hour) FROM touched
         WHERE touched.sensor = wanted.value
-        AND touched.hour >= coalesce(rollup_floor.raw_from, 0)
+        AND touched.hour >= coalesce(rollup_floor.raw_from, :least)
     ),
     (
         SELECT min(range_start) FROM rollup_backlog
         WHERE rollup_backlog.sensor = wanted.value
-        AND range_end > coalesce(rollup_floor.raw_from, 0)
+        AND range_end > coalesce(rollup_floor.raw_from, :least)
     )
 FROM json_each(:wanted) AS wanted
 LEFT JOIN rollup_floor ON rollup_floor.sensor = wanted.value;
