@@ -185,7 +185,7 @@ class Server:
             busy=lambda: pipeline.state.depth > 0,
             newest=pipeline.latest,
         )
-        budget = DiskBudget(self._store, pipeline, settings.disk_budget, refusing=runs.hurry)
+        budget = DiskBudget(self._store, pipeline, settings.disk_budget, refusing=runs.set_urgent)
         await budget.look()  # before anything is taken
         self._run(budget.run(), "disk-budget")
         self._sweeping = self._run(runs.run(), "retention")

@@ -102,7 +102,7 @@ class Intake:
         moment = self._moment()
         self._registry.connected.enter(principal.sensor, moment)
         if sensor := self._registry.number(principal.sensor):
-            self._notes.see(sensor, moment, measured=False)
+            self._notes.note_seen(sensor, moment, measured=False)
 
     def left(self, principal: Principal) -> None:
         """Take note of the end of a connection that has entered."""
@@ -274,7 +274,7 @@ class Intake:
                 message.status = (sensor.number, now, status, by_broker)
                 # `offline` is a last will as a rule: not the sensor has sent it.
                 if status != OFFLINE and not retained:
-                    self._notes.see(sensor, now, measured=False)
+                    self._notes.note_seen(sensor, now, measured=False)
                 message.payload = payload
                 message.extras = True
         if fault is not None:

@@ -52,7 +52,7 @@ class Notes:
         self._reports = RejectionReports()
         self._texts = texts
 
-    def see(self, sensor: KnownSensor, now: int, *, measured: bool) -> None:
+    def note_seen(self, sensor: KnownSensor, now: int, *, measured: bool) -> None:
         """Note when the sensor was last heard of."""
         sensor.seen_at = now
         if measured:

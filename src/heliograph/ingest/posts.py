@@ -75,7 +75,7 @@ class Posts:
             self._ids.advance(first, len(rows))
         message = self._message(kind, sensor, rows, len(payload))
         self._notes.complete(message, sensor, decoded, untimed_from)
-        self._notes.see(sensor, now, measured=kind is Kind.MEASUREMENT and bool(rows))
+        self._notes.note_seen(sensor, now, measured=kind is Kind.MEASUREMENT and bool(rows))
         indexes = decoded.indexes or range(len(rows))
         return await self._post(message, indexes, payload, principal, source, now, idempotency_key)
 
@@ -112,7 +112,7 @@ class Posts:
             if reading.identity is not None and tells_apart(known, reading.identity):
                 key = element_key(known, Kind.MEASUREMENT, reading.identity)
                 identities.append((position, key))
-            self._notes.see(known, now, measured=True)
+            self._notes.note_seen(known, now, measured=True)
         if readings:
             self._ids.advance(first, len(readings))
         message.size += ROW_BYTES * len(readings)

@@ -92,7 +92,7 @@ def frame(
     return _MADE[kind](event, row)
 
 
-def told(kind: str, names: tuple[int, str, str | None, str], members: dict[str, Any]) -> Frame:
+def notice(kind: str, names: tuple[int, str, str | None, str], members: dict[str, Any]) -> Frame:
     """Return a frame of what is no telemetry, and has no ingest id."""
     number, identifier, device_id, network = names
     data = encode({"sensor_identifier": identifier, "device_id": device_id, **members})
@@ -144,7 +144,7 @@ def _presence(event: Committed, row: tuple[Any, ...]) -> Frame:
     since, connected = row
     names = (event.number, event.identifier, event.device_id, event.network_identifier)
     timestamp = None if since is None else to_epoch_seconds(since)
-    return told(Kind.PRESENCE.value, names, {"connected": connected, "timestamp": timestamp})
+    return notice(Kind.PRESENCE.value, names, {"connected": connected, "timestamp": timestamp})
 
 
 _MADE = {

@@ -183,7 +183,7 @@ class RetentionRuns:
             **{kind.value: due.rows for kind, due in removes.items()},
         )
 
-    def hurry(self, urgent: bool) -> None:
+    def set_urgent(self, urgent: bool) -> None:
         """Run at once, and again soon, for as long as there is no room for new data."""
         if urgent and not self._urgent:
             self._woken.set()

@@ -165,7 +165,9 @@ async def enter(transaction: Transaction, actor: Actor, changes: Sequence[Audite
     )
 
 
-def told(action: AuditAction, record: Recorded, changes: Changes | None = None) -> AuditedChange:
+def audited_change(
+    action: AuditAction, record: Recorded, changes: Changes | None = None
+) -> AuditedChange:
     """Return what to enter of something that was done to what a record stands for."""
     network = record.identifier if isinstance(record, Network) else record.network_identifier
     return AuditedChange(action, record.identifier, _name_of(record), network, changes or {})
@@ -176,7 +178,7 @@ def created(action: AuditAction, record: Recorded, more: Changes | None = None) 
     members = differences(None, record)
     for name in UNSAID:
         members.pop(name, None)
-    return told(action, record, {**members, **(more or {})})
+    return audited_change(action, record, {**members, **(more or {})})
 
 
 def changed(action: AuditAction, before: Recorded, after: Recorded) -> list[AuditedChange]:
@@ -186,9 +188,9 @@ def changed(action: AuditAction, before: Recorded, after: Recorded) -> list[Audi
     """
     if not (changes := differences(before, after)):
         return []
-    entered = [told(action, after, changes)]
+    entered = [audited_change(action, after, changes)]
     if "network_identifier" in changes:
-        entered.insert(0, told(action, before, changes))
+        entered.insert(0, audited_change(action, before, changes))
     return entered
 
 

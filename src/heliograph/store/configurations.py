@@ -13,7 +13,7 @@ from heliograph.model.audit import SYSTEM, Actor, AuditAction, AuditedChange
 from heliograph.model.configuration import Assigned, Revision, Target
 from heliograph.model.sensor import Configuration, Sensor
 from heliograph.model.time import now
-from heliograph.store.audit import enter, told
+from heliograph.store.audit import audited_change, enter
 from heliograph.store.engine import Engine, Row, Transaction
 from heliograph.store.pages import (
     LARGEST_PAGE,
@@ -77,7 +77,7 @@ async def add_configuration(
 
 def configured(sensor: Sensor, revision: int) -> AuditedChange:
     """Return what to enter of a new revision: its number, never what it says."""
-    return told(AuditAction.SENSOR_CONFIGURE, sensor, {"revision": {"new": revision}})
+    return audited_change(AuditAction.SENSOR_CONFIGURE, sensor, {"revision": {"new": revision}})
 
 
 def _given(network: str, assigned: Assigned) -> AuditedChange:

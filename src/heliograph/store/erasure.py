@@ -1,7 +1,7 @@
 """Erasing what a sensor has sent, piece by piece: others write in between."""
 
 from heliograph.store.engine import Engine, Transaction
-from heliograph.store.rollups import disturb
+from heliograph.store.rollups import discard_rolling
 
 # Rows erased in one transaction.
 ERASED_AT_ONCE = 5_000
@@ -39,7 +39,7 @@ async def _erase(engine: Engine, query: str, sensor: int) -> int:
         async with engine.transaction() as transaction:
             rows = await transaction.fetch(query, sensor=sensor, limit=ERASED_AT_ONCE)
             if query == "rollups_erase":
-                await disturb(transaction)
+                await discard_rolling(transaction)
         total += len(rows)
         if len(rows) < ERASED_AT_ONCE:
             return total

@@ -20,7 +20,7 @@ class Lateness:
         self.floor = 0
         self._shared = shared
 
-    def rise(self, floor: int) -> None:
+    def raise_floor(self, floor: int) -> None:
         """Take everything before for late, in every write that begins from now on."""
         self.floor = max(self.floor, floor)
 

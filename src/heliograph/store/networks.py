@@ -10,7 +10,7 @@ from heliograph.model.audit import SYSTEM, Actor, AuditAction, AuditedChange
 from heliograph.model.identifiers import is_uuid
 from heliograph.model.principal import Role
 from heliograph.model.sensor import Network
-from heliograph.store.audit import changed, created, enter, told
+from heliograph.store.audit import audited_change, changed, created, enter
 from heliograph.store.engine import Engine, Row, Transaction
 
 DEFAULT_NETWORK = "default"
@@ -134,7 +134,9 @@ class Networks:
                 deleted = await transaction.fetch("network_delete", identifier=identifier)
                 if deleted:
                     gone = _network(deleted[0])
-                    await enter(transaction, actor, [told(AuditAction.NETWORK_DELETE, gone)])
+                    await enter(
+                        transaction, actor, [audited_change(AuditAction.NETWORK_DELETE, gone)]
+                    )
                     return True
                 if await transaction.fetch("network_by_identifier", identifier=identifier):
                     raise AlreadyExistsError("sensors")

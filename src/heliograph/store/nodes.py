@@ -8,7 +8,7 @@ import msgspec
 from heliograph.model.audit import SYSTEM, Actor, AuditAction
 from heliograph.model.identifiers import is_uuid
 from heliograph.model.sensor import Node
-from heliograph.store.audit import changed, created, enter, told
+from heliograph.store.audit import audited_change, changed, created, enter
 from heliograph.store.engine import Engine, Transaction
 
 CHANGEABLE = ("network_identifier", "serial_number", "firmware_version", "name")
@@ -100,7 +100,7 @@ class Nodes:
             await transaction.fetch("node_sensors_detach", identifier=identifier)
             await transaction.fetch("node_delete", identifier=identifier)
             left = {"sensors": {"old": len(carried), "new": 0}} if carried else {}
-            await enter(transaction, actor, [told(AuditAction.NODE_DELETE, found, left)])
+            await enter(transaction, actor, [audited_change(AuditAction.NODE_DELETE, found, left)])
         return True
 
     async def list(

@@ -264,7 +264,7 @@ class PostgresqlWriter:
         """Return the sensors and hours that are to be marked as touched by late rows."""
         if not self._knows_frontier:
             rows = await connection.fetch(self._queries["rollup_state"].sql)
-            self._lateness.rise(rows[0][0])
+            self._lateness.raise_floor(rows[0][0])
             self._knows_frontier = True
         return late_hours(batch.measurements, self._lateness.before())
 

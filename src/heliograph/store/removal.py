@@ -16,7 +16,7 @@ from heliograph.model.retention import Cutoffs, Needed, raw_cutoff
 from heliograph.store.engine import Drop, Engine, Row, Transaction
 from heliograph.store.pages import GREATEST, LEAST
 from heliograph.store.partitions import month_start, named_month
-from heliograph.store.rollups import disturb
+from heliograph.store.rollups import discard_rolling
 
 _encode = msgspec.json.Encoder().encode
 
@@ -113,7 +113,7 @@ class Removal:
         async with self._engine.transaction() as transaction:
             began = clock()
             if kind is Kind.ROLLUPS:
-                await disturb(transaction)
+                await discard_rolling(transaction)
             removed = await transaction.fetch(
                 f"{kind}_remove",
                 keys=_encode(rows).decode(),
@@ -129,7 +129,7 @@ class Removal:
     async def raise_floors(self, wanted: dict[int, Cutoffs]) -> dict[int, int]:
         """Do the same, and have older hours counted from their rollups alone from now on."""
         async with self._engine.transaction() as transaction:
-            await disturb(transaction)
+            await discard_rolling(transaction)
             needed = await self._needed(transaction, wanted)
             found = _cutoffs(needed, wanted)
             higher = [(n, at) for n, at in found.items() if at and at > needed[n].floor]

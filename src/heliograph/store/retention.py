@@ -7,7 +7,7 @@ import msgspec
 from heliograph.model.audit import SYSTEM, Actor, AuditAction
 from heliograph.model.retention import Retention
 from heliograph.model.sensor import Network, Sensor
-from heliograph.store.audit import Changes, enter, told
+from heliograph.store.audit import Changes, audited_change, enter
 from heliograph.store.engine import Engine, Transaction
 from heliograph.store.sensors import sensor_of
 
@@ -109,5 +109,5 @@ async def _set(
         if (old := getattr(before, name)) != (new := getattr(after, name))
     }
     if changes:
-        await enter(transaction, actor, [told(changed.action, changed.record, changes)])
+        await enter(transaction, actor, [audited_change(changed.action, changed.record, changes)])
     return after

@@ -95,7 +95,7 @@ class Rolling:
         """
         # Writes that begin from now on mark what is before the target; those that have begun
         # are through once the writer's turn has come.
-        self._engine.lateness.rise(target)
+        self._engine.lateness.raise_floor(target)
         async with self._engine.transaction() as transaction:
             state = State(*(await transaction.fetch("rollup_state"))[0])
         self.generation = state.generation

@@ -33,9 +33,9 @@ class Rollups:
         return Pending(*rows[0])
 
 
-async def disturb(transaction: Transaction) -> None:
+async def discard_rolling(transaction: Transaction) -> None:
     """Have what is being rolled up at this moment thrown away: it was read before."""
-    await transaction.fetch("rollup_disturb")
+    await transaction.fetch("rollup_discard")
 
 
 def standing_of(rows: Sequence[Row]) -> Standing:

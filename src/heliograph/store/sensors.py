@@ -9,7 +9,14 @@ from heliograph.errors import AlreadyExistsError
 from heliograph.model.audit import SYSTEM, Actor, AuditAction, AuditedChange
 from heliograph.model.identifiers import is_device_id, is_uuid
 from heliograph.model.sensor import NewSensor, Sensor
-from heliograph.store.audit import Changes, created, differences, enter, sensor_change, told
+from heliograph.store.audit import (
+    Changes,
+    audited_change,
+    created,
+    differences,
+    enter,
+    sensor_change,
+)
 from heliograph.store.configurations import add_configuration, configured
 from heliograph.store.engine import Engine, Row, Transaction
 from heliograph.store.erasure import erase_data, erase_first
@@ -209,7 +216,7 @@ class Sensors:
                 wanted = {**_members(found), **gone, "deleted_at": moment}
                 rows = await transaction.fetch("sensor_change", number=number, **wanted)
                 changes = differences(found, sensor_of(rows[0]))
-                deleted = told(AuditAction.SENSOR_DELETE, found, changes)
+                deleted = audited_change(AuditAction.SENSOR_DELETE, found, changes)
                 await enter(transaction, actor, [deleted])
         return True
 
@@ -223,7 +230,7 @@ class Sensors:
             if found is not None:
                 if found.deleted_at is None:
                     return  # somebody has brought it back
-                await enter(transaction, actor, [told(AuditAction.SENSOR_ERASE, found)])
+                await enter(transaction, actor, [audited_change(AuditAction.SENSOR_ERASE, found)])
             await erase_first(transaction, number)
         await erase_data(self._engine, number)
         async with self._engine.transaction() as transaction:

@@ -396,7 +396,7 @@ class SqliteWriter:
             return ()
         if not self._knows_frontier:
             frontier = connection.execute(self._queries["rollup_state"].sql).fetchone()[0]
-            self._lateness.rise(frontier)
+            self._lateness.raise_floor(frontier)
             self._knows_frontier = True
         late = late_hours(batch.measurements, self._lateness.before(), written.duplicates)
         return self._marks.add(connection, late) if late else ()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import structlog
 
 from heliograph.errors import StoreUnavailableError
-from heliograph.live.frames import Frame, told
+from heliograph.live.frames import Frame, notice
 from heliograph.model.event import Committed
 from heliograph.model.presence import presence
 from heliograph.model.records import Kind
@@ -80,14 +80,14 @@ class Notices:
         )
         if not found or found[0].revision != revision:
             return None
-        return told("configuration", _names(sensor), entry(found[0]))
+        return notice("configuration", _names(sensor), entry(found[0]))
 
 
 def _presence(sensor: Sensor) -> Frame:
     connected, since = presence(sensor)
     timestamp = None if since is None else to_epoch_seconds(since)
     members = {"connected": connected, "timestamp": timestamp}
-    return told(Kind.PRESENCE.value, _names(sensor), members)
+    return notice(Kind.PRESENCE.value, _names(sensor), members)
 
 
 def _names(sensor: Sensor) -> tuple[int, str, str | None, str]:

@@ -522,7 +522,7 @@ async def test_no_room_on_the_disk_lets_no_leap_through(store, sensor, rolled_up
     sweeper = time.started(store, Retention(30, 30, 30))
     await run_once(sweeper)
     time.wall += 90 * DAY
-    sweeper.hurry(True)
+    sweeper.set_urgent(True)
     for _ in range(200):
         time.pass_by(MINUTE)
         await sweeper.horizon()

@@ -158,7 +158,7 @@ class Case:
 
     async def put(self, frontier):
         """Put the frontier somewhere without rolling up what is before."""
-        self.store.engine.lateness.rise(frontier)
+        self.store.engine.lateness.raise_floor(frontier)
         generation = (await self.rolling.state()).generation
         assert await self.store.engine.store_rollups(RollupChange(generation, frontier=frontier))
 

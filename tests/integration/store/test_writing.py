@@ -6,7 +6,7 @@ import pytest
 
 from heliograph.errors import ClaimLostError, RowError, StoreUnavailableError
 from heliograph.model.batch import Batch
-from heliograph.model.time import now
+from heliograph.model.time import OLDEST, now
 from heliograph.store import open_store
 from rows import NOON, again, heartbeat, log, measurement, rejected
 
@@ -50,7 +50,7 @@ async def test_extreme_numbers_are_kept(store, sensor):
         measurements=[
             (1, sensor, NOON, low, NOON, high, 1e308, "1"),
             (high, sensor, NOON, high, NOON, low, -0.0, "2"),
-            (2, sensor, low, 0, NOON, None, None, "3"),
+            (2, sensor, OLDEST, 0, NOON, None, None, "3"),
         ]
     )
     assert (await store.write(batch)).duplicates == {}

@@ -37,7 +37,7 @@ SET
 WHERE generation = :generation
 RETURNING generation;
 
--- name: rollup_disturb()!
+-- name: rollup_discard()!
 -- What is being rolled up at this moment was read before.
 UPDATE rollup_state SET generation = generation + 1;
 
