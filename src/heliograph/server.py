@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from heliograph import ending, upkeep
+from heliograph.access.limiter import Limiter
 from heliograph.admin_key import ensure_api_secret_key
-from heliograph.attempts import Attempts
 from heliograph.broker.from_settings import rules_for, server_account
 from heliograph.broker.mosquitto_files import MosquittoFiles, MosquittoPaths
 from heliograph.configuration.publisher import Publisher
@@ -113,7 +113,8 @@ class Server:
         self._passwords = Passwords()
         await self._claim_looks()
         await self._make_administrator(settings)
-        authenticator = self._authenticator(settings, registry)
+        limiter = Limiter(settings.rate_limit_failed_logins)
+        authenticator = self._authenticator(settings, registry, limiter)
         router = Router(registry)
         self._committing = self._run(pipeline.run(), "pipeline")
         self._run(registry.watch(), "registry")
@@ -137,6 +138,7 @@ class Server:
             router=router,
             authenticator=authenticator,
             passwords=self._passwords,
+            limiter=limiter,
             latest=pipeline.latest,
             posts=Posts(pipeline, clock, ids, notes),
             broker_clients=_broker_clients(settings, registry, authenticator, endpoint),
@@ -361,7 +363,9 @@ class Server:
             )
             log.info("administrator's account made", username=settings.admin_username)
 
-    def _authenticator(self, settings: Settings, registry: Registry) -> Authenticator:
+    def _authenticator(
+        self, settings: Settings, registry: Registry, limiter: Limiter
+    ) -> Authenticator:
         if settings.api_secret_key is None:
             raise StartError("API_SECRET_KEY: missing")
         return Authenticator(
@@ -371,8 +375,8 @@ class Server:
             anonymous_role=settings.anonymous_role,
             accounts=self._store.accounts,
             passwords=self._passwords,
-            attempts=Attempts(settings.rate_limit_failed_logins),
-            failed=FailedLogIns(self._store.audit),
+            limiter=limiter,
+            failed=FailedLogIns(self._store.audit, limiter),
         )
 
     async def _start_mqtt(self, settings: Settings, endpoint: Endpoint, hub: Hub) -> None:

@@ -25,7 +25,6 @@ def make_listener(settings: Settings, endpoint: Endpoint) -> Listener:
         connections_per_principal=settings.mqtt_max_connections_per_principal,
         receive_maximum=settings.mqtt_receive_maximum,
         connect_seconds=settings.mqtt_connect_timeout,
-        failed_logins_per_minute=settings.rate_limit_failed_logins,
         messages_per_minute=settings.rate_limit_mqtt,
     )
     return Listener(endpoint, limits)

@@ -6,10 +6,10 @@ import threading
 import pytest
 from argon2 import PasswordHasher
 
-from heliograph import attempts as attempts_module
 from heliograph import passwords as module
-from heliograph.attempts import Attempts
-from heliograph.errors import ErrorCode, HeliographError
+from heliograph.access import limiter as limiter_module
+from heliograph.access.limiter import Limiter
+from heliograph.errors import ErrorCode
 from heliograph.passwords import Passwords
 from heliograph.turns import Party
 
@@ -158,19 +158,12 @@ async def test_who_does_not_wait_any_more_gives_up_his_place(passwords, hasher):
     assert hasher.most == 1
 
 
-def refused(guess):
-    try:
-        guess.check()
-    except HeliographError as error:
-        return error.code is ErrorCode.RATE_LIMITED and error.retry_after >= 1
-    return False
-
-
 async def test_guesses_at_the_same_time_are_counted_one_after_the_other(passwords, hasher):
     """Else sixty that wait together would all have been allowed when they came."""
-    attempts = Attempts(1_000)
+    limiter = Limiter(1_000)
     guesses = [
-        passwords.verify(None, str(at), attempts.of("1.2.3.4", "ada", str(at))) for at in range(20)
+        passwords.verify(None, str(at), limiter.password("1.2.3.4", "ada", str(at)))
+        for at in range(20)
     ]
     results = await asyncio.gather(*guesses, return_exceptions=True)
     assert results.count(False) == hasher.count == 10
@@ -178,16 +171,16 @@ async def test_guesses_at_the_same_time_are_counted_one_after_the_other(password
 
 
 async def test_right_passwords_count_too(passwords, monkeypatch):
-    monkeypatch.setattr(attempts_module, "RIGHT_OF_ACCOUNT_AND_ADDRESS", 15)
-    monkeypatch.setattr(attempts_module, "RIGHT_OF_ADDRESS", 20)
-    attempts = Attempts(1_000)
+    monkeypatch.setattr(limiter_module, "RIGHT_OF_ACCOUNT_AND_ADDRESS", 15)
+    monkeypatch.setattr(limiter_module, "RIGHT_OF_ADDRESS", 20)
+    limiter = Limiter(1_000)
     passwords._hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
     known = await passwords.hash("12345678")
 
     async def rights(address, username):
         answers = await asyncio.gather(
             *(
-                passwords.verify(known, "12345678", attempts.of(address, username, "12345678"))
+                passwords.verify(known, "12345678", limiter.password(address, username, "12345678"))
                 for _ in range(20)
             ),
             return_exceptions=True,
@@ -198,61 +191,3 @@ async def test_right_passwords_count_too(passwords, monkeypatch):
     assert await rights("::1", "ada") == [True] * 15 + [limited] * 5
     assert await rights("::2", "bob") == [True] * 5 + [limited] * 15
     assert await rights("1.1.1.1", "ada") == [True] * 15 + [limited] * 5
-
-
-def wrong(attempts, address, username, password):
-    """Give a wrong password; tell whether that was refused unread."""
-    attempt = attempts.of(address, username, password)
-    if refused(attempt):
-        return True
-    attempt.failed()
-    return False
-
-
-def test_wrong_passwords_are_counted_by_account_and_by_address():
-    attempts = Attempts(30)
-
-    def ten(address, username):
-        return [wrong(attempts, address, username, f"{number}") for number in range(10)]
-
-    assert not any(ten("1.1.1.1", "ada"))
-    assert wrong(attempts, "1.1.1.1", "ada", "x")
-    # Neither the others of the address nor the account's owner elsewhere are kept out.
-    assert not any(ten("1.1.1.1", "bob") + ten("1.1.1.1", "eve"))
-    assert wrong(attempts, "1.1.1.1", "dan", "x")
-    assert not wrong(attempts, "1.1.1.2", "dan", "x")
-    # Until very many addresses guess at one account.
-    assert not any(any(ten(f"2001:db8:0:{number}::1", "ada")) for number in range(9))
-    assert wrong(attempts, "9.9.9.9", "ada", "x")
-    assert not wrong(attempts, "9.9.9.9", "Ada", "x")
-
-
-def test_what_others_guess_counts_not_where_the_user_has_logged_in(monkeypatch):
-    monkeypatch.setattr(attempts_module, "MOST_KNOWN", 2)
-    attempts = Attempts(1_000)
-    for own in ("1.1.1.1", "2001:db8::1", "2.2.2.2"):
-        attempts.of(own, "ada", "12345678").succeeded()
-    for number in range(100):
-        assert not wrong(attempts, f"9.9.9.{number // 10}", "ada", f"{number}")
-    kept_out = ["1.1.1.1", "2001:db8:0:1::1", "3.3.3.3"]
-    for address in kept_out:
-        assert refused(attempts.of(address, "ada", "12345678")), address
-    for address in ("2.2.2.2", "2001:db8::2"):
-        assert not refused(attempts.of(address, "ada", "12345678"))
-    # Ten wrong ones from there are ten wrong ones.
-    assert not any(wrong(attempts, "2.2.2.2", "ada", f"{n}") for n in range(10))
-    assert wrong(attempts, "2.2.2.2", "ada", "x")
-
-
-def test_the_same_wrong_password_again_is_no_new_guess_of_the_address():
-    attempts = Attempts(3)
-    assert not any(wrong(attempts, "1.1.1.1", "device", "old") for _ in range(10))
-    # Of the account it is: it cost a hash each time.
-    assert wrong(attempts, "1.1.1.1", "device", "old")
-    guesses = [wrong(attempts, "1.1.1.1", "ada", f"{number}") for number in range(4)]
-    assert guesses == [False, False, True, True]
-
-
-def test_zero_is_no_limit():
-    attempts = Attempts(0)
-    assert not any(wrong(attempts, "1.1.1.1", "ada", f"{number}") for number in range(200))

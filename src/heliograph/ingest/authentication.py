@@ -2,7 +2,7 @@
 
 import hmac
 
-from heliograph.attempts import Attempts
+from heliograph.access.limiter import Limiter
 from heliograph.ingest.failed_log_ins import FailedLogIns
 from heliograph.ingest.registry import KnownSensor, Registry
 from heliograph.model.account import Account
@@ -32,13 +32,13 @@ class Authenticator:
         anonymous_role: str = "",
         accounts: Accounts | None = None,
         passwords: Passwords | None = None,
-        attempts: Attempts | None = None,
+        limiter: Limiter | None = None,
         failed: FailedLogIns | None = None,
     ) -> None:
         self._registry = registry
         self._accounts = accounts
         self._passwords = passwords
-        self._attempts = attempts or Attempts(0)
+        self._limiter = limiter or Limiter(0)
         self._failed = failed
         self._admin = hash_key(admin_key)
         self._shared = [hash_key(key) for key in device_keys]
@@ -88,7 +88,7 @@ class Authenticator:
         """
         if self._accounts is None or self._passwords is None:
             return None
-        guess = self._attempts.of(address, username, password)
+        guess = self._limiter.password(address, username, password)
         account = await self._accounts.find_username(username)
         # Of an account that is out of use every password is wrong.
         known = account.password_hash if account is not None and account.is_active else None
@@ -106,7 +106,7 @@ class Authenticator:
         Raises:
             HeliographError: as `password`.
         """
-        guess = self._attempts.of(address, account.username, password)
+        guess = self._limiter.password(address, account.username, password)
         right = self._passwords is not None and await self._passwords.verify(
             account.password_hash, password, guess
         )
@@ -121,8 +121,8 @@ class Authenticator:
         and password, or any name and the token of a session.
 
         Raises:
-            HeliographError: RATE_LIMITED, too many wrong passwords; QUEUE_FULL, too many are
-                being checked.
+            HeliographError: RATE_LIMITED, too many wrong keys or passwords; QUEUE_FULL, too many
+                are being checked.
         """
         hashed = hash_key(password)
         if hmac.compare_digest(hashed, self._admin):
@@ -132,15 +132,19 @@ class Authenticator:
         sensor = await self._registry.find(username)
         # The comparison happens for unknown names too, so that time tells nothing.
         expected = sensor.key_hash if sensor and sensor.key_hash else self._admin
-        if hmac.compare_digest(hashed, expected):
-            return _device(sensor) if sensor and sensor.is_active else None
-        try:
-            text = password.decode()
-        except UnicodeDecodeError:
-            return None
+        is_its_key = hmac.compare_digest(hashed, expected)
+        if is_its_key and sensor and sensor.is_active:
+            return _device(sensor)
+        text = None if is_its_key else _text(password)
         # A device with an old key must not cost what a person's password does, and for a name
         # that is a device's too nothing else is done than for any other.
-        return None if is_api_key(text) else await self._login_user(username, text, address)
+        if text is not None and not is_api_key(text):
+            if found := await self._session_to_hold(text):
+                return found
+            if len(text) <= LONGEST:
+                return await self._login_user(username, text, address)
+        self._limiter.wrong_key(address, password, username)
+        return None
 
     def device(self, sensor: KnownSensor) -> Principal | None:
         """Return who the sensor is as a caller; None: it is deactivated."""
@@ -154,10 +158,6 @@ class Authenticator:
         return _user(found)
 
     async def _login_user(self, username: str, password: str, address: str) -> Principal | None:
-        if found := await self._session_to_hold(password):
-            return found
-        if len(password) > LONGEST:
-            return None
         account = await self.password(username, password, address)
         if account is None:
             return None
@@ -182,6 +182,13 @@ class Authenticator:
     def _is_shared(self, hashed: bytes) -> bool:
         # Not any(): it would stop at the first match, and time would tell which it was.
         return sum(hmac.compare_digest(hashed, shared) for shared in self._shared) > 0
+
+
+def _text(password: bytes) -> str | None:
+    try:
+        return password.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def _device(sensor: KnownSensor) -> Principal:

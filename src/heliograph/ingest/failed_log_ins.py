@@ -1,8 +1,6 @@
 """Wrong passwords, as the audit log keeps them: few enough that nobody can fill it with them."""
 
-from limits.storage import MemoryStorage
-from limits.strategies import FixedWindowRateLimiter
-
+from heliograph.access.limiter import Limiter
 from heliograph.address import network_of
 from heliograph.model.account import LONGEST_USERNAME, Account
 from heliograph.model.audit import Actor, ActorKind, AuditAction, AuditedChange
@@ -21,9 +19,9 @@ class FailedLogIns:
     A name that is no user's is not entered: people type passwords where names belong.
     """
 
-    def __init__(self, audit: Audit) -> None:
+    def __init__(self, audit: Audit, limiter: Limiter) -> None:
         self._audit = audit
-        self._window = FixedWindowRateLimiter(MemoryStorage())
+        self._limiter = limiter
         self._left_out = 0
 
     async def enter(
@@ -38,8 +36,8 @@ class FailedLogIns:
         # Over MQTT a name may be as long as it likes; what is longer is nobody's.
         name = username[: LONGEST_USERNAME + 1]
         if not (
-            self._window.hit(OF_NAME_AND_ADDRESS, name, network_of(address))
-            and self._window.hit(OF_ALL, "all")
+            self._limiter.hit(OF_NAME_AND_ADDRESS, "entry", name, network_of(address))
+            and self._limiter.hit(OF_ALL, "entries")
         ):
             self._left_out += 1
             return

@@ -8,6 +8,8 @@ from typing import TypedDict
 
 API_KEY_PREFIX = "hg_"
 _API_KEY = re.compile(API_KEY_PREFIX + "[A-Za-z0-9_-]{43}")
+# A key, a session's token, or a ticket: a token and the hash of its session's.
+_RANDOM = re.compile(_API_KEY.pattern.encode() + rb"|[0-9a-f]{64}(\.[0-9a-f]{64})?")
 # Of a broker's password: a key is 256 random bits, which more iterations make no stronger, and
 # the broker computes them for each connection, at every reload for all of them.
 BROKER_ITERATIONS = 1
@@ -37,6 +39,11 @@ def new_api_key() -> str:
 def is_api_key(text: str) -> bool:
     """Tell whether the text has the form of a device's key."""
     return _API_KEY.fullmatch(text) is not None
+
+
+def is_random(secret: bytes) -> bool:
+    """Return whether a secret has the form of the server's own keys and tokens."""
+    return _RANDOM.fullmatch(secret) is not None
 
 
 def new_token() -> str:

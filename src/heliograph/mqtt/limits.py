@@ -53,5 +53,4 @@ class Limits:
     connections_per_principal: int = 0
     receive_maximum: int = 65_535
     connect_seconds: float = 10.0
-    failed_logins_per_minute: int = 30
     messages_per_minute: int = 0

@@ -20,7 +20,6 @@ from heliograph.mqtt.fanout import Fanout, Seen
 from heliograph.mqtt.greeting import Greeting
 from heliograph.mqtt.host import Host
 from heliograph.mqtt.limits import MAXIMUM_FILTER_LEVELS, Limits
-from heliograph.mqtt.logins import FailedLogins
 from heliograph.mqtt.opening import Opening
 from heliograph.mqtt.packets import ProtocolError, Reason
 from heliograph.mqtt.pausing import CLOSING, FULL, UNTAKEN, Turns
@@ -65,7 +64,6 @@ class Listener:
         self.fanout = Fanout(host, self.counts, self.tasks)
         self.sessions.forgotten = self.fanout.remove
         self.sessions.entered, self.sessions.left = host.entered, host.left
-        self.failed_logins = FailedLogins(limits.failed_logins_per_minute)
         self.unfinished = Unfinished()
         self.routes = RoutesOfAll()
         self._opening = Opening(self)

@@ -92,10 +92,6 @@ class Opening:
         return principal
 
     def _refuse_login(self, connection: "Connection", connect: Connect) -> None:
-        guess = connect.username or "", connect.password or b""
-        if self._listener.failed_logins.exceeded(connection.peer, *guess):
-            connection.refuse(Reason.CONNECTION_RATE_EXCEEDED, "too many failed log-ins")
-            return
         self._tell(connection.peer, connect.username)
         reason = (
             Reason.NOT_AUTHORIZED if connect.username is None else Reason.BAD_USER_NAME_OR_PASSWORD

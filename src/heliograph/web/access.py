@@ -4,6 +4,7 @@ from typing import NoReturn
 
 from starlette.types import Scope
 
+from heliograph.access.limiter import Limiter
 from heliograph.access.policy import Action, may, may_read, may_send, networks_of, role_in
 from heliograph.errors import ErrorCode, HeliographError
 from heliograph.ingest.authentication import Authenticator
@@ -36,11 +37,14 @@ class Access:
     What the caller may not see answers exactly as what does not exist.
     """
 
-    def __init__(self, authenticator: Authenticator, registry: Registry, limits: Limits) -> None:
+    def __init__(
+        self, authenticator: Authenticator, registry: Registry, limits: Limits, limiter: Limiter
+    ) -> None:
         self._authenticator = authenticator
         self._registry = registry
         self._grants = registry.grants
         self._limits = limits
+        self._limiter = limiter
         self._principals: dict[bytes, Principal] = {}
         # By the hash of their token.
         self._sessions: dict[bytes, Principal] = {}
@@ -118,7 +122,7 @@ class Access:
         hashed, generation = hash_key(key), self._generation
         found = await self._authenticator.key(key.decode("utf-8", "surrogateescape"))
         if found is None:
-            self._limits.wrong_key(address, hashed)
+            self._limiter.wrong_key(address, key)
             raise HeliographError(ErrorCode.INVALID_API_KEY, "Invalid API key")
         self._remember(self._principals, hashed, found, generation)
         return found
@@ -139,7 +143,7 @@ class Access:
         found = await self._authenticator.session(text, SESSION, moment)
         if found is None:
             self._sessions.pop(hashed, None)
-            self._limits.wrong_key(address, hashed)
+            self._limiter.wrong_key(address, token)
             raise HeliographError(ErrorCode.INVALID_TOKEN, "Invalid token")
         self._remember(self._sessions, hashed, found, generation)
         return found
@@ -219,7 +223,7 @@ class Access:
         Raises:
             HeliographError: RATE_LIMITED.
         """
-        self._limits.sign_up(address)
+        self._limiter.sign_up(address)
 
     def limit_broker(self, address: str) -> None:
         """Count a question of a broker at this address.
@@ -235,7 +239,7 @@ class Access:
         Raises:
             HeliographError: INVALID_API_KEY, RATE_LIMITED.
         """
-        self._limits.wrong_key(address, hash_key(key))
+        self._limiter.wrong_key(address, key.encode("utf-8", "surrogatepass"))
         raise HeliographError(ErrorCode.INVALID_API_KEY, "Invalid API key")
 
     def require_sending(self, principal: Principal) -> None:

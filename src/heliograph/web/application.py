@@ -68,12 +68,12 @@ def create_web(services: Services, export_slots: ExportSlots | None = None) -> A
     """Return the application; who starts it starts and stops the services."""
     settings = services.settings
     limits = Limits(
+        services.limiter,
         read=settings.rate_limit_read,
         write=settings.rate_limit_write,
         ingest=settings.rate_limit_ingest,
-        wrong_keys=settings.rate_limit_failed_logins,
     )
-    access = Access(services.authenticator, services.registry, limits)
+    access = Access(services.authenticator, services.registry, limits, services.limiter)
     traffic = Traffic()
     answering = Answering()
     hot = _hot_routes(services, access, limits, traffic)

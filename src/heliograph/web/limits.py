@@ -1,18 +1,14 @@
-"""How often somebody may call: reads, changes, ingest, probes and wrong keys, all per minute."""
+"""How often somebody may call: reads, changes, ingest and probes, all per minute."""
 
 import time
 
-from limits.storage import MemoryStorage
-from limits.strategies import FixedWindowRateLimiter
-
+from heliograph.access.limiter import Limiter, rate_limited
 from heliograph.address import network_of
-from heliograph.errors import ErrorCode, HeliographError
 from heliograph.model.principal import Principal
 from limits import RateLimitItemPerMinute
 
 MAXIMUM_BUCKETS = 250_000
 READING = frozenset({"GET", "HEAD"})
-_ONCE = RateLimitItemPerMinute(1)
 
 
 class TokenBuckets:
@@ -47,18 +43,17 @@ class TokenBuckets:
         bucket[1] = moment
         if tokens < 1:
             bucket[0] = tokens
-            raise _rate_limited(int((1 - tokens) / self._per_second) + 1)
+            raise rate_limited("requests", (1 - tokens) / self._per_second)
         bucket[0] = min(tokens, self._capacity) - 1
 
 
 class Limits:
     """The limits of one application. 0 a minute is no limit."""
 
-    def __init__(self, *, read: int, write: int, ingest: int, wrong_keys: int) -> None:
-        self._window = FixedWindowRateLimiter(MemoryStorage())
+    def __init__(self, limiter: Limiter, *, read: int, write: int, ingest: int) -> None:
+        self._limiter = limiter
         self._read = RateLimitItemPerMinute(read) if read else None
         self._write = RateLimitItemPerMinute(write) if write else None
-        self._wrong_keys = RateLimitItemPerMinute(wrong_keys) if wrong_keys else None
         self._ingest = TokenBuckets(ingest)
 
     def ingest(self, principal: Principal, address: str) -> None:
@@ -106,38 +101,9 @@ class Limits:
         """
         self._ingest.take(f"broker:{address}")
 
-    def sign_up(self, address: str) -> None:
-        """Count an account that is made: each costs a password's hash.
-
-        Raises:
-            HeliographError: RATE_LIMITED.
-        """
-        self._hit(self._wrong_keys, "sign-up", network_of(address))
-
-    def wrong_key(self, address: str, key_hash: bytes) -> None:
-        """Count a wrong key of this address; the same one again is no new guess.
-
-        Right keys are never refused: behind one address there may be a whole site, and one
-        device with a stale key must not silence the others.
-
-        Raises:
-            HeliographError: RATE_LIMITED.
-        """
-        if self._wrong_keys is None:
-            return
-        network = network_of(address)
-        if not self._window.test(self._wrong_keys, "wrong", network):
-            raise self._exceeded(self._wrong_keys, "wrong", network)
-        if self._window.hit(_ONCE, "wrong", network, key_hash.hex()):
-            self._window.hit(self._wrong_keys, "wrong", network)
-
     def _hit(self, limit: RateLimitItemPerMinute | None, *names: str) -> None:
-        if limit is not None and not self._window.hit(limit, *names):
-            raise self._exceeded(limit, *names)
-
-    def _exceeded(self, limit: RateLimitItemPerMinute, *names: str) -> HeliographError:
-        reset = self._window.get_window_stats(limit, *names).reset_time
-        return _rate_limited(max(1, int(reset - time.time()) + 1))
+        if limit is not None:
+            self._limiter.call(limit, *names)
 
 
 def bearer(principal: Principal, address: str) -> int | str:
@@ -152,9 +118,3 @@ def bearer(principal: Principal, address: str) -> int | str:
 def stranger(address: str) -> str:
     """Return as whom those are counted who need no credential: of IPv6 a whole /64."""
     return f"address:{network_of(address)}"
-
-
-def _rate_limited(seconds: int) -> HeliographError:
-    return HeliographError(
-        ErrorCode.RATE_LIMITED, f"Too many requests; again in {seconds} s", retry_after=seconds
-    )

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Protocol
 
+from heliograph.access.limiter import Limiter
 from heliograph.ingest.authentication import Authenticator
 from heliograph.ingest.broker_clients import BrokerClients
 from heliograph.ingest.disk_budget import DiskState
@@ -89,6 +90,7 @@ class Services:
     router: Router
     authenticator: Authenticator
     passwords: Passwords
+    limiter: Limiter
     latest: LatestValues
     posts: Posts
     broker_clients: BrokerClients

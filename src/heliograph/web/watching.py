@@ -201,10 +201,11 @@ class Watchers:
 
         URLs are written down in many places: whoever finds one there comes too late.
         """
-        hashed, made_in = hash_key(ticket.encode("utf-8", "surrogateescape")), _made_in(ticket)
+        secret = ticket.encode("utf-8", "surrogateescape")
+        hashed, made_in = hash_key(secret), _made_in(ticket)
         accounts = self._services.store.accounts
         if not made_in or not await accounts.spend_session(hashed, TICKET, now()):
-            self._limits.wrong_key(address, hashed)
+            self._services.limiter.wrong_key(address, secret)
             raise _invalid_token()
         return made_in
 

@@ -5,8 +5,7 @@ import uuid
 
 import pytest
 
-from heliograph.model.credentials import hash_key
-from heliograph.mqtt.logins import FailedLogins
+from heliograph.model.credentials import hash_key, new_api_key
 from mqtt_client import Client, connect, kept, publish, subscribe, subscriptions
 from server import ADMIN_KEY, SHARED_KEY, eventually, running
 
@@ -237,14 +236,46 @@ async def test_the_same_wrong_key_again_is_no_new_guess(tmp_path, version):
         assert codes == [wrong] * 6 + [limited] * 2
 
 
-def test_failed_log_ins_count_by_network():
-    logins = FailedLogins(2)
-    assert not logins.exceeded("2001:db8::1", "a", b"1")
-    assert not logins.exceeded("2001:db8::2", "b", b"1")
-    assert logins.exceeded("2001:db8::3", "c", b"1")
-    assert not logins.exceeded("2001:db8:0:1::1", "c", b"1")
-    assert not logins.exceeded("192.0.2.1", "c", b"1")
-    assert not any(FailedLogins(0).exceeded("192.0.2.1", "c", b"%d" % n) for n in range(9))
+async def log_in(server, version, username, password):
+    """Return the reason code of the CONNACK."""
+    client = await Client.open(server.port, version)
+    client.send(connect("c", username, password, version=version))
+    return (await client.packet())[2]
+
+
+async def test_who_guesses_has_one_budget_over_http_and_mqtt(tmp_path, version):
+    async with running(tmp_path, rate_limit_failed_logins=4) as server:
+        device = await server.device()
+        wrong, limited = (0x86, 0x9F) if version == 5 else (4, 3)
+
+        async def by_key(key):
+            return (await server.http.get("/devices", headers={"x-api-key": key})).status_code
+
+        async def by_password(password):
+            body = {"username": "ada", "password": password}
+            return (await server.http.post("/authentication", json=body)).status_code
+
+        assert await by_key("guess 1") == 401
+        assert await log_in(server, version, device.device_id, "guess 2") == wrong
+        assert await by_password("guess 3") == 401
+        assert await log_in(server, version, device.device_id, b"\xff guess 4") == wrong
+        # Whatever comes next is the fifth.
+        assert await log_in(server, version, device.device_id, "guess 5") == limited
+        assert await by_key("guess 5") == 429
+        assert await by_password("guess 5") == 429
+        assert await log_in(server, version, device.device_id, device.key) == 0
+        assert await by_key(device.key) == 403
+
+
+async def test_devices_with_stale_keys_keep_nobody_at_their_site_from_logging_in(tmp_path, version):
+    async with running(tmp_path, rate_limit_failed_logins=2) as server:
+        wrong, limited = (0x86, 0x9F) if version == 5 else (4, 3)
+        codes = [await log_in(server, version, "pump", new_api_key()) for _ in range(3)]
+        assert codes == [wrong, wrong, limited]
+        stale = await server.http.get("/devices", headers={"x-api-key": new_api_key()})
+        assert stale.status_code == 429
+        body = {"username": "ada", "password": "not yet"}
+        assert (await server.http.post("/authentication", json=body)).status_code == 401
 
 
 async def test_many_changes_of_the_registry_cause_few_walks(server, version, monkeypatch):

@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
+from heliograph.access.limiter import Limiter
 from heliograph.ingest.failed_log_ins import FailedLogIns
 from heliograph.model.audit import SYSTEM, AuditAction, AuditedChange
 from heliograph.model.principal import Role
@@ -390,7 +391,7 @@ async def test_wrong_passwords_are_entered_up_to_a_bound(site, database_url):
         assert msgspec.json.decode(left_out.changes) == {"left_out_before": {"new": 3}}
         ada = await world.login()
         body = {"password": FORGED, "new_password": NEW_PASSWORD}
-        here.services.authenticator._failed = FailedLogIns(world.store.audit)
+        here.services.authenticator._failed = FailedLogIns(world.store.audit, Limiter(0))
         refused = await here.http.put("/users/me/password", json=body, headers=ada)
         assert refused.status_code == 401
         entry = (await world.entries(action="user.fail_to_log_in"))[-1]

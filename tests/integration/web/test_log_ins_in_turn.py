@@ -171,7 +171,7 @@ async def test_an_address_behind_a_trusted_proxy_is_its_clients(site, hashing, s
 
 
 async def test_right_passwords_count_too(site, monkeypatch):
-    monkeypatch.setattr("heliograph.attempts.RIGHT_OF_ACCOUNT_AND_ADDRESS", 5)
+    monkeypatch.setattr("heliograph.access.limiter.RIGHT_OF_ACCOUNT_AND_ADDRESS", 5)
     async with site(rate_limit_failed_logins=1_000) as here:
         await here.account("ada")
         async with client(here, "6.6.6.6") as http, client(here, "1.1.1.1") as other:

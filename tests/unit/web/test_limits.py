@@ -1,5 +1,6 @@
 import pytest
 
+from heliograph.access.limiter import Limiter
 from heliograph.address import network_of
 from heliograph.errors import ErrorCode, HeliographError
 from heliograph.model.principal import Principal, Role
@@ -60,24 +61,23 @@ def test_the_number_of_buckets_is_bounded(clock, monkeypatch):
 
 
 def test_zero_is_no_limit():
-    none = Limits(read=0, write=0, ingest=0, wrong_keys=0)
+    none = Limits(Limiter(0), read=0, write=0, ingest=0)
     admin = Principal("admin", "admin")
     for _ in range(1_000):
         none.read("a")
         none.call("POST", "a")
         none.probe("::1")
         none.ingest(admin, "")
-        none.wrong_key("::1", b"x")
 
 
 def test_reads_are_counted_by_name():
-    limited = Limits(read=3, write=0, ingest=0, wrong_keys=0)
+    limited = Limits(Limiter(0), read=3, write=0, ingest=0)
     assert [refused(limited.read, "a") for _ in range(4)] == [False] * 3 + [True]
     assert not refused(limited.read, "b")
 
 
 def test_reads_writes_and_probes_have_a_bucket_each():
-    limited = Limits(read=3, write=2, ingest=0, wrong_keys=0)
+    limited = Limits(Limiter(0), read=3, write=2, ingest=0)
     assert [refused(limited.call, "GET", "a") for _ in range(4)] == [False] * 3 + [True]
     assert refused(limited.call, "HEAD", "a")
     assert [refused(limited.call, "POST", "a") for _ in range(3)] == [False] * 2 + [True]
@@ -87,20 +87,12 @@ def test_reads_writes_and_probes_have_a_bucket_each():
 
 
 def test_strangers_are_counted_by_the_network_of_an_ipv6_address():
-    limited = Limits(read=3, write=0, ingest=0, wrong_keys=0)
+    limited = Limits(Limiter(0), read=3, write=0, ingest=0)
     names = [stranger(f"2001:db8::{host}") for host in range(1, 5)]
     assert [refused(limited.read, name) for name in names] == [False] * 3 + [True]
     assert [refused(limited.probe, f"2001:db8::{host}") for host in range(1, 5)][3]
     anonymous = Principal("anonymous", "anonymous", Role.OWNER)
     assert bearer(anonymous, "2001:db8::1") == bearer(anonymous, "2001:db8::2")
-
-
-def test_the_same_wrong_key_again_is_no_new_guess():
-    limited = Limits(read=0, write=0, ingest=0, wrong_keys=3)
-    assert not any(refused(limited.wrong_key, "1.2.3.4", b"stale") for _ in range(50))
-    guesses = [refused(limited.wrong_key, "1.2.3.4", b"%d" % guess) for guess in range(5)]
-    assert guesses == [False, False, True, True, True]
-    assert not refused(limited.wrong_key, "1.2.3.5", b"0")
 
 
 def test_an_ipv6_host_is_its_whole_network():
