@@ -75,6 +75,10 @@ class Connected:
             return False, self._ended[number]
         return (False, None) if self.alone else None
 
+    def standing(self) -> tuple[list[int], list[tuple[int, int]]]:
+        """Return who is connected, and who is no more since when: what the store may not know."""
+        return list(self._counts), list(self._ended.items())
+
     @property
     def is_due(self) -> bool:
         """Whether there is something to store."""

@@ -23,6 +23,7 @@ from heliograph.model.sensor import Network, Sensor
 from heliograph.model.time import now
 from heliograph.store import Store
 from heliograph.store.lineage import Change
+from heliograph.store.sensors import Unwritten
 
 log = structlog.get_logger()
 
@@ -149,6 +150,8 @@ class Registry:
         self.elsewhere: Callable[[], None] = lambda: None
         # Sensors whose `seen_at` has moved since the last flush.
         self.touched: set[KnownSensor] = set()
+        # Those of a flush that is under way.
+        self._flushing: set[KnownSensor] = set()
         self.connected = Connected()
 
     async def load(self) -> None:
@@ -381,9 +384,19 @@ class Registry:
                 # What is missed meanwhile comes with the next version that can be read.
                 log.debug("the registry could not be compared with the database")
 
+    def unwritten(self) -> Unwritten:
+        """Return what the store does not know yet of connections, and of who was seen when."""
+        connected, gone = self.connected.standing()
+        noted = [
+            (sensor.number, sensor.seen_at, sensor.measured_at)
+            for sensor in self.touched | self._flushing
+        ]
+        return Unwritten(connected, gone, noted, alone=self.connected.alone, moment=now())
+
     async def flush(self) -> None:
         """Write when the touched sensors were last seen; keeps them for later on failure."""
         touched, self.touched = self.touched, set()
+        self._flushing = touched
         rows = [
             (sensor.number, sensor.seen_at, sensor.measured_at)
             for sensor in touched
@@ -397,6 +410,8 @@ class Registry:
         except StoreUnavailableError:
             self.touched |= touched
             raise
+        finally:
+            self._flushing = set()
 
     def forget_beyond(self, moment: int) -> None:
         """Forget what memory has of times beyond this one: the clock was ahead, and is accepted."""

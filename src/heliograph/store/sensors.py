@@ -1,7 +1,8 @@
 """Sensors: the registry's records, and when each was last seen."""
 
+import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -9,6 +10,7 @@ from heliograph.errors import AlreadyExistsError
 from heliograph.model.audit import SYSTEM, Actor, AuditAction, AuditedChange
 from heliograph.model.identifiers import is_device_id, is_uuid
 from heliograph.model.sensor import NewSensor, Sensor
+from heliograph.model.time import now
 from heliograph.store.audit import (
     Changes,
     audited_change,
@@ -44,6 +46,21 @@ NAMES = ("network_identifier", "device_id", "sensor_name", "serial_number")
 # Positions in a record.
 BOOLEANS = (5, 21, 22)
 
+SORTED_BY = (
+    "created_at",
+    "device_id",
+    "sensor_name",
+    "name",
+    "serial_number",
+    "manufacturer",
+    "model",
+    "modality",
+    "last_seen_at",
+    "last_measurement_at",
+)
+# What means something to LIKE.
+_WILD = re.compile("[%_!]")
+
 _decode = msgspec.json.decode
 _encode = msgspec.json.Encoder().encode
 
@@ -58,6 +75,23 @@ class TakenError(AlreadyExistsError):
 
 class WrongNodeError(Exception):
     """A sensor's node is gone, or not one of the sensor's network."""
+
+
+class Unwritten(NamedTuple):
+    """What memory knows of sensors at a moment (now, if it is 0) that is written later.
+
+    By their numbers: which are connected (`open`), which were and since when not (`gone`), when
+    they were last seen and measured something last (`noted`). `alone`: no others are connected.
+    """
+
+    open: Sequence[int] = ()
+    gone: Sequence[tuple[int, int]] = ()
+    noted: Sequence[tuple[int, int, int | None]] = ()
+    alone: bool = False
+    moment: int = 0
+
+
+NOTHING_UNWRITTEN = Unwritten()
 
 
 class Sensors:
@@ -282,11 +316,18 @@ class Sensors:
         model: str | None = None,
         modality: str | None = None,
         node_identifier: str | None = None,
+        text: str | None = None,
+        connected: bool | None = None,
+        late: bool | None = None,
+        sort: str | None = None,
+        unwritten: Unwritten = NOTHING_UNWRITTEN,
     ) -> tuple[list[Sensor], int]:
         """Return a page of sensors in the order of their creation, and how many there are.
 
         `networks` narrows them to those of these networks; None: of all. Deleted ones are left
-        out.
+        out. `text` stands in a name or another text of theirs, whatever the case of A to Z.
+        `sort` is one of `SORTED_BY`, with `-` in front from the greatest on; those that have none
+        come last. What is `unwritten` counts as written.
         """
         which = {
             "networks": None if networks is None else _encode(list(networks)).decode(),
@@ -297,8 +338,26 @@ class Sensors:
             "modality": modality,
             "node_identifier": node_identifier,
         }
-        rows = await self._engine.fetch("sensors_list", **which, offset=offset, limit=limit)
-        counted = await self._engine.fetch("sensors_count", **which)
+        page = {"offset": offset, "limit": limit}
+        if text is None and connected is None and late is None and sort is None:
+            rows = await self._engine.fetch("sensors_list", **which, **page)
+            counted = await self._engine.fetch("sensors_count", **which)
+            return [sensor_of(row) for row in rows], counted[0][0]
+        narrowed = {
+            **which,
+            "text": None if text is None else "%" + _WILD.sub(r"!\g<0>", text) + "%",
+            "connected": connected,
+            "late": late,
+            "open": _encode(unwritten.open).decode(),
+            "alone": unwritten.alone,
+            "gone": _encode(unwritten.gone).decode(),
+            "noted": _encode(unwritten.noted).decode(),
+            "moment": unwritten.moment or now(),
+        }
+        descending = sort is not None and sort.startswith("-")
+        order = {"sort": sort and sort.removeprefix("-"), "descending": descending}
+        rows = await self._engine.fetch("sensors_sorted", **narrowed, **order, **page)
+        counted = await self._engine.fetch("sensors_narrowed_count", **narrowed)
         return [sensor_of(row) for row in rows], counted[0][0]
 
 

@@ -38,6 +38,7 @@ from heliograph.web.schemas import (
     SensorRepresentation,
     errors,
 )
+from heliograph.web.sensor_filters import Filters
 
 router = APIRouter(prefix=f"{PREFIX}/devices", tags=["devices"])
 
@@ -141,13 +142,14 @@ async def list_devices(
     caller: Caller,
     access: TheAccess,
     services: TheServices,
+    filters: Filters,
     network_identifier: OfNetwork = None,
     offset: Offset = 0,
     limit: ListLimit = 1_000,
 ) -> Response:
-    """List devices in the order of their registration; `X-Total-Count` tells how many."""
+    """List devices, by default in the order of registration; `X-Total-Count` tells how many."""
     visible = await access.visible(caller, network_identifier)
-    read = sensors(services, networks=visible, only_devices=True)
+    read = sensors(services, networks=visible, only_devices=True, **filters.which)
     return await listed(request, offset, limit, read)
 
 

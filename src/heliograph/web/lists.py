@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from heliograph.store.pages import LARGEST_PAGE
+from heliograph.store.sensors import NOTHING_UNWRITTEN
 from heliograph.web.answers import held_by
 from heliograph.web.bodies import Held
 from heliograph.web.errors import Answer, encode
@@ -35,9 +36,13 @@ class Listed(NamedTuple):
 
 def sensors(services: Services, **which: Any) -> Read:
     """Return what reads sensors: `which` of them is what the store's list takes."""
+    asks_memory = any(which.get(name) is not None for name in ("connected", "late", "sort"))
+    unwritten = services.registry.unwritten() if asks_memory else NOTHING_UNWRITTEN
 
     async def read(offset: int, limit: int) -> tuple[Sequence[Any], int]:
-        found, total = await services.store.sensors.list(offset=offset, limit=limit, **which)
+        found, total = await services.store.sensors.list(
+            offset=offset, limit=limit, unwritten=unwritten, **which
+        )
         return await representations(found, services), total
 
     return read

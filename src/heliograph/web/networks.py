@@ -30,6 +30,7 @@ from heliograph.web.schemas import (
     Storable,
     errors,
 )
+from heliograph.web.sensor_filters import Filters
 from heliograph.web.services import Services
 
 router = APIRouter(prefix=f"{PREFIX}/networks", tags=["networks"])
@@ -205,12 +206,13 @@ async def list_sensors_of_network(
     caller: Caller,
     access: TheAccess,
     services: TheServices,
+    filters: Filters,
     offset: Offset = 0,
     limit: ListLimit = 1_000,
 ) -> Response:
-    """List a network's sensors in the order of their creation."""
+    """List a network's sensors, by default in the order of their creation."""
     network = await access.network(caller, network_identifier, Role.VIEWER)
-    read = sensors(services, networks=[network.identifier])
+    read = sensors(services, networks=[network.identifier], **filters.which)
     return await listed(request, offset, limit, read)
 
 

@@ -42,6 +42,7 @@ from heliograph.web.schemas import (
     Text,
     errors,
 )
+from heliograph.web.sensor_filters import Filters
 from heliograph.web.services import Services
 
 router = APIRouter(prefix=f"{PREFIX}/sensors", tags=["sensors"])
@@ -137,30 +138,14 @@ async def list_sensors(
     caller: Caller,
     access: TheAccess,
     services: TheServices,
-    serial_number: Annotated[
-        Text | None, Query(description="Only those of this serial number")
-    ] = None,
-    manufacturer: Annotated[Text | None, Query(description="Only those of this maker")] = None,
-    model: Annotated[Text | None, Query(description="Only those of this model")] = None,
-    modality: Annotated[Text | None, Query(description="Only those that measure this")] = None,
-    node_id: Annotated[
-        Text | None, Query(description="Only those that this node carries, by its UUID")
-    ] = None,
+    filters: Filters,
     network_identifier: OfNetwork = None,
     offset: Offset = 0,
     limit: ListLimit = 1_000,
 ) -> Response:
-    """List sensors in the order of their creation; `X-Total-Count` tells how many."""
+    """List sensors, by default in the order of their creation; `X-Total-Count` tells how many."""
     visible = await access.visible(caller, network_identifier)
-    read = sensors(
-        services,
-        networks=visible,
-        serial_number=serial_number,
-        manufacturer=manufacturer,
-        model=model,
-        modality=modality,
-        node_identifier=None if node_id is None else node_id.lower(),
-    )
+    read = sensors(services, networks=visible, **filters.which)
     return await listed(request, offset, limit, read)
 
 

@@ -11,6 +11,7 @@ MOVING = (
     "connected_changed_at",
     "late",
     "revision",
+    "text_attributes",
 )
 MOVING_RETENTION = ("cutoffs", "removes", "next_run_at")
 

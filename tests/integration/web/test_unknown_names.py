@@ -66,6 +66,7 @@ async def test_every_operation_refuses_a_parameter_that_the_document_does_not_li
     [
         ("/devices/pump-1/history?limt=2", "limt", "limit"),
         ("/sensors/pump-1/aggregates?from=yesterday", "from", "start"),
+        ("/sensors?conected=false", "conected", "connected"),
         ("/sensors?manufacture=Acme", "manufacture", "manufacturer"),
         ("/sensors/pump-1/measurements?Limit=3", "Limit", "limit"),
         ("/api/v1/networks/default/sensors/pump-1/measurements?limt=3", "limt", "limit"),

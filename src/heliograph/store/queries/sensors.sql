@@ -6,7 +6,10 @@
 
 -- shared: sensors_wanted
 FROM sensor
-WHERE deleted_at IS NULL
+WHERE {sensors_which}
+
+-- shared: sensors_which
+deleted_at IS NULL
 AND (CAST(:networks AS text) IS NULL OR network_identifier IN ({networks}))
 AND (device_id IS NOT NULL OR NOT :only_devices)
 AND (CAST(:serial_number AS text) IS NULL OR serial_number = :serial_number)
@@ -23,6 +26,117 @@ LIMIT :limit OFFSET :offset;
 
 -- name: sensors_count(networks, only_devices, serial_number, manufacturer, model, modality, node_identifier)$
 SELECT count(*) {sensors_wanted};
+
+-- Materialized, or SQLite joins row by row, without an index.
+
+-- Sensors with what memory knows of them that is written later: `open` are connected, `gone` were
+-- until then, `noted` were seen, and measured something, since. A time from beyond the moment by
+-- more than a minute is none: only a clock that was ahead can have told it.
+
+-- shared: sensors_as_of_now
+WITH noted AS MATERIALIZED (
+    {sensors_noted}
+),
+gone AS MATERIALIZED (
+    {sensors_gone}
+),
+known AS MATERIALIZED (
+    SELECT
+        sensor.*,
+        sensor.number IN ({sensors_open})
+        OR (connection_open AND gone.number IS NULL AND NOT CAST(:alone AS boolean)) AS is_open,
+        coalesce(gone.at, connection_at) AS ended_at,
+        CASE
+            WHEN last_seen_at > CAST(:moment AS bigint) + 60000000
+            OR noted.seen > coalesce(last_seen_at, 0)
+            THEN noted.seen
+            ELSE last_seen_at
+        END AS seen_at,
+        CASE
+            WHEN last_measurement_at > CAST(:moment AS bigint) + 60000000
+            OR noted.measured > coalesce(last_measurement_at, 0)
+            THEN noted.measured
+            ELSE last_measurement_at
+        END AS measured_at
+    FROM sensor
+    LEFT JOIN noted ON noted.number = sensor.number
+    LEFT JOIN gone ON gone.number = sensor.number
+),
+wanted AS (
+    SELECT
+        known.*,
+        -- As `presence` and `is_late` tell it; what nobody knows is neither.
+        coalesce(
+            is_open OR (
+                is_active AND status = 'online'
+                AND (status_by_broker OR ended_at IS NULL OR status_at > ended_at)
+            ),
+            false
+        ) AS is_connected,
+        coalesce(
+            is_active
+            AND CAST(:moment AS bigint) - coalesce(seen_at, created_at) > expected_interval,
+            false
+        ) AS is_late
+    FROM known
+)
+
+-- shared: sensors_narrowed
+FROM wanted
+WHERE {sensors_which}
+AND (CAST(:connected AS boolean) IS NULL OR is_connected = CAST(:connected AS boolean))
+AND (CAST(:late AS boolean) IS NULL OR is_late = CAST(:late AS boolean))
+AND (
+    CAST(:text AS text) IS NULL
+    OR lower(identifier) LIKE lower(:text) ESCAPE '!'
+    OR lower(device_id) LIKE lower(:text) ESCAPE '!'
+    OR lower(sensor_name) LIKE lower(:text) ESCAPE '!'
+    OR lower(name) LIKE lower(:text) ESCAPE '!'
+    OR lower(serial_number) LIKE lower(:text) ESCAPE '!'
+    OR lower(manufacturer) LIKE lower(:text) ESCAPE '!'
+    OR lower(model) LIKE lower(:text) ESCAPE '!'
+    OR lower(modality) LIKE lower(:text) ESCAPE '!'
+)
+
+-- shared: sensors_word
+CASE CAST(:sort AS text)
+    WHEN 'device_id' THEN lower(device_id COLLATE {binary})
+    WHEN 'sensor_name' THEN lower(sensor_name COLLATE {binary})
+    WHEN 'name' THEN lower(name COLLATE {binary})
+    WHEN 'serial_number' THEN lower(serial_number COLLATE {binary})
+    WHEN 'manufacturer' THEN lower(manufacturer COLLATE {binary})
+    WHEN 'model' THEN lower(model COLLATE {binary})
+    WHEN 'modality' THEN lower(modality COLLATE {binary})
+END
+
+-- shared: sensors_time
+CASE CAST(:sort AS text)
+    WHEN 'created_at' THEN created_at
+    WHEN 'last_seen_at' THEN seen_at
+    WHEN 'last_measurement_at' THEN measured_at
+END
+
+-- name: sensors_sorted(networks, only_devices, serial_number, manufacturer, model, modality, node_identifier, text, connected, late, open, alone, gone, noted, moment, sort, descending, offset, limit)
+-- Those without a word or time to go by come last either way.
+{sensors_as_of_now},
+placed AS (
+    SELECT wanted.*, {sensors_word} AS word, {sensors_time} AS time
+    {sensors_narrowed}
+)
+SELECT {sensor_columns}
+FROM placed
+ORDER BY
+    word IS NULL AND time IS NULL,
+    CASE WHEN NOT CAST(:descending AS boolean) THEN word END,
+    CASE WHEN NOT CAST(:descending AS boolean) THEN time END,
+    CASE WHEN CAST(:descending AS boolean) THEN word END DESC,
+    CASE WHEN CAST(:descending AS boolean) THEN time END DESC,
+    number
+LIMIT :limit OFFSET :offset;
+
+-- name: sensors_narrowed_count(networks, only_devices, serial_number, manufacturer, model, modality, node_identifier, text, connected, late, open, alone, gone, noted, moment)$
+{sensors_as_of_now}
+SELECT count(*) {sensors_narrowed};
 
 -- name: sensor_by_number(number)^
 SELECT {sensor_columns}

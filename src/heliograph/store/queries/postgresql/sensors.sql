@@ -170,3 +170,20 @@ SELECT
         LIMIT :limit OFFSET :offset
     ) AS page),
     (SELECT count(*) FROM sensor WHERE network_identifier = :network AND deleted_at IS NULL);
+
+-- shared: binary
+"C"
+
+-- shared: sensors_open
+SELECT CAST(value AS bigint) FROM json_array_elements_text(CAST(:open AS json))
+
+-- shared: sensors_gone
+SELECT CAST(value ->> 0 AS bigint) AS number, CAST(value ->> 1 AS bigint) AS at
+FROM json_array_elements(CAST(:gone AS json))
+
+-- shared: sensors_noted
+SELECT
+    CAST(value ->> 0 AS bigint) AS number,
+    CAST(value ->> 1 AS bigint) AS seen,
+    CAST(value ->> 2 AS bigint) AS measured
+FROM json_array_elements(CAST(:noted AS json))

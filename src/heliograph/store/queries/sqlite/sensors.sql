@@ -123,3 +123,23 @@ SELECT
         LIMIT :limit OFFSET :offset
     )),
     (SELECT count(*) FROM sensor WHERE network_identifier = :network AND deleted_at IS NULL);
+
+-- shared: binary
+BINARY
+
+-- shared: sensors_open
+SELECT value FROM json_each(:open)
+
+-- shared: sensors_gone
+-- Cast: what has no affinity is compared row by row, without an index.
+SELECT
+    CAST(json_extract(value, '$[0]') AS integer) AS number,
+    json_extract(value, '$[1]') AS at
+FROM json_each(:gone)
+
+-- shared: sensors_noted
+SELECT
+    CAST(json_extract(value, '$[0]') AS integer) AS number,
+    json_extract(value, '$[1]') AS seen,
+    json_extract(value, '$[2]') AS measured
+FROM json_each(:noted)
