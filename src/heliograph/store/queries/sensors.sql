@@ -27,11 +27,10 @@ LIMIT :limit OFFSET :offset;
 -- name: sensors_count(networks, only_devices, serial_number, manufacturer, model, modality, node_identifier)$
 SELECT count(*) {sensors_wanted};
 
--- Materialized, or SQLite joins row by row, without an index.
-
 -- Sensors with what memory knows of them that is written later: `open` are connected, `gone` were
 -- until then, `noted` were seen, and measured something, since. A time from beyond the moment by
--- more than a minute is none: only a clock that was ahead can have told it.
+-- more than a minute is none: only a clock that was ahead can have told it. Each part is made as a
+-- whole: else SQLite compares row by row, without an index.
 
 -- shared: sensors_as_of_now
 WITH noted AS MATERIALIZED (
