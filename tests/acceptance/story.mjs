@@ -188,7 +188,7 @@ export async function story({ base, name, inPage = false, device = null }) {
     ],
   };
   const about = { sensor: sensor.sensor_identifier, key };
-  const all = { accepted: 1, duplicates: 0, rejected: [] };
+  const all = { accepted: 1, duplicates: 0, retimed: 0, rejected: [] };
   const sendsItself = async (what, body) =>
     same((await call("POST", `${path}/${what}`, { ...own, body, status: 201 })).body, all, what);
   const applies = async (revision, configuration) => {
@@ -241,7 +241,7 @@ export async function story({ base, name, inPage = false, device = null }) {
     body: { measurements: [{ revision: 2, timestamp, value }] },
     status: 201,
   });
-  same(again.body, { accepted: 0, duplicates: 1, rejected: [] }, "a repeat");
+  same(again.body, { accepted: 0, duplicates: 1, retimed: 0, rejected: [] }, "a repeat");
 
   // Reading in pages
   same((await call("GET", `${path}/measurements${PAGE}`)).body, MEASUREMENTS, "the measurements");
