@@ -61,6 +61,10 @@ class Form(enum.StrEnum):
 
 SUFFIXES = {
     ".csv": Form.CSV,
+    # What loggers and weather services call theirs.
+    ".tsv": Form.CSV,
+    ".txt": Form.CSV,
+    ".dat": Form.CSV,
     ".jsonl": Form.JSONL,
     ".ndjson": Form.JSONL,
     ".lp": Form.LINE_PROTOCOL,
@@ -68,13 +72,15 @@ SUFFIXES = {
     ".parquet": Form.PARQUET,
 }
 
+PANEL = "Tables that other programs wrote"
+
 app = typer.Typer(add_completion=False)
 
 Source = Annotated[
     Path,
     Argument(
         metavar="FILE",
-        help="*.csv, *.jsonl or *.lp, also *.gz, or *.parquet; - is standard input.",
+        help="*.csv (.tsv, .txt, .dat), *.jsonl, *.lp, each also *.gz, or *.parquet; - is a pipe.",
     ),
 ]
 FormOption = Annotated[
@@ -101,40 +107,66 @@ Precision = Annotated[
 ]
 Delimiter = Annotated[
     str | None,
-    Option(help="CSV: what separates cells, tab for tabs; otherwise the heading tells."),
+    Option(
+        rich_help_panel=PANEL,
+        help="CSV: what separates cells, tab for tabs; otherwise the heading tells.",
+    ),
 ]
 DecimalMark = Annotated[
     Literal[".", ","] | None,
-    Option("--decimal", help="CSV: what stands before decimals; otherwise all numbers tell."),
+    Option(
+        "--decimal",
+        rich_help_panel=PANEL,
+        help="CSV: what stands before decimals; otherwise all numbers tell.",
+    ),
 ]
 TimeColumn = Annotated[
     list[str] | None,
-    Option(help="CSV, Parquet: the column with the time; of CSV also two, as for day and clock."),
+    Option(
+        rich_help_panel=PANEL,
+        help="CSV, Parquet: the column with the time; of CSV also two, as for day and clock.",
+    ),
 ]
 TimeFormat = Annotated[
     str | None,
-    Option(help="CSV: as '%d.%m.%y %H:%M', or day-first, or month-first."),
+    Option(rich_help_panel=PANEL, help="CSV: as '%d.%m.%y %H:%M', or day-first, or month-first."),
 ]
 TimeZone = Annotated[
     str | None,
-    Option(help="CSV, Parquet: of times that say none: UTC, Europe/Berlin, +01:00."),
+    Option(
+        rich_help_panel=PANEL,
+        help="CSV, Parquet: of times that say none: UTC, Europe/Berlin, +01:00.",
+    ),
 ]
 MissingText = Annotated[
     list[str] | None,
-    Option("--missing", help="CSV: a text that stands for none, as -999; may be repeated."),
+    Option(
+        "--missing",
+        rich_help_panel=PANEL,
+        help="CSV: a text that stands for none, as -999; may be repeated.",
+    ),
 ]
 TextColumn = Annotated[
     list[str] | None,
-    Option("--text", help="CSV: a column whose cells stay texts; may be repeated."),
+    Option(
+        "--text",
+        rich_help_panel=PANEL,
+        help="CSV: a column whose cells stay texts; may be repeated.",
+    ),
 ]
 SensorColumn = Annotated[
-    str | None, Option(help="CSV: the column that names the sensor, beside device_id.")
+    str | None,
+    Option(rich_help_panel=PANEL, help="CSV: the column that names the sensor, beside device_id."),
 ]
 AttributeColumn = Annotated[
-    str | None, Option(help="CSV with a value a row: the column that names its attribute.")
+    str | None,
+    Option(
+        rich_help_panel=PANEL, help="CSV with a value a row: the column that names its attribute."
+    ),
 ]
 ValueColumn = Annotated[
-    str | None, Option(help="CSV with a value a row: the column that holds it.")
+    str | None,
+    Option(rich_help_panel=PANEL, help="CSV with a value a row: the column that holds it."),
 ]
 DryRun = Annotated[
     bool, Option("--dry-run", help="Show what would be stored and why, and send nothing.")
@@ -244,7 +276,9 @@ def import_file(
     )  # fmt: skip
     progress = _Progress(file, os.fstat(raw.fileno()), options, restart=restart)
     with progress.told(), raw, data, Bar(progress.state.file[0]) as bar:
-        look = look_at_csv(data, known, table) if chosen is Form.CSV else None
+        look = None
+        if chosen is Form.CSV:
+            look = look_at_csv(data, known, table, lambda: bar.show(raw.tell(), 0))
         _check_answered(look)
         found = records(data, progress.state.place, look)
         asyncio.run(_import(found, progress, bar, raw, address, key, sensor, renamed))

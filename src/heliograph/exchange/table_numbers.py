@@ -37,6 +37,10 @@ _GROUPING = re.compile(_GROUP)
 # What `float` takes and JSON does not, or what is a code rather than a number: 007.
 _SUSPICIOUS = re.compile(r"_|(?:^|\n)\s*[+-]?0\d")
 _JSON_NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
+# Numbers that often stand for none; which ones do only somebody who knows the file can say.
+_PERHAPS_NONE: Final = frozenset(
+    (-99.9, -999.0, -999.9, -9999.0, -9999.9, -99999.0, 9999.9, 99999.0)
+)
 # Cells that are no numbers are kept as examples, and their suffixes as units.
 _KEPT = 12
 
@@ -161,6 +165,8 @@ class ColumnSurvey:
         self.examples: dict[Sort, Example] = {}
         # What was asked to be taken for missing.
         self.told_missing = 0
+        # A number that may be meant to.
+        self.perhaps_none: str | None = None
         self.odd: dict[str, tuple[int, int]] = {}
         self.units: set[str] = set()
         self.with_unit = 0
@@ -181,6 +187,9 @@ class ColumnSurvey:
             self.counts[sort] += count
             if sort not in self.examples:
                 self.examples[sort] = Example(cell.strip(), lines[cells.index(cell)])
+            if sort in (Sort.WHOLE, Sort.POINT, Sort.COMMA) and self.perhaps_none is None:
+                number = _number(cell.strip())
+                self.perhaps_none = cell.strip() if number in _PERHAPS_NONE else None
             if sort in (Sort.TEXT, Sort.BOOLEAN):
                 self._note_odd(cell.strip(), count, lines[cells.index(cell)])
 
@@ -195,9 +204,10 @@ class ColumnSurvey:
     def _all_plain(self, cells: Sequence[str]) -> bool:
         """Count whole numbers and those with a point, where there is nothing else."""
         try:
-            is_finite = math.isfinite(sum(map(float, cells)))
+            numbers = list(map(float, cells))
         except ValueError:
             return False
+        is_finite = math.isfinite(sum(numbers))
         joined = "\n".join(cells)
         if not is_finite or not joined.isascii() or _SUSPICIOUS.search(joined):
             return False
@@ -206,6 +216,9 @@ class ColumnSurvey:
             # Until one is seen that can't be thousands.
             return False
         self.counts[sort] += len(cells)
+        if self.perhaps_none is None and not _PERHAPS_NONE.isdisjoint(numbers):
+            at = next(at for at, number in enumerate(numbers) if number in _PERHAPS_NONE)
+            self.perhaps_none = cells[at].strip()
         return True
 
     def _note_odd(self, text: str, count: int, line: int) -> None:

@@ -429,9 +429,25 @@ class TableSurvey:
             told.append(("decimals", f"{mark}: {decimal.rests_on}"))
         if missing := self._told_missing(kinds, value_kinds):
             told.append(("missing", missing))
+        if perhaps := self._perhaps_missing(kinds, value_kinds):
+            told.append(("perhaps", perhaps))
         if left := [name for name in self._first.names if name in self._heading.layout.left_out]:
             told.append(("left out", f"{', '.join(left)}, as of {self._heading.layout.name}"))
         return told
+
+    def _perhaps_missing(
+        self, kinds: Mapping[str, ColumnKind], value_kinds: Mapping[str, ColumnKind]
+    ) -> str:
+        every = [(name, survey, kinds[name]) for name, survey in self._surveys.items()]
+        every += [(name, survey, value_kinds[name]) for name, survey in self._long.items()]
+        found: dict[str, list[str]] = {}
+        for name, survey, kind in every:
+            if survey.perhaps_none is not None and kind is ColumnKind.NUMBER:
+                found.setdefault(survey.perhaps_none, []).append(name)
+        return "; ".join(
+            f"{text} in {', '.join(names)} stands for none: then give --missing {text}"
+            for text, names in found.items()
+        )
 
     def _told_missing(
         self, kinds: Mapping[str, ColumnKind], value_kinds: Mapping[str, ColumnKind]

@@ -35,7 +35,7 @@ BOX = {"lat": 51.96, "lon": 7.59}
 
 # By file: options beside --sensor, and the rows that are stored.
 LAYOUTS = {
-    "dwd_hourly.csv": (
+    "dwd_hourly.txt": (
         UTC,
         [
             ("1893-01-01T01:00:00", {"STATIONS_ID": 433, "QN_9": 5, "TT_TU": -12.3, "RF_TU": 84.0}),
@@ -101,7 +101,7 @@ LAYOUTS = {
             ("2024-03-01T00:00:00", {"temperature_2m (°C)": 3.9}),
         ],
     ),
-    "campbell_toa5.csv": (
+    "campbell_toa5.dat": (
         ("--time-zone", "-07:00"),
         [
             (

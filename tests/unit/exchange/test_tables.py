@@ -153,6 +153,15 @@ def test_what_is_said_to_be_missing_is_in_whatever_form_it_is_written():
     assert column(["?", "a", "b"], missing=("?",)) == [None, "a", "b"]
 
 
+@pytest.mark.parametrize("separator", [",", ";"])
+def test_a_number_that_often_stands_for_none_is_pointed_out(separator):
+    text = f"time,t,u\n{NOON},1.5,7\n{NOON},-999,8\n".replace(",", separator)
+    told = dict(look(text).plan.rests_on)
+    assert told["perhaps"] == "-999 in t stands for none: then give --missing -999"
+    assert "perhaps" not in dict(look(text, missing=("-999",)).plan.rests_on)
+    assert values(text)[1] == {"t": -999, "u": 8}
+
+
 def test_an_infinite_number_makes_its_row_bad():
     rows = read(f"time,t,u\n{NOON},1,2\n{NOON},-Inf,2\n")
     assert str(rows[1].said) == "t is infinite, which no number in JSON is"

@@ -180,8 +180,15 @@ class CsvFile(NamedTuple):
     view: View | None = None
 
 
-def look_at_csv(file: BinaryIO, kind: Kind | None, options: TableOptions) -> CsvFile:
+def look_at_csv(
+    file: BinaryIO,
+    kind: Kind | None,
+    options: TableOptions,
+    show: Callable[[], object] = lambda: None,
+) -> CsvFile:
     """Return what a file of CSV is; one that is no export of ours is read to its end for that.
+
+    `show` is called from time to time meanwhile.
 
     Raises:
         StartError: its heading can't be used.
@@ -200,6 +207,7 @@ def look_at_csv(file: BinaryIO, kind: Kind | None, options: TableOptions) -> Csv
         survey = TableSurvey(heading, sample, options, kind or Kind.MEASUREMENT, now())
         for rows, numbers in _blocks(file, rows_from, heading.separator):
             survey.add(rows, numbers)
+            show()
         plan = survey.decide()
     except (BadLineError, csv.Error) as error:
         raise StartError(f"line {max(1, at.line)}: {_told(error)}") from error
