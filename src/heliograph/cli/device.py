@@ -111,6 +111,9 @@ def list_devices(
     late: bool | None = typer.Option(
         None, "--late/--not-late", help="Those silent for longer than is expected, or not."
     ),
+    text: str | None = typer.Option(
+        None, help="Those that have this in a name or in their inventory, whatever the case."
+    ),
     serial_number: str | None = typer.Option(None),
     manufacturer: str | None = typer.Option(None),
     model: str | None = typer.Option(None),
@@ -125,6 +128,7 @@ def list_devices(
             active in (None, device.is_active)
             and connected in (None, bool(presence(device).connected))
             and late in (None, bool(is_late(device, device.last_seen_at, moment)))
+            and (text is None or _has(device, text.lower()))
         )
 
     async def work(store: Store) -> list[Sensor]:
@@ -361,6 +365,20 @@ def _change(device_id: str, **members: Any) -> Sensor:
         return changed
 
     return with_store(load_settings(), work)
+
+
+def _has(sensor: Sensor, text: str) -> bool:
+    searched = (
+        sensor.identifier,
+        sensor.device_id,
+        sensor.sensor_name,
+        sensor.name,
+        sensor.serial_number,
+        sensor.manufacturer,
+        sensor.model,
+        sensor.modality,
+    )
+    return any(text in each.lower() for each in searched if each is not None)
 
 
 def _members(sensor: Sensor) -> dict[str, Any]:

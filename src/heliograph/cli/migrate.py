@@ -33,6 +33,8 @@ def migrate(
         require_file(parse_database_url(database_url), accept_empty=settings.accept_empty_database)
     before = asyncio.run(_revision(database_url, accept_empty=settings.accept_empty_database))
     run_migrations(database_url, revision, downgrade=downgrade)
+    if before is None and not downgrade:
+        echo(f"a new database: {parse_database_url(database_url).place}", err=True)
     after = asyncio.run(_revision(database_url))
     if before == after:
         echo(f"{after or 'none'}: nothing to do")

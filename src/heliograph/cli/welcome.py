@@ -8,6 +8,7 @@ from pathlib import Path
 from heliograph.address import Address
 from heliograph.admin_key import SECRET_KEY_FILE
 from heliograph.settings import Settings
+from heliograph.store.url import parse_database_url
 from heliograph.web.services import Services
 
 DEVICE = "my-first-sensor"
@@ -25,6 +26,7 @@ async def welcome(settings: Settings, services: Services, http: Address) -> str:
         f"  HTTP           {url}",
         f"  documentation  {url}/docs",
         *(f"  {name:<13}  {address}" for name, address in _mqtt(settings, services)),
+        f"  database       {parse_database_url(settings.database_url).place}",
         f"  admin key      {_admin_key(settings)}",
     ]
     _, sensors = await services.store.sensors.list(networks=None, offset=0, limit=1)

@@ -26,6 +26,7 @@ from heliograph.mqtt.fanout import Seen
 from heliograph.mqtt.reasons import Reason
 from heliograph.mqtt.session import Outgoing
 from heliograph.mqtt.topics import LONGEST_OF_A_SENSOR, TopicKind, match, parse_device_topic
+from heliograph.nearest import did_you_mean
 from heliograph.store import Store
 from heliograph.store.configurations import RetainedOfSensor
 
@@ -112,8 +113,8 @@ class Endpoint:
         """Return where a topic leads for this principal, be it to rejection."""
         parsed = parse_device_topic(topic)
         if parsed is None:
-            detail = "There is no such topic to publish on"
-            return self._router.refused(principal, topic, RejectionReason.UNKNOWN_TOPIC, detail)
+            reason = RejectionReason.UNKNOWN_TOPIC
+            return self._router.refused(principal, topic, reason, _no_topic(topic))
         kind = KINDS.get(parsed[0])
         if kind is None:
             detail = "Only the server publishes configurations"
@@ -261,6 +262,16 @@ class Endpoint:
         if event.kind not in TOPICS:
             return None
         return Seen(_topics(event), event.number, event.network_identifier, event.payload, event)
+
+
+def _no_topic(topic: str) -> str:
+    """Return what is wrong with a topic that there is not, and which may be meant."""
+    detail = "There is no such topic to publish on"
+    published = [kind.value for kind in KINDS]
+    first, _, sensor = topic.partition("/")
+    if sensor and first not in published and (meant := did_you_mean(first, published)):
+        return detail + meant
+    return f"{detail}: there are {', '.join(f'{each}/<sensor>' for each in published)}"
 
 
 def _topics(event: Committed) -> tuple[str, ...]:

@@ -46,6 +46,11 @@ class DatabaseUrl:
     libpq: str = ""
     public: str = ""
 
+    @property
+    def place(self) -> str:
+        """What people may be shown: the file's path, or the address."""
+        return str(self.path) if self.is_sqlite else self.public
+
 
 def parse_database_url(text: str) -> DatabaseUrl:
     """Return what a DATABASE_URL says.
@@ -67,9 +72,8 @@ def parse_database_url(text: str) -> DatabaseUrl:
 
 def no_database(url: DatabaseUrl) -> StartError:
     """Return what to say where a command that makes no database finds none."""
-    place = str(url.path) if url.is_sqlite else url.public
     return StartError(
-        f"DATABASE_URL: there is no database of Heliograph at {place}: give this command in the"
+        f"DATABASE_URL: there is no database of Heliograph at {url.place}: give this command in the"
         " server's folder, or with its settings; heliograph serve, or migrate, makes a new one"
     )
 

@@ -74,7 +74,10 @@ def stored(url: str, device_id: str) -> Sensor:
 @pytest.mark.empty_database
 class TestMigrate:
     def test_says_from_where_to_where(self):
-        assert re.fullmatch(r"none → \d{4}\n", succeed("migrate"))
+        made = run("migrate")
+        assert re.fullmatch(r"none → \d{4}\n", made.stdout)
+        # In which folder somebody is, they may not know.
+        assert re.fullmatch(r"a new database: (/|postgresql://).+\n", made.stderr)
         assert re.fullmatch(r"\d{4}: nothing to do\n", succeed("migrate"))
 
     def test_goes_back_when_told_to(self):

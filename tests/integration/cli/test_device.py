@@ -80,6 +80,8 @@ def test_list_is_narrowed_by_each_of_its_options_and_by_several(program, databas
         (("--model", "T-1", "--connected"), ["b"]),
         (("--network", "default", "--inactive"), ["c"]),
         (("--model", "T-3"), []),
+        (("--text", "acm"), ["b"]),
+        (("--text", "T-", "--active"), ["a", "b"]),
     ):
         assert listed(program, *options) == wanted, options
 

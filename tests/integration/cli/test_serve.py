@@ -131,6 +131,7 @@ def test_it_prints_its_addresses_where_the_admin_key_is_and_what_to_do_next(tmp_
             mqtt = re.findall(r"^  MQTT +(\S+):\d+$", printed, re.MULTILINE)
             assert mqtt == ["localhost", "[::1]"]
             assert "  admin key      in data/api_secret_key\n" in printed
+            assert f"  database       {tmp_path}/" in printed
             key = (tmp_path / "data" / "api_secret_key").read_text().strip()
             assert key not in printed
             registered = paste(tmp_path, environment, printed, "Register a device")

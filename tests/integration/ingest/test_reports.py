@@ -86,6 +86,27 @@ async def test_http_is_told_of_like_mqtt_and_of_a_batch_each_reason_with_an_elem
 
 
 @pytest.mark.parametrize(
+    ("topic", "meant"),
+    [
+        ("measurement/pump", "did you mean `measurements`?"),
+        ("Heartbeat/pump", "did you mean `heartbeats`?"),
+        ("log/pump", "did you mean `log-messages`?"),
+        ("measurements", "there are measurements/<sensor>, log-messages/<sensor>,"),
+        ("/measurements/pump", "there are measurements/<sensor>, "),
+        ("measurements/pump/t", "there are measurements/<sensor>, "),
+        ("zigbee2mqtt/pump", "there are measurements/<sensor>, "),
+    ],
+)
+async def test_a_topic_that_there_is_not_is_told_with_what_may_be_meant(plain_core, topic, meant):
+    with capture_logs() as logs:
+        await plain_core.publish(topic, b"1")
+        await plain_core.settled()
+    (told,) = logs
+    assert told["reason"] == "UNKNOWN_TOPIC"
+    assert meant in told["detail"]
+
+
+@pytest.mark.parametrize(
     ("principal", "topic", "payload", "name"),
     [
         # A gateway is not its sensors.
