@@ -19,12 +19,10 @@ from heliograph.exchange.elements import (
     json_text,
     make_element,
 )
-from heliograph.model.records import Kind
+from heliograph.model.records import MAXIMUM_ATTRIBUTES_OF_MEASUREMENT, Kind
 from heliograph.model.time import to_rfc3339
 from heliograph.store.attributes import keys_of
 
-# No measurement has more.
-_MOST_ATTRIBUTES: Final = 1_024
 _INTEGERS: Final = range(-(1 << 63), 1 << 63)
 _NAMES: Final = ("sensor_identifier", "device_id")
 _FRAME: Final = frozenset(
@@ -106,7 +104,7 @@ class ViewRows:
             for row in group:
                 name = self._attribute(row[1])
                 # Without what tells measurements of one time apart, an attribute begins another.
-                if parts and (name in names or len(parts) == _MOST_ATTRIBUTES):
+                if parts and (name in names or len(parts) == MAXIMUM_ATTRIBUTES_OF_MEASUREMENT):
                     yield self._joined(parts)
                     parts, names = [], set()
                 parts.append(row)

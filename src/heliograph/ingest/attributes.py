@@ -8,8 +8,6 @@ an object is the attribute `value`.
 from collections.abc import Iterator, KeysView
 from typing import Any, TypeAlias
 
-MAXIMUM_ATTRIBUTES = 1_024
-
 # The keys of a flat object whose keys need no escapes (no copy), else the escaped names.
 Attributes: TypeAlias = KeysView[str] | frozenset[str]
 

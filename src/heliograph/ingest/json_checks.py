@@ -16,8 +16,8 @@ import msgspec
 
 from heliograph.errors import RejectionReason
 from heliograph.ingest.outcome import Fault
+from heliograph.model.records import MAXIMUM_PAYLOAD_BYTES
 
-MAXIMUM_PAYLOAD = 1024 * 1024
 # Levels of arrays and objects in what is stored; its outermost array or object is the first.
 MAXIMUM_DEPTH = 32
 
@@ -123,7 +123,7 @@ def read_elements(payload: bytes, member: str) -> Elements:
     Raises:
         Rejected: the message as a whole can't be read.
     """
-    message = read_shallow(payload) if len(payload) <= MAXIMUM_PAYLOAD else None
+    message = read_shallow(payload) if len(payload) <= MAXIMUM_PAYLOAD_BYTES else None
     sound = message is not None
     if not sound:
         message = read_exactly(payload)
@@ -159,7 +159,7 @@ def elements_of(message: Any, member: str) -> list[Any]:
     raise Rejected(RejectionReason.WRONG_TYPE, f"{place} is not an array of objects")
 
 
-def read_exactly(payload: bytes, maximum: int = MAXIMUM_PAYLOAD) -> Any:
+def read_exactly(payload: bytes, maximum: int = MAXIMUM_PAYLOAD_BYTES) -> Any:
     """Return the parsed message with each `Flaw` in its place.
 
     Raises:

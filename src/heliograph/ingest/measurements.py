@@ -5,10 +5,9 @@ from typing import Any
 import msgspec
 
 from heliograph.errors import RejectionReason
-from heliograph.ingest.attributes import MAXIMUM_ATTRIBUTES, VALUE_ONLY, Attributes, attributes_of
+from heliograph.ingest.attributes import VALUE_ONLY, Attributes, attributes_of
 from heliograph.ingest.elements import Addressee, Collector, Frame, read_timestamp
 from heliograph.ingest.json_checks import (
-    MAXIMUM_PAYLOAD,
     Rejected,
     count_colons,
     nested,
@@ -19,6 +18,7 @@ from heliograph.ingest.readings import read_measurement
 from heliograph.ingest.sound import BACKSLASH, DOUBTFUL, DoubtfulError, Framed, account_for
 from heliograph.model.canonical import canonical, measurement_fingerprint, telling_text
 from heliograph.model.identifiers import INGEST_ID_STEP
+from heliograph.model.records import MAXIMUM_ATTRIBUTES_OF_MEASUREMENT, MAXIMUM_PAYLOAD_BYTES
 from heliograph.model.time import DAY
 
 _WRAPPED = ("value",)
@@ -52,7 +52,7 @@ def decode_measurements(
     `untimed_from` + 1 and so on as their timestamps. An element that names a device has to name
     the `addressee`.
     """
-    if len(payload) <= MAXIMUM_PAYLOAD:
+    if len(payload) <= MAXIMUM_PAYLOAD_BYTES:
         try:
             return _decode_sound(payload, sensor, first_id, now, untimed_from)
         except DOUBTFUL:
@@ -132,7 +132,7 @@ def _decode_sound(  # noqa: PLR0912, PLR0915 - one loop, unrolled for speed
 
 
 def _named(value: dict[str, Any], *, has_escapes: bool) -> Attributes:
-    if len(value) > MAXIMUM_ATTRIBUTES:
+    if len(value) > MAXIMUM_ATTRIBUTES_OF_MEASUREMENT:
         raise DoubtfulError
     return attributes_of(value) if has_escapes or "." in "".join(value) else value.keys()
 
@@ -146,7 +146,7 @@ def _look_closer(colons: int, elements: list[_Element]) -> list[Attributes]:
         if isinstance(value, dict):
             colons += len(value)
         names = attributes_of(value)
-        if len(names) > MAXIMUM_ATTRIBUTES:
+        if len(names) > MAXIMUM_ATTRIBUTES_OF_MEASUREMENT:
             raise DoubtfulError
         attributes.append(names)
     if colons:

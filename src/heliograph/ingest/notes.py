@@ -11,14 +11,14 @@ from heliograph.ingest.clock import Clock
 from heliograph.ingest.decode import attribute_names
 from heliograph.ingest.message import Message
 from heliograph.ingest.outcome import Decoded, Fault
-from heliograph.ingest.registry import MAXIMUM_ATTRIBUTES, KnownSensor, Registry
+from heliograph.ingest.registry import KnownSensor, Registry
 from heliograph.ingest.rejections import RejectionBudget
 from heliograph.ingest.reports import NumberTextReports, RejectionReports
 from heliograph.ingest.routes import Route
 from heliograph.ingest.state import PipelineState
 from heliograph.model.identifiers import IngestIds
 from heliograph.model.principal import Principal
-from heliograph.model.records import AttributeRow, Kind
+from heliograph.model.records import MAXIMUM_ATTRIBUTES_OF_SENSOR, AttributeRow, Kind
 from heliograph.model.time import HOUR
 
 KEPT_BYTES = 64 << 10
@@ -87,7 +87,7 @@ class Notes:
         `measured` are the rows of the sensor that have them, and may have others.
         """
         known = sensor.attributes
-        room = MAXIMUM_ATTRIBUTES - len(known)
+        room = MAXIMUM_ATTRIBUTES_OF_SENSOR - len(known)
         unknown = [n for n in attribute_names(names) - known if len(n.encode()) <= LONGEST_NAME]
         fresh = sorted(unknown)[: max(room, 0)]
         if fresh:

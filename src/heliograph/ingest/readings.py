@@ -13,7 +13,6 @@ import msgspec
 
 from heliograph.errors import RejectionReason
 from heliograph.ingest.attributes import (
-    MAXIMUM_ATTRIBUTES,
     VALUE_ONLY,
     Attributes,
     attributes_of,
@@ -27,7 +26,6 @@ from heliograph.ingest.elements import (
     read_timestamp,
 )
 from heliograph.ingest.json_checks import (
-    MAXIMUM_PAYLOAD,
     Rejected,
     count_colons,
     elements_of,
@@ -40,7 +38,11 @@ from heliograph.ingest.outcome import Fault
 from heliograph.ingest.sound import BACKSLASH, DOUBTFUL, DoubtfulError, Framed, account_for
 from heliograph.model.canonical import canonical, measurement_fingerprint, telling_text
 from heliograph.model.identifiers import as_ingest_id
-from heliograph.model.records import MeasurementRow
+from heliograph.model.records import (
+    MAXIMUM_ATTRIBUTES_OF_MEASUREMENT,
+    MAXIMUM_PAYLOAD_BYTES,
+    MeasurementRow,
+)
 from heliograph.model.time import DAY
 
 MAXIMUM_BATCH = 8 * 1024 * 1024
@@ -107,9 +109,11 @@ def decode_reading(payload: bytes, now: int) -> Reading:
     Raises:
         Rejected: it is none.
     """
-    if len(payload) <= MAXIMUM_PAYLOAD and (quick := _read_quickly(payload, _DECODE_ONE, now)):
+    if len(payload) <= MAXIMUM_PAYLOAD_BYTES and (
+        quick := _read_quickly(payload, _DECODE_ONE, now)
+    ):
         return quick[0]
-    message = read_shallow(payload) if len(payload) <= MAXIMUM_PAYLOAD else None
+    message = read_shallow(payload) if len(payload) <= MAXIMUM_PAYLOAD_BYTES else None
     if message is not None:
         return read_measurement(message, now, sound=True)
     return read_measurement(read_exactly(payload), now, sound=False)
@@ -149,12 +153,12 @@ def _of_a_message_each(
 
     Reading it again, nothing else counts on values that large.
     """
-    if len(payload) <= MAXIMUM_PAYLOAD:
+    if len(payload) <= MAXIMUM_PAYLOAD_BYTES:
         return readings, faults
     large = {
         index: size
         for index, reading in readings
-        if (size := len(reading.text.encode())) > MAXIMUM_PAYLOAD
+        if (size := len(reading.text.encode())) > MAXIMUM_PAYLOAD_BYTES
     }
     if not large:
         return readings, faults
@@ -162,7 +166,7 @@ def _of_a_message_each(
         Fault(
             index,
             RejectionReason.TOO_LARGE,
-            f"{size} bytes of value are more than {MAXIMUM_PAYLOAD} bytes",
+            f"{size} bytes of value are more than {MAXIMUM_PAYLOAD_BYTES} bytes",
         )
         for index, size in large.items()
     ]
@@ -272,7 +276,7 @@ def _read_sound(  # noqa: C901, PLR0912, PLR0915 - one loop, unrolled for speed
             moment, device_timestamp = read_timestamp(timestamp, now)
         if value.__class__ is dict:
             names: Attributes = value.keys()
-            if len(names) > MAXIMUM_ATTRIBUTES:
+            if len(names) > MAXIMUM_ATTRIBUTES_OF_MEASUREMENT:
                 raise DoubtfulError
             if has_escapes or "." in "".join(value):
                 names = attributes_of(value)
@@ -319,10 +323,10 @@ def read_measurement(element: Any, now: int, *, sound: bool) -> Reading:
     if device_id is not None and not isinstance(device_id, str):
         raise Rejected(RejectionReason.WRONG_TYPE, "device_id is not a text")
     names = attributes_of(value)
-    if len(names) > MAXIMUM_ATTRIBUTES:
+    if len(names) > MAXIMUM_ATTRIBUTES_OF_MEASUREMENT:
         raise Rejected(
             RejectionReason.TOO_MANY_ATTRIBUTES,
-            f"{len(names)} attributes are more than {MAXIMUM_ATTRIBUTES}",
+            f"{len(names)} attributes are more than {MAXIMUM_ATTRIBUTES_OF_MEASUREMENT}",
         )
     text = canonical(value)
     return Reading(

@@ -32,7 +32,6 @@ PAGE = 5_000
 TOUCHED_AT_ONCE = 500
 MAXIMUM_CACHED = 200_000
 MAXIMUM_UNKNOWN = 10_000
-MAXIMUM_ATTRIBUTES = 1_000
 AUTO_PROVISION = Actor(ActorKind.SYSTEM, "auto-provision")
 # Of the name of a shared key's own device, which tells nothing of the key.
 OWN_NAME_BYTES = 8

@@ -9,6 +9,12 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+# What is larger is rejected, however it comes.
+MAXIMUM_PAYLOAD_BYTES = 1 << 20
+# A measurement with more is rejected; of a sensor's attributes so many are known by name.
+MAXIMUM_ATTRIBUTES_OF_MEASUREMENT = 1_024
+MAXIMUM_ATTRIBUTES_OF_SENSOR = 1_000
+
 
 class Kind(enum.StrEnum):
     """What a stored message is, or a committed event."""

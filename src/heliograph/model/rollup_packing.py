@@ -17,7 +17,7 @@ from heliograph.model.aggregation import Number, as_float
 from heliograph.model.rollup import Columns, Rollup
 
 # A row with more attributes keeps the first by name, and is incomplete.
-MAXIMUM_ATTRIBUTES = 1_000
+MAXIMUM_ATTRIBUTES_OF_ROLLUP = 1_000
 
 # An array has the code of its type in the standard library's `array` as its extension's, and is
 # little-endian: a number is as many bytes as stand here.
@@ -64,9 +64,11 @@ decode_columns = msgspec.msgpack.Decoder(PackedColumns).decode
 def pack(rollup: Rollup) -> bytes:
     """Return the rollup as it is stored."""
     complete, attributes = rollup.complete, rollup.attributes
-    if len(attributes) > MAXIMUM_ATTRIBUTES:
+    if len(attributes) > MAXIMUM_ATTRIBUTES_OF_ROLLUP:
         complete = False
-        attributes = {name: attributes[name] for name in sorted(attributes)[:MAXIMUM_ATTRIBUTES]}
+        attributes = {
+            name: attributes[name] for name in sorted(attributes)[:MAXIMUM_ATTRIBUTES_OF_ROLLUP]
+        }
     packed: dict[str, msgspec.Raw] = {}
     for name, columns in attributes.items():
         try:

@@ -112,7 +112,7 @@ def read_connect(body: bytes) -> Connect:
         username=username,
         password=password,
         session_expiry=session_expiry,
-        receive_maximum=properties.receive_maximum or fields.LONGEST,
+        receive_maximum=properties.receive_maximum or fields.LONGEST_STRING,
         maximum_packet_size=properties.maximum_packet_size,
         topic_alias_maximum=properties.topic_alias_maximum or 0,
         request_problem_information=properties.request_problem_information != 0,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 import structlog
 
 from heliograph.errors import HeliographError, StoreUnavailableError
+from heliograph.model.records import MAXIMUM_PAYLOAD_BYTES
 from heliograph.model.time import now
 from heliograph.mqtt import fields, packets
 from heliograph.mqtt.aliases import NO_ALIASES
@@ -13,7 +14,6 @@ from heliograph.mqtt.control import control
 from heliograph.mqtt.limits import (
     IN_FLIGHT_BYTES,
     KEPT_BYTES,
-    MAXIMUM_PAYLOAD_BYTES,
     OUTBOX_BYTES,
     UNCOUNTED_BYTES,
     WRITE_BUFFER_BYTES,

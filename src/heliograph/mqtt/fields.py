@@ -2,7 +2,7 @@
 
 from heliograph.mqtt.reasons import malformed
 
-LONGEST = 0xFFFF
+LONGEST_STRING = 0xFFFF
 LARGEST_VARIABLE = 0x0FFF_FFFF
 
 MAXIMUM_PACKET_ID = 0xFFFF
@@ -131,7 +131,7 @@ def write_binary(value: bytes) -> bytes:
     Raises:
         ValueError: longer than 65,535 bytes.
     """
-    if len(value) > LONGEST:
+    if len(value) > LONGEST_STRING:
         raise ValueError(f"too long for MQTT: {len(value)} bytes")
     return len(value).to_bytes(2, "big") + value
 

@@ -2,8 +2,9 @@
 
 import dataclasses
 
-# A payload over 1 MiB is rejected; the packet around it may add its topic and properties.
-MAXIMUM_PAYLOAD_BYTES = 1 << 20
+from heliograph.model.records import MAXIMUM_PAYLOAD_BYTES
+
+# A payload that is rejected is read all the same; the packet around it adds topic and properties.
 MAXIMUM_PACKET_BYTES = MAXIMUM_PAYLOAD_BYTES + (128 << 10)
 # Every packet but PUBLISH.
 MAXIMUM_CONTROL_BYTES = 128 << 10

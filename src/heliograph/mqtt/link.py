@@ -22,6 +22,7 @@ import structlog
 
 from heliograph.errors import HeliographError, StoreUnavailableError
 from heliograph.model.principal import Principal
+from heliograph.model.records import MAXIMUM_PAYLOAD_BYTES
 from heliograph.mqtt import dropped, link_packets, packets
 from heliograph.mqtt.confirmed import Confirmed
 from heliograph.mqtt.dropped import Dropped
@@ -29,7 +30,6 @@ from heliograph.mqtt.limits import (
     IN_FLIGHT_BYTES,
     KEPT_BYTES,
     MAXIMUM_PACKET_BYTES,
-    MAXIMUM_PAYLOAD_BYTES,
 )
 from heliograph.mqtt.oversize import Oversize
 from heliograph.mqtt.packets import PacketType, ProtocolError
@@ -44,7 +44,7 @@ from heliograph.mqtt.pausing import (
     PausableProtocol,
     Turns,
 )
-from heliograph.mqtt.publications import Publications
+from heliograph.mqtt.publications import REFUSED, Publications
 from heliograph.mqtt.routing import RETRY_SECONDS, Routes, ask
 
 if TYPE_CHECKING:
@@ -61,7 +61,6 @@ LONGEST_RETRY_SECONDS = 5.0
 # A connection that lasted so long was a good one: the next attempt comes soon.
 GOOD_SECONDS = 10.0
 LINGER_SECONDS = 2.0
-REFUSED = 0x80
 GROUP = "heliograph"
 DATA = ("measurements/+", "log-messages/+", "logs/+", "heartbeats/+", "acknowledgments/+")
 STATE = ("status/+",)

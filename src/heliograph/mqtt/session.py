@@ -4,6 +4,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from heliograph.mqtt.exchanges import Exchanges
+from heliograph.mqtt.fields import MAXIMUM_PACKET_ID
 from heliograph.mqtt.limits import OUTGOING_BYTES, OUTGOING_MESSAGES, OUTGOING_WINDOW
 
 if TYPE_CHECKING:
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
 
 # Kind and name of a principal, and the number of his sensor.
 Owner = tuple[str, str, int | None]
-
-MAXIMUM_PACKET_ID = 65_535
 
 
 class Outgoing:

@@ -4,8 +4,8 @@ import enum
 from typing import Final
 
 from heliograph.model.identifiers import LONGEST_DEVICE_ID
+from heliograph.mqtt.fields import LONGEST_STRING
 
-LONGEST: Final = 0xFFFF
 SHARED: Final = "$share/"
 # Of the topics that subscribers are shown, all `<kind>/<sensor>`.
 SHOWN_LEVELS: Final = 2
@@ -114,6 +114,6 @@ def _well_formed(text: str) -> bool:
     if not text or "\0" in text:
         return False
     try:
-        return len(text.encode()) <= LONGEST
+        return len(text.encode()) <= LONGEST_STRING
     except UnicodeEncodeError:
         return False

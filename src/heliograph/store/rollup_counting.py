@@ -9,7 +9,7 @@ import msgspec
 from heliograph.model.aggregation import aggregate
 from heliograph.model.number_text import is_number_text
 from heliograph.model.rollup import HOURS, MINUTES, Rollup, empty, folded, replaced
-from heliograph.model.rollup_packing import MAXIMUM_ATTRIBUTES, pack, unpack
+from heliograph.model.rollup_packing import MAXIMUM_ATTRIBUTES_OF_ROLLUP, pack, unpack
 from heliograph.model.time import DAY, HOUR, MINUTE
 from heliograph.store.attributes import columns
 from heliograph.store.engine import Row
@@ -166,7 +166,7 @@ def assemble(
                 known = changed.get(day) or _known(stored.get(day))
                 changed[day] = replaced(known, slot, slot + 1, folded(new, slot))
     wide = sum(
-        key.level == MINUTES and len(rollup.attributes) > MAXIMUM_ATTRIBUTES
+        key.level == MINUTES and len(rollup.attributes) > MAXIMUM_ATTRIBUTES_OF_ROLLUP
         for key, rollup in changed.items()
     )
     rows = [(*key, pack(rollup) if rollup.slots else None) for key, rollup in changed.items()]

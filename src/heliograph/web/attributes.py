@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from heliograph.errors import ErrorCode, HeliographError
 from heliograph.ingest.json_checks import quoted
 from heliograph.ingest.notes import LONGEST_NAME
-from heliograph.ingest.registry import MAXIMUM_ATTRIBUTES, KnownSensor
+from heliograph.ingest.registry import KnownSensor
+from heliograph.model.records import MAXIMUM_ATTRIBUTES_OF_SENSOR
 from heliograph.nearest import nearest
 from heliograph.store import Store
 from heliograph.store.attributes import escape, keys_of
@@ -27,7 +28,7 @@ async def check_attributes(store: Store, sensor: KnownSensor, names: Sequence[st
     # Another instance may have stored it a moment ago.
     had = (await store.sensors.attributes([sensor.number])).get(sensor.number, set())
     had |= sensor.attributes
-    if len(had) >= MAXIMUM_ATTRIBUTES:
+    if len(had) >= MAXIMUM_ATTRIBUTES_OF_SENSOR:
         return
     if unknown := _unknown(unknown, had):
         told = ", ".join(quoted(name) + _meant(name, had) for name in unknown[:MOST_TOLD])

@@ -12,9 +12,9 @@ from starlette.responses import Response
 
 from heliograph.configuration.merge_patch import merge
 from heliograph.errors import ErrorCode, HeliographError, RowError
-from heliograph.ingest.json_checks import MAXIMUM_PAYLOAD
 from heliograph.model.configuration import ConfigurationState, Revision, Target
 from heliograph.model.principal import Role
+from heliograph.model.records import MAXIMUM_PAYLOAD_BYTES
 from heliograph.model.sensor import Configuration
 from heliograph.model.time import to_epoch_seconds
 from heliograph.store.configurations import TooLargeError
@@ -291,7 +291,7 @@ def _configure(new: NetworkConfiguration, targets: Sequence[Target]) -> list[str
     size = 0
     for target in targets:
         text = replacement if replaces else _patched(target.configuration, new.patch)
-        if len(text) > MAXIMUM_PAYLOAD:
+        if len(text) > MAXIMUM_PAYLOAD_BYTES:
             raise _too_large(f"The configuration of {target.identifier} would be over 1 MiB")
         size += len(text)
         if size > MAXIMUM_BYTES:

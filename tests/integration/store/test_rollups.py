@@ -486,8 +486,8 @@ async def test_what_is_erased_leaves_no_rollups(store, register, monkeypatch):
 
 
 async def test_attributes_beyond_those_kept_are_counted_from_rows(store, sensor, monkeypatch):
-    monkeypatch.setattr("heliograph.model.rollup_packing.MAXIMUM_ATTRIBUTES", 3)
-    monkeypatch.setattr("heliograph.store.rollup_counting.MAXIMUM_ATTRIBUTES", 3)
+    monkeypatch.setattr("heliograph.model.rollup_packing.MAXIMUM_ATTRIBUTES_OF_ROLLUP", 3)
+    monkeypatch.setattr("heliograph.store.rollup_counting.MAXIMUM_ATTRIBUTES_OF_ROLLUP", 3)
     start = MIDNIGHTS[0]
     case = Case(store, [sensor, sensor + 1], start)
     await case.begin()
@@ -517,7 +517,7 @@ async def test_attributes_beyond_those_kept_are_counted_from_rows(store, sensor,
 async def test_a_day_of_many_attributes_is_counted_by_the_hour_when_its_rows_are_gone(
     store, sensor, monkeypatch
 ):
-    monkeypatch.setattr("heliograph.model.rollup_packing.MAXIMUM_ATTRIBUTES", 3)
+    monkeypatch.setattr("heliograph.model.rollup_packing.MAXIMUM_ATTRIBUTES_OF_ROLLUP", 3)
     start = MIDNIGHTS[0]
     rows = [
         measurement(sensor, start + hour * HOUR, {f"{hour}{name}": hour for name in "abc"})

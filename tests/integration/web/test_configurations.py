@@ -244,7 +244,7 @@ async def test_what_it_comes_to_is_bounded(site, monkeypatch):
         monkeypatch.setattr("heliograph.web.configurations.MAXIMUM_SENSORS", 1)
         answer = await configure_network(here, default(here), {"configuration": 1})
         assert answer.status_code == 413
-        monkeypatch.setattr("heliograph.web.configurations.MAXIMUM_PAYLOAD", 700)
+        monkeypatch.setattr("heliograph.web.configurations.MAXIMUM_PAYLOAD_BYTES", 700)
         grown = {"patch": {"b": "x" * 200}, "sensors": ["a"]}
         assert (await configure_network(here, default(here), grown)).status_code == 413
         assert (await revisions(here, "a"), await revisions(here, "b")) == ([0, 1], [])

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from heliograph.model.aggregation import aggregate
 from heliograph.model.rollup import empty, folded, replaced
-from heliograph.model.rollup_packing import MAXIMUM_ATTRIBUTES, pack, unpack
+from heliograph.model.rollup_packing import MAXIMUM_ATTRIBUTES_OF_ROLLUP, pack, unpack
 
 numbers = st.one_of(
     st.integers(-(1 << 63), (1 << 63) - 1),
@@ -79,11 +79,11 @@ def test_folded_is_all_in_one_slot(content):
 def test_more_attributes_than_are_kept_are_told():
     rollup = empty()
     rollup.count(3, 1)
-    for number in range(MAXIMUM_ATTRIBUTES + 5):
+    for number in range(MAXIMUM_ATTRIBUTES_OF_ROLLUP + 5):
         rollup.append(3, f"{number:05}", aggregate([number]))
     found = unpack(pack(rollup))
     assert not found.complete
-    assert sorted(found.attributes) == sorted(rollup.attributes)[:MAXIMUM_ATTRIBUTES]
+    assert sorted(found.attributes) == sorted(rollup.attributes)[:MAXIMUM_ATTRIBUTES_OF_ROLLUP]
 
 
 def test_what_is_beyond_64_bits_is_told():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from heliograph.model.aggregation import aggregate
 from heliograph.model.rollup import HOURS, SLOT, SPAN, Rollup, empty
-from heliograph.model.rollup_packing import MAXIMUM_ATTRIBUTES, pack
+from heliograph.model.rollup_packing import MAXIMUM_ATTRIBUTES_OF_ROLLUP, pack
 from heliograph.model.time import DAY, HOUR
 from heliograph.store.series import Series
 
@@ -147,7 +147,7 @@ def test_whole_numbers_beside_floats_stay_exact():
 
 
 def test_what_a_rollup_does_not_hold_is_left_to_be_counted():
-    wide = {f"{number:05}": 1 for number in range(MAXIMUM_ATTRIBUTES + 1)}
+    wide = {f"{number:05}": 1 for number in range(MAXIMUM_ATTRIBUTES_OF_ROLLUP + 1)}
     rollup = empty()
     rollup.count(3, 1)
     for name in wide:
