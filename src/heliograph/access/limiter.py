@@ -44,7 +44,7 @@ class Limiter:
 
     def __init__(self, per_address: int) -> None:
         storage = MemoryStorage()
-        self._window = FixedWindowRateLimiter(storage)
+        self.window = FixedWindowRateLimiter(storage)
         # These windows slide: around the turn of a minute there would be twice as many guesses.
         self._guesses = MovingWindowRateLimiter(storage)
         self._of_address = RateLimitItemPerMinute(per_address) if per_address else None
@@ -52,19 +52,10 @@ class Limiter:
         self._secret = secrets.token_bytes(32)
         self._known: dict[Party, None] = {}
 
-    def hit(self, limit: RateLimitItem, *names: str) -> bool:
-        """Count one; return whether it is within the limit."""
-        return self._window.hit(limit, *names)
-
-    def call(self, limit: RateLimitItem, *names: str) -> None:
-        """Count a call.
-
-        Raises:
-            HeliographError: RATE_LIMITED, it is one too many.
-        """
-        if not self._window.hit(limit, *names):
-            reset = self._window.get_window_stats(limit, *names).reset_time
-            raise rate_limited("requests", reset - time.time())
+    def exceeded(self, limit: RateLimitItem, *names: str) -> HeliographError:
+        """Return what is told to whoever made one request too many in the `window`."""
+        reset = self.window.get_window_stats(limit, *names).reset_time
+        return rate_limited("requests", reset - time.time())
 
     def sign_up(self, address: str) -> None:
         """Count an account that is made: each costs a password's hash.
@@ -72,8 +63,9 @@ class Limiter:
         Raises:
             HeliographError: RATE_LIMITED.
         """
-        if self._of_address is not None:
-            self.call(self._of_address, "sign-up", network_of(address))
+        limit, names = self._of_address, ("sign-up", network_of(address))
+        if limit is not None and not self.window.hit(limit, *names):
+            raise self.exceeded(limit, *names)
 
     def wrong_key(self, address: str, key: bytes, username: str = "") -> None:
         """Count a wrong key or token of this address; the same one again is no new guess.
@@ -130,7 +122,7 @@ class Limiter:
         """Return whether a secret is given there for the first time in a minute."""
         text = username.encode("utf-8", "surrogatepass") + b"\0" + secret
         guess = hashlib.blake2b(text, key=self._secret).hexdigest()
-        return self._window.hit(_ONCE, "new", network, guess)
+        return self.window.hit(_ONCE, "new", network, guess)
 
     def know(self, party: Party) -> None:
         """Let what others guess of this account not count here: its user has logged in here."""

@@ -21,7 +21,7 @@ class FailedLogIns:
 
     def __init__(self, audit: Audit, limiter: Limiter) -> None:
         self._audit = audit
-        self._limiter = limiter
+        self._window = limiter.window
         self._left_out = 0
 
     async def enter(
@@ -36,8 +36,8 @@ class FailedLogIns:
         # Over MQTT a name may be as long as it likes; what is longer is nobody's.
         name = username[: LONGEST_USERNAME + 1]
         if not (
-            self._limiter.hit(OF_NAME_AND_ADDRESS, "entry", name, network_of(address))
-            and self._limiter.hit(OF_ALL, "entries")
+            self._window.hit(OF_NAME_AND_ADDRESS, "entry", name, network_of(address))
+            and self._window.hit(OF_ALL, "entries")
         ):
             self._left_out += 1
             return

@@ -52,6 +52,7 @@ class Limits:
 
     def __init__(self, limiter: Limiter, *, read: int, write: int, ingest: int) -> None:
         self._limiter = limiter
+        self._window = limiter.window
         self._read = RateLimitItemPerMinute(read) if read else None
         self._write = RateLimitItemPerMinute(write) if write else None
         self._ingest = TokenBuckets(ingest)
@@ -102,8 +103,8 @@ class Limits:
         self._ingest.take(f"broker:{address}")
 
     def _hit(self, limit: RateLimitItemPerMinute | None, *names: str) -> None:
-        if limit is not None:
-            self._limiter.call(limit, *names)
+        if limit is not None and not self._window.hit(limit, *names):
+            raise self._limiter.exceeded(limit, *names)
 
 
 def bearer(principal: Principal, address: str) -> int | str:
