@@ -14,7 +14,7 @@ from typing import Any, Self
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 
-from heliograph.broker.dynamic_security import Command, State
+from heliograph.broker.dynamic_security import Command, PluginState
 from heliograph.broker_url import BrokerUrl
 
 TOPIC = "$CONTROL/dynamic-security/v1"
@@ -74,14 +74,14 @@ class ControlTopic:
         self._client.disconnect()
         self._client.loop_stop()
 
-    def state(self) -> State:
+    def state(self) -> PluginState:
         """Return what the plugin has.
 
         Raises:
             ControlError: it does not say.
         """
         clients = {c["username"]: c for c in self._list("listClients", "clients")}
-        return State(clients, {r["rolename"]: r for r in self._list("listRoles", "roles")})
+        return PluginState(clients, {r["rolename"]: r for r in self._list("listRoles", "roles")})
 
     def _list(self, command: str, member: str) -> Iterator[dict[str, Any]]:
         offset = 0

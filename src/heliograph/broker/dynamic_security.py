@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from heliograph.broker.mosquitto import Account, hash_password, parse
+from heliograph.broker.mosquitto import ServerAccount, hash_password, parse
 from heliograph.broker.rules import FIGURES, Rules
 from heliograph.model.identifiers import is_uuid
 from heliograph.store.broker_access import DeviceAccess
@@ -21,14 +21,14 @@ Command = dict[str, Any]
 RulesOf = Callable[[str], Rules]
 
 
-class State(NamedTuple):
+class PluginState(NamedTuple):
     """The clients and roles that the plugin has, by their names, as it lists them."""
 
     clients: Mapping[str, Mapping[str, Any]]
     roles: Mapping[str, Mapping[str, Any]]
 
 
-class Plan(NamedTuple):
+class PluginChanges(NamedTuple):
     """What brings the plugin up to date. `unknown` are devices whose key has to be told first."""
 
     commands: list[Command]
@@ -63,11 +63,11 @@ def server_acls() -> list[dict[str, Any]]:
 
 def plan(
     devices: Iterable[DeviceAccess],
-    state: State,
+    state: PluginState,
     keys: Mapping[str, str],
     rules_of: RulesOf,
-    server: Account,
-) -> Plan:
+    server: ServerAccount,
+) -> PluginChanges:
     """Return the commands that make the plugin's state that of the registry.
 
     `keys` are the devices' keys that are at hand, by UUID: the plugin takes no hashes. A client
@@ -99,7 +99,7 @@ def plan(
     ):
         gone = [name for name in names if is_uuid(name) and name not in known]
         commands += [{"command": kind, member: name} for name in gone]
-    return Plan(commands, unknown)
+    return PluginChanges(commands, unknown)
 
 
 def _client_commands(
@@ -133,7 +133,7 @@ def _client_commands(
     return commands
 
 
-def _role_commands(state: State, name: str, acls: list[dict[str, Any]]) -> list[Command]:
+def _role_commands(state: PluginState, name: str, acls: list[dict[str, Any]]) -> list[Command]:
     role = state.roles.get(name)
     if role is None:
         return [{"command": "createRole", "rolename": name, "acls": acls}]
@@ -142,7 +142,7 @@ def _role_commands(state: State, name: str, acls: list[dict[str, Any]]) -> list[
     return []
 
 
-def _server_commands(state: State, server: Account) -> list[Command]:
+def _server_commands(state: PluginState, server: ServerAccount) -> list[Command]:
     if server.password is None:
         return []
     commands = _role_commands(state, SERVER_ROLE, server_acls())
@@ -166,7 +166,7 @@ def plugin_file(
     existing: Mapping[str, Any],
     devices: Iterable[DeviceAccess],
     rules_of: RulesOf,
-    server: Account,
+    server: ServerAccount,
 ) -> tuple[dict[str, Any], list[str]]:
     """Return the plugin's own file, for a broker that is about to start, and who is not in it.
 

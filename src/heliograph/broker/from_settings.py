@@ -1,13 +1,13 @@
 """What the settings say of a broker that is not ours."""
 
-from heliograph.broker.mosquitto import Account
+from heliograph.broker.mosquitto import ServerAccount
 from heliograph.broker.rules import SERVER, Rules, is_user_name
 from heliograph.broker_url import parse_broker_url
 from heliograph.errors import StartError
 from heliograph.settings import Settings
 
 
-def server_account(settings: Settings) -> Account:
+def server_account(settings: Settings) -> ServerAccount:
     """Return who the server is at the broker; without MQTT_USERNAME, `heliograph`.
 
     Raises:
@@ -19,7 +19,7 @@ def server_account(settings: Settings) -> Account:
     name = settings.mqtt_username or (url and url.username) or SERVER
     if not is_user_name(name):
         raise StartError(f"MQTT_USERNAME: {name!r} can't stand in a broker's access rules")
-    return Account(name, password or None)
+    return ServerAccount(name, password or None)
 
 
 def rules_for(settings: Settings, name: str) -> Rules:

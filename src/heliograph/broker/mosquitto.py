@@ -25,7 +25,7 @@ _ACL_COMMON = """\
 # For all of them, as MQTT_PUBLISH_TOPIC is. Mosquitto warns that there is no %u in it."""
 
 
-class Account(NamedTuple):
+class ServerAccount(NamedTuple):
     """The server's own account; without a password the broker knows it from elsewhere."""
 
     name: str
@@ -33,7 +33,7 @@ class Account(NamedTuple):
 
 
 def password_file(
-    existing: str, devices: Iterable[tuple[str, str]], server: Account | None = None
+    existing: str, devices: Iterable[tuple[str, str]], server: ServerAccount | None = None
 ) -> str:
     """Return the file with a line of UUID and hash for each device, and one for the server.
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import structlog
 
 from heliograph.broker.files import ReloadError, read_text, reload_broker, replace_text
-from heliograph.broker.mosquitto import Account, acl_file, password_file
+from heliograph.broker.mosquitto import ServerAccount, acl_file, password_file
 from heliograph.broker.rules import Rules
 from heliograph.broker.sections import BrokenSectionError
 from heliograph.errors import StoreUnavailableError
@@ -42,7 +42,7 @@ class MosquittoPaths:
     pid: Path | None
 
 
-class Written(NamedTuple):
+class Rewrite(NamedTuple):
     """What a rewrite came to. `unknown` are devices whose key is too old to be known to us."""
 
     changed: bool
@@ -54,7 +54,7 @@ class MosquittoFiles:
     """Mosquitto's files, written from the registry."""
 
     def __init__(
-        self, access: BrokerAccess, paths: MosquittoPaths, rules: Rules, server: Account
+        self, access: BrokerAccess, paths: MosquittoPaths, rules: Rules, server: ServerAccount
     ) -> None:
         self._access = access
         self._paths = paths
@@ -93,7 +93,7 @@ class MosquittoFiles:
                 took = time.monotonic() - started
                 await asyncio.sleep(max(REST_SECONDS, REST_FACTOR * took))
 
-    async def update(self) -> Written:
+    async def update(self) -> Rewrite:
         """Write what differs, and have Mosquitto read it.
 
         Raises:
@@ -110,7 +110,7 @@ class MosquittoFiles:
             else:
                 known.append((device.identifier, device.password))
         changed = await asyncio.to_thread(self._write, known)
-        return Written(changed, len(known), tuple(unknown))
+        return Rewrite(changed, len(known), tuple(unknown))
 
     def _write(self, devices: list[tuple[str, str]]) -> bool:
         changed = self._replace(
@@ -143,7 +143,7 @@ class MosquittoFiles:
         self._unread |= changed
         return changed
 
-    def _report(self, written: Written) -> None:
+    def _report(self, written: Rewrite) -> None:
         if self._problem is not None:
             log.info("Mosquitto's files are up to date again")
         self._problem = None

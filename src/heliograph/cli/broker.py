@@ -11,8 +11,8 @@ from heliograph.broker.control import ControlError, ControlTopic
 from heliograph.broker.dynamic_security import RulesOf, plan, plugin_file
 from heliograph.broker.files import read_text, replace_text
 from heliograph.broker.from_settings import rules_for, server_account
-from heliograph.broker.mosquitto import Account
-from heliograph.broker.mosquitto_files import FilesError, MosquittoFiles, MosquittoPaths, Written
+from heliograph.broker.mosquitto import ServerAccount
+from heliograph.broker.mosquitto_files import FilesError, MosquittoFiles, MosquittoPaths, Rewrite
 from heliograph.broker.rules import Rules
 from heliograph.broker_url import parse_broker_url
 from heliograph.cli.database import with_store
@@ -132,7 +132,7 @@ def _synchronize(
     devices: list[DeviceAccess],
     keys: dict[str, str],
     rules_of: RulesOf,
-    account: Account,
+    account: ServerAccount,
 ) -> tuple[str, Sequence[str]]:
     if settings.mqtt_url is None or settings.dynamic_security_password is None:
         raise StartError("MQTT_URL and DYNAMIC_SECURITY_PASSWORD: both are needed for this")
@@ -149,7 +149,7 @@ def _synchronize(
 
 
 def _write_plugin_file(
-    path: Path, devices: list[DeviceAccess], rules_of: RulesOf, account: Account
+    path: Path, devices: list[DeviceAccess], rules_of: RulesOf, account: ServerAccount
 ) -> tuple[str, Sequence[str]]:
     try:
         text = read_text(path)
@@ -190,7 +190,7 @@ async def _update(files: MosquittoFiles) -> None:
         raise StartError(str(error)) from None
 
 
-def _tell(written: Written) -> None:
+def _tell(written: Rewrite) -> None:
     state = "written" if written.changed else "as it was"
     echo(f"{written.devices} devices, {state}")
     _name_unknown(written.unknown)

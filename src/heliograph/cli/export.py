@@ -26,7 +26,7 @@ from heliograph.exchange.formats import (
     without_wide,
 )
 from heliograph.exchange.pages import (
-    Page,
+    EncodedPage,
     Position,
     Range,
     pages,
@@ -217,7 +217,7 @@ def _pages(
     wanted: _Wanted,
     wide: Wide | None,
     position: Position | None = None,
-) -> AsyncGenerator[Page, None]:
+) -> AsyncGenerator[EncodedPage, None]:
     told = wanted.spreadsheet
     return pages(store, sensors, wanted.range, wanted.form, position, spreadsheet=told, wide=wide)
 

@@ -15,9 +15,15 @@ from typer import Option
 from heliograph.address import is_loopback
 from heliograph.cli.echo import echo
 from heliograph.cli.local_server import AdminKey, admin_key, default_url
-from heliograph.cli.simulation.connection import Endpoint
+from heliograph.cli.simulation.connection import ConnectOptions
 from heliograph.cli.simulation.display import Display
-from heliograph.cli.simulation.fleet import Credentials, Fleet, Plan, Replay, device_ids
+from heliograph.cli.simulation.fleet import (
+    Credentials,
+    Fleet,
+    PastPeriod,
+    SimulationPlan,
+    device_ids,
+)
 from heliograph.cli.simulation.registration import register
 from heliograph.cli.simulation.tally import Tally
 from heliograph.errors import StartError
@@ -138,7 +144,7 @@ def simulate(
         raise typer.BadParameter("5 or 3.1.1", param_hint="--protocol")
     if (username is None) != (password is None):
         raise typer.BadParameter("goes with --password, and the other way round")
-    endpoint = Endpoint(
+    endpoint = ConnectOptions(
         host=host,
         port=port or _default_port(host, tls=tls),
         tls=_tls_context(ca) if tls or ca else None,
@@ -146,7 +152,7 @@ def simulate(
         qos=qos,
         window=window,
     )
-    plan = Plan(
+    plan = SimulationPlan(
         sensors,
         rate,
         duration,
@@ -176,7 +182,9 @@ def simulate(
         raise typer.Exit(1)
 
 
-def _replay(length: str | None, start: str | None, interval: float, speed: float) -> Replay | None:
+def _replay(
+    length: str | None, start: str | None, interval: float, speed: float
+) -> PastPeriod | None:
     if length is None:
         if start is not None:
             raise typer.BadParameter("goes with --replay", param_hint="--start")
@@ -189,12 +197,12 @@ def _replay(length: str | None, start: str | None, interval: float, speed: float
         begin = now() - seconds * SECOND if start is None else parse(start)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--start") from error
-    return Replay(to_epoch_seconds(begin), seconds, interval, speed)
+    return PastPeriod(to_epoch_seconds(begin), seconds, interval, speed)
 
 
 async def _simulate(
-    plan: Plan,
-    endpoint: Endpoint,
+    plan: SimulationPlan,
+    endpoint: ConnectOptions,
     tally: Tally,
     *,
     key: AdminKey | None,

@@ -24,8 +24,8 @@ from heliograph.store.publications import (
     CLAIM_SECONDS,
     Claimed,
     Content,
+    Outbox,
     Postponed,
-    Publications,
     Published,
 )
 
@@ -65,7 +65,7 @@ class Publisher:
 
     def __init__(
         self,
-        outbox: Publications,
+        outbox: Outbox,
         *,
         broker: Broker | None,
         subscribers: Subscribers | None,

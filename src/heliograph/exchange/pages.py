@@ -39,7 +39,7 @@ class Position(NamedTuple):
     cursor: Cursor
 
 
-class Page(NamedTuple):
+class EncodedPage(NamedTuple):
     """Encoded rows, how many they are, and where they end."""
 
     data: bytes
@@ -113,7 +113,7 @@ async def pages(
     *,
     spreadsheet: bool = False,
     wide: Wide | None = None,
-) -> AsyncGenerator[Page, None]:
+) -> AsyncGenerator[EncodedPage, None]:
     """Yield the rows of the sensors, by sensor, kind and key; from behind `position` on.
 
     `spreadsheet` and `wide` are as for `encode_rows`.
@@ -135,7 +135,7 @@ async def pages(
                 async for rows in chunks:
                     data = encode_rows(form, kind, names, rows, spreadsheet=spreadsheet, wide=wide)
                     reached = Position(sensor.number, kind, _position(rows[-1]))
-                    yield Page(data, len(rows), reached)
+                    yield EncodedPage(data, len(rows), reached)
 
 
 def _chunks(

@@ -24,7 +24,7 @@ _EARLIEST_SECONDS = EARLIEST // SECOND
 _END_SECONDS = (LATEST + 1) // SECOND
 
 
-class Frame(NamedTuple):
+class ElementFrame(NamedTuple):
     """When an element was made, under which revision, and what it is called.
 
     `timestamp` is None without a device time; `device_timestamp` is what a device without a
@@ -37,14 +37,14 @@ class Frame(NamedTuple):
     identity: str | None
 
 
-def read_frame(element: dict[str, Any], now: int) -> Frame:
+def read_frame(element: dict[str, Any], now: int) -> ElementFrame:
     """Return what `timestamp`, `revision` and `id` of an element say.
 
     Raises:
         Rejected: one of them is not what it has to be.
     """
     timestamp, device_timestamp = read_timestamp(element.get("timestamp"), now)
-    return Frame(
+    return ElementFrame(
         timestamp,
         device_timestamp,
         read_revision(element.get("revision")),
@@ -208,7 +208,9 @@ class Collector:
                 self.faults.append(Fault(index, error.fault.reason, error.fault.detail))
         return self._decoded()
 
-    def add(self, index: int, frame: Frame, fingerprint: int, columns: tuple[Any, ...]) -> None:
+    def add(
+        self, index: int, frame: ElementFrame, fingerprint: int, columns: tuple[Any, ...]
+    ) -> None:
         """Add the row of the element at `index`; `columns` are those after the common ones."""
         position = len(self.rows)
         timestamp = frame.timestamp

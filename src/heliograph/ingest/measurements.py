@@ -6,7 +6,7 @@ import msgspec
 
 from heliograph.errors import RejectionReason
 from heliograph.ingest.attributes import VALUE_ONLY, Attributes, attributes_of
-from heliograph.ingest.elements import Addressee, Collector, Frame, read_timestamp
+from heliograph.ingest.elements import Addressee, Collector, ElementFrame, read_timestamp
 from heliograph.ingest.json_checks import (
     Rejected,
     count_colons,
@@ -171,7 +171,9 @@ def _collect(collector: Collector, index: int, element: Any, *, sound: bool) -> 
     reading = read_measurement(element, collector.now, sound=sound)
     if reading.device_id is not None:
         _check_addressee(reading.device_id, collector.addressee)
-    frame = Frame(reading.timestamp, reading.device_timestamp, reading.revision, reading.identity)
+    frame = ElementFrame(
+        reading.timestamp, reading.device_timestamp, reading.revision, reading.identity
+    )
     collector.add(index, frame, reading.fingerprint, (reading.text,))
     collector.attributes.append(reading.names)
 

@@ -18,7 +18,7 @@ from heliograph.ingest.attributes import (
     attributes_of,
 )
 from heliograph.ingest.elements import (
-    Frame,
+    ElementFrame,
     check_element,
     read_frame,
     read_identity,
@@ -341,7 +341,7 @@ def read_measurement(element: Any, now: int, *, sound: bool) -> Reading:
     )
 
 
-def _held(element: dict[str, Any], holder: str | None, frame: Frame) -> Any:
+def _held(element: dict[str, Any], holder: str | None, frame: ElementFrame) -> Any:
     if holder is None:
         raise _nothing_measured()
     value = element[holder]
@@ -355,7 +355,7 @@ def _held(element: dict[str, Any], holder: str | None, frame: Frame) -> Any:
     return value
 
 
-def _read_flat(element: dict[str, Any], now: int) -> tuple[dict[str, Any], Frame]:
+def _read_flat(element: dict[str, Any], now: int) -> tuple[dict[str, Any], ElementFrame]:
     identity = _flat_identity(element)
     # What is no text is a metric that happens to be called so.
     is_named = identity is not None or element.get("id") is None

@@ -34,7 +34,7 @@ class Standing(NamedTuple):
     raw_from: int | None = None
 
 
-class Plan(msgspec.Struct):
+class RollupPlan(msgspec.Struct):
     """Where to read what; all spans are apart and ascending."""
 
     raw: list[Span]
@@ -53,13 +53,13 @@ def joined(spans: Iterable[Span]) -> list[Span]:
     return found
 
 
-def plan(starts: Sequence[int], start: int, end: int, standing: Standing) -> Plan:
+def plan(starts: Sequence[int], start: int, end: int, standing: Standing) -> RollupPlan:
     """Plan for the range from `start` to before `end`, whose buckets begin at `starts`.
 
     The last of `starts` is an end. Where there are no raw rows any more, a minute belongs to the
     bucket that it begins in.
     """
-    made = Plan([], [], [])
+    made = RollupPlan([], [], [])
     raw_from = start if standing.raw_from is None else min(max(standing.raw_from, start), end)
     if start < raw_from:
         _split(made, starts, start, raw_from, whole_minutes=True)
@@ -81,7 +81,7 @@ def plan(starts: Sequence[int], start: int, end: int, standing: Standing) -> Pla
 
 
 def _split(
-    made: Plan, starts: Sequence[int], start: int, end: int, *, whole_minutes: bool = False
+    made: RollupPlan, starts: Sequence[int], start: int, end: int, *, whole_minutes: bool = False
 ) -> None:
     """Plan for what is rolled up."""
     inner = starts[bisect_right(starts, start) : bisect_left(starts, end)]

@@ -42,7 +42,7 @@ from heliograph.mqtt.pausing import (
     UNTAKEN,
     WAITING,
     PausableProtocol,
-    Turns,
+    ReadingTurns,
 )
 from heliograph.mqtt.publications import REFUSED, Publications
 from heliograph.mqtt.routing import RETRY_SECONDS, Routes, ask
@@ -364,7 +364,7 @@ class LinkConnection(PausableProtocol):
 
     def __init__(self, link: Link) -> None:
         self.loop = asyncio.get_running_loop()
-        super().__init__(Turns(self.loop))
+        super().__init__(ReadingTurns(self.loop))
         self.link = link
         self.lost: asyncio.Future[str] = self.loop.create_future()
         self.answers: asyncio.Queue[mqtt5.Packet] = asyncio.Queue(16)

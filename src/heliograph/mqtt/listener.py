@@ -22,7 +22,7 @@ from heliograph.mqtt.host import Host
 from heliograph.mqtt.limits import MAXIMUM_FILTER_LEVELS, Limits
 from heliograph.mqtt.opening import Opening
 from heliograph.mqtt.packets import ProtocolError, Reason
-from heliograph.mqtt.pausing import CLOSING, FULL, UNTAKEN, Turns
+from heliograph.mqtt.pausing import CLOSING, FULL, UNTAKEN, ReadingTurns
 from heliograph.mqtt.routing import RoutesOfAll
 from heliograph.mqtt.session import Session
 from heliograph.mqtt.sessions import Sessions
@@ -56,7 +56,7 @@ class Listener:
         self.loop = asyncio.get_running_loop()
         self.tasks: set[asyncio.Task[None]] = set()
         self.counts = Counts()
-        self.turns = Turns(self.loop)
+        self.turns = ReadingTurns(self.loop)
         self.shares = Shares(
             self.loop, self.counts, lambda: host.committed, limits.messages_per_minute
         )

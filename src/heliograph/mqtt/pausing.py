@@ -24,7 +24,7 @@ LARGE_READ = 64 << 10
 TURN_PACKETS = 500
 
 
-class Turns:
+class ReadingTurns:
     """Lets connections that have much to say go on one after the other, others between them."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -52,7 +52,7 @@ class PausableProtocol(asyncio.Protocol):
 
     __slots__ = ("pauses", "rest", "transport", "turns")
 
-    def __init__(self, turns: Turns) -> None:
+    def __init__(self, turns: ReadingTurns) -> None:
         self.turns = turns
         self.transport: asyncio.Transport | None = None
         self.pauses = 0

@@ -14,7 +14,7 @@ from typing import ParamSpec, TypeVar
 import msgspec
 
 from heliograph.model.rollup import HOURS, MINUTES
-from heliograph.model.rollup_plan import Plan, Span, Standing, joined, plan
+from heliograph.model.rollup_plan import RollupPlan, Span, Standing, joined, plan
 from heliograph.model.time import DAY, HOUR
 from heliograph.store.engine import Engine, Row
 from heliograph.store.pages import LEAST, Cursor
@@ -88,7 +88,7 @@ class Aggregates:
         return series
 
     async def _count_rollups(
-        self, sensor: int, series: Series, planned: Plan, standing: Standing
+        self, sensor: int, series: Series, planned: RollupPlan, standing: Standing
     ) -> list[Span]:
         """Count in what rollups hold; return what is to be counted from rows."""
         if FOLDING not in sys.modules:

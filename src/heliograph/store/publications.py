@@ -60,7 +60,7 @@ class Postponed(NamedTuple):
     attempts: int
 
 
-class Publications:
+class Outbox:
     """The outbox of configurations: a row for each topic that is not up to date.
 
     Rows are made by triggers, in the transaction of whatever changes what a topic is to hold. A

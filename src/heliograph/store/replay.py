@@ -22,7 +22,7 @@ class Received(NamedTuple):
     size: int
 
 
-class Replay:
+class ReplayRows:
     """Rows of telemetry by their ingest ids."""
 
     def __init__(self, engine: Engine) -> None:

@@ -28,11 +28,11 @@ from heliograph.store.networks import Networks
 from heliograph.store.nodes import Nodes
 from heliograph.store.points import Points
 from heliograph.store.postgresql import open_postgresql
-from heliograph.store.publications import Publications
+from heliograph.store.publications import Outbox
 from heliograph.store.raw_reads import RawReads
 from heliograph.store.rejected import RejectedMessages
 from heliograph.store.removal import Removal
-from heliograph.store.replay import Replay
+from heliograph.store.replay import ReplayRows
 from heliograph.store.retention import Retentions
 from heliograph.store.rollups import Rollups
 from heliograph.store.sensors import Sensors
@@ -63,10 +63,10 @@ class Store:
         self.heartbeats = Heartbeats(engine)
         self.instances = Instances(engine)
         self.rejected = RejectedMessages(engine)
-        self.replay = Replay(engine)
+        self.replay = ReplayRows(engine)
         self.deliveries = Deliveries(engine)
         self.configurations = Configurations(engine)
-        self.publications = Publications(engine)
+        self.publications = Outbox(engine)
         self.broker_access = BrokerAccess(engine)
         self.broker_drops = BrokerCounts(engine)
         self.exports = Exports(engine)

@@ -17,7 +17,7 @@ from heliograph.errors import ErrorCode, HeliographError
 from heliograph.long_work import LongWork
 from heliograph.model.principal import Principal
 from heliograph.web.bodies import Held, Receiving
-from heliograph.web.direct import Connection, connection_of
+from heliograph.web.direct import ClientConnection, connection_of
 from heliograph.web.errors import PIECE_BYTES, encode
 
 # Bytes of answers that may be under way at once. While one is made it may take twice that.
@@ -155,7 +155,7 @@ class HeldAnswer(Held):
     def __init__(self, answering: Answering, scope: Scope) -> None:
         super().__init__(answering)
         self._answering = answering
-        self.connection: Connection | None = connection_of(scope)
+        self.connection: ClientConnection | None = connection_of(scope)
         self.caller: int | str | None = None
         self.advance = 0
 

@@ -35,7 +35,7 @@ class ClientGoneError(Exception):
     """The client has left before its request was complete: there is nobody to answer."""
 
 
-class TooLargeError(HeliographError):
+class BodyTooLargeError(HeliographError):
     """The body is larger than the route takes; `beginning` is what was read of it."""
 
     def __init__(self, limit: int, beginning: bytes) -> None:
@@ -136,7 +136,7 @@ async def read_body(receive: Receive, limit: int, declared: bytes | None, held: 
         if not message.get("more_body", False) and message["type"] == "http.request":
             body = cast("bytes", message.get("body", b""))
             if len(body) > limit:
-                raise TooLargeError(limit, body[:KEPT_OF_TOO_LARGE])
+                raise BodyTooLargeError(limit, body[:KEPT_OF_TOO_LARGE])
             if len(body) > UNCOUNTED:
                 held.at_least(len(body))
             return body
@@ -160,7 +160,7 @@ async def _read_on(
             raise ClientGoneError
         body += message.get("body", b"")
         if len(body) > stop:
-            raise TooLargeError(limit, bytes(body[:KEPT_OF_TOO_LARGE]))
+            raise BodyTooLargeError(limit, bytes(body[:KEPT_OF_TOO_LARGE]))
         held.at_least(len(body))
         if not message.get("more_body", False):
             return bytes(body)
@@ -190,7 +190,7 @@ def bounded(receive: Receive, limit: int, held: Held) -> Receive:
             raise BodyRefusedError(_too_slow()) from None
         size += len(message.get("body", b""))
         if size > limit:
-            raise BodyRefusedError(TooLargeError(limit, b""))
+            raise BodyRefusedError(BodyTooLargeError(limit, b""))
         try:
             held.at_least(size)
         except HeliographError as error:
@@ -239,7 +239,7 @@ def gunzip(body: bytes, limit: int, held: Held) -> bytes:
                 parts.append(part)
                 size += len(part)
                 if size > limit:
-                    raise TooLargeError(limit, b"".join(parts)[:KEPT_OF_TOO_LARGE])
+                    raise BodyTooLargeError(limit, b"".join(parts)[:KEPT_OF_TOO_LARGE])
                 held.at_least(archive + size)
                 rest = member.unconsumed_tail
                 if not part and not rest:

@@ -29,7 +29,7 @@ EXTENSION = "heliograph.connection"
 ABORT_SECONDS = 1.0
 
 
-class Connection(Protocol):
+class ClientConnection(Protocol):
     """A protocol of ours. It keeps its outlet's `ready` as the transport and the client are."""
 
     outlet: Outlet | None
@@ -48,7 +48,7 @@ class Connection(Protocol):
         ...
 
 
-def offer(scope: Any, connection: Connection, serving: object) -> None:
+def offer(scope: Any, connection: ClientConnection, serving: object) -> None:
     """Let the application write past `send`.
 
     Called by the protocol that made the scope; `serving` is what `send` belongs to.
@@ -80,7 +80,7 @@ def websocket_outlet(scope: Scope) -> Outlet | None:
     return _opened(connection, Outlet(protocol.transport.write, websocket_frames))
 
 
-def connection_of(scope: Scope) -> Connection | None:
+def connection_of(scope: Scope) -> ClientConnection | None:
     """Return the connection of a request; None: the server does not offer it."""
     return _offered(scope)[0]
 
@@ -149,13 +149,13 @@ def websocket_frames(chunk: Chunk) -> bytes:
     return chunk.framed
 
 
-def _offered(scope: Scope) -> tuple[Connection | None, object]:
-    offered: tuple[Connection | None, object]
+def _offered(scope: Scope) -> tuple[ClientConnection | None, object]:
+    offered: tuple[ClientConnection | None, object]
     offered = (scope.get("extensions") or {}).get(EXTENSION, (None, None))
     return offered
 
 
-def _opened(connection: Connection | None, outlet: Outlet) -> Outlet | None:
+def _opened(connection: ClientConnection | None, outlet: Outlet) -> Outlet | None:
     if connection is None:
         return None
     outlet.ready = connection.takes_bytes

@@ -13,7 +13,7 @@ from heliograph.errors import ErrorCode
 from heliograph.exchange.availability import FormatUnavailableError, parquet
 from heliograph.exchange.formats import MEDIA_TYPES, Format, Layout, heading, without_wide
 from heliograph.exchange.pages import (
-    Page,
+    EncodedPage,
     Range,
     one_sensor,
     pages,
@@ -124,7 +124,7 @@ class Wanted:
 
     def pages(
         self, store: Store, sensors: AsyncIterator[ExportedSensor], wide: Wide | None
-    ) -> AsyncGenerator[Page, None]:
+    ) -> AsyncGenerator[EncodedPage, None]:
         """Return what is wanted of the sensors."""
         return pages(store, sensors, self.range, self.form, spreadsheet=self.spreadsheet, wide=wide)
 
@@ -241,8 +241,8 @@ class Permit:
 
 
 async def _of_sensor(
-    rows: AsyncGenerator[Page, None], permit: Permit, identifier: str
-) -> AsyncGenerator[Page, None]:
+    rows: AsyncGenerator[EncodedPage, None], permit: Permit, identifier: str
+) -> AsyncGenerator[EncodedPage, None]:
     """Yield the pages for as long as the caller may read the sensor.
 
     Raises:
@@ -256,8 +256,8 @@ async def _of_sensor(
 
 
 async def _of_network(
-    rows: AsyncGenerator[Page, None], permit: Permit, network: str, registry: Registry
-) -> AsyncGenerator[Page, None]:
+    rows: AsyncGenerator[EncodedPage, None], permit: Permit, network: str, registry: Registry
+) -> AsyncGenerator[EncodedPage, None]:
     """Yield the pages for as long as the caller may read the network, and the sensors are in it.
 
     One that has left it before its first page is left out.
@@ -288,7 +288,7 @@ class _Export(NamedTuple):
     wanted: Wanted
     services: Services
     sensors: Callable[[], AsyncIterator[ExportedSensor]]
-    permitted: Callable[[AsyncGenerator[Page, None]], AsyncGenerator[Page, None]]
+    permitted: Callable[[AsyncGenerator[EncodedPage, None]], AsyncGenerator[EncodedPage, None]]
 
     async def pieces(self, slots: ExportSlots) -> AsyncGenerator[bytes, None]:
         """Yield the file."""
@@ -334,14 +334,14 @@ async def _packing() -> "type[Packing]":
     return packing
 
 
-async def _data(rows: AsyncGenerator[Page, None]) -> AsyncGenerator[bytes, None]:
+async def _data(rows: AsyncGenerator[EncodedPage, None]) -> AsyncGenerator[bytes, None]:
     async with aclosing(rows):
         async for page in rows:
             yield page.data
 
 
 async def _packed(
-    packing: "Packing", rows: AsyncGenerator[Page, None]
+    packing: "Packing", rows: AsyncGenerator[EncodedPage, None]
 ) -> AsyncGenerator[bytes, None]:
     """Yield what is complete of the file, which is nothing after most pages."""
     async with aclosing(rows):

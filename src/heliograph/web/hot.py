@@ -24,10 +24,10 @@ from heliograph.model.principal import Principal
 from heliograph.model.time import now
 from heliograph.web.access import Access, client_address
 from heliograph.web.bodies import (
+    BodyTooLargeError,
     ClientGoneError,
     Held,
     Receiving,
-    TooLargeError,
     decompress,
     is_json,
     read_body,
@@ -148,7 +148,7 @@ class HotRoute(abc.ABC):
             payload = await read_body(receive, self.limit, headers.get(b"content-length"), held)
             if encoding := headers.get(b"content-encoding"):
                 payload = await decompress(payload, encoding, self.limit, held)
-        except TooLargeError as error:
+        except BodyTooLargeError as error:
             fault = Fault(None, RejectionReason.TOO_LARGE, error.detail)
             await self.posts.reject(error.beginning, fault, principal, source)
             raise

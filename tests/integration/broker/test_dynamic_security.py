@@ -11,7 +11,7 @@ import isolation
 from heliograph.broker import control
 from heliograph.broker.control import ControlError, ControlTopic
 from heliograph.broker.dynamic_security import device_acls, plan, plugin_file
-from heliograph.broker.mosquitto import Account
+from heliograph.broker.mosquitto import ServerAccount
 from heliograph.broker.rules import Rules
 from heliograph.broker_url import parse_broker_url
 from integration.broker.conftest import GuardedMosquitto
@@ -30,7 +30,7 @@ plugin_opt_config_file {{folder}}/access/dynamic-security.json
 sys_interval 1
 """
 ADMIN = ("admin", "an-administrators-password")
-SERVER = Account("heliograph", "a-password-for-the-server")
+SERVER = ServerAccount("heliograph", "a-password-for-the-server")
 
 
 def rules_of(name):

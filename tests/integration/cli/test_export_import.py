@@ -23,7 +23,7 @@ from heliograph.cli.transfer.partial import PartialFile
 from heliograph.errors import StartError
 from heliograph.exchange import parquet
 from heliograph.exchange.formats import Format, Names, encode_rows, heading
-from heliograph.exchange.pages import Page, Position, Range, pages, sensors_of
+from heliograph.exchange.pages import EncodedPage, Position, Range, pages, sensors_of
 from heliograph.model.batch import Batch
 from heliograph.model.records import Kind
 from rows import NOON, measurement
@@ -530,7 +530,7 @@ def test_what_could_not_be_packed_is_packed_by_the_next_run(tmp_path):
             return found, file.finish(pack)
 
     with pytest.raises(KeyboardInterrupt):
-        export([Page(data, 1, position)], fail)
+        export([EncodedPage(data, 1, position)], fail)
     assert {entry.name for entry in tmp_path.iterdir()} == {"x.parquet.part", "x.parquet.part.json"}
     found, size = export([], partial(parquet.pack, kind))
     assert found == position
@@ -552,7 +552,7 @@ def test_what_was_begun_anew_does_not_go_on_with_the_part_before(tmp_path):
         return PartialFile(path, "all", compress=False, restart=restart)
 
     with suppress(KeyboardInterrupt), begin(restart=False) as file:
-        file.add(Page(b"old", 1, Position(1, kind, (NOON, 7))))
+        file.add(EncodedPage(b"old", 1, Position(1, kind, (NOON, 7))))
         raise KeyboardInterrupt
     # As one that is killed before its first checkpoint.
     begin(restart=True).begin(b"heading")
@@ -608,7 +608,7 @@ def test_a_page_that_is_half_written_is_written_anew(tmp_path, compress):
             for number, data in enumerate(pages[begun:], begun + 1):
                 if number == checkpoints:
                     file._saved_at = 0
-                file.add(Page(data, 1, Position(1, kind, (NOON, number))))
+                file.add(EncodedPage(data, 1, Position(1, kind, (NOON, number))))
             file.finish()
         return begun
 

@@ -3,7 +3,7 @@
 import pytest
 import uvloop
 
-from heliograph.store.publications import Publications
+from heliograph.store.publications import Outbox
 from server import blocked, running
 
 
@@ -33,12 +33,12 @@ def blocked_fixture():
 def read(monkeypatch):
     """Return the texts of configurations that are read together, each time."""
     pieces = []
-    texts = Publications.texts
+    texts = Outbox.texts
 
     async def noting(self, revisions):
         found = await texts(self, revisions)
         pieces.append(list(found.values()))
         return found
 
-    monkeypatch.setattr(Publications, "texts", noting)
+    monkeypatch.setattr(Outbox, "texts", noting)
     return pieces

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heliograph.broker import sections
-from heliograph.broker.dynamic_security import State, mark, plan, plugin_file
+from heliograph.broker.dynamic_security import PluginState, mark, plan, plugin_file
 from heliograph.broker.mosquitto import (
-    Account,
+    ServerAccount,
     acl_file,
     hash_password,
     parse,
@@ -109,7 +109,7 @@ def test_an_acl_file_is_the_same_again():
 
 
 def test_a_password_file_keeps_people_and_replaces_devices():
-    server = Account("heliograph", "secret")
+    server = ServerAccount("heliograph", "secret")
     text = password_file(f"ada:$7$x\n{UUID}0:old\n{UUID}1:gone\n", [(f"{UUID}0", "new")], server)
     lines = dict(line.split(":", 1) for line in text.splitlines())
     assert set(lines) == {"ada", "heliograph", f"{UUID}0"}
@@ -117,9 +117,9 @@ def test_a_password_file_keeps_people_and_replaces_devices():
     assert lines[f"{UUID}0"] == "new"
     assert verifies(lines["heliograph"], "secret")
     assert password_file(text, [(f"{UUID}0", "new")], server) == text
-    changed = password_file(text, [], Account("heliograph", "other"))
+    changed = password_file(text, [], ServerAccount("heliograph", "other"))
     assert verifies(changed.splitlines()[-1].partition(":")[2], "other")
-    assert password_file("ada:x\n", [], Account("ada")) == "ada:x\n"
+    assert password_file("ada:x\n", [], ServerAccount("ada")) == "ada:x\n"
 
 
 def device(number, *, key="k", is_active=True, password=None):
@@ -129,7 +129,7 @@ def device(number, *, key="k", is_active=True, password=None):
 
 def test_a_plan_for_an_empty_plugin_makes_everything_once():
     devices = [device(0), device(1), device(2, is_active=False)]
-    made = plan(devices, State({}, {}), {f"{UUID}0": "k"}, rules_of, Account("h", "p"))
+    made = plan(devices, PluginState({}, {}), {f"{UUID}0": "k"}, rules_of, ServerAccount("h", "p"))
     assert [c["command"] for c in made.commands] == [
         *("createRole", "createClient"),
         *("createRole", "createClient", "createRole"),
@@ -146,7 +146,7 @@ def test_a_plan_disables_what_is_out_of_date_and_deletes_what_is_gone():
         "person": {},
     }
     devices = [device(0), device(1, is_active=False), device(2)]
-    made = plan(devices, State(clients, {f"{UUID}9": {}}), {}, rules_of, Account("h"))
+    made = plan(devices, PluginState(clients, {f"{UUID}9": {}}), {}, rules_of, ServerAccount("h"))
     found = [(c["command"], c.get("username") or c.get("rolename")) for c in made.commands]
     assert set(found) == {
         ("createRole", f"{UUID}0"),
@@ -164,8 +164,8 @@ def test_a_plan_disables_what_is_out_of_date_and_deletes_what_is_gone():
 def test_the_plugins_file_holds_hashes_and_keeps_others():
     existing = {"groups": [{"groupname": "g"}], "clients": [{"username": "admin"}]}
     devices = [device(0, password=hash_password("k")), device(1), device(2, is_active=False)]
-    document, unknown = plugin_file(existing, devices, rules_of, Account("h", "p"))
+    document, unknown = plugin_file(existing, devices, rules_of, ServerAccount("h", "p"))
     assert document["groups"] == existing["groups"]
     assert [c["username"] for c in document["clients"]] == ["admin", "h", f"{UUID}0"]
     assert unknown == [f"{UUID}1"]
-    assert plugin_file(document, devices, rules_of, Account("h", "p"))[0] == document
+    assert plugin_file(document, devices, rules_of, ServerAccount("h", "p"))[0] == document

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heliograph.cli.simulation import signals
-from heliograph.cli.simulation.sensor import HEARTBEAT_SECONDS, Message, SimulatedSensor
+from heliograph.cli.simulation.sensor import HEARTBEAT_SECONDS, SimulatedMessage, SimulatedSensor
 from heliograph.ingest.decode import (
     decode_heartbeats,
     decode_logs,
@@ -28,7 +28,7 @@ def sensor(index: int = 3, **options: object) -> SimulatedSensor:
     return SimulatedSensor(index, **{"seed": 1, "started": START, **options})
 
 
-def rows(messages: Iterable[Message], now: float = START) -> list[tuple]:
+def rows(messages: Iterable[SimulatedMessage], now: float = START) -> list[tuple]:
     """Return the rows that the server makes of the messages, all of which it must take."""
     taken = []
     for message in messages:
@@ -104,7 +104,7 @@ def test_a_configuration_shows_in_what_it_sends():
 @pytest.mark.parametrize("text", ["online", "offline"])
 def test_its_status_is_retained(text):
     message = sensor().status(text)
-    assert message == Message("status", "status/sim-0004", text.encode(), 1, retain=True)
+    assert message == SimulatedMessage("status", "status/sim-0004", text.encode(), 1, retain=True)
 
 
 class TestFailingSensor:

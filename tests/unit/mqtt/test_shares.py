@@ -7,7 +7,7 @@ import pytest
 from heliograph.model.principal import Principal
 from heliograph.mqtt import shares as module
 from heliograph.mqtt.counts import Counts
-from heliograph.mqtt.pausing import SHARE, PausableProtocol, Turns
+from heliograph.mqtt.pausing import SHARE, PausableProtocol, ReadingTurns
 from heliograph.mqtt.shares import MESSAGE_BYTES, Shares
 
 PER_MINUTE = 6_000  # a hundred a second, six hundred at once
@@ -45,7 +45,7 @@ class Loop:
 
 class Client(PausableProtocol):
     def __init__(self):
-        super().__init__(Turns(SimpleNamespace(call_soon=lambda _: None)))
+        super().__init__(ReadingTurns(SimpleNamespace(call_soon=lambda _: None)))
 
     def _process(self, buffer):
         """Nothing was left unread."""

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from heliograph.errors import ErrorCode, HeliographError
 from heliograph.web import bodies
 from heliograph.web.bodies import (
+    BodyTooLargeError,
     ClientGoneError,
     Held,
     Receiving,
-    TooLargeError,
     bounded,
     decompress,
     gunzip,
@@ -57,7 +57,7 @@ def test_a_body_is_read_whole_or_refused(chunks, limit):
     if len(whole) <= limit:
         assert asyncio.run(read()) == whole
     else:
-        with pytest.raises(TooLargeError) as error:
+        with pytest.raises(BodyTooLargeError) as error:
             asyncio.run(read())
         assert whole.startswith(error.value.beginning)
 
@@ -65,7 +65,7 @@ def test_a_body_is_read_whole_or_refused(chunks, limit):
 async def test_of_a_body_declared_too_large_only_the_beginning_is_read():
     chunks = [b"x" * 40_000] * 5
     receive = receiving(*chunks)
-    with pytest.raises(TooLargeError) as error:
+    with pytest.raises(BodyTooLargeError) as error:
         await read_body(receive, 100_000, b"200000", held())
     assert len(error.value.beginning) == bodies.KEPT_OF_TOO_LARGE
     assert (await receive())["more_body"]
@@ -193,7 +193,7 @@ def test_a_bomb_is_never_expanded_beyond_the_limit(monkeypatch):
 
     monkeypatch.setattr(bodies.zlib, "decompressobj", Watched)
     bomb = gzip.compress(bytes(50 << 20))
-    with pytest.raises(TooLargeError):
+    with pytest.raises(BodyTooLargeError):
         gunzip(bomb, 1 << 20, held())
     assert sum(made) == (1 << 20) + 1
 

@@ -18,7 +18,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersi
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from heliograph.cli.simulation.sensor import Message
+from heliograph.cli.simulation.sensor import SimulatedMessage
 from heliograph.cli.simulation.tally import Tally
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ _FINAL_REFUSALS = frozenset({"Bad user name or password", "Not authorized", "Ban
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Endpoint:
+class ConnectOptions:
     """Where to connect, and how."""
 
     host: str
@@ -47,7 +47,7 @@ class Endpoint:
     window: int
 
 
-class Connection:
+class SimulatedConnection:
     """One connection, for one sensor or, as a gateway, for many.
 
     `run` keeps it up until `close`. `on_online` is called after each login, `on_message` with
@@ -56,13 +56,13 @@ class Connection:
 
     def __init__(
         self,
-        endpoint: Endpoint,
+        endpoint: ConnectOptions,
         tally: Tally,
         *,
         client_id: str,
         username: str,
         password: str,
-        will: Message | None = None,
+        will: SimulatedMessage | None = None,
     ) -> None:
         self.is_online = False
         self.refusal: str | None = None
@@ -72,7 +72,7 @@ class Connection:
         self._endpoint = endpoint
         self._tally = tally
         self._window = endpoint.window
-        self._outstanding: dict[int, Message] = {}
+        self._outstanding: dict[int, SimulatedMessage] = {}
         self._changed = asyncio.Event()
         self._is_connecting = False
         self._is_closing = False
@@ -81,7 +81,7 @@ class Connection:
         self._client = self._make_client(client_id, username, password, will)
 
     def _make_client(
-        self, client_id: str, username: str, password: str, will: Message | None
+        self, client_id: str, username: str, password: str, will: SimulatedMessage | None
     ) -> mqtt.Client:
         endpoint = self._endpoint
         is_version_5 = endpoint.protocol is MQTTProtocolVersion.MQTTv5
@@ -119,7 +119,7 @@ class Connection:
         """Tell whether a message would be taken now."""
         return self.is_online and len(self._outstanding) < self._window
 
-    def publish(self, message: Message) -> bool:
+    def publish(self, message: SimulatedMessage) -> bool:
         """Hand a message over; False: not now, and it is not counted."""
         if not self.has_room():
             return False

@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
-from heliograph.cli.simulation.connection import Connection, Endpoint
+from heliograph.cli.simulation.connection import ConnectOptions, SimulatedConnection
 from heliograph.cli.simulation.disorder import Disorder, Sending
-from heliograph.cli.simulation.sensor import Message, SimulatedSensor
+from heliograph.cli.simulation.sensor import SimulatedMessage, SimulatedSensor
 from heliograph.cli.simulation.tally import Tally
 from heliograph.errors import StartError
 
@@ -26,7 +26,7 @@ FAREWELL_SECONDS = 5.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Replay:
+class PastPeriod:
     """A time in the past to go through: from `start` (epoch seconds) to before so many seconds.
 
     Each sensor measures at the interval, at the start first; speed 0 is as fast as it can.
@@ -39,7 +39,7 @@ class Replay:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Plan:
+class SimulationPlan:
     """What to simulate. Rate 0 is as fast as it can, duration 0 until stopped.
 
     With a replay neither counts. `late` and `repeated` are shares of the messages.
@@ -55,7 +55,7 @@ class Plan:
     drain: float
     late: float = 0.0
     repeated: float = 0.0
-    replay: Replay | None = None
+    replay: PastPeriod | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -72,19 +72,19 @@ def device_ids(sensors: int) -> list[str]:
     return [f"sim-{number:04d}" for number in range(1, sensors + 1)]
 
 
-class Link:
+class FleetConnection:
     """A connection, the sensors behind it, and what waits for room on it."""
 
-    def __init__(self, connection: Connection, sensors: list[SimulatedSensor]) -> None:
+    def __init__(self, connection: SimulatedConnection, sensors: list[SimulatedSensor]) -> None:
         self.connection = connection
         self.sensors = sensors
-        self.waiting: deque[Message] = deque(maxlen=100)
+        self.waiting: deque[SimulatedMessage] = deque(maxlen=100)
 
     def is_free(self) -> bool:
         """Tell whether a new message would go out at once."""
         return not self.waiting and self.connection.has_room()
 
-    def send(self, message: Message) -> None:
+    def send(self, message: SimulatedMessage) -> None:
         """Send a message, or let it wait for room."""
         if self.waiting or not self.connection.publish(message):
             self.waiting.append(message)
@@ -99,7 +99,7 @@ class Fleet:
     """All sensors of a run."""
 
     def __init__(
-        self, plan: Plan, endpoint: Endpoint, credentials: Credentials, tally: Tally
+        self, plan: SimulationPlan, endpoint: ConnectOptions, credentials: Credentials, tally: Tally
     ) -> None:
         self._plan = plan
         self._tally = tally
@@ -107,7 +107,7 @@ class Fleet:
         self._abandoned = asyncio.Event()
         self._seconds = 0.0
         started = plan.replay.start if plan.replay else time.time()
-        self._disorder: Disorder[tuple[Link, Message]] = Disorder(
+        self._disorder: Disorder[tuple[FleetConnection, SimulatedMessage]] = Disorder(
             late=plan.late, repeated=plan.repeated, turn=plan.sensors, seed=plan.seed
         )
         sensors = [
@@ -132,17 +132,17 @@ class Fleet:
 
     def _link(
         self,
-        endpoint: Endpoint,
+        endpoint: ConnectOptions,
         credentials: Credentials,
         number: int,
         sensors: list[SimulatedSensor],
-    ) -> Link:
+    ) -> FleetConnection:
         first = sensors[0]
         username, password = credentials.username, credentials.password
         if self._is_direct:
             username = first.device_id
             password = credentials.device_keys.get(first.device_id, password)
-        connection = Connection(
+        connection = SimulatedConnection(
             endpoint,
             self._tally,
             client_id=first.device_id if self._is_direct else f"sim-gateway-{number + 1}",
@@ -150,14 +150,14 @@ class Fleet:
             password=password,
             will=first.status("offline") if self._is_direct else None,
         )
-        link = Link(connection, sensors)
+        link = FleetConnection(connection, sensors)
         if self._is_direct:
             connection.on_online = lambda: self._greet(link, first)
             connection.on_message = lambda topic, payload: _configure(link, first, topic, payload)
         return link
 
     @staticmethod
-    def _greet(link: Link, sensor: SimulatedSensor) -> None:
+    def _greet(link: FleetConnection, sensor: SimulatedSensor) -> None:
         link.connection.subscribe(f"configurations/{sensor.device_id}")
         link.send(sensor.status("online"))
 
@@ -237,13 +237,15 @@ class Fleet:
             await asyncio.sleep(pause)
         self._pass_on(self._disorder.rest())
 
-    def _pass_on(self, sendings: Iterable[Sending[tuple[Link, Message]]]) -> None:
+    def _pass_on(
+        self, sendings: Iterable[Sending[tuple[FleetConnection, SimulatedMessage]]]
+    ) -> None:
         for sending in sendings:
             link, message = sending.message
             link.send(message)
             self._note(sending)
 
-    async def _replay(self, replay: Replay) -> None:
+    async def _replay(self, replay: PastPeriod) -> None:
         """Send what the sensors said in that time: everything, in its order but for the disorder.
 
         Signs of life are left out, since nobody lives in the past.
@@ -278,14 +280,14 @@ class Fleet:
             if await self._send_surely(*sending.message):
                 self._note(sending)
 
-    def _note(self, sending: Sending[tuple[Link, Message]]) -> None:
+    def _note(self, sending: Sending[tuple[FleetConnection, SimulatedMessage]]) -> None:
         rows = sending.message[1].rows
         if sending.is_late:
             self._tally.late.add(rows)
         if sending.is_repeat:
             self._tally.repeated.add(rows)
 
-    async def _send_surely(self, link: Link, message: Message) -> bool:
+    async def _send_surely(self, link: FleetConnection, message: SimulatedMessage) -> bool:
         """Send a message as soon as there is room for it; False: there is none and it stops."""
         while not self._stopping.is_set():
             link.flush()
@@ -315,7 +317,7 @@ class Fleet:
                 passed += 1
         return sent
 
-    def _rounds(self) -> Iterator[tuple[Link, SimulatedSensor]]:
+    def _rounds(self) -> Iterator[tuple[FleetConnection, SimulatedSensor]]:
         pairs = [(link, sensor) for link in self._links for sensor in link.sensors]
         while True:
             yield from pairs
@@ -332,11 +334,11 @@ class Fleet:
                     await asyncio.sleep(TICK_SECONDS)
 
 
-def _is_owed(link: Link) -> bool:
+def _is_owed(link: FleetConnection) -> bool:
     return bool(link.waiting or link.connection.outstanding)
 
 
-def _configure(link: Link, sensor: SimulatedSensor, _topic: str, payload: bytes) -> None:
+def _configure(link: FleetConnection, sensor: SimulatedSensor, _topic: str, payload: bytes) -> None:
     """Take a configuration over and say so, as a device does."""
     try:
         message: Any = msgspec.json.decode(payload)

@@ -14,7 +14,7 @@ COMPLAINT_SECONDS = 5.0
 _encode = msgspec.json.Encoder().encode
 
 
-class Message(NamedTuple):
+class SimulatedMessage(NamedTuple):
     """A message to publish; `rows` is how many records the server makes of it."""
 
     kind: str
@@ -53,7 +53,7 @@ class SimulatedSensor:
         """Have the next measurements be of the time after this moment."""
         self._last_time = round(moment * 1e6)
 
-    def measurements(self, now: float, count: int = 1) -> Message:
+    def measurements(self, now: float, count: int = 1) -> SimulatedMessage:
         """Return a message of so many measurements, made since the last one."""
         end, step = self._span(now, count)
         elements = []
@@ -64,7 +64,7 @@ class SimulatedSensor:
                 element["revision"] = self.revision
             elements.append(element)
         payload = _encode({"measurements": elements})
-        return Message("measurement", f"measurements/{self.device_id}", payload, count)
+        return SimulatedMessage("measurement", f"measurements/{self.device_id}", payload, count)
 
     def _span(self, now: float, count: int) -> tuple[int, int]:
         """Return the last time and the step: times of one sensor always increase.
@@ -104,7 +104,7 @@ class SimulatedSensor:
             {"severity": severity, "subject": subject, "details": details, "timestamp": timestamp}
         )
 
-    def due(self, now: float) -> list[Message]:
+    def due(self, now: float) -> list[SimulatedMessage]:
         """Return what the sensor has to say beside measurements: logs and signs of life."""
         messages = self.logs_due(now)
         if now >= self._heartbeat_at:
@@ -112,7 +112,7 @@ class SimulatedSensor:
             messages.append(self.heartbeat(now))
         return messages
 
-    def logs_due(self, now: float) -> list[Message]:
+    def logs_due(self, now: float) -> list[SimulatedMessage]:
         """Return what the sensor has to log."""
         if self._is_failing:
             self._complain(now)
@@ -120,7 +120,7 @@ class SimulatedSensor:
         if self._logs:
             payload = _encode({"log_messages": self._logs})
             topic = f"log-messages/{self.device_id}"
-            messages.append(Message("log", topic, payload, len(self._logs)))
+            messages.append(SimulatedMessage("log", topic, payload, len(self._logs)))
             self._logs = []
         return messages
 
@@ -137,14 +137,14 @@ class SimulatedSensor:
         else:
             self.log("info", "temperature recovered", "Element restarted.", now)
 
-    def heartbeat(self, now: float) -> Message:
+    def heartbeat(self, now: float) -> SimulatedMessage:
         """Return a sign of life, which also says that the current revision is in force."""
         element: dict[str, object] = {"timestamp": round(now * 1e6) / 1e6}
         if self.revision is not None:
             element |= {"revision": self.revision, "success": True}
         payload = _encode({"heartbeats": [element]})
-        return Message("heartbeat", f"heartbeats/{self.device_id}", payload, 1)
+        return SimulatedMessage("heartbeat", f"heartbeats/{self.device_id}", payload, 1)
 
-    def status(self, text: str) -> Message:
+    def status(self, text: str) -> SimulatedMessage:
         """Return `online` or `offline`, which the server keeps as the sensor's status."""
-        return Message("status", f"status/{self.device_id}", text.encode(), 1, retain=True)
+        return SimulatedMessage("status", f"status/{self.device_id}", text.encode(), 1, retain=True)

@@ -12,7 +12,7 @@ from typing import BinaryIO, Self
 import msgspec
 
 from heliograph.errors import StartError
-from heliograph.exchange.pages import Page, Position
+from heliograph.exchange.pages import EncodedPage, Position
 from heliograph.exchange.wide import Column
 from heliograph.model.records import Kind
 
@@ -139,7 +139,7 @@ class PartialFile:
             with self._writing():
                 self._write(heading)
 
-    def add(self, page: Page) -> None:
+    def add(self, page: EncodedPage) -> None:
         """Write a page; what came before it is safe from time to time.
 
         Raises:
