@@ -17,6 +17,7 @@ import msgspec
 import structlog
 
 from heliograph.model.event import Committed
+from heliograph.model.records import Kind
 from heliograph.mqtt import packets
 from heliograph.mqtt.counts import Counts
 from heliograph.mqtt.limits import (
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+# A kind of which something is retained.
+STATUS = Kind.STATUS
 # How much of the time fanning out may take, and for how long at most in one piece.
 SHARE = 1 / 3
 TURN_SECONDS = 0.01
@@ -326,6 +329,9 @@ class Fanout:
             seen = seen_as(event) if audiences else None
             if seen is None:
                 continue
+            if event.kind is STATUS:
+                for audience in audiences:
+                    self._supersede(audience, seen)
             for audience in audiences:
                 if deliveries >= DELIVERIES_BETWEEN_LOOKS:
                     is_over, deliveries = is_over or time.thread_time() > until, 0

@@ -91,6 +91,8 @@ class Retained:
         session, principal = connection.session, connection.principal
         if session is None or principal is None:
             return
+        # Whatever was newer before this is read is read now.
+        self._superseded.clear()
         host = connection.listener.host
         async for message in host.retained(principal, topic_filter):
             while connection.congested or session.queue:

@@ -1,5 +1,6 @@
 """SUBSCRIBE, UNSUBSCRIBE and what subscribers get (MQTT 5, 3.8 to 3.11)."""
 
+import asyncio
 import json
 
 import pytest
@@ -304,6 +305,39 @@ async def test_an_empty_retained_status_clears_it(server, version):
     await send(client, topic, b"offline", packet_id=4)
     assert (await received(admin)).payload == b"offline"
     assert len(await server.rejected()) == 1
+
+
+@pytest.mark.parametrize("newer", [b"offline", b""])
+async def test_a_status_that_was_read_before_is_not_sent_after_a_newer_one(server, version, newer):
+    """Nor left out where it is asked for again meanwhile."""
+    device = await server.device()
+    client = await server.connect(device)
+    topic = f"status/{device.device_id}"
+    await send(client, topic, b"online", retain=True)
+    host = server.listener.host
+    retained, read, go = host.retained, asyncio.Event(), asyncio.Event()
+
+    async def slow(*arguments):
+        async for item in retained(*arguments):
+            read.set()
+            await go.wait()
+            yield item
+
+    host.retained = slow
+    admin = await server.admin(version=version)
+    await subscribed(admin, (topic, 0))
+    await read.wait()
+    await send(client, topic, newer, retain=True, packet_id=2)
+    message = await received(admin)
+    assert (message.payload, message.retain) == (newer, False)
+    await subscribed(admin, ("status/#", 0))
+    go.set()
+    if newer:
+        message = await received(admin)
+        assert (message.payload, message.retain) == (newer, True)
+    await admin.quiet()
+    await eventually(lambda: not server.listener.tasks)
+    await admin.quiet()
 
 
 async def test_an_empty_retained_message_elsewhere_is_what_it_is_without_retain(server, version):
