@@ -47,6 +47,7 @@ async def filled(here, count, *, per_time=1):
         ],
         logs=[log(sensor, time, text, fingerprint=at) for at, time in enumerate(times)],
         heartbeats=[(*row[:8], f'{{"x":"{text}"}}') for row in beats],
+        attributes=[(sensor, "n"), (sensor, "t")],
     )
     await here.services.store.write(batch)
     return own
