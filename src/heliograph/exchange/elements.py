@@ -170,7 +170,8 @@ def number_or_text(text: str) -> msgspec.Raw:
     bare = text.strip()
     if bare in _BOOLEANS:
         return _BOOLEANS[bare]
-    if bare[:1] in "-0123456789":
+    # A time begins like a number too, and there is one in every row.
+    if bare[:1] in "-0123456789" and ":" not in bare:
         try:
             if isinstance(_any(bare), int | float):
                 return _Raw(bare.encode())
