@@ -126,10 +126,20 @@ def members_of(kind: Kind, row: dict[str, str], columns: Sequence[str]) -> dict[
 def _frame(row: dict[str, str]) -> dict[str, msgspec.Raw]:
     frame: dict[str, msgspec.Raw] = {}
     if time := row.get("timestamp", "").strip():
-        frame["timestamp"] = number_or_text(time)
+        frame["timestamp"] = number_or_text(_with_whole_zone(time))
     if revision := row.get("revision"):
         # Where some are missing, other programs write floats.
         frame["revision"] = number_or_text(revision.strip().removesuffix(".0"))
     if element_id := row.get("element_id"):
         frame["id"] = json_text(element_id)
     return frame
+
+
+def _with_whole_zone(time: str) -> str:
+    """Return a time as RFC 3339 has it that DuckDB (`+00`) or polars (`+0000`) has written."""
+    if ":" in time:
+        if time[-3:-2] in ("+", "-"):
+            return f"{time}:00"
+        if time[-5:-4] in ("+", "-"):
+            return f"{time[:-2]}:{time[-2:]}"
+    return time

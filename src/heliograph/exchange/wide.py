@@ -34,11 +34,12 @@ _TYPES: Final[dict[type, ColumnType]] = {
 Cell: TypeAlias = Callable[[Any, ColumnType], tuple[Any, bool]]
 
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
-# As spreadsheets save a number where people write it so, and what they make of booleans.
+# As spreadsheets save a number where people write it so.
 _COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+")
+# Also as spreadsheets and Python write them.
 _WORDS: Final = {
-    **dict.fromkeys(("true", "TRUE"), msgspec.Raw(b"true")),
-    **dict.fromkeys(("false", "FALSE"), msgspec.Raw(b"false")),
+    **dict.fromkeys(("true", "True", "TRUE"), msgspec.Raw(b"true")),
+    **dict.fromkeys(("false", "False", "FALSE"), msgspec.Raw(b"false")),
 }
 _decode = msgspec.json.decode
 _text = msgspec.json.Encoder(order="sorted").encode
@@ -103,8 +104,10 @@ def type_of(value: Any) -> ColumnType | None:
 def csv_cell(value: Any, _: ColumnType) -> tuple[str, bool]:
     """Return a cell of CSV."""
     kind = type(value)
-    if kind is float or kind is int:
+    if kind is int:
         return repr(value), True
+    if kind is float:
+        return repr(value), not _is_whole(value)
     if kind is str:
         return value, not _is_doubtful(value)
     if kind is bool:
@@ -133,7 +136,10 @@ def read_csv_cell(cell: str) -> msgspec.Raw:
             f"{cell[:40]} has a decimal comma, with which no export writes a number: was the file"
             " saved by a spreadsheet?"
         )
-    if _NUMBER.fullmatch(cell):
+    if match := _NUMBER.fullmatch(cell):
+        has_decimals = match[2] is not None or match[3] is not None
+        if has_decimals and _is_whole(number := float(cell)):
+            return json_text(int(number))
         return msgspec.Raw(cell.encode())
     return _WORDS.get(cell) or json_text(cell)
 
@@ -153,7 +159,10 @@ def typed_cell(value: Any, column: ColumnType) -> tuple[Any, bool]:
 
 
 def read_number(number: float) -> float | int:
-    """Return what a cell of a column of numbers says: where all are floats, whole ones are none."""
+    """Return what a number among floats says: a whole one is an integer.
+
+    Every program that reads a table makes floats of all numbers of a column.
+    """
     return int(number) if _is_whole(number) else number
 
 

@@ -174,6 +174,7 @@ def test_columns_of_parquet_have_types():
         ({"a": "true"}, "true"),
         ({"a": "TRUE"}, "TRUE"),
         ({"a": "21,5"}, "21,5"),
+        ({"a": 21.0}, "21.0"),
         ({"a": ""}, ""),
         ({"a": None}, ""),
         ({"a": [1, 2]}, "[1,2]"),
@@ -219,6 +220,30 @@ def test_what_a_spreadsheet_has_saved_is_read_or_refused():
     assert json.loads(element.text)["value"] == value
     (bad,) = read_back(Format.CSV, text.replace(";21;", ";21,0;").encode())
     assert "decimal comma" in str(bad)
+
+
+@pytest.mark.parametrize("zone", ["+00", "+0000", "+00:00", "Z"])
+def test_what_a_data_frame_has_written_as_csv_is_the_same(zone):
+    """DuckDB, polars and pandas make floats of whole numbers, and write zones in other ways."""
+    found = [{"a": True}, {"t": 21}, {"u": 21.0}, {"t": 21.5}]
+    rows = [stored(value, number) for number, value in enumerate(found)]
+    text = written(Format.CSV, rows, columns_of(found)).decode()
+    for before, after in ((",21,", ",21.0,"), (",true,", ",True,"), ("000Z", f"000{zone}")):
+        assert before in text
+        text = text.replace(before, after)
+    check_is_the_same(read_back(Format.CSV, text.encode()), rows)
+
+
+@pytest.mark.parametrize("zone", ["+00", "+0000", "-02", "+0530"])
+def test_times_of_an_export_that_another_program_has_copied_are_times(zone):
+    row = stored(1.5, 86_400 * SECOND)
+    text = heading(Format.CSV, Kind.MEASUREMENT) + encode_rows(
+        Format.CSV, Kind.MEASUREMENT, NAMES, [row]
+    )
+    copied = text.decode().replace("Z,", f"{zone},").encode()
+    (element,) = read_back(Format.CSV, copied)
+    hours = {"-02": 2, "+0530": -5.5}.get(zone, 0)
+    assert json.loads(element.text)["timestamp"] == row[0] / SECOND + hours * 3_600
 
 
 def test_an_attribute_called_like_a_column_has_one_of_its_own():
