@@ -9,7 +9,7 @@ import structlog
 from heliograph.broker_url import parse_broker_url
 from heliograph.errors import StartError
 from heliograph.ingest.endpoint import Endpoint
-from heliograph.mqtt.limits import Limits
+from heliograph.mqtt.limits import ListenerLimits
 from heliograph.mqtt.link import Link, LinkOptions
 from heliograph.mqtt.listener import Listener
 from heliograph.settings import Settings
@@ -19,7 +19,7 @@ log = structlog.get_logger()
 
 def make_listener(settings: Settings, endpoint: Endpoint) -> Listener:
     """Return the listener, which does not listen yet."""
-    limits = Limits(
+    limits = ListenerLimits(
         connections=settings.mqtt_max_connections,
         connections_per_address=settings.mqtt_max_connections_per_address,
         connections_per_principal=settings.mqtt_max_connections_per_principal,

@@ -48,8 +48,7 @@ LEVELS = {
 }
 
 # Names that stand for two classes yet; none is to be added.
-NAMES_OF_TWO = {"Change", "Columns", "Kind", "Layout", "Limits", "Missing", "Plan", "Reading"}
-NAMES_OF_TWO |= {"Sensor", "Session"}
+NAMES_OF_TWO = {"Kind", "Layout", "Missing", "Sensor"}
 
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "managers"}
 VAGUE_NAMES |= {"service", "services"}

@@ -11,7 +11,7 @@ from heliograph.cli.echo import echo
 from heliograph.cli.output import print_json, print_table
 from heliograph.model.retention import LEAP, Horizon, advance
 from heliograph.model.time import DAY, now, to_rfc3339
-from heliograph.retention.plan import Due, Plan, Planned
+from heliograph.retention.plan import Due, DueCounter, Planned
 from heliograph.retention.runs import RetentionRuns, RunsState
 from heliograph.settings import Settings, load_settings
 from heliograph.store import Store
@@ -36,7 +36,7 @@ def plan(*, json: bool = typer.Option(False, "--json", help="Print JSON.")) -> N
 
     async def work(store: Store) -> tuple[Horizon, dict[str, Planned], list[Partition], int]:
         horizon = advance((await store.clock.read()).horizon, now(), 0)
-        due = Plan(store, settings.retention, horizon.moment)
+        due = DueCounter(store, settings.retention, horizon.moment)
         planned = await due.of_networks()
         names = await _names(store)
         return (

@@ -22,7 +22,7 @@ from heliograph.model.principal import Principal, Role
 from heliograph.model.sensor import Network, Sensor
 from heliograph.model.time import now
 from heliograph.store import Store
-from heliograph.store.lineage import Change
+from heliograph.store.lineage import RegistryChange
 from heliograph.store.sensors import Unwritten
 
 log = structlog.get_logger()
@@ -37,7 +37,7 @@ AUTO_PROVISION = Actor(ActorKind.SYSTEM, "auto-provision")
 OWN_NAME_BYTES = 8
 
 
-class Reading:
+class RegistryPeriod:
     """The time for which the registry has gone on from the same state of the database.
 
     `is_over`: the database was put back, and what was found before is not to be used any more.
@@ -88,9 +88,9 @@ class KnownSensor:
         "status",
     )
 
-    def __init__(self, sensor: Sensor, reading: Reading | None = None) -> None:
+    def __init__(self, sensor: Sensor, reading: RegistryPeriod | None = None) -> None:
         self.number = sensor.number
-        self.reading = reading if reading is not None else Reading()
+        self.reading = reading if reading is not None else RegistryPeriod()
         self.attributes: set[str] = set()
         self.number_texts: frozenset[str] = _NONE
         self.newest_assigned = 0
@@ -138,8 +138,8 @@ class Registry:
             sessions=self._accounts.sessions,
             sensors=self._by_number,
         )
-        self._reading = Reading()
-        self._change: Change | None = None
+        self._reading = RegistryPeriod()
+        self._change: RegistryChange | None = None
         self._is_loaded = False
         self._changing = asyncio.Lock()
         self._listeners: list[Callable[[], None]] = []
@@ -158,7 +158,7 @@ class Registry:
         self._assume(await self._store.sensors.newest_change())
         await self._preload()
 
-    def _assume(self, change: Change) -> None:
+    def _assume(self, change: RegistryChange) -> None:
         self._change = self._store.lineage.newest = change
 
     async def _preload(self) -> None:
@@ -332,12 +332,12 @@ class Registry:
             for listener in self._listeners:
                 listener()
 
-    async def _comes_from(self, change: Change, known: Change) -> bool:
+    async def _comes_from(self, change: RegistryChange, known: RegistryChange) -> bool:
         return change == known or (
             change.version > known.version and await self._store.sensors.has_had(known)
         )
 
-    async def _start_anew(self, change: Change) -> None:
+    async def _start_anew(self, change: RegistryChange) -> None:
         """Forget all that was read before the database was put back to another state."""
         if self._change is not None:
             log.warning(
@@ -348,7 +348,7 @@ class Registry:
         # Without an await up to the load: nobody uses half of it.
         self._is_loaded = False
         self._reading.is_over = True
-        self._reading = Reading()
+        self._reading = RegistryPeriod()
         self._assume(change)
         self.generation += 1
         for known in (self._by_name, self._by_number, self._by_key_hash):

@@ -19,7 +19,7 @@ class Account(msgspec.Struct, frozen=True):
     is_active: bool = True
 
 
-class Session(msgspec.Struct, frozen=True):
+class AccountSession(msgspec.Struct, frozen=True):
     """Whose a token is, and until when, in microseconds."""
 
     account: Account

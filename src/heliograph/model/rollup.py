@@ -16,7 +16,7 @@ SPAN = {MINUTES: HOUR, HOURS: DAY}
 SLOT = {MINUTES: MINUTE, HOURS: HOUR}
 
 
-class Columns(msgspec.Struct, gc=False):
+class RollupColumns(msgspec.Struct, gc=False):
     """An attribute's aggregates by slot; only slots with numbers, ascending."""
 
     slots: list[int]
@@ -42,7 +42,7 @@ class Columns(msgspec.Struct, gc=False):
         self.maxima.append(known.maximum)
         self.lasts.append(known.last)
 
-    def extend(self, more: "Columns", slots: Sequence[int]) -> None:
+    def extend(self, more: "RollupColumns", slots: Sequence[int]) -> None:
         """Add what stands in other columns, as these slots."""
         self.slots += slots
         self.counts += more.counts
@@ -51,10 +51,10 @@ class Columns(msgspec.Struct, gc=False):
         self.maxima += more.maxima
         self.lasts += more.lasts
 
-    def part(self, first: int, last: int) -> "Columns":
+    def part(self, first: int, last: int) -> "RollupColumns":
         """Return what stands at positions from `first` to before `last`."""
         at = slice(first, last)
-        return Columns(
+        return RollupColumns(
             self.slots[at],
             self.counts[at],
             self.totals[at],
@@ -95,7 +95,7 @@ class Rollup(msgspec.Struct, gc=False):
 
     slots: list[int]
     counts: list[int]
-    attributes: dict[str, Columns]
+    attributes: dict[str, RollupColumns]
     complete: bool = True
 
     def count(self, slot: int, rows: int) -> None:
@@ -119,9 +119,9 @@ def empty() -> Rollup:
     return Rollup([], [], {})
 
 
-def empty_columns() -> Columns:
+def empty_columns() -> RollupColumns:
     """Return columns of nothing."""
-    return Columns([], [], [], [], [], [])
+    return RollupColumns([], [], [], [], [], [])
 
 
 def replaced(old: Rollup, first: int, last: int, new: Rollup) -> Rollup:

@@ -14,7 +14,7 @@ import msgspec
 from msgspec.msgpack import Ext
 
 from heliograph.model.aggregation import Number, as_float
-from heliograph.model.rollup import Columns, Rollup
+from heliograph.model.rollup import Rollup, RollupColumns
 
 # A row with more attributes keeps the first by name, and is incomplete.
 MAXIMUM_ATTRIBUTES_OF_ROLLUP = 1_000
@@ -93,7 +93,7 @@ def unpack(packed: bytes, names: Collection[str] | None = None) -> Rollup:
     return Rollup(slots, counts, attributes, found.complete)
 
 
-def _packed_columns(rollup: Rollup, columns: Columns) -> PackedColumns:
+def _packed_columns(rollup: Rollup, columns: RollupColumns) -> PackedColumns:
     slots = None if columns.slots == rollup.slots else columns.slots
     single = len(columns.counts) == sum(columns.counts)
     return PackedColumns(
@@ -106,9 +106,9 @@ def _packed_columns(rollup: Rollup, columns: Columns) -> PackedColumns:
     )
 
 
-def _columns(packed: PackedColumns, slots: list[int], counts: list[int]) -> Columns:
+def _columns(packed: PackedColumns, slots: list[int], counts: list[int]) -> RollupColumns:
     lasts = _unpacked(packed.lasts)
-    return Columns(
+    return RollupColumns(
         slots if packed.slots is None else _unpacked(packed.slots),
         counts if packed.counts is None else _unpacked(packed.counts),
         list(map(as_float, lasts)) if packed.totals is None else _unpacked(totals_of(packed)),
@@ -170,9 +170,9 @@ def _unpacked(numbers: Numbers) -> list[Any]:
     return made.tolist()
 
 
-def _as_floats(columns: Columns) -> Columns:
+def _as_floats(columns: RollupColumns) -> RollupColumns:
     minima, maxima, lasts = (
         [as_float(number) for number in numbers]
         for numbers in (columns.minima, columns.maxima, columns.lasts)
     )
-    return Columns(columns.slots, columns.counts, columns.totals, minima, maxima, lasts)
+    return RollupColumns(columns.slots, columns.counts, columns.totals, minima, maxima, lasts)

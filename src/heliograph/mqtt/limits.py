@@ -46,7 +46,7 @@ LONGEST_SESSION_SECONDS = 7 * 86_400
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Limits:
+class ListenerLimits:
     """What an installation may set. A bound of 0 is none."""
 
     connections: int = 20_000

@@ -19,7 +19,7 @@ from heliograph.mqtt.counts import Counts
 from heliograph.mqtt.fanout import Fanout, Seen
 from heliograph.mqtt.greeting import Greeting
 from heliograph.mqtt.host import Host
-from heliograph.mqtt.limits import MAXIMUM_FILTER_LEVELS, Limits
+from heliograph.mqtt.limits import MAXIMUM_FILTER_LEVELS, ListenerLimits
 from heliograph.mqtt.opening import Opening
 from heliograph.mqtt.packets import ProtocolError, Reason
 from heliograph.mqtt.pausing import CLOSING, FULL, UNTAKEN, ReadingTurns
@@ -50,7 +50,7 @@ RECHECK_SECONDS = 0.1
 class Listener:
     """Serves MQTT 3.1.1 and 5 over TCP and TLS."""
 
-    def __init__(self, host: Host, limits: Limits) -> None:
+    def __init__(self, host: Host, limits: ListenerLimits) -> None:
         self.host = host
         self.limits = limits
         self.loop = asyncio.get_running_loop()

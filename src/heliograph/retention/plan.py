@@ -38,7 +38,7 @@ class Planned(NamedTuple):
     due: dict[Kind, Due]
 
 
-class Plan:
+class DueCounter:
     """Counts what is due at a moment, as things stand; `default` counts where nothing is said."""
 
     def __init__(self, store: Store, default: Retention, moment: int) -> None:

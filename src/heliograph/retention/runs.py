@@ -20,7 +20,7 @@ import structlog
 from heliograph.errors import HeliographError, StoreUnavailableError
 from heliograph.model.retention import WAIT, Cutoffs, Horizon, Retention, advance, cutoffs
 from heliograph.model.time import HOUR, SECOND, now, to_rfc3339
-from heliograph.retention.plan import Plan
+from heliograph.retention.plan import DueCounter
 from heliograph.store import Store
 from heliograph.store.engine import Drop
 from heliograph.store.pages import LEAST
@@ -172,7 +172,7 @@ class RetentionRuns:
         if horizon is None or not horizon.waits or self._told:
             return
         self._told = True
-        removes = await Plan(self._store, self.default, horizon.clock).totals()
+        removes = await DueCounter(self._store, self.default, horizon.clock).totals()
         tell = log.warning if any(due.rows for due in removes.values()) else log.info
         tell(
             "retention waits: the clock has leapt since the last run; if it is right, run"

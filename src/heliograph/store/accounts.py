@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from heliograph.errors import AlreadyExistsError
-from heliograph.model.account import Account, Session
+from heliograph.model.account import Account, AccountSession
 from heliograph.model.audit import SYSTEM, Actor, AuditAction, AuditedChange
 from heliograph.model.lookalikes import Holders, looks
 from heliograph.model.principal import Role
@@ -218,12 +218,14 @@ class Accounts:
                 await enter(transaction, actor, [AuditedChange(_OPENING[purpose], *who)])
         return bool(opened)
 
-    async def find_session(self, token_hash: bytes, purpose: str, now: int) -> Session | None:
+    async def find_session(
+        self, token_hash: bytes, purpose: str, now: int
+    ) -> AccountSession | None:
         """Return whose session this is; None: nobody's, or it has expired."""
         rows = await self._engine.fetch(
             "session_account", token_hash=token_hash, purpose=purpose, now=now
         )
-        return Session(_account(rows[0][:6]), rows[0][6]) if rows else None
+        return AccountSession(_account(rows[0][:6]), rows[0][6]) if rows else None
 
     async def living_sessions(self, accounts: Mapping[bytes, str], now: int) -> set[bytes]:
         """Return those token hashes, given with their accounts, whose sessions have not ended."""

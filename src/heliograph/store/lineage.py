@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from typing import NamedTuple
 
 
-class Change(NamedTuple):
+class RegistryChange(NamedTuple):
     """A change of the registry: its number, and a random token that no other one has."""
 
     version: int
@@ -24,11 +24,11 @@ class Lineage:
     """
 
     def __init__(self) -> None:
-        self.newest: Change | None = None
-        self._pinned: ContextVar[Change | None] = ContextVar("change", default=None)
+        self.newest: RegistryChange | None = None
+        self._pinned: ContextVar[RegistryChange | None] = ContextVar("change", default=None)
 
     @property
-    def known(self) -> Change | None:
+    def known(self) -> RegistryChange | None:
         """The change that what is written now has to be based on."""
         return self._pinned.get() or self.newest
 

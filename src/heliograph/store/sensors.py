@@ -22,7 +22,7 @@ from heliograph.store.audit import (
 from heliograph.store.configurations import add_configuration, configured
 from heliograph.store.engine import Engine, Row, Transaction
 from heliograph.store.erasure import erase_data, erase_first
-from heliograph.store.lineage import Change
+from heliograph.store.lineage import RegistryChange
 from heliograph.store.networks import DEFAULT_NETWORK
 from heliograph.store.nodes import lock_node
 
@@ -277,13 +277,13 @@ class Sensors:
         async with self._engine.transaction() as transaction:
             await transaction.fetch("sensors_touch", rows=_encode(rows).decode())
 
-    async def newest_change(self) -> Change:
+    async def newest_change(self) -> RegistryChange:
         """Return the registry's newest change: of a sensor or network by all but `touch`."""
         await self._engine.follow()
         rows = await self._engine.fetch("registry_version")
-        return Change(*rows[0])
+        return RegistryChange(*rows[0])
 
-    async def has_had(self, change: Change) -> bool:
+    async def has_had(self, change: RegistryChange) -> bool:
         """Return whether the registry comes from this change, lately, or was put back since."""
         return bool(await self._engine.fetch("registry_has_had", **change._asdict()))
 

@@ -13,7 +13,7 @@ from heliograph.model.principal import Role
 from heliograph.model.retention import LONGEST_DAYS, WAIT, Retention, cutoffs, effective
 from heliograph.model.sensor import Network
 from heliograph.model.time import HOUR, SECOND, to_rfc3339
-from heliograph.retention.plan import Due, Plan, Planned
+from heliograph.retention.plan import Due, DueCounter, Planned
 from heliograph.store.removal import Kind
 from heliograph.web.access import NOT_FOUND
 from heliograph.web.dependencies import Caller, TheAccess, TheActor, TheServices
@@ -307,15 +307,15 @@ async def _networks(services: Services, visible: list[str] | None) -> list[Netwo
             return networks
 
 
-def _plan(services: Services) -> Plan:
-    return Plan(services.store, services.retention.default, services.retention.next_moment)
+def _plan(services: Services) -> DueCounter:
+    return DueCounter(services.store, services.retention.default, services.retention.next_moment)
 
 
 async def _waiting(services: Services, visible: list[str] | None) -> dict[str, Any] | None:
     horizon = services.retention.state.horizon
     if horizon is None or not horizon.waits:
         return None
-    plan = Plan(services.store, services.retention.default, horizon.clock)
+    plan = DueCounter(services.store, services.retention.default, horizon.clock)
     if visible is None:
         removes = await plan.totals()
     else:

@@ -7,7 +7,7 @@ import pytest
 from heliograph.model.batch import Batch
 from heliograph.model.retention import Retention
 from heliograph.model.time import DAY, HOUR
-from heliograph.retention.plan import Plan
+from heliograph.retention.plan import DueCounter
 from heliograph.retention.runs import RetentionRuns
 from heliograph.store.removal import Kind
 from rows import NOON, heartbeat, log, measurement
@@ -57,12 +57,12 @@ async def fill(store, sensors, value, count, *, start, step):
 
 
 async def announced_and_given_back(store, retention=KEEP):
-    plan = Plan(store, retention, NOON)
+    plan = DueCounter(store, retention, NOON)
     planned = await plan.totals()
     before = await free_bytes(store)
     runs = RetentionRuns(store, retention, clock=lambda: NOON)
     await runs.sweep(NOON)
-    left = await Plan(store, retention, NOON).totals()
+    left = await DueCounter(store, retention, NOON).totals()
     assert not any(due.rows for due in left.values())
     return planned, runs.state, await free_bytes(store) - before
 
@@ -122,12 +122,12 @@ async def test_rows_are_exact_for_one_moment_however_many(store, register):
     for burst in (0, 40, 41, 300):
         await fill(store, sensors, small, 3_000, start=OLD + burst * HOUR, step=1_000)
     await fill(store, sensors, small, 500, start=NOON - 9 * DAY, step=1_000)
-    planned = await Plan(store, KEEP, NOON).of_network(network)
+    planned = await DueCounter(store, KEEP, NOON).of_network(network)
     assert planned.due[Kind.MEASUREMENTS][:1] == (12_000,)
     assert planned.due[Kind.MEASUREMENTS].is_exact
-    one = await Plan(store, KEEP, NOON).of_sensor(sensors[0], network, KEEP)
+    one = await DueCounter(store, KEEP, NOON).of_sensor(sensors[0], network, KEEP)
     assert one[Kind.MEASUREMENTS].rows == 4_000
-    total = (await Plan(store, KEEP, NOON).totals())[Kind.MEASUREMENTS]
+    total = (await DueCounter(store, KEEP, NOON).totals())[Kind.MEASUREMENTS]
     assert total == planned.due[Kind.MEASUREMENTS]
 
 
@@ -135,7 +135,7 @@ async def test_rows_that_wait_for_their_rollups_are_told_apart(store, register):
     sensor = (await register()).number
     await fill(store, [sensor], small, 1_000, start=OLD, step=1_000)
     keep = Retention(10, 0, 10)
-    plan = Plan(store, keep, NOON)
+    plan = DueCounter(store, keep, NOON)
     # Late rows, whose hours are marked and not rolled up yet.
     assert (await plan.totals())[Kind.MEASUREMENTS].rows == 0
     assert plan.not_rolled_up == 1_000
