@@ -18,7 +18,8 @@ from heliograph.model.time import HOUR, MINUTE
 # From a start (inclusive) to an end (exclusive), in microseconds.
 Span: TypeAlias = tuple[int, int]
 
-# Buckets that are on average shorter are counted from raw rows: hardly a minute is in one whole.
+# Buckets that are on average shorter, and do not start at whole minutes, are counted from raw rows:
+# hardly a minute is in one whole.
 SHORTEST = 2 * MINUTE
 
 
@@ -63,7 +64,9 @@ def plan(starts: Sequence[int], start: int, end: int, standing: Standing) -> Rol
     raw_from = start if standing.raw_from is None else min(max(standing.raw_from, start), end)
     if start < raw_from:
         _split(made, starts, start, raw_from, whole_minutes=True)
-    short = starts[-1] - starts[0] < SHORTEST * (len(starts) - 1)
+    short = starts[-1] - starts[0] < SHORTEST * (len(starts) - 1) and any(
+        moment % MINUTE for moment in starts
+    )
     frontier = standing.frontier - standing.frontier % MINUTE
     at = raw_from
     for dirty_start, dirty_end in standing.dirty:

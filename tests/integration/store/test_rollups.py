@@ -42,7 +42,7 @@ MIDNIGHTS = [
     1_856_217_600 * SECOND,  # 2028-10-27
 ]
 ZONES = ["UTC", "Asia/Kolkata", "Europe/Berlin", "Australia/Lord_Howe"]
-LENGTHS = ["100s", "150s", "7m", "30m", "1h", "90m", "9h", "1d", "1mo"]
+LENGTHS = ["100s", "1m", "150s", "7m", "30m", "1h", "90m", "9h", "1d", "1mo"]
 
 
 def execute(url, statement):
@@ -313,11 +313,54 @@ async def test_what_is_rolled_up_is_not_read_from_rows(store, sensor, monkeypatc
     rows = [measurement(sensor, start + at * MINUTE, {"t": at}) for at in range(0, 3 * 1_440, 7)]
     await rolled(store, sensor, rows, start, start + 3 * DAY)
     await no_rows(store, monkeypatch)
-    for length, zone in (("9h", UTC), ("1h", ZoneInfo("Asia/Kolkata")), ("5m", UTC)):
+    for length, zone in (("9h", UTC), ("1h", ZoneInfo("Asia/Kolkata")), ("5m", UTC), ("1m", UTC)):
         starts = bucket_starts(parse_bucket(length), zone, start, start + 3 * DAY)
         series = await store.aggregates.read(sensor, starts, None, start=starts[1], end=starts[-2])
         kept = [(row[2], row[3], {"t": at * 7}) for at, row in enumerate(rows)]
         check(series, *expected(kept, starts, starts[1], starts[-2]))
+
+
+async def read_spans(store, sensor, monkeypatch):
+    """Return a list that takes the spans of raw rows that are read of the sensor."""
+    spans = []
+    fetch = store.engine.fetch
+
+    async def fetching(query, **parameters):
+        if query == "measurements_values" and parameters["sensor"] == sensor:
+            spans.append((parameters["timestamp"], parameters["until"] + 1))
+        if query == "measurements_spans":
+            asked = msgspec.json.decode(parameters["spans"])
+            spans.extend((start, end) for number, start, end in asked if number == sensor)
+        return await fetch(query, **parameters)
+
+    monkeypatch.setattr(store.engine, "fetch", fetching)
+    return spans
+
+
+async def test_buckets_of_a_minute_read_rows_of_young_and_touched_minutes_alone(
+    store, register, monkeypatch
+):
+    start = MIDNIGHTS[0]
+    sensors = [(await register()).number for _ in range(2)]
+    case = Case(store, sensors, start)
+    await case.begin()
+    times = range(0, 4 * 3_600, 23)
+    await case.insert([(at, 0, {"t": at / 7, "n": at}) for at in times])
+    await case.insert([(at, 1, at) for at in times])
+    await case.advance(18)
+    # Late within an hour that is rolled up.
+    await case.insert([(3_700, 0, {"t": -1, "late": 1})])
+    spans = await read_spans(store, sensors[0], monkeypatch)
+    for zone in ("UTC", "Asia/Kathmandu"):
+        spans.clear()
+        await case.check("1m", zone, (10, 4 * 3_600))
+        touched, young = (start + HOUR, start + 2 * HOUR), (start + 3 * HOUR, start + 4 * HOUR)
+        edges = (start + 10 * SECOND, start + MINUTE)
+        assert set(spans) == {edges, touched, (young[0], young[1] + 10 * SECOND)}
+    await case.redo(None)
+    spans.clear()
+    await case.check("1m", "UTC", (0, 3 * 3_600))
+    assert spans == []
 
 
 async def test_the_first_query_imports_numpy_beside_the_event_loop(store, sensor, monkeypatch):

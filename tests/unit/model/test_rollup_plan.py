@@ -17,7 +17,9 @@ MIDNIGHT = 1_774_656_000 * SECOND
 moments = st.integers(0, 4 * DAY // SECOND).map(lambda second: MIDNIGHT + second * SECOND)
 hours = st.integers(0, 96).map(lambda hour: MIDNIGHT + hour * HOUR)
 zones = st.sampled_from([UTC, *map(ZoneInfo, ["Asia/Kolkata", "Europe/Berlin"])])
-lengths = st.sampled_from(["100s", "150s", "7m", "15m", "1h", "90m", "9h", "1d", "1w", "1mo"])
+lengths = st.sampled_from(
+    ["100s", "1m", "150s", "7m", "15m", "1h", "90m", "9h", "1d", "1w", "1mo"]
+)
 spans = st.tuples(hours, st.integers(1, 5)).map(lambda made: (made[0], made[0] + made[1] * HOUR))
 
 
@@ -84,3 +86,17 @@ def test_a_bucket_boundary_within_a_minute_leaves_its_minute_to_raw_rows():
         (MIDNIGHT, MIDNIGHT + HOUR),
         (MIDNIGHT + 2 * HOUR, MIDNIGHT + 3 * HOUR),
     ]
+
+
+def test_buckets_of_a_minute_are_taken_from_minutes_and_shorter_ones_from_raw_rows():
+    end = MIDNIGHT + 2 * HOUR
+    standing = Standing(end - 10 * MINUTE)
+    minutes = list(range(MIDNIGHT, end + 1, MINUTE))
+    # The range begins within a minute.
+    made = plan(minutes, MIDNIGHT + 20 * SECOND, end, standing)
+    assert made.minutes == [(MIDNIGHT + MINUTE, standing.frontier)]
+    assert made.raw == [(MIDNIGHT + 20 * SECOND, MIDNIGHT + MINUTE), (standing.frontier, end)]
+    for first, width in ((MIDNIGHT, 30), (MIDNIGHT, 61), (MIDNIGHT + SECOND, 60)):
+        starts = list(range(first, end, width * SECOND))
+        made = plan(starts, first, starts[-1], standing)
+        assert (made.raw, made.minutes) == ([(first, starts[-1])], [])
