@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from commands import called
+from heliograph.exchange.tables import TableOptions
 from server import ServerThread
 
 FOLDER = Path(__file__).with_name("layouts")
@@ -385,6 +386,33 @@ def test_an_archive_is_read_like_its_file(server):
     done = run(server, "import", "x.csv.gz", "--sensor", "archive", *UTC)
     assert done.stdout == "2 rows stored, 0 were there already, 0 bad\n"
     assert stored(server, "archive") == moments(LAYOUTS["thingsboard.csv"][1])
+
+
+def test_a_table_is_gone_on_with_where_it_was_unless_it_is_meant_otherwise(server):
+    server.device("resumed")
+    rows = "".join(f"2024-03-01 10:{n // 60:02}:{n % 60:02};{n},5\n" for n in range(3_000))
+    path = server.folder / "r.csv"
+    path.write_text(f"Zeit;t\n{rows}")
+    command = ("import", "r.csv", "--sensor", "resumed")
+    # As if it had ended behind the first thousand rows, said to be in UTC.
+    status, place = path.stat(), [len("Zeit;t\n") + rows.index("2024-03-01 10:16:40"), 1_001]
+    address = f"http://localhost:{server.port}"
+    options = ["csv", None, "resumed", "device_id", "ns", "False", address]
+    said = repr(TableOptions())
+    state = {
+        "file": [status.st_size, status.st_mtime_ns],
+        "options": [*options, said, "UTC"],
+        "place": place,
+        "accepted": 1_000,
+    }
+    side = server.folder / "r.csv.import.json"
+    side.write_text(json.dumps(state))
+    done = run(server, *command, "--time-zone", "+01:00")
+    assert done.stdout.startswith("3,000 rows stored, 0 were")
+    side.write_text(json.dumps(state))
+    done = run(server, *command, *UTC)
+    assert done.stdout.startswith("3,000 rows stored, 0 were")
+    assert len(stored(server, "resumed")) == 5_000
 
 
 @pytest.mark.parametrize("unit", ["ns", "us", "ms"])

@@ -200,10 +200,10 @@ def look_at_csv(
         if (own := _export(file, lines, kind, options)) is not None:
             return own
         heading = find_heading(lines, options.separator, options.time_columns)
-        at, _ = _behind(file, heading.separator, heading.record + 1)
+        at = _behind(file, heading.separator, heading.record + 1)
         at = at._replace(line=at.line - 1)
-        rows_from, _ = _behind(file, heading.separator, heading.record + 1 + heading.behind)
-        sample = [cells for _, cells, _ in _sample(file, rows_from, heading.separator)]
+        rows_from = _behind(file, heading.separator, heading.record + 1 + heading.behind)
+        sample = _sample(file, rows_from, heading.separator)
         survey = TableSurvey(heading, sample, options, kind or Kind.MEASUREMENT, now())
         for rows, numbers in _blocks(file, rows_from, heading.separator):
             survey.add(rows, numbers)
@@ -236,7 +236,7 @@ def _export(
             )
         if view is not None and kind not in (None, own):
             raise BadLineError(f"the view {view.name} has {own}s, no {kind}s")
-        behind, _ = _behind(file, separator, 1)
+        behind = _behind(file, separator, 1)
         return CsvFile(behind, separator, tuple(columns), kind or own, view=view)
     return None
 
@@ -299,14 +299,17 @@ def _cells(
             yield first, lines.excess() or cells, lines.place
 
 
-def _behind(file: BinaryIO, separator: str, records: int) -> tuple[Place, list[str]]:
-    """Return the place behind so many records, and the last of them."""
+def _behind(file: BinaryIO, separator: str, records: int) -> Place:
+    """Return the place behind so many records.
+
+    Raises:
+        BadLineError: one of them is no UTF-8.
+    """
     lines = _Lines(file, Place(0, 0))
     rows = filter(None, csv.reader(lines.texts(), delimiter=separator, strict=True))
-    last: list[str] = []
-    for _ in range(records):
-        last = _utf8(next(rows, []))
-    return lines.place, last
+    for record in itertools.islice(rows, records):
+        _utf8(record)
+    return lines.place
 
 
 def _first_lines(file: BinaryIO) -> list[str]:
@@ -339,11 +342,9 @@ def _first_lines(file: BinaryIO) -> list[str]:
     return found
 
 
-def _sample(file: BinaryIO, start: Place, separator: str) -> Iterator[tuple[int, list[str], Place]]:
-    rows = _cells(file, start, separator)
-    for first, cells, end in itertools.islice(rows, SAMPLE_LINES):
-        if not isinstance(cells, BadLineError):
-            yield first, cells, end
+def _sample(file: BinaryIO, start: Place, separator: str) -> list[list[str]]:
+    rows = itertools.islice(_cells(file, start, separator), SAMPLE_LINES)
+    return [cells for _, cells, _ in rows if not isinstance(cells, BadLineError)]
 
 
 def _blocks(
