@@ -2,7 +2,7 @@
 
 import difflib
 import heapq
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 # Of three letters and less too many names begin alike.
 SHORTEST_BEGINNING = 3
@@ -40,6 +40,13 @@ def nearest(name: str, names: Iterable[str], count: int = 3, cutoff: float = CUT
         return [each for less, each in heapq.nsmallest(most, found) if -less >= cutoff]
 
     return best(best(names, COMPARED, exactly=False), count, exactly=True)
+
+
+def hint(name: str, names: Collection[str]) -> str:
+    """Return what ends a message about an unknown name: the likely one, or all that there are."""
+    if question := did_you_mean(name, names):
+        return question
+    return f"; there are {', '.join(sorted(names))}" if names else "; there are none here"
 
 
 def did_you_mean(name: str, names: Iterable[str], count: int = 1) -> str:

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from heliograph.nearest import COMPARED, did_you_mean, nearest
+from heliograph.nearest import COMPARED, did_you_mean, hint, nearest
 
 NAMES = ["limit", "offset", "start", "end", "network_identifier"]
 
@@ -35,6 +35,9 @@ def test_the_question_names_them():
         ": did you mean `tempera` or `temperature`?"
     )
     assert did_you_mean("nothing_like_it", NAMES) == ""
+    assert hint("limt", NAMES) == ": did you mean `limit`?"
+    assert hint("x", NAMES) == "; there are end, limit, network_identifier, offset, start"
+    assert hint("x", ()) == "; there are none here"
 
 
 def test_of_many_names_few_are_compared_letter_by_letter(monkeypatch):

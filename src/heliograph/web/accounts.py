@@ -28,7 +28,7 @@ from heliograph.web.access import (
     forbidden,
     is_own_page,
 )
-from heliograph.web.dependencies import Caller, TheAccess, TheActor, TheServices, anybody
+from heliograph.web.dependencies import Caller, TheAccess, TheActor, TheServices, anybody, no_body
 from heliograph.web.errors import Answer, encode, validation_error
 from heliograph.web.members import Body
 from heliograph.web.paths import PREFIX
@@ -238,7 +238,13 @@ async def change_own_password(
     return Response(status_code=204)
 
 
-@router.post("/tickets", status_code=201, response_model=NewTicket, responses=errors(401, 403))
+@router.post(
+    "/tickets",
+    status_code=201,
+    response_model=NewTicket,
+    responses=errors(401, 403, 413, 415, 422),
+    dependencies=[no_body],
+)
 async def make_ticket(caller: Caller, actor: TheActor, services: TheServices) -> Response:
     """Make a ticket: `?ticket=` opens one EventSource or WebSocket, within a minute."""
     account = await _own(caller, services)

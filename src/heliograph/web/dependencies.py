@@ -2,13 +2,17 @@
 
 from typing import Annotated
 
+import msgspec
 from fastapi import Depends, Request
+from fastapi.exceptions import RequestValidationError
 
 from heliograph.model.audit import Actor, actor_of
 from heliograph.model.principal import Principal
+from heliograph.nearest import hint
 from heliograph.web.access import Access, client_address
 from heliograph.web.answers import charge
 from heliograph.web.limits import Limits, bearer, stranger
+from heliograph.web.members import MOST_TOLD
 from heliograph.web.newest_pages import NewestPages
 from heliograph.web.services import Services
 
@@ -51,6 +55,27 @@ async def _probe(request: Request) -> None:
     limits.probe(client_address(request.scope))
 
 
+async def _no_body(request: Request) -> None:
+    """Check that a request has no members for a route that takes none: they would change nothing.
+
+    Raises:
+        RequestValidationError: it has.
+    """
+    body = (await request.body()).strip()
+    if body in (b"", b"{}", b"null"):
+        return
+    try:
+        given = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        given = None
+    names = list(given)[:MOST_TOLD] if isinstance(given, dict) else []
+    message = f"unknown member{hint('', ())}" if names else "takes no body"
+    locations = [["body", name] for name in names] or [["body"]]
+    raise RequestValidationError(
+        [{"loc": at, "type": "extra_forbidden", "msg": message} for at in locations]
+    )
+
+
 async def _actor(request: Request, caller: Annotated[Principal, Depends(_caller)]) -> Actor:
     """Return the caller as the audit log names him."""
     return actor_of(caller, client_address(request.scope) or None)
@@ -63,4 +88,6 @@ Caller = Annotated[Principal, Depends(_caller)]
 # For every route that changes something.
 TheActor = Annotated[Actor, Depends(_actor)]
 anybody = Depends(_anybody)
+# For what is asked with a method that usually has a body.
+no_body = Depends(_no_body)
 probe = Depends(_probe)

@@ -11,7 +11,7 @@ from heliograph.errors import ErrorCode
 from heliograph.model.credentials import key_members, new_api_key
 from heliograph.model.principal import Role
 from heliograph.store.sensors import TakenError
-from heliograph.web.dependencies import Caller, TheAccess, TheActor, TheServices
+from heliograph.web.dependencies import Caller, TheAccess, TheActor, TheServices, no_body
 from heliograph.web.errors import STATUS, Answer, encode, validation_error
 from heliograph.web.lists import listed, sensors
 from heliograph.web.members import unknown_members
@@ -198,7 +198,12 @@ async def deactivate_device(
     return Response(status_code=204)
 
 
-@router.post("/{device_id}/key", response_model=NewKey, responses=errors(401, 403, 404))
+@router.post(
+    "/{device_id}/key",
+    response_model=NewKey,
+    responses=errors(401, 403, 404, 413, 415, 422),
+    dependencies=[no_body],
+)
 async def rotate_key(
     device_id: str, caller: Caller, actor: TheActor, access: TheAccess, services: TheServices
 ) -> Response:

@@ -19,7 +19,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError
 
-from heliograph.nearest import did_you_mean
+from heliograph.nearest import hint
 
 MOST_TOLD = 10
 
@@ -110,7 +110,7 @@ def unknown_members(title: str, unknown: Sequence[str], known: Collection[str]) 
     """Return what a validator raises that has found members nobody knows."""
     problems: list[InitErrorDetails] = []
     for name in unknown[:MOST_TOLD]:
-        hint = did_you_mean(name, known) or f"; there are {', '.join(sorted(known))}"
-        error = PydanticCustomError("extra_forbidden", "unknown member{hint}", {"hint": hint})
+        told = {"hint": hint(name, known)}
+        error = PydanticCustomError("extra_forbidden", "unknown member{hint}", told)
         problems.append(InitErrorDetails(type=error, loc=(name,), input=None))
     return ValidationError.from_exception_data(title, problems)

@@ -16,7 +16,7 @@ from starlette.routing import BaseRoute, compile_path
 from starlette.types import Receive, Scope, Send
 
 from heliograph.errors import ErrorCode, HeliographError
-from heliograph.nearest import did_you_mean
+from heliograph.nearest import hint
 from heliograph.web import security
 from heliograph.web.errors import invalid
 from heliograph.web.realtime import PARAMETERS as SOCKET_PARAMETERS
@@ -139,12 +139,5 @@ def _declared(operation: Mapping[str, Any]) -> frozenset[str]:
 
 def _said(name: str, known: frozenset[str]) -> str:
     meant = _MEANT.get(name.lower())
-    if meant in known:
-        hint = f": did you mean `{meant}`?"
-    else:
-        hint = did_you_mean(name, known) or _those(known)
-    return f"unknown parameter{hint}"
-
-
-def _those(known: frozenset[str]) -> str:
-    return f"; there are {', '.join(sorted(known))}" if known else "; there are none here"
+    told = f": did you mean `{meant}`?" if meant in known else hint(name, known)
+    return f"unknown parameter{told}"

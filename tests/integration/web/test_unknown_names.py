@@ -273,6 +273,34 @@ async def test_a_mistyped_member_is_told_what_was_meant(site, method, path, body
         assert device["is_active"] is True
 
 
+async def test_what_takes_no_body_refuses_one(site):
+    """Or else a device seems to have the key that was given, and has another."""
+    async with site() as here:
+        await here.device("pump-1")
+        ash = await here.user("ash")
+        found = [
+            (method, path)
+            for method, path, operation in operations(await described(here))
+            if method in ("POST", "PUT", "PATCH") and "requestBody" not in operation
+        ]
+        assert len(found) == 2
+        for method, path in found:
+            headers = ash if path.endswith("/tickets") else ADMIN
+            for body, place in (
+                ({"api_key": "my own"}, ["body", "api_key"]),
+                ([1], ["body"]),
+                ("text", ["body"]),
+            ):
+                answer = await here.http.request(method, path, json=body, headers=headers)
+                assert refused(answer) == [place], answer.text
+            for content in (b"[" * 100_000, b'"\xff"', b"{"):
+                answer = await here.http.request(method, path, content=content, headers=headers)
+                assert refused(answer) == [["body"]], answer.text
+            for content in (b"", b"{}", b" null "):
+                answer = await here.http.request(method, path, content=content, headers=headers)
+                assert answer.is_success, answer.text
+
+
 async def test_what_takes_any_member_takes_any(site):
     async with site() as here:
         key = await here.device("pump-1")
