@@ -92,7 +92,8 @@ def _tell_nothing_once_interrupted() -> None:
     task = asyncio.current_task()
 
     def tell(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        if task is None or not task.cancelling():
+        # At its end asyncio takes back that it was asked to cancel.
+        if task is None or not (task.cancelling() or task.cancelled()):
             loop.default_exception_handler(context)
 
     asyncio.get_running_loop().set_exception_handler(tell)

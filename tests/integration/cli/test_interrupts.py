@@ -18,11 +18,16 @@ def settings(tmp_path):
     return Settings(database_url=f"sqlite:///{tmp_path}/x.db")
 
 
-def test_what_breaks_off_with_an_interrupt_is_not_told_of(settings, caplog):
+@pytest.mark.parametrize("late", [False, True])
+def test_what_breaks_off_with_an_interrupt_is_not_told_of(settings, caplog, late):
     """A connection that was just being made leaves an error behind that nobody asks for."""
+
+    kept = []
 
     async def work(_store):
         left = asyncio.get_running_loop().create_future()
+        if late:
+            kept.append(left)
         left.set_exception(ConnectionError("unexpected connection_lost() call"))
         asyncio.get_running_loop().call_soon(signal.raise_signal, signal.SIGINT)
         try:
@@ -33,6 +38,8 @@ def test_what_breaks_off_with_an_interrupt_is_not_told_of(settings, caplog):
 
     with pytest.raises(KeyboardInterrupt):
         with_store(settings, work)
+    kept.clear()
+    gc.collect()
     assert "never retrieved" not in caplog.text
 
 

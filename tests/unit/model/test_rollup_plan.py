@@ -17,9 +17,7 @@ MIDNIGHT = 1_774_656_000 * SECOND
 moments = st.integers(0, 4 * DAY // SECOND).map(lambda second: MIDNIGHT + second * SECOND)
 hours = st.integers(0, 96).map(lambda hour: MIDNIGHT + hour * HOUR)
 zones = st.sampled_from([UTC, *map(ZoneInfo, ["Asia/Kolkata", "Europe/Berlin"])])
-lengths = st.sampled_from(
-    ["100s", "1m", "150s", "7m", "15m", "1h", "90m", "9h", "1d", "1w", "1mo"]
-)
+lengths = st.sampled_from(["100s", "1m", "150s", "7m", "15m", "1h", "90m", "9h", "1d", "1w", "1mo"])
 spans = st.tuples(hours, st.integers(1, 5)).map(lambda made: (made[0], made[0] + made[1] * HOUR))
 
 
