@@ -5,13 +5,13 @@ from typing import NoReturn
 from starlette.types import Scope
 
 from heliograph.access.limiter import Limiter
-from heliograph.access.policy import Action, may, may_read, may_send, networks_of, role_in
+from heliograph.access.policy import Action, may, may_read, may_send, networks_of
 from heliograph.errors import ErrorCode, HeliographError
 from heliograph.ingest.authentication import Authenticator
 from heliograph.ingest.registry import KnownSensor, Registry
 from heliograph.model.credentials import hash_key
 from heliograph.model.identifiers import is_uuid
-from heliograph.model.principal import Principal, Role
+from heliograph.model.principal import Principal
 from heliograph.model.sensor import Network
 from heliograph.model.time import now
 from heliograph.store.accounts import SESSION
@@ -149,15 +149,15 @@ class Access:
         return found
 
     def require(
-        self, principal: Principal, role: Role, network_identifier: str | None = None
+        self, principal: Principal, action: Action, network_identifier: str | None = None
     ) -> None:
-        """Allow what takes a role in a network; without one, in the network `default`.
+        """Allow an action in a network; without one, in the network `default`.
 
         Raises:
             HeliographError: FORBIDDEN.
         """
         network = network_identifier or self._registry.default_network
-        if role_in(principal, network, self._grants) < role:
+        if not may(principal, action, network, self._grants):
             raise forbidden()
 
     def require_leave(self, principal: Principal, network: str, target: str) -> None:
@@ -169,22 +169,23 @@ class Access:
             HeliographError: FORBIDDEN.
         """
         if target != network:
-            self.require(principal, Role.OWNER, network)
+            self.require(principal, Action.MANAGE, network)
 
-    async def network(self, principal: Principal, identifier: str, role: Role) -> Network:
-        """Return the network if the caller has a role in it.
+    async def network(self, principal: Principal, identifier: str, action: Action) -> Network:
+        """Return the network if the caller may do this with it.
 
         Raises:
-            HeliographError: NETWORK_NOT_FOUND, none for this caller; FORBIDDEN, too small a role.
+            HeliographError: NETWORK_NOT_FOUND, none for this caller; FORBIDDEN.
         """
-        known = role_in(principal, identifier.lower(), self._grants)
-        if known is Role.NONE and is_machine(principal):
+        wanted = identifier.lower()
+        is_seen = may(principal, Action.VIEW, wanted, self._grants)
+        if not is_seen and is_machine(principal):
             raise forbidden()
-        found = await self._registry.network(identifier) if known is not Role.NONE else None
+        found = await self._registry.network(identifier) if is_seen else None
         if found is None:
             code = ErrorCode.NETWORK_NOT_FOUND
             raise HeliographError(code, NOT_FOUND[code])
-        if known < role:
+        if not may(principal, action, wanted, self._grants):
             raise forbidden()
         return found
 
@@ -211,7 +212,7 @@ class Access:
                 FORBIDDEN, a caller who can own none.
         """
         if identifier is not None:
-            return [(await self.network(principal, identifier, Role.OWNER)).identifier]
+            return [(await self.network(principal, identifier, Action.MANAGE)).identifier]
         owned = networks_of(principal, Action.MANAGE, self._grants)
         if owned == [] and principal.account is None:
             raise forbidden()
@@ -294,16 +295,17 @@ class Access:
         self,
         principal: Principal,
         identifier: str,
-        role: Role,
+        action: Action,
         code: ErrorCode = ErrorCode.SENSOR_NOT_FOUND,
     ) -> KnownSensor:
-        """Return the sensor if the caller may do with it what takes `role`.
+        """Return the sensor if the caller may do this with it.
 
         Raises:
             HeliographError: `code` if there is none for this caller; FORBIDDEN.
         """
         sensor = await self.readable(principal, identifier, code)
-        self.require(principal, role, sensor.network_identifier)
+        if not may(principal, action, sensor, self._grants):
+            raise forbidden()
         return sensor
 
     async def speaks_for(self, principal: Principal, identifier: str) -> KnownSensor | None:

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request
 from pydantic import AfterValidator, Field, model_validator
 from starlette.responses import Response
 
+from heliograph.access.policy import Action, may
 from heliograph.address import network_of
 from heliograph.errors import AlreadyExistsError, ErrorCode, HeliographError
 from heliograph.model.account import LONGEST_USERNAME, USERNAME_RULE, Account, is_username
@@ -114,7 +115,7 @@ async def sign_up(
             if error.code is ErrorCode.RATE_LIMITED:
                 raise
             caller = None
-        if caller is None or not caller.is_admin:
+        if caller is None or not may(caller, Action.ADMINISTER, None, services.registry.grants):
             raise HeliographError(ErrorCode.SIGNUP_CLOSED, "Sign-up is closed")
         actor = actor_of(caller, address or None)
     access.limit_sign_ups(address)

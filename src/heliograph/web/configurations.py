@@ -10,10 +10,10 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field, model_validator
 from starlette.responses import Response
 
+from heliograph.access.policy import Action
 from heliograph.configuration.merge_patch import merge
 from heliograph.errors import ErrorCode, HeliographError, RowError
 from heliograph.model.configuration import ConfigurationState, Revision, Target
-from heliograph.model.principal import Role
 from heliograph.model.records import MAXIMUM_PAYLOAD_BYTES
 from heliograph.model.sensor import Configuration
 from heliograph.model.time import to_epoch_seconds
@@ -143,7 +143,7 @@ async def configure_sensor(
     services: TheServices,
 ) -> Response:
     """Give a sensor its next revision, which is published to it."""
-    sensor = await access.changeable(caller, identifier, Role.EDITOR)
+    sensor = await access.changeable(caller, identifier, Action.CONFIGURE)
     text = encode(new.configuration).decode()
     try:
         revision = await services.store.configurations.add(
@@ -235,7 +235,7 @@ async def configure_network(
     services: TheServices,
 ) -> Response:
     """Give many sensors their next revision at once, or none of them; tell what each gets."""
-    network = await access.network(caller, network_identifier, Role.EDITOR)
+    network = await access.network(caller, network_identifier, Action.EDIT)
     numbers = await _chosen(services, network.identifier, new.sensors)
     configure = functools.partial(_configure, new)
     configurations = services.store.configurations

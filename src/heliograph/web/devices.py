@@ -7,9 +7,9 @@ from pydantic import ConfigDict, Field, RootModel, model_validator
 from pydantic.config import JsonDict
 from starlette.responses import Response
 
+from heliograph.access.policy import Action
 from heliograph.errors import ErrorCode
 from heliograph.model.credentials import key_members, new_api_key
-from heliograph.model.principal import Role
 from heliograph.store.sensors import TakenError
 from heliograph.web.dependencies import Caller, TheAccess, TheActor, TheServices, no_body
 from heliograph.web.errors import STATUS, Answer, encode, validation_error
@@ -177,7 +177,7 @@ async def change_device(
     services: TheServices,
 ) -> Response:
     """Change a device: the members that are present; `is_active` true brings it back."""
-    known = await access.changeable(caller, device_id, Role.EDITOR, ErrorCode.DEVICE_NOT_FOUND)
+    known = await access.changeable(caller, device_id, Action.CONFIGURE, ErrorCode.DEVICE_NOT_FOUND)
     if "device_id" in change.model_fields_set and change.device_id is None and known.device_id:
         message = "Input should be a valid string"
         raise validation_error(("body", "device_id"), "string_type", message)
@@ -193,7 +193,7 @@ async def deactivate_device(
     device_id: str, caller: Caller, actor: TheActor, access: TheAccess, services: TheServices
 ) -> Response:
     """Deactivate a device: its key ends, its data stays. Again is no error."""
-    known = await access.changeable(caller, device_id, Role.OWNER, ErrorCode.DEVICE_NOT_FOUND)
+    known = await access.changeable(caller, device_id, Action.REMOVE, ErrorCode.DEVICE_NOT_FOUND)
     await change_sensor(services, known, {"is_active": False}, actor, ErrorCode.DEVICE_NOT_FOUND)
     return Response(status_code=204)
 
@@ -208,7 +208,7 @@ async def rotate_key(
     device_id: str, caller: Caller, actor: TheActor, access: TheAccess, services: TheServices
 ) -> Response:
     """Give a device a new key; the old one ends at once."""
-    known = await access.changeable(caller, device_id, Role.EDITOR, ErrorCode.DEVICE_NOT_FOUND)
+    known = await access.changeable(caller, device_id, Action.CONFIGURE, ErrorCode.DEVICE_NOT_FOUND)
     key = new_api_key()
     await change_sensor(services, known, {**key_members(key)}, actor, ErrorCode.DEVICE_NOT_FOUND)
     return Answer(200, encode({"api_key": key})).response()

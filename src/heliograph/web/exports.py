@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 from starlette.types import Scope
 
+from heliograph.access.policy import Action
 from heliograph.errors import ErrorCode
 from heliograph.exchange.availability import FormatUnavailableError, parquet
 from heliograph.exchange.formats import MEDIA_TYPES, Format, Layout, heading, without_wide
@@ -22,7 +23,7 @@ from heliograph.exchange.pages import (
 )
 from heliograph.exchange.wide import Wide
 from heliograph.ingest.registry import Registry
-from heliograph.model.principal import Principal, Role
+from heliograph.model.principal import Principal
 from heliograph.model.records import Kind
 from heliograph.model.time import LATEST, OLDEST
 from heliograph.store import Store
@@ -207,7 +208,7 @@ async def export_network(
     What was kept of deleted sensors is downloaded from them alone.
     """
     permit = Permit(access, request.scope, caller)
-    network = await access.network(caller, network_identifier, Role.VIEWER)
+    network = await access.network(caller, network_identifier, Action.VIEW)
     export = _Export(
         wanted,
         services,
@@ -270,7 +271,7 @@ async def _of_network(
         async for page in rows:
             number = page.position.sensor
             if (caller := await permit.renewed()) is not None:
-                await permit.access.network(caller, network, Role.VIEWER)
+                await permit.access.network(caller, network, Action.VIEW)
                 has_changed = True
             if has_changed:
                 sensor = await registry.find_number(number)

@@ -6,9 +6,9 @@ import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from heliograph.access.policy import Action
 from heliograph.ingest.latest_values import LatestValues
 from heliograph.ingest.registry import KnownSensor
-from heliograph.model.principal import Role
 from heliograph.store.pages import LARGEST_PAGE
 from heliograph.web.answers import held_by
 from heliograph.web.bodies import Held
@@ -66,7 +66,7 @@ async def read_latest_of_network(
     A page ends early where it becomes larger than 16 MiB; the `Link` header leads on. With its
     ETag: 304 while nothing of it changes.
     """
-    network = await access.network(caller, network_identifier, Role.VIEWER)
+    network = await access.network(caller, network_identifier, Action.VIEW)
     page = await newest.page(network.identifier, offset, limit, LARGEST_PAGE)
     held_by(request.scope).at_least(page.size)
     headers = [(b"x-total-count", b"%d" % page.total)]

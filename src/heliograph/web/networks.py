@@ -124,7 +124,7 @@ async def read_network(
     network_identifier: str, caller: Caller, access: TheAccess, services: TheServices
 ) -> Response:
     """Read a network's record."""
-    network = await access.network(caller, network_identifier, Role.VIEWER)
+    network = await access.network(caller, network_identifier, Action.VIEW)
     role = role_in(caller, network.identifier, services.registry.grants)
     return Answer(200, encode(_representation(network, role))).response()
 
@@ -146,7 +146,7 @@ async def change_network(
 
     Members that are absent stay as they are, and so does the name of the network `default`.
     """
-    network = await access.network(caller, network_identifier, Role.OWNER)
+    network = await access.network(caller, network_identifier, Action.MANAGE)
     role = role_in(caller, network.identifier, services.registry.grants)
     change.check_read_only(_representation(network, role))
     members = change.model_dump(include=change.model_fields_set)
@@ -180,7 +180,7 @@ async def delete_network(
     services: TheServices,
 ) -> Response:
     """Delete a network that has no sensors. The network `default` stays."""
-    network = await access.network(caller, network_identifier, Role.OWNER)
+    network = await access.network(caller, network_identifier, Action.MANAGE)
     if network.name == DEFAULT_NETWORK:
         raise forbidden()
     try:
@@ -211,7 +211,7 @@ async def list_sensors_of_network(
     limit: ListLimit = 1_000,
 ) -> Response:
     """List a network's sensors, by default in the order of their creation."""
-    network = await access.network(caller, network_identifier, Role.VIEWER)
+    network = await access.network(caller, network_identifier, Action.VIEW)
     read = sensors(services, networks=[network.identifier], **filters.which)
     return await listed(request, offset, limit, read)
 
@@ -225,7 +225,7 @@ async def list_members(
     network_identifier: str, caller: Caller, access: TheAccess, services: TheServices
 ) -> Response:
     """List a network's members, oldest first."""
-    network = await access.network(caller, network_identifier, Role.VIEWER)
+    network = await access.network(caller, network_identifier, Action.VIEW)
     members = await services.store.networks.members(network.identifier)
     return Answer(200, encode([_member(member) for member in members])).response()
 
@@ -243,7 +243,7 @@ async def read_member(
     services: TheServices,
 ) -> Response:
     """Read what a member may do."""
-    network = await access.network(caller, network_identifier, Role.VIEWER)
+    network = await access.network(caller, network_identifier, Action.VIEW)
     members = await services.store.networks.members(network.identifier)
     found = next((member for member in members if member.username == username), None)
     if found is None:
@@ -266,7 +266,7 @@ async def set_member(
     services: TheServices,
 ) -> Response:
     """Make a user a member, or give a member another role. The last owner stays one."""
-    network = await access.network(caller, network_identifier, Role.OWNER)
+    network = await access.network(caller, network_identifier, Action.MANAGE)
     account = await _account(services, username)
     role, moment = ROLES[membership.role], now()
     member = _member(Member(account.username, account.identifier, role, moment))
@@ -298,10 +298,10 @@ async def remove_member(
     services: TheServices,
 ) -> Response:
     """End a membership; anybody may end their own. The last owner stays."""
-    network = await access.network(caller, network_identifier, Role.VIEWER)
+    network = await access.network(caller, network_identifier, Action.VIEW)
     account = await services.store.accounts.find_username(username)
     if account is None or account.identifier != caller.account:
-        access.require(caller, Role.OWNER, network.identifier)
+        access.require(caller, Action.MANAGE, network.identifier)
     if account is None:
         raise _not_found(ErrorCode.MEMBER_NOT_FOUND)
     try:

@@ -9,8 +9,9 @@ from fastapi import APIRouter, Query, Request
 from pydantic import Field
 from starlette.responses import Response
 
+from heliograph.access.policy import Action
 from heliograph.errors import AlreadyExistsError, ErrorCode, HeliographError
-from heliograph.model.principal import Principal, Role
+from heliograph.model.principal import Principal
 from heliograph.model.time import now
 from heliograph.store.nodes import NodeNotEmptyError
 from heliograph.web.access import Access
@@ -143,7 +144,7 @@ async def list_nodes(
 @router.get("/{node_id}", response_model=NodeRepresentation, responses=errors(401, 403, 404))
 async def read_node(node_id: str, caller: Caller, services: TheServices) -> Response:
     """Read a node's record."""
-    node = await find_node(services, caller, node_id, Role.VIEWER)
+    node = await find_node(services, caller, node_id, Action.VIEW)
     return Answer(200, encode(node_representation(node))).response()
 
 
@@ -155,7 +156,7 @@ async def read_full_node(
 
     Of more than 10,000, or 16 MiB, the first: then it has `X-Page-Truncated`.
     """
-    node = await find_node(services, caller, node_id, Role.VIEWER)
+    node = await find_node(services, caller, node_id, Action.VIEW)
     read = sensors(services, networks=None, node_identifier=node.identifier)
     found = await gather(held_by(request.scope), 0, MOST_SENSORS, read)
     head = encode(node_representation(node))[:-1] + b',"sensors":'
@@ -177,7 +178,7 @@ async def update_node(
 
     It changes its network only without sensors.
     """
-    node = await find_node(services, caller, node_id, Role.EDITOR)
+    node = await find_node(services, caller, node_id, Action.EDIT)
     change.check_read_only(node_representation(node))
     members = change.model_dump(include=change.model_fields_set)
     if "network_identifier" in members:
@@ -198,7 +199,7 @@ async def delete_node(
     node_id: str, caller: Caller, actor: TheActor, services: TheServices
 ) -> Response:
     """Delete a node; its sensors stay, without one."""
-    node = await find_node(services, caller, node_id, Role.OWNER)
+    node = await find_node(services, caller, node_id, Action.MANAGE)
     if not await services.store.nodes.delete(node.identifier, actor=actor):
         raise not_found(ErrorCode.NODE_NOT_FOUND)
     await services.registry.changed()
@@ -219,8 +220,8 @@ async def attach_sensor(
     services: TheServices,
 ) -> Response:
     """Put a sensor of the node's network on the node, and off the one that it was on."""
-    node = await find_node(services, caller, node_id, Role.EDITOR)
-    known = await access.changeable(caller, attachment.sensor_id, Role.EDITOR)
+    node = await find_node(services, caller, node_id, Action.EDIT)
+    known = await access.changeable(caller, attachment.sensor_id, Action.CONFIGURE)
     if known.network_identifier != node.network_identifier:
         raise wrong_node()
     sensor = await change_sensor(services, known, {"node_identifier": node.identifier}, actor)
@@ -242,8 +243,8 @@ async def detach_sensor(
     services: TheServices,
 ) -> Response:
     """Take a sensor off the node that carries it."""
-    node = await find_node(services, caller, node_id, Role.EDITOR)
-    known = await access.changeable(caller, sensor_id, Role.EDITOR)
+    node = await find_node(services, caller, node_id, Action.EDIT)
+    known = await access.changeable(caller, sensor_id, Action.CONFIGURE)
     if await services.store.sensors.detach(known.number, node.identifier, actor=actor) is None:
         raise not_found(ErrorCode.SENSOR_NOT_FOUND)
     await services.registry.changed()
@@ -254,9 +255,9 @@ async def _network(
     access: Access, services: Services, caller: Principal, identifier: str | None
 ) -> str:
     if identifier is None:
-        access.require(caller, Role.EDITOR)
+        access.require(caller, Action.EDIT)
         return services.registry.default_network
-    return (await access.network(caller, identifier, Role.EDITOR)).identifier
+    return (await access.network(caller, identifier, Action.EDIT)).identifier
 
 
 @contextlib.contextmanager

@@ -8,13 +8,13 @@ from typing import Any
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from heliograph.access.policy import Action, may, role_in
+from heliograph.access.policy import Action, may
 from heliograph.errors import AlreadyExistsError, ErrorCode, HeliographError, RowError
 from heliograph.ingest.registry import KnownSensor
 from heliograph.model.audit import Actor
 from heliograph.model.credentials import key_members
 from heliograph.model.identifiers import DEVICE_ID_RULE, may_name_a_device
-from heliograph.model.principal import Principal, Role
+from heliograph.model.principal import Principal
 from heliograph.model.sensor import NewSensor, Node, Sensor
 from heliograph.model.time import now
 from heliograph.store.sensors import WrongNodeError
@@ -142,7 +142,7 @@ class Registration:
         if "node_id" in members:
             members["node_identifier"] = await self._node(members.pop("node_id"), network)
         if known.is_active and not members.get("is_active", True):
-            self._access.require(self.caller, Role.OWNER, known.network_identifier)
+            self._access.require(self.caller, Action.MANAGE, known.network_identifier)
         return members
 
     async def _shown(self, known: KnownSensor) -> dict[str, Any]:
@@ -155,10 +155,10 @@ class Registration:
         """Return the network that the caller may put a sensor into."""
         if identifier not in self._networks:
             if identifier is None:
-                self._access.require(self.caller, Role.EDITOR)
+                self._access.require(self.caller, Action.EDIT)
                 found = self._services.registry.default_network
             else:
-                network = await self._access.network(self.caller, identifier, Role.EDITOR)
+                network = await self._access.network(self.caller, identifier, Action.EDIT)
                 found = network.identifier
             self._networks[identifier] = found
         return self._networks[identifier]
@@ -166,17 +166,17 @@ class Registration:
     async def _node(self, identifier: str | None, network: str) -> str | None:
         if identifier is None:
             return None
-        node = await find_node(self._services, self.caller, identifier, Role.EDITOR)
+        node = await find_node(self._services, self.caller, identifier, Action.EDIT)
         if node.network_identifier != network:
             raise wrong_node()
         return node.identifier
 
 
-async def find_node(services: Services, caller: Principal, identifier: str, role: Role) -> Node:
-    """Return the node if the caller has a role in its network.
+async def find_node(services: Services, caller: Principal, identifier: str, action: Action) -> Node:
+    """Return the node if the caller may do this with what is in its network.
 
     Raises:
-        HeliographError: NODE_NOT_FOUND, none for this caller; FORBIDDEN, too small a role.
+        HeliographError: NODE_NOT_FOUND, none for this caller; FORBIDDEN.
     """
     node = await services.store.nodes.find(identifier)
     grants = services.registry.grants
@@ -184,7 +184,7 @@ async def find_node(services: Services, caller: Principal, identifier: str, role
         if is_machine(caller):
             raise forbidden()
         raise not_found(ErrorCode.NODE_NOT_FOUND)
-    if role_in(caller, node.network_identifier, grants) < role:
+    if not may(caller, action, node.network_identifier, grants):
         raise forbidden()
     return node
 

@@ -8,8 +8,8 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
+from heliograph.access.policy import Action, may
 from heliograph.errors import ErrorCode, HeliographError
-from heliograph.model.principal import Role
 from heliograph.model.retention import LONGEST_DAYS, WAIT, Retention, cutoffs, effective
 from heliograph.model.sensor import Network
 from heliograph.model.time import HOUR, SECOND, to_rfc3339
@@ -205,7 +205,7 @@ async def read_plan(
         "partitions": None,
         "disk": None,
     }
-    if caller.is_admin:
+    if may(caller, Action.ADMINISTER, None, services.registry.grants):
         partitions = await plan.partitions()
         body["partitions"] = [
             {"name": each.name, "rows": each.rows, "bytes": each.bytes} for each in partitions
@@ -223,7 +223,7 @@ async def read_network_retention(
     network_identifier: str, caller: Caller, access: TheAccess, services: TheServices
 ) -> Response:
     """Read how long a network's data is kept, and what the next run removes of it."""
-    network = await access.network(caller, network_identifier, Role.VIEWER)
+    network = await access.network(caller, network_identifier, Action.VIEW)
     own = await services.store.retentions.of_network(network.identifier)
     return Answer(200, encode(await _shown_network(services, network, own))).response()
 
@@ -242,7 +242,7 @@ async def set_network_retention(
     services: TheServices,
 ) -> Response:
     """Change how long a network's data is kept; the next run goes by it."""
-    network = await access.network(caller, network_identifier, Role.OWNER)
+    network = await access.network(caller, network_identifier, Action.MANAGE)
     if change.has_read_only:
         before = await services.store.retentions.of_network(network.identifier)
         change.check_read_only(await _shown_network(services, network, before))
@@ -282,7 +282,7 @@ async def set_sensor_retention(
     services: TheServices,
 ) -> Response:
     """Change how long a sensor's data is kept; the next run goes by it."""
-    known = await access.changeable(caller, identifier, Role.OWNER)
+    known = await access.changeable(caller, identifier, Action.REMOVE)
     if change.has_read_only:
         before = await services.store.retentions.of_sensor(known.number)
         change.check_read_only(await _shown_sensor(services, known.number, before))

@@ -9,10 +9,10 @@ from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 from starlette.responses import Response
 
+from heliograph.access.policy import Action
 from heliograph.errors import ErrorCode
 from heliograph.ingest.registry import KnownSensor
 from heliograph.model.audit import Actor
-from heliograph.model.principal import Role
 from heliograph.model.sensor import Sensor
 from heliograph.model.time import now
 from heliograph.web.dependencies import Caller, TheAccess, TheActor, TheServices
@@ -170,7 +170,7 @@ async def update_sensor(
     services: TheServices,
 ) -> Response:
     """Change a sensor: the members that are present; `configuration` is replaced whole."""
-    known = await access.changeable(caller, identifier, Role.EDITOR)
+    known = await access.changeable(caller, identifier, Action.CONFIGURE)
     members = await Registration(caller, access, services).changed_members(known, change)
     if "configuration" not in change.model_fields_set:
         sensor = await change_sensor(services, known, members, actor)
@@ -204,7 +204,7 @@ async def delete_sensor(
     What it measured stays readable by its id, unless `data=delete` erases it and the record.
     Again is no error while the record stays.
     """
-    known = await access.changeable(caller, identifier, Role.OWNER)
+    known = await access.changeable(caller, identifier, Action.REMOVE)
     if not await services.store.sensors.delete(known.number, now(), actor=actor):
         raise not_found(ErrorCode.SENSOR_NOT_FOUND)
     # First of all nothing more may come in.

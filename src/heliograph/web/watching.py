@@ -11,7 +11,7 @@ from heliograph.ingest.registry import Registry
 from heliograph.live.streams import Selection, Streams
 from heliograph.live.viewer import Viewer
 from heliograph.model.credentials import hash_key
-from heliograph.model.principal import Principal, Role
+from heliograph.model.principal import Principal
 from heliograph.model.time import now
 from heliograph.store.accounts import SESSION, TICKET
 from heliograph.web.access import Access, client_address
@@ -177,7 +177,7 @@ class Watchers:
         Raises:
             HeliographError: NETWORK_NOT_FOUND, FORBIDDEN, SENSOR_NOT_FOUND.
         """
-        network = (await self._access.network(principal, identifier, Role.VIEWER)).identifier
+        network = (await self._access.network(principal, identifier, Action.VIEW)).identifier
         numbers = await self._numbers(principal, sensors, network)
         return Watch(
             self._services.registry, principal, network=network, sensors=numbers, kinds=kinds
