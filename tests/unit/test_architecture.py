@@ -278,6 +278,19 @@ def stray_sql(module: Module) -> Iterator[str]:
             yield f"{module.name}:{line} imports {name}, which is the store's affair"
 
 
+ORDERS = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
+
+
+def stray_decisions(module: Module) -> Iterator[str]:
+    if module.part in ("access", "model"):
+        return
+    for node in ast.walk(module.tree):
+        if not isinstance(node, ast.Compare) or not isinstance(node.ops[0], ORDERS):
+            continue
+        if any(ast.unparse(each).startswith("Role.") for each in (node.left, *node.comparators)):
+            yield f"{module.name}:{node.lineno} compares roles, which is the policy's affair"
+
+
 def vague_names(module: Module) -> Iterator[str]:
     if module.name.rpartition(".")[2] in VAGUE_NAMES and module.name not in NAMES_WITH_A_MEANING:
         yield f"{module.name} has a name that says nothing"
@@ -394,6 +407,7 @@ RULES: list[Callable[[Module], Iterator[str]]] = [
     wrong_imports,
     unplaced,
     stray_sql,
+    stray_decisions,
     vague_names,
     unexplained_suppressions,
     nameless_tasks,
@@ -481,6 +495,7 @@ BROKEN = [
     (stray_sql, "heliograph.web.devices", "query = 'SELECT id FROM sensor'"),
     (stray_sql, "heliograph.web.devices", "query = f'insert into {table} values (1)'"),
     (stray_sql, "heliograph.web.devices", "import sqlite3"),
+    (stray_decisions, "heliograph.web.devices", "if role_in(caller, place) >= Role.EDITOR: pass"),
     (vague_names, "heliograph.web.utils", ""),
     (vague_names, "heliograph.ingest.services", ""),
     (unexplained_suppressions, "heliograph.app", "import os  # noqa: F401"),

@@ -20,7 +20,7 @@ from heliograph.ingest.message import Message
 from heliograph.ingest.registry import Registry
 from heliograph.ingest.routes import Route, Router
 from heliograph.model.event import Committed
-from heliograph.model.principal import Principal, Role
+from heliograph.model.principal import Principal
 from heliograph.model.records import Kind
 from heliograph.mqtt.fanout import Seen
 from heliograph.mqtt.reasons import Reason
@@ -189,7 +189,7 @@ class Endpoint:
     @property
     def has_guests(self) -> bool:
         """Whether there may be a network of which everybody sees everything."""
-        return self._grants.everybody > Role.NONE
+        return bool(self._grants.everybody)
 
     def everybody_sees(self, network_identifier: str) -> bool:
         """Tell whether everybody may see all that a network's sensors send."""

@@ -470,8 +470,7 @@ class Connection(PausableProtocol):
     @property
     def has_expired(self) -> bool:
         """Whether the session of a user, by whose token the client logged in, is over."""
-        until = self.principal.until if self.principal is not None else None
-        return until is not None and until <= now()
+        return self.principal is not None and self.principal.has_expired(now())
 
     @property
     def delays_will(self) -> bool:

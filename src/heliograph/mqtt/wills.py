@@ -20,6 +20,6 @@ class LastWill(NamedTuple):
 
     def may_be_published(self, host: "Host") -> bool:
         """Tell whether whoever set it might still connect by what he did connect by."""
-        until = self.principal.until
-        is_over = until is not None and until <= now()
-        return not is_over and host.is_current(self.principal, self.credential)
+        return not self.principal.has_expired(now()) and host.is_current(
+            self.principal, self.credential
+        )
