@@ -54,6 +54,8 @@ class Operation(NamedTuple):
 
     template: str
     names: frozenset[str] | None
+    # The names as they mostly stand in a query.
+    plain: frozenset[bytes]
 
 
 class Parameters:
@@ -71,17 +73,19 @@ class Parameters:
         self._operations: dict[tuple[str, int], list[tuple[re.Pattern[str], Operation]]] = {}
         for (method, template), operation in direct.items():
             names = _declared(operation) | security.in_query(method, template)
-            self._add(method.upper(), Operation(template, names))
+            self._add(method.upper(), template, names)
         for template in (Realtime.template, Realtime.everything):
-            self._add(SOCKET, Operation(template, SOCKET_PARAMETERS))
+            self._add(SOCKET, template, SOCKET_PARAMETERS)
         for route in routes:
             if isinstance(route, APIRoute):
                 for method in route.methods or ():
-                    self._add(method, Operation(route.path, _of_route(route)))
+                    self._add(method, route.path, _of_route(route))
 
-    def _add(self, method: str, operation: Operation) -> None:
-        key = method, operation.template.count("/")
-        pattern = compile_path(operation.template)[0]
+    def _add(self, method: str, template: str, names: frozenset[str] | None) -> None:
+        key = method, template.count("/")
+        pattern = compile_path(template)[0]
+        plain = frozenset(name.encode() for name in names or ())
+        operation = Operation(template, names, plain)
         self._operations.setdefault(key, []).append((pattern, operation))
 
     def find(self, method: str, path: str) -> Operation | None:
@@ -98,7 +102,10 @@ class Parameters:
         operation = self.find(method, path)
         if operation is None or operation.names is None:
             return False
-        given = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        query: bytes = scope["query_string"]
+        if all(part.partition(b"=")[0] in operation.plain for part in query.split(b"&")):
+            return False  # in half the time that it takes to parse them
+        given = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
         unknown = dict.fromkeys(name for name, _ in given if name not in operation.names)
         if not unknown:
             return False

@@ -87,6 +87,17 @@ async def test_a_mistyped_parameter_is_told_what_was_meant(site, path, wrong, me
         assert problem["msg"] == f"unknown parameter{hint}"
 
 
+async def test_a_parameter_may_be_written_in_any_way(site):
+    async with site() as here:
+        await here.device("pump-1")
+        for query in ("l%69mit=1", "limit=1&", "&&limit=1", "limit", "%6Cimit=1&offset=0", "&"):
+            answer = await here.http.get(f"/devices?{query}", headers=ADMIN)
+            assert not refused(answer), query
+        for query in ("l%69mt=1", "limit=1&limt", "+limit=1", "=1", "limit=1;offset=2&x=1"):
+            answer = await here.http.get(f"/devices?{query}", headers=ADMIN)
+            assert len(refused(answer)) == 1, query
+
+
 async def test_nothing_is_stored_of_a_reading_with_a_parameter(site):
     async with site() as here:
         key = await here.device("pump-1")
