@@ -92,18 +92,14 @@ ENTANGLED = {
         "connection",
         "control",
         "fanout",
-        "greeting",
         "host",
         "listener",
-        "opening",
         "receiving",
         "retained",
         "routing",
         "session",
-        "sessions",
         "settlement",
         "shares",
-        "unfinished",
         "wills",
     )
 }

@@ -14,7 +14,7 @@ LARGE = b'{"value": "' + b"x" * 1_000_000 + b'"}'
 
 
 async def test_unfinished_packets_are_bounded_in_all(server, version, monkeypatch):
-    monkeypatch.setattr("heliograph.mqtt.unfinished.MAXIMUM_UNFINISHED_BYTES", 1 << 20)
+    monkeypatch.setattr("heliograph.mqtt.listener.MAXIMUM_UNFINISHED_BYTES", 1 << 20)
     device = await server.device()
     clients = [await server.connect(device, f"c{n}", version=version) for n in range(4)]
     unfinished = server.listener.unfinished
@@ -48,7 +48,7 @@ async def test_oversize_packets_count_until_their_end(server, version):
 
 @pytest.mark.parametrize("begun", [HALF, b"\x30", b"\x30" + variable(8 << 20) + b"\0"])
 async def test_a_packet_has_to_come_to_its_end(server, version, begun, monkeypatch):
-    monkeypatch.setattr("heliograph.mqtt.unfinished.UNFINISHED_SECONDS", 0.3)
+    monkeypatch.setattr("heliograph.mqtt.listener.UNFINISHED_SECONDS", 0.3)
     monkeypatch.setattr("heliograph.mqtt.listener.SWEEP_SECONDS", 0.05)
     device = await server.device()
     live = await server.connect(device, "live", version=version)
@@ -63,7 +63,7 @@ async def test_a_packet_has_to_come_to_its_end(server, version, begun, monkeypat
 
 async def test_packets_that_overlap_reads_are_not_late(server, monkeypatch):
     """A stream of packets of which there is always one unfinished."""
-    monkeypatch.setattr("heliograph.mqtt.unfinished.UNFINISHED_SECONDS", 1.0)
+    monkeypatch.setattr("heliograph.mqtt.listener.UNFINISHED_SECONDS", 1.0)
     monkeypatch.setattr("heliograph.mqtt.listener.SWEEP_SECONDS", 0.05)
     device = await server.device()
     client = await server.connect(device)
