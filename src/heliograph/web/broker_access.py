@@ -172,6 +172,9 @@ async def emqx_authorization(action: EmqxAction, services: TheServices) -> Respo
 def _unanswered(error: Exception) -> None:
     if isinstance(error, HeliographError) and error.code not in _NO_ANSWER:
         raise error
+    if isinstance(error, HeliographError) and error.code is ErrorCode.RATE_LIMITED:
+        # Whoever guesses would fill the log with it.
+        return
     log.warning("a broker's question could not be answered: refused", reason=str(error))
 
 

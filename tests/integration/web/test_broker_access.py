@@ -323,6 +323,18 @@ async def test_too_many_wrong_passwords_are_refused_like_any(site, broker):
         assert not await asks.login("ada", PASSWORD)
 
 
+async def test_wrong_keys_of_a_brokers_clients_count_and_fill_no_log(site, broker, capsys):
+    async with site(**SERVER, rate_limit_failed_logins=3) as here:
+        asks, key = broker(here), await here.device("pump-1")
+        for number in range(6):
+            # Too short to be one that the server made.
+            assert not await asks.login("pump-1", f"guess {number}")
+        guess = await here.http.get("/devices", headers={"x-api-key": "guess"})
+        assert guess.status_code == 429
+        assert await asks.login("pump-1", key["x-api-key"])
+        assert "could not be answered" not in "".join(capsys.readouterr())
+
+
 PATHS = ["/broker/emqx/authentication", "/broker/rabbitmq/user"]
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from heliograph.access.policy import Grants, KnownAccount
+from heliograph.access.policy import Grants, KnownAccount, UnknownSensor
 from heliograph.live.frames import Frame
 from heliograph.live.streams import Streams
 from heliograph.live.viewer import Viewer
@@ -48,3 +48,27 @@ async def test_what_waits_is_lost_with_a_network_and_counted(networks, lost, sho
     assert [line for line in data.splitlines() if line.startswith("data: ")] == [
         f"data: {text}" for text in [*shown, "next"]
     ]
+
+
+def test_a_device_goes_on_while_its_sensor_is_not_in_memory():
+    registry, pump = Registry(), UnknownSensor(1, "a", is_active=True, key_hash=b"key")
+    registry.grants.sensors = {1: pump}
+    watch = Watch(registry, Principal("device", "device:pump", sensor=1), sensors=frozenset({1}))
+    assert watch.is_allowed()
+    registry.grants.sensors = {}
+    assert watch.is_allowed()
+    # What has changed is in memory.
+    for changed in (pump._replace(key_hash=b"new"), pump._replace(is_active=False)):
+        registry.grants.sensors = {1: changed}
+        assert not watch.is_allowed()
+
+
+def test_a_networks_stream_ends_with_the_role_in_it():
+    registry = Registry("a", "b")
+    watch = Watch(registry, ADA, network="a")
+    assert watch.is_allowed()
+    registry.grant(["b"])
+    assert not watch.is_allowed()
+    registry.grant(["a"])
+    registry.grants.sessions = set()
+    assert not watch.is_allowed()
