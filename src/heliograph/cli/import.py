@@ -15,7 +15,15 @@ import typer
 from typer import Argument, Option
 
 from heliograph.cli.echo import echo
-from heliograph.cli.local_server import AdminKey, admin_key, default_url, host_of
+from heliograph.cli.local_server import (
+    CREDENTIALS,
+    AdminKey,
+    Token,
+    admin_key,
+    credential_headers,
+    default_url,
+    host_of,
+)
 from heliograph.cli.transfer.dry_run import show_dry_run
 from heliograph.cli.transfer.parquet import load_parquet
 from heliograph.cli.transfer.partial import write_whole
@@ -222,6 +230,7 @@ def import_file(
     dry_run: DryRun = False,
     url: Url = None,
     api_key: Key = None,
+    token: Token = None,
     restart: Restart = False,
 ) -> None:
     """Send a file to the server: CSV, JSON Lines, Parquet, InfluxDB's line protocol.
@@ -251,7 +260,8 @@ def import_file(
     _check_form(chosen, file, table)
     renamed = _renamed(rename or [])
     address = (url or default_url("localhost")).rstrip("/")
-    key = None if dry_run else admin_key(api_key, host_of(address))
+    is_keyed = not dry_run and token is None
+    key = admin_key(api_key, host_of(address), CREDENTIALS) if is_keyed else None
     data, raw = open_file(file)
     mapping = Mapping(sensor_tag, precision or "ns", prefix)
     known = None if kind is None else Kind(kind)
@@ -265,7 +275,7 @@ def import_file(
             return parquet_rows(data, start, known, table)
         return line_protocol(data, start, mapping, sensor)
 
-    if key is None:
+    if dry_run:
         with raw, data:
             look = look_at_csv(data, known, table) if chosen is Form.CSV else None
             is_good = show_dry_run(records(data, Place(0, 0), look), look, sensor)
@@ -281,7 +291,8 @@ def import_file(
             look = look_at_csv(data, known, table, lambda: bar.show(raw.tell(), 0))
         _check_answered(look)
         found = records(data, progress.state.place, look)
-        asyncio.run(_import(found, progress, bar, raw, address, key, sensor, renamed))
+        client = _client(address, key, token)
+        asyncio.run(_import(found, progress, bar, raw, client, sensor, renamed))
     progress.end()
     if progress.problem:
         echo(f"interrupted, it would have begun anew: {progress.problem}", err=True)
@@ -375,25 +386,27 @@ def _told(table: TableOptions, zone: str | None) -> Iterator[str | None]:
         yield from (repr(said), zone, *sorted(table.texts))
 
 
+def _client(address: str, key: AdminKey | None, token: str | None) -> httpx.AsyncClient:
+    try:
+        return httpx.AsyncClient(
+            base_url=f"{address}/api/v1",
+            headers=credential_headers(key, token),
+            event_hooks={"response": [] if key is None else [key.check_soon]},
+            timeout=TIME_OUT_SECONDS,
+        )
+    except httpx.InvalidURL as error:
+        raise StartError(f"--url {address}: {error}") from error
+
+
 async def _import(
     records: Iterator[Record],
     progress: "_Progress",
     bar: Bar,
     raw: BinaryIO,
-    address: str,
-    key: AdminKey,
+    client: httpx.AsyncClient,
     sensor: str | None,
     renamed: dict[str, str],
 ) -> None:
-    try:
-        client = httpx.AsyncClient(
-            base_url=f"{address}/api/v1",
-            headers={"X-API-Key": key.text},
-            event_hooks={"response": [key.check_soon]},
-            timeout=TIME_OUT_SECONDS,
-        )
-    except httpx.InvalidURL as error:
-        raise StartError(f"--url {address}: {error}") from error
     async with client:
         sender = Sender(client, sensor, renamed, bar.say)
         unit = "row" if progress.state.options[0] == Form.PARQUET else "line"

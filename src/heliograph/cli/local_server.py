@@ -1,13 +1,20 @@
 """The server on this machine, as its settings tell of it, for commands that call it."""
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import httpx
+from typer import Option
 
 from heliograph.address import is_loopback
 from heliograph.admin_key import SECRET_KEY_FILE
 from heliograph.errors import StartError
 from heliograph.settings import load_settings
+
+# Of commands that users call too.
+CREDENTIALS = "HELIOGRAPH_API_KEY or HELIOGRAPH_TOKEN"
+Token = Annotated[
+    str | None, Option(envvar="HELIOGRAPH_TOKEN", help="A session's token, instead of a key.")
+]
 
 
 class AdminKey(NamedTuple):
@@ -75,6 +82,11 @@ def admin_key(given: str | None, host: str, needed: str = "HELIOGRAPH_API_KEY") 
         f"there is no server's admin key in {path} ({reason}): give this command in the server's"
         f" folder, with its settings, or with {needed}"
     )
+
+
+def credential_headers(key: AdminKey | None, token: str | None) -> dict[str, str]:
+    """Return the headers of a session's token, or else of the key."""
+    return {"Authorization": f"Bearer {token}"} if key is None else {"X-API-Key": key.text}
 
 
 def default_url(host: str) -> str:

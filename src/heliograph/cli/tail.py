@@ -10,7 +10,14 @@ import httpx
 import typer
 from typer import Option
 
-from heliograph.cli.local_server import AdminKey, admin_key, default_url, host_of
+from heliograph.cli.local_server import (
+    CREDENTIALS,
+    Token,
+    admin_key,
+    credential_headers,
+    default_url,
+    host_of,
+)
 from heliograph.cli.refusals import refusal
 from heliograph.errors import StartError
 from heliograph.model.identifiers import is_uuid
@@ -22,7 +29,6 @@ CONNECT_SECONDS = 10.0
 SILENCE_SECONDS = 45.0
 FIRST_RETRY_SECONDS = 0.5
 LONGEST_RETRY_SECONDS = 10.0
-CREDENTIALS = "HELIOGRAPH_API_KEY or HELIOGRAPH_TOKEN"
 # What is no record, and has no place in a line for people.
 NAMES = ("sensor_identifier", "device_id", "creation_timestamp")
 
@@ -43,9 +49,6 @@ Key = Annotated[
         envvar="HELIOGRAPH_API_KEY",
         help="Admin or device key; otherwise, for this machine, the settings' or data folder's.",
     ),
-]
-Token = Annotated[
-    str | None, Option(envvar="HELIOGRAPH_TOKEN", help="A session's token, instead of a key.")
 ]
 Count = Annotated[int, Option(min=0, help="End after so many events; 0: go on until Ctrl-C.")]
 Json = Annotated[bool, Option("--json", help="Print each event as a line of JSON.")]
@@ -76,7 +79,7 @@ def tail(
     try:
         with httpx.Client(
             base_url=f"{url.rstrip('/')}/api/v1",
-            headers=_headers(key, token),
+            headers=credential_headers(key, token),
             event_hooks={"response": [] if key is None else [key.check]},
             timeout=httpx.Timeout(CONNECT_SECONDS, read=SILENCE_SECONDS),
         ) as client:
@@ -93,10 +96,6 @@ def tail(
         raise StartError(f"--url {url}: {error or type(error).__name__}") from error
     except KeyboardInterrupt:
         raise typer.Exit from None
-
-
-def _headers(key: AdminKey | None, token: str | None) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}"} if key is None else {"X-API-Key": key.text}
 
 
 def _network(client: httpx.Client, network: str) -> str:

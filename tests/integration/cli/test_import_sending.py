@@ -137,6 +137,34 @@ def test_a_device_imports_what_is_its_own(server):
     ]
 
 
+def test_a_user_imports_what_they_may_edit_by_a_sessions_token(server):
+    """Lines of three networks: one that they edit, one that they read, one that they don't see."""
+    names = {}
+    for role in ("editor", "viewer", "none"):
+        body = {"network_name": role}
+        network = server.http.post("/networks", json=body).json()["network_identifier"]
+        server.http.post("/devices", json={"device_id": role, "network_identifier": network})
+        names[role] = network
+    user = {"username": "ada", "password": "correct horse battery"}
+    made = server.http.post("/users", json=user)
+    assert made.status_code == 201, made.text
+    for role in ("editor", "viewer"):
+        put = server.http.put(f"/networks/{names[role]}/members/ada", json={"role": role})
+        assert put.status_code in (200, 201, 204), put.text
+    token = made.json()["access_token"]
+    elements = [
+        {"device_id": [*names][n % 3], "timestamp": START + n, "value": n} for n in range(9)
+    ]
+    write(server, "x.jsonl", elements)
+    done = imported(server, "x.jsonl", "--token", token, status=1)
+    assert done.stdout == "3 rows stored, 0 were there already, 6 bad\n"
+    told = done.stderr.splitlines()
+    assert ["FORBIDDEN" in line for line in told] == [True, False] * 3
+    assert ["not found" in line for line in told] == [False, True] * 3
+    wrong = imported(server, "x.jsonl", "--token", "nobodys", status=1)
+    assert "not accepted" in wrong.stderr
+
+
 def test_sensors_that_the_caller_only_reads_do_not_keep_out_his_own(tmp_path):
     """A body of mixed sensors is refused whole for one that he may not send as."""
     with ServerThread(tmp_path, anonymous_role="viewer") as server:
