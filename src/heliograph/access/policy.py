@@ -66,7 +66,7 @@ class Action(enum.IntEnum):
     ADMINISTER = enum.auto()
 
 
-class Sensor(Protocol):
+class GuardedSensor(Protocol):
     """A sensor, as far as rights are concerned."""
 
     @property
@@ -129,7 +129,7 @@ class Grants:
     # By identifier, by the hash of a session's token, and by number.
     accounts: Mapping[str, KnownAccount] = dataclasses.field(default_factory=dict)
     sessions: Collection[bytes] = ()
-    sensors: Mapping[int, Sensor] = dataclasses.field(default_factory=dict)
+    sensors: Mapping[int, GuardedSensor] = dataclasses.field(default_factory=dict)
 
 
 # Somebody without a credential, who may what everybody may.
@@ -142,8 +142,8 @@ def may(principal: Principal, action: Action, resource: Any, grants: Grants) -> 
     Args:
         principal: who is calling.
         action: what they want to do.
-        resource: a `Sensor`, the UUID of a network, the name of a device, or None, as the table
-            says of the action.
+        resource: a `GuardedSensor`, the UUID of a network, the name of a device, or None, as the
+            table says of the action.
         grants: what is known of everybody's rights.
 
     Where it is asked for each message, the action's rule is called by its own name.
@@ -187,7 +187,7 @@ def networks_of(principal: Principal, action: Action, grants: Grants) -> list[st
     return sorted(found)
 
 
-def names_another(principal: Principal, own: Sensor | None, name: str) -> bool:
+def names_another(principal: Principal, own: GuardedSensor | None, name: str) -> bool:
     """Return whether a device, `own`, gives a name that is not one of its own.
 
     So it does with every name once its sensor is gone (None). A shared key has only the name
@@ -228,18 +228,18 @@ def is_current(principal: Principal, credential: bytes | None, grants: Grants) -
     return credential_of(principal, grants) == credential
 
 
-def may_read(principal: Principal, sensor: Sensor, grants: Grants) -> bool:
+def may_read(principal: Principal, sensor: GuardedSensor, grants: Grants) -> bool:
     """Return whether the principal may read the sensor's record and data."""
     if principal.sensor == sensor.number:
         return True
     return role_in(principal, sensor.network_identifier, grants) >= Role.VIEWER
 
 
-def _may_read_readings(principal: Principal, sensor: Sensor, grants: Grants) -> bool:
+def _may_read_readings(principal: Principal, sensor: GuardedSensor, grants: Grants) -> bool:
     return may_read(principal, sensor, grants) or _takes_shared_key(principal, sensor, grants)
 
 
-def may_receive(principal: Principal, sensor: Sensor, grants: Grants) -> bool:
+def may_receive(principal: Principal, sensor: GuardedSensor, grants: Grants) -> bool:
     """Return whether the principal may receive what the sensor sends, as it comes."""
     if principal.sensor == sensor.number:
         return True
@@ -249,7 +249,7 @@ def may_receive(principal: Principal, sensor: Sensor, grants: Grants) -> bool:
     return role_in(principal, sensor.network_identifier, grants) >= Role.VIEWER
 
 
-def may_send(principal: Principal, sensor: Sensor, grants: Grants) -> bool:
+def may_send(principal: Principal, sensor: GuardedSensor, grants: Grants) -> bool:
     """Return whether the principal may send as the sensor."""
     if principal.sensor == sensor.number or principal.kind == "broker":
         return True
@@ -258,13 +258,13 @@ def may_send(principal: Principal, sensor: Sensor, grants: Grants) -> bool:
     return role_in(principal, sensor.network_identifier, grants) >= Role.EDITOR
 
 
-def _may_act_as(principal: Principal, sensor: Sensor, grants: Grants) -> bool:
+def _may_act_as(principal: Principal, sensor: GuardedSensor, grants: Grants) -> bool:
     if principal.sensor == sensor.number:
         return True
     return principal.kind == "shared" and sensor.network_identifier in grants.sharing
 
 
-def _takes_shared_key(principal: Principal, sensor: Sensor, grants: Grants) -> bool:
+def _takes_shared_key(principal: Principal, sensor: GuardedSensor, grants: Grants) -> bool:
     return (
         principal.kind == "shared"
         and sensor.network_identifier in grants.sharing
@@ -306,7 +306,7 @@ def _may_administer(principal: Principal, _resource: None, _grants: Grants) -> b
     return principal.kind == "admin"
 
 
-def _of_sensor(action: Action) -> Callable[[Principal, Sensor, Grants], bool]:
+def _of_sensor(action: Action) -> Callable[[Principal, GuardedSensor, Grants], bool]:
     """Return the rule of what takes a role in the sensor's network, and nothing else allows."""
     role = _ROLES[action]
     return lambda principal, sensor, grants: (

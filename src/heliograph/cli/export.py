@@ -21,7 +21,7 @@ from heliograph.errors import StartError
 from heliograph.exchange.formats import (
     EXPORTED_KINDS,
     Format,
-    Layout,
+    TableLayout,
     heading,
     without_wide,
 )
@@ -66,7 +66,7 @@ Form = Annotated[Format | None, Option("--format", help="What FILE is; otherwise
 Start = Annotated[str | None, Option(help="Inclusive: RFC 3339 or epoch seconds.")]
 End = Annotated[str | None, Option(help="Exclusive: RFC 3339 or epoch seconds.")]
 LayoutOption = Annotated[
-    Layout,
+    TableLayout,
     Option("--layout", help="csv, parquet: wide has a column for each attribute of measurements."),
 ]
 Spreadsheet = Annotated[
@@ -83,7 +83,7 @@ class _Wanted(NamedTuple):
     range: Range
     form: Format
     spreadsheet: bool = False
-    layout: Layout = Layout.RECORDS
+    layout: TableLayout = TableLayout.RECORDS
 
 
 @app.command()
@@ -96,7 +96,7 @@ def export(
     form: Form = None,
     start: Start = None,
     end: End = None,
-    layout: LayoutOption = Layout.RECORDS,
+    layout: LayoutOption = TableLayout.RECORDS,
     spreadsheet: Spreadsheet = False,
     restart: Restart = False,
     force: Force = False,
@@ -123,7 +123,7 @@ def export(
     if first > after:
         raise typer.BadParameter("is after --end", param_hint="--start")
     kinds = _kinds(kind, chosen)
-    if layout is Layout.WIDE and (problem := without_wide(chosen, kinds)):
+    if layout is TableLayout.WIDE and (problem := without_wide(chosen, kinds)):
         raise typer.BadParameter(problem, param_hint="--layout")
     wanted = _Wanted(
         tuple(sensor or ()),
@@ -199,7 +199,7 @@ async def _print(store: Store, wanted: _Wanted) -> None:
 
 async def _columns(store: Store, wanted: _Wanted) -> Wide | None:
     """Return the columns for the sensors' attributes; None: none are wanted."""
-    if wanted.layout is not Layout.WIDE:
+    if wanted.layout is not TableLayout.WIDE:
         return None
     sensors = await _sensors(store, wanted, None)
     typed = wanted.form is Format.PARQUET

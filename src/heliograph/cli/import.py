@@ -285,7 +285,7 @@ def import_file(
         address, *_told(table, time_zone),
     )  # fmt: skip
     progress = _Progress(file, os.fstat(raw.fileno()), options, restart=restart)
-    with progress.told(), raw, data, Bar(progress.state.file[0]) as bar:
+    with progress.telling_how_far(), raw, data, Bar(progress.state.file[0]) as bar:
         look = None
         if chosen is Form.CSV:
             look = look_at_csv(data, known, table, lambda: bar.show(raw.tell(), 0))
@@ -502,7 +502,7 @@ class _Progress:
                 self.problem = f"can't write {self._path}: {error.strerror}"
 
     @contextmanager
-    def told(self) -> Iterator[None]:
+    def telling_how_far(self) -> Iterator[None]:
         """Tell who interrupts it how far it is, and what the next run makes of that."""
         try:
             yield

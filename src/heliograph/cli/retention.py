@@ -15,7 +15,7 @@ from heliograph.retention.plan import Due, DueCounter, Planned
 from heliograph.retention.runs import RetentionRuns, RunsState
 from heliograph.settings import Settings, load_settings
 from heliograph.store import Store
-from heliograph.store.removal import Kind, Partition
+from heliograph.store.removal import KeptKind, Partition
 
 NETWORKS_AT_ONCE = 1_000
 
@@ -59,12 +59,12 @@ def plan(*, json: bool = typer.Option(False, "--json", help="Print JSON.")) -> N
         )
         return
     print_table(
-        ("network", "sensors", *(kind.value for kind in Kind), "bytes"),
+        ("network", "sensors", *(kind.value for kind in KeptKind), "bytes"),
         (
             (
                 name,
                 str(each.sensors),
-                *(_text(each.due[kind]) for kind in Kind),
+                *(_text(each.due[kind]) for kind in KeptKind),
                 f"{sum(due.bytes for due in each.due.values()):,}",
             )
             for name, each in sorted(planned.items())
@@ -90,7 +90,7 @@ def run() -> None:
     state = with_store(
         settings, lambda store: _run(store, settings), claimed="it does this itself, every hour"
     )
-    removed = ", ".join(f"{state.removed_total[kind]:,} {kind}" for kind in Kind)
+    removed = ", ".join(f"{state.removed_total[kind]:,} {kind}" for kind in KeptKind)
     echo(f"removed {removed}; dropped {state.partitions_total} partitions")
     _tell_wait(state.horizon)
 
@@ -145,7 +145,7 @@ def _text(due: Due) -> str:
     return f"{'' if due.is_exact else '~'}{due.rows:,}"
 
 
-def _members(due: dict[Kind, Due]) -> dict[str, Any]:
+def _members(due: dict[KeptKind, Due]) -> dict[str, Any]:
     return {
         kind.value: {"rows": each.rows, "bytes": each.bytes, "exact": each.is_exact}
         for kind, each in due.items()

@@ -42,7 +42,7 @@ class Format(enum.StrEnum):
         return self is not Format.JSONL
 
 
-class Layout(enum.StrEnum):
+class TableLayout(enum.StrEnum):
     """What the columns of a table are."""
 
     RECORDS = "records"

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from heliograph.model.retention import Cutoffs, Retention, cutoffs
 from heliograph.store import Store
 from heliograph.store.pages import GREATEST, LEAST
-from heliograph.store.removal import SAMPLE_OF, Kind, Partition, Sampled, Span
+from heliograph.store.removal import SAMPLE_OF, KeptKind, Partition, Sampled, Span
 from heliograph.store.retention import KeptSensor
 from heliograph.store.space import RowBytes, given_back, row_bytes, rows_a_page
 
@@ -35,7 +35,7 @@ class Planned(NamedTuple):
     """What is removed of some sensors: by kind."""
 
     sensors: int
-    due: dict[Kind, Due]
+    due: dict[KeptKind, Due]
 
 
 class DueCounter:
@@ -53,7 +53,7 @@ class DueCounter:
         """Return what is removed by the network's UUID, of those with sensors."""
         return await self._count(None)
 
-    async def totals(self) -> dict[Kind, Due]:
+    async def totals(self) -> dict[KeptKind, Due]:
         """Return what is removed of all networks together."""
         total = _nothing()
         for planned in (await self.of_networks()).values():
@@ -66,7 +66,9 @@ class DueCounter:
         found = await self._count(network)
         return found.get(network, Planned(0, _nothing()))
 
-    async def of_sensor(self, number: int, network: str, retention: Retention) -> dict[Kind, Due]:
+    async def of_sensor(
+        self, number: int, network: str, retention: Retention
+    ) -> dict[KeptKind, Due]:
         """Return what is removed of a sensor for which this retention counts."""
         planned = await self._planned([KeptSensor(number, "", network, retention)])
         return planned[number]
@@ -76,8 +78,8 @@ class DueCounter:
         removal = self._store.removal
         found: list[Partition] = []
         for kind, days in (
-            (Kind.MEASUREMENTS, self._default.raw_days),
-            (Kind.LOGS, self._default.log_days),
+            (KeptKind.MEASUREMENTS, self._default.raw_days),
+            (KeptKind.LOGS, self._default.log_days),
         ):
             found += [
                 partition
@@ -111,7 +113,7 @@ class DueCounter:
             after = page[-1].number
             yield page
 
-    async def _planned(self, page: Sequence[KeptSensor]) -> dict[int, dict[Kind, Due]]:
+    async def _planned(self, page: Sequence[KeptSensor]) -> dict[int, dict[KeptKind, Due]]:
         """Return what is removed of each of the sensors."""
         removal = self._store.removal
         planned = {each.number: _nothing() for each in page}
@@ -121,10 +123,10 @@ class DueCounter:
         raw = await removal.raw_cutoffs(due)
         self.not_rolled_up += await self._waiting(raw, due)
         ends = {
-            Kind.MEASUREMENTS: raw,
-            Kind.ROLLUPS: {number: each.rollups for number, each in due.items()},
-            Kind.LOGS: {number: each.logs for number, each in due.items()},
-            Kind.HEARTBEATS: {number: each.logs for number, each in due.items()},
+            KeptKind.MEASUREMENTS: raw,
+            KeptKind.ROLLUPS: {number: each.rollups for number, each in due.items()},
+            KeptKind.LOGS: {number: each.logs for number, each in due.items()},
+            KeptKind.HEARTBEATS: {number: each.logs for number, each in due.items()},
         }
         networks = {each.number: each.network_identifier for each in page}
         for kind, cutoff in ends.items():
@@ -146,10 +148,10 @@ class DueCounter:
         spans = [Span(n, end, due[n].raw) for n, end in raw.items() if end < due[n].raw]
         if not spans:
             return 0
-        counted = await self._store.removal.count(Kind.MEASUREMENTS, spans, GREATEST)
+        counted = await self._store.removal.count(KeptKind.MEASUREMENTS, spans, GREATEST)
         return sum(found.rows for found in counted.values())
 
-    async def _sizes(self, kind: Kind, spans: list[Span], rows: dict[int, int]) -> "_Sizes":
+    async def _sizes(self, kind: KeptKind, spans: list[Span], rows: dict[int, int]) -> "_Sizes":
         """Return what the rows take, by some of them."""
         share = -(-SAMPLE_OF * SAMPLED // sum(rows.values()))
         sampled = await self._store.removal.sample(kind, spans, min(share, SAMPLE_OF))
@@ -159,20 +161,20 @@ class DueCounter:
         return _Sizes(self._store.engine.name, kind, sampled)
 
     async def _given_back(
-        self, kind: Kind, sizes: "_Sizes", networks: dict[int, str]
+        self, kind: KeptKind, sizes: "_Sizes", networks: dict[int, str]
     ) -> dict[str, float]:
         """Return which part of its table's bytes each network's removal gives back.
 
         On SQLite rows lie in the order of their receipt, and a page that holds rows of others
         stays. On PostgreSQL room in a page is used again, whoever has it.
         """
-        if self._store.engine.name != "sqlite" or kind is Kind.ROLLUPS:
+        if self._store.engine.name != "sqlite" or kind is KeptKind.ROLLUPS:
             return {}
         by_network: dict[str, list[Sampled]] = {}
         for row in sizes.sampled:
             by_network.setdefault(networks[row.sensor], []).append(row)
         ends = await self._all_ends()
-        at = 2 if kind is not Kind.MEASUREMENTS else 0
+        at = 2 if kind is not KeptKind.MEASUREMENTS else 0
         parts: dict[str, float] = {}
         for network, rows in by_network.items():
             some = rows[:: -(-len(rows) // PLACES)]
@@ -199,7 +201,7 @@ class DueCounter:
 class _Sizes:
     """What rows take, by a sample of them: each sensor's, or all where it has none in it."""
 
-    def __init__(self, engine: str, kind: Kind, sampled: Sequence[Sampled]) -> None:
+    def __init__(self, engine: str, kind: KeptKind, sampled: Sequence[Sampled]) -> None:
         self.sampled = sampled
         by_sensor: dict[int, list[RowBytes]] = {}
         for row in sampled:
@@ -220,5 +222,5 @@ def _mean(sizes: Sequence[RowBytes]) -> RowBytes:
     )
 
 
-def _nothing() -> dict[Kind, Due]:
-    return {kind: Due() for kind in Kind}
+def _nothing() -> dict[KeptKind, Due]:
+    return {kind: Due() for kind in KeptKind}

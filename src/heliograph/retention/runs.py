@@ -24,7 +24,7 @@ from heliograph.retention.plan import DueCounter
 from heliograph.store import Store
 from heliograph.store.engine import Drop
 from heliograph.store.pages import LEAST
-from heliograph.store.removal import DueRow, Kind, Span
+from heliograph.store.removal import DueRow, KeptKind, Span
 
 log = structlog.get_logger()
 
@@ -54,7 +54,7 @@ class RunsState:
     next_moment: int | None = None
     failures_total: int = 0
     partitions_total: int = 0
-    removed_total: Counter[Kind] = dataclasses.field(default_factory=Counter)
+    removed_total: Counter[KeptKind] = dataclasses.field(default_factory=Counter)
 
 
 class NewestValues(Protocol):
@@ -207,8 +207,8 @@ class RetentionRuns:
         try:
             newest = await self._raise_floors(moment)
             starts = {
-                Kind.MEASUREMENTS: await self._drop(Kind.MEASUREMENTS, newest.raw, moment),
-                Kind.LOGS: await self._drop(Kind.LOGS, newest.logs, moment),
+                KeptKind.MEASUREMENTS: await self._drop(KeptKind.MEASUREMENTS, newest.raw, moment),
+                KeptKind.LOGS: await self._drop(KeptKind.LOGS, newest.logs, moment),
             }
             async for page in self._pages(moment):
                 self._share = MODEST_SHARE
@@ -223,7 +223,7 @@ class RetentionRuns:
             "removed what was due",
             moment=to_rfc3339(moment),
             partitions=state.partitions_total - partitions,
-            **{kind.value: gone[kind] for kind in Kind},
+            **{kind.value: gone[kind] for kind in KeptKind},
         )
 
     async def _pages(self, moment: int) -> AsyncIterator[dict[int, Cutoffs]]:
@@ -248,14 +248,14 @@ class RetentionRuns:
             spans = [Span(number, LEAST, each.raw) for number, each in page.items() if each.raw]
             if not spans:
                 continue
-            counted = await self._store.removal.count(Kind.MEASUREMENTS, spans, 1)
+            counted = await self._store.removal.count(KeptKind.MEASUREMENTS, spans, 1)
             if due := {number: page[number] for number, each in counted.items() if each.rows}:
                 await self._store.removal.raise_floors(due)
         return Cutoffs(*newest)
 
-    async def _drop(self, kind: Kind, cutoff: int, moment: int) -> int:
+    async def _drop(self, kind: KeptKind, cutoff: int, moment: int) -> int:
         """Drop the partitions that are due as a whole; return from when on rows are for others."""
-        days = self.default.raw_days if kind is Kind.MEASUREMENTS else self.default.log_days
+        days = self.default.raw_days if kind is KeptKind.MEASUREMENTS else self.default.log_days
         start, days = LEAST, days or 0
         for partition in await self._store.removal.partitions(kind, cutoff):
             if not await self._store.removal.is_partition_due(
@@ -272,7 +272,7 @@ class RetentionRuns:
             if became is Drop.DROPPED:
                 self.state.partitions_total += 1
                 log.info("dropped a partition", partition=partition.name, rows=partition.rows)
-                if kind is Kind.MEASUREMENTS and self._newest is not None:
+                if kind is KeptKind.MEASUREMENTS and self._newest is not None:
                     self._newest.forget_all()
             elif became is Drop.BUSY:
                 # The next run drops it; to remove its rows one by one would be for nothing.
@@ -280,22 +280,22 @@ class RetentionRuns:
                 log.warning("a partition is in use", partition=partition.name)
         return start
 
-    async def _remove_page(self, page: dict[int, Cutoffs], starts: dict[Kind, int]) -> None:
+    async def _remove_page(self, page: dict[int, Cutoffs], starts: dict[KeptKind, int]) -> None:
         floors = await self._store.removal.floors(list(page))
         ends = {
-            Kind.MEASUREMENTS: {
+            KeptKind.MEASUREMENTS: {
                 n: each.raw and min(each.raw, floors[n]) for n, each in page.items()
             },
-            Kind.ROLLUPS: {n: each.rollups for n, each in page.items()},
-            Kind.LOGS: {n: each.logs for n, each in page.items()},
-            Kind.HEARTBEATS: {n: each.logs for n, each in page.items()},
+            KeptKind.ROLLUPS: {n: each.rollups for n, each in page.items()},
+            KeptKind.LOGS: {n: each.logs for n, each in page.items()},
+            KeptKind.HEARTBEATS: {n: each.logs for n, each in page.items()},
         }
         for kind, due in ends.items():
             start = starts.get(kind, LEAST)
             spans = [Span(n, start, end) for n, end in due.items() if end and end > start]
             await self._remove(kind, spans)
 
-    async def _remove(self, kind: Kind, spans: Sequence[Span]) -> None:
+    async def _remove(self, kind: KeptKind, spans: Sequence[Span]) -> None:
         removal = self._store.removal
         while spans:
             limit = self._rows
@@ -304,14 +304,14 @@ class RetentionRuns:
                 return
             removed, took = await removal.remove(kind, rows)
             self.state.removed_total[kind] += removed
-            if kind is Kind.MEASUREMENTS and self._newest is not None:
+            if kind is KeptKind.MEASUREMENTS and self._newest is not None:
                 for sensor in {row.sensor for row in rows}:
                     self._newest.forget(sensor)
             self._rows = _next_size(len(rows), took) if len(rows) == limit else limit
             await asyncio.sleep(took * (1 / self._share - 1) if self._busy() else 0)
             if len(rows) < limit:
                 return
-            if kind is not Kind.ROLLUPS:  # of which each sensor has two orders
+            if kind is not KeptKind.ROLLUPS:  # of which each sensor has two orders
                 spans = _rest(spans, rows)
 
 

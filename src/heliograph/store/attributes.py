@@ -14,11 +14,11 @@ _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 WHOLE: Final = ("value",)
 
 
-class Missing:
+class NoValue:
     """Stands for no value, where null is one."""
 
 
-MISSING: Final = Missing()
+MISSING: Final = NoValue()
 
 
 @functools.lru_cache(maxsize=8_192)

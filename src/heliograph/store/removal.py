@@ -21,7 +21,7 @@ from heliograph.store.rollups import discard_rolling
 _encode = msgspec.json.Encoder().encode
 
 
-class Kind(enum.StrEnum):
+class KeptKind(enum.StrEnum):
     """What is kept for a time of its own; heartbeats for as long as logs."""
 
     MEASUREMENTS = "measurements"
@@ -31,7 +31,7 @@ class Kind(enum.StrEnum):
 
 
 # Kinds with partitions, and their tables.
-PARTITIONED: Final = {Kind.MEASUREMENTS: "measurement", Kind.LOGS: "log"}
+PARTITIONED: Final = {KeptKind.MEASUREMENTS: "measurement", KeptKind.LOGS: "log"}
 
 
 # Samples are taken of so many parts.
@@ -96,7 +96,7 @@ class Removal:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    async def due(self, kind: Kind, spans: Sequence[Span], limit: int) -> list[DueRow]:
+    async def due(self, kind: KeptKind, spans: Sequence[Span], limit: int) -> list[DueRow]:
         """Return so many rows of the spans, of each sensor the oldest first."""
         rows = await self._engine.fetch(
             f"{kind}_due",
@@ -107,12 +107,12 @@ class Removal:
         )
         return [DueRow(*row) for row in rows]
 
-    async def remove(self, kind: Kind, rows: Sequence[DueRow]) -> Removed:
+    async def remove(self, kind: KeptKind, rows: Sequence[DueRow]) -> Removed:
         """Remove rows that are due in one transaction."""
         clock = asyncio.get_running_loop().time
         async with self._engine.transaction() as transaction:
             began = clock()
-            if kind is Kind.ROLLUPS:
+            if kind is KeptKind.ROLLUPS:
                 await discard_rolling(transaction)
             removed = await transaction.fetch(
                 f"{kind}_remove",
@@ -149,7 +149,7 @@ class Removal:
         rows = await on.fetch("rollup_limits", wanted=text, least=LEAST)
         return {row[0]: Needed(frontier, *row[1:]) for row in rows}
 
-    async def count(self, kind: Kind, spans: Sequence[Span], limit: int) -> dict[int, Counted]:
+    async def count(self, kind: KeptKind, spans: Sequence[Span], limit: int) -> dict[int, Counted]:
         """Return how many rows of the spans there are by sensor; beyond the limit by their pace."""
         rows = await self._engine.fetch(
             f"{kind}_count_due", wanted=_encode(spans).decode(), limit=limit
@@ -157,13 +157,15 @@ class Removal:
         ends = {span.sensor: span.end for span in spans}
         return {sensor: _counted(text, limit, ends[sensor]) for sensor, text in rows}
 
-    async def sample(self, kind: Kind, spans: Sequence[Span], share: int) -> list[Sampled]:
+    async def sample(self, kind: KeptKind, spans: Sequence[Span], share: int) -> list[Sampled]:
         """Return so many in `SAMPLE_OF` of the rows of the spans, whatever times they are at."""
         wanted = _encode(spans).decode()
         rows = await self._engine.fetch(f"{kind}_sample_due", wanted=wanted, share=share)
         return [Sampled(*row) for row in rows]
 
-    async def neighbours(self, kind: Kind, ids: Sequence[int], half: int) -> dict[int, list[Row]]:
+    async def neighbours(
+        self, kind: KeptKind, ids: Sequence[int], half: int
+    ) -> dict[int, list[Row]]:
         """Return (sensor, time) of so many rows on each side of each id in SQLite's file."""
         found: dict[int, list[Row]] = {}
         rows = await self._engine.fetch(f"{kind}_near", ids=_encode(ids).decode(), half=half)
@@ -171,7 +173,7 @@ class Removal:
             found.setdefault(row_id, []).append(row)
         return found
 
-    async def partitions(self, kind: Kind, before: int) -> list[Partition]:
+    async def partitions(self, kind: KeptKind, before: int) -> list[Partition]:
         """Return the partitions of a kind that end by then, oldest first; on SQLite none."""
         table = PARTITIONED.get(kind)
         if table is None or self._engine.name == "sqlite":
@@ -183,7 +185,7 @@ class Removal:
 
     async def is_partition_due(
         self,
-        kind: Kind,
+        kind: KeptKind,
         partition: Partition,
         *,
         moment: int,
@@ -204,7 +206,7 @@ class Removal:
         )
 
     async def drop(
-        self, kind: Kind, partition: Partition, *, moment: int, default_days: int
+        self, kind: KeptKind, partition: Partition, *, moment: int, default_days: int
     ) -> Drop:
         """Drop the partition, unless a row of it is not due."""
         return await self._engine.drop_partition(
@@ -231,4 +233,4 @@ def _counted(row: str, limit: int, end: int) -> Counted:
     return Counted(max(count, count * (end - first) // max(last - first, 1)), is_exact=False)
 
 
-__all__ = ["Counted", "DueRow", "Kind", "Partition", "Removal", "Row", "Sampled", "Span"]
+__all__ = ["Counted", "DueRow", "KeptKind", "Partition", "Removal", "Row", "Sampled", "Span"]

@@ -6,7 +6,7 @@ their index entries take, which goes back with the month's partition, or stays f
 
 from typing import Final, NamedTuple
 
-from heliograph.store.removal import Kind
+from heliograph.store.removal import KeptKind
 
 
 class RowBytes(NamedTuple):
@@ -17,18 +17,23 @@ class RowBytes(NamedTuple):
 
 
 # Beside their content, from the file's format: id, keys and times, header, pointer.
-_SQLITE_ROW: Final = {Kind.MEASUREMENTS: 46, Kind.LOGS: 48, Kind.HEARTBEATS: 47, Kind.ROLLUPS: 25}
+_SQLITE_ROW: Final = {
+    KeptKind.MEASUREMENTS: 46,
+    KeptKind.LOGS: 48,
+    KeptKind.HEARTBEATS: 47,
+    KeptKind.ROLLUPS: 25,
+}
 _SQLITE_INDEXES: Final = {
-    Kind.MEASUREMENTS: 38,
-    Kind.LOGS: 38,
-    Kind.HEARTBEATS: 38,
-    Kind.ROLLUPS: 28,
+    KeptKind.MEASUREMENTS: 38,
+    KeptKind.LOGS: 38,
+    KeptKind.HEARTBEATS: 38,
+    KeptKind.ROLLUPS: 28,
 }
 _POSTGRESQL_ROW: Final = {
-    Kind.MEASUREMENTS: 74,
-    Kind.LOGS: 78,
-    Kind.HEARTBEATS: 78,
-    Kind.ROLLUPS: 58,
+    KeptKind.MEASUREMENTS: 74,
+    KeptKind.LOGS: 78,
+    KeptKind.HEARTBEATS: 78,
+    KeptKind.ROLLUPS: 58,
 }
 # From 48 with many sensors to 69 with few: how full the index is depends on how they mix.
 _POSTGRESQL_INDEXES: Final = 58
@@ -43,7 +48,7 @@ _JOINED_BELOW: Final = 1 / 3
 _FILLED: Final = 0.55
 
 
-def row_bytes(engine: str, kind: Kind, content: int) -> RowBytes:
+def row_bytes(engine: str, kind: KeptKind, content: int) -> RowBytes:
     """Return what a row with so many bytes of content takes, as its pages are usually filled."""
     if engine == "postgresql":
         return RowBytes(_POSTGRESQL_ROW[kind] + content, _POSTGRESQL_INDEXES)

@@ -12,7 +12,7 @@ from starlette.types import Scope
 from heliograph.access.policy import Action
 from heliograph.errors import ErrorCode
 from heliograph.exchange.availability import FormatUnavailableError, parquet
-from heliograph.exchange.formats import MEDIA_TYPES, Format, Layout, heading, without_wide
+from heliograph.exchange.formats import MEDIA_TYPES, Format, TableLayout, heading, without_wide
 from heliograph.exchange.pages import (
     EncodedPage,
     Range,
@@ -77,12 +77,12 @@ class Wanted:
         start: Start = None,
         end: End = None,
         layout: Annotated[
-            Layout,
+            TableLayout,
             Query(
                 description="`csv`, `parquet`: `records` has the value as JSON in one column,"
                 " `wide` a column for each attribute (measurements only)"
             ),
-        ] = Layout.RECORDS,
+        ] = TableLayout.RECORDS,
         spreadsheet: Annotated[
             bool,
             Query(
@@ -105,7 +105,7 @@ class Wanted:
             raise validation_error(("query", "compress"), "value_error", message)
         if form is not Format.CSV and spreadsheet:
             raise validation_error(("query", "spreadsheet"), "value_error", "csv only")
-        if layout is Layout.WIDE and (problem := without_wide(form, kinds)):
+        if layout is TableLayout.WIDE and (problem := without_wide(form, kinds)):
             raise validation_error(("query", "layout"), "value_error", problem)
         self.form = form
         self.layout = layout
@@ -118,7 +118,7 @@ class Wanted:
 
     async def columns(self, store: Store, sensors: AsyncIterator[ExportedSensor]) -> Wide | None:
         """Return the columns for the sensors' attributes; None: none are wanted."""
-        if self.layout is not Layout.WIDE:
+        if self.layout is not TableLayout.WIDE:
             return None
         typed = self.form is Format.PARQUET
         return await wide_columns(store, sensors, typed=typed, spreadsheet=self.spreadsheet)

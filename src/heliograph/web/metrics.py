@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from heliograph.errors import ErrorCode
 from heliograph.model.time import now, to_epoch_seconds
-from heliograph.store.removal import Kind
+from heliograph.store.removal import KeptKind
 from heliograph.web.access import Access, client_address
 from heliograph.web.answers import Answering
 from heliograph.web.connections import WebSocketProtocol
@@ -247,7 +247,7 @@ class HeliographCollector(Collector):
         removed = CounterMetricFamily(
             "heliograph_retention_removed_rows", "Rows removed, by kind", labels=["kind"]
         )
-        for kind in Kind:
+        for kind in KeptKind:
             removed.add_metric([kind.value], state.removed_total[kind])
         yield removed
         for name, text, count in (

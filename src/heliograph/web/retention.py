@@ -14,7 +14,7 @@ from heliograph.model.retention import LONGEST_DAYS, WAIT, Retention, cutoffs, e
 from heliograph.model.sensor import Network
 from heliograph.model.time import HOUR, SECOND, to_rfc3339
 from heliograph.retention.plan import Due, DueCounter, Planned
-from heliograph.store.removal import Kind
+from heliograph.store.removal import KeptKind
 from heliograph.web.access import NOT_FOUND
 from heliograph.web.dependencies import Caller, TheAccess, TheActor, TheServices
 from heliograph.web.errors import Answer, encode
@@ -319,7 +319,7 @@ async def _waiting(services: Services, visible: list[str] | None) -> dict[str, A
     if visible is None:
         removes = await plan.totals()
     else:
-        removes = {kind: Due() for kind in Kind}
+        removes = {kind: Due() for kind in KeptKind}
         for network in visible:
             for kind, due in (await plan.of_network(network)).due.items():
                 removes[kind] = removes[kind].plus(due)
@@ -333,7 +333,7 @@ async def _waiting(services: Services, visible: list[str] | None) -> dict[str, A
 
 async def _planned(services: Services, network: Network, planned: Planned | None) -> dict[str, Any]:
     own = await services.store.retentions.of_network(network.identifier)
-    due = planned.due if planned else {kind: Due() for kind in Kind}
+    due = planned.due if planned else {kind: Due() for kind in KeptKind}
     return {
         "network_identifier": network.identifier,
         "network_name": network.name,
@@ -362,7 +362,7 @@ async def _shown_sensor(services: Services, number: int, own: Retention) -> dict
 
 
 def _representation(
-    services: Services, own: Retention, counts: Retention, due: Mapping[Kind, Due]
+    services: Services, own: Retention, counts: Retention, due: Mapping[KeptKind, Due]
 ) -> dict[str, Any]:
     next_run = services.retention.state.next_run_at
     limits = cutoffs(counts, services.retention.next_moment)
@@ -375,7 +375,7 @@ def _representation(
     }
 
 
-def _removes(due: Mapping[Kind, Due]) -> dict[str, Any]:
+def _removes(due: Mapping[KeptKind, Due]) -> dict[str, Any]:
     return {
         kind.value: {"rows": each.rows, "bytes": each.bytes, "exact": each.is_exact}
         for kind, each in due.items()

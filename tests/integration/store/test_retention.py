@@ -16,7 +16,7 @@ from heliograph.retention import runs as runs_module
 from heliograph.retention.runs import RetentionRuns
 from heliograph.store import open_store
 from heliograph.store.pages import LEAST
-from heliograph.store.removal import SAMPLE_OF, Counted, Kind, Span
+from heliograph.store.removal import SAMPLE_OF, Counted, KeptKind, Span
 from heliograph.store.rolling import Rolling
 from heliograph.store.space import row_bytes
 from rows import NOON, heartbeat, log, measurement
@@ -206,7 +206,7 @@ async def test_rows_before_1970_stay_until_they_are_rolled_up(store, sensor, rol
     await roll_up(store)
     await sweeper.sweep(NOON)
     assert await times(store, sensor) == []
-    assert sweeper.state.removed_total[Kind.MEASUREMENTS] == 2
+    assert sweeper.state.removed_total[KeptKind.MEASUREMENTS] == 2
     # What comes for an hour that has ended counts no more, and goes with the next run.
     await store.write(Batch(measurements=rows[:1]))
     await roll_up(store)
@@ -270,10 +270,10 @@ async def test_rollups_go_by_whole_days(store, sensor, change, rolled_up):
             b"x",
         )
     due = [Span(sensor, 0, midnight - 10 * DAY)]
-    assert await store.removal.count(Kind.ROLLUPS, due, 10) == {sensor: Counted(2, True)}
+    assert await store.removal.count(KeptKind.ROLLUPS, due, 10) == {sensor: Counted(2, True)}
     sweeper = runs(store, Retention(5, 10, 0))
     await sweeper.sweep(NOON)
-    left = await store.removal.due(Kind.ROLLUPS, spans, 10)
+    left = await store.removal.due(KeptKind.ROLLUPS, spans, 10)
     assert {row.time for row in left} == {midnight - 10 * DAY}
     assert len(left) == 2
     assert sweeper.state.removed_total == {"rollups": 2}
@@ -371,19 +371,19 @@ async def test_a_run_that_ends_anywhere_has_removed_only_what_is_due(
 async def test_rows_are_counted_and_beyond_a_bound_estimated(store, sensor, rolled_up):
     await fill(store, sensor, [20 - at / 100 for at in range(1_000)] + [5])
     spans = [Span(sensor, 0, NOON - 10 * DAY)]
-    for kind in (Kind.MEASUREMENTS, Kind.LOGS, Kind.HEARTBEATS):
+    for kind in (KeptKind.MEASUREMENTS, KeptKind.LOGS, KeptKind.HEARTBEATS):
         exact = (await store.removal.count(kind, spans, 5_000))[sensor]
         assert (exact.rows, exact.is_exact) == (1_000, True)
         about = (await store.removal.count(kind, spans, 100))[sensor]
         assert not about.is_exact
         assert 900 <= about.rows <= 1_100
-    rollups = (await store.removal.count(Kind.ROLLUPS, spans, 5_000))[sensor]
+    rollups = (await store.removal.count(KeptKind.ROLLUPS, spans, 5_000))[sensor]
     assert rollups.is_exact
     # Of ten days, by hours and by days.
     assert 245 <= rollups.rows <= 256
-    sampled = await store.removal.sample(Kind.MEASUREMENTS, spans, SAMPLE_OF)
+    sampled = await store.removal.sample(KeptKind.MEASUREMENTS, spans, SAMPLE_OF)
     assert len(sampled) == 1_000
-    (size,) = {row_bytes(store.engine.name, Kind.MEASUREMENTS, row.content) for row in sampled}
+    (size,) = {row_bytes(store.engine.name, KeptKind.MEASUREMENTS, row.content) for row in sampled}
     assert 50 < sum(size) < 250
 
 
@@ -475,7 +475,7 @@ async def test_a_server_that_was_off_for_90_days_waits_for_a_day_or_for_somebody
     assert await times(store, sensor) == [29, 1, 0]
     (told,) = [each for each in logs if each["log_level"] == "warning"]
     assert "heliograph retention accept" in told["event"]
-    assert {kind: told[kind] for kind in Kind} == {
+    assert {kind: told[kind] for kind in KeptKind} == {
         "measurements": 3,
         "logs": 3,
         "heartbeats": 3,
@@ -636,7 +636,7 @@ async def test_aggregates_are_the_same_when_raw_rows_are_gone(store, sensor, rol
     assert sum(before[0]) == len(rows)
     sweeper = runs(store, Retention(10, 0, 0))
     await sweeper.sweep(NOON)
-    assert sweeper.state.removed_total[Kind.MEASUREMENTS] > 100
+    assert sweeper.state.removed_total[KeptKind.MEASUREMENTS] > 100
     after = await aggregates()
     assert after[0] == before[0]
     for name, buckets in before[1].items():

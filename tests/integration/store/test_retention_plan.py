@@ -9,7 +9,7 @@ from heliograph.model.retention import Retention
 from heliograph.model.time import DAY, HOUR
 from heliograph.retention.plan import DueCounter
 from heliograph.retention.runs import RetentionRuns
-from heliograph.store.removal import Kind
+from heliograph.store.removal import KeptKind
 from rows import NOON, heartbeat, log, measurement
 
 KEEP = Retention(10, 10, 10)
@@ -41,7 +41,7 @@ async def free_bytes(store):
         )
         return free
     taken = 0
-    for kind in (Kind.MEASUREMENTS, Kind.LOGS):
+    for kind in (KeptKind.MEASUREMENTS, KeptKind.LOGS):
         taken += sum(each.bytes for each in await store.removal.partitions(kind, NOON + 99 * DAY))
     return -taken
 
@@ -74,7 +74,7 @@ async def test_the_bytes_announced_are_within_a_fifth_of_what_is_given_back(stor
     # What is newer is of another size.
     await fill(store, sensors, lambda n: "y" * 3_000, 200, start=NOON - DAY, step=100_000_000)
     planned, _, back = await announced_and_given_back(store)
-    assert planned[Kind.MEASUREMENTS].rows == 8_000
+    assert planned[KeptKind.MEASUREMENTS].rows == 8_000
     assert sum(due.bytes for due in planned.values()) == pytest.approx(back, rel=0.2)
 
 
@@ -84,13 +84,13 @@ async def test_a_page_that_others_have_rows_in_is_not_announced(store, register)
     await fill(store, sensors, small, 20_000, start=OLD, step=40_000_000)
     await store.retentions.set_sensor(sensors[3], raw_days=10, rollup_days=10)
     planned, state, back = await announced_and_given_back(store, Retention(0, 0, 0))
-    assert planned[Kind.MEASUREMENTS].rows == 2_000
+    assert planned[KeptKind.MEASUREMENTS].rows == 2_000
     if store.engine.name == "sqlite":
-        assert state.removed_total[Kind.MEASUREMENTS] == 2_000
-        assert planned[Kind.MEASUREMENTS].bytes == pytest.approx(back, rel=0.2)
+        assert state.removed_total[KeptKind.MEASUREMENTS] == 2_000
+        assert planned[KeptKind.MEASUREMENTS].bytes == pytest.approx(back, rel=0.2)
     else:
         assert (state.partitions_total, back) == (0, 0)
-        assert 150 * 2_000 < planned[Kind.MEASUREMENTS].bytes < 250 * 2_000
+        assert 150 * 2_000 < planned[KeptKind.MEASUREMENTS].bytes < 250 * 2_000
 
 
 async def test_the_bytes_of_logs_and_heartbeats(store, register, engine):
@@ -104,10 +104,10 @@ async def test_the_bytes_of_logs_and_heartbeats(store, register, engine):
             )
         )
     planned, _, back = await announced_and_given_back(store)
-    assert planned[Kind.LOGS].rows == planned[Kind.HEARTBEATS].rows == 8_000
-    announced = planned[Kind.LOGS].bytes
+    assert planned[KeptKind.LOGS].rows == planned[KeptKind.HEARTBEATS].rows == 8_000
+    announced = planned[KeptKind.LOGS].bytes
     if engine == "sqlite":
-        announced += planned[Kind.HEARTBEATS].bytes  # of which PostgreSQL has no partitions
+        announced += planned[KeptKind.HEARTBEATS].bytes  # of which PostgreSQL has no partitions
     assert announced == pytest.approx(back, rel=0.2)
 
 
@@ -123,12 +123,12 @@ async def test_rows_are_exact_for_one_moment_however_many(store, register):
         await fill(store, sensors, small, 3_000, start=OLD + burst * HOUR, step=1_000)
     await fill(store, sensors, small, 500, start=NOON - 9 * DAY, step=1_000)
     planned = await DueCounter(store, KEEP, NOON).of_network(network)
-    assert planned.due[Kind.MEASUREMENTS][:1] == (12_000,)
-    assert planned.due[Kind.MEASUREMENTS].is_exact
+    assert planned.due[KeptKind.MEASUREMENTS][:1] == (12_000,)
+    assert planned.due[KeptKind.MEASUREMENTS].is_exact
     one = await DueCounter(store, KEEP, NOON).of_sensor(sensors[0], network, KEEP)
-    assert one[Kind.MEASUREMENTS].rows == 4_000
-    total = (await DueCounter(store, KEEP, NOON).totals())[Kind.MEASUREMENTS]
-    assert total == planned.due[Kind.MEASUREMENTS]
+    assert one[KeptKind.MEASUREMENTS].rows == 4_000
+    total = (await DueCounter(store, KEEP, NOON).totals())[KeptKind.MEASUREMENTS]
+    assert total == planned.due[KeptKind.MEASUREMENTS]
 
 
 async def test_rows_that_wait_for_their_rollups_are_told_apart(store, register):
@@ -137,7 +137,7 @@ async def test_rows_that_wait_for_their_rollups_are_told_apart(store, register):
     keep = Retention(10, 0, 10)
     plan = DueCounter(store, keep, NOON)
     # Late rows, whose hours are marked and not rolled up yet.
-    assert (await plan.totals())[Kind.MEASUREMENTS].rows == 0
+    assert (await plan.totals())[KeptKind.MEASUREMENTS].rows == 0
     assert plan.not_rolled_up == 1_000
     runs = RetentionRuns(store, keep, clock=lambda: NOON)
     await runs.sweep(NOON)

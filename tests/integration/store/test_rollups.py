@@ -25,7 +25,7 @@ from heliograph.store import open_store
 from heliograph.store import rolling as rolling_module
 from heliograph.store import row_chunks as row_chunks_module
 from heliograph.store import value_chunks as value_chunks_module
-from heliograph.store.removal import Kind, Span
+from heliograph.store.removal import KeptKind, Span
 from heliograph.store.rolling import Rolling, SupersededError
 from heliograph.store.rollup_change import RollupChange
 from heliograph.store.series import FOLDING
@@ -188,8 +188,8 @@ class Case:
         floor = (await removal.raise_floors({sensor: cutoff}))[sensor]
         self.floors[which] = max(floor, self.floors[which])
         spans = [Span(sensor, 0, self.floors[which])]
-        if due := await removal.due(Kind.MEASUREMENTS, spans, 1_000):
-            await removal.remove(Kind.MEASUREMENTS, due)
+        if due := await removal.due(KeptKind.MEASUREMENTS, spans, 1_000):
+            await removal.remove(KeptKind.MEASUREMENTS, due)
 
     async def erase(self, which):
         """Erase a sensor, and go on with a new one in its place."""

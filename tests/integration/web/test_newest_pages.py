@@ -10,7 +10,7 @@ import pytest
 from heliograph.errors import StoreUnavailableError
 from heliograph.model.time import now, to_rfc3339
 from heliograph.store.pages import LEAST
-from heliograph.store.removal import Kind, Span
+from heliograph.store.removal import KeptKind, Span
 from heliograph.web import newest_pages as pages_module
 from heliograph.web.newest_pages import NewestPages
 from integration.web.conftest import ADMIN
@@ -177,7 +177,7 @@ async def test_what_retention_removes_is_not_told(here, filled, monkeypatch, eve
     if everybody:
         # As after a partition is dropped.
         monkeypatch.setattr(values, "forget", lambda _: values.forget_all())
-    await here.services.retention._remove(Kind.MEASUREMENTS, [Span(number, LEAST, now())])
+    await here.services.retention._remove(KeptKind.MEASUREMENTS, [Span(number, LEAST, now())])
     await asking.ask()
     assert [each["attributes"] == {} for each in asking.known] == [False, True, False]
 
