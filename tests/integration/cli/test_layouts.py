@@ -354,6 +354,28 @@ def test_a_dry_run_needs_neither_server_nor_key(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["grafana.csv"]
 
 
+def test_a_dry_run_refuses_what_the_server_would_refuse(server):
+    server.device("refused")
+    moment = 1_714_557_600
+    lines = [
+        {"timestamp": "yesterday", "value": 1},
+        {"timestamp": "2024-05-01T12:00", "value": 1},
+        {"timestamp": moment * 1_000, "value": 1},
+        {"timestamp": moment, "value": 1, "revision": "x"},
+        {"timestamp": moment, "value": 1},
+        {"kind": "log", "timestamp": moment, "severity": "loud", "subject": "x"},
+        {"kind": "heartbeat", "timestamp": moment, "success": "yes"},
+    ]
+    text = "".join(f"{json.dumps(line)}\n" for line in lines)
+    (server.folder / "refused.jsonl").write_text(text)
+    command = ("import", "refused.jsonl", "--sensor", "refused")
+    shown, done = run(server, *command, "--dry-run"), run(server, *command)
+    assert sorted(shown.stderr.splitlines()) == sorted(done.stderr.splitlines())
+    assert shown.stderr.count("line ") == 6
+    assert "1 rows would be sent, 6 are bad" in shown.stdout
+    assert shown.returncode == done.returncode == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "why"),
     [

@@ -1,7 +1,7 @@
 """What an import would store, and why, before anything is sent."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -9,13 +9,23 @@ from heliograph.cli.echo import echo
 from heliograph.cli.transfer.reading import CsvFile, Record
 from heliograph.exchange.elements import BadLineError, Element, NoValueError
 from heliograph.exchange.table_layouts import SEPARATORS
-from heliograph.model.time import parse, to_rfc3339
+from heliograph.ingest.heartbeats import decode_heartbeats
+from heliograph.ingest.log_messages import decode_logs
+from heliograph.ingest.measurements import decode_measurements
+from heliograph.model.records import Kind
+from heliograph.model.time import now, parse, to_rfc3339
 
 SHOWN_ROWS = 5
 SHOWN_BAD = 10
 LONGEST_VALUE = 400
 _element = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _any = msgspec.json.Decoder().decode
+# A server's own, so that a dry run refuses what an import would see refused.
+_DECODERS: Final = {
+    Kind.MEASUREMENT: decode_measurements,
+    Kind.LOG: decode_logs,
+    Kind.HEARTBEAT: decode_heartbeats,
+}
 
 
 def show_dry_run(records: Iterator[Record], look: CsvFile | None, sensor: str | None) -> bool:
@@ -31,14 +41,15 @@ def show_dry_run(records: Iterator[Record], look: CsvFile | None, sensor: str | 
         return False
     echo("the first rows as they would be stored:")
     good = bad = empty = 0
+    today = now()
     for record in records:
         if isinstance(record.said, NoValueError):
             empty += 1
-        elif isinstance(record.said, BadLineError):
+        elif (wrong := _wrong(record.said, today)) is not None:
             bad += 1
             if bad <= SHOWN_BAD:
-                echo(f"line {record.line}: {record.said}", err=True)
-        else:
+                echo(f"line {record.line}: {wrong}", err=True)
+        elif isinstance(record.said, Element):
             good += 1
             if good <= SHOWN_ROWS:
                 echo(f"  {_row(record.said, sensor)}")
@@ -47,6 +58,14 @@ def show_dry_run(records: Iterator[Record], look: CsvFile | None, sensor: str | 
     without = f", {empty:,} are without a value" if empty else ""
     echo(f"{good:,} rows would be sent, {bad:,} are bad{without}; nothing was sent")
     return bad == 0
+
+
+def _wrong(said: Element | BadLineError, today: int) -> str | None:
+    """Return why a record can't be stored, as far as that is seen without the server's data."""
+    if isinstance(said, BadLineError):
+        return str(said)
+    faults = _DECODERS[said.kind](said.text, 0, 0, today, today).faults
+    return f"{faults[0].reason}: {faults[0].detail}" if faults else None
 
 
 def _findings(look: CsvFile) -> Iterator[tuple[str, str]]:
