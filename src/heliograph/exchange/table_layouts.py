@@ -26,12 +26,17 @@ _TIME_NAMES: Final = frozenset((
     "unix", "unixtime", "unixtimestamp", "epoch", "epochtime", "epochms", "timems", "timestampms",
     "messdatum", "zeitstempel", "zeitpunkt", "zeit", "datum", "uhrzeit", "datumzeit",
     "datumuhrzeit", "messzeit", "horodatage", "dateheure", "heure", "fecha", "fechahora", "hora",
-    "dataora", "datahora", "tijd", "datumtijd", "tijdstip",
+    "dataora", "datahora", "tijd", "datumtijd", "tijdstip", "dato", "tid", "datotid", "tidpunkt",
+    "tidspunkt",
 ))  # fmt: skip
 # The first of several that are named so is the one; of all others more than one is a question.
 FIRST_NAMES: Final = ("timestamp", "time")
 DATE_PARTS: Final = ("year", "month", "day", "hour", "minute", "second")
-_DATE_NAMES: Final = frozenset(("date", "datum", "fecha", "data", "messdatum"))
+_DATE_NAMES: Final = frozenset(("date", "datum", "dato", "fecha", "data", "messdatum"))
+_CLOCK_NAMES: Final = frozenset((
+    "time", "clock", "hour", "hours", "hr", "hh", "hhmm", "hrmn", "zeit", "uhrzeit", "stunde",
+    "std", "heure", "hora", "tijd", "uur", "tid", "tempo", "godzina",
+))  # fmt: skip
 _SEARCHED_RECORDS: Final = 60
 
 
@@ -147,6 +152,11 @@ def is_time_name(name: str) -> bool:
 def is_date_name(name: str) -> bool:
     """Return whether a column called so may hold days alone."""
     return plain_name(name) in _DATE_NAMES
+
+
+def is_clock_name(name: str) -> bool:
+    """Return whether a column called so may hold the time of a day: `12:30`, 1230, 12."""
+    return plain_name(name) in _CLOCK_NAMES
 
 
 def zone_in(name: str) -> Zone | None:

@@ -28,6 +28,7 @@ from heliograph.exchange.table_layouts import (
     FIRST_NAMES,
     Heading,
     Layout,
+    is_clock_name,
     is_date_name,
     is_time_name,
     plain_name,
@@ -145,7 +146,7 @@ def joined_time(names: Sequence[str], cells: Sequence[str]) -> str:
         if len(clock) == 1:
             clock.append("00")
         return f"{day} {':'.join(clock)}" if clock else day
-    if len(parts) == 2 and lowered[1] == "hour" and parts[1].isdigit():
+    if len(parts) == 2 and len(parts[1]) <= 2 and parts[1].isdigit():
         return f"{parts[0]} {parts[1].zfill(2)}:00"
     return " ".join(parts)
 
@@ -168,7 +169,7 @@ def columns_of(
     """
     present = [name for name in names if name]
     if twice := next((name for name in present if present.count(name) > 1), None):
-        raise BadLineError(f"two columns have the same name: {twice}")
+        raise BadLineError(f"two columns have the same name: {twice}: rename one of them")
     asked_for = (options.sensor_column, options.attribute_column, options.value_column)
     for name in (*time_names, *filter(None, asked_for)):
         if name not in names:
@@ -560,6 +561,14 @@ def _time_columns(
         shown = ", ".join(names[at] for at in times)
         ask(Question(f"columns {shown} hold times", f"give {options_}"))
         why = ""
+    elif holds[times[0]] == "days" and (clock := _clock_beside(names, holds, times[0])):
+        day = f"--time-column '{names[times[0]]}'"
+        ask(
+            Question(
+                f"column {names[times[0]]} holds days alone, and {clock} may hold times of a day",
+                f"give {day} --time-column '{clock}' for both, {day} if it has none",
+            )
+        )
     return (names[times[0]],), why
 
 
@@ -585,6 +594,14 @@ def _several_columns(names: Sequence[str], holds: Sequence[str]) -> tuple[str, .
         return names[days[0]], names[clocks[0]]
     parts = tuple(name for part in DATE_PARTS for name in names if name.lower() == part)
     return parts if [name.lower() for name in parts[:3]] == ["year", "month", "day"] else None
+
+
+def _clock_beside(names: Sequence[str], holds: Sequence[str], day: int) -> str | None:
+    """Return the column that may hold the time of a day, beside one of days alone."""
+    others = [at for at in range(len(names)) if at != day]
+    clocks = [at for at in others if holds[at] == "clocks"]
+    clocks += [at for at in others if not holds[at] and is_clock_name(names[at])]
+    return names[clocks[0]] if clocks else None
 
 
 def _holds(cells: Sequence[str], now: int) -> str:

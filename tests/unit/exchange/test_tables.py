@@ -286,6 +286,30 @@ def test_several_columns_of_times_are_a_question():
         look(text, time_columns=("updated",))
 
 
+@pytest.mark.parametrize(
+    ("name", "first", "second"),
+    [("Sampled", "01:30", "12:00"), ("Time", "0130", "1200"), ("HH", "1", "12")],
+)
+def test_days_beside_what_may_be_times_of_a_day_are_a_question(name, first, second):
+    text = f"Date,{name},t\n2024-03-01,{first},1\n2024-03-01,{second},2\n"
+    expected = f"--time-column 'Date' --time-column '{name}' for both, --time-column 'Date' if"
+    assert expected in asked(text, zone=UTC_ZONE)
+    both = read(text, zone=UTC_ZONE, time_columns=("Date", name))
+    assert b'"timestamp":1709294400.0,"value":{"t":2}' in both[1].said.text
+    (day, _) = read(text, zone=UTC_ZONE, time_columns=("Date",), texts=frozenset((name,)))
+    assert b'"timestamp":1709251200.0' in day.said.text
+
+
+def test_what_is_wrong_with_a_heading_is_told_with_its_line():
+    with pytest.raises(StartError, match="line 2: two columns have the same name: t: rename one"):
+        look("Out,,In\ntime,t,t\n2024-03-01T12:00Z,1,2\n")
+
+
+def test_a_day_and_a_clock_in_the_words_of_a_country_are_one_time():
+    (row,) = read("Datum;Tid (UTC);t\n2024-03-01;12:00:00;1,5\n")
+    assert b'"timestamp":1709294400.0,"value":{"t":1.5}' in row.said.text
+
+
 def test_a_row_without_a_usable_time_is_refused_and_never_dated():
     rows = read(f"time,t\n{NOON},1\n,2\nsoon,3\n0,4\n{NOON + 1},5\n")
     assert [row.line for row in rows if isinstance(row.said, BadLineError)] == [3, 4, 5]

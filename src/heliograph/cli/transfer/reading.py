@@ -201,7 +201,6 @@ def look_at_csv(
             return own
         heading = find_heading(lines, options.separator, options.time_columns)
         at = _behind(file, heading.separator, heading.record + 1)
-        at = at._replace(line=at.line - 1)
         rows_from = _behind(file, heading.separator, heading.record + 1 + heading.behind)
         sample = _sample(file, rows_from, heading.separator)
         survey = TableSurvey(heading, sample, options, kind or Kind.MEASUREMENT, now())
