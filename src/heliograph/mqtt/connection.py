@@ -199,7 +199,8 @@ class Connection(PausableProtocol):
     # Packets
 
     def _process(self, buffer: bytes) -> None:
-        before = self.in_flight_bytes
+        before, share = self.in_flight_bytes, self.share
+        credit = share.credit if share is not None else 0.0
         try:
             at = self._process_packets(buffer)
             self.rest = buffer[at:] if at < len(buffer) else b""
@@ -212,10 +213,10 @@ class Connection(PausableProtocol):
             return
         if self.in_flight_bytes > IN_FLIGHT_BYTES:
             self.pause(OWN)
-        share = self.share
         if share is not None:
             share.credit -= self.in_flight_bytes - before
-            if share.credit < 0:
+            # Who did no more than acknowledge what he was sent is heard all the same.
+            if share.credit < 0 and share.credit < credit:
                 self.listener.shares.overdraw(share, self)
 
     def _process_packets(self, buffer: bytes) -> int:
@@ -495,6 +496,12 @@ class Connection(PausableProtocol):
         else:
             transport.close()
         self.listener.loop.call_later(CLOSING_SECONDS, self.abort)
+
+    def drop(self, reason: Reason, detail: str) -> None:
+        """End the connection at once, for the client's fault: what it was told would not arrive."""
+        if self._is_open():
+            self.listener.refused(self, reason, detail)
+            self.abort()
 
     def abort(self) -> None:
         """Drop the connection at once."""

@@ -31,13 +31,13 @@ def control(connection: "Connection", buffer: bytes, at: int, start: int, stop: 
         connection.listener.connect(connection, body)
         return
     version = connection.version
-    _charge(connection, PACKET_COST)
+    _charge(connection, 0 if kind is PacketType.PUBACK else PACKET_COST)
     match kind:
         case PacketType.PINGREQ:
             packets.read_pingreq(body)
             connection.write(packets.PINGRESP)
         case PacketType.PUBACK:
-            session.acknowledged(packets.read_puback(body, version, kind)[0])
+            _acknowledge(connection, session, packets.read_puback(body, version, kind)[0])
         case PacketType.PUBREL:
             _release(connection, session, packets.read_puback(body, version, kind)[0])
         case PacketType.PUBREC:
@@ -62,6 +62,12 @@ def _charge(connection: "Connection", messages: float) -> None:
     """Count the packet as so many messages of the principal's share."""
     if connection.share is not None:
         connection.share.credit -= messages * MESSAGE_BYTES
+
+
+def _acknowledge(connection: "Connection", session: "Session", packet_id: int) -> None:
+    # There are as many that are due as messages that we have sent.
+    if not session.acknowledged(packet_id):
+        _charge(connection, PACKET_COST)
 
 
 def _received(connection: "Connection", packet_id: int, reason: Reason) -> None:

@@ -113,8 +113,7 @@ class Audience:
         """Drop of what the sessions are owed what is over the bounds, of the one that has most."""
         if not self.principal.is_admin:
             self.drop_to(MAXIMUM_OWED_BYTES_OF_PRINCIPAL)
-        if self.all_owed.bytes > MAXIMUM_OWED_BYTES_IN_ALL:
-            self.all_owed.drop()
+        self.all_owed.bound()
 
     def drop_to(self, size: int) -> None:
         """Drop the oldest of the session that is owed most until there are so many bytes."""
@@ -123,6 +122,14 @@ class Audience:
             if not session.droppable_bytes:
                 return
             session.drop_oldest()
+
+    def end_slowest(self) -> None:
+        """End the connection that has not acknowledged most: then it can be dropped."""
+        session = max(self.sessions, key=_unacknowledged)
+        if session.connection is not None:
+            session.connection.drop(
+                packets.Reason.QUOTA_EXCEEDED, "acknowledges too little of what it is sent"
+            )
 
     @property
     def device(self) -> int | str | None:
@@ -141,11 +148,16 @@ class Owed:
         self.audiences = audiences
         self.bytes = 0
 
-    def drop(self) -> None:
-        """Drop a part of what the principal is owed that is owed most."""
+    def bound(self) -> None:
+        """Drop a part of what the principal is owed that is owed most, if it is too much."""
+        if self.bytes <= MAXIMUM_OWED_BYTES_IN_ALL:
+            return
         most = max(self.audiences.values(), key=_owed)
         # Not just what is too much: to look for the one takes as long as there are principals.
-        most.drop_to(most.owed_bytes * 7 // 8)
+        size = most.owed_bytes * 7 // 8
+        most.drop_to(size)
+        if most.owed_bytes > size:
+            most.end_slowest()
 
 
 class Fanout:
@@ -544,6 +556,10 @@ class Fanout:
             return self._deliver(audience, seen)
         self._counts.withheld += 1
         return 1
+
+
+def _unacknowledged(session: Session) -> int:
+    return session.unacknowledged_bytes if session.connection is not None else -1
 
 
 def _droppable(session: Session) -> int:

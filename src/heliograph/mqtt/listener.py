@@ -136,9 +136,9 @@ class Listener:
         if connection.pauses & CLOSING:
             return
         if connection.congested and now - connection.congested > CONGESTED_SECONDS:
-            # Nothing that could be said to it would arrive.
-            self.refused(connection, Reason.KEEP_ALIVE_TIMEOUT, "takes nothing of what it is sent")
-            connection.abort()
+            connection.drop(Reason.KEEP_ALIVE_TIMEOUT, "takes nothing of what it is sent")
+        elif connection.has_expired:
+            connection.fail(Reason.NOT_AUTHORIZED, "the session has expired")
         elif connection.pauses:
             # We do not listen, so that silence is ours.
             connection.last_received = connection.opened = now
@@ -149,8 +149,6 @@ class Listener:
                 connection.fail(Reason.KEEP_ALIVE_TIMEOUT, "no CONNECT in time")
         elif connection.keepalive and now - connection.last_received > connection.keepalive:
             connection.fail(Reason.KEEP_ALIVE_TIMEOUT, "silent for longer than the keepalive")
-        elif connection.has_expired:
-            connection.fail(Reason.NOT_AUTHORIZED, "the session has expired")
         elif self.unfinished.is_overdue(connection, now):
             connection.fail(Reason.KEEP_ALIVE_TIMEOUT, "a packet does not come to its end")
 

@@ -138,13 +138,15 @@ class Session:
         else:
             self._send(connection, message)
 
-    def acknowledged(self, packet_id: int) -> None:
-        """Take a PUBACK, and send what has waited for it."""
-        if packet_id in self.unacknowledged:
-            self._settle(packet_id)
-            self.send_waiting()
-            if self.connection is not None and self.connection.retained is not None:
-                self.connection.retained.wake()
+    def acknowledged(self, packet_id: int) -> bool:
+        """Take a PUBACK, and send what has waited for it; False: there was nothing to."""
+        if packet_id not in self.unacknowledged:
+            return False
+        self._settle(packet_id)
+        self.send_waiting()
+        if self.connection is not None and self.connection.retained is not None:
+            self.connection.retained.wake()
+        return True
 
     def send_waiting(self) -> None:
         """Send what waits, as far as the client's window reaches."""
@@ -201,6 +203,8 @@ class Session:
             self.unacknowledged[self.next_id] = message
             self.unacknowledged_bytes += len(message.payload)
             self._count(len(message.payload))
+            if self.audience is not None:
+                self.audience.all_owed.bound()
 
     def _settle(self, packet_id: int) -> None:
         size = len(self.unacknowledged.pop(packet_id).payload)

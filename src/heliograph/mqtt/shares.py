@@ -22,7 +22,8 @@ log = structlog.get_logger()
 
 # About what a message with one measurement counts as in flight, in bytes.
 MESSAGE_BYTES = 640
-# In messages: any packet but a PUBLISH, and each filter of a SUBSCRIBE or UNSUBSCRIBE.
+# In messages: any packet but a PUBLISH and a PUBACK that is due, and each filter of a SUBSCRIBE
+# or UNSUBSCRIBE.
 PACKET_COST = 0.5
 FILTER_COST = 10.0
 # The whole share of so many seconds may be taken at once.

@@ -1,21 +1,26 @@
 """Clients that send more than anybody could want: tiny packets, greetings without an end."""
 
 import asyncio
+import contextlib
 import gc
 import tracemalloc
 
+import msgspec
 import pytest
 
 from heliograph.mqtt import limits
-from heliograph.mqtt.pausing import TURN_PACKETS
+from heliograph.mqtt.pausing import SHARE, TURN_PACKETS
+from heliograph.mqtt.shares import MESSAGE_BYTES, PACKET_COST
 from mqtt_client import (
     PINGREQ,
+    PUBACK,
     PUBREL,
     Client,
     connect,
     kept,
     numbered,
     publish,
+    published,
     string,
     subscribe,
     unsubscribe,
@@ -24,6 +29,7 @@ from mqtt_client import (
 from server import eventually, running
 
 TINY = publish("a/b", b"", qos=0)
+TELLING = b'{"value": 1}'
 
 
 async def warm(client, packet):
@@ -254,6 +260,80 @@ async def test_who_sends_more_than_his_share_waits_while_others_send(tmp_path, v
         shares._committed = committed
         await eventually(lambda: server.state.messages_total == count)
         assert len(await server.values(device)) == count
+
+
+@contextlib.contextmanager
+def crowded(shares):
+    """Have others fill each commit, and nobody earn what he owes."""
+    committed, per_second = shares._committed, shares._per_second
+    shares._committed = lambda: (1 << 60, committed()[1])
+    shares._is_crowded, shares._per_second = True, 0.0
+    try:
+        yield
+    finally:
+        shares._committed, shares._per_second = committed, per_second
+
+
+async def overdrawn(server, device, version):
+    """Return a client that has had its share, and what there is to know of its connection."""
+    client = await server.connect(device, "flood", version=version)
+    (connection,) = server.listener._connections
+    for number in range(100):
+        client.send(publish(device.topic, TELLING, packet_id=number + 1, version=version))
+    for _ in range(100):
+        assert (await client.packet())[0] == 0x40
+    assert connection.share.is_over
+    return client, connection
+
+
+async def test_a_subscriber_of_who_is_held_back_is_heard_and_loses_nothing(tmp_path, version):
+    """His acknowledgments are of what he is sent: unread, they would cost him what follows."""
+    async with running(tmp_path, rate_limit_mqtt=600) as server:  # sixty at once
+        device = await server.device()
+        await overdrawn(server, device, version)
+        subscriber = await server.connect(device, "subscriber", version=version)
+        subscriber.send(subscribe(device.topic, version=version))
+        assert (await subscriber.packet())[0] == 0x90
+        share = next(iter(server.listener._connections)).share
+        share.credit = -1.0
+        with crowded(server.listener.shares):
+            admin = await server.admin(version=version)
+            for number in range(300):
+                payload = b'{"value": %d}' % number
+                admin.send(publish(device.topic, payload, packet_id=number + 1, version=version))
+            for number in range(300):
+                message = published(await subscriber.packet(5), version)
+                assert message.payload == b'{"value": %d}' % number
+                subscriber.send(numbered(PUBACK, message.packet_id))
+            assert server.listener.counts.dropped == 0
+            assert share.is_over
+            assert share.credit < 0
+
+
+async def test_acknowledgments_of_nothing_are_of_the_share(server):
+    device = await server.device()
+    client = await server.connect(device)
+    (connection,) = server.listener._connections
+    before = connection.share.credit
+    client.send(numbered(PUBACK, 7) * 100)
+    await client.quiet()
+    assert connection.share.credit <= before - 100 * PACKET_COST * MESSAGE_BYTES
+
+
+async def test_a_session_that_expires_ends_though_its_client_is_held_back(tmp_path, version):
+    """Whoever sends more than there is room for is held back nearly always."""
+    async with running(tmp_path, rate_limit_mqtt=600) as server:
+        device = await server.device()
+        client, connection = await overdrawn(server, device, version)
+        connection.share.credit = -1.0
+        with crowded(server.listener.shares):
+            for number in range(2):
+                client.send(publish(device.topic, TELLING, packet_id=number + 1, version=version))
+            await eventually(lambda: connection.pauses & SHARE)
+            connection.principal = msgspec.structs.replace(connection.principal, until=1)
+            while await client.packet(5):
+                pass
+            assert server.listener.counts.refusals["NOT_AUTHORIZED"] == 1
 
 
 @pytest.mark.parametrize("what", ["subscribe", "unsubscribe", "ping", "oversize"])

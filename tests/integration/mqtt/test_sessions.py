@@ -382,6 +382,36 @@ async def test_what_all_sessions_are_owed_is_bounded(server, version, monkeypatc
     assert server.listener.fanout._owed.bytes == 0
 
 
+async def test_what_is_sent_and_not_acknowledged_is_of_the_bound_over_all(
+    server, version, monkeypatch
+):
+    """It can't be dropped while the client is there, so the one that holds most has to go."""
+    monkeypatch.setattr("heliograph.mqtt.fanout.MAXIMUM_OWED_BYTES_IN_ALL", 200_000)
+    device = await server.device()
+    pump = await server.connect(device)
+    taking = await server.connect(device, "taking", version=version)
+    taking.send(subscribe(device.topic, version=version))
+    await taking.packet()
+    silent = await watching(server, version)
+    (session,) = [
+        s for s in server.listener.sessions._sessions.values() if s.client_id == "watcher"
+    ]
+    for number in range(12):
+        await send(pump, device.topic, large(number))
+        message = await received(taking)
+        assert message.payload == large(number)
+        taking.send(numbered(PUBACK, message.packet_id))
+    await server.shown()
+    await eventually(lambda: session.connection is None)
+    assert server.listener.fanout._owed.bytes <= 200_000
+    assert server.listener.counts.refusals["QUOTA_EXCEEDED"] == 1
+    # Whoever comes back gets what is newest.
+    await silent.close()
+    again = await server.admin("watcher", version=version, **kept(version))
+    while (message := await received(again)).payload != large(11):
+        again.send(numbered(PUBACK, message.packet_id))
+
+
 async def test_nothing_is_counted_as_owed_when_all_is_taken(server, version):
     device = await server.device()
     admin = await watching(server, version)
