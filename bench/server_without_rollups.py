@@ -4,7 +4,7 @@ import asyncio
 import sys
 
 from heliograph.cli.main import run
-from heliograph.ingest.rollups import RollupTask
+from heliograph.rollups.task import RollupTask
 
 
 async def stand_still(self: RollupTask) -> None:

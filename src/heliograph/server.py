@@ -43,7 +43,6 @@ from heliograph.ingest.presence import PresenceWriter
 from heliograph.ingest.registry import NO_GUESTS, Guests, Registry
 from heliograph.ingest.rejections import RejectionBudget
 from heliograph.ingest.reports import NumberTextReports
-from heliograph.ingest.rollups import RollupTask
 from heliograph.ingest.routes import Router
 from heliograph.live.hub import Hub
 from heliograph.live.streams import Streams
@@ -53,6 +52,8 @@ from heliograph.model.principal import Role
 from heliograph.model.time import now
 from heliograph.passwords import Passwords
 from heliograph.retention.runs import RetentionRuns
+from heliograph.rollups.aggregates import Aggregates
+from heliograph.rollups.task import RollupTask
 from heliograph.settings import Settings
 from heliograph.sources import listen, make_link, make_listener
 from heliograph.store import Store, migrate, open_store
@@ -146,6 +147,7 @@ class Server:
             retention=retention,
             disk=disk.state,
             rollups=rollups.state,
+            aggregates=Aggregates(store.engine, store.raw_reads),
             instance=pipeline.instance,
             listener=self._listener,
             link=self._link,

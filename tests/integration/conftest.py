@@ -1,6 +1,7 @@
 """A store on each engine, on a database of the test's own."""
 
 import shutil
+import uuid
 
 import pytest
 
@@ -49,3 +50,20 @@ async def store(database_url):
     store = await open_store(database_url)
     yield store
     await store.close()
+
+
+@pytest.fixture
+def register(store):
+    """Return a function that registers a sensor and returns it."""
+
+    async def register(**members):
+        members.setdefault("created_at", 1)
+        return await store.sensors.create(identifier=str(uuid.uuid4()), **members)
+
+    return register
+
+
+@pytest.fixture
+async def sensor(register):
+    """The number of a registered sensor."""
+    return (await register()).number

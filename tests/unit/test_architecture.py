@@ -39,6 +39,7 @@ LEVELS = {
     "configuration": 3,
     "exchange": 3,
     "retention": 3,
+    "rollups": 3,
     "web": 4,
     "sources": 5,
     "upkeep": 5,
@@ -445,10 +446,10 @@ def test_contributing_maps_every_folder_and_names_the_levels() -> None:
     assert written_levels(text) == levels
 
 
-def test_sql_files_stand_in_the_store_only() -> None:
+def test_sql_files_stand_in_the_store_and_with_rollups_only() -> None:
     strays = [path for path in committed_files() if path.suffix == ".sql"]
-    store = SOURCE / PACKAGE / "store"
-    assert [path for path in strays if not path.is_relative_to(store)] == []
+    folders = [SOURCE / PACKAGE / "store", SOURCE / PACKAGE / "rollups" / "queries"]
+    assert [path for path in strays if not any(map(path.is_relative_to, folders))] == []
 
 
 def test_source_imports_declared_packages_only() -> None:

@@ -1,7 +1,6 @@
 """Erasing what a sensor has sent, piece by piece: others write in between."""
 
 from heliograph.store.engine import Engine, Transaction
-from heliograph.store.rollups import discard_rolling
 
 # Rows erased in one transaction.
 ERASED_AT_ONCE = 5_000
@@ -30,6 +29,11 @@ async def erase_data(engine: Engine, sensor: int) -> None:
     # Again until there is nothing: what was on its way when it was deleted may come late.
     while sum([await _erase(engine, query, sensor) for query in ERASURES]):
         pass
+
+
+async def discard_rolling(transaction: Transaction) -> None:
+    """Have what is being rolled up at this moment thrown away: it was read before."""
+    await transaction.fetch("rollup_discard")
 
 
 async def _erase(engine: Engine, query: str, sensor: int) -> int:

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from heliograph.store.engine import Engine
-from heliograph.store.series import RangeTooLargeError
 
 MAXIMUM_ROWS = 3_000_000
 # From so many rows on a read is large: it waits for its turn, and those to come are counted, which
@@ -13,6 +12,10 @@ MAXIMUM_ROWS = 3_000_000
 LARGE = 40_000
 # Large reads that run at the same time: others need the connections too.
 AT_ONCE = 2
+
+
+class RangeTooLargeError(Exception):
+    """What was asked for is more than one answer may take; the message says of what."""
 
 
 class RawReads:

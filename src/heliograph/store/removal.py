@@ -14,9 +14,9 @@ import msgspec
 
 from heliograph.model.retention import Cutoffs, Needed, raw_cutoff
 from heliograph.store.engine import Drop, Engine, Row, Transaction
+from heliograph.store.erasure import discard_rolling
 from heliograph.store.pages import GREATEST, LEAST
 from heliograph.store.partitions import month_start, named_month
-from heliograph.store.rollups import discard_rolling
 
 _encode = msgspec.json.Encoder().encode
 

@@ -7,7 +7,6 @@ from heliograph.model.identifiers import first_ingest_id
 from heliograph.model.time import DAY, HOUR, now
 from heliograph.store.accounts import Accounts
 from heliograph.store.activity import Activities
-from heliograph.store.aggregates import Aggregates
 from heliograph.store.audit import Audit
 from heliograph.store.broker_access import BrokerAccess
 from heliograph.store.broker_drops import BrokerCounts
@@ -34,7 +33,6 @@ from heliograph.store.rejected import RejectedMessages
 from heliograph.store.removal import Removal
 from heliograph.store.replay import ReplayRows
 from heliograph.store.retention import Retentions
-from heliograph.store.rollups import Rollups
 from heliograph.store.sensors import Sensors
 from heliograph.store.sqlite import open_sqlite
 from heliograph.store.sqlite_generation import look
@@ -55,10 +53,8 @@ class Store:
         self.networks = Networks(engine)
         self.nodes = Nodes(engine)
         self.measurements = Measurements(engine)
-        self.rollups = Rollups(engine)
-        raw_reads = RawReads(engine)
-        self.aggregates = Aggregates(engine, self.rollups, raw_reads)
-        self.points = Points(engine, raw_reads, self.measurements)
+        self.raw_reads = RawReads(engine)
+        self.points = Points(engine, self.raw_reads, self.measurements)
         self.logs = Logs(engine)
         self.heartbeats = Heartbeats(engine)
         self.instances = Instances(engine)

@@ -31,9 +31,10 @@ from heliograph.model.buckets import (
 )
 from heliograph.model.records import LogAggregate
 from heliograph.model.time import EARLIEST, LATEST, now, to_epoch_seconds, to_rfc3339
+from heliograph.rollups.aggregates import MAXIMUM_VALUES, Aggregates, Series
 from heliograph.store import Store
 from heliograph.store.pages import LEAST
-from heliograph.store.series import MAXIMUM_VALUES, RangeTooLargeError, Series
+from heliograph.store.raw_reads import RangeTooLargeError
 from heliograph.web.answers import encoded, held_by
 from heliograph.web.attributes import check_attributes
 from heliograph.web.csv_answers import CSV_ANSWER, AskedForm, TheForm, csv_answer, table
@@ -148,11 +149,11 @@ async def read_aggregates(
     await check_attributes(services.store, sensor, attribute)
     start, end = await asked.bounds(services.store, sensor.number)
     zone = parse_zone(tz)
-    starts = await _starts(services.store, sensor.number, bucket, zone, start, end)
+    starts = await _starts(services.aggregates, sensor.number, bucket, zone, start, end)
     names = None if attribute is None else list(dict.fromkeys(attribute))
     if names is not None and fill is not None:
         _check_filled(len(names), starts)
-    series = await _series(services.store, sensor.number, starts, names, start, end)
+    series = await _series(services.aggregates, sensor.number, starts, names, start, end)
     if fill is not None:
         _check_filled(len(series.attributes), starts)
     functions = tuple(dict.fromkeys(function or FUNCTIONS))
@@ -190,8 +191,8 @@ async def read_device_aggregate(
     whole = [start, end] if start < end else []
     starts = whole
     if bucket is not None:
-        starts = await _starts(services.store, sensor.number, bucket, zone, start, end)
-    series = await _series(services.store, sensor.number, starts, None, start, end)
+        starts = await _starts(services.aggregates, sensor.number, bucket, zone, start, end)
+    series = await _series(services.aggregates, sensor.number, starts, None, start, end)
     shown = _Shown(starts, zone)
     if form.is_csv:
         return await _answer(
@@ -269,11 +270,11 @@ async def _answer(
 
 
 async def _starts(
-    store: Store, sensor: int, bucket: str, zone: tzinfo, start: int, end: int
+    aggregates: Aggregates, sensor: int, bucket: str, zone: tzinfo, start: int, end: int
 ) -> list[int]:
     if start < EARLIEST:
         # Whoever asks for all there is gets no buckets for centuries before it.
-        oldest = await store.aggregates.oldest(sensor)
+        oldest = await aggregates.oldest(sensor)
         start = max(start, EARLIEST if oldest is None else min(oldest, EARLIEST))
     try:
         return bucket_starts(parse_bucket(bucket), zone, start, end)
@@ -283,7 +284,7 @@ async def _starts(
 
 
 async def _series(
-    store: Store,
+    aggregates: Aggregates,
     sensor: int,
     starts: Sequence[int],
     names: Sequence[str] | None,
@@ -291,7 +292,7 @@ async def _series(
     end: int,
 ) -> Series:
     try:
-        return await store.aggregates.read(sensor, starts, names, start=start, end=end)
+        return await aggregates.read(sensor, starts, names, start=start, end=end)
     except RangeTooLargeError as error:
         message = f"The range has {error}"
         raise validation_error(("query", "start"), "range", message) from None

@@ -9,7 +9,7 @@ from heliograph.model.records import Measurement
 from heliograph.model.time import LATEST, now
 from heliograph.store import Store
 from heliograph.store.points import FEWEST_POINTS, MOST_POINTS
-from heliograph.store.series import RangeTooLargeError
+from heliograph.store.raw_reads import RangeTooLargeError
 from heliograph.web.errors import validation_error
 from heliograph.web.pages import Attributes
 from heliograph.web.ranges import Range, check_order, range_length

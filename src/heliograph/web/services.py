@@ -11,12 +11,13 @@ from heliograph.ingest.instance import Instance
 from heliograph.ingest.latest_values import LatestValues
 from heliograph.ingest.posts import Posts
 from heliograph.ingest.registry import Registry
-from heliograph.ingest.rollups import RollupState
 from heliograph.ingest.routes import Router
 from heliograph.live.streams import Streams
 from heliograph.mqtt.counts import Counts
 from heliograph.passwords import Passwords
 from heliograph.retention.runs import RetentionRuns
+from heliograph.rollups.aggregates import Aggregates
+from heliograph.rollups.task import RollupState
 from heliograph.settings import Settings
 from heliograph.store import Store
 
@@ -98,6 +99,7 @@ class Services:
     retention: RetentionRuns
     disk: DiskState
     rollups: RollupState
+    aggregates: Aggregates
     instance: Instance | None
     listener: Listening | None
     link: Linked | None

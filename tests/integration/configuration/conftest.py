@@ -1,7 +1,5 @@
 """A server of the test's own in this process, and a Mosquitto."""
 
-import uuid
-
 import pytest
 import uvloop
 
@@ -17,13 +15,3 @@ def pytest_asyncio_loop_factories(config, item):
 def mosquitto():
     with running_mosquitto() as broker:
         yield broker
-
-
-@pytest.fixture
-def register(store):
-    """Return a function that registers a sensor and returns it."""
-
-    async def register(**members):
-        return await store.sensors.create(identifier=str(uuid.uuid4()), created_at=1, **members)
-
-    return register

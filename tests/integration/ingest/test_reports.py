@@ -9,16 +9,16 @@ from structlog.testing import capture_logs
 
 from heliograph.errors import RejectionReason
 from heliograph.hourly import LINES, LINES_OF_ONE
-from heliograph.ingest import rollups as rollups_module
 from heliograph.ingest.authentication import ADMIN
 from heliograph.ingest.decode import decode_reading
 from heliograph.ingest.outcome import Fault
 from heliograph.ingest.reports import NumberTextReports, RejectionReports
-from heliograph.ingest.rollups import RollupTask
 from heliograph.model.number_text import is_number_text
 from heliograph.model.principal import Principal
 from heliograph.model.records import Kind
 from heliograph.model.time import HOUR, MINUTE, SECOND, now
+from heliograph.rollups import task as task_module
+from heliograph.rollups.task import RollupTask
 from ingest_core import NOON
 from server import eventually
 
@@ -201,8 +201,8 @@ async def test_it_is_told_whichever_way_it_comes(core):
 
 async def test_what_was_a_number_before_is_told_when_its_rollups_are_made(core, monkeypatch):
     """New firmware: the attribute is known, and nothing on the way looks at its values."""
-    monkeypatch.setattr(rollups_module, "POLL_SECONDS", 0.02)
-    monkeypatch.setattr(rollups_module, "OTHERS_SECONDS", 0)
+    monkeypatch.setattr(task_module, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(task_module, "OTHERS_SECONDS", 0)
     pump = await core.device("pump")
     began = now() // SECOND - 3_600
 

@@ -14,6 +14,7 @@ import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
+from aggregating import aggregates_of
 from heliograph.errors import StartError
 from heliograph.model.time import DAY, HOUR, MINUTE, now
 from heliograph.store import migrate, open_store, run_migrations
@@ -128,7 +129,7 @@ async def test_what_is_stored_already_is_to_be_rolled_up(empty_url):
         )
     await migrate(empty_url)
     store = await open_store(empty_url)
-    standing = [await store.rollups.standing(sensor) for sensor in sensors]
+    standing = [await aggregates_of(store).standing(sensor) for sensor in sensors]
     frontier = standing[0].frontier
     assert moment - 2 * HOUR - MINUTE < frontier <= moment - HOUR + MINUTE
     assert frontier % HOUR == 0

@@ -8,14 +8,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from aggregating import aggregates_of
 from heliograph.model.batch import Batch
 from heliograph.model.time import HOUR, MINUTE, SECOND
-from heliograph.store import aggregates as aggregates_module
+from heliograph.rollups import aggregates as aggregates_module
 from heliograph.store import points as points_module
 from heliograph.store import raw_reads as raw_reads_module
 from heliograph.store import row_chunks as row_chunks_module
 from heliograph.store.attributes import keys_of, value_at
-from heliograph.store.series import RangeTooLargeError
+from heliograph.store.raw_reads import RangeTooLargeError
 from rows import NOON, measurement
 
 numbers = st.one_of(st.integers(-(1 << 63), (1 << 64) - 1), st.floats(-1e300, 1e300))
@@ -195,7 +196,7 @@ async def test_small_reads_go_past_large_ones(store, sensor, monkeypatch):
         return len(await store.points.pick(sensor, "n", **read, count=5))
 
     async def aggregate():
-        return (await store.aggregates.read(sensor, [NOON, NOON + HOUR], ["n"], **read)).rows
+        return (await aggregates_of(store).read(sensor, [NOON, NOON + HOUR], ["n"], **read)).rows
 
     assert await pick() == 5
     assert await aggregate() == [1_000]

@@ -9,15 +9,16 @@ import uuid
 import pytest
 from structlog.testing import capture_logs
 
+from aggregating import aggregates_of
 from heliograph.model.batch import Batch
 from heliograph.model.retention import Horizon, Retention
 from heliograph.model.time import DAY, HOUR, MINUTE
 from heliograph.retention import runs as runs_module
 from heliograph.retention.runs import RetentionRuns
+from heliograph.rollups.task import Rolling
 from heliograph.store import open_store
 from heliograph.store.pages import LEAST
 from heliograph.store.removal import SAMPLE_OF, Counted, KeptKind, Span
-from heliograph.store.rolling import Rolling
 from heliograph.store.space import row_bytes
 from rows import NOON, heartbeat, log, measurement
 
@@ -213,7 +214,7 @@ async def test_rows_before_1970_stay_until_they_are_rolled_up(store, sensor, rol
     await sweeper.sweep(NOON)
     assert await times(store, sensor) == []
     starts = [NOON - 30_000 * DAY, NOON]
-    series = await store.aggregates.read(sensor, starts, None, start=starts[0], end=starts[1])
+    series = await aggregates_of(store).read(sensor, starts, None, start=starts[0], end=starts[1])
     assert series.rows == [2]
     assert series.attributes["value"][0].total == sum(ages[1:])
 
@@ -242,7 +243,7 @@ async def test_rows_before_1970_of_a_kind_that_is_kept_for_ever_stay(store, sens
     assert await times(store, sensor) == [5]
     assert await times(store, sensor, "logs") == await times(store, sensor, "heartbeats") == ages
     starts = [NOON - 30_000 * DAY, NOON]
-    series = await store.aggregates.read(sensor, starts, None, start=starts[0], end=starts[1])
+    series = await aggregates_of(store).read(sensor, starts, None, start=starts[0], end=starts[1])
     assert series.rows == [3]
 
 
@@ -629,7 +630,7 @@ async def test_aggregates_are_the_same_when_raw_rows_are_gone(store, sensor, rol
     async def aggregates():
         starts = [NOON - 15 * DAY + hours * HOUR for hours in range(0, 7 * 24, 9)]
         end = starts[-1]
-        found = await store.aggregates.read(sensor, starts, None, start=starts[0], end=end)
+        found = await aggregates_of(store).read(sensor, starts, None, start=starts[0], end=end)
         return found.rows, found.attributes
 
     before = await aggregates()

@@ -239,7 +239,7 @@ async def test_what_is_wrong_is_told(site, params, location):
 async def test_more_than_one_answer_takes_is_refused(site, monkeypatch):
     async with site() as here:
         await fill(here, READINGS)
-        monkeypatch.setattr("heliograph.store.series.MAXIMUM_VALUES", 1)
+        monkeypatch.setattr("heliograph.rollups.aggregates.MAXIMUM_VALUES", 1)
         for path in ("/sensors/pump-1/aggregates", "/devices/pump-1/aggregate"):
             params = {"start": EVENING, "end": EVENING + 7_200}
             answer = await here.http.get(path, params=params, headers=ADMIN)

@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 
 import pytest
 
+from aggregating import aggregates_of
 from heliograph.model.records import Kind
 from heliograph.model.time import DAY, HOUR, from_rfc3339, to_rfc3339
-from heliograph.store.rolling import Rolling
+from heliograph.rollups.task import Rolling
 from mqtt_client import publish, published, subscribe
 from server import eventually, running
 
@@ -180,7 +181,7 @@ async def test_aggregates_of_an_archive(here):
 
     async def rolled_up():
         await rolling.redo(await rolling.newest_mark())
-        return not (await here.store.rollups.standing(number)).dirty
+        return not (await aggregates_of(here.store).standing(number)).dirty
 
     number = (await here.store.sensors.find(device.device_id)).number
     await eventually(rolled_up)

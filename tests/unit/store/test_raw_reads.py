@@ -5,8 +5,7 @@ import asyncio
 import pytest
 
 from heliograph.store import raw_reads
-from heliograph.store.raw_reads import RawReads
-from heliograph.store.series import RangeTooLargeError
+from heliograph.store.raw_reads import RangeTooLargeError, RawReads
 
 
 async def test_rows_of_all_spans_are_counted_together(monkeypatch):

@@ -1,4 +1,7 @@
-"""The named queries: `.sql` files here for both engines, and an engine's own in its folder."""
+"""The named queries: `.sql` files for both engines, and an engine's own in its folder.
+
+They stand here, those of rollups in `rollups/queries`.
+"""
 
 import functools
 import inspect
@@ -10,6 +13,8 @@ import aiosql
 
 # aiosql's adapters write the placeholders as each driver wants them.
 _ADAPTERS = {"sqlite": "aiosqlite", "postgresql": "asyncpg"}
+
+_FOLDERS = (Path(__file__).parent, Path(__file__).parents[2] / "rollups" / "queries")
 
 # What several queries share stands where it belongs, up to the next empty line; they have {name}
 # for it. Columns are in the order of the records' members.
@@ -34,8 +39,12 @@ def load_queries(engine: str) -> dict[str, Query]:
 
 @functools.cache
 def _loaded(engine: str) -> dict[str, Query]:
-    folder = Path(__file__).parent
-    files = sorted(folder.glob("*.sql")) + sorted((folder / engine).glob("*.sql"))
+    files = [
+        file
+        for folder in _FOLDERS
+        for place in (folder, folder / engine)
+        for file in sorted(place.glob("*.sql"))
+    ]
     script = "\n".join(file.read_text("utf-8") for file in files)
     loaded = aiosql.from_str(expanded(script), _ADAPTERS[engine])
     queries: dict[str, Query] = {}

@@ -14,7 +14,7 @@ import msgspec
 from msgspec.msgpack import Ext
 
 from heliograph.model.aggregation import Number, as_float
-from heliograph.model.rollup import Rollup, RollupColumns
+from heliograph.rollups.rollup import Rollup, RollupColumns
 
 # A row with more attributes keeps the first by name, and is incomplete.
 MAXIMUM_ATTRIBUTES_OF_ROLLUP = 1_000

@@ -1,21 +1,25 @@
 """Rolling up: from raw rows to rollups, piece by piece, each in a short transaction.
 
+A task beside ingest does it, which takes no more time than is left. Queries are right at any
+moment: what is not rolled up yet they take from raw rows.
+
 A piece is counted anew from its raw rows, never added to: done twice, or again after a crash,
 it is the same. Raw rows are read after the generation of the rollups; where that has been raised
 by anybody else before the piece is stored, the piece is thrown away.
 """
 
 import asyncio
+import dataclasses
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import msgspec
+import structlog
 
-from heliograph.model.time import DAY, HOUR
-from heliograph.store.engine import Engine
-from heliograph.store.rollup_change import RollupChange, changes, following
-from heliograph.store.rollup_counting import (
+from heliograph.errors import StoreUnavailableError
+from heliograph.model.time import DAY, HOUR, MINUTE, SECOND, now
+from heliograph.rollups.counting import (
     Counted,
     Key,
     NumberTexts,
@@ -25,7 +29,13 @@ from heliograph.store.rollup_counting import (
     count_minutes,
     needed,
 )
-from heliograph.store.value_chunks import LONGEST, value_chunks
+from heliograph.rollups.value_chunks import LONGEST, value_chunks
+from heliograph.store import Store
+from heliograph.store.engine import Engine
+from heliograph.store.lateness import LAG
+from heliograph.store.rollup_change import RollupChange, changes, following
+
+log = structlog.get_logger()
 
 # Raw rows a query: counting them holds the interpreter for a few milliseconds.
 ROWS = 4_000
@@ -38,6 +48,24 @@ TOGETHER = 1_024
 # Marks that are taken at a time, and sensors whose history is.
 MARKS = 2_000
 BACKLOG_AT_ONCE = 16
+
+# The frontier moves by so much of the clock.
+STEP = 10 * MINUTE
+# Far behind (the server was off) by an hour's steps, very far by a day's.
+FAR, VERY_FAR = 3 * HOUR, 3 * DAY
+# Between two looks at what is to do; marks of one look are worked off after the next, so that a
+# burst of late rows is one piece of work.
+POLL_SECONDS = 5.0
+# Another instance that has worked within this time goes on with it.
+OTHERS_SECONDS = 30.0
+LONGEST_RETRY_SECONDS = 60.0
+# While so many rows a second come, or as many messages wait, ingest goes before.
+BUSY_ROWS, BUSY_DEPTH = 1_000, 500
+# The time waited for each that was worked: ingest leaves a tenth then, else a half.
+WAIT_BUSY, WAIT_IDLE = 9.0, 1.0
+LONGEST_WAIT_SECONDS = 5.0
+# More marks or ranges are not counted.
+COUNTED = 100_000
 
 _encode = msgspec.json.Encoder().encode
 
@@ -57,6 +85,13 @@ class State(NamedTuple):
 
     frontier: int
     generation: int
+
+
+class Pending(NamedTuple):
+    """What is left to be rolled up: marks of late rows, and ranges of history."""
+
+    marks: int
+    ranges: int
 
 
 class Rolling:
@@ -118,6 +153,11 @@ class Rolling:
         counted, read = await self._counted(works)
         await self._store(works, counted, until=target)
         return read
+
+    async def pending(self) -> Pending:
+        """Return how much is left to be rolled up, counted up to `COUNTED`."""
+        rows = await self._engine.fetch("rollup_counts", most=COUNTED)
+        return Pending(*rows[0])
 
     async def newest_mark(self) -> int:
         """Return the newest mark's id, 0 if there is none."""
@@ -273,6 +313,163 @@ class Rolling:
                     raise SupersededError from None
                 self.generation = generation
                 await self._pace()
+
+
+class Load(Protocol):
+    """How busy ingest is."""
+
+    @property
+    def rows_total(self) -> int:
+        """Rows that were stored since the start."""
+        ...
+
+    @property
+    def depth(self) -> int:
+        """Messages that wait."""
+        ...
+
+
+class TextReports(Protocol):
+    """Who tells of numbers that come as texts."""
+
+    def is_news(self, sensor: int, name: str) -> bool:
+        """Return whether it was not told of a sensor's attribute; called from any thread."""
+        ...
+
+    def tell(self, sensor: int, name: str, text: str) -> None:
+        """Tell of an attribute of which this was sent."""
+        ...
+
+
+@dataclasses.dataclass(slots=True)
+class RollupState:
+    """How far the rollups are, for metrics. Times are microseconds."""
+
+    frontier: int | None = None
+    marks: int = 0
+    ranges: int = 0
+    stored_total: int = 0
+    # Hours with more attributes than are rolled up.
+    wide_total: int = 0
+
+    def lag_seconds(self, moment: int) -> float:
+        """Return how far the frontier is behind the clock."""
+        return max(0, moment - self.frontier) / SECOND if self.frontier is not None else 0.0
+
+
+class RollupTask:
+    """Moves the frontier, and works off marks of late rows and the backlog of history."""
+
+    def __init__(
+        self,
+        store: Store,
+        load: Load,
+        texts: TextReports,
+        *,
+        moment: Callable[[], int] = now,
+    ) -> None:
+        """Roll up by the time that `moment` tells: what comes before the frontier is late.
+
+        All values are looked at here, so that it is here that numbers sent as texts are found.
+        """
+        self._moment = moment
+        self.state = RollupState()
+        self._store = store
+        self._load = load
+        self._texts = texts
+        self._found = NumberTexts(texts.is_news)
+        self._rolling = Rolling(store.engine, self._pace, self._found)
+        # Only one process writes to a SQLite file.
+        self._alone = store.engine.name == "sqlite"
+        self._seen: tuple[int, float] = (-1, 0.0)
+        self._mark = 0
+        # Since when it works, and how many rows had come by then.
+        self._since = (0.0, 0)
+
+    def forget(self) -> None:
+        """Begin anew: the database was put back."""
+        self._rolling = Rolling(self._store.engine, self._pace, self._found)
+        self._seen, self._mark = (-1, 0.0), 0
+
+    async def run(self) -> None:
+        """Work for ever."""
+        delay = POLL_SECONDS
+        while True:
+            try:
+                with self._store.lineage.pinned():
+                    delay = 0.0 if await self._work() else POLL_SECONDS
+            except SupersededError:
+                log.debug("another instance works on the rollups")
+                delay = POLL_SECONDS
+            except StoreUnavailableError as error:
+                log.debug("the rollups wait for the database", reason=str(error))
+                delay = min(max(delay, 0.5) * 2, LONGEST_RETRY_SECONDS)
+            except Exception:
+                # Whatever it is, queries are right without rollups: no reason to end the server.
+                log.exception("rolling up has failed")
+                delay = LONGEST_RETRY_SECONDS
+            await asyncio.sleep(delay)
+
+    async def _work(self) -> bool:
+        """Do what is to be done now; tell whether there is more."""
+        rolling = self._rolling
+        began = asyncio.get_running_loop().time()
+        more = True
+        self._begin()
+        while more and asyncio.get_running_loop().time() - began < POLL_SECONDS:
+            state = await rolling.state()
+            if not self._alone and self._others(state.generation):
+                more = False
+            elif (target := due(state.frontier, self._moment())) > state.frontier:
+                await rolling.advance(target)
+            else:
+                more = bool(await rolling.redo(self._mark) or await rolling.fill())
+        # Those that have come by now have waited long enough at the next look.
+        self._mark = await rolling.newest_mark()
+        await self._tell()
+        return more
+
+    async def _tell(self) -> None:
+        for (sensor, name), text in self._found.take().items():
+            self._texts.tell(sensor, name, text)
+        pending = await self._rolling.pending()
+        self.state.frontier = (await self._rolling.state()).frontier
+        self.state.marks, self.state.ranges = pending.marks, pending.ranges
+        self.state.stored_total, self.state.wide_total = self._rolling.stored, self._rolling.wide
+
+    def _others(self, generation: int) -> bool:
+        """Tell whether another instance has worked lately."""
+        time = asyncio.get_running_loop().time()
+        count = changes(generation)
+        if count == changes(self._rolling.generation):
+            return False
+        if count != self._seen[0]:
+            self._seen = (count, time)
+        return time - self._seen[1] < OTHERS_SECONDS
+
+    def _begin(self) -> None:
+        self._since = (asyncio.get_running_loop().time(), self._load.rows_total)
+
+    async def _pace(self) -> None:
+        """Wait for as long as the work since the last wait asks for."""
+        since, rows = self._since
+        worked = asyncio.get_running_loop().time() - since
+        came = self._load.rows_total - rows
+        busy = came > BUSY_ROWS * worked or self._load.depth > BUSY_DEPTH
+        wait = worked * (WAIT_BUSY if busy else WAIT_IDLE)
+        await asyncio.sleep(min(wait, LONGEST_WAIT_SECONDS))
+        self._begin()
+
+
+def due(frontier: int, moment: int) -> int:
+    """Return where the frontier moves to next; not behind it: nothing is to be done."""
+    latest = moment - LAG
+    latest -= latest % STEP
+    behind = latest - frontier
+    for far, step in ((VERY_FAR, DAY), (FAR, HOUR)):
+        if behind > far:
+            return frontier - frontier % step + step
+    return latest
 
 
 def _adapted(together: int, rows: int) -> int:

@@ -8,20 +8,28 @@ quotation mark holds, or keep whole numbers of 64 bits whole.
 import asyncio
 import importlib
 import sys
-from collections.abc import Callable, Sequence
-from typing import ParamSpec, TypeVar
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import msgspec
 
-from heliograph.model.rollup import HOURS, MINUTES
-from heliograph.model.rollup_plan import RollupPlan, Span, Standing, joined, plan
+from heliograph.model.aggregation import Aggregate, aggregate
 from heliograph.model.time import DAY, HOUR
+from heliograph.rollups.plan import RollupPlan, Span, Standing, joined, plan
+from heliograph.rollups.rollup import HOURS, MINUTES, SLOT, SPAN
+from heliograph.rollups.value_chunks import LONGEST, value_chunks
+from heliograph.store.attributes import column, columns, keys_of
 from heliograph.store.engine import Engine, Row
 from heliograph.store.pages import LEAST, Cursor
-from heliograph.store.raw_reads import RawRead, RawReads
-from heliograph.store.rollups import Rollups
-from heliograph.store.series import FOLDING, Series
-from heliograph.store.value_chunks import LONGEST, value_chunks
+from heliograph.store.raw_reads import RangeTooLargeError, RawRead, RawReads
+
+if TYPE_CHECKING:
+    from heliograph.rollups.folding import PackedRollups
+
+MAXIMUM_VALUES = 100_000
+# Imported when it is needed: that takes some tenths of a second.
+FOLDING = "heliograph.rollups.folding"
 
 # Rows a query: decoding them holds the interpreter for a few milliseconds.
 CHUNK = 4_000
@@ -34,18 +42,133 @@ _FIRST_ROLLUPS = 32
 _MOST_ROLLUPS = 1_024
 _ROLLUP_BYTES = 2 << 20
 
+_decode = msgspec.json.decode
 _encode = msgspec.json.Encoder().encode
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
+class Series:
+    """Aggregates by attribute and bucket, and how many rows each bucket has.
+
+    Parts of the range may be counted in any order, as long as none lies within another.
+    """
+
+    def __init__(self, starts: Sequence[int], names: Sequence[str] | None) -> None:
+        """Count into buckets from `starts`, whose last is an end; without names all attributes."""
+        self.rows = [0] * max(len(starts) - 1, 0)
+        self.attributes: dict[str, dict[int, Aggregate]] = {name: {} for name in names or ()}
+        self.values = 0
+        self._starts = starts
+        self._keys = None if names is None else {name: keys_of(name) for name in names}
+
+    def count(self, rows: Sequence[Row], spans: Sequence[Span]) -> None:
+        """Count in rows of (timestamp, fingerprint, value), in their order, of these spans.
+
+        Raises:
+            RangeTooLargeError: there are more than `MAXIMUM_VALUES`.
+        """
+        times = [row[0] for row in rows]
+        documents = _decode("[" + ",".join([row[2] for row in rows]) + "]")
+        # Span by span: what lies between two of them is of neither's time.
+        for first, last, bucket in self._cut(times, spans):
+            self._count(bucket, documents[first:last], times[last - 1])
+
+    def count_rollups(
+        self,
+        level: int,
+        rollups: Sequence[tuple[int, bytes]],
+        spans: Sequence[Span],
+        raw_from: int = LEAST,
+    ) -> list[Span]:
+        """Count in what rollups (start, packed) of the level hold of these spans.
+
+        Both ascend. Returns the parts of the spans whose rollups do not hold all that was asked
+        for: of those nothing is counted, but for what is before `raw_from`, where there is
+        nothing else.
+
+        Raises:
+            RangeTooLargeError: there are more than `MAXIMUM_VALUES`.
+        """
+        folding = importlib.import_module(FOLDING)
+        found: PackedRollups = folding.PackedRollups(SLOT[level], rollups, self._keys, raw_from)
+        lacking = [
+            span
+            for start in found.incomplete
+            for span in _common(spans, (start, start + SPAN[level]))
+        ]
+        times = found.times
+        if times:
+            # Of many spans those alone that these rollups are of.
+            spans = [span for span in spans if span[1] > times[0] and span[0] <= times[-1]]
+        cut = self._cut(times, spans)
+        if not cut:
+            return lacking
+        segments = folding.Segments(cut)
+        for bucket, rows in zip(segments.buckets, found.rows(segments), strict=True):
+            self.rows[bucket] += rows
+        for name, known in found.attributes(segments, lambda own: self._cut(own, spans)):
+            self._add(name, known)
+        return lacking
+
+    def finish(self) -> None:
+        """Put the buckets in order."""
+        for name, buckets in self.attributes.items():
+            order = list(buckets)
+            if any(map(int.__gt__, order, order[1:])):
+                self.attributes[name] = {bucket: buckets[bucket] for bucket in sorted(order)}
+
+    def _cut(self, times: Sequence[int], spans: Sequence[Span]) -> list[tuple[int, int, int]]:
+        """Return which positions of `times` within the spans are of which bucket."""
+        starts = self._starts
+        cut: list[tuple[int, int, int]] = []
+        first = 0
+        for start, end in spans:
+            first = bisect_left(times, start, first)
+            after = bisect_left(times, end, first)
+            while first < after:
+                bucket = bisect_right(starts, times[first]) - 1
+                last = bisect_left(times, starts[bucket + 1], first, after)
+                cut.append((first, last, bucket))
+                first = last
+        return cut
+
+    def _count(self, bucket: int, documents: Sequence[object], at: int) -> None:
+        self.rows[bucket] += len(documents)
+        if self._keys is None:
+            found = columns(documents)
+        else:
+            found = {name: column(documents, keys) for name, keys in self._keys.items()}
+        for name, values in found.items():
+            more = aggregate(values)
+            if more is not None:
+                more.at = at
+                self._add(name, [(bucket, more)])
+
+    def _add(self, name: str, found: Iterable[tuple[int, Aggregate]]) -> None:
+        """Count in what is known of buckets."""
+        buckets = self.attributes.setdefault(name, {})
+        before = len(buckets)
+        for bucket, more in found:
+            known = buckets.get(bucket)
+            if known is None:
+                buckets[bucket] = more
+            else:
+                known.add(more)
+        self.values += len(buckets) - before
+        if self.values > MAXIMUM_VALUES:
+            raise RangeTooLargeError(
+                f"more than {MAXIMUM_VALUES:,} buckets of all attributes together:"
+                " name fewer attributes, or take longer buckets"
+            )
+
+
 class Aggregates:
     """What sensors measured, many rows in one."""
 
-    def __init__(self, engine: Engine, rollups: Rollups, raw_reads: RawReads) -> None:
+    def __init__(self, engine: Engine, raw_reads: RawReads) -> None:
         self._engine = engine
-        self._rollups = rollups
         self._raw_reads = raw_reads
 
     async def oldest(self, sensor: int) -> int | None:
@@ -53,6 +176,10 @@ class Aggregates:
         rows = await self._engine.fetch("aggregates_oldest", sensor=sensor)
         oldest: int | None = rows[0][0]
         return oldest
+
+    async def standing(self, sensor: int) -> Standing:
+        """Return what of the sensor is rolled up at this moment."""
+        return _standing(await self._engine.fetch("rollup_standing", sensor=sensor))
 
     async def read(
         self,
@@ -76,7 +203,7 @@ class Aggregates:
         start, end = max(start, starts[0]), min(end, starts[-1])
         if start >= end:
             return series
-        standing = await self._rollups.standing(sensor)
+        standing = await self.standing(sensor)
         planned = plan(starts, start, end, standing)
         if planned.hours or planned.minutes:
             raw = await self._count_rollups(sensor, series, planned, standing)
@@ -188,6 +315,20 @@ class _Rows:
         await _beside(_size(rows, 2), self._series.count, rows, spans)
 
 
+def _standing(rows: Sequence[Row]) -> Standing:
+    """Return what the rows say of a sensor."""
+    frontier, raw_from = 0, None
+    dirty: list[Span] = []
+    for what, first, last in rows:
+        if what == "frontier":
+            frontier = first
+        elif what == "floor":
+            raw_from = first
+        else:
+            dirty.append((first, last))
+    return Standing(frontier, joined(dirty), raw_from)
+
+
 def _position(row: Row) -> Cursor:
     return row[0], row[1]
 
@@ -208,3 +349,12 @@ async def _beside(size: int, function: Callable[P, T], *arguments: P.args, **oth
     if size > _AT_ONCE:
         return await asyncio.to_thread(function, *arguments, **others)
     return function(*arguments, **others)
+
+
+def _common(spans: Sequence[Span], other: Span) -> list[Span]:
+    """Return what of the spans, apart, is in another."""
+    return [
+        (max(start, other[0]), min(end, other[1]))
+        for start, end in spans
+        if start < other[1] and other[0] < end
+    ]

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliograph.ingest.rollups import FAR, STEP, VERY_FAR, RollupState, due
 from heliograph.model.time import DAY, HOUR, MINUTE, SECOND
+from heliograph.rollups.task import FAR, STEP, VERY_FAR, RollupState, due
 from heliograph.store.lateness import LAG
 
 NOON = 1_768_478_400 * SECOND

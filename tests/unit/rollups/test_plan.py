@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heliograph.model.buckets import bucket_starts, parse_bucket
-from heliograph.model.rollup_plan import Standing, joined, plan
 from heliograph.model.time import DAY, HOUR, MINUTE, SECOND
+from heliograph.rollups.plan import Standing, joined, plan
 
 # 2026-03-28T00:00:00Z: in Berlin a day before one of 23 hours.
 MIDNIGHT = 1_774_656_000 * SECOND

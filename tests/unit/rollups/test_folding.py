@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heliograph.model.aggregation import aggregate
-from heliograph.model.rollup import HOURS, SLOT, SPAN, Rollup, empty
-from heliograph.model.rollup_packing import MAXIMUM_ATTRIBUTES_OF_ROLLUP, pack
 from heliograph.model.time import DAY, HOUR
-from heliograph.store.series import Series
+from heliograph.rollups.aggregates import Series
+from heliograph.rollups.packing import MAXIMUM_ATTRIBUTES_OF_ROLLUP, pack
+from heliograph.rollups.rollup import HOURS, SLOT, SPAN, Rollup, empty
 
 NAMES = ("a", "b")
 SLOTS = SPAN[HOURS] // SLOT[HOURS]

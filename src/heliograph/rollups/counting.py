@@ -8,9 +8,9 @@ import msgspec
 
 from heliograph.model.aggregation import aggregate
 from heliograph.model.number_text import is_number_text
-from heliograph.model.rollup import HOURS, MINUTES, Rollup, empty, folded, replaced
-from heliograph.model.rollup_packing import MAXIMUM_ATTRIBUTES_OF_ROLLUP, pack, unpack
 from heliograph.model.time import DAY, HOUR, MINUTE
+from heliograph.rollups.packing import MAXIMUM_ATTRIBUTES_OF_ROLLUP, pack, unpack
+from heliograph.rollups.rollup import HOURS, MINUTES, Rollup, empty, folded, replaced
 from heliograph.store.attributes import columns
 from heliograph.store.engine import Row
 

@@ -12,7 +12,7 @@ from msgspec.msgpack import Ext
 from numpy.typing import NDArray
 
 from heliograph.model.aggregation import Aggregate, total_of
-from heliograph.model.rollup_packing import (
+from heliograph.rollups.packing import (
     FLOATS,
     WIDTH,
     Numbers,

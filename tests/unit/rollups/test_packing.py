@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heliograph.model.aggregation import aggregate
-from heliograph.model.rollup import empty, folded, replaced
-from heliograph.model.rollup_packing import MAXIMUM_ATTRIBUTES_OF_ROLLUP, pack, unpack
+from heliograph.rollups.packing import MAXIMUM_ATTRIBUTES_OF_ROLLUP, pack, unpack
+from heliograph.rollups.rollup import empty, folded, replaced
 
 numbers = st.one_of(
     st.integers(-(1 << 63), (1 << 63) - 1),

@@ -6,13 +6,14 @@ import uuid
 
 import pytest
 
+from aggregating import aggregates_of
 from heliograph.errors import StoreUnavailableError
-from heliograph.ingest import rollups as rollups_module
 from heliograph.ingest.reports import NumberTextReports
-from heliograph.ingest.rollups import STEP, RollupTask
 from heliograph.ingest.state import PipelineState
 from heliograph.model.batch import Batch
 from heliograph.model.time import DAY, HOUR, MINUTE, now
+from heliograph.rollups import task as task_module
+from heliograph.rollups.task import STEP, RollupTask
 from heliograph.store.lateness import LAG
 from rows import measurement
 
@@ -21,8 +22,8 @@ NO_TEXTS = NumberTextReports(lambda _number: None, now)
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch):
-    monkeypatch.setattr(rollups_module, "POLL_SECONDS", 0.02)
-    monkeypatch.setattr(rollups_module, "LONGEST_RETRY_SECONDS", 0.02)
+    monkeypatch.setattr(task_module, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(task_module, "LONGEST_RETRY_SECONDS", 0.02)
 
 
 @contextlib.asynccontextmanager
@@ -57,12 +58,12 @@ async def test_it_rolls_up_what_comes_and_what_came_late(store):
     async with running(store) as task:
 
         async def done():
-            standing = await store.rollups.standing(sensor)
+            standing = await aggregates_of(store).standing(sensor)
             return standing.frontier > moment - LAG - STEP and not standing.dirty
 
         await until(done)
         start, end = moment - 2 * DAY, moment + HOUR
-        series = await store.aggregates.read(sensor, [start, end], None, start=start, end=end)
+        series = await aggregates_of(store).read(sensor, [start, end], None, start=start, end=end)
         assert series.rows == [100]
         assert series.attributes["value"][0].total == sum(range(50)) * 2
 
@@ -126,7 +127,7 @@ async def test_while_another_instance_works_it_waits(store):
     task = RollupTask(store, PipelineState(), NO_TEXTS)
     generation = (await task._rolling.state()).generation
     assert task._others(generation)
-    task._seen = (task._seen[0], task._seen[1] - rollups_module.OTHERS_SECONDS)
+    task._seen = (task._seen[0], task._seen[1] - task_module.OTHERS_SECONDS)
     assert not task._others(generation)
     # Deletions are nobody's work on the rollups.
     assert not task._others(generation + 1)

@@ -15,21 +15,22 @@ import psycopg
 import pytest
 from hypothesis import settings
 
+from aggregating import aggregates_of, pending
 from heliograph.model.aggregation import value_of
 from heliograph.model.batch import Batch
 from heliograph.model.buckets import bucket_starts, parse_bucket
 from heliograph.model.retention import Cutoffs
 from heliograph.model.time import DAY, HOUR, MINUTE, SECOND
-from heliograph.store import aggregates as aggregates_module
+from heliograph.rollups import aggregates as aggregates_module
+from heliograph.rollups import task as task_module
+from heliograph.rollups import value_chunks as value_chunks_module
+from heliograph.rollups.aggregates import FOLDING
+from heliograph.rollups.task import Rolling, SupersededError
 from heliograph.store import open_store
-from heliograph.store import rolling as rolling_module
 from heliograph.store import row_chunks as row_chunks_module
-from heliograph.store import value_chunks as value_chunks_module
 from heliograph.store.removal import KeptKind, Span
-from heliograph.store.rolling import Rolling, SupersededError
 from heliograph.store.rollup_change import RollupChange
-from heliograph.store.series import FOLDING
-from integration.store.test_aggregates import check, expected
+from integration.rollups.test_aggregates import check, expected
 from rows import measurement
 
 # Midnights (UTC) before the clocks change in Berlin, each later than the one before: the
@@ -222,12 +223,14 @@ class Case:
         for which, sensor in enumerate(self.sensors):
             found, counts = expected(self.counted(which), starts, start, end)
             for names in (None, [*found, "not there"]):
-                series = await self.store.aggregates.read(
+                series = await aggregates_of(self.store).read(
                     sensor, starts, names, start=start, end=end
                 )
                 check(series, found, counts)
         for sensor in self.erased:
-            series = await self.store.aggregates.read(sensor, starts, None, start=start, end=end)
+            series = await aggregates_of(self.store).read(
+                sensor, starts, None, start=start, end=end
+            )
             check(series, {}, [0] * (len(starts) - 1))
 
     def counted(self, which):
@@ -251,13 +254,13 @@ def small(monkeypatch):
     monkeypatch.setattr(aggregates_module, "_FIRST_ROLLUPS", 2)
     monkeypatch.setattr(aggregates_module, "_SPANS", 3)
     monkeypatch.setattr(aggregates_module, "LONGEST", 20)
-    monkeypatch.setattr(rolling_module, "LONGEST", 20)
+    monkeypatch.setattr(task_module, "LONGEST", 20)
     monkeypatch.setattr(row_chunks_module, "FEW", 2)
     monkeypatch.setattr(value_chunks_module, "CHUNK_SIZE", 100)
-    monkeypatch.setattr(rolling_module, "ROWS", 5)
-    monkeypatch.setattr(rolling_module, "TOGETHER", 2)
-    monkeypatch.setattr(rolling_module, "MARKS", 7)
-    monkeypatch.setattr(rolling_module, "STORED_AT_ONCE", 3)
+    monkeypatch.setattr(task_module, "ROWS", 5)
+    monkeypatch.setattr(task_module, "TOGETHER", 2)
+    monkeypatch.setattr(task_module, "MARKS", 7)
+    monkeypatch.setattr(task_module, "STORED_AT_ONCE", 3)
 
 
 @pytest.mark.uncovered
@@ -280,7 +283,7 @@ async def test_aggregates_equal_the_recomputation(store, register, small, engine
             await case.check(*chance.query())
         await case.advance(360)
         await case.redo(None)
-        assert sum(await store.rollups.pending()) == 0
+        assert sum(await pending(store)) == 0
         for query in asked:
             await case.check(*query)
 
@@ -315,7 +318,9 @@ async def test_what_is_rolled_up_is_not_read_from_rows(store, sensor, monkeypatc
     await no_rows(store, monkeypatch)
     for length, zone in (("9h", UTC), ("1h", ZoneInfo("Asia/Kolkata")), ("5m", UTC), ("1m", UTC)):
         starts = bucket_starts(parse_bucket(length), zone, start, start + 3 * DAY)
-        series = await store.aggregates.read(sensor, starts, None, start=starts[1], end=starts[-2])
+        series = await aggregates_of(store).read(
+            sensor, starts, None, start=starts[1], end=starts[-2]
+        )
         kept = [(row[2], row[3], {"t": at * 7}) for at, row in enumerate(rows)]
         check(series, *expected(kept, starts, starts[1], starts[-2]))
 
@@ -393,11 +398,11 @@ async def test_history_is_rolled_up_from_the_backlog(store, sensor, small, datab
     query = ("9h", "UTC", (0, 200_000))
     await case.check(*query)
     assert await case.rolling.fill() == 1
-    assert (await store.rollups.pending()).ranges == 1
+    assert (await pending(store)).ranges == 1
     await case.check(*query)
     await case.insert([(5, 0, {"t": 5_000})])
     await case.fill(None)
-    assert (await store.rollups.pending()).ranges == 0
+    assert (await pending(store)).ranges == 0
     await case.check(*query)
 
 
@@ -417,16 +422,16 @@ async def test_rollups_outlive_the_rows_that_retention_deletes(store, sensor, mo
     raw_from = await kept_before(store, sensor, start + 30 * HOUR)
     assert raw_from == start + 30 * HOUR
     read = {"start": start, "end": start + 3 * DAY}
-    check(await store.aggregates.read(sensor, starts, None, **read), *found)
+    check(await aggregates_of(store).read(sensor, starts, None, **read), *found)
     async with store.engine.transaction() as transaction:
         gone = sum(row[2] < raw_from for row in rows)
         await transaction.fetch("measurements_erase", sensor=sensor, limit=gone)
-    check(await store.aggregates.read(sensor, starts, None, **read), *found)
+    check(await aggregates_of(store).read(sensor, starts, None, **read), *found)
     # What comes later than that is not counted, and does not disturb what is.
     await store.write(Batch(measurements=[measurement(sensor, start + HOUR, {"t": 1e9})]))
     await case.redo(None)
-    assert (await store.rollups.pending()).marks == 0
-    check(await store.aggregates.read(sensor, starts, None, **read), *found)
+    assert (await pending(store)).marks == 0
+    check(await aggregates_of(store).read(sensor, starts, None, **read), *found)
     # Nothing is kept that is not rolled up yet, or not as it is now.
     await store.write(Batch(measurements=[measurement(sensor, start + 40 * HOUR, {"t": 1})]))
     assert await kept_before(store, sensor, start + 3 * DAY) == start + 40 * HOUR
@@ -444,13 +449,13 @@ async def test_sums_beyond_a_float_on_the_way_come_back_from_rollups(store, sens
     raw_from = await kept_before(store, sensor, start + 2 * DAY)
     await no_rows(store, monkeypatch)
     starts = [start, start + 2 * DAY]
-    series = await store.aggregates.read(sensor, starts, None, start=start, end=raw_from)
+    series = await aggregates_of(store).read(sensor, starts, None, start=start, end=raw_from)
     (known,) = series.attributes["t"].values()
     assert (known.count, value_of(known, "sum")) == (11, 1e308)
     kept = [(row[2], row[3], {"t": each}) for row, (_, each) in zip(rows, numbers, strict=True)]
     for bucket in (DAY, HOUR, 2 * MINUTE):
         starts = list(range(start, start + 2 * DAY + 1, bucket))
-        series = await store.aggregates.read(sensor, starts, None, start=start, end=raw_from)
+        series = await aggregates_of(store).read(sensor, starts, None, start=start, end=raw_from)
         check(series, *expected(kept, starts, start, raw_from))
 
 
@@ -461,7 +466,7 @@ async def test_what_is_small_is_not_lost_beside_what_is_large(store, sensor, mon
     await rolled(store, sensor, rows, start, start + DAY)
     await no_rows(store, monkeypatch)
     starts = [start, start + DAY]
-    series = await store.aggregates.read(sensor, starts, None, start=start, end=start + DAY)
+    series = await aggregates_of(store).read(sensor, starts, None, start=start, end=start + DAY)
     assert value_of(series.attributes["t"][0], "sum") == 1.25
 
 
@@ -499,15 +504,15 @@ async def test_a_mark_is_made_once_until_it_is_taken(store, sensor, engine):
     for second in range(3):
         await case.insert([(second, 0, second)])
     # On PostgreSQL other instances may have taken it.
-    assert (await store.rollups.pending()).marks == (1 if engine == "sqlite" else 3)
+    assert (await pending(store)).marks == (1 if engine == "sqlite" else 3)
     await case.insert([(1, 0, 1)])
-    assert (await store.rollups.pending()).marks == (1 if engine == "sqlite" else 3)
+    assert (await pending(store)).marks == (1 if engine == "sqlite" else 3)
     taken = await store.engine.take_marks(await case.rolling.newest_mark(), 10)
     assert {row[1:] for row in map(tuple, taken)} == {(sensor, start)}
     await case.insert([(9, 0, 9)])
-    assert (await store.rollups.pending()).marks == (2 if engine == "sqlite" else 4)
+    assert (await pending(store)).marks == (2 if engine == "sqlite" else 4)
     await case.redo(None)
-    assert (await store.rollups.pending()).marks == 0
+    assert (await pending(store)).marks == 0
 
 
 async def test_what_is_erased_leaves_no_rollups(store, register, monkeypatch):
@@ -519,8 +524,8 @@ async def test_what_is_erased_leaves_no_rollups(store, register, monkeypatch):
     await kept_before(store, sensor.number, start + 5 * HOUR)
     await store.sensors.delete(sensor.number, 1)
     await store.sensors.erase(sensor.number)
-    assert sum(await store.rollups.pending()) == 0
-    standing = await store.rollups.standing(sensor.number)
+    assert sum(await pending(store)) == 0
+    standing = await aggregates_of(store).standing(sensor.number)
     assert (list(standing.dirty), standing.raw_from) == ([], None)
     found = await store.engine.fetch(
         "rollup_days", sensor=sensor.number, start=0, end=start + 9 * DAY, limit=9
@@ -529,8 +534,8 @@ async def test_what_is_erased_leaves_no_rollups(store, register, monkeypatch):
 
 
 async def test_attributes_beyond_those_kept_are_counted_from_rows(store, sensor, monkeypatch):
-    monkeypatch.setattr("heliograph.model.rollup_packing.MAXIMUM_ATTRIBUTES_OF_ROLLUP", 3)
-    monkeypatch.setattr("heliograph.store.rollup_counting.MAXIMUM_ATTRIBUTES_OF_ROLLUP", 3)
+    monkeypatch.setattr("heliograph.rollups.packing.MAXIMUM_ATTRIBUTES_OF_ROLLUP", 3)
+    monkeypatch.setattr("heliograph.rollups.counting.MAXIMUM_ATTRIBUTES_OF_ROLLUP", 3)
     start = MIDNIGHTS[0]
     case = Case(store, [sensor, sensor + 1], start)
     await case.begin()
@@ -560,7 +565,7 @@ async def test_attributes_beyond_those_kept_are_counted_from_rows(store, sensor,
 async def test_a_day_of_many_attributes_is_counted_by_the_hour_when_its_rows_are_gone(
     store, sensor, monkeypatch
 ):
-    monkeypatch.setattr("heliograph.model.rollup_packing.MAXIMUM_ATTRIBUTES_OF_ROLLUP", 3)
+    monkeypatch.setattr("heliograph.rollups.packing.MAXIMUM_ATTRIBUTES_OF_ROLLUP", 3)
     start = MIDNIGHTS[0]
     rows = [
         measurement(sensor, start + hour * HOUR, {f"{hour}{name}": hour for name in "abc"})
@@ -596,7 +601,7 @@ async def test_the_last_of_a_bucket_is_not_of_the_edge_before_its_rollups(store,
     await rolled(store, sensor, rows, start, start + DAY)
     first, last = start + 20 * SECOND, start + 2 * HOUR + 20 * SECOND
     for names in (None, ["t", "u"]):
-        series = await store.aggregates.read(
+        series = await aggregates_of(store).read(
             sensor, [start, start + DAY], names, start=first, end=last
         )
         assert series.attributes["t"][0].last == 2
@@ -607,14 +612,14 @@ async def test_a_row_is_late_from_the_frontier_on(store, sensor, database_url):
     start = MIDNIGHTS[0]
     case = await rolled(store, sensor, [], start, start + DAY)
     await store.write(Batch(measurements=[measurement(sensor, start + DAY)]))
-    assert (await store.rollups.pending()).marks == 0
+    assert (await pending(store)).marks == 0
     await store.write(Batch(measurements=[measurement(sensor, start + DAY - 1)]))
-    assert (await store.rollups.pending()).marks == 1
+    assert (await pending(store)).marks == 1
     # A server that starts knows it from the database.
     again = await open_store(database_url)
     await again.write(Batch(measurements=[measurement(sensor, start + DAY + 1)]))
     await again.write(Batch(measurements=[measurement(sensor, start + 1)]))
     await again.close()
-    assert (await store.rollups.pending()).marks == 2
+    assert (await pending(store)).marks == 2
     await case.redo(None)
-    assert (await store.rollups.pending()).marks == 0
+    assert (await pending(store)).marks == 0

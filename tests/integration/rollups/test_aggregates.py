@@ -9,14 +9,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from aggregating import aggregates_of
 from heliograph.model.aggregation import value_of
 from heliograph.model.batch import Batch
 from heliograph.model.time import MINUTE, SECOND
-from heliograph.store import aggregates as aggregates_module
+from heliograph.rollups import aggregates as aggregates_module
 from heliograph.store import raw_reads as raw_reads_module
-from heliograph.store import series as series_module
-from heliograph.store.series import RangeTooLargeError
-from rows import NOON, log, measurement
+from heliograph.store.raw_reads import RangeTooLargeError
+from rows import NOON, measurement
 
 _sensors = itertools.count(1_000_000)
 
@@ -126,10 +126,10 @@ async def check_case(store, batches, start, length, width):
     first = start - start % width
     starts = list(range(first, end + width, width))
     found, counts = expected(rows.values(), starts, start, end)
-    series = await store.aggregates.read(sensor, starts, None, start=start, end=end)
+    series = await aggregates_of(store).read(sensor, starts, None, start=start, end=end)
     check(series, found, counts)
     names = [*found, "not there"]
-    series = await store.aggregates.read(sensor, starts, names, start=start, end=end)
+    series = await aggregates_of(store).read(sensor, starts, names, start=start, end=end)
     assert "not there" in series.attributes
     check(series, found, counts)
 
@@ -143,12 +143,12 @@ async def test_too_many_rows_or_values_are_refused(store, sensor, monkeypatch):
 
     async def read(end, *, names=None, width=5):
         starts = list(range(NOON, NOON + 15, width))
-        return await store.aggregates.read(sensor, starts, names, start=NOON, end=NOON + end)
+        return await aggregates_of(store).read(sensor, starts, names, start=NOON, end=NOON + end)
 
     assert (await read(9)).rows == [5, 4]
     with pytest.raises(RangeTooLargeError, match="shorter range"):
         await read(10)
-    monkeypatch.setattr(series_module, "MAXIMUM_VALUES", 9)
+    monkeypatch.setattr(aggregates_module, "MAXIMUM_VALUES", 9)
     assert len((await read(9, names=["a"], width=1)).attributes["a"]) == 9
     with pytest.raises(RangeTooLargeError, match="fewer attributes"):
         await read(9, width=1)
@@ -156,45 +156,6 @@ async def test_too_many_rows_or_values_are_refused(store, sensor, monkeypatch):
 
 async def test_an_empty_range(store, sensor):
     for starts in ([], [NOON, NOON + 1]):
-        series = await store.aggregates.read(sensor, starts, ["a"], start=NOON, end=NOON + 1)
+        series = await aggregates_of(store).read(sensor, starts, ["a"], start=NOON, end=NOON + 1)
         assert series.attributes == {"a": {}}
         assert not any(series.rows)
-
-
-async def test_log_messages_are_counted_by_severity_and_subject(store, sensor):
-    def logged(at, severity, subject, revision):
-        row = list(log(sensor, NOON + at, subject))
-        row[5], row[7] = revision, severity
-        return tuple(row)
-
-    rows = [
-        logged(0, "warning", "hot", 0),
-        logged(1, "warning", "hot", None),
-        logged(2, "error", "hot", 2),
-        logged(3, "warning", "hot", 1),
-        logged(4, "info", "hot", 1),
-        logged(5, "debug", "hot", 1),
-        logged(6, "error", "burning", None),
-    ]
-    await store.write(Batch(logs=[*rows, log(sensor + 1, NOON, "other")]))
-    everything = {"start": 0, "end": NOON + 100}
-    found = await store.logs.aggregates(sensor, **everything)
-    assert [
-        (
-            each.severity,
-            each.subject,
-            each.minimum_revision,
-            each.maximum_revision,
-            each.minimum_timestamp - NOON,
-            each.maximum_timestamp - NOON,
-            each.count,
-        )
-        for each in found
-    ] == [
-        ("error", "hot", 2, 2, 2, 2, 1),
-        ("warning", "hot", 0, 1, 0, 3, 3),
-        ("error", "burning", None, None, 6, 6, 1),
-    ]
-    found = await store.logs.aggregates(sensor, start=NOON + 1, end=NOON + 3)
-    assert [(each.severity, each.count) for each in found] == [("warning", 1), ("error", 1)]
-    assert await store.logs.aggregates(sensor, start=NOON + 50, end=NOON + 60) == []

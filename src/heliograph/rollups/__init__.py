@@ -1,0 +1,1 @@
+"""Rollups: made beside ingest, and counted from where a range is long."""
