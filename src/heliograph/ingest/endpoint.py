@@ -97,6 +97,11 @@ class Endpoint:
         return self._intake.commits
 
     @property
+    def in_flight(self) -> int:
+        """How many bytes wait to be committed."""
+        return self._intake.in_flight
+
+    @property
     def committed(self) -> tuple[int, int]:
         """How many bytes were committed since the start, as in flight, and in how many commits."""
         return self._intake.committed

@@ -119,6 +119,11 @@ class Intake:
         return self._pipeline.state.database_available
 
     @property
+    def in_flight(self) -> int:
+        """How many bytes wait to be committed."""
+        return self._pipeline.state.bytes_in_flight
+
+    @property
     def committed(self) -> tuple[int, int]:
         """How many bytes were committed since the start, as in flight, and in how many commits."""
         state = self._pipeline.state

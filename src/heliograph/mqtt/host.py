@@ -57,6 +57,11 @@ class Host(Protocol):
         ...
 
     @property
+    def in_flight(self) -> int:
+        """How many bytes wait to be committed."""
+        ...
+
+    @property
     def committed(self) -> tuple[int, int]:
         """How many bytes were committed since the start, as in flight, and in how many commits."""
         ...

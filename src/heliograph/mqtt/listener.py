@@ -75,7 +75,11 @@ class Listener:
         self.counts = Counts()
         self.turns = ReadingTurns(self.loop)
         self.shares = Shares(
-            self.loop, self.counts, lambda: host.committed, limits.messages_per_minute
+            self.loop,
+            self.counts,
+            lambda: host.committed,
+            lambda: host.in_flight,
+            limits.messages_per_minute,
         )
         self.sessions = Sessions(self.loop)
         self.fanout = Fanout(host, self.counts, self.tasks)

@@ -71,15 +71,18 @@ class Shares:
         loop: asyncio.AbstractEventLoop,
         counts: Counts,
         committed: Callable[[], tuple[int, int]],
+        in_flight: Callable[[], int],
         messages_per_minute: int,
     ) -> None:
         """Give each principal so many messages a minute; 0: nobody is held back.
 
-        `committed` returns how many bytes were committed since the start, and in how many commits.
+        `committed` returns how many bytes were committed since the start, and in how many commits,
+        `in_flight` how many are to be committed.
         """
         self._loop = loop
         self._counts = counts
         self._committed = committed
+        self._in_flight = in_flight
         self._per_second = messages_per_minute / 60 * MESSAGE_BYTES
         self._burst = self._per_second * BURST_SECONDS
         self._shares: dict[Owner, Share] = {}
@@ -176,6 +179,7 @@ class Shares:
             share.committed = 0
         commits = commits_now - commits_before
         if not commits:
-            return self._is_crowded
+            # The database may be slow, or those who filled the commits have stopped.
+            return self._is_crowded and self._in_flight() > 0
         others = bytes_now - bytes_before - over
         return others > commits * CROWDED_MESSAGES * MESSAGE_BYTES

@@ -5,6 +5,7 @@ sent waits in small pieces. Who takes it slowly keeps the room only while nobody
 """
 
 import asyncio
+import contextlib
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -44,11 +45,13 @@ log = structlog.get_logger()
 class _Had:
     """Up to when a caller has had what he gets, and how large the last large answer was."""
 
-    __slots__ = ("size", "until")
+    __slots__ = ("settled", "size", "until")
 
     def __init__(self) -> None:
         self.until = 0.0
         self.size = 0
+        # Of the next answer, for those who wait.
+        self.settled = asyncio.Event()
 
     def take(self, size: int, moment: float) -> None:
         """Count so many bytes more."""
@@ -97,7 +100,9 @@ class Answering(Receiving):
                 seconds = math.ceil(had.until - moment)
                 message = f"Too many large answers; again in {seconds} s"
                 raise HeliographError(ErrorCode.RATE_LIMITED, message, retry_after=seconds)
-            await asyncio.sleep(had.until - moment)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(had.until - moment):
+                    await had.settled.wait()
             moment = time.monotonic()
         if moment > began:
             # Others wait as well: one at a time, until it is known how large it is.
@@ -114,6 +119,9 @@ class Answering(Receiving):
             had = self._had[caller] = _Had()
         had.take(held.bytes - held.advance, moment)
         had.size = held.bytes or had.size
+        # It may have come to less than it was charged for.
+        had.settled.set()
+        had.settled = asyncio.Event()
 
     def _cut_off_slowest(self, but: Held) -> bool:
         """End the connection of the answer that has been sent for longest; False: none for long."""

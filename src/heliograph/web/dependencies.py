@@ -11,7 +11,7 @@ from heliograph.model.principal import Principal
 from heliograph.nearest import hint
 from heliograph.web.access import Access, client_address
 from heliograph.web.answers import charge
-from heliograph.web.limits import Limits, bearer, stranger
+from heliograph.web.limits import READING, Limits, bearer, stranger
 from heliograph.web.members import MOST_TOLD
 from heliograph.web.newest_pages import NewestPages
 from heliograph.web.services import Services
@@ -39,7 +39,8 @@ async def _caller(request: Request) -> Principal:
     principal = await access.caller(request.scope)
     name = bearer(principal, client_address(request.scope))
     limits.call(request.method, name)
-    await charge(request.scope, principal, name)
+    if request.method in READING:
+        await charge(request.scope, principal, name)
     return principal
 
 

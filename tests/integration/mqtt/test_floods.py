@@ -265,13 +265,14 @@ async def test_who_sends_more_than_his_share_waits_while_others_send(tmp_path, v
 @contextlib.contextmanager
 def crowded(shares):
     """Have others fill each commit, and nobody earn what he owes."""
-    committed, per_second = shares._committed, shares._per_second
-    shares._committed = lambda: (1 << 60, committed()[1])
+    committed, in_flight, per_second = shares._committed, shares._in_flight, shares._per_second
+    shares._committed, shares._in_flight = lambda: (1 << 60, committed()[1]), lambda: 1
     shares._is_crowded, shares._per_second = True, 0.0
     try:
         yield
     finally:
-        shares._committed, shares._per_second = committed, per_second
+        shares._committed, shares._in_flight = committed, in_flight
+        shares._per_second = per_second
 
 
 async def overdrawn(server, device, version):

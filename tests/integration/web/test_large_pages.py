@@ -191,6 +191,37 @@ async def test_who_would_wait_for_long_is_refused(site, monkeypatch):
         assert (await here.http.get(path, headers=ADMIN)).status_code == 200
 
 
+async def test_who_has_had_many_large_pages_may_change_something_at_once(site, monkeypatch):
+    async with site() as here:
+        mine = await filled(here, FITTING - 1)
+        paced(monkeypatch, 1_000.0)
+        for status in (200, 200, 429):
+            assert (await here.http.get(PAGES["history"], headers=mine)).status_code == status
+        # That it is not a device's to change is another matter.
+        changed = await here.http.patch("/devices/pump-1", json={"name": "x"}, headers=mine)
+        assert changed.status_code == 403
+
+
+async def test_small_answers_behind_large_ones_do_not_wait_as_long_as_large_ones(monkeypatch):
+    """How large one is is known as soon as it is answered: the next one looks again then."""
+    monkeypatch.setattr(answers, "CALLER_BYTES_PER_SECOND", 1 << 20)
+    monkeypatch.setattr(answers, "CALLER_BURST_SECONDS", 4.9)
+    answering = answers.Answering()
+    first = answers.HeldAnswer(answering, {})
+    await first.charge("ada")
+    first.at_least(5 << 20)
+    first.release()
+
+    async def small():
+        held = answers.HeldAnswer(answering, {})
+        await held.charge("ada")
+        await asyncio.sleep(0.01)  # as long as the database takes
+        held.release()
+
+    async with asyncio.timeout(4):
+        await asyncio.gather(*(small() for _ in range(10)))
+
+
 async def test_callers_who_have_had_nothing_for_a_while_are_forgotten(monkeypatch):
     monkeypatch.setattr(answers, "MAXIMUM_CALLERS", 5)
     answering = answers.Answering()

@@ -58,8 +58,14 @@ class Client(PausableProtocol):
 class Site:
     def __init__(self, per_minute=PER_MINUTE):
         self.loop, self.counts = Loop(), Counts()
-        self.bytes = self.commits = 0
-        self.shares = Shares(self.loop, self.counts, lambda: (self.bytes, self.commits), per_minute)
+        self.bytes = self.commits = self.in_flight = 0
+        self.shares = Shares(
+            self.loop,
+            self.counts,
+            lambda: (self.bytes, self.commits),
+            lambda: self.in_flight,
+            per_minute,
+        )
 
     def client(self, name="device:a", kind="device"):
         client = Client()
@@ -139,8 +145,21 @@ def test_a_pause_of_the_commits_says_nothing(site):
     site.loop.run(0.1)
     site.send(client, share, 1)
     assert client.is_held_back
+    site.in_flight = 1
     site.loop.run(0.5)
     assert client.is_held_back
+
+
+def test_once_all_is_committed_nobody_is_held_back(site):
+    """Those who filled the commits may stop at once; whoever is held back brings no commit."""
+    client, share = site.client()
+    site.send(client, share, 2 * BURST)
+    site.commit(5 * FULL)
+    site.loop.run(0.1)
+    site.send(client, share, 1)
+    assert client.is_held_back
+    site.loop.run(0.1)
+    assert not client.is_held_back
 
 
 def test_a_debt_is_bounded_and_paid(site):
