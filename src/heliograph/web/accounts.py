@@ -35,8 +35,9 @@ from heliograph.web.members import Body
 from heliograph.web.paths import PREFIX
 from heliograph.web.schemas import LoggedIn, NewTicket, Storable, Text, UserRepresentation, errors
 from heliograph.web.services import Services
+from heliograph.web.strict_route import StrictRoute
 
-router = APIRouter(prefix=PREFIX, tags=["accounts"])
+router = APIRouter(prefix=PREFIX, tags=["accounts"], route_class=StrictRoute)
 
 TICKET_SECONDS = 60
 OTHER_NAMES = {"user_name": "username"}

@@ -42,7 +42,7 @@ from heliograph.web.dependencies import Caller, TheAccess, TheServices
 from heliograph.web.errors import Answer, encode, validation_error
 from heliograph.web.pages import page_headers
 from heliograph.web.paths import PREFIX
-from heliograph.web.ranges import Range, check_order, range_length
+from heliograph.web.ranges import Range, check_order, check_range, range_length
 from heliograph.web.schemas import (
     AggregateBucket,
     DeviceAggregate,
@@ -87,8 +87,10 @@ Zone = Annotated[
 class AskedRange:
     """The range of time that a request is about, as FastAPI collects it."""
 
-    def __init__(self, start: Start = None, end: End = None, length: Range = "24h") -> None:
-        check_order(start, end)
+    def __init__(
+        self, request: Request, start: Start = None, end: End = None, length: Range = "24h"
+    ) -> None:
+        check_range(request, start, end)
         self._start = start
         self._end = end
         self._length = length

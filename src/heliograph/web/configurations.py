@@ -29,8 +29,9 @@ from heliograph.web.pages import TheDirection, asked_path, page_headers
 from heliograph.web.paths import PREFIX
 from heliograph.web.schemas import JsonValue, PageLimit, Text, errors
 from heliograph.web.services import Services
+from heliograph.web.strict_route import StrictRoute
 
-router = APIRouter(prefix=PREFIX, tags=["configurations"])
+router = APIRouter(prefix=PREFIX, tags=["configurations"], route_class=StrictRoute)
 
 MAXIMUM_SENSORS = 10_000
 # Of all configurations of one request together, which are held in memory at once.

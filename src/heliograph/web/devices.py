@@ -39,8 +39,9 @@ from heliograph.web.schemas import (
     errors,
 )
 from heliograph.web.sensor_filters import Filters
+from heliograph.web.strict_route import StrictRoute
 
-router = APIRouter(prefix=f"{PREFIX}/devices", tags=["devices"])
+router = APIRouter(prefix=f"{PREFIX}/devices", tags=["devices"], route_class=StrictRoute)
 
 LARGEST_BATCH = 1_000
 

@@ -31,7 +31,7 @@ from heliograph.web.pages import (
 )
 from heliograph.web.paths import PREFIX
 from heliograph.web.points import Points, check_points, picked
-from heliograph.web.ranges import Range, check_order, range_length
+from heliograph.web.ranges import Range, check_range, range_length
 from heliograph.web.schemas import End, HistoryEntry, ListLimit, Start, errors
 
 router = APIRouter(prefix=f"{PREFIX}/devices", tags=["devices"])
@@ -78,7 +78,7 @@ async def read_history(
     changes nothing: its `id` names what is stored.
     """
     name = check_points(request, points, attributes)
-    check_order(start, end)
+    check_range(request, start, end)
     position = decode_cursor(cursor) if cursor is not None else None
     sensor = await access.device(caller, device_id)
     await check_attributes(services.store, sensor, attributes)

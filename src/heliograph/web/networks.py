@@ -32,8 +32,9 @@ from heliograph.web.schemas import (
 )
 from heliograph.web.sensor_filters import Filters
 from heliograph.web.services import Services
+from heliograph.web.strict_route import StrictRoute
 
-router = APIRouter(prefix=f"{PREFIX}/networks", tags=["networks"])
+router = APIRouter(prefix=f"{PREFIX}/networks", tags=["networks"], route_class=StrictRoute)
 
 ROLES = {"viewer": Role.VIEWER, "editor": Role.EDITOR, "owner": Role.OWNER}
 NAMES = {role: name for name, role in ROLES.items()}

@@ -42,8 +42,9 @@ from heliograph.web.schemas import (
     errors,
 )
 from heliograph.web.services import Services
+from heliograph.web.strict_route import StrictRoute
 
-router = APIRouter(prefix=f"{PREFIX}/nodes", tags=["nodes"])
+router = APIRouter(prefix=f"{PREFIX}/nodes", tags=["nodes"], route_class=StrictRoute)
 
 MOST_SENSORS = 10_000
 CHANGE_ERRORS = errors(400, 401, 403, 404, 409, 413, 415, 422)

@@ -12,7 +12,7 @@ from heliograph.store.points import FEWEST_POINTS, MOST_POINTS
 from heliograph.store.raw_reads import RangeTooLargeError
 from heliograph.web.errors import validation_error
 from heliograph.web.pages import Attributes
-from heliograph.web.ranges import Range, check_order, range_length
+from heliograph.web.ranges import Range, check_range, range_length
 from heliograph.web.schemas import End, Start
 
 # What says which page it is to be: a chart has none.
@@ -45,7 +45,7 @@ class AskedChart:
         self.attribute = check_points(request, points, attributes)
         if points is None:
             _refuse(request, _RANGE, "goes with points")
-        check_order(start, end)
+        check_range(request, start, end)
         self.start = (now() if end is None else end) - range_length(length)
         if start is not None:
             self.start = start

@@ -3,7 +3,7 @@
 import re
 from typing import Annotated
 
-from fastapi import Query
+from fastapi import Query, Request
 from pydantic import AfterValidator
 
 from heliograph.model.time import DAY, HOUR, MINUTE, SECOND
@@ -34,6 +34,17 @@ def check_order(start: int | None, end: int | None) -> None:
     """
     if start is not None and end is not None and start > end:
         raise validation_error(("query", "start"), "range", "start is after end")
+
+
+def check_range(request: Request, start: int | None, end: int | None) -> None:
+    """Check the same where a `range` may be told in place of `start`.
+
+    Raises:
+        RequestValidationError: it ends before it starts; both are told, one would be ignored.
+    """
+    if start is not None and "range" in request.query_params:
+        raise validation_error(("query", "range"), "value_error", "goes without start")
+    check_order(start, end)
 
 
 Range = Annotated[

@@ -22,8 +22,9 @@ from heliograph.web.members import Body
 from heliograph.web.paths import PREFIX
 from heliograph.web.schemas import OfNetwork, errors
 from heliograph.web.services import Services
+from heliograph.web.strict_route import StrictRoute
 
-router = APIRouter(prefix=PREFIX, tags=["retention"])
+router = APIRouter(prefix=PREFIX, tags=["retention"], route_class=StrictRoute)
 
 NETWORKS_AT_ONCE = 1_000
 Days = Annotated[int, Field(ge=0, le=LONGEST_DAYS, strict=True)]

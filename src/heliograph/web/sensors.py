@@ -44,8 +44,9 @@ from heliograph.web.schemas import (
 )
 from heliograph.web.sensor_filters import Filters
 from heliograph.web.services import Services
+from heliograph.web.strict_route import StrictRoute
 
-router = APIRouter(prefix=f"{PREFIX}/sensors", tags=["sensors"])
+router = APIRouter(prefix=f"{PREFIX}/sensors", tags=["sensors"], route_class=StrictRoute)
 
 CHANGE_ERRORS = errors(400, 401, 403, 404, 409, 413, 415, 422)
 REQUIRED_WITHOUT_NAME = ("manufacturer", "model", "modality")

@@ -152,6 +152,62 @@ async def test_a_query_of_many_unknown_parameters_is_answered_briefly(site):
         assert len(refused(response)) >= 2
 
 
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/devices/pump-1/history?limit=2&limit=3", "limit"),
+        ("/sensors?connected=true&connected=false", "connected"),
+        ("/sensors?conn%65cted=true&connected=false&limit=1", "connected"),
+        ("/sensors/pump-1/measurements?limit=2&limit=3", "limit"),
+        ("/sensors/pump-1/aggregates?bucket=1h&attribute=t&attribute=u&bucket=1d", "bucket"),
+        ("/events?kind=log&kind=alert&last_event_id=1&last_event_id=2", "last_event_id"),
+    ],
+)
+async def test_a_parameter_with_one_value_is_refused_with_two(site, path, name):
+    async with site() as here:
+        await here.device("pump-1")
+        response = await here.http.get(path, headers=ADMIN)
+        assert response.status_code == 422
+        (problem,) = response.json()["detail"]
+        assert (problem["loc"], problem["type"]) == (["query", name], "repeated")
+
+
+async def test_what_may_be_repeated_may_and_so_may_one_value(site):
+    async with site() as here:
+        key = await here.device("pump-1")
+        await here.http.post("/ingest", json={"t": 1, "u": 2}, headers=key)
+        for query in (
+            "measurements?attribute=t&attribute=u",
+            "measurements?limit=3&limit=3",
+            "aggregates?function=min&function=max&attribute=t&attribute=u",
+            "export?kind=log&kind=measurement&format=jsonl",
+        ):
+            answer = await here.http.get(f"/sensors/pump-1/{query}", headers=ADMIN)
+            assert answer.status_code == 200, (query, answer.text)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/devices/pump-1/history?start=1700000000&range=1h",
+        "/devices/pump-1/history?start=1700000000&range=1h&attribute=t&points=5",
+        "/devices/pump-1/aggregate?start=1700000000&range=24h",
+        "/sensors/pump-1/aggregates?range=1h&start=1700000000&bucket=1d",
+        "/sensors/pump-1/measurements?range=1h&start=1700000000&attribute=t&points=5",
+    ],
+)
+async def test_a_range_beside_a_start_is_refused_as_one_of_them_would_be_ignored(site, path):
+    async with site() as here:
+        key = await here.device("pump-1")
+        await here.http.post("/ingest", json={"t": 1}, headers=key)
+        response = await here.http.get(path, headers=ADMIN)
+        assert response.status_code == 422
+        (problem,) = response.json()["detail"]
+        assert (problem["loc"], problem["msg"]) == (["query", "range"], "goes without start")
+        ended = path.replace("start=1700000000", "end=1700000000")
+        assert (await here.http.get(ended, headers=ADMIN)).status_code == 200
+
+
 # Members
 
 
@@ -327,3 +383,38 @@ async def test_what_takes_any_member_takes_any(site):
         assert made.status_code == 201
         named = {"user_name": "ash", "password": "a long pass phrase"}
         assert (await here.http.post("/users", json=named)).status_code == 201
+
+
+@pytest.mark.uncovered
+async def test_every_body_refuses_a_member_that_it_has_twice(site):
+    async with site() as here:
+        await here.device("pump-1")
+        document = await described(here)
+        asked = 0
+        for method, path, operation in operations(document):
+            content = operation.get("requestBody", {}).get("content", {})
+            if "application/json" not in content or "/broker/" in path:
+                continue
+            asked += 1
+            response = await here.http.request(
+                method, path, content=b'{"twice": 1, "twice": 2}', headers=ADMIN
+            )
+            told = response.text
+            assert response.status_code in (201, 422), (method, path, told)
+            assert "twice in one object" in told or "DUPLICATE_KEY" in told, (method, path, told)
+        assert asked > 15
+
+
+async def test_a_configuration_with_a_member_twice_is_refused_by_name(site):
+    async with site() as here:
+        await here.device("pump-1")
+        response = await here.http.post(
+            "/sensors/pump-1/configurations",
+            content=b'{"configuration": {"on": true, "interval": 5, "interval": 50}}',
+            headers=ADMIN,
+        )
+        assert response.status_code == 422
+        assert response.json() == {
+            "detail": "The body has the member 'interval' twice in one object",
+            "code": "VALIDATION_FAILED",
+        }
