@@ -331,7 +331,7 @@ def _check_form(form: Form, file: Path, table: TableOptions) -> None:
     ]  # fmt: skip
     meant = {
         Form.LINE_PROTOCOL: ("--precision",),
-        Form.PARQUET: ("--time-column", "--time-zone"),
+        Form.PARQUET: ("--time-column", "--time-format", "--time-zone", "--precision"),
     }.get(form, ())
     for name, said in zip(names, table, strict=True):
         if said and name not in meant:

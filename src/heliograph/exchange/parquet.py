@@ -28,11 +28,11 @@ from heliograph.exchange.elements import (
 )
 from heliograph.exchange.formats import COLUMNS, Names, Row, is_wide, wide_attributes
 from heliograph.exchange.table_layouts import is_time_name
-from heliograph.exchange.table_times import Zone
-from heliograph.exchange.tables import unknown_column
+from heliograph.exchange.table_times import Question, TimeForm, TimeSurvey
+from heliograph.exchange.tables import TableOptions, bad_time, sent_time, unknown_column
 from heliograph.exchange.wide import JSON, Wide, put_together, read_number, typed_cell
 from heliograph.model.records import Kind
-from heliograph.model.time import to_rfc3339
+from heliograph.model.time import now, to_rfc3339
 
 # A row group is complete with so many rows, or bytes before they are packed.
 GROUP_ROWS = 65_536
@@ -43,6 +43,8 @@ READ_ROWS = 1_000
 # Arrow's own pools keep what they once had: 20 MiB more for an export.
 pa.set_memory_pool(pa.system_memory_pool())
 
+_BROKEN: Final = (pa.ArrowException, OSError, ValueError, OverflowError)
+_NOTHING_SAID: Final = TableOptions()
 _NO_MOMENT: Final = "\0"
 _MICROSECONDS: Final = pa.timestamp("us", tz="UTC")
 _FRAME: Final = [
@@ -190,15 +192,15 @@ class ParquetTable:
         self,
         file: BinaryIO,
         kind: Kind | None = None,
-        time_column: str | None = None,
-        zone: Zone | None = None,
+        options: TableOptions = _NOTHING_SAID,
     ) -> None:
         """Take the columns of the file; without `kind` those of an export tell it.
 
-        `zone` is that of moments that have none, otherwise UTC.
+        Of the options those of times have a meaning. Moments that have no zone are in the one of
+        the options, otherwise in UTC; of times that are texts, days or counts all are seen first.
 
         Raises:
-            BadLineError: it is not Parquet, or has no column with a time.
+            BadLineError: it is not Parquet, has no column with a time, or leaves open what it says.
         """
         try:
             self._file = pq.ParquetFile(file, pre_buffer=False)
@@ -214,8 +216,8 @@ class ParquetTable:
         self._usual = next(
             (each for each in _OWN if _members(each) <= {*columns}), Kind.MEASUREMENT
         )
-        self._time = _time_column(schema, time_column)
-        self._zone = zone
+        self._time = _time_column(schema, next(iter(options.time_columns), None))
+        self._zone = options.zone
         self._attributes = (
             wide_attributes(columns)
             if self._is_wide
@@ -232,6 +234,27 @@ class ParquetTable:
             for field in schema
             if getattr(field.type, "extension_name", "") == "arrow.json"
         }
+        # None: the column has moments, or texts as they are exported.
+        self._read_time: Callable[[str], int] | None = None
+        if not self._is_export and not pa.types.is_timestamp(schema.field(self._time).type):
+            self._read_time = self._time_form(options).reader()
+
+    def _time_form(self, options: TableOptions) -> TimeForm:
+        survey = TimeSurvey(now(), options.time_format, options.precision)
+        first = 1
+        try:
+            for batch in self._file.iter_batches(READ_ROWS, columns=[self._time]):
+                cells = enumerate(map(_time_text, batch.column(0).to_pylist()), first)
+                if present := [(text, row) for row, text in cells if text]:
+                    survey.add(*zip(*present, strict=True))
+                first += batch.num_rows
+        except _BROKEN as error:
+            raise BadLineError(f"the file is broken: {error}") from error
+        questions: list[Question] = []
+        form, _ = survey.decide(self._time, options.zone, questions.append)
+        if questions and (survey.usable or survey.unusable):
+            raise BadLineError("; ".join(map(str, questions)))
+        return form
 
     def rows(self, skip: int) -> Iterator[Element | BadLineError]:
         """Yield what each row says, behind so many.
@@ -254,7 +277,7 @@ class ParquetTable:
                 for row in self._with_texts(batch.slice(skip)).to_pylist():
                     yield self._said(row)
                 skip = 0
-        except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+        except _BROKEN as error:
             raise BadLineError(f"the file is broken: {error}") from error
 
     def _with_texts(self, batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -296,7 +319,7 @@ class ParquetTable:
         if self._time in row:
             if str(row[self._time]).startswith(_NO_MOMENT):
                 raise BadLineError(f"timestamp: {row[self._time].removeprefix(_NO_MOMENT)}")
-            element["timestamp"] = json_text(_plain(row[self._time], self._time))
+            element["timestamp"] = self._timestamp(row[self._time])
         if "revision" in row and (self._is_export or kind is not Kind.MEASUREMENT):
             revision = row["revision"]
             # Where some are missing, other programs hold floats.
@@ -319,6 +342,16 @@ class ParquetTable:
                 else json_text(_plain(details, "details"))
             )
         return make_element(kind, names, element)
+
+    def _timestamp(self, cell: Any) -> msgspec.Raw:
+        if self._read_time is None:
+            return json_text(_plain(cell, self._time))
+        text = _time_text(cell)
+        try:
+            moment = self._read_time(text)
+        except ValueError as error:
+            raise BadLineError(bad_time(text, error)) from error
+        return msgspec.Raw(sent_time(text, moment).encode())
 
     def _kind_of(self, row: dict[str, Any]) -> Kind:
         if self._kind is not None or not self._is_export or "kind" not in row:
@@ -389,6 +422,7 @@ def _time_column(schema: pa.Schema, told: str | None) -> str:
             raise BadLineError(unknown_column(told, names))
         return told
     moments = [name for name in names if pa.types.is_timestamp(schema.field(name).type)]
+    moments = moments or [name for name in names if pa.types.is_date(schema.field(name).type)]
     ours = [name for name in TIMES if name in names]
     indices = [name for name in moments if _INDEX.fullmatch(name)]
     found = ours[:1] or indices[:1] or list(filter(is_time_name, moments)) or moments
@@ -401,6 +435,15 @@ def _time_column(schema: pa.Schema, told: str | None) -> str:
         options = " or ".join(f"--time-column '{name}'" for name in found)
         raise BadLineError(f"columns {', '.join(found)} hold times: give {options}")
     return str(found[0])
+
+
+def _time_text(cell: Any) -> str:
+    """Return the cell of a time as a table of text has it."""
+    if not _is_there(cell):
+        return ""
+    if isinstance(cell, float | decimal.Decimal):
+        return f"{cell:f}"
+    return cell.isoformat() if isinstance(cell, date) else str(cell)
 
 
 def _moment(microseconds: int | None) -> str | None:

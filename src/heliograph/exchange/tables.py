@@ -671,10 +671,8 @@ class TableRows:
         except ValueError as error:
             if self._is_passed_over(cells):
                 return None
-            raise BadLineError(_bad_time(text, error)) from error
-        # As a number, which is the quickest to read, if that means no other time.
-        is_number = EARLIEST <= moment < LATEST_EXACT
-        time = repr(moment / 1e6) if is_number else _time_text(text, moment)
+            raise BadLineError(bad_time(text, error)) from error
+        time = sent_time(text, moment)
         if self._plan.kind is not Kind.MEASUREMENT:
             return self._other_kind(cells, time)
         try:
@@ -820,7 +818,15 @@ _CONVERTERS: Final[dict[ColumnKind, Callable[[str], str | None]]] = {
 }
 
 
-def _time_text(text: str, moment: int) -> str:
+def sent_time(text: str, moment: int) -> str:
+    """Return the JSON text of a cell's time.
+
+    Raises:
+        BadLineError: it is none: before 1650, or of a clock that counts from its boot.
+    """
+    # As a number, which is the quickest to read, if that means no other time.
+    if EARLIEST <= moment < LATEST_EXACT:
+        return repr(moment / 1e6)
     if moment < OLDEST:
         raise BadLineError(f"timestamp {text[:40]} is before {to_rfc3339(OLDEST)[:4]}")
     # A clock's first day is in 1969 by UTC where its zone is ahead.
@@ -830,7 +836,8 @@ def _time_text(text: str, moment: int) -> str:
     return f'"{to_rfc3339(moment)}"'
 
 
-def _bad_time(text: str, error: ValueError) -> str:
+def bad_time(text: str, error: ValueError) -> str:
+    """Return what is wrong with the cell of a time, in the words of who has the file."""
     text = text.strip()
     if not text:
         return "timestamp is missing"

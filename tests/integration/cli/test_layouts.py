@@ -380,7 +380,7 @@ def test_a_dry_run_refuses_what_the_server_would_refuse(server):
     ("arguments", "status", "why"),
     [
         (("x.jsonl", "--decimal", ","), 2, "has no meaning for jsonl"),
-        (("x.parquet", "--precision", "s"), 2, "has no meaning for parquet"),
+        (("x.parquet", "--decimal", ","), 2, "has no meaning for parquet"),
         (("x.lp", "--missing", "-999"), 2, "has no meaning for line-protocol"),
         (("x.parquet", "--time-column", "a", "--time-column", "b"), 2, "one column, of parquet"),
         (("x.csv", "--delimiter", ";;"), 2, "one character, or tab"),

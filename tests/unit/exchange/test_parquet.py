@@ -3,7 +3,7 @@
 import decimal
 import io
 import json
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
@@ -15,6 +15,7 @@ from heliograph.exchange.elements import BadLineError, Element
 from heliograph.exchange.formats import COLUMNS, Format, Names, encode_rows
 from heliograph.exchange.parquet import SCHEMAS, Packing, ParquetTable
 from heliograph.exchange.table_times import Zone
+from heliograph.exchange.tables import TableOptions
 from heliograph.model.records import Kind
 from heliograph.model.time import EARLIEST
 
@@ -282,20 +283,59 @@ def test_which_of_several_columns_of_moments_is_the_time_is_asked():
         table({"a": [1], "t": [1]})
     file = io.BytesIO()
     pq.write_table(pa.table(columns), file)
-    (found,) = ParquetTable(file, None, "updated_at").rows(0)
+    (found,) = ParquetTable(file, None, TableOptions(time_columns=("updated_at",))).rows(0)
     assert "created_at" in json.loads(found.text)["value"]
     with pytest.raises(BadLineError, match="no column updatet_at, did you mean updated_at"):
-        ParquetTable(file, None, "updatet_at")
+        ParquetTable(file, None, TableOptions(time_columns=("updatet_at",)))
 
 
 def test_moments_without_a_zone_are_in_the_one_that_is_given():
     moments = [datetime(2024, 7, 1, 12), datetime(2024, 10, 27, 2, 30), NOON]  # noqa: DTZ001 - as above
     file = io.BytesIO()
     pq.write_table(pa.table({"time": pa.array(moments[:2]), "t": [1, 2]}), file)
-    first, second = ParquetTable(file, None, None, BERLIN).rows(0)
+    first, second = ParquetTable(file, None, TableOptions(zone=BERLIN)).rows(0)
     assert json.loads(first.text)["timestamp"] == 1719828000.0
     assert "clocks in Europe/Berlin show 2024-10-27 02:30:00 twice" in str(second)
     file = io.BytesIO()
     pq.write_table(pa.table({"time": moments[2:], "t": [1]}), file)
-    (found,) = ParquetTable(file, None, None, BERLIN).rows(0)
+    (found,) = ParquetTable(file, None, TableOptions(zone=BERLIN)).rows(0)
     assert json.loads(found.text)["timestamp"] == NOON.timestamp()
+
+
+@pytest.mark.parametrize(
+    ("cells", "options", "expected"),
+    [
+        (["2024-03-01 12:00+00", "2024-03-01T12:00:01Z"], {}, [1709294400.0, 1709294401.0]),
+        (["2024-03-01 13:00", "2024-03-01 13:01"], {"zone": BERLIN}, [1709294400.0, 1709294460.0]),
+        (["13.03.2024 13:00", "31.03.2024 12:00"], {"zone": BERLIN}, [1710331200.0, 1711879200.0]),
+        ([1709294400000, 1709294401000], {}, [1709294400.0, 1709294401.0]),
+        ([1709294400.25, 1709294401.0], {}, [1709294400.25, 1709294401.0]),
+        ([899_999_940, 1], {"precision": "s"}, ["1998-07-09T15:59:00.000000Z", None]),
+        ([date(2024, 3, 1), None], {"zone": BERLIN}, [1709247600.0, None]),
+        (["1/3/24", "soon"], {"time_format": "%d/%m/%y", "zone": BERLIN}, [1709247600.0, None]),
+    ],
+)
+def test_times_that_are_texts_counts_or_days_are_read_as_those_of_csv(cells, options, expected):
+    file = io.BytesIO()
+    pq.write_table(pa.table({"time": cells, "t": [1, 2]}), file)
+    rows = ParquetTable(file, None, TableOptions(**options)).rows(0)
+    texts = [row.text if isinstance(row, Element) else b"{}" for row in rows]
+    found = [json.loads(text).get("timestamp") for text in texts]
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("cells", "question"),
+    [
+        (["2024-03-01 12:00"], "says no zone .*: give --time-zone UTC"),
+        (["01/02/2024 12:00Z"], "the day or the month first .*: give --time-format day-first"),
+        ([1709294400, 1709294400000], "counts seconds .* milliseconds .*: give --precision s"),
+        ([45413.5], "looks like a spreadsheet's count of days"),
+        (["soon"], "holds no times that are understood"),
+    ],
+)
+def test_what_times_of_parquet_leave_open_stops_it_and_names_the_option(cells, question):
+    file = io.BytesIO()
+    pq.write_table(pa.table({"time": cells, "t": [1] * len(cells)}), file)
+    with pytest.raises(BadLineError, match=question):
+        ParquetTable(file)

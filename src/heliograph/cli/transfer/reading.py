@@ -437,9 +437,8 @@ def parquet_rows(
         StartError: it is no such file, or broken, or says no time.
     """
     line = start.line
-    time_column = options.time_columns[0] if options.time_columns else None
     try:
-        table = load_parquet().ParquetTable(file, kind, time_column, options.zone)
+        table = load_parquet().ParquetTable(file, kind, options)
         for said in table.rows(start.line):
             line += 1
             yield Record(line, said, Place(0, line))
