@@ -22,16 +22,15 @@ import structlog
 from heliograph import ending, upkeep
 from heliograph.access.limiter import Limiter
 from heliograph.admin_key import ensure_api_secret_key
+from heliograph.broker.clients import BrokerClients
 from heliograph.broker.from_settings import rules_for, server_account
 from heliograph.broker.mosquitto_files import MosquittoFiles, MosquittoPaths
 from heliograph.configuration.publisher import Publisher
 from heliograph.ending import Ending
 from heliograph.errors import AlreadyExistsError, StartError, StoreUnavailableError
 from heliograph.ingest.authentication import Authenticator
-from heliograph.ingest.broker_clients import BrokerClients
 from heliograph.ingest.clock import Clock
 from heliograph.ingest.clock_watch import ClockWatch
-from heliograph.ingest.disk_budget import DiskBudget
 from heliograph.ingest.endpoint import Endpoint
 from heliograph.ingest.failed_log_ins import FailedLogIns
 from heliograph.ingest.instance import Instance
@@ -39,7 +38,6 @@ from heliograph.ingest.intake import Intake
 from heliograph.ingest.notes import Notes
 from heliograph.ingest.pipeline import Pipeline
 from heliograph.ingest.posts import Posts
-from heliograph.ingest.presence import PresenceWriter
 from heliograph.ingest.registry import NO_GUESTS, Guests, Registry
 from heliograph.ingest.rejections import RejectionBudget
 from heliograph.ingest.reports import NumberTextReports
@@ -51,6 +49,8 @@ from heliograph.model.identifiers import IngestIds
 from heliograph.model.principal import Role
 from heliograph.model.time import now
 from heliograph.passwords import Passwords
+from heliograph.presence import PresenceWriter
+from heliograph.retention.disk_budget import DiskBudget
 from heliograph.retention.runs import RetentionRuns
 from heliograph.rollups.aggregates import Aggregates
 from heliograph.rollups.task import RollupTask

@@ -1,1 +1,1 @@
-"""Access to brokers that are not ours: their files and their control topics."""
+"""Access to brokers that are not ours: their files, their control topics, who logs in there."""

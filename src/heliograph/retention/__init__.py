@@ -1,1 +1,1 @@
-"""What is due, told before it is removed, and removed."""
+"""What is due, told before it is removed, and removed; and the disk that it is to fit on."""

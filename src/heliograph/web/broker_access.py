@@ -14,8 +14,8 @@ from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
+from heliograph.broker.clients import SERVER
 from heliograph.errors import ErrorCode, HeliographError, StoreUnavailableError
-from heliograph.ingest.broker_clients import SERVER
 from heliograph.model.credentials import hash_key
 from heliograph.web.access import Access, client_address
 from heliograph.web.dependencies import TheServices

@@ -8,8 +8,8 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from heliograph.errors import StoreUnavailableError, UnusableStoreError
-from heliograph.ingest.disk_budget import DiskState
 from heliograph.model.time import DAY, SECOND, now, to_epoch_seconds, to_rfc3339
+from heliograph.retention.disk_budget import DiskState
 from heliograph.version import VERSION
 from heliograph.web.dependencies import TheServices, probe
 from heliograph.web.errors import Answer, encode

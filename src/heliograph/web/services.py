@@ -4,9 +4,8 @@ import dataclasses
 from typing import Protocol
 
 from heliograph.access.limiter import Limiter
+from heliograph.broker.clients import BrokerClients
 from heliograph.ingest.authentication import Authenticator
-from heliograph.ingest.broker_clients import BrokerClients
-from heliograph.ingest.disk_budget import DiskState
 from heliograph.ingest.instance import Instance
 from heliograph.ingest.latest_values import LatestValues
 from heliograph.ingest.posts import Posts
@@ -15,6 +14,7 @@ from heliograph.ingest.routes import Router
 from heliograph.live.streams import Streams
 from heliograph.mqtt.counts import Counts
 from heliograph.passwords import Passwords
+from heliograph.retention.disk_budget import DiskState
 from heliograph.retention.runs import RetentionRuns
 from heliograph.rollups.aggregates import Aggregates
 from heliograph.rollups.task import RollupState

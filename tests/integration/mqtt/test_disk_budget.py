@@ -15,8 +15,8 @@ PLENTY = 1 << 50
 def quick(monkeypatch):
     """Look at the budget, and try to read on, more often."""
     for name in (
-        "ingest.disk_budget.CLOSE_SECONDS",
-        "ingest.disk_budget.WATCH_SECONDS",
+        "retention.disk_budget.CLOSE_SECONDS",
+        "retention.disk_budget.WATCH_SECONDS",
         "mqtt.listener.SWEEP_SECONDS",
     ):
         monkeypatch.setattr(f"heliograph.{name}", 0.02)

@@ -6,8 +6,8 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
+from heliograph import presence as writing
 from heliograph.errors import StoreUnavailableError
-from heliograph.ingest import presence as writing
 from heliograph.model.records import Kind
 from mqtt_client import Client, connect, disconnect, kept, publish, subscribe
 from server import ADMIN_KEY, SHARED_KEY, eventually, running

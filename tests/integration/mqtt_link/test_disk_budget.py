@@ -14,8 +14,8 @@ NOON = 1_768_478_400
 @pytest.fixture
 async def server(broker, tmp_path, monkeypatch):
     """Return a server with a budget, which is looked at more often than in earnest."""
-    monkeypatch.setattr("heliograph.ingest.disk_budget.CLOSE_SECONDS", 0.02)
-    monkeypatch.setattr("heliograph.ingest.disk_budget.WATCH_SECONDS", 0.02)
+    monkeypatch.setattr("heliograph.retention.disk_budget.CLOSE_SECONDS", 0.02)
+    monkeypatch.setattr("heliograph.retention.disk_budget.WATCH_SECONDS", 0.02)
     options = {"mqtt_url": broker.url, "mqtt_listen": (), "disk_budget": 1 << 50}
     async with running(tmp_path, **options) as server:
         yield server

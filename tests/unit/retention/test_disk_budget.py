@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from heliograph.errors import ErrorCode, StoreUnavailableError
-from heliograph.ingest.disk_budget import DiskBudget
+from heliograph.retention.disk_budget import DiskBudget
 
 BUDGET = 1_000
 
