@@ -29,6 +29,9 @@ FILTER_COST = 10.0
 # The whole share of so many seconds may be taken at once.
 BURST_SECONDS = 6.0
 TICK_SECONDS = 0.1
+# With nothing to commit at so many ticks in a row the others have stopped. At one alone it may be
+# that they have not been read yet.
+IDLE_TICKS = 5
 # While a commit has more than so many messages of those within their shares, there is no more
 # room: what comes while the one before is written makes a few at most as long as there is.
 CROWDED_MESSAGES = 150
@@ -88,6 +91,7 @@ class Shares:
         self._shares: dict[Owner, Share] = {}
         self._over: set[Share] = set()
         self._is_crowded = False
+        self._idle_ticks = 0
         self._seen = (0, 0)
         self._timer: asyncio.TimerHandle | None = None
 
@@ -180,6 +184,8 @@ class Shares:
         commits = commits_now - commits_before
         if not commits:
             # The database may be slow, or those who filled the commits have stopped.
-            return self._is_crowded and self._in_flight() > 0
+            self._idle_ticks = 0 if self._in_flight() else self._idle_ticks + 1
+            return self._is_crowded and self._idle_ticks < IDLE_TICKS
+        self._idle_ticks = 0
         others = bytes_now - bytes_before - over
         return others > commits * CROWDED_MESSAGES * MESSAGE_BYTES

@@ -158,7 +158,12 @@ def test_once_all_is_committed_nobody_is_held_back(site):
     site.loop.run(0.1)
     site.send(client, share, 1)
     assert client.is_held_back
-    site.loop.run(0.1)
+    # Others may only not have been read yet.
+    site.loop.run(0.3)
+    site.commit(5 * FULL)
+    site.loop.run(0.4)
+    assert client.is_held_back
+    site.loop.run(0.3)
     assert not client.is_held_back
 
 
