@@ -176,7 +176,11 @@ async def log_in(user: LogIn, request: Request, services: TheServices) -> Respon
 
 
 @router.delete(
-    "/authentication", status_code=204, responses=errors(401, 403), response_class=Response
+    "/authentication",
+    status_code=204,
+    responses=errors(401, 403, 413, 415, 422),
+    response_class=Response,
+    dependencies=[no_body],
 )
 async def log_out(
     caller: Caller, actor: TheActor, request: Request, services: TheServices

@@ -188,7 +188,11 @@ async def change_device(
 
 
 @router.delete(
-    "/{device_id}", status_code=204, responses=errors(401, 403, 404), response_class=Response
+    "/{device_id}",
+    status_code=204,
+    responses=errors(401, 403, 404, 413, 415, 422),
+    response_class=Response,
+    dependencies=[no_body],
 )
 async def deactivate_device(
     device_id: str, caller: Caller, actor: TheActor, access: TheAccess, services: TheServices

@@ -16,7 +16,7 @@ from heliograph.model.sensor import LONGEST_TEXT, Network
 from heliograph.model.time import now, to_rfc3339
 from heliograph.store.networks import DEFAULT_NETWORK, LastOwnerError
 from heliograph.web.access import NOT_FOUND, forbidden
-from heliograph.web.dependencies import Caller, TheAccess, TheActor, TheServices
+from heliograph.web.dependencies import Caller, TheAccess, TheActor, TheServices, no_body
 from heliograph.web.errors import Answer, encode
 from heliograph.web.lists import listed, sensors
 from heliograph.web.members import Body
@@ -170,8 +170,9 @@ async def change_network(
 @router.delete(
     "/{network_identifier}",
     status_code=204,
-    responses=errors(401, 403, 404, 409),
+    responses=errors(401, 403, 404, 409, 413, 415, 422),
     response_class=Response,
+    dependencies=[no_body],
 )
 async def delete_network(
     network_identifier: str,
@@ -287,8 +288,9 @@ async def set_member(
 @router.delete(
     "/{network_identifier}/members/{username}",
     status_code=204,
-    responses=errors(401, 403, 404, 409),
+    responses=errors(401, 403, 404, 409, 413, 415, 422),
     response_class=Response,
+    dependencies=[no_body],
 )
 async def remove_member(
     network_identifier: str,

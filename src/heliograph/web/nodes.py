@@ -16,7 +16,7 @@ from heliograph.model.time import now
 from heliograph.store.nodes import NodeNotEmptyError
 from heliograph.web.access import Access
 from heliograph.web.answers import held_by
-from heliograph.web.dependencies import Caller, TheAccess, TheActor, TheServices
+from heliograph.web.dependencies import Caller, TheAccess, TheActor, TheServices, no_body
 from heliograph.web.errors import Answer, encode
 from heliograph.web.lists import gather, listed, sensors
 from heliograph.web.members import Body
@@ -194,7 +194,11 @@ async def update_node(
 
 
 @router.delete(
-    "/{node_id}", status_code=204, responses=errors(401, 403, 404), response_class=Response
+    "/{node_id}",
+    status_code=204,
+    responses=errors(401, 403, 404, 413, 415, 422),
+    response_class=Response,
+    dependencies=[no_body],
 )
 async def delete_node(
     node_id: str, caller: Caller, actor: TheActor, services: TheServices
@@ -232,8 +236,9 @@ async def attach_sensor(
 @router.delete(
     "/{node_id}/sensors/{sensor_id}",
     status_code=204,
-    responses=errors(401, 403, 404),
+    responses=errors(401, 403, 404, 413, 415, 422),
     response_class=Response,
+    dependencies=[no_body],
 )
 async def detach_sensor(
     node_id: str,

@@ -15,7 +15,7 @@ from heliograph.ingest.registry import KnownSensor
 from heliograph.model.audit import Actor
 from heliograph.model.sensor import Sensor
 from heliograph.model.time import now
-from heliograph.web.dependencies import Caller, TheAccess, TheActor, TheServices
+from heliograph.web.dependencies import Caller, TheAccess, TheActor, TheServices, no_body
 from heliograph.web.errors import Answer, encode
 from heliograph.web.lists import listed, sensors
 from heliograph.web.paths import PREFIX
@@ -187,8 +187,9 @@ async def update_sensor(
 @router.delete(
     "/{identifier}",
     status_code=204,
-    responses=errors(401, 403, 404, 422),
+    responses=errors(401, 403, 404, 413, 415, 422),
     response_class=Response,
+    dependencies=[no_body],
 )
 async def delete_sensor(
     identifier: str,

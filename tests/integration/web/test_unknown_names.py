@@ -418,3 +418,26 @@ async def test_a_configuration_with_a_member_twice_is_refused_by_name(site):
             "detail": "The body has the member 'interval' twice in one object",
             "code": "VALIDATION_FAILED",
         }
+
+
+@pytest.mark.uncovered
+async def test_every_deletion_refuses_a_body_that_would_change_nothing(site):
+    async with site() as here:
+        await here.device("pump-1")
+        document = await described(here)
+        asked = 0
+        for method, path, _ in operations(document):
+            if method != "DELETE":
+                continue
+            asked += 1
+            response = await here.http.request(method, path, json={"data": "delete"}, headers=ADMIN)
+            assert refused(response) == [["body", "data"]], (path, response.text)
+        assert asked >= 7
+        large = b"[" + b" " * (2 << 20) + b"]"
+        response = await here.http.request(
+            "DELETE", "/sensors/pump-1", content=large, headers=ADMIN
+        )
+        assert response.status_code == 413
+        assert (await here.http.get("/sensors/pump-1", headers=ADMIN)).status_code == 200
+        response = await here.http.request("DELETE", "/sensors/pump-1", json={}, headers=ADMIN)
+        assert response.status_code == 204
