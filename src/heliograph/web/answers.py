@@ -129,13 +129,14 @@ class Answering(Receiving):
         for held, since in self._since.items():
             if since > latest:
                 return False
-            connection = held.connection if isinstance(held, HeldAnswer) else None
-            if held is not but and connection is not None:
+            if held is but or not isinstance(held, HeldAnswer):
+                continue
+            if (connection := held.connection) is not None:
                 if not self.cut_off_total:
                     log.warning("a large answer that is taken slowly was cut off: others wait")
                 self.cut_off_total += 1
                 connection.abort()
-                self.release(held)
+                held.release()
                 return True
         return False
 
@@ -179,6 +180,7 @@ class HeldAnswer(Held):
         """Give back what is held: the request has been answered."""
         if self.caller is not None and (self.bytes or self.advance):
             self._answering.settle(self, self.caller)
+            self.caller = None
         super().release()
 
 

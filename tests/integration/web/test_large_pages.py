@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import re
+from unittest import mock
 
 import httpx
 import pytest
@@ -220,6 +221,22 @@ async def test_small_answers_behind_large_ones_do_not_wait_as_long_as_large_ones
 
     async with asyncio.timeout(4):
         await asyncio.gather(*(small() for _ in range(10)))
+
+
+async def test_an_answer_that_is_cut_off_counts_as_had(monkeypatch):
+    """Else whoever takes his answers slowly would have them for nothing."""
+    monkeypatch.setattr(answers, "PATIENCE_SECONDS", 0.0)
+    answering = answers.Answering(10 << 20)
+    slow, other = (answers.HeldAnswer(answering, {}) for _ in range(2))
+    slow.connection = mock.Mock()
+    await slow.charge("ada")
+    slow.at_least(8 << 20)
+    other.at_least(8 << 20)
+    slow.connection.abort.assert_called_once_with()
+    slow.release()
+    assert answering._had["ada"].size == 8 << 20
+    assert answering.bytes == 8 << 20
+    other.release()
 
 
 async def test_callers_who_have_had_nothing_for_a_while_are_forgotten(monkeypatch):
