@@ -1,6 +1,7 @@
 """Tables of other makes: numbers, times and what is missing, and what is asked and not guessed."""
 
 import csv
+import gzip
 import io
 import itertools
 import json
@@ -298,6 +299,19 @@ def test_days_beside_what_may_be_times_of_a_day_are_a_question(name, first, seco
     assert b'"timestamp":1709294400.0,"value":{"t":2}' in both[1].said.text
     (day, _) = read(text, zone=UTC_ZONE, time_columns=("Date",), texts=frozenset((name,)))
     assert b'"timestamp":1709251200.0' in day.said.text
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"PK\x03\x04\x14\x00\x06\x00", "a ZIP archive or a spreadsheet: unpack it, or save"),
+        (b"PAR1\x15\x04\x15", "Parquet: give --format parquet"),
+        (gzip.compress(b"time,t\n"), "packed by gzip: its name has to end in .gz"),
+    ],
+)
+def test_what_is_no_text_is_told_as_what_it_is(data, why):
+    with pytest.raises(StartError, match=f"no table of text but {why}"):
+        look_at_csv(io.BytesIO(data), None, TableOptions())
 
 
 def test_what_is_wrong_with_a_heading_is_told_with_its_line():

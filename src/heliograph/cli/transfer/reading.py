@@ -32,6 +32,12 @@ SAMPLE_BYTES: Final = 1 << 18
 BLOCK_ROWS: Final = 1_000
 BLOCK_BYTES: Final = 1 << 18
 _BOM = b"\xef\xbb\xbf"
+# What begins a file that is no text, and what to do with it.
+_NO_TEXT: Final = {
+    b"PK\x03\x04": "a ZIP archive or a spreadsheet: unpack it, or save the spreadsheet as CSV",
+    b"PAR1": "Parquet: give --format parquet",
+    b"\x1f\x8b": "packed by gzip: its name has to end in .gz, or unpack it with gunzip",
+}
 
 
 class Place(NamedTuple):
@@ -321,6 +327,9 @@ def _first_lines(file: BinaryIO) -> list[str]:
     found: list[str] = []
     size = 0
     while len(found) < SAMPLE_LINES and size < SAMPLE_BYTES and (line := lines.next()):
+        for beginning, what in _NO_TEXT.items():
+            if not found and line.startswith(beginning):
+                raise BadLineError(f"no table of text but {what}")
         if not found and (line[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in line):
             raise BadLineError(
                 "not UTF-8 but UTF-16: convert it, as in: iconv -f UTF-16 -t UTF-8 FILE |"
