@@ -473,8 +473,14 @@ class Opening:
                     principal = await listener.host.login(
                         connect.username or "", connect.password or b"", connection.peer
                     )
-        except (StoreUnavailableError, TimeoutError):
+        except StoreUnavailableError:
             connection.refuse(Reason.SERVER_UNAVAILABLE, "the database is not available")
+            return None
+        except TimeoutError:
+            detail = (
+                f"the log-in took more than {LOGIN_SECONDS:.0f} s: many log in at the same time"
+            )
+            connection.refuse(Reason.SERVER_BUSY, detail)
             return None
         except HeliographError as error:
             limited = error.code is ErrorCode.RATE_LIMITED

@@ -430,6 +430,17 @@ async def test_too_many_log_ins_at_once_are_refused(server, version):
     assert await refusal(server, "ada", PASSWORD, version) == (0x89 if version == 5 else 3)
 
 
+async def test_who_waits_for_long_to_log_in_is_told_that_many_do(server, version, monkeypatch):
+    """Not that the database is away, which would be somebody else's to look after."""
+    monkeypatch.setattr("heliograph.mqtt.listener.LOGIN_SECONDS", 0.05)
+
+    async def waiting(*_):
+        await asyncio.Event().wait()
+
+    server.services.passwords.verify = waiting
+    assert await refusal(server, "ada", PASSWORD, version) == (0x89 if version == 5 else 3)
+
+
 async def test_users_who_are_forgotten_for_lack_of_room_are_found_again(server, monkeypatch):
     monkeypatch.setattr("heliograph.ingest.known_accounts.MAXIMUM_ACCOUNTS", 1)
     await device(server, "roof-1", "roof")
