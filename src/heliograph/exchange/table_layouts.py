@@ -322,9 +322,10 @@ def _without_heading(lines: Sequence[str], separator: str | None) -> str:
             " heliograph import - --format csv"
         )
     if len(cells) == 1:
+        one = "; where several stand together: tr -s ' ' < FILE | heliograph import - --format csv"
         return (
             f"there is one column only, {text[:100]!r}: give --delimiter with what separates cells,"
-            " ' ' for spaces"
+            f" ' ' for spaces{one if '  ' in text else ''}"
         )
     return (
         f"there is no column timestamp (nor time), but {', '.join(cells)[:100]}: give"

@@ -314,6 +314,13 @@ def test_what_is_no_text_is_told_as_what_it_is(data, why):
         look_at_csv(io.BytesIO(data), None, TableOptions())
 
 
+def test_cells_that_many_spaces_separate_are_told_with_what_makes_one_of_them():
+    text = "time   t\n2024-03-01T12:00Z   1\n"
+    with pytest.raises(StartError, match="where several stand together: tr -s ' ' < FILE"):
+        look(text)
+    assert values(" ".join(text.split(" " * 3)), separator=" ") == [{"t": 1}]
+
+
 def test_what_is_wrong_with_a_heading_is_told_with_its_line():
     with pytest.raises(StartError, match="line 2: two columns have the same name: t: rename one"):
         look("Out,,In\ntime,t,t\n2024-03-01T12:00Z,1,2\n")
