@@ -32,8 +32,8 @@ MOST_WAITING_OF_ADDRESS = 64
 MOST_WAITING_OF_ACCOUNT = 32
 TELL_SECONDS = 60.0
 # While more wait from the network that has just been served: for so many times as long as the
-# hash took the processor is left to others.
-REST = 2.0
+# event loop was busy during the hash the processor is left to it.
+REST = 8.0
 
 
 def _blank(size: int) -> str:
@@ -89,8 +89,8 @@ class Passwords:
     """Hashes and checks one password at a time: each takes 19 MiB and all of a processor.
 
     Who waits is served in turn, so that nobody waits longer for the many log-ins of another
-    address than one of them takes. Many log-ins from one place take a part of a processor, not
-    all of it: what the server has to do besides goes on.
+    address than one of them takes. While the server has other things to do, many log-ins from one
+    place take a part of a processor, not all of it.
     """
 
     def __init__(self) -> None:

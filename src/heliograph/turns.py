@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import NamedTuple
 
 from heliograph.errors import ErrorCode, HeliographError
@@ -28,12 +28,19 @@ class Turns:
     """
 
     def __init__(
-        self, *, most: int, most_of_network: int, most_of_party: int, rest: float = 0.0
+        self,
+        *,
+        most: int,
+        most_of_network: int,
+        most_of_party: int,
+        rest: float = 0.0,
+        spent: Callable[[], float] = time.thread_time,
     ) -> None:
         """Bound how many wait: all together, those of a network, and those of a party.
 
         A network of which more wait when one has been served is served again after `rest` times
-        as long as that has taken; others need not wait for it.
+        as long as the event loop was busy meanwhile, by what it has `spent` of its processor in
+        seconds: where nobody else has anything to do, nobody need rest. Others do not wait for it.
         """
         self._most = most
         self._most_of_network = most_of_network
@@ -42,7 +49,8 @@ class Turns:
         self._queues: dict[str, dict[str, deque[asyncio.Future[None]]]] = {}
         self._served: Party | None = None
         self._rest = rest
-        self._since = 0.0
+        self._spent = spent
+        self._spent_before = 0.0
         # Until when a network is not served.
         self._resting: dict[str, float] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -131,8 +139,8 @@ class Turns:
         if self._served is not None and self._served.network in self._queues:
             network, account = self._served
             if self._rest:
-                moment = time.monotonic()
-                self._resting[network] = moment + self._rest * (moment - self._since)
+                busy = self._spent() - self._spent_before
+                self._resting[network] = time.monotonic() + self._rest * busy
             # Behind those that have come meanwhile.
             accounts = self._queues[network] = self._queues.pop(network)
             if account in accounts:
@@ -149,7 +157,7 @@ class Turns:
                 turn.set_result(None)
 
     def _serve(self, party: Party) -> None:
-        self._served, self._since = party, time.monotonic()
+        self._served, self._spent_before = party, self._spent()
 
     def _next_network(self) -> str | None:
         return next((network for network in self._queues if network not in self._resting), None)

@@ -91,7 +91,9 @@ def test_everybody_is_served_once_and_none_waits_for_two_of_another_network(wait
 
 async def test_a_network_of_which_more_wait_rests_and_others_do_not_wait_for_it():
     """Many log-ins from one place take a part of the time; who is alone comes at once."""
-    line = Turns(most=100, most_of_network=50, most_of_party=25, rest=3.0)
+    line = Turns(
+        most=100, most_of_network=50, most_of_party=25, rest=3.0, spent=time.monotonic
+    )  # the loop is busy all the time
     order, spent = [], []
 
     async def one(name, network):
@@ -117,3 +119,14 @@ async def test_a_network_of_which_more_wait_rests_and_others_do_not_wait_for_it(
     # Without anybody who waits nobody rests.
     await asyncio.create_task(one("later", "c"))
     assert "c" not in line._resting
+
+
+async def test_nobody_rests_where_the_server_has_nothing_else_to_do():
+    line = Turns(most=100, most_of_network=50, most_of_party=25, rest=1_000.0, spent=lambda: 7.0)
+
+    async def one():
+        async with line.take(Party("a", "x")):
+            await asyncio.sleep(0.001)
+
+    async with asyncio.timeout(60):
+        await asyncio.gather(*(one() for _ in range(10)))

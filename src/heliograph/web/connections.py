@@ -6,6 +6,7 @@ its client does not take. Those of streams and sockets may be written to past AS
 
 import asyncio
 import ipaddress
+from collections import deque
 from typing import Any, ClassVar
 
 import structlog
@@ -118,8 +119,9 @@ class BoundedHttpProtocol(_WithOutlet, HttpToolsProtocol):
         # What has been read, and up to where it is parsed, while others are answered first.
         self._read = b""
         self._parsed = 0
-        # Runs while nothing more is taken, whatever room there is.
+        # Runs while nothing more is taken, whatever room there is; what was taken before waits.
         self._resting: asyncio.TimerHandle | None = None
+        self._held: deque[tuple[RequestResponseCycle, Any]] = deque()
         # Whether what follows can't be parsed.
         self._is_broken = False
         self._answering: RequestResponseCycle | None = None
@@ -147,11 +149,13 @@ class BoundedHttpProtocol(_WithOutlet, HttpToolsProtocol):
         """Forget the connection, and tell whoever answers one of its requests."""
         self._forget()
         # The one being answered need not be the last one, which is all that uvicorn looks at.
-        for cycle in (self._answering, *(waiting for waiting, _ in self.pipeline)):
+        waiting = (*self.pipeline, *self._held)
+        for cycle in (self._answering, *(cycle for cycle, _ in waiting)):
             if cycle is not None and not cycle.response_complete:
                 cycle.disconnected = True
                 cycle.message_event.set()
         self.pipeline.clear()
+        self._held.clear()
         super().connection_lost(exc)
 
     def handle_websocket_upgrade(self) -> None:
@@ -255,6 +259,8 @@ class BoundedHttpProtocol(_WithOutlet, HttpToolsProtocol):
         """Go on to the next request."""
         if self._answering is not None:
             direct.withdraw(self._answering.scope)
+        if self._resting is not None:
+            self._held, self.pipeline = self.pipeline, self._held
         super().on_response_complete()
         if self.flow.is_full and self._resting is None and not self.transport.is_closing():
             self._parse_on()
@@ -270,7 +276,13 @@ class BoundedHttpProtocol(_WithOutlet, HttpToolsProtocol):
 
     def _end_rest(self) -> None:
         self._resting = None
-        if not self.transport.is_closing():
+        if self.transport.is_closing():
+            return
+        if self._held:
+            self._held, self.pipeline = self.pipeline, self._held
+            self._unset_keepalive_if_required()
+            self._start_asgi_task(*self.pipeline.pop())
+        else:
             self._parse_on()
 
     def send_400_response(self, msg: str) -> None:
