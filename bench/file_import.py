@@ -1,7 +1,7 @@
 """Benchmarks of importing a file: the command against batches that are ready to be sent.
 
 The file is an export's CSV. The clock runs over the whole command, its start included; the
-ceiling is `http-batch`'s figure, the same server taking the same number of readings.
+ceiling is `http-batch`'s figure, the same server.
 """
 
 import subprocess
@@ -24,6 +24,9 @@ from heliograph.model.records import Kind
 GOAL = Goal(0.6)
 VALUE = '{"humidity":0.43,"pressure":1013.2,"temperature":21.5}'
 ROWS_AT_ONCE = 1_000
+# A file has so many times the readings that the ceiling sends: beside it the command's start and
+# the look at its sensors are to be a small part of what is measured.
+FILES_TIMES = 4
 
 
 def rate(name: str, engine: str, *, in_turn: bool) -> Callable[[Workbench], Result]:
@@ -34,7 +37,7 @@ def rate(name: str, engine: str, *, in_turn: bool) -> Callable[[Workbench], Resu
 
     def run(bench: Workbench) -> Result:
         profile, scale = bench.scale.standard, bench.scale
-        rows = scale.batches * scale.readings_a_batch
+        rows = FILES_TIMES * scale.batches * scale.readings_a_batch
 
         def figure() -> Sample:
             with bench.server(engine, profile) as side, tempfile.TemporaryDirectory() as folder:

@@ -125,6 +125,7 @@ def wait_for_simulated_sensors(client: httpx.Client) -> None:
     raise AssertionError(devices)
 
 
+@pytest.mark.long
 def test_a_second_start_gives_the_device_a_new_key_and_keeps_its_data(tmp_path: Path) -> None:
     keys = []
     for _ in range(2):

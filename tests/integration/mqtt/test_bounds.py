@@ -6,6 +6,8 @@ import socket
 import time
 import tracemalloc
 
+import pytest
+
 from heliograph.mqtt import limits
 from mqtt_client import (
     PINGREQ,
@@ -19,6 +21,8 @@ from mqtt_client import (
     variable,
 )
 from server import ADMIN_KEY, eventually, running
+
+pytestmark = pytest.mark.uncovered
 
 
 def value(number):

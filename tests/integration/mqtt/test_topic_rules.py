@@ -9,6 +9,8 @@ from heliograph.model.credentials import hash_key, new_api_key
 from mqtt_client import Client, connect, kept, publish, subscribe, subscriptions
 from server import ADMIN_KEY, SHARED_KEY, eventually, running
 
+pytestmark = pytest.mark.uncovered
+
 VALUE = b'{"value": 1}'
 
 
