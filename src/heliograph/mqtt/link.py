@@ -69,6 +69,7 @@ SUBSCRIBING, UNSUBSCRIBING = 1, 2  # packet ids
 STATUS = "status/"
 BROKERS_OWN = "$SYS/"
 LONGEST_NAME = 64
+PUBLISH = int(PacketType.PUBLISH)
 _PANIC = "PanicException"
 
 AnswerT = TypeVar("AnswerT")
@@ -469,31 +470,39 @@ class LinkConnection(PausableProtocol):
         self._routes.renew(self.link.host.generation)
         view, at, end = memoryview(buffer), 0, len(buffer)
         for _ in range(TURN_PACKETS):
-            try:
-                packet, size = mqtt5.read(view[at:])
-            except IndexError:
-                if self._is_whole(buffer, at):
-                    raise ProtocolError(
-                        packets.Reason.MALFORMED_PACKET, "a packet ends early"
-                    ) from None
-                break
-            except BaseException as error:
-                # The codec is Rust: of a topic that is not UTF-8 it makes a PanicException,
-                # which is no Exception.
-                if not isinstance(error, ValueError) and type(error).__name__ != _PANIC:
-                    raise
-                size = self._refuse_unreadable(buffer, at, error)
-            else:
-                if type(packet) is not mqtt5.PublishPacket:
-                    self._control(packet)
-                elif not self._publish(packet):
-                    break
+            size = self._take_packet(buffer, view, at)
             at += size
-            if at >= end or self.pauses & WAITING:
+            if not size or at >= end or self.pauses & WAITING:
                 break
         else:
             self.wait_for_turn()
         return end if self._oversize is not None else at
+
+    def _take_packet(self, buffer: bytes, view: memoryview, at: int) -> int:
+        """Take the packet that begins there; return its size, 0 if it waits or is not all there."""
+        if buffer[at] >> 4 == PUBLISH and not link_packets.has_text(buffer, at):
+            whole = self._is_whole(buffer, at)
+            return self._refuse_unreadable(buffer, at, "its topic is not UTF-8") if whole else 0
+        try:
+            packet, size = mqtt5.read(view[at:])
+        except IndexError:
+            if self._is_whole(buffer, at):
+                raise ProtocolError(
+                    packets.Reason.MALFORMED_PACKET, "a packet ends early"
+                ) from None
+            return 0
+        except BaseException as error:
+            # The codec is Rust: of a text that is not UTF-8 it makes a PanicException, which is no
+            # Exception. What it reads after that may be wrong, so that it is not given any such
+            # topic.
+            if not isinstance(error, ValueError) and type(error).__name__ != _PANIC:
+                raise
+            return self._refuse_unreadable(buffer, at, error)
+        if type(packet) is not mqtt5.PublishPacket:
+            self._control(packet)
+        elif not self._publish(packet):
+            return 0
+        return size
 
     def _is_whole(self, buffer: bytes, at: int) -> bool:
         """Tell whether the packet is all there; begin to stream past one that is too large."""
@@ -581,7 +590,7 @@ class LinkConnection(PausableProtocol):
 
     # What can't be taken
 
-    def _refuse_unreadable(self, buffer: bytes, at: int, error: BaseException) -> int:
+    def _refuse_unreadable(self, buffer: bytes, at: int, error: BaseException | str) -> int:
         """Keep a PUBLISH that the codec can't read as a rejected message; return its size."""
         body = packets.frame(buffer, at, packets.MQTT_5)
         if body is None or buffer[at] >> 4 != PacketType.PUBLISH:

@@ -94,6 +94,26 @@ def publish(topic: str, payload: bytes, packet_id: int, *, retain: bool, again: 
     ).write()
 
 
+def has_text(buffer: bytes, at: int) -> bool:
+    """Tell whether the topic of the PUBLISH that begins there is UTF-8, as far as it is there."""
+    end = len(buffer)
+    length_at = at + 1
+    while length_at < end and buffer[length_at] & 0x80:
+        length_at += 1
+    topic_at = length_at + 3
+    if topic_at > end:
+        return True
+    stop = topic_at + (buffer[topic_at - 2] << 8 | buffer[topic_at - 1])
+    topic = buffer[topic_at:stop]
+    if stop > end or topic.isascii():
+        return True
+    try:
+        topic.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def read_publish(buffer: bytes, at: int, start: int, stop: int) -> tuple[bytes, int, int]:
     """Return topic, packet id and where the payload starts of a PUBLISH that can't be taken.
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliograph.mqtt import link_packets
+from heliograph.mqtt import fields, link_packets
 from heliograph.mqtt.packets import ProtocolError, frame
 from heliograph.mqtt.reasons import MQTT_5
 from mqtt_client import packet, publish, string
@@ -124,3 +124,18 @@ def test_properties_that_cannot_be_read_count_as_payload(properties):
 def test_a_publish_that_ends_early():
     with pytest.raises(ProtocolError):
         unread(packet(0x32, b"\0\x50ab"))
+
+
+@pytest.mark.parametrize(
+    ("topic", "expected"),
+    [(b"a/b", True), ("a/\u00fc\U0001f321".encode(), True), (b"a/\xff", False), (b"\xc3", False)],
+)
+@pytest.mark.parametrize("size", [0, 1, 200, 20_000])
+def test_whether_a_topic_is_text_is_seen_before_the_codec_reads_it(topic, expected, size):
+    body = len(topic).to_bytes(2, "big") + topic + b"\0\7\0" + b"\xff" * size
+    whole = b"\x32" + fields.write_variable(len(body)) + body
+    before = b"\xd0\x00"
+    assert link_packets.has_text(before + whole, len(before)) is expected
+    for cut in range(1, min(len(whole), 12)):
+        known = cut >= whole.index(topic) + len(topic)
+        assert link_packets.has_text(before + whole[:cut], len(before)) is (expected or not known)
