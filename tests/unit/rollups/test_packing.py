@@ -35,10 +35,13 @@ def built(content):
 def plain(rollup):
     """Return all that a rollup holds, with the types of its numbers.
 
-    A total of zero has no sign: the sum of -0.0 alone is 0.0.
+    A total of zero has no sign: the sum of -0.0 alone is 0.0. One beyond a float is an integer.
     """
     attributes = {
-        name: msgspec.structs.replace(columns, totals=[total + 0.0 for total in columns.totals])
+        name: msgspec.structs.replace(
+            columns,
+            totals=[total + 0.0 if abs(total) < 1e308 else total for total in columns.totals],
+        )
         for name, columns in rollup.attributes.items()
     }
     return repr((rollup.slots, rollup.counts, rollup.complete, sorted(attributes.items())))
