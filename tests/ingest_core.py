@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from time import time_ns
 from typing import Any
 
+from heliograph.access.authenticator import ADMIN, Authenticator
+from heliograph.access.registry import Guests, KnownSensor, Registry
 from heliograph.errors import RowError, StoreUnavailableError
-from heliograph.ingest.authentication import ADMIN, Authenticator
 from heliograph.ingest.clock import Clock
 from heliograph.ingest.endpoint import Endpoint
 from heliograph.ingest.instance import Instance
@@ -18,7 +19,6 @@ from heliograph.ingest.message import Message
 from heliograph.ingest.notes import Notes
 from heliograph.ingest.pipeline import Pipeline
 from heliograph.ingest.posts import Posts
-from heliograph.ingest.registry import Guests, KnownSensor, Registry
 from heliograph.ingest.rejections import RejectionBudget
 from heliograph.ingest.reports import NumberTextReports
 from heliograph.ingest.routes import Router

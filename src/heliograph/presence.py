@@ -6,8 +6,8 @@ import contextlib
 import msgspec
 import structlog
 
+from heliograph.access.connected import Connected
 from heliograph.errors import RolledBackError, StoreUnavailableError
-from heliograph.ingest.connected import Connected
 from heliograph.ingest.instance import Instance
 from heliograph.live.hub import Hub
 from heliograph.model.event import Committed

@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from heliograph import ending, upkeep
+from heliograph.access.authenticator import Authenticator, FailedLogIns
 from heliograph.access.limiter import Limiter
+from heliograph.access.registry import NO_GUESTS, Guests, Registry
 from heliograph.admin_key import ensure_api_secret_key
 from heliograph.broker.clients import BrokerClients
 from heliograph.broker.from_settings import rules_for, server_account
@@ -28,17 +30,14 @@ from heliograph.broker.mosquitto_files import MosquittoFiles, MosquittoPaths
 from heliograph.configuration.publisher import Publisher
 from heliograph.ending import Ending
 from heliograph.errors import AlreadyExistsError, StartError, StoreUnavailableError
-from heliograph.ingest.authentication import Authenticator
 from heliograph.ingest.clock import Clock
 from heliograph.ingest.clock_watch import ClockWatch
 from heliograph.ingest.endpoint import Endpoint
-from heliograph.ingest.failed_log_ins import FailedLogIns
 from heliograph.ingest.instance import Instance
 from heliograph.ingest.intake import Intake
 from heliograph.ingest.notes import Notes
 from heliograph.ingest.pipeline import Pipeline
 from heliograph.ingest.posts import Posts
-from heliograph.ingest.registry import NO_GUESTS, Guests, Registry
 from heliograph.ingest.rejections import RejectionBudget
 from heliograph.ingest.reports import NumberTextReports
 from heliograph.ingest.routes import Router

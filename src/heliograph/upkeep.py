@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from heliograph.access.registry import Registry
 from heliograph.errors import HeliographError, StoreUnavailableError
-from heliograph.ingest.registry import Registry
 from heliograph.ingest.rejections import RejectionBudget
 from heliograph.model.time import DAY
 from heliograph.mqtt.link import Link

@@ -202,7 +202,7 @@ async def test_the_lifespan_says_how_it_goes(tmp_path, monkeypatch):
     async def fail(_self):
         raise RuntimeError("something else")
 
-    monkeypatch.setattr("heliograph.ingest.registry.Registry.load", fail)
+    monkeypatch.setattr("heliograph.access.registry.Registry.load", fail)
     (said,) = await lifespan(Application(options(tmp_path)))
     assert said == {"type": "lifespan.startup.failed", "message": "something else"}
 

@@ -7,10 +7,10 @@ else a sensor, else a user.
 
 import hmac
 
+from heliograph.access.authenticator import ADMIN, Authenticator
 from heliograph.access.policy import Action, may
-from heliograph.ingest.authentication import ADMIN, Authenticator
+from heliograph.access.registry import Registry
 from heliograph.ingest.endpoint import Endpoint
-from heliograph.ingest.registry import Registry
 from heliograph.model.credentials import hash_key
 from heliograph.model.principal import Principal
 from heliograph.mqtt.topics import parse_device_topic, shared, valid_filter, valid_topic

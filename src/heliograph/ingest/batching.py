@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from operator import itemgetter
 from typing import Any, Protocol
 
+from heliograph.access.registry import KnownSensor
 from heliograph.ingest.message import Message
-from heliograph.ingest.registry import KnownSensor
 from heliograph.model.batch import Batch
 from heliograph.model.event import Committed
 from heliograph.model.identifiers import INGEST_ID_STEP, IngestIds, as_ingest_id

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from heliograph.access.registry import Registry
 from heliograph.errors import StoreUnavailableError
 from heliograph.ingest.clock import Clock
 from heliograph.ingest.latest_values import LatestValues
-from heliograph.ingest.registry import Registry
 from heliograph.model.time import DAY, to_rfc3339
 from heliograph.store import Store
 

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Iterator, Sequence
 
 from heliograph.access import policy
+from heliograph.access.authenticator import Authenticator
 from heliograph.access.policy import (
     EVERYBODY,
     Action,
@@ -12,12 +13,11 @@ from heliograph.access.policy import (
     may_send,
     networks_of,
 )
+from heliograph.access.registry import Registry
 from heliograph.errors import RejectionReason
-from heliograph.ingest.authentication import Authenticator
 from heliograph.ingest.encode import payload_of
 from heliograph.ingest.intake import Intake
 from heliograph.ingest.message import Message
-from heliograph.ingest.registry import Registry
 from heliograph.ingest.routes import Route, Router
 from heliograph.model.event import Committed
 from heliograph.model.principal import Principal

@@ -1,5 +1,6 @@
 """MQTT's way into the pipeline."""
 
+from heliograph.access.registry import Registry
 from heliograph.errors import RejectionReason
 from heliograph.ingest.clock import Clock
 from heliograph.ingest.decode import Rejected, decode_status
@@ -7,7 +8,6 @@ from heliograph.ingest.message import Message, Origin
 from heliograph.ingest.notes import Notes
 from heliograph.ingest.outcome import Fault
 from heliograph.ingest.pipeline import Pipeline
-from heliograph.ingest.registry import Registry
 from heliograph.ingest.routes import Route
 from heliograph.model.identifiers import INGEST_ID_STEP, IngestIds
 from heliograph.model.principal import Principal

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from heliograph.access.registry import KnownSensor
 from heliograph.ingest.attributes import attributes_of
 from heliograph.ingest.message import Message
-from heliograph.ingest.registry import KnownSensor
 from heliograph.model.records import Attribute, Kind
 from heliograph.model.time import now, to_rfc3339
 from heliograph.store import Store

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
+from heliograph.access.registry import KnownSensor
 from heliograph.ingest.outcome import Fault
-from heliograph.ingest.registry import KnownSensor
 from heliograph.model.records import AttributeRow, Kind, RejectedRow, StatusRow
 
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import msgspec
 
+from heliograph.access.registry import KnownSensor, Registry
 from heliograph.errors import RejectionReason
 from heliograph.ingest.clock import Clock
 from heliograph.ingest.decode import attribute_names
 from heliograph.ingest.message import Message
 from heliograph.ingest.outcome import Decoded, Fault
-from heliograph.ingest.registry import KnownSensor, Registry
 from heliograph.ingest.rejections import RejectionBudget
 from heliograph.ingest.reports import NumberTextReports, RejectionReports
 from heliograph.ingest.routes import Route

@@ -43,8 +43,8 @@ from heliograph.model.time import now
 from heliograph.store import Store
 
 if TYPE_CHECKING:
+    from heliograph.access.registry import KnownSensor
     from heliograph.ingest.instance import Instance
-    from heliograph.ingest.registry import KnownSensor
 
 log = structlog.get_logger()
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from heliograph.access.registry import KnownSensor
 from heliograph.errors import ErrorCode, HeliographError, RejectionReason
 from heliograph.ingest.clock import Clock
 from heliograph.ingest.decode import Reading, measurement_row
@@ -21,7 +22,6 @@ from heliograph.ingest.notes import (
 )
 from heliograph.ingest.outcome import Accepted, Fault, Outcome
 from heliograph.ingest.pipeline import Pipeline
-from heliograph.ingest.registry import KnownSensor
 from heliograph.ingest.routes import DECODERS
 from heliograph.ingest.state import PipelineState
 from heliograph.model.identifiers import INGEST_ID_STEP, IngestIds

@@ -4,11 +4,11 @@ from typing import NoReturn
 
 from starlette.types import Scope
 
+from heliograph.access.authenticator import Authenticator
 from heliograph.access.limiter import Limiter
 from heliograph.access.policy import Action, may, may_read, may_send, networks_of
+from heliograph.access.registry import KnownSensor, Registry
 from heliograph.errors import ErrorCode, HeliographError
-from heliograph.ingest.authentication import Authenticator
-from heliograph.ingest.registry import KnownSensor, Registry
 from heliograph.model.credentials import hash_key
 from heliograph.model.identifiers import is_uuid
 from heliograph.model.principal import Principal

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from heliograph.ingest.registry import Registry
+from heliograph.access.registry import Registry
 from heliograph.live.frames import encode
 from heliograph.model.time import DAY, HOUR, SECOND, now, to_epoch_seconds
 from heliograph.store import Store

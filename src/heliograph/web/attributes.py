@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
+from heliograph.access.registry import KnownSensor
 from heliograph.errors import ErrorCode, HeliographError
 from heliograph.ingest.json_checks import quoted
 from heliograph.ingest.notes import LONGEST_NAME
-from heliograph.ingest.registry import KnownSensor
 from heliograph.model.records import MAXIMUM_ATTRIBUTES_OF_SENSOR
 from heliograph.nearest import nearest
 from heliograph.store import Store

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from heliograph.access.policy import Action
+from heliograph.access.registry import Registry
 from heliograph.errors import ErrorCode
 from heliograph.exchange.availability import FormatUnavailableError, parquet
 from heliograph.exchange.formats import MEDIA_TYPES, Format, TableLayout, heading, without_wide
@@ -22,7 +23,6 @@ from heliograph.exchange.pages import (
     wide_columns,
 )
 from heliograph.exchange.wide import Wide
-from heliograph.ingest.registry import Registry
 from heliograph.model.principal import Principal
 from heliograph.model.records import Kind
 from heliograph.model.time import LATEST, OLDEST

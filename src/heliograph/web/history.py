@@ -9,7 +9,7 @@ import msgspec
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from heliograph.ingest.registry import KnownSensor
+from heliograph.access.registry import KnownSensor
 from heliograph.model.records import Measurement
 from heliograph.model.time import LATEST, now, to_rfc3339
 from heliograph.store.measurements import having

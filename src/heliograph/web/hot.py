@@ -10,6 +10,7 @@ import msgspec
 import structlog
 from starlette.types import Receive, Scope, Send
 
+from heliograph.access.registry import KnownSensor
 from heliograph.address import network_of
 from heliograph.errors import (
     ErrorCode,
@@ -19,7 +20,6 @@ from heliograph.errors import (
 from heliograph.hourly import Hourly
 from heliograph.ingest.outcome import Fault, Outcome
 from heliograph.ingest.posts import Posts
-from heliograph.ingest.registry import KnownSensor
 from heliograph.model.principal import Principal
 from heliograph.model.time import now
 from heliograph.web.access import Access, client_address

@@ -1,9 +1,9 @@
 """The routes that devices send to."""
 
+from heliograph.access.registry import KnownSensor
 from heliograph.errors import ErrorCode, HeliographError, RejectionReason
 from heliograph.ingest.decode import Reading, Rejected, decode_reading, decode_readings
 from heliograph.ingest.outcome import Fault, Outcome
-from heliograph.ingest.registry import KnownSensor
 from heliograph.model.records import Kind
 from heliograph.model.time import to_rfc3339
 from heliograph.web.access import NOT_FOUND, Access

@@ -7,8 +7,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from heliograph.access.policy import Action
+from heliograph.access.registry import KnownSensor
 from heliograph.ingest.latest_values import LatestValues
-from heliograph.ingest.registry import KnownSensor
 from heliograph.store.pages import LARGEST_PAGE
 from heliograph.web.answers import held_by
 from heliograph.web.bodies import Held

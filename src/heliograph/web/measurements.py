@@ -7,7 +7,7 @@ import msgspec
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
-from heliograph.ingest.registry import KnownSensor
+from heliograph.access.registry import KnownSensor
 from heliograph.model.records import Heartbeat, Log, Measurement
 from heliograph.model.time import to_epoch_seconds
 from heliograph.store import Store

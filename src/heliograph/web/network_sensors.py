@@ -4,7 +4,7 @@ import re
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from heliograph.ingest.registry import Registry
+from heliograph.access.registry import Registry
 from heliograph.web.paths import PREFIX
 
 NETWORKS = f"{PREFIX}/networks/"

@@ -11,8 +11,8 @@ import time
 from collections.abc import Iterable, Sequence
 from itertools import chain
 
+from heliograph.access.registry import KnownSensor, Registry
 from heliograph.ingest.latest_values import LatestValues, Text
-from heliograph.ingest.registry import KnownSensor, Registry
 from heliograph.store import Store
 from heliograph.web.errors import encode
 

@@ -15,8 +15,8 @@ from fastapi.exceptions import RequestValidationError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from heliograph.access.policy import may_read
+from heliograph.access.registry import Registry
 from heliograph.ingest.latest_values import LatestValues
-from heliograph.ingest.registry import Registry
 from heliograph.model.principal import Principal
 from heliograph.model.time import parse
 from heliograph.store import Store

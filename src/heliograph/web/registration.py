@@ -9,8 +9,8 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from heliograph.access.policy import Action, may
+from heliograph.access.registry import KnownSensor
 from heliograph.errors import AlreadyExistsError, ErrorCode, HeliographError, RowError
-from heliograph.ingest.registry import KnownSensor
 from heliograph.model.audit import Actor
 from heliograph.model.credentials import key_members
 from heliograph.model.identifiers import DEVICE_ID_RULE, may_name_a_device

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from heliograph.ingest.registry import Registry
+from heliograph.access.registry import Registry
 from heliograph.model.number_text import is_number_text
 from heliograph.model.presence import is_late, presence
 from heliograph.model.sensor import Node, Sensor

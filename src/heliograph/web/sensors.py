@@ -10,8 +10,8 @@ from pydantic_core import PydanticCustomError
 from starlette.responses import Response
 
 from heliograph.access.policy import Action
+from heliograph.access.registry import KnownSensor
 from heliograph.errors import ErrorCode
-from heliograph.ingest.registry import KnownSensor
 from heliograph.model.audit import Actor
 from heliograph.model.sensor import Sensor
 from heliograph.model.time import now

@@ -3,13 +3,13 @@
 import dataclasses
 from typing import Protocol
 
+from heliograph.access.authenticator import Authenticator
 from heliograph.access.limiter import Limiter
+from heliograph.access.registry import Registry
 from heliograph.broker.clients import BrokerClients
-from heliograph.ingest.authentication import Authenticator
 from heliograph.ingest.instance import Instance
 from heliograph.ingest.latest_values import LatestValues
 from heliograph.ingest.posts import Posts
-from heliograph.ingest.registry import Registry
 from heliograph.ingest.routes import Router
 from heliograph.live.streams import Streams
 from heliograph.mqtt.counts import Counts

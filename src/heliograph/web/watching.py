@@ -6,8 +6,8 @@ from urllib.parse import parse_qs
 from starlette.types import Scope
 
 from heliograph.access.policy import Action, credential_of, is_current, may, networks_of
+from heliograph.access.registry import Registry
 from heliograph.errors import ErrorCode, HeliographError, shutting_down
-from heliograph.ingest.registry import Registry
 from heliograph.live.streams import Selection, Streams
 from heliograph.live.viewer import Viewer
 from heliograph.model.credentials import hash_key

@@ -5,9 +5,9 @@ import uuid
 
 import pytest
 
+from heliograph.access.authenticator import ADMIN
 from heliograph.access.policy import Action, may
-from heliograph.ingest.authentication import ADMIN
-from heliograph.ingest.registry import KnownSensor
+from heliograph.access.registry import KnownSensor
 from heliograph.model.credentials import hash_key
 from heliograph.model.event import Committed
 from heliograph.model.principal import Principal, Role

@@ -6,8 +6,8 @@ import json
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from heliograph.access.authenticator import ADMIN
 from heliograph.exchange.formats import Format
-from heliograph.ingest.authentication import ADMIN
 from heliograph.ingest.decode import decode_reading, decode_readings
 from heliograph.model.canonical import canonical
 from heliograph.model.records import Kind

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
+from heliograph.access.authenticator import ADMIN
 from heliograph.errors import ErrorCode, HeliographError
-from heliograph.ingest.authentication import ADMIN
 from heliograph.ingest.decode import decode_reading
 from heliograph.model.records import Kind
 from ingest_core import NOON, clock_moved, running

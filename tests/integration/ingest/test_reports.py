@@ -7,9 +7,9 @@ import shlex
 import pytest
 from structlog.testing import capture_logs
 
+from heliograph.access.authenticator import ADMIN
 from heliograph.errors import RejectionReason
 from heliograph.hourly import LINES, LINES_OF_ONE
-from heliograph.ingest.authentication import ADMIN
 from heliograph.ingest.decode import decode_reading
 from heliograph.ingest.outcome import Fault
 from heliograph.ingest.reports import NumberTextReports, RejectionReports

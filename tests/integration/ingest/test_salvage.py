@@ -6,8 +6,8 @@ import string
 
 import pytest
 
+from heliograph.access.authenticator import ADMIN
 from heliograph.errors import RejectionReason
-from heliograph.ingest.authentication import ADMIN
 from heliograph.ingest.decode import decode_reading
 from heliograph.model.records import Kind
 from ingest_core import NOON, Origin

@@ -300,7 +300,7 @@ async def test_who_is_not_in_memory_stays_connected(server, version, monkeypatch
     """And is found there again after a change of its own."""
     device = await server.device()
     client = await server.connect(device, version=version)
-    monkeypatch.setattr("heliograph.ingest.registry.MAXIMUM_CACHED", 1)
+    monkeypatch.setattr("heliograph.access.registry.MAXIMUM_CACHED", 1)
     other = await server.device("other")
     assert server.services.registry.cached(device.device_id) is None
     await server.http.patch(f"/devices/{other.device_id}", json={"name": "another"})
@@ -316,7 +316,7 @@ async def test_a_change_is_not_forgotten_at_once(server, monkeypatch):
     client = await server.connect(device, version=5)
     await server.device("other")
     registry, sensors = server.services.registry, server.store.sensors
-    monkeypatch.setattr("heliograph.ingest.registry.MAXIMUM_CACHED", 2)
+    monkeypatch.setattr("heliograph.access.registry.MAXIMUM_CACHED", 2)
     await sensors.change(registry.cached(device.device_id).number, key_hash=hash_key("new"))
     await sensors.create(
         identifier=str(uuid.uuid4()),

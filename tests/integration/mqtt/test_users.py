@@ -442,7 +442,7 @@ async def test_who_waits_for_long_to_log_in_is_told_that_many_do(server, version
 
 
 async def test_users_who_are_forgotten_for_lack_of_room_are_found_again(server, monkeypatch):
-    monkeypatch.setattr("heliograph.ingest.known_accounts.MAXIMUM_ACCOUNTS", 1)
+    monkeypatch.setattr("heliograph.access.registry.MAXIMUM_ACCOUNTS", 1)
     await device(server, "roof-1", "roof")
     for name in ("ada", "bob"):
         await account(server, name, roof="editor")

@@ -27,7 +27,7 @@ CLOCKS = (
     "heliograph.web.watching.now",
     "heliograph.mqtt.connection.now",
     "heliograph.mqtt.wills.now",
-    "heliograph.ingest.authentication.now",
+    "heliograph.access.authenticator.now",
 )
 
 

@@ -7,7 +7,7 @@ import uuid
 
 import pytest
 
-from heliograph.ingest.connected import Connected
+from heliograph.access.connected import Connected
 from heliograph.model.presence import is_late, presence
 from heliograph.model.sensor import NewSensor
 from heliograph.model.time import MINUTE, SECOND

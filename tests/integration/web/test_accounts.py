@@ -479,7 +479,7 @@ async def test_what_is_remembered_is_bounded(site, monkeypatch):
 
 
 async def test_who_is_remembered_may_what_he_may_though_his_roles_were_forgotten(site, monkeypatch):
-    monkeypatch.setattr("heliograph.ingest.known_accounts.MAXIMUM_ACCOUNTS", 1)
+    monkeypatch.setattr("heliograph.access.registry.MAXIMUM_ACCOUNTS", 1)
     async with site() as here:
         users = [await here.user(name) for name in ("ada", "bob")]
         network = await here.network("roof", ada="viewer", bob="viewer")

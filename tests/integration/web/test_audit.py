@@ -7,8 +7,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
+from heliograph.access.authenticator import FailedLogIns
 from heliograph.access.limiter import Limiter
-from heliograph.ingest.failed_log_ins import FailedLogIns
 from heliograph.model.audit import SYSTEM, AuditAction, AuditedChange
 from heliograph.model.principal import Role
 from heliograph.model.time import DAY, now, to_rfc3339

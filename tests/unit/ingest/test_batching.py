@@ -1,3 +1,4 @@
+from heliograph.access.registry import KnownSensor
 from heliograph.errors import RejectionReason
 from heliograph.ingest.batching import (
     build_batch,
@@ -7,7 +8,6 @@ from heliograph.ingest.batching import (
 )
 from heliograph.ingest.message import Message
 from heliograph.ingest.outcome import Fault
-from heliograph.ingest.registry import KnownSensor
 from heliograph.model.records import Kind
 from heliograph.model.sensor import Sensor
 from rows import heartbeat, log, measurement, rejected

@@ -3,11 +3,11 @@ import uuid
 
 import pytest
 
+from heliograph.access.authenticator import ADMIN
 from heliograph.access.policy import Grants, KnownAccount
+from heliograph.access.registry import KnownSensor
 from heliograph.errors import RejectionReason
-from heliograph.ingest.authentication import ADMIN
 from heliograph.ingest.decode import decode_heartbeats, decode_logs, decode_measurements
-from heliograph.ingest.registry import KnownSensor
 from heliograph.ingest.routes import Route, Router
 from heliograph.model.account import Account
 from heliograph.model.principal import Principal, Role

@@ -1,6 +1,6 @@
 import gc
 
-from heliograph.ingest.authentication import ADMIN
+from heliograph.access.authenticator import ADMIN
 from heliograph.model.principal import Principal
 from heliograph.mqtt.routing import Routes, RoutesOfAll
 

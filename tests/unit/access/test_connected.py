@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliograph.ingest.connected import Connected
+from heliograph.access.connected import Connected
 
 
 def test_a_sensor_is_connected_from_its_first_connection_to_the_end_of_its_last():

@@ -2,8 +2,8 @@ import uuid
 
 import pytest
 
-from heliograph.ingest.authentication import ADMIN, Authenticator
-from heliograph.ingest.registry import KnownSensor
+from heliograph.access.authenticator import ADMIN, Authenticator
+from heliograph.access.registry import KnownSensor
 from heliograph.model.credentials import hash_key
 from heliograph.model.principal import Role
 from heliograph.model.sensor import Sensor
