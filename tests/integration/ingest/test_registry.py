@@ -5,10 +5,10 @@ import uuid
 
 import pytest
 
+from heliograph.access import registry as module
 from heliograph.access.authenticator import ADMIN
 from heliograph.access.registry import Registry
 from heliograph.errors import StoreUnavailableError
-from heliograph.ingest import registry as module
 from heliograph.model.credentials import hash_key
 from heliograph.store import open_store
 from ingest_core import NOON, running
