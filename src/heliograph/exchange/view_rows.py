@@ -19,9 +19,9 @@ from heliograph.exchange.elements import (
     json_text,
     make_element,
 )
+from heliograph.model.attributes import keys_of
 from heliograph.model.records import MAXIMUM_ATTRIBUTES_OF_MEASUREMENT, Kind
 from heliograph.model.time import to_rfc3339
-from heliograph.store.attributes import keys_of
 
 _INTEGERS: Final = range(-(1 << 63), 1 << 63)
 _NAMES: Final = ("sensor_identifier", "device_id")

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 import msgspec
 
 from heliograph.exchange.elements import BadLineError, json_text
-from heliograph.store.attributes import WHOLE, escape, keys_of
+from heliograph.model.attributes import WHOLE, escape, keys_of
 
 JSON: Final = "json"
 # Of a network's sensors together; values with further attributes are in `json`.

@@ -12,10 +12,10 @@ import msgspec
 from heliograph.access.registry import KnownSensor
 from heliograph.ingest.attributes import attributes_of
 from heliograph.ingest.message import Message
+from heliograph.model.attributes import keys_of, value_at
 from heliograph.model.records import Attribute, Kind
 from heliograph.model.time import now, to_rfc3339
 from heliograph.store import Store
-from heliograph.store.attributes import keys_of, value_at
 
 # Two of the largest pages of networks' sensors.
 MAXIMUM_SENSORS = 20_000

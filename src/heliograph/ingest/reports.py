@@ -13,9 +13,9 @@ import structlog
 from heliograph.access.registry import KnownSensor
 from heliograph.hourly import Hourly, Lines
 from heliograph.ingest.outcome import Fault
+from heliograph.model.attributes import MISSING, keys_of, value_at
 from heliograph.model.number_text import is_number_text
 from heliograph.model.principal import Principal
-from heliograph.store.attributes import MISSING, keys_of, value_at
 
 log = structlog.get_logger()
 

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 import msgspec
 
 from heliograph.model.aggregation import Aggregate, aggregate
+from heliograph.model.attributes import column, columns, keys_of
 from heliograph.model.time import DAY, HOUR
 from heliograph.rollups.plan import RollupPlan, Span, Standing, joined, plan
 from heliograph.rollups.rollup import HOURS, MINUTES, SLOT, SPAN
 from heliograph.rollups.value_chunks import LONGEST, value_chunks
-from heliograph.store.attributes import column, columns, keys_of
 from heliograph.store.engine import Engine, Row
 from heliograph.store.pages import LEAST, Cursor
 from heliograph.store.raw_reads import RangeTooLargeError, RawRead, RawReads

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import msgspec
 
 from heliograph.model.aggregation import aggregate
+from heliograph.model.attributes import columns
 from heliograph.model.number_text import is_number_text
 from heliograph.model.time import DAY, HOUR, MINUTE
 from heliograph.rollups.packing import MAXIMUM_ATTRIBUTES_OF_ROLLUP, pack, unpack
 from heliograph.rollups.rollup import HOURS, MINUTES, Rollup, empty, folded, replaced
-from heliograph.store.attributes import columns
 from heliograph.store.engine import Row
 
 # Held until somebody takes them.

@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 import msgspec
 
 from heliograph.long_work import LongWork
+from heliograph.model.attributes import MISSING, WHOLE, keys_of, member_text, value_at
 from heliograph.model.records import Attribute, Measurement
 from heliograph.model.time import now
-from heliograph.store.attributes import MISSING, WHOLE, keys_of, member_text, value_at
 from heliograph.store.engine import Engine, Row
 from heliograph.store.pages import (
     CHUNK_SIZE,

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from heliograph.model.aggregation import NUMERIC
+from heliograph.model.attributes import WHOLE, keys_of, value_at
 from heliograph.model.records import Measurement
-from heliograph.store.attributes import WHOLE, keys_of, value_at
 from heliograph.store.engine import Engine, Row
 from heliograph.store.measurements import Measurements, having
 from heliograph.store.pages import LEAST, Cursor

@@ -6,10 +6,10 @@ from heliograph.access.registry import KnownSensor
 from heliograph.errors import ErrorCode, HeliographError
 from heliograph.ingest.json_checks import quoted
 from heliograph.ingest.notes import LONGEST_NAME
+from heliograph.model.attributes import escape, keys_of
 from heliograph.model.records import MAXIMUM_ATTRIBUTES_OF_SENSOR
 from heliograph.nearest import nearest
 from heliograph.store import Store
-from heliograph.store.attributes import escape, keys_of
 
 MOST_TOLD = 5
 

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from fastapi import Depends, Query, Request
 
+from heliograph.model.attributes import keys_of, value_at
 from heliograph.model.records import Measurement
 from heliograph.model.time import to_rfc3339
-from heliograph.store.attributes import keys_of, value_at
 from heliograph.web.errors import CSV_HEADERS, Answer, decode, validation_error
 
 MEDIA_TYPE = "text/csv"

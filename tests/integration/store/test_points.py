@@ -9,13 +9,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aggregating import aggregates_of
+from heliograph.model.attributes import keys_of, value_at
 from heliograph.model.batch import Batch
 from heliograph.model.time import HOUR, MINUTE, SECOND
 from heliograph.rollups import aggregates as aggregates_module
 from heliograph.store import points as points_module
 from heliograph.store import raw_reads as raw_reads_module
 from heliograph.store import row_chunks as row_chunks_module
-from heliograph.store.attributes import keys_of, value_at
 from heliograph.store.raw_reads import RangeTooLargeError
 from rows import NOON, measurement
 

@@ -17,10 +17,10 @@ from heliograph.exchange.tables import TableOptions
 from heliograph.exchange.wide import Wide, put_together, type_of
 from heliograph.ingest.attributes import attributes_of
 from heliograph.ingest.routes import DECODERS
+from heliograph.model.attributes import keys_of, value_at
 from heliograph.model.canonical import canonical, measurement_fingerprint, telling_text
 from heliograph.model.records import Kind
 from heliograph.model.time import EARLIEST, SECOND
-from heliograph.store.attributes import keys_of, value_at
 
 NOW = 4_000_000_000 * SECOND
 NAMES = Names("0b0f6a3c-8f2c-4a3e-9a51-0d5f0a2b7c11", "pump-1")

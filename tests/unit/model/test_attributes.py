@@ -2,8 +2,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heliograph.ingest.attributes import attributes_of
+from heliograph.model.attributes import MISSING, keys_of, member_text, value_at
 from heliograph.model.canonical import canonical
-from heliograph.store.attributes import MISSING, keys_of, member_text, value_at
 
 keys = st.text(alphabet=st.sampled_from('a.\\"\u00e9\n'), max_size=4)
 values = st.recursive(
