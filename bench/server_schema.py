@@ -17,7 +17,7 @@ MEASUREMENT = (
     "INSERT INTO measurement (id, sensor, timestamp, fingerprint, receipt_timestamp, revision,"
     " device_timestamp, value)"
 )
-# As the migration leaves what was there before it.
+# What is stored and not rolled up yet.
 BACKLOG = (
     "INSERT INTO rollup_backlog (sensor, range_start, range_end)"
     " SELECT sensor.number, {0} / 3600000000 * 3600000000, rollup_state.frontier"

@@ -271,13 +271,11 @@ class Server:
         if settings.auto_migrate:
             await migrate(settings.database_url)
         store = await open_store(settings.database_url, self._claim)
-        current, head = await store.migration_state()
-        if current != head:
+        try:
+            (await store.migration_state()).require_head()
+        except StartError:
             await store.close()
-            raise StartError(
-                f"DATABASE_URL: the database is at revision {current or 'none'}, this version"
-                f" needs {head}: run heliograph migrate"
-            )
+            raise
         return store
 
     async def _lease(self, settings: Settings, ids: IngestIds) -> Instance | None:

@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -87,6 +88,17 @@ async def test_a_database_that_is_behind_is_told(tmp_path):
     line = await refusal(options(tmp_path))
     assert "DATABASE_URL" in line
     assert "heliograph migrate" in line
+
+
+@pytest.mark.usefixtures("nothing_left")
+@pytest.mark.parametrize("auto_migrate", [False, True])
+async def test_a_database_that_is_too_old_is_told(tmp_path, auto_migrate):
+    settings = options(tmp_path, auto_migrate=auto_migrate)
+    with contextlib.closing(sqlite3.connect(tmp_path / "heliograph.db")) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '0017'")
+        connection.commit()
+    assert "at revision 0017" in (line := await refusal(settings))
+    assert "run heliograph migrate from commit" in line
 
 
 @pytest.mark.usefixtures("nothing_left")

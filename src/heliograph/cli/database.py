@@ -50,14 +50,10 @@ async def _with_store(
         settings.database_url, claim, accept_empty=settings.accept_empty_database
     )
     try:
-        current, head = await store.migration_state()
-        if current is None:
+        state = await store.migration_state()
+        if state.current is None:
             raise no_database(url)
-        if current != head:
-            raise StartError(
-                f"DATABASE_URL: the database is at revision {current}, this version"
-                f" needs {head}: run heliograph migrate"
-            )
+        state.require_head()
         return await work(store)
     finally:
         await store.close()

@@ -26,7 +26,7 @@ def migrate(
     Serving does that by itself unless AUTO_MIGRATE is false.
     """
     if downgrade and revision == "head":
-        raise typer.BadParameter("--downgrade needs a --revision, such as base or 0001")
+        raise typer.BadParameter("--downgrade needs a --revision, such as base")
     settings = load_settings()
     database_url = settings.database_url
     if downgrade:
@@ -45,6 +45,6 @@ def migrate(
 async def _revision(database_url: str, *, accept_empty: bool = False) -> str | None:
     store = await open_store(database_url, accept_empty=accept_empty)
     try:
-        return (await store.migration_state())[0]
+        return (await store.migration_state()).current
     finally:
         await store.close()

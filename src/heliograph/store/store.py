@@ -22,7 +22,7 @@ from heliograph.store.instances import Instances
 from heliograph.store.lineage import Lineage
 from heliograph.store.logs import Logs
 from heliograph.store.measurements import Measurements
-from heliograph.store.migrations.running import head, run_migrations
+from heliograph.store.migrations.running import MigrationState, head, run_migrations
 from heliograph.store.networks import Networks
 from heliograph.store.nodes import Nodes
 from heliograph.store.points import Points
@@ -122,12 +122,12 @@ class Store:
                 return max(row[0] for row in rows), max(acceptance.receipt(*row) for row in rows)
         return 0, 0
 
-    async def migration_state(self) -> tuple[str | None, str]:
-        """Return the database's revision (None: not migrated yet) and the newest there is."""
+    async def migration_state(self) -> MigrationState:
+        """Return the database's revision, and the one that this version needs."""
         if not await self.engine.fetch("table_exists", name="alembic_version"):
-            return None, head()
+            return MigrationState(None, head())
         rows = await self.engine.fetch("migration_revision")
-        return (rows[0][0] if rows else None), head()
+        return MigrationState(rows[0][0] if rows else None, head())
 
     async def close(self) -> None:
         """Let the running calls end, then close every connection."""

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from heliograph.errors import StoreUnavailableError, UnusableStoreError
 from heliograph.model.time import DAY, SECOND, now, to_epoch_seconds, to_rfc3339
 from heliograph.retention.disk_budget import DiskState
+from heliograph.store import MigrationState
 from heliograph.version import VERSION
 from heliograph.web.dependencies import TheServices, probe
 from heliograph.web.errors import Answer, encode
@@ -121,15 +122,13 @@ async def readyz(services: TheServices) -> Response:
     """Tell whether data is taken now: 503 with the reasons if not."""
     state = services.posts.state
     reasons: list[str] = []
-    database, current, head, fault = await _database(services)
+    database, migration, fault = await _database(services)
+    current, head = migration or (None, None)
     if database != "available" or not state.database_available:
         database = "unavailable"
         reasons.append(fault or "The database is not available")
-    elif current != head:
-        reasons.append(
-            f"The database is at migration {current}, this version needs {head}:"
-            " run `heliograph migrate`"
-        )
+    elif migration and migration.fault:
+        reasons.append(migration.fault[0].upper() + migration.fault[1:])
     if services.disk.is_full:
         reasons.append(_of_budget(services.disk) + ": new data is refused")
     if state.clock_behind:
@@ -185,16 +184,16 @@ async def readyz(services: TheServices) -> Response:
     return Answer(503 if reasons else 200, encode(body)).response()
 
 
-async def _database(services: Services) -> tuple[str, str | None, str | None, str | None]:
-    """Return whether it answers, its migration, the newest there is, and what has to be mended."""
+async def _database(services: Services) -> tuple[str, MigrationState | None, str | None]:
+    """Return whether it answers, its migrations, and what has to be mended."""
     try:
         async with asyncio.timeout(DATABASE_SECONDS):
             await services.store.ping()
-            return "available", *(await services.store.migration_state()), None
+            return "available", await services.store.migration_state(), None
     except UnusableStoreError as error:
-        return "unavailable", None, None, f"The database can't be used: {error.public}"
+        return "unavailable", None, f"The database can't be used: {error.public}"
     except (StoreUnavailableError, TimeoutError):
-        return "unavailable", None, None, None
+        return "unavailable", None, None
 
 
 def _of_budget(disk: DiskState) -> str:

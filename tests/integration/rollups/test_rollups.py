@@ -391,7 +391,6 @@ async def test_history_is_rolled_up_from_the_backlog(store, sensor, small, datab
     case = Case(store, [sensor, sensor + 1], start)
     await case.begin()
     await case.insert([(second * 977, 0, {"t": second}) for second in range(120)])
-    # As the migration does it, of what it finds.
     frontier = start + 31 * HOUR
     await case.put(frontier)
     execute(database_url, f"INSERT INTO rollup_backlog VALUES ({sensor}, {start}, {frontier})")

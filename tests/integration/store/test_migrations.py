@@ -2,10 +2,9 @@
 
 import asyncio
 import os
+import re
 import sqlite3
 import subprocess
-import sys
-import textwrap
 import uuid
 from pathlib import Path
 
@@ -14,14 +13,16 @@ import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from aggregating import aggregates_of
 from heliograph.errors import StartError
-from heliograph.model.time import DAY, HOUR, MINUTE, now
+from heliograph.model.batch import Batch
+from heliograph.model.time import now
 from heliograph.store import migrate, open_store, run_migrations
 from heliograph.store.migrations.running import DATABASE_URL_VARIABLE, head
 from postgresql import PROGRAMS
+from program import run
 
-ROOT = Path(__file__).parents[3]
+HERE = Path(__file__).parent
+ROOT = HERE.parents[2]
 
 
 @pytest.fixture
@@ -36,15 +37,25 @@ def empty_url(engine, tmp_path, request):
     cluster.drop_database(name)
 
 
+@pytest.fixture
+def fresh_url(database_url):
+    """The DATABASE_URL of another database, that this version has migrated."""
+    return database_url
+
+
 def schema(url):
     """Return what the database's schema says of itself, without Alembic's own table."""
     if url.startswith("sqlite"):
-        with sqlite3.connect(url.removeprefix("sqlite:///")) as connection:
-            rows = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema")
-            # AUTOINCREMENT's own table stays when it is empty.
-            found = sorted(
-                row for row in rows if row[2] not in ("alembic_version", "sqlite_sequence")
-            )
+        connection = sqlite3.connect(url.removeprefix("sqlite:///"))
+        rows = connection.execute(
+            "SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name, type"
+        ).fetchall()
+        # AUTOINCREMENT's own table stays when it is empty.
+        found = [
+            (kind, name, table(connection, name, sql) if kind == "table" else sql.split())
+            for kind, name, sql in rows
+            if name not in ("alembic_version", "sqlite_sequence")
+        ]
         connection.close()
         return found
     dump = subprocess.run(
@@ -54,6 +65,22 @@ def schema(url):
         text=True,
     ).stdout.splitlines()
     return [line for line in dump if line and not line.startswith(("--", "\\", "SET ", "SELECT "))]
+
+
+def table(connection, name, sql):
+    """Return what a table of SQLite is, however it came to be: ALTER TABLE leaves other text."""
+
+    def pragma(pragma, about):
+        return connection.execute(f"PRAGMA {pragma}({about})").fetchall()
+
+    # Without its number in the order of creation and its name, which may be made of that.
+    indexes = sorted(
+        (rest, [row[2] for row in pragma("index_info", index)])
+        for _, index, *rest in pragma("index_list", name)
+    )
+    references = sorted(row[2:] for row in pragma("foreign_key_list", name))
+    words = sorted(re.findall(r"CHECK \(.*?\)|AUTOINCREMENT|STRICT|WITHOUT ROWID", sql))
+    return pragma("table_xinfo", name), indexes, references, words
 
 
 def query(url, statement):
@@ -105,65 +132,98 @@ async def test_migrating_what_is_current_changes_nothing(empty_url):
     assert (schema(empty_url), query(empty_url, "SELECT * FROM network")) == before
 
 
-async def test_what_is_stored_already_is_to_be_rolled_up(empty_url):
-    await asyncio.to_thread(run_migrations, empty_url, "0010")
-    store = await open_store(empty_url)
-    sensors = [
-        (await store.sensors.create(identifier=str(uuid.uuid4()), created_at=1)).number
-        for _ in range(3)
-    ]
+def build_old(url):
+    """Make the database that the last of the old revisions left."""
+    if url.startswith("sqlite"):
+        path = Path(url.removeprefix("sqlite:///"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(path)
+        connection.executescript((HERE / "revision_0023.sqlite.sql").read_text())
+        connection.close()
+        return
+    with psycopg.connect(url) as connection:
+        connection.execute((HERE / "revision_0023.postgresql.sql").read_text())
+
+
+async def fill(url):
+    """Store something of most kinds."""
+    store = await open_store(url)
+    new = {"identifier": str(uuid.uuid4()), "created_at": 1}
+    await store.accounts.create(**new, username="ada", password_hash="x")
+    await store.networks.create(**new, name="roof", owner=new["identifier"])
+    sensor = await store.sensors.create(**new, network_identifier=new["identifier"])
     moment = now()
-    await store.close()
-    if empty_url.startswith("postgresql"):
-        with psycopg.connect(empty_url) as connection:
-            connection.execute(
-                "CREATE TABLE measurement_since PARTITION OF measurement"
-                " FOR VALUES FROM (1577836800000000) TO (MAXVALUE)"
-            )
-    times = [(0, moment - 3 * DAY), (0, moment - 5), (1, moment - MINUTE)]
-    for number, (which, timestamp) in enumerate(times):
-        query(
-            empty_url,
-            "INSERT INTO measurement (id, sensor, timestamp, fingerprint, receipt_timestamp, value)"
-            f" VALUES ({number}, {sensors[which]}, {timestamp}, 1, 1, '7') RETURNING id",
+    row = (sensor.number, moment, 1, moment, None, None)  # to `device_timestamp`
+    await store.write(
+        Batch(
+            measurements=[(n, *row[:2], n, *row[3:], "7") for n in range(3)],
+            logs=[(3, *row, "warning", "Battery", None)],
+            heartbeats=[(4, *row, True, None)],
         )
-    await migrate(empty_url)
-    store = await open_store(empty_url)
-    standing = [await aggregates_of(store).standing(sensor) for sensor in sensors]
-    frontier = standing[0].frontier
-    assert moment - 2 * HOUR - MINUTE < frontier <= moment - HOUR + MINUTE
-    assert frontier % HOUR == 0
-    first = moment - 3 * DAY
-    assert [each.dirty for each in standing] == [[(first - first % HOUR, frontier)], [], []]
+    )
     await store.close()
 
 
-# Ends the process as kill -9 would, before the statement with the number given.
-KILLED = textwrap.dedent(
-    """
-    import os, runpy, signal, sys
-    from heliograph.store.migrations import statements
-    split, last = statements.split, int(sys.argv.pop(1))
-    def dying(script, **options):
-        for number, statement in enumerate(split(script, **options)):
-            if number == last:
-                os.kill(os.getpid(), signal.SIGKILL)
-            yield statement
-    statements.split = dying
-    runpy.run_module("heliograph.store.migrations", run_name="__main__")
-    """
-)
+def counts(url):
+    """Return the number of rows of each table."""
+    names = (
+        "SELECT name FROM sqlite_schema WHERE type = 'table'"
+        if url.startswith("sqlite")
+        else "SELECT relname FROM pg_class"
+        " WHERE relkind IN ('r', 'p') AND relnamespace = 'public'::regnamespace"
+    )
+    return {name: query(url, f"SELECT count(*) FROM {name}")[0][0] for (name,) in query(url, names)}
 
 
-@pytest.mark.parametrize("statements", [1, 20])
-async def test_a_migration_killed_halfway_starts_again(empty_url, statements, engine):
+async def test_a_database_at_the_last_old_revision_is_at_the_first(empty_url, fresh_url):
+    build_old(empty_url)
+    await fill(empty_url)
+    before = counts(empty_url)
+    assert before["measurement"] == 3
+    await migrate(empty_url)
+    run_migrations(empty_url)
+    alembic(empty_url, "upgrade", "head")
+    assert await state(empty_url) == (head(), head())
+    assert counts(empty_url) == before
+    await fill(fresh_url)
+    assert schema(empty_url) == schema(fresh_url)
+    assert counts(fresh_url).keys() == before.keys()
+
+
+async def test_a_database_at_an_older_revision_is_told_what_to_do_and_left_alone(empty_url):
+    build_old(empty_url)
+    query(empty_url, "UPDATE alembic_version SET version_num = '0017' RETURNING 1")
+    before = schema(empty_url), counts(empty_url)
+    told = r"revision 0017, .* run heliograph migrate from commit \w{7} first"
+    with pytest.raises(StartError, match=told):
+        await migrate(empty_url)
+    for arguments in (("upgrade", "head"), ("current",), ("downgrade", "-1"), ("stamp", "head")):
+        done = run_alembic(empty_url, *arguments)
+        assert done.returncode != 0
+        assert re.search(told, done.stdout + done.stderr)
+        assert "Traceback" not in done.stdout + done.stderr
+    assert (schema(empty_url), counts(empty_url)) == before
+    assert await state(empty_url) == ("0017", head())
+
+
+async def test_going_back_to_nothing_drops_nothing_that_is_stored(database_url):
+    await fill(database_url)
+    before = schema(database_url), counts(database_url)
+    with pytest.raises(StartError, match="drop the database itself"):
+        run_migrations(database_url, "base", downgrade=True)
+    assert (schema(database_url), counts(database_url)) == before
+    assert await state(database_url) == (head(), head())
+
+
+async def test_a_migration_killed_halfway_starts_again(empty_url):
     await (await open_store(empty_url)).close()
     killed = await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "-c", KILLED, str(statements), "upgrade", "head"],
+        run,
+        *("20", "upgrade", "head"),
         env={**os.environ, DATABASE_URL_VARIABLE: empty_url},
-        capture_output=True,
-        check=False,
+        cwd=ROOT,
+        timeout=60,
+        module="killed_migration",
     )
     assert killed.returncode == -9, killed.stderr
     assert schema(empty_url) == []
@@ -176,15 +236,13 @@ async def test_several_instances_may_migrate_at_once(empty_url):
     assert query(empty_url, "SELECT count(*) FROM network") == [(1,)]
 
 
+def run_alembic(url, *arguments):
+    environment = {**os.environ, "DATABASE_URL": url, "APP_ENV": "test"}
+    return run(*arguments, env=environment, cwd=ROOT, timeout=60, module="alembic")
+
+
 def alembic(url, *arguments):
-    done = subprocess.run(
-        [sys.executable, "-m", "alembic", *arguments],
-        cwd=ROOT,
-        env={**os.environ, "DATABASE_URL": url, "APP_ENV": "test"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_alembic(url, *arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -202,8 +260,7 @@ async def test_the_alembic_command_works_with_the_same_settings(empty_url):
     found = {name for (name,) in query(empty_url, f"SELECT {column} FROM {names}")}
     assert found >= {"alembic_version", "devices", "readings"}
     alembic(url, "downgrade", "-1")
-    newest = ScriptDirectory.from_config(Config(ROOT / "alembic.ini")).get_revision(head())
-    assert await state(url) == (newest.down_revision, head())
+    assert await state(url) == (None, head())
 
 
 @pytest.mark.parametrize(

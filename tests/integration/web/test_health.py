@@ -10,6 +10,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from heliograph.errors import StoreUnavailableError
 from heliograph.model.time import HOUR, now, parse
+from heliograph.store import MigrationState
+from heliograph.store.migrations.running import head
 from heliograph.version import VERSION
 from ports import free_port
 from scripted_broker import message, scripted_broker
@@ -122,14 +124,19 @@ async def test_a_database_that_hangs_is_told(site, monkeypatch):
         assert "database" in await not_ready(here)
 
 
-async def test_missing_migrations_are_told(site, monkeypatch):
+@pytest.mark.parametrize(
+    ("current", "said"),
+    [(head(), "run heliograph migrate"), ("0017", "migrate from commit")],
+    ids=["behind", "outdated"],
+)
+async def test_missing_migrations_are_told(site, monkeypatch, current, said):
     async with site() as here:
 
         async def state():
-            return "0000", "0001"
+            return MigrationState(current, "9999")
 
         monkeypatch.setattr(here.services.store, "migration_state", state)
-        assert "heliograph migrate" in await not_ready(here)
+        assert said in await not_ready(here)
 
 
 async def test_a_clock_that_is_behind_is_told(site):

@@ -13,6 +13,7 @@ from alembic.util import CommandError
 from sqlalchemy.engine import Connection
 
 from heliograph.errors import StartError
+from heliograph.store.migrations.running import MigrationState, head
 from heliograph.store.sqlite_generation import look
 from heliograph.store.url import DatabaseUrl, no_database, parse_database_url
 
@@ -28,6 +29,9 @@ def _run(connection: Connection) -> None:
         transactional_ddl=True,
         transaction_per_migration=True,
     )
+    state = MigrationState(context.get_context().get_current_revision(), head())
+    if state.is_outdated:
+        raise StartError(str(state.fault))
     with context.begin_transaction():
         context.run_migrations()
 

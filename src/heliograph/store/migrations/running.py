@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 from heliograph.errors import StartError
 from heliograph.store.url import parse_database_url
@@ -17,10 +18,55 @@ _WRAPPING = re.compile(r"^(sqlalchemy|alembic)\.[\w.]+: (\([\w.]+\) )?")
 _TIME_OUT_SECONDS = 900
 
 
-def head() -> str:
-    """Return the newest revision, which the files' names tell without Alembic."""
+# The last whose revisions lead from any earlier one to the first that there is here.
+_BRIDGE = "4c35c62"
+
+
+class MigrationState(NamedTuple):
+    """A database's revision (None: not migrated yet), and the one that this version needs."""
+
+    current: str | None
+    head: str
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether no migration of this version leads on from the database's revision."""
+        return self.current is not None and self.current < _revisions()[0]
+
+    @property
+    def fault(self) -> str | None:
+        """What keeps this version from using the database, and what to do; None: nothing."""
+        if self.current == self.head:
+            return None
+        if self.is_outdated:
+            return (
+                f"the database is at revision {self.current}, older than this version can migrate:"
+                f" run heliograph migrate from commit {_BRIDGE} first, then this version"
+            )
+        return (
+            f"the database is at revision {self.current or 'none'}, this version"
+            f" needs {self.head}: run heliograph migrate"
+        )
+
+    def require_head(self) -> None:
+        """Return if this version can use the database.
+
+        Raises:
+            StartError: it can't; one line says why, and what to do.
+        """
+        if self.fault:
+            raise StartError(f"DATABASE_URL: {self.fault}")
+
+
+def _revisions() -> list[str]:
+    # The files' names tell them without Alembic.
     versions = (Path(__file__).parent / "versions").glob("[0-9]*.py")
-    return max(file.stem.partition("_")[0] for file in versions)
+    return sorted(file.stem.partition("_")[0] for file in versions)
+
+
+def head() -> str:
+    """Return the newest revision."""
+    return _revisions()[-1]
 
 
 def run_migrations(database_url: str, revision: str = "head", *, downgrade: bool = False) -> None:

@@ -1,5 +1,0 @@
-DROP TABLE membership;
-
-DROP TABLE session;
-
-DROP TABLE account;

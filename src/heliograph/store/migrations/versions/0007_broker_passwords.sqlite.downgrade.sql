@@ -1,1 +1,0 @@
-ALTER TABLE sensor DROP COLUMN broker_password;

@@ -1,2 +1,0 @@
--- Nobody logs in with an account that is not active; its name stays taken, its memberships stay.
-ALTER TABLE account ADD COLUMN is_active boolean NOT NULL DEFAULT true;

@@ -1,3 +1,0 @@
-DROP TABLE sensor_retention;
-
-DROP TABLE network_retention;

@@ -1,1 +1,0 @@
--- A file serves one server, which makes sure of that by a lock: its number is 0.

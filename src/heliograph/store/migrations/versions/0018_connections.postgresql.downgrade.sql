@@ -1,1 +1,0 @@
-ALTER TABLE sensor DROP COLUMN connection_server;

@@ -1,1 +1,0 @@
--- A file serves one server, whose listener it is.

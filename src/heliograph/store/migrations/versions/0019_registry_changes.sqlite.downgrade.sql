@@ -1,3 +1,0 @@
-DROP TRIGGER registry_changed;
-
-DROP TABLE registry_change;

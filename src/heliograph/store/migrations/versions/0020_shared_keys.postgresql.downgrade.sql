@@ -1,1 +1,0 @@
-ALTER TABLE network DROP COLUMN shared_keys;

@@ -1,1 +1,0 @@
--- Texts of numbers have all their digits there.

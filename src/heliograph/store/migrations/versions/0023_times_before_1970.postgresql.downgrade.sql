@@ -1,1 +1,0 @@
--- Times before 1970 are as they should be there.
