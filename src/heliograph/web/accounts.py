@@ -33,7 +33,8 @@ from heliograph.web.dependencies import Caller, TheAccess, TheActor, TheServices
 from heliograph.web.errors import Answer, encode, validation_error
 from heliograph.web.members import Body
 from heliograph.web.paths import PREFIX
-from heliograph.web.schemas import LoggedIn, NewTicket, Storable, Text, UserRepresentation, errors
+from heliograph.web.records import errors
+from heliograph.web.schemas import LoggedIn, NewTicket, Storable, Text, UserRepresentation
 from heliograph.web.services import Services
 from heliograph.web.strict_route import StrictRoute
 

@@ -37,21 +37,14 @@ from heliograph.store.pages import LEAST
 from heliograph.store.raw_reads import RangeTooLargeError
 from heliograph.web.answers import encoded, held_by
 from heliograph.web.attributes import check_attributes
-from heliograph.web.csv_answers import CSV_ANSWER, AskedForm, TheForm, csv_answer, table
+from heliograph.web.csv_answers import CSV, AskedForm, TheForm, csv_answer, table
 from heliograph.web.dependencies import Caller, TheAccess, TheServices
 from heliograph.web.errors import Answer, encode, validation_error
 from heliograph.web.pages import page_headers
 from heliograph.web.paths import PREFIX
 from heliograph.web.ranges import Range, check_order, check_range, range_length
-from heliograph.web.schemas import (
-    AggregateBucket,
-    DeviceAggregate,
-    End,
-    LogAggregateEntry,
-    Start,
-    Text,
-    errors,
-)
+from heliograph.web.records import Representation, ok
+from heliograph.web.schemas import End, Start, Text
 
 router = APIRouter(prefix=PREFIX)
 
@@ -109,15 +102,61 @@ class AskedRange:
         return start, moment
 
 
+class AggregateBucket(Representation):
+    """The functions asked for over a bucket; null where there is nothing to say."""
+
+    start: Annotated[str, "When the bucket begins (RFC 3339, with the zone's offset)"]
+    avg: Annotated[float | None, "Average, in the attribute's own unit"] = None
+    min: Annotated[float | None, "Minimum, in the attribute's own unit"] = None
+    max: Annotated[float | None, "Maximum, in the attribute's own unit"] = None
+    sum: Annotated[
+        float | None, "Sum, in the attribute's own unit; null where it is beyond a 64-bit float"
+    ] = None
+    count: Annotated[int | None, "Number of values counted"] = None
+    last: Annotated[float | None, "The last value, in the attribute's own unit"] = None
+
+
+class MetricAggregate(Representation, gc=False):
+    """An attribute's numbers over a range."""
+
+    min: Annotated[float, "Minimum, in the attribute's own unit"]
+    max: Annotated[float, "Maximum, in the attribute's own unit"]
+    avg: Annotated[float | None, "Average, in the attribute's own unit"]
+    count: Annotated[int, "Number of values counted"]
+
+
+class DeviceAggregate(Representation):
+    """A device's readings over a range, and the numbers of each attribute."""
+
+    device_id: Annotated[str, "The device's `device_id`, or its UUID where it has none"]
+    start: Annotated[str, "Where the range begins, inclusive (RFC 3339)"]
+    end: Annotated[str, "Where it ends, exclusive (RFC 3339)"]
+    count: Annotated[int, "Number of readings in the range"]
+    metrics: Annotated[
+        dict[str, MetricAggregate], "By the attribute's name; nested ones as dotted paths"
+    ]
+
+
+class LogAggregateEntry(Representation):
+    """How often a sensor logged a subject; times are epoch seconds."""
+
+    sensor_identifier: Annotated[str, "The sensor's UUID"]
+    severity: Annotated[str, "`warning` or `error`"]
+    subject: Annotated[str, "What it is about"]
+    min_revision: Annotated[int | None, "The lowest revision among them; null: none said"]
+    max_revision: Annotated[int | None, "The highest revision among them"]
+    min_creation_timestamp: Annotated[float, "When the first was made (epoch seconds)"]
+    max_creation_timestamp: Annotated[float, "When the last was made (epoch seconds)"]
+    count: Annotated[int, "Number of messages"]
+
+
 TheRange = Annotated[AskedRange, Depends()]
 
 
 @router.get(
     "/sensors/{identifier}/aggregates",
     tags=["sensors"],
-    response_model=dict[str, list[AggregateBucket]],
-    response_model_exclude_unset=True,
-    responses=errors(401, 403, 404, 422) | CSV_ANSWER,
+    responses=ok(dict[str, list[AggregateBucket]], **CSV),
 )
 async def read_aggregates(
     request: Request,
@@ -167,8 +206,7 @@ async def read_aggregates(
 @router.get(
     "/devices/{device_id}/aggregate",
     tags=["devices"],
-    response_model=DeviceAggregate | list[DeviceAggregate],
-    responses=errors(401, 403, 404, 422) | CSV_ANSWER,
+    responses=ok(DeviceAggregate | list[DeviceAggregate], **CSV),
 )
 async def read_device_aggregate(
     request: Request,
@@ -212,8 +250,7 @@ async def read_device_aggregate(
 @router.get(
     "/sensors/{identifier}/logs/aggregates",
     tags=["sensors"],
-    response_model=list[LogAggregateEntry],
-    responses=errors(401, 403, 404, 422) | CSV_ANSWER,
+    responses=ok(list[LogAggregateEntry], **CSV),
 )
 async def read_log_aggregates(
     request: Request,
@@ -239,25 +276,25 @@ async def read_log_aggregates(
         hold=held_by(request.scope).at_least,
     )
 
-    def entries(part: Sequence[LogAggregate]) -> list[dict[str, Any]]:
+    def entries(part: Sequence[LogAggregate]) -> list[LogAggregateEntry]:
         return [
-            {
-                "sensor_identifier": sensor.identifier,
-                "severity": each.severity,
-                "subject": each.subject,
-                "min_revision": each.minimum_revision,
-                "max_revision": each.maximum_revision,
-                "min_creation_timestamp": to_epoch_seconds(each.minimum_timestamp),
-                "max_creation_timestamp": to_epoch_seconds(each.maximum_timestamp),
-                "count": each.count,
-            }
+            LogAggregateEntry(
+                sensor.identifier,
+                each.severity,
+                each.subject,
+                each.minimum_revision,
+                each.maximum_revision,
+                to_epoch_seconds(each.minimum_timestamp),
+                to_epoch_seconds(each.maximum_timestamp),
+                each.count,
+            )
             for each in part
         ]
 
     headers = page_headers(None, found)
     if form.is_csv:
-        rows = (tuple(each.values()) for each in entries(found))
-        text = await asyncio.to_thread(table, LogAggregateEntry.model_fields, rows)
+        rows = map(msgspec.structs.astuple, entries(found))
+        text = await asyncio.to_thread(table, LogAggregateEntry.__struct_fields__, rows)
         return csv_answer(text, headers).response()
     body = await encoded(found, entries, found.size)
     return Answer(200, body, headers).response()
@@ -384,13 +421,6 @@ def _entry(functions: tuple[Function, ...]) -> type[msgspec.Struct]:
     return msgspec.defstruct("Entry", fields, gc=False)
 
 
-class _Metric(msgspec.Struct, gc=False):
-    min: int | float
-    max: int | float
-    avg: int | float
-    count: int
-
-
 def _encoded_device(device_id: str, series: Series, shown: _Shown) -> bytes:
     metrics = _metrics(series)
     return encode(
@@ -414,15 +444,15 @@ def _device_table(device_id: str, series: Series, shown: _Shown) -> bytes:
         for index, metrics in sorted(_metrics(series).items())
         for name, metric in metrics.items()
     )
-    heading = ("device_id", "start", "end", "attribute", *_Metric.__struct_fields__)
+    heading = ("device_id", "start", "end", "attribute", *MetricAggregate.__struct_fields__)
     return table(heading, rows)
 
 
-def _metrics(series: Series) -> dict[int, dict[str, _Metric]]:
+def _metrics(series: Series) -> dict[int, dict[str, MetricAggregate]]:
     """Return what is shown of a device's metrics, by bucket and by name."""
-    shown: dict[int, dict[str, _Metric]] = {}
+    shown: dict[int, dict[str, MetricAggregate]] = {}
     for name, found in sorted(series.attributes.items()):
         for index, known in found.items():
-            metric = _Metric(known.minimum, known.maximum, average_of(known), known.count)
+            metric = MetricAggregate(known.minimum, known.maximum, average_of(known), known.count)
             shown.setdefault(index, {})[name] = metric
     return shown

@@ -18,15 +18,8 @@ from heliograph.web.errors import Answer
 from heliograph.web.pages import asked_path, decode_cursor, encode_cursor
 from heliograph.web.paths import PREFIX
 from heliograph.web.ranges import check_order
-from heliograph.web.schemas import (
-    AuditRepresentation,
-    End,
-    ListLimit,
-    OfNetwork,
-    Start,
-    Text,
-    errors,
-)
+from heliograph.web.records import errors
+from heliograph.web.schemas import AuditRepresentation, End, ListLimit, OfNetwork, Start, Text
 from heliograph.web.services import Services
 
 router = APIRouter(prefix=f"{PREFIX}/audit", tags=["audit"])

@@ -27,7 +27,8 @@ from heliograph.web.errors import Answer, encode
 from heliograph.web.members import Body
 from heliograph.web.pages import TheDirection, asked_path, page_headers
 from heliograph.web.paths import PREFIX
-from heliograph.web.schemas import JsonValue, PageLimit, Text, errors
+from heliograph.web.records import errors
+from heliograph.web.schemas import JsonValue, PageLimit, Text
 from heliograph.web.services import Services
 from heliograph.web.strict_route import StrictRoute
 
@@ -195,7 +196,7 @@ async def read_configurations(
     "/sensors/{identifier}/configurations/current",
     response_model=CurrentConfiguration,
     responses={
-        304: NOT_MODIFIED,
+        **NOT_MODIFIED,
         **errors(401, 403, 404),
     },
 )

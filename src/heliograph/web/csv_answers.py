@@ -15,9 +15,7 @@ from heliograph.web.errors import CSV_HEADERS, Answer, decode, validation_error
 
 MEDIA_TYPE = "text/csv"
 # What OpenAPI tells of it beside the JSON.
-CSV_ANSWER: dict[int | str, dict[str, Any]] = {
-    200: {"content": {MEDIA_TYPE: {"schema": {"type": "string"}}}}
-}
+CSV = {MEDIA_TYPE: {"schema": {"type": "string"}}}
 
 Form = Annotated[
     Literal["json", "csv"] | None,

@@ -16,6 +16,7 @@ from heliograph.web.errors import STATUS, Answer, encode, validation_error
 from heliograph.web.lists import listed, sensors
 from heliograph.web.members import unknown_members
 from heliograph.web.paths import PREFIX
+from heliograph.web.records import errors
 from heliograph.web.registration import (
     TAKEN,
     Change,
@@ -36,7 +37,6 @@ from heliograph.web.schemas import (
     Offset,
     OfNetwork,
     SensorRepresentation,
-    errors,
 )
 from heliograph.web.sensor_filters import Filters
 from heliograph.web.strict_route import StrictRoute

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Header
 from starlette.types import Scope
@@ -13,7 +13,9 @@ IfNoneMatch = Annotated[
     str | None, Header(description="The ETag of an answer that is known: 304 while it is the same")
 ]
 
-NOT_MODIFIED = {"description": "It is still the one of If-None-Match"}
+NOT_MODIFIED: dict[int | str, dict[str, Any]] = {
+    304: {"description": "It is still the one of If-None-Match"}
+}
 
 
 def if_none_match(scope: Scope) -> str | None:

@@ -35,8 +35,9 @@ from heliograph.web.export_streams import ExportResponse, ExportSlots, in_turn
 from heliograph.web.limits import bearer
 from heliograph.web.paths import PREFIX
 from heliograph.web.ranges import check_order
+from heliograph.web.records import errors
 from heliograph.web.registration import not_found
-from heliograph.web.schemas import End, Start, errors
+from heliograph.web.schemas import End, Start
 from heliograph.web.services import Services
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from heliograph.web.dependencies import TheServices, probe
 from heliograph.web.errors import Answer, encode
 from heliograph.web.parameters import OPEN_QUERY
 from heliograph.web.paths import PREFIX
-from heliograph.web.schemas import errors
+from heliograph.web.records import errors
 from heliograph.web.services import Services
 
 router = APIRouter(prefix=PREFIX, tags=["health"], dependencies=[probe])

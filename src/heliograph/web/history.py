@@ -17,7 +17,7 @@ from heliograph.store.pages import Cursor as Position
 from heliograph.store.pages import Page
 from heliograph.web.answers import encoded, held_by
 from heliograph.web.attributes import check_attributes
-from heliograph.web.csv_answers import CSV_ANSWER, TheChartForm, chart_table, csv_answer
+from heliograph.web.csv_answers import CSV, TheChartForm, chart_table, csv_answer
 from heliograph.web.dependencies import Caller, TheAccess, TheServices
 from heliograph.web.errors import Answer, encode
 from heliograph.web.pages import (
@@ -32,7 +32,8 @@ from heliograph.web.pages import (
 from heliograph.web.paths import PREFIX
 from heliograph.web.points import Points, check_points, picked
 from heliograph.web.ranges import Range, check_range, range_length
-from heliograph.web.schemas import End, HistoryEntry, ListLimit, Start, errors
+from heliograph.web.records import REVISION, JsonObject, Representation, ok
+from heliograph.web.schemas import End, ListLimit, Start
 
 router = APIRouter(prefix=f"{PREFIX}/devices", tags=["devices"])
 
@@ -41,18 +42,19 @@ TheDirection = Annotated[
 ]
 
 
-class _Entry(msgspec.Struct):
-    id: str
-    device_id: str
-    timestamp: str
-    revision: int | None
-    metrics: msgspec.Raw
+class HistoryEntry(Representation):
+    """A reading; times are RFC 3339 in UTC."""
+
+    id: Annotated[str, "What the server calls the row"]
+    device_id: Annotated[str, "The device's `device_id`, or its UUID where it has none"]
+    timestamp: Annotated[str, "When it was measured (RFC 3339, UTC)"]
+    revision: Annotated[int | None, REVISION]
+    metrics: Annotated[JsonObject, "The value; one that is no object as the attribute `value`"]
 
 
 @router.get(
     "/{device_id}/history",
-    response_model=list[HistoryEntry],
-    responses=errors(401, 403, 404, 422) | CSV_ANSWER,
+    responses=ok(list[HistoryEntry], **CSV),
 )
 async def read_history(
     device_id: str,
@@ -107,10 +109,10 @@ async def read_history(
     return Answer(200, body, page_headers(links, rows)).response()
 
 
-def _entries(sensor: KnownSensor, rows: Sequence[Measurement]) -> list[_Entry]:
+def _entries(sensor: KnownSensor, rows: Sequence[Measurement]) -> list[HistoryEntry]:
     name = sensor.device_id or sensor.identifier
     return [
-        _Entry(str(row.id), name, to_rfc3339(row.timestamp), row.revision, metrics(row.value))
+        HistoryEntry(str(row.id), name, to_rfc3339(row.timestamp), row.revision, metrics(row.value))
         for row in rows
     ]
 

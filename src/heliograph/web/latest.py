@@ -1,5 +1,6 @@
 """The newest values, of one sensor and of a network's."""
 
+from typing import Annotated, Any
 from urllib.parse import urlencode
 
 import msgspec
@@ -17,15 +18,32 @@ from heliograph.web.entity_tags import NOT_MODIFIED, IfNoneMatch, tagged, tagged
 from heliograph.web.errors import Answer, encode
 from heliograph.web.pages import TRUNCATED, asked_path
 from heliograph.web.paths import PREFIX
-from heliograph.web.schemas import Latest, ListLimit, Offset, errors
+from heliograph.web.records import Representation, ok
+from heliograph.web.schemas import ListLimit, Offset
 
 router = APIRouter(prefix=PREFIX)
 
 
+class LatestValue(Representation):
+    """The newest value of an attribute, and when it was measured."""
+
+    value: Annotated[Any, "The value as it was sent, in the device's own unit"]
+    timestamp: Annotated[str, "When it was measured (RFC 3339, UTC)"]
+
+
+class Latest(Representation):
+    """The newest value of each attribute of a sensor."""
+
+    sensor_identifier: Annotated[str, "The sensor's UUID"]
+    device_id: Annotated[str | None, "Its `device_id`, if it has one"]
+    attributes: Annotated[
+        dict[str, LatestValue], "By the attribute's name; nested ones as dotted paths"
+    ]
+
+
 @router.get(
     "/sensors/{identifier}/latest",
-    response_model=Latest,
-    responses={304: NOT_MODIFIED, **errors(401, 403, 404)},
+    responses=ok(Latest) | NOT_MODIFIED,
     tags=["sensors"],
 )
 async def read_latest(
@@ -47,8 +65,7 @@ async def read_latest(
 
 @router.get(
     "/networks/{network_identifier}/latest",
-    response_model=list[Latest],
-    responses={304: NOT_MODIFIED, **errors(401, 403, 404, 422)},
+    responses=ok(list[Latest]) | NOT_MODIFIED,
     tags=["networks"],
 )
 async def read_latest_of_network(

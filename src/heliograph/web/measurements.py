@@ -15,13 +15,13 @@ from heliograph.store.measurements import having
 from heliograph.web.answers import held_by
 from heliograph.web.attributes import check_attributes
 from heliograph.web.bodies import Held
-from heliograph.web.csv_answers import CSV_ANSWER, TheChartForm, chart_table, csv_answer
+from heliograph.web.csv_answers import CSV, TheChartForm, chart_table, csv_answer
 from heliograph.web.dependencies import Caller, TheAccess, TheServices
 from heliograph.web.errors import Answer, encode
 from heliograph.web.pages import MeasurementPageRequest, PageRequest, asked_path
 from heliograph.web.paths import PREFIX
 from heliograph.web.points import AskedChart, picked
-from heliograph.web.schemas import HeartbeatEntry, LogEntry, MeasurementEntry, errors
+from heliograph.web.records import REVISION, JsonObject, Representation, ok
 
 router = APIRouter(prefix=f"{PREFIX}/sensors/{{identifier}}", tags=["sensors"])
 
@@ -30,33 +30,45 @@ MeasurementPage = Annotated[MeasurementPageRequest, Depends()]
 Chart = Annotated[AskedChart, Depends()]
 
 
-class _Measurement(msgspec.Struct):
-    revision: int | None
-    creation_timestamp: float
-    measurement: msgspec.Raw
+_CREATION = "When it was made, by the device (epoch seconds); without a clock, when it came"
 
 
-class _Heartbeat(msgspec.Struct):
-    revision: int | None
-    creation_timestamp: float
-    receipt_timestamp: float
-    success: bool | None
-    details: msgspec.Raw | None
-    flagged: bool
+class MeasurementEntry(Representation):
+    """A measurement; times are epoch seconds."""
+
+    revision: Annotated[int | None, REVISION]
+    creation_timestamp: Annotated[float, _CREATION]
+    measurement: Annotated[msgspec.Raw, "The value as it was sent, any JSON"]
 
 
-class _Log(msgspec.Struct):
-    revision: int | None
-    creation_timestamp: float
-    severity: str
-    subject: str
-    details: str | None
+class LogEntry(Representation):
+    """A log message; times are epoch seconds."""
+
+    revision: Annotated[int | None, REVISION]
+    creation_timestamp: Annotated[float, _CREATION]
+    severity: Annotated[str, "`debug`, `info`, `warning` or `error`"]
+    subject: Annotated[str, "What it is about"]
+    details: Annotated[str | None, "What more the device said"]
+
+
+class HeartbeatEntry(Representation):
+    """A sign of life, and whether a revision was applied; times are epoch seconds."""
+
+    revision: Annotated[int | None, REVISION]
+    creation_timestamp: Annotated[float, _CREATION]
+    receipt_timestamp: Annotated[float, "When it came, by the server's clock (epoch seconds)"]
+    success: Annotated[bool | None, "Whether the revision was applied; null: not said"]
+    details: Annotated[
+        JsonObject | None, "The members that have no other place; null: there are none"
+    ]
+    flagged: Annotated[
+        bool, "There was no such revision when it came, so that it acknowledges nothing"
+    ]
 
 
 @router.get(
     "/measurements",
-    response_model=list[MeasurementEntry],
-    responses=errors(401, 403, 404, 422) | CSV_ANSWER,
+    responses=ok(list[MeasurementEntry], **CSV),
 )
 async def read_measurements(
     request: Request,
@@ -91,7 +103,7 @@ async def read_measurements(
     return answer.response()
 
 
-@router.get("/logs", response_model=list[LogEntry], responses=errors(401, 403, 404, 422))
+@router.get("/logs", responses=ok(list[LogEntry]))
 async def read_logs(
     request: Request,
     identifier: str,
@@ -107,9 +119,7 @@ async def read_logs(
     return answer.response()
 
 
-@router.get(
-    "/heartbeats", response_model=list[HeartbeatEntry], responses=errors(401, 403, 404, 422)
-)
+@router.get("/heartbeats", responses=ok(list[HeartbeatEntry]))
 async def read_heartbeats(
     request: Request,
     identifier: str,
@@ -153,20 +163,24 @@ async def heartbeats_page(
     return await page.answer(path, rows, _heartbeats)
 
 
-def _measurements(rows: Sequence[Measurement]) -> list[_Measurement]:
-    return [_Measurement(row.revision, to_epoch_seconds(row.timestamp), row.value) for row in rows]
-
-
-def _logs(rows: Sequence[Log]) -> list[_Log]:
+def _measurements(rows: Sequence[Measurement]) -> list[MeasurementEntry]:
     return [
-        _Log(row.revision, to_epoch_seconds(row.timestamp), row.severity, row.subject, row.details)
+        MeasurementEntry(row.revision, to_epoch_seconds(row.timestamp), row.value) for row in rows
+    ]
+
+
+def _logs(rows: Sequence[Log]) -> list[LogEntry]:
+    return [
+        LogEntry(
+            row.revision, to_epoch_seconds(row.timestamp), row.severity, row.subject, row.details
+        )
         for row in rows
     ]
 
 
-def _heartbeats(rows: Sequence[Heartbeat]) -> list[_Heartbeat]:
+def _heartbeats(rows: Sequence[Heartbeat]) -> list[HeartbeatEntry]:
     return [
-        _Heartbeat(
+        HeartbeatEntry(
             row.revision,
             to_epoch_seconds(row.timestamp),
             to_epoch_seconds(row.receipt_timestamp),

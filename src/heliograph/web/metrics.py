@@ -23,7 +23,7 @@ from heliograph.web.connections import WebSocketProtocol
 from heliograph.web.dependencies import TheAccess, TheServices
 from heliograph.web.limits import Limits, bearer
 from heliograph.web.paths import PREFIX
-from heliograph.web.schemas import errors
+from heliograph.web.records import errors
 from heliograph.web.services import Services
 from heliograph.web.traffic import Traffic
 

@@ -21,6 +21,7 @@ from heliograph.web.errors import Answer, encode
 from heliograph.web.lists import listed, sensors
 from heliograph.web.members import Body
 from heliograph.web.paths import PREFIX
+from heliograph.web.records import errors
 from heliograph.web.schemas import (
     ListLimit,
     MemberRepresentation,
@@ -28,7 +29,6 @@ from heliograph.web.schemas import (
     Offset,
     SensorRepresentation,
     Storable,
-    errors,
 )
 from heliograph.web.sensor_filters import Filters
 from heliograph.web.services import Services

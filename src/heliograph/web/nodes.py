@@ -22,6 +22,7 @@ from heliograph.web.lists import gather, listed, sensors
 from heliograph.web.members import Body
 from heliograph.web.pages import TRUNCATED
 from heliograph.web.paths import PREFIX
+from heliograph.web.records import errors
 from heliograph.web.registration import (
     answer_sensor,
     change_sensor,
@@ -39,7 +40,6 @@ from heliograph.web.schemas import (
     Offset,
     OfNetwork,
     Text,
-    errors,
 )
 from heliograph.web.services import Services
 from heliograph.web.strict_route import StrictRoute

@@ -5,13 +5,12 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from pydantic import BaseModel
 from starlette.routing import compile_path
 
-from heliograph.web import examples, links, security, stream_operations
+from heliograph.web import examples, records, security, stream_operations
 from heliograph.web.examples import DEVICE, USERNAME
 from heliograph.web.paths import PREFIX
-from heliograph.web.schemas import StoredBatch, StoredReading, errors
+from heliograph.web.records import Representation, StoredBatch, StoredReading, errors, shows
 
 DESCRIPTION = """
 Every route also stands without `/api/v1`. `{identifier}` and `{device_id}` are a sensor's UUID or
@@ -47,6 +46,15 @@ _PATH_PARAMETERS = {
     "node_id": ("The node's UUID", None),
     "sensor_id": ("The sensor's UUID or `device_id`", DEVICE),
     "username": ("The name of the member's account", USERNAME),
+}
+
+# By what makes something: the parameter that names it elsewhere, and the answer's member with it.
+_MADE = {
+    "/networks": ("network_identifier", "network_identifier"),
+    "/sensors": ("identifier", "sensor_identifier"),
+    "/sensors/{identifier}/configurations": ("identifier", "sensor_identifier"),
+    "/devices": ("device_id", "device_id"),
+    "/nodes": ("node_id", "id"),
 }
 
 _SENTENCE = re.compile(r"\.(?:\s+|$)")
@@ -154,10 +162,6 @@ def install(app: FastAPI) -> None:
                 routes=app.routes,
                 tags=TAGS,
             )
-            components = schema.setdefault("components", {}).setdefault("schemas", {})
-            for model in (StoredReading, StoredBatch):
-                _add(components, model)
-            _drop_made_up_errors(schema)
             _tell(schema)
             paths = schema["paths"]
             ingest = _operations()
@@ -168,23 +172,60 @@ def install(app: FastAPI) -> None:
             for (method, path), operation in stream_operations.operations().items():
                 schema["paths"].setdefault(path, {})[method] = operation
             security.describe(schema)
-            links.describe(schema)
+            _tell_of_errors(schema["paths"])
+            _tell_of_links(schema["paths"])
             examples.describe(schema)
             _tell_of_paths(schema)
+            known = schema["components"]["schemas"]
+            for made_up in ("HTTPValidationError", "ValidationError"):
+                known.pop(made_up, None)
+            schema["components"]["schemas"] = dict(sorted((known | records.components()).items()))
             app.openapi_schema = schema
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign] # FastAPI's documented way
 
 
-def _drop_made_up_errors(schema: dict[str, Any]) -> None:
-    """Drop FastAPI's own 422, which it adds to all that have a parameter, even any text."""
-    for name in ("HTTPValidationError", "ValidationError"):
-        schema["components"]["schemas"].pop(name, None)
-    for operations in schema["paths"].values():
-        for operation in operations.values():
-            if "HTTPValidationError" in str(operation["responses"].get("422")):
-                del operation["responses"]["422"]
+def _tell_of_errors(paths: dict[str, Any]) -> None:
+    """Add to each operation the errors that all of its kind may answer."""
+    for path, operations in paths.items():
+        for method, operation in operations.items():
+            statuses = {408, 429, 500, 503}
+            if method != "get" or security.schemes_of(method, path):
+                statuses |= {401, 403}
+            if "{" in path:
+                statuses.add(404)
+            if any(each["in"] == "query" for each in operation.get("parameters", ())):
+                statuses.add(422)
+            if method != "get":
+                statuses |= {413, 415, 422}
+            if "requestBody" in operation:
+                statuses.add(400)
+            told = operation["responses"]
+            # FastAPI says so of all that has a parameter, even one that takes any text.
+            if "HTTPValidationError" in str(told.get("422")):
+                del told["422"]
+            every = {str(status): entry for status, entry in errors(*statuses).items()} | told
+            operation["responses"] = dict(sorted(every.items()))
+
+
+def _tell_of_links(paths: dict[str, Any]) -> None:
+    """Add to each answer that tells of something new the operations on it."""
+    for path, (parameter, member) in _MADE.items():
+        made = paths.get(PREFIX + path, {}).get("post")
+        if made is None:
+            continue
+        links = made["responses"]["201"].setdefault("links", {})
+        for other, operations in paths.items():
+            if f"{{{parameter}}}" not in other:
+                continue
+            for operation in operations.values():
+                # Who follows links expects an answer that ends, as a stream does not.
+                if operation.get("tags") != [stream_operations.LIVE]:
+                    links[operation["operationId"]] = {
+                        "operationId": operation["operationId"],
+                        "parameters": {parameter: f"$response.body#/{member}"},
+                    }
 
 
 def _tell(schema: dict[str, Any]) -> None:
@@ -226,12 +267,6 @@ def allowed_methods(app: FastAPI, path: str) -> str:
     return ", ".join(sorted(methods))
 
 
-def _add(components: dict[str, Any], model: type[BaseModel]) -> None:
-    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-    components.update(schema.pop("$defs", {}))
-    components[model.__name__] = schema
-
-
 def direct_operations() -> dict[tuple[str, str], dict[str, Any]]:
     """Return the operations that FastAPI does not know, by method and path."""
     posts = {("post", path): operation for path, operation in _operations().items()}
@@ -241,10 +276,10 @@ def direct_operations() -> dict[tuple[str, str], dict[str, Any]]:
 def _operations() -> dict[str, dict[str, Any]]:
     operations = {
         f"{PREFIX}/ingest": _operation(
-            "ingest_reading", "Send a reading of a device", _READING, "StoredReading"
+            "ingest_reading", "Send a reading of a device", _READING, StoredReading
         ),
         f"{PREFIX}/ingest/batch": _operation(
-            "ingest_batch", "Send up to 10,000 readings; gzip is taken", _READINGS, "StoredBatch"
+            "ingest_batch", "Send up to 10,000 readings; gzip is taken", _READINGS, StoredBatch
         ),
     }
     for name, member, element in (
@@ -271,32 +306,22 @@ def _operations() -> dict[str, dict[str, Any]]:
             ]
         }
         operation = _operation(
-            f"send_{name}", f"Send a sensor's {name}, as over MQTT", body, "StoredBatch"
+            f"send_{name}", f"Send a sensor's {name}, as over MQTT", body, StoredBatch
         )
         operation["parameters"].insert(0, _IDENTIFIER)
         operations[f"{PREFIX}/sensors/{{identifier}}/{name}"] = operation
     return operations
 
 
-def _operation(name: str, summary: str, body: dict[str, Any], model: str) -> dict[str, Any]:
-    responses: dict[str, Any] = {
-        "201": {
-            "description": "Committed",
-            "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{model}"}}},
-        }
-    }
-    for status, entry in errors(400, 401, 403, 404, 413, 415, 422).items():
-        responses[str(status)] = {
-            "description": entry["description"],
-            "content": {
-                "application/json": {"schema": {"$ref": "#/components/schemas/ErrorAnswer"}}
-            },
-        }
+def _operation(name: str, summary: str, body: Any, record: type[Representation]) -> dict[str, Any]:
     return {
         "tags": ["ingest"],
         "summary": summary,
         "operationId": name,
         "parameters": [_IDEMPOTENCY_KEY],
         "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
-        "responses": responses,
+        "responses": {
+            "201": {"description": "Committed", "content": shows(record)},
+            "404": errors(404)[404],
+        },
     }

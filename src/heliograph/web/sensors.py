@@ -19,6 +19,7 @@ from heliograph.web.dependencies import Caller, TheAccess, TheActor, TheServices
 from heliograph.web.errors import Answer, encode
 from heliograph.web.lists import listed, sensors
 from heliograph.web.paths import PREFIX
+from heliograph.web.records import errors
 from heliograph.web.registration import (
     Change,
     Inventory,
@@ -40,7 +41,6 @@ from heliograph.web.schemas import (
     OfNetwork,
     SensorRepresentation,
     Text,
-    errors,
 )
 from heliograph.web.sensor_filters import Filters
 from heliograph.web.services import Services

@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from heliograph.web.links import LIVE
-from heliograph.web.schemas import errors
+from heliograph.web.records import errors
 from heliograph.web.streams import KINDS, NetworkStream, Stream
 
+# The tag of what does not end by itself.
+LIVE = "live"
 _MEDIA = "text/event-stream"
 _PARAMETERS: list[dict[str, Any]] = [
     {
@@ -44,6 +45,11 @@ _NETWORK = {
     "schema": {"type": "string"},
 }
 
+_EVENTS = {
+    "description": "Server-Sent Events, until either side ends them",
+    "content": {_MEDIA: {"schema": {"type": "string"}}},
+}
+
 
 def operations() -> dict[tuple[str, str], dict[str, Any]]:
     """Return the streams, by method and path."""
@@ -53,27 +59,10 @@ def operations() -> dict[tuple[str, str], dict[str, Any]]:
             "summary": summary,
             "operationId": name,
             "parameters": [*own, *_PARAMETERS],
-            "responses": _responses(),
+            "responses": {"200": _EVENTS, "404": errors(404)[404]},
         }
         for route, name, summary, own in (
             (NetworkStream, "stream_network", "Stream a network's events", [_NETWORK]),
             (Stream, "stream_events", "Stream the events of all that the caller may see", []),
         )
     }
-
-
-def _responses() -> dict[str, Any]:
-    responses: dict[str, Any] = {
-        "200": {
-            "description": "Server-Sent Events, until either side ends them",
-            "content": {_MEDIA: {"schema": {"type": "string"}}},
-        }
-    }
-    for status, entry in errors(401, 403, 404, 422).items():
-        responses[str(status)] = {
-            "description": entry["description"],
-            "content": {
-                "application/json": {"schema": {"$ref": "#/components/schemas/ErrorAnswer"}}
-            },
-        }
-    return responses

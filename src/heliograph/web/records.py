@@ -1,0 +1,127 @@
+"""Records as the interface shows them: one definition each, for the JSON and for OpenAPI.
+
+A member is described beside its type: `name: Annotated[str, "What people call it"]`.
+"""
+
+from collections.abc import Iterator
+from typing import Annotated, Any, get_type_hints
+
+import msgspec
+
+REFERENCE = "#/components/schemas/{name}"
+# An object, whose JSON goes out as it is stored.
+JsonObject = Annotated[
+    msgspec.Raw, msgspec.Meta(extra_json_schema={"type": "object", "additionalProperties": True})
+]
+REVISION = "The revision of its configuration that it named, from 0; null: none"
+
+
+class Representation(msgspec.Struct):
+    """What an answer tells of one thing."""
+
+
+class Problem(Representation):
+    """What is wrong with one part of a request."""
+
+    loc: Annotated[
+        list[str | int], "Where: `body`, `query`, `path` or `header`, then names and indexes"
+    ]
+    type: Annotated[str, "What kind of fault, for programs"]
+    msg: Annotated[str, "What is wrong, for people"]
+
+
+class ErrorAnswer(Representation):
+    """Every error: a sentence (for validation a list of problems), and a code."""
+
+    detail: Annotated[str | list[Problem], "A sentence; for validation the problems, one by one"]
+    code: Annotated[str, "What went wrong, for programs: `SENSOR_NOT_FOUND` and the like"]
+
+
+class StoredReading(Representation, omit_defaults=True):
+    """A reading that is committed; a repeat has the id of the first."""
+
+    id: Annotated[str, "What the server calls the row"]
+    device_id: Annotated[str, "The device's `device_id`, or its UUID where it has none"]
+    timestamp: Annotated[str, "The reading's time as it is stored (RFC 3339, UTC)"]
+    retimed: Annotated[
+        int,
+        "Number of readings that got the time of receipt because what they gave is none: 1, or"
+        " absent",
+    ] = 0
+
+
+class RejectedElement(Representation):
+    """An element that could not be stored, and why."""
+
+    index: Annotated[int, "Its index among the elements, from 0"]
+    code: Annotated[str, "Why, for programs"]
+    detail: Annotated[str, "Why, for people"]
+
+
+class StoredBatch(Representation):
+    """What became of a batch: accepted, duplicates and rejected add up to its elements."""
+
+    accepted: Annotated[int, "Number of elements stored"]
+    duplicates: Annotated[int, "Number of elements that were stored before"]
+    retimed: Annotated[
+        int, "Number of accepted elements whose time is none: they got that of receipt"
+    ]
+    rejected: Annotated[list[RejectedElement], "Those that could not be stored"]
+
+
+def descriptions(record: type[Representation]) -> dict[str, str]:
+    """Return what each member of a record is, in words."""
+    hints = get_type_hints(record, include_extras=True)
+    return {name: hint.__metadata__[-1] for name, hint in hints.items()}
+
+
+def components() -> dict[str, Any]:
+    """Return the JSON Schemas of all records, by name."""
+    records = list(_within(Representation))
+    _, schemas = msgspec.json.schema_components(records, ref_template=REFERENCE)
+    for record in records:
+        for name, description in descriptions(record).items():
+            member = schemas[record.__name__]["properties"][name]
+            member["description"] = description
+            if member.get("default", "") is None:
+                del member["default"]  # only absent where it was not asked for
+    return schemas
+
+
+def _within(record: type[Representation]) -> Iterator[type[Representation]]:
+    for each in record.__subclasses__():
+        yield each
+        yield from _within(each)
+
+
+def shows(record: Any) -> dict[str, Any]:
+    """Return OpenAPI's content of an answer: a record, or a list of them."""
+    ((schema,), _) = msgspec.json.schema_components((record,), ref_template=REFERENCE)
+    return {"application/json": {"schema": schema}}
+
+
+def ok(record: Any, **media: Any) -> dict[int | str, dict[str, Any]]:
+    """Return OpenAPI's entry for an answer with a record, and in what other media it is given."""
+    return {200: {"content": shows(record) | media}}
+
+
+def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return OpenAPI's entries for errors."""
+    content = shows(ErrorAnswer)
+    return {status: {"description": ERRORS[status], "content": content} for status in statuses}
+
+
+ERRORS = {
+    400: "Malformed JSON, or a serial number in use",
+    401: "A missing or unknown credential",
+    403: "A known credential that does not allow this",
+    404: "Not found, or not for this caller",
+    408: "The body did not arrive in time",
+    409: "In use",
+    413: "Too large",
+    415: "Not JSON",
+    422: "Validation failed",
+    429: "Too many requests; see Retry-After",
+    500: "A defect of the server",
+    503: "Not now; see Retry-After",
+}
