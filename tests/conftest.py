@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 import functools
 import gc
+import importlib.util
 import logging
+import multiprocessing
 import os
 import signal
 from collections.abc import Iterator
@@ -38,10 +40,48 @@ def pytest_configure(config: pytest.Config) -> None:
     """Be what the run lives as long as, unless this is one of its workers."""
     # Started by nohup it would be ignored by all that is started here, too.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    # What is read while tests are collected stays; `pytest_collection_finish` looks for garbage.
+    gc.disable()
+    if _reads_unmeasured(config):
+        Coverage.current().stop()
     if not hasattr(config, "workerinput"):
         run = contextlib.ExitStack()
         run.enter_context(shared.begin())
         config.add_cleanup(run.close)
+        if config.getoption("numprocesses", default=None):
+            _compile_once(config)
+
+
+def _reads_unmeasured(config: pytest.Config) -> bool:
+    """Return whether another worker measures what runs when a module is read."""
+    worker = getattr(config, "workerinput", {}).get("workerid", "gw0")
+    return worker != "gw0" and Coverage.current() is not None
+
+
+def _compile_once(config: pytest.Config) -> None:
+    """Compile what all workers read, so that in a fresh clone not each of them does."""
+    files = sorted(TESTS.rglob("test_*.py")) + sorted(TESTS.rglob("conftest.py"))
+    count = os.cpu_count() or 1
+
+    def compile_share(number: int) -> None:
+        if (measuring := Coverage.current()) is not None:
+            measuring.stop()
+        loader: Any = config.pluginmanager.rewrite_hook
+        for path in files[number::count]:
+            spec = importlib.util.spec_from_file_location(path.stem, path, loader=loader)
+            assert spec is not None
+            module = importlib.util.module_from_spec(spec)
+            # It is compiled and kept, and ends at its first import.
+            module.__dict__["__builtins__"] = {}
+            with contextlib.suppress(ImportError):
+                loader.exec_module(module)
+
+    forking = multiprocessing.get_context("fork")
+    shares = [forking.Process(target=compile_share, args=(number,)) for number in range(count)]
+    for share in shares:
+        share.start()
+    for share in shares:
+        share.join()
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -137,10 +177,13 @@ def loggers_follow() -> Iterator[None]:
         yield
 
 
-def pytest_collection_finish() -> None:
+def pytest_collection_finish(session: pytest.Session) -> None:
     """Look for garbage in what tests make, not in all that has been read."""
     gc.collect()
     gc.freeze()
+    gc.enable()
+    if _reads_unmeasured(session.config):
+        Coverage.current().start()
 
 
 @pytest.fixture
