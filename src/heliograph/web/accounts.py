@@ -2,10 +2,11 @@
 
 import asyncio
 import uuid
+from types import NoneType
 from typing import Annotated, Self
 
 import structlog
-from fastapi import APIRouter, Request
+from fastapi import Request
 from pydantic import AfterValidator, Field, model_validator
 from starlette.responses import Response
 
@@ -15,7 +16,6 @@ from heliograph.errors import AlreadyExistsError, ErrorCode, HeliographError
 from heliograph.model.account import LONGEST_USERNAME, USERNAME_RULE, Account, is_username
 from heliograph.model.audit import Actor, ActorKind, actor_of
 from heliograph.model.credentials import hash_key, new_token
-from heliograph.model.principal import Principal
 from heliograph.model.time import DAY, SECOND, now, to_rfc3339
 from heliograph.passwords import LONGEST, SHORTEST
 from heliograph.settings import Settings
@@ -29,19 +29,24 @@ from heliograph.web.access import (
     forbidden,
     is_own_page,
 )
-from heliograph.web.dependencies import Caller, TheAccess, TheActor, TheServices, anybody, no_body
-from heliograph.web.errors import Answer, encode, validation_error
+from heliograph.web.dependencies import TheAccess, TheServices, anybody
+from heliograph.web.errors import validation_error
 from heliograph.web.members import Body
-from heliograph.web.paths import PREFIX
-from heliograph.web.records import errors
-from heliograph.web.schemas import LoggedIn, NewTicket, Storable, Text, UserRepresentation
+from heliograph.web.records import Representation
+from heliograph.web.resources import KnownCall, Resource, TheCall, answered
+from heliograph.web.schemas import Storable, Text
 from heliograph.web.services import Services
-from heliograph.web.strict_route import StrictRoute
 
-router = APIRouter(prefix=PREFIX, tags=["accounts"], route_class=StrictRoute)
+router = Resource("accounts")
 
 TICKET_SECONDS = 60
 OTHER_NAMES = {"user_name": "username"}
+
+_TAKEN = (ErrorCode.USERNAME_ALREADY_REGISTERED, "The username is already registered")
+_CONFUSABLE = (
+    ErrorCode.USERNAME_CONFUSABLE,
+    "The username looks like one that is registered",
+)
 
 log = structlog.get_logger()
 
@@ -61,6 +66,29 @@ Username = Annotated[
 NewPassword = Annotated[str, Field(min_length=SHORTEST, max_length=LONGEST), Storable]
 # Of a log-in no shortest length is judged: whatever was a password stays one.
 Password = Annotated[str, Field(max_length=LONGEST), Storable]
+
+
+class LoggedIn(Representation):
+    """A session's token, shown only here, and whose it is."""
+
+    access_token: Annotated[str, "For `Authorization: Bearer …`, until the session ends"]
+    user_identifier: Annotated[str, "The account's UUID"]
+
+
+class UserRepresentation(Representation):
+    """An account."""
+
+    user_identifier: Annotated[str, "Its UUID"]
+    username: Annotated[str, "The name to log in with"]
+    is_admin: Annotated[bool, "Whether it may do everything"]
+    created_at: Annotated[str, "When it was made (RFC 3339, UTC)"]
+
+
+class NewTicket(Representation):
+    """What an EventSource or a WebSocket carries in its URL."""
+
+    ticket: Annotated[str, "For `?ticket=…`, once"]
+    expires_in: Annotated[int, "For how many seconds it can be used"]
 
 
 class NewUser(Body):
@@ -97,16 +125,10 @@ class PasswordChange(Body):
         return self
 
 
-@router.post(
-    "/users",
-    status_code=201,
-    response_model=LoggedIn,
-    responses=errors(400, 401, 403, 409, 413, 415, 422),
-    dependencies=[anybody],
-)
+@router.route("/users", "POST", faults=[409], dependencies=[anybody])
 async def sign_up(
     user: NewUser, request: Request, services: TheServices, access: TheAccess
-) -> Response:
+) -> LoggedIn:
     """Make an account and log in. While sign-up is closed, only administrators may."""
     address = client_address(request.scope)
     actor = Actor(ActorKind.ANONYMOUS, "anonymous", address or None)
@@ -123,7 +145,7 @@ async def sign_up(
     access.limit_sign_ups(address)
     await _check_name(user.username, services.settings)
     await _check_password(user.password, user.username, "password", services.settings)
-    # Whoever makes many accounts waits for them as one: the names are of his choosing.
+    # Whoever makes many accounts waits for them as one: the names are of their choosing.
     party = Party(network_of(address), "")
     password_hash = await services.passwords.hash(user.password, party)
     try:
@@ -135,25 +157,11 @@ async def sign_up(
             actor=actor,
         )
     except AlreadyExistsError as error:
-        if error.field == "look":
-            raise HeliographError(
-                ErrorCode.USERNAME_CONFUSABLE, "The username looks like one that is registered"
-            ) from None
-        raise HeliographError(
-            ErrorCode.USERNAME_ALREADY_REGISTERED, "The username is already registered"
-        ) from None
-    token = await open_session(services, account, _himself(account, request))
-    if token is None:
-        raise _incorrect()
-    return Answer(201, encode(_logged_in(account, token))).response()
+        raise HeliographError(*(_CONFUSABLE if error.field == "look" else _TAKEN)) from None
+    return LoggedIn(await _opened(services, account, request), account.identifier)
 
 
-@router.post(
-    "/authentication",
-    response_model=LoggedIn,
-    responses=errors(400, 401, 403, 413, 415, 422),
-    dependencies=[anybody],
-)
+@router.route("/authentication", "POST", status=200, dependencies=[anybody], shown=LoggedIn)
 async def log_in(user: LogIn, request: Request, services: TheServices) -> Response:
     """Log in with a name and a password.
 
@@ -165,104 +173,70 @@ async def log_in(user: LogIn, request: Request, services: TheServices) -> Respon
     account = await services.authenticator.password(
         user.username, user.password, client_address(request.scope)
     )
-    token = None
-    if account is not None:
-        token = await open_session(services, account, _himself(account, request))
-    if account is None or token is None:
+    if account is None:
         raise _incorrect()
-    response = Answer(200, encode(_logged_in(account, token))).response()
+    token = await _opened(services, account, request)
+    response = answered(LoggedIn(token, account.identifier))
     if user.cookie:
         _set_cookie(response, request, token, services.settings.session_days * 86_400)
     return response
 
 
-@router.delete(
-    "/authentication",
-    status_code=204,
-    responses=errors(401, 403, 413, 415, 422),
-    response_class=Response,
-    dependencies=[no_body],
-)
-async def log_out(
-    caller: Caller, actor: TheActor, request: Request, services: TheServices
-) -> Response:
+@router.route("/authentication", "DELETE", shown=NoneType)
+async def log_out(call: TheCall) -> Response:
     """End the session that the request is made with."""
-    if caller.account is None or caller.session is None:
+    if call.caller.account is None or call.caller.session is None:
         raise forbidden()
-    await services.store.accounts.end_session(caller.session, actor=actor)
-    await services.registry.changed()
+    await call.store.accounts.end_session(call.caller.session, actor=call.actor)
+    await call.registry.changed()
     response = Response(status_code=204)
-    if COOKIE in request.headers.get("cookie", ""):
-        _set_cookie(response, request, "", 0)
+    if COOKIE in call.request.headers.get("cookie", ""):
+        _set_cookie(response, call.request, "", 0)
     return response
 
 
-@router.get("/users/me", response_model=UserRepresentation, responses=errors(401, 403))
-async def read_own_account(caller: Caller, services: TheServices) -> Response:
+@router.route("/users/me", "GET")
+async def read_own_account(call: TheCall) -> UserRepresentation:
     """Read the account that the request is made with."""
-    account = await _own(caller, services)
-    body = {
-        "user_identifier": account.identifier,
-        "username": account.username,
-        "is_admin": account.is_admin,
-        "created_at": to_rfc3339(account.created_at),
-    }
-    return Answer(200, encode(body)).response()
+    own = await _own(call)
+    made = to_rfc3339(own.created_at)
+    return UserRepresentation(own.identifier, own.username, own.is_admin, made)
 
 
-@router.put(
-    "/users/me/password",
-    status_code=204,
-    responses=errors(400, 401, 403, 413, 415, 422),
-    response_class=Response,
-)
-async def change_own_password(
-    change: PasswordChange,
-    caller: Caller,
-    actor: TheActor,
-    request: Request,
-    services: TheServices,
-) -> Response:
+@router.route("/users/me/password", "PUT")
+async def change_own_password(change: PasswordChange, call: TheCall) -> None:
     """Change one's own password. All sessions but this one end."""
-    account = await _own(caller, services)
-    address = client_address(request.scope)
-    name = account.username
-    await _check_password(change.new_password, name, "new_password", services.settings)
-    if not await services.authenticator.own_password(account, change.password, address, actor):
+    account, services = await _own(call), call.services
+    name, new = account.username, change.new_password
+    await _check_password(new, name, "new_password", services.settings)
+    if not await services.authenticator.own_password(
+        account, change.password, call.address, call.actor
+    ):
         raise _incorrect()
-    changed = await services.store.accounts.change_password(
+    changed = await call.store.accounts.change_password(
         account.identifier,
-        await services.passwords.hash(
-            change.new_password, Party(network_of(address), account.username)
-        ),
+        await services.passwords.hash(new, Party(network_of(call.address), name)),
         expected=account.password_hash,
-        kept=caller.session or b"",
-        actor=actor,
+        kept=call.caller.session or b"",
+        actor=call.actor,
     )
     if not changed:
         raise _incorrect()  # it was changed meanwhile
-    await services.registry.changed()
-    return Response(status_code=204)
+    await call.registry.changed()
 
 
-@router.post(
-    "/tickets",
-    status_code=201,
-    response_model=NewTicket,
-    responses=errors(401, 403, 413, 415, 422),
-    dependencies=[no_body],
-)
-async def make_ticket(caller: Caller, actor: TheActor, services: TheServices) -> Response:
+@router.route("/tickets", "POST")
+async def make_ticket(call: TheCall) -> NewTicket:
     """Make a ticket: `?ticket=` opens one EventSource or WebSocket, within a minute."""
-    account = await _own(caller, services)
+    account, session = await _own(call), call.caller.session
     # The hash of the session in the ticket is how a stream ends with the session.
-    suffix = f".{caller.session.hex()}" if caller.session is not None else ""
+    suffix = f".{session.hex()}" if session is not None else ""
     token = await open_session(
-        services, account, actor, TICKET, TICKET_SECONDS * SECOND, suffix=suffix
+        call.services, account, call.actor, TICKET, TICKET_SECONDS * SECOND, suffix=suffix
     )
     if token is None:
         raise HeliographError(ErrorCode.INVALID_TOKEN, "Invalid token")
-    return Answer(201, encode({"ticket": token, "expires_in": TICKET_SECONDS})).response()
+    return NewTicket(token, TICKET_SECONDS)
 
 
 async def open_session(
@@ -313,25 +287,29 @@ async def _check_password(password: str, username: str, member: str, settings: S
     log.warning("easily guessed password", username=username, reason=reason)
 
 
-async def _own(caller: Principal, services: Services) -> Account:
-    found = None
-    if caller.account is not None:
-        found = await services.store.accounts.find(caller.account)
-    if found is None:
+async def _own(call: KnownCall) -> Account:
+    account = call.caller.account
+    own = None if account is None else await call.store.accounts.find(account)
+    if own is None:
         raise forbidden()
-    return found
+    return own
 
 
-def _himself(account: Account, request: Request) -> Actor:
-    return Actor(ActorKind.USER, account.username, client_address(request.scope) or None)
+async def _opened(services: Services, account: Account, request: Request) -> str:
+    """Return the token of a session that the account's user opens.
+
+    Raises:
+        HeliographError: INVALID_CREDENTIALS, the password was changed meanwhile.
+    """
+    user = Actor(ActorKind.USER, account.username, client_address(request.scope) or None)
+    token = await open_session(services, account, user)
+    if token is None:
+        raise _incorrect()
+    return token
 
 
 def _incorrect() -> HeliographError:
     return HeliographError(ErrorCode.INVALID_CREDENTIALS, "Incorrect username or password")
-
-
-def _logged_in(account: Account, token: str) -> dict[str, str]:
-    return {"access_token": token, "user_identifier": account.identifier}
 
 
 def _set_cookie(response: Response, request: Request, token: str, seconds: int) -> None:

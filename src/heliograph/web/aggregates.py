@@ -156,7 +156,7 @@ TheRange = Annotated[AskedRange, Depends()]
 @router.get(
     "/sensors/{identifier}/aggregates",
     tags=["sensors"],
-    responses=ok(dict[str, list[AggregateBucket]], **CSV),
+    responses=ok(dict[str, list[AggregateBucket]], media=CSV),
 )
 async def read_aggregates(
     request: Request,
@@ -206,7 +206,7 @@ async def read_aggregates(
 @router.get(
     "/devices/{device_id}/aggregate",
     tags=["devices"],
-    responses=ok(DeviceAggregate | list[DeviceAggregate], **CSV),
+    responses=ok(DeviceAggregate | list[DeviceAggregate], media=CSV),
 )
 async def read_device_aggregate(
     request: Request,
@@ -250,7 +250,7 @@ async def read_device_aggregate(
 @router.get(
     "/sensors/{identifier}/logs/aggregates",
     tags=["sensors"],
-    responses=ok(list[LogAggregateEntry], **CSV),
+    responses=ok(list[LogAggregateEntry], media=CSV),
 )
 async def read_log_aggregates(
     request: Request,

@@ -4,25 +4,48 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import Depends, Query
 from starlette.responses import Response
 
 from heliograph.errors import ErrorCode, HeliographError
-from heliograph.model.audit import ActorKind, AuditAction
-from heliograph.model.principal import Principal
+from heliograph.model.audit import ActorKind, AuditAction, AuditEntry
 from heliograph.store.pages import GREATEST, LEAST
-from heliograph.web.access import Access
 from heliograph.web.answers import encoded, held_by
-from heliograph.web.dependencies import Caller, TheAccess, TheServices
 from heliograph.web.errors import Answer
 from heliograph.web.pages import asked_path, decode_cursor, encode_cursor
-from heliograph.web.paths import PREFIX
 from heliograph.web.ranges import check_order
-from heliograph.web.records import errors
-from heliograph.web.schemas import AuditRepresentation, End, ListLimit, OfNetwork, Start, Text
-from heliograph.web.services import Services
+from heliograph.web.records import Representation
+from heliograph.web.resources import KnownCall, Resource, TheCall
+from heliograph.web.schemas import End, ListLimit, OfNetwork, Start, Text
 
-router = APIRouter(prefix=f"{PREFIX}/audit", tags=["audit"])
+router = Resource("audit", "/audit")
+
+
+class AuditedMember(Representation):
+    """What a member was and became; neither where it is a secret."""
+
+    old: Annotated[Any, "What it was; null: nothing, or not told"] = None
+    new: Annotated[Any, "What it became; null: nothing, or not told"] = None
+
+
+class AuditRepresentation(Representation):
+    """Who did what to which resource, when."""
+
+    id: Annotated[str, "What the server calls the entry"]
+    timestamp: Annotated[str, "When it was done (RFC 3339, UTC)"]
+    actor_kind: Annotated[
+        str,
+        "What did it: `user`, `admin_key`, `device`, `shared_key`, `anonymous`,"
+        " `command_line` or `system`",
+    ]
+    actor: Annotated[str, "Who did it: a user name, a `device_id`, `admin`, …"]
+    address: Annotated[str | None, "The IP address it was done from"]
+    action: Annotated[str, "What was done: the kind of resource, a dot, a verb"]
+    resource_kind: Annotated[str, "What it was done to"]
+    resource_identifier: Annotated[str | None, "Its identifier"]
+    resource_name: Annotated[str | None, "Its name at that time"]
+    network_identifier: Annotated[str | None, "The UUID of the network that it is in"]
+    changes: Annotated[dict[str, AuditedMember], "What has changed, by member"]
 
 
 class AuditRequest:
@@ -62,44 +85,41 @@ class AuditRequest:
         }
 
 
-@router.get("", response_model=list[AuditRepresentation], responses=errors(401, 403, 404, 422))
-async def read_audit(
-    asked: Annotated[AuditRequest, Depends()],
-    request: Request,
-    caller: Caller,
-    access: TheAccess,
-    services: TheServices,
-) -> Response:
+@router.route("", "GET", faults=[404], shown=list[AuditRepresentation])
+async def read_audit(asked: Annotated[AuditRequest, Depends()], call: TheCall) -> Response:
     """Read who changed what, newest first: of the networks that the caller owns, or of all.
 
     The `Link` header leads to older entries; a page ends early before it exceeds 16 MiB.
     """
-    networks = await _networks(asked.network_identifier, caller, access, services)
-    entries = await services.store.audit.list(
-        networks=networks, hold=held_by(request.scope).at_least, **asked.filters
+    networks = await _networks(asked.network_identifier, call)
+    scope = call.request.scope
+    entries = await call.store.audit.list(
+        networks=networks, hold=held_by(scope).at_least, **asked.filters
     )
     headers = []
     if entries.more:
         last = encode_cursor(entries[-1].timestamp, entries[-1].id)
-        query = urlencode({**request.query_params, "cursor": last})
-        link = f'<{asked_path(request.scope)}?{query}>; rel="next"'
+        query = urlencode({**call.request.query_params, "cursor": last})
+        link = f'<{asked_path(scope)}?{query}>; rel="next"'
         headers.append((b"link", link.encode("latin-1")))
-    body = await encoded(entries, lambda part: [entry.members() for entry in part], entries.size)
+    body = await encoded(entries, _shown, entries.size)
     return Answer(200, body, headers).response()
 
 
-async def _networks(
-    identifier: str | None, caller: Principal, access: Access, services: Services
-) -> Sequence[str] | None:
+def _shown(entries: Sequence[AuditEntry]) -> list[AuditRepresentation]:
+    return [AuditRepresentation(**entry.members()) for entry in entries]
+
+
+async def _networks(identifier: str | None, call: KnownCall) -> Sequence[str] | None:
     try:
-        owned = await access.audited(caller, identifier)
+        owned = await call.access.audited(call.caller, identifier)
         # Who owns every network, as everybody may, still sees nothing of what is in none.
-        is_narrowed = owned is not None or caller.is_admin
-        return owned if is_narrowed else await services.store.networks.identifiers()
+        is_narrowed = owned is not None or call.caller.is_admin
+        return owned if is_narrowed else await call.store.networks.identifiers()
     except HeliographError as error:
         # What has become of a network that is gone is for those who see everything.
-        if error.code is not ErrorCode.NETWORK_NOT_FOUND or not caller.is_admin:
+        if error.code is not ErrorCode.NETWORK_NOT_FOUND or not call.caller.is_admin:
             raise
-        if identifier is None or not await services.store.audit.has_network(identifier.lower()):
+        if identifier is None or not await call.store.audit.has_network(identifier.lower()):
             raise
     return [identifier.lower()]

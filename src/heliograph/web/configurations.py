@@ -6,8 +6,8 @@ from typing import Annotated, Any, Self
 from urllib.parse import urlencode
 
 import msgspec
-from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel, Field, model_validator
+from fastapi import Query
+from pydantic import Field, model_validator
 from starlette.responses import Response
 
 from heliograph.access.policy import Action
@@ -19,20 +19,16 @@ from heliograph.model.sensor import Configuration
 from heliograph.model.time import to_epoch_seconds
 from heliograph.store.configurations import TooLargeError
 from heliograph.store.pages import Page
-from heliograph.web.access import NOT_FOUND
 from heliograph.web.answers import encoded, held_by
-from heliograph.web.dependencies import Caller, TheAccess, TheActor, TheServices
 from heliograph.web.entity_tags import NOT_MODIFIED, IfNoneMatch, matches
 from heliograph.web.errors import Answer, encode
 from heliograph.web.members import Body
 from heliograph.web.pages import TheDirection, asked_path, page_headers
-from heliograph.web.paths import PREFIX
-from heliograph.web.records import errors
+from heliograph.web.records import Representation, ok
+from heliograph.web.resources import KnownCall, Resource, TheCall, answered, found, not_found
 from heliograph.web.schemas import JsonValue, PageLimit, Text
-from heliograph.web.services import Services
-from heliograph.web.strict_route import StrictRoute
 
-router = APIRouter(prefix=PREFIX, tags=["configurations"], route_class=StrictRoute)
+router = Resource("configurations")
 
 MAXIMUM_SENSORS = 10_000
 # Of all configurations of one request together, which are held in memory at once.
@@ -79,95 +75,90 @@ class NetworkConfiguration(Body):
         return self
 
 
-class AddedConfiguration(BaseModel):
+class AddedConfiguration(Representation):
     """A sensor's new revision."""
 
-    sensor_identifier: str = Field(description="The sensor's UUID")
-    revision: int = Field(description="The number of the new revision, from 0")
+    sensor_identifier: Annotated[str, "The sensor's UUID"]
+    revision: Annotated[int, "The number of the new revision, from 0"]
 
 
 class AssignedConfiguration(AddedConfiguration):
     """What one of several sensors gets."""
 
-    device_id: str | None = Field(description="Its `device_id`, if it has one")
-    configuration: Any = Field(description="What it gets, any JSON")
+    device_id: Annotated[str | None, "Its `device_id`, if it has one"]
+    configuration: Annotated[msgspec.Raw, "What it gets, any JSON"]
 
 
-class CurrentConfiguration(BaseModel):
+class CurrentConfiguration(Representation):
     """The newest revision, as on the topic `configurations/<sensor>`."""
 
-    revision: int = Field(description="Its number, from 0")
-    configuration: Any = Field(description="What the sensor is to be, any JSON")
+    revision: Annotated[int, "Its number, from 0"]
+    configuration: Annotated[msgspec.Raw, "What the sensor is to be, any JSON"]
 
 
-class ConfigurationEntry(BaseModel):
+class ConfigurationEntry(Representation):
     """A revision, and how far it has come."""
 
-    revision: int = Field(description="Its number, from 0")
-    configuration: Any = Field(description="What the sensor is to be, any JSON")
-    creation_timestamp: float = Field(description="When it was committed (epoch seconds)")
-    publication_timestamp: float | None = Field(
-        description="When it was published (epoch seconds); null: not yet"
-    )
-    acknowledgment_timestamp: float | None = Field(
-        description="When the device answered, by its own clock (epoch seconds)"
-    )
-    receipt_timestamp: float | None = Field(
-        description="When the answer came, by the server's clock (epoch seconds)"
-    )
-    success: bool | None = Field(
-        description="Whether the device could apply it; null: no answer yet"
-    )
-    state: ConfigurationState = Field(description="How far it has come")
-    publication_duration: float | None = Field(
-        description="Seconds from its creation to its publication"
-    )
-    acknowledgment_duration: float | None = Field(
-        description="Seconds from its creation to the arrival of the answer"
-    )
-    author: str | None = Field(
-        description="Who made it: `admin` (the admin key), `user:<name>`, `anonymous`"
-    )
+    revision: Annotated[int, "Its number, from 0"]
+    configuration: Annotated[msgspec.Raw, "What the sensor is to be, any JSON"]
+    creation_timestamp: Annotated[float, "When it was committed (epoch seconds)"]
+    publication_timestamp: Annotated[
+        float | None, "When it was published (epoch seconds); null: not yet"
+    ]
+    acknowledgment_timestamp: Annotated[
+        float | None, "When the device answered, by its own clock (epoch seconds)"
+    ]
+    receipt_timestamp: Annotated[
+        float | None, "When the answer came, by the server's clock (epoch seconds)"
+    ]
+    success: Annotated[bool | None, "Whether the device could apply it; null: no answer yet"]
+    state: Annotated[ConfigurationState, "How far it has come"]
+    publication_duration: Annotated[float | None, "Seconds from its creation to its publication"]
+    acknowledgment_duration: Annotated[
+        float | None, "Seconds from its creation to the arrival of the answer"
+    ]
+    author: Annotated[
+        str | None, "Who made it: `admin` (the admin key), `user:<name>`, `anonymous`"
+    ]
+
+    @classmethod
+    def of(cls, revision: Revision) -> Self:
+        """Return the revision as its page gives it."""
+        return cls(
+            revision=revision.revision,
+            configuration=revision.configuration,
+            creation_timestamp=to_epoch_seconds(revision.created_at),
+            publication_timestamp=_seconds(revision.publication_timestamp),
+            acknowledgment_timestamp=_seconds(revision.acknowledgment_timestamp),
+            receipt_timestamp=_seconds(revision.receipt_timestamp),
+            success=revision.success,
+            state=revision.state,
+            publication_duration=_duration(revision, revision.publication_timestamp),
+            acknowledgment_duration=_duration(revision, revision.receipt_timestamp),
+            author=revision.author,
+        )
 
 
-@router.post(
-    "/sensors/{identifier}/configurations",
-    status_code=201,
-    response_model=AddedConfiguration,
-    responses=errors(400, 401, 403, 404, 413, 415, 422),
-)
+@router.route("/sensors/{identifier}/configurations", "POST")
 async def configure_sensor(
-    identifier: str,
-    new: NewConfiguration,
-    caller: Caller,
-    actor: TheActor,
-    access: TheAccess,
-    services: TheServices,
-) -> Response:
+    identifier: str, new: NewConfiguration, call: TheCall
+) -> AddedConfiguration:
     """Give a sensor its next revision, which is published to it."""
-    sensor = await access.changeable(caller, identifier, Action.CONFIGURE)
+    sensor = await call.changeable(identifier, Action.CONFIGURE)
     text = encode(new.configuration).decode()
     try:
-        revision = await services.store.configurations.add(
-            sensor.number, text, author=caller.name, actor=actor
+        revision = await call.store.configurations.add(
+            sensor.number, text, author=call.caller.name, actor=call.actor
         )
     except RowError:
-        raise _not_found(ErrorCode.SENSOR_NOT_FOUND) from None  # it is deleted
-    body = {"sensor_identifier": sensor.identifier, "revision": revision}
-    return Answer(201, encode(body)).response()
+        raise not_found(ErrorCode.SENSOR_NOT_FOUND) from None  # it is deleted
+    return AddedConfiguration(sensor.identifier, revision)
 
 
-@router.get(
-    "/sensors/{identifier}/configurations",
-    response_model=list[ConfigurationEntry],
-    responses=errors(401, 403, 404, 422),
-)
+@router.route("/sensors/{identifier}/configurations", "GET", shown=list[ConfigurationEntry])
 async def read_configurations(
     identifier: str,
-    request: Request,
-    caller: Caller,
-    access: TheAccess,
-    services: TheServices,
+    call: TheCall,
     revision: Key = None,
     direction: TheDirection = None,
     limit: PageLimit = 64,
@@ -176,71 +167,57 @@ async def read_configurations(
 
     A page ends early before it becomes larger than 16 MiB; the `Link` header leads on.
     """
-    sensor = await access.readable(caller, identifier)
-    page = await services.store.configurations.page(
+    sensor = await call.readable(identifier)
+    scope = call.request.scope
+    page = await call.store.configurations.page(
         sensor.number,
         revision=revision,
         direction=direction,
         limit=limit,
-        hold=held_by(request.scope).at_least,
+        hold=held_by(scope).at_least,
     )
     forward = direction == "next" if revision is None else direction != "previous"
-    links = _links(
-        asked_path(request.scope), page, limit, forward=forward, keyed=revision is not None
-    )
-    body = await encoded(page, lambda part: [entry(each) for each in part], page.size)
+    links = _links(asked_path(scope), page, limit, forward=forward, keyed=revision is not None)
+    body = await encoded(page, lambda part: list(map(ConfigurationEntry.of, part)), page.size)
     return Answer(200, body, page_headers(links, page)).response()
 
 
-@router.get(
+@router.route(
     "/sensors/{identifier}/configurations/current",
-    response_model=CurrentConfiguration,
-    responses={
-        **NOT_MODIFIED,
-        **errors(401, 403, 404),
-    },
+    "GET",
+    shown=CurrentConfiguration,
+    responses=NOT_MODIFIED,
 )
 async def read_current_configuration(
-    identifier: str,
-    caller: Caller,
-    access: TheAccess,
-    services: TheServices,
-    if_none_match: IfNoneMatch = None,
+    identifier: str, call: TheCall, if_none_match: IfNoneMatch = None
 ) -> Response:
     """Read the newest revision; a device may pull its own. With its ETag: 304 while it stays."""
-    sensor = await access.readable(caller, identifier)
-    current = await services.store.configurations.current(sensor.number)
-    if current is None:
-        raise _not_found(ErrorCode.CONFIGURATION_NOT_FOUND)
+    sensor = await call.readable(identifier)
+    current = found(
+        await call.store.configurations.current(sensor.number),
+        ErrorCode.CONFIGURATION_NOT_FOUND,
+    )
     tag = _entity_tag(current)
     if matches(if_none_match, tag):
         return Response(status_code=304, headers={"etag": tag})
-    body = {"revision": current.revision, "configuration": current.configuration}
-    return Answer(200, encode(body)).response({"etag": tag})
+    shown = CurrentConfiguration(current.revision, current.configuration)
+    return Answer(200, encode(shown)).response({"etag": tag})
 
 
-@router.post(
+@router.route(
     "/networks/{network_identifier}/configurations",
-    status_code=201,
-    response_model=list[AssignedConfiguration],
-    responses={
-        200: {"model": list[AssignedConfiguration], "description": "With dry_run"},
-        **errors(400, 401, 403, 404, 413, 415, 422),
-    },
+    "POST",
+    shown=list[AssignedConfiguration],
+    responses=ok(list[AssignedConfiguration], description="With dry_run"),
 )
 async def configure_network(
-    network_identifier: str,
-    new: NetworkConfiguration,
-    caller: Caller,
-    actor: TheActor,
-    access: TheAccess,
-    services: TheServices,
+    network_identifier: str, new: NetworkConfiguration, call: TheCall
 ) -> Response:
     """Give many sensors their next revision at once, or none of them; tell what each gets."""
-    network = await access.network(caller, network_identifier, Action.EDIT)
-    numbers = await _chosen(services, network.identifier, new.sensors)
+    network = await call.network(network_identifier, Action.EDIT)
+    numbers = await _chosen(call, network.identifier, new.sensors)
     configure = functools.partial(_configure, new)
-    configurations = services.store.configurations
+    configurations = call.store.configurations
     # What is replaced need not be read.
     largest = 0 if "configuration" in new.model_fields_set else MAXIMUM_BYTES
     try:
@@ -253,30 +230,31 @@ async def configure_network(
                 network.identifier,
                 numbers,
                 configure,
-                author=caller.name,
-                actor=actor,
+                author=call.caller.name,
+                actor=call.actor,
                 largest=largest,
             )
     except TooLargeError:
         raise _too_much() from None
-    return Answer(200 if new.dry_run else 201, encode(assigned)).response()
+    shown = [AssignedConfiguration(**msgspec.structs.asdict(each)) for each in assigned]
+    return answered(shown, 200 if new.dry_run else 201)
 
 
-async def _chosen(services: Services, network: str, names: Sequence[str] | None) -> list[int]:
+async def _chosen(call: KnownCall, network: str, names: Sequence[str] | None) -> list[int]:
     if names is None:
-        numbers = await services.store.configurations.of_network(network, MAXIMUM_SENSORS + 1)
+        numbers = await call.store.configurations.of_network(network, MAXIMUM_SENSORS + 1)
         if len(numbers) > MAXIMUM_SENSORS:
             raise _too_large(f"The network has more than {MAXIMUM_SENSORS} active sensors")
         return numbers
     chosen: dict[int, None] = {}
     for name in names:
-        sensor = await services.registry.find(name)
+        sensor = await call.registry.find(name)
         if sensor is None or sensor.network_identifier != network:
-            raise _not_found(ErrorCode.SENSOR_NOT_FOUND)
+            raise not_found(ErrorCode.SENSOR_NOT_FOUND)
         if not sensor.is_active:
-            record = await services.store.sensors.find_number(sensor.number)
+            record = await call.store.sensors.find_number(sensor.number)
             if record is None or record.deleted_at is not None:
-                raise _not_found(ErrorCode.SENSOR_NOT_FOUND)
+                raise not_found(ErrorCode.SENSOR_NOT_FOUND)
         chosen[sensor.number] = None
     return list(chosen)
 
@@ -305,23 +283,6 @@ def _configure(new: NetworkConfiguration, targets: Sequence[Target]) -> list[str
 def _patched(configuration: msgspec.Raw | None, patch: Any) -> str:
     current = _decode(configuration) if configuration is not None else None
     return encode(merge(current, patch)).decode()
-
-
-def entry(revision: Revision) -> dict[str, Any]:
-    """Return a revision as its page gives it."""
-    return {
-        "revision": revision.revision,
-        "configuration": revision.configuration,
-        "creation_timestamp": to_epoch_seconds(revision.created_at),
-        "publication_timestamp": _seconds(revision.publication_timestamp),
-        "acknowledgment_timestamp": _seconds(revision.acknowledgment_timestamp),
-        "receipt_timestamp": _seconds(revision.receipt_timestamp),
-        "success": revision.success,
-        "state": revision.state,
-        "publication_duration": _duration(revision, revision.publication_timestamp),
-        "acknowledgment_duration": _duration(revision, revision.receipt_timestamp),
-        "author": revision.author,
-    }
 
 
 def _seconds(moment: int | None) -> float | None:
@@ -364,7 +325,3 @@ def _too_much() -> HeliographError:
 def _too_large(detail: str) -> HeliographError:
     code = ErrorCode.PAYLOAD_TOO_LARGE
     return HeliographError(code, f"{detail}: choose fewer with `sensors`")
-
-
-def _not_found(code: ErrorCode) -> HeliographError:
-    return HeliographError(code, NOT_FOUND[code])

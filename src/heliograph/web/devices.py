@@ -2,7 +2,6 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
 from pydantic import ConfigDict, Field, RootModel, model_validator
 from pydantic.config import JsonDict
 from starlette.responses import Response
@@ -10,38 +9,33 @@ from starlette.responses import Response
 from heliograph.access.policy import Action
 from heliograph.errors import ErrorCode
 from heliograph.model.credentials import key_members, new_api_key
+from heliograph.model.sensor import Sensor
 from heliograph.store.sensors import TakenError
-from heliograph.web.dependencies import Caller, TheAccess, TheActor, TheServices, no_body
 from heliograph.web.errors import STATUS, Answer, encode, validation_error
 from heliograph.web.lists import listed, sensors
 from heliograph.web.members import unknown_members
-from heliograph.web.paths import PREFIX
-from heliograph.web.records import errors
+from heliograph.web.records import Representation
 from heliograph.web.registration import (
     TAKEN,
     Change,
     NewDevice,
     Registration,
-    answer_sensor,
     change_sensor,
     create,
     refusals,
+    shown,
 )
-from heliograph.web.representation import new_representation
-from heliograph.web.schemas import (
+from heliograph.web.representation import (
     CreatedDevice,
-    DeviceId,
     FullSensor,
-    ListLimit,
-    NewKey,
-    Offset,
-    OfNetwork,
     SensorRepresentation,
+    new_representation,
 )
+from heliograph.web.resources import KnownCall, Resource, TheCall
+from heliograph.web.schemas import DeviceId, ListLimit, Offset, OfNetwork
 from heliograph.web.sensor_filters import Filters
-from heliograph.web.strict_route import StrictRoute
 
-router = APIRouter(prefix=f"{PREFIX}/devices", tags=["devices"], route_class=StrictRoute)
+router = Resource("devices", "/devices")
 
 LARGEST_BATCH = 1_000
 
@@ -81,50 +75,40 @@ class NewDevices(RootModel[Annotated[list[NewDevice], Field(max_length=LARGEST_B
         return given["devices"]
 
 
-@router.post(
-    "",
-    status_code=201,
-    response_model=CreatedDevice,
-    responses=errors(400, 401, 403, 404, 409, 413, 415, 422),
-)
-async def register_device(
-    device: NewDevice, caller: Caller, actor: TheActor, access: TheAccess, services: TheServices
-) -> Response:
+class NewKey(Representation):
+    """A device's new key, which is shown this once; the old one has ended."""
+
+    api_key: Annotated[str, "The key, for `X-API-Key` or as its MQTT password"]
+
+
+@router.route("", "POST", faults=[404, 409])
+async def register_device(device: NewDevice, call: TheCall) -> CreatedDevice:
     """Register a device. Its `api_key` is in this answer only."""
     key = new_api_key()
-    new = await Registration(caller, access, services).new(device, api_key=key)
-    sensor = await create(services, new, actor)
-    body = {**new_representation(sensor, None, services.registry), "api_key": key}
-    return Answer(201, encode(body)).response()
+    new = await Registration(call).new(device, **key_members(key))
+    return _created(await create(call, new), key, call)
 
 
-@router.post(
-    "/batch",
-    status_code=201,
-    response_model=list[CreatedDevice],
-    responses=errors(400, 401, 403, 404, 409, 413, 415, 422),
-)
-async def register_devices(
-    devices: NewDevices, caller: Caller, actor: TheActor, access: TheAccess, services: TheServices
-) -> Response:
+@router.route("/batch", "POST", faults=[404, 409], shown=list[CreatedDevice])
+async def register_devices(devices: NewDevices, call: TheCall) -> list[CreatedDevice] | Response:
     """Register up to 1,000 devices, or none. Each `api_key` is in this answer only."""
-    registration = Registration(caller, access, services)
+    registration = Registration(call)
     keys = [new_api_key() for _ in devices.root]
     new = [
-        await registration.new(device, api_key=key)
+        await registration.new(device, **key_members(key))
         for device, key in zip(devices.root, keys, strict=True)
     ]
     with refusals():
         try:
-            sensors = await services.store.sensors.create_all(new, actor=actor)
+            created = await call.store.sensors.create_all(new, actor=call.actor)
         except TakenError as error:
             return _all_taken(error).response()
-    await services.registry.changed()
-    body = [
-        {**new_representation(sensor, None, services.registry), "api_key": key}
-        for sensor, key in zip(sensors, keys, strict=True)
-    ]
-    return Answer(201, encode(body)).response()
+    await call.registry.changed()
+    return [_created(device, key, call) for device, key in zip(created, keys, strict=True)]
+
+
+def _created(device: Sensor, key: str, call: KnownCall) -> CreatedDevice:
+    return CreatedDevice.of(new_representation(device, None, call.registry), key)
 
 
 def _all_taken(error: TakenError) -> Answer:
@@ -137,83 +121,50 @@ def _all_taken(error: TakenError) -> Answer:
     return Answer(STATUS[code], encode({"detail": problems, "code": code.value}))
 
 
-@router.get("", response_model=list[SensorRepresentation], responses=errors(401, 403, 422))
+@router.route("", "GET", shown=list[SensorRepresentation])
 async def list_devices(
-    request: Request,
-    caller: Caller,
-    access: TheAccess,
-    services: TheServices,
+    call: TheCall,
     filters: Filters,
     network_identifier: OfNetwork = None,
     offset: Offset = 0,
     limit: ListLimit = 1_000,
 ) -> Response:
     """List devices, by default in the order of registration; `X-Total-Count` tells how many."""
-    visible = await access.visible(caller, network_identifier)
-    read = sensors(services, networks=visible, only_devices=True, **filters.which)
-    return await listed(request, offset, limit, read)
+    visible = await call.visible(network_identifier)
+    read = sensors(call.services, networks=visible, only_devices=True, **filters.which)
+    return await listed(call.request, offset, limit, read)
 
 
-@router.get("/{device_id}", response_model=FullSensor, responses=errors(401, 403, 404))
-async def read_device(
-    device_id: str, caller: Caller, access: TheAccess, services: TheServices
-) -> Response:
+@router.route("/{device_id}", "GET")
+async def read_device(device_id: str, call: TheCall) -> FullSensor:
     """Read a device's record; a device may read its own."""
-    known = await access.device(caller, device_id)
-    sensor = await services.store.sensors.find_number(known.number)
-    return await answer_sensor(services, sensor, ErrorCode.DEVICE_NOT_FOUND)
+    known = await call.access.device(call.caller, device_id)
+    sensor = await call.store.sensors.find_number(known.number)
+    return await shown(call, sensor, ErrorCode.DEVICE_NOT_FOUND)
 
 
-@router.patch(
-    "/{device_id}",
-    response_model=FullSensor,
-    responses=errors(400, 401, 403, 404, 409, 413, 415, 422),
-)
-async def change_device(
-    device_id: str,
-    change: DeviceChange,
-    caller: Caller,
-    actor: TheActor,
-    access: TheAccess,
-    services: TheServices,
-) -> Response:
+@router.route("/{device_id}", "PATCH", faults=[409])
+async def change_device(device_id: str, change: DeviceChange, call: TheCall) -> FullSensor:
     """Change a device: the members that are present; `is_active` true brings it back."""
-    known = await access.changeable(caller, device_id, Action.CONFIGURE, ErrorCode.DEVICE_NOT_FOUND)
+    known = await call.changeable(device_id, Action.CONFIGURE, ErrorCode.DEVICE_NOT_FOUND)
     if "device_id" in change.model_fields_set and change.device_id is None and known.device_id:
         message = "Input should be a valid string"
         raise validation_error(("body", "device_id"), "string_type", message)
-    members = await Registration(caller, access, services).changed_members(known, change)
-    sensor = await change_sensor(services, known, members, actor, ErrorCode.DEVICE_NOT_FOUND)
-    return await answer_sensor(services, sensor, ErrorCode.DEVICE_NOT_FOUND)
+    members = await Registration(call).changed_members(known, change)
+    return await shown(call, await change_sensor(call, known, members, ErrorCode.DEVICE_NOT_FOUND))
 
 
-@router.delete(
-    "/{device_id}",
-    status_code=204,
-    responses=errors(401, 403, 404, 413, 415, 422),
-    response_class=Response,
-    dependencies=[no_body],
-)
-async def deactivate_device(
-    device_id: str, caller: Caller, actor: TheActor, access: TheAccess, services: TheServices
-) -> Response:
+@router.route("/{device_id}", "DELETE")
+async def deactivate_device(device_id: str, call: TheCall) -> None:
     """Deactivate a device: its key ends, its data stays. Again is no error."""
-    known = await access.changeable(caller, device_id, Action.REMOVE, ErrorCode.DEVICE_NOT_FOUND)
-    await change_sensor(services, known, {"is_active": False}, actor, ErrorCode.DEVICE_NOT_FOUND)
-    return Response(status_code=204)
+    known = await call.changeable(device_id, Action.REMOVE, ErrorCode.DEVICE_NOT_FOUND)
+    await change_sensor(call, known, {"is_active": False}, ErrorCode.DEVICE_NOT_FOUND)
 
 
-@router.post(
-    "/{device_id}/key",
-    response_model=NewKey,
-    responses=errors(401, 403, 404, 413, 415, 422),
-    dependencies=[no_body],
-)
-async def rotate_key(
-    device_id: str, caller: Caller, actor: TheActor, access: TheAccess, services: TheServices
-) -> Response:
+@router.route("/{device_id}/key", "POST", status=200)
+async def rotate_key(device_id: str, call: TheCall) -> NewKey:
     """Give a device a new key; the old one ends at once."""
-    known = await access.changeable(caller, device_id, Action.CONFIGURE, ErrorCode.DEVICE_NOT_FOUND)
+    known = await call.changeable(device_id, Action.CONFIGURE, ErrorCode.DEVICE_NOT_FOUND)
     key = new_api_key()
-    await change_sensor(services, known, {**key_members(key)}, actor, ErrorCode.DEVICE_NOT_FOUND)
-    return Answer(200, encode({"api_key": key})).response()
+    await change_sensor(call, known, key_members(key), ErrorCode.DEVICE_NOT_FOUND)
+    return NewKey(key)

@@ -36,7 +36,7 @@ from heliograph.web.limits import bearer
 from heliograph.web.paths import PREFIX
 from heliograph.web.ranges import check_order
 from heliograph.web.records import errors
-from heliograph.web.registration import not_found
+from heliograph.web.resources import not_found
 from heliograph.web.schemas import End, Start
 from heliograph.web.services import Services
 

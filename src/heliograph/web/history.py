@@ -54,7 +54,7 @@ class HistoryEntry(Representation):
 
 @router.get(
     "/{device_id}/history",
-    responses=ok(list[HistoryEntry], **CSV),
+    responses=ok(list[HistoryEntry], media=CSV),
 )
 async def read_history(
     device_id: str,

@@ -68,7 +68,7 @@ class HeartbeatEntry(Representation):
 
 @router.get(
     "/measurements",
-    responses=ok(list[MeasurementEntry], **CSV),
+    responses=ok(list[MeasurementEntry], media=CSV),
 )
 async def read_measurements(
     request: Request,

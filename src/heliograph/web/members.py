@@ -6,6 +6,7 @@ What only the server sets is taken where it is what it is, so that what GET gave
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
+import msgspec
 from fastapi.exceptions import RequestValidationError
 from pydantic import (
     BaseModel,
@@ -20,6 +21,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError
 
 from heliograph.nearest import hint
+from heliograph.web.records import Representation, descriptions
 
 MOST_TOLD = 10
 
@@ -31,8 +33,10 @@ class Body(BaseModel):
 
     # What else a member is called by, and its name.
     other_names: ClassVar[Mapping[str, str]] = {}
-    # What GET gives of the same record: what of it is no member is read-only.
-    representation: ClassVar[type[BaseModel] | None] = None
+    # What GET gives of the same record, which describes the members that say nothing else.
+    representation: ClassVar[type[Representation] | None] = None
+    # Whether it may be sent back: then what of it is no member is read-only.
+    is_change: ClassVar[bool] = False
     # Those that never change. A body that has them all is what GET gave: what else is read-only
     # in it may have moved on since.
     fixed: ClassVar[frozenset[str]] = frozenset()
@@ -40,14 +44,12 @@ class Body(BaseModel):
     _read_only: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     @classmethod
-    def _read_only_members(cls) -> Mapping[str, str]:
-        """Return what describes each of them."""
-        shown = cls.representation.model_fields if cls.representation is not None else {}
-        return {
-            name: field.description or ""
-            for name, field in shown.items()
-            if name not in cls.model_fields
-        }
+    def _descriptions(cls) -> dict[str, str]:
+        return {} if cls.representation is None else descriptions(cls.representation)
+
+    @classmethod
+    def _read_only_members(cls) -> set[str]:
+        return cls._descriptions().keys() - cls.model_fields.keys() if cls.is_change else set()
 
     @model_validator(mode="wrap")
     @classmethod
@@ -58,7 +60,7 @@ class Body(BaseModel):
         for name, own in cls.other_names.items():
             if name in members and own not in members:
                 members[own] = members.pop(name)
-        for name in members.keys() & cls._read_only_members().keys():
+        for name in members.keys() & cls._read_only_members():
             read_only[name] = members.pop(name)
         if cls.model_config.get("extra") == "forbid":
             unknown = [name for name in members if name not in cls.model_fields]
@@ -81,8 +83,12 @@ class Body(BaseModel):
             if own in described.get("required", ()):
                 described["required"].remove(own)
                 described["anyOf"] = [{"required": [own]}, {"required": [name]}]
-        for name, description in cls._read_only_members().items():
-            properties[name] = {"readOnly": True, "description": description}
+        read_only = cls._read_only_members()
+        for name, description in cls._descriptions().items():
+            if name in read_only:
+                properties[name] = {"readOnly": True, "description": description}
+            elif name in properties:
+                properties[name].setdefault("description", description)
         return schema
 
     @property
@@ -90,13 +96,14 @@ class Body(BaseModel):
         """Whether there is something to compare with what it is."""
         return bool(self._read_only)
 
-    def check_read_only(self, shown: Mapping[str, Any]) -> None:
+    def check_read_only(self, shown: Representation) -> None:
         """Check that what is read-only is what GET shows, or has shown a moment ago.
 
         Raises:
             RequestValidationError: it is not.
         """
-        wrong = [name for name, value in self._read_only.items() if value != shown[name]]
+        known = msgspec.to_builtins(shown)
+        wrong = [name for name, value in self._read_only.items() if value != known[name]]
         if self.fixed and self._read_only.keys() >= self.fixed:
             wrong = [name for name in wrong if name in self.fixed]
         if wrong:

@@ -2,43 +2,62 @@
 
 import uuid
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, Self
 
-from fastapi import APIRouter, Request
 from pydantic import Field
 from starlette.responses import Response
 
-from heliograph.access.policy import Action, may, role_in
+from heliograph.access.policy import Action, role_in
 from heliograph.errors import AlreadyExistsError, ErrorCode, HeliographError
-from heliograph.model.account import Account, Member
+from heliograph.model.account import Member
 from heliograph.model.principal import Role
 from heliograph.model.sensor import LONGEST_TEXT, Network
 from heliograph.model.time import now, to_rfc3339
 from heliograph.store.networks import DEFAULT_NETWORK, LastOwnerError
-from heliograph.web.access import NOT_FOUND, forbidden
-from heliograph.web.dependencies import Caller, TheAccess, TheActor, TheServices, no_body
-from heliograph.web.errors import Answer, encode
+from heliograph.web.access import forbidden
 from heliograph.web.lists import listed, sensors
 from heliograph.web.members import Body
-from heliograph.web.paths import PREFIX
-from heliograph.web.records import errors
-from heliograph.web.schemas import (
-    ListLimit,
-    MemberRepresentation,
-    NetworkRepresentation,
-    Offset,
-    SensorRepresentation,
-    Storable,
-)
+from heliograph.web.records import Representation
+from heliograph.web.representation import SensorRepresentation
+from heliograph.web.resources import KnownCall, Resource, TheCall, found, not_found
+from heliograph.web.schemas import ListLimit, Offset, Storable
 from heliograph.web.sensor_filters import Filters
-from heliograph.web.services import Services
-from heliograph.web.strict_route import StrictRoute
 
-router = APIRouter(prefix=f"{PREFIX}/networks", tags=["networks"], route_class=StrictRoute)
+router = Resource("networks", "/networks")
 
 ROLES = {"viewer": Role.VIEWER, "editor": Role.EDITOR, "owner": Role.OWNER}
 NAMES = {role: name for name, role in ROLES.items()}
 NetworkName = Annotated[str, Field(min_length=1, max_length=LONGEST_TEXT), Storable]
+
+
+class NetworkRepresentation(Representation):
+    """A network, and what the caller may do in it."""
+
+    network_identifier: Annotated[str, "Its UUID"]
+    network_name: Annotated[str, "Its name, unique in the whole server"]
+    created_at: Annotated[str, "When it was made (RFC 3339, UTC)"]
+    role: Annotated[str | None, "The caller's own: `viewer`, `editor` or `owner`"]
+    shared_keys: Annotated[bool, "Whether keys of DEVICE_API_KEYS send and read here"]
+
+    @classmethod
+    def of(cls, network: Network, call: KnownCall) -> Self:
+        """Return the network as the caller sees it."""
+        role = role_in(call.caller, network.identifier, call.registry.grants)
+        made = to_rfc3339(network.created_at)
+        return cls(network.identifier, network.name, made, NAMES.get(role), network.shared_keys)
+
+
+class MemberRepresentation(Representation):
+    """A member of a network."""
+
+    username: Annotated[str, "The name of the member's account"]
+    user_identifier: Annotated[str, "Its UUID"]
+    role: Annotated[str, "`viewer` reads, `editor` also configures, `owner` also manages"]
+
+    @classmethod
+    def of(cls, member: Member) -> Self:
+        """Return the member as the network shows them."""
+        return cls(member.username, member.account, NAMES[member.role])
 
 
 class NewNetwork(Body):
@@ -54,294 +73,176 @@ class NetworkChange(Body):
     """What is to change; members that are not present stay as they are."""
 
     representation = NetworkRepresentation
+    is_change = True
 
     # The factories keep made-up defaults out of OpenAPI; they are never looked at.
     network_name: NetworkName = Field(
         default_factory=str, description="Its new name, unique in the whole server"
     )
-    shared_keys: bool = Field(
-        default_factory=bool, description="Whether keys of DEVICE_API_KEYS send and read here"
-    )
+    shared_keys: bool = Field(default_factory=bool)
 
 
 class Membership(Body):
     """What a member may do: viewer reads, editor also configures, owner also manages."""
 
     representation = MemberRepresentation
+    is_change = True
 
     role: Literal["viewer", "editor", "owner"] = Field(description="What the member may do")
 
 
-@router.post(
-    "",
-    status_code=201,
-    response_model=NetworkRepresentation,
-    responses=errors(400, 401, 403, 409, 413, 415, 422),
-)
-async def create_network(
-    network: NewNetwork, caller: Caller, actor: TheActor, services: TheServices
-) -> Response:
+@router.route("", "POST", faults=[409])
+async def create_network(network: NewNetwork, call: TheCall) -> NetworkRepresentation:
     """Make a network; who makes it owns it."""
-    if not may(caller, Action.ADD_NETWORK, None, services.registry.grants):
-        raise forbidden()
+    call.require(Action.ADD_NETWORK)
     try:
-        created = await services.store.networks.create(
+        created = await call.store.networks.create(
             identifier=str(network.network_identifier or uuid.uuid4()),
             name=network.network_name,
             created_at=now(),
-            owner=caller.account,
-            actor=actor,
+            owner=call.caller.account,
+            actor=call.actor,
         )
     except AlreadyExistsError as error:
         raise _taken(error) from None
-    await services.registry.changed()
-    return Answer(201, encode(_representation(created, Role.OWNER))).response()
+    await call.registry.changed()
+    return NetworkRepresentation.of(created, call)
 
 
-@router.get("", response_model=list[NetworkRepresentation], responses=errors(401, 403, 422))
-async def list_networks(
-    request: Request,
-    caller: Caller,
-    access: TheAccess,
-    services: TheServices,
-    offset: Offset = 0,
-    limit: ListLimit = 1_000,
-) -> Response:
+@router.route("", "GET", shown=list[NetworkRepresentation])
+async def list_networks(call: TheCall, offset: Offset = 0, limit: ListLimit = 1_000) -> Response:
     """List the networks that the caller may see, oldest first."""
-    visible = await access.visible(caller, None)
-    store, grants = services.store.networks, services.registry.grants
+    visible = await call.visible()
 
-    async def read(offset: int, limit: int) -> tuple[Sequence[Any], int]:
-        found, total = await store.list(networks=visible, offset=offset, limit=limit)
-        return [_representation(n, role_in(caller, n.identifier, grants)) for n in found], total
+    async def read(offset: int, limit: int) -> tuple[Sequence[NetworkRepresentation], int]:
+        page, total = await call.store.networks.list(networks=visible, offset=offset, limit=limit)
+        return [NetworkRepresentation.of(network, call) for network in page], total
 
-    return await listed(request, offset, limit, read)
+    return await listed(call.request, offset, limit, read)
 
 
-@router.get(
-    "/{network_identifier}", response_model=NetworkRepresentation, responses=errors(401, 403, 404)
-)
-async def read_network(
-    network_identifier: str, caller: Caller, access: TheAccess, services: TheServices
-) -> Response:
+@router.route("/{network_identifier}", "GET")
+async def read_network(network_identifier: str, call: TheCall) -> NetworkRepresentation:
     """Read a network's record."""
-    network = await access.network(caller, network_identifier, Action.VIEW)
-    role = role_in(caller, network.identifier, services.registry.grants)
-    return Answer(200, encode(_representation(network, role))).response()
+    return NetworkRepresentation.of(await call.network(network_identifier), call)
 
 
-@router.put(
-    "/{network_identifier}",
-    response_model=NetworkRepresentation,
-    responses=errors(400, 401, 403, 404, 409, 413, 415, 422),
-)
+@router.route("/{network_identifier}", "PUT", faults=[409])
 async def change_network(
-    network_identifier: str,
-    change: NetworkChange,
-    caller: Caller,
-    actor: TheActor,
-    access: TheAccess,
-    services: TheServices,
-) -> Response:
+    network_identifier: str, change: NetworkChange, call: TheCall
+) -> NetworkRepresentation:
     """Change a network's name, or let shared keys in.
 
     Members that are absent stay as they are, and so does the name of the network `default`.
     """
-    network = await access.network(caller, network_identifier, Action.MANAGE)
-    role = role_in(caller, network.identifier, services.registry.grants)
-    change.check_read_only(_representation(network, role))
+    network = await call.network(network_identifier, Action.MANAGE)
+    change.check_read_only(NetworkRepresentation.of(network, call))
     members = change.model_dump(include=change.model_fields_set)
     name = members.get("network_name")
     if network.name == DEFAULT_NETWORK and name not in (None, DEFAULT_NETWORK):
         raise forbidden()
     try:
-        changed = await services.store.networks.change(
-            network.identifier, name=name, shared_keys=members.get("shared_keys"), actor=actor
+        changed = await call.store.networks.change(
+            network.identifier,
+            name=name,
+            shared_keys=members.get("shared_keys"),
+            actor=call.actor,
         )
     except AlreadyExistsError as error:
         raise _taken(error) from None
-    if changed is None:
-        raise _not_found(ErrorCode.NETWORK_NOT_FOUND)
-    await services.registry.changed()
-    role = role_in(caller, network.identifier, services.registry.grants)
-    return Answer(200, encode(_representation(changed, role))).response()
+    network = found(changed, ErrorCode.NETWORK_NOT_FOUND)
+    await call.registry.changed()
+    return NetworkRepresentation.of(network, call)
 
 
-@router.delete(
-    "/{network_identifier}",
-    status_code=204,
-    responses=errors(401, 403, 404, 409, 413, 415, 422),
-    response_class=Response,
-    dependencies=[no_body],
-)
-async def delete_network(
-    network_identifier: str,
-    caller: Caller,
-    actor: TheActor,
-    access: TheAccess,
-    services: TheServices,
-) -> Response:
+@router.route("/{network_identifier}", "DELETE", faults=[409])
+async def delete_network(network_identifier: str, call: TheCall) -> None:
     """Delete a network that has no sensors. The network `default` stays."""
-    network = await access.network(caller, network_identifier, Action.MANAGE)
+    network = await call.network(network_identifier, Action.MANAGE)
     if network.name == DEFAULT_NETWORK:
         raise forbidden()
     try:
-        deleted = await services.store.networks.delete(network.identifier, actor=actor)
+        deleted = await call.store.networks.delete(network.identifier, actor=call.actor)
     except AlreadyExistsError:
-        raise HeliographError(
-            ErrorCode.NETWORK_NOT_EMPTY, "The network still has sensors"
-        ) from None
+        detail = "The network still has sensors"
+        raise HeliographError(ErrorCode.NETWORK_NOT_EMPTY, detail) from None
     if not deleted:
-        raise _not_found(ErrorCode.NETWORK_NOT_FOUND)
-    await services.registry.changed()
-    return Response(status_code=204)
+        raise not_found(ErrorCode.NETWORK_NOT_FOUND)
+    await call.registry.changed()
 
 
-@router.get(
-    "/{network_identifier}/sensors",
-    response_model=list[SensorRepresentation],
-    responses=errors(401, 403, 404, 422),
-)
+@router.route("/{network_identifier}/sensors", "GET", shown=list[SensorRepresentation])
 async def list_sensors_of_network(
-    request: Request,
     network_identifier: str,
-    caller: Caller,
-    access: TheAccess,
-    services: TheServices,
+    call: TheCall,
     filters: Filters,
     offset: Offset = 0,
     limit: ListLimit = 1_000,
 ) -> Response:
     """List a network's sensors, by default in the order of their creation."""
-    network = await access.network(caller, network_identifier, Action.VIEW)
-    read = sensors(services, networks=[network.identifier], **filters.which)
-    return await listed(request, offset, limit, read)
+    network = await call.network(network_identifier)
+    read = sensors(call.services, networks=[network.identifier], **filters.which)
+    return await listed(call.request, offset, limit, read)
 
 
-@router.get(
-    "/{network_identifier}/members",
-    response_model=list[MemberRepresentation],
-    responses=errors(401, 403, 404),
-)
-async def list_members(
-    network_identifier: str, caller: Caller, access: TheAccess, services: TheServices
-) -> Response:
+@router.route("/{network_identifier}/members", "GET")
+async def list_members(network_identifier: str, call: TheCall) -> list[MemberRepresentation]:
     """List a network's members, oldest first."""
-    network = await access.network(caller, network_identifier, Action.VIEW)
-    members = await services.store.networks.members(network.identifier)
-    return Answer(200, encode([_member(member) for member in members])).response()
+    network = await call.network(network_identifier)
+    members = await call.store.networks.members(network.identifier)
+    return [MemberRepresentation.of(member) for member in members]
 
 
-@router.get(
-    "/{network_identifier}/members/{username}",
-    response_model=MemberRepresentation,
-    responses=errors(401, 403, 404),
-)
+@router.route("/{network_identifier}/members/{username}", "GET")
 async def read_member(
-    network_identifier: str,
-    username: str,
-    caller: Caller,
-    access: TheAccess,
-    services: TheServices,
-) -> Response:
+    network_identifier: str, username: str, call: TheCall
+) -> MemberRepresentation:
     """Read what a member may do."""
-    network = await access.network(caller, network_identifier, Action.VIEW)
-    members = await services.store.networks.members(network.identifier)
-    found = next((member for member in members if member.username == username), None)
-    if found is None:
-        raise _not_found(ErrorCode.MEMBER_NOT_FOUND)
-    return Answer(200, encode(_member(found))).response()
+    network = await call.network(network_identifier)
+    members = await call.store.networks.members(network.identifier)
+    named = next((member for member in members if member.username == username), None)
+    return MemberRepresentation.of(found(named, ErrorCode.MEMBER_NOT_FOUND))
 
 
-@router.put(
-    "/{network_identifier}/members/{username}",
-    response_model=MemberRepresentation,
-    responses=errors(400, 401, 403, 404, 409, 413, 415, 422),
-)
+@router.route("/{network_identifier}/members/{username}", "PUT", faults=[409])
 async def set_member(
-    network_identifier: str,
-    username: str,
-    membership: Membership,
-    caller: Caller,
-    actor: TheActor,
-    access: TheAccess,
-    services: TheServices,
-) -> Response:
+    network_identifier: str, username: str, membership: Membership, call: TheCall
+) -> MemberRepresentation:
     """Make a user a member, or give a member another role. The last owner stays one."""
-    network = await access.network(caller, network_identifier, Action.MANAGE)
-    account = await _account(services, username)
-    role, moment = ROLES[membership.role], now()
-    member = _member(Member(account.username, account.identifier, role, moment))
-    membership.check_read_only(member)
+    network = await call.network(network_identifier, Action.MANAGE)
+    account = found(await call.store.accounts.find_username(username), ErrorCode.USER_NOT_FOUND)
+    member = Member(account.username, account.identifier, ROLES[membership.role], now())
+    shown = MemberRepresentation.of(member)
+    membership.check_read_only(shown)
     try:
-        found = await services.store.networks.set_member(
-            network.identifier, account.identifier, role, moment, actor=actor
+        known = await call.store.networks.set_member(
+            network.identifier, member.account, member.role, member.created_at, actor=call.actor
         )
     except LastOwnerError:
         raise _last_owner() from None
-    if not found:
-        raise _not_found(ErrorCode.NETWORK_NOT_FOUND)
-    await services.registry.changed()
-    return Answer(200, encode(member)).response()
+    if not known:
+        raise not_found(ErrorCode.NETWORK_NOT_FOUND)
+    await call.registry.changed()
+    return shown
 
 
-@router.delete(
-    "/{network_identifier}/members/{username}",
-    status_code=204,
-    responses=errors(401, 403, 404, 409, 413, 415, 422),
-    response_class=Response,
-    dependencies=[no_body],
-)
-async def remove_member(
-    network_identifier: str,
-    username: str,
-    caller: Caller,
-    actor: TheActor,
-    access: TheAccess,
-    services: TheServices,
-) -> Response:
+@router.route("/{network_identifier}/members/{username}", "DELETE", faults=[409])
+async def remove_member(network_identifier: str, username: str, call: TheCall) -> None:
     """End a membership; anybody may end their own. The last owner stays."""
-    network = await access.network(caller, network_identifier, Action.VIEW)
-    account = await services.store.accounts.find_username(username)
-    if account is None or account.identifier != caller.account:
-        access.require(caller, Action.MANAGE, network.identifier)
-    if account is None:
-        raise _not_found(ErrorCode.MEMBER_NOT_FOUND)
+    network = await call.network(network_identifier)
+    account = await call.store.accounts.find_username(username)
+    if account is None or account.identifier != call.caller.account:
+        call.require(Action.MANAGE, network.identifier)
+    member = found(account, ErrorCode.MEMBER_NOT_FOUND)
     try:
-        removed = await services.store.networks.remove_member(
-            network.identifier, account.identifier, actor=actor
+        removed = await call.store.networks.remove_member(
+            network.identifier, member.identifier, actor=call.actor
         )
     except LastOwnerError:
         raise _last_owner() from None
     if not removed:
-        raise _not_found(ErrorCode.MEMBER_NOT_FOUND)
-    await services.registry.changed()
-    return Response(status_code=204)
-
-
-async def _account(services: Services, username: str) -> Account:
-    account = await services.store.accounts.find_username(username)
-    if account is None:
-        raise _not_found(ErrorCode.USER_NOT_FOUND)
-    return account
-
-
-def _representation(network: Network, role: Role) -> dict[str, str | bool | None]:
-    return {
-        "network_identifier": network.identifier,
-        "network_name": network.name,
-        "created_at": to_rfc3339(network.created_at),
-        "role": NAMES.get(role),
-        "shared_keys": network.shared_keys,
-    }
-
-
-def _member(member: Member) -> dict[str, str]:
-    return {
-        "username": member.username,
-        "user_identifier": member.account,
-        "role": NAMES[member.role],
-    }
+        raise not_found(ErrorCode.MEMBER_NOT_FOUND)
+    await call.registry.changed()
 
 
 def _taken(error: AlreadyExistsError) -> HeliographError:
@@ -354,7 +255,3 @@ def _taken(error: AlreadyExistsError) -> HeliographError:
 
 def _last_owner() -> HeliographError:
     return HeliographError(ErrorCode.LAST_OWNER, "A network needs at least one owner")
-
-
-def _not_found(code: ErrorCode) -> HeliographError:
-    return HeliographError(code, NOT_FOUND[code])

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
+import msgspec
 import structlog
 
 from heliograph.errors import StoreUnavailableError
@@ -12,7 +13,7 @@ from heliograph.model.presence import presence
 from heliograph.model.records import Kind
 from heliograph.model.sensor import Sensor
 from heliograph.model.time import to_epoch_seconds
-from heliograph.web.configurations import entry
+from heliograph.web.configurations import ConfigurationEntry
 from heliograph.web.representation import as_of_now
 from heliograph.web.services import Services
 
@@ -80,7 +81,8 @@ class Notices:
         )
         if not found or found[0].revision != revision:
             return None
-        return notice("configuration", _names(sensor), entry(found[0]))
+        shown = msgspec.structs.asdict(ConfigurationEntry.of(found[0]))
+        return notice("configuration", _names(sensor), shown)
 
 
 def _presence(sensor: Sensor) -> Frame:

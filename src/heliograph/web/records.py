@@ -3,6 +3,7 @@
 A member is described beside its type: `name: Annotated[str, "What people call it"]`.
 """
 
+import inspect
 from collections.abc import Iterator
 from typing import Annotated, Any, get_type_hints
 
@@ -85,6 +86,10 @@ def components() -> dict[str, Any]:
             member["description"] = description
             if member.get("default", "") is None:
                 del member["default"]  # only absent where it was not asked for
+    for schema in schemas.values():
+        schema["description"] = inspect.cleandoc(schema["description"])
+        if "enum" in schema:
+            schema["type"] = "string"
     return schemas
 
 
@@ -100,9 +105,14 @@ def shows(record: Any) -> dict[str, Any]:
     return {"application/json": {"schema": schema}}
 
 
-def ok(record: Any, **media: Any) -> dict[int | str, dict[str, Any]]:
+def ok(
+    record: Any,
+    status: int = 200,
+    description: str = "Successful Response",
+    media: dict[str, Any] | None = None,
+) -> dict[int | str, dict[str, Any]]:
     """Return OpenAPI's entry for an answer with a record, and in what other media it is given."""
-    return {200: {"content": shows(record) | media}}
+    return {status: {"description": description, "content": shows(record) | (media or {})}}
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:

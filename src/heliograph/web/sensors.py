@@ -1,54 +1,44 @@
 """Sensors: the same records as devices, seen by their names and inventory."""
 
+import uuid
 from typing import Annotated, Any, Literal
-from uuid import UUID
 
-from fastapi import APIRouter, Query, Request
+import msgspec
+from fastapi import Query
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 from starlette.responses import Response
 
 from heliograph.access.policy import Action
-from heliograph.access.registry import KnownSensor
 from heliograph.errors import ErrorCode
-from heliograph.model.audit import Actor
-from heliograph.model.sensor import Sensor
 from heliograph.model.time import now
-from heliograph.web.dependencies import Caller, TheAccess, TheActor, TheServices, no_body
-from heliograph.web.errors import Answer, encode
+from heliograph.web.errors import encode
 from heliograph.web.lists import listed, sensors
-from heliograph.web.paths import PREFIX
-from heliograph.web.records import errors
 from heliograph.web.registration import (
     Change,
     Inventory,
     Registration,
-    answer_sensor,
     change_sensor,
     create,
-    not_found,
     refusals,
+    shown,
 )
-from heliograph.web.representation import full_representation, new_representation
+from heliograph.web.representation import FullSensor, SensorRepresentation, new_representation
+from heliograph.web.resources import Resource, TheCall, found, not_found
 from heliograph.web.schemas import (
     DeviceId,
-    FullSensor,
     JsonValue,
     ListLimit,
     NewDeviceId,
     Offset,
     OfNetwork,
-    SensorRepresentation,
     Text,
 )
 from heliograph.web.sensor_filters import Filters
-from heliograph.web.services import Services
-from heliograph.web.strict_route import StrictRoute
 
-router = APIRouter(prefix=f"{PREFIX}/sensors", tags=["sensors"], route_class=StrictRoute)
+router = Resource("sensors", "/sensors")
 
-CHANGE_ERRORS = errors(400, 401, 403, 404, 409, 413, 415, 422)
 REQUIRED_WITHOUT_NAME = ("manufacturer", "model", "modality")
 _OR = "required without `sensor_name`"
 _TEXT: JsonDict = {"type": "string"}
@@ -68,10 +58,10 @@ class NewSensorBody(Inventory):
         },
     )
 
-    id: UUID | None = Field(None, description="The UUID that it is to have; by default a new one")
-    device_id: NewDeviceId | None = Field(
-        None, description="The name that it logs in with, unique in the whole server"
+    id: uuid.UUID | None = Field(
+        None, description="The UUID that it is to have; by default a new one"
     )
+    device_id: NewDeviceId | None = None
     network_identifier: Text | None = Field(
         None, description="The UUID of its network; by default that of the network `default`"
     )
@@ -105,137 +95,86 @@ class SensorChange(Change):
     configuration: JsonValue = Field(None, description="Present, even null, it is a new revision")
 
 
-@router.post(
-    "",
-    status_code=201,
-    response_model=FullSensor,
-    responses=errors(400, 401, 403, 404, 409, 413, 415, 422),
-)
-async def create_sensor(
-    sensor: NewSensorBody,
-    caller: Caller,
-    actor: TheActor,
-    access: TheAccess,
-    services: TheServices,
-) -> Response:
+@router.route("", "POST", faults=[404, 409])
+async def create_sensor(sensor: NewSensorBody, call: TheCall) -> FullSensor:
     """Register a sensor. With a `configuration`, that is its revision 0."""
+    given: dict[str, Any] = {} if sensor.id is None else {"identifier": str(sensor.id)}
     configured = "configuration" in sensor.model_fields_set
-    new = await Registration(caller, access, services).new(
-        sensor,
-        identifier=sensor.id,
-        configuration=_text(sensor.configuration) if configured else None,
-    )
-    created = await create(services, new, actor)
     if configured:
-        services.store.configurations.added()
-        services.store.configurations.revised([(created.number, 0)])
-    body = new_representation(created, 0 if configured else None, services.registry)
-    return Answer(201, encode(body)).response()
+        given |= {"configuration": _text(sensor.configuration), "author": call.caller.name}
+    created = await create(call, await Registration(call).new(sensor, **given))
+    if configured:
+        call.store.configurations.added()
+        call.store.configurations.revised([(created.number, 0)])
+    return new_representation(created, 0 if configured else None, call.registry)
 
 
-@router.get("", response_model=list[SensorRepresentation], responses=errors(401, 403, 422))
+@router.route("", "GET", shown=list[SensorRepresentation])
 async def list_sensors(
-    request: Request,
-    caller: Caller,
-    access: TheAccess,
-    services: TheServices,
+    call: TheCall,
     filters: Filters,
     network_identifier: OfNetwork = None,
     offset: Offset = 0,
     limit: ListLimit = 1_000,
 ) -> Response:
     """List sensors, by default in the order of their creation; `X-Total-Count` tells how many."""
-    visible = await access.visible(caller, network_identifier)
-    read = sensors(services, networks=visible, **filters.which)
-    return await listed(request, offset, limit, read)
+    visible = await call.visible(network_identifier)
+    read = sensors(call.services, networks=visible, **filters.which)
+    return await listed(call.request, offset, limit, read)
 
 
-@router.get("/{identifier}", response_model=FullSensor, responses=errors(401, 403, 404))
-async def read_sensor(
-    identifier: str, caller: Caller, access: TheAccess, services: TheServices
-) -> Response:
+@router.route("/{identifier}", "GET")
+async def read_sensor(identifier: str, call: TheCall) -> FullSensor:
     """Read a sensor's record; a device may read its own."""
-    known = await access.readable(caller, identifier)
-    sensor = await services.store.sensors.find_number(known.number)
-    return await answer_sensor(services, sensor, ErrorCode.SENSOR_NOT_FOUND)
+    known = await call.readable(identifier)
+    return await shown(call, await call.store.sensors.find_number(known.number))
 
 
-@router.put("/{identifier}", response_model=FullSensor, responses=CHANGE_ERRORS)
-@router.patch("/{identifier}", response_model=FullSensor, responses=CHANGE_ERRORS)
-async def update_sensor(
-    identifier: str,
-    change: SensorChange,
-    caller: Caller,
-    actor: TheActor,
-    access: TheAccess,
-    services: TheServices,
-) -> Response:
+@router.route("/{identifier}", "PATCH", "PUT", faults=[409])
+async def update_sensor(identifier: str, change: SensorChange, call: TheCall) -> FullSensor:
     """Change a sensor: the members that are present; `configuration` is replaced whole."""
-    known = await access.changeable(caller, identifier, Action.CONFIGURE)
-    members = await Registration(caller, access, services).changed_members(known, change)
+    known = await call.changeable(identifier, Action.CONFIGURE)
+    members = await Registration(call).changed_members(known, change)
     if "configuration" not in change.model_fields_set:
-        sensor = await change_sensor(services, known, members, actor)
-        return await answer_sensor(services, sensor, ErrorCode.SENSOR_NOT_FOUND)
-    sensor, revision = await _configure(
-        services, known, _text(change.configuration), caller.name, actor, members
-    )
+        return await shown(call, await change_sensor(call, known, members))
+    with refusals():
+        changed = await call.store.sensors.configure(
+            known.number,
+            _text(change.configuration),
+            author=call.caller.name,
+            actor=call.actor,
+            **members,
+        )
+    sensor, revision = found(changed, ErrorCode.SENSOR_NOT_FOUND)
+    call.store.configurations.added()
+    await call.registry.changed()
+    call.store.configurations.revised([(known.number, revision)])
     # Others may have made newer ones by now.
-    body = {**await full_representation(sensor, services), "revision": revision}
-    return Answer(200, encode(body)).response()
+    return msgspec.structs.replace(await shown(call, sensor), revision=revision)
 
 
-@router.delete(
-    "/{identifier}",
-    status_code=204,
-    responses=errors(401, 403, 404, 413, 415, 422),
-    response_class=Response,
-    dependencies=[no_body],
-)
+@router.route("/{identifier}", "DELETE")
 async def delete_sensor(
     identifier: str,
-    caller: Caller,
-    actor: TheActor,
-    access: TheAccess,
-    services: TheServices,
+    call: TheCall,
     data: Annotated[
         Literal["keep", "delete"], Query(description="What happens to what it measured")
     ] = "keep",
-) -> Response:
+) -> None:
     """Delete a sensor: its key ends, and it is in no list.
 
     What it measured stays readable by its id, unless `data=delete` erases it and the record.
     Again is no error while the record stays.
     """
-    known = await access.changeable(caller, identifier, Action.REMOVE)
-    if not await services.store.sensors.delete(known.number, now(), actor=actor):
+    known = await call.changeable(identifier, Action.REMOVE)
+    if not await call.store.sensors.delete(known.number, now(), actor=call.actor):
         raise not_found(ErrorCode.SENSOR_NOT_FOUND)
     # First of all nothing more may come in.
-    await services.registry.changed()
+    await call.registry.changed()
     if data == "delete":
-        await services.store.sensors.erase(known.number, actor=actor)
-        services.latest.forget(known.number)
-        await services.registry.changed()
-    return Response(status_code=204)
-
-
-async def _configure(
-    services: Services,
-    known: KnownSensor,
-    configuration: str,
-    author: str,
-    actor: Actor,
-    members: dict[str, Any],
-) -> tuple[Sensor, int]:
-    with refusals():
-        changed = await services.store.sensors.configure(
-            known.number, configuration, author=author, actor=actor, **members
-        )
-    if changed is None:
-        raise not_found(ErrorCode.SENSOR_NOT_FOUND)
-    services.store.configurations.added()
-    await services.registry.changed()
-    services.store.configurations.revised([(known.number, changed[1])])
-    return changed
+        await call.store.sensors.erase(known.number, actor=call.actor)
+        call.services.latest.forget(known.number)
+        await call.registry.changed()
 
 
 def _text(configuration: Any) -> str:
