@@ -19,6 +19,7 @@ import pytest
 import structlog
 from coverage import Coverage
 from hypothesis import HealthCheck, settings
+from limits.storage import MemoryStorage
 
 import shared
 from database_copies import migrated_postgresql
@@ -31,7 +32,7 @@ TESTS = Path(__file__).parent
 # A machine that others use too may stand still for a second: no test may fail for that.
 _patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 # The second is for --hypothesis-profile, as scripts/test --all has it.
-settings.register_profile("quick", _patient, max_examples=40)
+settings.register_profile("quick", _patient, max_examples=25)
 settings.register_profile("thorough", _patient, max_examples=300)
 settings.load_profile("quick")
 
@@ -144,6 +145,25 @@ def certificates_read_once() -> Iterator[None]:
     """Let HTTP clients share what they trust: to read it costs more than most tests."""
     create = functools.cache(httpx.create_ssl_context)
     with mock.patch("httpx._transports.default.create_ssl_context", create):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def requests_cheaper() -> Iterator[None]:
+    """Do without what libraries do beside each request, which costs as much as the request.
+
+    The HTTP client looks through all folders for a library that is not installed, and writes a
+    log; what counts requests starts a thread to look for old counts, of which it uses none.
+    """
+
+    def no(*_: object) -> bool:
+        return False
+
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    with (
+        mock.patch("httpx._transports.asgi.is_running_trio", no),
+        mock.patch.object(MemoryStorage, "_MemoryStorage__schedule_expiry", no),
+    ):
         yield
 
 

@@ -12,6 +12,7 @@ import functools
 import gc
 import json
 import os
+import resource
 import runpy
 import select
 import signal
@@ -32,8 +33,8 @@ MODULES = ("heliograph.cli.serve", "heliograph.app", "heliograph.server", "alemb
 class Program:
     """A process that runs `heliograph` with these arguments: of subprocess.Popen what we need.
 
-    With another `module` it runs that, as `python -m` does. A context manager that waits for its
-    end.
+    With another `module` it runs that, as `python -m` does. To write beyond `largest_file` bytes
+    fails as on a full disk. A context manager that waits for its end.
     """
 
     def __init__(
@@ -41,9 +42,11 @@ class Program:
         *arguments: str,
         env: Mapping[str, str],
         cwd: Path,
+        stdin: IO[Any] | None = None,
         stdout: IO[Any] | int | None = None,
         stderr: IO[Any] | int | None = None,
         module: str | None = None,
+        largest_file: int | None = None,
     ) -> None:
         self.args = [module or "heliograph", *arguments]
         self.returncode: int | None = None
@@ -51,8 +54,9 @@ class Program:
         self.stdout: IO[bytes] | None = None
         self.stderr: IO[bytes] | None = None
         with contextlib.ExitStack() as opened:
-            nothing = opened.enter_context(Path(os.devnull).open("rb"))
-            files = [nothing.fileno()]
+            if stdin is None:
+                stdin = opened.enter_context(Path(os.devnull).open("rb"))
+            files = [stdin.fileno()]
             for name, wanted, usual in (("stdout", stdout, 1), ("stderr", stderr, 2)):
                 if wanted == subprocess.PIPE:
                     reading, writing = os.pipe()
@@ -75,6 +79,7 @@ class Program:
                 "arguments": self.args,
                 "environment": dict(env),
                 "folder": str(cwd),
+                "largest_file": largest_file,
             }
             socket.send_fds(self._connection, [json.dumps(wanted).encode()], files)
         self.pid = int(self._connection.recv(64))
@@ -105,6 +110,24 @@ class Program:
                     self._connection.shutdown(socket.SHUT_RDWR)
         return self.returncode
 
+    def communicate(self, timeout: float) -> tuple[str, str]:
+        """Return what it has written to the pipes, once it has ended and closed them."""
+        said = {self.stdout: "", self.stderr: ""}
+
+        def read(file: IO[bytes]) -> None:
+            said[file] = file.read().decode()
+
+        pipes = [file for file in (self.stdout, self.stderr) if file is not None]
+        readers = [threading.Thread(target=read, args=(pipe,), name="pipe") for pipe in pipes]
+        for reader in readers:
+            reader.start()
+        for reader in readers:
+            reader.join(timeout)
+            if reader.is_alive():
+                raise subprocess.TimeoutExpired(self.args, timeout)
+        self.wait(timeout)
+        return said[self.stdout], said[self.stderr]
+
     def send_signal(self, number: int) -> None:
         """Send a signal, if it still runs."""
         if self.poll() is None:
@@ -119,22 +142,34 @@ class Program:
         self.send_signal(signal.SIGTERM)
 
 
-def run(
-    *arguments: str, env: Mapping[str, str], cwd: Path, timeout: float, module: str | None = None
-) -> "subprocess.CompletedProcess[str]":
-    """Return what the program says, run to its end as subprocess.run does."""
-    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
-        files = {"stdout": output, "stderr": errors}
-        process = Program(*arguments, env=env, cwd=cwd, module=module, **files)
+def run_binary(
+    *arguments: str, timeout: float, typed: bytes = b"", **options: Any
+) -> "subprocess.CompletedProcess[bytes]":
+    """Return what the program prints, run to its end as subprocess.run does; options as Program."""
+    with contextlib.ExitStack() as opened:
+        files = {
+            name: opened.enter_context(tempfile.TemporaryFile())
+            for name in ("stdin", "stdout", "stderr")
+        }
+        files["stdin"].write(typed)
+        files["stdin"].seek(0)
+        process = Program(*arguments, **files, **options)
         try:
             status = process.wait(timeout)
         finally:
             process.kill()
-        texts = []
-        for file in files.values():
-            file.seek(0)
-            texts.append(file.read().decode())
-    return subprocess.CompletedProcess(process.args, status, *texts)
+        said = []
+        for name in ("stdout", "stderr"):
+            files[name].seek(0)
+            said.append(files[name].read())
+    return subprocess.CompletedProcess(process.args, status, *said)
+
+
+def run(*arguments: str, timeout: float, **options: Any) -> "subprocess.CompletedProcess[str]":
+    """Return what the program says, as text."""
+    done = run_binary(*arguments, timeout=timeout, **options)
+    said = done.stdout.decode(), done.stderr.decode()
+    return subprocess.CompletedProcess(done.args, done.returncode, *said)
 
 
 class Forked:
@@ -156,7 +191,7 @@ class Forked:
 
 
 @functools.cache
-def _forge() -> str:
+def _forge() -> bytes:
     """Start the forge, once a process, and return its socket's name."""
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     # Linux' own names: no file to delete.
@@ -175,9 +210,15 @@ def _forge() -> str:
         pass_fds=[listening.fileno()],
     )
     atexit.register(forge.communicate, timeout=_SECONDS)
-    name: str = listening.getsockname()
+    name: bytes = listening.getsockname()
     listening.close()
     return name
+
+
+def on_path(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a shell in which `heliograph` is forked from the forge."""
+    path = f"{Path(__file__).with_name('bin')}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    return {**environment, "PATH": path, "HELIOGRAPH_FORGE": _forge()[1:].decode()}
 
 
 def _serve(listening: socket.socket) -> None:
@@ -241,6 +282,9 @@ def _become(wanted: Any, files: list[int]) -> NoReturn:
         os.close(file)
     os.environ.clear()
     os.environ.update(wanted["environment"])
+    if (largest := wanted["largest_file"]) is not None:
+        # Python ignores the signal: what is written beyond fails.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
     os.chdir(wanted["folder"])
     sys.argv = wanted["arguments"]
     process_startup(force=True)

@@ -1,13 +1,12 @@
 """The commands in the documentation do what the documentation says, run as they stand there."""
 
-import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from program import on_path
 from server import ADMIN_KEY, SHARED_KEY, ServerProcess, serving
 
 ROOT = Path(__file__).parents[2]
@@ -61,10 +60,9 @@ class Reader:
     def __init__(self, server: ServerProcess) -> None:
         self.server = server
         self.environment = {
-            **server.environment,
+            **on_path(server.environment),
             "ADMIN_KEY": ADMIN_KEY,
             "PASSWORD": "correct horse",
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         }
 
     def paste(self, text: str) -> str:

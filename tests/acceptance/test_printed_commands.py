@@ -12,7 +12,6 @@ import re
 import secrets
 import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -85,10 +84,7 @@ class Checkout:
             (folder / name).symlink_to(ROOT / name)
         shutil.copy(ROOT / "pyproject.toml", folder)
         self.port = 0
-        self.environment = {
-            **os.environ,
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        }
+        self.environment = program.on_path(os.environ)
         self.serving: Program | None = None
 
     def type(self, command: str) -> None:

@@ -8,13 +8,13 @@ there are too few to tell the shares by.
 import io
 import json
 import os
-import subprocess
 
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from server import PROGRAM, ServerProcess, serving
+import program
+from server import ServerProcess, serving
 
 SENSORS = 100
 INTERVAL = float(os.environ.get("HELIOGRAPH_REPLAY_INTERVAL", "240"))
@@ -90,15 +90,7 @@ def measured(export) -> pl.DataFrame:
 
 
 def run(server: ServerProcess, *arguments: str) -> str:
-    done = subprocess.run(
-        [PROGRAM, *arguments],
-        env=server.environment,
-        cwd=server.folder,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
+    done = program.run(*arguments, env=server.environment, cwd=server.folder, timeout=SECONDS)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

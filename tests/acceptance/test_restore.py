@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+import program
 from heliograph.store import run_migrations
 from postgresql import PROGRAMS
-from server import PROGRAM, ServerProcess
+from server import ServerProcess
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guide"
 BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -84,10 +85,7 @@ def wait_until(condition):
 
 def refusal(server):
     """Return what the server says that does not start."""
-    done = subprocess.run(
-        [PROGRAM, "serve"], env=server.environment, cwd=server.folder, check=False,
-        capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+    done = program.run("serve", env=server.environment, cwd=server.folder, timeout=60)
     assert done.returncode != 0
     return done.stderr
 

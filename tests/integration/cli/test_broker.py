@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+import program
 from broker import PROGRAM as MOSQUITTO
 from broker import Mosquitto
 from commands import called
-from server import PROGRAM, migrated_database
+from server import migrated_database
 
 SECONDS = 120
 
@@ -36,15 +37,7 @@ class Place:
 
     def run_apart(self, *arguments):
         """Run the command in a process of its own."""
-        return subprocess.run(
-            [PROGRAM, *arguments],
-            env=self.environment,
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            check=False,
-        )
+        return program.run(*arguments, env=self.environment, cwd=self.folder, timeout=SECONDS)
 
     def device(self, device_id):
         """Register a device and return its UUID and key."""
@@ -162,9 +155,9 @@ def test_watching_tells_mosquitto_of_every_change(place):
     try:
         broker.start()
         until((broker.folder / "pid").exists)
-        command = [PROGRAM, "broker", "mosquitto", "--watch", "--password-file", str(access)]
-        with subprocess.Popen(
-            [*command, "--pid-file", str(broker.folder / "pid")],
+        options = ["--password-file", str(access), "--pid-file", str(broker.folder / "pid")]
+        with program.Program(
+            *("broker", "mosquitto", "--watch", *options),
             env=place.environment,
             cwd=place.folder,
         ) as watching:

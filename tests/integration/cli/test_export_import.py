@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import program
 from commands import called
 from heliograph.cli.transfer import partial as partial_files
 from heliograph.cli.transfer.partial import PartialFile
@@ -26,6 +27,7 @@ from heliograph.exchange.formats import Format, Names, encode_rows, heading
 from heliograph.exchange.pages import EncodedPage, Position, Range, pages, sensors_of
 from heliograph.model.batch import Batch
 from heliograph.model.records import Kind
+from program import Program
 from rows import NOON, measurement
 from server import PROGRAM, ServerThread
 
@@ -58,13 +60,8 @@ def run(server: ServerThread, *arguments: str, status: int = 0):
 
 def run_apart(server: ServerThread, *arguments: str, status: int = 0):
     """Run the command in a process of its own."""
-    done = subprocess.run(
-        [PROGRAM, *arguments],
-        env=server.environment,
-        cwd=server.folder,
-        capture_output=True,
-        timeout=SECONDS,
-        check=False,
+    done = program.run_binary(
+        *arguments, env=server.environment, cwd=server.folder, timeout=SECONDS
     )
     assert done.returncode == status, done.stdout + done.stderr
     return done
@@ -221,6 +218,19 @@ def test_parquet_moves_to_another_server(server, other):
 
 @pytest.mark.uncovered
 def test_without_pyarrow_the_extra_is_named(server, tmp_path):
+    def run_anew(*arguments, status):
+        """Run the command in a process that reads all modules itself."""
+        done = subprocess.run(
+            [PROGRAM, *arguments],
+            env=server.environment,
+            cwd=server.folder,
+            capture_output=True,
+            timeout=SECONDS,
+            check=False,
+        )
+        assert done.returncode == status, done.stdout + done.stderr
+        return done
+
     hidden = tmp_path / "hidden"
     hidden.mkdir()
     (hidden / "pyarrow.py").write_text("raise ModuleNotFoundError('no pyarrow', name='pyarrow')")
@@ -228,10 +238,10 @@ def test_without_pyarrow_the_extra_is_named(server, tmp_path):
     path = server.environment.get("PYTHONPATH", "")
     server.environment["PYTHONPATH"] = f"{hidden}{os.pathsep}{path}"
     for arguments in (("export", "y.parquet"), ("import", "x.parquet")):
-        done = run_apart(server, *arguments, status=1)
+        done = run_anew(*arguments, status=1)
         assert b"pip install 'heliograph[parquet]'" in done.stderr
         assert len(done.stderr.splitlines()) == 1
-    run_apart(server, "export", "y.csv")
+    run_anew("export", "y.csv", status=0)
 
 
 def test_bad_rows_of_parquet_are_reported_with_their_numbers(server):
@@ -377,16 +387,12 @@ def test_a_network_made_again_takes_what_was_exported_of_it(server, data):
 @pytest.mark.parametrize("source", ["-", "/dev/stdin"])
 def test_a_pipe_is_imported(server, source):
     server.device("pump-1")
-    command = [PROGRAM, "import", source, "--format", "csv"]
-    piped = subprocess.run(
-        command,
+    piped = program.run(
+        *("import", source, "--format", "csv"),
+        typed=b"time,device_id,t\n1700000000,pump-1,1\n1700000001,pump-1,2\n",
         env=server.environment,
         cwd=server.folder,
-        input="time,device_id,t\n1700000000,pump-1,1\n1700000001,pump-1,2\n",
-        capture_output=True,
-        text=True,
         timeout=SECONDS,
-        check=False,
     )
     assert (piped.stdout, piped.stderr) == ("2 rows stored, 0 were there already, 0 bad\n", "")
     assert not list(server.folder.glob("*.import.json"))
@@ -571,28 +577,22 @@ def test_a_full_disk_is_told_in_a_line(server):
     rows = [{"timestamp": 1_700_000_000 + n, "value": os.urandom(30).hex()} for n in range(4_000)]
     assert post(server, "pump-1", "measurements", rows) == len(rows)
 
-    def limit():
-        # Python ignores the signal: what is written beyond fails as on a full disk.
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-
     # Coverage would have more to write than that.
     environment = {k: v for k, v in server.environment.items() if not k.startswith("COVERAGE_")}
 
     for command in (("x.csv",), ("x.csv.gz",), ("x.parquet",), ("-",)):
         with (server.folder / "output").open("wb") as output:
-            done = subprocess.run(
-                [PROGRAM, "export", *command],
+            exporting = Program(
+                *("export", *command),
                 env=environment,
                 cwd=server.folder,
                 stdout=output,
                 stderr=subprocess.PIPE,
-                text=True,
-                timeout=SECONDS,
-                check=False,
-                preexec_fn=limit,
+                largest_file=100_000,
             )
-        assert done.returncode == 1
-        (told,) = done.stderr.splitlines()
+            with exporting:
+                (told,) = exporting.communicate(SECONDS)[1].splitlines()
+        assert exporting.returncode == 1
         assert told.startswith("heliograph: can't write")
     assert not list(server.folder.glob("x.*"))
 
@@ -634,12 +634,11 @@ def test_who_interrupts_is_told_how_it_goes_on(tmp_path, command):
             "export": ("y.csv",),
             "import": ("x.csv", "--url", f"http://{address}", "--api-key", "k"),
         }
-        running = subprocess.Popen(
-            [PROGRAM, command, *arguments[command]],
+        running = Program(
+            *(command, *arguments[command]),
             env={**os.environ, "DATABASE_URL": f"postgresql://nobody@{address}/x"},
             cwd=tmp_path,
             stderr=subprocess.PIPE,
-            text=True,
         )
         with running, silent.accept()[0]:
             running.send_signal(signal.SIGINT)

@@ -167,14 +167,12 @@ def paste(folder, environment, printed, heading):
 
 
 def test_programs_that_read_the_output_get_no_welcome(tmp_path, environment):
-    with subprocess.Popen(
-        [PROGRAM, "serve"], env=environment, cwd=tmp_path, stdout=subprocess.PIPE
-    ) as process:
+    with Program("serve", env=environment, cwd=tmp_path, stdout=subprocess.PIPE) as process:
         try:
             wait_until_ready(int(environment["PORT"]), process)
         finally:
             process.terminate()
-        assert process.communicate(timeout=SECONDS)[0] == b""
+        assert process.communicate(SECONDS)[0] == ""
 
 
 def test_options_win_over_settings_and_a_mistyped_one_is_told_what_was_meant(tmp_path, environment):
@@ -222,7 +220,7 @@ def test_a_signal_ends_it_cleanly(tmp_path, environment, number):
 def test_a_signal_while_it_starts_ends_it_too(tmp_path, environment):
     with (
         (tmp_path / "log").open("wb") as log,
-        subprocess.Popen([PROGRAM, "serve"], env=environment, cwd=tmp_path, stderr=log) as process,
+        Program("serve", env=environment, cwd=tmp_path, stderr=log) as process,
     ):
         # The data folder appears while the server starts, some time before it is ready.
         while not (tmp_path / "api_secret_key").exists():

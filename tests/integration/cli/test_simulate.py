@@ -18,7 +18,7 @@ import trustme
 from commands import called
 from heliograph.store import open_store
 from program import Program
-from server import PROGRAM, Device, ServerProcess, free_port, serving
+from server import Device, ServerProcess, free_port, serving
 
 SECONDS = 90
 TABLES = {"measurement": "measurement", "log": "log", "heartbeat": "heartbeat"}
@@ -336,8 +336,8 @@ def test_over_tls(tmp_path):
 
 def test_a_terminal_shows_a_table(server):
     parent, child = pty.openpty()
-    with subprocess.Popen(
-        [PROGRAM, "simulate", "--rate", "50", "--duration", "1.5"],
+    with Program(
+        *("simulate", "--rate", "50", "--duration", "1.5"),
         env={**server.environment, "TERM": "xterm", "COLUMNS": "120"},
         cwd=server.folder,
         stdout=subprocess.DEVNULL,

@@ -12,7 +12,8 @@ import pytest
 
 from bare_environment import without_variables
 from commands import called
-from server import ADMIN_KEY, PROGRAM, serving
+from program import Program
+from server import ADMIN_KEY, serving
 
 SECONDS = 120
 
@@ -31,13 +32,12 @@ def surroundings(key):
 
 
 def tail(server, *arguments):
-    return subprocess.Popen(
-        [PROGRAM, "tail", "--url", f"http://127.0.0.1:{server.port}", *arguments],
+    return Program(
+        *("tail", "--url", f"http://127.0.0.1:{server.port}", *arguments),
         env=surroundings(ADMIN_KEY),
         cwd=server.folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
     )
 
 
@@ -94,12 +94,12 @@ def test_a_proxy_before_a_server_that_starts_again_ends_nothing(tmp_path):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as proxy:
         threading.Thread(target=proxy.serve_forever, name="proxy").start()
         url = f"http://127.0.0.1:{proxy.server_port}"
-        process = subprocess.Popen(
-            [PROGRAM, "tail", "--count", "2", "--api-key", "k", "--url", url],
+        process = Program(
+            *("tail", "--count", "2", "--api-key", "k", "--url", url),
+            env=os.environ,
             cwd=tmp_path,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
         )
         output, error = process.communicate(timeout=SECONDS)
         proxy.shutdown()

@@ -91,9 +91,7 @@ async def test_aggregates_equal_the_recomputation(store, monkeypatch):
     cases = []
 
     # Examples are drawn first: Hypothesis calls no coroutines.
-    @settings(
-        max_examples=60, deadline=None, database=None, suppress_health_check=list(HealthCheck)
-    )
+    @settings(database=None, suppress_health_check=list(HealthCheck))
     @given(
         batches=st.lists(st.lists(readings, max_size=12), max_size=4),
         start=st.integers(-MINUTE, 13 * MINUTE),

@@ -77,9 +77,7 @@ async def test_picks_are_real_rows_of_the_range(store, register, monkeypatch):
     cases = []
 
     # Examples are drawn first: Hypothesis calls no coroutines.
-    @settings(
-        max_examples=60, deadline=None, database=None, suppress_health_check=list(HealthCheck)
-    )
+    @settings(database=None, suppress_health_check=list(HealthCheck))
     @given(series, st.integers(-5, 45), st.integers(0, 50), st.integers(3, 12))
     def draw(readings, start, length, count):
         cases.append((readings, NOON + start * SECOND, length * SECOND, count))

@@ -10,23 +10,15 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
+import program
 from bare_environment import without_variables
 from heliograph.cli import main
 from heliograph.version import VERSION
 
-PROGRAM = str(Path(sys.executable).with_name("heliograph"))
-
 
 def run(*arguments: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [PROGRAM, *arguments],
-        env={**without_variables(), **environment},
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    environment = {**without_variables(), **environment}
+    return program.run(*arguments, env=environment, cwd=folder, timeout=60)
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["-h"]])

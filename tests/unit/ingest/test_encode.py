@@ -57,7 +57,7 @@ messages = st.one_of(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=3 * settings.default.max_examples)
 @given(messages)
 def test_the_payload_of_rows_decodes_to_the_same_rows(message):
     kind, elements = message

@@ -80,7 +80,7 @@ def typed(value):
 
 class TestAgreement:
     @given(batches, randoms, st.booleans())
-    @settings(max_examples=250)
+    @settings(max_examples=3 * settings.default.max_examples)
     def test_patient_reader_agrees(self, batch, random, wrapped):
         message = {"measurements": batch} if wrapped else batch
         payload = payload_of(message, random)
@@ -88,7 +88,7 @@ class TestAgreement:
         assert summary(decode_measurements(payload, *ARGUMENTS)) == (typed(good), bad)
 
     @given(st.lists(st.tuples(good_members, values), max_size=5), randoms)
-    @settings(max_examples=150)
+    @settings(max_examples=3 * settings.default.max_examples)
     def test_quick_and_exact_way_give_the_same_rows(self, members, random):
         batch = [{**others, "value": value} for others, value in members]
         payload = payload_of(batch, random)
@@ -145,7 +145,7 @@ class TestIdentity:
 
 class TestDamage:
     @given(batches, randoms, st.data())
-    @settings(max_examples=100)
+    @settings(max_examples=3 * settings.default.max_examples)
     def test_truncated_message_is_one_fault(self, batch, random, data):
         payload = payload_of({"measurements": batch}, random)
         length = data.draw(st.integers(0, len(payload.rstrip()) - 1))
@@ -154,7 +154,7 @@ class TestDamage:
         assert [fault.index for fault in decoded.faults] == [None]
 
     @given(batches, randoms, st.data())
-    @settings(max_examples=200)
+    @settings(max_examples=3 * settings.default.max_examples)
     def test_damaged_message_never_raises(self, batch, random, data):
         payload = bytearray(payload_of(batch, random))
         for _ in range(data.draw(st.integers(1, 4))):

@@ -75,7 +75,7 @@ def exactly():
 
 
 @given(batch=st.lists(elements(), max_size=4), random=randoms, wrapped=st.booleans())
-@settings(max_examples=300)
+@settings(max_examples=3 * settings.default.max_examples)
 def test_many_readings(exactly, batch, random, wrapped):
     payload = payload_of({"readings": batch} if wrapped else batch, random)
     quick, exact = result(decode_readings, payload), exactly(decode_readings, payload)
@@ -86,7 +86,7 @@ def test_many_readings(exactly, batch, random, wrapped):
 
 
 @given(element=elements(), random=randoms)
-@settings(max_examples=300)
+@settings(max_examples=3 * settings.default.max_examples)
 def test_one_reading(exactly, element, random):
     payload = payload_of(element, random)
     assert result(decode_reading, payload) == exactly(decode_reading, payload)

@@ -123,7 +123,7 @@ def test_weeks_start_on_mondays_and_months_on_the_first():
     ]
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=3 * settings.default.max_examples)
 @given(
     bucket=st.sampled_from(BUCKETS),
     zone=st.sampled_from(ZONES),
@@ -158,7 +158,7 @@ def check_start(moment, length, zone):
     assert regular or changed
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=3 * settings.default.max_examples)
 @given(
     bucket=st.sampled_from(BUCKETS),
     zone=st.sampled_from(ZONES),

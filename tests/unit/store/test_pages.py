@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from heliograph.model.records import Measurement
@@ -159,7 +159,6 @@ def test_pages_that_end_early_by_bytes_lose_nothing(rows, limit, direction, sele
 
 
 @pytest.mark.parametrize("direction", ["next", "previous"])
-@settings(max_examples=30)
 @given(rows=keys, limit=st.integers(1, 3))
 def test_a_page_that_looks_in_vain_leads_on(direction, rows, limit):
     """With a bound on what is looked at smaller than what is left out."""
