@@ -2,6 +2,7 @@
 
 import asyncio
 import enum
+import gc
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,8 +27,7 @@ from heliograph.cli.local_server import (
 )
 from heliograph.cli.transfer.dry_run import show_dry_run
 from heliograph.cli.transfer.parquet import load_parquet
-from heliograph.cli.transfer.partial import write_whole
-from heliograph.cli.transfer.progress import Bar
+from heliograph.cli.transfer.progress import Bar, write_whole
 from heliograph.cli.transfer.reading import (
     CsvFile,
     Place,
@@ -39,7 +39,7 @@ from heliograph.cli.transfer.reading import (
     open_file,
     parquet_rows,
 )
-from heliograph.cli.transfer.sending import TIME_OUT_SECONDS, Bad, Line, Sender, Sent, sum_of
+from heliograph.cli.transfer.sending import TIME_OUT_SECONDS, Bad, Sender, Sent, sum_of
 from heliograph.errors import StartError
 from heliograph.exchange.elements import Element, NoValueError
 from heliograph.exchange.formats import EXPORTED_KINDS
@@ -54,6 +54,8 @@ from heliograph.printable import printable
 # What is held at once, and once more while it is on its way.
 WINDOW_LINES = 10_000
 WINDOW_BYTES = 4 << 20
+# Objects made and not freed before the collector looks for garbage: those of some windows.
+GARBAGE_OBJECTS = 250_000
 # Read before answers that have come are looked at.
 LINES_AT_ONCE = 200
 
@@ -285,7 +287,13 @@ def import_file(
         address, *_told(table, time_zone),
     )  # fmt: skip
     progress = _Progress(file, os.fstat(raw.fileno()), options, restart=restart)
-    with progress.telling_how_far(), raw, data, Bar(progress.state.file[0]) as bar:
+    with (
+        progress.telling_how_far(),
+        _rare_collections(),
+        raw,
+        data,
+        Bar(progress.state.file[0]) as bar,
+    ):
         look = None
         if chosen is Form.CSV:
             look = look_at_csv(data, known, table, lambda: bar.show(raw.tell(), 0))
@@ -386,6 +394,20 @@ def _told(table: TableOptions, zone: str | None) -> Iterator[str | None]:
         yield from (repr(said), zone, *sorted(table.texts))
 
 
+@contextmanager
+def _rare_collections() -> Iterator[None]:
+    """Have the garbage collector look seldom at rows that are no garbage.
+
+    Else it looks through ten thousands of them again and again, for a sixth of the CPU time.
+    """
+    threshold = gc.get_threshold()
+    gc.set_threshold(GARBAGE_OBJECTS)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*threshold)
+
+
 def _client(address: str, key: AdminKey | None, token: str | None) -> httpx.AsyncClient:
     try:
         return httpx.AsyncClient(
@@ -412,7 +434,7 @@ async def _import(
         unit = "row" if progress.state.options[0] == Form.PARQUET else "line"
         window = await _window(records)
         while window:
-            sending = asyncio.create_task(sender.send(_elements(window)), name="import-window")
+            sending = asyncio.create_task(sender.send(*_elements(window)), name="import-window")
             # The next is read while this one is on its way; what is sent counts whatever comes.
             following: list[Record] | StartError
             try:
@@ -445,8 +467,11 @@ async def _window(records: Iterator[Record]) -> list[Record]:
     return window
 
 
-def _elements(window: Sequence[Record]) -> list[Line]:
-    return [Line(record.line, record.said) for record in window if isinstance(record.said, Element)]
+def _elements(window: Sequence[Record]) -> tuple[list[Element], list[int]]:
+    """Return what can be sent, and its lines."""
+    elements = [record.said for record in window if isinstance(record.said, Element)]
+    lines = [record.line for record in window if isinstance(record.said, Element)]
+    return elements, lines
 
 
 def _unread(window: Sequence[Record]) -> tuple[Bad, ...]:

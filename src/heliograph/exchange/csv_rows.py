@@ -7,10 +7,15 @@ import msgspec
 from heliograph.exchange.elements import (
     BadLineError,
     Element,
+    check_json,
     checked_json,
+    checked_time,
+    elements_of,
+    epoch_seconds,
+    in_parts,
     json_text,
-    make_element,
     number_or_text,
+    unfolded,
 )
 from heliograph.exchange.formats import (
     COLUMNS,
@@ -25,6 +30,7 @@ from heliograph.model.records import Kind
 
 NAMES = ("sensor_identifier", "device_id")
 TIMES = ("timestamp", "time")
+_encode = msgspec.json.Encoder().encode
 _BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
 # Without these a heading is that of another make, in which our names mean what they like.
 _NEEDED = {
@@ -66,39 +72,67 @@ class CsvRows:
             raise BadLineError("two columns have the same name")
         self._kind = kind or kind_of_export(self._columns) or Kind.MEASUREMENT
 
-    def element(self, cells: Sequence[str]) -> Element:
-        """Return what a row says.
+    def elements(self, rows: Sequence[Sequence[str]]) -> list[Element | BadLineError]:
+        """Return what rows say; of one that can't be used, why."""
+        return in_parts(rows, self._read)
 
-        Raises:
-            BadLineError: it can't be used.
-        """
-        row = self._row(cells)
-        names = tuple(text for name in NAMES if (text := row.get(name, "").strip()))
-        element = _frame(row)
-        if self._kind is Kind.MEASUREMENT:
-            element["value"] = self._value(row)
-        else:
-            element |= members_of(self._kind, row, self._columns)
-        return make_element(self._kind, names, element)
-
-    def _value(self, row: dict[str, str]) -> msgspec.Raw:
-        name = "value" if self._attributes is None else JSON
-        if name in row:
-            return checked_json(row[name], name)
-        if self._attributes is None:
+    def _read(self, rows: Sequence[Sequence[str]]) -> list[Element]:
+        width = len(self._columns)
+        if set(map(len, rows)) != {width}:
+            raise BadLineError(f"{len(rows[0])} cells under {width} columns")
+        if QUOTED in self._columns:
+            rows = [self._unquoted(row) for row in rows]
+        columns = dict(zip(self._columns, zip(*rows, strict=True), strict=True))
+        empty = [""] * len(rows)
+        names = sensor_names([columns[name] for name in NAMES if name in columns], len(rows))
+        parts = [
+            [f'"timestamp":{time}' for time in _times(columns["timestamp"])],
+            _revisions(columns.get("revision", empty)),
+            [cell and f'"id":{_json(cell)}' for cell in columns.get("element_id", empty)],
+        ]
+        if self._kind is not Kind.MEASUREMENT:
+            return elements_of(self._kind, names, [*parts, self._members(rows)])
+        values: Sequence[str] = columns.get("value", empty)
+        if self._attributes is not None:
+            values = [self._put_together(row) for row in rows]
+        elif "" in values:
             raise BadLineError("value is missing")
-        return put_together(
-            [(name, read_csv_cell(row[name])) for name in self._attributes if name in row]
-        )
+        else:
+            check_json(values, "value")
+        return elements_of(self._kind, names, [*parts, [f'"value":{value}' for value in values]])
 
     def _row(self, cells: Sequence[str]) -> dict[str, str]:
-        if len(cells) != len(self._columns):
-            raise BadLineError(f"{len(cells)} cells under {len(self._columns)} columns")
-        row = {n: cell for n, cell in zip(self._columns, cells, strict=True) if n and cell}
-        for name in row.pop(QUOTED, "").split():
-            if name in row:
-                row[name] = row[name].removeprefix(QUOTE)
-        return row
+        return {n: cell for n, cell in zip(self._columns, cells, strict=True) if n and cell}
+
+    def _unquoted(self, cells: Sequence[str]) -> Sequence[str]:
+        quoted = cells[self._columns.index(QUOTED)].split()
+        return [
+            cell.removeprefix(QUOTE) if name in quoted else cell
+            for name, cell in zip(self._columns, cells, strict=True)
+        ]
+
+    def _put_together(self, cells: Sequence[str]) -> str:
+        row = self._row(cells)
+        if JSON in row:
+            return bytes(checked_json(row[JSON], JSON)).decode()
+        found = [(name, row[name]) for name in self._attributes or () if name in row]
+        return bytes(put_together([(n, read_csv_cell(cell)) for n, cell in found])).decode()
+
+    def _members(self, rows: Sequence[Sequence[str]]) -> list[str]:
+        found = [members_of(self._kind, self._row(cells), self._columns) for cells in rows]
+        return [_encode(members).decode()[1:-1] for members in found]
+
+
+def sensor_names(columns: Sequence[Sequence[str]], rows: int) -> list[tuple[str, ...]]:
+    """Return the names of each row's sensor, of the columns that hold one."""
+    columns = [column for column in columns if any(column)]
+    if not columns:
+        return [()] * rows
+    named = zip(*columns, strict=True)
+    joined = [*map("".join, columns)]
+    if any("" in column for column in columns) or any(text.split() != [text] for text in joined):
+        return [tuple(filter(None, map(str.strip, row))) for row in named]
+    return [*named]
 
 
 def members_of(kind: Kind, row: dict[str, str], columns: Sequence[str]) -> dict[str, msgspec.Raw]:
@@ -120,19 +154,31 @@ def members_of(kind: Kind, row: dict[str, str], columns: Sequence[str]) -> dict[
         members["success"] = json_text(_BOOLEANS[said])
     if "details" in row:
         members["details"] = checked_json(row["details"], "details")
-    return members
+    return unfolded(members) if kind is Kind.HEARTBEAT else members
 
 
-def _frame(row: dict[str, str]) -> dict[str, msgspec.Raw]:
-    frame: dict[str, msgspec.Raw] = {}
-    if time := row.get("timestamp", "").strip():
-        frame["timestamp"] = number_or_text(_with_whole_zone(time))
-    if revision := row.get("revision"):
-        # Where some are missing, other programs write floats.
-        frame["revision"] = number_or_text(revision.strip().removesuffix(".0"))
-    if element_id := row.get("element_id"):
-        frame["id"] = json_text(element_id)
-    return frame
+def _revisions(cells: Sequence[str]) -> list[str]:
+    # Where some are missing, other programs write floats.
+    texts = {
+        cell: cell
+        and f'"revision":{bytes(number_or_text(cell.strip().removesuffix(".0"))).decode()}'
+        for cell in {*cells}
+    }
+    return [texts[cell] for cell in cells]
+
+
+def _json(text: str) -> str:
+    return _encode(text).decode()
+
+
+def _times(cells: Sequence[str]) -> list[str]:
+    return epoch_seconds(cells) or [_time(cell.strip()) for cell in cells]
+
+
+def _time(text: str) -> str:
+    if not text:
+        raise BadLineError("timestamp is missing")
+    return bytes(checked_time(number_or_text(_with_whole_zone(text)))).decode()
 
 
 def _with_whole_zone(time: str) -> str:

@@ -4,16 +4,25 @@ import math
 import re
 from typing import Any, Final, NamedTuple
 
+import msgspec
+
 from heliograph.exchange.elements import (
     FROM_BOOT,
+    LATEST_EXACT,
     BadLineError,
     Element,
-    json_text,
-    make_element,
 )
 from heliograph.model.records import Kind
-from heliograph.model.time import LATEST, OLDEST, counts_from_boot, to_rfc3339
+from heliograph.model.time import (
+    EARLIEST,
+    LATEST,
+    OLDEST,
+    counts_from_boot,
+    to_epoch_seconds,
+    to_rfc3339,
+)
 
+_encode = msgspec.json.Encoder().encode
 # Microseconds are multiplied by the first and divided by the second.
 PRECISIONS: Final = {"ns": (1, 1_000), "us": (1, 1), "ms": (1_000, 1), "s": (1_000_000, 1)}
 
@@ -59,10 +68,10 @@ def from_line(line: str, mapping: Mapping, sensor: str | None = None) -> Element
     named = tags.pop(mapping.sensor_tag, None) or sensor or name
     value: dict[str, Any] = {**tags, **fields}
     element = {
-        "timestamp": json_text(_timestamp(time, mapping.precision)),
-        "value": json_text({name: value} if mapping.prefix else value),
+        "timestamp": _timestamp(time, mapping.precision),
+        "value": {name: value} if mapping.prefix else value,
     }
-    return make_element(Kind.MEASUREMENT, (named,), element)
+    return Element(Kind.MEASUREMENT, (named,), _encode(element))
 
 
 def _parse(line: str) -> tuple[str, dict[str, str], dict[str, Any], str]:
@@ -101,7 +110,7 @@ def _field(text: str) -> Any:
     raise BadLineError(f"not a value of a field: {text[:40]!r}")
 
 
-def _timestamp(text: str, precision: str) -> str:
+def _timestamp(text: str, precision: str) -> float | str:
     if not text:
         raise BadLineError("timestamp is missing")
     if not _TIME.fullmatch(text):
@@ -114,7 +123,7 @@ def _timestamp(text: str, precision: str) -> str:
     # Counted in a larger unit than is said, any time since 1970 comes to the January of that year.
     if counts_from_boot(moment, microseconds):
         raise BadLineError(f"timestamp {text} {FROM_BOOT}: is the precision {precision}?")
-    return moment
+    return to_epoch_seconds(microseconds) if EARLIEST <= microseconds < LATEST_EXACT else moment
 
 
 def _unescaped(text: str) -> str:

@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
+import msgspec
+
 from heliograph.exchange.table_times import Example, Question
 
 # In a column of numbers they stand for none, in whatever case.
@@ -37,6 +39,7 @@ _GROUPING = re.compile(_GROUP)
 # What `float` takes and JSON does not, or what is a code rather than a number: 007.
 _SUSPICIOUS = re.compile(r"_|(?:^|\n)\s*[+-]?0\d")
 _JSON_NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
+_numbers = msgspec.json.Decoder(list[float]).decode
 # Numbers that often stand for none; which ones do only somebody who knows the file can say.
 _PERHAPS_NONE: Final = frozenset(
     (-99.9, -999.0, -999.9, -9999.0, -9999.9, -99999.0, 9999.9, 99999.0)
@@ -113,6 +116,21 @@ def _sort_of_number(text: str) -> Sort:
     if _COMMA.fullmatch(text):
         return Sort.COMMA_OR_THOUSANDS if is_thousands else Sort.COMMA
     return Sort.TEXT
+
+
+def json_numbers(cells: Sequence[str], decimal: str) -> Sequence[str] | None:
+    """Return cells of a column of numbers as JSON; None: they are to be looked at one by one."""
+    joined = ",".join(cells)
+    if decimal == ",":
+        joined = "\n".join(cells)
+        if "." in joined:
+            return None
+        cells = joined.replace(",", ".").split("\n")
+        joined = ",".join(cells)
+    try:
+        return cells if len(_numbers(f"[{joined}]")) == len(cells) else None
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        return None
 
 
 def number_reader(decimal: str) -> Callable[[str], str | None]:

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from heliograph.exchange.csv_rows import NAMES, members_of
+from heliograph.exchange.csv_rows import NAMES, members_of, sensor_names
 from heliograph.exchange.elements import (
     FROM_BOOT,
     LATEST_EXACT,
@@ -20,8 +20,10 @@ from heliograph.exchange.elements import (
     Element,
     NoValueError,
     checked_json,
+    elements_of,
+    in_parts,
     json_text,
-    make_element,
+    number_texts,
 )
 from heliograph.exchange.table_layouts import (
     DATE_PARTS,
@@ -41,6 +43,7 @@ from heliograph.exchange.table_numbers import (
     Missing,
     Sort,
     decide_decimal,
+    json_numbers,
     number_reader,
 )
 from heliograph.exchange.table_times import Question, TimeForm, TimeSurvey, Zone
@@ -635,146 +638,150 @@ class TableRows:
         )
         self._sensor_tag = sensor_tag
         self._has_sensor = has_sensor
-        self._moment = plan.time.reader()
+        self._moments = plan.time.moments
         self._use()
 
     def _use(self) -> None:
         self._columns = columns = self._headings.columns
-        self._width = len(columns.names)
-        kinds = {**self._plan.kinds, **columns.told}
-        # By the name of the attribute, where a row has one value.
-        self._long: dict[str, tuple[str, Callable[[str], str | None]]] = {}
-        self._attributes = [
-            (at, f"{_encode(name).decode()}:", self._converter(name, kinds.get(name)))
-            for at, name in columns.attributes
-        ]
-        self._time_at = columns.times[0] if len(columns.times) == 1 else None
-        self._is_plain = (
-            columns.tags is columns.attribute is columns.element_id is columns.alone is None
-            and (columns.fallback is None or self._has_sensor)
+        self._kinds = {**self._plan.kinds, **columns.told}
+        self._value_kind = (
+            None if columns.value is None else columns.told.get(columns.names[columns.value])
         )
 
-    def element(self, cells: Sequence[str]) -> Element | None:
-        """Return what a row says; None: it is another heading, or a remark.
+    def elements(self, rows: Sequence[Sequence[str]]) -> list[Element | BadLineError | None]:
+        """Return what rows say; None of another heading, or a remark.
+
+        NoValueError is of a row that has a time alone, any other BadLineError of one that can't be
+        used.
+        """
+        return in_parts(rows, self._read)
+
+    def _read(self, rows: Sequence[Sequence[str]]) -> list[Element | BadLineError | None]:
+        columns = self._columns
+        width = len(columns.names)
+        if any(len(row) != width for row in rows):
+            if self._is_passed_over(rows):
+                return [None]
+            raise BadLineError(f"{len(rows[0])} cells under {width} columns")
+        cells = [*zip(*rows, strict=True)]
+        texts = [*map(columns.time, rows)] if len(columns.times) > 1 else cells[columns.times[0]]
+        try:
+            moments = self._moments(texts)
+        except ValueError as error:
+            if self._is_passed_over(rows):
+                return [None]
+            raise BadLineError(bad_time(texts[0], error)) from error
+        times = sent_times(texts, moments)
+        if self._plan.kind is not Kind.MEASUREMENT:
+            return [*map(self._other_kind, rows, times)]
+        parts: list[Sequence[str]] = [
+            self._parts(name, self._kinds.get(name), cells[at]) for at, name in columns.attributes
+        ]
+        names = sensor_names([cells[at] for at in columns.sensors], len(rows))
+        if columns.tags is not None:
+            names, tags = self._tags(cells[columns.tags], names)
+            parts.append(tags)
+        long: Sequence[str] | None = None
+        if columns.attribute is not None and columns.value is not None:
+            long = self._long_parts(cells[columns.attribute], cells[columns.value])
+            parts.append(long)
+        if columns.fallback is not None and not self._has_sensor:
+            named = zip(names, cells[columns.fallback], strict=True)
+            names = [own or (fallback,) for own, fallback in named]
+        values: Sequence[str]
+        if columns.alone is not None:
+            values = self._texts("value", self._kinds.get("value"), cells[columns.alone])
+        else:
+            joined = [",".join(filter(None, row)) for row in zip(*parts, strict=True)]
+            values = [value and f"{{{value}}}" for value in joined]
+        if long is not None and "" in long:
+            values = [value if part else "" for value, part in zip(values, long, strict=True)]
+        found = elements_of(
+            Kind.MEASUREMENT,
+            names,
+            [
+                [f'"timestamp":{time}' for time in times],
+                [f'"value":{value}' for value in values],
+                *self._ids(cells),
+            ],
+        )
+        if "" not in values:
+            return [*found]
+        empty = NoValueError("there is no value")
+        return [each if value else empty for each, value in zip(found, values, strict=True)]
+
+    def _ids(self, cells: Sequence[Sequence[str]]) -> list[list[str]]:
+        at = self._columns.element_id
+        return [] if at is None else [[cell and f'"id":{_text(cell)}' for cell in cells[at]]]
+
+    def _parts(self, name: str, kind: ColumnKind | None, cells: Sequence[str]) -> list[str]:
+        """Return the members that a column's cells are, empty where a cell says nothing."""
+        key = f"{_encode(name).decode()}:"
+        return [text and key + text for text in self._texts(name, kind, cells)]
+
+    def _texts(self, name: str, kind: ColumnKind | None, cells: Sequence[str]) -> Sequence[str]:
+        """Return a column's cells as JSON, empty where they stand for none.
 
         Raises:
-            NoValueError: it has a time alone.
-            BadLineError: it can't be used.
+            BadLineError: one can't be used.
         """
-        if len(cells) != self._width:
-            if self._is_passed_over(cells):
-                return None
-            raise BadLineError(f"{len(cells)} cells under {self._width} columns")
-        text = self._columns.time(cells) if self._time_at is None else cells[self._time_at]
-        try:
-            moment = self._moment(text)
-        except ValueError as error:
-            if self._is_passed_over(cells):
-                return None
-            raise BadLineError(bad_time(text, error)) from error
-        time = sent_time(text, moment)
-        if self._plan.kind is not Kind.MEASUREMENT:
-            return self._other_kind(cells, time)
-        try:
-            parts = [
-                key + value
-                for at, key, convert in self._attributes
-                if (cell := cells[at]) and (value := convert(cell)) is not None
-            ]
-        except ValueError as error:
-            raise self._bad_cell(cells) from error
-        names: tuple[str, ...] = ()
-        if self._columns.sensors:
-            names = tuple([name for at in self._columns.sensors if (name := cells[at].strip())])
-        rest = ""
-        if not self._is_plain:
-            names, rest = self._take_others(cells, names, parts)
-        if not parts:
-            raise NoValueError("there is no value")
-        value = parts[0] if self._columns.alone is not None else f"{{{','.join(parts)}}}"
-        try:
-            return Element(
-                Kind.MEASUREMENT, names, f'{{"timestamp":{time},"value":{value}{rest}}}'.encode()
-            )
-        except UnicodeEncodeError as error:
-            raise BadLineError("not UTF-8") from error
-
-    def _take_others(
-        self, cells: Sequence[str], names: tuple[str, ...], parts: list[str]
-    ) -> tuple[tuple[str, ...], str]:
-        """Add what few tables have to the parts; return the sensor's names and more members."""
-        columns = self._columns
-        if columns.tags is not None:
-            names = self._take_tags(cells[columns.tags], parts) or names
-        if columns.attribute is not None and columns.value is not None:
-            parts += self._long_part(cells[columns.attribute], cells[columns.value])
-        if columns.alone is not None and cells[columns.alone]:
-            parts += self._alone_part(cells[columns.alone])
-        if not names and columns.fallback is not None and not self._has_sensor:
-            names = (cells[columns.fallback],)
-        if columns.element_id is None or not cells[columns.element_id]:
-            return names, ""
-        return names, f',"id":{_text(cells[columns.element_id])}'
-
-    def _bad_cell(self, cells: Sequence[str]) -> BadLineError:
-        """Return what is wrong with the first cell that can't be used."""
-        for at, key, convert in self._attributes:
+        missing = self._plan.missing.of(name)
+        if kind is ColumnKind.NUMBER and not missing:
+            present = [cell for cell in cells if cell] if "" in cells else cells
+            numbers = json_numbers(present, self._plan.decimal)
+            if numbers is not None and len(present) == len(cells):
+                return numbers
+            if numbers is not None:
+                following = iter(numbers)
+                return [cell and next(following) for cell in cells]
+        convert = _CONVERTERS.get(kind or ColumnKind.TEXT, _text)
+        if kind is ColumnKind.NUMBER:
+            convert = number_reader(self._plan.decimal)
+        # Of texts there are often few.
+        texts = {"": ""}
+        for cell in {*cells}:
             try:
-                convert(cells[at])
+                if cell and cell not in missing:
+                    texts[cell] = convert(cell) or ""
+            except (BadLineError, UnicodeEncodeError):
+                raise
             except ValueError as error:
-                return BadLineError(f"{key[1:-2]} {error}")
-        raise AssertionError("no cell is wrong")
+                raise BadLineError(f"{name} {error}") from error
+        return [texts.get(cell, "") for cell in cells]
 
-    def _is_passed_over(self, cells: Sequence[str]) -> bool:
-        if not self._headings.may_be(cells):
+    def _long_parts(self, names: Sequence[str], cells: Sequence[str]) -> Sequence[str]:
+        """Return the member that each row of a long table has."""
+        if "" in names:
+            raise BadLineError("the attribute has no name")
+        places: dict[str, list[int]] = {}
+        for at, name in enumerate(names):
+            places.setdefault(name, []).append(at)
+        parts = [""] * len(names)
+        for name, of in places.items():
+            kind = self._value_kind or self._plan.value_kinds.get(name)
+            for at, part in zip(of, self._parts(name, kind, [cells[at] for at in of]), strict=True):
+                parts[at] = part
+        return parts
+
+    def _is_passed_over(self, rows: Sequence[Sequence[str]]) -> bool:
+        if len(rows) > 1 or not self._headings.may_be(rows[0]):
             return False
-        self._headings.use(cells)
+        self._headings.use(rows[0])
         self._use()
         return True
 
-    def _converter(self, name: str, kind: ColumnKind | None) -> Callable[[str], str | None]:
-        plain: Callable[[str], str | None] = _CONVERTERS.get(kind or ColumnKind.TEXT, _text)
-        if kind is ColumnKind.NUMBER:
-            plain = number_reader(self._plan.decimal)
-        missing = self._plan.missing.of(name)
-        if not missing:
-            return plain
-        return lambda cell: None if cell in missing else plain(cell)
-
-    def _alone_part(self, cell: str) -> list[str]:
-        try:
-            value = self._converter("value", self._plan.kinds.get("value"))(cell)
-        except BadLineError:
-            raise
-        except ValueError as error:
-            raise BadLineError(f"value {error}") from error
-        return [] if value is None else [value]
-
-    def _long_part(self, name: str, cell: str) -> list[str]:
-        if not name:
-            raise BadLineError("the attribute has no name")
-        if name not in self._long:
-            of_all = self._columns.told.get(self._columns.names[self._columns.value or 0])
-            kind = of_all or self._plan.value_kinds.get(name)
-            self._long[name] = f"{_encode(name).decode()}:", self._converter(name, kind)
-        key, convert = self._long[name]
-        try:
-            value = convert(cell) if cell else None
-        except ValueError as error:
-            raise BadLineError(f"{name} {error}") from error
-        if value is None:
-            raise NoValueError("there is no value")
-        return [key + value]
-
-    def _take_tags(self, text: str, parts: list[str]) -> tuple[str, ...]:
-        names: tuple[str, ...] = ()
-        for tag in filter(None, text.split(",")):
-            name, _, value = tag.partition("=")
-            if name == self._sensor_tag:
-                names = (value,)
-            elif value:
-                parts.append(f"{_encode(name).decode()}:{_encode(value).decode()}")
-        return names
+    def _tags(
+        self, cells: Sequence[str], names: Sequence[tuple[str, ...]]
+    ) -> tuple[list[tuple[str, ...]], list[str]]:
+        """Return the sensors that tags name, and the others as members."""
+        found: list[tuple[str, ...]] = []
+        parts: list[str] = []
+        for cell, own in zip(cells, names, strict=True):
+            tags = dict(tag.partition("=")[::2] for tag in cell.split(",") if tag)
+            named = tags.pop(self._sensor_tag, None)
+            found.append(own if named is None else (named,))
+            parts.append(_encode({k: v for k, v in tags.items() if v}).decode()[1:-1])
+        return found, parts
 
     def _other_kind(self, cells: Sequence[str], time: str) -> Element:
         columns = self._columns
@@ -785,14 +792,11 @@ class TableRows:
             if name and cell and cell not in missing
         }
         names = tuple(name for at in columns.sensors if (name := cells[at].strip()))
-        element = {"timestamp": msgspec.Raw(time.encode())}
+        members = members_of(self._plan.kind, row, columns.names)
         if columns.element_id is not None and cells[columns.element_id]:
-            element["id"] = json_text(cells[columns.element_id])
-        try:
-            element |= members_of(self._plan.kind, row, columns.names)
-            return make_element(self._plan.kind, names, element)
-        except UnicodeEncodeError as error:
-            raise BadLineError("not UTF-8") from error
+            members["id"] = json_text(cells[columns.element_id])
+        members["timestamp"] = msgspec.Raw(time.encode())
+        return Element(self._plan.kind, names, _encode(members))
 
 
 def _boolean(cell: str) -> str | None:
@@ -834,6 +838,16 @@ def sent_time(text: str, moment: int) -> str:
     if is_first_day or counts_from_boot(text, moment):
         raise BadLineError(f"timestamp {text[:40]} {FROM_BOOT}")
     return f'"{to_rfc3339(moment)}"'
+
+
+def sent_times(texts: Sequence[str], moments: Sequence[int]) -> Sequence[str]:
+    """Return the JSON texts of a column of times.
+
+    Raises:
+        BadLineError: one is none, as of `sent_time`.
+    """
+    quick = number_texts([moment / 1e6 for moment in moments])
+    return quick or [*map(sent_time, texts, moments)]
 
 
 def bad_time(text: str, error: ValueError) -> str:

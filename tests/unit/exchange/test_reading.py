@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 
 from heliograph.cli.transfer.reading import Place, csv_rows, look_at_csv
 from heliograph.errors import StartError
-from heliograph.exchange.elements import BadLineError, from_json_line
+from heliograph.exchange.csv_rows import CsvRows
+from heliograph.exchange.elements import BadLineError, Element, from_json_line
 from heliograph.exchange.line_protocol import Mapping, from_line
 from heliograph.exchange.table_layouts import UTC_ZONE
-from heliograph.exchange.tables import TableOptions
+from heliograph.exchange.table_numbers import json_numbers
+from heliograph.exchange.tables import TableOptions, TableRows
 from heliograph.model.records import Kind
 from heliograph.model.time import from_rfc3339
 
@@ -272,3 +274,77 @@ def test_why_a_line_is_no_json_is_told_in_words_of_the_field(line, why):
     with pytest.raises(BadLineError) as caught:
         from_json_line(line)
     assert str(caught.value) == f"not a JSON object as it is exported: {why}"
+
+
+def together_and_alone(rows, read):
+    """Return what rows say that are read together, and what each of them says by itself."""
+    together = read(rows)
+    alone = [found for row in rows for found in read([row])]
+    return [
+        [said(each) if isinstance(each, Element) else repr(each) for each in found]
+        for found in (together, alone)
+    ]
+
+
+MOMENTS = st.sampled_from((
+    "2026-01-01T00:00:00.000001Z", "2026-01-01T00:00:00.25Z", "1977-01-01T00:00:00.000000Z",
+    "2026-01-01 00:00:00.5+00", "2026-13-01T00:00:00.000000Z", "2026-W01-1T00:00:00.000000Z",
+    "1970-01-01T00:00:09.000000Z", "2200-01-01T00:00:00.000000Z", " 2026-01-01T00:00:00Z ",
+    "1700000000", "", "soon",
+))  # fmt: skip
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(("a", " a", "", "\udcff")),
+            MOMENTS,
+            st.sampled_from(("", "3", "3.0", " 4")),
+            st.sampled_from(("1", '{"a":1}', "1,2", "[1", "2]", "", '"\udcff"', "NaN", " 1 ")),
+            st.sampled_from(("", "x", '"')),
+        ),
+        min_size=1,
+        max_size=8,
+    )
+)
+def test_rows_of_an_export_say_the_same_together_as_alone(rows):
+    columns = ("sensor_identifier", "timestamp", "revision", "value", "element_id")
+    together, alone = together_and_alone(rows, CsvRows(columns).elements)
+    assert together == alone
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(("2026-01-01 00:00:00Z", "2026-01-01T00:00:01.5+01:00", "", "-", "9")),
+            st.sampled_from(("a", " a ", "")),
+            st.sampled_from(("1.5", ".5", "1,2", "", "NA", "inf", "x", "1]", "007", " 3", "-0")),
+            st.sampled_from(("on", "off", "", " ", '"', "\udcff")),
+            st.sampled_from(("true", "FALSE", "1", "")),
+        ),
+        min_size=1,
+        max_size=8,
+    ),
+    st.sampled_from((None, "u")),
+)
+def test_rows_of_a_table_say_the_same_together_as_alone(rows, attribute_column):
+    names = b"time,device_id,t,u,on"
+    cells = b"2026-01-01T00:00:00Z,a,%b.5,on,true\n"
+    file = io.BytesIO(names + b"\n" + b"".join(cells % str(n).encode() for n in range(8)))
+    options = TableOptions(attribute_column=attribute_column)
+    if attribute_column:
+        options = options._replace(value_column="t")
+    look = look_at_csv(file, None, options)
+    read = TableRows(look.plan, options, "device_id", has_sensor=True).elements
+    together, alone = together_and_alone(rows, read)
+    assert together == alone
+
+
+@given(st.lists(st.sampled_from(("1.5", "-2", "1,5", "1.", "", " ", "1]", "[1", "1e9", "1_0"))))
+def test_numbers_are_taken_together_only_if_each_is_json(cells):
+    numbers = json_numbers(cells, ".")
+    if numbers is not None:
+        assert all(isinstance(json.loads(cell), int | float) for cell in numbers)
+        assert len(numbers) == len(cells)
+    by_comma = json_numbers(cells, ",")
+    assert by_comma is None or [*by_comma] == [cell.replace(",", ".") for cell in cells]

@@ -11,6 +11,7 @@ from typing import BinaryIO, Self
 
 import msgspec
 
+from heliograph.cli.transfer.progress import write_whole
 from heliograph.errors import StartError
 from heliograph.exchange.pages import EncodedPage, Position
 from heliograph.exchange.wide import Column
@@ -231,13 +232,3 @@ class PartialFile:
         )
         write_whole(self._side, msgspec.json.encode(checkpoint))
         self._saved_at = time.monotonic()
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Put the data at the path, all of it or what was there before."""
-    draft = path.with_name(f".{path.name}.new")
-    with draft.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)

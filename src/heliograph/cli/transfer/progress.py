@@ -1,5 +1,7 @@
-"""The bar that shows how far a transfer is; on standard error, and only on a terminal."""
+"""How far a transfer is: shown by a bar, and kept in a file for the run that goes on."""
 
+import os
+from pathlib import Path
 from typing import Self
 
 from rich.console import Console
@@ -9,7 +11,10 @@ from heliograph.printable import printable
 
 
 class Bar:
-    """A progress bar; a context manager. Off a terminal it prints what is said, and no bar."""
+    """A progress bar on standard error; a context manager.
+
+    Off a terminal it prints what is said, and no bar.
+    """
 
     def __init__(self, total: int | None) -> None:
         console = Console(stderr=True, highlight=False, markup=False)
@@ -38,3 +43,13 @@ class Bar:
     def say(self, line: str) -> None:
         """Print a line above the bar."""
         self._progress.console.print(printable(line), soft_wrap=True, markup=False)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Put the data at the path, all of it or what was there before."""
+    draft = path.with_name(f".{path.name}.new")
+    with draft.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)

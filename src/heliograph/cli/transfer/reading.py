@@ -7,14 +7,21 @@ import shutil
 import sys
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple, cast
 
 from heliograph.cli.transfer.parquet import load_parquet
 from heliograph.errors import StartError
 from heliograph.exchange.csv_rows import CsvRows, kind_of_export
-from heliograph.exchange.elements import BadLineError, Element, NoValueError, from_json_line
+from heliograph.exchange.elements import (
+    BadLineError,
+    Element,
+    NoValueError,
+    from_json_line,
+    from_json_lines,
+)
 from heliograph.exchange.line_protocol import Mapping, from_line
 from heliograph.exchange.table_layouts import SEPARATORS, find_heading
 from heliograph.exchange.tables import Plan, TableOptions, TableRows, TableSurvey
@@ -154,7 +161,17 @@ def read_lines(
 
 def json_lines(file: BinaryIO, start: Place, kind: Kind | None) -> Iterator[Record]:
     """Yield what each line of JSON says."""
-    return read_lines(file, start, lambda line: from_json_line(line, kind or Kind.MEASUREMENT))
+    own = kind or Kind.MEASUREMENT
+    place = start
+    for lines, ends in _whole_lines(file, start):
+        if not start.offset and place is start:
+            lines[0] = lines[0].removeprefix(_BOM)
+        said = from_json_lines(lines, own)
+        numbers = range(place.line + 1, ends[-1].line + 1)
+        records = map(partial(tuple.__new__, Record), zip(numbers, said, ends, strict=True))
+        yield from (records if None not in said else (r for r in records if r.said is not None))
+        place = ends[-1]
+    yield from read_lines(file, place, lambda line: from_json_line(line, own))
 
 
 def line_protocol(
@@ -210,8 +227,9 @@ def look_at_csv(
         rows_from = _behind(file, heading.separator, heading.record + 1 + heading.behind)
         sample = _sample(file, rows_from, heading.separator)
         survey = TableSurvey(heading, sample, options, kind or Kind.MEASUREMENT, now())
-        for rows, numbers in _blocks(file, rows_from, heading.separator):
-            survey.add(rows, numbers)
+        for block in _blocks(file, rows_from, heading.separator):
+            if block.is_utf8 and block.rows:
+                survey.add(block.rows, block.lines)
             show()
         plan = survey.decide()
     except (BadLineError, csv.Error) as error:
@@ -250,39 +268,48 @@ def csv_rows(
     file: BinaryIO, start: Place, look: CsvFile, sensor_tag: str, *, has_sensor: bool
 ) -> Iterator[Record]:
     """Yield what each row under the heading says, from the start on."""
-    read: Callable[[list[str]], Element | None]
     begin = max(start, look.rows_from)
     if look.view is not None:
         rows = ViewRows(look.view, look.heading)
         yield from itertools.starmap(Record, rows.elements(_cells(file, begin, look.separator)))
         return
+    read: Callable[[Sequence[list[str]]], Sequence[Element | BadLineError | None]]
     if look.plan is None:
-        own = CsvRows(look.heading, look.kind).element
-
-        def read(cells: list[str]) -> Element | None:
-            return own(_utf8(cells))
-
+        read = CsvRows(look.heading, look.kind).elements
     else:
-        table = TableRows(look.plan, look.options, sensor_tag, has_sensor=has_sensor)
-        read = table.element
+        read = TableRows(look.plan, look.options, sensor_tag, has_sensor=has_sensor).elements
         if look.plan.sees_all:
             # Which heading holds at the start stands somewhere before it.
             begin = look.rows_from
-    for first, cells, end in _cells(file, begin, look.separator):
-        said: Element | BadLineError | None
-        try:
-            said = cells if isinstance(cells, BadLineError) else read(cells)
-        except BadLineError as error:
-            said = error
-            if isinstance(cells, list) and not _is_utf8(cells):
-                said = BadLineError("not UTF-8")
-        if said is None or end <= start:
+    new = partial(tuple.__new__, Record)
+    for block in _blocks(file, begin, look.separator):
+        fault = block.fault
+        if look.plan is None and not block.is_utf8:
+            fault = BadLineError("not UTF-8")
+        said = [fault] if fault is not None else read(block.rows)
+        records = map(new, zip(block.lines, said, block.ends, strict=True))
+        if block.ends[-1] <= start:
             continue
+        if block.ends[0] > start and {*map(type, said)} == {Element}:
+            yield from records
+        else:
+            yield from _remarkable(records, start, block)
+
+
+def _remarkable(records: Iterable[Record], start: Place, block: "_Block") -> Iterator[Record]:
+    """Yield the records behind the start that say something, or are bad."""
+    for record in records:
+        said = record.said
+        if said is None or record.end <= start:
+            continue
+        names = said.sensors if isinstance(said, Element) else None
+        if not block.is_utf8 and (names is None or not _is_utf8(names)):
+            said = BadLineError("not UTF-8")
         is_bad = isinstance(said, BadLineError) and not isinstance(said, NoValueError)
-        if is_bad and end.line > first:
+        if is_bad and record.end.line > record.line:
             # A quote that is not closed takes what follows with it.
-            said = BadLineError(f"{said} (up to line {end.line})")
-        yield Record(first, said, end)
+            said = BadLineError(f"{said} (up to line {record.end.line})")
+        yield Record(record.line, said, record.end)
 
 
 def _cells(
@@ -355,12 +382,46 @@ def _sample(file: BinaryIO, start: Place, separator: str) -> list[list[str]]:
     return [cells for _, cells, _ in rows if not isinstance(cells, BadLineError)]
 
 
-def _blocks(
-    file: BinaryIO, start: Place, separator: str
-) -> Iterator[tuple[list[list[str]], list[int]]]:
-    """Yield all rows, many at once but never more than is held easily, with their lines.
+class _Block(NamedTuple):
+    """Rows that stand one behind the other, many at once: the first line of each, and its end.
+
+    A row that can't be read is a block with the fault, and so is one that is not UTF-8.
+    """
+
+    rows: Sequence[list[str]]
+    lines: Sequence[int]
+    ends: Sequence[Place]
+    fault: BadLineError | None = None
+    is_utf8: bool = True
+
+
+def _blocks(file: BinaryIO, start: Place, separator: str) -> Iterator[_Block]:
+    """Yield all rows, many at once but never more than is held easily.
 
     As long as each row is a line, which is seen from its quotes, many lines are read in one go.
+    """
+    place = start
+    for lines, ends in _whole_lines(file, start):
+        rows = _a_line_each(lines, separator)
+        if rows is None:
+            break
+        numbers = range(place.line + 1, ends[-1].line + 1)
+        place = ends[-1]
+        if [] not in rows:
+            yield _Block(rows, numbers, ends)
+        elif any(rows):
+            yield _Block(
+                [*filter(None, rows)],
+                [*itertools.compress(numbers, rows)],
+                [*itertools.compress(ends, rows)],
+            )
+    yield from _slow_blocks(file, place, separator)
+
+
+def _whole_lines(file: BinaryIO, start: Place) -> Iterator[tuple[list[bytes], list[Place]]]:
+    """Yield lines without their ends, many at once, and where each ends.
+
+    Up to the file's last line, or one that is too long, or where an archive is broken.
     """
     place, rest = start, b""
     file.seek(start.offset)
@@ -368,51 +429,52 @@ def _blocks(
         try:
             read = file.read(BLOCK_BYTES)
         except (OSError, EOFError, zlib.error):
-            break  # told with its line where lines are read one by one
-        data, mark, behind = (rest + read).rpartition(b"\n")
+            return  # told with its line where lines are read one by one
+        data, mark, rest = (rest + read).rpartition(b"\n")
         if not mark:
-            break
-        rows = _a_line_each(data, separator)
-        if rows is None:
-            break
-        kept = [at for at, cells in enumerate(rows) if cells]
-        yield [rows[at] for at in kept], [place.line + 1 + at for at in kept]
-        place = Place(place.offset + len(data) + 1, place.line + len(rows))
-        rest = behind
-    yield from _slow_blocks(file, place, separator)
+            return
+        lines = data.split(b"\n")
+        offsets = itertools.accumulate([len(line) + 1 for line in lines], initial=place.offset)
+        next(offsets)
+        numbers = range(place.line + 1, place.line + len(lines) + 1)
+        ends = [*map(partial(tuple.__new__, Place), zip(offsets, numbers, strict=True))]
+        place = ends[-1]
+        yield lines, ends
 
 
-def _a_line_each(data: bytes, separator: str) -> list[list[str]] | None:
+def _a_line_each(lines: Sequence[bytes], separator: str) -> list[list[str]] | None:
     """Return the cells of each line, none of an empty one; None: a row may be more than a line."""
+    data = b"\n".join(lines)
     try:
-        lines = data.decode().split("\n")
-    except UnicodeDecodeError:
-        return None
-    if b'"' in data and any(line.count('"') % 2 for line in lines):
-        return None
-    try:
-        rows = list(csv.reader(lines, delimiter=separator, strict=True))
-    except csv.Error:
+        texts = data.decode().split("\n")
+        if b'"' in data and any(text.count('"') % 2 for text in texts):
+            return None
+        rows = [*csv.reader(texts, delimiter=separator, strict=True)]
+    except (UnicodeDecodeError, csv.Error):
         return None
     return rows if len(rows) == len(lines) else None
 
 
-def _slow_blocks(
-    file: BinaryIO, start: Place, separator: str
-) -> Iterator[tuple[list[list[str]], list[int]]]:
+def _slow_blocks(file: BinaryIO, start: Place, separator: str) -> Iterator[_Block]:
     rows: list[list[str]] = []
-    numbers: list[int] = []
-    begin = start.offset
+    lines: list[int] = []
+    ends: list[Place] = []
     for first, cells, end in _cells(file, start, separator):
-        if isinstance(cells, BadLineError) or not _is_utf8(cells):
-            continue
-        rows.append(cells)
-        numbers.append(first)
-        if len(rows) >= BLOCK_ROWS or end.offset - begin >= BLOCK_BYTES:
-            yield rows, numbers
-            rows, numbers, begin = [], [], end.offset
+        is_good = isinstance(cells, list) and _is_utf8(cells)
+        if isinstance(cells, list) and is_good:
+            rows.append(cells)
+            lines.append(first)
+            ends.append(end)
+        is_full = len(rows) >= BLOCK_ROWS or end.offset - start.offset >= BLOCK_BYTES
+        if rows and (is_full or not is_good):
+            yield _Block(rows, lines, ends)
+            rows, lines, ends, start = [], [], [], end
+        if isinstance(cells, BadLineError):
+            yield _Block((), (first,), (end,), cells)
+        elif not is_good:
+            yield _Block((cells,), (first,), (end,), is_utf8=False)
     if rows:
-        yield rows, numbers
+        yield _Block(rows, lines, ends)
 
 
 def _told(error: Exception) -> str:
@@ -429,7 +491,7 @@ def _utf8(cells: list[str]) -> list[str]:
     return cells
 
 
-def _is_utf8(cells: list[str]) -> bool:
+def _is_utf8(cells: Sequence[str]) -> bool:
     try:
         "".join(cells).encode()
     except UnicodeEncodeError:

@@ -6,10 +6,10 @@ from collections.abc import (
     Callable,
     Collection,
     Iterable,
-    Iterator,
     Mapping,
     Sequence,
 )
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
@@ -46,13 +46,6 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-class Line(NamedTuple):
-    """An element and the line that it was read from."""
-
-    number: int
-    element: Element
-
-
 class Bad(NamedTuple):
     """A line that was left out, and why."""
 
@@ -80,9 +73,10 @@ def sum_of(parts: Iterable[Sent]) -> Sent:
 
 
 class _Addressed(NamedTuple):
-    """A line and the sensor that it goes to."""
+    """An element, its line, and the sensor that it goes to."""
 
-    line: Line
+    line: int
+    element: Element
     sensor: str
 
 
@@ -107,48 +101,55 @@ class Sender:
         self._default = (default_sensor,) if default_sensor else ()
         self._sensors = _Sensors(self._server, renamed, say)
 
-    async def send(self, lines: Sequence[Line]) -> Sent:
+    async def send(self, elements: Sequence[Element], lines: Sequence[int]) -> Sent:
         """Return when everything is committed, or known to be bad.
 
         Raises:
             StartError: the server stays away, or does not let us in.
         """
-        default = self._default
-        named = [(line, line.element.sensors or default) for line in lines]
-        found = await self._sensors.find({names for _, names in named})
+        named = [element.sensors or self._default for element in elements]
+        found = await self._sensors.find({*named})
+        sensors = [found[names] for names in named]
+        kinds = {element.kind for element in elements}
+        addressed = map(
+            partial(tuple.__new__, _Addressed), zip(lines, elements, sensors, strict=True)
+        )
+        if kinds == {Kind.MEASUREMENT} and None not in sensors:
+            return sum_of(await _all_of(self._post, _bodies([*addressed])))
         bad: list[Bad] = []
         groups: dict[tuple[Kind, str], list[_Addressed]] = {}
-        for line, names in named:
-            sensor = found[names]
-            if sensor is None:
-                bad.append(Bad(line.number, _without_sensor(names)))
+        for each, names in zip(addressed, named, strict=True):
+            if each.sensor is None:
+                bad.append(Bad(each.line, _without_sensor(names)))
                 continue
-            kind = line.element.kind
-            own = sensor if kind in ROUTES else ""
-            groups.setdefault((kind, own), []).append(_Addressed(line, sensor))
-        bodies = [body for group in groups.values() for body in _split(group)]
+            kind = each.element.kind
+            groups.setdefault((kind, each.sensor if kind in ROUTES else ""), []).append(each)
+        bodies = [body for group in groups.values() for body in _bodies(group)]
         return sum_of([Sent(bad=tuple(bad)), *await _all_of(self._post, bodies)])
 
-    async def _post(self, lines: Sequence[_Addressed]) -> Sent:
+    async def _post(self, body: Sequence[_Addressed]) -> Sent:
         """Return what became of measurements, or of elements of one sensor and one kind."""
-        kind, sensor = lines[0].line.element.kind, lines[0].sensor
+        kind, sensor = body[0].element.kind, body[0].sensor
         if kind in ROUTES:
             path = f"/sensors/{quote(sensor, safe='')}/{ROUTES[kind]}"
-            texts = [line.element.text for line, _ in lines]
+            texts = [each.element.text for each in body]
         else:
             path = BATCH
-            texts = [_addressed_text(*each) for each in lines]
+            texts = [
+                b'{"device_id":"%b",%b' % (sensor.encode(), element.text[1:])
+                for _, element, sensor in body
+            ]
         response = await self._server.request("POST", path, b"[%b]" % b",".join(texts))
         if response.status_code == 201:
             answer = response.json()
             bad = tuple(
-                Bad(lines[fault["index"]].line.number, f"{fault['code']}: {fault['detail']}")
+                Bad(body[fault["index"]].line, f"{fault['code']}: {fault['detail']}")
                 for fault in answer["rejected"]
             )
             return Sent(answer["accepted"], answer["duplicates"], bad)
-        if parts := _divided(lines, response.status_code):
+        if parts := _divided(body, response.status_code):
             return sum_of([await self._post(part) for part in parts])
-        return Sent(bad=tuple(Bad(line.number, _reason(response)) for line, _ in lines))
+        return Sent(bad=tuple(Bad(each.line, _reason(response)) for each in body))
 
 
 class _Sensors:
@@ -294,37 +295,33 @@ async def _all_of(work: Callable[[T], Awaitable[R]], given: Sequence[T]) -> list
     return results
 
 
-def _split(lines: Iterable[_Addressed]) -> Iterator[list[_Addressed]]:
-    """Yield the lines in bodies that a route takes."""
-    body: list[_Addressed] = []
-    size = 0
-    for each in lines:
-        length = len(each.line.element.text) + ADDRESS_BYTES
-        if body and (size + length > BODY_BYTES or len(body) >= BODY_ELEMENTS):
-            yield body
-            body, size = [], 0
-        body.append(each)
-        size += length
-    if body:
-        yield body
+def _bodies(elements: Sequence[_Addressed]) -> list[Sequence[_Addressed]]:
+    """Return the elements in bodies that a route takes."""
+    bodies: list[Sequence[_Addressed]] = []
+    waiting = [elements[at : at + BODY_ELEMENTS] for at in range(0, len(elements), BODY_ELEMENTS)]
+    while waiting:
+        body = waiting.pop()
+        size = sum([len(each.element.text) for each in body]) + ADDRESS_BYTES * len(body)
+        half = len(body) // 2
+        if half and size > BODY_BYTES:
+            waiting += [body[:half], body[half:]]
+        else:
+            bodies.append(body)
+    return bodies[::-1]
 
 
-def _divided(lines: Sequence[_Addressed], status: int) -> list[Sequence[_Addressed]]:
+def _divided(body: Sequence[_Addressed], status: int) -> list[Sequence[_Addressed]]:
     """Return the parts in which a body that was refused whole is sent again; none: it is not.
 
     A caller who may not send as one of its sensors may as others.
     """
     if status == httpx.codes.FORBIDDEN:
         sensors: dict[str, list[_Addressed]] = {}
-        for each in lines:
+        for each in body:
             sensors.setdefault(each.sensor, []).append(each)
         return list(sensors.values()) if len(sensors) > 1 else []
-    half = len(lines) // 2
-    return [lines[:half], lines[half:]] if half and status in _DIVISIBLE else []
-
-
-def _addressed_text(line: Line, sensor: str) -> bytes:
-    return b'{"device_id":"%b",%b' % (sensor.encode(), line.element.text[1:])
+    half = len(body) // 2
+    return [body[:half], body[half:]] if half and status in _DIVISIBLE else []
 
 
 def _without_sensor(names: tuple[str, ...]) -> str:
