@@ -181,7 +181,7 @@ def garbage_left_to_python() -> Iterator[None]:
     async def nothing() -> None:
         await asyncio.get_running_loop().create_future()
 
-    with mock.patch("heliograph.upkeep.collect", nothing):
+    with mock.patch("heliograph.server.collect_garbage", nothing):
         yield
 
 

@@ -55,20 +55,14 @@ class Application:
             question = f"no such setting: did you mean {each.meant}?"
             log.warning(question, name=each.name, set_in=each.source)
         self.server = server = Server(settings)
-        try:
-            self.services = services = await server.start()
-        except BaseException:
-            await server.abandon()
-            raise
-        self._web = create_web(services)
-        try:
+        async with server.running() as services:
+            self.services = services
+            self._web = create_web(services)
             yield services
-        finally:
-            await server.stop()
 
-    def begin_to_end(self) -> bool:
-        """Learn that the server will end, before it stops; False: that was known."""
-        return self.server is not None and self.server.begin_to_end()
+    def begin_shutdown(self) -> bool:
+        """Take notice that the server will stop, before it does; return false if that was known."""
+        return self.server is not None and self.server.begin_shutdown()
 
     async def _terminate_on_failure(self) -> None:
         """End a process that is not ours to end, the way its owner expects."""
@@ -81,7 +75,7 @@ class Application:
         stage = "startup"
         try:
             async with self.running():
-                with _on_ending_signals(self.begin_to_end):
+                with _on_ending_signals(self.begin_shutdown):
                     await send({"type": "lifespan.startup.complete"})
                     stage = "shutdown"
                     watching = asyncio.create_task(

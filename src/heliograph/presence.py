@@ -44,12 +44,9 @@ class PresenceWriter:
         self._connected = connected
         self._hub = hub
         self._instance = instance
-        if instance is not None:
-            store.connections.server = instance.token
-        self._changed = asyncio.Event()
+        # A file has one server, which needs no name.
+        self._server = instance.token if instance is not None else ""
         self._writing = asyncio.Lock()
-        connected.changed = self._changed.set
-        connected.alone = store.engine.name == "sqlite"
 
     async def begin(self, moment: int) -> None:
         """Note that nobody is connected yet: what was, when a server ended, is not any more.
@@ -64,15 +61,16 @@ class PresenceWriter:
 
     async def run(self) -> None:
         """Store what changes, for ever."""
+        changed = self._connected.changed
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(None if self._connected.alone else CONFIRM_SECONDS):
-                    await self._changed.wait()
-            if not self._changed.is_set():
+                    await changed.wait()
+            if not changed.is_set():
                 await self._confirm()
                 continue
             await asyncio.sleep(GATHER_SECONDS)
-            self._changed.clear()
+            changed.clear()
             await self._store()
 
     async def close(self, moment: int) -> None:
@@ -98,7 +96,7 @@ class PresenceWriter:
         with self._lineage.pinned():
             while True:
                 try:
-                    return await self._connections.note(rows)
+                    return await self._connections.note(rows, self._server)
                 except RolledBackError:
                     return []  # the connections end, and with them what is to be noted
                 except StoreUnavailableError:
@@ -110,7 +108,7 @@ class PresenceWriter:
             rows = self._connected.all()
             try:
                 for at in range(0, len(rows), STORED_AT_ONCE):
-                    await self._connections.confirm(rows[at : at + STORED_AT_ONCE])
+                    await self._connections.confirm(rows[at : at + STORED_AT_ONCE], self._server)
             except StoreUnavailableError:
                 log.debug("who is connected could not be confirmed")
 

@@ -173,7 +173,7 @@ async def test_at_the_first_sign_of_the_end_devices_are_read_no_more(tmp_path):
     async with running(tmp_path) as server:
         device = await server.device()
         client, port = await server.connect(device), server.port
-        server.application.begin_to_end()
+        server.application.begin_shutdown()
         client.send(publish(device.topic, b'{"value": 1}'))
         with pytest.raises(ConnectionRefusedError):
             await Client.open(port)

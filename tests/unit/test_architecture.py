@@ -44,11 +44,9 @@ LEVELS = {
     "presence": 5,
     "retention": 5,
     "web": 6,
-    "sources": 7,
-    "upkeep": 7,
-    "server": 8,
-    "app": 9,
-    "cli": 10,
+    "server": 7,
+    "app": 8,
+    "cli": 9,
 }
 
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "managers"}

@@ -1,11 +1,8 @@
 """Which sensors are connected to the listener now, and what of that is yet to be stored."""
 
-from typing import TYPE_CHECKING
+import asyncio
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from heliograph.model.records import ConnectionRow
+from heliograph.model.records import ConnectionRow
 
 
 class Connected:
@@ -16,11 +13,11 @@ class Connected:
     connection, since it ends what was said on it. A moment is microseconds.
     """
 
-    def __init__(self) -> None:
-        # Called whenever there is something to store.
-        self.changed: Callable[[], None] = lambda: None
-        # Whether no other process has connections of the same sensors.
-        self.alone = True
+    def __init__(self, *, alone: bool = True) -> None:
+        """Begin with none; `alone`: no other process has connections of the same sensors."""
+        self.alone = alone
+        # Set whenever there is something to store.
+        self.changed = asyncio.Event()
         self._counts: dict[int, int] = {}
         # Of those that are connected, or were when the store was told last: since when.
         self._since: dict[int, int] = {}
@@ -84,7 +81,7 @@ class Connected:
         """Whether there is something to store."""
         return bool(self._due)
 
-    def take(self, limit: int) -> "list[ConnectionRow]":
+    def take(self, limit: int) -> list[ConnectionRow]:
         """Return what is to be stored next; it counts as stored, so that it has to be."""
         rows: list[ConnectionRow] = []
         for number in list(self._due)[:limit]:
@@ -98,7 +95,7 @@ class Connected:
                 del self._since[number]
         return rows
 
-    def settled(self, rows: "list[ConnectionRow]") -> None:
+    def settled(self, rows: list[ConnectionRow]) -> None:
         """Forget what the store knows by now."""
         for number, live, moment in rows:
             if not live and self._ended.get(number) == moment:
@@ -110,7 +107,7 @@ class Connected:
             for number, at in times.items():
                 times[number] = min(at, moment)
 
-    def all(self) -> "list[ConnectionRow]":
+    def all(self) -> list[ConnectionRow]:
         """Return every sensor that is connected."""
         return [
             (number, True, since) for number, since in self._since.items() if number in self._counts
@@ -118,4 +115,4 @@ class Connected:
 
     def _note(self, number: int) -> None:
         self._due[number] = None
-        self.changed()
+        self.changed.set()

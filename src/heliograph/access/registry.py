@@ -17,6 +17,7 @@ from heliograph.model.account import Account
 from heliograph.model.audit import Actor, ActorKind, actor_of
 from heliograph.model.credentials import shared_key_hash
 from heliograph.model.identifiers import RESERVED_PREFIX, is_device_id, is_uuid, may_name_a_device
+from heliograph.model.listeners import Listeners
 from heliograph.model.principal import Principal, Role
 from heliograph.model.sensor import Network, Sensor
 from heliograph.model.time import now
@@ -224,16 +225,18 @@ class Registry:
         self._change: RegistryChange | None = None
         self._is_loaded = False
         self._changing = asyncio.Lock()
-        self._listeners: list[Callable[[], None]] = []
-        self._forgetting: list[Callable[[], None]] = []
+        # Told after every change of the registry.
+        self.changes: Listeners[[]] = Listeners()
+        # Told after the database was put back, to forget what they know of it.
+        self.rollbacks: Listeners[[]] = Listeners()
+        # Told after another process has written to the file that this one has for itself.
+        self.written_elsewhere: Listeners[[]] = Listeners()
         self._look = asyncio.Event()
-        # Called after another process has written to the file that this one has for itself.
-        self.elsewhere: Callable[[], None] = lambda: None
         # Sensors whose `seen_at` has moved since the last flush.
         self.touched: set[KnownSensor] = set()
         # Those of a flush that is under way.
         self._flushing: set[KnownSensor] = set()
-        self.connected = Connected()
+        self.connected = Connected(alone=store.engine.name == "sqlite")
 
     async def load(self) -> None:
         """Fill the cache with the sensors there are, as far as it holds them."""
@@ -274,14 +277,6 @@ class Registry:
             return None
         named = await self._store.networks.named(self._guests.networks)
         return named | {self.default_network}
-
-    def on_change(self, listener: Callable[[], None]) -> None:
-        """Call the listener after every change of the registry."""
-        self._listeners.append(listener)
-
-    def on_rollback(self, listener: Callable[[], None]) -> None:
-        """Call the listener after the database was put back, to forget what it knows of it."""
-        self._forgetting.append(listener)
 
     def cached(self, identifier: str) -> KnownSensor | None:
         """Return the sensor if it is in memory; None says nothing about its existence."""
@@ -411,8 +406,7 @@ class Registry:
             await self._remember(changed)
             # Only now: what failed halfway is repeated whole.
             self._assume(change)
-            for listener in self._listeners:
-                listener()
+            self.changes()
 
     async def _comes_from(self, change: RegistryChange, known: RegistryChange) -> bool:
         return change == known or (
@@ -439,12 +433,10 @@ class Registry:
         self._accounts.forget()
         self.touched.clear()
         self.connected.forget()
-        for forget in self._forgetting:
-            forget()
+        self.rollbacks()
         await self._store.renew()
         await self._preload()
-        for listener in self._listeners:
-            listener()
+        self.changes()
 
     def look(self) -> None:
         """Compare the registry with the database now."""
@@ -459,7 +451,7 @@ class Registry:
             self._look.clear()
             try:
                 if await self._store.written_elsewhere():
-                    self.elsewhere()
+                    self.written_elsewhere()
                 await self.changed()
             except StoreUnavailableError:
                 # What is missed meanwhile comes with the next version that can be read.

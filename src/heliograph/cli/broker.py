@@ -21,9 +21,9 @@ from heliograph.cli.echo import echo
 from heliograph.errors import StartError, StoreUnavailableError
 from heliograph.model.credentials import hash_key
 from heliograph.settings import Settings, load_settings
-from heliograph.sources import link_tls
 from heliograph.store import Store
 from heliograph.store.broker_access import DeviceAccess
+from heliograph.tls import link_tls
 
 WATCH_SECONDS = 1.0
 # How many of those who need a new key are named.

@@ -21,10 +21,10 @@ from heliograph import logs
 from heliograph.address import Address
 from heliograph.app import ENDING_SIGNALS, Application, create_app
 from heliograph.cli.welcome import is_wanted, welcome
-from heliograph.ending import HTTP
 from heliograph.errors import StartError
 from heliograph.printable import printable_lines
 from heliograph.settings import Settings, load_settings
+from heliograph.shutdown import HTTP
 from heliograph.web.connections import (
     MAXIMUM_HTTP_CONNECTIONS,
     BoundedHttpProtocol,
@@ -110,7 +110,7 @@ async def _serve(settings: Settings, *, access_log: bool) -> bool:
         for number in _ending_signals():
             loop.add_signal_handler(number, server.stop)
         async with application.running() as services:
-            server.on_stop = functools.partial(_begin_to_end, server, application)
+            server.on_stop = functools.partial(_begin_shutdown, server, application)
             address = Address(*listening.getsockname()[:2])
             if is_wanted(settings):
                 lines = await welcome(settings, services, address)
@@ -145,20 +145,20 @@ def _ending_signals() -> tuple[signal.Signals, ...]:
     return (*ENDING_SIGNALS, signal.SIGHUP)
 
 
-def _begin_to_end(server: HttpServer, application: Application) -> None:
-    """Divide the time that the end may take, and see that it takes no more."""
-    if application.server is None or not application.begin_to_end():
+def _begin_shutdown(server: HttpServer, application: Application) -> None:
+    """Divide the time that the shutdown may take, and see that it takes no more."""
+    if application.server is None or not application.begin_shutdown():
         return
-    end = application.server.ending
-    server.config.timeout_graceful_shutdown = end.left(HTTP)  # type: ignore[assignment] # it awaits so many seconds
+    shutdown = application.server.shutdown
+    server.config.timeout_graceful_shutdown = shutdown.left(HTTP)  # type: ignore[assignment] # it awaits so many seconds
     # Threads that hang in a system call, on a dead disk say, can't be told to end.
-    last = threading.Timer(end.left(), _end_at_once)
+    last = threading.Timer(shutdown.left(), _end_at_once)
     last.daemon = True
     last.start()
 
 
 def _end_at_once() -> None:
-    log.critical("the time for the end is used up: ended as by SIGKILL")
+    log.critical("SHUTDOWN_TIMEOUT is used up: ended as by SIGKILL")
     os._exit(1)
 
 

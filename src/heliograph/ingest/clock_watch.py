@@ -1,7 +1,7 @@
 """Follows what is said of the clock from outside: that it is right after all."""
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import structlog
 
@@ -9,13 +9,9 @@ from heliograph.access.registry import Registry
 from heliograph.errors import StoreUnavailableError
 from heliograph.ingest.clock import Clock
 from heliograph.ingest.latest_values import LatestValues
+from heliograph.model.retention import Horizon
 from heliograph.model.time import DAY, to_rfc3339
 from heliograph.store import Store
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from heliograph.model.retention import Horizon
 
 log = structlog.get_logger()
 
@@ -26,10 +22,15 @@ class ClockWatch:
     """Looks each second whether the clock was accepted, by `heliograph clock accept`."""
 
     def __init__(
-        self, store: Store, clock: Clock, registry: Registry, latest: LatestValues
+        self,
+        store: Store,
+        clock: Clock,
+        registry: Registry,
+        latest: LatestValues,
+        follow_horizon: Callable[[Horizon], None] = lambda _horizon: None,
     ) -> None:
-        # Told what stands of the retention's horizon, which another process may have moved.
-        self.horizon_changed: Callable[[Horizon], None] = lambda _horizon: None
+        """Tell `follow_horizon` where retention's horizon stands: another process may move it."""
+        self._follow_horizon = follow_horizon
         self._store = store
         self._clock = clock
         self._registry = registry
@@ -73,4 +74,4 @@ class ClockWatch:
             self._latest.settle_after(acceptance.until + DAY)
             log.warning("the clock was accepted", clock=to_rfc3339(moment))
         if horizon is not None:
-            self.horizon_changed(horizon)
+            self._follow_horizon(horizon)

@@ -12,15 +12,17 @@ import asyncio
 import contextlib
 import dataclasses
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Protocol
 
 import structlog
 
 from heliograph.errors import HeliographError, StoreUnavailableError
+from heliograph.ingest.rejections import RejectionBudget
 from heliograph.model.retention import WAIT, Cutoffs, Horizon, Retention, advance, cutoffs
-from heliograph.model.time import HOUR, SECOND, now, to_rfc3339
+from heliograph.model.time import DAY, HOUR, SECOND, now, to_rfc3339
 from heliograph.retention.plan import DueCounter
+from heliograph.settings import Settings
 from heliograph.store import Store
 from heliograph.store.engine import Drop
 from heliograph.store.pages import LEAST
@@ -313,6 +315,29 @@ class RetentionRuns:
                 return
             if kind is not KeptKind.ROLLUPS:  # of which each sensor has two orders
                 spans = _rest(spans, rows)
+
+
+async def prune_for_ever(
+    store: Store,
+    settings: Settings,
+    rejections: RejectionBudget,
+    horizon: Callable[[], Awaitable[int]],
+) -> None:
+    """Remove, beside telemetry, what is kept for a time only, for ever.
+
+    It goes by the time that retention goes by, since a clock may be ahead.
+    """
+    while True:
+        try:
+            moment = await horizon()
+            await store.deliveries.prune(moment)
+            await store.accounts.prune_sessions(moment)
+            await store.rejected.prune(moment - settings.rejected_retention_days * DAY)
+            _, rejections.kept_bytes = await store.rejected.totals()
+            await store.audit.prune(moment - settings.audit_days * DAY)
+        except (StoreUnavailableError, HeliographError) as error:
+            log.debug("pruning waits", reason=str(error))
+        await asyncio.sleep(INTERVAL_SECONDS)
 
 
 def _next_size(rows: int, took: float) -> int:

@@ -11,6 +11,7 @@ import msgspec
 from heliograph.errors import RowError
 from heliograph.model.audit import SYSTEM, Actor, AuditAction, AuditedChange
 from heliograph.model.configuration import Assigned, Revision, Target
+from heliograph.model.listeners import Listeners
 from heliograph.model.sensor import Configuration, Sensor
 from heliograph.model.time import now
 from heliograph.store.audit import audited_change, enter
@@ -109,13 +110,12 @@ class TooLargeError(Exception):
 class Configurations:
     """Revisions count from 0 for each sensor, without gaps.
 
-    `added` is called after a commit that holds new ones, `revised` with (sensor, revision) of each.
+    `revised` tells, after a commit that holds new ones, the (sensor, revision) of each.
     """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self.added: Callable[[], None] = lambda: None
-        self.revised: Callable[[Sequence[tuple[int, int]]], None] = lambda _revisions: None
+        self.revised: Listeners[[Sequence[tuple[int, int]]]] = Listeners()
 
     async def add(
         self,
@@ -134,7 +134,6 @@ class Configurations:
             revision = await add_configuration(transaction, sensor, configuration, author)
             rows = await transaction.fetch("sensor_by_number", number=sensor)
             await enter(transaction, actor, [configured(Sensor(*rows[0]), revision)])
-        self.added()
         self.revised([(sensor, revision)])
         return revision
 
@@ -174,7 +173,6 @@ class Configurations:
             )
             given = [_given(network, each) for each in assigned]
             await enter(transaction, actor, given)
-        self.added()
         self.revised(
             [(target.number, new.revision) for target, new in zip(targets, assigned, strict=True)]
         )

@@ -15,29 +15,28 @@ _encode = msgspec.json.Encoder().encode
 class Connections:
     """The sensors' connections to the listener of this server, and on PostgreSQL to others'.
 
-    `server` is this one's token; a file has one server, which needs none.
+    `server` is the token of the one that notes it; a file has one server, which needs none.
     """
 
     def __init__(self, engine: Engine) -> None:
-        self.server = ""
         self._engine = engine
 
-    async def note(self, rows: list[ConnectionRow]) -> list[Sensor]:
+    async def note(self, rows: list[ConnectionRow], server: str = "") -> list[Sensor]:
         """Note which sensors are connected to the server's listener, or no more.
 
         Those are returned of which that is so: not who is connected to another server by now.
         """
         async with self._engine.transaction() as transaction:
             stored = await transaction.fetch(
-                "connections_store", rows=_encode(rows).decode(), server=self.server
+                "connections_store", rows=_encode(rows).decode(), server=server
             )
         return [sensor_of(row) for row in stored]
 
-    async def confirm(self, rows: list[ConnectionRow]) -> None:
+    async def confirm(self, rows: list[ConnectionRow], server: str = "") -> None:
         """Note again which sensors are connected, where something else was noted since."""
         async with self._engine.transaction() as transaction:
             await transaction.fetch(
-                "connections_confirm", rows=_encode(rows).decode(), server=self.server
+                "connections_confirm", rows=_encode(rows).decode(), server=server
             )
 
     async def end(self, moment: int, living: Sequence[str] = ()) -> None:

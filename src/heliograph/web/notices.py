@@ -35,7 +35,6 @@ class Notices:
         self._streams = services.streams
         self._due: dict[tuple[int, int], None] = {}
         self._arrived = asyncio.Event()
-        services.store.configurations.revised = self.revised
 
     def revised(self, revisions: Sequence[tuple[int, int]]) -> None:
         """Tell of revisions, each given with its sensor's number before it."""

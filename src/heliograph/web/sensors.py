@@ -104,7 +104,6 @@ async def create_sensor(sensor: NewSensorBody, call: TheCall) -> FullSensor:
         given |= {"configuration": _text(sensor.configuration), "author": call.caller.name}
     created = await create(call, await Registration(call).new(sensor, **given))
     if configured:
-        call.store.configurations.added()
         call.store.configurations.revised([(created.number, 0)])
     return new_representation(created, 0 if configured else None, call.registry)
 
@@ -146,7 +145,6 @@ async def update_sensor(identifier: str, change: SensorChange, call: TheCall) ->
             **members,
         )
     sensor, revision = found(changed, ErrorCode.SENSOR_NOT_FOUND)
-    call.store.configurations.added()
     await call.registry.changed()
     call.store.configurations.revised([(known.number, revision)])
     # Others may have made newer ones by now.

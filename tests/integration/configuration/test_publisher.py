@@ -60,7 +60,7 @@ class Subscribers:
 async def publishes(store, broker=None, subscribers=None):
     alone = store.engine.name == "sqlite"
     publisher = Publisher(store.publications, broker=broker, subscribers=subscribers, alone=alone)
-    store.configurations.added = publisher.wake
+    store.configurations.revised.add(lambda _revisions: publisher.wake())
     task = asyncio.create_task(publisher.run(), name="publisher")
     try:
         yield publisher

@@ -139,7 +139,7 @@ async def test_changes_of_another_process_are_followed(database_url, store):
     try:
         registry = Registry(store)
         await registry.load()
-        registry.on_change(lambda: told.append(registry.generation))
+        registry.changes.add(lambda: told.append(registry.generation))
         assert await registry.find("pump") is None
         watching = asyncio.create_task(registry.watch(0.01))
         created = await other.sensors.create(**members("pump"))
@@ -169,7 +169,7 @@ async def test_changes_of_another_process_are_followed(database_url, store):
 
 async def test_nothing_is_told_where_nothing_changed(registry, sqlite_store):
     told = []
-    registry.on_change(lambda: told.append(1))
+    registry.changes.add(lambda: told.append(1))
     sensor = await sqlite_store.sensors.create(**members("pump"))
     await registry.changed()
     await registry.changed()
@@ -186,7 +186,7 @@ async def test_a_change_that_could_not_be_read_is_not_missed(
     sensor = await sqlite_store.sensors.create(**members("pump"))
     await registry.changed()
     told = []
-    registry.on_change(lambda: told.append(1))
+    registry.changes.add(lambda: told.append(1))
     await sqlite_store.sensors.change(sensor.number, is_active=False)
     await sqlite_store.sensors.create(**members("fan"))
     counting.sensors.failing.add(call)

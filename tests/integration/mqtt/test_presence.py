@@ -198,9 +198,9 @@ async def test_after_a_stop_nobody_is_connected(tmp_path, database_url):
         stop = server.services.store.connections.note
         noted = []
 
-        async def note(rows):
+        async def note(rows, token):
             noted.append(rows)
-            return await stop(rows)
+            return await stop(rows, token)
 
         server.services.store.connections.note = note
     for client in clients:
@@ -242,10 +242,10 @@ async def test_many_at_once_cost_few_transactions(server, monkeypatch):
 
     free = asyncio.Event()
 
-    async def counted(rows):
+    async def counted(rows, token):
         written.append(len(rows))
         await free.wait()  # however slow the machine is, the others come meanwhile
-        return await note(rows)
+        return await note(rows, token)
 
     monkeypatch.setattr(connections, "note", counted)
     room = asyncio.Semaphore(width)
@@ -289,11 +289,11 @@ async def test_while_the_database_is_away_it_is_known_and_stored_later(server, m
     outage.set()
     tried = []
 
-    async def away(rows):
+    async def away(rows, token):
         tried.append(rows)
         if outage.is_set():
             raise StoreUnavailableError("an outage to order")
-        return await note(rows)
+        return await note(rows, token)
 
     monkeypatch.setattr(connections, "note", away)
     client = await server.connect(device)

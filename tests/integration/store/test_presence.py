@@ -82,14 +82,14 @@ async def test_a_start_ends_no_connection_to_another_server(postgresql_url):
             await store.sensors.create(identifier=str(uuid.uuid4()), created_at=1) for _ in range(5)
         ]
         here, gone, older, gateway, moved = numbers = [sensor.number for sensor in sensors]
-        lives, killed, other = (Connections(store.engine) for _ in range(3))
-        lives.server, killed.server, other.server = "lives", "killed", "other"
-        await lives.note([(here, True, NOON), (moved, True, NOON)])
-        await killed.note([(gone, True, NOON)])
+        connections = Connections(store.engine)
+        await connections.note([(here, True, NOON), (moved, True, NOON)], "lives")
+        await connections.note([(gone, True, NOON)], "killed")
         await store.connections.note([(older, True, NOON)])
         await store.write(Batch(statuses=[(gateway, NOON, "online", False)]))
         # The connection to the killed server ends after the one to this has begun.
-        assert await other.note([(moved, False, NOON + 5), (here, False, NOON + 5)]) == []
+        ended = [(moved, False, NOON + 5), (here, False, NOON + 5)]
+        assert await connections.note(ended, "other") == []
 
         async def shown():
             return [presence(await store.sensors.find_number(number)) for number in numbers]
@@ -102,10 +102,10 @@ async def test_a_start_ends_no_connection_to_another_server(postgresql_url):
             (True, NOON),
             (True, NOON),
         ]
-        await lives.note([(moved, False, NOON + 60)])
+        await connections.note([(moved, False, NOON + 60)], "lives")
         # It stood still, and was taken for gone.
         await store.connections.end(NOON + 70)
-        await lives.confirm([(here, True, NOON)])
+        await connections.confirm([(here, True, NOON)], "lives")
         await store.connections.end(NOON + 80, ["lives"])
         assert await shown() == [
             (True, NOON),

@@ -62,8 +62,7 @@ async def test_who_is_connected_is_whom_presence_says(store, alone):
         )
     )
     numbers = await created(store, [{}] * len(cases))
-    statuses, connections, connected = [], [], Connected()
-    connected.alone = alone
+    statuses, connections, connected = [], [], Connected(alone=alone)
     for number, (status, by_broker, at, stored, _, live) in zip(numbers, cases, strict=True):
         if status is not None:
             statuses.append((number, NOW + at, status, by_broker))

@@ -113,7 +113,7 @@ async def test_a_configuration_that_is_present_is_revision_0(here):
 
 async def test_a_new_revision_wakes_whoever_publishes(here):
     woken = []
-    here.services.store.configurations.added = lambda: woken.append(1)
+    here.services.store.configurations.revised.add(lambda _revisions: woken.append(1))
     sensor = await made(here)
     assert woken == []
     await made(here, configuration={})

@@ -19,8 +19,7 @@ def test_a_sensor_is_connected_from_its_first_connection_to_the_end_of_its_last(
 
 
 def test_where_others_have_connections_too_memory_knows_only_its_own():
-    connected = Connected()
-    connected.alone = False
+    connected = Connected(alone=False)
     assert connected.find(1) is None
     connected.enter(1, 10)
     assert connected.find(1) == (True, 10)
@@ -81,7 +80,7 @@ STEPS = st.lists(
 def test_what_is_stored_ends_as_what_is(steps):
     connected = Connected()
     noted = []
-    connected.changed = lambda: noted.append(True)
+    connected.changed.set = lambda: noted.append(True)
     counts, stored, under_way = {}, {}, []
     for moment, (step, number) in enumerate(steps, 1):
         if step == "enter":
