@@ -18,10 +18,10 @@ from heliograph.access.authenticator import Authenticator, FailedLogIns
 from heliograph.access.limiter import Limiter
 from heliograph.access.registry import NO_GUESTS, Guests, Registry
 from heliograph.admin_key import ensure_api_secret_key
-from heliograph.broker.clients import BrokerClients
-from heliograph.broker.from_settings import rules_for, server_account
-from heliograph.broker.mosquitto_files import MosquittoFiles, MosquittoPaths
 from heliograph.broker_url import parse_broker_url
+from heliograph.brokers.clients import BrokerClients
+from heliograph.brokers.mosquitto import MosquittoFiles, MosquittoPaths
+from heliograph.brokers.rules import rules_for, server_account
 from heliograph.configuration.publisher import Publisher
 from heliograph.errors import AlreadyExistsError, StartError, StoreUnavailableError
 from heliograph.ingest.clock import Clock

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from broker import Mosquitto
-from heliograph.broker.from_settings import rules_for
-from heliograph.broker.mosquitto import acl_file
+from heliograph.brokers.mosquitto import acl_file
+from heliograph.brokers.rules import rules_for
 from heliograph.settings import load_settings
 from server import eventually, free_port, running
 

@@ -40,7 +40,7 @@ LEVELS = {
     "configuration": 4,
     "exchange": 4,
     "rollups": 4,
-    "broker": 5,
+    "brokers": 5,
     "presence": 5,
     "retention": 5,
     "web": 6,

@@ -7,14 +7,23 @@ from pathlib import Path
 
 import typer
 
-from heliograph.broker.control import ControlError, ControlTopic
-from heliograph.broker.dynamic_security import RulesOf, plan, plugin_file
-from heliograph.broker.files import read_text, replace_text
-from heliograph.broker.from_settings import rules_for, server_account
-from heliograph.broker.mosquitto import ServerAccount
-from heliograph.broker.mosquitto_files import FilesError, MosquittoFiles, MosquittoPaths, Rewrite
-from heliograph.broker.rules import Rules
 from heliograph.broker_url import parse_broker_url
+from heliograph.brokers.dynamic_security import (
+    ControlError,
+    ControlTopic,
+    RulesOf,
+    plan,
+    plugin_file,
+)
+from heliograph.brokers.mosquitto import (
+    FilesError,
+    MosquittoFiles,
+    MosquittoPaths,
+    Rewrite,
+    read_text,
+    replace_text,
+)
+from heliograph.brokers.rules import Rules, ServerAccount, rules_for, server_account
 from heliograph.cli.database import with_store
 from heliograph.cli.device_file import read_keys
 from heliograph.cli.echo import echo

@@ -14,7 +14,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from heliograph.broker.clients import SERVER
+from heliograph.brokers.clients import SERVER
 from heliograph.errors import ErrorCode, HeliographError, StoreUnavailableError
 from heliograph.model.credentials import hash_key
 from heliograph.web.access import Access, client_address

@@ -6,7 +6,7 @@ from typing import Protocol
 from heliograph.access.authenticator import Authenticator
 from heliograph.access.limiter import Limiter
 from heliograph.access.registry import Registry
-from heliograph.broker.clients import BrokerClients
+from heliograph.brokers.clients import BrokerClients
 from heliograph.ingest.instance import Instance
 from heliograph.ingest.latest_values import LatestValues
 from heliograph.ingest.posts import Posts

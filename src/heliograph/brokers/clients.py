@@ -1,7 +1,7 @@
 """Clients of a broker that asks us: who may log in there, and what each may do.
 
 A broker names a client by its user name alone once it has logged in. So a name has to mean the
-same one always, and who logs in has to be the one whom his name means: the server's own account,
+same one always, and who logs in has to be the one whom that name means: the server's own account,
 else a sensor, else a user.
 """
 
@@ -40,9 +40,9 @@ class BrokerClients:
     async def login(
         self, username: str, password: str, address: str, client_id: str | None = None
     ) -> Principal | None:
-        """Return who logs in at the broker; None: he may not.
+        """Return who logs in at the broker; None: they may not.
 
-        The client id, where it is told, has to be a name of his: under another's he would be
+        The client id, where it is told, has to be a name of theirs: under another's they would be
         given that one's session, with what waits in it.
 
         Neither the admin key nor a session's token is a password here, since both go with any
@@ -91,7 +91,7 @@ class BrokerClients:
         return await self._authenticator.user(username)
 
     async def may_publish(self, username: str, topic: str) -> bool:
-        """Tell whether the client of this name may publish on a topic.
+        """Return whether the client of this name may publish on a topic.
 
         Raises:
             StoreUnavailableError: it can't be told now.
@@ -104,7 +104,7 @@ class BrokerClients:
         return self._endpoint.accepts(await self._endpoint.route(client, topic))
 
     async def may_subscribe(self, username: str, topic_filter: str) -> bool:
-        """Tell whether the client of this name may subscribe to a filter.
+        """Return whether the client of this name may subscribe to a filter.
 
         The listener lets users subscribe with wildcards and hands over what each may see. A
         broker hands over all that matches: there wildcards are for administrators.

@@ -4,18 +4,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliograph.broker import sections
-from heliograph.broker.dynamic_security import PluginState, mark, plan, plugin_file
-from heliograph.broker.mosquitto import (
-    ServerAccount,
+from heliograph.brokers.dynamic_security import PluginState, mark, plan, plugin_file
+from heliograph.brokers.mosquitto import (
+    BEGIN,
+    END,
+    BrokenSectionError,
     acl_file,
     hash_password,
+    join_section,
     parse,
     password_file,
+    split_section,
     verifies,
 )
-from heliograph.broker.rules import Rules, is_user_name, packet_topic
-from heliograph.broker.sections import BrokenSectionError
+from heliograph.brokers.rules import Rules, ServerAccount, is_user_name, packet_topic
 from heliograph.ingest.endpoint import KINDS
 from heliograph.model.credentials import broker_password, hash_key, new_api_key
 from heliograph.mqtt.topics import PUBLISHED, READ, TopicKind, match, parse_device_topic
@@ -82,18 +84,18 @@ def test_what_is_no_hash(text):
 
 @given(before=LINES, after=LINES, own=LINES, other=LINES)
 def test_what_others_wrote_stays(before, after, own, other):
-    text = sections.join(before, own, after)
-    assert sections.split(text) == (before, own, after)
-    assert sections.split(sections.join(before, other, after))[::2] == (before, after)
+    text = join_section(before, own, after)
+    assert split_section(text) == (before, own, after)
+    assert split_section(join_section(before, other, after))[::2] == (before, after)
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        sections.BEGIN,
-        sections.END,
-        f"{sections.END}\n{sections.BEGIN}",
-        f"{sections.BEGIN}\n{sections.BEGIN}\n{sections.END}",
+        BEGIN,
+        END,
+        f"{END}\n{BEGIN}",
+        f"{BEGIN}\n{BEGIN}\n{END}",
     ],
 )
 def test_marks_that_do_not_fit_together(text):

@@ -66,5 +66,5 @@ def guarded():
 def quick(monkeypatch):
     """Write sooner than in earnest."""
     for name, seconds in (("COALESCE_SECONDS", 0.02), ("REST_SECONDS", 0.02)):
-        monkeypatch.setattr(f"heliograph.broker.mosquitto_files.{name}", seconds)
-    monkeypatch.setattr("heliograph.broker.mosquitto_files.RETRY_SECONDS", 0.05)
+        monkeypatch.setattr(f"heliograph.brokers.mosquitto.{name}", seconds)
+    monkeypatch.setattr("heliograph.brokers.mosquitto.RETRY_SECONDS", 0.05)

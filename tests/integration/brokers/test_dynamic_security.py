@@ -6,15 +6,19 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from integration.broker.conftest import GuardedMosquitto
 
 import isolation
-from heliograph.broker import control
-from heliograph.broker.control import ControlError, ControlTopic
-from heliograph.broker.dynamic_security import device_acls, plan, plugin_file
-from heliograph.broker.mosquitto import ServerAccount
-from heliograph.broker.rules import Rules
 from heliograph.broker_url import parse_broker_url
-from integration.broker.conftest import GuardedMosquitto
+from heliograph.brokers import dynamic_security as control
+from heliograph.brokers.dynamic_security import (
+    ControlError,
+    ControlTopic,
+    device_acls,
+    plan,
+    plugin_file,
+)
+from heliograph.brokers.rules import Rules, ServerAccount
 from mqtt_client import Client, connect
 from server import Device, eventually, running
 

@@ -7,8 +7,11 @@ sensor, as a `device_id` can, nor be the name of the server's own account.
 import re
 from typing import NamedTuple
 
+from heliograph.broker_url import parse_broker_url
+from heliograph.errors import StartError
 from heliograph.mqtt.dropped import TOPIC, UPTIME
 from heliograph.mqtt.topics import PUBLISHED, READ
+from heliograph.settings import Settings
 
 SERVER = "heliograph"
 # What the server reads of the broker's own figures: see `heliograph.mqtt.dropped`.
@@ -36,6 +39,13 @@ class Rules(NamedTuple):
         return cls(tuple(written), tuple(f"{first}/{name}" for first in READ), (publish_topic,))
 
 
+class ServerAccount(NamedTuple):
+    """The server's own account; without a password the broker knows it from elsewhere."""
+
+    name: str
+    password: str | None = None
+
+
 def packet_topic(subscribe_topic: str, name: str) -> str | None:
     """Return the topic of a device's own packets; None: the filter has none for each device."""
     levels = subscribe_topic.split("/")
@@ -45,5 +55,29 @@ def packet_topic(subscribe_topic: str, name: str) -> str | None:
 
 
 def is_user_name(name: str) -> bool:
-    """Tell whether Mosquitto's files can hold the name, and a rule for it mean one account."""
+    """Return whether Mosquitto's files can hold the name, and a rule for it means one account."""
     return re.fullmatch(r"[^\s:#+/%$\x00-\x1f\x7f]{1,128}", name) is not None
+
+
+def server_account(settings: Settings) -> ServerAccount:
+    """Return who the server is at the broker; without MQTT_USERNAME, `heliograph`.
+
+    Raises:
+        StartError: a broker's files can't hold that name.
+    """
+    url = parse_broker_url(settings.mqtt_url) if settings.mqtt_url else None
+    secret = settings.mqtt_password
+    password = secret.get_secret_value() if secret is not None else (url and url.password)
+    name = settings.mqtt_username or (url and url.username) or SERVER
+    if not is_user_name(name):
+        raise StartError(f"MQTT_USERNAME: {name!r} can't stand in a broker's access rules")
+    return ServerAccount(name, password or None)
+
+
+def rules_for(settings: Settings, name: str) -> Rules:
+    """Return the rules of a device of this user name, or of all of them by `%u`."""
+    return Rules.of(
+        name,
+        publish_topic=settings.mqtt_publish_topic,
+        subscribe_topic=settings.mqtt_subscribe_topic,
+    )
