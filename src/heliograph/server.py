@@ -96,11 +96,15 @@ class Server:
         Raises:
             StartError: with one readable line.
         """
-        async with self._parts:
-            try:
-                yield await self._start()
-            finally:
-                self.begin_shutdown()
+        try:
+            yield await self._start()
+        finally:
+            await self.stop()
+
+    async def stop(self) -> None:
+        """Stop what has been started, in stages that take no longer than SHUTDOWN_TIMEOUT."""
+        self.begin_shutdown()
+        await self._parts.aclose()
 
     def begin_shutdown(self) -> bool:
         """Start the clock of the shutdown; return false if it runs already.

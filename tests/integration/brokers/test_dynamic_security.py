@@ -6,7 +6,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from integration.broker.conftest import GuardedMosquitto
 
 import isolation
 from heliograph.broker_url import parse_broker_url
@@ -19,6 +18,7 @@ from heliograph.brokers.dynamic_security import (
     plugin_file,
 )
 from heliograph.brokers.rules import Rules, ServerAccount
+from integration.brokers.conftest import GuardedMosquitto
 from mqtt_client import Client, connect
 from server import Device, eventually, running
 

@@ -231,7 +231,7 @@ async def test_files_are_readable_for_mosquitto_and_nobody_else(server, guarded)
 async def test_a_failure_is_tried_again(tmp_path, guarded):
     guarded.pid_file.write_text("2000000000")
     async with running(tmp_path, **settings(guarded)) as server:
-        files = server.application.server._files
+        files = server.services.informing
         await eventually(lambda: "no process" in (files.problem or ""))
         warnings = (await server.http.get("/readyz")).json()["warnings"]
         assert any("Mosquitto" in line for line in warnings)
@@ -248,7 +248,7 @@ async def test_a_failure_is_tried_again(tmp_path, guarded):
 async def test_nobody_else_is_signalled(tmp_path, guarded, pid):
     guarded.pid_file.write_text(pid)
     async with running(tmp_path, **settings(guarded)) as server:
-        files = server.application.server._files
+        files = server.services.informing
         await eventually(lambda: files.problem is not None)
         assert "not told" in files.problem
         assert Path(guarded.passwords).exists()

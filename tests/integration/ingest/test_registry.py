@@ -42,6 +42,7 @@ class CountingSensors:
 
 class CountingStore:
     def __init__(self, store):
+        self.engine = store.engine
         self.networks = store.networks
         self.lineage = store.lineage
         self.written_elsewhere = store.written_elsewhere
