@@ -9,7 +9,6 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import AfterValidator, WithJsonSchema
-from starlette.responses import Response
 
 from heliograph.model.aggregation import (
     FUNCTIONS,
@@ -35,18 +34,18 @@ from heliograph.rollups.aggregates import MAXIMUM_VALUES, Aggregates, Series
 from heliograph.store import Store
 from heliograph.store.pages import LEAST
 from heliograph.store.raw_reads import RangeTooLargeError
-from heliograph.web.answers import encoded, held_by
+from heliograph.web.answers import encoded
 from heliograph.web.attributes import check_attributes
 from heliograph.web.csv_answers import CSV, AskedForm, TheForm, csv_answer, table
-from heliograph.web.dependencies import Caller, TheAccess, TheServices
 from heliograph.web.errors import Answer, encode, validation_error
 from heliograph.web.pages import page_headers
 from heliograph.web.paths import PREFIX
 from heliograph.web.ranges import Range, check_order, check_range, range_length
+from heliograph.web.reads import Read, ReadRoute, TheRead
 from heliograph.web.records import Representation, ok
 from heliograph.web.schemas import End, Start, Text
 
-router = APIRouter(prefix=PREFIX)
+router = APIRouter(prefix=PREFIX, route_class=ReadRoute)
 
 LONGEST_LIST = 100
 # Of more buckets the answer is made beside the event loop.
@@ -159,11 +158,8 @@ TheRange = Annotated[AskedRange, Depends()]
     responses=ok(dict[str, list[AggregateBucket]], media=CSV),
 )
 async def read_aggregates(
-    request: Request,
+    read: TheRead,
     identifier: str,
-    caller: Caller,
-    access: TheAccess,
-    services: TheServices,
     asked: TheRange,
     form: TheForm,
     attribute: Annotated[
@@ -179,28 +175,28 @@ async def read_aggregates(
     fill: Annotated[
         Fill | None, Query(description="What stands for empty buckets, else left out")
     ] = None,
-) -> Response:
+) -> Answer:
     """Read functions of a sensor's attributes by bucket of time, oldest first.
 
     A bucket that the range begins or ends in counts what of it is in the range. Booleans count
     as 0 and 1; what is no number is not counted. At most 10,000 buckets, and 100,000 of all
     attributes together. As CSV a row is a bucket of an attribute.
     """
-    sensor = await access.readable(caller, identifier)
-    await check_attributes(services.store, sensor, attribute)
-    start, end = await asked.bounds(services.store, sensor.number)
+    sensor = await read.sensor(identifier)
+    await check_attributes(read.services.store, sensor, attribute)
+    start, end = await asked.bounds(read.services.store, sensor.number)
     zone = parse_zone(tz)
-    starts = await _starts(services.aggregates, sensor.number, bucket, zone, start, end)
+    starts = await _starts(read.services.aggregates, sensor.number, bucket, zone, start, end)
     names = None if attribute is None else list(dict.fromkeys(attribute))
     if names is not None and fill is not None:
         _check_filled(len(names), starts)
-    series = await _series(services.aggregates, sensor.number, starts, names, start, end)
+    series = await _series(read.services.aggregates, sensor.number, starts, names, start, end)
     if fill is not None:
         _check_filled(len(series.attributes), starts)
     functions = tuple(dict.fromkeys(function or FUNCTIONS))
     found = _Table(series, functions, _Shown(starts, zone), fill)
     size = len(series.attributes) * len(starts)
-    return await _answer(request, size, found.as_csv if form.is_csv else found.as_json, form)
+    return await _answer(read, size, found.as_csv if form.is_csv else found.as_json, form)
 
 
 @router.get(
@@ -209,42 +205,37 @@ async def read_aggregates(
     responses=ok(DeviceAggregate | list[DeviceAggregate], media=CSV),
 )
 async def read_device_aggregate(
-    request: Request,
+    read: TheRead,
     device_id: str,
-    caller: Caller,
-    access: TheAccess,
-    services: TheServices,
     asked: TheRange,
     form: TheForm,
     bucket: Annotated[Bucket | None, Query(description=_LENGTHS)] = None,
     tz: Zone = "UTC",
-) -> Response:
+) -> Answer:
     """Read minimum, maximum, average and count of a device's metrics over a range.
 
     With `bucket` a list of such, one for each bucket that has readings, oldest first. As CSV a
     row is a metric of one.
     """
-    sensor = await access.device(caller, device_id)
-    start, end = await asked.bounds(services.store, sensor.number)
+    sensor = await read.access.device(read.caller, device_id)
+    start, end = await asked.bounds(read.services.store, sensor.number)
     name = sensor.device_id or sensor.identifier
     zone = parse_zone(tz)
     whole = [start, end] if start < end else []
     starts = whole
     if bucket is not None:
-        starts = await _starts(services.aggregates, sensor.number, bucket, zone, start, end)
-    series = await _series(services.aggregates, sensor.number, starts, None, start, end)
+        starts = await _starts(read.services.aggregates, sensor.number, bucket, zone, start, end)
+    series = await _series(read.services.aggregates, sensor.number, starts, None, start, end)
     shown = _Shown(starts, zone)
     if form.is_csv:
-        return await _answer(
-            request, series.values, partial(_device_table, name, series, shown), form
-        )
+        return await _answer(read, series.values, partial(_device_table, name, series, shown), form)
     if bucket is None:
         count = series.rows[0] if series.rows else 0
         head = {"device_id": name, "start": to_rfc3339(start), "end": to_rfc3339(end)}
         metrics = _metrics(series).get(0, {})
-        return Answer(200, encode({**head, "count": count, "metrics": metrics})).response()
+        return Answer(200, encode({**head, "count": count, "metrics": metrics}))
     body = partial(_encoded_device, name, series, shown)
-    return await _answer(request, max(series.values, len(starts)), body, form)
+    return await _answer(read, max(series.values, len(starts)), body, form)
 
 
 @router.get(
@@ -253,27 +244,24 @@ async def read_device_aggregate(
     responses=ok(list[LogAggregateEntry], media=CSV),
 )
 async def read_log_aggregates(
-    request: Request,
+    read: TheRead,
     identifier: str,
-    caller: Caller,
-    access: TheAccess,
-    services: TheServices,
     form: TheForm,
     start: Start = None,
     end: End = None,
-) -> Response:
+) -> Answer:
     """Read how often a sensor logged each warning and error, the last seen last.
 
     Of its newest million log messages, up to 10,000 and 8 Mi characters of subjects: where there
     are more, the answer has `X-Page-Truncated`.
     """
     check_order(start, end)
-    sensor = await access.readable(caller, identifier)
-    found = await services.store.logs.aggregates(
+    sensor = await read.sensor(identifier)
+    found = await read.services.store.logs.aggregates(
         sensor.number,
         start=LEAST if start is None else start,
         end=LATEST + 1 if end is None else end,
-        hold=held_by(request.scope).at_least,
+        hold=read.held.at_least,
     )
 
     def entries(part: Sequence[LogAggregate]) -> list[LogAggregateEntry]:
@@ -295,17 +283,15 @@ async def read_log_aggregates(
     if form.is_csv:
         rows = map(msgspec.structs.astuple, entries(found))
         text = await asyncio.to_thread(table, LogAggregateEntry.__struct_fields__, rows)
-        return csv_answer(text, headers).response()
+        return csv_answer(text, headers)
     body = await encoded(found, entries, found.size)
-    return Answer(200, body, headers).response()
+    return Answer(200, body, headers)
 
 
-async def _answer(
-    request: Request, size: int, body: Callable[[], bytes], form: AskedForm
-) -> Response:
+async def _answer(read: Read, size: int, body: Callable[[], bytes], form: AskedForm) -> Answer:
     text = await asyncio.to_thread(body) if size > AT_ONCE else body()
-    held_by(request.scope).at_least(len(text))
-    return (csv_answer(text) if form.is_csv else Answer(200, text)).response()
+    read.held.at_least(len(text))
+    return csv_answer(text) if form.is_csv else Answer(200, text)
 
 
 async def _starts(

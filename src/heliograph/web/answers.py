@@ -16,9 +16,8 @@ from starlette.types import Scope
 
 from heliograph.errors import ErrorCode, HeliographError
 from heliograph.long_work import LongWork
-from heliograph.model.principal import Principal
 from heliograph.web.bodies import Held, Receiving
-from heliograph.web.direct import ClientConnection, connection_of
+from heliograph.web.direct import connection_of
 from heliograph.web.errors import PIECE_BYTES, encode
 
 # Bytes of answers that may be under way at once. While one is made it may take twice that.
@@ -164,7 +163,7 @@ class HeldAnswer(Held):
     def __init__(self, answering: Answering, scope: Scope) -> None:
         super().__init__(answering)
         self._answering = answering
-        self.connection: ClientConnection | None = connection_of(scope)
+        self.connection = connection_of(scope)
         self.caller: int | str | None = None
         self.advance = 0
 
@@ -182,17 +181,6 @@ class HeldAnswer(Held):
             self._answering.settle(self, self.caller)
             self.caller = None
         super().release()
-
-
-async def charge(scope: Scope, principal: Principal, caller: int | str) -> None:
-    """Let the answer go on the caller's account, if need be after a while; administrators' don't.
-
-    Raises:
-        HeliographError: RATE_LIMITED, he has had too many large ones.
-    """
-    held = scope.get(HELD)
-    if isinstance(held, HeldAnswer) and not principal.is_admin:
-        await held.charge(caller)
 
 
 def held_by(scope: Scope) -> Held:

@@ -8,7 +8,6 @@ from typing import cast
 from starlette.types import Message, Receive
 
 from heliograph.errors import ErrorCode, HeliographError
-from heliograph.web.errors import BodyRefusedError
 
 SINGLE_LIMIT = 1 << 20
 BATCH_LIMIT = 8 << 20
@@ -171,34 +170,6 @@ def _too_slow() -> HeliographError:
     return HeliographError(
         ErrorCode.REQUEST_TIMEOUT, f"The body did not arrive within {BODY_SECONDS:.0f} seconds"
     )
-
-
-def bounded(receive: Receive, limit: int, held: Held) -> Receive:
-    """Return a `receive` for FastAPI's routes that refuses large, slow and too many bodies."""
-    size = 0
-    deadline = asyncio.get_running_loop().time() + BODY_SECONDS
-    complete = False
-
-    async def bounded_receive() -> Message:
-        nonlocal size, complete
-        if complete:
-            return await receive()
-        try:
-            async with asyncio.timeout_at(deadline):
-                message = await receive()
-        except TimeoutError:
-            raise BodyRefusedError(_too_slow()) from None
-        size += len(message.get("body", b""))
-        if size > limit:
-            raise BodyRefusedError(BodyTooLargeError(limit, b""))
-        try:
-            held.at_least(size)
-        except HeliographError as error:
-            raise BodyRefusedError(error) from None
-        complete = not message.get("more_body", False)
-        return message
-
-    return bounded_receive
 
 
 async def decompress(body: bytes, encoding: bytes, limit: int, held: Held) -> bytes:

@@ -58,13 +58,13 @@ async def _is_broker(
     headers = request.headers
     given = headers.get("x-api-key", key)
     if given is None and "authorization" not in headers and _is_near(services, address):
-        access.limit_broker(address)
+        access.limits.ingest.take(f"broker:{address}")
         return
     if given is None or not _is_broker_key(services, given):
         if key is not None and given == key:
             access.refuse_key(given, address)
         access.require_admin(await access.caller(request.scope))
-    access.limit_broker(address)
+    access.limits.ingest.take(f"broker:{address}")
 
 
 def _is_broker_key(services: Services, given: str) -> bool:

@@ -7,21 +7,27 @@ its client does not take. Those of streams and sockets may be written to past AS
 import asyncio
 import ipaddress
 from collections import deque
+from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Any, ClassVar
 
 import structlog
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.frames import CloseCode, Frame
+from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request
 from websockets.protocol import State
 
 from heliograph.errors import ErrorCode
-from heliograph.live.viewer import Outlet
-from heliograph.web import direct
+from heliograph.live.viewer import Chunk, Outlet
 from heliograph.web.bodies import content_length
+from heliograph.web.direct import EXTENSION
 from heliograph.web.errors import Answer, encode
 
 log = structlog.get_logger()
@@ -46,6 +52,7 @@ WEBSOCKET_PART_BYTES = 1 << 10
 MAXIMUM_EMPTY_FRAMES = 1_000
 EMPTY_FRAMES_SECONDS = 60.0
 NO_HOST = "A request of HTTP/1.1 has one Host header"
+_NAME = itemgetter(0)
 MAXIMUM_HTTP_CONNECTIONS = 1_024
 MAXIMUM_HTTP_CONNECTIONS_PER_ADDRESS = 256
 SECONDS_BETWEEN_WARNINGS = 60.0
@@ -80,6 +87,11 @@ class _WithOutlet(asyncio.Protocol):
         """Tell the outlet, if there is one, how things are now."""
         if self.outlet is not None:
             self.outlet.ready = self.takes_bytes
+
+    def _open(self, write: Callable[[bytes], None], frame: Callable[[Chunk], bytes]) -> Outlet:
+        self.outlet = Outlet(write, frame)
+        self.tell_outlet()
+        return self.outlet
 
 
 class _Flow(FlowControl):
@@ -248,7 +260,8 @@ class BoundedHttpProtocol(_WithOutlet, HttpToolsProtocol):
             finally:
                 self.app = app
         if self.cycle is not before:  # else it is to become a WebSocket
-            direct.offer(self.scope, self, self.cycle)
+            scope: Any = self.scope
+            scope.setdefault("extensions", {})[EXTENSION] = self
 
     def on_body(self, body: bytes) -> None:
         """Take a part of a body."""
@@ -258,7 +271,8 @@ class BoundedHttpProtocol(_WithOutlet, HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Go on to the next request."""
         if self._answering is not None:
-            direct.withdraw(self._answering.scope)
+            # What was made for the request would keep itself in memory by it.
+            self._answering.scope["extensions"].pop(EXTENSION, None)
         if self._resting is not None:
             self._held, self.pipeline = self.pipeline, self._held
         super().on_response_complete()
@@ -335,9 +349,42 @@ class BoundedHttpProtocol(_WithOutlet, HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def _has_host(self) -> bool:
-        """Whether the head names the server once, as HTTP/1.1 has it (RFC 9112, 3.2)."""
-        names = [name for name, _ in self.headers]
+        """Return whether the head names the server once, as HTTP/1.1 has it (RFC 9112, 3.2)."""
+        names = list(map(_NAME, self.headers))
         return names.count(b"host") == 1 or self.parser.get_http_version() != "1.1"
+
+    def answer(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes, /) -> bool:
+        """Send a whole answer to the request that is being answered; False: not this way."""
+        cycle = self._answering
+        if (
+            cycle is None
+            or cycle.response_started
+            or cycle.disconnected
+            or cycle.access_log
+            or cycle.flow.write_paused
+            or cycle.scope["method"] == "HEAD"
+        ):
+            return False
+        lines = [STATUS_LINE[status]]
+        for name, value in (*cycle.default_headers, *headers):
+            lines += (name, b": ", value, b"\r\n")
+        if not cycle.keep_alive:
+            lines.append(b"connection: close\r\n")
+        lines += (b"\r\n", body)
+        cycle.response_started = cycle.response_complete = True
+        cycle.waiting_for_100_continue = False
+        cycle.transport.write(b"".join(lines))
+        cycle.message_event.set()
+        if not cycle.keep_alive:
+            cycle.transport.close()
+        cycle.on_response()
+        return True
+
+    def open_outlet(self) -> Outlet | None:
+        """Return where the answer that has begun is written on; None: it has no chunks."""
+        if self._answering is None or not self._answering.chunked_encoding:
+            return None
+        return self._open(self.transport.write, http_frame)
 
     @property
     def takes_bytes(self) -> bool:
@@ -511,7 +558,8 @@ class WebSocketProtocol(_WithOutlet, WebSocketsSansIOProtocol):
         """Begin to serve the socket, in a task that has yet to start."""
         super().handle_connect(event)
         if self.response.status_code == 101:
-            direct.offer(self.scope, self, self)
+            scope: Any = self.scope
+            scope.setdefault("extensions", {})[EXTENSION] = self
 
     def handle_events(self) -> None:
         """Take what the client has sent; it may be that it goes."""
@@ -560,9 +608,19 @@ class WebSocketProtocol(_WithOutlet, WebSocketsSansIOProtocol):
             self.conn.fail(CloseCode.POLICY_VIOLATION, "Too many frames without a payload")
             self.handle_parser_exception()
 
+    def open_outlet(self) -> Outlet | None:
+        """Return where messages are written past ASGI; None: each changes how others compress."""
+        if self.conn.extensions:
+            return None
+        return self._open(self.transport.write, websocket_frames)
+
     def abort(self) -> None:
         """End it at once, whatever waits to be written."""
         self.transport.abort()
+
+    def answer(self, *_: object) -> bool:
+        """Send nothing: a socket has no answers."""
+        return False
 
     def rest(self) -> None:
         """Go on: what can be refused as too much is refused before a socket is opened."""
@@ -580,3 +638,21 @@ class WebSocketProtocol(_WithOutlet, WebSocketsSansIOProtocol):
             and self.conn.state is State.OPEN
             and not self.transport.is_closing()
         )
+
+
+def http_frame(chunk: Chunk) -> bytes:
+    """Return what is shown as a chunk of an HTTP/1.1 answer."""
+    framed = b"%x\r\n%b\r\n" % (chunk.size, chunk.data)
+    if chunk.count:  # a sign of life goes to viewers of both protocols
+        chunk.framed = framed
+    return framed
+
+
+def websocket_frames(chunk: Chunk) -> bytes:
+    """Return what is shown as messages of a WebSocket; it has signs of life of its own."""
+    if not chunk.count:
+        return b""
+    chunk.framed = b"".join(
+        [Frame(Opcode.TEXT, part).serialize(mask=False) for part in chunk.parts]
+    )
+    return chunk.framed

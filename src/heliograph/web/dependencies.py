@@ -9,11 +9,8 @@ from fastapi.exceptions import RequestValidationError
 from heliograph.model.audit import Actor, actor_of
 from heliograph.model.principal import Principal
 from heliograph.nearest import hint
-from heliograph.web.access import Access, client_address
-from heliograph.web.answers import charge
-from heliograph.web.limits import READING, Limits, bearer, stranger
+from heliograph.web.access import READING, Access, bearer, client_address, stranger
 from heliograph.web.members import MOST_TOLD
-from heliograph.web.newest_pages import NewestPages
 from heliograph.web.services import Services
 
 
@@ -27,33 +24,26 @@ async def _access(request: Request) -> Access:
     return access
 
 
-async def _newest_pages(request: Request) -> NewestPages:
-    pages: NewestPages = request.app.state.newest_pages
-    return pages
-
-
 async def _caller(request: Request) -> Principal:
     """Authenticate the caller and count the request."""
     access: Access = request.app.state.access
-    limits: Limits = request.app.state.limits
-    principal = await access.caller(request.scope)
-    name = bearer(principal, client_address(request.scope))
-    limits.call(request.method, name)
     if request.method in READING:
-        await charge(request.scope, principal, name)
+        return await access.reader(request.scope)
+    principal = await access.caller(request.scope)
+    access.limits.call(request.method, bearer(principal, request.scope))
     return principal
 
 
 async def _anybody(request: Request) -> None:
     """Count a request that needs no credential."""
-    limits: Limits = request.app.state.limits
-    limits.call(request.method, stranger(client_address(request.scope)))
+    access: Access = request.app.state.access
+    access.limits.call(request.method, stranger(request.scope))
 
 
 async def _probe(request: Request) -> None:
     """Count a request of whoever watches the server."""
-    limits: Limits = request.app.state.limits
-    limits.probe(client_address(request.scope))
+    access: Access = request.app.state.access
+    access.limits.probe(request.scope)
 
 
 async def _no_body(request: Request) -> None:
@@ -83,7 +73,6 @@ async def _actor(request: Request, caller: Annotated[Principal, Depends(_caller)
 
 
 TheServices = Annotated[Services, Depends(_services)]
-TheNewestPages = Annotated[NewestPages, Depends(_newest_pages)]
 TheAccess = Annotated[Access, Depends(_access)]
 Caller = Annotated[Principal, Depends(_caller)]
 # For every route that changes something.

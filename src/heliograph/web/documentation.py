@@ -11,9 +11,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from heliograph.web.access import client_address
+from heliograph.web.access import Access, stranger
 from heliograph.web.errors import Answer, encode
-from heliograph.web.limits import Limits, stranger
 
 _Answering: TypeAlias = Callable[[Request], Awaitable[Response]]
 
@@ -72,8 +71,8 @@ def _counted(answer: _Answering) -> _Answering:
     """Return the same, counted as the reads of strangers are."""
 
     async def counted(request: Request) -> Response:
-        limits: Limits = request.app.state.limits
-        limits.read(stranger(client_address(request.scope)))
+        access: Access = request.app.state.access
+        access.limits.read(stranger(request.scope))
         return await answer(request)
 
     return counted

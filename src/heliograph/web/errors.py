@@ -1,8 +1,7 @@
 """Errors as answers: `{"detail": …, "code": …}`, whatever went wrong."""
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -12,18 +11,16 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from heliograph.errors import (
     ErrorCode,
     HeliographError,
     RejectionReason,
     StoreUnavailableError,
-    shutting_down,
 )
 from heliograph.ingest.outcome import Fault
 from heliograph.web import direct
-from heliograph.web.direct import connection_of
 
 log = structlog.get_logger()
 
@@ -75,6 +72,7 @@ STATUS = {
     ErrorCode.CLOCK_BEHIND: 503,
     ErrorCode.SHUTTING_DOWN: 503,
 }
+DEFECT = HeliographError(ErrorCode.INTERNAL_ERROR, "Internal server error")
 REJECTION_STATUS = {
     RejectionReason.MALFORMED_JSON: 400,
     RejectionReason.INVALID_UTF8: 400,
@@ -83,7 +81,6 @@ REJECTION_STATUS = {
     RejectionReason.UNKNOWN_SENSOR: 404,
 }
 CODE_OF_STATUS = {
-    400: ErrorCode.VALIDATION_FAILED,
     404: ErrorCode.NOT_FOUND,
     405: ErrorCode.METHOD_NOT_ALLOWED,
     413: ErrorCode.PAYLOAD_TOO_LARGE,
@@ -94,9 +91,12 @@ CHALLENGES = {
     ErrorCode.INVALID_API_KEY: b'ApiKey realm="heliograph"',
     ErrorCode.INVALID_TOKEN: b'Bearer realm="heliograph", error="invalid_token"',
 }
-TOO_MANY_REQUESTS = 429
-# An answer without a body, those that have more to say to their connection than the answer.
-SENT_BY_ASGI = frozenset((304, 408, TOO_MANY_REQUESTS))
+_DETAILS = {
+    ErrorCode.NOT_FOUND: "Route not found",
+    ErrorCode.METHOD_NOT_ALLOWED: "Method not allowed",
+}
+# An answer without a body, and one that closes the connection.
+SENT_BY_ASGI = frozenset((304, 408))
 RETRY_AFTER_SECONDS = 2
 OUTAGE_SECONDS = 60.0
 PIECE_BYTES = 256 << 10
@@ -107,14 +107,6 @@ CSV_HEADERS = ((b"content-type", b"text/csv; charset=utf-8"), *_HEADERS)
 
 encode = msgspec.json.Encoder().encode
 decode = msgspec.json.decode
-
-
-class BodyRefusedError(HTTPException):
-    """A body that is not read to its end: FastAPI lets only its own kind of exception through."""
-
-    def __init__(self, error: HeliographError) -> None:
-        super().__init__(STATUS[error.code], error.detail)
-        self.error = error
 
 
 class Answer:
@@ -144,20 +136,15 @@ class Answer:
         return response
 
     async def send_to(self, scope: Scope, send: Send) -> None:
-        """Send it whole to who has made the request, at once where that can be."""
+        """Send it whole to the client that has made the request, at once where that can be."""
         body, status = self.body, self.status
-        if (
-            body.__class__ is bytes
-            and len(body) <= PIECE_BYTES
-            and status not in SENT_BY_ASGI
-            and direct.answer(
-                scope,
-                status,
-                (*self.common, *self.headers, (b"content-length", b"%d" % len(body))),
-                body,
-            )
-        ):
-            return
+        if body.__class__ is bytes and len(body) <= PIECE_BYTES and status not in SENT_BY_ASGI:
+            connection = scope.get("extensions", {}).get(direct.EXTENSION)
+            length = (b"content-length", b"%d" % len(body))
+            if connection is not None and connection.answer(
+                status, (*self.common, *self.headers, length), body
+            ):
+                return
         await self.send(send)
 
     async def send(self, send: Send) -> None:
@@ -215,13 +202,18 @@ class _Response(Response):
         await self._answer.send_body(send)
 
 
+MALFORMED = Answer(
+    400, encode({"detail": "The body is not valid JSON", "code": ErrorCode.MALFORMED_JSON.value})
+)
+
+
 def answer(error: HeliographError) -> Answer:
     """Return the error as an answer."""
     code, status = error.code, STATUS[error.code]
     headers: list[tuple[bytes, bytes]] = []
     if challenge := CHALLENGES.get(code):
         headers.append((b"www-authenticate", challenge))
-    if status in (TOO_MANY_REQUESTS, 503):
+    if status in (429, 503):
         headers.append((b"retry-after", b"%d" % (error.retry_after or RETRY_AFTER_SECONDS)))
     if status == 408:
         headers.append((b"connection", b"close"))
@@ -241,16 +233,6 @@ def unavailable() -> HeliographError:
         "The database is not available",
         retry_after=RETRY_AFTER_SECONDS,
     )
-
-
-async def answer_of(work: Awaitable[Answer]) -> Answer:
-    """Return the answer that the work ends in, be it by an error of ours."""
-    try:
-        return await work
-    except HeliographError as error:
-        return answer(error)
-    except StoreUnavailableError as error:
-        return _away(error)
 
 
 class Outage:
@@ -276,9 +258,32 @@ class Outage:
 _outage = Outage()
 
 
-def _away(error: Exception) -> Answer:
-    _outage.tell(error)
-    return answer(unavailable())
+def answer_to(error: Exception) -> Answer | None:
+    """Return the answer to a request that has failed by this; None: it is a defect."""
+    if isinstance(error, StoreUnavailableError):
+        _outage.tell(error)
+        error = unavailable()
+    elif isinstance(error, HTTPException) and isinstance(error.__cause__, HeliographError):
+        # FastAPI takes whatever is raised while it reads a body for broken JSON.
+        error = error.__cause__
+    if isinstance(error, HeliographError):
+        return answer(error)
+    if isinstance(error, RequestValidationError):
+        found = error.errors()
+        malformed = any(each["type"] == "json_invalid" for each in found)
+        return MALFORMED if malformed else invalid(found)
+    return _http_answer(error) if isinstance(error, HTTPException) else None
+
+
+def _http_answer(error: HTTPException) -> Answer:
+    if error.status_code == 400:
+        # The one that FastAPI raises itself: a body that json.loads refuses to look at.
+        return MALFORMED
+    code = CODE_OF_STATUS.get(error.status_code, ErrorCode.VALIDATION_FAILED)
+    detail = _DETAILS.get(code, error.detail)
+    given = error.headers or {}
+    headers = [(name.lower().encode(), value.encode()) for name, value in given.items()]
+    return Answer(error.status_code, encode({"detail": detail, "code": code.value}), headers)
 
 
 def validation_error(location: Sequence[str | int], kind: str, message: str) -> Exception:
@@ -287,49 +292,13 @@ def validation_error(location: Sequence[str | int], kind: str, message: str) -> 
 
 
 def install(app: FastAPI) -> None:
-    """Have the application answer all its errors in our form."""
-    app.add_exception_handler(HeliographError, _heliograph_error)
-    app.add_exception_handler(StoreUnavailableError, _store_unavailable)
-    app.add_exception_handler(HTTPException, _http_exception)
-    app.add_exception_handler(RequestValidationError, _validation_failed)
-    app.add_exception_handler(Exception, _unexpected)
+    """Have the application answer no error itself, but raise each to the front."""
+    for kind in (HTTPException, RequestValidationError, Exception):
+        app.add_exception_handler(kind, _raise)
 
 
-async def _heliograph_error(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, HeliographError)  # noqa: S101 - tells the type checker
-    return answer(error).response()
-
-
-async def _store_unavailable(_request: Request, error: Exception) -> Response:
-    return _away(error).response()
-
-
-async def _http_exception(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101 - tells the type checker
-    if isinstance(error, BodyRefusedError):
-        return answer(error.error).response()
-    code = CODE_OF_STATUS.get(error.status_code, ErrorCode.VALIDATION_FAILED)
-    detail, headers = error.detail, dict(error.headers or {})
-    if code is ErrorCode.NOT_FOUND:
-        detail = "Route not found"
-    elif code is ErrorCode.METHOD_NOT_ALLOWED:
-        detail = "Method not allowed"
-        if allowed := getattr(request.app.state, "allowed_methods", None):
-            headers["Allow"] = allowed(request.scope["path"]) or headers.get("Allow", "")
-    elif error.status_code == 400:
-        # The one that FastAPI raises itself: a body that json.loads refuses to look at.
-        code, detail = ErrorCode.MALFORMED_JSON, "The body is not valid JSON"
-    body = encode({"detail": detail, "code": code.value})
-    return Answer(error.status_code, body).response(headers)
-
-
-async def _validation_failed(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)  # noqa: S101 - tells the type checker
-    problems = error.errors()
-    if any(problem["type"] == "json_invalid" for problem in problems):
-        body = {"detail": "The body is not valid JSON", "code": ErrorCode.MALFORMED_JSON.value}
-        return Answer(400, encode(body)).response()
-    return invalid(problems).response()
+async def _raise(_request: Request, error: Exception) -> Response:
+    raise error
 
 
 def invalid(problems: Sequence[Mapping[str, Any]]) -> Answer:
@@ -375,53 +344,6 @@ def _said(problem: Mapping[str, Any]) -> Any:
     return _IN_OTHER_WORDS.get(kind, problem["msg"])
 
 
-async def _unexpected(_request: Request, error: Exception) -> Response:
-    # Starlette would answer in plain text before `Failures` hears of it.
-    raise error
-
-
 def _printable(part: Any) -> Any:
     # A lone surrogate from the request's own text can't be encoded again.
     return part.encode("utf-8", "replace").decode() if isinstance(part, str) else part
-
-
-class Failures:
-    """ASGI layer that turns an exception nobody expected into a logged 500.
-
-    A request that is cancelled because the server ends is answered with SHUTTING_DOWN. Who is
-    told that there were too many requests is read no further for a moment.
-    """
-
-    def __init__(self, app: ASGIApp, is_ending: Callable[[], bool] = lambda: False) -> None:
-        self._app = app
-        self._is_ending = is_ending
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on; answer for it if nothing else does."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        started = False
-
-        async def watched(message: Message) -> None:
-            nonlocal started
-            started = True
-            if message.get("status") == TOO_MANY_REQUESTS:
-                connection = connection_of(scope)
-                if connection is not None:
-                    connection.rest()
-            await send(message)
-
-        try:
-            await self._app(scope, receive, watched)
-        except asyncio.CancelledError:
-            if started or not self._is_ending():
-                raise
-            await answer(shutting_down()).send(send)
-        except Exception:
-            log.exception("a request failed", method=scope["method"], path=scope["path"])
-            if started:
-                # The client must not take half an answer for a whole one: the server cuts it.
-                raise
-            detail = HeliographError(ErrorCode.INTERNAL_ERROR, "Internal server error")
-            await answer(detail).send(send)

@@ -28,11 +28,10 @@ from heliograph.model.records import Kind
 from heliograph.model.time import LATEST, OLDEST
 from heliograph.store import Store
 from heliograph.store.exports import ExportedSensor
-from heliograph.web.access import Access, client_address
+from heliograph.web.access import Access, bearer
 from heliograph.web.dependencies import Caller, TheAccess, TheServices
 from heliograph.web.errors import validation_error
 from heliograph.web.export_streams import ExportResponse, ExportSlots, in_turn
-from heliograph.web.limits import bearer
 from heliograph.web.paths import PREFIX
 from heliograph.web.ranges import check_order
 from heliograph.web.records import errors
@@ -186,7 +185,7 @@ async def export_sensor(
         sensors=lambda: one_sensor(sensor),
         permitted=lambda rows: _of_sensor(rows, permit, known.identifier),
     )
-    name = bearer(caller, client_address(request.scope))
+    name = bearer(caller, request.scope)
     return await _answer(request, export, name, known.device_id or known.identifier)
 
 
@@ -216,7 +215,7 @@ async def export_network(
         sensors=lambda: sensors_of(services.store, network.identifier),
         permitted=lambda rows: _of_network(rows, permit, network.identifier, services.registry),
     )
-    name = bearer(caller, client_address(request.scope))
+    name = bearer(caller, request.scope)
     return await _answer(request, export, name, network.identifier)
 
 

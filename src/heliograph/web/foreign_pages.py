@@ -19,8 +19,8 @@ from heliograph.errors import ErrorCode, HeliographError
 from heliograph.settings import Settings
 from heliograph.web.access import SAFE_METHODS, another_site, is_own_page
 from heliograph.web.errors import answer
+from heliograph.web.front import Traffic
 from heliograph.web.realtime import refuse
-from heliograph.web.traffic import Traffic
 
 log = structlog.get_logger()
 

@@ -7,7 +7,6 @@ from urllib.parse import urlencode
 
 import msgspec
 from fastapi import APIRouter, Query, Request
-from starlette.responses import Response
 
 from heliograph.access.registry import KnownSensor
 from heliograph.model.records import Measurement
@@ -15,15 +14,13 @@ from heliograph.model.time import LATEST, now, to_rfc3339
 from heliograph.store.measurements import having
 from heliograph.store.pages import Cursor as Position
 from heliograph.store.pages import Page
-from heliograph.web.answers import encoded, held_by
+from heliograph.web.answers import encoded
 from heliograph.web.attributes import check_attributes
 from heliograph.web.csv_answers import CSV, TheChartForm, chart_table, csv_answer
-from heliograph.web.dependencies import Caller, TheAccess, TheServices
 from heliograph.web.errors import Answer, encode
 from heliograph.web.pages import (
     Attributes,
     Cursor,
-    asked_path,
     decode_cursor,
     encode_cursor,
     next_to,
@@ -32,10 +29,11 @@ from heliograph.web.pages import (
 from heliograph.web.paths import PREFIX
 from heliograph.web.points import Points, check_points, picked
 from heliograph.web.ranges import Range, check_range, range_length
+from heliograph.web.reads import ReadRoute, TheRead
 from heliograph.web.records import REVISION, JsonObject, Representation, ok
 from heliograph.web.schemas import End, ListLimit, Start
 
-router = APIRouter(prefix=f"{PREFIX}/devices", tags=["devices"])
+router = APIRouter(prefix=f"{PREFIX}/devices", tags=["devices"], route_class=ReadRoute)
 
 TheDirection = Annotated[
     Literal["older", "newer"], Query(description="Where the page goes from the cursor, or an end")
@@ -57,11 +55,9 @@ class HistoryEntry(Representation):
     responses=ok(list[HistoryEntry], media=CSV),
 )
 async def read_history(
-    device_id: str,
-    caller: Caller,
-    access: TheAccess,
-    services: TheServices,
+    read: TheRead,
     request: Request,
+    device_id: str,
     form: TheChartForm,
     start: Start = None,
     end: End = None,
@@ -71,7 +67,7 @@ async def read_history(
     direction: TheDirection = "older",
     cursor: Cursor = None,
     points: Points = None,
-) -> Response:
+) -> Answer:
     """Read a device's readings, newest first, from `start` or over the last `range`.
 
     Without `end` nothing is too new: a device's clock may be ahead of the server's. The `Link`
@@ -82,17 +78,17 @@ async def read_history(
     name = check_points(request, points, attributes)
     check_range(request, start, end)
     position = decode_cursor(cursor) if cursor is not None else None
-    sensor = await access.device(caller, device_id)
-    await check_attributes(services.store, sensor, attributes)
+    sensor, store = await read.access.device(read.caller, device_id), read.services.store
+    await check_attributes(store, sensor, attributes)
     if start is None:
         start = (now() if end is None else end) - range_length(length)
     last = LATEST + 1 if end is None else end
     if points is not None and name is not None:
-        found = await picked(services.store, sensor.number, name, start, last, points)
+        found = await picked(store, sensor.number, name, start, last, points)
         if form.is_csv:
-            return csv_answer(chart_table(name, found[::-1])).response()
-        return Answer(200, encode(_entries(sensor, found[::-1]))).response()
-    rows = await services.store.measurements.history(
+            return csv_answer(chart_table(name, found[::-1]))
+        return Answer(200, encode(_entries(sensor, found[::-1])))
+    rows = await store.measurements.history(
         sensor.number,
         start=start,
         end=last,
@@ -100,13 +96,13 @@ async def read_history(
         cursor=position,
         newer=direction == "newer",
         select=having(attributes) if attributes else None,
-        hold=held_by(request.scope).at_least,
+        hold=read.held.at_least,
     )
     asked = [("start", to_rfc3339(start)), *([("end", to_rfc3339(end))] if end is not None else [])]
     asked += [("limit", str(limit)), *(("attribute", name) for name in attributes or ())]
-    links = _links(f"{asked_path(request.scope)}?{urlencode(asked)}", rows, direction, position)
+    links = _links(f"{read.path}?{urlencode(asked)}", rows, direction, position)
     body = await encoded(rows, functools.partial(_entries, sensor), rows.size)
-    return Answer(200, body, page_headers(links, rows)).response()
+    return Answer(200, body, page_headers(links, rows))
 
 
 def _entries(sensor: KnownSensor, rows: Sequence[Measurement]) -> list[HistoryEntry]:

@@ -4,24 +4,19 @@ from typing import Annotated, Any
 from urllib.parse import urlencode
 
 import msgspec
-from fastapi import APIRouter, Request
-from starlette.responses import Response
+from fastapi import APIRouter
 
 from heliograph.access.policy import Action
-from heliograph.access.registry import KnownSensor
-from heliograph.ingest.latest_values import LatestValues
 from heliograph.store.pages import LARGEST_PAGE
-from heliograph.web.answers import held_by
-from heliograph.web.bodies import Held
-from heliograph.web.dependencies import Caller, TheAccess, TheNewestPages, TheServices
 from heliograph.web.entity_tags import NOT_MODIFIED, IfNoneMatch, tagged, tagged_as
 from heliograph.web.errors import Answer, encode
-from heliograph.web.pages import TRUNCATED, asked_path
+from heliograph.web.pages import TRUNCATED
 from heliograph.web.paths import PREFIX
+from heliograph.web.reads import ReadRoute, TheRead
 from heliograph.web.records import Representation, ok
 from heliograph.web.schemas import ListLimit, Offset
 
-router = APIRouter(prefix=PREFIX)
+router = APIRouter(prefix=PREFIX, route_class=ReadRoute)
 
 
 class LatestValue(Representation):
@@ -46,21 +41,20 @@ class Latest(Representation):
     responses=ok(Latest) | NOT_MODIFIED,
     tags=["sensors"],
 )
-async def read_latest(
-    request: Request,
-    identifier: str,
-    caller: Caller,
-    access: TheAccess,
-    services: TheServices,
-    if_none_match: IfNoneMatch = None,
-) -> Response:
+async def read_latest(read: TheRead, identifier: str, if_none_match: IfNoneMatch = None) -> Answer:
     """Read the newest value of each attribute with its own timestamp. With its ETag: 304.
 
     Of more than 4 MiB some that have long been silent are missing: it has `X-Page-Truncated`.
     """
-    sensor = await access.readable(caller, identifier)
-    held = held_by(request.scope)
-    return (await latest(services.latest, sensor, if_none_match, held)).response()
+    sensor = await read.sensor(identifier)
+    text = await read.services.latest.text(sensor)
+    read.held.at_least(len(text.json))
+    body = {
+        "sensor_identifier": sensor.identifier,
+        "device_id": sensor.device_id,
+        "attributes": msgspec.Raw(text.json),
+    }
+    return tagged(encode(body), if_none_match, [TRUNCATED] if text.truncated else ())
 
 
 @router.get(
@@ -69,43 +63,26 @@ async def read_latest(
     tags=["networks"],
 )
 async def read_latest_of_network(
+    read: TheRead,
     network_identifier: str,
-    request: Request,
-    caller: Caller,
-    access: TheAccess,
-    newest: TheNewestPages,
     offset: Offset = 0,
     limit: ListLimit = 1_000,
     if_none_match: IfNoneMatch = None,
-) -> Response:
+) -> Answer:
     """Read the newest values of a network's sensors, in the order of their creation.
 
     A page ends early where it becomes larger than 16 MiB; the `Link` header leads on. With its
     ETag: 304 while nothing of it changes.
     """
-    network = await access.network(caller, network_identifier, Action.VIEW)
-    page = await newest.page(network.identifier, offset, limit, LARGEST_PAGE)
-    held_by(request.scope).at_least(page.size)
+    network = await read.access.network(read.caller, network_identifier, Action.VIEW)
+    page = await read.newest_pages.page(network.identifier, offset, limit, LARGEST_PAGE)
+    read.held.at_least(page.size)
     headers = [(b"x-total-count", b"%d" % page.total)]
     if any(text.truncated for text in page.texts):
         headers.append(TRUNCATED)
     offset += page.length
     if offset < page.total:
         query = urlencode({"offset": offset, "limit": limit})
-        link = f'<{asked_path(request.scope)}?{query}>; rel="next"'
+        link = f'<{read.path}?{query}>; rel="next"'
         headers.append((b"link", link.encode("latin-1")))
-    return tagged_as(page.tag, page.body, if_none_match, headers).response()
-
-
-async def latest(
-    values: LatestValues, sensor: KnownSensor, if_none_match: str | None, held: Held
-) -> Answer:
-    """Return the newest value of each of the sensor's attributes, with an entity tag."""
-    text = await values.text(sensor)
-    held.at_least(len(text.json))
-    body = {
-        "sensor_identifier": sensor.identifier,
-        "device_id": sensor.device_id,
-        "attributes": msgspec.Raw(text.json),
-    }
-    return tagged(encode(body), if_none_match, [TRUNCATED] if text.truncated else ())
+    return tagged_as(page.tag, page.body, if_none_match, headers)

@@ -4,26 +4,23 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import msgspec
-from fastapi import APIRouter, Depends, Request
-from starlette.responses import Response
+from fastapi import APIRouter, Depends
 
-from heliograph.access.registry import KnownSensor
 from heliograph.model.records import Heartbeat, Log, Measurement
 from heliograph.model.time import to_epoch_seconds
-from heliograph.store import Store
 from heliograph.store.measurements import having
-from heliograph.web.answers import held_by
 from heliograph.web.attributes import check_attributes
-from heliograph.web.bodies import Held
 from heliograph.web.csv_answers import CSV, TheChartForm, chart_table, csv_answer
-from heliograph.web.dependencies import Caller, TheAccess, TheServices
 from heliograph.web.errors import Answer, encode
-from heliograph.web.pages import MeasurementPageRequest, PageRequest, asked_path
+from heliograph.web.pages import MeasurementPageRequest, PageRequest
 from heliograph.web.paths import PREFIX
 from heliograph.web.points import AskedChart, picked
+from heliograph.web.reads import ReadRoute, TheRead
 from heliograph.web.records import REVISION, JsonObject, Representation, ok
 
-router = APIRouter(prefix=f"{PREFIX}/sensors/{{identifier}}", tags=["sensors"])
+router = APIRouter(
+    prefix=f"{PREFIX}/sensors/{{identifier}}", tags=["sensors"], route_class=ReadRoute
+)
 
 Page = Annotated[PageRequest, Depends()]
 MeasurementPage = Annotated[MeasurementPageRequest, Depends()]
@@ -71,15 +68,8 @@ class HeartbeatEntry(Representation):
     responses=ok(list[MeasurementEntry], media=CSV),
 )
 async def read_measurements(
-    request: Request,
-    identifier: str,
-    page: MeasurementPage,
-    chart: Chart,
-    form: TheChartForm,
-    caller: Caller,
-    access: TheAccess,
-    services: TheServices,
-) -> Response:
+    read: TheRead, identifier: str, page: MeasurementPage, chart: Chart, form: TheChartForm
+) -> Answer:
     """Read a page of a sensor's measurements, oldest first.
 
     Without `creation_timestamp` it is the newest page (the oldest with `direction=next`). A page
@@ -89,78 +79,36 @@ async def read_measurements(
     With `points` it is no page but so many measurements from `start` to `end`, or over the last
     `range`, as show in a chart how the numbers of the one `attribute` went; these may be CSV.
     """
-    sensor = await access.readable(caller, identifier)
-    await check_attributes(services.store, sensor, page.attributes)
+    sensor = await read.sensor(identifier)
+    store = read.services.store
+    if page.attributes:
+        await check_attributes(store, sensor, page.attributes)
     if chart.points is not None and chart.attribute is not None:
         rows = await picked(
-            services.store, sensor.number, chart.attribute, chart.start, chart.end, chart.points
+            store, sensor.number, chart.attribute, chart.start, chart.end, chart.points
         )
         if form.is_csv:
-            return csv_answer(chart_table(chart.attribute, rows)).response()
-        return Answer(200, encode(_measurements(rows))).response()
-    path, held = asked_path(request.scope), held_by(request.scope)
-    answer = await measurements_page(services.store, sensor, page, path, held)
-    return answer.response()
+            return csv_answer(chart_table(chart.attribute, rows))
+        return Answer(200, encode(_measurements(rows)))
+    select = having(page.attributes) if page.attributes else None
+    return await page.answer(read, store.measurements, sensor.number, _measurements, select)
 
 
 @router.get("/logs", responses=ok(list[LogEntry]))
-async def read_logs(
-    request: Request,
-    identifier: str,
-    page: Page,
-    caller: Caller,
-    access: TheAccess,
-    services: TheServices,
-) -> Response:
+async def read_logs(read: TheRead, identifier: str, page: Page) -> Answer:
     """Read a page of a sensor's log messages, oldest first; pages as of measurements."""
-    sensor = await access.readable(caller, identifier)
-    path, held = asked_path(request.scope), held_by(request.scope)
-    answer = await logs_page(services.store, sensor, page, path, held)
-    return answer.response()
+    sensor = await read.sensor(identifier)
+    return await page.answer(read, read.services.store.logs, sensor.number, _logs)
 
 
 @router.get("/heartbeats", responses=ok(list[HeartbeatEntry]))
-async def read_heartbeats(
-    request: Request,
-    identifier: str,
-    page: Page,
-    caller: Caller,
-    access: TheAccess,
-    services: TheServices,
-) -> Response:
+async def read_heartbeats(read: TheRead, identifier: str, page: Page) -> Answer:
     """Read a page of a sensor's heartbeats, oldest first; pages as of measurements.
 
     `flagged` are those that name a revision which did not exist when they came.
     """
-    sensor = await access.readable(caller, identifier)
-    path, held = asked_path(request.scope), held_by(request.scope)
-    answer = await heartbeats_page(services.store, sensor, page, path, held)
-    return answer.response()
-
-
-async def measurements_page(
-    store: Store, sensor: KnownSensor, page: PageRequest, path: str, held: Held
-) -> Answer:
-    """Return a page of the sensor's measurements; `path` is what its links lead to."""
-    select = having(page.attributes) if page.attributes else None
-    rows = await page.read(store.measurements, sensor.number, held, select)
-    return await page.answer(path, rows, _measurements)
-
-
-async def logs_page(
-    store: Store, sensor: KnownSensor, page: PageRequest, path: str, held: Held
-) -> Answer:
-    """Return a page of the sensor's log messages; `path` is what its links lead to."""
-    rows = await page.read(store.logs, sensor.number, held)
-    return await page.answer(path, rows, _logs)
-
-
-async def heartbeats_page(
-    store: Store, sensor: KnownSensor, page: PageRequest, path: str, held: Held
-) -> Answer:
-    """Return a page of the sensor's heartbeats; `path` is what its links lead to."""
-    rows = await page.read(store.heartbeats, sensor.number, held)
-    return await page.answer(path, rows, _heartbeats)
+    sensor = await read.sensor(identifier)
+    return await page.answer(read, read.services.store.heartbeats, sensor.number, _heartbeats)
 
 
 def _measurements(rows: Sequence[Measurement]) -> list[MeasurementEntry]:

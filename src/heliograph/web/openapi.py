@@ -5,7 +5,6 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from starlette.routing import compile_path
 
 from heliograph.web import examples, records, security, stream_operations
 from heliograph.web.examples import DEVICE, USERNAME
@@ -251,20 +250,6 @@ def _tell_of_paths(schema: dict[str, Any]) -> None:
                     parameter["description"] = description
                     if example is not None:
                         parameter["example"] = example
-
-
-def allowed_methods(app: FastAPI, path: str) -> str:
-    """Return the methods that a path's routes take, for an `Allow` header.
-
-    Starlette names only those of the first route, and each of ours takes one.
-    """
-    methods = {
-        method.upper()
-        for template, operations in app.openapi()["paths"].items()
-        if compile_path(template)[0].match(path)
-        for method in operations
-    }
-    return ", ".join(sorted(methods))
 
 
 def direct_operations() -> dict[tuple[str, str], dict[str, Any]]:

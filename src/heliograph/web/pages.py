@@ -13,8 +13,8 @@ from starlette.types import Scope
 from heliograph.store.pages import GREATEST, LEAST, Keyed, Page, Pages, Selection
 from heliograph.store.pages import Cursor as Position
 from heliograph.web.answers import encoded
-from heliograph.web.bodies import Held
 from heliograph.web.errors import Answer, validation_error
+from heliograph.web.reads import Read
 from heliograph.web.schemas import PageLimit, Text, Time
 
 Direction = Literal["next", "previous"]
@@ -95,27 +95,6 @@ class PageRequest:
         default = "next" if self.from_somewhere else "previous"
         return (self.direction or default) == "next"
 
-    async def read(
-        self,
-        table: Pages[RowT],
-        sensor: int,
-        held: Held,
-        select: Selection[RowT] | None = None,
-    ) -> Page[RowT]:
-        """Return the page's rows, oldest first, for which `held` has room."""
-        hold = held.at_least
-        if self.cursor is not None:
-            direction = self.direction or "next"
-            return await table.page_after(sensor, self.cursor, direction, self.limit, select, hold)
-        return await table.page(
-            sensor,
-            key=self.key,
-            direction=self.direction,
-            limit=self.limit,
-            select=select,
-            hold=hold,
-        )
-
     def links(self, path: str, page: Page[RowT]) -> str | None:
         """Return the Link header: where there is more, or may be."""
         onward = page.reached if page.more else None
@@ -150,10 +129,24 @@ class PageRequest:
         return f'<{path}?{urlencode(query)}>; rel="{direction}"'
 
     async def answer(
-        self, path: str, rows: Page[RowT], entries: Callable[[Sequence[RowT]], Sequence[Any]]
+        self,
+        read: Read,
+        table: Pages[RowT],
+        sensor: int,
+        entries: Callable[[Sequence[RowT]], Sequence[Any]],
+        select: Selection[RowT] | None = None,
     ) -> Answer:
-        """Return the page, whose rows become these entries, as an answer with its links."""
-        headers = page_headers(self.links(path, rows), rows)
+        """Return the page, oldest first, with its links; its rows become these entries."""
+        hold, limit = read.held.at_least, self.limit
+        if self.cursor is not None:
+            onward = self.direction or "next"
+            rows = await table.page_after(sensor, self.cursor, onward, limit, select, hold)
+        else:
+            key, direction = self.key, self.direction
+            rows = await table.page(
+                sensor, key=key, direction=direction, limit=limit, select=select, hold=hold
+            )
+        headers = page_headers(self.links(read.path, rows), rows)
         return Answer(200, await encoded(rows, entries, rows.size), headers)
 
 
@@ -190,5 +183,5 @@ def next_to(at: Position, step: int) -> Position:
 
 def asked_path(scope: Scope) -> str:
     """Return the path as the client wrote it, for links."""
-    path: str = scope.get("asked_path", scope["path"])
+    path: str = scope["asked_path"]
     return path.rstrip("/")

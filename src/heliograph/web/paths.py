@@ -1,6 +1,7 @@
-"""Every route stands once, under /api/v1; bare paths lead there too."""
+"""Every route stands once, under /api/v1; bare paths lead there too.
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+Pure, and what all files that have routes import: so it is a file of its own.
+"""
 
 PREFIX = "/api/v1"
 # What is not part of the interface keeps its own path.
@@ -17,25 +18,3 @@ def canonical_path(path: str) -> str:
     if path in (PREFIX, "/dashboard"):
         return path
     return PREFIX + path
-
-
-class CanonicalPaths:
-    """ASGI layer in front of routing, access and limits that makes every path canonical.
-
-    The path that was asked for stays in the scope as `asked_path`, for links in answers.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on under its canonical path."""
-        if scope["type"] in ("http", "websocket"):
-            path, root = scope["path"], scope.get("root_path", "")
-            if root and path.startswith(root):
-                canonical = root + canonical_path(path[len(root) :] or "/")
-            else:
-                canonical = canonical_path(path)
-            if canonical != path:
-                scope = dict(scope, path=canonical, asked_path=path)
-        await self._app(scope, receive, send)

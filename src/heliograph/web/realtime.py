@@ -12,7 +12,7 @@ from heliograph.live.streams import REVOKED, SHUTTING_DOWN, Streams
 from heliograph.live.viewer import Viewer
 from heliograph.model.principal import Principal
 from heliograph.web.access import Access
-from heliograph.web.direct import cut_off, websocket_outlet
+from heliograph.web.direct import cut_off, outlet_of
 from heliograph.web.errors import STATUS
 from heliograph.web.paths import PREFIX
 from heliograph.web.services import Services
@@ -67,7 +67,7 @@ class Realtime:
                 await _close_at_once(error, send)
                 return
             await send({"type": "websocket.accept"})
-            viewer.outlet = websocket_outlet(scope)
+            viewer.outlet = outlet_of(scope)
             socket = _Socket(viewer, receive, send)
             await socket.say(ACK)
             viewer.allowed = watch.check(self._streams, viewer)

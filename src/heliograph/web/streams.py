@@ -11,12 +11,10 @@ from heliograph.live.streams import SHUTTING_DOWN
 from heliograph.live.viewer import Viewer
 from heliograph.model.principal import Principal
 from heliograph.web.activity import Activity
-from heliograph.web.direct import cut_off, http_outlet
-from heliograph.web.errors import Answer, answer_of
+from heliograph.web.direct import cut_off, outlet_of
 from heliograph.web.paths import PREFIX
 from heliograph.web.replay import Replay
 from heliograph.web.services import Services
-from heliograph.web.traffic import Traffic
 from heliograph.web.watching import Watch, Watchers, parameters
 
 ACTIVITY = "activity"
@@ -51,30 +49,18 @@ class Stream:
         watchers: Watchers,
         replay: Replay,
         activity: Activity,
-        traffic: Traffic,
     ) -> None:
         self.watchers = watchers
         self._streams = services.streams
         self._replay = replay
         self._activity = activity
-        self._traffic = traffic
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer with the stream, until it ends."""
         viewer = Viewer()
-        asked: list[Asked] = []
-
-        async def opening() -> Answer:
-            asked.append(await self._open(scope, viewer))
-            return Answer(200, b"")
-
         try:
-            opened = await answer_of(opening())
-            self._traffic.count(self.template, opened.status)
-            if asked:
-                await self._run(viewer, asked[0], scope, receive, send)
-            else:
-                await opened.send(send)
+            asked = await self._open(scope, viewer)
+            await self._run(viewer, asked, scope, receive, send)
         except asyncio.CancelledError:
             if viewer.closed is None:
                 raise
@@ -112,7 +98,7 @@ class Stream:
         writing = _Writing(viewer, send)
         try:
             await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
-            viewer.outlet = http_outlet(scope)
+            viewer.outlet = outlet_of(scope)
             await writing(sse.retry(RETRY_MILLISECONDS))
             try:
                 await self._begin(viewer, asked, writing)

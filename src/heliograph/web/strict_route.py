@@ -10,7 +10,6 @@ from fastapi.routing import APIRoute
 
 from heliograph.errors import ErrorCode, HeliographError
 from heliograph.ingest.json_checks import quoted
-from heliograph.web.errors import BodyRefusedError
 
 
 class StrictRoute(APIRoute):
@@ -37,5 +36,5 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         counts = Counter(name for name, _ in pairs)
         name = next(name for name, count in counts.items() if count > 1)
         detail = f"The body has the member {quoted(name)} twice in one object"
-        raise BodyRefusedError(HeliographError(ErrorCode.VALIDATION_FAILED, detail))
+        raise HeliographError(ErrorCode.VALIDATION_FAILED, detail)
     return members

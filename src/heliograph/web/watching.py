@@ -14,8 +14,7 @@ from heliograph.model.credentials import hash_key
 from heliograph.model.principal import Principal
 from heliograph.model.time import now
 from heliograph.store.accounts import SESSION, TICKET
-from heliograph.web.access import Access, client_address
-from heliograph.web.limits import Limits, bearer
+from heliograph.web.access import Access, bearer, client_address
 from heliograph.web.services import Services
 
 LONGEST_QUERY = 16 << 10
@@ -82,10 +81,9 @@ class Watch:
 class Watchers:
     """Decides who may open a stream."""
 
-    def __init__(self, services: Services, access: Access, limits: Limits) -> None:
+    def __init__(self, services: Services, access: Access) -> None:
         self._services = services
         self._access = access
-        self._limits = limits
 
     async def caller(self, scope: Scope) -> Principal:
         """Return who opens a stream, by `?ticket=` or as on any other route; counted as a read.
@@ -111,7 +109,7 @@ class Watchers:
                 registry.hold_session(principal.session, principal.account)
                 if generation != registry.generation:
                     continue  # it may have ended meanwhile
-            self._limits.read(bearer(principal, client_address(scope)))
+            self._access.limits.read(bearer(principal, scope))
             return principal
 
     def enter(self, viewer: Viewer, principal: Principal, scope: Scope) -> None:
@@ -120,7 +118,7 @@ class Watchers:
         Raises:
             HeliographError: TOO_MANY_STREAMS.
         """
-        name = bearer(principal, client_address(scope))
+        name = bearer(principal, scope)
         if not self._services.streams.has_room(name):
             raise HeliographError(
                 ErrorCode.TOO_MANY_STREAMS, "Too many open streams", retry_after=RETRY_SECONDS

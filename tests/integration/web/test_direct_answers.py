@@ -8,6 +8,7 @@ from collections import Counter
 
 import pytest
 
+from heliograph.web.connections import BoundedHttpProtocol
 from integration.web.conftest import ADMIN
 from server import served
 
@@ -61,9 +62,9 @@ async def test_the_bytes_are_those_of_asgis_own_way(site, monkeypatch, what):
     async with site() as here, served(here.web) as port, asyncio.timeout(60):
         await here.device("pump-1")
         request = REQUESTS[what] % (HEADERS % KEY)
-        await said(port, request)  # what is read for the first time goes through FastAPI
+        await said(port, request)
         direct = await said(port, request)
-        monkeypatch.setattr("heliograph.web.direct.answer", lambda *_: False)
+        monkeypatch.setattr(BoundedHttpProtocol, "answer", lambda *_: False)
         assert same(direct) == same(await said(port, request))
 
 

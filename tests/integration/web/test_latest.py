@@ -1,9 +1,6 @@
 """The newest values over HTTP: of a sensor, of a network, and their entity tags."""
 
-import pytest
-
 from heliograph.web import latest as latest_module
-from heliograph.web.reads import QuickReads
 from integration.web.conftest import ADMIN
 
 START = 1_700_000_000
@@ -15,10 +12,7 @@ async def send(here, key, at, value):
     assert (await here.http.post(path, json=element, headers=key)).status_code == 201
 
 
-@pytest.mark.parametrize("quick", [True, False])
-async def test_a_tag_stands_for_the_values_until_they_change(site, monkeypatch, quick):
-    if not quick:
-        monkeypatch.setattr(QuickReads, "_plain", lambda *_: None)
+async def test_a_tag_stands_for_the_values_until_they_change(site):
     async with site() as here:
         key = await here.device("pump-1")
         path = "/sensors/pump-1/latest"

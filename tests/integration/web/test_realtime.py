@@ -142,18 +142,18 @@ async def test_the_server_s_end_is_told(site, serving):
 async def test_readings_go_past_asgi_where_nothing_is_compressed(
     site, serving, monkeypatch, compressing
 ):
-    outlets, websocket_outlet = [], realtime.websocket_outlet
+    outlets, outlet_of = [], realtime.outlet_of
     written = []
 
     def watched(scope):
-        outlet = websocket_outlet(scope)
+        outlet = outlet_of(scope)
         if outlet is not None:
             write = outlet.write
             outlet.write = lambda data: (written.append(len(data)), write(data))
             outlets.append(outlet)
         return outlet
 
-    monkeypatch.setattr(realtime, "websocket_outlet", watched)
+    monkeypatch.setattr(realtime, "outlet_of", watched)
     async with (
         site() as running,
         serving(running.web, ws_per_message_deflate=compressing) as port,

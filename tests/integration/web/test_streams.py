@@ -369,16 +369,16 @@ async def test_what_is_both_read_and_told_is_sent_once(site, serving, watching):
 @pytest.fixture
 def direct(monkeypatch):
     """Return a list of how many bytes were written past ASGI each time."""
-    written, http_outlet = [], streams.http_outlet
+    written, outlet_of = [], streams.outlet_of
 
     def watched(scope):
-        outlet = http_outlet(scope)
+        outlet = outlet_of(scope)
         if outlet is not None:
             write = outlet.write
             outlet.write = lambda data: (written.append(len(data)), write(data))
         return outlet
 
-    monkeypatch.setattr(streams, "http_outlet", watched)
+    monkeypatch.setattr(streams, "outlet_of", watched)
     return written
 
 

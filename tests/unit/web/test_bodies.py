@@ -13,13 +13,11 @@ from heliograph.web.bodies import (
     ClientGoneError,
     Held,
     Receiving,
-    bounded,
     decompress,
     gunzip,
     is_json,
     read_body,
 )
-from heliograph.web.errors import BodyRefusedError
 
 
 def held(bound=1 << 30):
@@ -128,29 +126,6 @@ async def test_a_request_that_is_over_holds_nothing_more():
     one.release()
     one.at_least(200_000)
     assert everything.bytes == 0
-
-
-async def test_fastapis_bodies_are_counted():
-    receive = bounded(receiving(b"x" * 90_000, b"x" * 90_000), 1 << 20, held(100_000))
-    await receive()
-    with pytest.raises(BodyRefusedError) as error:
-        await receive()
-    assert error.value.error.code is ErrorCode.QUEUE_FULL
-
-
-async def test_fastapis_bodies_are_bounded_in_size():
-    receive = bounded(receiving(b"x" * 6, b"x" * 6), 10, held())
-    await receive()
-    with pytest.raises(BodyRefusedError) as error:
-        await receive()
-    assert error.value.error.code is ErrorCode.PAYLOAD_TOO_LARGE
-
-
-async def test_fastapis_bodies_are_bounded_in_time(monkeypatch):
-    monkeypatch.setattr(bodies, "BODY_SECONDS", 0.01)
-    with pytest.raises(BodyRefusedError) as error:
-        await bounded(never, 10, held())()
-    assert error.value.error.code is ErrorCode.REQUEST_TIMEOUT
 
 
 @given(st.binary(max_size=2_000), st.integers(1, 4))

@@ -1,4 +1,3 @@
-import asyncio
 import json
 from typing import Annotated
 
@@ -16,6 +15,9 @@ from heliograph.errors import (
 )
 from heliograph.ingest.outcome import Fault
 from heliograph.web import errors
+from heliograph.web.answers import Answering
+from heliograph.web.front import Front, Table, Traffic
+from heliograph.web.paths import PREFIX
 from heliograph.web.schemas import Text
 
 
@@ -27,27 +29,27 @@ def application():
     app = FastAPI(openapi_url=None)
     errors.install(app)
 
-    @app.get("/number")
+    @app.get(f"{PREFIX}/number")
     async def number(value: Annotated[int, Query(le=10)]):
         return value
 
-    @app.post("/thing")
+    @app.post(f"{PREFIX}/thing")
     async def thing(thing: Thing):
         return thing
 
-    @app.get("/full")
+    @app.get(f"{PREFIX}/full")
     async def full():
         raise HeliographError(ErrorCode.QUEUE_FULL, "Full", retry_after=7)
 
-    @app.get("/away")
+    @app.get(f"{PREFIX}/away")
     async def away():
         raise StoreUnavailableError
 
-    @app.get("/broken")
+    @app.get(f"{PREFIX}/broken")
     async def broken():
         return 1 / 0
 
-    return errors.Failures(app)
+    return Front(Table(), app, None, Traffic(), Answering())
 
 
 def client():
@@ -130,28 +132,6 @@ async def test_a_defect_is_a_500_without_its_secrets(caplog, capsys):
     assert response.status_code == 500
     assert response.json() == {"detail": "Internal server error", "code": "INTERNAL_ERROR"}
     assert "ZeroDivisionError" in caplog.text + "".join(capsys.readouterr())
-
-
-@pytest.mark.parametrize("ending", [True, False])
-async def test_a_request_that_the_end_cancels_is_told_so(ending):
-    begun = asyncio.Event()
-
-    async def waiting(_scope, _receive, _send):
-        begun.set()
-        await asyncio.Event().wait()
-
-    transport = httpx.ASGITransport(errors.Failures(waiting, lambda: ending))
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
-        request = asyncio.create_task(http.post("/thing", json={}))
-        await begun.wait()
-        request.cancel()
-        if not ending:
-            with pytest.raises(asyncio.CancelledError):
-                await request
-            return
-        answer = await request
-    assert (answer.status_code, answer.json()["code"]) == (503, "SHUTTING_DOWN")
-    assert int(answer.headers["retry-after"]) > 0
 
 
 async def test_an_outage_is_told_once_and_its_requests_are_counted(monkeypatch):

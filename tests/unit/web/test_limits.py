@@ -4,8 +4,8 @@ from heliograph.access.limiter import Limiter
 from heliograph.address import network_of
 from heliograph.errors import ErrorCode, HeliographError
 from heliograph.model.principal import Principal, Role
-from heliograph.web import limits
-from heliograph.web.limits import Limits, TokenBuckets, bearer, stranger
+from heliograph.web import access
+from heliograph.web.access import Limits, TokenBuckets, bearer, stranger
 
 
 @pytest.fixture
@@ -20,8 +20,13 @@ def clock(monkeypatch):
             return self.now
 
     clock = Clock()
-    monkeypatch.setattr(limits, "time", clock)
+    monkeypatch.setattr(access, "time", clock)
     return clock
+
+
+def calling(address):
+    """Return the scope of a request from there."""
+    return {"client": (address, 1)}
 
 
 def refused(call, *arguments):
@@ -53,7 +58,7 @@ def test_buckets_are_each_callers_own(clock):
 
 
 def test_the_number_of_buckets_is_bounded(clock, monkeypatch):
-    monkeypatch.setattr(limits, "MAXIMUM_BUCKETS", 3)
+    monkeypatch.setattr(access, "MAXIMUM_BUCKETS", 3)
     buckets = TokenBuckets(10)
     for name in range(10):
         buckets.take(name)
@@ -66,8 +71,8 @@ def test_zero_is_no_limit():
     for _ in range(1_000):
         none.read("a")
         none.call("POST", "a")
-        none.probe("::1")
-        none.ingest(admin, "")
+        none.probe(calling("::1"))
+        none.ingest.take(bearer(admin, calling("")))
 
 
 def test_reads_are_counted_by_name():
@@ -82,17 +87,17 @@ def test_reads_writes_and_probes_have_a_bucket_each():
     assert refused(limited.call, "HEAD", "a")
     assert [refused(limited.call, "POST", "a") for _ in range(3)] == [False] * 2 + [True]
     assert refused(limited.call, "DELETE", "a")
-    assert [refused(limited.probe, "1.2.3.4") for _ in range(4)] == [False] * 3 + [True]
-    assert not refused(limited.probe, "1.2.3.5")
+    assert [refused(limited.probe, calling("1.2.3.4")) for _ in range(4)] == [False] * 3 + [True]
+    assert not refused(limited.probe, calling("1.2.3.5"))
 
 
 def test_strangers_are_counted_by_the_network_of_an_ipv6_address():
     limited = Limits(Limiter(0), read=3, write=0, ingest=0)
-    names = [stranger(f"2001:db8::{host}") for host in range(1, 5)]
+    names = [stranger(calling(f"2001:db8::{host}")) for host in range(1, 5)]
     assert [refused(limited.read, name) for name in names] == [False] * 3 + [True]
-    assert [refused(limited.probe, f"2001:db8::{host}") for host in range(1, 5)][3]
+    assert [refused(limited.probe, calling(f"2001:db8::{host}")) for host in range(1, 5)][3]
     anonymous = Principal("anonymous", "anonymous", Role.OWNER)
-    assert bearer(anonymous, "2001:db8::1") == bearer(anonymous, "2001:db8::2")
+    assert bearer(anonymous, calling("2001:db8::1")) == bearer(anonymous, calling("2001:db8::2"))
 
 
 def test_an_ipv6_host_is_its_whole_network():
@@ -105,7 +110,7 @@ def test_an_ipv6_host_is_its_whole_network():
 
 def test_anonymous_callers_are_told_apart_by_address():
     anonymous = Principal("anonymous", "anonymous", Role.OWNER)
-    assert bearer(anonymous, "a") != bearer(anonymous, "b")
+    assert bearer(anonymous, calling("a")) != bearer(anonymous, calling("b"))
     device = Principal("device", "admin", sensor=7)
-    assert bearer(device, "a") == 7
-    assert bearer(Principal("admin", "admin"), "a") == "admin"
+    assert bearer(device, calling("a")) == 7
+    assert bearer(Principal("admin", "admin"), calling("a")) == "admin"
