@@ -28,6 +28,8 @@ from postgresql import PROGRAMS, Cluster, running_cluster, shared_cluster
 from program import Forked
 
 TESTS = Path(__file__).parent
+# What measures, where it does not while tests are collected.
+RESTING = pytest.StashKey[Coverage]()
 
 # A machine that others use too may stand still for a second: no test may fail for that.
 _patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -43,8 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     # What is read while tests are collected stays; `pytest_collection_finish` looks for garbage.
     gc.disable()
-    if _reads_unmeasured(config):
-        Coverage.current().stop()
+    _measure_tests_alone(config)
     if not hasattr(config, "workerinput"):
         run = contextlib.ExitStack()
         run.enter_context(shared.begin())
@@ -53,10 +54,19 @@ def pytest_configure(config: pytest.Config) -> None:
             _compile_once(config)
 
 
-def _reads_unmeasured(config: pytest.Config) -> bool:
-    """Return whether another worker measures what runs when a module is read."""
-    worker = getattr(config, "workerinput", {}).get("workerid", "gw0")
-    return worker != "gw0" and Coverage.current() is not None
+def _measure_tests_alone(config: pytest.Config) -> None:
+    """Measure what tests do, in this process; what runs as modules are read in one worker only.
+
+    Processes that tests start run what others run in the tests' own: measured, each would take
+    half a second longer.
+    """
+    measuring = Coverage.current()
+    if measuring is None or not hasattr(config, "workerinput"):
+        return
+    os.environ.pop("COVERAGE_PROCESS_START", None)
+    if config.workerinput["workerid"] != "gw0":
+        measuring.stop()
+        config.stash[RESTING] = measuring
 
 
 def _compile_once(config: pytest.Config) -> None:
@@ -86,35 +96,43 @@ def _compile_once(config: pytest.Config) -> None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark whole folders.
-
-    No coverage is asked of the loads and kills of servers, of what goes through all of it, and of
-    a test's second variant, on another engine or in an older version of MQTT: to measure takes
-    half as long again.
-    """
-    folders = item.path.relative_to(TESTS).parts
-    variant = item.name.partition("[")[2]
-    is_second = "3.1.1" in variant or ("postgresql" in variant and "store" not in folders)
-    if folders[0] in ("acceptance", "faults") or is_second:
-        item.add_marker("uncovered")
-    if folders[:2] == ("unit", "bench"):
+    """Leave the benchmark's tests to the nightly job."""
+    if item.path.is_relative_to(TESTS / "unit" / "bench"):
         item.add_marker("long")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Ask no coverage of whole folders, and of a test's variants but one.
+
+    Those are the loads and kills of servers, and what goes through all of it. Of variants the
+    first is measured that is on SQLite and in the newer version of MQTT; of the store's the first
+    on each engine. To measure takes half as long again, so that what is told is a lower bound.
+    """
+    measured = set()
+    for item in items:
+        folders = item.path.relative_to(TESTS).parts
+        test, _, variant = item.nodeid.partition("[")
+        is_on_postgresql = "postgresql" in variant
+        is_second = (test, is_on_postgresql) in measured
+        is_other = "3.1.1" in variant or (is_on_postgresql and "store" not in folders)
+        if folders[0] in ("acceptance", "faults") or is_second or is_other:
+            item.add_marker("uncovered")
+        else:
+            measured.add((test, is_on_postgresql))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Ask no coverage of what is marked so, in its processes neither."""
+    """Ask no coverage of what is marked so."""
     measuring = Coverage.current()
     if measuring is None or item.get_closest_marker("uncovered") is None:
         return (yield)
     measuring.stop()
-    with mock.patch.dict(os.environ):
-        for name in ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG"):
-            os.environ.pop(name, None)
-        try:
-            return (yield)
-        finally:
-            measuring.start()
+    try:
+        return (yield)
+    finally:
+        measuring.start()
 
 
 @pytest.fixture(scope="session")
@@ -202,8 +220,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     gc.collect()
     gc.freeze()
     gc.enable()
-    if _reads_unmeasured(session.config):
-        Coverage.current().start()
+    if (resting := session.config.stash.get(RESTING, None)) is not None:
+        resting.start()
 
 
 @pytest.fixture

@@ -197,15 +197,11 @@ def _forge() -> bytes:
     # Linux' own names: no file to delete.
     listening.bind("")
     listening.listen(100)
-    # It reads the modules unmeasured, and what is forked from it measures itself.
-    environment = {
-        name: text for name, text in os.environ.items() if not name.startswith("COVERAGE_PROCESS")
-    }
     # It ends when its input does: when this process ends, however that is.
     forge = subprocess.Popen(
         [sys.executable, __file__, str(listening.fileno())],
         # Threads do not come along when it is forked.
-        env={**environment, "OPENBLAS_NUM_THREADS": "1"},
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
         stdin=subprocess.PIPE,
         pass_fds=[listening.fileno()],
     )
@@ -287,18 +283,17 @@ def _become(wanted: Any, files: list[int]) -> NoReturn:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
     os.chdir(wanted["folder"])
     sys.argv = wanted["arguments"]
-    process_startup(force=True)
     if wanted["module"] is None:
         main.run()
     else:
+        # As `python -m`, it is looked for in the folder first.
+        sys.path.insert(0, wanted["folder"])
         runpy.run_module(wanted["module"], run_name="__main__", alter_sys=True)
     sys.exit(0)
 
 
 if __name__ == "__main__":
     import importlib
-
-    from coverage import process_startup
 
     from heliograph.cli import main
 

@@ -9,18 +9,18 @@ import signal
 import socket
 import sqlite3
 import subprocess
-import sys
-import textwrap
 import threading
 import time
 
 import httpx
 import pytest
 
+import program
 from heliograph.app import Application
 from heliograph.errors import StartError
 from heliograph.settings import Address, Settings
 from mqtt_client import Client, publish
+from program import Program
 from server import ADMIN_KEY, ServerProcess, eventually, free_port, migrated_database, running
 
 SECONDS = 120
@@ -220,29 +220,34 @@ async def test_the_lifespan_says_how_it_goes(tmp_path, monkeypatch):
 
 
 FAILING = """
-    import sys
-    from heliograph.store import Store
+import sys
+from heliograph.store import Store
 
-    async def write(self, batch):
-        raise ZeroDivisionError
+async def write(self, batch):
+    raise ZeroDivisionError
 
-    Store.write = write
-    sys.argv = {arguments}
-    from {module} import {function}
-    {function}()
+Store.write = write
+if sys.argv[1:] == ["serve"]:
+    from heliograph.cli.main import run as main
+else:
+    from uvicorn import main
+main()
 """
-SERVE = {"module": "heliograph.cli.main", "function": "run", "arguments": ["heliograph", "serve"]}
 
 
 def uvicorn_arguments(port):
-    return ["uvicorn", "heliograph.app:app", "--host", "127.0.0.1", "--port", str(port)]
+    return ["heliograph.app:app", "--host", "127.0.0.1", "--port", str(port)]
 
 
 @contextlib.contextmanager
-def process(server, command):
-    """Run a command in the environment of a server, until it is ready."""
-    with subprocess.Popen(
-        command, env=server.environment, cwd=server.folder, stderr=subprocess.PIPE
+def process(server, module, *arguments):
+    """Run a module in the environment of a server, until it is ready."""
+    with Program(
+        *arguments,
+        module=module,
+        env=server.environment,
+        cwd=server.folder,
+        stderr=subprocess.PIPE,
     ) as started:
         server.process = started
         try:
@@ -257,25 +262,22 @@ def process(server, command):
 @pytest.mark.parametrize("how", ["serve", "uvicorn"])
 def test_a_process_that_lost_a_part_ends_in_failure(tmp_path, how):
     server = ServerProcess(tmp_path)
-    arguments = SERVE
-    if how == "uvicorn":
-        given = uvicorn_arguments(server.port)
-        arguments = {"module": "uvicorn", "function": "main", "arguments": given}
-    program = textwrap.dedent(FAILING.format(**arguments))
-    with process(server, [sys.executable, "-c", program]) as started:
+    (tmp_path / "failing.py").write_text(FAILING)
+    arguments = ["serve"] if how == "serve" else uvicorn_arguments(server.port)
+    with process(server, "failing", *arguments) as started:
         server.device()
         with contextlib.suppress(httpx.HTTPError):
             server.http.post("/ingest", json={"device_id": "device-1", "t": 1}, timeout=60)
-        _, said = started.communicate(timeout=SECONDS)
+        _, said = started.communicate(SECONDS)
         assert started.returncode not in (None, 0)
-        assert re.search(rb"a task has ended.*pipeline", said)
+        assert re.search(r"a task has ended.*pipeline", said)
 
 
 @pytest.mark.uncovered
 def test_uvicorn_serves_with_settings_of_the_environment(tmp_path):
     server = ServerProcess(tmp_path)
-    program = [sys.executable, "-m", *uvicorn_arguments(server.port)]
-    with process(server, program) as started:
+    arguments = "uvicorn", *uvicorn_arguments(server.port)
+    with process(server, *arguments) as started:
         device = server.device()
         status = server.http.get("/status").json()
         assert (status["environment"], status["mqtt_port"]) == ("test", server.mqtt_port)
@@ -290,12 +292,12 @@ def test_uvicorn_serves_with_settings_of_the_environment(tmp_path):
             started.terminate()
             *_, last = [line for line in lines if line]
             assert last.startswith("retry:")
-        started.communicate(timeout=SECONDS)
-    with process(server, program) as again:
+        started.communicate(SECONDS)
+    with process(server, *arguments) as again:
         assert [reading["metrics"] for reading in server.history(device)] == [{"t": 1}]
         # Of a closed terminal uvicorn knows nothing: it would end without telling us.
         again.send_signal(signal.SIGHUP)
-        again.communicate(timeout=SECONDS)
+        again.communicate(SECONDS)
         assert again.returncode in (0, -signal.SIGTERM)
 
 
@@ -306,14 +308,12 @@ def test_uvicorn_says_in_one_line_why_it_cannot_start(tmp_path):
         ("MQTT_LISTEN", "nonsense", "MQTT_LISTEN"),
         ("AUTO_MIGRATE", "false", "heliograph migrate"),
     ):
-        done = subprocess.run(
-            [sys.executable, "-m", *uvicorn_arguments(free_port())],
+        done = program.run(
+            *uvicorn_arguments(free_port()),
+            module="uvicorn",
             env={**environment, "MQTT_LISTEN": "", name: value},
             cwd=tmp_path,
-            capture_output=True,
-            text=True,
             timeout=SECONDS,
-            check=False,
         )
         assert done.returncode != 0
         assert len([line for line in done.stderr.splitlines() if said in line]) == 1
