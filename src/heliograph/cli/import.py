@@ -207,6 +207,11 @@ class _State(msgspec.Struct):
     # Rows of a table that have a time and nothing else.
     empty: int = 0
 
+    @property
+    def rows(self) -> int:
+        """How many were stored, there already or bad."""
+        return self.accepted + self.duplicates + self.bad
+
 
 @app.command("import")
 def import_file(
@@ -431,26 +436,42 @@ async def _import(
 ) -> None:
     async with client:
         sender = Sender(client, sensor, renamed, bar.say)
-        unit = "row" if progress.state.options[0] == Form.PARQUET else "line"
-        window = await _window(records)
-        while window:
-            sending = asyncio.create_task(sender.send(*_elements(window)), name="import-window")
-            # The next is read while this one is on its way; what is sent counts whatever comes.
-            following: list[Record] | StartError
-            try:
-                following = await _window(records)
-            except StartError as error:
-                following = error
-            sent = sum_of([await sending, Sent(bad=_unread(window))])
-            progress.state.empty += sum(isinstance(row.said, NoValueError) for row in window)
-            for bad in sorted(sent.bad):
-                bar.say(f"{unit} {bad.number}: {printable(bad.reason)}")
-            progress.advance(window[-1].end, sent)
-            state = progress.state
-            bar.show(raw.tell(), state.accepted + state.duplicates + state.bad)
-            if isinstance(following, StartError):
-                raise following
-            window = following
+        window, sending = list[Record](), None
+        try:
+            while True:
+                # The next is read while this one is on its way, and sent before its last answers
+                # are here; what is sent counts whatever comes.
+                problem: StartError | None = None
+                following: list[Record] = []
+                try:
+                    following = await _window(records)
+                except StartError as error:
+                    problem = error
+                before, sending = (
+                    sending,
+                    asyncio.create_task(sender.send(*_elements(following)), name="import-window"),
+                )
+                if before is not None:
+                    _note(progress, bar, window, await before)
+                    bar.show(raw.tell(), progress.state.rows)
+                if problem is not None:
+                    raise problem
+                if not following:
+                    break
+                window = following
+        finally:
+            if sending is not None:
+                sending.cancel()
+
+
+def _note(progress: "_Progress", bar: Bar, window: Sequence[Record], sent: Sent) -> None:
+    """Tell of what was bad in a window, and keep that it is through."""
+    unit = "row" if progress.state.options[0] == Form.PARQUET else "line"
+    sent = sum_of([sent, Sent(bad=_unread(window))])
+    for bad in sorted(sent.bad):
+        bar.say(f"{unit} {bad.number}: {printable(bad.reason)}")
+    progress.state.empty += sum(isinstance(row.said, NoValueError) for row in window)
+    progress.advance(window[-1].end, sent)
 
 
 async def _window(records: Iterator[Record]) -> list[Record]:
@@ -532,10 +553,9 @@ class _Progress:
         try:
             yield
         except KeyboardInterrupt:
-            rows = self.state.accepted + self.state.duplicates + self.state.bad
             goes_on = self._is_kept and self.problem is None
             then = "goes on from there" if goes_on else "begins anew"
-            echo(f"interrupted behind {rows:,} rows: the same command {then}", err=True)
+            echo(f"interrupted behind {self.state.rows:,} rows: the same command {then}", err=True)
             raise
 
     def end(self) -> None:

@@ -162,6 +162,8 @@ class _Sensors:
         self._renamed = renamed
         self._say = say
         self._found: dict[tuple[str, ...], str | None] = {}
+        # Lines of one name may be sent again before it is found.
+        self._finding = asyncio.Lock()
         # Those of the server's list by each of their names; None: it has not been read.
         self._listed: dict[str, _Sensor] | None = None
 
@@ -176,13 +178,14 @@ class _Sensors:
         Raises:
             StartError: the server stays away, or does not let us in.
         """
-        unknown = [names for names in wanted if names not in self._found]
-        if len(self._found) + len(unknown) > MOST_NAMES:
-            self._found, unknown = {}, list(wanted)
-        if len(unknown) > LOOKED_UP_SINGLY and self._listed is None:
-            self._listed = await self._list()
-        await _all_of(self._find, unknown)
-        return self._found
+        async with self._finding:
+            unknown = [names for names in wanted if names not in self._found]
+            if len(self._found) + len(unknown) > MOST_NAMES:
+                self._found, unknown = {}, list(wanted)
+            if len(unknown) > LOOKED_UP_SINGLY and self._listed is None:
+                self._listed = await self._list()
+            await _all_of(self._find, unknown)
+            return self._found
 
     async def _find(self, names: tuple[str, ...]) -> None:
         renamed = next((self._renamed[name] for name in names if name in self._renamed), None)
@@ -247,6 +250,7 @@ class _Server:
 
     def __init__(self, client: httpx.AsyncClient) -> None:
         self._client = client
+        self._places = asyncio.Semaphore(AT_ONCE)
         self._has_answered = False
 
     async def request(self, method: str, path: str, body: bytes | None = None) -> httpx.Response:
@@ -261,7 +265,10 @@ class _Server:
             if attempt:
                 await asyncio.sleep(min(LONGEST_WAIT_SECONDS, 0.2 * 2**attempt))
             try:
-                response = await self._client.request(method, path, content=body, headers=headers)
+                async with self._places:
+                    response = await self._client.request(
+                        method, path, content=body, headers=headers
+                    )
             except httpx.TransportError as error:
                 if isinstance(error, httpx.ConnectError) and not self._has_answered:
                     # There is no server there.
