@@ -12,7 +12,6 @@ from heliograph.access.registry import KnownSensor, Registry
 from heliograph.address import network_of
 from heliograph.errors import ErrorCode, HeliographError
 from heliograph.model.credentials import hash_key
-from heliograph.model.identifiers import is_uuid
 from heliograph.model.principal import Principal
 from heliograph.model.sensor import Network
 from heliograph.model.time import now
@@ -264,17 +263,17 @@ class Access:
     async def visible(self, principal: Principal, identifier: str | None) -> list[str] | None:
         """Return the networks whose sensors are listed for the caller; None: all of them.
 
+        With `identifier` it is the one that is asked for.
+
         Raises:
-            HeliographError: FORBIDDEN, a caller who reads no lists.
+            HeliographError: FORBIDDEN, a caller who reads no lists; NETWORK_NOT_FOUND.
         """
         seen = networks_of(principal, Action.VIEW, self._grants)
         if seen == [] and principal.account is None:
             raise forbidden()
-        if identifier is not None:
-            wanted = identifier.lower()
-            is_seen = is_uuid(wanted) and may(principal, Action.VIEW, wanted, self._grants)
-            return [wanted] if is_seen else []
-        return seen
+        if identifier is None:
+            return seen
+        return [(await self.network(principal, identifier, Action.VIEW)).identifier]
 
     async def audited(self, principal: Principal, identifier: str | None) -> list[str] | None:
         """Return the networks whose audit log the caller may read; None: all of them.

@@ -97,7 +97,7 @@ class KnownCall:
         """Return the networks whose sensors are listed for the caller; None: all of them.
 
         Raises:
-            HeliographError: FORBIDDEN, a caller who reads no lists.
+            HeliographError: FORBIDDEN, a caller who reads no lists; NETWORK_NOT_FOUND.
         """
         return await self.access.visible(self.caller, identifier)
 

@@ -274,10 +274,14 @@ async def test_sensors_and_devices_are_listed_by_network(site):
         assert await listed(f"{roof}/sensors", ada) == ["pump-0", "pump-2"]
         assert await listed("/devices", ADMIN) == ["pump-0", "pump-1", "pump-2", "pump-9"]
         foreign = cellar.rpartition("/")[2]
-        for wanted in (foreign, foreign.upper(), str(uuid.uuid4()), "x", "%ff"):
-            assert await listed(f"/devices?network_identifier={wanted}", ada) == []
-        for wanted in ("x", "%ff"):
-            assert await listed(f"/devices?network_identifier={wanted}", ADMIN) == []
+        unknown = (str(uuid.uuid4()), "x", "%ff")
+        for route in ("devices", "sensors", "nodes", "retention"):
+            asked = [(wanted, ada) for wanted in (foreign, foreign.upper(), *unknown)]
+            for wanted, user in (*asked, *((wanted, ADMIN) for wanted in unknown)):
+                path = f"/{route}?network_identifier={wanted}"
+                response = await here.http.get(path, headers=user)
+                code = response.json()["code"]
+                assert (response.status_code, code) == (404, "NETWORK_NOT_FOUND"), path
         assert await listed(f"/devices?network_identifier={foreign.upper()}", bob) == ["pump-1"]
 
 
