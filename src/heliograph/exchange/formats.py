@@ -90,7 +90,7 @@ _TEXTS: Final = {
     Kind.HEARTBEAT: {"element_id": 7},
 }
 # What spreadsheets take for the beginning of a formula, in full width too. A number is none.
-_FORMULA: Final = re.compile(
+FORMULA: Final = re.compile(
     r"(?![+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?\Z)[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]"
 )
 
@@ -158,7 +158,7 @@ def wide_attributes(columns: Sequence[str]) -> list[str]:
 def wide_table(types: Mapping[str, ColumnType], *, spreadsheet: bool = False) -> Wide:
     """Return the columns of a wide export for attributes of these types."""
     taken = (*_FRAME, *_BEHIND, QUOTED)
-    return chosen(types, taken, lambda name: spreadsheet and bool(_FORMULA.match(name)))
+    return chosen(types, taken, lambda name: spreadsheet and bool(FORMULA.match(name)))
 
 
 def heading(
@@ -264,11 +264,11 @@ def _cell(text: str) -> str:
 
 def _quoted(kind: Kind, line: _CsvLine, names: Names, row: Row, time: str, receipt: str) -> str:
     cells, quoted = list(row), []
-    if _FORMULA.match(names.device_id or ""):
+    if FORMULA.match(names.device_id or ""):
         names = names._replace(device_id=f"{QUOTE}{names.device_id}")
         quoted.append("device_id")
     for name, at in _TEXTS[kind].items():
-        if _FORMULA.match(cells[at] or ""):
+        if FORMULA.match(cells[at] or ""):
             cells[at] = f"{QUOTE}{cells[at]}"
             quoted.append(name)
     text = line(names, cells, time, receipt)
@@ -294,7 +294,7 @@ def _csv_wide(
     cells, json = wide.cells(row[5], csv_cell, "")
     if spreadsheet:
         for place, cell in enumerate(cells):
-            if _FORMULA.match(cell):
+            if FORMULA.match(cell):
                 cells[place], json = f"{QUOTE}{cell}", row[5]
     own = "".join([f"{_cell(cell)}," for cell in (*cells, row[6] or "")])
     return f"{_csv_frame(names, row, time, receipt)}{own}{_cell(json or '')}{_END}"

@@ -196,7 +196,8 @@ async def read_aggregates(
     functions = tuple(dict.fromkeys(function or FUNCTIONS))
     found = _Table(series, functions, _Shown(starts, zone), fill)
     size = len(series.attributes) * len(starts)
-    return await _answer(read, size, found.as_csv if form.is_csv else found.as_json, form)
+    as_csv = partial(found.as_csv, spreadsheet=form.spreadsheet)
+    return await _answer(read, size, as_csv if form.is_csv else found.as_json, form)
 
 
 @router.get(
@@ -228,7 +229,8 @@ async def read_device_aggregate(
     series = await _series(read.services.aggregates, sensor.number, starts, None, start, end)
     shown = _Shown(starts, zone)
     if form.is_csv:
-        return await _answer(read, series.values, partial(_device_table, name, series, shown), form)
+        rows = partial(_device_table, name, series, shown, spreadsheet=form.spreadsheet)
+        return await _answer(read, series.values, rows, form)
     if bucket is None:
         count = series.rows[0] if series.rows else 0
         head = {"device_id": name, "start": to_rfc3339(start), "end": to_rfc3339(end)}
@@ -282,7 +284,9 @@ async def read_log_aggregates(
     headers = page_headers(None, found)
     if form.is_csv:
         rows = map(msgspec.structs.astuple, entries(found))
-        text = await asyncio.to_thread(table, LogAggregateEntry.__struct_fields__, rows)
+        text = await asyncio.to_thread(
+            table, LogAggregateEntry.__struct_fields__, rows, spreadsheet=form.spreadsheet
+        )
         return csv_answer(text, headers)
     body = await encoded(found, entries, found.size)
     return Answer(200, body, headers)
@@ -342,14 +346,14 @@ class _Table(NamedTuple):
         """Return an object with a list of buckets for each attribute."""
         return encode(dict(self._attributes()))
 
-    def as_csv(self) -> bytes:
+    def as_csv(self, *, spreadsheet: bool) -> bytes:
         """Return a row a bucket of an attribute, one attribute after the other."""
         rows = (
             (start, name, *values)
             for name, buckets in self._attributes()
             for start, *values in map(msgspec.structs.astuple, buckets)
         )
-        return table(("start", "attribute", *self.functions), rows)
+        return table(("start", "attribute", *self.functions), rows, spreadsheet=spreadsheet)
 
     def _attributes(self) -> Iterator[tuple[str, list[msgspec.Struct]]]:
         _, functions, shown, fill = self
@@ -424,14 +428,14 @@ def _encoded_device(device_id: str, series: Series, shown: _Shown) -> bytes:
     )
 
 
-def _device_table(device_id: str, series: Series, shown: _Shown) -> bytes:
+def _device_table(device_id: str, series: Series, shown: _Shown, *, spreadsheet: bool) -> bytes:
     rows = (
         (device_id, shown[index], shown[index + 1], name, *msgspec.structs.astuple(metric))
         for index, metrics in sorted(_metrics(series).items())
         for name, metric in metrics.items()
     )
     heading = ("device_id", "start", "end", "attribute", *MetricAggregate.__struct_fields__)
-    return table(heading, rows)
+    return table(heading, rows, spreadsheet=spreadsheet)
 
 
 def _metrics(series: Series) -> dict[int, dict[str, MetricAggregate]]:

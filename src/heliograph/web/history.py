@@ -86,7 +86,7 @@ async def read_history(
     if points is not None and name is not None:
         found = await picked(store, sensor.number, name, start, last, points)
         if form.is_csv:
-            return csv_answer(chart_table(name, found[::-1]))
+            return csv_answer(chart_table(name, found[::-1], spreadsheet=form.spreadsheet))
         return Answer(200, encode(_entries(sensor, found[::-1])))
     rows = await store.measurements.history(
         sensor.number,

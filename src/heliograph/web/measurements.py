@@ -88,7 +88,7 @@ async def read_measurements(
             store, sensor.number, chart.attribute, chart.start, chart.end, chart.points
         )
         if form.is_csv:
-            return csv_answer(chart_table(chart.attribute, rows))
+            return csv_answer(chart_table(chart.attribute, rows, spreadsheet=form.spreadsheet))
         return Answer(200, encode(_measurements(rows)))
     select = having(page.attributes) if page.attributes else None
     return await page.answer(read, store.measurements, sensor.number, _measurements, select)

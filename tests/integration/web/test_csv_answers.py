@@ -126,6 +126,32 @@ async def test_points_of_a_chart_as_csv(site, path):
         assert "export" in wrong.json()["detail"][0]["msg"]
 
 
+async def test_a_table_for_a_spreadsheet_has_no_formula(site):
+    async with site() as here:
+        key = await here.device("pump-1")
+        reading = {"timestamp": START, "value": {"=1+1": -1.5, "t": 2}}
+        log = {"timestamp": START, "severity": "error", "subject": "@now"}
+        await here.http.post("/sensors/pump-1/measurements", json=[reading], headers=key)
+        await here.http.post("/sensors/pump-1/logs", json=[log], headers=key)
+        asked = "format=csv&spreadsheet=true"
+        found = await table_of(here, f"{AGGREGATES}&function=min&{asked}", key)
+        cells = [(row["attribute"], row["min"], row["quoted"]) for row in found]
+        assert cells == [("'=1+1", "-1.5", "attribute"), ("t", "2", "")]
+        found = await table_of(here, f"/devices/pump-1/aggregate?{RANGE}&{asked}", key)
+        assert [row["attribute"] for row in found] == ["'=1+1", "t"]
+        (row,) = await table_of(here, f"/sensors/pump-1/logs/aggregates?{asked}", key)
+        assert (row["subject"], row["quoted"]) == ("'@now", "subject")
+        chart = f"/sensors/pump-1/measurements?attribute=%3D1%2B1&points=5&{RANGE}"
+        (row,) = await table_of(here, f"{chart}&{asked}", key)
+        assert (row["'=1+1"], row["quoted"]) == ("-1.5", "")
+        plain = await table_of(here, f"{AGGREGATES}&format=csv", key)
+        assert plain[0]["attribute"] == "=1+1"
+        for path in (f"{AGGREGATES}&", "/sensors/pump-1/measurements?"):
+            wrong = await here.http.get(f"{path}spreadsheet=true", headers=key)
+            assert wrong.status_code == 422
+            assert wrong.json()["detail"][0]["loc"] == ["query", "spreadsheet"]
+
+
 async def test_cells_are_as_in_an_export(site):
     async with site() as here:
         key = await here.device("pump-1")
