@@ -66,6 +66,13 @@ _SENSOR_NAMES: Final = frozenset(
     for of in ("sensor", "sensors", "device", "station", "stations", "node")
     for part in ("", "id", "name")
 )
+# Where a row has one value, these columns name what it is of, and those hold it.
+_ATTRIBUTE_NAMES: Final = frozenset((
+    "parameter", "parametername", "param", "variable", "variablename", "attribute",
+    "attributename", "metric", "metricname", "measure", "measurand", "measurement", "phenomenon",
+    "quantity", "property", "observedproperty", "field", "key", "channel", "messgröße",
+))  # fmt: skip
+_VALUE_NAMES: Final = frozenset(("value", "val", "reading", "result", "number", "wert"))
 _JSON_BEGINS: Final = ("{", "[", '"')
 _CLOCK = re.compile(r"\d{1,2}:\d\d(?::\d\d(?:[.,]\d+)?)?(?: ?[AaPp]\.?[Mm]\.?)?", re.ASCII)
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d*)?", re.ASCII)
@@ -366,6 +373,7 @@ class TableSurvey:
         kinds = self._told_columns | self._kinds(self._surveys, decimal, ())
         value_name = "" if self._first.value is None else self._first.names[self._first.value]
         value_kinds = self._told_values | self._kinds(self._long, decimal, (value_name,))
+        self._ask_if_long(kinds)
         time = f"{label}{self._time_rests_on}: {'; '.join(time_rests_on) or 'unknown'}"
         return Plan(
             heading,
@@ -383,6 +391,30 @@ class TableSurvey:
                 *self._told(decimal, kinds, value_kinds),
             ),
             tuple(self._questions),
+        )
+
+    def _ask_if_long(self, kinds: Mapping[str, ColumnKind]) -> None:
+        """Ask whether a column of texts names what the values beside it are."""
+        if self._first.attribute is not None:
+            return
+        named = [
+            name
+            for name, kind in kinds.items()
+            if kind is ColumnKind.TEXT
+            and plain_name(name) in _ATTRIBUTE_NAMES
+            and name not in self._options.texts
+        ]
+        values = [name for name in kinds if plain_name(name) in _VALUE_NAMES]
+        if not named or not values:
+            return
+        option = f"--attribute-column '{named[0]}'"
+        if values[0] != "value":
+            option += f" --value-column '{values[0]}'"
+        self._questions.append(
+            Question(
+                f"column {named[0]} may name what column {values[0]} has in each row",
+                f"give {option} if it does, --text '{named[0]}' if both are attributes",
+            )
         )
 
     def _check_texts(self, attributes: Sequence[str]) -> None:

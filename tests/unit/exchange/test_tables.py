@@ -581,3 +581,29 @@ def test_what_is_written_with_either_mark_is_read_as_it_was(rows, dialect):
 @given(st.integers() | st.floats(allow_nan=False, allow_infinity=False))
 def test_a_number_as_python_writes_it_is_read_exactly(number):
     assert json.loads(number_reader(".")(str(number))) == number
+
+
+@pytest.mark.parametrize(
+    ("names", "option"),
+    [
+        ("sensor,parameter,value", "--attribute-column 'parameter' if"),
+        ("sensor,Param,Value", "--attribute-column 'Param' --value-column 'Value' if"),
+        ("entity,key,value", "--attribute-column 'key' if"),
+        ("station,variable,Wert", "--attribute-column 'variable' --value-column 'Wert' if"),
+    ],
+)  # fmt: skip
+def test_a_value_a_row_is_asked_about(names, option):
+    _, attribute, value = names.split(",")
+    text = f"time,{names}\n{NOON},a,temperature,21.5\n{NOON},a,humidity,43\n"
+    assert option in asked(text)
+    assert f"--text '{attribute}'" in asked(text)
+    long = values(text, attribute_column=attribute, value_column=value)
+    assert [row.get("temperature") or row.get("humidity") for row in long] == [21.5, 43]
+    assert not any(attribute in row or value in row for row in long)
+    kept = values(text, texts=frozenset((attribute,)))
+    assert [row[attribute] for row in kept] == ["temperature", "humidity"]
+
+
+def test_numbers_beside_a_value_are_no_names():
+    assert asked(f"time,channel,value\n{NOON},1,21.5\n{NOON},2,43\n") == ""
+    assert asked(f"time,note,value\n{NOON},dry,21.5\n{NOON},wet,43\n") == ""
