@@ -37,8 +37,9 @@ def becomes(server, device, wanted):
 
 
 async def stored(server, device):
+    """Return whether it is stored as connected; None: nothing is stored yet."""
     sensor = await server.store.sensors.find(device.device_id)
-    return sensor.connection_open
+    return None if sensor.connection_at is None else sensor.connection_open
 
 
 def is_stored(server, device, wanted):
