@@ -22,13 +22,7 @@ from heliograph.settings import Settings
 from heliograph.store.accounts import SESSION, TICKET
 from heliograph.turns import Party
 from heliograph.weak_passwords import looks_reserved, weakness
-from heliograph.web.access import (
-    COOKIE,
-    another_site,
-    client_address,
-    forbidden,
-    is_own_page,
-)
+from heliograph.web.access import COOKIE, another_site, client_address, forbidden, is_own_page
 from heliograph.web.dependencies import TheAccess, TheServices, anybody
 from heliograph.web.errors import validation_error
 from heliograph.web.members import Body
@@ -43,10 +37,7 @@ TICKET_SECONDS = 60
 OTHER_NAMES = {"user_name": "username"}
 
 _TAKEN = (ErrorCode.USERNAME_ALREADY_REGISTERED, "The username is already registered")
-_CONFUSABLE = (
-    ErrorCode.USERNAME_CONFUSABLE,
-    "The username looks like one that is registered",
-)
+_CONFUSABLE = (ErrorCode.USERNAME_CONFUSABLE, "The username looks like one that is registered")
 
 log = structlog.get_logger()
 
@@ -58,10 +49,7 @@ def _plain_name(username: str) -> str:
 
 
 Username = Annotated[
-    str,
-    Field(min_length=1, max_length=LONGEST_USERNAME),
-    Storable,
-    AfterValidator(_plain_name),
+    str, Field(min_length=1, max_length=LONGEST_USERNAME), Storable, AfterValidator(_plain_name)
 ]
 NewPassword = Annotated[str, Field(min_length=SHORTEST, max_length=LONGEST), Storable]
 # Of a log-in no shortest length is judged: whatever was a password stays one.
@@ -231,29 +219,20 @@ async def make_ticket(call: TheCall) -> NewTicket:
     account, session = await _own(call), call.caller.session
     # The hash of the session in the ticket is how a stream ends with the session.
     suffix = f".{session.hex()}" if session is not None else ""
-    token = await open_session(
-        call.services, account, call.actor, TICKET, TICKET_SECONDS * SECOND, suffix=suffix
-    )
+    token = await _open(call.services, account, call.actor, TICKET, TICKET_SECONDS * SECOND, suffix)
     if token is None:
         raise HeliographError(ErrorCode.INVALID_TOKEN, "Invalid token")
     return NewTicket(token, TICKET_SECONDS)
 
 
-async def open_session(
-    services: Services,
-    account: Account,
-    actor: Actor,
-    purpose: str = SESSION,
-    length: int | None = None,
-    suffix: str = "",
+async def _open(
+    services: Services, account: Account, actor: Actor, purpose: str, length: int, suffix: str = ""
 ) -> str | None:
     """Return a fresh token that stands for the account; only its hash is kept.
 
     None if the account's password is not any more what it was when the account was read.
     """
     token, moment = new_token() + suffix, now()
-    if length is None:
-        length = services.settings.session_days * DAY
     opened = await services.store.accounts.open_session(
         hash_key(token),
         account,
@@ -302,7 +281,8 @@ async def _opened(services: Services, account: Account, request: Request) -> str
         HeliographError: INVALID_CREDENTIALS, the password was changed meanwhile.
     """
     user = Actor(ActorKind.USER, account.username, client_address(request.scope) or None)
-    token = await open_session(services, account, user)
+    length = services.settings.session_days * DAY
+    token = await _open(services, account, user, SESSION, length)
     if token is None:
         raise _incorrect()
     return token

@@ -12,7 +12,7 @@ WIDTH = 4 * HOUR
 LENGTH = 28 * DAY
 # A network of more sensors is shown by its first ones.
 MAXIMUM_SENSORS = 1_000
-# Who comes again within it gets what was counted before.
+# A client that comes again within it gets what was counted before.
 KEPT = 60 * SECOND
 MAXIMUM_KEPT = 100
 
@@ -23,7 +23,7 @@ class Activity:
     def __init__(self, store: Store, registry: Registry) -> None:
         self._activities = store.activities
         self._registry = registry
-        # By network: when it was counted, and of each sensor, by its UUID, what is told.
+        # By network: when it was counted, and the JSON of each sensor, by its UUID.
         self._kept: dict[str, tuple[int, asyncio.Task[list[tuple[str, bytes]]]]] = {}
 
     async def snapshot(self, network: str) -> bytes:
@@ -43,10 +43,10 @@ class Activity:
             self._kept[network] = moment, task
         # One who leaves must not end it for the others.
         counted = await asyncio.shield(task)
-        return b"[%b]" % b",".join(told for name, told in counted if self._is_in(network, name))
+        return b"[%b]" % b",".join(text for name, text in counted if self._is_in(network, name))
 
     def _is_in(self, network: str, identifier: str) -> bool:
-        """Tell whether a sensor that was in a network is so still."""
+        """Return whether a sensor that was in a network is still there."""
         # A change brings its sensor into memory.
         known = self._registry.cached(identifier)
         return known is None or known.network_identifier == network
@@ -56,10 +56,10 @@ class Activity:
         found = await self._activities.of_network(
             network, since=end - LENGTH, until=end, width=WIDTH, limit=MAXIMUM_SENSORS
         )
-        return [(sensor.identifier, encode(_told(sensor))) for sensor in found]
+        return [(sensor.identifier, encode(_representation(sensor))) for sensor in found]
 
 
-def _told(sensor: SensorActivity) -> dict[str, object]:
+def _representation(sensor: SensorActivity) -> dict[str, object]:
     return {
         "sensor_identifier": sensor.identifier,
         "sensor_name": sensor.sensor_name,

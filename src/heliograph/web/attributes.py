@@ -20,7 +20,7 @@ async def check_attributes(store: Store, sensor: KnownSensor, names: Sequence[st
     Of one with as many attributes as are known of a sensor there may be more.
 
     Raises:
-        HeliographError: ATTRIBUTE_NOT_FOUND, it has not; told with the nearest names.
+        HeliographError: ATTRIBUTE_NOT_FOUND, it has not; the detail has the nearest names.
     """
     unknown = _unknown(names or (), sensor.attributes)
     if not unknown:

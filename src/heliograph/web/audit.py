@@ -1,5 +1,6 @@
 """The audit log: who did what to which resource, when."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Annotated, Any
 from urllib.parse import urlencode
@@ -48,41 +49,27 @@ class AuditRepresentation(Representation):
     changes: Annotated[dict[str, AuditedMember], "What has changed, by member"]
 
 
+@dataclasses.dataclass
 class AuditRequest:
     """The parameters of a page, as FastAPI collects them."""
 
-    def __init__(
-        self,
-        network_identifier: OfNetwork = None,
-        actor: Annotated[
-            Text | None, Query(description="A user name, a device_id, `admin`, …")
-        ] = None,
-        actor_kind: Annotated[
-            ActorKind | None, Query(description="Only what such an actor did")
-        ] = None,
-        action: Annotated[AuditAction | None, Query(description="Only this action")] = None,
-        resource: Annotated[
-            Text | None, Query(description="An identifier, or the name at the time of the change")
-        ] = None,
-        start: Start = None,
-        end: End = None,
-        limit: ListLimit = 1_000,
-        cursor: Annotated[
-            Text | None, Query(description="As a Link header gave it: older entries than that")
-        ] = None,
-    ) -> None:
-        check_order(start, end)
-        self.network_identifier = network_identifier
-        self.filters: dict[str, Any] = {
-            "actor_name": actor,
-            "actor_kind": actor_kind,
-            "action": action,
-            "resource": resource,
-            "start": LEAST if start is None else start,
-            "end": GREATEST if end is None else end,
-            "cursor": None if cursor is None else decode_cursor(cursor),
-            "limit": limit,
-        }
+    network_identifier: OfNetwork = None
+    actor: Annotated[Text | None, Query(description="A user name, a device_id, `admin`, …")] = None
+    actor_kind: Annotated[ActorKind | None, Query(description="Only what such an actor did")] = None
+    action: Annotated[AuditAction | None, Query(description="Only this action")] = None
+    resource: Annotated[
+        Text | None, Query(description="An identifier, or the name at the time of the change")
+    ] = None
+    start: Start = None
+    end: End = None
+    limit: ListLimit = 1_000
+    cursor: Annotated[
+        Text | None, Query(description="As a Link header gave it: older entries than that")
+    ] = None
+
+    def __post_init__(self) -> None:
+        check_order(self.start, self.end)
+        self.position = None if self.cursor is None else decode_cursor(self.cursor)
 
 
 @router.route("", "GET", faults=[404], shown=list[AuditRepresentation])
@@ -94,7 +81,16 @@ async def read_audit(asked: Annotated[AuditRequest, Depends()], call: TheCall) -
     networks = await _networks(asked.network_identifier, call)
     scope = call.request.scope
     entries = await call.store.audit.list(
-        networks=networks, hold=held_by(scope).at_least, **asked.filters
+        networks=networks,
+        actor_name=asked.actor,
+        actor_kind=asked.actor_kind,
+        action=asked.action,
+        resource=asked.resource,
+        start=LEAST if asked.start is None else asked.start,
+        end=GREATEST if asked.end is None else asked.end,
+        cursor=asked.position,
+        limit=asked.limit,
+        hold=held_by(scope).at_least,
     )
     headers = []
     if entries.more:
@@ -113,7 +109,7 @@ def _shown(entries: Sequence[AuditEntry]) -> list[AuditRepresentation]:
 async def _networks(identifier: str | None, call: KnownCall) -> Sequence[str] | None:
     try:
         owned = await call.access.audited(call.caller, identifier)
-        # Who owns every network, as everybody may, still sees nothing of what is in none.
+        # An owner of every network, which everybody may be, sees nothing of what is in none.
         is_narrowed = owned is not None or call.caller.is_admin
         return owned if is_narrowed else await call.store.networks.identifiers()
     except HeliographError as error:

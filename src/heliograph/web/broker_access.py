@@ -1,7 +1,7 @@
 """Brokers that ask us who may do what: EMQX 5, and RabbitMQ's HTTP backend.
 
 The answers are the listener's own. Where one can't be had, it is no: EMQX lets a client go on
-where a question was not answered with 200 or 204, unless it is told otherwise.
+where a question was not answered with 200 or 204, unless it is configured otherwise.
 """
 
 import hmac
@@ -19,15 +19,14 @@ from heliograph.errors import ErrorCode, HeliographError, StoreUnavailableError
 from heliograph.model.credentials import hash_key
 from heliograph.web.access import Access, client_address
 from heliograph.web.dependencies import TheServices
-from heliograph.web.errors import Answer, encode
 from heliograph.web.parameters import OPEN_QUERY
 from heliograph.web.paths import PREFIX
-from heliograph.web.records import errors
+from heliograph.web.records import Representation, errors, ok, parameter
+from heliograph.web.resources import answered
 from heliograph.web.services import Services
 
 log = structlog.get_logger()
 
-FORMS = f"{PREFIX}/broker/rabbitmq/"
 # RabbitMQ's exchange for MQTT, and the queues of a client's session and of its will.
 EXCHANGE = "amq.topic"
 QUEUES = ("mqtt-subscription-{}qos0", "mqtt-subscription-{}qos1", "mqtt-will-{}")
@@ -38,15 +37,11 @@ _AS_TOPIC = str.maketrans("./*", "/.+")
 _NO_ANSWER = (ErrorCode.RATE_LIMITED, ErrorCode.QUEUE_FULL)
 
 Key = Annotated[
-    str | None,
-    Query(description="BROKER_AUTH_KEY, for a broker that can't send it as X-API-Key"),
+    str | None, Query(description="BROKER_AUTH_KEY, for a broker that can't send it as X-API-Key")
 ]
 
 
-async def _is_broker(
-    request: Request,
-    key: Key = None,
-) -> None:
+async def _is_broker(request: Request, key: Key = None) -> None:
     """Let brokers ask, and the admin key.
 
     Raises:
@@ -75,7 +70,7 @@ def _is_broker_key(services: Services, given: str) -> bool:
 
 
 def _is_near(services: Services, address: str) -> bool:
-    """Tell whether BROKER_AUTH_NETWORKS has the address."""
+    """Return whether BROKER_AUTH_NETWORKS has the address."""
     try:
         found = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
@@ -86,12 +81,10 @@ def _is_near(services: Services, address: str) -> bool:
 
 router = APIRouter(prefix=f"{PREFIX}/broker", tags=["brokers"], dependencies=[Depends(_is_broker)])
 
-ANSWERS = errors(400, 401, 403, 413, 415, 422)
 _USER = "The MQTT user name: of a device its `device_id` or UUID"
 _PASSWORD = "The MQTT password: of a device its key"  # noqa: S105 - what one is
 _CLIENT = "The MQTT client id"
 _ADDRESS = "The IP address that it connects from"
-_ALLOWED = "`allow` or `deny`"
 
 
 def _text(description: str) -> Any:
@@ -99,7 +92,7 @@ def _text(description: str) -> Any:
 
 
 class EmqxLogin(BaseModel):
-    """What EMQX sends of a client that connects: its defaults, and `peerhost` where it is told.
+    """What EMQX sends of a client that connects: its defaults, and `peerhost` where configured.
 
     Whoever runs EMQX chooses what it sends: refused, none of its clients would get in.
     """
@@ -123,20 +116,19 @@ class EmqxAction(BaseModel):
     clientid: str | None = _text(_CLIENT)
 
 
-class EmqxLoginAnswer(BaseModel):
-    """Whether a client may connect."""
-
-    result: Literal["allow", "deny"] = Field(description=_ALLOWED)
-    is_superuser: bool = Field(description="Whether nothing more is asked of it")
-
-
-class EmqxActionAnswer(BaseModel):
+class EmqxActionAnswer(Representation):
     """Whether a client may do what it is about to do."""
 
-    result: Literal["allow", "deny"] = Field(description=_ALLOWED)
+    result: Annotated[Literal["allow", "deny"], "`allow` or `deny`"]
 
 
-@router.post("/emqx/authentication", response_model=EmqxLoginAnswer, responses=ANSWERS)
+class EmqxLoginAnswer(EmqxActionAnswer):
+    """Whether a client may connect."""
+
+    is_superuser: Annotated[bool, "Whether nothing more is asked of it"]
+
+
+@router.post("/emqx/authentication", responses=ok(EmqxLoginAnswer))
 async def emqx_authentication(
     client: EmqxLogin, request: Request, services: TheServices
 ) -> Response:
@@ -150,12 +142,10 @@ async def emqx_authentication(
             )
     except (HeliographError, StoreUnavailableError) as error:
         _unanswered(error)
-    result = "deny" if found is None else "allow"
-    body = encode({"result": result, "is_superuser": found is SERVER})
-    return Answer(200, body).response()
+    return answered(EmqxLoginAnswer("deny" if found is None else "allow", found is SERVER))
 
 
-@router.post("/emqx/authorization", response_model=EmqxActionAnswer, responses=ANSWERS)
+@router.post("/emqx/authorization", responses=ok(EmqxActionAnswer))
 async def emqx_authorization(action: EmqxAction, services: TheServices) -> Response:
     """Tell EMQX whether a client may publish or subscribe."""
     allowed = False
@@ -166,7 +156,7 @@ async def emqx_authorization(action: EmqxAction, services: TheServices) -> Respo
             allowed = await decide(action.username, action.topic)
     except (HeliographError, StoreUnavailableError) as error:
         _unanswered(error)
-    return Answer(200, encode({"result": "allow" if allowed else "deny"})).response()
+    return answered(EmqxActionAnswer("allow" if allowed else "deny"))
 
 
 def _unanswered(error: Exception) -> None:
@@ -194,47 +184,9 @@ _FIELDS = {
 }
 
 
-def _documented(*names: str) -> dict[str, Any]:
-    """Return what OpenAPI says of a question: the same in a form's body and in the query."""
-    form = {
-        "type": "object",
-        "properties": {name: {"type": "string", "description": _FIELDS[name]} for name in names},
-        "additionalProperties": True,
-    }
-    return {
-        "requestBody": {
-            "required": False,
-            "content": {"application/x-www-form-urlencoded": {"schema": form}},
-        }
-    }
-
-
-def _in_query(*names: str) -> dict[str, Any]:
-    # Newer versions of RabbitMQ send more; refused, none of its clients would get in.
-    return {
-        **OPEN_QUERY,
-        "parameters": [
-            {
-                "name": name,
-                "in": "query",
-                "required": False,
-                "schema": {"type": "string"},
-                "description": _FIELDS[name],
-            }
-            for name in names
-        ],
-    }
-
-
 _ALLOW_OR_DENY: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/plain": {"schema": {"enum": ["allow", "deny"]}}}},
-    **errors(400, 401, 403, 413, 415, 422),
-}
-_QUESTIONS = {
-    "user": ("username", "password", "client_id", "vhost"),
-    "vhost": ("username", "vhost", "ip"),
-    "resource": ("username", "vhost", "resource", "name", "permission"),
-    "topic": ("username", "vhost", "resource", "name", "permission", "routing_key"),
+    **errors(400),
 }
 
 
@@ -257,13 +209,15 @@ async def _fields(request: Request) -> dict[str, str]:
     return members
 
 
+Fields = Annotated[dict[str, str], Depends(_fields)]
+
+
 def _said(allowed: bool) -> Response:
     return Response("allow" if allowed else "deny", media_type="text/plain")
 
 
-async def rabbitmq_user(request: Request, services: TheServices) -> Response:
+async def rabbitmq_user(fields: Fields, request: Request, services: TheServices) -> Response:
     """Tell RabbitMQ whether a client may connect."""
-    fields = await _fields(request)
     username, password = fields.get("username"), fields.get("password")
     if not username or password is None:
         return _said(False)
@@ -277,17 +231,15 @@ async def rabbitmq_user(request: Request, services: TheServices) -> Response:
     return _said(found is not None)
 
 
-async def rabbitmq_vhost(request: Request, services: TheServices) -> Response:
+async def rabbitmq_vhost(fields: Fields, services: TheServices) -> Response:
     """Tell RabbitMQ whether a client may use a virtual host: the one that MQTT is in."""
-    fields = await _fields(request)
     client = await services.broker_clients.client(fields.get("username", ""))
     in_default = fields.get("vhost") == DEFAULT_VHOST
     return _said(client is SERVER or (client is not None and in_default))
 
 
-async def rabbitmq_resource(request: Request, services: TheServices) -> Response:
+async def rabbitmq_resource(fields: Fields, services: TheServices) -> Response:
     """Tell RabbitMQ whether a client may use an exchange or a queue: those of its MQTT session."""
-    fields = await _fields(request)
     username, name = fields.get("username", ""), fields.get("name", "")
     client = await services.broker_clients.client(username)
     if client is None or client is SERVER:
@@ -301,9 +253,8 @@ async def rabbitmq_resource(request: Request, services: TheServices) -> Response
     return _said(False)
 
 
-async def rabbitmq_topic(request: Request, services: TheServices) -> Response:
+async def rabbitmq_topic(fields: Fields, services: TheServices) -> Response:
     """Tell RabbitMQ whether a client may publish (write) or subscribe (read)."""
-    fields = await _fields(request)
     username, topic = fields.get("username", ""), fields.get("routing_key", "")
     clients = services.broker_clients
     if fields.get("name") != EXCHANGE and await clients.client(username) is not SERVER:
@@ -317,15 +268,24 @@ async def rabbitmq_topic(request: Request, services: TheServices) -> Response:
     return _said(False)
 
 
-for _name, _route in (
-    ("user", rabbitmq_user),
-    ("vhost", rabbitmq_vhost),
-    ("resource", rabbitmq_resource),
-    ("topic", rabbitmq_topic),
+for _name, _route, _asked in (
+    ("user", rabbitmq_user, ("username", "password", "client_id", "vhost")),
+    ("vhost", rabbitmq_vhost, ("username", "vhost", "ip")),
+    ("resource", rabbitmq_resource, ("username", "vhost", "resource", "name", "permission")),
+    (
+        "topic",
+        rabbitmq_topic,
+        ("username", "vhost", "resource", "name", "permission", "routing_key"),
+    ),
 ):
+    _members = {name: {"type": "string", "description": _FIELDS[name]} for name in _asked}
+    _form = {"type": "object", "properties": _members, "additionalProperties": True}
+    _in_body = {"content": {"application/x-www-form-urlencoded": {"schema": _form}}}
+    # Newer versions of RabbitMQ send more; refused, none of its clients would get in.
+    _in_query = [parameter("query", name, {"type": "string"}, _FIELDS[name]) for name in _asked]
     for _method, _extra in (
-        ("POST", _documented(*_QUESTIONS[_name])),
-        ("GET", _in_query(*_QUESTIONS[_name])),
+        ("POST", {"requestBody": {"required": False, **_in_body}}),
+        ("GET", {**OPEN_QUERY, "parameters": _in_query}),
     ):
         router.add_api_route(
             f"/rabbitmq/{_name}",

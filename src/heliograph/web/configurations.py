@@ -194,8 +194,7 @@ async def read_current_configuration(
     """Read the newest revision; a device may pull its own. With its ETag: 304 while it stays."""
     sensor = await call.readable(identifier)
     current = found(
-        await call.store.configurations.current(sensor.number),
-        ErrorCode.CONFIGURATION_NOT_FOUND,
+        await call.store.configurations.current(sensor.number), ErrorCode.CONFIGURATION_NOT_FOUND
     )
     tag = _entity_tag(current)
     if matches(if_none_match, tag):

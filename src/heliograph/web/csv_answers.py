@@ -15,7 +15,7 @@ from heliograph.model.time import to_rfc3339
 from heliograph.web.errors import CSV_HEADERS, Answer, decode, validation_error
 
 MEDIA_TYPE = "text/csv"
-# What OpenAPI tells of it beside the JSON.
+# What OpenAPI says of it beside the JSON.
 CSV = {MEDIA_TYPE: {"schema": {"type": "string"}}}
 
 Form = Annotated[
@@ -69,7 +69,7 @@ TheChartForm = Annotated[AskedChartForm, Depends()]
 
 
 def prefers_csv(accept: str) -> bool:
-    """Tell whether an `Accept` header puts text/csv before JSON.
+    """Return whether an `Accept` header puts text/csv before JSON.
 
     Whoever names both takes what is usual; whoever takes anything too names CSV for a reason.
     """

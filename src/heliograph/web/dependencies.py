@@ -6,10 +6,9 @@ import msgspec
 from fastapi import Depends, Request
 from fastapi.exceptions import RequestValidationError
 
-from heliograph.model.audit import Actor, actor_of
 from heliograph.model.principal import Principal
 from heliograph.nearest import hint
-from heliograph.web.access import READING, Access, bearer, client_address, stranger
+from heliograph.web.access import READING, Access, bearer, stranger
 from heliograph.web.members import MOST_TOLD
 from heliograph.web.services import Services
 
@@ -67,16 +66,9 @@ async def _no_body(request: Request) -> None:
     )
 
 
-async def _actor(request: Request, caller: Annotated[Principal, Depends(_caller)]) -> Actor:
-    """Return the caller as the audit log names him."""
-    return actor_of(caller, client_address(request.scope) or None)
-
-
 TheServices = Annotated[Services, Depends(_services)]
 TheAccess = Annotated[Access, Depends(_access)]
 Caller = Annotated[Principal, Depends(_caller)]
-# For every route that changes something.
-TheActor = Annotated[Actor, Depends(_actor)]
 anybody = Depends(_anybody)
 # For what is asked with a method that usually has a body.
 no_body = Depends(_no_body)

@@ -30,11 +30,7 @@ PAGE_HEADERS = {
     "referrer-policy": "no-referrer",
 }
 CACHED = {**PAGE_HEADERS, "cache-control": "public, max-age=3600"}
-MEDIA_TYPES = {
-    ".js": "text/javascript",
-    ".css": "text/css",
-    ".png": "image/png",
-}
+MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css", ".png": "image/png"}
 
 
 def install(app: FastAPI) -> None:

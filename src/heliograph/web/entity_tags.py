@@ -1,4 +1,4 @@
-"""Entity tags: who has an answer already is told so, and not sent it again (RFC 9110, 8.8.3)."""
+"""Entity tags: an answer that the client has already is not sent again (RFC 9110, 8.8.3)."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ def if_none_match(scope: Scope) -> str | None:
 
 
 def matches(given: str | None, tag: str) -> bool:
-    """Tell whether the header names this entity tag (RFC 9110, 13.1.2)."""
+    """Return whether the header names this entity tag (RFC 9110, 13.1.2)."""
     if given is None:
         return False
     named = [each.strip().removeprefix("W/") for each in given.split(",")]
@@ -33,7 +33,7 @@ def matches(given: str | None, tag: str) -> bool:
 
 
 def tagged(body: bytes, given: str | None, headers: Sequence[tuple[bytes, bytes]] = ()) -> Answer:
-    """Return the body with a tag of its content: 304 without it for who has it already."""
+    """Return the body with a tag of its content: 304 without it for a client that has it."""
     tag = hashlib.blake2b(body, digest_size=12).hexdigest()
     return tagged_as(tag, lambda: body, given, headers)
 

@@ -28,6 +28,9 @@ _RETENTION = {
     "Measurements as it is said further up": {"raw_days": None},
 }
 
+_RABBITMQ = {"username": DEVICE, "vhost": "/"}
+_EXCHANGE = {**_RABBITMQ, "resource": "exchange", "name": "amq.topic", "permission": "write"}
+
 # By method and path: by what an example shows, a body.
 _BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("post", "/ingest"): {
@@ -152,32 +155,14 @@ _BODIES: dict[tuple[str, str], dict[str, Any]] = {
         }
     },
     ("post", "/broker/rabbitmq/user"): {
-        "A device connects": {
-            "username": DEVICE,
-            "password": "the key of the device",
-            "client_id": DEVICE,
-            "vhost": "/",
-        }
+        "A device connects": {**_RABBITMQ, "password": "the key of the device", "client_id": DEVICE}
     },
-    ("post", "/broker/rabbitmq/vhost"): {
-        "A device connects": {"username": DEVICE, "vhost": "/", "ip": "192.0.2.7"}
-    },
-    ("post", "/broker/rabbitmq/resource"): {
-        "A device publishes": {
-            "username": DEVICE,
-            "vhost": "/",
-            "resource": "exchange",
-            "name": "amq.topic",
-            "permission": "write",
-        }
-    },
+    ("post", "/broker/rabbitmq/vhost"): {"A device connects": {**_RABBITMQ, "ip": "192.0.2.7"}},
+    ("post", "/broker/rabbitmq/resource"): {"A device publishes": _EXCHANGE},
     ("post", "/broker/rabbitmq/topic"): {
         "A device publishes": {
-            "username": DEVICE,
-            "vhost": "/",
+            **_EXCHANGE,
             "resource": "topic",
-            "name": "amq.topic",
-            "permission": "write",
             "routing_key": f"measurements.{DEVICE}",
         }
     },

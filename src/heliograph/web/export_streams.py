@@ -107,7 +107,7 @@ class ExportResponse(Response):
         """Send the beginning and the pieces after it, as they are or as one gzip archive.
 
         The generator has yielded the beginning already: what has begun is closed for certain.
-        `is_ending` tells whether the server ends, which waits for a while and then cuts it off.
+        `is_ending` returns whether the server ends, which waits for a while and then cuts it off.
         """
         super().__init__(headers=headers)
         del self.headers["content-length"]

@@ -1,16 +1,15 @@
 """Downloading what was measured, logged and confirmed, whole."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+import functools
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
-from starlette.types import Scope
 
 from heliograph.access.policy import Action
-from heliograph.access.registry import Registry
 from heliograph.errors import ErrorCode
 from heliograph.exchange.availability import FormatUnavailableError, parquet
 from heliograph.exchange.formats import MEDIA_TYPES, Format, TableLayout, heading, without_wide
@@ -28,14 +27,12 @@ from heliograph.model.records import Kind
 from heliograph.model.time import LATEST, OLDEST
 from heliograph.store import Store
 from heliograph.store.exports import ExportedSensor
-from heliograph.web.access import Access, bearer
-from heliograph.web.dependencies import Caller, TheAccess, TheServices
+from heliograph.web.access import bearer
 from heliograph.web.errors import validation_error
 from heliograph.web.export_streams import ExportResponse, ExportSlots, in_turn
 from heliograph.web.paths import PREFIX
 from heliograph.web.ranges import check_order
-from heliograph.web.records import errors
-from heliograph.web.resources import not_found
+from heliograph.web.resources import KnownCall, TheCall, not_found
 from heliograph.web.schemas import End, Start
 from heliograph.web.services import Services
 
@@ -47,7 +44,6 @@ router = APIRouter(prefix=PREFIX)
 _TEXT = {"schema": {"type": "string"}}
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _ANSWER: dict[int | str, dict[str, Any]] = {
-    **errors(401, 403, 404, 422),
     200: {
         "description": "The rows, streamed; a failure on the way ends the connection early",
         "content": {
@@ -159,34 +155,24 @@ Export = Annotated[Wanted, Depends()]
 
 
 @router.get(
-    "/sensors/{identifier}/export",
-    tags=["sensors"],
-    response_class=Response,
-    responses=_ANSWER,
+    "/sensors/{identifier}/export", tags=["sensors"], response_class=Response, responses=_ANSWER
 )
-async def export_sensor(
-    request: Request,
-    identifier: str,
-    wanted: Export,
-    caller: Caller,
-    access: TheAccess,
-    services: TheServices,
-) -> Response:
+async def export_sensor(identifier: str, wanted: Export, call: TheCall) -> Response:
     """Download a sensor's data, oldest first, streamed.
 
     Times are exact and values are as stored, so that what is imported again changes nothing.
     """
-    permit = Permit(access, request.scope, caller)
-    known = await access.readable(caller, identifier)
+    permit = _Permit(call)
+    known = await call.readable(identifier)
     sensor = ExportedSensor(known.number, known.identifier, known.device_id)
-    export = _Export(
-        wanted,
-        services,
-        sensors=lambda: one_sensor(sensor),
-        permitted=lambda rows: _of_sensor(rows, permit, known.identifier),
-    )
-    name = bearer(caller, request.scope)
-    return await _answer(request, export, name, known.device_id or known.identifier)
+
+    async def may_read(_number: int) -> bool:
+        if (caller := await permit.renewed()) is not None:
+            await call.access.readable(caller, known.identifier)
+        return True
+
+    export = _Export(wanted, call.services, lambda: one_sensor(sensor), may_read)
+    return await _answer(call, export, known.device_id or known.identifier)
 
 
 @router.get(
@@ -195,38 +181,37 @@ async def export_sensor(
     response_class=Response,
     responses=_ANSWER,
 )
-async def export_network(
-    request: Request,
-    network_identifier: str,
-    wanted: Export,
-    caller: Caller,
-    access: TheAccess,
-    services: TheServices,
-) -> Response:
+async def export_network(network_identifier: str, wanted: Export, call: TheCall) -> Response:
     """Download the data of all sensors of a network, one sensor after the other, streamed.
 
     What was kept of deleted sensors is downloaded from them alone.
     """
-    permit = Permit(access, request.scope, caller)
-    network = await access.network(caller, network_identifier, Action.VIEW)
-    export = _Export(
-        wanted,
-        services,
-        sensors=lambda: sensors_of(services.store, network.identifier),
-        permitted=lambda rows: _of_network(rows, permit, network.identifier, services.registry),
+    permit = _Permit(call)
+    network = await call.network(network_identifier)
+
+    async def may_read(number: int) -> bool:
+        if (caller := await permit.renewed()) is not None:
+            await call.access.network(caller, network.identifier, Action.VIEW)
+        if not permit.has_changed:
+            return True
+        sensor = await call.registry.find_number(number)
+        return sensor is not None and sensor.network_identifier == network.identifier
+
+    sensors = functools.partial(sensors_of, call.store, network.identifier)
+    return await _answer(
+        call, _Export(wanted, call.services, sensors, may_read), network.identifier
     )
-    name = bearer(caller, request.scope)
-    return await _answer(request, export, name, network.identifier)
 
 
-class Permit:
-    """What a caller was allowed when he began, asked again as often as it may have ended."""
+class _Permit:
+    """What a caller was allowed when they began, asked again as often as it may have ended."""
 
-    def __init__(self, access: Access, scope: Scope, caller: Principal) -> None:
-        self.access = access
-        self._scope = scope
-        self._caller = caller
-        self._generation = access.generation
+    def __init__(self, call: KnownCall) -> None:
+        self.has_changed = False
+        self._access = call.access
+        self._scope = call.request.scope
+        self._caller = call.caller
+        self._generation = call.access.generation
 
     async def renewed(self) -> Principal | None:
         """Return the caller if rights may have changed since the last time; None: they have not.
@@ -234,62 +219,41 @@ class Permit:
         Raises:
             HeliographError: the credential has ended.
         """
-        if not self.access.may_have_ended(self._caller, self._generation):
+        if not self._access.may_have_ended(self._caller, self._generation):
             return None
-        self._generation = self.access.generation
-        self._caller = await self.access.caller(self._scope)
+        self.has_changed = True
+        self._generation = self._access.generation
+        self._caller = await self._access.caller(self._scope)
         return self._caller
 
 
-async def _of_sensor(
-    rows: AsyncGenerator[EncodedPage, None], permit: Permit, identifier: str
-) -> AsyncGenerator[EncodedPage, None]:
-    """Yield the pages for as long as the caller may read the sensor.
-
-    Raises:
-        HeliographError: he may not any more.
-    """
-    async with aclosing(rows):
-        async for page in rows:
-            if (caller := await permit.renewed()) is not None:
-                await permit.access.readable(caller, identifier)
-            yield page
-
-
-async def _of_network(
-    rows: AsyncGenerator[EncodedPage, None], permit: Permit, network: str, registry: Registry
-) -> AsyncGenerator[EncodedPage, None]:
-    """Yield the pages for as long as the caller may read the network, and the sensors are in it.
-
-    One that has left it before its first page is left out.
-
-    Raises:
-        HeliographError: he may not any more; a sensor has left amid its pages.
-    """
-    began, has_changed = 0, False
-    async with aclosing(rows):
-        async for page in rows:
-            number = page.position.sensor
-            if (caller := await permit.renewed()) is not None:
-                await permit.access.network(caller, network, Action.VIEW)
-                has_changed = True
-            if has_changed:
-                sensor = await registry.find_number(number)
-                if sensor is None or sensor.network_identifier != network:
-                    if number == began:
-                        raise not_found(ErrorCode.SENSOR_NOT_FOUND)
-                    continue
-            began = number
-            yield page
-
-
 class _Export(NamedTuple):
-    """What is exported of which sensors, and what lets through what the caller may read."""
+    """What is exported of which sensors, and whether the caller may still read one of them."""
 
     wanted: Wanted
     services: Services
     sensors: Callable[[], AsyncIterator[ExportedSensor]]
-    permitted: Callable[[AsyncGenerator[EncodedPage, None]], AsyncGenerator[EncodedPage, None]]
+    may_read: Callable[[int], Awaitable[bool]]
+
+    async def _permitted(
+        self, rows: AsyncGenerator[EncodedPage, None]
+    ) -> AsyncGenerator[EncodedPage, None]:
+        """Yield the pages of sensors for as long as the caller may read them.
+
+        One that has left the network before its first page is left out.
+
+        Raises:
+            HeliographError: the right has ended; a sensor has left amid its pages.
+        """
+        began = 0
+        async with aclosing(rows):
+            async for page in rows:
+                number = page.position.sensor
+                if await self.may_read(number):
+                    began = number
+                    yield page
+                elif number == began:
+                    raise not_found(ErrorCode.SENSOR_NOT_FOUND)
 
     async def pieces(self, slots: ExportSlots) -> AsyncGenerator[bytes, None]:
         """Yield the file."""
@@ -297,7 +261,7 @@ class _Export(NamedTuple):
         kind = wanted.range.kinds[0]
         packing = await _packing() if wanted.form is Format.PARQUET else None
         wide = await wanted.columns(store, self.sensors())
-        rows = self.permitted(wanted.pages(store, self.sensors(), wide))
+        rows = self._permitted(wanted.pages(store, self.sensors(), wide))
         rows = in_turn(rows, slots, self.services.posts.state)
         if packing is None:
             begin = heading(wanted.form, kind, spreadsheet=wanted.spreadsheet, wide=wide)
@@ -310,10 +274,10 @@ class _Export(NamedTuple):
                 yield piece
 
 
-async def _answer(request: Request, export: _Export, caller: int | str, name: str) -> Response:
-    slots: ExportSlots = request.app.state.exports
+async def _answer(call: KnownCall, export: _Export, name: str) -> Response:
+    slots: ExportSlots = call.request.app.state.exports
     wanted, services = export.wanted, export.services
-    pieces = _in_a_slot(slots, caller, export.pieces(slots))
+    pieces = _in_a_slot(slots, bearer(call.caller, call.request.scope), export.pieces(slots))
     # The first page before the answer begins: a database that is away is still a 503.
     beginning = await anext(pieces)
     compress = wanted.archive or wanted.encoded

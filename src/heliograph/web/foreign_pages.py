@@ -36,7 +36,7 @@ class ForeignPages:
     def __init__(self, app: ASGIApp, settings: Settings, traffic: Traffic) -> None:
         self._app = app
         self._traffic = traffic
-        # Who has it listen on a name has given it that.
+        # A name that it is to listen on is its own.
         self._own = own_names() | {settings.host.lower()}
         self._allowed = settings.allowed_hosts
         self._anybody_may = bool(settings.anonymous_role)
@@ -67,7 +67,7 @@ class ForeignPages:
                 return HeliographError(ErrorCode.HOST_NOT_ALLOWED, detail)
         if self._everywhere and not is_local(scope):
             # Whoever runs the application in another server may listen elsewhere than HOST says,
-            # and a proxy that nobody has told us of may pass on what comes from elsewhere.
+            # and a proxy that is not configured may pass on what comes from elsewhere.
             detail = "ANONYMOUS_NETWORKS=* is for callers on this machine"
             return HeliographError(ErrorCode.FORBIDDEN, detail)
         changes = scope["type"] == "websocket" or scope["method"] not in SAFE_METHODS
@@ -100,7 +100,7 @@ def host_name(header: bytes) -> str:
 
 
 def is_ip_address(host: str) -> bool:
-    """Tell whether a host is an address, as browsers write it: no site has that as its name."""
+    """Return whether a host is an address, as browsers write it: no site has that as its name."""
     try:
         if host.startswith("["):
             ipaddress.IPv6Address(host[1:-1])
@@ -112,7 +112,7 @@ def is_ip_address(host: str) -> bool:
 
 
 def is_local(scope: Scope) -> bool:
-    """Tell whether a request can have come from this machine only, as far as it tells."""
+    """Return whether a request can have come from this machine only, by its headers."""
     if any(name in FORWARDED for name, _ in scope["headers"]):
         return False
     server = scope.get("server")

@@ -1,10 +1,9 @@
 """Whether the server lives, and whether it can do its work."""
 
 import asyncio
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from heliograph.errors import StoreUnavailableError, UnusableStoreError
@@ -16,7 +15,7 @@ from heliograph.web.dependencies import TheServices, probe
 from heliograph.web.errors import Answer, encode
 from heliograph.web.parameters import OPEN_QUERY
 from heliograph.web.paths import PREFIX
-from heliograph.web.records import errors
+from heliograph.web.records import Representation, ok
 from heliograph.web.services import Services
 
 router = APIRouter(prefix=PREFIX, tags=["health"], dependencies=[probe])
@@ -25,73 +24,74 @@ DATABASE_SECONDS = 3.0
 WILDCARDS = frozenset(("0.0.0.0", "::"))
 
 
-class Health(BaseModel):
+class Health(Representation):
     """The process lives."""
 
-    status: str = Field(description="`OK`")
+    status: Annotated[str, "`OK`"]
 
 
-class Ping(BaseModel):
+class Ping(Representation):
     """The server answers."""
 
-    status: str = Field(description="`OK`")
-    timestamp: str = Field(description="The server's time (RFC 3339, UTC)")
+    status: Annotated[str, "`OK`"]
+    timestamp: Annotated[str, "The server's time (RFC 3339, UTC)"]
 
 
-class Status(BaseModel):
+class Status(Representation):
     """What runs here, and where devices reach it."""
 
-    environment: str = Field(description="APP_ENV: `development`, `test` or `production`")
-    commit_sha: str | None = Field(description="The commit that it was built from, if known")
-    branch_name: str | None = Field(description="The branch that it was built from, if known")
-    start_timestamp: float = Field(description="When it was started (epoch seconds)")
-    version: str = Field(description="The version of Heliograph")
-    mqtt_hostname: str | None = Field(description="Where devices connect; null: nowhere")
-    mqtt_port: int | None = Field(description="The TCP port that they connect to")
+    environment: Annotated[str, "APP_ENV: `development`, `test` or `production`"]
+    commit_sha: Annotated[str | None, "The commit that it was built from, if known"]
+    branch_name: Annotated[str | None, "The branch that it was built from, if known"]
+    start_timestamp: Annotated[float, "When it was started (epoch seconds)"]
+    version: Annotated[str, "The version of Heliograph"]
+    mqtt_hostname: Annotated[str | None, "Where devices connect; null: nowhere"]
+    mqtt_port: Annotated[int | None, "The TCP port that they connect to"]
 
 
-class Readiness(BaseModel):
+class Readiness(Representation):
     """Whether data is taken now, and why not."""
 
-    ready: bool = Field(description="Whether data is taken")
-    reasons: list[str] = Field(description="Why it is not, in sentences")
-    warnings: list[str] = Field(description="What does not keep data from being taken")
-    database: str = Field(description="`available` or `unavailable`")
-    migrations: dict[str, str | None] = Field(
-        description="The database's revision (`current`), and the one that it needs (`head`)"
-    )
-    mqtt: dict[str, Any] = Field(
-        description=(
-            "Whether the listener is `listening`, and its number of `connections`; with another"
-            " broker how the link to it does (`broker`)"
-        )
-    )
-    queue_depth: int = Field(description="Number of messages that wait for their commit")
-    bytes_in_flight: int = Field(description="Bytes of what waits for its commit")
-    disk: dict[str, int | None] = Field(
-        description="Bytes that the database takes (`used`), and may take (`budget`; null: any)"
-    )
-    instance: dict[str, Any] = Field(
-        description="This server's `number`, and those of `others` on the same database"
-    )
-    last_message_age_seconds: float | None = Field(
-        description="Seconds since the last message was taken; null: none was since the start"
-    )
+    ready: Annotated[bool, "Whether data is taken"]
+    reasons: Annotated[list[str], "Why it is not, in sentences"]
+    warnings: Annotated[list[str], "What does not keep data from being taken"]
+    database: Annotated[str, "`available` or `unavailable`"]
+    migrations: Annotated[
+        dict[str, str | None],
+        "The database's revision (`current`), and the one that it needs (`head`)",
+    ]
+    mqtt: Annotated[
+        dict[str, Any],
+        "Whether the listener is `listening`, and its number of `connections`; with another"
+        " broker how the link to it does (`broker`)",
+    ]
+    queue_depth: Annotated[int, "Number of messages that wait for their commit"]
+    bytes_in_flight: Annotated[int, "Bytes of what waits for its commit"]
+    disk: Annotated[
+        dict[str, int | None],
+        "Bytes that the database takes (`used`), and may take (`budget`; null: any)",
+    ]
+    instance: Annotated[
+        dict[str, Any], "This server's `number`, and those of `others` on the same database"
+    ]
+    last_message_age_seconds: Annotated[
+        float | None, "Seconds since the last message was taken; null: none was since the start"
+    ]
 
 
-@router.get("/health", response_model=Health, responses=errors(), openapi_extra=OPEN_QUERY)
+@router.get("/health", responses=ok(Health), openapi_extra=OPEN_QUERY)
 async def health() -> Response:
     """Tell that the process lives."""
-    return Answer(200, b'{"status":"OK"}').response()
+    return Answer(200, encode(Health("OK"))).response()
 
 
-@router.get("/ping", response_model=Ping, responses=errors(), openapi_extra=OPEN_QUERY)
+@router.get("/ping", responses=ok(Ping), openapi_extra=OPEN_QUERY)
 async def ping() -> Response:
     """Answer with the server's time."""
-    return Answer(200, encode({"status": "OK", "timestamp": to_rfc3339(now())})).response()
+    return Answer(200, encode(Ping("OK", to_rfc3339(now())))).response()
 
 
-@router.get("/status", response_model=Status, responses=errors(), openapi_extra=OPEN_QUERY)
+@router.get("/status", responses=ok(Status), openapi_extra=OPEN_QUERY)
 async def status(request: Request, services: TheServices) -> Response:
     """Tell what runs here, since when, and where devices reach it over MQTT."""
     settings = services.settings
@@ -99,23 +99,22 @@ async def status(request: Request, services: TheServices) -> Response:
     if not addresses and services.link:
         addresses = [services.link.address]
     host, port = addresses[0][:2] if addresses else (None, None)
-    body = {
-        "environment": settings.app_env,
-        "commit_sha": settings.commit_sha,
-        "branch_name": settings.branch_name,
-        "start_timestamp": to_epoch_seconds(services.started_at),
-        "version": VERSION,
+    shown = Status(
+        environment=settings.app_env,
+        commit_sha=settings.commit_sha,
+        branch_name=settings.branch_name,
+        start_timestamp=to_epoch_seconds(services.started_at),
+        version=VERSION,
         # Whoever listens everywhere is reached by the name that this request has used.
-        "mqtt_hostname": request.url.hostname if host in WILDCARDS else host,
-        "mqtt_port": port,
-    }
-    return Answer(200, encode(body)).response()
+        mqtt_hostname=request.url.hostname if host in WILDCARDS else host,
+        mqtt_port=port,
+    )
+    return Answer(200, encode(shown)).response()
 
 
 @router.get(
     "/readyz",
-    response_model=Readiness,
-    responses={**errors(), 503: {"model": Readiness, "description": "Not ready"}},
+    responses=ok(Readiness) | ok(Readiness, 503, "Not ready"),
     openapi_extra=OPEN_QUERY,
 )
 async def readyz(services: TheServices) -> Response:
@@ -168,20 +167,20 @@ async def readyz(services: TheServices) -> Response:
     if services.informing is not None and services.informing.problem is not None:
         warnings.append(f"Mosquitto's files are not up to date: {services.informing.problem}")
     last = state.last_message_at or state.last_commit_at
-    body = {
-        "ready": not reasons,
-        "reasons": reasons,
-        "warnings": warnings,
-        "database": database,
-        "migrations": {"current": current, "head": head},
-        "mqtt": mqtt,
-        "queue_depth": state.depth,
-        "bytes_in_flight": state.bytes_in_flight,
-        "disk": {"used": services.disk.used, "budget": services.disk.budget or None},
-        "instance": {"number": instance.number if instance else 0, "others": others},
-        "last_message_age_seconds": max(0, now() - last) / SECOND if last else None,
-    }
-    return Answer(503 if reasons else 200, encode(body)).response()
+    shown = Readiness(
+        ready=not reasons,
+        reasons=reasons,
+        warnings=warnings,
+        database=database,
+        migrations={"current": current, "head": head},
+        mqtt=mqtt,
+        queue_depth=state.depth,
+        bytes_in_flight=state.bytes_in_flight,
+        disk={"used": services.disk.used, "budget": services.disk.budget or None},
+        instance={"number": instance.number if instance else 0, "others": others},
+        last_message_age_seconds=max(0, now() - last) / SECOND if last else None,
+    )
+    return Answer(503 if reasons else 200, encode(shown)).response()
 
 
 async def _database(services: Services) -> tuple[str, MigrationState | None, str | None]:

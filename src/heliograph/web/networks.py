@@ -20,7 +20,7 @@ from heliograph.web.members import Body
 from heliograph.web.records import Representation
 from heliograph.web.representation import SensorRepresentation
 from heliograph.web.resources import KnownCall, Resource, TheCall, found, not_found
-from heliograph.web.schemas import ListLimit, Offset, Storable
+from heliograph.web.schemas import ListLimit, NewIdentifier, Offset, Storable
 from heliograph.web.sensor_filters import Filters
 
 router = Resource("networks", "/networks")
@@ -64,9 +64,7 @@ class NewNetwork(Body):
     """What a network is called."""
 
     network_name: NetworkName = Field(description="Its name, unique in the whole server")
-    network_identifier: uuid.UUID | None = Field(
-        None, description="The UUID that it is to have; by default a new one"
-    )
+    network_identifier: NewIdentifier = None
 
 
 class NetworkChange(Body):
@@ -143,10 +141,7 @@ async def change_network(
         raise forbidden()
     try:
         changed = await call.store.networks.change(
-            network.identifier,
-            name=name,
-            shared_keys=members.get("shared_keys"),
-            actor=call.actor,
+            network.identifier, name=name, shared_keys=members.get("shared_keys"), actor=call.actor
         )
     except AlreadyExistsError as error:
         raise _taken(error) from None

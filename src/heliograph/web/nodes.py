@@ -21,7 +21,7 @@ from heliograph.web.pages import TRUNCATED
 from heliograph.web.registration import change_sensor, find_node, refusals, shown, wrong_node
 from heliograph.web.representation import FullNode, FullSensor, NodeRepresentation
 from heliograph.web.resources import Resource, TheCall, found, not_found
-from heliograph.web.schemas import ListLimit, Offset, OfNetwork, Text
+from heliograph.web.schemas import InNetwork, ListLimit, NewIdentifier, Offset, OfNetwork, Text
 
 router = Resource("nodes", "/nodes")
 
@@ -36,12 +36,8 @@ class NewNode(Body):
     serial_number: Text
     firmware_version: Text
     name: Text | None = None
-    id: uuid.UUID | None = Field(
-        None, description="The UUID that it is to have; by default a new one"
-    )
-    network_identifier: Text | None = Field(
-        None, description="The UUID of its network; by default that of the network `default`"
-    )
+    id: NewIdentifier = None
+    network_identifier: InNetwork = None
 
 
 class NodeChange(Body):
@@ -181,7 +177,7 @@ async def detach_sensor(node_id: str, sensor_id: str, call: TheCall) -> None:
 
 @contextlib.contextmanager
 def _refusals() -> Iterator[None]:
-    """Have the caller told why the store refuses a node.
+    """Answer the store's refusal of a node with its reason.
 
     Raises:
         HeliographError: a value is taken, sensors are in the way, the network is gone.

@@ -3,6 +3,7 @@
 A member is described beside its type: `name: Annotated[str, "What people call it"]`.
 """
 
+import functools
 import inspect
 from collections.abc import Iterator
 from typing import Annotated, Any, get_type_hints
@@ -10,6 +11,8 @@ from typing import Annotated, Any, get_type_hints
 import msgspec
 
 REFERENCE = "#/components/schemas/{name}"
+# The names of what an answer has been described by.
+_shown: set[str] = set()
 # An object, whose JSON goes out as it is stored.
 JsonObject = Annotated[
     msgspec.Raw, msgspec.Meta(extra_json_schema={"type": "object", "additionalProperties": True})
@@ -18,7 +21,7 @@ REVISION = "The revision of its configuration that it named, from 0; null: none"
 
 
 class Representation(msgspec.Struct):
-    """What an answer tells of one thing."""
+    """What an answer says of one thing."""
 
 
 class Problem(Representation):
@@ -70,6 +73,7 @@ class StoredBatch(Representation):
     rejected: Annotated[list[RejectedElement], "Those that could not be stored"]
 
 
+@functools.cache
 def descriptions(record: type[Representation]) -> dict[str, str]:
     """Return what each member of a record is, in words."""
     hints = get_type_hints(record, include_extras=True)
@@ -77,7 +81,7 @@ def descriptions(record: type[Representation]) -> dict[str, str]:
 
 
 def components() -> dict[str, Any]:
-    """Return the JSON Schemas of all records, by name."""
+    """Return the JSON Schemas of all records that answers show, by name."""
     records = list(_within(Representation))
     _, schemas = msgspec.json.schema_components(records, ref_template=REFERENCE)
     for record in records:
@@ -86,11 +90,13 @@ def components() -> dict[str, Any]:
             member["description"] = description
             if member.get("default", "") is None:
                 del member["default"]  # only absent where it was not asked for
+            if "enum" in member:
+                member["type"] = "string"
     for schema in schemas.values():
         schema["description"] = inspect.cleandoc(schema["description"])
         if "enum" in schema:
             schema["type"] = "string"
-    return schemas
+    return {name: schema for name, schema in schemas.items() if name in _shown}
 
 
 def _within(record: type[Representation]) -> Iterator[type[Representation]]:
@@ -101,7 +107,8 @@ def _within(record: type[Representation]) -> Iterator[type[Representation]]:
 
 def shows(record: Any) -> dict[str, Any]:
     """Return OpenAPI's content of an answer: a record, or a list of them."""
-    ((schema,), _) = msgspec.json.schema_components((record,), ref_template=REFERENCE)
+    (schema,), within = msgspec.json.schema_components((record,), ref_template=REFERENCE)
+    _shown.update(within)
     return {"application/json": {"schema": schema}}
 
 
@@ -119,6 +126,12 @@ def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return OpenAPI's entries for errors."""
     content = shows(ErrorAnswer)
     return {status: {"description": ERRORS[status], "content": content} for status in statuses}
+
+
+def parameter(where: str, name: str, schema: dict[str, Any], description: str) -> dict[str, Any]:
+    """Return OpenAPI's entry for a parameter; only those in paths are required."""
+    head = {"name": name, "in": where, "required": where == "path"}
+    return {**head, "schema": schema, "description": description}
 
 
 ERRORS = {

@@ -18,7 +18,7 @@ from heliograph.web.access import forbidden, is_machine
 from heliograph.web.members import Body
 from heliograph.web.representation import FullSensor, full_representation
 from heliograph.web.resources import KnownCall, found, not_found
-from heliograph.web.schemas import Interval, NewDeviceId, Text
+from heliograph.web.schemas import InNetwork, Interval, NewDeviceId, Text
 
 TAKEN = {
     "identifier": (ErrorCode.SENSOR_ALREADY_REGISTERED, "The id is already registered"),
@@ -70,9 +70,7 @@ class NewDevice(Inventory):
     """What a device is registered with."""
 
     device_id: NewDeviceId
-    network_identifier: Text | None = Field(
-        None, description="The UUID of its network; by default that of the network `default`"
-    )
+    network_identifier: InNetwork = None
 
 
 class Registration:
@@ -150,7 +148,7 @@ async def find_node(call: KnownCall, identifier: str, action: Action = Action.VI
 
 
 async def create(call: KnownCall, new: NewSensor) -> Sensor:
-    """Register a sensor, and have everybody know at once.
+    """Register a sensor, and renew what is known of it everywhere.
 
     Raises:
         HeliographError: a value is taken, the node is gone or elsewhere.
@@ -167,7 +165,7 @@ async def change_sensor(
     members: Mapping[str, Any],
     code: ErrorCode = ErrorCode.SENSOR_NOT_FOUND,
 ) -> Sensor:
-    """Change the sensor's record, and have everybody know at once.
+    """Change the sensor's record, and renew what is known of it everywhere.
 
     Raises:
         HeliographError: `code`, there is none any more; a value is taken.
@@ -192,7 +190,7 @@ async def shown(
 
 @contextlib.contextmanager
 def refusals() -> Iterator[None]:
-    """Have the caller told why the store refuses a record.
+    """Answer the store's refusal of a record with its reason.
 
     Raises:
         HeliographError: a value is taken, the node is gone or elsewhere, the network is gone.

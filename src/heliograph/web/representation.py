@@ -115,7 +115,7 @@ async def representations(
 
 
 async def full_representation(sensor: Sensor, services: Services) -> FullSensor:
-    """Return one sensor with what its newest values tell."""
+    """Return one sensor with what its newest values show."""
     (shown,) = await representations([sensor], services)
     known = await services.registry.find_number(sensor.number)
     newest = [] if known is None else await services.latest.read(known)
@@ -167,7 +167,7 @@ def representation(
 
 
 def _past(time: int | None, moment: int) -> int | None:
-    """Return the time, unless it is one that only a clock that was ahead can have told."""
+    """Return the time; None if it is ahead of the clock, which was set back since."""
     return None if time is not None and time > moment + CLOCKS_DIFFER else time
 
 

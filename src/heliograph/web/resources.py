@@ -162,7 +162,7 @@ class Resource:
             status: of an answer that is not empty, 201 for POST and else 200.
             faults: statuses beside those that all operations of its kind may answer.
             shown: what it shows where the function makes a response itself.
-            responses: what else OpenAPI tells.
+            responses: what else OpenAPI says.
             dependencies: what FastAPI asks before.
         """
 
@@ -173,7 +173,7 @@ class Resource:
             is_given = any(issubclass(each, BaseModel) for each in bodies)
             for method in methods:
                 success = 204 if returned is NoneType else status or SUCCESS.get(method, 200)
-                told = {} if returned is NoneType else ok(returned, success)
+                success_entry = {} if returned is NoneType else ok(returned, success)
                 self._router.add_api_route(
                     path,
                     _answering(handler, success),
@@ -181,7 +181,7 @@ class Resource:
                     status_code=success,
                     response_model=None,
                     response_class=Response,
-                    responses={**told, **errors(*faults), **(responses or {})},
+                    responses={**success_entry, **errors(*faults), **(responses or {})},
                     dependencies=[
                         *dependencies,
                         *(() if is_given or method == "GET" else (no_body,)),

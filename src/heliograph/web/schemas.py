@@ -1,7 +1,8 @@
-"""The shapes that OpenAPI tells of, and the parameters that several routes take."""
+"""The types of parameters and members that several routes take, with their schemas."""
 
 import math
 from typing import Annotated, Any
+from uuid import UUID
 
 from fastapi import Query
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
@@ -78,14 +79,19 @@ Time = Annotated[int, BeforeValidator(_time), WithJsonSchema(_TIME_SCHEMA)]
 Storable = AfterValidator(_storable)
 Text = Annotated[str, Field(max_length=LONGEST_TEXT), Storable]
 DeviceId = Annotated[
-    str,
-    AfterValidator(_device_id),
-    Field(json_schema_extra={"pattern": "^[A-Za-z0-9_-]{1,64}$"}),
+    str, AfterValidator(_device_id), Field(json_schema_extra={"pattern": "^[A-Za-z0-9_-]{1,64}$"})
 ]
 NewDeviceId = Annotated[
     str,
     AfterValidator(_new_device_id),
     Field(json_schema_extra={"pattern": "^(?![Kk][Ee][Yy]-)[A-Za-z0-9_-]{1,64}$"}),
+]
+NewIdentifier = Annotated[
+    UUID | None, Field(description="The UUID that it is to have; by default a new one")
+]
+InNetwork = Annotated[
+    Text | None,
+    Field(description="The UUID of its network; by default that of the network `default`"),
 ]
 # Seconds in bodies, microseconds from there on.
 Interval = Annotated[

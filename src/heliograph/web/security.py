@@ -81,11 +81,8 @@ def in_query(method: str, path: str) -> frozenset[str]:
     return frozenset(_IN_QUERY[name] for name in schemes if name in _IN_QUERY)
 
 
-def describe(document: dict[str, Any]) -> None:
-    """Add the schemes, and to each operation those that it takes, any one of them."""
-    document.setdefault("components", {})["securitySchemes"] = SCHEMES
-    for path, operations in document["paths"].items():
-        for method, operation in operations.items():
-            key = (method, path.removeprefix(PREFIX))
-            schemes: list[dict[str, list[str]]] = [{name: []} for name in schemes_of(*key)]
-            operation["security"] = [{}, *schemes] if key in _OPTIONAL else schemes
+def required(method: str, path: str) -> list[dict[str, list[str]]]:
+    """Return what OpenAPI says that an operation takes: any one of the schemes."""
+    schemes: list[dict[str, list[str]]] = [{name: []} for name in schemes_of(method, path)]
+    is_optional = (method, path.removeprefix(PREFIX)) in _OPTIONAL
+    return [{}, *schemes] if is_optional else schemes

@@ -1,6 +1,5 @@
 """Sensors: the same records as devices, seen by their names and inventory."""
 
-import uuid
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -28,9 +27,11 @@ from heliograph.web.representation import FullSensor, SensorRepresentation, new_
 from heliograph.web.resources import Resource, TheCall, found, not_found
 from heliograph.web.schemas import (
     DeviceId,
+    InNetwork,
     JsonValue,
     ListLimit,
     NewDeviceId,
+    NewIdentifier,
     Offset,
     OfNetwork,
     Text,
@@ -58,13 +59,9 @@ class NewSensorBody(Inventory):
         },
     )
 
-    id: uuid.UUID | None = Field(
-        None, description="The UUID that it is to have; by default a new one"
-    )
+    id: NewIdentifier = None
     device_id: NewDeviceId | None = None
-    network_identifier: Text | None = Field(
-        None, description="The UUID of its network; by default that of the network `default`"
-    )
+    network_identifier: InNetwork = None
     configuration: JsonValue = Field(None, description="Present, even null, it is revision 0")
     # Judged even where they are absent, and after the name: see below.
     manufacturer: Text | None = Field(
@@ -80,7 +77,7 @@ class NewSensorBody(Inventory):
     @field_validator(*REQUIRED_WITHOUT_NAME)
     @classmethod
     def _required_without_name(cls, value: str | None, info: ValidationInfo) -> str | None:
-        # A name that is wrong is told of by itself.
+        # A name that is wrong is a problem of its own.
         if value is None and info.data.get("sensor_name", "wrong") is None:
             raise PydanticCustomError("missing", "Field required")
         return value
