@@ -12,7 +12,7 @@ from heliograph.model.credentials import key_members, new_api_key
 from heliograph.model.sensor import Sensor
 from heliograph.store.sensors import TakenError
 from heliograph.web.errors import STATUS, Answer, encode, validation_error
-from heliograph.web.lists import listed, sensors
+from heliograph.web.lists import Filters, listed, sensors
 from heliograph.web.members import unknown_members
 from heliograph.web.records import Representation
 from heliograph.web.registration import (
@@ -33,7 +33,6 @@ from heliograph.web.representation import (
 )
 from heliograph.web.resources import KnownCall, Resource, TheCall
 from heliograph.web.schemas import DeviceId, ListLimit, Offset, OfNetwork
-from heliograph.web.sensor_filters import Filters
 
 router = Resource("devices", "/devices")
 

@@ -5,7 +5,7 @@ body, have it committed.
 """
 
 import abc
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import structlog
 from starlette.types import Receive, Scope
@@ -34,6 +34,7 @@ from heliograph.web.bodies import (
 )
 from heliograph.web.errors import STATUS, Answer, encode, rejection
 from heliograph.web.paths import PREFIX
+from heliograph.web.records import Representation
 
 log = structlog.get_logger()
 
@@ -44,6 +45,38 @@ UNREAD = frozenset((401, 403, 408, 415, 429))
 # How much of a path that names no sensor is kept with a rejected message.
 LONGEST_SHOWN = 64
 _IDENTIFIER = "{identifier}"
+
+
+class StoredReading(Representation, omit_defaults=True):
+    """A reading that is committed; a repeat has the id of the first."""
+
+    id: Annotated[str, "What the server calls the row"]
+    device_id: Annotated[str, "The device's `device_id`, or its UUID where it has none"]
+    timestamp: Annotated[str, "The reading's time as it is stored (RFC 3339, UTC)"]
+    retimed: Annotated[
+        int,
+        "Number of readings that got the time of receipt because what they gave is none: 1, or"
+        " absent",
+    ] = 0
+
+
+class RejectedElement(Representation):
+    """An element that could not be stored, and why."""
+
+    index: Annotated[int, "Its index among the elements, from 0"]
+    code: Annotated[str, "Why, for programs"]
+    detail: Annotated[str, "Why, for people"]
+
+
+class StoredBatch(Representation):
+    """What became of a batch: accepted, duplicates and rejected add up to its elements."""
+
+    accepted: Annotated[int, "Number of elements stored"]
+    duplicates: Annotated[int, "Number of elements that were stored before"]
+    retimed: Annotated[
+        int, "Number of accepted elements whose time is none: they got that of receipt"
+    ]
+    rejected: Annotated[list[RejectedElement], "Those that could not be stored"]
 
 
 class Call(NamedTuple):
@@ -212,14 +245,13 @@ class IngestReading(IngestRoute):
         if not outcome.accepted:
             return rejection(outcome.faults[0])
         stored = outcome.accepted[0]
-        body: dict[str, str | int] = {
-            "id": str(stored.id),
-            "device_id": sensor.device_id or sensor.identifier,
-            "timestamp": to_rfc3339(stored.timestamp),
-        }
-        if outcome.retimed:
-            body["retimed"] = 1
-        return Answer(201, encode(body))
+        shown = StoredReading(
+            str(stored.id),
+            sensor.device_id or sensor.identifier,
+            to_rfc3339(stored.timestamp),
+            len(outcome.retimed),
+        )
+        return Answer(201, encode(shown))
 
 
 class IngestBatch(IngestRoute):
@@ -309,13 +341,9 @@ def outcome_answer(outcome: Outcome) -> Answer:
     if whole is not None and not outcome.accepted:
         return rejection(whole)
     duplicates = sum(accepted.duplicate for accepted in outcome.accepted)
-    body = {
-        "accepted": len(outcome.accepted) - duplicates,
-        "duplicates": duplicates,
-        "retimed": len(outcome.retimed),
-        "rejected": [
-            {"index": fault.index, "code": fault.reason.value, "detail": fault.detail}
-            for fault in outcome.faults
-        ],
-    }
-    return Answer(201, encode(body))
+    rejected = [
+        RejectedElement(fault.index or 0, fault.reason.value, fault.detail)
+        for fault in outcome.faults
+    ]
+    accepted, retimed = len(outcome.accepted) - duplicates, len(outcome.retimed)
+    return Answer(201, encode(StoredBatch(accepted, duplicates, retimed, rejected)))

@@ -15,13 +15,12 @@ from heliograph.model.sensor import LONGEST_TEXT, Network
 from heliograph.model.time import now, to_rfc3339
 from heliograph.store.networks import DEFAULT_NETWORK, LastOwnerError
 from heliograph.web.access import forbidden
-from heliograph.web.lists import listed, sensors
+from heliograph.web.lists import Filters, listed, sensors
 from heliograph.web.members import Body
 from heliograph.web.records import Representation
 from heliograph.web.representation import SensorRepresentation
 from heliograph.web.resources import KnownCall, Resource, TheCall, found, not_found
 from heliograph.web.schemas import ListLimit, NewIdentifier, Offset, Storable
-from heliograph.web.sensor_filters import Filters
 
 router = Resource("networks", "/networks")
 

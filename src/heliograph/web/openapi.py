@@ -9,8 +9,9 @@ from fastapi.openapi.utils import get_openapi
 
 from heliograph.web import examples, records, security
 from heliograph.web.examples import DEVICE, USERNAME
+from heliograph.web.ingest import StoredBatch, StoredReading
 from heliograph.web.paths import PREFIX
-from heliograph.web.records import Representation, StoredBatch, StoredReading, errors, shows
+from heliograph.web.records import Representation, errors, shows
 from heliograph.web.streams import KINDS, NetworkStream, Stream
 
 DESCRIPTION = """

@@ -41,38 +41,6 @@ class ErrorAnswer(Representation):
     code: Annotated[str, "What went wrong, for programs: `SENSOR_NOT_FOUND` and the like"]
 
 
-class StoredReading(Representation, omit_defaults=True):
-    """A reading that is committed; a repeat has the id of the first."""
-
-    id: Annotated[str, "What the server calls the row"]
-    device_id: Annotated[str, "The device's `device_id`, or its UUID where it has none"]
-    timestamp: Annotated[str, "The reading's time as it is stored (RFC 3339, UTC)"]
-    retimed: Annotated[
-        int,
-        "Number of readings that got the time of receipt because what they gave is none: 1, or"
-        " absent",
-    ] = 0
-
-
-class RejectedElement(Representation):
-    """An element that could not be stored, and why."""
-
-    index: Annotated[int, "Its index among the elements, from 0"]
-    code: Annotated[str, "Why, for programs"]
-    detail: Annotated[str, "Why, for people"]
-
-
-class StoredBatch(Representation):
-    """What became of a batch: accepted, duplicates and rejected add up to its elements."""
-
-    accepted: Annotated[int, "Number of elements stored"]
-    duplicates: Annotated[int, "Number of elements that were stored before"]
-    retimed: Annotated[
-        int, "Number of accepted elements whose time is none: they got that of receipt"
-    ]
-    rejected: Annotated[list[RejectedElement], "Those that could not be stored"]
-
-
 @functools.cache
 def descriptions(record: type[Representation]) -> dict[str, str]:
     """Return what each member of a record is, in words."""

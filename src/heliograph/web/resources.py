@@ -1,11 +1,14 @@
 """What the routes of all resources share: who calls, and how what they return is answered."""
 
 import functools
-from collections.abc import Awaitable, Callable, Sequence
+import json
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from types import NoneType
 from typing import Annotated, Any, TypeVar, get_type_hints
 
 from fastapi import APIRouter, Depends, Request
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.responses import Response
 from starlette.routing import BaseRoute
@@ -13,6 +16,7 @@ from starlette.routing import BaseRoute
 from heliograph.access.policy import Action, may
 from heliograph.access.registry import KnownSensor
 from heliograph.errors import ErrorCode, HeliographError
+from heliograph.ingest.json_checks import quoted
 from heliograph.model.audit import Actor, actor_of
 from heliograph.model.principal import Principal
 from heliograph.model.sensor import Network
@@ -22,7 +26,6 @@ from heliograph.web.errors import Answer, encode
 from heliograph.web.paths import PREFIX
 from heliograph.web.records import errors, ok
 from heliograph.web.services import Services
-from heliograph.web.strict_route import StrictRoute
 
 T = TypeVar("T")
 Handler = TypeVar("Handler", bound=Callable[..., Awaitable[Any]])
@@ -129,6 +132,34 @@ async def _call(
 TheCall = Annotated[KnownCall, Depends(_call)]
 
 
+class _StrictRoute(APIRoute):
+    """A route of FastAPI's that refuses a JSON body with a member that it has twice."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return what answers a request."""
+        handler = super().get_route_handler()
+
+        async def strict(request: Request) -> Response:
+            return await handler(_StrictRequest(request.scope, request.receive))
+
+        return strict
+
+
+class _StrictRequest(Request):
+    async def json(self) -> Any:
+        return json.loads(await self.body(), object_pairs_hook=_members)
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        counts = Counter(name for name, _ in pairs)
+        name = next(name for name, count in counts.items() if count > 1)
+        detail = f"The body has the member {quoted(name)} twice in one object"
+        raise HeliographError(ErrorCode.VALIDATION_FAILED, detail)
+    return members
+
+
 class Resource:
     """The routes of a resource; each returns a representation, which is answered as JSON.
 
@@ -137,7 +168,7 @@ class Resource:
     """
 
     def __init__(self, tag: str, prefix: str = "") -> None:
-        self._router = APIRouter(prefix=PREFIX + prefix, tags=[tag], route_class=StrictRoute)
+        self._router = APIRouter(prefix=PREFIX + prefix, tags=[tag], route_class=_StrictRoute)
 
     @property
     def routes(self) -> Sequence[BaseRoute]:

@@ -13,7 +13,7 @@ from heliograph.access.policy import Action
 from heliograph.errors import ErrorCode
 from heliograph.model.time import now
 from heliograph.web.errors import encode
-from heliograph.web.lists import listed, sensors
+from heliograph.web.lists import Filters, listed, sensors
 from heliograph.web.registration import (
     Change,
     Inventory,
@@ -36,7 +36,6 @@ from heliograph.web.schemas import (
     OfNetwork,
     Text,
 )
-from heliograph.web.sensor_filters import Filters
 
 router = Resource("sensors", "/sensors")
 
