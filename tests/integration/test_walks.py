@@ -35,10 +35,10 @@ WALKS = 5
 # lowered with every step that makes it shorter.
 BOUNDS = {
     "PUBLISH": (80, 29),
-    "POST /ingest": (135, 45),
-    "POST /ingest, watched": (182, 56),
-    "GET aggregates": (170, 43),
-    "GET measurements": (94, 32),
+    "POST /ingest": (118, 39),
+    "POST /ingest, watched": (169, 50),
+    "GET aggregates": (138, 34),
+    "GET measurements": (84, 29),
 }
 
 Go = Callable[[], Awaitable[object]]

@@ -183,7 +183,8 @@ async def read_aggregates(
     attributes together. As CSV a row is a bucket of an attribute.
     """
     sensor = await read.sensor(identifier)
-    await check_attributes(read.services.store, sensor, attribute)
+    if attribute:
+        await check_attributes(read.services.store, sensor, attribute)
     start, end = await asked.bounds(read.services.store, sensor.number)
     zone = parse_zone(tz)
     starts = await _starts(read.services.aggregates, sensor.number, bucket, zone, start, end)

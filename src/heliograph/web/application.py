@@ -76,7 +76,6 @@ def create_web(services: Services, export_slots: ExportSlots | None = None) -> A
     """Return the application; who starts it starts and stops the services."""
     settings = services.settings
     limits = Limits(
-        services.limiter,
         read=settings.rate_limit_read,
         write=settings.rate_limit_write,
         ingest=settings.rate_limit_ingest,

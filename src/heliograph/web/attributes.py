@@ -14,7 +14,7 @@ from heliograph.store import Store
 MOST_TOLD = 5
 
 
-async def check_attributes(store: Store, sensor: KnownSensor, names: Sequence[str] | None) -> None:
+async def check_attributes(store: Store, sensor: KnownSensor, names: Sequence[str]) -> None:
     """Check that the sensor has had each of the attributes at some time.
 
     Of one with as many attributes as are known of a sensor there may be more.
@@ -22,7 +22,7 @@ async def check_attributes(store: Store, sensor: KnownSensor, names: Sequence[st
     Raises:
         HeliographError: ATTRIBUTE_NOT_FOUND, it has not; the detail has the nearest names.
     """
-    unknown = _unknown(names or (), sensor.attributes)
+    unknown = _unknown(names, sensor.attributes)
     if not unknown:
         return
     # Another instance may have stored it a moment ago.

@@ -7,7 +7,7 @@ its client does not take. Those of streams and sockets may be written to past AS
 import asyncio
 import ipaddress
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from operator import itemgetter
 from typing import Any, ClassVar
 
@@ -28,7 +28,7 @@ from heliograph.errors import ErrorCode
 from heliograph.live.viewer import Chunk, Outlet
 from heliograph.web.bodies import content_length
 from heliograph.web.direct import EXTENSION
-from heliograph.web.errors import Answer, encode
+from heliograph.web.errors import Answer, encode, lines_of
 
 log = structlog.get_logger()
 
@@ -353,7 +353,12 @@ class BoundedHttpProtocol(_WithOutlet, HttpToolsProtocol):
         names = list(map(_NAME, self.headers))
         return names.count(b"host") == 1 or self.parser.get_http_version() != "1.1"
 
-    def answer(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes, /) -> bool:
+    def body(self) -> bytes | None:
+        """Return the body of the request that is being answered if all of it has come."""
+        cycle = self._answering
+        return None if cycle is None or cycle.more_body else bytes(cycle.body)
+
+    def answer(self, status: int, head: bytes, body: bytes, /) -> bool:
         """Send a whole answer to the request that is being answered; False: not this way."""
         cycle = self._answering
         if (
@@ -365,9 +370,7 @@ class BoundedHttpProtocol(_WithOutlet, HttpToolsProtocol):
             or cycle.scope["method"] == "HEAD"
         ):
             return False
-        lines = [STATUS_LINE[status]]
-        for name, value in (*cycle.default_headers, *headers):
-            lines += (name, b": ", value, b"\r\n")
+        lines = [STATUS_LINE[status], lines_of(cycle.default_headers), head]
         if not cycle.keep_alive:
             lines.append(b"connection: close\r\n")
         lines += (b"\r\n", body)
@@ -617,6 +620,10 @@ class WebSocketProtocol(_WithOutlet, WebSocketsSansIOProtocol):
     def abort(self) -> None:
         """End it at once, whatever waits to be written."""
         self.transport.abort()
+
+    def body(self) -> bytes | None:
+        """Return nothing: a socket's requests have none."""
+        return None
 
     def answer(self, *_: object) -> bool:
         """Send nothing: a socket has no answers."""

@@ -73,6 +73,8 @@ def prefers_csv(accept: str) -> bool:
 
     Whoever names both takes what is usual; whoever takes anything too names CSV for a reason.
     """
+    if MEDIA_TYPE not in accept.lower():
+        return False
     weights = dict(map(_weighed, accept.split(",")))
     wanted = weights.get(MEDIA_TYPE, 0.0)
     anything = max(weights.get("*/*", 0.0), weights.get("application/*", 0.0))

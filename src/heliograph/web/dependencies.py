@@ -42,7 +42,7 @@ async def _anybody(request: Request) -> None:
 async def _probe(request: Request) -> None:
     """Count a request of whoever watches the server."""
     access: Access = request.app.state.access
-    access.limits.probe(request.scope)
+    access.limits.probe.take(stranger(request.scope))
 
 
 async def _no_body(request: Request) -> None:

@@ -15,7 +15,6 @@ offers it and what uses it know nothing of each other.
 """
 
 import asyncio
-from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final, Protocol
 
@@ -30,10 +29,14 @@ ABORT_SECONDS = 1.0
 class ClientConnection(Protocol):
     """A protocol of ours. It keeps its outlet's `ready` as the transport and the client are."""
 
-    def answer(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes, /) -> bool:
+    def body(self) -> bytes | None:
+        """Return the body of the request if all of it has come; None: it has to be received."""
+        ...
+
+    def answer(self, status: int, head: bytes, body: bytes, /) -> bool:
         """Send a whole answer; False: it has to go by `send`.
 
-        `headers` are our own, in small letters, with a Content-Length.
+        `head` is the lines of its headers, Content-Length among them.
         """
         ...
 

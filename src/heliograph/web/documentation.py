@@ -68,7 +68,7 @@ def _counted(answer: _Answering) -> _Answering:
 
     async def counted(request: Request) -> Response:
         access: Access = request.app.state.access
-        access.limits.read(stranger(request.scope))
+        access.limits.read.take(stranger(request.scope))
         return await answer(request)
 
     return counted

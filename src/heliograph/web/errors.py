@@ -1,8 +1,8 @@
 """Errors as answers: `{"detail": …, "code": …}`, whatever went wrong."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 import structlog
@@ -101,9 +101,30 @@ RETRY_AFTER_SECONDS = 2
 OUTAGE_SECONDS = 60.0
 PIECE_BYTES = 256 << 10
 
-_HEADERS = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
-JSON_HEADERS = ((b"content-type", b"application/json"), *_HEADERS)
-CSV_HEADERS = ((b"content-type", b"text/csv; charset=utf-8"), *_HEADERS)
+
+class Common(NamedTuple):
+    """Headers that all answers of a kind have, and the lines that they are on the wire."""
+
+    headers: Sequence[tuple[bytes, bytes]]
+    lines: bytes
+
+
+def lines_of(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Return headers as they go over the wire."""
+    return b"".join(map(b"%b: %b\r\n".__mod__, headers))
+
+
+def _common(media_type: bytes) -> Common:
+    headers = (
+        (b"content-type", media_type),
+        (b"x-content-type-options", b"nosniff"),
+        (b"cache-control", b"no-store"),
+    )
+    return Common(headers, lines_of(headers))
+
+
+JSON_HEADERS = _common(b"application/json")
+CSV_HEADERS = _common(b"text/csv; charset=utf-8")
 
 encode = msgspec.json.Encoder().encode
 decode = msgspec.json.decode
@@ -122,7 +143,7 @@ class Answer:
         status: int,
         body: bytes | list[bytes],
         headers: Sequence[tuple[bytes, bytes]] = (),
-        common: Sequence[tuple[bytes, bytes]] = JSON_HEADERS,
+        common: Common = JSON_HEADERS,
     ) -> None:
         self.status = status
         self.body = body
@@ -132,7 +153,7 @@ class Answer:
     def response(self, more: Mapping[str, str] | None = None) -> Response:
         """Return it, with more headers, as a response for FastAPI."""
         response = _Response(self, more)
-        response.raw_headers += [*self.common, *self.headers]
+        response.raw_headers += [*self.common.headers, *self.headers]
         return response
 
     async def send_to(self, scope: Scope, send: Send) -> None:
@@ -140,16 +161,16 @@ class Answer:
         body, status = self.body, self.status
         if body.__class__ is bytes and len(body) <= PIECE_BYTES and status not in SENT_BY_ASGI:
             connection = scope.get("extensions", {}).get(direct.EXTENSION)
-            length = (b"content-length", b"%d" % len(body))
-            if connection is not None and connection.answer(
-                status, (*self.common, *self.headers, length), body
-            ):
-                return
+            if connection is not None:
+                more = lines_of(self.headers) if self.headers else b""
+                head = b"%b%bcontent-length: %d\r\n" % (self.common.lines, more, len(body))
+                if connection.answer(status, head, body):
+                    return
         await self.send(send)
 
     async def send(self, send: Send) -> None:
         """Send it whole."""
-        headers = [*self.common, *self.headers]
+        headers = [*self.common.headers, *self.headers]
         if self.status != 304:
             headers.append((b"content-length", b"%d" % self.length))
         await send({"type": "http.response.start", "status": self.status, "headers": headers})

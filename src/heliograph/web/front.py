@@ -54,9 +54,10 @@ Direct = Callable[[Scope, Receive], Awaitable[Answer]]
 
 
 class Traffic:
-    """How many requests each route has answered, by class of status."""
+    """How many requests have been answered."""
 
     def __init__(self) -> None:
+        # By the route's path, with its parameters' names, and the class of the status.
         self.requests: dict[tuple[str, int], int] = {}
         # Before any route, by the code of the answer.
         self.refused_requests: dict[ErrorCode, int] = {}
@@ -64,11 +65,6 @@ class Traffic:
     def refuse(self, code: ErrorCode) -> None:
         """Count a request that was refused before any route."""
         self.refused_requests[code] = self.refused_requests.get(code, 0) + 1
-
-    def count(self, template: str, status: int) -> None:
-        """Count an answer; `template` is the route's path with its parameters' names."""
-        name = (template, status // 100)
-        self.requests[name] = self.requests.get(name, 0) + 1
 
 
 class Operation(NamedTuple):
@@ -118,7 +114,7 @@ class Table:
 class _Request:
     """A request or a socket on its way: its route, where that is known, and what was answered."""
 
-    __slots__ = ("_send", "_traffic", "has_begun", "is_probed", "path", "scope", "template")
+    __slots__ = ("_send", "_traffic", "has_begun", "held", "is_probed", "path", "scope", "template")
 
     def __init__(self, scope: Scope, send: Send, traffic: Traffic) -> None:
         """Make the path canonical; the scope keeps the client's own for links in answers."""
@@ -128,26 +124,24 @@ class _Request:
         self.template = UNMATCHED
         self.has_begun = False
         self.is_probed = False
+        self.held: HeldAnswer | None = None
         self._send = send
         self._traffic = traffic
 
     async def send(self, message: Message) -> None:
         """Send a part of what an application answers."""
         if not self.has_begun:
-            self._begin(message.get("status"))
+            self.begin(message.get("status"))
         if self.is_probed and message["type"] == "http.response.body":
             message = {**message, "body": b""}
         await self._send(message)
 
-    async def answer(self, answer: Answer) -> None:
-        """Send a whole answer."""
-        self._begin(answer.status)
-        await answer.send_to(self.scope, self._send)
-
-    def _begin(self, status: int | None) -> None:
+    def begin(self, status: int | None) -> None:
+        """Count the answer that begins now; what a socket sends has no status."""
         self.has_begun = True
         if status is not None:
-            self._traffic.count(self.template, status)
+            counts, name = self._traffic.requests, (self.template, status // 100)
+            counts[name] = counts.get(name, 0) + 1
         if status == 429 and (connection := connection_of(self.scope)):
             # Whoever repeats at once what is refused would cost as much by it.
             connection.rest()
@@ -179,29 +173,36 @@ class Front:
         if scope["type"] == "websocket":
             await self._serve(request, receive)
             return
-        request.scope[HELD] = held = HeldAnswer(self._answering, scope)
         try:
-            if answered := await self._answered(request, receive):
-                await request.answer(answered)
+            answered = await self._answer_of(request, receive)
+            if answered is not None:
+                request.begin(answered.status)
+                await answered.send_to(request.scope, send)
+        finally:
+            if request.held is not None:
+                request.held.release()
+
+    async def _answer_of(self, request: _Request, receive: Receive) -> Answer | None:
+        """Return the answer to a request, be it an error; None: there is none to be sent."""
+        try:
+            return await self._route(request, receive)
         except ClientGoneError:
-            pass
+            return None
         except asyncio.CancelledError:
             if request.has_begun or not self._is_ending():
                 raise
-            await request.answer(errors.answer(shutting_down()))
+            return errors.answer(shutting_down())
         except Exception as error:
             expected = None if request.has_begun else errors.answer_to(error)
             if expected is None:
-                log.exception("a request failed", method=scope["method"], path=request.path)
+                log.exception("a request failed", method=request.scope["method"], path=request.path)
             if request.has_begun:
                 # The client must not take half an answer for a whole one: the server cuts it.
                 raise
-            await request.answer(expected or errors.answer(errors.DEFECT))
-        finally:
-            held.release()
+            return expected or errors.answer(errors.DEFECT)
 
-    async def _answered(self, request: _Request, receive: Receive) -> Answer | None:
-        """Return the answer to a request; None: an application has sent it."""
+    async def _route(self, request: _Request, receive: Receive) -> Answer | None:
+        """Have the route answer; return its answer, or None: it has sent it."""
         scope, method = request.scope, request.scope["method"]
         if request.path.startswith(NETWORKS):
             await self._leave_network(request)
@@ -218,6 +219,8 @@ class Front:
         query: bytes = scope["query_string"]
         if query and operation.known is not None and (found := problems(query, operation.known)):
             return errors.invalid(found)
+        if operation.direct is None or method != "POST":
+            scope[HELD] = request.held = HeldAnswer(self._answering, scope)
         if operation.direct is not None:
             return await operation.direct(scope, receive)
         if operation.application is not None:

@@ -27,8 +27,7 @@ from heliograph.web.pages import (
     page_headers,
 )
 from heliograph.web.paths import PREFIX
-from heliograph.web.points import Points, check_points, picked
-from heliograph.web.ranges import Range, check_range, range_length
+from heliograph.web.ranges import Points, Range, check_points, check_range, picked, range_length
 from heliograph.web.reads import ReadRoute, TheRead
 from heliograph.web.records import REVISION, JsonObject, Representation, ok
 from heliograph.web.schemas import End, ListLimit, Start
@@ -79,7 +78,8 @@ async def read_history(
     check_range(request, start, end)
     position = decode_cursor(cursor) if cursor is not None else None
     sensor, store = await read.access.device(read.caller, device_id), read.services.store
-    await check_attributes(store, sensor, attributes)
+    if attributes:
+        await check_attributes(store, sensor, attributes)
     if start is None:
         start = (now() if end is None else end) - range_length(length)
     last = LATEST + 1 if end is None else end

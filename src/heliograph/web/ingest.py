@@ -24,6 +24,7 @@ from heliograph.web.access import NOT_FOUND, Access, bearer, client_address
 from heliograph.web.bodies import (
     BATCH_LIMIT,
     SINGLE_LIMIT,
+    UNCOUNTED,
     BodyTooLargeError,
     Held,
     Receiving,
@@ -32,6 +33,7 @@ from heliograph.web.bodies import (
     read_body,
     unsupported_media_type,
 )
+from heliograph.web.direct import connection_of
 from heliograph.web.errors import STATUS, Answer, encode, rejection
 from heliograph.web.paths import PREFIX
 from heliograph.web.records import Representation
@@ -170,21 +172,27 @@ class IngestRoute(abc.ABC):
         headers, access = dict(scope["headers"]), self.access
         identifier: str = scope["path_params"].get("identifier", "")
         source = f"POST {self.template}".replace(_IDENTIFIER, identifier[:LONGEST_SHOWN])
-        held = Held(self._receiving)
+        held: Held | None = None
         try:
             generation = access.generation
             principal = await access.sender(scope)
             access.limits.ingest.take(bearer(principal, scope))
             if not is_json(headers.get(b"content-type")):
                 raise unsupported_media_type()
-            try:
-                payload = await read_body(receive, self.limit, headers.get(b"content-length"), held)
-                if encoding := headers.get(b"content-encoding"):
-                    payload = await decompress(payload, encoding, self.limit, held)
-            except BodyTooLargeError as error:
-                fault = Fault(None, RejectionReason.TOO_LARGE, error.detail)
-                await self.posts.reject(error.beginning, fault, principal, source)
-                raise
+            connection = connection_of(scope)
+            payload = connection.body() if connection is not None else None
+            encoding = headers.get(b"content-encoding")
+            if payload is None or encoding is not None or len(payload) > UNCOUNTED:
+                held = Held(self._receiving)
+                declared = headers.get(b"content-length")
+                try:
+                    payload = await read_body(receive, self.limit, declared, held)
+                    if encoding is not None:
+                        payload = await decompress(payload, encoding, self.limit, held)
+                except BodyTooLargeError as error:
+                    fault = Fault(None, RejectionReason.TOO_LARGE, error.detail)
+                    await self.posts.reject(error.beginning, fault, principal, source)
+                    raise
             if generation != access.generation or principal.until is not None:
                 # The body may have taken a minute to come.
                 principal = await access.sender(scope)
@@ -202,7 +210,8 @@ class IngestRoute(abc.ABC):
             self._refusals.tell(error, client_address(scope), self.template)
             raise
         finally:
-            held.release()
+            if held is not None:
+                held.release()
 
     async def sensor(
         self,

@@ -14,7 +14,7 @@ from heliograph.web.csv_answers import CSV, TheChartForm, chart_table, csv_answe
 from heliograph.web.errors import Answer, encode
 from heliograph.web.pages import MeasurementPageRequest, PageRequest
 from heliograph.web.paths import PREFIX
-from heliograph.web.points import AskedChart, picked
+from heliograph.web.ranges import AskedChart, picked
 from heliograph.web.reads import ReadRoute, TheRead
 from heliograph.web.records import REVISION, JsonObject, Representation, ok
 

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from heliograph.errors import ErrorCode
 from heliograph.model.time import now, to_epoch_seconds
 from heliograph.store.removal import KeptKind
-from heliograph.web.access import Access, bearer
+from heliograph.web.access import Access, bearer, stranger
 from heliograph.web.answers import Answering
 from heliograph.web.connections import WebSocketProtocol
 from heliograph.web.dependencies import TheAccess, TheServices
@@ -222,8 +222,8 @@ async def _admit(request: Request, services: Services, access: Access) -> None:
         expected = b"bearer " + token.get_secret_value().encode()
         sent = authorization[:7].lower() + authorization[7:]
         if hmac.compare_digest(sent, expected):
-            access.limits.probe(request.scope)
+            access.limits.probe.take(stranger(request.scope))
             return
     caller = await access.caller(request.scope)
     access.require_admin(caller)
-    access.limits.read(bearer(caller, request.scope))
+    access.limits.read.take(bearer(caller, request.scope))

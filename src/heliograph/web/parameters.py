@@ -8,6 +8,7 @@ what the document says: of FastAPI's routes those of their functions, of the dir
 operation that says so by `OPEN_QUERY`.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, get_args, get_origin
 from urllib.parse import parse_qsl
@@ -22,6 +23,8 @@ from heliograph.web import security
 # parameters another program chooses.
 OPEN_QUERY = {"x-open-query": True}
 MOST_TOLD = 10
+# Names in a query, as they are written there.
+_NAMES = re.compile(rb"(?:^|&)([^&=]*)")
 # What others call what is meant, where no spelling leads there.
 _SYNONYMS = {
     "start": ("from", "since", "after", "begin", "start_time", "start_date"),
@@ -74,7 +77,7 @@ def of_route(route: APIRoute) -> Known | None:
 
 def problems(query: bytes, taken: Known) -> list[dict[str, Any]]:
     """Return what is wrong with a query: parameters that are unknown, or given two values."""
-    parts = [part.partition(b"=")[0] for part in query.split(b"&")]
+    parts = _NAMES.findall(query)
     # In half the time that it takes to parse them.
     if taken.plain.issuperset(parts) and len(set(parts)) == len(parts):
         return []

@@ -95,7 +95,7 @@ class _Parameters:
     def __init__(self, dependant: Dependant) -> None:
         query, headers = dependant.query_params, dependant.header_params
         self._query = [(field, is_list(field.field_info.annotation)) for field in query]
-        self._headers = headers
+        self._headers = [(field.name, field.alias.encode()) for field in headers]
         self._defaults = {field.name: field.default for field in (*query, *headers)}
         self._request = dependant.request_param_name
         self._parts = [
@@ -107,15 +107,16 @@ class _Parameters:
     def read(self, request: Request, problems: list[Any]) -> dict[str, Any]:
         """Return the values by name, and add what is wrong with them to `problems`."""
         values = self._defaults.copy()
-        given = request.query_params
-        for field, is_repeatable in self._query if given else ():
-            if (alias := field.alias) in given:
-                value = given.getlist(alias) if is_repeatable else given[alias]
-                values[field.name], wrong = field.validate(value, values, loc=("query", alias))
-                problems += wrong
-        for field in self._headers:
-            if (text := request.headers.get(field.alias)) is not None:
-                values[field.name] = text
+        if request.scope["query_string"]:
+            given = request.query_params
+            for field, is_repeatable in self._query:
+                if (alias := field.alias) in given:
+                    value = given.getlist(alias) if is_repeatable else given[alias]
+                    values[field.name], wrong = field.validate(value, values, loc=("query", alias))
+                    problems += wrong
+        for name, header in self._headers:
+            if (text := dict(request.scope["headers"]).get(header)) is not None:
+                values[name] = text.decode("latin-1")
         if self._request is not None:
             values[self._request] = request
         for name, call, parameters in self._parts:

@@ -81,7 +81,7 @@ def shown(value):
 @pytest.mark.uncovered
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.path)
 async def test_parameters_are_those_that_fastapi_reads(monkeypatch, route):
-    for module in ("aggregates", "history", "points"):
+    for module in ("aggregates", "history", "ranges"):
         monkeypatch.setattr(f"heliograph.web.{module}.now", lambda: START, raising=False)
     assert isinstance(route, ReadRoute)
     given = []
