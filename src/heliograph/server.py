@@ -41,7 +41,7 @@ from heliograph.model.audit import Actor, ActorKind
 from heliograph.model.identifiers import IngestIds
 from heliograph.model.principal import Role
 from heliograph.model.time import now
-from heliograph.mqtt.limits import ListenerLimits
+from heliograph.mqtt.connection import ListenerLimits
 from heliograph.mqtt.link import Link, LinkOptions
 from heliograph.mqtt.listener import Listener
 from heliograph.passwords import Passwords
@@ -227,7 +227,7 @@ class Server:
         # Who is told what.
         hub.add(streams.watched, streams.publish)
         if listener is not None:
-            hub.add(listener.watched, listener.show)
+            hub.add(listener.fanout.watched, listener.fanout.show)
         hub.add(streams.watched, notices.publish)
         store.configurations.revised.add(lambda _revisions: publisher.wake())
         store.configurations.revised.add(notices.revised)
@@ -543,7 +543,7 @@ async def _note_broker_drops(store: Store, link: Link) -> None:
     while True:
         await link.dropped.changed.wait()
         link.dropped.changed.clear()
-        said = link.dropped.said()
+        said = link.dropped.reported()
         if said is None:
             continue
         try:

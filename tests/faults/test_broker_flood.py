@@ -10,7 +10,7 @@ import time
 from faults.database import values
 from faults.process import condition
 from faults.sender import Publication, Sender
-from heliograph.mqtt.limits import IN_FLIGHT_BYTES
+from heliograph.mqtt.reading import IN_FLIGHT_BYTES
 from mqtt_client import Client, publish
 
 FLOOD = int(os.environ.get("HELIOGRAPH_FLOOD", "30000"))

@@ -13,7 +13,8 @@ from heliograph.access.registry import Registry
 from heliograph.ingest.endpoint import Endpoint
 from heliograph.model.credentials import hash_key
 from heliograph.model.principal import Principal
-from heliograph.mqtt.topics import parse_device_topic, shared, valid_filter, valid_topic
+from heliograph.mqtt.codec.topics import shared, valid_filter, valid_topic
+from heliograph.mqtt.topics import parse_device_topic
 
 # The server itself, whose messages are not judged again where it reads them.
 SERVER = Principal("broker", "broker")

@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 from heliograph.broker_url import parse_broker_url
 from heliograph.errors import StartError
-from heliograph.mqtt.dropped import TOPIC, UPTIME
+from heliograph.mqtt.link import DROPPED, UPTIME
 from heliograph.mqtt.topics import PUBLISHED, READ
 from heliograph.settings import Settings
 
 SERVER = "heliograph"
-# What the server reads of the broker's own figures: see `heliograph.mqtt.dropped`.
-FIGURES = (TOPIC, UPTIME)
+# What the server reads of the broker's own figures: see `heliograph.mqtt.link`.
+FIGURES = (DROPPED, UPTIME)
 
 
 class Rules(NamedTuple):

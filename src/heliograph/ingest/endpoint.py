@@ -22,10 +22,10 @@ from heliograph.ingest.routes import Route, Router
 from heliograph.model.event import Committed
 from heliograph.model.principal import Principal
 from heliograph.model.records import Kind
-from heliograph.mqtt.fanout import Seen
-from heliograph.mqtt.reasons import Reason
-from heliograph.mqtt.session import Outgoing
-from heliograph.mqtt.topics import LONGEST_OF_A_SENSOR, TopicKind, match, parse_device_topic
+from heliograph.mqtt.codec.reasons import Reason
+from heliograph.mqtt.codec.topics import match
+from heliograph.mqtt.host import Outgoing, Seen
+from heliograph.mqtt.topics import LONGEST_OF_A_SENSOR, TopicKind, parse_device_topic
 from heliograph.nearest import did_you_mean
 from heliograph.store import Store
 from heliograph.store.configurations import RetainedOfSensor

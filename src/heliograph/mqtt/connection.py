@@ -1,129 +1,305 @@
-"""One client's connection: bytes in, packets understood, answers out."""
+"""One client's connection: packets read, and answered in the order of receipt.
+
+    CONNECT ─▶ log in, check the will, find the session ─▶ CONNACK
+    PUBLISH ─▶ route ─▶ received ─▶ committed ─▶ settled: PUBACK or PUBREC
+    SUBSCRIBE ─▶ granted by filter ─▶ SUBACK ─▶ what is retained
+
+What is written to a client beside its answers is in `session.py`.
+"""
 
 import asyncio
-from typing import TYPE_CHECKING, Any, cast
+import dataclasses
+import uuid
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final, cast
 
 import structlog
 
-from heliograph.errors import HeliographError, StoreUnavailableError
+from heliograph.address import network_of
+from heliograph.errors import ErrorCode, HeliographError, StoreUnavailableError
+from heliograph.hourly import Hourly
+from heliograph.model.principal import Principal
 from heliograph.model.records import MAXIMUM_PAYLOAD_BYTES
 from heliograph.model.time import now
-from heliograph.mqtt import fields, packets
-from heliograph.mqtt.aliases import NO_ALIASES
-from heliograph.mqtt.control import control
-from heliograph.mqtt.limits import (
-    IN_FLIGHT_BYTES,
-    KEPT_BYTES,
-    OUTBOX_BYTES,
-    UNCOUNTED_BYTES,
-    WRITE_BUFFER_BYTES,
-)
-from heliograph.mqtt.packets import MQTT_5, PacketType, Properties, ProtocolError, Reason
-from heliograph.mqtt.pausing import (
-    BUSY,
+from heliograph.mqtt.codec import packets
+from heliograph.mqtt.codec.packets import Connect, Disconnect, Subscribe, Subscription, Unsubscribe
+from heliograph.mqtt.codec.properties import Properties
+from heliograph.mqtt.codec.reasons import MQTT_5, PacketType, ProtocolError, Reason
+from heliograph.mqtt.counts import Counts
+from heliograph.mqtt.fanout import Fanout
+from heliograph.mqtt.host import Host, Taken
+from heliograph.mqtt.reading import (
     CLOSING,
     CONGESTED,
+    DUPLICATE,
+    FULL,
+    HEAD_BYTES,
+    IN_FLIGHT_BYTES,
+    KEPT_BYTES,
+    LONGEST_KEPT_TOPIC,
+    NO_ROUTES,
     OWN,
-    TURN_PACKETS,
+    RETAIN,
     UNTAKEN,
     WAITING,
-    PausableProtocol,
+    Oversize,
+    ReadingTurns,
+    RoutesOfAll,
+    ask,
 )
-from heliograph.mqtt.receiving import (
-    abandon_delivery,
-    begin_delivery,
-    oversize,
-    refuse_oversize,
+from heliograph.mqtt.session import (
+    LONGEST_SESSION_SECONDS,
+    Client,
+    LastWill,
+    Session,
+    Sessions,
 )
-from heliograph.mqtt.retained import Retained
-from heliograph.mqtt.routing import NO_ROUTES, find_route, known_route
-from heliograph.mqtt.session import Outgoing, Session
-from heliograph.mqtt.settlement import QOS_1, settle
-
-if TYPE_CHECKING:
-    from collections.abc import Coroutine
-
-    from heliograph.model.principal import Principal
-    from heliograph.mqtt.host import Taken
-    from heliograph.mqtt.listener import Listener
-    from heliograph.mqtt.oversize import Oversize
-    from heliograph.mqtt.shares import Share
-    from heliograph.mqtt.wills import LastWill
+from heliograph.mqtt.shares import FILTER_COST, MESSAGE_BYTES, PACKET_COST, Share, Shares
+from heliograph.mqtt.topics import is_longer_than
 
 log = structlog.get_logger()
 
-PUBLISH = int(PacketType.PUBLISH)
-RETAIN = 1
-CLOSING_SECONDS = 1.0
+# Every packet but PUBLISH.
+MAXIMUM_CONTROL_BYTES = 128 << 10
+# A SUBSCRIBE of so many bytes is work enough for one turn.
+LARGE_CONTROL_BYTES = 8 << 10
+# Of who is not known yet: CONNECT, and what a client sends behind it before it is answered.
+MAXIMUM_CONNECT_BYTES = 8 << 10
+# Of packets whose end has not come: what each connection may hold of them uncounted, and what
+# all of them together may hold beyond that.
+UNCOUNTED_BYTES = 64 << 10
+MAXIMUM_UNFINISHED_BYTES = 32 << 20
+UNFINISHED_SECONDS = 60.0
+WRITE_BUFFER_BYTES = 256 << 10
+MAXIMUM_TOPIC_ALIASES = 64
+MAXIMUM_FILTER_LEVELS = 16
+LOGIN_SECONDS = 10.0
+
+QOS_1 = 1
+QOS_2 = 2
+PACKET_ID = 0xFFFF
 
 
-class Connection(PausableProtocol):
+def token_of(packet_id: int, qos: int) -> int:
+    """Return what a message carries through the pipeline to find its way back; 0 for QoS 0."""
+    return packet_id | qos << 16
+
+
+class TopicAliases:
+    """The aliases that a client has set on its connection; they end with it [MQTT-3.3.2-7]."""
+
+    __slots__ = ("_topics",)
+
+    def __init__(self, maximum: int = MAXIMUM_TOPIC_ALIASES) -> None:
+        self._topics: list[bytes] = [b""] * (maximum + 1)
+
+    def resolve(self, topic: bytes, properties: Properties) -> bytes:
+        """Return the topic that a PUBLISH means, and keep its alias.
+
+        Raises:
+            ProtocolError: an alias out of range [MQTT-3.3.2-9], one that was never set, or one
+                for a topic that is longer than any there is: 64 of them would be 4 MiB.
+        """
+        alias = properties.topic_alias
+        if alias is None:
+            return topic
+        if not 0 < alias < len(self._topics):
+            raise ProtocolError(Reason.TOPIC_ALIAS_INVALID, "the topic alias is out of range")
+        if len(topic) > LONGEST_KEPT_TOPIC:
+            raise ProtocolError(Reason.TOPIC_NAME_INVALID, "an alias for a topic that is too long")
+        if topic:
+            self._topics[alias] = topic
+        elif not self._topics[alias]:
+            raise ProtocolError(Reason.PROTOCOL_ERROR, "an unknown topic alias")
+        return self._topics[alias]
+
+
+# Of clients of MQTT 3.1.1, and until an opened connection gets its own.
+NO_ALIASES: Final = TopicAliases(0)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ListenerLimits:
+    """What an installation may set. A bound of 0 is none."""
+
+    connections: int = 20_000
+    connections_per_address: int = 0
+    connections_per_principal: int = 0
+    receive_maximum: int = 65_535
+    connect_seconds: float = 10.0
+    messages_per_minute: int = 0
+
+
+class Clients:
+    """What the connections of all clients share; the listener adds how they come and go."""
+
+    def __init__(self, host: Host, limits: ListenerLimits) -> None:
+        self.host = host
+        self.limits = limits
+        self.loop = asyncio.get_running_loop()
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.counts = Counts()
+        self.turns = ReadingTurns(self.loop)
+        self.shares = Shares(
+            self.loop,
+            self.counts,
+            lambda: host.committed,
+            lambda: host.in_flight,
+            limits.messages_per_minute,
+        )
+        self.fanout = Fanout(host, self.counts, self.tasks)
+        self.sessions = Sessions(self.loop, host, self.fanout.remove)
+        self.unfinished = Unfinished()
+        self.routes = RoutesOfAll()
+        self._refused_logins = Hourly()
+        self._connections: set[Connection] = set()
+        self._addresses: dict[str, int] = {}
+        self._full = False
+        self._closing = False
+        self._left = asyncio.Event()  # when closing: all of them
+
+    def admit(self, connection: "Connection") -> bool:
+        """Count a new connection; False: there are too many of them."""
+        count = self._addresses.get(connection.peer, 0)
+        per_address = self.limits.connections_per_address
+        self._connections.add(connection)
+        self._addresses[connection.peer] = count + 1
+        if self._full:
+            connection.pause(FULL)
+        if self._closing or (per_address and count >= per_address):
+            return False
+        return len(self._connections) <= self.limits.connections
+
+    def lost(self, connection: "Connection") -> None:
+        """Forget a connection, leave its session, and publish its will if one is due."""
+        self._connections.discard(connection)
+        if self._closing and not self._connections:
+            self._left.set()
+        count = self._addresses.get(connection.peer, 0) - 1
+        if count > 0:
+            self._addresses[connection.peer] = count
+        else:
+            self._addresses.pop(connection.peer, None)
+        if connection.share is not None:
+            self.shares.leave(connection.share, connection)
+        session = connection.session
+        if session is None or session.connection is not connection:
+            if session is not None and connection.will is not None:
+                self._publish_will(connection.will)
+            return
+        session.connection = None
+        if connection.will is not None and not self._closing:
+            will = connection.will
+            delay = min(will.message.delay, session.expiry)
+            self.sessions.call_later(session, delay, lambda: self._publish_will(will))
+        if session.expiry:
+            self.fanout.detach(session)
+        self.sessions.leave(session)
+
+    def _publish_will(self, will: LastWill) -> None:
+        try:
+            # Who may send no more do not do so by their will either.
+            if not will.may_be_published(self.host):
+                self.counts.withheld_wills += 1
+                log.warning(
+                    "a last will is not published: what it was set with is no longer valid",
+                    name=will.principal.name,
+                    topic=will.message.topic,
+                )
+                return
+            message, route = will.message, self.host.renewed(will.route)
+            token = token_of(0, message.qos)
+            if message.retain and not message.payload:
+                self.host.receive_empty(self, token, route, None, False)
+            else:
+                self.host.receive(self, token, route, message.payload, None, False)
+        except Exception:
+            log.warning("a last will could not be taken", exc_info=True)
+
+    def settled(self, messages: Sequence[Any]) -> None:
+        """Wills need no acknowledgment."""
+
+    def warn_of_refused_login(self, peer: str, username: str | None) -> None:
+        """Warn of a refused log-in: a device with an old key tries again every few seconds."""
+        network = network_of(peer)
+        left_out = self._refused_logins.due((network, username or ""), network, now())
+        if left_out is not None:
+            more = {"not_told_before": left_out} if left_out else {}
+            log.warning("log-in refused", peer=peer, username=username, **more)
+        if self._refused_logins.has_left_out():
+            log.warning("more log-ins are refused: they are not named within this hour")
+
+
+class Unfinished:
+    """Counts what connections hold beyond what each of them may hold uncounted."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+    def count(self, connection: "Connection", *, waiting: bool) -> None:
+        """Count anew what the connection holds.
+
+        What waits for the server is whole packets mostly, and not the client's fault: it may
+        become less here, never more.
+
+        Raises:
+            ProtocolError: all connections together would hold too much.
+        """
+        held = HEAD_BYTES if connection.oversize is not None else len(connection.rest)
+        held = max(held - UNCOUNTED_BYTES, 0)
+        if waiting:
+            held = min(held, connection.held)
+        total = self.bytes - connection.held + held
+        if held > connection.held and total > MAXIMUM_UNFINISHED_BYTES:
+            raise ProtocolError(Reason.QUOTA_EXCEEDED, "too many unfinished packets in all")
+        self.bytes, connection.held = total, held
+
+    def release(self, connection: "Connection") -> None:
+        """Let go of what the connection holds."""
+        connection.rest = b""
+        connection.oversize = None
+        self.bytes -= connection.held
+        connection.held = 0
+
+    @staticmethod
+    def is_overdue(connection: "Connection", now: float) -> bool:
+        """Return whether a packet has been unfinished for too long; to be asked now and then."""
+        if connection.oversize is not None:
+            # Of any length, so it may take any time, as long as it goes on.
+            return now - connection.last_received > UNFINISHED_SECONDS
+        if not connection.rest:
+            connection.unfinished_since = 0.0
+        elif not connection.unfinished_since:
+            connection.unfinished_since = now
+        return bool(connection.rest) and now - connection.unfinished_since > UNFINISHED_SECONDS
+
+
+class Connection(Client):
     """Parses whole socket reads, and answers each packet in the order of receipt."""
 
     __slots__ = (
         "aliases",
-        "checked",
-        "client_maximum_packet_size",
-        "client_receive_maximum",
-        "congested",
-        "credential",
+        "clients",
         "held",
-        "in_flight",
-        "in_flight_bytes",
         "keepalive",
-        "last_received",
-        "listener",
         "opened",
-        "outbox",
-        "outbox_bytes",
-        "oversize",
-        "peer",
-        "principal",
-        "retained",
         "routes",
-        "session",
         "share",
-        "task",
-        "tells_reasons",
-        "told_too_large",
         "unfinished_since",
-        "version",
-        "will",
     )
 
-    def __init__(self, listener: "Listener") -> None:
-        super().__init__(listener.turns)
-        self.listener = listener
-        self.peer = ""
+    def __init__(self, clients: Clients) -> None:
+        super().__init__(clients.loop, clients.turns, clients.host, clients.counts, clients.tasks)
+        self.clients = clients
+        # What it holds of unfinished packets beyond what it may hold uncounted.
         self.held = 0
         self.unfinished_since = 0.0
-        self.version = 4
-        self.session: Session | None = None
         # What its principal may have taken; None: everything.
         self.share: Share | None = None
-        self.principal: Principal | None = None
-        self.credential: bytes | None = None
-        # As of which generation of the registry the credential is known to hold.
-        self.checked = -1
-        self.will: LastWill | None = None
-        self.tells_reasons = True
         self.keepalive = 0.0
         self.opened = 0.0
-        self.last_received = 0.0
-        self.client_receive_maximum = 65_535
-        self.client_maximum_packet_size = fields.MAXIMUM_PACKET_SIZE
-        self.told_too_large = False
         self.routes = NO_ROUTES
         self.aliases = NO_ALIASES
-        self.oversize: Oversize | None = None
-        self.congested = 0.0  # since when
-        # Messages that are written together before the loop's next turn.
-        self.outbox: list[bytes] = []
-        self.outbox_bytes = 0
-        self.retained: Retained | None = None
-        self.in_flight = 0
-        self.in_flight_bytes = 0
-        self.task: asyncio.Task[None] | None = None
 
     # asyncio's side
 
@@ -132,25 +308,25 @@ class Connection(PausableProtocol):
         # asyncio's promise; uvloop's transports keep it without being instances of the class.
         self.transport = cast("asyncio.Transport", transport)
         self.transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
-        self.opened = self.last_received = self.listener.loop.time()
+        self.opened = self.last_received = self.loop.time()
         peer = self.transport.get_extra_info("peername")
         self.peer = peer[0] if peer else ""
-        if not self.listener.admit(self):
+        if not self.clients.admit(self):
             self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Leave the session behind, and publish the will if the client did not say goodbye."""
         del exc
         self.transport = None
-        self.listener.unfinished.release(self)
+        self.clients.unfinished.release(self)
         if self.task is not None:
             self.task.cancel()
         self.stop_retained()
-        self.listener.lost(self)
+        self.clients.lost(self)
 
     def pause_writing(self) -> None:
         """Read no more from a client that does not take its answers."""
-        self.congested = self.listener.loop.time()
+        self.congested = self.loop.time()
         self.pause(CONGESTED)
 
     def resume_writing(self) -> None:
@@ -163,103 +339,287 @@ class Connection(PausableProtocol):
         if not self.congested:  # what was sent just now may be too much again
             self.resume(CONGESTED)
 
-    def data_received(self, data: bytes) -> None:
-        """Take what one read of the socket gave."""
-        if self.pauses & CLOSING:
-            return
-        self.last_received = self.listener.loop.time()
-        if self.oversize is not None:
-            data = self._stream_past(self.oversize, data)
-        buffer = self.rest + data if self.rest else data
-        self._take(buffer)
+    def close(self) -> None:
+        """Close after what has been written is sent; what is unfinished is let go of."""
+        super().close()
+        if self.closing:
+            self.clients.unfinished.release(self)
 
-    def run(self, work: "Coroutine[Any, Any, None]", name: str) -> None:
+    def run(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """Answer a packet that needs the database; what follows it waits, in order."""
-        self.pause(BUSY)
-        self.task = asyncio.create_task(self._busy(work), name=f"mqtt {name}")
-        self.listener.tasks.add(self.task)
-        self.task.add_done_callback(self.listener.tasks.discard)
+        task = super().run(work, name)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        return task
 
-    async def _busy(self, work: "Coroutine[Any, Any, None]") -> None:
-        try:
-            await work
-        except ProtocolError as error:
+    def _failed(self, error: Exception) -> None:
+        if isinstance(error, ProtocolError):
             self.fail(error.reason, error.detail)
-        except StoreUnavailableError:
+        elif isinstance(error, StoreUnavailableError):
             self.fail(Reason.SERVER_BUSY, "the database is not available")
-        except HeliographError as error:
+        elif isinstance(error, HeliographError):
             self.fail(Reason.SERVER_BUSY, error.detail)
-        except Exception:
-            log.exception("a packet could not be answered", peer=self.peer)
+        else:
+            log.error("a packet could not be answered", peer=self.peer, exc_info=error)
             self.fail(Reason.UNSPECIFIED_ERROR, "the server failed")
-        finally:
-            self.task = None
-        self.resume(BUSY)
 
     # Packets
 
     def _process(self, buffer: bytes) -> None:
         before, share = self.in_flight_bytes, self.share
         credit = share.credit if share is not None else 0.0
-        try:
-            at = self._process_packets(buffer)
-            self.rest = buffer[at:] if at < len(buffer) else b""
-            if at:
-                self.unfinished_since = 0.0
-            if self.held or len(self.rest) > UNCOUNTED_BYTES or self.oversize is not None:
-                self.listener.unfinished.count(self, waiting=self.pauses & WAITING != 0)
-        except ProtocolError as error:
-            self.fail(error.reason, error.detail)
-            return
-        if self.in_flight_bytes > IN_FLIGHT_BYTES:
-            self.pause(OWN)
-        if share is not None:
-            share.credit -= self.in_flight_bytes - before
-            # Who did no more than acknowledge what he was sent is heard all the same.
-            if share.credit < 0 and share.credit < credit:
-                self.listener.shares.overdraw(share, self)
-
-    def _process_packets(self, buffer: bytes) -> int:
-        """Process what is whole in a buffer that is not empty; return where the rest begins."""
         # Nothing is awaited before the end of the buffer, so that rights can't change meanwhile.
-        generation = self.listener.host.generation
+        generation = self.host.generation
         if self.checked != generation:
             self.recheck()
             if self.pauses & CLOSING:
-                return len(buffer)
+                return
         if self.routes.generation != generation:
             self.routes = NO_ROUTES  # until the first topic is asked for
-        at, end = 0, len(buffer)
-        publish, frame, version = self._publish, packets.frame, self.version
-        for _ in range(TURN_PACKETS):
-            body = frame(buffer, at, version)
-            if body is None:
-                break
-            start, stop = body
-            if stop > end:
-                self.oversize = oversize(self, buffer, at, start, stop)
-                if self.oversize is not None:
-                    at = end
-                break
-            if buffer[at] >> 4 == PUBLISH and self.session is not None:
-                if not publish(buffer, at, start, stop):
-                    break
-            else:
-                control(self, buffer, at, start, stop)
-            at = stop
-            if at >= end or self.pauses & WAITING:
-                break
-        else:
-            self.give_way()
-        return at
+        super()._process(buffer)
+        if self.pauses & CLOSING:
+            return
+        if len(self.rest) < len(buffer):
+            self.unfinished_since = 0.0
+        if self.held or len(self.rest) > UNCOUNTED_BYTES or self.oversize is not None:
+            try:
+                self.clients.unfinished.count(self, waiting=self.pauses & WAITING != 0)
+            except ProtocolError as error:
+                self._failed(error)
+                return
+        if share is not None:
+            share.credit -= self.in_flight_bytes - before
+            # Who did no more than acknowledge what they were sent is heard all the same.
+            if share.credit < 0 and share.credit < credit:
+                self.clients.shares.overdraw(share, self)
 
     def give_way(self) -> None:
         """Let others go first: the client has said much."""
-        self.listener.counts.turns += 1
-        self.wait_for_turn()
+        self.counts.turns += 1
+        super().give_way()
+
+    def _check_size(self, buffer: bytes, start: int, stop: int) -> None:
+        """Refuse a packet that is too large and no PUBLISH, be it whole or only begun.
+
+        Raises:
+            ProtocolError: it is; a client that greets is told so already.
+        """
+        size = stop - start
+        if self.session is not None:
+            # Of a SUBSCRIBE of a megabyte each filter would have to be read in one go.
+            if size > MAXIMUM_CONTROL_BYTES:
+                raise ProtocolError(Reason.PACKET_TOO_LARGE, f"a packet of {size} bytes")
+        elif size > MAXIMUM_CONNECT_BYTES:
+            error = ProtocolError(Reason.PACKET_TOO_LARGE, f"a CONNECT of {size} bytes")
+            self.write(packets.refusal(buffer[start:], error))
+            raise error
+
+    def _control(self, buffer: bytes, at: int, start: int, stop: int) -> None:
+        """Answer a packet that is not a PUBLISH.
+
+        Raises:
+            ProtocolError: the connection can't go on.
+        """
+        kind = packets.check_flags(buffer[at])
+        session = self.session
+        if session is None and kind is not PacketType.CONNECT:
+            raise _not_connected()
+        self._check_size(buffer, start, stop)
+        if stop - start > LARGE_CONTROL_BYTES:
+            self.give_way()
+        body = buffer[start:stop]
+        if session is None:
+            self._connect(body)
+            return
+        self._charge(0 if kind is PacketType.PUBACK else PACKET_COST)
+        self._answer(session, kind, body)
+
+    def _answer(self, session: Session, kind: PacketType, body: bytes) -> None:
+        version = self.version
+        match kind:
+            case PacketType.PINGREQ:
+                packets.read_ping(body)
+                self.write(packets.PINGRESP)
+            case PacketType.PUBACK:
+                # There are as many that are due as messages that we have sent.
+                if not session.acknowledged(packets.read_puback(body, version, kind)[0]):
+                    self._charge(PACKET_COST)
+            case PacketType.PUBREL:
+                self._release(session, packets.read_puback(body, version, kind)[0])
+            case PacketType.PUBREC:
+                packet_id, reason = packets.read_puback(body, version, kind)
+                # Nothing is sent at QoS 2, so there is nothing to release; and after an error
+                # never.
+                if reason < Reason.UNSPECIFIED_ERROR:
+                    unknown = Reason.PACKET_IDENTIFIER_NOT_FOUND
+                    self.write(packets.pubrel(version, packet_id, unknown))
+            case PacketType.PUBCOMP:
+                packets.read_puback(body, version, kind)
+            case PacketType.SUBSCRIBE:
+                subscribe = packets.read_subscribe(body, version)
+                self._charge(FILTER_COST * len(subscribe.filters))
+                self.run(self._subscribe(session, subscribe), "subscribe")
+            case PacketType.UNSUBSCRIBE:
+                unsubscribe = packets.read_unsubscribe(body, version)
+                self._charge(FILTER_COST * len(unsubscribe.filters))
+                self._unsubscribe(session, unsubscribe)
+            case PacketType.DISCONNECT:
+                self._disconnect(session, packets.read_disconnect(body, version))
+            case _:
+                raise ProtocolError(Reason.PROTOCOL_ERROR, f"{kind.name} after CONNECT")
+
+    def _charge(self, messages: float) -> None:
+        """Count the packet as so many messages of the principal's share."""
+        if self.share is not None:
+            self.share.credit -= messages * MESSAGE_BYTES
+
+    # CONNECT and DISCONNECT
+
+    def _connect(self, body: bytes) -> None:
+        try:
+            connect = packets.read_connect(body)
+        except ProtocolError as error:
+            self._refused(error.reason, error.detail)
+            self.write(packets.refusal(body, error))
+            self.close()
+            return
+        self.heed(connect)
+        self.run(self._log_in(connect), "connect")
+
+    async def _log_in(self, connect: Connect) -> None:
+        """Authenticate, check the will, and only then touch any session."""
+        principal = await self._authenticate(connect)
+        if principal is None:
+            return
+        limit = self.clients.limits.connections_per_principal
+        if (
+            limit
+            and not principal.is_admin
+            and self.clients.sessions.of_principal(principal) >= limit
+            and not self._takes_over(principal, connect.client_id)
+        ):
+            self.refuse(Reason.QUOTA_EXCEEDED, "too many connections")
+            return
+        self.principal = principal
+        self.credential = self.host.credential(principal)
+        if not self.host.is_current(principal, self.credential):
+            self.refuse(Reason.NOT_AUTHORIZED, "the credential has just ended")
+            return
+        if connect.will is not None:
+            route = await self.host.route(principal, connect.will.topic)
+            if not self.host.accepts(route):
+                self.refuse(Reason.NOT_AUTHORIZED, "the will's topic is not allowed")
+                return
+            self.will = LastWill(connect.will, route, principal, self.credential)
+        if not self.closing:
+            self._enter(connect, principal)
+
+    def _takes_over(self, principal: Principal, client_id: str) -> bool:
+        session = self.clients.sessions.find(principal, client_id)
+        return session is not None and session.connection is not None
+
+    async def _authenticate(self, connect: Connect) -> Principal | None:
+        if connect.authentication_method is not None:
+            self.refuse(Reason.BAD_AUTHENTICATION_METHOD, "no such method")
+            return None
+        try:
+            async with asyncio.timeout(LOGIN_SECONDS):
+                if connect.username is None and connect.password is None:
+                    principal = self.host.anonymous()
+                else:
+                    principal = await self.host.login(
+                        connect.username or "", connect.password or b"", self.peer
+                    )
+        except StoreUnavailableError:
+            self.refuse(Reason.SERVER_UNAVAILABLE, "the database is not available")
+            return None
+        except TimeoutError:
+            detail = (
+                f"the log-in took more than {LOGIN_SECONDS:.0f} s: many log in at the same time"
+            )
+            self.refuse(Reason.SERVER_BUSY, detail)
+            return None
+        except HeliographError as error:
+            limited = error.code is ErrorCode.RATE_LIMITED
+            reason = Reason.CONNECTION_RATE_EXCEEDED if limited else Reason.SERVER_BUSY
+            self.refuse(reason, error.detail)
+            return None
+        if principal is None:
+            self._refuse_login(connect)
+        return principal
+
+    def _refuse_login(self, connect: Connect) -> None:
+        self.clients.warn_of_refused_login(self.peer, connect.username)
+        reason = (
+            Reason.NOT_AUTHORIZED if connect.username is None else Reason.BAD_USER_NAME_OR_PASSWORD
+        )
+        self.refuse(reason, "unknown user name or wrong key")
+
+    def _enter(self, connect: Connect, principal: Principal) -> None:
+        sessions = self.clients.sessions
+        client_id = connect.client_id or f"heliograph-{uuid.uuid4().hex}"
+        properties = self._properties(connect, client_id)
+        largest = self.client_maximum_packet_size
+        if len(packets.connack(self.version, properties=properties)) > largest:
+            self.refuse(Reason.PACKET_TOO_LARGE, "CONNACK is larger than the client takes")
+            return
+        session = sessions.find(principal, client_id)
+        if session is not None and session.connection is not None:
+            previous, session.connection = session.connection, None
+            if session.expiry and not connect.clean_start and previous.delays_will:
+                previous.will = None  # its session goes on in time [MQTT-3.1.3-9]
+            previous.fail(Reason.SESSION_TAKEN_OVER, "the client has connected again")
+            sessions.leave(session)
+            session = sessions.find(principal, client_id)
+        if session is not None and connect.clean_start:
+            sessions.end(session)
+            session = None
+        present = session is not None
+        if session is None:
+            session = Session(principal, client_id, self.counts)
+        session.principal = principal
+        session.expiry = min(connect.session_expiry, LONGEST_SESSION_SECONDS)
+        session.connection = self
+        self.share = self.clients.shares.enter(session.owner, principal)
+        sessions.enter(session)
+        self.clients.fanout.attach(session)
+        self.session = session
+        # Reading is paused meanwhile.
+        if self.transport is not None:
+            self.transport.set_protocol(self)
+        self.keepalive = connect.keepalive * 1.5
+        if connect.version == MQTT_5:
+            self.aliases = TopicAliases()
+        self.write(packets.connack(self.version, session_present=present, properties=properties))
+        session.resume()
+
+    def _properties(self, connect: Connect, client_id: str) -> Properties:
+        expiry = min(connect.session_expiry, LONGEST_SESSION_SECONDS)
+        return Properties(
+            receive_maximum=self.clients.limits.receive_maximum,
+            assigned_client_identifier=None if connect.client_id else client_id,
+            session_expiry_interval=expiry if expiry != connect.session_expiry else None,
+            topic_alias_maximum=MAXIMUM_TOPIC_ALIASES,
+            shared_subscription_available=0,
+        )
+
+    def _disconnect(self, session: Session, disconnect: Disconnect) -> None:
+        expiry = disconnect.session_expiry
+        if expiry is not None:
+            if expiry and not session.expiry:
+                raise ProtocolError(Reason.PROTOCOL_ERROR, "a session expiry from nothing")
+            session.expiry = min(expiry, LONGEST_SESSION_SECONDS)
+        if disconnect.reason != Reason.DISCONNECT_WITH_WILL_MESSAGE:
+            self.will = None  # [MQTT-3.14.4-3]
+        self.close()
+
+    # PUBLISH
 
     def _publish(self, buffer: bytes, at: int, start: int, stop: int) -> bool:
         """Take a PUBLISH; False: it has to wait, and stays in the buffer."""
+        session, first = self.session, buffer[at]
+        if session is None:
+            raise _not_connected()
         topic, packet_id, payload_at, properties = packets.read_publish(
             buffer, at, start, stop, self.version
         )
@@ -267,177 +627,252 @@ class Connection(PausableProtocol):
             topic = self.aliases.resolve(topic, properties)
         route = self.routes.get(topic)
         if route is None:
-            route = known_route(self, topic)
-        if route is None:
-            self.run(find_route(self, topic), "route")
-            return False
-        first, session = buffer[at], self.session
-        assert session is not None  # noqa: S101 - a PUBLISH comes here with a session only
+            route = self._known_route(topic)
+            if route is None:
+                self.run(self._find_route(topic), "route")
+                return False
         if packet_id:
             qos = first >> 1 & 3
-            if qos == QOS_1 and self.in_flight < self.listener.limits.receive_maximum:
-                self.in_flight += 1  # all that `begin_delivery` has to do
-            elif not begin_delivery(self, session, packet_id, qos):
+            if qos == QOS_1 and self.in_flight < self.clients.limits.receive_maximum:
+                self.in_flight += 1  # all that `_begin_delivery` has to do
+            elif not self._begin_delivery(session, packet_id, qos):
                 return True
             token = packet_id | qos << 16  # `token_of`
             delivery = session.ledger_name
         else:
             token, delivery = 0, None
         payload = buffer[payload_at:stop]
+        host = self.host
         try:
             if len(payload) > MAXIMUM_PAYLOAD_BYTES:
-                size = self.listener.host.receive_oversize(
-                    self, token, route, payload[:KEPT_BYTES], len(payload)
-                )
+                size = host.receive_oversize(self, token, route, payload[:KEPT_BYTES], len(payload))
             elif not payload and first & RETAIN:
-                size = self.listener.host.receive_empty(
-                    self, token, route, delivery, first & 8 != 0
-                )
+                size = host.receive_empty(self, token, route, delivery, first & DUPLICATE != 0)
             else:
-                size = self.listener.host.receive(
-                    self, token, route, payload, delivery, first & 8 != 0
-                )
+                size = host.receive(self, token, route, payload, delivery, first & DUPLICATE != 0)
         except HeliographError:
-            abandon_delivery(self, session, token)
+            self._abandon_delivery(session, token)
             self.pause(UNTAKEN)
             return False
         self.in_flight_bytes += size
         return True
 
-    def _stream_past(self, packet: "Oversize", data: bytes) -> bytes:
-        """Let go of an oversize packet's bytes; return what follows it."""
-        if self.share is not None:
-            self.share.credit -= len(data)
-        rest = packet.take(data)
-        if rest is None:
-            return b""
-        self.listener.unfinished.release(self)
-        self.run(refuse_oversize(self, packet), "oversize")
-        return rest
+    def _known_route(self, topic: bytes) -> Any:
+        """Return and keep the route of a topic that is new here; None: ask the database.
 
-    # Answers
+        A task would cost a turn of the event loop, and a gateway has thousands of topics.
+        """
+        assert self.principal is not None  # noqa: S101 - set with the session
+        route = self.host.known_route(self.principal, packets.decode_topic(topic))
+        if route is not None:
+            self._keep_route(self.principal, topic, route)
+        return route
 
-    def settled(self, messages: "list[Taken]") -> None:
-        """Acknowledge what has been committed, in one write."""
-        settle(self, messages)
+    async def _find_route(self, topic: bytes) -> None:
+        """Ask for the route of a topic, until the database answers, and keep it."""
+        assert self.principal is not None  # noqa: S101 - set with the session
+        name = packets.decode_topic(topic)
+        self._keep_route(self.principal, topic, await ask(self.host, self.principal, name))
 
-    def send_publish(self, message: Outgoing, packet_id: int, *, dup: bool = False) -> bool:
-        """Send a message to the client; False: it is larger than that takes [MQTT-3.1.2-25]."""
-        if message.version == self.version:
-            packet = message.packet
-        else:
-            identifiers = message.identifiers
-            packet = packets.publish(
-                self.version,
-                message.topic,
-                message.payload,
-                qos=message.qos,
-                retain=message.retain,
-                duplicate=dup,
-                packet_id=packet_id,
-                properties=(
-                    Properties(subscription_identifiers=identifiers) if identifiers else None
-                ),
-            )
-            if not message.qos:
-                message.version, message.packet = self.version, packet
-        if len(packet) > self.client_maximum_packet_size:
-            self._drop_too_large(message.topic, len(packet))
-            return False
-        self._post(packet)
+    def _keep_route(self, principal: Principal, topic: bytes, route: Any) -> None:
+        routes = self.clients.routes.of(principal, self.host.generation)
+        routes.keep(topic, route, accepted=self.host.accepts(route))
+        self.routes = routes
+
+    def _begin_delivery(self, session: Session, packet_id: int, qos: int) -> bool:
+        """Count a QoS 1 or 2 delivery; False: it is known, and needs no more than its answer.
+
+        Raises:
+            ProtocolError: more are under way than the receive maximum [MQTT-3.3.4-7].
+        """
+        if qos == QOS_2:
+            committed = session.received.is_committed(packet_id)
+            if committed is not None:
+                if committed:
+                    self.write(packets.pubrec(self.version, packet_id))
+                return False
+        maximum = self.clients.limits.receive_maximum
+        if self.version == MQTT_5 and self.in_flight >= maximum:
+            raise ProtocolError(Reason.RECEIVE_MAXIMUM_EXCEEDED, "too many messages in flight")
+        if qos == QOS_2:
+            # Those of earlier connections count, and in MQTT 3.1.1 too: they are kept.
+            if len(session.received) >= maximum:
+                raise ProtocolError(
+                    Reason.RECEIVE_MAXIMUM_EXCEEDED, "too many messages not released"
+                )
+            session.received.begin(packet_id)
+        self.in_flight += 1
         return True
 
-    def _post(self, packet: bytes) -> None:
-        """Write a message with those that come right after it: a call of the system is dear."""
-        if self.transport is None or self.pauses & CLOSING:
-            return
-        self.outbox.append(packet)
-        self.outbox_bytes += len(packet)
-        if self.outbox_bytes >= OUTBOX_BYTES:
-            self.flush()
-        elif len(self.outbox) == 1:
-            self.listener.flush_soon(self)
+    def _abandon_delivery(self, session: Session, token: int) -> None:
+        """Undo `_begin_delivery` for a message that was not taken."""
+        if token:
+            self.in_flight -= 1
+            if token >> 16 == QOS_2:
+                session.received.end(token & PACKET_ID)
 
-    def flush(self) -> None:
-        """Write the messages that wait to be written together."""
-        if self.outbox:
-            data = b"".join(self.outbox)
-            self.outbox.clear()
-            self.outbox_bytes = 0
-            if self.transport is not None and not self.pauses & CLOSING:
-                self.transport.write(data)
+    def _stream_past(self, packet: Oversize, data: bytes) -> bytes:
+        if self.share is not None:
+            self.share.credit -= len(data)
+        rest = super()._stream_past(packet, data)
+        if self.oversize is None:
+            self.clients.unfinished.release(self)
+        return rest
 
-    def _drop_too_large(self, topic: str, size: int) -> None:
-        self.listener.counts.too_large += 1
-        if not self.told_too_large:
-            self.told_too_large = True
-            log.warning(
-                "a subscriber gets no messages that are larger than it takes",
-                name=self.principal.name if self.principal else None,
-                peer=self.peer,
-                topic=topic,
-                bytes=size,
-                maximum=self.client_maximum_packet_size,
-            )
+    async def _refuse_oversize(self, packet: Oversize) -> None:
+        """Keep the head of a packet that has been let go of as a rejected message.
 
-    def send_retained(self, topic_filter: str, qos: int, identifier: int | None) -> None:
-        """Send what is retained under a subscription's filter, as fast as the client takes it."""
-        if self.retained is None:
-            self.retained = Retained(self)
-        self.retained.send(topic_filter, qos, identifier)
-
-    def stop_retained(self) -> None:
-        """Send nothing more of what is retained."""
-        if self.retained is not None:
-            self.retained.close()
-
-    def write(self, data: bytes) -> None:
-        """Write, unless the connection is gone."""
-        if data and self.transport is not None and not self.pauses & CLOSING:
-            if self.outbox:
-                self.flush()
-            self.transport.write(data)
-
-    def fail(self, reason: Reason, detail: str) -> None:
-        """End the connection for a fault of the client's, telling it why where MQTT can."""
-        if self.closing:
-            return
-        if self.session is None and self.version == MQTT_5:
-            self.refuse(reason, detail)
-            return
-        self.listener.refused(self, reason, detail)
-        if self.session is not None:
-            whole = packets.disconnect(self.version, reason, detail)
-            self.write(self.explained(whole, packets.disconnect(self.version, reason)))
-        self.close()
-
-    def refuse(self, reason: Reason, detail: str) -> None:
-        """Answer CONNECT with the reason why there is no session, and end the connection."""
-        self.listener.refused(self, reason, detail)
-        properties = Properties(reason_string=detail)
-        whole = packets.connack(self.version, reason, properties=properties)
-        self.write(self.explained(whole, packets.connack(self.version, reason)))
-        self.close()
-
-    def explained(self, whole: bytes, bare: bytes) -> bytes:
-        """Return the packet with its reason text, or without where the client wants none of that.
-
-        Where it takes no packet as large as either, nothing.
+        Raises:
+            ProtocolError, StoreUnavailableError, HeliographError: it has to be sent again.
         """
-        largest = self.client_maximum_packet_size
-        if self.tells_reasons and len(whole) <= largest:
-            return whole
-        return bare if len(bare) <= largest else b""
+        head = packet.head
+        topic, packet_id, payload_at, properties = packets.read_publish(
+            head, 0, 1, len(head), self.version
+        )
+        if properties is not None:
+            topic = self.aliases.resolve(topic, properties)
+        session, principal = self.session, self.principal
+        if session is None or principal is None:
+            return
+        route = await self.host.route(principal, packets.decode_topic(topic))
+        token = token_of(packet_id, packet.qos)
+        if packet_id and not self._begin_delivery(session, packet_id, packet.qos):
+            return
+        payload, size = head[payload_at:][:KEPT_BYTES], packet.size - (payload_at - 1)
+        try:
+            self.in_flight_bytes += self.host.receive_oversize(self, token, route, payload, size)
+        except HeliographError:
+            self._abandon_delivery(session, token)
+            raise
 
-    def heed(self, connect: packets.Connect) -> None:
-        """Keep from now on to what the client says that it takes."""
-        self.version = connect.version
-        self.tells_reasons = connect.request_problem_information
-        self.client_receive_maximum = connect.receive_maximum
-        if connect.maximum_packet_size is not None:
-            self.client_maximum_packet_size = connect.maximum_packet_size
+    def settled(self, messages: list[Taken]) -> None:
+        """Acknowledge what has been committed, in the order of receipt and in one write.
 
-    def check_answer(self, filters: int) -> None:
+        A PUBACK goes to the connection that the message came by, or nowhere: on another one the
+        client repeats the message, and is answered there. The state of QoS 2 is the session's.
+        """
+        answers: list[bytes] = []
+        plain: list[int] = []
+        before = self.in_flight_bytes
+        for message in messages:
+            self.in_flight_bytes -= message.size
+            refused = bool(message.faults) and not message.rows and self.version == MQTT_5
+            for token in message.tokens:
+                qos = token >> 16
+                if qos == QOS_1:
+                    self.in_flight -= 1
+                    if not refused:
+                        plain.append(token & PACKET_ID)
+                        continue
+                elif qos == 0:
+                    continue
+                answers.append(packets.pubacks(plain))
+                plain = []
+                if qos == QOS_1:
+                    answers.append(self._refusal(self, packets.puback, message, token))
+                else:
+                    self._settle_received(message, token, answers)
+        answers.append(packets.pubacks(plain))
+        self.write(b"".join(answers))
+        share = self.share
+        if share is not None and share.is_over:
+            share.committed += before - self.in_flight_bytes
+        if self.pauses & OWN and self.in_flight_bytes < IN_FLIGHT_BYTES // 2:
+            self.resume(OWN)
+
+    def _refusal(
+        self, client: Client, write: Callable[..., bytes], message: Taken, token: int
+    ) -> bytes:
+        reason = Reason(self.host.puback_reason(message))
+        packet_id, detail = token & PACKET_ID, message.faults[0].detail
+        whole = write(MQTT_5, packet_id, reason, detail)
+        return client.explained(whole, write(MQTT_5, packet_id, reason))
+
+    def _settle_received(self, message: Taken, token: int, answers: list[bytes]) -> None:
+        """Answer a QoS 2 message on whatever connection its session has by now."""
+        packet_id, session = token & PACKET_ID, self.session
+        if session is None or session.received.is_committed(packet_id) is None:
+            return
+        connection = session.connection
+        if connection is None:
+            session.received.commit(packet_id)
+            return
+        if connection.version == MQTT_5 and message.faults and not message.rows:
+            # A PUBREC with an error ends the exchange: no PUBREL follows [MQTT-4.3.3-4].
+            session.received.end(packet_id)
+            connection.in_flight = max(connection.in_flight - 1, 0)
+            answer = self._refusal(connection, packets.pubrec, message, token)
+        else:
+            session.received.commit(packet_id)
+            answer = packets.pubrec(connection.version, packet_id)
+        if connection is self:
+            answers.append(answer)
+        else:
+            connection.write(answer)
+
+    def _release(self, session: Session, packet_id: int) -> None:
+        if session.received.is_committed(packet_id) is False:
+            # Not committed, so no PUBREC has been sent that it could be the answer to.
+            raise ProtocolError(Reason.PROTOCOL_ERROR, "PUBREL before PUBREC")
+        known = session.received.end(packet_id)
+        if known and self.in_flight:
+            self.in_flight -= 1
+        reason = Reason.SUCCESS if known else Reason.PACKET_IDENTIFIER_NOT_FOUND
+        self.write(packets.pubcomp(self.version, packet_id, reason))
+
+    # SUBSCRIBE and UNSUBSCRIBE
+
+    async def _subscribe(self, session: Session, subscribe: Subscribe) -> None:
+        """Answer a SUBSCRIBE, then send what is retained for it."""
+        fanout, identifier = self.clients.fanout, subscribe.identifier
+        self._check_answer(len(subscribe.filters) + subscribe.unread)
+        reasons: list[int] = []
+        retained: list[tuple[Subscription, int]] = []
+        for subscription in subscribe.filters:
+            reason = await self._grant(session, subscription)
+            if session.connection is not self:
+                return  # taken over meanwhile, or ended: nobody would ever unsubscribe
+            if reason < Reason.UNSPECIFIED_ERROR:
+                fresh = fanout.add(session, subscription, reason, identifier)
+                handling = subscription.retain_handling
+                if handling == 0 or (handling == 1 and fresh):
+                    retained.append((subscription, reason))
+            reasons.append(reason)
+        self.host.watch()
+        reasons += [Reason.QUOTA_EXCEEDED] * subscribe.unread
+        for reason in reasons:
+            if reason >= Reason.UNSPECIFIED_ERROR:
+                self.counts.refused_filters[Reason(reason).name] += 1
+        self.write(packets.suback(self.version, subscribe.packet_id, reasons))
+        for subscription, qos in retained:
+            self.send_retained(subscription.filter, qos, identifier)
+
+    async def _grant(self, session: Session, subscription: Subscription) -> int:
+        """Return the granted QoS, or why the subscription is refused."""
+        topic_filter, principal = subscription.filter, self.principal
+        if topic_filter.startswith("$share/"):
+            return Reason.SHARED_SUBSCRIPTIONS_NOT_SUPPORTED
+        if topic_filter.count("/") >= MAXIMUM_FILTER_LEVELS or is_longer_than(
+            topic_filter, self.host.longest_topic
+        ):
+            return Reason.TOPIC_FILTER_INVALID
+        if self.clients.fanout.is_full(session, topic_filter):
+            return Reason.QUOTA_EXCEEDED
+        if principal is None or not await self.host.may_subscribe(principal, topic_filter):
+            return Reason.NOT_AUTHORIZED
+        return min(subscription.qos, 1)
+
+    def _unsubscribe(self, session: Session, unsubscribe: Unsubscribe) -> None:
+        self._check_answer(len(unsubscribe.filters))
+        reasons = []
+        for topic_filter in unsubscribe.filters:
+            found = self.clients.fanout.discard(session, topic_filter)
+            if self.retained is not None:
+                self.retained.discard(topic_filter)
+            reasons.append(Reason.SUCCESS if found else Reason.NO_SUBSCRIPTION_EXISTED)
+        self.write(packets.unsuback(self.version, unsubscribe.packet_id, reasons))
+
+    def _check_answer(self, filters: int) -> None:
         """Refuse a packet of so many filters if its answer, a byte for each, is too large.
 
         Raises:
@@ -449,61 +884,6 @@ class Connection(PausableProtocol):
                 detail = f"the answer of {size} bytes is larger than the client takes"
                 raise ProtocolError(Reason.PACKET_TOO_LARGE, detail)
 
-    def recheck(self) -> None:
-        """End the connection if what the client logged in with is no longer valid."""
-        generation = self.listener.host.generation
-        if self.checked == generation or self.principal is None:
-            return
-        self.checked = generation
-        if not self.listener.host.is_current(self.principal, self.credential):
-            self.fail(Reason.NOT_AUTHORIZED, "the credential is no longer valid")
 
-    def is_known(self) -> None:
-        """Take the transport over from who has read CONNECT; reading is paused meanwhile."""
-        if self.transport is not None:
-            self.transport.set_protocol(self)
-
-    @property
-    def closing(self) -> bool:
-        """Whether the connection is closed, or about to be."""
-        return self.transport is None or self.pauses & CLOSING != 0
-
-    @property
-    def has_expired(self) -> bool:
-        """Whether the session of a user, by whose token the client logged in, is over."""
-        return self.principal is not None and self.principal.has_expired(now())
-
-    @property
-    def delays_will(self) -> bool:
-        """Whether the client's will waits for some time after the connection's end."""
-        return self.will is not None and self.will.message.delay > 0
-
-    def close(self) -> None:
-        """Close after what has been written is sent; what still comes is thrown away.
-
-        To close with something unread would reset the connection, and take from the client
-        what it has not read yet: its acknowledgments, and the reason.
-        """
-        transport = self.transport
-        if transport is None or self.closing:
-            return
-        self.flush()
-        self.pauses |= CLOSING
-        self.listener.unfinished.release(self)
-        if transport.can_write_eof():
-            transport.write_eof()
-            transport.resume_reading()
-        else:
-            transport.close()
-        self.listener.loop.call_later(CLOSING_SECONDS, self.abort)
-
-    def drop(self, reason: Reason, detail: str) -> None:
-        """End the connection at once, for the client's fault: what it was told would not arrive."""
-        if self._is_open():
-            self.listener.refused(self, reason, detail)
-            self.abort()
-
-    def abort(self) -> None:
-        """Drop the connection at once."""
-        if self.transport is not None:
-            self.transport.abort()
+def _not_connected() -> ProtocolError:
+    return ProtocolError(Reason.PROTOCOL_ERROR, "the first packet is not CONNECT")  # [MQTT-3.1.0-1]

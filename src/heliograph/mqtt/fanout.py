@@ -10,34 +10,28 @@ take of the event loop is bounded; what is over that waits for its audience's ne
 import asyncio
 import time
 from collections import deque
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Collection, Hashable, Sequence
+from typing import Generic, TypeVar
 
-import msgspec
 import structlog
 
 from heliograph.model.event import Committed
 from heliograph.model.records import Kind
-from heliograph.mqtt import packets
+from heliograph.mqtt.codec.packets import MAXIMUM_SUBSCRIPTIONS, Subscription
 from heliograph.mqtt.counts import Counts
-from heliograph.mqtt.limits import (
-    MAXIMUM_BEHIND_BYTES,
-    MAXIMUM_BEHIND_BYTES_IN_ALL,
-    MAXIMUM_FILTER_BYTES,
-    MAXIMUM_OWED_BYTES_IN_ALL,
-    MAXIMUM_OWED_BYTES_OF_PRINCIPAL,
-    MAXIMUM_SUBSCRIPTIONS,
-    MAXIMUM_SUBSCRIPTIONS_OF_PRINCIPAL,
-)
-from heliograph.mqtt.session import Outgoing, Owner, Session
-from heliograph.mqtt.subscriptions import SubscriptionTree
+from heliograph.mqtt.host import Host, Outgoing, Seen
+from heliograph.mqtt.session import Entry, Owed, OwedInAll, Owner, Session
 from heliograph.mqtt.topics import is_shown
-
-if TYPE_CHECKING:
-    from heliograph.mqtt.host import Host
 
 log = structlog.get_logger()
 
+Subscriber = TypeVar("Subscriber", bound=Hashable)
+
+MAXIMUM_FILTER_BYTES = 64 << 10
+MAXIMUM_SUBSCRIPTIONS_OF_PRINCIPAL = 10_000
+# Of messages that are due to a principal's subscribers, or to all, and had no turn yet.
+MAXIMUM_BEHIND_BYTES = 8 << 20
+MAXIMUM_BEHIND_BYTES_IN_ALL = 64 << 20
 # A kind of which something is retained.
 STATUS = Kind.STATUS
 # How much of the time fanning out may take, and for how long at most in one piece.
@@ -49,87 +43,143 @@ DELIVERIES_BETWEEN_LOOKS = 64
 WAITING_BYTES = 400
 
 
-class Seen(msgspec.Struct, gc=False):
-    """A message to show under each of its topics, the preferred one first.
+class _Level(Generic[Subscriber]):
+    """A level of the wildcard filters: those that end here, and the levels that may follow."""
 
-    Without a `payload` it is that of the `event`, made when somebody gets it.
+    __slots__ = ("following", "subscribers")
+
+    def __init__(self) -> None:
+        self.following: dict[str, _Level[Subscriber]] = {}
+        self.subscribers: dict[Subscriber, None] = {}
+
+
+class SubscriptionTree(Generic[Subscriber]):
+    """Finds the subscribers of a topic, in time that does not grow with their number.
+
+    Filters without wildcards are one dictionary. While there are no others, `matches` is one
+    look-up. Of a shared subscription, hand in the filter without its `$share/<group>/`.
     """
 
-    topics: tuple[str, ...]
-    sensor: int
-    network_identifier: str
-    payload: bytes | None
-    event: Committed | None = None
+    __slots__ = ("_exact", "_root")
+
+    def __init__(self) -> None:
+        self._exact: dict[str, dict[Subscriber, None]] = {}
+        # Devices have no wildcards, and there are many of them: only where there is one.
+        self._root: _Level[Subscriber] | None = None
+
+    def __bool__(self) -> bool:
+        """Whether anyone is subscribed to anything."""
+        return bool(self._exact) or self._root is not None
+
+    @property
+    def has_wildcards(self) -> bool:
+        """Whether any filter has a wildcard."""
+        return self._root is not None
+
+    def has_exactly(self, topic_filter: str) -> bool:
+        """Tell whether anyone is subscribed to a filter without wildcards."""
+        return topic_filter in self._exact
+
+    def add(self, topic_filter: str, subscriber: Subscriber) -> bool:
+        """Subscribe to a valid filter; tell whether that is new: a second time changes nothing."""
+        if not _has_wildcard(topic_filter):
+            subscribers = self._exact.setdefault(topic_filter, {})
+        else:
+            if self._root is None:
+                self._root = _Level()
+            level = self._root
+            for name in topic_filter.split("/"):
+                following = level.following.get(name)
+                if following is None:
+                    following = level.following[name] = _Level()
+                level = following
+            subscribers = level.subscribers
+        known = subscriber in subscribers
+        subscribers[subscriber] = None
+        return not known
+
+    def remove(self, topic_filter: str, subscriber: Subscriber) -> bool:
+        """Undo `add`; tell whether there was one: without, nothing changes."""
+        if not _has_wildcard(topic_filter):
+            subscribers = self._exact.get(topic_filter)
+            if subscribers is None or subscriber not in subscribers:
+                return False
+            del subscribers[subscriber]
+            if not subscribers:
+                del self._exact[topic_filter]
+            return True
+        path: list[tuple[_Level[Subscriber], str]] = []
+        level = self._root
+        for name in topic_filter.split("/"):
+            if level is None:
+                return False
+            path.append((level, name))
+            level = level.following.get(name)
+        if level is None or subscriber not in level.subscribers:
+            return False
+        del level.subscribers[subscriber]
+        for parent, name in reversed(path):
+            child = parent.following[name]
+            if child.subscribers or child.following:
+                break
+            del parent.following[name]
+        if self._root is not None and not self._root.following:
+            self._root = None
+        return True
+
+    def matches(self, topic: str) -> Collection[Subscriber]:
+        """Return the topic's subscribers, each once for every filter of his that selects it."""
+        exact = self._exact.get(topic)
+        if self._root is None:
+            return tuple(exact) if exact else ()
+        found = list(exact) if exact else []
+        # Iterative: a client chooses how deep its filters are.
+        reached = [self._root]
+        # No filter that begins with a wildcard selects such a topic [MQTT-4.7.2-1].
+        hidden = topic.startswith("$")
+        for name in topic.split("/"):
+            after: list[_Level[Subscriber]] = []
+            for level in reached:
+                following = level.following
+                if (one := following.get(name)) is not None:
+                    after.append(one)
+                if hidden:
+                    continue
+                if (any_one := following.get("+")) is not None:
+                    after.append(any_one)
+                if (rest := following.get("#")) is not None:
+                    found += rest.subscribers
+            hidden = False
+            reached = after
+            if not reached:
+                return found
+        for level in reached:
+            found += level.subscribers
+            if (rest := level.following.get("#")) is not None:
+                found += rest.subscribers
+        return found
 
 
-class Entry(NamedTuple):
-    """A subscription of a session, with the number that the client has given it, if any."""
-
-    session: Session
-    filter: str
-    qos: int
-    no_local: bool
-    identifier: int | None
+def _has_wildcard(topic_filter: str) -> bool:
+    return "+" in topic_filter or "#" in topic_filter
 
 
-class Audience:
+class Audience(Owed):
     """The sessions of one principal that have ever subscribed, and what they subscribe to.
 
     `waiting` are messages that one of them may get, for which there was no time yet.
     """
 
-    __slots__ = (
-        "all_owed",
-        "filters",
-        "lags",
-        "owed_bytes",
-        "owner",
-        "principal",
-        "sessions",
-        "tree",
-        "waiting",
-        "waiting_bytes",
-    )
+    __slots__ = ("filters", "lags", "owner", "tree", "waiting", "waiting_bytes")
 
-    def __init__(self, session: Session, all_owed: "Owed") -> None:
+    def __init__(self, session: Session, in_all: OwedInAll) -> None:
+        super().__init__(session.principal, in_all)
         self.owner = session.owner
-        self.all_owed = all_owed
-        self.principal = session.principal
-        self.sessions: set[Session] = set()
         self.tree: SubscriptionTree[Entry] = SubscriptionTree()
         self.filters = 0
-        # Of payloads that its sessions wait to be given, or have not acknowledged.
-        self.owed_bytes = 0
         self.waiting: deque[Seen] | None = None
         self.waiting_bytes = 0
         self.lags = False
-
-    def count_owed(self, size: int) -> None:
-        """Count so many bytes more that the sessions are owed, or fewer."""
-        self.owed_bytes += size
-        self.all_owed.bytes += size
-
-    def bound(self) -> None:
-        """Drop of what the sessions are owed what is over the bounds, of the one that has most."""
-        if not self.principal.is_admin:
-            self.drop_to(MAXIMUM_OWED_BYTES_OF_PRINCIPAL)
-        self.all_owed.bound()
-
-    def drop_to(self, size: int) -> None:
-        """Drop the oldest of the session that is owed most until there are so many bytes."""
-        while self.owed_bytes > size:
-            session = max(self.sessions, key=_droppable)
-            if not session.droppable_bytes:
-                return
-            session.drop_oldest()
-
-    def end_slowest(self) -> None:
-        """End the connection that has not acknowledged most: then it can be dropped."""
-        session = max(self.sessions, key=_unacknowledged)
-        if session.connection is not None:
-            session.connection.drop(
-                packets.Reason.QUOTA_EXCEEDED, "acknowledges too little of what it is sent"
-            )
 
     @property
     def device(self) -> int | str | None:
@@ -139,36 +189,15 @@ class Audience:
         return self.principal.sensor
 
 
-class Owed:
-    """What all sessions together are owed, in bytes."""
-
-    __slots__ = ("audiences", "bytes")
-
-    def __init__(self, audiences: "dict[Owner, Audience]") -> None:
-        self.audiences = audiences
-        self.bytes = 0
-
-    def bound(self) -> None:
-        """Drop a part of what the principal is owed that is owed most, if it is too much."""
-        if self.bytes <= MAXIMUM_OWED_BYTES_IN_ALL:
-            return
-        most = max(self.audiences.values(), key=_owed)
-        # Not just what is too much: to look for the one takes as long as there are principals.
-        size = most.owed_bytes * 7 // 8
-        most.drop_to(size)
-        if most.owed_bytes > size:
-            most.end_slowest()
-
-
 class Fanout:
     """Knows who subscribes to what, and sends it to them, each session once a message."""
 
-    def __init__(self, host: "Host", counts: Counts, tasks: "set[asyncio.Task[None]]") -> None:
+    def __init__(self, host: Host, counts: Counts, tasks: "set[asyncio.Task[None]]") -> None:
         self._host = host
         self._counts = counts
         self._tasks = tasks
         self._audiences: dict[Owner, Audience] = {}
-        self._owed = Owed(self._audiences)
+        self._owed = OwedInAll(self._audiences)
         self._of_device: dict[int | str, list[Audience]] = {}
         # Of devices where everybody sees some network: who subscribes to a topic as it is.
         self._of_topic: dict[str, dict[Audience, None]] = {}
@@ -188,9 +217,8 @@ class Fanout:
         self._behind_bytes = 0
         self._catching_up: asyncio.Task[None] | None = None
 
-    @property
-    def has_subscribers(self) -> bool:
-        """Whether there is any subscription by which something may be sent now."""
+    def watched(self) -> bool:
+        """Return whether there is any subscription by which something may be sent now."""
         return self._entries > 0
 
     # Subscriptions
@@ -212,7 +240,7 @@ class Fanout:
     def add(
         self,
         session: Session,
-        subscription: packets.Subscription,
+        subscription: Subscription,
         qos: int,
         identifier: int | None = None,
     ) -> bool:
@@ -221,7 +249,7 @@ class Fanout:
         Returns whether it is a new one.
         """
         known = self.discard(session, subscription.filter)
-        audience = session.audience or self._join(session)
+        audience = self._join(session)
         entry = Entry(session, subscription.filter, qos, subscription.no_local, identifier)
         session.subscriptions[entry.filter] = entry
         session.filter_bytes += len(entry.filter.encode())
@@ -232,7 +260,8 @@ class Fanout:
 
     def discard(self, session: Session, topic_filter: str) -> bool:
         """Remove a subscription; tell whether there was one."""
-        entry, audience = session.subscriptions.pop(topic_filter, None), session.audience
+        entry = session.subscriptions.pop(topic_filter, None)
+        audience = self._audiences.get(session.owner)
         if entry is None or audience is None:
             return False
         session.filter_bytes -= len(topic_filter.encode())
@@ -244,26 +273,26 @@ class Fanout:
         """Remove all subscriptions of a session, which has ended."""
         for topic_filter in list(session.subscriptions):
             self.discard(session, topic_filter)
-        audience, session.audience = session.audience, None
-        if audience is not None:
-            audience.sessions.discard(session)
-            audience.count_owed(-session.queued_bytes - session.unacknowledged_bytes)
-            if not audience.sessions:
-                self._forget(audience)
+        audience = self._audiences.get(session.owner)
+        if audience is None or session not in audience.sessions:
+            return
+        session.owed = None
+        audience.sessions.discard(session)
+        audience.count(-session.queued_bytes - session.unacknowledged_bytes)
+        if not audience.sessions:
+            self._forget(audience)
 
     def attach(self, session: Session) -> None:
         """Take a session's subscriptions at QoS 0 in again: it has a connection."""
-        if session.audience is not None:
-            for entry in session.subscriptions.values():
-                if not entry.qos:
-                    self._enter(session.audience, entry)
+        for entry in session.subscriptions.values():
+            if not entry.qos:
+                self._enter(self._audiences[session.owner], entry)
 
     def detach(self, session: Session) -> None:
         """Leave a session's subscriptions at QoS 0 out: without a connection it gets nothing."""
-        if session.audience is not None:
-            for entry in session.subscriptions.values():
-                if not entry.qos:
-                    self._leave(session.audience, entry)
+        for entry in session.subscriptions.values():
+            if not entry.qos:
+                self._leave(self._audiences[session.owner], entry)
 
     def _enter(self, audience: Audience, entry: Entry) -> None:
         if not is_shown(entry.filter) or not audience.tree.add(entry.filter, entry):
@@ -298,7 +327,7 @@ class Fanout:
                 self._viewers[audience] = None
                 self._forget_networks()
         audience.sessions.add(session)
-        session.audience = audience
+        session.owed = audience
         return audience
 
     def _forget(self, audience: Audience) -> None:
@@ -556,18 +585,6 @@ class Fanout:
             return self._deliver(audience, seen)
         self._counts.withheld += 1
         return 1
-
-
-def _unacknowledged(session: Session) -> int:
-    return session.unacknowledged_bytes if session.connection is not None else -1
-
-
-def _droppable(session: Session) -> int:
-    return session.droppable_bytes
-
-
-def _owed(audience: Audience) -> int:
-    return audience.owed_bytes
 
 
 def _size(seen: Seen) -> int:

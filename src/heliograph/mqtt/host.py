@@ -1,14 +1,66 @@
 """What the MQTT endpoint asks of the rest of the server, which hands itself in."""
 
 from collections.abc import AsyncIterator, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
+
+import msgspec
 
 from heliograph.model.event import Committed
 from heliograph.model.principal import Principal
 
-if TYPE_CHECKING:
-    from heliograph.mqtt.fanout import Seen
-    from heliograph.mqtt.session import Outgoing
+
+class Seen(msgspec.Struct, gc=False):
+    """A message to show under each of its topics, the preferred one first.
+
+    Without a `payload` it is that of the `event`, made when somebody gets it.
+    """
+
+    topics: tuple[str, ...]
+    sensor: int
+    network_identifier: str
+    payload: bytes | None
+    event: Committed | None = None
+
+
+class Outgoing:
+    """A message on its way to subscribers, from a sensor that was in this network then.
+
+    `identifiers` are those of the subscriptions that select it.
+    """
+
+    __slots__ = (
+        "identifiers",
+        "network_identifier",
+        "packet",
+        "payload",
+        "qos",
+        "retain",
+        "sensor",
+        "topic",
+        "version",
+    )
+
+    def __init__(
+        self,
+        topic: str,
+        payload: bytes,
+        qos: int,
+        sensor: int,
+        network_identifier: str,
+        identifiers: tuple[int, ...] = (),
+        *,
+        retain: bool = False,
+    ) -> None:
+        self.identifiers = identifiers
+        self.topic = topic
+        self.payload = payload
+        self.qos = qos
+        self.sensor = sensor
+        self.network_identifier = network_identifier
+        self.retain = retain
+        # At QoS 0 the packet is the same for all clients of a version of MQTT.
+        self.version = 0
+        self.packet = b""
 
 
 class Taken(Protocol):
@@ -215,7 +267,7 @@ class Host(Protocol):
         """
         ...
 
-    def seen(self, event: Committed) -> "Seen | None":
+    def seen(self, event: Committed) -> Seen | None:
         """Return a committed event as subscribers see it; None: it has no topic."""
         ...
 
@@ -223,7 +275,7 @@ class Host(Protocol):
         """Return what was stored of a message as a payload, where it has none of its own."""
         ...
 
-    def retained(self, principal: Principal, topic_filter: str) -> "AsyncIterator[Outgoing]":
+    def retained(self, principal: Principal, topic_filter: str) -> AsyncIterator[Outgoing]:
         """Yield each retained message that the filter matches and the principal may see.
 
         They are to be asked for again by `may_see` when they are sent, if that is later.

@@ -14,42 +14,40 @@ import dataclasses
 import random
 import socket
 import ssl
-from collections.abc import Coroutine
+from collections import deque
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-import mqtt5
 import structlog
 
 from heliograph.errors import HeliographError, StoreUnavailableError
 from heliograph.model.principal import Principal
-from heliograph.model.records import MAXIMUM_PAYLOAD_BYTES
-from heliograph.mqtt import dropped, link_packets, packets
-from heliograph.mqtt.confirmed import Confirmed
-from heliograph.mqtt.dropped import Dropped
-from heliograph.mqtt.limits import (
+from heliograph.model.records import MAXIMUM_PAYLOAD_BYTES, BrokerDrops
+from heliograph.model.time import SECOND, now
+from heliograph.mqtt.codec import packets
+from heliograph.mqtt.codec.packets import Connack, Suback, Unsuback
+from heliograph.mqtt.codec.reasons import MQTT_3_1_1, MQTT_5, PacketType, ProtocolError, Reason
+from heliograph.mqtt.host import Host, Taken
+from heliograph.mqtt.publications import Publications
+from heliograph.mqtt.reading import (
+    CLOSING,
+    DUPLICATE,
+    FULL,
     IN_FLIGHT_BYTES,
     KEPT_BYTES,
     MAXIMUM_PACKET_BYTES,
-)
-from heliograph.mqtt.oversize import Oversize
-from heliograph.mqtt.packets import PacketType, ProtocolError
-from heliograph.mqtt.pausing import (
-    BUSY,
-    CLOSING,
-    FULL,
     OWN,
-    TURN_PACKETS,
+    RETAIN,
+    RETRY_SECONDS,
     UNTAKEN,
-    WAITING,
-    PausableProtocol,
+    Oversize,
+    PacketProtocol,
     ReadingTurns,
+    Routes,
+    ask,
 )
-from heliograph.mqtt.publications import REFUSED, Publications
-from heliograph.mqtt.routing import RETRY_SECONDS, Routes, ask
 
 if TYPE_CHECKING:
     from heliograph.broker_url import BrokerUrl
-    from heliograph.mqtt.host import Host, Taken
 
 log = structlog.get_logger()
 
@@ -64,15 +62,34 @@ LINGER_SECONDS = 2.0
 GROUP = "heliograph"
 DATA = ("measurements/+", "log-messages/+", "logs/+", "heartbeats/+", "acknowledgments/+")
 STATE = ("status/+",)
-WATCH = [dropped.TOPIC, dropped.UPTIME]
+# What the broker says of itself: how many messages it has dropped, and for how long it has run,
+# which tells the counts of one run from those of the next.
+DROPPED = "$SYS/broker/publish/messages/dropped"
+UPTIME = "$SYS/broker/uptime"
+WATCH = (DROPPED, UPTIME)
+# It says the uptime each `sys_interval`, by its clock, and we note it later by ours.
+SLACK_SECONDS = 60
+LONGEST_NUMBER = 18
 SUBSCRIBING, UNSUBSCRIBING = 1, 2  # packet ids
-STATUS = "status/"
+STATUS = b"status/"
 BROKERS_OWN = "$SYS/"
 LONGEST_NAME = 64
-PUBLISH = int(PacketType.PUBLISH)
-_PANIC = "PanicException"
+# Deliveries that a broker may not know yet to be acknowledged.
+MOST_UNCONFIRMED = 100_000
 
-AnswerT = TypeVar("AnswerT")
+# Of a CONNACK, where the name of the reason leaves a person with a question.
+_REFUSALS = {
+    Reason.UNSUPPORTED_PROTOCOL_VERSION: "the broker does not speak MQTT 5",
+    Reason.CLIENT_IDENTIFIER_NOT_VALID: "the broker does not take MQTT_CLIENT_ID",
+    Reason.BAD_USER_NAME_OR_PASSWORD: "wrong user name or password",
+    Reason.NOT_AUTHORIZED: "not authorized: wrong user name or password, or not allowed",
+    Reason.SERVER_UNAVAILABLE: "the broker is not available",
+    Reason.SERVER_BUSY: "the broker is busy",
+}
+
+Delivery = tuple[bytes, int]
+
+AnswerT = TypeVar("AnswerT", Connack, Suback, Unsuback)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -96,7 +113,7 @@ class LinkError(Exception):
 class Link:
     """Keeps a session with a broker; its messages come back as acknowledgments."""
 
-    def __init__(self, host: "Host", broker: "BrokerUrl", options: LinkOptions) -> None:
+    def __init__(self, host: Host, broker: "BrokerUrl", options: LinkOptions) -> None:
         self.host = host
         self.broker = broker
         self.publications = Publications()
@@ -219,15 +236,16 @@ class Link:
         keepalive: float = self._options.keepalive
         try:
             accepted = await self._log_in(connection)
-            if accepted.server_keep_alive is not None:
-                keepalive = accepted.server_keep_alive
+            properties = accepted.properties
+            if properties.server_keep_alive is not None:
+                keepalive = properties.server_keep_alive
             await self._subscribe(connection, accepted)
             self.publications.connected(
                 connection,
                 session_present=accepted.session_present,
-                receive_maximum=accepted.receive_max,
-                largest=accepted.max_packet_size or 0,
-                retains=accepted.retain_available,
+                receive_maximum=properties.receive_maximum or 0xFFFF,
+                largest=properties.maximum_packet_size or 0,
+                retains=properties.retain_available != 0,
             )
             self.problem = None
             self.connects += 1
@@ -282,7 +300,7 @@ class Link:
         except ssl.SSLCertVerificationError as error:
             raise LinkError(f"the broker's certificate: {error.verify_message}") from None
         except ssl.SSLError as error:
-            raise LinkError(f"TLS with {broker} failed: {link_packets.plain(error)}") from None
+            raise LinkError(f"TLS with {broker} failed: {_plain(error)}") from None
         except (socket.gaierror, ValueError):  # no name at all is a UnicodeError
             raise LinkError(f"there is no host {broker.host!r}") from None
         except ConnectionRefusedError:
@@ -290,47 +308,55 @@ class Link:
         except OSError as error:
             # Who knows no TLS hangs up on its first words.
             doubt = "; does it speak TLS there?" if options.tls else ""
-            raise LinkError(
-                f"{broker} can't be reached: {link_packets.plain(error)}{doubt}"
-            ) from None
+            raise LinkError(f"{broker} can't be reached: {_plain(error)}{doubt}") from None
         return connection
 
-    async def _log_in(self, connection: "LinkConnection") -> mqtt5.ConnAckPacket:
-        options = self._options
-        connection.write(
-            link_packets.connect(
-                options.client_id,
-                options.username if options.username is not None else self.broker.username,
-                options.password if options.password is not None else self.broker.password,
-                keepalive=options.keepalive,
-                receive_maximum=options.receive_maximum,
-            )
+    async def _log_in(self, connection: "LinkConnection") -> Connack:
+        options, broker = self._options, self.broker
+        password = options.password if options.password is not None else broker.password
+        connect = packets.Connect(
+            version=MQTT_5,
+            client_id=options.client_id,
+            clean_start=False,
+            session_expiry=packets.NEVER,
+            username=options.username if options.username is not None else broker.username,
+            password=password.encode() if password is not None else None,
+            keepalive=options.keepalive,
+            receive_maximum=options.receive_maximum,
         )
-        answer = await self._answer(connection, mqtt5.ConnAckPacket, "CONNECT")
-        if answer.reason_code != mqtt5.ConnAckReasonCode.SUCCESS:
-            detail = f" ({answer.reason_str})" if answer.reason_str else ""
-            raise LinkError(f"refused: {link_packets.refusal(answer.reason_code)}{detail}")
-        if options.shared and not answer.shared_subscription_available:
+        connection.write(packets.connect(connect))
+        answer = await self._answer(connection, Connack, "CONNECT")
+        reason, properties = answer.reason, answer.properties
+        if reason != Reason.SUCCESS:
+            detail = f" ({properties.reason_string})" if properties.reason_string else ""
+            raise LinkError(f"refused: {_REFUSALS.get(reason, reason.words)}{detail}")
+        if options.shared and properties.shared_subscription_available == 0:
             raise LinkError("MQTT_SHARED: the broker has no shared subscriptions")
-        if answer.max_qos == mqtt5.QoS.AT_MOST_ONCE:
+        if properties.maximum_qos == 0:
             raise LinkError("the broker has QoS 0 only: nothing would be safe")
         return answer
 
-    async def _subscribe(self, connection: "LinkConnection", accepted: mqtt5.ConnAckPacket) -> None:
+    async def _subscribe(self, connection: "LinkConnection", accepted: Connack) -> None:
         shared = [f"$share/{GROUP}/{name}" for name in DATA]
         wanted, unwanted = (shared, list(DATA)) if self._options.shared else (list(DATA), shared)
-        if accepted.session_present and accepted.shared_subscription_available:
+        if accepted.session_present and accepted.properties.shared_subscription_available != 0:
             # What this session may have asked for before would come twice.
-            connection.write(link_packets.unsubscribe(UNSUBSCRIBING, unwanted))
-            await self._answer(connection, mqtt5.UnsubAckPacket, "UNSUBSCRIBE")
-        connection.write(link_packets.subscribe(SUBSCRIBING, wanted, list(STATE), WATCH))
-        answer = await self._answer(connection, mqtt5.SubAckPacket, "SUBSCRIBE")
-        for name, code in zip([*wanted, *STATE], answer.reason_codes, strict=False):
-            if int(code) >= REFUSED:
-                raise LinkError(
-                    f"the broker refuses the subscription {name}: {link_packets.words(code)}"
-                )
-            if code == mqtt5.SubAckReasonCode.GRANTED_QOS_AT_MOST_ONCE:
+            unsubscribe = packets.Unsubscribe(UNSUBSCRIBING, unwanted)
+            connection.write(packets.unsubscribe(MQTT_5, unsubscribe))
+            await self._answer(connection, Unsuback, "UNSUBSCRIBE")
+        # Of data nothing retained is wanted, which would come back as if measured at each connect;
+        # of statuses all of it. A live message has no RETAIN flag, however it was published.
+        filters = [
+            *(packets.Subscription(name, 1, retain_handling=2) for name in wanted),
+            *(packets.Subscription(name, 1) for name in STATE),
+            *(packets.Subscription(name, 0) for name in WATCH),
+        ]
+        connection.write(packets.subscribe(MQTT_5, packets.Subscribe(SUBSCRIBING, filters)))
+        answer = await self._answer(connection, Suback, "SUBSCRIBE")
+        for name, reason in zip([*wanted, *STATE], answer.reasons, strict=False):
+            if reason >= Reason.UNSPECIFIED_ERROR:
+                raise LinkError(f"the broker refuses the subscription {name}: {reason.words}")
+            if reason == Reason.GRANTED_QOS_0:
                 raise LinkError(f"the broker grants only QoS 0 to the subscription {name}")
 
     async def _answer(
@@ -351,7 +377,9 @@ class Link:
                 answer = waiting.result()
                 if isinstance(answer, kind):
                     return answer
-                raise LinkError(f"the broker answers {question} with {type(answer).__name__}")
+                raise LinkError(
+                    f"the broker answers {question} with {type(answer).__name__.upper()}"
+                )
         finally:
             waiting.cancel()
             await asyncio.gather(waiting, return_exceptions=True)
@@ -360,28 +388,24 @@ class Link:
         raise LinkError(f"no answer to {question} within {CONNECT_SECONDS:.0f} s; is it MQTT 5?")
 
 
-class LinkConnection(PausableProtocol):
+class LinkConnection(PacketProtocol):
     """One connection: parses whole socket reads; acknowledges in their order, after the commit."""
 
     def __init__(self, link: Link) -> None:
-        self.loop = asyncio.get_running_loop()
-        super().__init__(ReadingTurns(self.loop))
+        loop = asyncio.get_running_loop()
+        super().__init__(loop, ReadingTurns(loop), MQTT_5)
         self.link = link
-        self.lost: asyncio.Future[str] = self.loop.create_future()
-        self.answers: asyncio.Queue[mqtt5.Packet] = asyncio.Queue(16)
-        self.last_received = self.loop.time()
-        self.in_flight = 0
-        self.in_flight_bytes = 0
+        self.lost: asyncio.Future[str] = loop.create_future()
+        self.answers: asyncio.Queue[Connack | Suback | Unsuback] = asyncio.Queue(16)
+        self.last_received = loop.time()
         self.confirmed = Confirmed()
         # Deliveries that the ledger need not know any more.
-        self.over: list[tuple[bytes, int]] = []
+        self.over: list[Delivery] = []
         # Whether it has answered CONNECT.
         self.greeted = False
         # When something waiting was last acknowledged, or began to wait.
         self.progress_at = 0.0
-        self._oversize: Oversize | None = None
         self._routes = Routes()
-        self._task: asyncio.Task[None] | None = None
 
     # asyncio's side
 
@@ -393,10 +417,10 @@ class LinkConnection(PausableProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell whoever waits for that."""
         self.transport = None
-        if self._task is not None:
-            self._task.cancel()
+        if self.task is not None:
+            self.task.cancel()
         if not self.lost.done():
-            cause = link_packets.plain(exc) if exc is not None else "closed by the broker"
+            cause = _plain(exc) if exc is not None else "closed by the broker"
             if not self.greeted:
                 tls = "with" if self.link.broker.tls else "without"
                 cause += f" instead of an answer to CONNECT; is it MQTT 5 there, {tls} TLS?"
@@ -404,21 +428,6 @@ class LinkConnection(PausableProtocol):
                 # Mosquitto says no more, whichever it was.
                 cause += ", which was stopped, or knows another client of this MQTT_CLIENT_ID"
             self.lost.set_result(f"the connection was lost: {cause}")
-
-    def data_received(self, data: bytes) -> None:
-        """Take what one read of the socket gave."""
-        self.last_received = self.loop.time()
-        if self.pauses & CLOSING:
-            return
-        if self._oversize is not None:
-            rest = self._oversize.take(data)
-            if rest is None:
-                return
-            packet, self._oversize = self._oversize, None
-            data = rest
-            self._run(self._refuse_oversize(packet), "oversize")
-        buffer = self.rest + data if self.rest else data
-        self._take(buffer)
 
     # Reading on and off
 
@@ -436,133 +445,86 @@ class LinkConnection(PausableProtocol):
         """Whether nothing has been heard or acknowledged for too long, though it could be."""
         return self.in_flight > 0 and not self.pauses & (FULL | UNTAKEN)
 
-    def _run(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        self.pause(BUSY)
-        self._task = asyncio.create_task(self._busy(work), name=f"mqtt-link {name}")
-
-    async def _busy(self, work: Coroutine[Any, Any, None]) -> None:
-        try:
-            await work
-        except ProtocolError as error:
-            self.end(error.detail)
-        except Exception as error:
-            log.exception("a packet of the broker could not be handled")
+    def _failed(self, error: Exception) -> None:
+        if isinstance(error, ProtocolError):
+            stranger = "" if self.greeted else "what answers there does not speak MQTT 5: "
+            self.end(stranger + error.detail)
+        else:
+            log.error("a packet of the broker could not be handled", exc_info=error)
             self.end(f"the server failed: {error}")
-        finally:
-            self._task = None
-        self.resume(BUSY)
 
     # Packets
 
     def _process(self, buffer: bytes) -> None:
-        try:
-            at = self._process_packets(buffer)
-            self.rest = buffer[at:] if at < len(buffer) else b""
-        except ProtocolError as error:
-            stranger = "" if self.greeted else "what answers there does not speak MQTT 5: "
-            self.end(stranger + error.detail)
-            return
-        if self.in_flight_bytes > IN_FLIGHT_BYTES:
-            self.pause(OWN)
-
-    def _process_packets(self, buffer: bytes) -> int:
-        """Process what is whole in a buffer that is not empty; return where the rest begins."""
         self._routes.renew(self.link.host.generation)
-        view, at, end = memoryview(buffer), 0, len(buffer)
-        for _ in range(TURN_PACKETS):
-            size = self._take_packet(buffer, view, at)
-            at += size
-            if not size or at >= end or self.pauses & WAITING:
-                break
-        else:
-            self.wait_for_turn()
-        return end if self._oversize is not None else at
+        super()._process(buffer)
 
-    def _take_packet(self, buffer: bytes, view: memoryview, at: int) -> int:
-        """Take the packet that begins there; return its size, 0 if it waits or is not all there."""
-        if buffer[at] >> 4 == PUBLISH and not link_packets.has_text(buffer, at):
-            whole = self._is_whole(buffer, at)
-            return self._refuse_unreadable(buffer, at, "its topic is not UTF-8") if whole else 0
+    def _control(self, buffer: bytes, at: int, start: int, stop: int) -> None:
+        kind = packets.check_flags(buffer[at], by_server=True)
+        body = buffer[start:stop]
+        match kind:
+            case PacketType.PUBACK:
+                self.link.publications.acknowledged(*packets.read_puback(body, MQTT_5, kind))
+            case PacketType.PINGRESP:
+                packets.read_ping(body)
+                self.over += self.confirmed.answered()
+            case PacketType.DISCONNECT:
+                reason = packets.read_disconnect(body, MQTT_5, by_server=True).reason
+                self.end(f"the broker ended the connection: {reason.words}")
+            case PacketType.CONNACK:
+                self._answered(packets.read_connack(body, MQTT_5))
+                self.greeted = True
+            case PacketType.SUBACK:
+                self._answered(packets.read_suback(body, MQTT_5))
+            case PacketType.UNSUBACK:
+                self._answered(packets.read_unsuback(body, MQTT_5))
+            case _:
+                # All that goes either way is in QoS 1 at most.
+                raise ProtocolError(Reason.PROTOCOL_ERROR, f"{kind.name} to nothing")
+
+    def _answered(self, answer: Connack | Suback | Unsuback) -> None:
         try:
-            packet, size = mqtt5.read(view[at:])
-        except IndexError:
-            if self._is_whole(buffer, at):
-                raise ProtocolError(
-                    packets.Reason.MALFORMED_PACKET, "a packet ends early"
-                ) from None
-            return 0
-        except BaseException as error:
-            # The codec is Rust: of a text that is not UTF-8 it makes a PanicException, which is no
-            # Exception. What it reads after that may be wrong, so that it is not given any such
-            # topic.
-            if not isinstance(error, ValueError) and type(error).__name__ != _PANIC:
-                raise
-            return self._refuse_unreadable(buffer, at, error)
-        if type(packet) is not mqtt5.PublishPacket:
-            self._control(packet)
-        elif not self._publish(packet):
-            return 0
-        return size
+            self.answers.put_nowait(answer)
+        except asyncio.QueueFull:
+            self.end("the broker sent more answers than it was asked for")
 
-    def _is_whole(self, buffer: bytes, at: int) -> bool:
-        """Tell whether the packet is all there; begin to stream past one that is too large."""
-        body = packets.frame(buffer, at, packets.MQTT_5)
-        if body is None:
-            return False
-        start, stop = body
-        if stop <= len(buffer):
-            return True
-        if stop - start > MAXIMUM_PACKET_BYTES:
-            if buffer[at] >> 4 != PacketType.PUBLISH:
-                raise ProtocolError(
-                    packets.Reason.PACKET_TOO_LARGE, f"a packet of {stop - start} bytes"
-                )
-            self._oversize = Oversize(buffer[at], stop - start, buffer[start:])
-        return False
-
-    def _control(self, packet: mqtt5.Packet) -> None:
-        if isinstance(packet, mqtt5.PubAckPacket):
-            self.link.publications.acknowledged(packet.packet_id, packet.reason_code)
-        elif isinstance(packet, mqtt5.DisconnectPacket):
-            self.end(f"the broker ended the connection: {link_packets.words(packet.reason_code)}")
-        elif isinstance(packet, mqtt5.PingRespPacket):
-            self.over += self.confirmed.answered()
-        else:
-            self.greeted = self.greeted or isinstance(packet, mqtt5.ConnAckPacket)
-            try:
-                self.answers.put_nowait(packet)
-            except asyncio.QueueFull:
-                self.end("the broker sent more answers than it was asked for")
-
-    def _publish(self, packet: mqtt5.PublishPacket) -> bool:
-        """Take a PUBLISH; False: it has to wait, and stays in the buffer."""
-        topic, payload = packet.topic, packet.payload
-        token = packet.packet_id or 0
-        if topic.startswith(BROKERS_OWN):
-            self.link.dropped.heard(topic, payload)
-            return True
-        host = self.link.host
+    def _publish(self, buffer: bytes, at: int, start: int, stop: int) -> bool:
+        host, name = self.link.host, ""
         try:
-            retain = packet.retain
-            if retain and not topic.startswith(STATUS):
+            topic, token, payload_at, _ = packets.read_publish(
+                buffer, at, start, stop, MQTT_5, by_server=True
+            )
+            route = self._routes.get(topic)
+            if route is None:
+                name = packets.decode_topic(topic)
+        except ProtocolError:
+            return self._take_unreadable(buffer, at, start, stop)
+        payload, first = buffer[payload_at:stop], buffer[at]
+        retain, again = first & RETAIN, first & DUPLICATE != 0
+        if name.startswith(BROKERS_OWN):
+            self.link.dropped.report(name, payload)
+            return True
+        is_status = topic.startswith(STATUS)
+        try:
+            if retain and not is_status:
                 # Old news, which a broker that knows no retain handling sends at each connect.
                 size = host.ignore(self, token)
             else:
-                route = self._routes.get(topic) or self._known_route(topic)
+                route = route or self._known_route(topic, name)
                 if route is None:
-                    self._run(self._find_route(topic), "route")
+                    self.run(self._find_route(topic, name), "route")
                     return False
                 delivery = self.link.ledger_name if token else None
                 if len(payload) > MAXIMUM_PAYLOAD_BYTES:
                     size = host.receive_oversize(
                         self, token, route, payload[:KEPT_BYTES], len(payload)
                     )
-                elif not payload and topic.startswith(STATUS):
+                elif not payload and is_status:
                     # Handed on live it has no RETAIN, though it has ended what the broker kept.
-                    size = host.receive_empty(self, token, route, delivery, packet.duplicate)
+                    size = host.receive_empty(self, token, route, delivery, again)
                 else:
                     receive = host.receive_retained if retain else host.receive
-                    size = receive(self, token, route, payload, delivery, packet.duplicate)
+                    size = receive(self, token, route, payload, delivery, again)
         except HeliographError:
             self.pause(UNTAKEN)
             return False
@@ -575,43 +537,41 @@ class LinkConnection(PausableProtocol):
         self.in_flight += 1
         self.in_flight_bytes += size
 
-    def _known_route(self, topic: str) -> Any:
+    def _known_route(self, topic: bytes, name: str) -> Any:
         host = self.link.host
-        route = host.known_route(principal_of(topic), topic)
+        route = host.known_route(principal_of(name), name)
         if route is not None:
             self._routes.keep(topic, route, accepted=host.accepts(route))
         return route
 
-    async def _find_route(self, topic: str) -> None:
+    async def _find_route(self, topic: bytes, name: str) -> None:
         host = self.link.host
-        route = await ask(host, principal_of(topic), topic)
+        route = await ask(host, principal_of(name), name)
         self._routes.renew(host.generation)
         self._routes.keep(topic, route, accepted=host.accepts(route))
 
     # What can't be taken
 
-    def _refuse_unreadable(self, buffer: bytes, at: int, error: BaseException | str) -> int:
-        """Keep a PUBLISH that the codec can't read as a rejected message; return its size."""
-        body = packets.frame(buffer, at, packets.MQTT_5)
-        if body is None or buffer[at] >> 4 != PacketType.PUBLISH:
-            detail = f"the broker sent a packet that is none: {error}"
-            raise ProtocolError(packets.Reason.MALFORMED_PACKET, detail) from None
-        start, stop = body
-        topic, packet_id, payload_at = link_packets.read_publish(buffer, at, start, stop)
-        name = topic.decode("utf-8", "backslashreplace")
+    def _check_size(self, buffer: bytes, start: int, stop: int) -> None:
+        del buffer
+        if stop - start > MAXIMUM_PACKET_BYTES:
+            raise ProtocolError(Reason.PACKET_TOO_LARGE, f"a packet of {stop - start} bytes")
+
+    def _take_unreadable(self, buffer: bytes, at: int, start: int, stop: int) -> bool:
+        """Keep a PUBLISH that can't be read as a rejected message; False: it has to wait."""
+        name, packet_id, payload_at = read_unreadable(buffer, at, start, stop)
         payload = buffer[payload_at:stop]
         try:
             size = self.link.host.receive_unreadable(self, packet_id, name, payload)
         except HeliographError:
             self.pause(UNTAKEN)
-            return 0
+            return False
         self._count(size)
-        return stop - at
+        return True
 
     async def _refuse_oversize(self, packet: Oversize) -> None:
         head, host = packet.head, self.link.host
-        topic, packet_id, payload_at = link_packets.read_publish(head, 0, 1, len(head))
-        name = topic.decode("utf-8", "backslashreplace")
+        name, packet_id, payload_at = read_unreadable(head, 0, 1, len(head))
         kept, whole = head[payload_at:][:KEPT_BYTES], packet.size - (payload_at - 1)
         while True:
             try:
@@ -624,7 +584,7 @@ class LinkConnection(PausableProtocol):
 
     # Answers
 
-    def settled(self, messages: "list[Taken]") -> None:
+    def settled(self, messages: list[Taken]) -> None:
         """Acknowledge what has been committed, in one write, if the broker is still there."""
         acknowledged: list[int] = []
         for message in messages:
@@ -640,7 +600,7 @@ class LinkConnection(PausableProtocol):
     def ping(self) -> None:
         """Ask for an answer."""
         self.confirmed.pinged()
-        self.write(link_packets.PING)
+        self.write(packets.PINGREQ)
 
     def write(self, data: bytes) -> None:
         """Write, unless the connection is gone."""
@@ -655,7 +615,7 @@ class LinkConnection(PausableProtocol):
 
     def close(self) -> None:
         """Say goodbye; the session stays. What still comes is thrown away."""
-        self.write(link_packets.DISCONNECT)
+        self.write(packets.DISCONNECT)
         self.pauses |= CLOSING
         if self.transport is not None:
             # With something unread a close would take the last acknowledgments back.
@@ -676,3 +636,147 @@ def principal_of(topic: str) -> Principal:
     So what is rejected of one sensor leaves room for the others'.
     """
     return Principal("broker", f"broker:{topic.rpartition('/')[2][:LONGEST_NAME]}")
+
+
+def read_unreadable(buffer: bytes, at: int, start: int, stop: int) -> tuple[str, int, int]:
+    """Return topic, packet id and where the payload starts of a PUBLISH that can't be taken.
+
+    Properties that can't be read count as payload: refused for them, the packet would come
+    again with every connection. `start` and `stop` are those of `packets.frame`.
+
+    Raises:
+        ProtocolError: it ends before its payload.
+    """
+    try:
+        topic, packet_id, payload_at, _ = packets.read_publish(
+            buffer, at, start, stop, MQTT_5, by_server=True
+        )
+    except ProtocolError:  # read like one of MQTT 3.1.1 it has no properties
+        topic, packet_id, payload_at, _ = packets.read_publish(buffer, at, start, stop, MQTT_3_1_1)
+    return topic.decode("utf-8", "backslashreplace"), packet_id, payload_at
+
+
+def _plain(error: Exception) -> str:
+    """Return in plain words what is wrong with a socket or with TLS."""
+    if isinstance(error, ssl.SSLError) and error.reason:
+        return error.reason.lower().replace("_", " ")
+    return (isinstance(error, OSError) and error.strerror) or str(error)
+
+
+class Confirmed:
+    """Tells when a delivery can't come again: its PUBACK went out before a ping that was answered.
+
+    Until then the ledger has to know it. Longer it must not: packet ids are used again, and a
+    new message in the words of an old one would be taken for that.
+    """
+
+    def __init__(self) -> None:
+        self._acknowledged: list[Delivery] = []
+        self._asked: deque[list[Delivery]] = deque()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether a ping would tell something."""
+        return bool(self._acknowledged)
+
+    def acknowledge(self, message: Taken) -> None:
+        """Note that a message is acknowledged, if the ledger has it."""
+        if message.delivery is None:
+            return
+        if len(self._acknowledged) >= MOST_UNCONFIRMED:
+            self._acknowledged.clear()  # they expire by themselves, only later
+        if message.dropped is None:
+            self._acknowledged.append((message.delivery, message.first_id))
+        elif message.duplicates:
+            first = next(iter(message.duplicates.values()))
+            self._acknowledged.append((message.delivery, first))
+
+    def pinged(self) -> None:
+        """Note that the broker is asked for an answer after all that was acknowledged."""
+        self._asked.append(self._acknowledged)
+        self._acknowledged = []
+
+    def answered(self) -> list[Delivery]:
+        """Return the deliveries that are over with this answer."""
+        return self._asked.popleft() if self._asked else []
+
+
+class Dropped:
+    """How many messages the broker has dropped since the link was made, and before that.
+
+    Mosquitto counts them in `$SYS`, for all clients together: whoever does not keep up, a full
+    queue or a QoS 0 message may be the cause. Other brokers say nothing there. What it dropped
+    while no server was there is what it says at first, less what was `known` of it then.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        # What it had said when that was last noted, by this server or by one before.
+        self.known: BrokerDrops | None = None
+        # Set whenever there is something new to note.
+        self.changed = asyncio.Event()
+        self._last: int | None = None
+        self._uptime: int | None = None
+        # The first count, until it is clear of which run of the broker it is.
+        self._first: int | None = None
+
+    def reported(self) -> BrokerDrops | None:
+        """Return what it has said last; None: nothing yet."""
+        return None if self._last is None else BrokerDrops(self._last, self._uptime, now())
+
+    def report(self, topic: str, payload: bytes) -> None:
+        """Take one of the broker's own figures."""
+        if topic == UPTIME:
+            number = payload.removesuffix(b" seconds")
+            if number.isdigit() and len(number) <= LONGEST_NUMBER:
+                self._uptime = int(number)
+                self.settle()
+        elif payload.isdigit() and len(payload) <= LONGEST_NUMBER:
+            self._count(int(payload))
+
+    def settle(self) -> None:
+        """Wait no longer to be told for how long the broker has run."""
+        first, self._first = self._first, None
+        if first is not None:
+            self._begin(first)
+
+    def _count(self, total: int) -> None:
+        last = self._last
+        if last is None and self.known is not None and self._uptime is None:
+            self._first = total
+            return
+        if last is None:
+            self._begin(total)
+        elif total != last:
+            self._last = total
+            # Less than before: it was restarted meanwhile, and counts from 0 again.
+            self._add(total - last if total > last else total, while_away=False)
+
+    def _begin(self, total: int) -> None:
+        self._last = total
+        if self.known is None:
+            self.changed.set()  # what was dropped before anybody listened is no news
+        elif self._is_another_run(self.known, total):
+            self._add(total, while_away=True)
+        else:
+            self._add(total - self.known.total, while_away=True)
+
+    def _is_another_run(self, known: BrokerDrops, total: int) -> bool:
+        if total < known.total:
+            return True
+        if self._uptime is None or known.uptime is None:
+            return False
+        elapsed = (now() - known.noted_at) // SECOND
+        return self._uptime < known.uptime + elapsed - SLACK_SECONDS
+
+    def _add(self, more: int, *, while_away: bool) -> None:
+        self.changed.set()
+        if not more:
+            return
+        self.count += more
+        log.warning(
+            "the broker has dropped messages that it had taken",
+            dropped=more,
+            in_all=self.count,
+            while_away=while_away,
+        )

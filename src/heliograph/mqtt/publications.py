@@ -2,10 +2,12 @@
 
 import asyncio
 from collections import deque
-from typing import Protocol, SupportsInt
+from typing import Protocol
 
 from heliograph.errors import ErrorCode, HeliographError
-from heliograph.mqtt import link_packets
+from heliograph.mqtt.codec import packets
+from heliograph.mqtt.codec.reasons import MQTT_5, Reason
+from heliograph.mqtt.codec.topics import valid_topic
 
 # What may wait for a broker that is away.
 MAXIMUM_WAITING = 10_000
@@ -15,7 +17,6 @@ MAXIMUM_WINDOW = 1_000
 MAXIMUM_WINDOW_BYTES = 4 << 20
 # Connections that may be lost over a message that is under way alone.
 MAXIMUM_LOSSES = 3
-REFUSED = 0x80
 
 
 class PublicationRefusedError(Exception):
@@ -88,7 +89,8 @@ class Publications:
             raise HeliographError(
                 ErrorCode.QUEUE_FULL, "Too much waits for the MQTT broker", retry_after=5
             )
-        link_packets.publish(topic, b"", 1, retain=retain, again=False)
+        if not valid_topic(topic):
+            raise ValueError(f"not a topic of MQTT: {topic[:100]!r}")
         publication = Publication(topic, payload, retain=retain)
         self._waiting.append(publication)
         self._bytes += len(payload)
@@ -112,7 +114,7 @@ class Publications:
     ) -> None:
         """Send what was not acknowledged again, in its order, then what waits [MQTT-4.4.0-1].
 
-        A broker that has lost the session knows nothing of it: for him it is new. `largest` is
+        To a broker that has lost the session it is new. `largest` is
         the largest packet that it takes (0: any), `retains` whether it takes what is to be
         retained. A broker that takes less than on the last connection gets the rest as new.
         """
@@ -143,17 +145,17 @@ class Publications:
         self._lost = bool(unanswered) or self._refused
         self._refused = False
 
-    def acknowledged(self, packet_id: int, reason: SupportsInt) -> None:
+    def acknowledged(self, packet_id: int, reason: Reason) -> None:
         """Tell who waits what became of the message with this packet id."""
         publication = None if packet_id in self._again else self._sent.pop(packet_id, None)
         if publication is not None:
             self._window = min(self._window * 2, self._widest)
             self._sent_bytes -= len(publication.payload)
-            if int(reason) < REFUSED:
+            if reason < Reason.UNSPECIFIED_ERROR:
                 self._finish(publication)
             else:
                 self._refused = True
-                detail = f"the broker refuses {publication.topic}: {link_packets.words(reason)}"
+                detail = f"the broker refuses {publication.topic}: {reason.words}"
                 self._finish(publication, PublicationRefusedError(detail))
         self._send()
 
@@ -175,7 +177,15 @@ class Publications:
         )
 
     def _write(self, publication: Publication, packet_id: int, *, again: bool) -> None:
-        packet = _packet(publication, packet_id, again=again)
+        packet = packets.publish(
+            MQTT_5,
+            publication.topic,
+            publication.payload,
+            1,
+            retain=publication.retain,
+            duplicate=again,
+            packet_id=packet_id,
+        )
         if self._largest and len(packet) > self._largest:
             problem = f"the broker takes {self._largest} bytes at most"
         elif publication.retain and not self._retains:
@@ -204,9 +214,3 @@ class Publications:
             self._last_id = self._last_id + 1 if 2 < self._last_id < 0xFFFF else 3
             if self._last_id not in self._sent:
                 return self._last_id
-
-
-def _packet(publication: Publication, packet_id: int, *, again: bool) -> bytes:
-    return link_packets.publish(
-        publication.topic, publication.payload, packet_id, retain=publication.retain, again=again
-    )

@@ -1,343 +1,344 @@
-"""Reads what clients send: packets of MQTT 3.1.1 and 5 into plain values.
+"""Reading packets, on and off: what a device's connection and the link to a broker share.
 
-Whatever the bytes, the only error is ProtocolError. `frame` and `read_publish` run for every
-message, and are written out where calls would cost more than the work.
+Beside the protocol itself these are packets too large to be held, and where topics lead.
 """
 
-import msgspec
+import abc
+import asyncio
+from collections import deque
+from collections.abc import Coroutine
+from typing import Any
+from weakref import WeakValueDictionary
 
-from heliograph.mqtt import fields
-from heliograph.mqtt.fields import Cursor
-from heliograph.mqtt.limits import MAXIMUM_SUBSCRIPTIONS
-from heliograph.mqtt.properties import ALLOWED, Properties, read_properties
-from heliograph.mqtt.reasons import (
-    MQTT_3_1_1,
-    MQTT_5,
-    PacketType,
-    ProtocolError,
-    Reason,
-    forbidden,
-    malformed,
-)
-from heliograph.mqtt.topics import shared, valid_filter, valid_topic
+from heliograph.errors import StoreUnavailableError
+from heliograph.model.principal import Principal
+from heliograph.model.records import MAXIMUM_PAYLOAD_BYTES
+from heliograph.mqtt.codec import packets
+from heliograph.mqtt.codec.reasons import PacketType, ProtocolError
+from heliograph.mqtt.host import Host
 
-_FLAGS = {
-    PacketType.CONNECT: 0b0000,
-    PacketType.PUBACK: 0b0000,
-    PacketType.PUBREC: 0b0000,
-    PacketType.PUBREL: 0b0010,
-    PacketType.PUBCOMP: 0b0000,
-    PacketType.SUBSCRIBE: 0b0010,
-    PacketType.UNSUBSCRIBE: 0b0010,
-    PacketType.PINGREQ: 0b0000,
-    PacketType.DISCONNECT: 0b0000,
-    PacketType.AUTH: 0b0000,
-}
+PUBLISH = int(PacketType.PUBLISH)
+RETAIN = 1  # of a PUBLISH's first byte
+DUPLICATE = 8
 
-# DUP and QoS of a PUBLISH [MQTT-3.3.1-2] [MQTT-3.3.1-4].
-_IMPOSSIBLE_FLAGS = {
-    0b1000: "DUP is set with QoS 0",
-    0b0110: "QoS 3 does not exist",
-    0b1110: "QoS 3 does not exist",
-}
+# Why reading is paused; several reasons may hold at once.
+FULL = 1  # the pipeline has no room
+BUSY = 2  # a packet is being answered that needs the database
+CONGESTED = 4  # the other end does not take its answers
+OWN = 8  # the connection's own share of what is in flight is used up
+UNTAKEN = 16  # nothing is taken now: the server can't tell the time, or has no room
+CLOSING = 32  # the connection is being closed
+TURN = 64  # a large piece was read, or many packets: others first
+SHARE = 128  # who sends has had its share, and others send as much as there is room for
+# What has been read stays where it is.
+WAITING = BUSY | CONGESTED | UNTAKEN | CLOSING | TURN | SHARE
 
-_RECEIVED = frozenset(
-    {
-        Reason.SUCCESS,
-        Reason.NO_MATCHING_SUBSCRIBERS,
-        Reason.UNSPECIFIED_ERROR,
-        Reason.IMPLEMENTATION_SPECIFIC_ERROR,
-        Reason.NOT_AUTHORIZED,
-        Reason.TOPIC_NAME_INVALID,
-        Reason.PACKET_IDENTIFIER_IN_USE,
-        Reason.QUOTA_EXCEEDED,
-        Reason.PAYLOAD_FORMAT_INVALID,
-    }
-)
-_RELEASED = frozenset({Reason.SUCCESS, Reason.PACKET_IDENTIFIER_NOT_FOUND})
-_ACKNOWLEDGMENT_REASONS = {
-    PacketType.PUBACK: _RECEIVED,
-    PacketType.PUBREC: _RECEIVED,
-    PacketType.PUBREL: _RELEASED,
-    PacketType.PUBCOMP: _RELEASED,
-}
-_DISCONNECT_REASONS = frozenset(
-    {
-        Reason.NORMAL_DISCONNECTION,
-        Reason.DISCONNECT_WITH_WILL_MESSAGE,
-        Reason.UNSPECIFIED_ERROR,
-        Reason.MALFORMED_PACKET,
-        Reason.PROTOCOL_ERROR,
-        Reason.IMPLEMENTATION_SPECIFIC_ERROR,
-        Reason.TOPIC_NAME_INVALID,
-        Reason.RECEIVE_MAXIMUM_EXCEEDED,
-        Reason.TOPIC_ALIAS_INVALID,
-        Reason.PACKET_TOO_LARGE,
-        Reason.MESSAGE_RATE_TOO_HIGH,
-        Reason.QUOTA_EXCEEDED,
-        Reason.ADMINISTRATIVE_ACTION,
-        Reason.PAYLOAD_FORMAT_INVALID,
-    }
-)
+# From so many bytes on there is likely to be more. libuv would read on, up to 32 times, before
+# anything else is done: the database's answer to the last batch would wait for tens of
+# milliseconds of decoding.
+LARGE_READ = 64 << 10
+# A read of 256 KiB may hold 37,000 packets of QoS 0: so many are processed in one go.
+TURN_PACKETS = 500
+
+# A payload that is rejected is read all the same; the packet around it adds topic and properties.
+MAXIMUM_PACKET_BYTES = MAXIMUM_PAYLOAD_BYTES + (128 << 10)
+# Of a payload over the limit.
+KEPT_BYTES = 64 << 10
+# What is kept of a packet over the limit: before the payload come the topic and the properties.
+HEAD_BYTES = 2 * KEPT_BYTES + 4
+# Of messages of one connection that are not committed yet.
+IN_FLIGHT_BYTES = 24 << 20
+
+MAXIMUM_ROUTES = 50_000
+# Of topics that lead nowhere, which a client may invent without end; none of ours is as long.
+MAXIMUM_REFUSED_ROUTES = 100
+LONGEST_KEPT_TOPIC = 256
+RETRY_SECONDS = 1.0
 
 
-class Subscription(msgspec.Struct, frozen=True):
-    """A topic filter that a client subscribes to, and how it wants what it selects."""
+class ReadingTurns:
+    """Lets connections that have much to say go on one after the other, others between them."""
 
-    filter: str
-    qos: int
-    no_local: bool = False
-    retain_as_published: bool = False
-    retain_handling: int = 0
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiting: deque[PacketProtocol] = deque()
 
+    def wait(self, protocol: "PacketProtocol") -> None:
+        """Have it go on in its turn."""
+        self._waiting.append(protocol)
+        if len(self._waiting) == 1:
+            self._loop.call_soon(self._next)
 
-class Subscribe(msgspec.Struct, frozen=True):
-    """A SUBSCRIBE packet; `identifier` is the subscriptions' number, if they have one.
-
-    `unread` is how many filters follow that were not looked at, because no session has so many.
-    """
-
-    packet_id: int
-    filters: list[Subscription]
-    identifier: int | None = None
-    unread: int = 0
-
-
-class Unsubscribe(msgspec.Struct, frozen=True):
-    """An UNSUBSCRIBE packet."""
-
-    packet_id: int
-    filters: list[str]
+    def _next(self) -> None:
+        has_processed = False
+        while self._waiting and not has_processed:
+            # Stays the first meanwhile, so that none is called for in between.
+            has_processed = self._waiting[0].end_turn()
+            self._waiting.popleft()
+        if self._waiting:
+            self._loop.call_soon(self._next)
 
 
-class Disconnect(msgspec.Struct, frozen=True):
-    """A DISCONNECT packet; `session_expiry` is in seconds, None to leave it as it was."""
+class Oversize:
+    """A PUBLISH that is too large to be held; `head` begins with its first byte, not its length."""
 
-    reason: Reason = Reason.NORMAL_DISCONNECTION
-    session_expiry: int | None = None
+    __slots__ = ("head", "left", "qos", "size")
 
+    def __init__(self, first: int, size: int, body: bytes) -> None:
+        self.size = size
+        self.qos = first >> 1 & 3
+        self.left = size - len(body)
+        self.head = bytes([first]) + body[:HEAD_BYTES]
 
-def frame(buffer: bytes, at: int, version: int = MQTT_3_1_1) -> tuple[int, int] | None:
-    """Return where the body starts and stops of the packet whose first byte is at `at`.
-
-    It may stop behind the buffer's end. None while its length is not all there. A length in
-    more bytes than it needs is let pass in MQTT 3.1.1, which does not forbid it.
-
-    Raises:
-        ProtocolError: the length has more than four bytes, or with MQTT 5 more than it needs.
-    """
-    try:
-        length = buffer[at + 1]
-        if length < 0x80:
-            return at + 2, at + 2 + length
-        last = buffer[at + 2]
-        length += (last << 7) - 0x80
-        start = at + 3
-        if last >= 0x80:
-            last = buffer[at + 3]
-            length += (last << 14) - 0x4000
-            start = at + 4
-            if last >= 0x80:
-                last = buffer[at + 4]
-                length += (last << 21) - 0x20_0000
-                start = at + 5
-                if last >= 0x80:
-                    raise malformed("the packet's length has more than four bytes")
-    except IndexError:
-        return None
-    if not last and version == MQTT_5:
-        raise malformed("the packet's length has more bytes than it needs")
-    return start, start + length
+    def take(self, data: bytes) -> bytes | None:
+        """Take the packet's next bytes; return what follows its end, None before that."""
+        room = HEAD_BYTES - len(self.head)
+        if room > 0:
+            self.head += data[: min(self.left, room)]
+        self.left -= len(data)
+        if self.left > 0:
+            return None
+        return data[len(data) + self.left :]
 
 
-def check_flags(first: int) -> PacketType:
-    """Return the type of the packet with this first byte.
+class PacketProtocol(asyncio.Protocol):
+    """Reads packets while nothing speaks against it; `rest` is what is read and not processed."""
 
-    Raises:
-        ProtocolError: the flags are not the type's [MQTT-2.1.3-1], or it is not for clients
-            to send. Those of PUBLISH are left to `read_publish`.
-    """
-    number = first >> 4
-    if not number:
-        raise malformed("packet type 0 is reserved")
-    packet = PacketType(number)
-    if packet is PacketType.PUBLISH:
-        return packet
-    flags = _FLAGS.get(packet)
-    if flags is None:
-        raise forbidden(f"{packet.name} is for the server to send")
-    if first & 0x0F != flags:
-        raise malformed(f"the flags of {packet.name} are wrong")
-    return packet
+    __slots__ = (
+        "in_flight",
+        "in_flight_bytes",
+        "last_received",
+        "loop",
+        "oversize",
+        "pauses",
+        "rest",
+        "task",
+        "transport",
+        "turns",
+        "version",
+    )
 
+    def __init__(self, loop: asyncio.AbstractEventLoop, turns: ReadingTurns, version: int) -> None:
+        self.loop = loop
+        self.turns = turns
+        self.version = version
+        self.transport: asyncio.Transport | None = None
+        self.pauses = 0
+        self.rest = b""
+        self.last_received = 0.0
+        self.oversize: Oversize | None = None
+        # What is answered now, and what follows it waits for.
+        self.task: asyncio.Task[None] | None = None
+        # Messages that are not committed yet.
+        self.in_flight = 0
+        self.in_flight_bytes = 0
 
-def read_publish(
-    buffer: bytes, at: int, start: int, stop: int, version: int
-) -> tuple[bytes, int, int, Properties | None]:
-    """Return topic, packet id (0 with QoS 0), where the payload starts, and the properties.
+    def data_received(self, data: bytes) -> None:
+        """Take what one read of the socket gave."""
+        self.last_received = self.loop.time()
+        if self.pauses & CLOSING:
+            return
+        if self.oversize is not None:
+            data = self._stream_past(self.oversize, data)
+        buffer = self.rest + data if self.rest else data
+        if self.pauses & WAITING:
+            self.rest = buffer
+        elif buffer:
+            self._process(buffer)
+            if len(buffer) >= LARGE_READ and not self.pauses and self._is_open():
+                self.wait_for_turn()
 
-    `start` and `stop` are those of `frame`, and all of it is in the buffer. The topic is to
-    be decoded with `decode_topic`; it is empty only if there is an alias.
-    """
-    first = buffer[at]
-    if first & 0b1110 in _IMPOSSIBLE_FLAGS:
-        raise malformed(_IMPOSSIBLE_FLAGS[first & 0b1110])
-    topic_start = start + 2
-    if topic_start > stop:
-        raise malformed("the packet ends within its topic")
-    topic_stop = topic_start + (buffer[start] << 8 | buffer[start + 1])
-    if first & 0b0110:
-        payload = topic_stop + 2
-        if payload > stop:
-            raise malformed("the packet ends within its topic or packet id")
-        packet_id = buffer[topic_stop] << 8 | buffer[topic_stop + 1]
-        if not packet_id:
-            raise forbidden("the packet id is 0")  # [MQTT-2.2.1-3]
-    else:
-        payload = topic_stop
-        if payload > stop:
-            raise malformed("the packet ends within its topic")
-        packet_id = 0
-    properties = None
-    if version == MQTT_5:
-        if payload < stop and not buffer[payload]:
-            payload += 1
+    # What the two sides do with a packet
+
+    @abc.abstractmethod
+    def _publish(self, buffer: bytes, at: int, start: int, stop: int) -> bool:
+        """Take a PUBLISH; False: it has to wait, and stays in the buffer."""
+
+    @abc.abstractmethod
+    def _control(self, buffer: bytes, at: int, start: int, stop: int) -> None:
+        """Answer any other packet."""
+
+    @abc.abstractmethod
+    def _check_size(self, buffer: bytes, start: int, stop: int) -> None:
+        """Raise ProtocolError for a packet that is too large and no PUBLISH."""
+
+    @abc.abstractmethod
+    async def _refuse_oversize(self, packet: Oversize) -> None:
+        """Keep the head of a PUBLISH that has been let go of as a rejected message."""
+
+    @abc.abstractmethod
+    def _failed(self, error: Exception) -> None:
+        """End the connection: a packet could not be answered."""
+
+    def _process(self, buffer: bytes) -> None:
+        """Process what is whole in a buffer that is not empty, and keep the rest."""
+        try:
+            at = self._process_packets(buffer)
+        except ProtocolError as error:
+            self._failed(error)
+            return
+        self.rest = buffer[at:] if at < len(buffer) else b""
+        if self.in_flight_bytes > IN_FLIGHT_BYTES:
+            self.pause(OWN)
+
+    def _process_packets(self, buffer: bytes) -> int:
+        """Process what is whole in a buffer that is not empty; return where the rest begins."""
+        at, end = 0, len(buffer)
+        publish, frame, version = self._publish, packets.frame, self.version
+        for _ in range(TURN_PACKETS):
+            body = frame(buffer, at, version)
+            if body is None:
+                break
+            start, stop = body
+            is_publish = buffer[at] >> 4 == PUBLISH
+            if stop > end:
+                if not is_publish:
+                    self._check_size(buffer, start, stop)
+                elif stop - start > MAXIMUM_PACKET_BYTES:
+                    self.oversize = Oversize(buffer[at], stop - start, buffer[start:])
+                    at = end
+                break
+            if not is_publish:
+                self._control(buffer, at, start, stop)
+            elif not publish(buffer, at, start, stop):
+                break
+            at = stop
+            if at >= end or self.pauses & WAITING:
+                break
         else:
-            cursor = Cursor(buffer, payload, stop)
-            properties = read_properties(cursor, ALLOWED[PacketType.PUBLISH])
-            payload = cursor.at
-    if topic_stop == topic_start and (properties is None or properties.topic_alias is None):
-        raise forbidden("the topic is empty, and there is no alias")  # [MQTT-4.7.3-1]
-    return buffer[topic_start:topic_stop], packet_id, payload, properties
+            self.give_way()
+        return at
+
+    def _stream_past(self, packet: Oversize, data: bytes) -> bytes:
+        """Let go of an oversize packet's bytes; return what follows it."""
+        rest = packet.take(data)
+        if rest is None:
+            return b""
+        self.oversize = None
+        self.run(self._refuse_oversize(packet), "oversize")
+        return rest
+
+    def run(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """Answer a packet that needs the database; what follows it waits, in order."""
+        self.pause(BUSY)
+        self.task = asyncio.create_task(self._busy(work), name=f"mqtt {name}")
+        return self.task
+
+    async def _busy(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception as error:  # noqa: BLE001 - whatever it is, it ends the connection
+            self._failed(error)
+        finally:
+            self.task = None
+        self.resume(BUSY)
+
+    # On and off
+
+    def pause(self, reason: int) -> None:
+        """Stop reading."""
+        if not self.pauses and self.transport is not None:
+            self.transport.pause_reading()
+        self.pauses |= reason
+
+    def resume(self, reason: int) -> None:
+        """Read again, unless another reason holds."""
+        if not self.pauses & reason or self.pauses & CLOSING:
+            return
+        self.pauses &= ~reason
+        if not self.pauses & WAITING and self.rest and self.transport is not None:
+            buffer, self.rest = self.rest, b""
+            self._process(buffer)
+        if not self.pauses and self.transport is not None:
+            self.transport.resume_reading()
+
+    def give_way(self) -> None:
+        """Let others go first: this side has been heard for a while."""
+        self.wait_for_turn()
+
+    def wait_for_turn(self) -> None:
+        """Let others go first."""
+        self.pause(TURN)
+        self.turns.wait(self)
+
+    def end_turn(self) -> bool:
+        """Go on; tell whether anything was processed."""
+        if not self._is_open():
+            return False
+        waited = bool(self.rest)
+        self.resume(TURN)
+        return waited
+
+    def _is_open(self) -> bool:
+        return self.transport is not None and not self.transport.is_closing()
 
 
-def decode_topic(topic: bytes) -> str:
-    """Return the name of a topic that is not empty.
+class Routes(dict[Any, Any]):
+    """Topics and where they lead, as of a generation of the registry.
 
-    Raises:
-        ProtocolError: not a string of MQTT, or with wildcards [MQTT-3.3.2-2].
+    Those that lead nowhere, which a client may invent without end, are counted apart: they
+    never cost the others their place.
     """
-    name = fields.decode(topic)
-    if not valid_topic(name):
-        raise malformed("the topic holds a wildcard, or nothing")
-    return name
+
+    __slots__ = ("__weakref__", "_refused", "generation")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.generation = -1
+        self._refused: list[Any] = []
+
+    def renew(self, generation: int) -> None:
+        """Forget what is of another generation."""
+        if self.generation != generation:
+            self._forget()
+            self.generation = generation
+
+    def keep(self, topic: bytes | str, route: Any, *, accepted: bool) -> None:
+        """Keep a route; `accepted` tells whether it leads to a sensor."""
+        if len(self) >= MAXIMUM_ROUTES:
+            self._forget()
+        if not accepted:
+            if len(self._refused) >= MAXIMUM_REFUSED_ROUTES or len(topic) > LONGEST_KEPT_TOPIC:
+                for refused in self._refused:
+                    self.pop(refused, None)
+                self._refused.clear()
+            self._refused.append(topic)
+        self[topic] = route
+
+    def _forget(self) -> None:
+        self.clear()
+        self._refused.clear()
 
 
-def _packet_id(cursor: Cursor) -> int:
-    packet_id = cursor.two_bytes()
-    if not packet_id:
-        raise forbidden("the packet id is 0")  # [MQTT-2.2.1-3]
-    return packet_id
+NO_ROUTES = Routes()
 
 
-def _reason(cursor: Cursor, allowed: frozenset[Reason]) -> Reason:
-    code = cursor.byte()
-    if code not in allowed:
-        raise forbidden(f"reason 0x{code:02x} can't stand in this packet")
-    return Reason(code)
+class RoutesOfAll:
+    """Each principal's routes for as long as they have a connection, shared by all that they have.
 
-
-def read_puback(body: bytes, version: int, packet: PacketType) -> tuple[int, Reason]:
-    """Return packet id and reason of a PUBACK, PUBREC, PUBREL or PUBCOMP."""
-    cursor = Cursor(body)
-    packet_id = _packet_id(cursor)
-    reason = Reason.SUCCESS
-    if version == MQTT_5 and not cursor.ended:
-        reason = _reason(cursor, _ACKNOWLEDGMENT_REASONS[packet])
-        if not cursor.ended:
-            read_properties(cursor, ALLOWED[packet])
-    cursor.finish()
-    return packet_id, reason
-
-
-def read_subscribe(body: bytes, version: int) -> Subscribe:
-    """Return what a SUBSCRIBE asks for: at least one filter [MQTT-3.8.3-2]."""
-    cursor = Cursor(body)
-    packet_id = _packet_id(cursor)
-    identifier = None
-    if version == MQTT_5:
-        properties = read_properties(cursor, ALLOWED[PacketType.SUBSCRIBE])
-        if properties.subscription_identifiers:
-            identifier = properties.subscription_identifiers[0]
-    filters: list[Subscription] = []
-    while not cursor.ended and len(filters) < MAXIMUM_SUBSCRIPTIONS:
-        topic_filter = _filter(cursor)
-        filters.append(_subscription(topic_filter, cursor.byte(), version))
-    if not filters:
-        raise forbidden("SUBSCRIBE without a topic filter")
-    return Subscribe(packet_id, filters, identifier, _count_subscriptions(cursor))
-
-
-def _count_subscriptions(cursor: Cursor) -> int:
-    """Return how many filters with their options are left; a packet may hold 32,000."""
-    body, at, stop, count = cursor.body, cursor.at, cursor.stop, 0
-    while at + 2 < stop:
-        at += 3 + (body[at] << 8 | body[at + 1])
-        count += 1
-    if at != stop:
-        raise malformed("the packet ends within a filter")
-    return count
-
-
-def _filter(cursor: Cursor) -> str:
-    topic_filter = cursor.string()
-    if not valid_filter(topic_filter):
-        raise malformed("not a topic filter")
-    return topic_filter
-
-
-def _subscription(topic_filter: str, options: int, version: int) -> Subscription:
-    if options & (0b1100_0000 if version == MQTT_5 else 0b1111_1100):
-        raise malformed("reserved bits are set")  # [MQTT-3.8.3-5], in 3.1.1 [MQTT-3-8.3-4]
-    qos = options & 0b11
-    retain_handling = options >> 4
-    if qos == 3 or retain_handling == 3:
-        raise forbidden("QoS 3 and retain handling 3 do not exist")
-    no_local = bool(options & 0b100)
-    if no_local and shared(topic_filter) is not None:
-        raise forbidden("no local with a shared subscription")  # [MQTT-3.8.3-4]
-    return Subscription(topic_filter, qos, no_local, bool(options & 0b1000), retain_handling)
-
-
-def read_unsubscribe(body: bytes, version: int) -> Unsubscribe:
-    """Return what an UNSUBSCRIBE gives up: at least one filter [MQTT-3.10.3-2].
-
-    Raises:
-        ProtocolError: it is malformed, or has more filters than there may be subscriptions.
+    Ten gateways with one key and 10,000 topics each would otherwise hold 33 MiB.
     """
-    cursor = Cursor(body)
-    packet_id = _packet_id(cursor)
-    if version == MQTT_5:
-        read_properties(cursor, ALLOWED[PacketType.UNSUBSCRIBE])
-    filters: list[str] = []
-    while not cursor.ended:
-        if len(filters) >= MAXIMUM_SUBSCRIPTIONS:
-            # No session has as many; a packet may hold 43,000.
-            raise ProtocolError(Reason.QUOTA_EXCEEDED, "more filters than a session may have")
-        filters.append(_filter(cursor))
-    if not filters:
-        raise forbidden("UNSUBSCRIBE without a topic filter")
-    return Unsubscribe(packet_id, filters)
+
+    def __init__(self) -> None:
+        self._routes: WeakValueDictionary[Principal, Routes] = WeakValueDictionary()
+
+    def of(self, principal: Principal, generation: int) -> Routes:
+        """Return the principal's routes, without those of another generation."""
+        routes = self._routes.get(principal)
+        if routes is None:
+            routes = self._routes[principal] = Routes()
+        routes.renew(generation)
+        return routes
 
 
-def read_pingreq(body: bytes) -> None:
-    """Check that a PINGREQ has no body."""
-    Cursor(body).finish()
-
-
-def read_disconnect(body: bytes, version: int) -> Disconnect:
-    """Return why a client leaves.
-
-    That `session_expiry` can't become more than 0 if it was 0 in CONNECT is the session's
-    to check [MQTT-3.1.2-23].
-    """
-    cursor = Cursor(body)
-    if version != MQTT_5 or cursor.ended:
-        cursor.finish()
-        return Disconnect()
-    reason = _reason(cursor, _DISCONNECT_REASONS)
-    expiry = None
-    if not cursor.ended:
-        expiry = read_properties(cursor, ALLOWED[PacketType.DISCONNECT]).session_expiry_interval
-    cursor.finish()
-    return Disconnect(reason, expiry)
+async def ask(host: Host, principal: Principal, topic: str) -> Any:
+    """Return where a topic leads, once the database answers."""
+    while True:
+        generation = host.generation
+        try:
+            route = await host.route(principal, topic)
+            if generation == host.generation:
+                return route  # else the answer may be older than what is known by now
+        except StoreUnavailableError:
+            # What has been read waits, like what is in the pipeline.
+            await asyncio.sleep(RETRY_SECONDS)

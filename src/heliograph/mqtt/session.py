@@ -1,70 +1,188 @@
-"""Sessions: what is kept of a client between its connections."""
+"""Sessions: what is kept of a client between its connections, and what it is sent.
+
+Session    what a client subscribes to, is owed, and has under way
+Client     its connection, as far as it is written to; `connection.py` reads from it
+Retained   what is sent after a SUBSCRIBE
+Sessions   all of them, by principal and client id
+"""
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
+import structlog
+
+from heliograph.errors import StoreUnavailableError
 from heliograph.model.principal import Principal
-from heliograph.mqtt.exchanges import Exchanges
-from heliograph.mqtt.fields import MAXIMUM_PACKET_ID
-from heliograph.mqtt.limits import (
-    LONGEST_SESSION_SECONDS,
-    MAXIMUM_SESSIONS,
-    MAXIMUM_SESSIONS_OF_PRINCIPAL,
-    OUTGOING_BYTES,
-    OUTGOING_MESSAGES,
-    OUTGOING_WINDOW,
-)
+from heliograph.model.time import now
+from heliograph.mqtt.codec import packets
+from heliograph.mqtt.codec.fields import MAXIMUM_PACKET_ID, MAXIMUM_PACKET_SIZE
+from heliograph.mqtt.codec.packets import Will
+from heliograph.mqtt.codec.properties import Properties
+from heliograph.mqtt.codec.reasons import MQTT_3_1_1, MQTT_5, Reason
+from heliograph.mqtt.counts import Counts
+from heliograph.mqtt.host import Host, Outgoing
+from heliograph.mqtt.reading import CLOSING, PacketProtocol, ReadingTurns
 
-if TYPE_CHECKING:
-    from heliograph.mqtt.connection import Connection
-    from heliograph.mqtt.counts import Counts
-    from heliograph.mqtt.fanout import Audience, Entry
+log = structlog.get_logger()
 
-# Kind and name of a principal, and the number of his sensor.
+OUTGOING_MESSAGES = 1_000
+OUTGOING_BYTES = 1 << 20
+OUTGOING_WINDOW = 64
+# Of all sessions of a principal together: it may keep a hundred.
+MAXIMUM_OWED_BYTES_OF_PRINCIPAL = 8 << 20
+# Of all principals together, administrators included.
+MAXIMUM_OWED_BYTES_IN_ALL = 96 << 20
+# Of messages to a subscriber that are written together.
+OUTBOX_BYTES = 32 << 10
+MAXIMUM_SESSIONS = 100_000
+MAXIMUM_SESSIONS_OF_PRINCIPAL = 100
+LONGEST_SESSION_SECONDS = 7 * 86_400
+CLOSING_SECONDS = 1.0
+
+# Kind and name of a principal, and the number of their sensor.
 Owner = tuple[str, str, int | None]
 
 
-class Outgoing:
-    """A message on its way to subscribers, from a sensor that was in this network then.
+def owner_of(principal: Principal) -> Owner:
+    """Return by what the principal's sessions are found again, whatever they log in by."""
+    # A device may be called "admin", and its name may have been another device's before.
+    return principal.kind, principal.name, principal.sensor
 
-    `identifiers` are those of the subscriptions that select it.
+
+_PAGE = 256
+_UNDER_WAY = 1
+_COMMITTED = 2
+
+
+class Exchanges:
+    """Packet ids from PUBLISH to PUBREL, and whether their messages are committed.
+
+    A client that never sends PUBREL has all 65,535 under way. A byte each, in pages that exist
+    while one of their ids is in use, they take 84 KiB; in a dictionary it would be megabytes.
     """
 
-    __slots__ = (
-        "identifiers",
-        "network_identifier",
-        "packet",
-        "payload",
-        "qos",
-        "retain",
-        "sensor",
-        "topic",
-        "version",
-    )
+    __slots__ = ("_count", "_pages")
 
-    def __init__(
-        self,
-        topic: str,
-        payload: bytes,
-        qos: int,
-        sensor: int,
-        network_identifier: str,
-        identifiers: tuple[int, ...] = (),
-        *,
-        retain: bool = False,
-    ) -> None:
-        self.identifiers = identifiers
-        self.topic = topic
-        self.payload = payload
-        self.qos = qos
-        self.sensor = sensor
-        self.network_identifier = network_identifier
-        self.retain = retain
-        # At QoS 0 the packet is the same for all clients of a version of MQTT.
-        self.version = 0
-        self.packet = b""
+    def __init__(self) -> None:
+        self._pages: dict[int, bytearray] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return self._count
+
+    def is_committed(self, packet_id: int) -> bool | None:
+        """Return whether the message is committed; None: there is no such exchange."""
+        page = self._pages.get(packet_id // _PAGE)
+        state = page[packet_id % _PAGE] if page is not None else 0
+        return state == _COMMITTED if state else None
+
+    def begin(self, packet_id: int) -> None:
+        """Note an exchange that is not under way yet."""
+        page = self._pages.get(packet_id // _PAGE)
+        if page is None:
+            page = self._pages[packet_id // _PAGE] = bytearray(_PAGE)
+        page[packet_id % _PAGE] = _UNDER_WAY
+        self._count += 1
+
+    def commit(self, packet_id: int) -> None:
+        """Note that the message of an exchange that is under way is committed."""
+        self._pages[packet_id // _PAGE][packet_id % _PAGE] = _COMMITTED
+
+    def end(self, packet_id: int) -> bool:
+        """End an exchange; return whether there was one."""
+        page = self._pages.get(packet_id // _PAGE)
+        if page is None or not page[packet_id % _PAGE]:
+            return False
+        page[packet_id % _PAGE] = 0
+        self._count -= 1
+        if not any(page):
+            del self._pages[packet_id // _PAGE]
+        return True
+
+
+class Entry(NamedTuple):
+    """A subscription of a session, with the number that the client has given it, if any."""
+
+    session: "Session"
+    filter: str
+    qos: int
+    no_local: bool
+    identifier: int | None
+
+
+class Owed:
+    """What the sessions of one principal are owed: bytes of payloads, unacknowledged or unsent."""
+
+    __slots__ = ("bytes", "in_all", "principal", "sessions")
+
+    def __init__(self, principal: Principal, in_all: "OwedInAll") -> None:
+        self.principal = principal
+        self.in_all = in_all
+        self.sessions: set[Session] = set()
+        self.bytes = 0
+
+    def count(self, size: int) -> None:
+        """Count so many bytes more, or fewer."""
+        self.bytes += size
+        self.in_all.bytes += size
+
+    def bound(self) -> None:
+        """Drop what is over the bounds, of the session that is owed most."""
+        if not self.principal.is_admin:
+            self.drop_to(MAXIMUM_OWED_BYTES_OF_PRINCIPAL)
+        self.in_all.bound()
+
+    def drop_to(self, size: int) -> None:
+        """Drop the oldest of the session that is owed most until there are so many bytes."""
+        while self.bytes > size:
+            session = max(self.sessions, key=_droppable)
+            if not session.droppable_bytes:
+                return
+            session.drop_oldest()
+
+    def end_slowest(self) -> None:
+        """End the connection that has not acknowledged most: then it can be dropped."""
+        session = max(self.sessions, key=_unacknowledged)
+        if session.connection is not None:
+            session.connection.drop(
+                Reason.QUOTA_EXCEEDED, "acknowledges too little of what it is sent"
+            )
+
+
+class OwedInAll:
+    """What the sessions of all principals are owed."""
+
+    __slots__ = ("bytes", "principals")
+
+    def __init__(self, principals: Mapping[Owner, Owed]) -> None:
+        self.principals = principals
+        self.bytes = 0
+
+    def bound(self) -> None:
+        """Drop a part of what the principal is owed that is owed most, if it is too much."""
+        if self.bytes <= MAXIMUM_OWED_BYTES_IN_ALL:
+            return
+        most = max(self.principals.values(), key=_owed)
+        # Not just what is too much: to look for the one takes as long as there are principals.
+        size = most.bytes * 7 // 8
+        most.drop_to(size)
+        if most.bytes > size:
+            most.end_slowest()
+
+
+def _unacknowledged(session: "Session") -> int:
+    return session.unacknowledged_bytes if session.connection is not None else -1
+
+
+def _droppable(session: "Session") -> int:
+    return session.droppable_bytes
+
+
+def _owed(owed: Owed) -> int:
+    return owed.bytes
 
 
 class Session:
@@ -78,7 +196,6 @@ class Session:
     """
 
     __slots__ = (
-        "audience",
         "client_id",
         "connection",
         "counts",
@@ -87,6 +204,7 @@ class Session:
         "filter_bytes",
         "ledger_name",
         "next_id",
+        "owed",
         "owner",
         "principal",
         "queue",
@@ -98,7 +216,7 @@ class Session:
         "unacknowledged_bytes",
     )
 
-    def __init__(self, principal: Principal, client_id: str, counts: "Counts") -> None:
+    def __init__(self, principal: Principal, client_id: str, counts: Counts) -> None:
         self.principal = principal
         self.owner = owner_of(principal)
         self.client_id = client_id
@@ -106,11 +224,12 @@ class Session:
         self.ledger_name = f"{principal.kind} {principal.name}/{client_id}".encode(
             "utf-8", "replace"
         )
-        self.connection: Connection | None = None
+        self.connection: Client | None = None
         self.expiry = 0
         self.subscriptions: dict[str, Entry] = {}
         self.filter_bytes = 0
-        self.audience: Audience | None = None
+        # Since it has first subscribed.
+        self.owed: Owed | None = None
         self.received = Exchanges()
         self.unacknowledged: dict[int, Outgoing] = {}
         self.unacknowledged_bytes = 0
@@ -173,8 +292,8 @@ class Session:
             self.repeats = deque(self.unacknowledged)
         self.send_waiting()
 
-    def _may_still_see(self, connection: "Connection", message: Outgoing) -> bool:
-        host = connection.listener.host
+    def _may_still_see(self, connection: "Client", message: Outgoing) -> bool:
+        host = connection.host
         if host.may_see(self.principal, message.sensor, message.network_identifier):
             return True
         self.counts.withheld += 1
@@ -184,7 +303,7 @@ class Session:
         self.dropped += 1
         self.counts.dropped += 1
 
-    def _may_send(self, connection: "Connection") -> bool:
+    def _may_send(self, connection: "Client") -> bool:
         if connection.congested:
             return False
         if self.repeats:
@@ -194,7 +313,7 @@ class Session:
         window = min(OUTGOING_WINDOW, connection.client_receive_maximum)
         return len(self.unacknowledged) < window and self.unacknowledged_bytes < OUTGOING_BYTES
 
-    def _send(self, connection: "Connection", message: Outgoing) -> None:
+    def _send(self, connection: "Client", message: Outgoing) -> None:
         while True:
             self.next_id = self.next_id % MAXIMUM_PACKET_ID + 1
             if self.next_id not in self.unacknowledged:
@@ -203,8 +322,8 @@ class Session:
             self.unacknowledged[self.next_id] = message
             self.unacknowledged_bytes += len(message.payload)
             self._count(len(message.payload))
-            if self.audience is not None:
-                self.audience.all_owed.bound()
+            if self.owed is not None:
+                self.owed.in_all.bound()
 
     def _settle(self, packet_id: int) -> None:
         size = len(self.unacknowledged.pop(packet_id).payload)
@@ -220,8 +339,8 @@ class Session:
         while len(self.queue) > OUTGOING_MESSAGES or self.queued_bytes > OUTGOING_BYTES:
             self._dequeue(self.queue)
             self._drop()
-        if self.audience is not None:
-            self.audience.bound()
+        if self.owed is not None:
+            self.owed.bound()
 
     def _dequeue(self, queue: deque[Outgoing]) -> Outgoing:
         message = queue.popleft()
@@ -230,8 +349,8 @@ class Session:
         return message
 
     def _count(self, size: int) -> None:
-        if self.audience is not None:
-            self.audience.count_owed(size)
+        if self.owed is not None:
+            self.owed.count(size)
 
     @property
     def droppable_bytes(self) -> int:
@@ -247,20 +366,355 @@ class Session:
         self._drop()
 
 
-def owner_of(principal: Principal) -> Owner:
-    """Return by what the principal's sessions are found again, whatever he logs in by."""
-    # A device may be called "admin", and its name may have been another device's before.
-    return principal.kind, principal.name, principal.sensor
+class LastWill(NamedTuple):
+    """What a client wants published when it goes without a word, and who it was by which key."""
+
+    message: Will
+    route: Any
+    principal: Principal
+    credential: bytes | None
+
+    def may_be_published(self, host: Host) -> bool:
+        """Return whether whoever set it might still connect by what they did connect by."""
+        return not self.principal.has_expired(now()) and host.is_current(
+            self.principal, self.credential
+        )
+
+
+class Client(PacketProtocol):
+    """The connection of a client, as far as it is written to and ended."""
+
+    __slots__ = (
+        "checked",
+        "client_maximum_packet_size",
+        "client_receive_maximum",
+        "congested",
+        "counts",
+        "credential",
+        "host",
+        "outbox",
+        "outbox_bytes",
+        "peer",
+        "principal",
+        "retained",
+        "session",
+        "tasks",
+        "tells_reasons",
+        "told_too_large",
+        "will",
+    )
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        turns: ReadingTurns,
+        host: Host,
+        counts: Counts,
+        tasks: set[asyncio.Task[None]],
+    ) -> None:
+        super().__init__(loop, turns, MQTT_3_1_1)
+        self.host = host
+        self.counts = counts
+        self.tasks = tasks
+        self.peer = ""
+        self.session: Session | None = None
+        self.principal: Principal | None = None
+        self.credential: bytes | None = None
+        # As of which generation of the registry the credential is known to hold.
+        self.checked = -1
+        self.will: LastWill | None = None
+        self.tells_reasons = True
+        self.client_receive_maximum = 65_535
+        self.client_maximum_packet_size = MAXIMUM_PACKET_SIZE
+        self.told_too_large = False
+        self.congested = 0.0  # since when
+        # Messages that are written together before the loop's next turn.
+        self.outbox: list[bytes] = []
+        self.outbox_bytes = 0
+        self.retained: Retained | None = None
+
+    def send_publish(self, message: Outgoing, packet_id: int, *, dup: bool = False) -> bool:
+        """Send a message to the client; False: it is larger than that takes [MQTT-3.1.2-25]."""
+        if message.version == self.version:
+            packet = message.packet
+        else:
+            identifiers = message.identifiers
+            packet = packets.publish(
+                self.version,
+                message.topic,
+                message.payload,
+                qos=message.qos,
+                retain=message.retain,
+                duplicate=dup,
+                packet_id=packet_id,
+                properties=(
+                    Properties(subscription_identifiers=identifiers) if identifiers else None
+                ),
+            )
+            if not message.qos:
+                message.version, message.packet = self.version, packet
+        if len(packet) > self.client_maximum_packet_size:
+            self._drop_too_large(message.topic, len(packet))
+            return False
+        self._post(packet)
+        return True
+
+    def _post(self, packet: bytes) -> None:
+        """Write a message with those that come right after it: a call of the system is dear."""
+        if self.transport is None or self.pauses & CLOSING:
+            return
+        self.outbox.append(packet)
+        self.outbox_bytes += len(packet)
+        if self.outbox_bytes >= OUTBOX_BYTES:
+            self.flush()
+        elif len(self.outbox) == 1:
+            self.loop.call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Write the messages that wait to be written together."""
+        if self.outbox:
+            data = b"".join(self.outbox)
+            self.outbox.clear()
+            self.outbox_bytes = 0
+            if self.transport is not None and not self.pauses & CLOSING:
+                self.transport.write(data)
+
+    def _drop_too_large(self, topic: str, size: int) -> None:
+        self.counts.too_large += 1
+        if not self.told_too_large:
+            self.told_too_large = True
+            log.warning(
+                "a subscriber gets no messages that are larger than it takes",
+                name=self.principal.name if self.principal else None,
+                peer=self.peer,
+                topic=topic,
+                bytes=size,
+                maximum=self.client_maximum_packet_size,
+            )
+
+    def send_retained(self, topic_filter: str, qos: int, identifier: int | None) -> None:
+        """Send what is retained under a subscription's filter, as fast as the client takes it."""
+        if self.retained is None:
+            self.retained = Retained(self)
+        self.retained.send(topic_filter, qos, identifier)
+
+    def stop_retained(self) -> None:
+        """Send nothing more of what is retained."""
+        if self.retained is not None:
+            self.retained.close()
+
+    def write(self, data: bytes) -> None:
+        """Write, unless the connection is gone."""
+        if data and self.transport is not None and not self.pauses & CLOSING:
+            if self.outbox:
+                self.flush()
+            self.transport.write(data)
+
+    def fail(self, reason: Reason, detail: str) -> None:
+        """End the connection for a fault of the client's, telling it why where MQTT can."""
+        if self.closing:
+            return
+        if self.session is None and self.version == MQTT_5:
+            self.refuse(reason, detail)
+            return
+        self._refused(reason, detail)
+        if self.session is not None:
+            whole = packets.disconnect(self.version, reason, detail)
+            self.write(self.explained(whole, packets.disconnect(self.version, reason)))
+        self.close()
+
+    def refuse(self, reason: Reason, detail: str) -> None:
+        """Answer CONNECT with the reason why there is no session, and end the connection."""
+        self._refused(reason, detail)
+        properties = Properties(reason_string=detail)
+        whole = packets.connack(self.version, reason, properties=properties)
+        self.write(self.explained(whole, packets.connack(self.version, reason)))
+        self.close()
+
+    def explained(self, whole: bytes, bare: bytes) -> bytes:
+        """Return the packet with its reason text, or without where the client wants none of that.
+
+        Where it takes no packet as large as either, nothing.
+        """
+        largest = self.client_maximum_packet_size
+        if self.tells_reasons and len(whole) <= largest:
+            return whole
+        return bare if len(bare) <= largest else b""
+
+    def heed(self, connect: packets.Connect) -> None:
+        """Keep from now on to what the client says that it takes."""
+        self.version = connect.version
+        self.tells_reasons = connect.request_problem_information
+        self.client_receive_maximum = connect.receive_maximum
+        if connect.maximum_packet_size is not None:
+            self.client_maximum_packet_size = connect.maximum_packet_size
+
+    def _refused(self, reason: Reason, detail: str) -> None:
+        """Count and note that the connection is ended for a fault of the client's."""
+        self.counts.refusals[reason.name] += 1
+        name = self.principal.name if self.principal else None
+        log.debug("connection ended", reason=reason.name, detail=detail, peer=self.peer, name=name)
+
+    def recheck(self) -> None:
+        """End the connection if what the client logged in with is no longer valid."""
+        generation = self.host.generation
+        if self.checked == generation or self.principal is None:
+            return
+        self.checked = generation
+        if not self.host.is_current(self.principal, self.credential):
+            self.fail(Reason.NOT_AUTHORIZED, "the credential is no longer valid")
+
+    @property
+    def closing(self) -> bool:
+        """Whether the connection is closed, or about to be."""
+        return self.transport is None or self.pauses & CLOSING != 0
+
+    @property
+    def has_expired(self) -> bool:
+        """Whether the session of a user, by whose token the client logged in, is over."""
+        return self.principal is not None and self.principal.has_expired(now())
+
+    @property
+    def delays_will(self) -> bool:
+        """Whether the client's will waits for some time after the connection's end."""
+        return self.will is not None and self.will.message.delay > 0
+
+    def close(self) -> None:
+        """Close after what has been written is sent; what still comes is thrown away.
+
+        To close with something unread would reset the connection, and take from the client
+        what it has not read yet: its acknowledgments, and the reason.
+        """
+        transport = self.transport
+        if transport is None or self.closing:
+            return
+        self.flush()
+        self.pauses |= CLOSING
+        if transport.can_write_eof():
+            transport.write_eof()
+            transport.resume_reading()
+        else:
+            transport.close()
+        self.loop.call_later(CLOSING_SECONDS, self.abort)
+
+    def drop(self, reason: Reason, detail: str) -> None:
+        """End the connection at once, for the client's fault: what it was told would not arrive."""
+        if self._is_open():
+            self._refused(reason, detail)
+            self.abort()
+
+    def abort(self) -> None:
+        """Drop the connection at once."""
+        if self.transport is not None:
+            self.transport.abort()
+
+
+class _Wanted(NamedTuple):
+    qos: int
+    identifiers: tuple[int, ...]
+
+
+class Retained:
+    """Sends a connection what is retained under its filters, one filter after the other.
+
+    It waits for acknowledgments, so that the bounds of what waits for a client can't cut it
+    short; meanwhile the connection goes on with whatever else there is.
+    """
+
+    __slots__ = ("_connection", "_room", "_superseded", "_task", "_wanted")
+
+    def __init__(self, connection: Client) -> None:
+        self._connection = connection
+        self._wanted: dict[str, _Wanted] = {}
+        self._room = asyncio.Event()
+        # Topics that got something newer while older contents were being read.
+        self._superseded: set[str] = set()
+        self._task: asyncio.Task[None] | None = None
+
+    def send(self, topic_filter: str, qos: int, identifier: int | None) -> None:
+        """Send what is retained under a subscription's filter, after what is being sent.
+
+        What is being sent of this very filter begins anew [MQTT-3.8.4-3].
+        """
+        self._wanted.pop(topic_filter, None)
+        self._wanted[topic_filter] = _Wanted(qos, () if identifier is None else (identifier,))
+        if self._task is None:
+            tasks = self._connection.tasks
+            self._task = asyncio.create_task(self._run(), name="mqtt retained")
+            tasks.add(self._task)
+            self._task.add_done_callback(tasks.discard)
+
+    def discard(self, topic_filter: str) -> None:
+        """Do not send what was still to be sent under this filter."""
+        self._wanted.pop(topic_filter, None)
+
+    def supersede(self, topics: Iterable[str]) -> None:
+        """Do not send what has been read under these topics: the client gets something newer."""
+        if self._task is not None:
+            self._superseded.update(topics)
+
+    def wake(self) -> None:
+        """Look again whether the client takes more."""
+        self._room.set()
+
+    def close(self) -> None:
+        """Send nothing more."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _run(self) -> None:
+        connection = self._connection
+        try:
+            while self._wanted:
+                topic_filter, wanted = next(iter(self._wanted.items()))
+                await self._send(topic_filter, wanted)
+                if self._wanted.get(topic_filter) is wanted:
+                    del self._wanted[topic_filter]
+        except StoreUnavailableError:
+            # On its next connection the client subscribes again.
+            connection.fail(Reason.SERVER_BUSY, "the database is not available")
+        except Exception:
+            log.exception("retained messages could not be sent", peer=connection.peer)
+            connection.fail(Reason.UNSPECIFIED_ERROR, "the server failed")
+        finally:
+            self._task = None
+            self._superseded.clear()
+
+    async def _send(self, topic_filter: str, wanted: _Wanted) -> None:
+        connection = self._connection
+        session, principal = connection.session, connection.principal
+        if session is None or principal is None:
+            return
+        # Whatever was newer before this is read is read now.
+        self._superseded.clear()
+        host = connection.host
+        async for message in host.retained(principal, topic_filter):
+            while connection.congested or session.queue:
+                self._room.clear()
+                await self._room.wait()
+            connection.recheck()
+            if session.connection is not connection or self._wanted.get(topic_filter) is not wanted:
+                return
+            if message.topic in self._superseded:
+                continue
+            # The right may have ended while the client took what came before.
+            if host.may_see(principal, message.sensor, message.network_identifier):
+                message.qos, message.identifiers = wanted
+                session.deliver(message)
+            else:
+                session.counts.withheld += 1
 
 
 class Sessions:
     """Sessions by principal and client id, so that nobody can take over a stranger's."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.forgotten: Callable[[Session], None] = lambda _session: None
-        self.entered: Callable[[Principal], None] = lambda _principal: None
-        self.left: Callable[[Principal], None] = lambda _principal: None
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, host: Host, ended: Callable[[Session], None]
+    ) -> None:
+        """Keep sessions; `ended` is called with each that has ended."""
         self._loop = loop
+        self._host = host
+        self._ended = ended
         self._sessions: dict[tuple[Owner, str], Session] = {}
         self._left: dict[Session, float] = {}
         self._left_of: dict[Owner, dict[Session, None]] = {}
@@ -281,7 +735,7 @@ class Sessions:
         self._sessions[owner, session.client_id] = session
         self._forget_leaving(session)
         self._connected[owner] = self._connected.get(owner, 0) + 1
-        self.entered(session.principal)
+        self._host.entered(session.principal)
         handle = self._due.pop(session, None)
         if handle is not None:
             handle[0].cancel()
@@ -294,7 +748,7 @@ class Sessions:
             self._connected[owner] = count
         else:
             self._connected.pop(owner, None)
-        self.left(session.principal)
+        self._host.left(session.principal)
         if not session.expiry:
             self.end(session)
             return
@@ -316,7 +770,7 @@ class Sessions:
         if due is not None:
             due[0].cancel()
             due[1]()
-        self.forgotten(session)
+        self._ended(session)
 
     def call_later(self, session: Session, delay: float, action: Callable[[], None]) -> None:
         """Do something after a delay, unless the session gets a connection before."""

@@ -7,16 +7,13 @@ much as can be committed. Nothing is refused: its client is held back as by a sl
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import structlog
 
+from heliograph.model.principal import Principal
 from heliograph.mqtt.counts import Counts
-from heliograph.mqtt.pausing import SHARE, PausableProtocol
-
-if TYPE_CHECKING:
-    from heliograph.model.principal import Principal
-    from heliograph.mqtt.session import Owner
+from heliograph.mqtt.reading import SHARE, PacketProtocol
+from heliograph.mqtt.session import Owner
 
 log = structlog.get_logger()
 
@@ -63,7 +60,7 @@ class Share:
         self.committed = 0
         self.tell_from = 0.0
         # Connections of which nothing is taken.
-        self.waiting: set[PausableProtocol] = set()
+        self.waiting: set[PacketProtocol] = set()
 
 
 class Shares:
@@ -95,7 +92,7 @@ class Shares:
         self._seen = (0, 0)
         self._timer: asyncio.TimerHandle | None = None
 
-    def enter(self, owner: "Owner", principal: "Principal") -> Share | None:
+    def enter(self, owner: Owner, principal: Principal) -> Share | None:
         """Return the share that a new connection of this principal has a part in; None: none."""
         if not self._per_second or principal.is_admin:
             return None
@@ -109,12 +106,12 @@ class Shares:
         return share
 
     @staticmethod
-    def leave(share: Share, connection: PausableProtocol) -> None:
+    def leave(share: Share, connection: PacketProtocol) -> None:
         """Forget a connection that has ended; what its principal has taken is not forgotten."""
         share.waiting.discard(connection)
         share.connections -= 1
 
-    def overdraw(self, share: Share, connection: PausableProtocol) -> None:
+    def overdraw(self, share: Share, connection: PacketProtocol) -> None:
         """Hold the connection back if its principal has had its share and others send, too."""
         self._earn(share)
         if share.credit >= 0:

@@ -13,7 +13,7 @@ from heliograph.model.event import Committed
 from heliograph.model.principal import Principal, Role
 from heliograph.model.records import Kind
 from heliograph.model.sensor import Sensor
-from heliograph.mqtt.reasons import Reason
+from heliograph.mqtt.codec.reasons import Reason
 from heliograph.mqtt.topics import TopicKind
 from ingest_core import ADMIN_KEY, NOON, SHARED_KEY, running
 from rows import measurement

@@ -8,7 +8,7 @@ import tracemalloc
 
 import pytest
 
-from heliograph.mqtt import limits
+from heliograph.mqtt.connection import MAXIMUM_CONTROL_BYTES
 from mqtt_client import (
     PINGREQ,
     Client,
@@ -89,7 +89,7 @@ async def trickle(client):
 
 async def test_a_connect_may_not_be_large(server, version):
     client = await Client.open(server.port, version)
-    client.send(b"\x10" + variable(limits.MAXIMUM_CONTROL_BYTES + 1) + b"\0" * 10)
+    client.send(b"\x10" + variable(MAXIMUM_CONTROL_BYTES + 1) + b"\0" * 10)
     assert await client.packet() == b""
 
 
@@ -115,8 +115,8 @@ async def test_a_full_pipeline_stops_reading_and_goes_on(tmp_path, version, bloc
 
 
 async def test_one_connection_has_its_own_share(server, version, blocked, monkeypatch):
+    monkeypatch.setattr("heliograph.mqtt.reading.IN_FLIGHT_BYTES", 100_000)
     monkeypatch.setattr("heliograph.mqtt.connection.IN_FLIGHT_BYTES", 100_000)
-    monkeypatch.setattr("heliograph.mqtt.settlement.IN_FLIGHT_BYTES", 100_000)
     device = await server.device()
     client = await server.connect(device, version=version)
     other = await server.admin(version=version)

@@ -8,8 +8,8 @@ import tracemalloc
 import msgspec
 import pytest
 
-from heliograph.mqtt import limits
-from heliograph.mqtt.pausing import SHARE, TURN_PACKETS
+from heliograph.mqtt.connection import MAXIMUM_CONNECT_BYTES
+from heliograph.mqtt.reading import MAXIMUM_PACKET_BYTES, SHARE, TURN_PACKETS
 from heliograph.mqtt.shares import MESSAGE_BYTES, PACKET_COST
 from mqtt_client import (
     PINGREQ,
@@ -137,7 +137,7 @@ async def test_before_connect_a_connection_holds_8_kib(server):
     assert {answer[:3] for answer in answers} == {b"\x20\0\x95"}
     assert server.listener.counts.refusals["PACKET_TOO_LARGE"] == 50
     waiting = [await Client.open(server.port, 5) for _ in range(50)]
-    whole = b"\x10" + variable(limits.MAXIMUM_CONNECT_BYTES)
+    whole = b"\x10" + variable(MAXIMUM_CONNECT_BYTES)
     for client in waiting:
         client.send(whole + b"\0\x04MQTT" + b"x" * 4_000)
     await eventually(lambda: sum(bool(c.rest) for c in server.listener._connections) == 50)
@@ -155,9 +155,9 @@ async def test_the_largest_connect_that_is_taken(server, version):
         will = (device.topic, b'"' + b"x" * size + b'"', 1, False)
         return connect("c", device.device_id, device.key, version=version, will=will)
 
-    size = limits.MAXIMUM_CONNECT_BYTES - len(greeting(0)) + 2
+    size = MAXIMUM_CONNECT_BYTES - len(greeting(0)) + 2
     fitting = greeting(size)
-    assert len(fitting) == limits.MAXIMUM_CONNECT_BYTES + 3
+    assert len(fitting) == MAXIMUM_CONNECT_BYTES + 3
     client = await Client.open(server.port, version)
     client.send(fitting)
     assert (await client.packet())[:3] == b"\x20\0\0"
@@ -347,7 +347,7 @@ async def test_what_is_no_message_is_of_the_share_too(server, what):
         "subscribe": subscribe(device.topic.replace("measurements", "configurations")),
         "unsubscribe": unsubscribe("a/b"),
         "ping": PINGREQ,
-        "oversize": publish(device.topic, b"x" * limits.MAXIMUM_PACKET_BYTES),
+        "oversize": publish(device.topic, b"x" * MAXIMUM_PACKET_BYTES),
     }[what]
     client.send(packet)
     await client.packet()

@@ -7,9 +7,9 @@ import uuid
 
 import pytest
 
-from heliograph.mqtt.limits import OUTBOX_BYTES
-from heliograph.mqtt.session import Outgoing
-from heliograph.mqtt.subscriptions import SubscriptionTree
+from heliograph.mqtt.fanout import SubscriptionTree
+from heliograph.mqtt.host import Outgoing
+from heliograph.mqtt.session import OUTBOX_BYTES
 from integration.mqtt.test_rights_that_end import configure
 from integration.mqtt.test_sessions import received
 from integration.mqtt.test_subscribing import subscribed
@@ -63,9 +63,9 @@ async def test_sessions_without_a_connection_make_no_events_at_qos_0(server, ver
     await account(server, "ada", roof="viewer")
     client = await user(server, "ada", "c", version, **kept(version))
     await subscribed(client, *((name, 0) for name in OVERLAPPING))
-    assert server.listener.watched()
+    assert server.listener.fanout.watched()
     await client.close()
-    await eventually(lambda: not server.listener.watched())
+    await eventually(lambda: not server.listener.fanout.watched())
     key = await device(server, "victim", "roof")
     victim = await Client.connected(server.port, "v", "victim", key)
     client = await user(server, "ada", "c", version, **kept(version))
@@ -191,7 +191,7 @@ async def test_a_taken_over_connection_subscribes_to_nothing_any_more(server, mo
     free.set()
     assert (await first.packet())[:2] == b"\xe0\x8e"
     await second.quiet()
-    assert not server.listener.watched()
+    assert not server.listener.fanout.watched()
     assert not server.listener.fanout._audiences
 
 

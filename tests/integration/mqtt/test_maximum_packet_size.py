@@ -206,7 +206,7 @@ async def test_paho_gets_what_it_takes(server):
     await asyncio.to_thread(client.connect, "127.0.0.1", server.port, properties=properties)
     client.loop_start()
     try:
-        await eventually(server.listener.watched)
+        await eventually(server.listener.fanout.watched)
         client.publish(device.topic, BAD, 1)
         await eventually(lambda: answered)
         assert answered == [(0x99, "not JSON at character 10: Expecting value")]

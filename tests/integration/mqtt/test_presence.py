@@ -82,7 +82,7 @@ async def test_a_connection_that_is_lost_is_an_end(server, version, end):
 
 
 async def test_a_silent_client_is_disconnected_and_shown_so(server, version, monkeypatch):
-    monkeypatch.setattr("heliograph.mqtt.connection.CLOSING_SECONDS", 0.01)
+    monkeypatch.setattr("heliograph.mqtt.session.CLOSING_SECONDS", 0.01)
     device = await server.device()
     client = await server.connect(device, version=version, keepalive=1)
     assert await connected(server, device) is True

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from heliograph.model.time import now
-from heliograph.mqtt.pausing import CONGESTED
+from heliograph.mqtt.reading import CONGESTED
 from integration.mqtt.test_users import PASSWORD, account, device, grant, network, session
 from mqtt_client import PUBACK, Client, kept, numbered, publish, published, subscriptions
 from server import eventually
@@ -213,8 +213,7 @@ async def test_a_users_will_is_not_published_once_his_session_is_over(server, mo
     will = ("measurements/roof-1", b'{"value": "will"}', 1, False)
     await Client.connected(server.port, "c", "x", token, version=5, will=will)
     later = now() + 3_601 * 1_000_000
-    for module in ("connection", "wills"):
-        monkeypatch.setattr(f"heliograph.mqtt.{module}.now", lambda: later)
+    monkeypatch.setattr("heliograph.mqtt.session.now", lambda: later)
     await eventually(lambda: server.listener.connections == 0 and server.state.depth == 0)
     assert server.listener.counts.withheld_wills == 1
     history = await server.http.get("/devices/roof-1/history")

@@ -166,7 +166,7 @@ async def test_what_a_session_is_owed_is_bounded(server, version):
 
 async def test_what_all_sessions_of_a_user_are_owed_is_bounded(server, version, monkeypatch):
     """Of the one that is owed most the oldest goes first; another user's are left alone."""
-    monkeypatch.setattr("heliograph.mqtt.fanout.MAXIMUM_OWED_BYTES_OF_PRINCIPAL", 200_000)
+    monkeypatch.setattr("heliograph.mqtt.session.MAXIMUM_OWED_BYTES_OF_PRINCIPAL", 200_000)
     for name in ("ada", "bob"):
         await account(server, name, roof="viewer")
     keys = {name: await device(server, name, "roof") for name in ("roof-1", "roof-2")}
@@ -190,7 +190,7 @@ async def test_what_all_sessions_of_a_user_are_owed_is_bounded(server, version, 
     await send(pumps["roof-1"], "measurements/roof-1", *map(large, range(2, 12)))
     await server.shown()
     audiences = {each.principal.name: each for each in server.listener.fanout._audiences.values()}
-    owed = [audiences[f"user:{name}"].owed_bytes for name in ("ada", "bob")]
+    owed = [audiences[f"user:{name}"].bytes for name in ("ada", "bob")]
     assert owed == [200_000, 200_000]
     assert server.listener.counts.dropped == 7 + 5
     client = await Client.connected(
@@ -352,7 +352,7 @@ async def status_is(server, device, expected):
 
 async def test_what_all_sessions_are_owed_is_bounded(server, version, monkeypatch):
     """Of the user that is owed most the oldest goes first, be it an administrator."""
-    monkeypatch.setattr("heliograph.mqtt.fanout.MAXIMUM_OWED_BYTES_IN_ALL", 200_000)
+    monkeypatch.setattr("heliograph.mqtt.session.MAXIMUM_OWED_BYTES_IN_ALL", 200_000)
     await account(server, "ada", roof="viewer")
     key = await device(server, "roof-1", "roof")
     other = await server.device()
@@ -370,7 +370,7 @@ async def test_what_all_sessions_are_owed_is_bounded(server, version, monkeypatc
     await send(await server.connect(other), other.topic, *map(large, range(1, 12)))
     await server.shown()
     audiences = {each.principal.name: each for each in server.listener.fanout._audiences.values()}
-    owed = audiences["admin"].owed_bytes, audiences["user:ada"].owed_bytes
+    owed = audiences["admin"].bytes, audiences["user:ada"].bytes
     assert owed[1] == len(large(0))
     assert len(large(0)) * 4 < sum(owed) <= 200_000
     assert server.listener.fanout._owed.bytes == sum(owed)
@@ -386,7 +386,7 @@ async def test_what_is_sent_and_not_acknowledged_is_of_the_bound_over_all(
     server, version, monkeypatch
 ):
     """It can't be dropped while the client is there, so the one that holds most has to go."""
-    monkeypatch.setattr("heliograph.mqtt.fanout.MAXIMUM_OWED_BYTES_IN_ALL", 200_000)
+    monkeypatch.setattr("heliograph.mqtt.session.MAXIMUM_OWED_BYTES_IN_ALL", 200_000)
     device = await server.device()
     pump = await server.connect(device)
     taking = await server.connect(device, "taking", version=version)
@@ -419,7 +419,7 @@ async def test_nothing_is_counted_as_owed_when_all_is_taken(server, version):
     client = await server.connect(device)
     await send(client, device.topic, *map(value, range(100)))
     await server.shown()
-    assert audience.owed_bytes > 0
+    assert audience.bytes > 0
     for _ in range(40):
         admin.send(numbered(PUBACK, (await received(admin)).packet_id))
     await admin.close()
@@ -428,4 +428,4 @@ async def test_nothing_is_counted_as_owed_when_all_is_taken(server, version):
     for _ in range(60):
         admin.send(numbered(PUBACK, (await received(admin)).packet_id))
     await admin.quiet()
-    assert audience.owed_bytes == 0
+    assert audience.bytes == 0

@@ -250,7 +250,7 @@ async def test_unsubscribing(server, version):
     await admin.packet()
     await send(client, device.topic, value(2))
     await admin.quiet()
-    assert not server.listener.watched()
+    assert not server.listener.fanout.watched()
 
 
 async def test_configurations_come_from_the_database(server, version):

@@ -238,7 +238,7 @@ async def test_mosquitto_sub_shows_the_identifier(server):
         stdout=asyncio.subprocess.PIPE,
     )
     try:
-        await eventually(server.listener.watched)
+        await eventually(server.listener.fanout.watched)
         await send(await server.connect(device), device.topic, value(1))
         async with asyncio.timeout(60):
             output, _ = await running.communicate()

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from heliograph.mqtt import limits
+from heliograph.mqtt.connection import MAXIMUM_CONTROL_BYTES, UNCOUNTED_BYTES
 from mqtt_client import PINGREQ, Client, connect, packet, publish, string, variable
 from server import eventually
 
@@ -14,13 +14,13 @@ LARGE = b'{"value": "' + b"x" * 1_000_000 + b'"}'
 
 
 async def test_unfinished_packets_are_bounded_in_all(server, version, monkeypatch):
-    monkeypatch.setattr("heliograph.mqtt.listener.MAXIMUM_UNFINISHED_BYTES", 1 << 20)
+    monkeypatch.setattr("heliograph.mqtt.connection.MAXIMUM_UNFINISHED_BYTES", 1 << 20)
     device = await server.device()
     clients = [await server.connect(device, f"c{n}", version=version) for n in range(4)]
     unfinished = server.listener.unfinished
     for client in clients[:2]:
         client.send(HALF)
-    held = 2 * (len(HALF) - limits.UNCOUNTED_BYTES)
+    held = 2 * (len(HALF) - UNCOUNTED_BYTES)
     await eventually(lambda: unfinished.bytes == held)
     clients[2].send(HALF)
     assert (await clients[2].packet())[:2] == (b"\xe0\x97" if version == 5 else b"")
@@ -48,7 +48,7 @@ async def test_oversize_packets_count_until_their_end(server, version):
 
 @pytest.mark.parametrize("begun", [HALF, b"\x30", b"\x30" + variable(8 << 20) + b"\0"])
 async def test_a_packet_has_to_come_to_its_end(server, version, begun, monkeypatch):
-    monkeypatch.setattr("heliograph.mqtt.listener.UNFINISHED_SECONDS", 0.3)
+    monkeypatch.setattr("heliograph.mqtt.connection.UNFINISHED_SECONDS", 0.3)
     monkeypatch.setattr("heliograph.mqtt.listener.SWEEP_SECONDS", 0.05)
     device = await server.device()
     live = await server.connect(device, "live", version=version)
@@ -63,7 +63,7 @@ async def test_a_packet_has_to_come_to_its_end(server, version, begun, monkeypat
 
 async def test_packets_that_overlap_reads_are_not_late(server, monkeypatch):
     """A stream of packets of which there is always one unfinished."""
-    monkeypatch.setattr("heliograph.mqtt.listener.UNFINISHED_SECONDS", 1.0)
+    monkeypatch.setattr("heliograph.mqtt.connection.UNFINISHED_SECONDS", 1.0)
     monkeypatch.setattr("heliograph.mqtt.listener.SWEEP_SECONDS", 0.05)
     device = await server.device()
     client = await server.connect(device)
@@ -93,7 +93,7 @@ async def test_a_large_control_packet_that_comes_whole_is_refused_too(server, ve
     client = await server.admin(version=version)
     filters = b"".join(string(f"measurements/{n:06}") + b"\0" for n in range(9_000))
     data = packet(0x82, b"\0\x01" + b"\0" * (version == 5) + filters)
-    assert len(data) > limits.MAXIMUM_CONTROL_BYTES
+    assert len(data) > MAXIMUM_CONTROL_BYTES
     (connection,) = server.listener._connections
     connection.data_received(data)
     assert (await client.packet())[:2] == (b"\xe0\x95" if version == 5 else b"")

@@ -11,7 +11,6 @@ from heliograph.errors import ErrorCode, HeliographError
 from heliograph.model.credentials import hash_key, new_api_key, new_token
 from heliograph.model.principal import Role
 from heliograph.model.time import now
-from heliograph.mqtt import connection as connection_module
 from heliograph.passwords import MOST_WAITING_OF_ACCOUNT
 from mqtt_client import Client, connect, kept, publish, published, subscribe
 from server import eventually, running
@@ -315,7 +314,7 @@ async def test_a_connection_ends_with_its_session(server, monkeypatch):
     by_password = await Client.connected(server.port, "p", "ada", PASSWORD, version=5)
     await client.quiet()
     later = now() + 3_601 * 1_000_000
-    monkeypatch.setattr(connection_module, "now", lambda: later)
+    monkeypatch.setattr("heliograph.mqtt.session.now", lambda: later)
     assert (await client.packet())[:2] == b"\xe0\x87"
     await by_password.quiet()
 
@@ -432,7 +431,7 @@ async def test_too_many_log_ins_at_once_are_refused(server, version):
 
 async def test_who_waits_for_long_to_log_in_is_told_that_many_do(server, version, monkeypatch):
     """Not that the database is away, which would be somebody else's to look after."""
-    monkeypatch.setattr("heliograph.mqtt.listener.LOGIN_SECONDS", 0.05)
+    monkeypatch.setattr("heliograph.mqtt.connection.LOGIN_SECONDS", 0.05)
 
     async def waiting(*_):
         await asyncio.Event().wait()

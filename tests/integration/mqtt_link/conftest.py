@@ -27,7 +27,8 @@ def quick(monkeypatch):
         ("LINGER_SECONDS", 0.5),
     ):
         monkeypatch.setattr(f"heliograph.mqtt.link.{name}", seconds)
-    monkeypatch.setattr("heliograph.mqtt.link.RETRY_SECONDS", 0.02)
+    for module in ("reading", "link"):
+        monkeypatch.setattr(f"heliograph.mqtt.{module}.RETRY_SECONDS", 0.02)
 
 
 @pytest.fixture

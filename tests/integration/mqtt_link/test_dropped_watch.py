@@ -121,7 +121,7 @@ async def test_what_a_real_broker_drops_while_the_server_is_away(
     assert told.count("the broker has dropped messages that it had taken") == 1
     # What was told once is not told again.
     async with linked(broker) as server:
-        await eventually(lambda: server.services.link.dropped.said() is not None)
+        await eventually(lambda: server.services.link.dropped.reported() is not None)
         assert (await readiness(server))["warnings"] == []
 
 

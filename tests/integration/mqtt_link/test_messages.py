@@ -280,7 +280,7 @@ async def test_a_topic_that_leads_nowhere_is_asked_for_once(
     mosquitto, server, publisher, monkeypatch
 ):
     """However many lead somewhere: else each of its messages would hold up all others."""
-    monkeypatch.setattr("heliograph.mqtt.routing.MAXIMUM_REFUSED_ROUTES", 3)
+    monkeypatch.setattr("heliograph.mqtt.reading.MAXIMUM_REFUSED_ROUTES", 3)
     host = server.services.link.host
     route, asked = host.route, []
 

@@ -108,7 +108,7 @@ async def test_who_never_answers(broker, server, problem, impatient):
 async def test_who_answers_with_something_else(broker, server, problem):
     conversation = await broker.accept()
     conversation.send(mqtt5.SubAckPacket(1, [GRANTED]).write())
-    assert await problem(server) == "the broker answers CONNECT with SubAckPacket"
+    assert await problem(server) == "the broker answers CONNECT with SUBACK"
     await conversation.end()
 
 

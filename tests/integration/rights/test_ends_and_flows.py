@@ -25,8 +25,7 @@ GOES_ON, LOSES, ENDS = "goes on", "loses", "ends"
 CLOCKS = (
     "heliograph.web.access.now",
     "heliograph.web.watching.now",
-    "heliograph.mqtt.connection.now",
-    "heliograph.mqtt.wills.now",
+    "heliograph.mqtt.session.now",
     "heliograph.access.authenticator.now",
 )
 

@@ -20,7 +20,8 @@ from heliograph.brokers.mosquitto import (
 from heliograph.brokers.rules import Rules, ServerAccount, is_user_name, packet_topic
 from heliograph.ingest.endpoint import KINDS
 from heliograph.model.credentials import broker_password, hash_key, new_api_key
-from heliograph.mqtt.topics import PUBLISHED, READ, TopicKind, match, parse_device_topic
+from heliograph.mqtt.codec.topics import match
+from heliograph.mqtt.topics import PUBLISHED, READ, TopicKind, parse_device_topic
 from heliograph.store.broker_access import DeviceAccess
 
 UUID = "0b1c2d3e-0000-4000-8000-00000000000"

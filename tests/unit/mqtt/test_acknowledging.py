@@ -2,15 +2,8 @@
 
 import pytest
 
-from heliograph.mqtt.packets import (
-    Disconnect,
-    PacketType,
-    ProtocolError,
-    Reason,
-    read_disconnect,
-    read_pingreq,
-    read_puback,
-)
+from heliograph.mqtt.codec.packets import Disconnect, read_disconnect, read_ping, read_puback
+from heliograph.mqtt.codec.reasons import PacketType, ProtocolError, Reason
 
 RECEIVED = {0x00, 0x10, 0x80, 0x83, 0x87, 0x90, 0x91, 0x97, 0x99}
 RELEASED = {0x00, 0x92}
@@ -82,8 +75,8 @@ def test_malformed_acknowledgments(packet, body, version):
 
 
 def test_a_pingreq_has_no_body():
-    read_pingreq(b"")
-    assert refused(read_pingreq, b"\0") is Reason.MALFORMED_PACKET
+    read_ping(b"")
+    assert refused(read_ping, b"\0") is Reason.MALFORMED_PACKET
 
 
 def test_a_disconnect_of_3_1_1_has_no_body():

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from heliograph.mqtt.confirmed import Confirmed
+from heliograph.mqtt.link import Confirmed
 
 
 @dataclasses.dataclass
@@ -43,7 +43,7 @@ def test_a_repeat_is_known_by_the_id_of_the_first():
 
 
 def test_what_is_kept_is_bounded(monkeypatch):
-    monkeypatch.setattr("heliograph.mqtt.confirmed.MOST_WAITING", 2)
+    monkeypatch.setattr("heliograph.mqtt.link.MOST_UNCONFIRMED", 2)
     confirmed = Confirmed()
     for number in range(5):
         confirmed.acknowledge(Taken(b"%d" % number, number))

@@ -3,15 +3,8 @@
 import msgspec
 import pytest
 
-from heliograph.mqtt.packets import (
-    NEVER,
-    Connect,
-    ProtocolError,
-    Reason,
-    Will,
-    read_connect,
-    refusal,
-)
+from heliograph.mqtt.codec.packets import NEVER, Connect, Will, read_connect, refusal
+from heliograph.mqtt.codec.reasons import ProtocolError, Reason
 from unit.mqtt.client_packets import (
     CLEAN,
     PASSWORD,

@@ -6,13 +6,14 @@ from hypothesis import strategies as st
 
 from heliograph.model.records import BrokerDrops
 from heliograph.model.time import SECOND, now
-from heliograph.mqtt.dropped import TOPIC, UPTIME, Dropped
+from heliograph.mqtt.link import DROPPED as TOPIC
+from heliograph.mqtt.link import UPTIME, Dropped
 
 
 def hear(*totals):
     dropped = Dropped()
     for total in totals:
-        dropped.heard(TOPIC, total if isinstance(total, bytes) else b"%d" % total)
+        dropped.report(TOPIC, total if isinstance(total, bytes) else b"%d" % total)
     return dropped.count
 
 
@@ -82,16 +83,16 @@ def test_what_was_dropped_while_no_server_was_there(uptime, total, count, uptime
     dropped = known(50, 1_000, ago=3_600)
     said = [(UPTIME, uptime), (TOPIC, b"%d" % total)]
     for topic, payload in said if uptime_first else reversed(said):
-        dropped.heard(topic, payload)
+        dropped.report(topic, payload)
     dropped.settle()
     assert dropped.count == count
-    assert dropped.said().total == total
-    dropped.heard(TOPIC, b"%d" % (total + 1))
+    assert dropped.reported().total == total
+    dropped.report(TOPIC, b"%d" % (total + 1))
     assert dropped.count == count + 1
 
 
 def test_what_nobody_has_heard_before_is_no_news():
     dropped = Dropped()
-    dropped.heard(TOPIC, b"7")
-    assert (dropped.count, dropped.said().total) == (0, 7)
+    dropped.report(TOPIC, b"7")
+    assert (dropped.count, dropped.reported().total) == (0, 7)
     assert dropped.changed.is_set()

@@ -5,7 +5,7 @@ import sys
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliograph.mqtt.exchanges import Exchanges
+from heliograph.mqtt.session import Exchanges
 
 ids = st.one_of(st.integers(1, 65_535), st.sampled_from([1, 255, 256, 257, 65_535]))
 

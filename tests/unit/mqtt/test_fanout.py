@@ -9,11 +9,11 @@ from heliograph.model.event import Committed
 from heliograph.model.principal import Principal
 from heliograph.model.records import Kind
 from heliograph.mqtt import fanout as fanout_module
+from heliograph.mqtt.codec.packets import Subscription
 from heliograph.mqtt.counts import Counts
-from heliograph.mqtt.fanout import Fanout, Seen
-from heliograph.mqtt.packets import Subscription
+from heliograph.mqtt.fanout import Fanout, SubscriptionTree
+from heliograph.mqtt.host import Seen
 from heliograph.mqtt.session import Session
-from heliograph.mqtt.subscriptions import SubscriptionTree
 from server import eventually
 
 EVERY_WAY = [
@@ -159,16 +159,16 @@ def test_each_session_gets_a_message_once_with_the_highest_quality(fanout):
 def test_a_session_without_a_connection_costs_nothing_at_qos_0(fanout, matched, qos):
     session = Noting(user("here"))
     subscribe(fanout, session, *EVERY_WAY, qos=qos)
-    assert fanout.has_subscribers
+    assert fanout.watched()
     session.connection = None
     fanout.detach(session)
     fanout.detach(session)
-    assert fanout.has_subscribers is bool(qos)
+    assert fanout.watched() is bool(qos)
     fanout.show([event("here")])
     assert len(session.sent) == qos
     # What is subscribed to meanwhile by a packet that came before the end, too.
     subscribe(fanout, session, "measurements/uuid-pump", qos=qos)
-    assert fanout.has_subscribers is bool(qos)
+    assert fanout.watched() is bool(qos)
     session.connection = SimpleNamespace(retained=None, checked=0)
     for _ in range(2):
         fanout.attach(session)
@@ -176,7 +176,7 @@ def test_a_session_without_a_connection_costs_nothing_at_qos_0(fanout, matched, 
     fanout.show([event("here")])
     assert len(session.sent) == 1
     fanout.remove(session)
-    assert not fanout.has_subscribers
+    assert not fanout.watched()
     assert not fanout._audiences
 
 
@@ -313,7 +313,7 @@ def test_filters_that_select_nothing_that_is_shown_take_no_room_among_the_others
     session = Noting(user("here"))
     deep = ["a/b/c", "+/+/+", "a/b/c/#", "/".join("+" * 16)]
     subscribe(fanout, session, *deep)
-    assert not fanout.has_subscribers
+    assert not fanout.watched()
     assert list(session.subscriptions) == deep
     assert all(fanout.discard(session, topic_filter) for topic_filter in deep)
     subscribe(fanout, session, *EVERY_WAY)
@@ -348,7 +348,7 @@ async def test_devices_too_see_what_everybody_sees_and_are_found_by_their_topics
         fanout.remove(session)
     assert not fanout._of_topic
     assert not fanout._viewers
-    assert not fanout.has_subscribers
+    assert not fanout.watched()
 
 
 def test_a_fleet_that_connects_does_not_have_everybodys_rights_asked_again(fanout, house):

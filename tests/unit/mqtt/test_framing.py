@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliograph.mqtt.fields import write_variable
-from heliograph.mqtt.packets import PacketType, ProtocolError, Reason, check_flags, frame
+from heliograph.mqtt.codec.fields import write_variable
+from heliograph.mqtt.codec.packets import check_flags, frame
+from heliograph.mqtt.codec.reasons import PacketType, ProtocolError, Reason
 from unit.mqtt.client_packets import length
 
 LENGTHS = [0, 1, 127, 128, 16_383, 16_384, 2_097_151, 2_097_152, 268_435_455]

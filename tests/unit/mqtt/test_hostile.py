@@ -1,4 +1,4 @@
-"""Whatever a client sends, it is read or refused with a reason, and nothing else is raised."""
+"""Whatever either side sends, it is read or refused with a reason: nothing else is raised."""
 
 import functools
 
@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliograph.mqtt import packets
-from heliograph.mqtt.packets import MQTT_3_1_1, MQTT_5, PacketType, ProtocolError, Reason
+from heliograph.mqtt.codec import packets
+from heliograph.mqtt.codec.properties import Properties
+from heliograph.mqtt.codec.reasons import MQTT_3_1_1, MQTT_5, PacketType, ProtocolError, Reason
 from unit.mqtt.client_packets import (
     CLEAN,
     PASSWORD,
@@ -70,7 +71,7 @@ BODIES = {
     PacketType.SUBSCRIBE: packets.read_subscribe,
     PacketType.UNSUBSCRIBE: packets.read_unsubscribe,
     PacketType.DISCONNECT: packets.read_disconnect,
-    PacketType.PINGREQ: lambda body, version: packets.read_pingreq(body),
+    PacketType.PINGREQ: lambda body, version: packets.read_ping(body),
 } | {kind: functools.partial(packets.read_puback, packet=kind) for kind in ACKNOWLEDGMENTS}
 
 USER = b"\x26\x00\x01a\x00\x02bc"
@@ -201,3 +202,85 @@ def test_a_packet_full_of_user_properties():
     start, stop = packets.frame(buffer, 0)
     *_, found = packets.read_publish(buffer, 0, start, stop, MQTT_5)
     assert found.user_properties == (("", ""),) * count
+
+
+def read_from_server(buffer, version):
+    """Read what a server sends, as a client does."""
+    framed = packets.frame(buffer, 0, version)
+    if framed is None or framed[1] > len(buffer):
+        return
+    start, stop = framed
+    kind = packets.check_flags(buffer[0], by_server=True)
+    if kind is PacketType.PUBLISH:
+        packets.read_publish(buffer, 0, start, stop, version, by_server=True)
+    elif kind in FROM_SERVER:
+        FROM_SERVER[kind](buffer[start:stop], version)
+
+
+FROM_SERVER = {
+    PacketType.CONNACK: packets.read_connack,
+    PacketType.SUBACK: packets.read_suback,
+    PacketType.UNSUBACK: packets.read_unsuback,
+    PacketType.DISCONNECT: functools.partial(packets.read_disconnect, by_server=True),
+    PacketType.PINGRESP: lambda body, version: packets.read_ping(body),
+} | {kind: BODIES[kind] for kind in ACKNOWLEDGMENTS}
+
+ALL_OF_CONNACK = Properties(
+    session_expiry_interval=5,
+    assigned_client_identifier="me",
+    server_keep_alive=60,
+    authentication_method="m",
+    authentication_data=b"d",
+    response_information="r",
+    server_reference="s",
+    reason_string="no",
+    receive_maximum=5,
+    topic_alias_maximum=5,
+    maximum_qos=1,
+    retain_available=1,
+    user_properties=(("a", "bc"),),
+    maximum_packet_size=5,
+    wildcard_subscription_available=1,
+    subscription_identifier_available=1,
+    shared_subscription_available=1,
+)
+
+
+def sent_by_server(version):
+    """One packet of each type, with all that it may hold."""
+    identified = Properties(subscription_identifiers=(1, 300), topic_alias=5)
+    return [
+        packets.connack(version, session_present=True, properties=ALL_OF_CONNACK),
+        packets.publish(version, "a", b"{}", 1, packet_id=7, properties=identified),
+        packets.suback(version, 1, [0, 1, 0x80]),
+        packets.unsuback(version, 1, [0, 0x11]),
+        *(
+            write(version, 1, Reason.SUCCESS, "no")
+            for write in (packets.puback, packets.pubrec, packets.pubrel, packets.pubcomp)
+        ),
+        packets.disconnect(version, Reason.SERVER_SHUTTING_DOWN, "no"),
+        packets.PINGRESP,
+    ]
+
+
+@pytest.mark.parametrize("version", [MQTT_3_1_1, MQTT_5])
+def test_each_bit_of_each_packet_of_a_server(version):
+    for written in sent_by_server(version):
+        if written:
+            read_from_server(written, version)
+        for position in range(len(written)):
+            for value in range(256):
+                changed = written[:position] + bytes([value]) + written[position + 1 :]
+                read_or_refuse(read_from_server, changed, version)
+            read_or_refuse(read_from_server, written[:position], version)
+
+
+@given(st.binary(max_size=60), versions)
+def test_random_bytes_of_a_server(buffer, version):
+    read_or_refuse(read_from_server, buffer, version)
+
+
+@pytest.mark.parametrize("kind", FROM_SERVER, ids=lambda kind: kind.name)
+@given(body=st.binary(max_size=60), version=versions)
+def test_random_bodies_of_a_server(kind, body, version):
+    read_or_refuse(FROM_SERVER[kind], body, version)

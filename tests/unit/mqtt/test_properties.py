@@ -2,9 +2,15 @@
 
 import pytest
 
-from heliograph.mqtt.fields import Cursor
-from heliograph.mqtt.packets import PacketType, Properties, ProtocolError, Reason
-from heliograph.mqtt.properties import ALLOWED, WILL, read_properties, write_properties
+from heliograph.mqtt.codec.fields import Cursor
+from heliograph.mqtt.codec.properties import (
+    FROM_CLIENT,
+    WILL,
+    Properties,
+    read_properties,
+    write_properties,
+)
+from heliograph.mqtt.codec.reasons import PacketType, ProtocolError, Reason
 from unit.mqtt.client_packets import properties as written
 
 # Table 2-4: identifier, name, a value and its bytes, and the client's packets it may stand in.
@@ -40,7 +46,7 @@ TABLE = [
     (0x29, "subscription_identifier_available", 0, b"\0", ()),
     (0x2A, "shared_subscription_available", 1, b"\1", ()),
 ]
-PACKETS = {packet.name: allowed for packet, allowed in ALLOWED.items()} | {"WILL": WILL}
+PACKETS = {packet.name: allowed for packet, allowed in FROM_CLIENT.items()} | {"WILL": WILL}
 ANY = frozenset(row[0] for row in TABLE)
 
 each_property = pytest.mark.parametrize(
@@ -133,7 +139,7 @@ def test_wrong_lengths_are_malformed(length):
 
 def test_the_cursor_moves_behind_the_properties():
     cursor = Cursor(b"\x02\x17\x01rest")
-    read_properties(cursor, ALLOWED[PacketType.CONNECT])
+    read_properties(cursor, FROM_CLIENT[PacketType.CONNECT])
     assert cursor.take(4) == b"rest"
 
 

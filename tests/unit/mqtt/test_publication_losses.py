@@ -5,6 +5,7 @@ import asyncio
 import mqtt5
 import pytest
 
+from heliograph.mqtt.codec.reasons import Reason
 from heliograph.mqtt.publications import (
     PublicationRefusedError,
     Publications,
@@ -38,7 +39,7 @@ def connect(publications, *, session_present=True):
 
 def answer(publications, connection, topic, reason=TAKEN):
     packet_id = next(p.packet_id for p in connection.packets if p.topic == topic)
-    publications.acknowledged(packet_id, reason)
+    publications.acknowledged(packet_id, Reason(int(reason)))
 
 
 async def published(publications, *topics):

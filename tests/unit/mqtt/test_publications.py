@@ -7,6 +7,8 @@ import pytest
 
 from heliograph.errors import ErrorCode, HeliographError
 from heliograph.mqtt import publications
+from heliograph.mqtt.codec import packets
+from heliograph.mqtt.codec.reasons import MQTT_5, Reason
 from heliograph.mqtt.publications import PublicationRefusedError, Publications
 
 
@@ -31,7 +33,7 @@ class Broker:
         return [packet.packet_id for packet in self.packets]
 
     def acknowledge(self, packet_id, reason=0):
-        self.outgoing.acknowledged(packet_id, reason)
+        self.outgoing.acknowledged(packet_id, Reason(int(reason)))
 
 
 async def publish(outgoing, *numbers, **options):
@@ -175,7 +177,7 @@ async def test_what_the_next_broker_does_not_take_does_not_hold_up_the_rest(outg
 async def test_a_packet_as_large_as_the_broker_takes(outgoing):
     broker = Broker(outgoing)
     await publish(outgoing, 1)
-    size = len(publications.link_packets.publish("t", b"1", 3, retain=False, again=False))
+    size = len(packets.publish(MQTT_5, "t", b"1", 1, packet_id=3))
     broker.acknowledge(broker.ids[0])
     outgoing.disconnected()
     broker = Broker(outgoing, largest=size)
@@ -257,7 +259,7 @@ async def test_no_more_than_so_many_wait(outgoing, monkeypatch):
 @pytest.mark.parametrize("topic", ["a" * 70_000, "a\ud800"])
 async def test_a_topic_that_is_none_is_the_callers_to_know(outgoing, topic):
     """Later it would be the connection's, again and again."""
-    with pytest.raises(ValueError, match=r"65535|surrogates"):
+    with pytest.raises(ValueError, match="not a topic of MQTT"):
         await outgoing.publish(topic, b"1")
     broker = Broker(outgoing)
     assert (broker.packets, len(outgoing)) == ([], 0)

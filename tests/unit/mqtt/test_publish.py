@@ -2,14 +2,9 @@
 
 import pytest
 
-from heliograph.mqtt.packets import (
-    Properties,
-    ProtocolError,
-    Reason,
-    decode_topic,
-    frame,
-    read_publish,
-)
+from heliograph.mqtt.codec.packets import decode_topic, frame, read_publish
+from heliograph.mqtt.codec.properties import Properties
+from heliograph.mqtt.codec.reasons import ProtocolError, Reason
 from unit.mqtt.client_packets import packet, publish, text
 
 

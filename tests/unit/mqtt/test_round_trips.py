@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliograph.mqtt import packets
-from heliograph.mqtt.packets import PacketType, Properties, Reason
-from heliograph.mqtt.reasons import MQTT_3_1_1, MQTT_5
+from heliograph.mqtt.codec import packets
+from heliograph.mqtt.codec.properties import Properties
+from heliograph.mqtt.codec.reasons import MQTT_3_1_1, MQTT_5, PacketType, Reason
 from unit.mqtt import client_packets
 
 pytestmark = pytest.mark.uncovered

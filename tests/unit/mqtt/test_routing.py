@@ -2,7 +2,7 @@ import gc
 
 from heliograph.access.authenticator import ADMIN
 from heliograph.model.principal import Principal
-from heliograph.mqtt.routing import Routes, RoutesOfAll
+from heliograph.mqtt.reading import Routes, RoutesOfAll
 
 DEVICE = Principal("device", "device:pump", sensor=1)
 
@@ -33,7 +33,7 @@ def test_they_go_with_the_last_connection():
 
 
 def test_what_leads_nowhere_costs_nobody_his_place(monkeypatch):
-    monkeypatch.setattr("heliograph.mqtt.routing.MAXIMUM_REFUSED_ROUTES", 2)
+    monkeypatch.setattr("heliograph.mqtt.reading.MAXIMUM_REFUSED_ROUTES", 2)
     routes = Routes()
     routes.keep(b"logs/pump", "route", accepted=True)
     for number in range(5):
@@ -44,7 +44,7 @@ def test_what_leads_nowhere_costs_nobody_his_place(monkeypatch):
 
 
 def test_long_topics_are_not_collected(monkeypatch):
-    monkeypatch.setattr("heliograph.mqtt.routing.LONGEST_KEPT_TOPIC", 8)
+    monkeypatch.setattr("heliograph.mqtt.reading.LONGEST_KEPT_TOPIC", 8)
     routes = Routes()
     for number in range(5):
         routes.keep(b"nothing/%d" % number, "refusal", accepted=False)
@@ -52,7 +52,7 @@ def test_long_topics_are_not_collected(monkeypatch):
 
 
 def test_routes_are_bounded(monkeypatch):
-    monkeypatch.setattr("heliograph.mqtt.routing.MAXIMUM_ROUTES", 3)
+    monkeypatch.setattr("heliograph.mqtt.reading.MAXIMUM_ROUTES", 3)
     routes = Routes()
     for number in range(10):
         routes.keep(b"logs/%d" % number, "route", accepted=number % 2 == 0)

@@ -6,8 +6,9 @@ import pytest
 
 from heliograph.model.principal import Principal
 from heliograph.mqtt import shares as module
+from heliograph.mqtt.codec.reasons import MQTT_5
 from heliograph.mqtt.counts import Counts
-from heliograph.mqtt.pausing import SHARE, PausableProtocol, ReadingTurns
+from heliograph.mqtt.reading import SHARE, PacketProtocol, ReadingTurns
 from heliograph.mqtt.shares import MESSAGE_BYTES, Shares
 
 PER_MINUTE = 6_000  # a hundred a second, six hundred at once
@@ -43,9 +44,10 @@ class Loop:
         self.now = end
 
 
-class Client(PausableProtocol):
+class Client(PacketProtocol):
     def __init__(self):
-        super().__init__(ReadingTurns(SimpleNamespace(call_soon=lambda _: None)))
+        loop = SimpleNamespace(call_soon=lambda _: None)
+        super().__init__(loop, ReadingTurns(loop), MQTT_5)
 
     def _process(self, buffer):
         """Nothing was left unread."""

@@ -2,16 +2,15 @@
 
 import pytest
 
-from heliograph.mqtt.limits import MAXIMUM_SUBSCRIPTIONS
-from heliograph.mqtt.packets import (
-    ProtocolError,
-    Reason,
+from heliograph.mqtt.codec.packets import (
+    MAXIMUM_SUBSCRIPTIONS,
     Subscribe,
     Subscription,
     Unsubscribe,
     read_subscribe,
     read_unsubscribe,
 )
+from heliograph.mqtt.codec.reasons import ProtocolError, Reason
 from unit.mqtt.client_packets import numbered, text
 
 

@@ -5,8 +5,8 @@ import collections
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliograph.mqtt.subscriptions import SubscriptionTree
-from heliograph.mqtt.topics import match
+from heliograph.mqtt.codec.topics import match
+from heliograph.mqtt.fanout import SubscriptionTree
 from unit.mqtt.test_topics import filters, topics
 
 subscriptions = st.tuples(filters, st.integers(0, 3))

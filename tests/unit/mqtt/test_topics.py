@@ -6,14 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliograph.mqtt.topics import (
-    TopicKind,
-    match,
-    parse_device_topic,
-    shared,
-    valid_filter,
-    valid_topic,
-)
+from heliograph.mqtt.codec.topics import match, shared, valid_filter, valid_topic
+from heliograph.mqtt.topics import TopicKind, parse_device_topic
 
 levels = st.sampled_from(["", "a", "b", "sport", "$SYS"])
 topics = st.lists(levels, min_size=1, max_size=4).map("/".join).filter(bool)

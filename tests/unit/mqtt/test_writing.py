@@ -2,8 +2,9 @@
 
 import pytest
 
-from heliograph.mqtt import packets
-from heliograph.mqtt.packets import ConnectReturn, Properties, Reason, connect_return
+from heliograph.mqtt.codec import packets
+from heliograph.mqtt.codec.properties import Properties
+from heliograph.mqtt.codec.reasons import ConnectReturn, Reason, connect_return
 
 STRING = "no"
 STRING_PROPERTY = b"\x05\x1f\x00\x02no"

@@ -1,6 +1,6 @@
 """The data representation of MQTT (1.5): integers, strings and binary data, read and written."""
 
-from heliograph.mqtt.reasons import malformed
+from heliograph.mqtt.codec.reasons import malformed
 
 LONGEST_STRING = 0xFFFF
 LARGEST_VARIABLE = 0x0FFF_FFFF

@@ -77,6 +77,11 @@ class Reason(enum.IntEnum):
     SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED = 0xA1
     WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED = 0xA2
 
+    @property
+    def words(self) -> str:
+        """The reason in plain words."""
+        return self.name.lower().replace("_", " ")
+
 
 class ConnectReturn(enum.IntEnum):
     """The return codes of a CONNACK of MQTT 3.1.1 (3.2.2.3)."""
@@ -89,10 +94,11 @@ class ConnectReturn(enum.IntEnum):
     NOT_AUTHORIZED = 5
 
 
-_CONNECT_RETURNS = {
+CONNECT_RETURNS = {
     Reason.SUCCESS: ConnectReturn.ACCEPTED,
     Reason.UNSUPPORTED_PROTOCOL_VERSION: ConnectReturn.UNACCEPTABLE_PROTOCOL_VERSION,
     Reason.CLIENT_IDENTIFIER_NOT_VALID: ConnectReturn.IDENTIFIER_REJECTED,
+    Reason.SERVER_UNAVAILABLE: ConnectReturn.SERVER_UNAVAILABLE,
     Reason.BAD_USER_NAME_OR_PASSWORD: ConnectReturn.BAD_USER_NAME_OR_PASSWORD,
     Reason.NOT_AUTHORIZED: ConnectReturn.NOT_AUTHORIZED,
     Reason.BANNED: ConnectReturn.NOT_AUTHORIZED,
@@ -103,7 +109,7 @@ _CONNECT_RETURNS = {
 
 def connect_return(reason: Reason) -> ConnectReturn:
     """Return what comes closest to it in MQTT 3.1.1, else SERVER_UNAVAILABLE."""
-    return _CONNECT_RETURNS.get(reason, ConnectReturn.SERVER_UNAVAILABLE)
+    return CONNECT_RETURNS.get(reason, ConnectReturn.SERVER_UNAVAILABLE)
 
 
 class ProtocolError(Exception):

@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from heliograph.mqtt import fields
-from heliograph.mqtt.fields import Cursor
-from heliograph.mqtt.reasons import PacketType, ProtocolError, Reason, forbidden, malformed
-from heliograph.mqtt.topics import valid_topic
+from heliograph.mqtt.codec import fields
+from heliograph.mqtt.codec.fields import Cursor
+from heliograph.mqtt.codec.reasons import PacketType, ProtocolError, Reason, forbidden, malformed
+from heliograph.mqtt.codec.topics import valid_topic
 
 
 class Properties(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,20 +117,31 @@ _PROPERTIES = {
     0x2A: _flag("shared_subscription_available"),
 }
 
-# What a client may send. A PUBLISH may carry subscription identifiers from the server only
-# [MQTT-3.3.4-6]; those of a will stand in its CONNECT's payload.
+# Which properties may stand in a packet, by who sends it. Those of a will stand in the payload of
+# its CONNECT.
 WILL = frozenset({0x01, 0x02, 0x03, 0x08, 0x09, 0x18, 0x26})
-_ACKNOWLEDGMENT = frozenset({0x1F, 0x26})
-ALLOWED = {
+_PUBLISH = frozenset({0x01, 0x02, 0x03, 0x08, 0x09, 0x23, 0x26})
+_ANSWER = frozenset({0x1F, 0x26})
+_BOTH = {
+    PacketType.PUBACK: _ANSWER,
+    PacketType.PUBREC: _ANSWER,
+    PacketType.PUBREL: _ANSWER,
+    PacketType.PUBCOMP: _ANSWER,
+    PacketType.DISCONNECT: frozenset({0x11, 0x1C, 0x1F, 0x26}),
+}
+FROM_CLIENT = _BOTH | {
     PacketType.CONNECT: frozenset({0x11, 0x15, 0x16, 0x17, 0x19, 0x21, 0x22, 0x26, 0x27}),
-    PacketType.PUBLISH: frozenset({0x01, 0x02, 0x03, 0x08, 0x09, 0x23, 0x26}),
-    PacketType.PUBACK: _ACKNOWLEDGMENT,
-    PacketType.PUBREC: _ACKNOWLEDGMENT,
-    PacketType.PUBREL: _ACKNOWLEDGMENT,
-    PacketType.PUBCOMP: _ACKNOWLEDGMENT,
+    PacketType.PUBLISH: _PUBLISH,
     PacketType.SUBSCRIBE: frozenset({0x0B, 0x26}),
     PacketType.UNSUBSCRIBE: frozenset({0x26}),
-    PacketType.DISCONNECT: frozenset({0x11, 0x1C, 0x1F, 0x26}),
+}
+FROM_SERVER = _BOTH | {
+    PacketType.CONNACK: frozenset({0x11, 0x12, 0x13, 0x15, 0x16, 0x1A, 0x1C, 0x1F, 0x21, 0x22})
+    | frozenset({0x24, 0x25, 0x26, 0x27, 0x28, 0x29, 0x2A}),
+    # [MQTT-3.3.4-6]: the identifiers are those of all subscriptions that select the message.
+    PacketType.PUBLISH: _PUBLISH | {0x0B},
+    PacketType.SUBACK: _ANSWER,
+    PacketType.UNSUBACK: _ANSWER,
 }
 
 
@@ -159,10 +170,14 @@ def read_properties(cursor: Cursor, allowed: frozenset[int]) -> Properties:
             raise _out_of_range(known.name, value)
         if known.name == "user_properties":
             pairs.append(value)
+        elif known.name == "subscription_identifiers" and (
+            allowed is FROM_SERVER[PacketType.PUBLISH] or known.name not in values
+        ):
+            values[known.name] = (*values.get(known.name, ()), value)
         elif known.name in values:
             raise forbidden(f"{known.name} is there twice")
         else:
-            values[known.name] = (value,) if known.name == "subscription_identifiers" else value
+            values[known.name] = value
     return Properties(**values, user_properties=tuple(pairs))
 
 
