@@ -26,6 +26,13 @@ router = Resource("networks", "/networks")
 
 ROLES = {"viewer": Role.VIEWER, "editor": Role.EDITOR, "owner": Role.OWNER}
 NAMES = {role: name for name, role in ROLES.items()}
+TAKEN = {
+    "identifier": (
+        ErrorCode.NETWORK_ALREADY_REGISTERED,
+        "The network_identifier is already registered",
+    ),
+    "name": (ErrorCode.NETWORK_NAME_ALREADY_REGISTERED, "The network_name is already registered"),
+}
 NetworkName = Annotated[str, Field(min_length=1, max_length=LONGEST_TEXT), Storable]
 
 
@@ -101,7 +108,7 @@ async def create_network(network: NewNetwork, call: TheCall) -> NetworkRepresent
             actor=call.actor,
         )
     except AlreadyExistsError as error:
-        raise _taken(error) from None
+        raise HeliographError(*TAKEN[error.field]) from None
     await call.registry.changed()
     return NetworkRepresentation.of(created, call)
 
@@ -143,7 +150,7 @@ async def change_network(
             network.identifier, name=name, shared_keys=members.get("shared_keys"), actor=call.actor
         )
     except AlreadyExistsError as error:
-        raise _taken(error) from None
+        raise HeliographError(*TAKEN[error.field]) from None
     network = found(changed, ErrorCode.NETWORK_NOT_FOUND)
     await call.registry.changed()
     return NetworkRepresentation.of(network, call)
@@ -237,14 +244,6 @@ async def remove_member(network_identifier: str, username: str, call: TheCall) -
     if not removed:
         raise not_found(ErrorCode.MEMBER_NOT_FOUND)
     await call.registry.changed()
-
-
-def _taken(error: AlreadyExistsError) -> HeliographError:
-    if error.field == "identifier":
-        code = ErrorCode.NETWORK_ALREADY_REGISTERED
-        return HeliographError(code, "The network_identifier is already registered")
-    code = ErrorCode.NETWORK_NAME_ALREADY_REGISTERED
-    return HeliographError(code, "The network_name is already registered")
 
 
 def _last_owner() -> HeliographError:
