@@ -14,7 +14,7 @@ from heliograph.store.sensors import TakenError
 from heliograph.web.errors import STATUS, Answer, encode, validation_error
 from heliograph.web.lists import Filters, listed, sensors
 from heliograph.web.members import unknown_members
-from heliograph.web.records import Representation
+from heliograph.web.records import ErrorAnswer, Problem, Representation
 from heliograph.web.registration import (
     TAKEN,
     Change,
@@ -112,12 +112,12 @@ def _created(device: Sensor, key: str, call: KnownCall) -> CreatedDevice:
 
 def _all_taken(error: TakenError) -> Answer:
     problems = [
-        {"loc": ["body", index, field], "type": "already_registered", "msg": TAKEN[field][1]}
+        Problem(["body", index, field], "already_registered", TAKEN[field][1])
         for index, field in error.taken
     ]
     fields = {field for _, field in error.taken}
     code = TAKEN[next(field for field in TAKEN if field in fields)][0]
-    return Answer(STATUS[code], encode({"detail": problems, "code": code.value}))
+    return Answer(STATUS[code], encode(ErrorAnswer(problems, code.value)))
 
 
 @router.route("", "GET", shown=list[SensorRepresentation])

@@ -21,6 +21,7 @@ from heliograph.errors import (
 )
 from heliograph.ingest.outcome import Fault
 from heliograph.web import direct
+from heliograph.web.records import ErrorAnswer, Problem
 
 log = structlog.get_logger()
 
@@ -224,7 +225,7 @@ class _Response(Response):
 
 
 MALFORMED = Answer(
-    400, encode({"detail": "The body is not valid JSON", "code": ErrorCode.MALFORMED_JSON.value})
+    400, encode(ErrorAnswer("The body is not valid JSON", ErrorCode.MALFORMED_JSON.value))
 )
 
 
@@ -238,13 +239,13 @@ def answer(error: HeliographError) -> Answer:
         headers.append((b"retry-after", b"%d" % (error.retry_after or RETRY_AFTER_SECONDS)))
     if status == 408:
         headers.append((b"connection", b"close"))
-    return Answer(status, encode({"detail": error.detail, "code": code.value}), headers)
+    return Answer(status, encode(ErrorAnswer(error.detail, code.value)), headers)
 
 
 def rejection(fault: Fault) -> Answer:
     """Return the answer to a message that is rejected whole."""
     status = REJECTION_STATUS.get(fault.reason, 422)
-    return Answer(status, encode({"detail": fault.detail, "code": fault.reason.value}))
+    return Answer(status, encode(ErrorAnswer(fault.detail, fault.reason.value)))
 
 
 def unavailable() -> HeliographError:
@@ -304,7 +305,7 @@ def _http_answer(error: HTTPException) -> Answer:
     detail = _DETAILS.get(code, error.detail)
     given = error.headers or {}
     headers = [(name.lower().encode(), value.encode()) for name, value in given.items()]
-    return Answer(error.status_code, encode({"detail": detail, "code": code.value}), headers)
+    return Answer(error.status_code, encode(ErrorAnswer(detail, code.value)), headers)
 
 
 def validation_error(location: Sequence[str | int], kind: str, message: str) -> Exception:
@@ -325,15 +326,14 @@ async def _raise(_request: Request, error: Exception) -> Response:
 def invalid(problems: Sequence[Mapping[str, Any]]) -> Answer:
     """Return the answer to a request with these problems: `loc`, `type` and `msg` of each."""
     detail = [
-        {
-            "loc": [_printable(part) for part in problem["loc"]],
-            "type": problem["type"],
-            "msg": _printable(_said(problem)),
-        }
+        Problem(
+            [_printable(part) for part in problem["loc"]],
+            problem["type"],
+            _printable(_said(problem)),
+        )
         for problem in problems
     ]
-    body = encode({"detail": detail, "code": ErrorCode.VALIDATION_FAILED.value})
-    return Answer(422, body)
+    return Answer(422, encode(ErrorAnswer(detail, ErrorCode.VALIDATION_FAILED.value)))
 
 
 # Where pydantic speaks of Python's types, or of its own parsers: in JSON's words.
