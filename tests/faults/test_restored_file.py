@@ -16,7 +16,7 @@ WRITER = textwrap.dedent("""
     from pathlib import Path
     from heliograph.store import sqlite_generation
     from heliograph.store.claim import Claim
-    from heliograph.store.sqlite_connection import open_writer
+    from heliograph.store.sqlite import open_writer
 
     sqlite_generation.CHECKPOINT_FRAMES, sqlite_generation.RETRY_FRAMES = 40, 10
     path = Path(sys.argv[1])

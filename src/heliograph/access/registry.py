@@ -22,7 +22,7 @@ from heliograph.model.principal import Principal, Role
 from heliograph.model.sensor import Network, Sensor
 from heliograph.model.time import now
 from heliograph.store import Store
-from heliograph.store.lineage import RegistryChange
+from heliograph.store.engine import RegistryChange
 from heliograph.store.sensors import Unwritten
 
 log = structlog.get_logger()

@@ -31,9 +31,7 @@ from heliograph.rollups.counting import (
 )
 from heliograph.rollups.value_chunks import LONGEST, value_chunks
 from heliograph.store import Store
-from heliograph.store.engine import Engine
-from heliograph.store.lateness import LAG
-from heliograph.store.rollup_change import RollupChange, changes, following
+from heliograph.store.engine import LAG, Engine, RollupChange
 
 log = structlog.get_logger()
 
@@ -68,6 +66,9 @@ LONGEST_WAIT_SECONDS = 5.0
 COUNTED = 100_000
 
 _encode = msgspec.json.Encoder().encode
+
+# The lower bits of a generation count disturbances, the upper ones changes of rollups.
+DISTURBANCES = 24
 
 T = TypeVar("T")
 
@@ -459,6 +460,16 @@ class RollupTask:
         wait = worked * (WAIT_BUSY if busy else WAIT_IDLE)
         await asyncio.sleep(min(wait, LONGEST_WAIT_SECONDS))
         self._begin()
+
+
+def changes(generation: int) -> int:
+    """Return how many changes of rollups there were."""
+    return generation >> DISTURBANCES
+
+
+def following(generation: int) -> int:
+    """Return the generation after a change."""
+    return changes(generation) + 1 << DISTURBANCES
 
 
 def due(frontier: int, moment: int) -> int:

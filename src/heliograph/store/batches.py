@@ -1,10 +1,12 @@
-"""What both engines do to a batch before they write it."""
+"""What both engines do with a batch: what they write of it, mark for it and learn from it."""
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from collections.abc import Collection, Iterable, Sequence
+from operator import itemgetter
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from heliograph.model.batch import Batch
-from heliograph.model.records import DeliveryRow, StatusRow
+from heliograph.model.records import DeliveryRow, HeartbeatRow, MeasurementRow, StatusRow
+from heliograph.model.time import HOUR
 from heliograph.store.engine import Row
 
 _FRAME: Final = (
@@ -22,6 +24,13 @@ TELEMETRY: Final = {
     "log": (*_FRAME, "severity", "subject", "details"),
     "heartbeat": (*_FRAME, "success", "details"),
 }
+
+# sensor, revision
+RevisionKey: TypeAlias = tuple[int, int]
+# sensor, revision, the device's time, the time of receipt, success
+Acknowledgment: TypeAlias = tuple[int, int, int, int, bool]
+# id, sensor, timestamp, fingerprint of a heartbeat
+Flagged: TypeAlias = tuple[int, int, int, int]
 
 
 def with_element_ids(rows: Iterable[Sequence[Any]], columns: int) -> list[tuple[Any, ...]]:
@@ -53,3 +62,58 @@ def lost_keys(entries: Sequence[DeliveryRow], stored: Iterable[Row]) -> frozense
     """Return the keys that are stored for another message; `stored` has key and id."""
     ids = {row[0]: row[1] for row in entries}
     return frozenset(row[0] for row in stored if row[1] != ids[row[0]] or row[1] == 0)
+
+
+def late_hours(
+    rows: Sequence[MeasurementRow], before: int, repeats: Collection[int] = ()
+) -> list[tuple[int, int]]:
+    """Return each sensor and hour that late rows, but for repeats, are of."""
+    late = [row for row in rows if row[2] < before]
+    if repeats:
+        late = [row for row in late if row[0] not in repeats]
+    # Sorting tuples takes five times as long; rows come sorted.
+    return list(dict.fromkeys([(row[1], row[2] - row[2] % HOUR) for row in late]))
+
+
+class Said(NamedTuple):
+    """What a batch's heartbeats come to."""
+
+    acknowledgments: list[Acknowledgment]
+    flagged: list[Flagged]
+
+    @property
+    def flagged_ids(self) -> set[int]:
+        """The ids of the heartbeats that name a revision which does not exist."""
+        return {row_id for row_id, *_ in self.flagged}
+
+
+def naming_a_revision(rows: Iterable[HeartbeatRow]) -> list[HeartbeatRow]:
+    """Return the heartbeats that name a revision, in the order in which they came."""
+    return sorted((row for row in rows if row[5] is not None), key=itemgetter(0))
+
+
+def revision_keys(rows: Iterable[HeartbeatRow]) -> list[RevisionKey]:
+    """Return the revisions that the heartbeats name, each once."""
+    return list({(row[1], row[5]): None for row in rows if row[5] is not None})
+
+
+def what_is_said(rows: Sequence[HeartbeatRow], stored: Iterable[Row]) -> Said:
+    """Return what is new of the heartbeats; `stored` is (sensor, revision, success) of those known.
+
+    The first answer to a revision counts, unless a later one turns failure into success. So a
+    repeat changes nothing, and each revision's answers are its own.
+    """
+    known = {(sensor, revision): success for sensor, revision, success in stored}
+    answers: dict[RevisionKey, Acknowledgment] = {}
+    flagged: list[Flagged] = []
+    for row_id, sensor, timestamp, fingerprint, receipt, revision, _, success, *_ in rows:
+        if revision is None:
+            continue
+        key = (sensor, revision)
+        if key not in known:
+            flagged.append((row_id, sensor, timestamp, fingerprint))
+        elif success is not None:
+            before = answers[key][4] if key in answers else known[key]
+            if before is None or (not before and success):
+                answers[key] = (sensor, revision, timestamp, receipt, success)
+    return Said(list(answers.values()), flagged)

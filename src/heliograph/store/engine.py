@@ -1,16 +1,32 @@
 """What the store needs of a database."""
 
+import contextlib
+import dataclasses
 import enum
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol, TypeAlias
+from contextvars import ContextVar
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+import msgspec
 
 from heliograph.model.batch import Batch, Written
-from heliograph.store.lateness import Lateness
-from heliograph.store.lineage import Lineage
-from heliograph.store.rollup_change import RollupChange
+from heliograph.model.time import MINUTE, now
 
 Row: TypeAlias = Sequence[Any]
+
+# Several instances write to PostgreSQL, and one rolls up what is older than LAG. What is older
+# than LATE when a write begins is marked; between the two lies the time that a write takes at
+# most (30 seconds for a statement, as much for its commit) and what clocks may differ by.
+LATE = 3 * MINUTE
+LAG = 5 * MINUTE
+
+_encode = msgspec.json.Encoder().encode
+
+
+def json_text(value: Any) -> str:
+    """Return the value as JSON: how several values are one parameter of a query."""
+    return _encode(value).decode()
 
 
 class Drop(enum.Enum):
@@ -19,6 +35,84 @@ class Drop(enum.Enum):
     DROPPED = "dropped"
     KEPT = "kept"  # there is something in it that is not due
     BUSY = "busy"  # somebody has used the table for too long
+
+
+class RegistryChange(NamedTuple):
+    """A change of the registry: its number, and a random token that no other one has.
+
+    A database that is put back to an earlier state counts on from there, and may come to the same
+    version by other changes, with other sensors under the numbers that are in memory.
+    """
+
+    version: int
+    token: str
+
+
+class Lineage:
+    """The change up to which the registry is known; None: nothing is kept in memory of it.
+
+    Every transaction that writes makes sure that the database has had this change.
+    """
+
+    def __init__(self) -> None:
+        self.newest: RegistryChange | None = None
+        self._pinned: ContextVar[RegistryChange | None] = ContextVar("change", default=None)
+
+    @property
+    def known(self) -> RegistryChange | None:
+        """The change that what is written now has to be based on."""
+        return self._pinned.get() or self.newest
+
+    @contextlib.contextmanager
+    def pinned(self) -> Iterator[None]:
+        """Base all that this task writes within on what is known now.
+
+        What was found before the database was put back is not written after it.
+        """
+        token = self._pinned.set(self._pinned.get() or self.newest)
+        try:
+            yield
+        finally:
+            self._pinned.reset(token)
+
+    def pin(self) -> None:
+        """Do so for the rest of the task."""
+        self._pinned.set(self.newest)
+
+
+class Lateness:
+    """What is older than `floor` is late: the frontier, or where it is about to be."""
+
+    def __init__(self, *, shared: bool) -> None:
+        """`shared`: other instances may move the frontier too."""
+        self.floor = 0
+        self._shared = shared
+
+    def raise_floor(self, floor: int) -> None:
+        """Take everything before for late, in every write that begins from now on."""
+        self.floor = max(self.floor, floor)
+
+    def before(self) -> int:
+        """Return the time before which a row is late, for a write that begins now."""
+        return max(self.floor, now() - LATE) if self._shared else self.floor
+
+
+@dataclasses.dataclass(slots=True)
+class RollupChange:
+    """Nothing of it is stored unless the rollups' generation is still the one given.
+
+    It is raised by that: whatever was read before, of raw rows or rollups, may be out of date.
+    """
+
+    generation: int
+    # Sensor, level, start, packed; None: deleted.
+    rollups: list[tuple[int, int, int, bytes | None]] = dataclasses.field(default_factory=list)
+    # Ids of marks that are done.
+    marks: list[int] = dataclasses.field(default_factory=list)
+    # Sensor, start, and what the end is now.
+    backlog: list[tuple[int, int, int]] = dataclasses.field(default_factory=list)
+    # Where the frontier is moved to.
+    frontier: int | None = None
 
 
 class Transaction(Protocol):
@@ -132,3 +226,13 @@ class Engine(Protocol):
     async def close(self) -> None:
         """Let the running calls end, then close every connection."""
         ...
+
+
+async def prune(engine: Engine, query: str, limit: int, **parameters: Any) -> int:
+    """Delete rows by a named query, up to `limit` a transaction; return how many there were."""
+    pruned, found = 0, limit
+    while found == limit:
+        async with engine.transaction() as transaction:
+            found = len(await transaction.fetch(query, limit=limit, **parameters))
+        pruned += found
+    return pruned

@@ -20,9 +20,8 @@ from heliograph.store.audit import (
     sensor_change,
 )
 from heliograph.store.configurations import add_configuration, configured
-from heliograph.store.engine import Engine, Row, Transaction
+from heliograph.store.engine import Engine, RegistryChange, Row, Transaction
 from heliograph.store.erasure import erase_data, erase_first
-from heliograph.store.lineage import RegistryChange
 from heliograph.store.networks import DEFAULT_NETWORK
 from heliograph.store.nodes import lock_node
 

@@ -1,49 +1,689 @@
-"""The embedded engine: a SQLite file in WAL mode, one writer, a few readers."""
+"""The embedded engine: a SQLite file in WAL mode, one connection that writes, a few that read.
+
+From the bottom up: connections and their errors, statements of many rows, the writer with its
+thread's work, the engine.
+"""
 
 import asyncio
 import contextlib
+import os
+import re
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
+import urllib.parse
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from itertools import chain
 from pathlib import Path
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, Literal, TypeVar, cast
 
 import aiosqlite
 import structlog
 
 from heliograph.errors import (
     AlreadyExistsError,
+    ClaimLostError,
+    RolledBackError,
+    RowError,
     StartError,
     StoreUnavailableError,
     UnusableStoreError,
 )
 from heliograph.model.batch import Batch, Written
-from heliograph.store.claim import Claim
-from heliograph.store.engine import Drop, Engine, Row, Transaction
-from heliograph.store.lateness import Lateness
-from heliograph.store.lineage import Lineage
-from heliograph.store.pool import Pool
-from heliograph.store.queries import load_queries
-from heliograph.store.rollup_change import RollupChange
-from heliograph.store.sqlite_connection import (
-    OLDEST_SQLITE,
-    open_reader,
-    taken_field,
-    translate,
-    unavailable,
+from heliograph.model.records import DeliveryRow, HeartbeatRow
+from heliograph.model.time import now
+from heliograph.store.batches import (
+    TELEMETRY,
+    late_hours,
+    lost_keys,
+    naming_a_revision,
+    newest_statuses,
+    revision_keys,
+    what_is_said,
+    with_element_ids,
 )
-from heliograph.store.sqlite_generation import Identity, identity_of
-from heliograph.store.sqlite_writer import SqliteWriter
+from heliograph.store.claim import Claim
+from heliograph.store.engine import (
+    Drop,
+    Engine,
+    Lateness,
+    Lineage,
+    RollupChange,
+    Row,
+    Transaction,
+    json_text,
+)
+from heliograph.store.pool import Pool
+from heliograph.store.queries import Query, load_queries
+from heliograph.store.sqlite_generation import (
+    Generation,
+    Identity,
+    identity_of,
+    look,
+    note_closed,
+    note_open,
+)
 
 log = structlog.get_logger()
 
 READERS = 4
 READ_SECONDS = 30.0
+BUSY_SECONDS = 5.0
 PING_SECONDS = 2.0
 INTERRUPT_SECONDS = 0.02
 
+# STRICT tables came last of what is used: 3.37, November 2021.
+OLDEST_SQLITE = (3, 37, 0)
+
+# The writer keeps the upper levels of its indexes, for which the default of 2 MiB is too small.
+_WRITER_CACHE_KIB = 16 << 10
+_JOURNAL_BYTES = 64 << 20
+
+_DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
 T = TypeVar("T")
+
+_UNIQUE = re.compile(r"UNIQUE constraint failed: (?:.*, )?\w+\.(\w+)")
+
+
+def address(path: Path, mode: Literal["ro", "rw"]) -> str:
+    """Return the file's address for `sqlite3.connect(…, uri=True)`."""
+    return f"file:{urllib.parse.quote(str(path))}?mode={mode}"
+
+
+def open_writer(path: Path, *, create: bool) -> sqlite3.Connection:
+    """Open the connection that writes, in whichever thread calls.
+
+    Raises:
+        sqlite3.Error: it can't be opened, or is no database.
+    """
+    if create and not path.exists():
+        # It holds what devices said, and hashes of their keys: nobody else's to read.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    connection = sqlite3.connect(
+        address(path, "rw"),
+        uri=True,
+        isolation_level=None,
+        timeout=BUSY_SECONDS,
+        check_same_thread=False,
+    )
+    try:
+        for pragma in (
+            "journal_mode = WAL",
+            # Each commit is on the disk before it is acknowledged.
+            "synchronous = FULL",
+            f"journal_size_limit = {_JOURNAL_BYTES}",
+            # The server does that itself, see `Generation`; a command when it ends.
+            "wal_autocheckpoint = 0",
+            f"cache_size = -{_WRITER_CACHE_KIB}",
+            "foreign_keys = ON",
+            "temp_store = MEMORY",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """Open a connection that can't write, in whichever thread calls.
+
+    Raises:
+        sqlite3.Error: it can't be opened.
+    """
+    connection = sqlite3.connect(
+        address(path, "ro"),
+        uri=True,
+        isolation_level=None,
+        timeout=BUSY_SECONDS,
+        check_same_thread=False,
+    )
+    connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
+def translate(error: Exception) -> Exception:
+    """Return what the store raises for an error of the driver."""
+    if isinstance(error, RowError | StoreUnavailableError | AlreadyExistsError | ClaimLostError):
+        return error
+    # ValueError: lone surrogates; ProgrammingError: a type that SQLite doesn't know.
+    if isinstance(
+        error,
+        sqlite3.IntegrityError
+        | sqlite3.DataError
+        | sqlite3.ProgrammingError
+        | OverflowError
+        | ValueError
+        | TypeError,
+    ):
+        return RowError(str(error))
+    return unavailable(error)
+
+
+def unavailable(error: Exception) -> StoreUnavailableError:
+    """Return the error as one of the database, not of a row."""
+    if isinstance(error, StoreUnavailableError):
+        return error
+    if isinstance(error, StartError):
+        return UnusableStoreError(
+            f"SQLite: {error}",
+            "the database file was replaced by one that can't be used",
+            is_damage=False,
+        )
+    if is_damage(error):
+        return UnusableStoreError(
+            f"SQLite: {error}: the file is damaged: stop the server and restore a backup"
+            " (docs/guide/restore.md)",
+            f"the database file is damaged ({error})",
+            is_damage=True,
+        )
+    return StoreUnavailableError(f"SQLite: {str(error) or type(error).__name__}")
+
+
+def is_damage(error: Exception) -> bool:
+    """Return whether the error says that the file holds what SQLite has not written."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return isinstance(code, int) and code & 0xFF in _DAMAGE
+
+
+def taken_field(error: Exception) -> str | None:
+    """Return the column whose unique value is taken, if that is what the error says."""
+    if not isinstance(error, sqlite3.IntegrityError):
+        return None
+    found = _UNIQUE.match(str(error))
+    return found[1] if found else None
+
+
+# Rows a statement. The driver gives the interpreter lock away once a statement: row by row, the
+# writer would wait for a busy event loop after each. A statement of many rows needs preparing
+# only once; a few sizes serve any number of rows. SQLite allows 32,766 parameters.
+CHUNKS = (2_048, 256, 32, 4, 1)
+
+
+def chunks(rows: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    """Yield the rows in as many as one statement takes."""
+    at, count = 0, len(rows)
+    for size in CHUNKS:
+        while count - at >= size:
+            yield rows[at : at + size] if size < count else rows
+            at += size
+
+
+def _sized(statement: str, columns: int) -> dict[int, str]:
+    """Return the statement for each size of a chunk, with so many rows of placeholders."""
+    row = f"({','.join('?' * columns)})" if columns > 1 else "?"
+    return {size: statement.replace("{rows}", ",".join([row] * size)) for size in CHUNKS}
+
+
+def _execute(
+    connection: sqlite3.Connection, sized: dict[int, str], rows: Sequence[Any], *last: Any
+) -> int:
+    """Execute the statement for all rows; return how many were changed."""
+    return sum(
+        connection.execute(sized[len(chunk)], [*chain.from_iterable(chunk), *last]).rowcount
+        for chunk in chunks(rows)
+    )
+
+
+def _insert(into: str, columns: int, on_conflict: str = "") -> dict[int, str]:
+    return _sized(f"INSERT INTO {into} VALUES {{rows}} {on_conflict}", columns)  # noqa: S608 - our own names
+
+
+class _Telemetry:
+    """A table of telemetry: `identified` inserts rows with the ids of their elements."""
+
+    def __init__(self, name: str) -> None:
+        # A row written again after an ambiguous commit meets its own id as well as its own key.
+        kept = "ON CONFLICT (id) DO NOTHING ON CONFLICT (sensor, timestamp, fingerprint) DO NOTHING"
+        columns = TELEMETRY[name]
+        self.columns = len(columns)
+        self.insert = _insert(f"{name} ({', '.join(columns)})", self.columns, kept)
+        identified = f"{name} ({', '.join(columns)}, element_id)"
+        self.identified = _insert(identified, self.columns + 1, kept)
+        # The join's order is given: per key one search of the unique index.
+        self.find = _sized(
+            "WITH wanted (sensor, timestamp, fingerprint) AS (VALUES {rows})"  # noqa: S608 - our own names
+            " SELECT id, sensor, timestamp, fingerprint FROM wanted"
+            f" CROSS JOIN {name} USING (sensor, timestamp, fingerprint)",
+            3,
+        )
+
+    def insertion(self, rows: Sequence[Any]) -> tuple[str, list[Any]]:
+        """Return the statement that inserts the rows of a chunk, and its parameters."""
+        parameters = list(chain.from_iterable(rows))
+        if len(parameters) == self.columns * len(rows):
+            return self.insert[len(rows)], parameters
+        parameters = list(chain.from_iterable(with_element_ids(rows, self.columns)))
+        return self.identified[len(rows)], parameters
+
+
+_MEASUREMENT = _Telemetry("measurement")
+_LOG = _Telemetry("log")
+_HEARTBEAT = _Telemetry("heartbeat")
+_INSERT_REJECTED = _insert("rejected_message", 10, "ON CONFLICT (id) DO NOTHING")
+_FIND_REJECTED = "SELECT * FROM rejected_message WHERE id = ?"
+# As PostgreSQL's `deliveries_store`; claims and other entries are a statement each.
+_ENTERED = (
+    "ON CONFLICT (key) DO UPDATE SET"
+    " id = excluded.id, expiry = excluded.expiry, answer = excluded.answer"
+    " WHERE (delivery.id = excluded.id AND delivery.id <> 0) OR delivery.expiry <= ?"
+)
+_ENTER_CLAIMS = _insert("delivery", 4, _ENTERED)
+_ENTER_DELIVERIES = _insert(
+    "delivery", 4, _ENTERED + " OR delivery.id < excluded.id OR delivery.answer IS NULL"
+)
+_FIND_DELIVERIES = _sized(
+    "SELECT key, id, answer FROM delivery WHERE key IN ({rows}) AND (expiry IS NULL OR expiry > ?)",
+    1,
+)
+_FORGET_DELIVERIES = _sized("DELETE FROM delivery WHERE (key, id) IN (VALUES {rows})", 2)
+_MARK = _insert("touched (sensor, hour)", 2)
+_STORE_ROLLUPS = _insert(
+    "rollup (sensor, level, start, packed)",
+    4,
+    "ON CONFLICT (sensor, level, start) DO UPDATE SET packed = excluded.packed",
+)
+_DROP_ROLLUPS = _sized("DELETE FROM rollup WHERE (sensor, level, start) IN (VALUES {rows})", 3)
+
+# Marks that are known to stand: more are forgotten, and made again.
+REMEMBERED = 200_000
+
+
+class Marks:
+    """The marks that stand, as far as they were made here.
+
+    No other process writes measurements to the file: a mark that stands need not be made again.
+    """
+
+    def __init__(self) -> None:
+        self._standing: set[tuple[int, int]] = set()
+
+    def add(
+        self, connection: sqlite3.Connection, hours: Sequence[tuple[int, int]]
+    ) -> Sequence[tuple[int, int]]:
+        """Mark in the open transaction what isn't; return what, for `added` after its commit."""
+        new = [pair for pair in hours if pair not in self._standing]
+        _execute(connection, _MARK, new)
+        return new
+
+    def added(self, hours: Iterable[tuple[int, int]]) -> None:
+        """Remember marks whose transaction was committed."""
+        if len(self._standing) > REMEMBERED:
+            self._standing.clear()
+        self._standing.update(hours)
+
+    def take(
+        self, connection: sqlite3.Connection, query: Query, until: int, limit: int
+    ) -> list[tuple[Any, ...]]:
+        """Return id, sensor and hour of the oldest marks; rows that come later are marked anew."""
+        rows = connection.execute(query.sql, {"until": until, "limit": limit}).fetchall()
+        self._standing.difference_update([(sensor, hour) for _, sensor, hour in rows])
+        return rows
+
+    def forget(self) -> None:
+        """Take none for standing."""
+        self._standing.clear()
+
+
+class SqliteWriter:
+    """Writes batches and runs changes. Every method blocks: call them in the writer's thread.
+
+    After any error but a row's the connection is closed; the next call opens it anew, so that
+    a full disk that was freed or a file that was put back needs no restart.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        queries: dict[str, Query],
+        lateness: Lateness,
+        claim: Claim | None = None,
+    ) -> None:
+        """`claim` is a server's: it renews the file's generation, see `Generation`."""
+        self._path = path
+        self._claim = claim
+        self._generation: Generation | None = None
+        self._lateness = lateness
+        self._marks = Marks()
+        self._knows_frontier = False
+        self._queries = queries
+        self._connection: sqlite3.Connection | None = None
+        # The file that was opened last; readers open no other.
+        self.identity: Identity = (0, 0)
+        self._opened: set[Identity] = set()
+        # Changes with what other processes commit.
+        self._data_version = 0
+
+    def open(self, *, create: bool = False) -> sqlite3.Connection:
+        """Return the connection, opened if it isn't; only `create` makes a missing file.
+
+        Raises:
+            StoreUnavailableError: it can't be opened.
+        """
+        if self._connection is None:
+            try:
+                self._connection = self._open(create=create)
+            except Exception as error:
+                raise unavailable(error) from error
+        return self._connection
+
+    def _open(self, *, create: bool) -> sqlite3.Connection:
+        admitted = self._admit()
+        connection = open_writer(self._path, create=create)
+        try:
+            identity = identity_of(self._path)
+            self._check_claim(identity)
+            if identity not in self._opened:
+                note_open(identity)
+                self._opened.add(identity)
+            if self._claim is not None:
+                if self._generation is None or identity != self.identity:
+                    self._generation = Generation(self._path)
+                self._generation.begin(connection, admitted)
+            self.identity = identity
+            self._data_version = connection.execute("PRAGMA data_version").fetchone()[0]
+        except BaseException:
+            if self._generation is not None:
+                self._generation.close_log()
+            connection.close()
+            raise
+        return connection
+
+    def _check_claim(self, identity: Identity) -> None:
+        if self._claim is not None and identity != self._claim.newest:
+            raise _replaced()
+
+    def _admit(self) -> int | None:
+        """Return what the header of a file that is new here says, once it may be opened."""
+        if self._claim is not None:
+            return self._claim.generation(self._claim.take(self._path))
+        if self._opened and identity_of(self._path) not in self._opened:
+            look(self._path)
+        return None
+
+    def write(self, batch: Batch, known: tuple[int, str] | None = None) -> Written:
+        """Commit a batch; see `Engine.write`."""
+        try:
+            connection = self.open()
+            self._begin(connection, known)
+            self._enter(connection, batch.claims, batch.deliveries)
+            written = self._insert(connection, batch)
+            marked = self._mark(connection, batch, written)
+            if written.duplicates and batch.answers:
+                self._enter(connection, batch.answers(written.duplicates), ())
+            connection.execute("ROLLBACK" if batch.trial else "COMMIT")
+            self._committed(connection)
+        except Exception as error:
+            raise self.abandon(error) from error
+        if marked and not batch.trial:
+            self._marks.added(marked)
+        return written
+
+    def _enter(
+        self,
+        connection: sqlite3.Connection,
+        claims: Sequence[DeliveryRow],
+        deliveries: Sequence[DeliveryRow],
+    ) -> None:
+        moment = now()
+        for enter, rows in ((_ENTER_CLAIMS, claims), (_ENTER_DELIVERIES, deliveries)):
+            if _execute(connection, enter, rows, moment) < len(rows):
+                stored = _find_deliveries(connection, [row[0] for row in rows], moment)
+                raise ClaimLostError(lost_keys(rows, stored))
+
+    def take_marks(self, until: int, limit: int) -> list[tuple[Any, ...]]:
+        """Return the oldest marks; see `Engine.take_marks`."""
+        try:
+            query = self._queries["rollup_marks"]
+            return self._marks.take(self.open(), query, until, limit)
+        except Exception as error:
+            raise self.abandon(error) from error
+
+    def empty_log(self) -> None:
+        """Empty the write-ahead log; what readers still need of it is left for the next time."""
+        try:
+            connection = self.open()
+            if self._generation is not None:
+                self._generation.empty_log(connection)
+            else:
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        except Exception as error:
+            raise self.abandon(error) from error
+
+    def store_rollups(self, change: RollupChange, known: tuple[int, str] | None = None) -> bool:
+        """Commit a change of rollups; see `Engine.store_rollups`."""
+        try:
+            connection = self.open()
+            self._begin(connection, known)
+            stored = self._store_rollups(connection, change)
+            connection.execute("COMMIT" if stored else "ROLLBACK")
+            self._committed(connection)
+        except Exception as error:
+            raise self.abandon(error) from error
+        return stored
+
+    def _store_rollups(self, connection: sqlite3.Connection, change: RollupChange) -> bool:
+        """Store a change in the open transaction; False: it is out of date."""
+        wanted = {"generation": change.generation, "frontier": change.frontier}
+        if not connection.execute(self._queries["rollup_advance"].sql, wanted).fetchall():
+            return False
+        kept = [row for row in change.rollups if row[3] is not None]
+        _execute(connection, _STORE_ROLLUPS, kept)
+        dropped = [row[:3] for row in change.rollups if row[3] is None]
+        _execute(connection, _DROP_ROLLUPS, dropped)
+        if change.marks:
+            marks = {"ids": json_text(change.marks)}
+            connection.execute(self._queries["touched_done"].sql, marks)
+        if change.backlog:
+            self._store(connection, "rollup_backlog_shorten", change.backlog)
+            connection.execute(self._queries["rollup_backlog_forget"].sql)
+        return True
+
+    def begin(self, known: tuple[int, str] | None = None) -> None:
+        """Begin a transaction that writes, based on this change of the registry."""
+        try:
+            self._begin(self.open(), known)
+        except Exception as error:
+            raise self.abandon(error) from error
+
+    def fetch(self, query: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
+        """Run a named query within the transaction that was begun; errors are the driver's."""
+        if self._connection is None or not self._connection.in_transaction:
+            raise StoreUnavailableError("SQLite: the transaction is gone")
+        return self._connection.execute(self._queries[query].sql, parameters).fetchall()
+
+    def commit(self) -> None:
+        """Commit the transaction that was begun."""
+        try:
+            connection = self.open()
+            connection.execute("COMMIT")
+            self._committed(connection)
+        except Exception as error:
+            raise self.abandon(error) from error
+
+    def abandon(self, error: BaseException) -> Exception:
+        """Roll back what was begun; return what the store raises for the error."""
+        known = translate(error) if isinstance(error, Exception) else None
+        connection = self._connection
+        if connection is not None:
+            try:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+            except sqlite3.Error as failure:
+                known = StoreUnavailableError(f"SQLite: {failure}")
+            if isinstance(known, StoreUnavailableError):
+                self.close()
+        return known or StoreUnavailableError(str(error))
+
+    def find_deliveries(self, keys: Sequence[bytes], now: int) -> list[tuple[Any, ...]]:
+        """Return key, id and answer of the deliveries that are not expired."""
+        try:
+            return _find_deliveries(self.open(), keys, now)
+        except Exception as error:
+            raise self.abandon(error) from error
+
+    def forget_deliveries(self, deliveries: Sequence[tuple[bytes, int]]) -> None:
+        """Delete the deliveries with these keys and ids."""
+        try:
+            connection = self.open()
+            connection.execute("BEGIN IMMEDIATE")
+            _execute(connection, _FORGET_DELIVERIES, deliveries)
+            connection.execute("COMMIT")
+            self._committed(connection)
+        except Exception as error:
+            raise self.abandon(error) from error
+
+    def close(self) -> None:
+        """Close the connection; an open transaction is rolled back."""
+        connection, self._connection = self._connection, None
+        # The file may be another one the next time.
+        self._knows_frontier = False
+        self._marks.forget()
+        if connection is not None:
+            if self._generation is not None:
+                self._generation.end(self.identity)
+            connection.close()
+
+    def written_elsewhere(self) -> bool:
+        """Return whether another process has written since the last call, or the opening."""
+        try:
+            connection = self.open()
+            version = connection.execute("PRAGMA data_version").fetchone()[0]
+            if version == self._data_version:
+                return False
+            if self._generation is not None:
+                self._generation.written_elsewhere(connection)
+        except Exception as error:
+            raise self.abandon(error) from error
+        self._data_version = version
+        # It may have been put back to a state without this.
+        self._knows_frontier = False
+        self._marks.forget()
+        return True
+
+    def renew(self) -> None:
+        """Open the file that is at the path now, if it is another."""
+        try:
+            if identity_of(self._path) != self.identity:
+                self.close()
+        except OSError as error:
+            raise unavailable(error) from error
+        self.open()
+
+    def release(self) -> None:
+        """Note that nothing here has the file open any more."""
+        for identity in self._opened:
+            note_closed(identity)
+        self._opened.clear()
+
+    def _begin(self, connection: sqlite3.Connection, known: tuple[int, str] | None) -> None:
+        connection.execute("BEGIN IMMEDIATE")
+        if known is None:
+            return
+        version, token = known
+        sql = self._queries["registry_has_had"].sql
+        if not connection.execute(sql, {"version": version, "token": token}).fetchone():
+            raise RolledBackError("SQLite: the database was put back to another state")
+
+    def _insert(self, connection: sqlite3.Connection, batch: Batch) -> Written:
+        written = Written()
+        for table, rows in (
+            (_MEASUREMENT, batch.measurements),
+            (_LOG, batch.logs),
+            (_HEARTBEAT, batch.heartbeats),
+        ):
+            for chunk in chunks(rows):
+                stored = connection.execute(*table.insertion(chunk)).rowcount
+                if stored < len(chunk):
+                    _find_earlier(connection, table, chunk, written.duplicates)
+        if _execute(connection, _INSERT_REJECTED, batch.rejected) < len(batch.rejected):
+            _check_rejected(connection, batch.rejected)
+        if batch.statuses:
+            self._store(connection, "statuses_store", newest_statuses(batch.statuses))
+        if batch.attributes:
+            self._store(connection, "attributes_store", batch.attributes)
+        if batch.heartbeats and (heartbeats := naming_a_revision(batch.heartbeats)):
+            written.flagged = self._acknowledge(connection, heartbeats)
+        return written
+
+    def _mark(
+        self, connection: sqlite3.Connection, batch: Batch, written: Written
+    ) -> Sequence[tuple[int, int]]:
+        """Mark the hours of late rows; return what was not marked before."""
+        if not batch.measurements:
+            return ()
+        if not self._knows_frontier:
+            frontier = connection.execute(self._queries["rollup_state"].sql).fetchone()[0]
+            self._lateness.raise_floor(frontier)
+            self._knows_frontier = True
+        late = late_hours(batch.measurements, self._lateness.before(), written.duplicates)
+        return self._marks.add(connection, late) if late else ()
+
+    def _acknowledge(
+        self, connection: sqlite3.Connection, heartbeats: list[HeartbeatRow]
+    ) -> set[int]:
+        """Store what the heartbeats say; return the ids of those that are flagged."""
+        rows = {"rows": json_text(revision_keys(heartbeats))}
+        stored = connection.execute(self._queries["revisions_find"].sql, rows)
+        said = what_is_said(heartbeats, stored)
+        if said.acknowledgments:
+            self._store(connection, "acknowledgments_store", said.acknowledgments)
+        if said.flagged:
+            self._store(connection, "heartbeats_flag", said.flagged)
+        return said.flagged_ids
+
+    def _store(self, connection: sqlite3.Connection, query: str, rows: list[Any]) -> None:
+        connection.execute(self._queries[query].sql, {"rows": json_text(rows)})
+
+    def _committed(self, connection: sqlite3.Connection) -> None:
+        # A file that was deleted or replaced takes commits into nowhere.
+        if identity_of(self._path) != self.identity:
+            raise _replaced()
+        if self._generation is not None:
+            self._generation.committed(connection)
+
+
+def _replaced() -> StoreUnavailableError:
+    return StoreUnavailableError("SQLite: the database file was replaced")
+
+
+def _find_deliveries(
+    connection: sqlite3.Connection, keys: Sequence[bytes], moment: int
+) -> list[tuple[Any, ...]]:
+    found: list[tuple[Any, ...]] = []
+    for chunk in chunks(keys):
+        found += connection.execute(_FIND_DELIVERIES[len(chunk)], (*chunk, moment))
+    return found
+
+
+def _find_earlier(
+    connection: sqlite3.Connection,
+    table: _Telemetry,
+    rows: Sequence[Any],
+    duplicates: dict[int, int],
+) -> None:
+    """Add to `duplicates` the rows whose key is stored under another id."""
+    keys = list(chain.from_iterable([row[1:4] for row in rows]))
+    stored = {
+        (sensor, timestamp, fingerprint): row_id
+        for row_id, sensor, timestamp, fingerprint in connection.execute(
+            table.find[len(rows)], keys
+        )
+    }
+    for row in rows:
+        earlier = stored.get(row[1:4])
+        if earlier is None:
+            raise RowError(f"another row is stored under the id {row[0]}")
+        if earlier != row[0]:
+            duplicates[row[0]] = earlier
+
+
+def _check_rejected(connection: sqlite3.Connection, rows: Sequence[Any]) -> None:
+    """Make sure that what was not inserted is stored already."""
+    for row in rows:
+        if connection.execute(_FIND_REJECTED, row[:1]).fetchone() != row:
+            raise RowError(f"another rejected message is stored under the id {row[0]}")
 
 
 async def open_sqlite(path: Path, claim: Claim | None = None) -> Engine:

@@ -15,11 +15,10 @@ from heliograph.store.clock import ClockStates
 from heliograph.store.configurations import Configurations
 from heliograph.store.connections import Connections
 from heliograph.store.deliveries import Deliveries
-from heliograph.store.engine import Engine
+from heliograph.store.engine import Engine, Lineage
 from heliograph.store.exports import Exports
 from heliograph.store.heartbeats import Heartbeats
 from heliograph.store.instances import Instances
-from heliograph.store.lineage import Lineage
 from heliograph.store.logs import Logs
 from heliograph.store.measurements import Measurements
 from heliograph.store.migrations.running import MigrationState, head, run_migrations

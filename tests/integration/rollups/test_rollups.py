@@ -28,8 +28,8 @@ from heliograph.rollups.aggregates import FOLDING
 from heliograph.rollups.task import Rolling, SupersededError
 from heliograph.store import open_store
 from heliograph.store import row_chunks as row_chunks_module
+from heliograph.store.engine import RollupChange
 from heliograph.store.removal import KeptKind, Span
-from heliograph.store.rollup_change import RollupChange
 from integration.rollups.test_aggregates import check, expected
 from rows import measurement
 

@@ -14,7 +14,7 @@ from heliograph.model.batch import Batch
 from heliograph.model.time import DAY, HOUR, MINUTE, now
 from heliograph.rollups import task as task_module
 from heliograph.rollups.task import STEP, RollupTask
-from heliograph.store.lateness import LAG
+from heliograph.store.engine import LAG
 from rows import measurement
 
 NO_TEXTS = NumberTextReports(lambda _number: None, now)

@@ -14,7 +14,7 @@ from heliograph.model.retention import Cutoffs, Retention
 from heliograph.model.time import OLDEST
 from heliograph.retention import runs as runs_module
 from heliograph.retention.runs import RetentionRuns
-from heliograph.store import open_store, postgresql_writer
+from heliograph.store import open_store, postgresql
 from heliograph.store.engine import Drop
 from heliograph.store.partitions import month_start
 from rows import NOON, again, heartbeat, log, measurement
@@ -233,7 +233,7 @@ async def test_after_a_violation_rows_are_staged_for_a_while(store, postgresql_u
 
 
 async def test_staging_is_empty_after_each_commit(store, monkeypatch):
-    monkeypatch.setattr(postgresql_writer, "DEAD_ROWS", 15)
+    monkeypatch.setattr(postgresql, "DEAD_ROWS", 15)
     first = batch()
     await store.write(first)
     connection = await store.engine.writer.open()
@@ -245,7 +245,7 @@ async def test_staging_is_empty_after_each_commit(store, monkeypatch):
 
 
 async def test_what_is_remembered_is_bounded(store, monkeypatch):
-    monkeypatch.setattr("heliograph.store.recent.KEYS_A_GENERATION", 100)
+    monkeypatch.setattr("heliograph.store.postgresql.KEYS_A_GENERATION", 100)
     store.engine.writer._watching_until = 1e12
     for start in range(0, 2_000, 100):
         await store.write(batch(start, 100))
@@ -355,9 +355,9 @@ async def test_a_server_that_went_away_and_came_back_needs_no_restart(
 
 
 async def test_a_lock_that_is_held_too_long_is_unavailable(store, postgresql_url, monkeypatch):
-    settings = {**postgresql_writer.connect_writer.__globals__["_WRITER_SETTINGS"]}
+    settings = {**postgresql.connect_writer.__globals__["_WRITER_SETTINGS"]}
     settings["lock_timeout"] = "100"
-    monkeypatch.setattr("heliograph.store.postgresql_connection._WRITER_SETTINGS", settings)
+    monkeypatch.setattr("heliograph.store.postgresql._WRITER_SETTINGS", settings)
     rows = batch()
     with psycopg.connect(postgresql_url) as other:
         other.execute("LOCK TABLE measurement IN ACCESS EXCLUSIVE MODE")

@@ -7,7 +7,7 @@ import pytest
 
 from heliograph.errors import StoreUnavailableError
 from heliograph.model.batch import Batch
-from heliograph.store import open_store, postgresql_writer
+from heliograph.store import open_store, postgresql
 from rows import NOON, measurement
 
 # More than the sockets on the way hold, so that the driver has to wait in the middle of it.
@@ -114,7 +114,7 @@ async def test_a_link_that_goes_down_while_the_driver_waits_for_room(store, link
 
 
 async def test_a_link_that_takes_nothing_more_ends_by_time_out(store, link, monkeypatch):
-    monkeypatch.setattr(postgresql_writer, "WRITE_SECONDS", 0.5)
+    monkeypatch.setattr(postgresql, "WRITE_SECONDS", 0.5)
     writing = await started(store, link)
     async with asyncio.timeout(25):
         with pytest.raises(StoreUnavailableError):

@@ -12,7 +12,7 @@ import pytest
 
 from heliograph.errors import RowError, StoreUnavailableError
 from heliograph.model.batch import Batch
-from heliograph.store import open_store, sqlite, sqlite_connection
+from heliograph.store import open_store, sqlite
 from heliograph.store.queries import Query
 from rows import NOON, again, measurement, rejected
 
@@ -82,7 +82,7 @@ async def test_a_repeat_of_one_row_under_the_id_of_another_is_a_duplicate(store)
 
 
 async def test_a_locked_database_is_unavailable_and_works_when_it_is_free(path, monkeypatch):
-    monkeypatch.setattr(sqlite_connection, "BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.05)
     store = await open_store(f"sqlite:///{path}")
     try:
         await store.write(batch())

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from heliograph.model.time import DAY, HOUR, MINUTE, SECOND
 from heliograph.rollups.task import FAR, STEP, VERY_FAR, RollupState, due
-from heliograph.store.lateness import LAG
+from heliograph.store.engine import LAG
 
 NOON = 1_768_478_400 * SECOND
 

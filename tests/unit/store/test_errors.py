@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 
 from heliograph.errors import RowError, StoreUnavailableError
-from heliograph.store import postgresql_connection, sqlite_connection
+from heliograph.store import postgresql, sqlite
 
 
 def postgresql_error(sqlstate):
@@ -16,7 +16,7 @@ def postgresql_error(sqlstate):
 
 @pytest.mark.parametrize("sqlstate", ["22003", "22021", "22P05", "23502", "23505", "54000"])
 def test_row_errors_of_postgresql(sqlstate):
-    translated = postgresql_connection.translate(postgresql_error(sqlstate))
+    translated = postgresql.translate(postgresql_error(sqlstate))
     assert isinstance(translated, RowError)
 
 
@@ -37,7 +37,7 @@ def test_row_errors_of_postgresql(sqlstate):
     ],
 )
 def test_other_errors_of_postgresql(error):
-    translated = postgresql_connection.translate(error)
+    translated = postgresql.translate(error)
     assert isinstance(translated, StoreUnavailableError)
     assert str(translated).removeprefix("PostgreSQL: ")
 
@@ -53,7 +53,7 @@ def test_other_errors_of_postgresql(error):
     ],
 )
 def test_row_errors_of_sqlite(error):
-    assert isinstance(sqlite_connection.translate(error), RowError)
+    assert isinstance(sqlite.translate(error), RowError)
 
 
 @pytest.mark.parametrize(
@@ -68,10 +68,10 @@ def test_row_errors_of_sqlite(error):
     ],
 )
 def test_other_errors_of_sqlite(error):
-    assert isinstance(sqlite_connection.translate(error), StoreUnavailableError)
+    assert isinstance(sqlite.translate(error), StoreUnavailableError)
 
 
 def test_errors_of_our_own_stay_what_they_are():
     for error in (RowError("x"), StoreUnavailableError("x")):
-        assert sqlite_connection.translate(error) is error
-        assert postgresql_connection.translate(error) is error
+        assert sqlite.translate(error) is error
+        assert postgresql.translate(error) is error

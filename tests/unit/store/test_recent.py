@@ -1,5 +1,5 @@
-from heliograph.store import recent
-from heliograph.store.recent import RecentKeys, keys_of
+from heliograph.store import postgresql
+from heliograph.store.postgresql import RecentKeys, keys_of
 
 
 def test_keys_are_those_of_sensor_timestamp_and_fingerprint():
@@ -8,7 +8,7 @@ def test_keys_are_those_of_sensor_timestamp_and_fingerprint():
 
 
 def test_what_was_remembered_is_suspected_for_two_generations(monkeypatch):
-    monkeypatch.setattr(recent, "KEYS_A_GENERATION", 10)
+    monkeypatch.setattr(postgresql, "KEYS_A_GENERATION", 10)
     keys = RecentKeys()
     assert not keys.suspect({1})
     keys.remember({1})
