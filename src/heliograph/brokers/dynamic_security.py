@@ -22,7 +22,7 @@ from heliograph.broker_url import BrokerUrl
 from heliograph.brokers.mosquitto import hash_password, parse
 from heliograph.brokers.rules import FIGURES, Rules, ServerAccount
 from heliograph.model.identifiers import is_uuid
-from heliograph.store.broker_access import DeviceAccess
+from heliograph.store.brokers import DeviceAccess
 
 SERVER_ROLE = "heliograph-server"
 _MARK = "heliograph key "

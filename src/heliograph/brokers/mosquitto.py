@@ -26,7 +26,7 @@ import structlog
 from heliograph.brokers.rules import FIGURES, Rules, ServerAccount
 from heliograph.errors import StoreUnavailableError
 from heliograph.model.identifiers import is_uuid
-from heliograph.store.broker_access import BrokerAccess
+from heliograph.store.brokers import BrokerAccess
 
 log = structlog.get_logger()
 

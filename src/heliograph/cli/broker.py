@@ -31,7 +31,7 @@ from heliograph.errors import StartError, StoreUnavailableError
 from heliograph.model.credentials import hash_key
 from heliograph.settings import Settings, load_settings
 from heliograph.store import Store
-from heliograph.store.broker_access import DeviceAccess
+from heliograph.store.brokers import DeviceAccess
 from heliograph.tls import link_tls
 
 WATCH_SECONDS = 1.0

@@ -38,7 +38,7 @@ from heliograph.model.records import Kind
 from heliograph.model.time import LATEST, OLDEST, parse
 from heliograph.settings import load_settings
 from heliograph.store import Store
-from heliograph.store.exports import ExportedSensor
+from heliograph.store.telemetry import ExportedSensor
 
 SUFFIXES = {
     ".csv": Format.CSV,

@@ -8,9 +8,8 @@ from heliograph.exchange.formats import Format, Names, Row, encode_rows, wide_ta
 from heliograph.exchange.wide import MOST_COLUMNS, ColumnType, Wide, type_of
 from heliograph.model.records import Kind
 from heliograph.store import Store
-from heliograph.store.exports import ExportedSensor
-from heliograph.store.pages import GREATEST, Cursor
-from heliograph.store.row_chunks import row_chunks
+from heliograph.store.pages import GREATEST, Cursor, row_chunks
+from heliograph.store.telemetry import ExportedSensor
 
 MOST_ROWS = 1_000
 FIRST_ROWS = 16

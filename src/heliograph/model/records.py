@@ -5,7 +5,7 @@ second an object each would cost more than storing it. On the way out it is a fr
 """
 
 import enum
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -39,10 +39,15 @@ class Severity(enum.StrEnum):
 # The first seven columns of each: id, sensor, timestamp, fingerprint, receipt_timestamp,
 # revision, device_timestamp. The last is what a device without a clock gave in place of a
 # time (a number before 2001-09-09, or one of 1970), in seconds, else None.
-
 #
 # A row whose element has an id of its own has it as one more, last column. Most have none, and
 # are not made longer for it.
+
+ID: Final = 0
+SENSOR: Final = 1
+TIMESTAMP: Final = 2
+FINGERPRINT: Final = 3
+REVISION: Final = 5
 
 _Frame: TypeAlias = tuple[int, int, int, int, int, int | None, float | None]
 # … and value: the canonical text.

@@ -7,9 +7,18 @@ from typing import NamedTuple
 from heliograph.model.retention import Cutoffs, Retention, cutoffs
 from heliograph.store import Store
 from heliograph.store.pages import GREATEST, LEAST
-from heliograph.store.removal import SAMPLE_OF, KeptKind, Partition, Sampled, Span
+from heliograph.store.removal import (
+    SAMPLE_OF,
+    KeptKind,
+    Partition,
+    RowBytes,
+    Sampled,
+    Span,
+    given_back,
+    row_bytes,
+    rows_a_page,
+)
 from heliograph.store.retention import KeptSensor
-from heliograph.store.space import RowBytes, given_back, row_bytes, rows_a_page
 
 SENSORS_AT_ONCE = 500
 # Of the rows of so many sensors, whose content is looked at; and of these, at how many places it is

@@ -21,8 +21,8 @@ from heliograph.rollups.plan import RollupPlan, Span, Standing, joined, plan
 from heliograph.rollups.rollup import HOURS, MINUTES, SLOT, SPAN
 from heliograph.rollups.value_chunks import LONGEST, value_chunks
 from heliograph.store.engine import Engine, Row
+from heliograph.store.measurements import RangeTooLargeError, RawRead, RawReads
 from heliograph.store.pages import LEAST, Cursor
-from heliograph.store.raw_reads import RangeTooLargeError, RawRead, RawReads
 
 if TYPE_CHECKING:
     from heliograph.rollups.folding import PackedRollups
@@ -195,7 +195,7 @@ class Aggregates:
         Buckets lie between `starts`, ascending, which cover the range.
 
         Raises:
-            RangeTooLargeError: more than `raw_reads.MAXIMUM_ROWS`, or `MAXIMUM_VALUES`.
+            RangeTooLargeError: more than `MAXIMUM_RAW_ROWS`, or `MAXIMUM_VALUES`.
         """
         series = Series(starts, names)
         if not series.rows:

@@ -3,8 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 
 from heliograph.store.engine import Engine, Row
-from heliograph.store.pages import LEAST, Cursor
-from heliograph.store.row_chunks import row_chunks
+from heliograph.store.pages import LEAST, Cursor, row_chunks
 
 # What a chunk has at most, in characters; decoded it is some times as much.
 CHUNK_SIZE = 32 << 20

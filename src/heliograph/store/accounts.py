@@ -4,15 +4,13 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-import msgspec
-
 from heliograph.errors import AlreadyExistsError
 from heliograph.model.account import Account, AccountSession
 from heliograph.model.audit import SYSTEM, Actor, AuditAction, AuditedChange
 from heliograph.model.lookalikes import Holders, looks
 from heliograph.model.principal import Role
 from heliograph.store.audit import Changes, enter
-from heliograph.store.engine import Engine, Row
+from heliograph.store.engine import Engine, Row, json_text
 
 SESSION: Final = "session"
 TICKET: Final = "ticket"
@@ -21,8 +19,6 @@ TICKET: Final = "ticket"
 MOST: Final = {SESSION: 100, TICKET: 1_000}
 
 _OPENING: Final = {SESSION: AuditAction.USER_LOG_IN, TICKET: AuditAction.USER_MAKE_TICKET}
-
-_encode = msgspec.json.Encoder().encode
 
 
 def _account(row: Row) -> Account:
@@ -65,7 +61,7 @@ class Accounts:
                 created_at=created_at,
             )
             claims = await transaction.fetch(
-                "looks_claim", account=identifier, looks=_encode(claimed).decode()
+                "looks_claim", account=identifier, looks=json_text(claimed)
             )
             if len(claims) < len(claimed) and not may_look_alike:
                 raise AlreadyExistsError("look")
@@ -89,7 +85,7 @@ class Accounts:
                 found = [_account(row) for row in await transaction.fetch("accounts_list")]
                 accounts, holders = await self._holders(found)
                 await transaction.fetch("looks_forget")
-                looks_now = _encode(holders.by_look).decode()
+                looks_now = json_text(holders.by_look)
                 await transaction.fetch("looks_fill", looks=looks_now)
         return [(accounts[younger], accounts[older]) for younger, older in holders.alike]
 
@@ -121,7 +117,7 @@ class Accounts:
 
     async def known(self, accounts: Sequence[str]) -> dict[str, tuple[Account, dict[str, Role]]]:
         """Return those of the accounts that are active, each with its roles by network."""
-        wanted = _encode(accounts).decode()
+        wanted = json_text(accounts)
         found: dict[str, tuple[Account, dict[str, Role]]] = {
             row[0]: (_account(row), {})
             for row in await self._engine.fetch("accounts_known", accounts=wanted)
@@ -231,11 +227,11 @@ class Accounts:
         """Return those token hashes, given with their accounts, whose sessions have not ended."""
         rows = await self._engine.fetch(
             "sessions_living",
-            accounts=_encode(sorted(set(accounts.values()))).decode(),
-            token_hashes=_encode([token_hash.hex() for token_hash in accounts]).decode(),
+            accounts=json_text(sorted(set(accounts.values()))),
+            token_hashes=json_text([token_hash.hex() for token_hash in accounts]),
             now=now,
         )
-        return {bytes(row[0]) for row in rows}
+        return {bytes(token_hash) for (token_hash,) in rows}
 
     async def end_session(self, token_hash: bytes, *, actor: Actor = SYSTEM) -> bool:
         """End the session; tell whether there was one."""

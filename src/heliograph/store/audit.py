@@ -8,7 +8,7 @@ import msgspec
 from heliograph.model.audit import Actor, AuditAction, AuditedChange, AuditEntry
 from heliograph.model.sensor import Network, Node, Sensor
 from heliograph.model.time import SECOND, now
-from heliograph.store.engine import Engine, Row, Transaction
+from heliograph.store.engine import Engine, Row, Transaction, json_text, prune
 from heliograph.store.pages import (
     GREATEST,
     LARGEST_PAGE,
@@ -61,8 +61,6 @@ UNSAID: Final = ("network_identifier", "is_active", "shared_keys")
 Changes: TypeAlias = dict[str, dict[str, Any]]
 Recorded: TypeAlias = Network | Node | Sensor
 
-_encode = msgspec.json.Encoder().encode
-
 
 class Audit:
     """The entries there are, newest first."""
@@ -102,7 +100,7 @@ class Audit:
             wanted = min(limit - len(page), _READ_AT_ONCE)
             rows = await self._engine.fetch(
                 query,
-                networks=None if networks is None else _encode(list(networks)).decode(),
+                networks=None if networks is None else json_text(list(networks)),
                 network=networks[0] if networks else None,
                 actor_kind=actor_kind,
                 actor_name=actor_name,
@@ -138,13 +136,7 @@ class Audit:
 
     async def prune(self, before: int) -> int:
         """Delete the entries from before a time; return how many."""
-        pruned = 0
-        while True:
-            async with self._engine.transaction() as transaction:
-                rows = await transaction.fetch("audit_prune", before=before, limit=PRUNED_AT_ONCE)
-            pruned += len(rows)
-            if len(rows) < PRUNED_AT_ONCE:
-                return pruned
+        return await prune(self._engine, "audit_prune", PRUNED_AT_ONCE, before=before)
 
 
 async def enter(transaction: Transaction, actor: Actor, changes: Sequence[AuditedChange]) -> None:
@@ -152,7 +144,7 @@ async def enter(transaction: Transaction, actor: Actor, changes: Sequence[Audite
     if not changes:
         return
     rows = [
-        (each.action, each.identifier, each.name, each.network, _encode(each.changes).decode())
+        (each.action, each.identifier, each.name, each.network, json_text(each.changes))
         for each in changes
     ]
     await transaction.fetch(
@@ -161,7 +153,7 @@ async def enter(transaction: Transaction, actor: Actor, changes: Sequence[Audite
         actor_kind=actor.kind.value,
         actor_name=actor.name,
         address=actor.address,
-        rows=_encode(rows).decode(),
+        rows=json_text(rows),
     )
 
 

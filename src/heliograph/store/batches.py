@@ -5,7 +5,16 @@ from operator import itemgetter
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from heliograph.model.batch import Batch
-from heliograph.model.records import DeliveryRow, HeartbeatRow, MeasurementRow, StatusRow
+from heliograph.model.records import (
+    ID,
+    REVISION,
+    SENSOR,
+    TIMESTAMP,
+    DeliveryRow,
+    HeartbeatRow,
+    MeasurementRow,
+    StatusRow,
+)
 from heliograph.model.time import HOUR
 from heliograph.store.engine import Row
 
@@ -60,19 +69,20 @@ def ledger_entries(batch: Batch) -> list[DeliveryRow]:
 
 def lost_keys(entries: Sequence[DeliveryRow], stored: Iterable[Row]) -> frozenset[bytes]:
     """Return the keys that are stored for another message; `stored` has key and id."""
-    ids = {row[0]: row[1] for row in entries}
-    return frozenset(row[0] for row in stored if row[1] != ids[row[0]] or row[1] == 0)
+    ids = {key: row_id for key, row_id, *_ in entries}
+    return frozenset(key for key, row_id, *_ in stored if row_id != ids[key] or row_id == 0)
 
 
 def late_hours(
     rows: Sequence[MeasurementRow], before: int, repeats: Collection[int] = ()
 ) -> list[tuple[int, int]]:
     """Return each sensor and hour that late rows, but for repeats, are of."""
-    late = [row for row in rows if row[2] < before]
+    late = [row for row in rows if row[TIMESTAMP] < before]
     if repeats:
-        late = [row for row in late if row[0] not in repeats]
+        late = [row for row in late if row[ID] not in repeats]
     # Sorting tuples takes five times as long; rows come sorted.
-    return list(dict.fromkeys([(row[1], row[2] - row[2] % HOUR) for row in late]))
+    hours = [(row[SENSOR], row[TIMESTAMP] - row[TIMESTAMP] % HOUR) for row in late]
+    return list(dict.fromkeys(hours))
 
 
 class Said(NamedTuple):
@@ -89,12 +99,13 @@ class Said(NamedTuple):
 
 def naming_a_revision(rows: Iterable[HeartbeatRow]) -> list[HeartbeatRow]:
     """Return the heartbeats that name a revision, in the order in which they came."""
-    return sorted((row for row in rows if row[5] is not None), key=itemgetter(0))
+    return sorted((row for row in rows if row[REVISION] is not None), key=itemgetter(ID))
 
 
 def revision_keys(rows: Iterable[HeartbeatRow]) -> list[RevisionKey]:
     """Return the revisions that the heartbeats name, each once."""
-    return list({(row[1], row[5]): None for row in rows if row[5] is not None})
+    named = ((row[SENSOR], row[REVISION]) for row in rows)
+    return list({(sensor, number): None for sensor, number in named if number is not None})
 
 
 def what_is_said(rows: Sequence[HeartbeatRow], stored: Iterable[Row]) -> Said:

@@ -15,8 +15,9 @@ from heliograph.model.listeners import Listeners
 from heliograph.model.sensor import Configuration, Sensor
 from heliograph.model.time import now
 from heliograph.store.audit import audited_change, enter
-from heliograph.store.engine import Engine, Row, Transaction
+from heliograph.store.engine import Engine, Row, Transaction, json_text
 from heliograph.store.pages import (
+    ANY_SIZE,
     LARGEST_PAGE,
     Hold,
     Page,
@@ -24,14 +25,12 @@ from heliograph.store.pages import (
     page_chunks,
     text_size,
 )
-from heliograph.store.row_chunks import ANY_SIZE
 
 LEAST_REVISION = -1
 GREATEST_REVISION = (1 << 63) - 1
 # What a revision takes on a page beside its configuration, with the longest name of an author.
 _ENTRY_BYTES: Final = 1_024
 
-_encode = msgspec.json.Encoder().encode
 
 # Returns each sensor's new configuration, as JSON text in the order of the sensors.
 Configure = Callable[[Sequence[Target]], Sequence[str]]
@@ -72,8 +71,8 @@ async def add_configuration(
         created_at=now(),
         author=author,
     )
-    revision: int = rows[0][0]
-    return revision
+    [(revision,)] = rows
+    return int(revision)
 
 
 def configured(sensor: Sensor, revision: int) -> AuditedChange:
@@ -156,7 +155,7 @@ class Configurations:
         Raises:
             TooLargeError: they come to more.
         """
-        wanted = _encode(list(numbers)).decode()
+        wanted = json_text(list(numbers))
         async with self._engine.transaction() as transaction:
             await transaction.fetch("configuration_targets_locked", network=network, numbers=wanted)
             targets = await _targets(transaction.fetch, network, wanted, largest)
@@ -167,7 +166,7 @@ class Configurations:
             ]
             await transaction.fetch(
                 "configurations_add",
-                rows=_encode(rows).decode(),
+                rows=json_text(rows),
                 created_at=now(),
                 author=author,
             )
@@ -187,7 +186,7 @@ class Configurations:
         largest: int = LARGEST_PAGE,
     ) -> list[Assigned]:
         """Return what `add_to_each` would do now, and do nothing."""
-        wanted = _encode(list(numbers)).decode()
+        wanted = json_text(list(numbers))
         targets = await _targets(self._engine.fetch, network, wanted, largest)
         return await asyncio.to_thread(_assign, targets, configure)
 
@@ -196,7 +195,7 @@ class Configurations:
         rows = await self._engine.fetch(
             "configuration_targets_of_network", network=network, limit=limit
         )
-        return [row[0] for row in rows]
+        return [number for (number,) in rows]
 
     async def current(self, sensor: int) -> Configuration | None:
         """Return the newest revision."""
@@ -215,7 +214,7 @@ class Configurations:
         """
         rows = await self._engine.fetch(
             "configurations_retained",
-            networks=None if networks is None else _encode(list(networks)).decode(),
+            networks=None if networks is None else json_text(list(networks)),
             after=after,
             limit=limit,
         )

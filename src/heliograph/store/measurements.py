@@ -1,9 +1,10 @@
-"""Measurements, and the newest value of each attribute."""
+"""Measurements: pages, the newest value of each attribute, and who reads many of them at a time."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import aclosing
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from operator import itemgetter
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -11,9 +12,11 @@ from heliograph.long_work import LongWork
 from heliograph.model.attributes import MISSING, WHOLE, keys_of, member_text, value_at
 from heliograph.model.records import Attribute, Measurement
 from heliograph.model.time import now
-from heliograph.store.engine import Engine, Row
+from heliograph.store.engine import Engine, Row, json_text
 from heliograph.store.pages import (
+    ANY_SIZE,
     CHUNK_SIZE,
+    FEW,
     ROWS_AT_ONCE,
     Cursor,
     Hold,
@@ -21,10 +24,11 @@ from heliograph.store.pages import (
     Pages,
     Selection,
     hold_any,
+    longest_of,
     position,
+    row_chunks,
     row_position,
 )
-from heliograph.store.row_chunks import ANY_SIZE, FEW, longest_of, row_chunks
 
 # Rows looked through, backwards from the newest, for attributes that it doesn't carry, and what
 # their values come to in bytes; what is silent for longer is searched for by name.
@@ -35,6 +39,13 @@ LOOKED_THROUGH_BYTES = 64 << 20
 LARGEST_LATEST = 4 << 20
 # Candidates fetched at first when searching by name; nearly always the first is the one.
 CANDIDATES = 16
+
+MAXIMUM_RAW_ROWS = 3_000_000
+# From so many rows on a read is large: it waits for its turn, and those to come are counted, which
+# takes about as long as reading so many.
+LARGE_READ = 40_000
+# Large reads that run at the same time: others need the connections too.
+LARGE_READS_AT_ONCE = 2
 
 T = TypeVar("T")
 
@@ -85,6 +96,15 @@ def having(names: Sequence[str]) -> Selection[Measurement]:
     return select
 
 
+class SensorActivity(NamedTuple):
+    """How many measurements a sensor has in each interval; those without any are left out."""
+
+    identifier: str
+    sensor_name: str | None
+    buckets: list[int]
+    counts: list[int]
+
+
 class Measurements(Pages[Measurement]):
     """What sensors measured."""
 
@@ -132,7 +152,7 @@ class Measurements(Pages[Measurement]):
         work = LongWork()
 
         async def fetch(wanted: Sequence[Cursor], longest: int) -> Sequence[Row]:
-            text = _encode(wanted).decode()
+            text = json_text(wanted)
             return await self._engine.fetch(
                 "measurements_named", sensor=sensor, keys=text, longest=longest
             )
@@ -175,7 +195,7 @@ class Measurements(Pages[Measurement]):
         """Yield each sensor with the names of its attributes and its newest row, if it has one."""
 
         async def fetch(wanted: Sequence[int], longest: int) -> Sequence[Row]:
-            text = _encode(wanted).decode()
+            text = json_text(wanted)
             return await self._engine.fetch(
                 "measurements_newest", sensors=text, now=now(), longest=longest
             )
@@ -254,6 +274,35 @@ class Measurements(Pages[Measurement]):
                     await work.pause()
         return None
 
+    async def activity(
+        self, network: str, *, since: int, until: int, width: int, limit: int
+    ) -> list[SensorActivity]:
+        """Return how much a network's first `limit` sensors measured; times in microseconds.
+
+        A bucket is named by its beginning, a multiple of `width`; `since` has to be one too.
+        """
+        sensors = await self._engine.fetch("activity_sensors", network=network, limit=limit)
+        if not sensors:
+            return []
+        found = {
+            number: SensorActivity(identifier, name, [], []) for number, identifier, name in sensors
+        }
+        rows = await self._engine.fetch(
+            "activity_counts",
+            network=network,
+            first=sensors[0][0],
+            last=sensors[-1][0],
+            since=since,
+            until=until,
+            width=width,
+        )
+        for sensor, bucket, count in rows:
+            activity = found.get(sensor)
+            if activity is not None:
+                activity.buckets.append(bucket * width)
+                activity.counts.append(count)
+        return list(found.values())
+
 
 async def _in_parts(
     wanted: Sequence[T],
@@ -312,3 +361,73 @@ class _Search:
             for name, keys in self.missing.items()
         ):
             self.look(row)
+
+
+class RangeTooLargeError(Exception):
+    """What was asked for is more than one answer may take; the message says of what."""
+
+
+class RawReads:
+    """The reads of a database's raw rows; whatever they are for, the large ones take turns."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._turns = asyncio.Semaphore(LARGE_READS_AT_ONCE)
+
+    @asynccontextmanager
+    async def begin(self, sensor: int) -> AsyncIterator["RawRead"]:
+        """Begin to read rows of the sensor; a turn that was taken is given back at the end."""
+        async with AsyncExitStack() as turn:
+            yield RawRead(self._engine, sensor, self._turns, turn)
+
+
+class RawRead:
+    """One read: of one span of time or several, one after the other."""
+
+    def __init__(
+        self, engine: Engine, sensor: int, turns: asyncio.Semaphore, turn: AsyncExitStack
+    ) -> None:
+        self.sensor = sensor
+        self._engine = engine
+        self._turns = turns
+        self._turn = turn
+        self._rows = 0
+        self._is_large = False
+        # The end of the span whose rest was counted.
+        self._counted: int | None = None
+
+    async def note(self, rows: int) -> None:
+        """Note that so many more were read; return when it is this read's turn to go on.
+
+        Raises:
+            RangeTooLargeError: more than `MAXIMUM_RAW_ROWS`.
+        """
+        self._rows += rows
+        if self._rows > MAXIMUM_RAW_ROWS:
+            raise _too_many()
+        if self._rows >= LARGE_READ and not self._is_large:
+            await self._turn.enter_async_context(self._turns)
+            self._is_large = True
+
+    async def check(self, start: int, end: int) -> None:
+        """See, once the read is large, that the rest of a span is not too much.
+
+        Raises:
+            RangeTooLargeError: it would come to more than `MAXIMUM_RAW_ROWS`.
+        """
+        if not self._is_large or self._counted == end:
+            return
+        # Those at `start` itself may have been read; at one time there are few.
+        if await self._engine.fetch(
+            "measurements_reach",
+            sensor=self.sensor,
+            start=start + 1,
+            end=end,
+            rows=MAXIMUM_RAW_ROWS - self._rows,
+        ):
+            raise _too_many()
+        self._counted = end
+
+
+def _too_many() -> RangeTooLargeError:
+    return RangeTooLargeError(f"more than {MAXIMUM_RAW_ROWS:,} measurements: take a shorter range")

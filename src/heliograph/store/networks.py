@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-import msgspec
-
 from heliograph.errors import AlreadyExistsError, RowError
 from heliograph.model.account import Member
 from heliograph.model.audit import SYSTEM, Actor, AuditAction, AuditedChange
@@ -11,11 +9,9 @@ from heliograph.model.identifiers import is_uuid
 from heliograph.model.principal import Role
 from heliograph.model.sensor import Network
 from heliograph.store.audit import audited_change, changed, created, enter
-from heliograph.store.engine import Engine, Row, Transaction
+from heliograph.store.engine import Engine, Row, Transaction, json_text
 
 DEFAULT_NETWORK = "default"
-
-_encode = msgspec.json.Encoder().encode
 
 
 class LastOwnerError(Exception):
@@ -49,17 +45,17 @@ class Networks:
     async def named(self, names: Sequence[str]) -> frozenset[str]:
         """Return the networks that have one of these names, or identifiers (in any case)."""
         identifiers = [name.lower() for name in names if is_uuid(name)]
-        wanted = _encode([*names, *identifiers]).decode()
+        wanted = json_text([*names, *identifiers])
         rows = await self._engine.fetch("networks_named", networks=wanted)
-        return frozenset(row[0] for row in rows)
+        return frozenset(identifier for (identifier,) in rows)
 
     async def identifiers(self) -> Sequence[str]:
         """Return those of all networks."""
-        return [row[0] for row in await self._engine.fetch("networks_identifiers")]
+        return [each for (each,) in await self._engine.fetch("networks_identifiers")]
 
     async def sharing(self) -> frozenset[str]:
         """Return the networks in which shared keys send and read."""
-        return frozenset(row[0] for row in await self._engine.fetch("networks_sharing"))
+        return frozenset(each for (each,) in await self._engine.fetch("networks_sharing"))
 
     async def create(
         self,
@@ -197,12 +193,12 @@ class Networks:
 
         `networks` narrows them to those of these identifiers; None: all.
         """
-        wanted = None if networks is None else _encode(networks).decode()
+        wanted = None if networks is None else json_text(networks)
         rows = await self._engine.fetch(
             "networks_list", networks=wanted, offset=offset, limit=limit
         )
-        counted = await self._engine.fetch("networks_count", networks=wanted)
-        return [_network(row) for row in rows], counted[0][0]
+        [(count,)] = await self._engine.fetch("networks_count", networks=wanted)
+        return [_network(row) for row in rows], count
 
 
 def _network(row: Row) -> Network:
@@ -235,10 +231,14 @@ async def _owners(transaction: Transaction, network: str) -> int | None:
     # Two owners who leave at once must not leave nobody: whoever comes second waits here.
     if not await transaction.fetch("network_locked", identifier=network):
         return None
-    count: int = (await transaction.fetch("owners_count", network=network))[0][0]
-    return count
+    return await _count_owners(transaction, network)
+
+
+async def _count_owners(transaction: Transaction, network: str) -> int:
+    [(count,)] = await transaction.fetch("owners_count", network=network)
+    return int(count)
 
 
 async def _check_owners(transaction: Transaction, network: str, before: int | None) -> None:
-    if before and not (await transaction.fetch("owners_count", network=network))[0][0]:
+    if before and not await _count_owners(transaction, network):
         raise LastOwnerError

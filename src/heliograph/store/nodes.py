@@ -3,17 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
 from heliograph.model.audit import SYSTEM, Actor, AuditAction
 from heliograph.model.identifiers import is_uuid
 from heliograph.model.sensor import Node
 from heliograph.store.audit import audited_change, changed, created, enter
-from heliograph.store.engine import Engine, Transaction
+from heliograph.store.engine import Engine, Transaction, json_text
 
 CHANGEABLE = ("network_identifier", "serial_number", "firmware_version", "name")
-
-_encode = msgspec.json.Encoder().encode
 
 
 class NodeNotEmptyError(Exception):
@@ -117,13 +113,13 @@ class Nodes:
         `networks` narrows them to those of these networks; None: of all.
         """
         which = {
-            "networks": None if networks is None else _encode(list(networks)).decode(),
+            "networks": None if networks is None else json_text(list(networks)),
             "serial_number": serial_number,
             "firmware_version": firmware_version,
         }
         rows = await self._engine.fetch("nodes_list", **which, offset=offset, limit=limit)
-        counted = await self._engine.fetch("nodes_count", **which)
-        return [Node(*row) for row in rows], counted[0][0]
+        [(count,)] = await self._engine.fetch("nodes_count", **which)
+        return [Node(*row) for row in rows], count
 
 
 async def lock_node(transaction: Transaction, identifier: str) -> Node | None:

@@ -2,16 +2,73 @@
 
 A page is bounded in rows and in bytes. Where it would be too large it ends early, at the last
 timestamp of which it has all rows; only where one timestamp alone is too large, inside that.
+
+A row may be a thousand times as large as most are. So rows are read a bounded number of bytes at a
+time: the database leaves out the texts of what would be too much with all others of its chunk, and
+reading goes on from there with fewer.
 """
 
 import functools
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from typing import Generic, Literal, Protocol, TypeAlias, TypeVar
 
 from heliograph.long_work import LongWork
 from heliograph.store.engine import Engine, Row
-from heliograph.store.row_chunks import Fetch, longest_of, row_chunks
+
+P = TypeVar("P")
+# Returns rows beyond a position, up to so many, without the texts of those whose texts are longer
+# than so many characters together. The last column of each is how long they are.
+Fetch: TypeAlias = Callable[[P, int, int], Awaitable[Sequence[Row]]]
+
+# So many rows are read whatever their size, which is 1 MiB at most.
+FEW = 8
+ANY_SIZE = (1 << 31) - 1
+
+
+async def row_chunks(
+    fetch: Fetch[P],
+    at: P,
+    position: Callable[[Row], P],
+    *,
+    size: int,
+    most: int,
+    first: int | None = None,
+    total: int | None = None,
+) -> AsyncGenerator[Sequence[Row], None]:
+    """Yield the rows beyond a position, up to `total`; `position` tells each row's own.
+
+    Up to `most` at a time (`first` at first) and never none, whose texts have up to `size`
+    characters together, or `FEW`.
+    """
+    left, limit, growth = total, first or most, most
+    while left is None or left > 0:
+        if left is not None:
+            limit = min(limit, left)
+        longest = longest_of(limit, size)
+        rows = await fetch(at, limit, longest)
+        ends = len(rows) < limit
+        lengths = [row[-1] for row in rows]
+        if max(lengths, default=0) > longest:
+            rows = rows[: next(place for place, each in enumerate(lengths) if each > longest)]
+            ends, limit, growth = False, FEW, 4
+        elif limit < most and rows:
+            # As large ones are to take a part of it only: the next may be larger.
+            average = sum(lengths) // len(rows) + 1
+            limit = min(most, growth * limit, max(FEW, size // 8 // average))
+        if rows:
+            at = position(rows[-1])
+            if left is not None:
+                left -= len(rows)
+            yield rows
+        if ends:
+            return
+
+
+def longest_of(limit: int, size: int) -> int:
+    """Return how long the texts of so many rows may be, each row's, to come to `size` at most."""
+    return size // limit if limit > FEW else ANY_SIZE
+
 
 Direction: TypeAlias = Literal["next", "previous"]
 Cursor: TypeAlias = tuple[int, int]
@@ -38,15 +95,12 @@ class Keyed(Protocol):
     @property
     def timestamp(self) -> int:
         """When it was made, in microseconds."""
-        ...
 
     @property
     def fingerprint(self) -> int:
         """What tells rows of one time apart."""
-        ...
 
 
-P = TypeVar("P")
 R = TypeVar("R")
 T = TypeVar("T", bound=Keyed)
 # What a row becomes on a page; None: it is left out.
@@ -126,12 +180,8 @@ class Pages(Generic[T]):
         else:
             forward = direction != "previous"
             cursor = (key, GREATEST) if forward else (key, LEAST)
-        page = await self._gather(
-            sensor, cursor, limit, forward=forward, most=MAXIMUM_ROWS, select=select, hold=hold
-        )
-        if not forward:
-            page.reverse()
-        return page
+        way: Direction = "next" if forward else "previous"
+        return await self.page_after(sensor, cursor, way, limit, select, hold)
 
     async def page_after(
         self,
@@ -221,8 +271,8 @@ class Pages(Generic[T]):
         """Return rows in the order of reading: `limit`, and up to `most` to end its last time."""
         read = functools.partial(self.rows, sensor, forward=forward)
         if select is not None:
-            looking = _Looking(cursor, limit, most, select, hold)
-            return await looking.through(read(cursor, limit=MAXIMUM_ROWS + 1, bound=bound))
+            chunks = read(cursor, limit=MAXIMUM_ROWS + 1, bound=bound)
+            return await _look_through(chunks, cursor, limit, most, select, hold)
         if limit < ROWS_AT_FIRST:
             bound = (GREATEST if forward else LEAST) if bound is None else bound
             page = await self._small(sensor, cursor, limit, forward, most, bound)
@@ -332,53 +382,48 @@ class _Filling(Generic[T]):
         return rows, size
 
 
-class _Looking(Generic[T]):
-    """Looks through rows for those of a page that leaves out some."""
-
-    def __init__(
-        self, start: Cursor, limit: int, most: int, select: Selection[T], hold: Hold
-    ) -> None:
-        self._start = start
-        self._limit = limit
-        self._most = most
-        self._select = select
-        self._hold = hold
-
-    async def through(self, chunks: AsyncGenerator[tuple[list[T], list[int]], None]) -> Page[T]:
-        """Return the page of what is taken of the rows, in their order."""
-        page: Page[T] = Page(more=True)
-        # The last position looked at; where its timestamp begins, and how many rows are before.
-        at = whole_at = self._start
-        whole = looked_at = size = 0
-        work = LongWork()
-        async with aclosing(chunks):
-            async for rows, sizes in chunks:
-                for row, more in zip(rows, sizes, strict=True):
-                    if row.timestamp != at[0]:
-                        whole, whole_at = len(page), at
-                    divided = _of_one_time(page, row)
-                    if len(page) >= max(self._limit, self._most if divided else 0):
-                        page.reached = at
-                        page.truncated = divided and self._most > 0
-                        return page
-                    size += more + ENTRY_BYTES
-                    if looked_at >= MAXIMUM_ROWS or (looked_at and size > LARGEST_PAGE):
-                        page.truncated = divided
-                        if whole_at != self._start:
-                            del page[whole:]
-                            at, page.truncated = whole_at, False
-                        page.reached = at
-                        return page
-                    kept = self._select(row)
-                    if kept is not None:
-                        page.append(kept)
-                        page.size += more + ENTRY_BYTES
-                        self._hold(page.size)
-                    looked_at += 1
-                    at = position(row)
-                    await work.pause()
-        page.more, page.reached = False, at
-        return page
+async def _look_through(
+    chunks: AsyncGenerator[tuple[list[T], list[int]], None],
+    start: Cursor,
+    limit: int,
+    most: int,
+    select: Selection[T],
+    hold: Hold,
+) -> Page[T]:
+    """Return the page of what is taken of the rows, in their order."""
+    page: Page[T] = Page(more=True)
+    # The last position looked at; where its timestamp begins, and how many rows are before.
+    at = whole_at = start
+    whole = looked_at = size = 0
+    work = LongWork()
+    async with aclosing(chunks):
+        async for rows, sizes in chunks:
+            for row, more in zip(rows, sizes, strict=True):
+                if row.timestamp != at[0]:
+                    whole, whole_at = len(page), at
+                divided = _of_one_time(page, row)
+                if len(page) >= max(limit, most if divided else 0):
+                    page.reached = at
+                    page.truncated = divided and most > 0
+                    return page
+                size += more + ENTRY_BYTES
+                if looked_at >= MAXIMUM_ROWS or (looked_at and size > LARGEST_PAGE):
+                    page.truncated = divided
+                    if whole_at != start:
+                        del page[whole:]
+                        at, page.truncated = whole_at, False
+                    page.reached = at
+                    return page
+                kept = select(row)
+                if kept is not None:
+                    page.append(kept)
+                    page.size += more + ENTRY_BYTES
+                    hold(page.size)
+                looked_at += 1
+                at = position(row)
+                await work.pause()
+    page.more, page.reached = False, at
+    return page
 
 
 def position(row: Keyed) -> Cursor:

@@ -7,6 +7,7 @@ from typing import Any
 
 import asyncpg
 
+from heliograph.model.records import TIMESTAMP
 from heliograph.store.engine import Drop
 from heliograph.store.queries import Query
 
@@ -70,7 +71,7 @@ class Partitions:
         """Make the partitions that the rows need, outside of any transaction."""
         if not rows:
             return
-        timestamps = [row[2] for row in rows]
+        timestamps = [row[TIMESTAMP] for row in rows]
         low, high = max(min(timestamps), FIRST_TIMESTAMP), max(timestamps)
         if high < FIRST_TIMESTAMP:
             return

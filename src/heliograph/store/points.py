@@ -6,7 +6,6 @@ half the time, and the interpreter is free meanwhile.
 
 import asyncio
 import functools
-import importlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +15,8 @@ from heliograph.model.aggregation import NUMERIC
 from heliograph.model.attributes import WHOLE, keys_of, value_at
 from heliograph.model.records import Measurement
 from heliograph.store.engine import Engine, Row
-from heliograph.store.measurements import Measurements, having
-from heliograph.store.pages import LEAST, Cursor
-from heliograph.store.raw_reads import RawRead, RawReads
-from heliograph.store.row_chunks import FEW, longest_of
+from heliograph.store.measurements import Measurements, RawRead, RawReads, having
+from heliograph.store.pages import FEW, LEAST, Cursor, longest_of
 
 if TYPE_CHECKING:
     from heliograph.store.downsampling import Curve
@@ -58,7 +55,7 @@ class Points:
         between them those that show the shape best. `count` is at least `FEWEST_POINTS`.
 
         Raises:
-            RangeTooLargeError: more than `raw_reads.MAXIMUM_ROWS`.
+            RangeTooLargeError: more than `MAXIMUM_RAW_ROWS`.
         """
         if end <= start:
             return []
@@ -166,5 +163,6 @@ def _last(packed: str) -> int:
 
 
 def _curve() -> "Curve":
-    curve: Curve = importlib.import_module("heliograph.store.downsampling").Curve()
-    return curve
+    from heliograph.store.downsampling import Curve  # noqa: PLC0415 - numpy takes 25 MiB
+
+    return Curve()

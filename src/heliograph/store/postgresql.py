@@ -10,10 +10,11 @@ a repeat of what came lately, or a violation in the last ten seconds?
 """
 
 import asyncio
+import functools
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from operator import itemgetter
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import asyncpg
 
@@ -423,8 +424,8 @@ class PostgresqlWriter:
     async def _late(self, connection: Any, batch: Batch) -> list[tuple[int, int]]:
         """Return the sensors and hours that are to be marked as touched by late rows."""
         if not self._knows_frontier:
-            rows = await connection.fetch(self._queries["rollup_state"].sql)
-            self._lateness.raise_floor(rows[0][0])
+            frontier, *_ = await connection.fetchrow(self._queries["rollup_state"].sql)
+            self._lateness.raise_floor(frontier)
             self._knows_frontier = True
         return late_hours(batch.measurements, self._lateness.before())
 
@@ -606,10 +607,10 @@ async def open_postgresql(url: DatabaseUrl) -> Engine:
 class PostgresqlEngine:
     """A PostgreSQL database. Implements `Engine`."""
 
-    name: Final = "postgresql"
+    name = "postgresql"
     # Few enough that the next batch is decoded while one is copied; larger ones take turns
     # with the decoding.
-    batch_rows: Final = 12_000
+    batch_rows = 12_000
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
@@ -632,7 +633,6 @@ class PostgresqlEngine:
 
     async def fetch(self, query: str, **parameters: Any) -> Sequence[Row]:
         """Run a named query on a reading connection."""
-        wanted = self._queries[query]
         try:
             connection = await self._readers.take()
             # One that the server closed since its last use is no reason to fail.
@@ -642,13 +642,18 @@ class PostgresqlEngine:
         except Exception as error:
             raise unavailable(error) from error
         try:
-            rows: Sequence[Row] = await connection.fetch(wanted.sql, *arguments(wanted, parameters))
+            rows = await self._fetch_on(connection, query, **parameters)
         except BaseException as error:
             await self._readers.drop(connection)
             if isinstance(error, Exception):
                 raise translate(error) from error
             raise
         self._readers.give(connection)
+        return rows
+
+    async def _fetch_on(self, connection: Any, query: str, **parameters: Any) -> Sequence[Row]:
+        wanted = self._queries[query]
+        rows: Sequence[Row] = await connection.fetch(wanted.sql, *arguments(wanted, parameters))
         return rows
 
     async def follow(self) -> None:
@@ -664,18 +669,15 @@ class PostgresqlEngine:
         async with self._turn:
             await self.writer.renew()
 
-    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
-        """Open a transaction on the writer."""
-        return self._transaction()
-
     @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[Transaction]:
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """Open a transaction on the writer."""
         async with self._turn:
             try:
                 # The same one to the end: a statement on another would be committed by itself.
                 connection = await self.writer.open()
                 await self.writer.begin(self.lineage.known)
-                yield _Change(connection, self._queries)
+                yield Transaction(functools.partial(self._fetch_on, connection))
                 await connection.execute("COMMIT")
             except BaseException as error:
                 known = await self.writer.abandon(error)
@@ -736,9 +738,8 @@ class PostgresqlEngine:
 
     async def used(self) -> int:
         """Count the database's files; the write-ahead log is the whole server's, and bounded."""
-        rows = await self.fetch("disk_used")
-        used: int = rows[0][0]
-        return used
+        [(used,)] = await self.fetch("disk_used")
+        return int(used)
 
     async def empty_log(self) -> None:
         """Do nothing: the log is the whole server's."""
@@ -763,19 +764,3 @@ def _of_driver(error: Exception) -> bool:
         error,
         asyncpg.PostgresError | asyncpg.InterfaceError | OSError | OverflowError | UnicodeError,
     )
-
-
-class _Change:
-    """A transaction on the writer's connection. Implements `Transaction`."""
-
-    def __init__(self, connection: Any, queries: dict[str, Query]) -> None:
-        self._connection = connection
-        self._queries = queries
-
-    async def fetch(self, query: str, **parameters: Any) -> Sequence[Row]:
-        """Run a named query and return its rows."""
-        wanted = self._queries[query]
-        rows: Sequence[Row] = await self._connection.fetch(
-            wanted.sql, *arguments(wanted, parameters)
-        )
-        return rows

@@ -3,10 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import msgspec
-
 from heliograph.model.time import HOUR, SECOND
-from heliograph.store.engine import Engine
+from heliograph.store.engine import Engine, json_text
 
 # How long a claim holds that its owner does not renew: so long others wait after a crash.
 CLAIM_SECONDS = 10
@@ -14,8 +12,6 @@ CLAIM_SECONDS = 10
 _HORIZON = HOUR
 # Configurations of so many bytes are read together with what says that they are wanted.
 _SHORT = 2_000
-
-_encode = msgspec.json.Encoder().encode
 
 
 class Claimed(NamedTuple):
@@ -77,9 +73,8 @@ class Outbox:
 
     async def count(self) -> int:
         """Return how many topics are not up to date."""
-        rows = await self._engine.fetch("publications_count")
-        count: int = rows[0][0]
-        return count
+        [(count,)] = await self._engine.fetch("publications_count")
+        return int(count)
 
     async def claim(self, claim: int, now: int, limit: int) -> list[Claimed]:
         """Claim names that are due, those first that have failed least and waited longest."""
@@ -97,15 +92,13 @@ class Outbox:
     async def contents(self, names: Sequence[str]) -> list[Content]:
         """Return what the sensors are to get that go by these names and have a configuration."""
         rows = await self._engine.fetch(
-            "publications_contents", names=_encode(list(names)).decode(), short=_SHORT
+            "publications_contents", names=json_text(list(names)), short=_SHORT
         )
         return [Content(*row) for row in rows]
 
     async def texts(self, revisions: Sequence[tuple[int, int]]) -> dict[tuple[int, int], str]:
         """Return the configurations of (sensor, revision), as far as they exist."""
-        rows = await self._engine.fetch(
-            "configuration_texts", rows=_encode(list(revisions)).decode()
-        )
+        rows = await self._engine.fetch("configuration_texts", rows=json_text(list(revisions)))
         return {(sensor, revision): text for sensor, revision, text in rows}
 
     async def renew(self, claim: int, names: Sequence[str], now: int) -> None:
@@ -114,7 +107,7 @@ class Outbox:
             await transaction.fetch(
                 "publications_renew",
                 claim=claim,
-                names=_encode(list(names)).decode(),
+                names=json_text(list(names)),
                 until=now + CLAIM_SECONDS * SECOND,
             )
 
@@ -135,13 +128,13 @@ class Outbox:
         over meanwhile: the older state may have come after the newer one.
         """
         names = [each.name for each in published]
-        encoded_names = _encode(names).decode()
+        encoded_names = json_text(names)
         revisions = {
             (each.number, each.revision): each.timestamp
             for each in published
             if each.revision is not None
         }
-        settled = _encode([(*key, timestamp) for key, timestamp in revisions.items()]).decode()
+        settled = json_text([(*key, timestamp) for key, timestamp in revisions.items()])
         kept = [Postponed(each.name, each.version, 0, 0) for each in published]
         async with self._engine.transaction() as transaction:
             # Of two instances that finish one topic each of the same revision, the second sees
@@ -152,18 +145,18 @@ class Outbox:
             deleted = await transaction.fetch(
                 "publications_delete",
                 claim=claim,
-                rows=_encode([(each.name, each.version) for each in published]).decode(),
+                rows=json_text([(each.name, each.version) for each in published]),
             )
-            left = set(names) - {row[0] for row in deleted}
+            left = set(names) - {name for (name,) in deleted}
             if left:
                 changed = await transaction.fetch(
                     "publications_postpone",
                     claim=claim,
-                    rows=_encode([each for each in kept if each.name in left]).decode(),
+                    rows=json_text([each for each in kept if each.name in left]),
                 )
-                lost = left - {row[0] for row in changed}
+                lost = left - {name for (name,) in changed}
                 if lost:
-                    marked = _encode(sorted(lost)).decode()
+                    marked = json_text(sorted(lost))
                     await transaction.fetch("publications_mark", names=marked)
             if revisions:
                 await transaction.fetch("publications_settle", rows=settled, names=encoded_names)
@@ -172,5 +165,5 @@ class Outbox:
         """Put off what could not be published; what has changed meanwhile is due at once."""
         async with self._engine.transaction() as transaction:
             await transaction.fetch(
-                "publications_postpone", claim=claim, rows=_encode(list(postponed)).decode()
+                "publications_postpone", claim=claim, rows=json_text(list(postponed))
             )

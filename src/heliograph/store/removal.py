@@ -13,12 +13,9 @@ from typing import Final, NamedTuple
 import msgspec
 
 from heliograph.model.retention import Cutoffs, Needed, raw_cutoff
-from heliograph.store.engine import Drop, Engine, Row, Transaction
-from heliograph.store.erasure import discard_rolling
+from heliograph.store.engine import Drop, Engine, Row, Transaction, json_text
 from heliograph.store.pages import GREATEST, LEAST
 from heliograph.store.partitions import month_start, named_month
-
-_encode = msgspec.json.Encoder().encode
 
 
 class KeptKind(enum.StrEnum):
@@ -95,12 +92,14 @@ class Removal:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self.used = engine.used
+        self.empty_log = engine.empty_log
 
     async def due(self, kind: KeptKind, spans: Sequence[Span], limit: int) -> list[DueRow]:
         """Return so many rows of the spans, of each sensor the oldest first."""
         rows = await self._engine.fetch(
             f"{kind}_due",
-            wanted=_encode(spans).decode(),
+            wanted=json_text(spans),
             low=min(span.start for span in spans),
             high=max(span.end for span in spans),
             limit=limit,
@@ -116,7 +115,7 @@ class Removal:
                 await discard_rolling(transaction)
             removed = await transaction.fetch(
                 f"{kind}_remove",
-                keys=_encode(rows).decode(),
+                keys=json_text(rows),
                 low=min(row.time for row in rows),
                 high=max(row.time for row in rows),
             )
@@ -134,7 +133,7 @@ class Removal:
             found = _cutoffs(needed, wanted)
             higher = [(n, at) for n, at in found.items() if at and at > needed[n].floor]
             if higher:
-                await transaction.fetch("rollup_floors_raise", floors=_encode(higher).decode())
+                await transaction.fetch("rollup_floors_raise", floors=json_text(higher))
         return found
 
     async def floors(self, sensors: Sequence[int]) -> dict[int, int]:
@@ -144,22 +143,20 @@ class Removal:
 
     @staticmethod
     async def _needed(on: Engine | Transaction, wanted: Iterable[int]) -> dict[int, Needed]:
-        frontier = (await on.fetch("retention_frontier"))[0][0]
-        text = _encode(list(wanted)).decode()
+        [(frontier,)] = await on.fetch("retention_frontier")
+        text = json_text(list(wanted))
         rows = await on.fetch("rollup_limits", wanted=text, least=LEAST)
-        return {row[0]: Needed(frontier, *row[1:]) for row in rows}
+        return {number: Needed(frontier, *limits) for number, *limits in rows}
 
     async def count(self, kind: KeptKind, spans: Sequence[Span], limit: int) -> dict[int, Counted]:
         """Return how many rows of the spans there are by sensor; beyond the limit by their pace."""
-        rows = await self._engine.fetch(
-            f"{kind}_count_due", wanted=_encode(spans).decode(), limit=limit
-        )
+        rows = await self._engine.fetch(f"{kind}_count_due", wanted=json_text(spans), limit=limit)
         ends = {span.sensor: span.end for span in spans}
         return {sensor: _counted(text, limit, ends[sensor]) for sensor, text in rows}
 
     async def sample(self, kind: KeptKind, spans: Sequence[Span], share: int) -> list[Sampled]:
         """Return so many in `SAMPLE_OF` of the rows of the spans, whatever times they are at."""
-        wanted = _encode(spans).decode()
+        wanted = json_text(spans)
         rows = await self._engine.fetch(f"{kind}_sample_due", wanted=wanted, share=share)
         return [Sampled(*row) for row in rows]
 
@@ -168,7 +165,7 @@ class Removal:
     ) -> dict[int, list[Row]]:
         """Return (sensor, time) of so many rows on each side of each id in SQLite's file."""
         found: dict[int, list[Row]] = {}
-        rows = await self._engine.fetch(f"{kind}_near", ids=_encode(ids).decode(), half=half)
+        rows = await self._engine.fetch(f"{kind}_near", ids=json_text(ids), half=half)
         for row_id, *row in rows:
             found.setdefault(row_id, []).append(row)
         return found
@@ -179,8 +176,11 @@ class Removal:
         if table is None or self._engine.name == "sqlite":
             return []
         rows = await self._engine.fetch("partition_sizes", parent=table)
-        months = ((row, named_month(table, row[0])) for row in rows)
-        found = [Partition(row[0], month, row[1], row[2]) for row, month in months if month]
+        found = [
+            Partition(name, month, count, size)
+            for name, count, size in rows
+            if (month := named_month(table, name))
+        ]
         return sorted((each for each in found if each.end <= before), key=lambda each: each.month)
 
     async def is_partition_due(
@@ -213,14 +213,6 @@ class Removal:
             PARTITIONED[kind], partition.month, moment=moment, default_days=default_days
         )
 
-    async def used(self) -> int:
-        """Return the bytes that what is stored takes."""
-        return await self._engine.used()
-
-    async def empty_log(self) -> None:
-        """Give the room back that the log of writes takes, as far as nobody reads from it."""
-        await self._engine.empty_log()
-
 
 def _cutoffs(needed: dict[int, Needed], wanted: dict[int, Cutoffs]) -> dict[int, int]:
     return {number: raw_cutoff(wanted[number], each) for number, each in needed.items()}
@@ -233,4 +225,111 @@ def _counted(row: str, limit: int, end: int) -> Counted:
     return Counted(max(count, count * (end - first) // max(last - first, 1)), is_exact=False)
 
 
-__all__ = ["Counted", "DueRow", "KeptKind", "Partition", "Removal", "Row", "Sampled", "Span"]
+# Rows erased in one transaction.
+ERASED_AT_ONCE = 5_000
+# What holds a sensor's data; its configurations go with its record.
+ERASURES = (
+    "measurements_erase",
+    "logs_erase",
+    "heartbeats_erase",
+    "rejected_messages_erase",
+    "attributes_erase",
+    # After what they were made from.
+    "rollups_erase",
+    "touched_erase",
+    "rollup_backlog_erase",
+    "rollup_floor_erase",
+)
+
+
+async def erase_first(transaction: Transaction, sensor: int) -> None:
+    """Erase the first piece in a transaction that does more."""
+    await transaction.fetch(ERASURES[0], sensor=sensor, limit=ERASED_AT_ONCE)
+
+
+async def erase_data(engine: Engine, sensor: int) -> None:
+    """Erase all that the sensor has sent; what ends halfway may be repeated."""
+    # Again until there is nothing: what was on its way when it was deleted may come late.
+    while sum([await _erase(engine, query, sensor) for query in ERASURES]):
+        pass
+
+
+async def discard_rolling(transaction: Transaction) -> None:
+    """Have what is being rolled up at this moment thrown away: it was read before."""
+    await transaction.fetch("rollup_discard")
+
+
+async def _erase(engine: Engine, query: str, sensor: int) -> int:
+    """Return how many rows were erased."""
+    total = 0
+    while True:
+        async with engine.transaction() as transaction:
+            rows = await transaction.fetch(query, sensor=sensor, limit=ERASED_AT_ONCE)
+            if query == "rollups_erase":
+                await discard_rolling(transaction)
+        total += len(rows)
+        if len(rows) < ERASED_AT_ONCE:
+            return total
+
+
+class RowBytes(NamedTuple):
+    """Bytes of a row in its table, and of its entries in the indexes."""
+
+    table: float
+    indexes: float
+
+
+class _RowSizes(NamedTuple):
+    """Bytes of a row beside its content: id, keys and times, header, pointer."""
+
+    sqlite: int
+    sqlite_indexes: int
+    postgresql: int
+
+
+_ROW_SIZES: Final = {
+    KeptKind.MEASUREMENTS: _RowSizes(46, 38, 74),
+    KeptKind.LOGS: _RowSizes(48, 38, 78),
+    KeptKind.HEARTBEATS: _RowSizes(47, 38, 78),
+    KeptKind.ROLLUPS: _RowSizes(25, 28, 58),
+}
+# From 48 with many sensors to 69 with few: how full the index is depends on how they mix.
+_POSTGRESQL_INDEXES: Final = 58
+
+# Of SQLite's pages: what cells may fill of one, the largest part of a row that stays in it, and
+# what stays of a larger one at least.
+PAGE: Final = 4_096
+_CELLS, _LOCAL, _LEAST, _OVERFLOW = PAGE - 8, PAGE - 35, 489, PAGE - 4
+# A page is joined with its neighbours once more than two thirds of it are free; such pages are
+# filled about so far in the end.
+_JOINED_BELOW: Final = 1 / 3
+_FILLED: Final = 0.55
+
+
+def row_bytes(engine: str, kind: KeptKind, content: int) -> RowBytes:
+    """Return what a row with so many bytes of content takes, as its pages are usually filled."""
+    sizes = _ROW_SIZES[kind]
+    if engine == "postgresql":
+        return RowBytes(sizes.postgresql + content, _POSTGRESQL_INDEXES)
+    cell, overflow = sizes.sqlite + content, 0
+    if cell > _LOCAL:
+        local = _LEAST + (cell - _LEAST) % _OVERFLOW
+        local = local if local <= _LOCAL else _LEAST
+        overflow = -(-(cell - local) // _OVERFLOW) * PAGE
+        cell = local
+    return RowBytes(PAGE / max(_CELLS // cell, 1) + overflow, sizes.sqlite_indexes)
+
+
+def rows_a_page(table_bytes: float) -> int:
+    """Return how many rows of this size a page of SQLite holds."""
+    return max(int(PAGE / max(table_bytes, 1)), 1)
+
+
+def given_back(left: float) -> float:
+    """Return the part of what is removed from a page of SQLite that becomes free pages.
+
+    `left` is the part of the page's rows that stays: a page that is not empty enough stays too.
+    """
+    if left >= _JOINED_BELOW:
+        return 0.0
+    return (1 - left / _FILLED) / (1 - left)

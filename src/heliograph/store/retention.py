@@ -81,7 +81,10 @@ class Retentions:
             limit=limit,
             **msgspec.structs.asdict(default),
         )
-        return [KeptSensor(row[0], row[1], row[2], Retention(*row[3:])) for row in rows]
+        return [
+            KeptSensor(number, identifier, network_identifier, Retention(*days))
+            for number, identifier, network_identifier, *days in rows
+        ]
 
 
 class _Changed(NamedTuple):

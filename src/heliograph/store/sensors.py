@@ -1,4 +1,4 @@
-"""Sensors: the registry's records, and when each was last seen."""
+"""Sensors: the registry's records, when each was last seen, and which are connected."""
 
 import re
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ import msgspec
 from heliograph.errors import AlreadyExistsError
 from heliograph.model.audit import SYSTEM, Actor, AuditAction, AuditedChange
 from heliograph.model.identifiers import is_device_id, is_uuid
+from heliograph.model.records import ConnectionRow
 from heliograph.model.sensor import NewSensor, Sensor
 from heliograph.model.time import now
 from heliograph.store.audit import (
@@ -20,10 +21,10 @@ from heliograph.store.audit import (
     sensor_change,
 )
 from heliograph.store.configurations import add_configuration, configured
-from heliograph.store.engine import Engine, RegistryChange, Row, Transaction
-from heliograph.store.erasure import erase_data, erase_first
+from heliograph.store.engine import Engine, RegistryChange, Row, Transaction, json_text
 from heliograph.store.networks import DEFAULT_NETWORK
 from heliograph.store.nodes import lock_node
+from heliograph.store.removal import erase_data, erase_first
 
 CHANGEABLE = (
     "network_identifier",
@@ -61,7 +62,6 @@ SORTED_BY = (
 _WILD = re.compile("[%_!]")
 
 _decode = msgspec.json.decode
-_encode = msgspec.json.Encoder().encode
 
 
 class TakenError(AlreadyExistsError):
@@ -125,14 +125,14 @@ class Sensors:
     async def attributes(self, numbers: Sequence[int]) -> dict[int, set[str]]:
         """Return the names of the attributes that each of the sensors has ever measured."""
         attributes: dict[int, set[str]] = {}
-        wanted = _encode(numbers).decode()
+        wanted = json_text(numbers)
         for number, name in await self._engine.fetch("sensor_attributes", numbers=wanted):
             attributes.setdefault(number, set()).add(name)
         return attributes
 
     async def revisions(self, numbers: Sequence[int]) -> dict[int, int]:
         """Return the newest revision of those of the sensors that have a configuration."""
-        wanted = _encode(numbers).decode()
+        wanted = json_text(numbers)
         rows = await self._engine.fetch("sensors_revisions", numbers=wanted)
         return {row[0]: row[1] for row in rows}
 
@@ -154,7 +154,7 @@ class Sensors:
             TakenError: values of some are taken, or given twice.
             WrongNodeError: a node is not one of its sensor's network.
         """
-        default = (await self._engine.fetch("network_identifier", name=DEFAULT_NETWORK))[0][0]
+        [(default,)] = await self._engine.fetch("network_identifier", name=DEFAULT_NETWORK)
         registered: list[Sensor] = []
         try:
             async with self._engine.transaction() as transaction:
@@ -174,7 +174,7 @@ class Sensors:
         for index, sensor in enumerate(sensors):
             names = _names(sensor, sensor.network_identifier or default)
             network = names["network_identifier"]
-            fields = {row[0] for row in await self._engine.fetch("sensor_names_taken", **names)}
+            fields = {name for (name,) in await self._engine.fetch("sensor_names_taken", **names)}
             for field in NAMES[1:]:
                 if (name := names[field]) is None:
                     continue
@@ -274,7 +274,7 @@ class Sensors:
         if not rows:
             return
         async with self._engine.transaction() as transaction:
-            await transaction.fetch("sensors_touch", rows=_encode(rows).decode())
+            await transaction.fetch("sensors_touch", rows=json_text(rows))
 
     async def newest_change(self) -> RegistryChange:
         """Return the registry's newest change: of a sensor or network by all but `touch`."""
@@ -294,7 +294,7 @@ class Sensors:
     async def erased_since(self, version: int) -> Sequence[int]:
         """Return the numbers of sensors erased after the registry had this version."""
         rows = await self._engine.fetch("sensors_erased_since", version=version)
-        return [row[0] for row in rows]
+        return [number for (number,) in rows]
 
     async def numbers(self, network: str, *, offset: int, limit: int) -> tuple[list[int], int]:
         """Return what `list` does of a network, of each sensor its number alone."""
@@ -329,7 +329,7 @@ class Sensors:
         come last. What is `unwritten` counts as written.
         """
         which = {
-            "networks": None if networks is None else _encode(list(networks)).decode(),
+            "networks": None if networks is None else json_text(list(networks)),
             "only_devices": only_devices,
             "serial_number": serial_number,
             "manufacturer": manufacturer,
@@ -340,24 +340,55 @@ class Sensors:
         page = {"offset": offset, "limit": limit}
         if text is None and connected is None and late is None and sort is None:
             rows = await self._engine.fetch("sensors_list", **which, **page)
-            counted = await self._engine.fetch("sensors_count", **which)
-            return [sensor_of(row) for row in rows], counted[0][0]
+            [(count,)] = await self._engine.fetch("sensors_count", **which)
+            return [sensor_of(row) for row in rows], count
         narrowed = {
             **which,
             "text": None if text is None else "%" + _WILD.sub(r"!\g<0>", text) + "%",
             "connected": connected,
             "late": late,
-            "open": _encode(unwritten.open).decode(),
+            "open": json_text(unwritten.open),
             "alone": unwritten.alone,
-            "gone": _encode(unwritten.gone).decode(),
-            "noted": _encode(unwritten.noted).decode(),
+            "gone": json_text(unwritten.gone),
+            "noted": json_text(unwritten.noted),
             "moment": unwritten.moment or now(),
         }
         descending = sort is not None and sort.startswith("-")
         order = {"sort": sort and sort.removeprefix("-"), "descending": descending}
         rows = await self._engine.fetch("sensors_sorted", **narrowed, **order, **page)
-        counted = await self._engine.fetch("sensors_narrowed_count", **narrowed)
-        return [sensor_of(row) for row in rows], counted[0][0]
+        [(count,)] = await self._engine.fetch("sensors_narrowed_count", **narrowed)
+        return [sensor_of(row) for row in rows], count
+
+
+class Connections:
+    """The sensors' connections to the listener of this server, and on PostgreSQL to others'.
+
+    `server` is the token of the one that notes it; a file has one server, which needs none.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def note(self, rows: list[ConnectionRow], server: str = "") -> list[Sensor]:
+        """Note which sensors are connected to the server's listener, or no more.
+
+        Those are returned of which that is so: not who is connected to another server by now.
+        """
+        async with self._engine.transaction() as transaction:
+            stored = await transaction.fetch(
+                "connections_store", rows=json_text(rows), server=server
+            )
+        return [sensor_of(row) for row in stored]
+
+    async def confirm(self, rows: list[ConnectionRow], server: str = "") -> None:
+        """Note again which sensors are connected, where something else was noted since."""
+        async with self._engine.transaction() as transaction:
+            await transaction.fetch("connections_confirm", rows=json_text(rows), server=server)
+
+    async def end(self, moment: int, living: Sequence[str] = ()) -> None:
+        """Note that no sensor is connected, nor by what was said, but on the living servers."""
+        async with self._engine.transaction() as transaction:
+            await transaction.fetch("connections_end", moment=moment, living=list(living))
 
 
 def sensor_of(row: Row) -> Sensor:

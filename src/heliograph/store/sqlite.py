@@ -12,10 +12,10 @@ import sqlite3
 import urllib.parse
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from itertools import chain
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import aiosqlite
 import structlog
@@ -220,10 +220,11 @@ def _execute(
     connection: sqlite3.Connection, sized: dict[int, str], rows: Sequence[Any], *last: Any
 ) -> int:
     """Execute the statement for all rows; return how many were changed."""
-    return sum(
-        connection.execute(sized[len(chunk)], [*chain.from_iterable(chunk), *last]).rowcount
-        for chunk in chunks(rows)
-    )
+    changed = 0
+    for chunk in chunks(rows):
+        parameters = [*chain.from_iterable(chunk), *last]
+        changed += connection.execute(sized[len(chunk)], parameters).rowcount
+    return changed
 
 
 def _insert(into: str, columns: int, on_conflict: str = "") -> dict[int, str]:
@@ -402,10 +403,17 @@ class SqliteWriter:
             look(self._path)
         return None
 
+    @contextlib.contextmanager
+    def _using(self) -> Iterator[sqlite3.Connection]:
+        """Give the connection; what fails is rolled back, and raised as the store raises it."""
+        try:
+            yield self.open()
+        except Exception as error:
+            raise self.abandon(error) from error
+
     def write(self, batch: Batch, known: tuple[int, str] | None = None) -> Written:
         """Commit a batch; see `Engine.write`."""
-        try:
-            connection = self.open()
+        with self._using() as connection:
             self._begin(connection, known)
             self._enter(connection, batch.claims, batch.deliveries)
             written = self._insert(connection, batch)
@@ -414,8 +422,6 @@ class SqliteWriter:
                 self._enter(connection, batch.answers(written.duplicates), ())
             connection.execute("ROLLBACK" if batch.trial else "COMMIT")
             self._committed(connection)
-        except Exception as error:
-            raise self.abandon(error) from error
         if marked and not batch.trial:
             self._marks.added(marked)
         return written
@@ -434,33 +440,25 @@ class SqliteWriter:
 
     def take_marks(self, until: int, limit: int) -> list[tuple[Any, ...]]:
         """Return the oldest marks; see `Engine.take_marks`."""
-        try:
+        with self._using() as connection:
             query = self._queries["rollup_marks"]
-            return self._marks.take(self.open(), query, until, limit)
-        except Exception as error:
-            raise self.abandon(error) from error
+            return self._marks.take(connection, query, until, limit)
 
     def empty_log(self) -> None:
         """Empty the write-ahead log; what readers still need of it is left for the next time."""
-        try:
-            connection = self.open()
+        with self._using() as connection:
             if self._generation is not None:
                 self._generation.empty_log(connection)
             else:
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        except Exception as error:
-            raise self.abandon(error) from error
 
     def store_rollups(self, change: RollupChange, known: tuple[int, str] | None = None) -> bool:
         """Commit a change of rollups; see `Engine.store_rollups`."""
-        try:
-            connection = self.open()
+        with self._using() as connection:
             self._begin(connection, known)
             stored = self._store_rollups(connection, change)
             connection.execute("COMMIT" if stored else "ROLLBACK")
             self._committed(connection)
-        except Exception as error:
-            raise self.abandon(error) from error
         return stored
 
     def _store_rollups(self, connection: sqlite3.Connection, change: RollupChange) -> bool:
@@ -482,10 +480,8 @@ class SqliteWriter:
 
     def begin(self, known: tuple[int, str] | None = None) -> None:
         """Begin a transaction that writes, based on this change of the registry."""
-        try:
-            self._begin(self.open(), known)
-        except Exception as error:
-            raise self.abandon(error) from error
+        with self._using() as connection:
+            self._begin(connection, known)
 
     def fetch(self, query: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
         """Run a named query within the transaction that was begun; errors are the driver's."""
@@ -495,12 +491,9 @@ class SqliteWriter:
 
     def commit(self) -> None:
         """Commit the transaction that was begun."""
-        try:
-            connection = self.open()
+        with self._using() as connection:
             connection.execute("COMMIT")
             self._committed(connection)
-        except Exception as error:
-            raise self.abandon(error) from error
 
     def abandon(self, error: BaseException) -> Exception:
         """Roll back what was begun; return what the store raises for the error."""
@@ -518,21 +511,16 @@ class SqliteWriter:
 
     def find_deliveries(self, keys: Sequence[bytes], now: int) -> list[tuple[Any, ...]]:
         """Return key, id and answer of the deliveries that are not expired."""
-        try:
-            return _find_deliveries(self.open(), keys, now)
-        except Exception as error:
-            raise self.abandon(error) from error
+        with self._using() as connection:
+            return _find_deliveries(connection, keys, now)
 
     def forget_deliveries(self, deliveries: Sequence[tuple[bytes, int]]) -> None:
         """Delete the deliveries with these keys and ids."""
-        try:
-            connection = self.open()
+        with self._using() as connection:
             connection.execute("BEGIN IMMEDIATE")
             _execute(connection, _FORGET_DELIVERIES, deliveries)
             connection.execute("COMMIT")
             self._committed(connection)
-        except Exception as error:
-            raise self.abandon(error) from error
 
     def close(self) -> None:
         """Close the connection; an open transaction is rolled back."""
@@ -547,15 +535,12 @@ class SqliteWriter:
 
     def written_elsewhere(self) -> bool:
         """Return whether another process has written since the last call, or the opening."""
-        try:
-            connection = self.open()
+        with self._using() as connection:
             version = connection.execute("PRAGMA data_version").fetchone()[0]
             if version == self._data_version:
                 return False
             if self._generation is not None:
                 self._generation.written_elsewhere(connection)
-        except Exception as error:
-            raise self.abandon(error) from error
         self._data_version = version
         # It may have been put back to a state without this.
         self._knows_frontier = False
@@ -761,10 +746,10 @@ async def _disconnect(reader: _Reader) -> None:
 class SqliteEngine:
     """A SQLite file. Implements `Engine`."""
 
-    name: Final = "sqlite"
+    name = "sqlite"
     # The larger the batch, the fewer pages a row dirties: with 10,000 sensors 20,000 rows cost
     # two thirds of what four times 5,000 do.
-    batch_rows: Final = 32_768
+    batch_rows = 32_768
 
     def __init__(self, path: Path, claim: Claim | None = None) -> None:
         self._path = path
@@ -854,17 +839,14 @@ class SqliteEngine:
                 await asyncio.wait([last], timeout=INTERRUPT_SECONDS)
         await self._readers.drop(reader)
 
-    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
-        """Open a transaction on the writer."""
-        return self._transaction()
-
     @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[Transaction]:
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """Open a transaction on the writer."""
         async with self._turn:
             try:
                 based_on = self.lineage.known
                 await self._use(lambda: self._writer.begin(based_on))
-                yield _Change(self._use, self._writer)
+                yield Transaction(self._fetch_for_change)
                 await self._use(self._writer.commit)
             except BaseException as error:
                 # Cancelled or not: the thread does this after what it is doing now.
@@ -879,6 +861,9 @@ class SqliteEngine:
                 elif isinstance(error, sqlite3.Error | OverflowError | UnicodeError):
                     raise known from error
                 raise
+
+    async def _fetch_for_change(self, query: str, **parameters: Any) -> Sequence[Row]:
+        return await self._use(lambda: self._writer.fetch(query, parameters))
 
     async def write(self, batch: Batch) -> Written:
         """Commit a batch."""
@@ -913,9 +898,8 @@ class SqliteEngine:
 
     async def used(self) -> int:
         """Count the pages in use and the write-ahead log, which lies beside the file."""
-        rows = await self.fetch("disk_used")
-        live: int = rows[0][0]
-        return live + await asyncio.to_thread(_size, Path(f"{self._path}-wal"))
+        [(live,)] = await self.fetch("disk_used")
+        return int(live) + await asyncio.to_thread(_size, Path(f"{self._path}-wal"))
 
     async def empty_log(self) -> None:
         """Write the log into the file and cut it off; else it keeps its size for later writes."""
@@ -997,16 +981,3 @@ def _size(path: Path) -> int:
         return 0
     except OSError as error:
         raise unavailable(error) from error
-
-
-class _Change:
-    """A transaction on the writer. Implements `Transaction`."""
-
-    def __init__(self, run: Callable[[Callable[[], Any]], Any], writer: SqliteWriter) -> None:
-        self._run = run
-        self._writer = writer
-
-    async def fetch(self, query: str, **parameters: Any) -> Sequence[Row]:
-        """Run a named query and return its rows."""
-        rows: Sequence[Row] = await self._run(lambda: self._writer.fetch(query, parameters))
-        return rows

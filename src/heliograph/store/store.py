@@ -2,39 +2,36 @@
 
 import asyncio
 
-from heliograph.model.batch import Batch, Written
 from heliograph.model.identifiers import first_ingest_id
 from heliograph.model.time import DAY, HOUR, now
 from heliograph.store.accounts import Accounts
-from heliograph.store.activity import Activities
 from heliograph.store.audit import Audit
-from heliograph.store.broker_access import BrokerAccess
-from heliograph.store.broker_drops import BrokerCounts
+from heliograph.store.brokers import BrokerAccess, BrokerCounts
 from heliograph.store.claim import Claim
 from heliograph.store.clock import ClockStates
 from heliograph.store.configurations import Configurations
-from heliograph.store.connections import Connections
-from heliograph.store.deliveries import Deliveries
-from heliograph.store.engine import Engine, Lineage
-from heliograph.store.exports import Exports
-from heliograph.store.heartbeats import Heartbeats
+from heliograph.store.engine import Engine
 from heliograph.store.instances import Instances
-from heliograph.store.logs import Logs
-from heliograph.store.measurements import Measurements
+from heliograph.store.measurements import Measurements, RawReads
 from heliograph.store.migrations.running import MigrationState, head, run_migrations
 from heliograph.store.networks import Networks
 from heliograph.store.nodes import Nodes
 from heliograph.store.points import Points
 from heliograph.store.postgresql import open_postgresql
 from heliograph.store.publications import Outbox
-from heliograph.store.raw_reads import RawReads
-from heliograph.store.rejected import RejectedMessages
 from heliograph.store.removal import Removal
-from heliograph.store.replay import ReplayRows
 from heliograph.store.retention import Retentions
-from heliograph.store.sensors import Sensors
+from heliograph.store.sensors import Connections, Sensors
 from heliograph.store.sqlite import open_sqlite
 from heliograph.store.sqlite_generation import look
+from heliograph.store.telemetry import (
+    Deliveries,
+    Exports,
+    Heartbeats,
+    Logs,
+    RejectedMessages,
+    ReplayRows,
+)
 from heliograph.store.url import parse_database_url
 
 
@@ -43,8 +40,14 @@ class Store:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self.lineage = engine.lineage
+        self.batch_rows = engine.batch_rows
+        self.write = engine.write
+        self.ping = engine.ping
+        self.renew = engine.renew
+        self.written_elsewhere = engine.written_elsewhere
+        self.close = engine.close
         self.accounts = Accounts(engine)
-        self.activities = Activities(engine)
         self.audit = Audit(engine)
         self.clock = ClockStates(engine)
         self.sensors = Sensors(engine)
@@ -68,44 +71,6 @@ class Store:
         self.retentions = Retentions(engine)
         self.removal = Removal(engine)
 
-    @property
-    def lineage(self) -> Lineage:
-        """The change of the registry that all writing has to be based on."""
-        return self.engine.lineage
-
-    async def written_elsewhere(self) -> bool:
-        """Return whether another process has written to the file that this one has for itself."""
-        return await self.engine.written_elsewhere()
-
-    async def renew(self) -> None:
-        """Forget what the connections know, for it is of another state of the database."""
-        await self.engine.renew()
-
-    @property
-    def batch_rows(self) -> int:
-        """The rows a commit beyond which more do not make a row cheaper."""
-        return self.engine.batch_rows
-
-    async def write(self, batch: Batch) -> Written:
-        """Commit a batch whole, or nothing of it, and tell which rows were repeats.
-
-        Unless `Batch.sort` has put its rows in order it takes longer, and may have to be repeated.
-
-        Raises:
-            RowError: it holds a row that the database refuses for what it says.
-            ClaimLostError: it holds keys that are another message's in the ledger by now.
-            StoreUnavailableError: the same batch may be written again as it is.
-        """
-        return await self.engine.write(batch)
-
-    async def ping(self) -> None:
-        """Return when the database answers.
-
-        Raises:
-            StoreUnavailableError: it didn't, within a short time.
-        """
-        await self.engine.ping()
-
     async def newest(self) -> tuple[int, int]:
         """Return the newest ingest id and the newest receipt time; 0 where nothing is stored.
 
@@ -127,10 +92,6 @@ class Store:
             return MigrationState(None, head())
         rows = await self.engine.fetch("migration_revision")
         return MigrationState(rows[0][0] if rows else None, head())
-
-    async def close(self) -> None:
-        """Let the running calls end, then close every connection."""
-        await self.engine.close()
 
 
 async def open_store(

@@ -6,7 +6,7 @@ from heliograph.access.registry import Registry
 from heliograph.live.frames import encode
 from heliograph.model.time import DAY, HOUR, SECOND, now, to_epoch_seconds
 from heliograph.store import Store
-from heliograph.store.activity import SensorActivity
+from heliograph.store.measurements import SensorActivity
 
 WIDTH = 4 * HOUR
 LENGTH = 28 * DAY
@@ -21,7 +21,7 @@ class Activity:
     """Counts a network's measurements, once for all who ask at about the same time."""
 
     def __init__(self, store: Store, registry: Registry) -> None:
-        self._activities = store.activities
+        self._measurements = store.measurements
         self._registry = registry
         # By network: when it was counted, and the JSON of each sensor, by its UUID.
         self._kept: dict[str, tuple[int, asyncio.Task[list[tuple[str, bytes]]]]] = {}
@@ -53,7 +53,7 @@ class Activity:
 
     async def _count(self, network: str, moment: int) -> list[tuple[str, bytes]]:
         end = moment // WIDTH * WIDTH + WIDTH
-        found = await self._activities.of_network(
+        found = await self._measurements.activity(
             network, since=end - LENGTH, until=end, width=WIDTH, limit=MAXIMUM_SENSORS
         )
         return [(sensor.identifier, encode(_representation(sensor))) for sensor in found]

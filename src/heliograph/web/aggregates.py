@@ -32,8 +32,8 @@ from heliograph.model.records import LogAggregate
 from heliograph.model.time import EARLIEST, LATEST, now, to_epoch_seconds, to_rfc3339
 from heliograph.rollups.aggregates import MAXIMUM_VALUES, Aggregates, Series
 from heliograph.store import Store
+from heliograph.store.measurements import RangeTooLargeError
 from heliograph.store.pages import LEAST
-from heliograph.store.raw_reads import RangeTooLargeError
 from heliograph.web.answers import encoded
 from heliograph.web.attributes import check_attributes
 from heliograph.web.csv_answers import CSV, AskedForm, TheForm, csv_answer, table

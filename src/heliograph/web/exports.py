@@ -26,7 +26,7 @@ from heliograph.model.principal import Principal
 from heliograph.model.records import Kind
 from heliograph.model.time import LATEST, OLDEST
 from heliograph.store import Store
-from heliograph.store.exports import ExportedSensor
+from heliograph.store.telemetry import ExportedSensor
 from heliograph.web.access import bearer
 from heliograph.web.errors import validation_error
 from heliograph.web.export_streams import ExportResponse, ExportSlots, in_turn

@@ -13,8 +13,8 @@ from pydantic import AfterValidator
 from heliograph.model.records import Measurement
 from heliograph.model.time import DAY, HOUR, LATEST, MINUTE, SECOND, now
 from heliograph.store import Store
+from heliograph.store.measurements import RangeTooLargeError
 from heliograph.store.points import FEWEST_POINTS, MOST_POINTS
-from heliograph.store.raw_reads import RangeTooLargeError
 from heliograph.web.errors import validation_error
 from heliograph.web.pages import Attributes
 from heliograph.web.schemas import End, Start

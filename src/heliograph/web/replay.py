@@ -10,7 +10,7 @@ from heliograph.live.viewer import Viewer
 from heliograph.model.identifiers import ingest_id_time
 from heliograph.model.records import Kind
 from heliograph.model.time import HOUR, MINUTE, now
-from heliograph.store.replay import Received
+from heliograph.store.telemetry import Received
 from heliograph.web.services import Services
 from heliograph.web.watching import Watch
 

@@ -14,8 +14,8 @@ from heliograph.model.aggregation import value_of
 from heliograph.model.batch import Batch
 from heliograph.model.time import MINUTE, SECOND
 from heliograph.rollups import aggregates as aggregates_module
-from heliograph.store import raw_reads as raw_reads_module
-from heliograph.store.raw_reads import RangeTooLargeError
+from heliograph.store import measurements as measurements_module
+from heliograph.store.measurements import RangeTooLargeError
 from rows import NOON, measurement
 
 _sensors = itertools.count(1_000_000)
@@ -134,8 +134,8 @@ async def check_case(store, batches, start, length, width):
 
 async def test_too_many_rows_or_values_are_refused(store, sensor, monkeypatch):
     monkeypatch.setattr(aggregates_module, "CHUNK", 2)
-    monkeypatch.setattr(raw_reads_module, "LARGE", 4)
-    monkeypatch.setattr(raw_reads_module, "MAXIMUM_ROWS", 9)
+    monkeypatch.setattr(measurements_module, "LARGE_READ", 4)
+    monkeypatch.setattr(measurements_module, "MAXIMUM_RAW_ROWS", 9)
     rows = [measurement(sensor, NOON + at, {"a": at, "b": at}) for at in range(10)]
     await store.write(Batch(measurements=rows))
 

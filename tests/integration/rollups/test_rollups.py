@@ -27,7 +27,7 @@ from heliograph.rollups import value_chunks as value_chunks_module
 from heliograph.rollups.aggregates import FOLDING
 from heliograph.rollups.task import Rolling, SupersededError
 from heliograph.store import open_store
-from heliograph.store import row_chunks as row_chunks_module
+from heliograph.store import pages as pages_module
 from heliograph.store.engine import RollupChange
 from heliograph.store.removal import KeptKind, Span
 from integration.rollups.test_aggregates import check, expected
@@ -255,7 +255,7 @@ def small(monkeypatch):
     monkeypatch.setattr(aggregates_module, "_SPANS", 3)
     monkeypatch.setattr(aggregates_module, "LONGEST", 20)
     monkeypatch.setattr(task_module, "LONGEST", 20)
-    monkeypatch.setattr(row_chunks_module, "FEW", 2)
+    monkeypatch.setattr(pages_module, "FEW", 2)
     monkeypatch.setattr(value_chunks_module, "CHUNK_SIZE", 100)
     monkeypatch.setattr(task_module, "ROWS", 5)
     monkeypatch.setattr(task_module, "TOGETHER", 2)

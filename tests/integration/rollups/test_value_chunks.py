@@ -8,7 +8,7 @@ from heliograph.model.batch import Batch
 from heliograph.model.time import SECOND
 from heliograph.rollups import value_chunks as value_chunks_module
 from heliograph.rollups.value_chunks import value_chunks
-from heliograph.store import row_chunks as row_chunks_module
+from heliograph.store import pages as pages_module
 from rows import NOON, measurement
 
 # Characters of values: most are small, some are more than a chunk of several may have.
@@ -25,7 +25,7 @@ async def test_every_value_comes_in_order_and_few_large_ones_together(
     store, sensor, monkeypatch, sizes
 ):
     monkeypatch.setattr(value_chunks_module, "CHUNK_SIZE", 2_000)
-    monkeypatch.setattr(row_chunks_module, "FEW", 2)
+    monkeypatch.setattr(pages_module, "FEW", 2)
     pick = random.Random(1)
     # Two at a time, so that chunks end between rows of one time.
     rows = [

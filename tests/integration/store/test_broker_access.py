@@ -16,7 +16,7 @@ async def create(store, device_id, **members):
 
 
 async def test_every_device_with_a_key_is_there(store, monkeypatch):
-    monkeypatch.setattr("heliograph.store.broker_access.PAGE", 2)
+    monkeypatch.setattr("heliograph.store.brokers.PAGE", 2)
     given = {f"d-{number}": key_members(f"key {number}") for number in range(5)}
     for name, members in given.items():
         await create(store, name, **members)

@@ -10,7 +10,7 @@ from heliograph.exchange.pages import Range, one_sensor, pages, sensors_of
 from heliograph.exchange.parquet import Packing
 from heliograph.model.batch import Batch
 from heliograph.model.records import Kind
-from heliograph.store.exports import ExportedSensor
+from heliograph.store.telemetry import ExportedSensor
 from rows import NOON, heartbeat, log, measurement
 
 ALL = Range(EXPORTED_KINDS, 0, 1 << 62)

@@ -3,9 +3,9 @@
 import pytest
 
 from heliograph.model.batch import Batch
-from heliograph.store import logs as logs_module
 from heliograph.store import measurements as measurements_module
 from heliograph.store import pages as pages_module
+from heliograph.store import telemetry as telemetry_module
 from heliograph.store.measurements import having
 from heliograph.store.pages import ENTRY_BYTES
 from rows import NOON, heartbeat, log, measurement
@@ -164,7 +164,7 @@ async def test_points_are_read_a_few_large_ones_at_a_time(store, sensor, monkeyp
 async def test_aggregates_of_logs_are_bounded_by_what_their_subjects_come_to(
     store, sensor, monkeypatch, fetched
 ):
-    monkeypatch.setattr(logs_module, "LARGEST_SUBJECTS", 5 * LARGE + 50)
+    monkeypatch.setattr(telemetry_module, "LARGEST_SUBJECTS", 5 * LARGE + 50)
     rows = [log(sensor, NOON + at, f"{at:02}" + "x" * (LARGE - 2)) for at in range(12)]
     await store.write(Batch(logs=[(*row[:7], "warning", *row[8:]) for row in rows]))
     found = await store.logs.aggregates(sensor, start=0, end=NOON + 99)

@@ -13,10 +13,10 @@ from heliograph.model.attributes import keys_of, value_at
 from heliograph.model.batch import Batch
 from heliograph.model.time import HOUR, MINUTE, SECOND
 from heliograph.rollups import aggregates as aggregates_module
+from heliograph.store import measurements as measurements_module
+from heliograph.store import pages as pages_module
 from heliograph.store import points as points_module
-from heliograph.store import raw_reads as raw_reads_module
-from heliograph.store import row_chunks as row_chunks_module
-from heliograph.store.raw_reads import RangeTooLargeError
+from heliograph.store.measurements import RangeTooLargeError
 from rows import NOON, measurement
 
 numbers = st.one_of(st.integers(-(1 << 63), (1 << 64) - 1), st.floats(-1e300, 1e300))
@@ -117,8 +117,8 @@ async def test_rows_come_as_they_are_stored_with_the_attribute_alone(store, sens
 async def test_more_rows_than_may_be_read_are_refused(store, sensor, monkeypatch):
     monkeypatch.setattr(points_module, "_FIRST_CHUNK", 2)
     monkeypatch.setattr(points_module, "CHUNK", 2)
-    monkeypatch.setattr(raw_reads_module, "LARGE", 4)
-    monkeypatch.setattr(raw_reads_module, "MAXIMUM_ROWS", 9)
+    monkeypatch.setattr(measurements_module, "LARGE_READ", 4)
+    monkeypatch.setattr(measurements_module, "MAXIMUM_RAW_ROWS", 9)
     await stored(store, sensor, [(at, {"n": at}) for at in range(10)])
 
     async def pick(seconds):
@@ -148,7 +148,7 @@ async def test_large_values_after_many_small_ones_are_read_a_few_at_a_time(
 ):
     monkeypatch.setattr(points_module, "LARGEST_CHUNK", 20_000)
     monkeypatch.setattr(points_module, "FEW", 2)
-    monkeypatch.setattr(row_chunks_module, "FEW", 2)
+    monkeypatch.setattr(pages_module, "FEW", 2)
     sizes = []
     fetch = store.engine.fetch
 
@@ -186,7 +186,7 @@ async def test_small_reads_go_past_large_ones(store, sensor, monkeypatch):
     await stored(store, sensor, [(at, {"n": at}) for at in range(1_000)])
     # Charts and aggregates from raw rows take the same turns.
     turns = store.points._raw_reads._turns
-    for _ in range(raw_reads_module.AT_ONCE):
+    for _ in range(measurements_module.LARGE_READS_AT_ONCE):
         await turns.acquire()
     read = {"start": NOON, "end": NOON + HOUR}
 
@@ -198,7 +198,7 @@ async def test_small_reads_go_past_large_ones(store, sensor, monkeypatch):
 
     assert await pick() == 5
     assert await aggregate() == [1_000]
-    monkeypatch.setattr(raw_reads_module, "LARGE", 100)
+    monkeypatch.setattr(measurements_module, "LARGE_READ", 100)
     large = [asyncio.create_task(pick()), asyncio.create_task(aggregate())]
     done, _ = await asyncio.wait(large, timeout=0.05)
     assert not done

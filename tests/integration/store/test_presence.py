@@ -7,7 +7,7 @@ import pytest
 from heliograph.model.batch import Batch
 from heliograph.model.presence import presence
 from heliograph.store import open_store
-from heliograph.store.connections import Connections
+from heliograph.store.sensors import Connections
 
 NOON = 1_768_478_400_000_000
 

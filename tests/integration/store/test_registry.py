@@ -379,7 +379,7 @@ async def test_a_deleted_sensor_can_be_brought_back(store, register):
 
 
 async def test_erasing_leaves_nothing_of_the_one_and_all_of_the_other(store, register, monkeypatch):
-    monkeypatch.setattr("heliograph.store.erasure.ERASED_AT_ONCE", 3)
+    monkeypatch.setattr("heliograph.store.removal.ERASED_AT_ONCE", 3)
     numbers = [(await register(configuration="1")).number for _ in range(2)]
 
     def data(sensor):

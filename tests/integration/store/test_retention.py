@@ -18,8 +18,7 @@ from heliograph.retention.runs import RetentionRuns
 from heliograph.rollups.task import Rolling
 from heliograph.store import open_store
 from heliograph.store.pages import LEAST
-from heliograph.store.removal import SAMPLE_OF, Counted, KeptKind, Span
-from heliograph.store.space import row_bytes
+from heliograph.store.removal import SAMPLE_OF, Counted, KeptKind, Span, row_bytes
 from rows import NOON, heartbeat, log, measurement
 
 FOR_EVER = Retention(0, 0, 0)
@@ -564,21 +563,22 @@ KILLED = textwrap.dedent(
     from heliograph.model.retention import Retention
     from heliograph.retention import runs
     from heliograph.store import open_store, postgresql, sqlite
+    from heliograph.store.engine import Transaction
     url, moment, left = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     runs.FEWEST_ROWS = runs.MOST_ROWS = 3
     async def sweep():
         global left
         store = await open_store(url)
-        fetch = sqlite._Change.fetch if url.startswith("sqlite") else postgresql._Change.fetch
-        async def dying(self, query, **parameters):
-            global left
-            rows = await fetch(self, query, **parameters)
-            left -= 1
-            if not left:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return rows
-        type_ = sqlite._Change if url.startswith("sqlite") else postgresql._Change
-        type_.fetch = dying
+        def transaction(fetch):
+            async def dying(query, **parameters):
+                global left
+                rows = await fetch(query, **parameters)
+                left -= 1
+                if not left:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return rows
+            return Transaction(dying)
+        sqlite.Transaction = postgresql.Transaction = transaction
         await runs.RetentionRuns(store, Retention(10, 0, 10), clock=lambda: moment).sweep(moment)
         await store.close()
     asyncio.run(sweep())

@@ -2,8 +2,8 @@
 
 import pytest
 
+from heliograph.store import measurements as measurements_module
 from heliograph.store import points as points_module
-from heliograph.store import raw_reads as raw_reads_module
 
 ADMIN = {"x-api-key": "an-admin-key-for-tests-only"}
 START = 1_700_000_000
@@ -119,8 +119,8 @@ async def test_a_page_of_measurements_has_no_range(site, query):
 @pytest.mark.parametrize("path", PATHS)
 async def test_a_range_that_is_too_large_is_refused(site, path, monkeypatch):
     monkeypatch.setattr(points_module, "_FIRST_CHUNK", 2)
-    monkeypatch.setattr(raw_reads_module, "LARGE", 4)
-    monkeypatch.setattr(raw_reads_module, "MAXIMUM_ROWS", 9)
+    monkeypatch.setattr(measurements_module, "LARGE_READ", 4)
+    monkeypatch.setattr(measurements_module, "MAXIMUM_RAW_ROWS", 9)
     async with site() as here:
         key = await filled(here, 20)
         response = await here.http.get(f"{path}?attribute=n&points=5&{RANGE}", headers=key)

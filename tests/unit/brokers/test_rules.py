@@ -22,7 +22,7 @@ from heliograph.ingest.endpoint import KINDS
 from heliograph.model.credentials import broker_password, hash_key, new_api_key
 from heliograph.mqtt.codec.topics import match
 from heliograph.mqtt.topics import PUBLISHED, READ, TopicKind, parse_device_topic
-from heliograph.store.broker_access import DeviceAccess
+from heliograph.store.brokers import DeviceAccess
 
 UUID = "0b1c2d3e-0000-4000-8000-00000000000"
 LINES = st.lists(

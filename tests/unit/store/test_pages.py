@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from heliograph.model.records import Measurement
 from heliograph.store import pages as pages_module
-from heliograph.store import row_chunks as row_chunks_module
 from heliograph.store.measurements import having
 from heliograph.store.pages import Pages
 
@@ -154,7 +153,7 @@ def test_pages_that_end_early_by_bytes_lose_nothing(rows, limit, direction, sele
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pages_module, "LARGEST_PAGE", fitting * (SIZE + pages_module.ENTRY_BYTES))
         patch.setattr(pages_module, "CHUNK_SIZE", 3 * SIZE)
-        patch.setattr(row_chunks_module, "FEW", 2)
+        patch.setattr(pages_module, "FEW", 2)
         assert asyncio.run(walked()) == wanted
 
 

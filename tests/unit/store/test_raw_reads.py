@@ -4,12 +4,12 @@ import asyncio
 
 import pytest
 
-from heliograph.store import raw_reads
-from heliograph.store.raw_reads import RangeTooLargeError, RawReads
+from heliograph.store import measurements
+from heliograph.store.measurements import RangeTooLargeError, RawReads
 
 
 async def test_rows_of_all_spans_are_counted_together(monkeypatch):
-    monkeypatch.setattr(raw_reads, "MAXIMUM_ROWS", 9)
+    monkeypatch.setattr(measurements, "MAXIMUM_RAW_ROWS", 9)
     async with RawReads(None).begin(1) as read:
         await read.note(5)
         await read.note(4)
@@ -18,7 +18,7 @@ async def test_rows_of_all_spans_are_counted_together(monkeypatch):
 
 
 async def test_a_read_that_fails_or_is_cancelled_gives_its_turn_back(monkeypatch):
-    monkeypatch.setattr(raw_reads, "LARGE", 5)
+    monkeypatch.setattr(measurements, "LARGE_READ", 5)
     reads = RawReads(None)
 
     async def large(then):
@@ -30,13 +30,14 @@ async def test_a_read_that_fails_or_is_cancelled_gives_its_turn_back(monkeypatch
     async def fail():
         raise ZeroDivisionError
 
-    forever = [asyncio.create_task(large(asyncio.Event().wait)) for _ in range(raw_reads.AT_ONCE)]
+    turns = measurements.LARGE_READS_AT_ONCE
+    forever = [asyncio.create_task(large(asyncio.Event().wait)) for _ in range(turns)]
     waiting = asyncio.create_task(large(fail))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert not waiting.done()
     forever[0].cancel()
-    for _ in range(2 * raw_reads.AT_ONCE):
+    for _ in range(2 * turns):
         with pytest.raises(ZeroDivisionError):
             await waiting
         waiting = asyncio.create_task(large(fail))

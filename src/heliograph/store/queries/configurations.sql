@@ -61,7 +61,7 @@ ORDER BY revision DESC
 LIMIT :limit;
 
 -- name: configuration_targets_of_network(network, limit)
-SELECT number, identifier, device_id
+SELECT number
 FROM sensor
 WHERE network_identifier = :network AND is_active
 ORDER BY number

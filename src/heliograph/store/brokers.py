@@ -1,9 +1,10 @@
-"""What brokers that are not ours may know of the devices."""
+"""What brokers that are not ours may know of the devices, and how many messages they dropped."""
 
 from collections.abc import AsyncIterator
 
 import msgspec
 
+from heliograph.model.records import BrokerDrops
 from heliograph.store.engine import Engine
 
 PAGE = 5_000
@@ -38,3 +39,26 @@ class BrokerAccess:
             if len(rows) < PAGE:
                 return
             after = rows[-1][0]
+
+
+class BrokerCounts:
+    """What brokers said last, by their addresses."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def find(self, broker: str) -> BrokerDrops | None:
+        """Return what was noted last; None: nothing was."""
+        rows = await self._engine.fetch("broker_drops_find", broker=broker)
+        return BrokerDrops(*rows[0]) if rows else None
+
+    async def note(self, broker: str, drops: BrokerDrops) -> None:
+        """Note it in place of what was noted before."""
+        async with self._engine.transaction() as transaction:
+            await transaction.fetch(
+                "broker_drops_note",
+                broker=broker,
+                total=drops.total,
+                uptime=drops.uptime,
+                noted_at=drops.noted_at,
+            )
