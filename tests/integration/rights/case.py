@@ -52,6 +52,8 @@ class World:
         self.port = port
         self.http = http
         self.count = itertools.count(1)
+        # The flows that have come as a whole without an end: each of these kinds of case.
+        self.seen_whole = set()
 
     async def network(self, name):
         made = await self.server.store.networks.create(
