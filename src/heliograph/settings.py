@@ -1,11 +1,13 @@
 """All settings, typed and checked, in one class."""
 
 import re
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
+    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -17,8 +19,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from heliograph.address import Address
-from heliograph.broker_settings import BrokerSettings
+from heliograph.address import Address, parse_address
 from heliograph.broker_url import parse_broker_url
 from heliograph.environment import Mistyped, mistyped, read_variables
 from heliograph.errors import StartError
@@ -28,20 +29,6 @@ from heliograph.model.credentials import LONGEST_PASSWORD as LONGEST
 from heliograph.model.credentials import SHORTEST_PASSWORD as SHORTEST
 from heliograph.model.credentials import is_guessable
 from heliograph.model.retention import Retention
-from heliograph.setting_types import (
-    Addresses,
-    Bound,
-    Bytes,
-    Days,
-    HostNames,
-    Key,
-    Networks,
-    PerMinute,
-    is_there,
-    lower,
-    sendable,
-    split,
-)
 from heliograph.weak_passwords import weakness
 
 SHORTEST_PRODUCTION_KEY = 16
@@ -67,11 +54,99 @@ _DATABASES = (
     "postgres",
 )
 
+_LABEL = "[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?"
+_HOST_NAME = re.compile(rf"(\*\.)?{_LABEL}(\.{_LABEL})*")
 
-class Settings(BrokerSettings):
+
+def split(value: Any) -> Any:
+    """Return the distinct parts of a comma-separated text, in order; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    return tuple(dict.fromkeys(part for text in value.split(",") if (part := text.strip())))
+
+
+def lower(value: Any) -> Any:
+    """Return a text in lower case; anything else as it is."""
+    return value.lower() if isinstance(value, str) else value
+
+
+def sendable(key: SecretStr) -> SecretStr:
+    """Return the key if an HTTP header can carry it.
+
+    Raises:
+        ValueError: none can.
+    """
+    if not re.fullmatch(r"[!-~]{1,256}", key.get_secret_value()):
+        raise ValueError("should be 1 to 256 visible ASCII characters without spaces")
+    return key
+
+
+def is_there(path: Path, *, folder: bool = False) -> bool:
+    """Return whether there is such a file, or folder; what can't be looked at is none."""
+    try:
+        return path.is_dir() if folder else path.is_file()
+    except OSError:
+        return False
+
+
+def _addresses(value: Any) -> Any:
+    return tuple(map(parse_address, split(value))) if isinstance(value, str) else value
+
+
+def _networks(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return tuple(map(ip_network, split(value)))
+    except ValueError as error:
+        raise ValueError(f"{error}; allowed: like 127.0.0.1, 10.0.0.0/8") from error
+
+
+def _host_names(value: Any) -> Any:
+    names = split(lower(value))
+    for name in names:
+        if not _HOST_NAME.fullmatch(name):
+            raise ValueError(
+                f"{name[:60]!r} is no host name; allowed: like heliograph.example.org or"
+                " *.example.org"
+            )
+    return names
+
+
+def _bytes(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:([kmgtp])(i?))?b?", value.strip().lower())
+    if not found:
+        raise ValueError(
+            f"should be a number of bytes like 500MB, 10GB or 1.5GiB, not {value[:60]!r}"
+        )
+    power = " kmgtp".index(found[2] or " ")
+    return round(float(found[1]) * (1_024 if found[3] else 1_000) ** power)
+
+
+HostNames = Annotated[tuple[str, ...], BeforeValidator(_host_names)]
+Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_networks)]
+Addresses = Annotated[tuple[Address, ...], BeforeValidator(_addresses)]
+Bound = Annotated[int, Field(ge=0, le=1_000_000)]
+PerMinute = Annotated[int, Field(ge=0, le=100_000_000)]
+Days = Annotated[int, Field(ge=0, le=36_500)]
+Bytes = Annotated[int, BeforeValidator(_bytes), Field(ge=0, le=1 << 60)]
+Key = Annotated[SecretStr, AfterValidator(sendable)]
+
+
+class Settings(BaseModel):
     """The effective settings; each field is the environment variable of its name."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", validate_default=True)
+
+    mosquitto_password_path: Path | None = None
+    mosquitto_acl_path: Path | None = None
+    mosquitto_pid_path: Path | None = None
+    dynamic_security_username: str = "admin"
+    dynamic_security_password: SecretStr | None = None
+    broker_auth_key: Key | None = None
+    broker_auth_networks: Networks = ()
 
     app_env: Annotated[Literal["development", "test", "production"], BeforeValidator(lower)] = (
         "development"
@@ -226,10 +301,20 @@ class Settings(BrokerSettings):
         self._check_administrator()
         self._check_guests()
         self._check_link()
-        self.check_broker()
+        self._check_broker()
         if self.app_env == "production":
             self._check_production()
         return self
+
+    def _check_broker(self) -> None:
+        if self.mosquitto_pid_path and not (
+            self.mosquitto_password_path or self.mosquitto_acl_path
+        ):
+            raise ValueError("MOSQUITTO_PID_PATH: goes with MOSQUITTO_PASSWORD_PATH")
+        for name in ("mosquitto_password_path", "mosquitto_acl_path"):
+            path: Path | None = getattr(self, name)
+            if path is not None and not is_there(path.parent, folder=True):
+                raise ValueError(f"{name.upper()}: there is no folder {str(path.parent)!r}")
 
     def _check_guests(self) -> None:
         if not self.anonymous_networks:

@@ -11,14 +11,15 @@ nothing older is published after something newer. After a crash claims lapse.
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import NamedTuple
 
 import structlog
 
-from heliograph.configuration.destinations import Broker, Subscribers
 from heliograph.errors import HeliographError, StoreUnavailableError
 from heliograph.model.time import SECOND, now
+from heliograph.mqtt.link import Link
+from heliograph.mqtt.listener import Listener
 from heliograph.mqtt.publications import PublicationRefusedError, PublicationUnsettledError
 from heliograph.store.publications import (
     CLAIM_SECONDS,
@@ -28,9 +29,6 @@ from heliograph.store.publications import (
     Postponed,
     Published,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
 
 log = structlog.get_logger()
 
@@ -67,8 +65,8 @@ class Publisher:
         self,
         outbox: Outbox,
         *,
-        broker: Broker | None,
-        subscribers: Subscribers | None,
+        broker: Link | None,
+        subscribers: Listener | None,
         alone: bool,
     ) -> None:
         """Publish to either, to both or to nobody; `alone`: no other process does."""
@@ -252,7 +250,7 @@ class Publisher:
                 self._sending.add(task)
                 task.add_done_callback(self._sending.discard)
 
-    async def _show(self, subscribers: Subscribers, topics: list[Topic]) -> None:
+    async def _show(self, subscribers: Listener, topics: list[Topic]) -> None:
         """Send to the listener's clients what they have not been sent yet."""
         fresh: dict[int, list[Topic]] = {}
         for topic in topics:
@@ -269,7 +267,7 @@ class Publisher:
             if self._broker is not None:
                 self._shown.update((topic.name, topic.version) for topic in of_sensor)
 
-    async def _publish(self, broker: Broker, topic: Topic) -> None:
+    async def _publish(self, broker: Link, topic: Topic) -> None:
         try:
             await broker.publish(f"configurations/{topic.name}", topic.payload, retain=True)
         except PublicationUnsettledError:
