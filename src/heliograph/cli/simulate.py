@@ -5,35 +5,50 @@ import json
 import re
 import signal
 import ssl
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
+import httpx
 import typer
 from paho.mqtt.enums import MQTTProtocolVersion
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
 from typer import Option
 
 from heliograph.address import is_loopback
 from heliograph.cli.echo import echo
 from heliograph.cli.local_server import AdminKey, admin_key, default_url
-from heliograph.cli.simulation.connection import ConnectOptions
-from heliograph.cli.simulation.display import Display
-from heliograph.cli.simulation.fleet import (
+from heliograph.errors import StartError
+from heliograph.model.time import SECOND, now, parse, to_epoch_seconds
+from heliograph.printable import printable
+from heliograph.settings import load_settings
+from heliograph.simulator.connection import ConnectOptions
+from heliograph.simulator.fleet import (
     Credentials,
     Fleet,
     PastPeriod,
     SimulationPlan,
     device_ids,
 )
-from heliograph.cli.simulation.registration import register
-from heliograph.cli.simulation.tally import Tally
-from heliograph.errors import StartError
-from heliograph.model.time import SECOND, now, parse, to_epoch_seconds
-from heliograph.settings import load_settings
+from heliograph.simulator.tally import Tally, total
 
 _LENGTH = re.compile(r"([1-9][0-9]{0,8})([smhd])", re.ASCII)
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 PROTOCOLS = {"3.1.1": MQTTProtocolVersion.MQTTv311, "5": MQTTProtocolVersion.MQTTv5}
+
+# The display on standard error: a table on a terminal, plain lines elsewhere.
+TERMINAL_SECONDS = 0.5
+LINE_SECONDS = 5.0
+# Of registrations: names a page, devices at once.
+PAGE = 10_000
+AT_ONCE = 1_000
+TIME_OUT_SECONDS = 15.0
+MOST_ATTEMPTS = 20
 
 app = typer.Typer(add_completion=False)
 
@@ -212,7 +227,7 @@ async def _simulate(
     """Run the simulation; return for how many seconds it sent."""
     keys: dict[str, str] = {}
     if url and key is not None:
-        keys = await register(url, key, device_ids(plan.sensors))
+        keys = await _register(url, key, device_ids(plan.sensors))
     username, password = login or (None, "" if key is None else key.text)
     fleet = Fleet(plan, endpoint, Credentials(username, password, keys), tally)
     loop = asyncio.get_running_loop()
@@ -264,3 +279,116 @@ def _tls_context(ca: Path | None) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=ca)
     except (OSError, ssl.SSLError) as error:
         raise StartError(f"--ca {ca}: cannot be used: {error}") from error
+
+
+class Display:
+    """Shows how a run goes until its task is cancelled."""
+
+    def __init__(self, tally: Tally, connected: Callable[[], tuple[int, int]]) -> None:
+        self._tally = tally
+        self._connected = connected
+        self._console = Console(stderr=True, highlight=False)
+        self._started = self._at = time.monotonic()
+        self._sent = self._acknowledged = 0
+
+    async def run(self) -> None:
+        """Show and refresh."""
+        if not self._console.is_terminal:
+            while True:
+                await asyncio.sleep(LINE_SECONDS)
+                self._console.print(printable(self._line()), soft_wrap=True, markup=False)
+        with Live(self._table(), console=self._console, auto_refresh=False) as live:
+            while True:
+                await asyncio.sleep(TERMINAL_SECONDS)
+                live.update(self._table(), refresh=True)
+
+    def _figures(self) -> dict[str, str]:
+        """Return the figures by name; rates are those since the last call."""
+        tally, now = self._tally, time.monotonic()
+        sent, acknowledged = total(tally.sent), total(tally.acknowledged)
+        seconds = max(1e-3, now - self._at)
+        connected, connections = self._connected()
+        figures = {
+            "seconds": f"{now - self._started:.0f}",
+            "connected": f"{connected}/{connections}",
+            "sent/s": f"{(sent - self._sent) / seconds:,.0f}",
+            "acknowledged/s": f"{(acknowledged - self._acknowledged) / seconds:,.0f}",
+            "acknowledged": f"{acknowledged:,}",
+            "in flight": f"{tally.in_flight:,}",
+            "refused": f"{total(tally.refused):,}",
+            "errors": f"{tally.errors:,}",
+        }
+        self._at, self._sent, self._acknowledged = now, sent, acknowledged
+        return figures
+
+    def _line(self) -> str:
+        line = "  ".join(f"{name} {value}" for name, value in self._figures().items())
+        return f"{line}  last error: {self._tally.last_error}" if self._tally.errors else line
+
+    def _table(self) -> Table:
+        figures = self._figures()
+        error = Text(printable(self._tally.last_error or ""))
+        table = Table(caption=error or None, caption_justify="left")
+        for name in figures:
+            table.add_column(name, justify="right")
+        table.add_row(*figures.values())
+        return table
+
+
+async def _register(url: str, key: AdminKey, device_ids: list[str]) -> dict[str, str]:
+    """Register those of the devices that are missing; return the new ones' keys.
+
+    Raises:
+        StartError: the API is out of reach or refuses.
+    """
+    keys: dict[str, str] = {}
+    async with httpx.AsyncClient(
+        base_url=f"{url.rstrip('/')}/api/v1",
+        headers={"X-API-Key": key.text},
+        event_hooks={"response": [key.check_soon]},
+        timeout=TIME_OUT_SECONDS,
+    ) as client:
+        try:
+            missing, attempts = await _missing(client, device_ids), 0
+            while missing:
+                made = await client.post("/devices/batch", json=[*map(_device, missing[:AT_ONCE])])
+                if attempts < MOST_ATTEMPTS and made.status_code in (409, 429, 503):
+                    attempts += 1
+                    await asyncio.sleep(min(60.0, float(made.headers.get("Retry-After", "0"))))
+                    # Another run may have registered some meanwhile.
+                    missing = await _missing(client, device_ids)
+                    continue
+                _check(made)
+                keys |= {device["device_id"]: device["api_key"] for device in made.json()}
+                missing = missing[AT_ONCE:]
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise StartError(f"--url {url}: {error or type(error).__name__}") from error
+    return keys
+
+
+async def _missing(client: httpx.AsyncClient, device_ids: list[str]) -> list[str]:
+    known: set[str] = set()
+    while True:
+        response = await client.get("/devices", params={"limit": PAGE, "offset": len(known)})
+        _check(response)
+        devices = response.json()
+        known.update(device["device_id"] for device in devices)
+        if len(devices) < PAGE:
+            return [name for name in device_ids if name not in known]
+
+
+def _device(device_id: str) -> dict[str, str]:
+    return {
+        "device_id": device_id,
+        "name": f"Simulated sensor {device_id.partition('-')[2]}",
+        "manufacturer": "Heliograph",
+        "model": "simulate",
+        "modality": "weather",
+    }
+
+
+def _check(response: httpx.Response) -> None:
+    if response.status_code == httpx.codes.UNAUTHORIZED:
+        raise StartError(f"--url {response.url.host}: the admin key is not accepted")
+    if response.is_error:
+        raise StartError(f"{response.request.method} {response.url}: {response.status_code}")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliograph.cli.simulation.disorder import MOST_TURNS, Disorder
+from heliograph.simulator.disorder import MOST_TURNS, Disorder
 
 shares = st.sampled_from([0.0, 0.05, 0.5, 1.0])
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliograph.cli.simulation import signals
-from heliograph.cli.simulation.signals import Condition
+from heliograph.simulator import signals
+from heliograph.simulator.signals import Condition
 
 SECONDS = st.floats(1e9, 4e9)
 PHASE = st.floats(0, 1)

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliograph.cli.simulation import signals
-from heliograph.cli.simulation.sensor import HEARTBEAT_SECONDS, SimulatedMessage, SimulatedSensor
 from heliograph.ingest.decode import (
     decode_heartbeats,
     decode_logs,
     decode_measurements,
     decode_status,
 )
+from heliograph.simulator import signals
+from heliograph.simulator.sensor import HEARTBEAT_SECONDS, SimulatedMessage, SimulatedSensor
 
 START = 1_750_000_000.0
 DECODE = {

@@ -1,6 +1,6 @@
 """The count of a run."""
 
-from heliograph.cli.simulation.tally import Tally
+from heliograph.simulator.tally import Tally
 
 
 def test_what_is_not_settled_is_in_flight():

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from heliograph.cli.simulation import signals
-from heliograph.cli.simulation.signals import Condition
+from heliograph.simulator import signals
+from heliograph.simulator.signals import Condition
 
 HEARTBEAT_SECONDS = 30.0
 COMPLAINT_SECONDS = 5.0

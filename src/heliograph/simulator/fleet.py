@@ -4,17 +4,14 @@ import asyncio
 import contextlib
 import dataclasses
 import time
-from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TypeAlias
 
-import msgspec
-
-from heliograph.cli.simulation.connection import ConnectOptions, SimulatedConnection
-from heliograph.cli.simulation.disorder import Disorder, Sending
-from heliograph.cli.simulation.sensor import SimulatedMessage, SimulatedSensor
-from heliograph.cli.simulation.tally import Tally
 from heliograph.errors import StartError
+from heliograph.simulator.connection import ConnectOptions, SimulatedConnection
+from heliograph.simulator.disorder import Disorder, Sending
+from heliograph.simulator.sensor import SimulatedMessage, SimulatedSensor
+from heliograph.simulator.tally import Tally
 
 IN_FLIGHT = 20_000
 MOST_WINDOW = 5_000
@@ -72,103 +69,59 @@ def device_ids(sensors: int) -> list[str]:
     return [f"sim-{number:04d}" for number in range(1, sensors + 1)]
 
 
-class FleetConnection:
-    """A connection, the sensors behind it, and what waits for room on it."""
-
-    def __init__(self, connection: SimulatedConnection, sensors: list[SimulatedSensor]) -> None:
-        self.connection = connection
-        self.sensors = sensors
-        self.waiting: deque[SimulatedMessage] = deque(maxlen=100)
-
-    def is_free(self) -> bool:
-        """Tell whether a new message would go out at once."""
-        return not self.waiting and self.connection.has_room()
-
-    def send(self, message: SimulatedMessage) -> None:
-        """Send a message, or let it wait for room."""
-        if self.waiting or not self.connection.publish(message):
-            self.waiting.append(message)
-
-    def flush(self) -> None:
-        """Send what waits, as far as there is room."""
-        while self.waiting and self.connection.publish(self.waiting[0]):
-            self.waiting.popleft()
+Addressed: TypeAlias = tuple[SimulatedConnection, SimulatedMessage]
 
 
 class Fleet:
     """All sensors of a run."""
 
     def __init__(
-        self, plan: SimulationPlan, endpoint: ConnectOptions, credentials: Credentials, tally: Tally
+        self, plan: SimulationPlan, options: ConnectOptions, credentials: Credentials, tally: Tally
     ) -> None:
         self._plan = plan
         self._tally = tally
         self._stopping = asyncio.Event()
         self._abandoned = asyncio.Event()
-        self._seconds = 0.0
+        # For how long measurements were sent.
+        self.seconds = 0.0
         started = plan.replay.start if plan.replay else time.time()
-        self._disorder: Disorder[tuple[FleetConnection, SimulatedMessage]] = Disorder(
+        self._disorder: Disorder[Addressed] = Disorder(
             late=plan.late, repeated=plan.repeated, turn=plan.sensors, seed=plan.seed
         )
+        last = plan.sensors - 1
         sensors = [
-            SimulatedSensor(
-                index,
-                seed=plan.seed,
-                started=started,
-                is_failing=index > 0 and index == plan.sensors - 1,
+            SimulatedSensor(i, seed=plan.seed, started=started, is_failing=0 < i == last)
+            for i in range(plan.sensors)
+        ]
+        is_direct = plan.sensors <= plan.connections and credentials.username is None
+        count = plan.sensors if is_direct else min(plan.gateways, plan.sensors)
+        window = max(20, min(MOST_WINDOW, options.window, IN_FLIGHT // count))
+        options = dataclasses.replace(options, window=window)
+        self._connections: list[SimulatedConnection] = []
+        for number in range(count):
+            # Dealt out in turn, so that each gateway has its share.
+            own = sensors[number::count]
+            name, password = credentials.username or "simulate", credentials.password
+            client_id = f"sim-gateway-{number + 1}"
+            if is_direct:
+                name = client_id = own[0].device_id
+                password = credentials.device_keys.get(name, password)
+            self._connections.append(
+                SimulatedConnection(
+                    options,
+                    tally,
+                    own,
+                    client_id=client_id,
+                    username=name,
+                    password=password,
+                    is_gateway=not is_direct,
+                )
             )
-            for index in range(plan.sensors)
-        ]
-        self._is_direct = plan.sensors <= plan.connections and credentials.username is None
-        count = plan.sensors if self._is_direct else min(plan.gateways, plan.sensors)
-        window = max(20, min(MOST_WINDOW, endpoint.window, IN_FLIGHT // count))
-        endpoint = dataclasses.replace(endpoint, window=window)
-        # Dealt out in turn, so that each gateway has its share.
-        self._links = [
-            self._link(endpoint, credentials, number, sensors[number::count])
-            for number in range(count)
-        ]
         self._turn = self._rounds()
-
-    def _link(
-        self,
-        endpoint: ConnectOptions,
-        credentials: Credentials,
-        number: int,
-        sensors: list[SimulatedSensor],
-    ) -> FleetConnection:
-        first = sensors[0]
-        username, password = credentials.username, credentials.password
-        if self._is_direct:
-            username = first.device_id
-            password = credentials.device_keys.get(first.device_id, password)
-        connection = SimulatedConnection(
-            endpoint,
-            self._tally,
-            client_id=first.device_id if self._is_direct else f"sim-gateway-{number + 1}",
-            username=username or "simulate",
-            password=password,
-            will=first.status("offline") if self._is_direct else None,
-        )
-        link = FleetConnection(connection, sensors)
-        if self._is_direct:
-            connection.on_online = lambda: self._greet(link, first)
-            connection.on_message = lambda topic, payload: _configure(link, first, topic, payload)
-        return link
-
-    @staticmethod
-    def _greet(link: FleetConnection, sensor: SimulatedSensor) -> None:
-        link.connection.subscribe(f"configurations/{sensor.device_id}")
-        link.send(sensor.status("online"))
-
-    @property
-    def seconds(self) -> float:
-        """For how long measurements were sent."""
-        return self._seconds
 
     def connected(self) -> tuple[int, int]:
         """Return how many connections are up, of how many."""
-        return sum(link.connection.is_online for link in self._links), len(self._links)
+        return sum(each.is_online for each in self._connections), len(self._connections)
 
     def stop(self) -> None:
         """Send no more; a second call does not wait for acknowledgments either."""
@@ -192,11 +145,11 @@ class Fleet:
                 else:
                     await self._replay(self._plan.replay)
             finally:
-                self._seconds = time.monotonic() - started
+                self.seconds = time.monotonic() - started
             await self._drain()
         finally:
-            for link in self._links:
-                await link.connection.close()
+            for connection in self._connections:
+                connection.close()
             _, late = await asyncio.wait(tasks, timeout=FAREWELL_SECONDS) if tasks else ((), ())
             for task in late:
                 task.cancel()
@@ -204,16 +157,14 @@ class Fleet:
 
     async def _connect(self, tasks: list[asyncio.Task[None]]) -> None:
         """Log the first in alone, so that what is wrong is said once; then the others."""
-        for start in [0, *range(1, len(self._links), LOGINS_AT_ONCE)]:
-            links = self._links[start : start + LOGINS_AT_ONCE] if start else self._links[:1]
-            for number, link in enumerate(links, start):
-                tasks.append(
-                    asyncio.create_task(link.connection.run(), name=f"connection-{number}")
-                )
-            for link in links:
-                is_online = await link.connection.online(FIRST_LOGIN_SECONDS, patient=start > 0)
+        for start in [0, *range(1, len(self._connections), LOGINS_AT_ONCE)]:
+            wave = self._connections[start : start + LOGINS_AT_ONCE if start else 1]
+            for number, connection in enumerate(wave, start):
+                tasks.append(asyncio.create_task(connection.run(), name=f"connection-{number}"))
+            for connection in wave:
+                is_online = await connection.online(FIRST_LOGIN_SECONDS, patient=start > 0)
                 if not is_online and start == 0:
-                    reason = link.connection.refusal or self._tally.last_error or "no answer"
+                    reason = connection.refusal or self._tally.last_error or "no answer"
                     raise StartError(f"cannot connect by MQTT: {reason}")
             if self._stopping.is_set():
                 return
@@ -237,12 +188,10 @@ class Fleet:
             await asyncio.sleep(pause)
         self._pass_on(self._disorder.rest())
 
-    def _pass_on(
-        self, sendings: Iterable[Sending[tuple[FleetConnection, SimulatedMessage]]]
-    ) -> None:
+    def _pass_on(self, sendings: Iterable[Sending[Addressed]]) -> None:
         for sending in sendings:
-            link, message = sending.message
-            link.send(message)
+            connection, message = sending.message
+            connection.send(message)
             self._note(sending)
 
     async def _replay(self, replay: PastPeriod) -> None:
@@ -264,13 +213,13 @@ class Fleet:
                     due = began + (moment - replay.start) / replay.speed
                     async with asyncio.timeout(max(0.0, due - time.monotonic())):
                         await self._stopping.wait()
-            for link, sensor in pairs:
+            for connection, sensor in pairs:
                 for message in sensor.logs_due(moment):
-                    await self._send_surely(link, message)
+                    await self._send_surely(connection, message)
                 if sensor.is_silent(moment):
                     continue
                 made = sensor.measurements(moment, self._plan.batch)
-                for sending in self._disorder.take((link, made)):
+                for sending in self._disorder.take((connection, made)):
                     if await self._send_surely(*sending.message):
                         self._note(sending)
             if self._stopping.is_set():
@@ -280,18 +229,19 @@ class Fleet:
             if await self._send_surely(*sending.message):
                 self._note(sending)
 
-    def _note(self, sending: Sending[tuple[FleetConnection, SimulatedMessage]]) -> None:
+    def _note(self, sending: Sending[Addressed]) -> None:
         rows = sending.message[1].rows
         if sending.is_late:
             self._tally.late.add(rows)
         if sending.is_repeat:
             self._tally.repeated.add(rows)
 
-    async def _send_surely(self, link: FleetConnection, message: SimulatedMessage) -> bool:
-        """Send a message as soon as there is room for it; False: there is none and it stops."""
+    async def _send_surely(
+        self, connection: SimulatedConnection, message: SimulatedMessage
+    ) -> bool:
+        """Send a message as soon as there is room for it; return false if it stops before."""
         while not self._stopping.is_set():
-            link.flush()
-            if not link.waiting and link.connection.publish(message):
+            if connection.publish(message):
                 return True
             await asyncio.sleep(TICK_SECONDS)
         return False
@@ -299,51 +249,37 @@ class Fleet:
     def _send(self, limit: int) -> int:
         """Send up to so many measurement messages, in turn over the sensors."""
         moment = time.time()
-        for link in self._links:
-            link.flush()
-            if link.is_free():
-                for sensor in link.sensors:
+        for connection in self._connections:
+            connection.flush()
+            if connection.is_free:
+                for sensor in connection.sensors:
                     for message in sensor.due(moment):
-                        link.send(message)
+                        connection.send(message)
         sent = passed = 0
         while sent < limit and passed < self._plan.sensors:
-            link, sensor = next(self._turn)
-            if link.is_free() and not sensor.is_silent(moment):
+            connection, sensor = next(self._turn)
+            if connection.is_free and not sensor.is_silent(moment):
                 made = sensor.measurements(time.time(), self._plan.batch)
-                self._pass_on(self._disorder.take((link, made)))
+                self._pass_on(self._disorder.take((connection, made)))
                 sent += 1
                 passed = 0
             else:
                 passed += 1
         return sent
 
-    def _rounds(self) -> Iterator[tuple[FleetConnection, SimulatedSensor]]:
-        pairs = [(link, sensor) for link in self._links for sensor in link.sensors]
+    def _rounds(self) -> Iterator[tuple[SimulatedConnection, SimulatedSensor]]:
+        pairs = [(each, sensor) for each in self._connections for sensor in each.sensors]
         while True:
             yield from pairs
 
     async def _drain(self) -> None:
         """Say goodbye, then wait until everything is acknowledged or nobody wants to wait."""
-        for link in self._links if self._is_direct else ():
-            link.send(link.sensors[0].status("offline"))
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._plan.drain):
-                while not self._abandoned.is_set() and any(map(_is_owed, self._links)):
-                    for link in self._links:
-                        link.flush()
-                    await asyncio.sleep(TICK_SECONDS)
-
-
-def _is_owed(link: FleetConnection) -> bool:
-    return bool(link.waiting or link.connection.outstanding)
-
-
-def _configure(link: FleetConnection, sensor: SimulatedSensor, _topic: str, payload: bytes) -> None:
-    """Take a configuration over and say so, as a device does."""
-    try:
-        message: Any = msgspec.json.decode(payload)
-        sensor.revision = int(message["revision"])
-    except (msgspec.MsgspecError, TypeError, KeyError, ValueError):
-        sensor.log("error", "configuration not understood", repr(payload[:100]), time.time())
-        return
-    link.send(sensor.heartbeat(time.time()))
+        for connection in self._connections:
+            connection.say_goodbye()
+        deadline = time.monotonic() + self._plan.drain
+        while not self._abandoned.is_set() and time.monotonic() < deadline:
+            for connection in self._connections:
+                connection.flush()
+            if not any(connection.is_owed for connection in self._connections):
+                return
+            await asyncio.sleep(TICK_SECONDS)
