@@ -15,7 +15,7 @@ class Address(NamedTuple):
     port: int
 
     def overlaps(self, other: "Address") -> bool:
-        """Tell whether only one of the two can be listened on; IPv4 and IPv6 are apart."""
+        """Return whether only one of the two can be listened on; IPv4 and IPv6 are apart."""
         if self.port != other.port or not self.port:
             return False
         same_family = (":" in self.host) == (":" in other.host)
@@ -49,7 +49,7 @@ def parse_address(text: str) -> Address:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a host is this machine itself: localhost, 127.0.0.0/8 or ::1."""
+    """Return whether a host is this machine itself: localhost, 127.0.0.0/8 or ::1."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

@@ -36,7 +36,7 @@ def ensure_api_secret_key(settings: Settings) -> tuple[Settings, bool]:
 
 
 def _create_key_file(path: Path) -> bool:
-    """Put a new key at the path, whole or not at all; tell whether ours came first."""
+    """Put a new key at the path, whole or not at all; return whether ours came first."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -19,7 +19,7 @@ class Lines:
         self._left = LINES
 
     def begin(self, now: int) -> bool:
-        """Go on to the hour of this moment (microseconds); tell whether it is another one."""
+        """Go on to the hour of this moment (microseconds); return whether it is another one."""
         hour = now // HOUR
         if hour == self._hour:
             return False
@@ -70,7 +70,7 @@ class Hourly:
         return self._earlier.get(thing, 0)
 
     def has_left_out(self) -> bool:
-        """Tell, once an hour, whether there was something that no line was left for."""
+        """Return, true once an hour, whether there was something that no line was left for."""
         tells = self._is_over and not self._said_so
         self._said_so = self._said_so or tells
         return tells

@@ -124,7 +124,7 @@ class Passwords:
     async def verify(
         self, password_hash: str | None, password: str, guess: Guess | None = None
     ) -> bool:
-        """Tell whether the password is the hashed one; never so without a hash.
+        """Return whether the password is the hashed one; never so without a hash.
 
         Raises:
             HeliographError: QUEUE_FULL or RATE_LIMITED, too many are waiting; what the `guess`

@@ -21,7 +21,7 @@ from heliograph.admin_key import ensure_api_secret_key
 from heliograph.broker_url import parse_broker_url
 from heliograph.brokers.clients import BrokerClients
 from heliograph.brokers.mosquitto import MosquittoFiles, MosquittoPaths
-from heliograph.brokers.rules import rules_for, server_account
+from heliograph.brokers.rules import ServerAccount, rules_for, server_account
 from heliograph.configuration.publisher import Publisher
 from heliograph.errors import AlreadyExistsError, StartError, StoreUnavailableError
 from heliograph.ingest.clock import Clock
@@ -140,13 +140,19 @@ class Server:
         store = await _open_store(settings, claim)
         self._at_end("store", store.close, shutdown.STORE)
         newest_id, newest_receipt = await store.newest()
-        registry = Registry(store, auto_provision=settings.auto_provision, guests=_guests(settings))
+        role = settings.anonymous_role
+        guests = Guests(Role[role.upper()], settings.anonymous_networks) if role else NO_GUESTS
+        registry = Registry(store, auto_provision=settings.auto_provision, guests=guests)
         await registry.load()
 
         # From a message to its commit.
         hub = Hub()
         pipeline = Pipeline(store, hub, maximum_bytes=settings.max_in_flight_bytes)
-        rejections = await _rejections(settings, store)
+        rejections = RejectionBudget(
+            per_source_per_hour=settings.rejected_per_source_per_hour,
+            maximum_bytes=settings.rejected_max_bytes,
+        )
+        _, rejections.kept_bytes = await store.rejected.totals()
         clock, ids = Clock(newest_receipt), IngestIds(last=newest_id)
         pipeline.instance = instance = await self._lease(settings, store, ids)
         texts = NumberTextReports(registry.number, clock.moment)
@@ -199,7 +205,8 @@ class Server:
         )
         self._at_end("configurations", publisher.close, shutdown.CONFIGURATIONS)
         presence = PresenceWriter(store, registry.connected, hub, instance)
-        files = _mosquitto_files(settings, store)
+        account = server_account(settings)
+        files = _mosquitto_files(settings, store, account)
         services = Services(
             settings=settings,
             store=store,
@@ -210,7 +217,13 @@ class Server:
             limiter=limiter,
             latest=pipeline.latest,
             posts=Posts(pipeline, clock, ids, notes),
-            broker_clients=_broker_clients(settings, registry, authenticator, endpoint),
+            broker_clients=BrokerClients(
+                registry,
+                authenticator,
+                endpoint,
+                server_name=account.name,
+                server_password=account.password,
+            ),
             streams=streams,
             retention=retention,
             disk=disk.state,
@@ -355,20 +368,6 @@ async def _open_store(settings: Settings, claim: Claim) -> Store:
     return store
 
 
-async def _rejections(settings: Settings, store: Store) -> RejectionBudget:
-    rejections = RejectionBudget(
-        per_source_per_hour=settings.rejected_per_source_per_hour,
-        maximum_bytes=settings.rejected_max_bytes,
-    )
-    _, rejections.kept_bytes = await store.rejected.totals()
-    return rejections
-
-
-def _guests(settings: Settings) -> Guests:
-    role = settings.anonymous_role
-    return Guests(Role[role.upper()], settings.anonymous_networks) if role else NO_GUESTS
-
-
 async def _warn_of_lookalikes(store: Store) -> None:
     alike = await store.accounts.claim_looks()
     if alike:
@@ -467,16 +466,9 @@ async def _listen(settings: Settings, listener: Listener) -> None:
         log.info("listening for MQTT", address=str(address), tls=context is not None)
 
 
-def _broker_clients(
-    settings: Settings, registry: Registry, authenticator: Authenticator, endpoint: Endpoint
-) -> BrokerClients:
-    name, password = server_account(settings)
-    return BrokerClients(
-        registry, authenticator, endpoint, server_name=name, server_password=password
-    )
-
-
-def _mosquitto_files(settings: Settings, store: Store) -> MosquittoFiles | None:
+def _mosquitto_files(
+    settings: Settings, store: Store, account: ServerAccount
+) -> MosquittoFiles | None:
     paths = MosquittoPaths(
         settings.mosquitto_password_path,
         settings.mosquitto_acl_path,
@@ -484,8 +476,7 @@ def _mosquitto_files(settings: Settings, store: Store) -> MosquittoFiles | None:
     )
     if paths.passwords is None and paths.acl is None:
         return None
-    account, rules = server_account(settings), rules_for(settings, "%u")
-    return MosquittoFiles(store.broker_access, paths, rules, account)
+    return MosquittoFiles(store.broker_access, paths, rules_for(settings, "%u"), account)
 
 
 async def collect_garbage() -> None:

@@ -37,6 +37,6 @@ def weakness(password: str, username: str) -> str | None:
 
 
 def looks_reserved(username: str) -> bool:
-    """Tell whether the name looks like an administrator's, `Admin` say."""
+    """Return whether the name looks like an administrator's, `Admin` say."""
     own = looks(username)
     return any(own & looks(name) for name in _RESERVED)

@@ -134,7 +134,7 @@ class Publisher:
             woken = await self._wait()
 
     async def _wait(self) -> bool:
-        """Wait for work or for the next look; tell whether there was a call."""
+        """Wait for work or for the next look; return whether there was a call."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(POLL_SECONDS):
                 await self._work.wait()

@@ -35,17 +35,17 @@ class Selection(NamedTuple):
     own: int | None = None
 
     def covers(self, network: str, sensor: int) -> bool:
-        """Tell whether events of a sensor are among what is watched."""
+        """Return whether events of a sensor are among what is watched."""
         return (self.networks is None or network in self.networks or sensor == self.own) and (
             self.sensors is None or sensor in self.sensors
         )
 
     def wants(self, network: str, sensor: int, kind: str) -> bool:
-        """Tell whether an event is among what is watched."""
+        """Return whether an event is among what is watched."""
         return self.covers(network, sensor) and (self.kinds is None or kind in self.kinds)
 
     def includes(self, other: "Selection") -> bool:
-        """Tell whether all that the other one watches of networks and sensors is watched here."""
+        """Return whether all that the other one watches of networks and sensors is watched here."""
         return all(
             here is None or (there is not None and there <= here)
             for here, there in ((self.networks, other.networks), (self.sensors, other.sensors))
@@ -94,11 +94,11 @@ class Streams:
         return len(self._open)
 
     def watched(self) -> bool:
-        """Tell whether anybody watches."""
+        """Return whether anybody watches."""
         return bool(self._watching)
 
     def has_room(self, principal: int | str) -> bool:
-        """Tell whether the principal may open one more."""
+        """Return whether the principal may open one more."""
         return (
             len(self._open) < self._maximum
             and self._of_principal.get(principal, 0) < self._per_principal

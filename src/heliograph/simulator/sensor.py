@@ -46,7 +46,7 @@ class SimulatedSensor:
         self.log("info", "started", "Switched on.", started)
 
     def is_silent(self, now: float) -> bool:
-        """Tell whether the sensor is out of reach at the moment."""
+        """Return whether the sensor is out of reach at the moment."""
         return self._has_gaps and signals.is_silent(now, self._phase)
 
     def begin(self, moment: float) -> None:

@@ -69,7 +69,7 @@ def bounded(noise: float) -> float:
 
 
 def is_silent(seconds: float, phase: float) -> bool:
-    """Tell whether the sensor is out of reach, as it is for a short while each hour."""
+    """Return whether the sensor is out of reach, as it is for a short while each hour."""
     return (seconds + phase * GAP_PERIOD_SECONDS) % GAP_PERIOD_SECONDS < GAP_SECONDS
 
 
