@@ -6,18 +6,94 @@ import json
 import signal
 import sys
 import time
+from collections.abc import Callable
 
-from bench import export, peers, query
-from bench.bare_store import INSERTS
-from bench.catalogue import catalogue, chosen
-from bench.limits import raise_open_files
+from bench import (
+    attacks,
+    configuration,
+    http_ingest,
+    live,
+    memory,
+    mqtt_ingest,
+    peers,
+    query,
+    transfers,
+)
 from bench.result import Result, show
 from bench.scale import FULL, QUICK, Scale
 from bench.sides import Workbench, cache_folder, check_space
-from bench.starting_line import LoadError
+from bench.starting_line import LoadError, raise_open_files
 
 OPEN_FILES = 16_000
 SPACE = 4 << 30
+ENGINES = ("sqlite", "postgresql")
+
+Benchmark = Callable[[Workbench], Result]
+
+
+def catalogue() -> dict[str, Benchmark]:
+    """Return the benchmarks by name, in the order in which they run."""
+    found: dict[str, Benchmark] = {}
+
+    def add(name: str, make: Callable[..., Benchmark], *args: object, **options: object) -> None:
+        found[name] = make(name, *args, **options)
+
+    for engine in ENGINES:
+        for few in (False, True):
+            for count in (1, 10):
+                name = f"mqtt-{engine}-{count}{'-100sensors' * few}"
+                add(name, mqtt_ingest.rate, engine, measurements=count, few=few)
+    add("mqtt-sqlite-1-100connections", mqtt_ingest.rate, "sqlite", connections=100)
+    for engine in ENGINES:
+        for count in (1, 10):
+            name = f"broker-{engine}-{count}"
+            add(name, mqtt_ingest.broker_rate, engine, measurements=count)
+    for name, make in (
+        ("configuration", configuration.rate),
+        ("configuration-push", configuration.push),
+        ("http-single", http_ingest.single),
+        ("http-batch", http_ingest.batch),
+    ):
+        for engine in ENGINES:
+            add(f"{name}-{engine}", make, engine)
+    add("import-sqlite", transfers.importing, "sqlite", in_turn=True)
+    add("import-sqlite-by-sensor", transfers.importing, "sqlite", in_turn=False)
+    add("import-postgresql", transfers.importing, "postgresql", in_turn=True)
+    for form in transfers.QUERIES:
+        add(f"export-{form}-sqlite", transfers.exporting, "sqlite", form)
+    add("export-csv-postgresql", transfers.exporting, "postgresql", "csv")
+    found["mqtt-beside-http"] = mqtt_ingest.beside_http
+    for start, shown in (("idle", False), ("live", True)):
+        for end, share, goal in (("median", 0.5, 10), ("p99", 0.99, 50)):
+            name = f"{start}-latency-{end}"
+            add(name, mqtt_ingest.latency, live=shown, share=share, goal=goal)
+    for engine, suffix in zip(ENGINES, ("", "-postgresql"), strict=True):
+        add(f"last-value{suffix}", query.last_value, engine)
+        add(f"history-page{suffix}", query.history_page, engine)
+    add("query-year", query.year, "temperature")
+    add("query-year-all", query.year, None)
+    found |= {
+        "query-chart": query.chart,
+        "query-deep-page": query.deep_page,
+        "query-newest": query.newest_of_network,
+        "query-rollup-cost": mqtt_ingest.rollup_cost,
+        "query-export": transfers.beside_ingest,
+        "query-export-memory": transfers.memory,
+        "memory-idle": memory.idle,
+        "memory-flood": memory.flood,
+        "idle-connections": memory.connections,
+    }
+    add("live-fan-out", live.fan_out, 1)
+    add("live-fan-out-4", live.fan_out, 4)
+    found["live-idle-viewer"] = live.idle_viewers
+    found["live-stalled-p99"] = live.stalled_viewers
+    found |= attacks.kinds()
+    for engine in ENGINES:
+        add(f"peer-script-{engine}", peers.script, engine)
+    found["peer-nodered-sqlite"] = peers.nodered_sqlite
+    found["peer-influxdb-batch"] = peers.influxdb_batch
+    found["peer-influxdb-single"] = peers.influxdb_single
+    return found
 
 
 def parser() -> argparse.ArgumentParser:
@@ -31,20 +107,38 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--quick", action="store_true", help="small counts: does it work at all?")
     made.add_argument("--rounds", type=int, help="rounds of each side")
     made.add_argument("--gateways", type=int, help="connections that carry an MQTT load")
-    made.add_argument(
-        "--insert",
-        choices=INSERTS,
-        default="json",
-        help="how the bare listener and route fill SQLite: json_each, or many rows of values",
-    )
     made.add_argument("--list", action="store_true", help="print the names")
     return made
 
 
+def chosen(asked: list[str], known: list[str], missing: dict[str, str]) -> list[str]:
+    """Return the names to run, in the catalogue's order; a name's beginning stands for all.
+
+    `missing` tells of names what this machine lacks for them: all and beginnings leave them out.
+
+    Raises:
+        ValueError: a name is the beginning of none, or just that one is missing something.
+    """
+    for name in asked:
+        if name in missing:
+            raise ValueError(f"{name}: {missing[name]}")
+        if not any(each.startswith(name) for each in known):
+            raise ValueError(f"no benchmark {name!r}; there are: {', '.join(known)}")
+    wanted = [each for each in known if not asked or _is_asked(each, asked, known)]
+    for name in wanted:
+        if name in missing:
+            print(f"{name}: left out, {missing[name]}", file=sys.stderr)
+    return [name for name in wanted if name not in missing]
+
+
+def _is_asked(name: str, asked: list[str], known: list[str]) -> bool:
+    return any(name == each or (each not in known and name.startswith(each)) for each in asked)
+
+
 def _space(name: str) -> int:
     """Return the bytes that a benchmark needs on the disk."""
-    if name in export.NAMES:
-        return export.SPACE
+    if name in transfers.BESIDE_INGEST:
+        return transfers.SPACE
     return query.SPACE if name in query.OF_THE_YEAR else SPACE
 
 
@@ -63,9 +157,6 @@ def main() -> int:
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
-    for name in chosen(options.names, list(benchmarks)):
-        if name in missing:
-            print(f"{name}: left out, {missing[name]}", file=sys.stderr)
     scale: Scale = QUICK if options.quick else FULL
     for member in ("rounds", "gateways"):
         if (number := getattr(options, member)) is not None:
@@ -76,7 +167,7 @@ def main() -> int:
         raise_open_files(OPEN_FILES)
         if cache:
             check_space(cache, max(map(_space, names), default=0))
-        with Workbench(scale, cache, options.insert) as bench:
+        with Workbench(scale, cache) as bench:
             for name in names:
                 started = time.monotonic()
                 results.append(benchmarks[name](bench))

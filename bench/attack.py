@@ -21,11 +21,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from bench.limits import raise_open_files
-from bench.mqtt_connection import exactly
+from bench.mqtt_load import exactly
 from bench.packets import PACKET_IDS, connect, identifier, remaining_length, subscribe
 from bench.requests import post
-from bench.starting_line import LoadError, report, wait_for_go
+from bench.starting_line import LoadError, raise_open_files, report, wait_for_go
 
 ADDRESS = ("127.0.0.2", 0)
 PATIENCE = 60.0
@@ -269,49 +268,29 @@ KINDS: dict[str, Callable[[Target], list[Client]]] = {
 }
 
 
-class Attackers:
-    """The threads of an attack, a connection each."""
-
-    def __init__(self, clients: list[Client]) -> None:
-        self._ended = threading.Event()
-        # How often a connection was ended, or refused.
-        self.ended = 0
-        self._threads = [
-            threading.Thread(target=self._run, args=(client,), name=f"attacker {number}")
-            for number, client in enumerate(clients)
-        ]
-
-    def start(self) -> None:
-        """Begin."""
-        for thread in self._threads:
-            thread.start()
-
-    def stop(self) -> None:
-        """End, and wait for it."""
-        self._ended.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _run(self, client: Client) -> None:
-        while not self._ended.is_set():
-            with contextlib.suppress(OSError, LoadError, http.client.HTTPException):
-                client(self._ended)
-            if not self._ended.wait(PAUSE):
-                self.ended += 1
+def attack(client: Client, ended: threading.Event) -> None:
+    """Go on until the end; a connection that is ended or refused is opened again."""
+    while not ended.is_set():
+        with contextlib.suppress(OSError, LoadError, http.client.HTTPException):
+            client(ended)
+        ended.wait(PAUSE)
 
 
 def main() -> None:
     specification: dict[str, Any] = json.loads(sys.argv[1])
     kind = specification.pop("kind")
     raise_open_files(8_000)
-    target = Target(**specification)
+    target, ended = Target(**specification), threading.Event()
     target.enter()
-    attackers = Attackers(KINDS[kind](target))
+    threads = [threading.Thread(target=attack, args=(c, ended)) for c in KINDS[kind](target)]
     wait_for_go()
-    attackers.start()
+    for thread in threads:
+        thread.start()
     sys.stdin.readline()
-    attackers.stop()
-    report(ended=attackers.ended)
+    ended.set()
+    for thread in threads:
+        thread.join()
+    report()
 
 
 if __name__ == "__main__":

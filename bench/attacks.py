@@ -10,10 +10,8 @@ import time
 from collections.abc import Callable, Iterator
 
 from bench.attack import KINDS
-from bench.comparison import alternate, percentile
-from bench.memory import Watch
-from bench.repeatedly import Repeatedly
-from bench.result import Goal, Result, Sample
+from bench.processes import Repeatedly, Watch
+from bench.result import Goal, Result, Sample, alternate, percentile
 from bench.sides import ADMIN_KEY, Side, Workbench
 from bench.starting_line import Load, LoadError
 
@@ -105,7 +103,7 @@ def _sample(bench: Workbench, kind: str) -> Sample:
             )
         )
         load.ready()
-        watch = running.enter_context(Watch(side))
+        watch = running.enter_context(Watch(side.process))
         with Pings(side.http_port) as pings:
             before = side.process.cpu_seconds()
             if harm:
@@ -133,13 +131,12 @@ def _judged(
     if stored != acknowledged:
         raise LoadError(f"{acknowledged} messages were acknowledged, {stored} rows are stored")
     ordered = sorted(pings.milliseconds)
-    return Sample(
-        found["messages"] / found["seconds"],
-        spent / found["messages"] * 100_000,
-        {
-            "ping_median": percentile(ordered, 0.5),
-            "ping_p99": percentile(ordered, 0.99),
-            "ping_longest": ordered[-1],
-            "growth": watch.growth,
-        },
+    return Sample.rate(
+        found["messages"],
+        found,
+        spent,
+        ping_median=percentile(ordered, 0.5),
+        ping_p99=percentile(ordered, 0.99),
+        ping_longest=ordered[-1],
+        growth=watch.growth,
     )

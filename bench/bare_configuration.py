@@ -1,4 +1,4 @@
-"""The bare way from a request to the devices and back: one MQTT 5 session by the `mqtt5` codec.
+"""The bare way from a request to the devices and back, through the bare link's session.
 
 A POST adds a row for each device in one commit, is answered, and then each device's retained
 QoS 1 message goes out. Each heartbeat that comes back updates its row, whatever has come in
@@ -6,22 +6,18 @@ whenever the writer is idle in one commit, and is acknowledged after that. No re
 checks, no outbox, no record of what was published, no heartbeats kept.
 """
 
-import argparse
 import asyncio
-import concurrent.futures
-import sys
 import time
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import asyncpg
 import mqtt5
 import msgspec
 import uvloop
 
-from bench.bare_link import CONNECT_TIMEOUT
-from bench.bare_store import WRITE_TIMEOUT, Row, sqlite_connection
-from bench.bare_writer import BareWriter
+from bench import bare_link, bare_store
+from bench.bare_store import WRITE_TIMEOUT, BareStore, BareWriter, Row, encode, options
 from bench.packets import identifier
 
 SCHEMA = (
@@ -30,12 +26,6 @@ SCHEMA = (
     " PRIMARY KEY (sensor, revision))"
 )
 PACKET_IDS = 65_000
-TOPIC = mqtt5.TopicFilter(
-    "heartbeats/+",
-    max_qos=mqtt5.QoS.AT_LEAST_ONCE,
-    retain_as_published=False,
-    retain_handling=mqtt5.RetainHandling.SEND_NEVER,
-)
 
 
 class Heartbeat(msgspec.Struct):
@@ -54,66 +44,46 @@ class Requested(msgspec.Struct):
 
 decode = msgspec.json.Decoder(Heartbeats).decode
 decode_request = msgspec.json.Decoder(Requested).decode
-encode = msgspec.json.Encoder().encode
 
 
-class Store(Protocol):
-    """`add` takes (sensor, revision, configuration, created_at); `write` rows of heartbeats.
+class Revisions(BareStore, Protocol):
+    """Writes rows of heartbeats (sensor, revision, timestamp, receipt, success).
 
-    Those are (sensor, revision, timestamp, receipt, success).
+    `add` takes rows of revisions (sensor, revision, configuration, created_at).
     """
 
     async def add(self, rows: Sequence[Row]) -> None: ...
 
-    async def write(self, rows: list[Row]) -> None: ...
 
-    async def close(self) -> None: ...
-
-
-class Sqlite:
+class Sqlite(bare_store.Sqlite):
     """One statement a commit, in a thread."""
 
     def __init__(self, path: str) -> None:
-        self._database = sqlite_connection(path)
-        self._database.execute(SCHEMA)
-        self._thread = concurrent.futures.ThreadPoolExecutor(1)
-
-    async def _run(self, statement: str, rows: Sequence[Row]) -> None:
-        await asyncio.get_running_loop().run_in_executor(
-            self._thread, self._database.execute, statement, (encode(rows).decode(),)
-        )
+        super().__init__(path)
+        self.database.execute(SCHEMA)
 
     async def add(self, rows: Sequence[Row]) -> None:
-        await self._run(
+        await self.execute(
             "INSERT INTO configuration (sensor, revision, configuration, created_at)"
             " SELECT value->>0, value->>1, value->>2, value->>3 FROM json_each(?)",
             rows,
         )
 
     async def write(self, rows: list[Row]) -> None:
-        await self._run(
+        await self.execute(
             "UPDATE configuration SET timestamp = said.value->>2, receipt = said.value->>3,"
             " success = said.value->>4, answers = answers + 1 FROM json_each(?) AS said"
             " WHERE sensor = said.value->>0 AND revision = said.value->>1",
             rows,
         )
 
-    async def close(self) -> None:
-        self._thread.shutdown()
-        self._database.close()
 
-
-class Postgresql:
-    """One `COPY` or one `UPDATE` a commit."""
+class Postgresql(bare_store.Postgresql):
+    """One `COPY` or one `UPDATE` a commit, on a connection each."""
 
     def __init__(self, adding: asyncpg.Connection, updating: asyncpg.Connection) -> None:
-        self._adding, self._updating = adding, updating
-
-    @classmethod
-    async def opened(cls, url: str) -> "Postgresql":
-        adding, updating = [await asyncpg.connect(url, timeout=10) for _ in range(2)]
-        await adding.execute(SCHEMA, timeout=WRITE_TIMEOUT)
-        return cls(adding, updating)
+        super().__init__(updating)
+        self._adding = adding
 
     async def add(self, rows: Sequence[Row]) -> None:
         await self._adding.copy_records_to_table(
@@ -124,7 +94,7 @@ class Postgresql:
         )
 
     async def write(self, rows: list[Row]) -> None:
-        await self._updating.execute(
+        await self.connection.execute(
             "UPDATE configuration SET timestamp = said.timestamp, receipt = said.receipt,"
             " success = said.success, answers = answers + 1"
             " FROM unnest($1::int8[], $2::int8[], $3::int8[], $4::int8[], $5::boolean[])"
@@ -134,68 +104,44 @@ class Postgresql:
             timeout=WRITE_TIMEOUT,
         )
 
-    async def close(self) -> None:
-        await self._adding.close()
-        await self._updating.close()
+
+async def opened(url: str) -> Revisions:
+    """Return the store for a PostgreSQL URL or the path of a SQLite file."""
+    if not url.startswith("postgresql://"):
+        return Sqlite(url)
+    adding, updating = [await asyncpg.connect(url, timeout=10) for _ in range(2)]
+    await adding.execute(SCHEMA, timeout=WRITE_TIMEOUT)
+    return Postgresql(adding, updating)
 
 
-class Session(asyncio.Protocol):
-    """The session with the broker."""
+class Session(bare_link.Session):
+    """Takes heartbeats, and publishes revisions."""
 
-    def __init__(self, writer: BareWriter) -> None:
-        self.writer, self.rest, self.last_id = writer, b"", 0
-        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    topic = "heartbeats/+"
 
-    def connection_made(self, transport: Any) -> None:
-        self.transport = transport
-        packet = mqtt5.ConnectPacket("bare", clean_start=True, receive_max=65_535)
-        transport.write(packet.write())
+    def take(self, sensor: int, payload: bytes, receipt: int) -> None:
+        self.writer.rows.extend(
+            (sensor, item.revision, int(item.timestamp * 1e6), receipt, item.success)
+            for item in decode(payload).heartbeats
+        )
 
     def publish(self, sensor: int, payload: bytes) -> None:
-        self.last_id = self.last_id % PACKET_IDS + 1
+        self.writer.number = self.writer.number % PACKET_IDS + 1
         self.transport.write(
             mqtt5.PublishPacket(
                 f"configurations/{identifier(sensor)}",
                 payload,
                 qos=mqtt5.QoS.AT_LEAST_ONCE,
                 retain=True,
-                packet_id=self.last_id,
+                packet_id=self.writer.number,
             ).write()
         )
-
-    def acknowledge(self, due: list[int]) -> None:
-        self.transport.write(b"".join([mqtt5.PubAckPacket(number).write() for number in due]))
-
-    def data_received(self, data: bytes) -> None:
-        buffer = self.rest + data if self.rest else data
-        view, at, end, receipt = memoryview(buffer), 0, len(buffer), int(time.time() * 1e6)
-        rows, due = self.writer.rows, self.writer.due
-        while at < end:
-            try:
-                packet, size = mqtt5.read(view[at:])
-            except IndexError:  # the packet's end has not arrived yet
-                break
-            at += size
-            if type(packet) is mqtt5.PublishPacket:
-                sensor = int(packet.topic[-12:])
-                rows.extend(
-                    (sensor, item.revision, int(item.timestamp * 1e6), receipt, item.success)
-                    for item in decode(packet.payload).heartbeats
-                )
-                due.append(packet.packet_id)
-            elif type(packet) is mqtt5.ConnAckPacket:
-                self.transport.write(mqtt5.SubscribePacket(1, [TOPIC]).write())
-            elif type(packet) is mqtt5.SubAckPacket:
-                self.ready.set_result(None)
-        self.rest = buffer[at:]
-        if rows:
-            self.writer.wake()
 
 
 class Requests:
     """Answers the two requests: one for all devices, and one for one of them."""
 
-    def __init__(self, store: Store, session: Session, sensors: int) -> None:
+    def __init__(self, store: Revisions, session: Session, sensors: int) -> None:
         self._store, self._session = store, session
         self._revisions = dict.fromkeys(range(1, sensors + 1), -1)
 
@@ -225,26 +171,12 @@ class Requests:
 
 
 async def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--url", required=True)
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--broker", type=int, required=True, help="the broker's port")
-    parser.add_argument("--sensors", type=int, required=True)
-    options = parser.parse_args()
-    sys.setswitchinterval(0.0005)
-    store: Store
-    if options.url.startswith("postgresql://"):
-        store = await Postgresql.opened(options.url)
-    else:
-        store = Sqlite(options.url)
+    given = options("broker", "sensors")
+    store = await opened(given.url)
     writer = BareWriter(store)
-    async with asyncio.timeout(CONNECT_TIMEOUT):
-        _, session = await asyncio.get_running_loop().create_connection(
-            lambda: Session(writer), "127.0.0.1", options.broker
-        )
-        await session.ready
-    requests = Requests(store, session, options.sensors)
-    async with await asyncio.start_server(requests.answer, "127.0.0.1", options.port):
+    session = await Session.opened(writer, given.broker)
+    requests = Requests(store, session, given.sensors)
+    async with await asyncio.start_server(requests.answer, "127.0.0.1", given.port):
         await writer.run(session.acknowledge)
 
 

@@ -7,7 +7,7 @@ import argparse
 import select
 import socket
 
-from bench.limits import raise_open_files
+from bench.starting_line import raise_open_files
 from heliograph.live import sse
 
 OPEN_FILES = 12_000

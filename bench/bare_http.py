@@ -7,11 +7,12 @@ own tables through the same driver and encode the rows as the server's answers a
 import argparse
 import asyncio
 import contextlib
-import sys
 import time
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, Protocol
 
+import aiosqlite
+import asyncpg
 import msgspec
 import uvicorn
 from starlette.applications import Starlette
@@ -19,12 +20,82 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from bench.bare_query import NEWEST, RANGE, ROLLUPS, BareQuery, Rows, open_query
-from bench.bare_store import INSERTS, open_bare
-from bench.bare_writer import BareWriter
+from bench.bare_store import BareWriter, encode, open_bare, options
 
-encode = msgspec.json.Encoder().encode
+PAGE = (
+    "SELECT timestamp, revision, value FROM measurement"
+    " WHERE sensor = {0} AND timestamp > {1} ORDER BY timestamp, fingerprint LIMIT {2}"
+)
+LATEST = (
+    "SELECT timestamp, revision, value FROM measurement"
+    " WHERE sensor = {0} ORDER BY timestamp DESC, fingerprint DESC LIMIT 1"
+)
+RANGE = (
+    "SELECT timestamp, revision, value FROM measurement"
+    " WHERE sensor = {0} AND timestamp >= {1} AND timestamp < {2} ORDER BY timestamp, fingerprint"
+)
+ROLLUPS = (
+    "SELECT start, packed FROM rollup"
+    " WHERE sensor = {0} AND level = 3600 AND start >= {1} AND start < {2} ORDER BY start"
+)
+NEWEST = (
+    "SELECT newest.timestamp, newest.revision, newest.value FROM sensor"
+    " JOIN measurement AS newest ON newest.id = ("
+    "SELECT id FROM measurement WHERE measurement.sensor = sensor.number"
+    " ORDER BY timestamp DESC, fingerprint DESC LIMIT 1) ORDER BY sensor.number"
+)
+QUERY_TIMEOUT = 30.0
+
 decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+Rows = Sequence[Any]
+
+
+class BareQuery(Protocol):
+    """Reads rows of timestamp, revision, value; or of what the query has."""
+
+    async def read(self, query: str, *values: int) -> Rows: ...
+
+    async def close(self) -> None: ...
+
+
+class Sqlite:
+    """A reading connection in its own thread."""
+
+    def __init__(self, database: aiosqlite.Connection) -> None:
+        self._database = database
+
+    async def read(self, query: str, *values: int) -> Rows:
+        """Return what any of the queries above finds."""
+        statement = query.format(*"?" * len(values))
+        async with asyncio.timeout(QUERY_TIMEOUT):
+            return list(await self._database.execute_fetchall(statement, values))
+
+    async def close(self) -> None:
+        await self._database.close()
+
+
+class Postgresql:
+    """A pooled connection a query."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    async def read(self, query: str, *values: int) -> Rows:
+        """Return what any of the queries above finds."""
+        statement = query.format("$1", "$2", "$3")
+        found: Rows = await self._pool.fetch(statement, *values, timeout=QUERY_TIMEOUT)
+        return found
+
+    async def close(self) -> None:
+        await self._pool.close()
+
+
+async def open_query(url: str) -> BareQuery:
+    """Return the queries on a PostgreSQL URL or the path of a SQLite file."""
+    if url.startswith("postgresql://"):
+        return Postgresql(await asyncpg.create_pool(url, min_size=2, max_size=4, timeout=10))
+    return Sqlite(await aiosqlite.connect(url, isolation_level=None, timeout=QUERY_TIMEOUT))
 
 
 def answer(content: Any, status: int = 200) -> Response:
@@ -71,54 +142,50 @@ class Ingest:
         return answer({"id": str(number), "device_id": device, "timestamp": stamp}, 201)
 
 
+def size(rows: Rows) -> int:
+    """Return how large rollups are."""
+    return sum(len(packed) for _, packed in rows)
+
+
+# By path: the query, the parameters that are times, and what is answered of the rows.
+READS: dict[str, tuple[str, tuple[str, ...], Callable[[Rows], object]]] = {
+    "/page": (PAGE, ("creation_timestamp",), encodable),
+    "/latest": (LATEST, (), encodable),
+    "/range": (RANGE, ("start", "end"), len),
+    "/rollups": (ROLLUPS, ("start", "end"), size),
+    "/newest": (NEWEST, (), encodable),
+}
+
+
 class Reading:
-    """Answers pages and last values."""
+    """Answers pages and last values of the first sensor, and the newest of all."""
 
     query: BareQuery
 
-    async def page(self, request: Request) -> Response:
-        """Answer the page after a key."""
-        key = int(float(request.query_params["creation_timestamp"]) * 1e6)
-        limit = int(request.query_params.get("limit", "64"))
-        return answer(encodable(await self.query.page(1, key, limit)))
-
-    async def latest(self, request: Request) -> Response:
-        """Answer the newest row."""
-        del request
-        return answer(encodable(await self.query.latest(1)))
-
-    async def range(self, request: Request) -> Response:
-        """Answer how many rows a range has, all of them read."""
-        return answer(len(await self.query.read(RANGE, 1, *_span(request))))
-
-    async def rollups(self, request: Request) -> Response:
-        """Answer how large the rollups of a range are."""
-        rows = await self.query.read(ROLLUPS, 1, *_span(request))
-        return answer(sum(len(packed) for _, packed in rows))
-
-    async def newest(self, request: Request) -> Response:
-        """Answer the newest row of every sensor."""
-        del request
-        return answer(encodable(await self.query.read(NEWEST)))
+    async def answer(self, request: Request) -> Response:
+        """Answer what the path stands for."""
+        query, times, shown = READS[request.url.path]
+        given = request.query_params
+        values = [int(float(given[name]) * 1e6) for name in times]
+        if query is not NEWEST:
+            values.insert(0, 1)
+        if query is PAGE:
+            values.append(int(given["limit"]))
+        return answer(shown(await self.query.read(query, *values)))
 
 
-def _span(request: Request) -> tuple[int, int]:
-    start, end = (int(float(request.query_params[name]) * 1e6) for name in ("start", "end"))
-    return start, end
-
-
-def application(options: argparse.Namespace) -> Starlette:
+def application(given: argparse.Namespace) -> Starlette:
     """Return the application: it writes, or it reads."""
     ingest, reading = Ingest(), Reading()
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        if options.reads:
-            reading.query = await open_query(options.url)
+        if given.reads:
+            reading.query = await open_query(given.url)
             yield
             await reading.query.close()
             return
-        store = await open_bare(options.url, options.insert)
+        store = await open_bare(given.url)
         ingest.writer = BareWriter(store)
         task = asyncio.create_task(ingest.writer.run(resolve), name="bare writer")
         yield
@@ -131,28 +198,18 @@ def application(options: argparse.Namespace) -> Starlette:
 
     routes = [
         Route("/ingest", ingest.post, methods=["POST"]),
-        Route("/page", reading.page),
-        Route("/latest", reading.latest),
-        Route("/range", reading.range),
-        Route("/rollups", reading.rollups),
-        Route("/newest", reading.newest),
+        *(Route(path, reading.answer) for path in READS),
         Route("/health", health),
     ]
     return Starlette(routes=routes, lifespan=lifespan)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--url", required=True)
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--insert", choices=INSERTS, default="json")
-    parser.add_argument("--reads", action="store_true")
-    options = parser.parse_args()
-    sys.setswitchinterval(0.0005)
+    given = options()
     uvicorn.run(
-        application(options),
+        application(given),
         host="127.0.0.1",
-        port=options.port,
+        port=given.port,
         loop="uvloop",
         http="httptools",
         log_level="warning",

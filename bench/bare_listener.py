@@ -5,18 +5,15 @@ no access checks, no validation beyond decoding, no deduplication. Whoever subsc
 every message after its commit.
 """
 
-import argparse
 import asyncio
-import sys
 import time
 from typing import Any
 
 import msgspec
 import uvloop
 
-from bench.bare_store import INSERTS, open_bare
-from bench.bare_writer import BareWriter
-from bench.limits import raise_open_files
+from bench.bare_store import BareWriter, open_bare, options
+from bench.starting_line import raise_open_files
 
 CONNECT, PUBLISH, SUBSCRIBE, PINGREQ, DISCONNECT = 1, 3, 8, 12, 14
 
@@ -108,17 +105,12 @@ def acknowledge(due: list[tuple[Connection, bytes, bytes]]) -> None:
 
 
 async def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--url", required=True)
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--insert", choices=INSERTS, default="json")
-    options = parser.parse_args()
-    sys.setswitchinterval(0.0005)
+    given = options()
     raise_open_files(12_000)
-    writer = BareWriter(await open_bare(options.url, options.insert))
+    writer = BareWriter(await open_bare(given.url))
     viewers: list[Connection] = []
     server = await asyncio.get_running_loop().create_server(
-        lambda: Connection(writer, viewers), "127.0.0.1", options.port, backlog=1_024
+        lambda: Connection(writer, viewers), "127.0.0.1", given.port, backlog=1_024
     )
     async with server:
         await writer.run(acknowledge)

@@ -1,14 +1,16 @@
-"""The bare table writes: nothing checked, nothing deduplicated, one transaction a batch.
+"""The bare store: nothing checked, nothing deduplicated, one transaction a batch.
 
 A row is (sensor, timestamp, fingerprint, receipt, revision, value). Both engines keep the
-columns that the server keeps of a measurement, and its unique key.
+columns that the server keeps of a measurement, and its unique key. Whatever has come in is
+committed whenever the store is idle.
 """
 
+import argparse
 import asyncio
 import concurrent.futures
-import itertools
 import sqlite3
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -42,18 +44,11 @@ POSTGRESQL_SCHEMA = (
     " revision int8, value text, PRIMARY KEY (sensor, timestamp, fingerprint))"
 )
 
-_encode = msgspec.json.Encoder().encode
+encode = msgspec.json.Encoder().encode
 _FROM_JSON = (
     f"INSERT INTO measurement ({', '.join(COLUMNS)}) SELECT value->>0, value->>1, value->>2,"
     " value->>3, value->>4, value->>5 FROM json_each(?) WHERE true ON CONFLICT DO NOTHING"
 )
-
-
-CHUNKS = (2_048, 256, 32, 4, 1)
-_INTO = f"INSERT INTO measurement ({', '.join(COLUMNS)}) VALUES "
-_PLACES = "(" + ", ".join("?" * len(COLUMNS)) + ")"
-_VALUES = {size: _INTO + ", ".join([_PLACES] * size) + " ON CONFLICT DO NOTHING" for size in CHUNKS}
-INSERTS = ("json", "values")
 
 
 class BareStore(Protocol):
@@ -75,57 +70,87 @@ def sqlite_connection(path: Path | str) -> sqlite3.Connection:
 
 
 class Sqlite:
-    """Few statements a batch, in a thread: `executemany` would starve beside a busy loop.
+    """One statement a batch, in a thread: `executemany` would starve beside a busy loop."""
 
-    `json`: one `INSERT … SELECT … FROM json_each(?)`; `values`: inserts of many rows each.
-    """
-
-    def __init__(self, path: str, insert: str = "json") -> None:
-        self._database = sqlite_connection(path)
-        self._insert = self._values if insert == "values" else self._json
+    def __init__(self, path: str) -> None:
+        self.database = sqlite_connection(path)
         self._thread = concurrent.futures.ThreadPoolExecutor(1)
 
-    def _write(self, rows: list[Row]) -> None:
-        self._database.execute("BEGIN IMMEDIATE")
-        self._insert(rows)
-        self._database.execute("COMMIT")
+    def _execute(self, statement: str, rows: Sequence[Row]) -> None:
+        self.database.execute("BEGIN IMMEDIATE")
+        self.database.execute(statement, (encode(rows).decode(),))
+        self.database.execute("COMMIT")
 
-    def _json(self, rows: list[Row]) -> None:
-        self._database.execute(_FROM_JSON, (_encode(rows).decode(),))
-
-    def _values(self, rows: list[Row]) -> None:
-        at = 0
-        for size in CHUNKS:
-            while len(rows) - at >= size:
-                columns = list(itertools.chain.from_iterable(rows[at : at + size]))
-                self._database.execute(_VALUES[size], columns)
-                at += size
+    async def execute(self, statement: str, rows: Sequence[Row]) -> None:
+        """Execute a statement whose one parameter is a JSON array of the rows."""
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._thread, self._execute, statement, rows)
 
     async def write(self, rows: list[Row]) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._write, rows)
+        await self.execute(_FROM_JSON, rows)
 
     async def close(self) -> None:
         self._thread.shutdown()
-        self._database.close()
+        self.database.close()
 
 
 class Postgresql:
     """One `COPY` a batch."""
 
     def __init__(self, connection: asyncpg.Connection) -> None:
-        self._connection = connection
+        self.connection = connection
 
     async def write(self, rows: list[Row]) -> None:
-        await self._connection.copy_records_to_table(
+        await self.connection.copy_records_to_table(
             "measurement", records=rows, columns=COLUMNS, timeout=WRITE_TIMEOUT
         )
 
     async def close(self) -> None:
-        await self._connection.close()
+        await self.connection.close()
 
 
-async def open_bare(url: str, insert: str = "json") -> BareStore:
+async def open_bare(url: str) -> BareStore:
     """Return the store for a PostgreSQL URL or the path of a SQLite file."""
     if url.startswith("postgresql://"):
         return Postgresql(await asyncpg.connect(url, timeout=10))
-    return Sqlite(url, insert)
+    return Sqlite(url)
+
+
+class BareWriter:
+    """Collects rows, and whom to answer after the commit that they are in."""
+
+    def __init__(self, store: BareStore) -> None:
+        self.rows: list[Row] = []
+        self.due: list[Any] = []
+        self.number = 0
+        self.committed = 0
+        self._store = store
+        self._arrived = asyncio.Event()
+
+    def wake(self) -> None:
+        """Say that there are rows."""
+        self._arrived.set()
+
+    async def run(self, acknowledge: Callable[[list[Any]], None]) -> None:
+        """Write for ever, handing those that are `due` to `acknowledge` after each commit."""
+        while True:
+            if not self.rows:
+                self._arrived.clear()
+                await self._arrived.wait()
+            rows, self.rows = self.rows, []
+            due, self.due = self.due, []
+            await self._store.write(rows)
+            self.committed += len(rows)
+            acknowledge(due)
+
+
+def options(*numbers: str) -> argparse.Namespace:
+    """Return what a bare path is called with: a database, its own port, and more numbers."""
+    # Beside a busy event loop the writer's thread would wait 5 ms for the interpreter each time.
+    sys.setswitchinterval(0.0005)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--url", required=True)
+    for name in ("port", *numbers):
+        parser.add_argument(f"--{name}", type=int, required=True)
+    parser.add_argument("--reads", action="store_true")
+    return parser.parse_args()

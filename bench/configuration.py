@@ -7,14 +7,12 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 
-from bench.comparison import alternate, percentile
-from bench.database import Database
-from bench.mosquitto import Mosquitto
-from bench.result import Goal, Result, Sample
-from bench.revisions import open_revisions, outstanding
+from bench.configuration_load import ACKNOWLEDGED
+from bench.databases import Database
+from bench.programs import Mosquitto
+from bench.result import Goal, Result, Sample, percentile
 from bench.sides import ADMIN_KEY, Side, Workbench
 from bench.starting_line import Load, LoadError
-from bench.through_broker import through_broker
 
 RATE = Goal(5_000, "figure")
 PUSH = Goal(100, "figure", "at most")
@@ -55,8 +53,7 @@ def rate(name: str, engine: str) -> Callable[[Workbench], Result]:
             }
             return Sample(devices / seconds, spent * per_100k, extra)
 
-        sides = _sides(bench, engine, measure)
-        return Result(name, "acknowledged/s", RATE, *alternate(bench.scale.rounds, *sides))
+        return Result(name, "acknowledged/s", RATE, *_compared(bench, engine, measure))
 
     return run
 
@@ -88,18 +85,19 @@ def push(name: str, engine: str) -> Callable[[Workbench], Result]:
             }
             return Sample(percentile(acknowledged, 0.99), None, extra)
 
-        sides = _sides(bench, engine, measure)
-        return Result(name, "ms", PUSH, *alternate(min(3, bench.scale.rounds), *sides))
+        return Result(name, "ms", PUSH, *_compared(bench, engine, measure, rounds=3))
 
     return run
 
 
-def _sides(
-    bench: Workbench, engine: str, measure: Callable[[Side, Mosquitto], Sample]
-) -> tuple[Callable[[], Sample], Callable[[], Sample]]:
+def _compared(
+    bench: Workbench, engine: str, measure: Callable[[Side, Mosquitto], Sample], rounds: int = 0
+) -> tuple[list[Sample], list[Sample]]:
     profile = bench.scale.devices
-    bare = "bare_configuration", "--sensors", str(profile.sensors)
-    return through_broker(bench, engine, profile, measure, *bare)
+    sensors = "--sensors", str(profile.sensors)
+    return bench.through_broker(
+        engine, profile, measure, "bare_configuration", *sensors, rounds=rounds
+    )
 
 
 @contextlib.contextmanager
@@ -140,9 +138,9 @@ def _watch(database: Database, revision: int, count: int) -> tuple[float, float]
     """
     nearly: float | None = None
     deadline = time.monotonic() + PATIENCE
-    with contextlib.closing(open_revisions(database.engine, database.address)) as revisions:
+    with database.reading() as row:
         while True:
-            found, moment = revisions.acknowledged(revision), time.perf_counter()
+            found, moment = row(ACKNOWLEDGED.format(revision))[0], time.perf_counter()
             if nearly is None and found >= count * 0.99:
                 nearly = moment
             if nearly is not None and found >= count:
@@ -155,7 +153,7 @@ def _watch(database: Database, revision: int, count: int) -> tuple[float, float]
 def _settled(database: Database) -> None:
     """Return when the server has nothing left to publish or to write down of it."""
     deadline = time.monotonic() + PATIENCE
-    while not database.bare and (left := outstanding(database)):
+    while not database.bare and (left := database.count("publication")):
         if time.monotonic() > deadline:
             raise LoadError(f"{left} topics are not up to date")
         time.sleep(POLL_SECONDS)
@@ -164,8 +162,8 @@ def _settled(database: Database) -> None:
 def _confirm(database: Database, expected: dict[int, int]) -> None:
     """Raise unless each revision was acknowledged once, and nothing is left to be done."""
     _settled(database)
-    with contextlib.closing(open_revisions(database.engine, database.address)) as revisions:
-        found = {revision: revisions.acknowledged(revision) for revision in expected}
+    with database.reading() as row:
+        found = {revision: row(ACKNOWLEDGED.format(revision))[0] for revision in expected}
     if found != expected:
         raise LoadError(f"acknowledged are {found} in place of {expected}")
     if (stored := _answers(database)) != sum(expected.values()):
@@ -182,4 +180,4 @@ def _answers(database: Database) -> int:
     """Return how many answers of devices are stored, those that say the same again included."""
     if not database.bare:
         return database.count("heartbeat")
-    return database.total("configuration", "answers")
+    return int(database.text("SELECT coalesce(sum(answers), 0) FROM configuration"))

@@ -16,18 +16,20 @@ from typing import Any
 import uvloop
 
 from bench.bare_listener import CONNECT, PUBLISH, SUBSCRIBE, packet
+from bench.databases import Database
 from bench.http_load import answer_size
-from bench.limits import raise_open_files
 from bench.packets import connect, device_key, heartbeat, identifier, received, subscribe
 from bench.requests import post
-from bench.revisions import Revisions, open_revisions
-from bench.starting_line import LoadError, report, wait_for_go
+from bench.scale import Profile
+from bench.starting_line import LoadError, raise_open_files, report, wait_for_go
 
 WAVE = 100
 PATIENCE = 120.0
 SETTLING_SECONDS = 0.02
 LOOK_SECONDS = 0.001
 KEEPALIVE = 3_600
+# How many sensors have acknowledged a revision.
+ACKNOWLEDGED = "SELECT count(*) FROM configuration WHERE revision = {} AND success"
 CONNACK, PUBACK, SUBACK = CONNECT + 1, PUBLISH + 1, SUBSCRIBE + 1
 
 
@@ -181,27 +183,29 @@ async def all_at_once(
 
 
 async def one_by_one(
-    devices: Devices, requests: Requests, revisions: Revisions, chosen: list[int], key: str
+    devices: Devices, requests: Requests, database: Database, chosen: list[int], key: str
 ) -> list[tuple[float, float]]:
     """Give one device after another a revision.
 
     Returns the milliseconds until each device had it, and until the database had its answer.
     """
     found = []
-    for index, number in enumerate(chosen):
-        devices.moments.clear()
-        path = f"/sensors/{identifier(number)}/configurations"
-        request = post(path, key, configuration(index))
-        started = time.perf_counter()
-        revision = (await requests.send(request))["revision"]
-        await devices.wait(1)
-        async with asyncio.timeout(PATIENCE):
-            while not revisions.is_acknowledged(number, revision):  # noqa: ASYNC110 - not ours
-                await asyncio.sleep(LOOK_SECONDS)
-        ended = time.perf_counter()
-        found.append(((devices.moments[number] - started) * 1_000, (ended - started) * 1_000))
-        # Light load: whatever follows the commit has ended before the next request.
-        await asyncio.sleep(SETTLING_SECONDS)
+    with database.reading() as row:
+        for index, number in enumerate(chosen):
+            devices.moments.clear()
+            path = f"/sensors/{identifier(number)}/configurations"
+            request = post(path, key, configuration(index))
+            started = time.perf_counter()
+            revision = (await requests.send(request))["revision"]
+            await devices.wait(1)
+            is_acknowledged = f"{ACKNOWLEDGED.format(revision)} AND sensor = {number}"
+            async with asyncio.timeout(PATIENCE):
+                while not row(is_acknowledged)[0]:  # noqa: ASYNC110 - not ours
+                    await asyncio.sleep(LOOK_SECONDS)
+            ended = time.perf_counter()
+            found.append(((devices.moments[number] - started) * 1_000, (ended - started) * 1_000))
+            # Light load: whatever follows the commit has ended before the next request.
+            await asyncio.sleep(SETTLING_SECONDS)
     return found
 
 
@@ -220,12 +224,12 @@ async def main() -> None:
         started, answered, times = await all_at_once(devices, requests, path, key, 1)
         report(started=started, answered=answered, received=times)
         return
-    revisions = open_revisions(specification["engine"], specification["address"])
+    address = specification["address"]
+    database = Database(specification["engine"], address, address, Profile("", 0, 0), bare=False)
     draw = random.Random(1)
     chosen = [draw.randint(1, devices.count) for _ in range(samples)]
     wait_for_go()
-    pairs = await one_by_one(devices, requests, revisions, chosen, key)
-    revisions.close()
+    pairs = await one_by_one(devices, requests, database, chosen, key)
     devices.check()
     report(received=[pair[0] for pair in pairs], acknowledged=[pair[1] for pair in pairs])
 

@@ -3,9 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from bench.comparison import alternate
-from bench.influxdb import Influxdb
-from bench.result import Goal, Result, Sample
+from bench.programs import Influxdb
+from bench.result import Goal, Result, Sample, alternate
 from bench.sides import SHARED_KEY, Side, Workbench
 from bench.starting_line import Load
 
@@ -46,12 +45,9 @@ def _batches(bench: Workbench) -> dict[str, int]:
 def _delivered(side: Side | Influxdb, mode: str, given: dict[str, Any]) -> Sample:
     readings = given["requests"] * given["readings"]
     with Load("http_load", mode=mode, port=side.http_port, **given) as load:
-        load.ready()
-        before = side.process.cpu_seconds()
-        found = load.run()
-        spent = side.process.cpu_seconds() - before
+        found, spent = load.measured(side.process)
         side.expect(readings + given["warm_up"] * given["readings"])
-    return Sample(readings / found["seconds"], spent / readings * 100_000)
+    return Sample.rate(readings, found, spent)
 
 
 def single(name: str, engine: str) -> Callable[[Workbench], Result]:
@@ -59,16 +55,12 @@ def single(name: str, engine: str) -> Callable[[Workbench], Result]:
 
     def run(bench: Workbench) -> Result:
         profile = bench.scale.standard
-
-        def figure() -> Sample:
-            with bench.server(engine, profile) as side:
-                return singles(bench, side)
-
-        def ceiling() -> Sample:
-            with bench.bare("bare_http", engine, profile) as side:
-                return singles(bench, side)
-
-        return Result(name, "requests/s", GOAL, *alternate(bench.scale.rounds, figure, ceiling))
+        found = bench.compared(
+            lambda side: singles(bench, side),
+            lambda: bench.server(engine, profile),
+            lambda: bench.bare("bare_http", engine, profile),
+        )
+        return Result(name, "requests/s", GOAL, *found)
 
     return run
 
@@ -89,11 +81,9 @@ def batch(name: str, engine: str) -> Callable[[Workbench], Result]:
                 bench.database(engine, profile, bare=True) as database,
                 Load("bare_table", url=database.address, **given) as load,
             ):
-                load.ready()
-                found = load.run()
+                found, _ = load.measured()
                 database.expect(count + BATCH_WARM_UP * given["readings"])
-            spent = found["cpu_seconds"] / count * 100_000
-            return Sample(count / found["seconds"], spent)
+            return Sample.rate(count, found, found["cpu_seconds"])
 
         return Result(name, "rows/s", GOAL, *alternate(bench.scale.rounds, figure, ceiling))
 

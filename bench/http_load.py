@@ -1,11 +1,13 @@
-"""A load of HTTP requests over connections that are kept alive, one at a time on each.
+"""Loads of HTTP requests over connections that are kept alive, one at a time on each.
 
 Modes: `single` and `batch` send each prepared request once, `lines` the same readings to
-InfluxDB; `hammer` repeats one GET until it is told to stop.
+InfluxDB; `hammer` repeats one GET until it is told to stop; `latency` times one GET after another.
 """
 
 import asyncio
 import json
+import random
+import socket
 import sys
 import threading
 import time
@@ -154,8 +156,46 @@ class HttpLoad:
         self.stopped = True
 
 
-async def main() -> None:
-    specification = json.loads(sys.argv[1])
+def ask(connection: socket.socket, request: bytes) -> bytearray:
+    """Return the whole answer to a request."""
+    connection.sendall(request)
+    # Megabytes are not to be copied with each piece: that is no time of the server's.
+    data, size = bytearray(), None
+    while size is None or len(data) < size:
+        piece = connection.recv(1 << 18)
+        if not piece:
+            raise LoadError("the server closed the connection")
+        data += piece
+        size = answer_size(bytes(data)) if size is None else size
+    if not data.startswith(b"HTTP/1.1 200"):
+        raise LoadError(f"an answer of another kind: {bytes(data[:400])!r}")
+    return data
+
+
+def latency(specification: dict[str, Any]) -> None:
+    """Time one GET after another."""
+    # Both sides get the same pages in the same order.
+    chosen = random.Random(1)
+    low, high = specification["keys"]
+    warm_up = specification["warm_up"]
+    requests = [
+        get(specification["path"].format(key=chosen.uniform(low, high)), specification["key"])
+        for _ in range(specification["samples"] + warm_up)
+    ]
+    connection = socket.create_connection(("127.0.0.1", specification["port"]), timeout=30)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sizes = [len(ask(connection, request)) for request in requests[:warm_up]]
+    wait_for_go()
+    latencies = []
+    for request in requests[warm_up:]:
+        started = time.perf_counter()
+        ask(connection, request)
+        latencies.append((time.perf_counter() - started) * 1_000)
+    report(latencies=latencies, bytes=sum(sizes) / len(sizes))
+
+
+async def rate(specification: dict[str, Any]) -> None:
+    """Send all requests."""
     load = HttpLoad(specification)
     count, warm_up = specification["requests"], specification["warm_up"]
     readings = specification.get("readings", 1)
@@ -176,5 +216,13 @@ async def main() -> None:
     report(seconds=seconds, requests=answered)
 
 
+def main() -> None:
+    specification = json.loads(sys.argv[1])
+    if specification["mode"] == "latency":
+        latency(specification)
+    else:
+        uvloop.run(rate(specification))
+
+
 if __name__ == "__main__":
-    uvloop.run(main())
+    main()

@@ -6,18 +6,16 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from bench.comparison import alternate, percentile
-from bench.memory import MEBIBYTE, Watch
 from bench.packets import identifier
+from bench.processes import Watch
 from bench.requests import get
-from bench.result import Goal, Result, Sample
+from bench.result import Goal, Result, Sample, alternate, percentile
 from bench.sides import ADMIN_KEY, Side, Workbench
 from bench.starting_line import Load
 
 FANOUT = Goal(0.7)
 IDLE_VIEWER = Goal(30, "figure", "at most")
 STALLED = Goal(1.1, "ratio", "at most")
-KIBIBYTE = 1 << 10
 WARM_UP_EVENTS = 20
 # No network's stream: that begins with a snapshot of its activity.
 STREAM = "/events?kind=measurement"
@@ -44,16 +42,11 @@ def _shown(bench: Workbench, under_way: int) -> Sample:
     events = bench.scale.events
     with _server(bench) as side, _viewers(side, bench, WARM_UP_EVENTS) as viewers:
         viewers.ready()
-        with Load(
-            "mqtt_load",
-            port=side.mqtt_port,
-            gateway=True,
-            connections=1,
-            sensors=bench.scale.hundred.sensors,
-            key=ADMIN_KEY,
+        with bench.mqtt_load(
+            side.mqtt_port,
+            bench.scale.hundred.sensors,
             messages=events,
             warm_up=WARM_UP_EVENTS,
-            measurements=1,
             window=under_way,
         ) as load:
             load.ready()
@@ -80,22 +73,12 @@ def idle_viewers(bench: Workbench) -> Result:
     count = bench.scale.viewers
 
     def measure(side: Side) -> Sample:
-        with Watch(side) as watch, _load(side, viewers=count, events=0) as load:
-            load.ready()
-            load.run()
-            return Sample(watch.growth * MEBIBYTE / KIBIBYTE / count)
+        with Watch(side.process) as watch, _load(side, "idle", viewers=count) as load:
+            load.measured()
+            return Sample(watch.growth * 1_024 / count)
 
-    def figure() -> Sample:
-        with _server(bench) as side:
-            return measure(side)
-
-    def ceiling() -> Sample:
-        with bench.apart("bare_fanout") as side:
-            return measure(side)
-
-    return Result(
-        "live-idle-viewer", "KiB", IDLE_VIEWER, *alternate(_rounds(bench), figure, ceiling)
-    )
+    found = bench.compared(measure, partial(_server, bench), partial(bench.apart, "bare_fanout"), 3)
+    return Result("live-idle-viewer", "KiB", IDLE_VIEWER, *found)
 
 
 def stalled_viewers(bench: Workbench) -> Result:
@@ -110,7 +93,8 @@ def stalled_viewers(bench: Workbench) -> Result:
             with (
                 _server(bench) as side,
                 Load(
-                    "stream_latency",
+                    "streams",
+                    kind="latency",
                     port=side.http_port,
                     mqtt_port=side.mqtt_port,
                     key=ADMIN_KEY,
@@ -120,27 +104,26 @@ def stalled_viewers(bench: Workbench) -> Result:
                     samples=bench.scale.events,
                 ) as load,
             ):
-                load.ready()
-                ordered = sorted(load.run()["latencies"])
+                ordered = sorted(load.measured()[0]["latencies"])
             extra = {"median": percentile(ordered, 0.5), "maximum": ordered[-1]}
             return Sample(percentile(ordered, 0.99), None, extra)
 
         return sample
 
     sides = measure(max(1, count // 100)), measure(0)
-    return Result("live-stalled-p99", "ms", STALLED, *alternate(_rounds(bench), *sides))
+    return Result("live-stalled-p99", "ms", STALLED, *alternate(min(3, bench.scale.rounds), *sides))
 
 
 def _server(bench: Workbench) -> contextlib.AbstractContextManager[Side]:
     return bench.server("sqlite", bench.scale.hundred, **SETTINGS)
 
 
-def _load(side: Side, **specification: Any) -> Load:
-    return Load("stream_load", port=side.http_port, path=STREAM, key=ADMIN_KEY, **specification)
+def _load(side: Side, kind: str, **given: Any) -> Load:
+    return Load("streams", kind=kind, port=side.http_port, path=STREAM, key=ADMIN_KEY, **given)
 
 
 def _viewers(side: Side, bench: Workbench, warm_up: int) -> Load:
-    return _load(side, viewers=bench.scale.viewers, events=bench.scale.events + warm_up)
+    return _load(side, "count", viewers=bench.scale.viewers, events=bench.scale.events + warm_up)
 
 
 def _delivered(side: Side, viewers: Load, deliveries: int, publish: Callable[[], None]) -> Sample:
@@ -150,9 +133,4 @@ def _delivered(side: Side, viewers: Load, deliveries: int, publish: Callable[[],
     publish()
     found = viewers.result()
     spent = side.process.cpu_seconds() - before
-    extra = {"events_a_write": found["events_a_write"]}
-    return Sample(deliveries / found["seconds"], spent / deliveries * 100_000, extra)
-
-
-def _rounds(bench: Workbench) -> int:
-    return min(3, bench.scale.rounds)
+    return Sample.rate(deliveries, found, spent, events_a_write=found["events_a_write"])

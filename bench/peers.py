@@ -6,15 +6,12 @@ The CPU time is that of all processes of a side, the broker and PostgreSQL inclu
 import time
 from collections.abc import Callable
 
-from bench import influxdb, nodered
-from bench.comparison import alternate
+from bench import programs
 from bench.http_ingest import batches, singles
-from bench.mosquitto import Mosquitto
 from bench.processes import Measured
-from bench.result import Goal, Result, Sample
-from bench.sides import ADMIN_KEY, Side, Workbench
-from bench.starting_line import Load, LoadError
-from bench.through_broker import through_broker
+from bench.result import Goal, Result, Sample, alternate
+from bench.sides import Side, Workbench
+from bench.starting_line import LoadError
 
 GOAL = Goal(1)
 WARM_UP = 1_000
@@ -26,11 +23,14 @@ def script(name: str, engine: str) -> Callable[[Workbench], Result]:
     """Return the benchmark against a subscriber that commits message by message."""
 
     def run(bench: Workbench) -> Result:
-        def measure(side: Side, broker: Mosquitto) -> Sample:
-            return _until_stored(bench, side, broker.port, side.process, broker.process)
+        def ceiling() -> Sample:
+            with (
+                bench.mosquitto() as broker,
+                bench.database(engine, bench.scale.standard, bare=True) as database,
+                bench.beside("peer_script", database, "--broker", str(broker.port)) as side,
+            ):
+                return _until_stored(bench, side, broker.port, side.process, broker.process)
 
-        profile = bench.scale.standard
-        _, ceiling = through_broker(bench, engine, profile, measure, "peer_script")
         return _against_subscriber(bench, name, engine, ceiling)
 
     return run
@@ -93,18 +93,7 @@ def _until_stored(
         return spent + (bench.postgresql_cpu_seconds() if database.engine == "postgresql" else 0.0)
 
     with (
-        Load(
-            "mqtt_load",
-            port=port,
-            gateway=True,
-            connections=1,
-            sensors=sensors,
-            key=ADMIN_KEY,
-            messages=messages,
-            warm_up=warm_up,
-            measurements=1,
-            window=scale.window,
-        ) as load,
+        bench.mqtt_load(port, sensors, messages=messages, warm_up=warm_up) as load,
         database.reading() as row,
     ):
 
@@ -162,8 +151,9 @@ def _against_influxdb(
 def missing() -> dict[str, str]:
     """Return what this machine lacks for which benchmark."""
     lacking: dict[str, str] = {}
-    if not influxdb.program():
-        lacking["peer-influxdb-batch"] = lacking["peer-influxdb-single"] = influxdb.MISSING
-    if not nodered.program():
-        lacking["peer-nodered-sqlite"] = nodered.MISSING
+    if not programs.influxd():
+        missing = programs.INFLUXDB_MISSING
+        lacking["peer-influxdb-batch"] = lacking["peer-influxdb-single"] = missing
+    if not programs.node_red():
+        lacking["peer-nodered-sqlite"] = programs.NODERED_MISSING
     return lacking

@@ -4,11 +4,13 @@ import os
 import signal
 import socket
 import subprocess
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Self
 
 from bench.starting_line import ROOT, LoadError
 
@@ -91,13 +93,10 @@ class Measured:
         """Return the CPU time of the process and its children, those that ended included."""
         return cpu_seconds(self._process.pid)
 
-    def resident_bytes(self) -> int:
+    def resident_mebibytes(self) -> float:
         """Return the resident memory of the process and its children."""
-        total = 0
-        for number in _tree(self._process.pid):
-            fields = _stat(number)
-            total += int(fields[21]) * PAGE if fields else 0
-        return total
+        found = filter(None, map(_stat, _tree(self._process.pid)))
+        return sum(int(fields[21]) for fields in found) * PAGE / (1 << 20)
 
     def stop(self) -> None:
         """End the process, and wait for its end."""
@@ -111,14 +110,57 @@ class Measured:
                 raise LoadError(f"the process did not stop:\n{self.output()}") from None
 
 
+class Repeatedly:
+    """Does something at an interval, in a thread, until the `with` statement ends."""
+
+    interval: float
+
+    def __init__(self) -> None:
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=type(self).__name__)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def once(self) -> None:
+        """Do it."""
+        raise NotImplementedError
+
+    def _run(self) -> None:
+        while not self._end.wait(self.interval):
+            self.once()
+
+
+class Watch(Repeatedly):
+    """Samples the memory of a process, in MiB; keeps the highest."""
+
+    interval = 0.05
+
+    def __init__(self, process: Measured) -> None:
+        super().__init__()
+        self._process = process
+        self._before = self.highest = process.resident_mebibytes()
+
+    def once(self) -> None:
+        """Take a sample."""
+        self.highest = max(self.highest, self._process.resident_mebibytes())
+
+    @property
+    def growth(self) -> float:
+        """The highest growth so far."""
+        self.once()
+        return self.highest - self._before
+
+
 def cpu_seconds(process: int) -> float:
     """Return the CPU time of a process and its children, those that ended included."""
-    total = 0
-    for number in _tree(process):
-        fields = _stat(number)
-        # A child that has ended is in its parent's fields from there on.
-        total += sum(int(field) for field in fields[11:15]) if fields else 0
-    return total / TICKS
+    # A child that has ended is in its parent's fields from there on.
+    return sum(int(n) for each in _tree(process) for n in _stat(each)[11:15]) / TICKS
 
 
 def _tree(process: int) -> Iterator[int]:

@@ -1,6 +1,6 @@
-"""Benchmarks of queries: a year in buckets, a week for a chart, a deep page, a network's newest.
+"""Benchmarks of reading: a year in buckets, a week for a chart, pages, newest values.
 
-On SQLite. The year of one sensor, a row a second, takes some gigabytes; it is made once, rolled up
+The year of one sensor, a row a second on SQLite, takes some gigabytes; it is made once, rolled up
 by the server itself, and used where it lies: nothing is written to it.
 """
 
@@ -10,10 +10,9 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 
-from bench.comparison import alternate, percentile
-from bench.database import Database
+from bench.databases import Database
 from bench.packets import identifier
-from bench.result import Goal, Result, Sample
+from bench.result import Goal, Result, Sample, alternate, percentile
 from bench.sides import ADMIN_KEY, Side, Workbench
 from bench.starting_line import Load, LoadError
 from bench.stored_rows import middle
@@ -137,6 +136,26 @@ def _rest(database: Database) -> None:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
+def history_page(name: str, engine: str) -> Callable[[Workbench], Result]:
+    """Return the benchmark of a page from the middle of a long history."""
+    page = f"creation_timestamp={{key}}&limit={ROWS_OF_A_PAGE}"
+    return _of_long_history(name, engine, f"{SENSOR}/measurements?{page}", f"/page?{page}")
+
+
+def last_value(name: str, engine: str) -> Callable[[Workbench], Result]:
+    """Return the benchmark of the newest value of each attribute."""
+    return _of_long_history(name, engine, f"{SENSOR}/latest", "/latest")
+
+
+def _of_long_history(name: str, engine: str, *paths: str) -> Callable[[Workbench], Result]:
+    def run(bench: Workbench) -> Result:
+        with bench.database(engine, bench.scale.deep, bare=False) as database:
+            samples = bench.scale.samples
+            return _compared(bench, name, PAGE, database, lambda _: (paths[0], paths[1]), samples)
+
+    return run
+
+
 def _compared(
     bench: Workbench, name: str, goal: Goal, database: Database, asked: Asking, samples: int
 ) -> Result:
@@ -148,7 +167,8 @@ def _compared(
 
         def measure(side: Side, path: str) -> Sample:
             with Load(
-                "http_latency",
+                "http_load",
+                mode="latency",
                 port=side.http_port,
                 path=path,
                 key=ADMIN_KEY,
@@ -156,10 +176,7 @@ def _compared(
                 samples=count,
                 warm_up=min(50, count),
             ) as load:
-                load.ready()
-                before = side.process.cpu_seconds()
-                found = load.run()
-                spent = side.process.cpu_seconds() - before
+                found, spent = load.measured(side.process)
             latencies = sorted(found["latencies"])
             return Sample(
                 statistics.median(latencies),

@@ -1,14 +1,12 @@
-"""What a benchmark found, and how it is shown."""
+"""What a benchmark found, how rounds alternate, and how results are shown."""
 
 import dataclasses
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from rich.console import Console
 from rich.table import Table
-
-MEMBERS = ("figure", "ceiling", "ratio", "unit", "goal")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +18,7 @@ class Goal:
     sense: Literal["at least", "at most"] = "at least"
 
     def met(self, figure: float, ratio: float | None) -> bool:
-        """Tell whether the goal is reached; a ratio that is not known reaches none."""
+        """Return whether the goal is reached; a ratio that is not known reaches none."""
         found = figure if self.of == "figure" else ratio
         if found is None:
             return False
@@ -40,6 +38,14 @@ class Sample:
     cpu_seconds_per_100k: float | None = None
     extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
+    @classmethod
+    def rate(cls, rows: float, found: Mapping[str, Any], spent: float, /, **extra: Any) -> "Sample":
+        """Return the rate of so many rows (messages, requests) over the seconds that were found.
+
+        `spent` are the CPU seconds that all of them took.
+        """
+        return cls(rows / found["seconds"], spent / rows * 100_000, extra)
+
 
 @dataclasses.dataclass(frozen=True)
 class Result:
@@ -50,7 +56,6 @@ class Result:
     goal: Goal
     figures: Sequence[Sample]
     ceilings: Sequence[Sample]
-    extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def figure(self) -> float:
@@ -93,8 +98,28 @@ class Result:
             },
             **medians("", self.figures),
             **medians("ceiling_", self.ceilings),
-            **self.extra,
         }
+
+
+def alternate(
+    rounds: int, figure: Callable[[], Sample], ceiling: Callable[[], Sample]
+) -> tuple[list[Sample], list[Sample]]:
+    """Return the samples of both sides; every other round begins with the other side.
+
+    A slower minute of the machine meets both.
+    """
+    figures: list[Sample] = []
+    ceilings: list[Sample] = []
+    for number in range(rounds):
+        pair = [(figures, figure), (ceilings, ceiling)]
+        for samples, measure in reversed(pair) if number % 2 else pair:
+            samples.append(measure())
+    return figures, ceilings
+
+
+def percentile(ordered: list[float], share: float) -> float:
+    """Return the smallest sample that at least this share of the samples does not exceed."""
+    return ordered[max(0, -int(-len(ordered) * share // 1) - 1)]
 
 
 def cpu_seconds(samples: Iterable[Sample]) -> float | None:
@@ -119,24 +144,24 @@ def significant(number: float | None) -> float | None:
     return float(round(number)) if abs(number) >= 1_000 else float(f"{number:.4g}")
 
 
-def table(results: Iterable[Result]) -> Table:
-    """Return the results as people read them."""
-    shown = Table(title="Heliograph and the bare path (or the peer), medians of the rounds")
-    columns: tuple[tuple[str, Literal["left", "right"]], ...] = (
-        ("name", "left"),
-        ("figure", "right"),
-        ("ceiling", "right"),
-        ("ratio", "right"),
-        ("unit", "left"),
-        ("goal", "left"),
-        ("", "left"),
-        ("CPU s/100,000", "right"),
-        ("ceiling's", "right"),
-    )
-    for column, justify in columns:
-        shown.add_column(column, justify=justify, no_wrap=True)
+def show(results: Iterable[Result]) -> None:
+    """Print the results as people read them."""
+    table = Table(title="Heliograph and the bare path (or the peer), medians of the rounds")
+    for name in (
+        "name",
+        "figure",
+        "ceiling",
+        "ratio",
+        "unit",
+        "goal",
+        "",
+        "CPU s/100,000",
+        "ceiling's",
+    ):
+        is_number = name in ("figure", "ceiling", "ratio", "CPU s/100,000", "ceiling's")
+        table.add_column(name, justify="right" if is_number else "left", no_wrap=True)
     for result in results:
-        shown.add_row(
+        table.add_row(
             result.name,
             _number(result.figure),
             _number(result.ceiling),
@@ -147,15 +172,10 @@ def table(results: Iterable[Result]) -> Table:
             _number(cpu_seconds(result.figures)),
             _number(cpu_seconds(result.ceilings)),
         )
-    return shown
+    Console(width=150).print(table)
 
 
 def _number(number: float | None) -> str:
     if number is None:
         return ""
     return f"{number:,.0f}" if abs(number) >= 1_000 else f"{number:.3g}"
-
-
-def show(results: Iterable[Result]) -> None:
-    """Print the table, as wide as it is."""
-    Console(width=150).print(table(results))

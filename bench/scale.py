@@ -26,7 +26,7 @@ class Profile:
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
-    """The counts of one run.
+    """The counts of one run, by default those of a whole one.
 
     `deep` is one sensor with a long history, `year` one with a row a second; `history` is what the
     server has yet to roll up while a load comes. `devices` are connected all at once. `viewers`
@@ -34,57 +34,32 @@ class Scale:
     `script_messages` are for a peer that commits each by itself. An attack lasts `attack_seconds`.
     """
 
-    rounds: int
-    standard: Profile
-    hundred: Profile
-    deep: Profile
-    devices: Profile
-    history: Profile
-    year: Profile
-    messages: int
-    messages_of_ten: int
-    script_messages: int
-    warm_up: int
-    window: int
-    gateways: int
-    requests: int
-    readings_a_batch: int
-    batches: int
-    samples: int
-    flood_seconds: float
-    idle_connections: int
-    viewers: int
-    events: int
-    exported: int
-    attack_seconds: float
+    rounds: int = 5
+    standard: Profile = Profile("standard", 10_000, 200)
+    hundred: Profile = Profile("hundred", 100, 0)
+    deep: Profile = Profile("deep", 1, 1_000_000)
+    devices: Profile = Profile("devices", 10_000, 0, named=False)
+    history: Profile = Profile("history", 10_000, 200, left=True)
+    year: Profile = Profile("year", 1, 365 * 86_400, step=1_000_000, left=True)
+    messages: int = 200_000
+    messages_of_ten: int = 40_000
+    script_messages: int = 20_000
+    warm_up: int = 5_000
+    window: int = 20_000
+    gateways: int = 1
+    requests: int = 30_000
+    readings_a_batch: int = 1_000
+    batches: int = 300
+    samples: int = 500
+    flood_seconds: float = 10.0
+    idle_connections: int = 10_000
+    viewers: int = 1_000
+    events: int = 300
+    exported: int = 10_000_000
+    attack_seconds: float = 6.0
 
 
-FULL = Scale(
-    rounds=5,
-    standard=Profile("standard", 10_000, 200),
-    hundred=Profile("hundred", 100, 0),
-    deep=Profile("deep", 1, 1_000_000),
-    devices=Profile("devices", 10_000, 0, named=False),
-    history=Profile("history", 10_000, 200, left=True),
-    year=Profile("year", 1, 365 * 86_400, step=1_000_000, left=True),
-    messages=200_000,
-    messages_of_ten=40_000,
-    script_messages=20_000,
-    warm_up=5_000,
-    window=20_000,
-    gateways=1,
-    requests=30_000,
-    readings_a_batch=1_000,
-    batches=300,
-    samples=500,
-    flood_seconds=10.0,
-    idle_connections=10_000,
-    viewers=1_000,
-    events=300,
-    exported=10_000_000,
-    attack_seconds=6.0,
-)
-
+FULL = Scale()
 QUICK = Scale(
     rounds=1,
     standard=Profile("quick-standard", 200, 20),

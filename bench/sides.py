@@ -6,21 +6,17 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, Self
 
-from bench import nodered
-from bench.database import Database
-from bench.influxdb import Influxdb
-from bench.migration import COMMAND, server_environment
-from bench.mosquitto import Mosquitto
-from bench.postgresql_cluster import Cluster
+from bench.databases import Cluster, Database, SqliteDatabases
 from bench.processes import Measured, free_port
+from bench.programs import TOPIC, Influxdb, Mosquitto, start_nodered
+from bench.result import Sample, alternate
 from bench.scale import Profile, Scale
-from bench.sqlite_databases import SqliteDatabases
-from bench.starting_line import ROOT, LoadError
-from bench.stored_rows import StoredRows
+from bench.starting_line import ROOT, Load, LoadError
+from bench.stored_rows import COMMAND, StoredRows, server_environment
 
 ADMIN_KEY = "bench-admin-key-d41c9f6e"
 SHARED_KEY = "bench-shared-key-7a0b52e8"
@@ -47,12 +43,14 @@ class Side:
         self.database.expect(sent)
 
 
+Opened = contextlib.AbstractContextManager[Side]
+
+
 class Workbench:
     """The folder, the databases and the scale of one run; use it in a `with` statement."""
 
-    def __init__(self, scale: Scale, cache: Path | None = None, insert: str = "json") -> None:
+    def __init__(self, scale: Scale, cache: Path | None = None) -> None:
         self.scale = scale
-        self.insert = insert
         # Samples that more than one name is taken of.
         self.kept: dict[str, Any] = {}
         self._folder = Path(tempfile.mkdtemp(prefix="heliograph-bench-"))
@@ -186,13 +184,68 @@ class Workbench:
     @contextlib.contextmanager
     def nodered(self, database: Database, broker: Mosquitto) -> Iterator[Side]:
         """Yield a Node-RED, subscribed, that inserts what the broker brings it."""
-        process = nodered.started(self._next_folder(), database.address, broker.port)
+        process = start_nodered(self._next_folder(), database.address, broker.port)
         try:
             with _telling(process):
-                broker.process.wait_for_output(nodered.TOPIC)
+                broker.process.wait_for_output(TOPIC)
                 yield Side(process, database, broker.port, broker.port)
         finally:
             process.stop()
+
+    def compared(
+        self,
+        measure: Callable[[Side], Sample],
+        server: Callable[[], Opened],
+        bare: Callable[[], Opened],
+        rounds: int = 0,
+    ) -> tuple[list[Sample], list[Sample]]:
+        """Return the samples of both sides, each round of each in a context of its own."""
+
+        def sample(opened: Callable[[], Opened]) -> Sample:
+            with opened() as side:
+                return measure(side)
+
+        most = self.scale.rounds
+        return alternate(min(rounds or most, most), lambda: sample(server), lambda: sample(bare))
+
+    def through_broker(
+        self,
+        engine: str,
+        profile: Profile,
+        measure: Callable[[Side, Mosquitto], Sample],
+        bare: str,
+        *arguments: str,
+        rounds: int = 0,
+    ) -> tuple[list[Sample], list[Sample]]:
+        """Return the samples of both sides of a broker that has just been started."""
+
+        def figure() -> Sample:
+            with self.mosquitto() as broker, self.server(engine, profile, broker.url) as side:
+                return measure(side, broker)
+
+        def ceiling() -> Sample:
+            with (
+                self.mosquitto() as broker,
+                self.database(engine, profile, bare=True) as database,
+                self.beside(bare, database, "--broker", str(broker.port), *arguments) as side,
+            ):
+                return measure(side, broker)
+
+        most = self.scale.rounds
+        return alternate(min(rounds or most, most), figure, ceiling)
+
+    def mqtt_load(self, port: int, sensors: int, **given: Any) -> Load:
+        """Return a load of measurements over MQTT: of one gateway, one in a message."""
+        usual = {
+            "gateway": True,
+            "connections": 1,
+            "key": ADMIN_KEY,
+            "messages": self.scale.messages,
+            "warm_up": self.scale.warm_up,
+            "measurements": 1,
+            "window": self.scale.window,
+        }
+        return Load("mqtt_load", port=port, sensors=sensors, **{**usual, **given})
 
     def postgresql_cpu_seconds(self) -> float:
         """Return the CPU time that PostgreSQL's own processes have taken."""
@@ -205,7 +258,7 @@ class Workbench:
         """Yield a bare path on a copy of the profile's rows in the bare table."""
         with (
             self.database(engine, profile, bare=True, layout=layout) as database,
-            self.beside(module, database, "--insert", self.insert) as side,
+            self.beside(module, database) as side,
         ):
             yield side
 

@@ -6,12 +6,16 @@ JSON object.
 
 import gc
 import json
+import resource
 import selectors
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from bench.processes import Measured
 
 ROOT = Path(__file__).resolve().parent.parent
 PREPARATION = 240.0
@@ -20,6 +24,21 @@ WORK = 300.0
 
 class LoadError(Exception):
     """A load could not be delivered, or an answer was not the one that it has to be."""
+
+
+def raise_open_files(wanted: int) -> None:
+    """Let this process and those it starts open so many files.
+
+    Raises:
+        OSError: the hard limit is lower, and may not be raised.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft >= wanted:
+        return
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, max(wanted, hard)))
+    except ValueError as error:
+        raise OSError(f"{wanted} open files are needed, ulimit -Hn says {hard}") from error
 
 
 def wait_for_go() -> None:
@@ -92,6 +111,13 @@ class Load:
         """Start the clock and return what the process reports at its end."""
         self.signal()
         return self.result()
+
+    def measured(self, *processes: "Measured") -> tuple[dict[str, Any], float]:
+        """Run it once it is ready; return its report, and the CPU seconds of the processes."""
+        self.ready()
+        before = sum(process.cpu_seconds() for process in processes)
+        found = self.run()
+        return found, sum(process.cpu_seconds() for process in processes) - before
 
     def _line(self, seconds: float) -> bytes:
         assert self._process.stdout is not None  # noqa: S101 - opened above

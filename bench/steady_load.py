@@ -12,8 +12,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from bench.mqtt_connection import Sender, opened
-from bench.mqtt_load import deliver
+from bench.mqtt_load import Sender, deliver, opened
 from bench.packets import PACKET_IDS, chunks, payload, puback, publish
 from bench.starting_line import report, wait_for_go
 

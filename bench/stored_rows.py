@@ -1,16 +1,27 @@
-"""The rows that are stored before a round begins, as SQL for both engines and both sides.
+"""The rows that are stored before a round begins, for both engines and both sides.
 
 Sensor n has the UUID that ends in n, the device_id `bench-n` and the number n. Row i belongs
 to sensor i modulo the number of sensors and was received a `step` after row i - 1.
 """
 
+import asyncio
 import dataclasses
 import hashlib
+import os
+import sqlite3
+import subprocess
+import sys
 import time
+from pathlib import Path
+
+import psycopg
 
 from bench.packets import device_key, identifier
 from bench.requests import device_id
 from bench.scale import Profile
+from bench.starting_line import LoadError
+from heliograph.model.batch import Batch
+from heliograph.store import open_store
 
 # Raise it whenever what is generated changes: it is part of the cached files' names.
 VERSION = 1
@@ -92,3 +103,100 @@ def middle(oldest: int, newest: int) -> tuple[float, float]:
     """Return the epoch seconds between which the middle half of the time lies."""
     span = newest - oldest
     return (oldest + span / 4) / 1e6, (oldest + span * 3 / 4) / 1e6
+
+
+SENSOR = (
+    "INSERT INTO sensor (number, identifier, device_id, key_hash, created_at, network_identifier)"
+)
+DEFAULT = "(SELECT identifier FROM network WHERE name = 'default')"
+MEASUREMENT = (
+    "INSERT INTO measurement (id, sensor, timestamp, fingerprint, receipt_timestamp, revision,"
+    " device_timestamp, value)"
+)
+# What is stored and not rolled up yet.
+BACKLOG = (
+    "INSERT INTO rollup_backlog (sensor, range_start, range_end)"
+    " SELECT sensor.number, {0} / 3600000000 * 3600000000, rollup_state.frontier"
+    " FROM sensor CROSS JOIN rollup_state"
+)
+
+
+def fill_sqlite(database: sqlite3.Connection, rows: StoredRows) -> None:
+    """Add the sensors and their rows."""
+    database.executemany(f"{SENSOR} VALUES (?, ?, ?, ?, ?, {DEFAULT})", rows.sensors())
+    database.executemany("INSERT INTO attribute VALUES (?, ?)", rows.attributes())
+    if rows.profile.rows:
+        database.execute(f"{MEASUREMENT} SELECT * FROM ({rows.select('sqlite', bare=False)})")
+    if rows.profile.left:
+        database.execute(BACKLOG.format(rows.start))
+
+
+def add_silent_sensors(database: sqlite3.Connection, rows: StoredRows) -> None:
+    """Add the sensors but for the first, which is there; none of them has rows."""
+    database.executemany(f"{SENSOR} VALUES (?, ?, ?, ?, ?, {DEFAULT})", rows.sensors()[1:])
+
+
+def fill_postgresql(connection: psycopg.Connection, rows: StoredRows) -> None:
+    """Add the sensors and their rows; the partitions have to be there."""
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            f"{SENSOR} OVERRIDING SYSTEM VALUE VALUES (%s, %s, %s, %s, %s, {DEFAULT})".encode(),
+            rows.sensors(),
+        )
+        cursor.execute(
+            "SELECT setval(pg_get_serial_sequence('sensor', 'number'), max(number)) FROM sensor"
+        )
+        cursor.executemany("INSERT INTO attribute VALUES (%s, %s)", rows.attributes())
+        if rows.profile.rows:
+            made = rows.select("postgresql", bare=False)
+            cursor.execute(f"{MEASUREMENT} {made}".encode())
+        if rows.profile.left:
+            cursor.execute(BACKLOG.format(rows.start).encode())
+
+
+def make_partitions(url: str, rows: StoredRows) -> None:
+    """Let the server's store make the months of the rows, by writing into the first and last."""
+
+    async def write() -> None:
+        store = await open_store(url)
+        try:
+            times = (rows.start, rows.end)
+            await store.write(
+                Batch([(n, 0, time, n, time, None, None, "0") for n, time in enumerate(times)])
+            )
+        finally:
+            await store.close()
+
+    asyncio.run(write())
+    with psycopg.connect(url) as connection:
+        connection.execute("DELETE FROM measurement WHERE sensor = 0")
+
+
+COMMAND = str(Path(sys.executable).with_name("heliograph"))
+TIMEOUT = 120.0
+
+
+def server_environment(**settings: str) -> dict[str, str]:
+    """Return an environment with these settings and none of the caller's.
+
+    Together with a working folder without `.env`, so that only the benchmark says what runs.
+    """
+    # PYTHONPATH: the sources that the benchmark itself runs on.
+    names = ("PATH", "HOME", "LANG", "PYTHONPATH")
+    kept = {name: os.environ[name] for name in names if name in os.environ}
+    return {**kept, "APP_ENV": "development", "LOG_LEVEL": "warning", **settings}
+
+
+def migrate(url: str, directory: Path) -> None:
+    """Bring the database to the newest revision."""
+    done = subprocess.run(
+        [COMMAND, "migrate"],
+        cwd=directory,
+        env=server_environment(DATABASE_URL=url, DATA_DIRECTORY=str(directory)),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+    )
+    if done.returncode:
+        raise LoadError(f"heliograph migrate failed:\n{done.stdout}{done.stderr}")

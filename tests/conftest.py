@@ -95,12 +95,6 @@ def _compile_once(config: pytest.Config) -> None:
         share.join()
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Leave the benchmark's tests to the nightly job."""
-    if item.path.is_relative_to(TESTS / "unit" / "bench"):
-        item.add_marker("long")
-
-
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Ask no coverage of whole folders, and of a test's variants but one.

@@ -3,7 +3,6 @@
 import time
 from typing import NoReturn
 
-from limits import RateLimitItemPerMinute
 from starlette.types import Scope
 
 from heliograph.access.authenticator import Authenticator
