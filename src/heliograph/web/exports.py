@@ -28,6 +28,7 @@ from heliograph.model.time import LATEST, OLDEST
 from heliograph.store import Store
 from heliograph.store.telemetry import ExportedSensor
 from heliograph.web.access import bearer
+from heliograph.web.csv_answers import Spreadsheet
 from heliograph.web.errors import validation_error
 from heliograph.web.export_streams import ExportResponse, ExportSlots, in_turn
 from heliograph.web.paths import PREFIX
@@ -79,13 +80,7 @@ class Wanted:
                 " `wide` a column for each attribute (measurements only)"
             ),
         ] = TableLayout.RECORDS,
-        spreadsheet: Annotated[
-            bool,
-            Query(
-                description="`csv`: what a spreadsheet would take for a formula begins with `'`,"
-                " and a last column `quoted` names it"
-            ),
-        ] = False,
+        spreadsheet: Spreadsheet = False,
         compress: Annotated[
             Literal["gzip"] | None,
             Query(description="`gzip`: answer a `.gz` file, whatever Accept-Encoding says"),
@@ -94,15 +89,13 @@ class Wanted:
         check_order(start, end)
         kinds = tuple(Kind(name) for name in dict.fromkeys(kind or ["measurement"]))
         if form.has_one_kind and len(kinds) > 1:
-            message = f"{form.value} has one kind a file; jsonl takes several"
-            raise validation_error(("query", "kind"), "value_error", message)
+            raise _refused("kind", f"{form.value} has one kind a file; jsonl takes several")
         if form is Format.PARQUET and compress is not None:
-            message = "parquet is compressed in itself"
-            raise validation_error(("query", "compress"), "value_error", message)
+            raise _refused("compress", "parquet is compressed in itself")
         if form is not Format.CSV and spreadsheet:
-            raise validation_error(("query", "spreadsheet"), "value_error", "csv only")
+            raise _refused("spreadsheet", "csv only")
         if layout is TableLayout.WIDE and (problem := without_wide(form, kinds)):
-            raise validation_error(("query", "layout"), "value_error", problem)
+            raise _refused("layout", problem)
         self.form = form
         self.layout = layout
         self.spreadsheet = spreadsheet
@@ -141,6 +134,10 @@ class Wanted:
         if self.encoded:
             headers["Content-Encoding"] = "gzip"
         return headers
+
+
+def _refused(parameter: str, message: str) -> Exception:
+    return validation_error(("query", parameter), "value_error", message)
 
 
 def _accepts_gzip(request: Request) -> bool:
@@ -294,7 +291,7 @@ async def _packing() -> "type[Packing]":
     try:
         module = await asyncio.to_thread(parquet)
     except FormatUnavailableError as error:
-        raise validation_error(("query", "format"), "value_error", str(error)) from None
+        raise _refused("format", str(error)) from None
     packing: type[Packing] = module.Packing
     return packing
 

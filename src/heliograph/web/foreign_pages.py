@@ -44,10 +44,8 @@ class ForeignPages:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
-        if scope["type"] not in ("http", "websocket"):
-            await self._app(scope, receive, send)
-            return
-        refusal = self._refusal(scope)
+        is_asked = scope["type"] in ("http", "websocket")
+        refusal = self._refusal(scope) if is_asked else None
         if refusal is None:
             await self._app(scope, receive, send)
             return

@@ -1,8 +1,7 @@
 """Nodes: hardware units that carry sensors."""
 
-import contextlib
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import Query
@@ -10,15 +9,14 @@ from pydantic import Field
 from starlette.responses import Response
 
 from heliograph.access.policy import Action
-from heliograph.errors import AlreadyExistsError, ErrorCode, HeliographError
+from heliograph.errors import ErrorCode
 from heliograph.model.time import now
-from heliograph.store.nodes import NodeNotEmptyError
 from heliograph.web.answers import held_by
 from heliograph.web.errors import Answer, encode
 from heliograph.web.lists import gather, listed, sensors
 from heliograph.web.members import Body
 from heliograph.web.pages import TRUNCATED
-from heliograph.web.registration import change_sensor, find_node, refusals, shown, wrong_node
+from heliograph.web.registration import TAKEN, change_sensor, find_node, refusals, shown, wrong_node
 from heliograph.web.representation import FullNode, FullSensor, NodeRepresentation
 from heliograph.web.resources import Resource, TheCall, found, not_found
 from heliograph.web.schemas import InNetwork, ListLimit, NewIdentifier, Offset, OfNetwork, Text
@@ -26,6 +24,10 @@ from heliograph.web.schemas import InNetwork, ListLimit, NewIdentifier, Offset, 
 router = Resource("nodes", "/nodes")
 
 MOST_SENSORS = 10_000
+_TAKEN = {
+    **TAKEN,
+    "identifier": (ErrorCode.NODE_ALREADY_REGISTERED, "The id is already registered"),
+}
 
 
 class NewNode(Body):
@@ -65,15 +67,13 @@ class Attachment(Body):
 async def create_node(node: NewNode, call: TheCall) -> NodeRepresentation:
     """Register a node."""
     network = await call.target_network(node.network_identifier)
-    with _refusals():
+    with refusals(_TAKEN):
         created = await call.store.nodes.create(
             identifier=str(node.id or uuid.uuid4()),
             network_identifier=network,
-            serial_number=node.serial_number,
-            firmware_version=node.firmware_version,
-            name=node.name,
             created_at=now(),
             actor=call.actor,
+            **node.model_dump(include={"serial_number", "firmware_version", "name"}),
         )
     return NodeRepresentation.of(created)
 
@@ -140,7 +140,7 @@ async def update_node(node_id: str, change: NodeChange, call: TheCall) -> NodeRe
         network = await call.target_network(members["network_identifier"])
         call.require_leave(node.network_identifier, network)
         members["network_identifier"] = network
-    with _refusals():
+    with refusals(_TAKEN):
         changed = await call.store.nodes.change(node.identifier, actor=call.actor, **members)
     return NodeRepresentation.of(found(changed, ErrorCode.NODE_NOT_FOUND))
 
@@ -173,23 +173,3 @@ async def detach_sensor(node_id: str, sensor_id: str, call: TheCall) -> None:
     if await call.store.sensors.detach(known.number, node.identifier, actor=call.actor) is None:
         raise not_found(ErrorCode.SENSOR_NOT_FOUND)
     await call.registry.changed()
-
-
-@contextlib.contextmanager
-def _refusals() -> Iterator[None]:
-    """Answer the store's refusal of a node with its reason.
-
-    Raises:
-        HeliographError: a value is taken, sensors are in the way, the network is gone.
-    """
-    with refusals():
-        try:
-            yield
-        except AlreadyExistsError as error:
-            if error.field != "identifier":
-                raise
-            code = ErrorCode.NODE_ALREADY_REGISTERED
-            raise HeliographError(code, "The id is already registered") from None
-        except NodeNotEmptyError:
-            code = ErrorCode.NODE_NOT_EMPTY
-            raise HeliographError(code, "The node still carries sensors") from None

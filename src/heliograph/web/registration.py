@@ -13,6 +13,7 @@ from heliograph.errors import AlreadyExistsError, ErrorCode, HeliographError, Ro
 from heliograph.model.identifiers import DEVICE_ID_RULE, may_name_a_device
 from heliograph.model.sensor import NewSensor, Node, Sensor
 from heliograph.model.time import now
+from heliograph.store.nodes import NodeNotEmptyError
 from heliograph.store.sensors import WrongNodeError
 from heliograph.web.access import forbidden, is_machine
 from heliograph.web.members import Body
@@ -189,16 +190,20 @@ async def shown(
 
 
 @contextlib.contextmanager
-def refusals() -> Iterator[None]:
-    """Answer the store's refusal of a record with its reason.
+def refusals(taken: Mapping[str, tuple[ErrorCode, str]] = TAKEN) -> Iterator[None]:
+    """Answer the store's refusal of a record with its reason; `taken` by the member that is.
 
     Raises:
-        HeliographError: a value is taken, the node is gone or elsewhere, the network is gone.
+        HeliographError: a value is taken, the node is gone or elsewhere or still carries sensors,
+            the network is gone.
     """
     try:
         yield
     except AlreadyExistsError as error:
-        raise HeliographError(*TAKEN[error.field]) from None
+        raise HeliographError(*taken[error.field]) from None
+    except NodeNotEmptyError:
+        detail = "The node still carries sensors"
+        raise HeliographError(ErrorCode.NODE_NOT_EMPTY, detail) from None
     except WrongNodeError:
         raise wrong_node() from None
     except RowError:

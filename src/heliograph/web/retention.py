@@ -30,6 +30,8 @@ _NULL = "null: nothing is said, 0: for ever"
 class RetentionChange(Body):
     """Days; null: what is said further up counts, 0: for ever. Absent members stay as they are."""
 
+    is_change = True
+
     raw_days: Days | None = Field(None, description=f"Days for which {_RAW} are kept")
     rollup_days: Days | None = Field(None, description=f"Days for which {_ROLLUPS} are kept")
     log_days: Days | None = Field(None, description=f"Days for which {_LOGS} are kept")
@@ -176,7 +178,6 @@ class NetworkRetentionChange(RetentionChange):
     """Days; null: the server's count, 0: for ever. Absent members stay as they are."""
 
     representation = NetworkRetention
-    is_change = True
     fixed = frozenset(("network_identifier", "effective"))
 
 
@@ -184,7 +185,6 @@ class SensorRetentionChange(RetentionChange):
     """Days; null: the network's count, 0: for ever. Absent members stay as they are."""
 
     representation = SensorRetention
-    is_change = True
     fixed = frozenset(("sensor_identifier", "effective"))
 
 
