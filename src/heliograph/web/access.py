@@ -194,29 +194,6 @@ class Access:
         self._remember(self._sessions, hashed, found, generation)
         return found
 
-    def require(
-        self, principal: Principal, action: Action, network_identifier: str | None = None
-    ) -> None:
-        """Allow an action in a network; without one, in the network `default`.
-
-        Raises:
-            HeliographError: FORBIDDEN.
-        """
-        network = network_identifier or self._registry.default_network
-        if not may(principal, action, network, self._grants):
-            raise forbidden()
-
-    def require_leave(self, principal: Principal, network: str, target: str) -> None:
-        """Allow that something moves from a network to the target, where it differs.
-
-        Only an owner takes out of a network what its editors could not delete there.
-
-        Raises:
-            HeliographError: FORBIDDEN.
-        """
-        if target != network:
-            self.require(principal, Action.MANAGE, network)
-
     async def network(self, principal: Principal, identifier: str, action: Action) -> Network:
         """Return the network if the caller may do this with it.
 

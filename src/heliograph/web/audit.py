@@ -99,7 +99,7 @@ async def read_audit(asked: Annotated[AuditRequest, Depends()], call: TheCall) -
         link = f'<{asked_path(scope)}?{query}>; rel="next"'
         headers.append((b"link", link.encode("latin-1")))
     body = await encoded(entries, _shown, entries.size)
-    return Answer(200, body, headers).response()
+    return Answer(200, body, headers)
 
 
 def _shown(entries: Sequence[AuditEntry]) -> list[AuditRepresentation]:

@@ -179,7 +179,7 @@ async def read_configurations(
     forward = direction == "next" if revision is None else direction != "previous"
     links = _links(asked_path(scope), page, limit, forward=forward, keyed=revision is not None)
     body = await encoded(page, lambda part: list(map(ConfigurationEntry.of, part)), page.size)
-    return Answer(200, body, page_headers(links, page)).response()
+    return Answer(200, body, page_headers(links, page))
 
 
 @router.route(
@@ -200,7 +200,7 @@ async def read_current_configuration(
     if matches(if_none_match, tag):
         return Response(status_code=304, headers={"etag": tag})
     shown = CurrentConfiguration(current.revision, current.configuration)
-    return Answer(200, encode(shown)).response({"etag": tag})
+    return Answer(200, encode(shown), [(b"etag", tag.encode())])
 
 
 @router.route(

@@ -101,7 +101,7 @@ async def register_devices(devices: NewDevices, call: TheCall) -> list[CreatedDe
         try:
             created = await call.store.sensors.create_all(new, actor=call.actor)
         except TakenError as error:
-            return _all_taken(error).response()
+            return _all_taken(error)
     await call.registry.changed()
     return [_created(device, key, call) for device, key in zip(created, keys, strict=True)]
 

@@ -46,7 +46,7 @@ def install(app: FastAPI) -> None:
         return encode(app.openapi())
 
     async def openapi(_request: Request) -> Response:
-        return Answer(200, description()).response()
+        return Answer(200, description())
 
     async def static(request: Request) -> Response:
         path = files.get(request.path_params["path"])

@@ -25,54 +25,34 @@ from heliograph.web.records import ErrorAnswer, Problem
 
 log = structlog.get_logger()
 
-STATUS = {
-    ErrorCode.INVALID_API_KEY: 401,
-    ErrorCode.INVALID_TOKEN: 401,
-    ErrorCode.INVALID_CREDENTIALS: 401,
-    ErrorCode.FORBIDDEN: 403,
-    ErrorCode.HOST_NOT_ALLOWED: 403,
-    ErrorCode.SIGNUP_CLOSED: 403,
-    ErrorCode.USER_NOT_FOUND: 404,
-    ErrorCode.MEMBER_NOT_FOUND: 404,
-    ErrorCode.NODE_NOT_FOUND: 404,
-    ErrorCode.USERNAME_ALREADY_REGISTERED: 409,
-    ErrorCode.USERNAME_CONFUSABLE: 409,
-    ErrorCode.NETWORK_ALREADY_REGISTERED: 409,
-    ErrorCode.NETWORK_NAME_ALREADY_REGISTERED: 409,
-    ErrorCode.NETWORK_NOT_EMPTY: 409,
-    ErrorCode.LAST_OWNER: 409,
-    ErrorCode.DEVICE_INACTIVE: 403,
-    ErrorCode.NOT_FOUND: 404,
-    ErrorCode.SENSOR_NOT_FOUND: 404,
-    ErrorCode.DEVICE_NOT_FOUND: 404,
-    ErrorCode.NETWORK_NOT_FOUND: 404,
-    ErrorCode.CONFIGURATION_NOT_FOUND: 404,
-    ErrorCode.ATTRIBUTE_NOT_FOUND: 404,
-    ErrorCode.METHOD_NOT_ALLOWED: 405,
-    ErrorCode.REQUEST_TIMEOUT: 408,
-    ErrorCode.DEVICE_ALREADY_REGISTERED: 409,
-    ErrorCode.SENSOR_NAME_ALREADY_REGISTERED: 409,
-    ErrorCode.SENSOR_ALREADY_REGISTERED: 409,
-    ErrorCode.NODE_ALREADY_REGISTERED: 409,
-    ErrorCode.NODE_IN_ANOTHER_NETWORK: 409,
-    ErrorCode.NODE_NOT_EMPTY: 409,
-    ErrorCode.SERIAL_NUMBER_ALREADY_REGISTERED: 400,
-    ErrorCode.MALFORMED_JSON: 400,
-    ErrorCode.PAYLOAD_TOO_LARGE: 413,
-    ErrorCode.UNSUPPORTED_MEDIA_TYPE: 415,
-    ErrorCode.VALIDATION_FAILED: 422,
-    ErrorCode.DEVICE_ID_MISSING: 422,
-    ErrorCode.IDEMPOTENCY_KEY_REUSED: 422,
-    ErrorCode.RATE_LIMITED: 429,
-    ErrorCode.TOO_MANY_STREAMS: 429,
-    ErrorCode.INTERNAL_ERROR: 500,
-    ErrorCode.QUEUE_FULL: 503,
-    ErrorCode.TOO_MANY_LARGE_ANSWERS: 503,
-    ErrorCode.DATABASE_UNAVAILABLE: 503,
-    ErrorCode.DISK_BUDGET_USED_UP: 503,
-    ErrorCode.CLOCK_BEHIND: 503,
-    ErrorCode.SHUTTING_DOWN: 503,
+_CODES = {
+    400: "SERIAL_NUMBER_ALREADY_REGISTERED MALFORMED_JSON",
+    401: "INVALID_API_KEY INVALID_TOKEN INVALID_CREDENTIALS",
+    403: "FORBIDDEN HOST_NOT_ALLOWED SIGNUP_CLOSED DEVICE_INACTIVE",
+    404: (
+        "USER_NOT_FOUND MEMBER_NOT_FOUND NODE_NOT_FOUND NOT_FOUND SENSOR_NOT_FOUND"
+        " DEVICE_NOT_FOUND NETWORK_NOT_FOUND CONFIGURATION_NOT_FOUND ATTRIBUTE_NOT_FOUND"
+    ),
+    405: "METHOD_NOT_ALLOWED",
+    408: "REQUEST_TIMEOUT",
+    409: (
+        "USERNAME_ALREADY_REGISTERED USERNAME_CONFUSABLE NETWORK_ALREADY_REGISTERED"
+        " NETWORK_NAME_ALREADY_REGISTERED NETWORK_NOT_EMPTY LAST_OWNER"
+        " DEVICE_ALREADY_REGISTERED SENSOR_NAME_ALREADY_REGISTERED"
+        " SENSOR_ALREADY_REGISTERED NODE_ALREADY_REGISTERED NODE_IN_ANOTHER_NETWORK"
+        " NODE_NOT_EMPTY"
+    ),
+    413: "PAYLOAD_TOO_LARGE",
+    415: "UNSUPPORTED_MEDIA_TYPE",
+    422: "VALIDATION_FAILED DEVICE_ID_MISSING IDEMPOTENCY_KEY_REUSED",
+    429: "RATE_LIMITED TOO_MANY_STREAMS",
+    500: "INTERNAL_ERROR",
+    503: (
+        "QUEUE_FULL TOO_MANY_LARGE_ANSWERS DATABASE_UNAVAILABLE DISK_BUDGET_USED_UP"
+        " CLOCK_BEHIND SHUTTING_DOWN"
+    ),
 }
+STATUS = {ErrorCode(name): status for status, names in _CODES.items() for name in names.split()}
 DEFECT = HeliographError(ErrorCode.INTERNAL_ERROR, "Internal server error")
 REJECTION_STATUS = {
     RejectionReason.MALFORMED_JSON: 400,
@@ -131,13 +111,11 @@ encode = msgspec.json.Encoder().encode
 decode = msgspec.json.decode
 
 
-class Answer:
-    """A complete answer, JSON unless told, sent without building a response object first.
+class Answer(Response):
+    """A complete answer, JSON unless told. FastAPI's routes return it as a response.
 
     A body in pieces is let go of as they are sent.
     """
-
-    __slots__ = ("body", "common", "headers", "status")
 
     def __init__(
         self,
@@ -146,46 +124,37 @@ class Answer:
         headers: Sequence[tuple[bytes, bytes]] = (),
         common: Common = JSON_HEADERS,
     ) -> None:
+        # Response's own would encode a body and headers that are ready.
         self.status = status
-        self.body = body
-        self.headers = headers
+        self.content = body
+        self.raw_headers = list(headers)
         self.common = common
+        self.background = None
 
-    def response(self, more: Mapping[str, str] | None = None) -> Response:
-        """Return it, with more headers, as a response for FastAPI."""
-        response = _Response(self, more)
-        response.raw_headers += [*self.common.headers, *self.headers]
-        return response
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        """Send it, as a response of FastAPI's."""
+        await self.send(send)
 
     async def send_to(self, scope: Scope, send: Send) -> None:
         """Send it whole to the client that has made the request, at once where that can be."""
-        body, status = self.body, self.status
+        body, status = self.content, self.status
         if body.__class__ is bytes and len(body) <= PIECE_BYTES and status not in SENT_BY_ASGI:
             connection = scope.get("extensions", {}).get(direct.EXTENSION)
             if connection is not None:
-                more = lines_of(self.headers) if self.headers else b""
+                more = lines_of(self.raw_headers) if self.raw_headers else b""
                 head = b"%b%bcontent-length: %d\r\n" % (self.common.lines, more, len(body))
                 if connection.answer(status, head, body):
                     return
         await self.send(send)
 
     async def send(self, send: Send) -> None:
-        """Send it whole."""
-        headers = [*self.common.headers, *self.headers]
+        """Send it whole; each piece waits until the client has taken most of the one before."""
+        body = self.content
+        headers = [*self.common.headers, *self.raw_headers]
         if self.status != 304:
-            headers.append((b"content-length", b"%d" % self.length))
+            length = len(body) if isinstance(body, bytes) else sum(map(len, body))
+            headers.append((b"content-length", b"%d" % length))
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
-        await self.send_body(send)
-
-    @property
-    def length(self) -> int:
-        """How many bytes the body has."""
-        body = self.body
-        return len(body) if isinstance(body, bytes) else sum(map(len, body))
-
-    async def send_body(self, send: Send) -> None:
-        """Send the body in pieces: each waits until the client has taken most of the one before."""
-        body = self.body
         if isinstance(body, bytes) and len(body) <= PIECE_BYTES:
             await send({"type": "http.response.body", "body": body})
             return
@@ -202,26 +171,6 @@ def _pieces(body: bytes | list[bytes]) -> Iterator[bytes]:
         return
     for at in range(0, len(body), PIECE_BYTES):
         yield body[at : at + PIECE_BYTES]
-
-
-class _Response(Response):
-    """An answer for FastAPI."""
-
-    def __init__(self, answer: Answer, more: Mapping[str, str] | None) -> None:
-        super().__init__(None, answer.status, more)
-        self._answer = answer
-        if answer.length:
-            self.headers["content-length"] = str(answer.length)
-
-    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
-        """Send it."""
-        start = {
-            "type": "http.response.start",
-            "status": self.status_code,
-            "headers": self.raw_headers,
-        }
-        await send(start)
-        await self._answer.send_body(send)
 
 
 MALFORMED = Answer(

@@ -82,13 +82,13 @@ class Readiness(Representation):
 @router.get("/health", responses=ok(Health), openapi_extra=OPEN_QUERY)
 async def health() -> Response:
     """Tell that the process lives."""
-    return Answer(200, encode(Health("OK"))).response()
+    return Answer(200, encode(Health("OK")))
 
 
 @router.get("/ping", responses=ok(Ping), openapi_extra=OPEN_QUERY)
 async def ping() -> Response:
     """Answer with the server's time."""
-    return Answer(200, encode(Ping("OK", to_rfc3339(now())))).response()
+    return Answer(200, encode(Ping("OK", to_rfc3339(now()))))
 
 
 @router.get("/status", responses=ok(Status), openapi_extra=OPEN_QUERY)
@@ -109,7 +109,7 @@ async def status(request: Request, services: TheServices) -> Response:
         mqtt_hostname=request.url.hostname if host in WILDCARDS else host,
         mqtt_port=port,
     )
-    return Answer(200, encode(shown)).response()
+    return Answer(200, encode(shown))
 
 
 @router.get(
@@ -180,7 +180,7 @@ async def readyz(services: TheServices) -> Response:
         instance={"number": instance.number if instance else 0, "others": others},
         last_message_age_seconds=max(0, now() - last) / SECOND if last else None,
     )
-    return Answer(503 if reasons else 200, encode(shown)).response()
+    return Answer(503 if reasons else 200, encode(shown))
 
 
 async def _database(services: Services) -> tuple[str, MigrationState | None, str | None]:

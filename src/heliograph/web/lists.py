@@ -160,4 +160,4 @@ async def listed(request: Request, offset: int, limit: int, read: Read) -> Respo
         text = urlencode([*query, ("offset", str(found.end))])
         link = f'<{asked_path(request.scope)}?{text}>; rel="next"'
         headers.append((b"link", link.encode("latin-1")))
-    return Answer(200, found.pieces, headers).response()
+    return Answer(200, found.pieces, headers)

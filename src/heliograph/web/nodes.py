@@ -124,7 +124,7 @@ async def read_full_node(node_id: str, call: TheCall) -> Response:
     page = await gather(held_by(call.request.scope), 0, MOST_SENSORS, read)
     head = encode(NodeRepresentation.of(node))[:-1] + b',"sensors":'
     headers = [TRUNCATED] if page.end < page.total else []
-    return Answer(200, [head, *page.pieces, b"}"], headers).response()
+    return Answer(200, [head, *page.pieces, b"}"], headers)
 
 
 @router.route("/{node_id}", "PATCH", "PUT", faults=[409])

@@ -68,12 +68,11 @@ class Realtime:
                 return
             await send({"type": "websocket.accept"})
             viewer.outlet = outlet_of(scope)
-            socket = _Socket(viewer, receive, send)
+            socket = _Socket(self._access, self._streams, principal, watch, viewer, receive, send)
             await socket.say(ACK)
             viewer.allowed = watch.check(self._streams, viewer)
             self._streams.watch(viewer, watch.selection())
-            talk = _Talk(self._access, self._streams, principal, watch, viewer)
-            await socket.run(talk)
+            await socket.run()
         except asyncio.CancelledError:
             if viewer.closed is None:
                 raise
@@ -93,8 +92,8 @@ class Realtime:
         return principal, watch
 
 
-class _Talk:
-    """What a client asks for on its socket, and the answers."""
+class _Socket:
+    """An open socket: one task writes, another one takes what the client sends, and answers it."""
 
     def __init__(
         self,
@@ -103,14 +102,66 @@ class _Talk:
         principal: Principal,
         watch: Watch,
         viewer: Viewer,
+        receive: Receive,
+        send: Send,
     ) -> None:
         self._access = access
         self._streams = streams
         self._principal = principal
         self._watch = watch
         self._viewer = viewer
+        self._receive = receive
+        self._send = send
+        self._turn = asyncio.Lock()
 
-    async def answer(self, text: str | bytes) -> bytes:
+    async def run(self) -> None:
+        """Write what is shown and answer what is asked, until either ends."""
+        viewer = self._viewer
+        viewer.task = asyncio.current_task()
+        listening = asyncio.create_task(self._listen(), name="socket's client")
+        listening.add_done_callback(lambda _: viewer.close("disconnected"))
+        try:
+            while viewer.closed is None or viewer.closed == SHUTTING_DOWN:
+                dropped, chunks = await viewer.take()
+                if not chunks:
+                    break
+                if dropped:
+                    await self.say(b'{"type":"lagged","count":%d}' % dropped)
+                for chunk in chunks:
+                    # A sign of life is no event, and the protocol has pings of its own.
+                    for part in chunk.parts if chunk.count else ():
+                        await self.say(part)
+            await self._end()
+        finally:
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
+
+    async def say(self, message: bytes) -> None:
+        """Send a message; return when the client takes more."""
+        viewer = self._viewer
+        async with self._turn:
+            viewer.writing_since = viewer.touched_at = asyncio.get_running_loop().time()
+            await self._send({"type": "websocket.send", "text": message.decode()})
+            viewer.writing_since = None
+
+    async def _end(self) -> None:
+        if self._viewer.closed == REVOKED:
+            await self._send(_close(4401, "The credential is no longer valid"))
+        elif self._viewer.closed == SHUTTING_DOWN:
+            await self._send(_close(GOING_AWAY, "The server is shutting down"))
+
+    async def _listen(self) -> None:
+        while True:
+            message = await self._receive()
+            if message["type"] == "websocket.disconnect":
+                return
+            text = message.get("text") or message.get("bytes") or ""
+            if len(text) > LARGEST_MESSAGE:
+                await self.say(_error(ErrorCode.PAYLOAD_TOO_LARGE, "The message is too large"))
+            else:
+                await self.say(await self._answer(text))
+
+    async def _answer(self, text: str | bytes) -> bytes:
         """Do what the message says and return the answer."""
         try:
             command = _decode(text)
@@ -143,63 +194,6 @@ class _Talk:
             detail = "This socket shows all devices"
             raise HeliographError(ErrorCode.VALIDATION_FAILED, detail)
         return encode({"type": "ack", "action": command.action, "device_id": command.device_id})
-
-
-class _Socket:
-    """An open socket: one task writes, another one takes what the client sends."""
-
-    def __init__(self, viewer: Viewer, receive: Receive, send: Send) -> None:
-        self._viewer = viewer
-        self._receive = receive
-        self._send = send
-        self._turn = asyncio.Lock()
-
-    async def run(self, talk: _Talk) -> None:
-        """Write what is shown and answer what is asked, until either ends."""
-        viewer = self._viewer
-        viewer.task = asyncio.current_task()
-        listening = asyncio.create_task(self._listen(talk), name="socket's client")
-        listening.add_done_callback(lambda _: viewer.close("disconnected"))
-        try:
-            while viewer.closed is None or viewer.closed == SHUTTING_DOWN:
-                dropped, chunks = await viewer.take()
-                if not chunks:
-                    break
-                if dropped:
-                    await self.say(b'{"type":"lagged","count":%d}' % dropped)
-                for chunk in chunks:
-                    # A sign of life is no event, and the protocol has pings of its own.
-                    for part in chunk.parts if chunk.count else ():
-                        await self.say(part)
-            await self._end()
-        finally:
-            listening.cancel()
-            await asyncio.gather(listening, return_exceptions=True)
-
-    async def say(self, message: bytes) -> None:
-        """Send a message; return when the client takes more."""
-        viewer = self._viewer
-        async with self._turn:
-            viewer.writing_since = viewer.touched_at = asyncio.get_running_loop().time()
-            await self._send({"type": "websocket.send", "text": message.decode()})
-            viewer.writing_since = None
-
-    async def _end(self) -> None:
-        if self._viewer.closed == REVOKED:
-            await self._send(_close(4401, "The credential is no longer valid"))
-        elif self._viewer.closed == SHUTTING_DOWN:
-            await self._send(_close(GOING_AWAY, "The server is shutting down"))
-
-    async def _listen(self, talk: _Talk) -> None:
-        while True:
-            message = await self._receive()
-            if message["type"] == "websocket.disconnect":
-                return
-            text = message.get("text") or message.get("bytes") or ""
-            if len(text) > LARGEST_MESSAGE:
-                await self.say(_error(ErrorCode.PAYLOAD_TOO_LARGE, "The message is too large"))
-            else:
-                await self.say(await talk.answer(text))
 
 
 async def refuse(error: HeliographError, receive: Receive, send: Send) -> None:

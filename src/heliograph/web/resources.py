@@ -75,7 +75,9 @@ class KnownCall:
         Raises:
             HeliographError: FORBIDDEN.
         """
-        self.access.require_leave(self.caller, network, target)
+        if target != network:
+            # Only an owner takes out of a network what its editors could not delete there.
+            self.require(Action.MANAGE, network)
 
     async def network(self, identifier: str, action: Action = Action.VIEW) -> Network:
         """Return the network if the caller may do this with it.
@@ -236,7 +238,7 @@ def _answering(handler: Handler, status: int) -> Callable[..., Awaitable[Respons
 
 def answered(shown: Any, status: int = 200) -> Response:
     """Return an answer that shows this as JSON."""
-    return Answer(status, encode(shown)).response()
+    return Answer(status, encode(shown))
 
 
 def found(record: T | None, code: ErrorCode) -> T:

@@ -65,7 +65,7 @@ def test_every_code_has_a_status():
 def test_no_rejection_is_a_server_error(reason):
     answer = errors.rejection(Fault(None, reason, "x"))
     assert 400 <= answer.status < 500
-    assert json.loads(answer.body) == {"detail": "x", "code": reason.value}
+    assert json.loads(answer.content) == {"detail": "x", "code": reason.value}
 
 
 async def test_validation_lists_what_is_wrong_and_nothing_else():
