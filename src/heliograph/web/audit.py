@@ -72,7 +72,7 @@ class AuditRequest:
         self.position = None if self.cursor is None else decode_cursor(self.cursor)
 
 
-@router.route("", "GET", faults=[404], shown=list[AuditRepresentation])
+@router.route("", "GET", shown=list[AuditRepresentation])
 async def read_audit(asked: Annotated[AuditRequest, Depends()], call: TheCall) -> Response:
     """Read who changed what, newest first: of the networks that the caller owns, or of all.
 

@@ -231,9 +231,10 @@ def _add_errors(method: str, path: str, operation: dict[str, Any]) -> None:
     statuses = {408, 429, 500, 503}
     if method != "get" or security.schemes_of(method, path):
         statuses |= {401, 403}
-    if "{" in path:
+    asked = [each["name"] for each in operation.get("parameters", ()) if each["in"] == "query"]
+    if "{" in path or "network_identifier" in asked:
         statuses.add(404)
-    if any(each["in"] == "query" for each in operation.get("parameters", ())):
+    if asked:
         statuses.add(422)
     if method != "get":
         statuses |= {413, 415, 422}

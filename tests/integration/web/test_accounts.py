@@ -9,10 +9,10 @@ from unittest import mock
 import pytest
 from pydantic import SecretStr
 
+from heliograph import server
 from heliograph.errors import ErrorCode, HeliographError
 from heliograph.model.credentials import hash_key
 from heliograph.model.time import DAY, MINUTE, now, parse
-from heliograph.server import Server
 from heliograph.store.accounts import SESSION, TICKET
 from heliograph.web import access as access_module
 from heliograph.web import accounts as accounts_module
@@ -676,9 +676,8 @@ async def test_an_account_that_there_is_stays_what_it_is(site):
         settings = here.services.settings.model_copy(
             update={"admin_username": "root", "admin_password": SecretStr("correct horse")}
         )
-        server = Server(settings)
-        server._store, server._passwords = here.services.store, here.services.passwords
-        await server._make_administrator(settings)  # as at the start
+        store, passwords = here.services.store, here.services.passwords
+        await server._make_administrator(settings, store, passwords)  # as at the start
         assert await here.services.store.accounts.find_username("root") == account
         assert not account.is_admin
 
