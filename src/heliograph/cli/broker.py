@@ -26,7 +26,7 @@ from heliograph.brokers.mosquitto import (
 from heliograph.brokers.rules import Rules, ServerAccount, rules_for, server_account
 from heliograph.cli.database import with_store
 from heliograph.cli.device_file import read_keys
-from heliograph.cli.echo import echo
+from heliograph.cli.output import echo
 from heliograph.errors import StartError, StoreUnavailableError
 from heliograph.model.credentials import hash_key
 from heliograph.settings import Settings, load_settings

@@ -2,9 +2,8 @@
 
 import typer
 
-from heliograph.cli.actor import command_line
-from heliograph.cli.database import with_store
-from heliograph.cli.echo import echo
+from heliograph.cli.database import command_line, with_store
+from heliograph.cli.output import echo
 from heliograph.errors import StartError
 from heliograph.ingest.clock import RELEASED
 from heliograph.model.time import now, to_rfc3339

@@ -1,10 +1,13 @@
-"""A command's way to the database, without a running server."""
+"""A command's way to the database, without a running server, and who the audit log says it was."""
 
 import asyncio
+import os
+import pwd
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from heliograph.errors import StartError
+from heliograph.model.audit import Actor, ActorKind
 from heliograph.settings import Settings
 from heliograph.store import Store, open_store
 from heliograph.store.claim import Claim, InUseError
@@ -57,6 +60,16 @@ async def _with_store(
         return await work(store)
     finally:
         await store.close()
+
+
+def command_line() -> Actor:
+    """Return the user of the operating system, as the audit log names whoever types a command."""
+    try:
+        name = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        # In a container the number often has no name.
+        name = str(os.getuid())
+    return Actor(ActorKind.COMMAND_LINE, name)
 
 
 def require_file(url: DatabaseUrl, *, accept_empty: bool = False) -> None:

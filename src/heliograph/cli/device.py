@@ -12,12 +12,10 @@ from typing import Any, TextIO
 
 import typer
 
-from heliograph.cli.actor import command_line
-from heliograph.cli.database import with_store
+from heliograph.cli.database import command_line, with_store
 from heliograph.cli.device_file import DeviceLine, read_devices
-from heliograph.cli.echo import echo
 from heliograph.cli.named import found_device, found_network, network_identifier
-from heliograph.cli.output import print_json, print_table, time_json, time_text
+from heliograph.cli.output import echo, print_json, print_table, time_json, time_text
 from heliograph.errors import AlreadyExistsError, StartError
 from heliograph.model.credentials import key_members, new_api_key
 from heliograph.model.identifiers import DEVICE_ID_RULE, may_name_a_device

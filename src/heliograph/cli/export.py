@@ -12,9 +12,8 @@ import typer
 from typer import Argument, Option
 
 from heliograph.cli.database import with_store
-from heliograph.cli.echo import echo
 from heliograph.cli.named import found_device, network_identifier
-from heliograph.cli.transfer.parquet import load_parquet
+from heliograph.cli.output import echo
 from heliograph.cli.transfer.partial import PartialFile
 from heliograph.cli.transfer.progress import Bar
 from heliograph.errors import StartError
@@ -23,6 +22,7 @@ from heliograph.exchange.formats import (
     Format,
     TableLayout,
     heading,
+    parquet,
     without_wide,
 )
 from heliograph.exchange.pages import (
@@ -49,33 +49,6 @@ SUFFIXES = {
 
 app = typer.Typer(add_completion=False)
 
-Target = Annotated[
-    Path,
-    Argument(metavar="FILE", help="*.csv, *.jsonl (also *.gz) or *.parquet; - is standard output."),
-]
-SensorNames = Annotated[
-    list[str] | None,
-    Option("--sensor", help="UUID or device_id, repeatable; otherwise all sensors."),
-]
-NetworkName = Annotated[str | None, Option("--network", help="Of one network: its name or UUID.")]
-Kinds = Annotated[
-    list[str] | None,
-    Option("--kind", help="measurement (the default), log, heartbeat; repeatable with jsonl."),
-]
-Form = Annotated[Format | None, Option("--format", help="What FILE is; otherwise its name tells.")]
-Start = Annotated[str | None, Option(help="Inclusive: RFC 3339 or epoch seconds.")]
-End = Annotated[str | None, Option(help="Exclusive: RFC 3339 or epoch seconds.")]
-LayoutOption = Annotated[
-    TableLayout,
-    Option("--layout", help="csv, parquet: wide has a column for each attribute of measurements."),
-]
-Spreadsheet = Annotated[
-    bool,
-    Option("--spreadsheet", help="csv: quote what a spreadsheet would take for a formula."),
-]
-Restart = Annotated[bool, Option("--restart", help="Begin anew instead of going on.")]
-Force = Annotated[bool, Option("--force", help="Replace FILE if there is one.")]
-
 
 class _Wanted(NamedTuple):
     sensors: tuple[str, ...]
@@ -88,18 +61,41 @@ class _Wanted(NamedTuple):
 
 @app.command()
 def export(
-    file: Target,
+    file: Annotated[
+        Path,
+        Argument(
+            metavar="FILE", help="*.csv, *.jsonl (also *.gz) or *.parquet; - is standard output."
+        ),
+    ],
     *,
-    sensor: SensorNames = None,
-    network: NetworkName = None,
-    kind: Kinds = None,
-    form: Form = None,
-    start: Start = None,
-    end: End = None,
-    layout: LayoutOption = TableLayout.RECORDS,
-    spreadsheet: Spreadsheet = False,
-    restart: Restart = False,
-    force: Force = False,
+    sensor: Annotated[
+        list[str] | None,
+        Option("--sensor", help="UUID or device_id, repeatable; otherwise all sensors."),
+    ] = None,
+    network: Annotated[
+        str | None, Option("--network", help="Of one network: its name or UUID.")
+    ] = None,
+    kind: Annotated[
+        list[str] | None,
+        Option("--kind", help="measurement (the default), log, heartbeat; repeatable with jsonl."),
+    ] = None,
+    form: Annotated[
+        Format | None, Option("--format", help="What FILE is; otherwise its name tells.")
+    ] = None,
+    start: Annotated[str | None, Option(help="Inclusive: RFC 3339 or epoch seconds.")] = None,
+    end: Annotated[str | None, Option(help="Exclusive: RFC 3339 or epoch seconds.")] = None,
+    layout: Annotated[
+        TableLayout,
+        Option(
+            "--layout", help="csv, parquet: wide has a column for each attribute of measurements."
+        ),
+    ] = TableLayout.RECORDS,
+    spreadsheet: Annotated[
+        bool,
+        Option("--spreadsheet", help="csv: quote what a spreadsheet would take for a formula."),
+    ] = False,
+    restart: Annotated[bool, Option("--restart", help="Begin anew instead of going on.")] = False,
+    force: Annotated[bool, Option("--force", help="Replace FILE if there is one.")] = False,
 ) -> None:
     """Write what was measured, logged and confirmed as CSV, JSON Lines or Parquet.
 
@@ -116,7 +112,7 @@ def export(
     if chosen is Format.PARQUET:
         if compress:
             raise typer.BadParameter("parquet is compressed in itself", param_hint="FILE")
-        load_parquet()
+        parquet()
     if spreadsheet and chosen is not Format.CSV:
         raise typer.BadParameter("for csv only", param_hint="--spreadsheet")
     first, after = _time(start, "--start", OLDEST), _time(end, "--end", LATEST + 1)
@@ -147,7 +143,7 @@ def export(
             pack = None
             if chosen is Format.PARQUET:
                 # Its pages can be gone on with, Parquet can't.
-                pack = partial(load_parquet().pack, kinds[0], wide=wide)
+                pack = partial(parquet().pack, kinds[0], wide=wide)
             size = part.finish(pack)
         except KeyboardInterrupt:
             told = f"interrupted behind {part.rows:,} rows: the same command goes on from there"
@@ -176,7 +172,7 @@ async def _write(store: Store, wanted: _Wanted, part: PartialFile) -> Wide | Non
 async def _print(store: Store, wanted: _Wanted) -> None:
     out = sys.stdout.buffer
     kind, wide = wanted.range.kinds[0], await _columns(store, wanted)
-    packing = load_parquet().Packing(kind, wide) if wanted.form is Format.PARQUET else None
+    packing = parquet().Packing(kind, wide) if wanted.form is Format.PARQUET else None
 
     def write(data: bytes, *, flush: bool = False) -> None:
         try:

@@ -15,7 +15,6 @@ import msgspec
 import typer
 from typer import Argument, Option
 
-from heliograph.cli.echo import echo
 from heliograph.cli.local_server import (
     CREDENTIALS,
     AdminKey,
@@ -25,8 +24,8 @@ from heliograph.cli.local_server import (
     default_url,
     host_of,
 )
+from heliograph.cli.output import echo
 from heliograph.cli.transfer.dry_run import show_dry_run
-from heliograph.cli.transfer.parquet import load_parquet
 from heliograph.cli.transfer.progress import Bar, write_whole
 from heliograph.cli.transfer.reading import (
     CsvFile,
@@ -42,7 +41,7 @@ from heliograph.cli.transfer.reading import (
 from heliograph.cli.transfer.sending import TIME_OUT_SECONDS, Bad, Sender, Sent, sum_of
 from heliograph.errors import StartError
 from heliograph.exchange.elements import Element, NoValueError
-from heliograph.exchange.formats import EXPORTED_KINDS
+from heliograph.exchange.formats import EXPORTED_KINDS, parquet
 from heliograph.exchange.line_protocol import Mapping
 from heliograph.exchange.table_layouts import fixed_zone
 from heliograph.exchange.table_times import DAY_FIRST, MONTH_FIRST, Zone
@@ -86,114 +85,6 @@ PANEL = "Tables that other programs wrote"
 
 app = typer.Typer(add_completion=False)
 
-Source = Annotated[
-    Path,
-    Argument(
-        metavar="FILE",
-        help="*.csv (.tsv, .txt, .dat), *.jsonl, *.lp, each also *.gz, or *.parquet; - is a pipe.",
-    ),
-]
-FormOption = Annotated[
-    Form | None, Option("--format", help="What FILE is; otherwise its name tells.")
-]
-KindOption = Annotated[
-    str | None,
-    Option("--kind", help="measurement, log or heartbeat, where FILE does not say so itself."),
-]
-SensorName = Annotated[
-    str | None, Option("--sensor", help="UUID or device_id, for lines that name no sensor.")
-]
-Rename = Annotated[
-    list[str] | None,
-    Option(
-        metavar="OLD=NEW",
-        help="Send what names the sensor OLD (UUID or device_id) to NEW; may be repeated.",
-    ),
-]
-SensorTag = Annotated[str, Option(help="Line protocol: the tag that names the sensor.")]
-Precision = Annotated[
-    Literal["ns", "us", "ms", "s"] | None,
-    Option(help="What times count that are numbers; of line protocol ns, of CSV they tell."),
-]
-Delimiter = Annotated[
-    str | None,
-    Option(
-        rich_help_panel=PANEL,
-        help="CSV: what separates cells, tab for tabs; otherwise the heading tells.",
-    ),
-]
-DecimalMark = Annotated[
-    Literal[".", ","] | None,
-    Option(
-        "--decimal",
-        rich_help_panel=PANEL,
-        help="CSV: what stands before decimals; otherwise all numbers tell.",
-    ),
-]
-TimeColumn = Annotated[
-    list[str] | None,
-    Option(
-        rich_help_panel=PANEL,
-        help="CSV, Parquet: the column with the time; of CSV also two, as for day and clock.",
-    ),
-]
-TimeFormat = Annotated[
-    str | None,
-    Option(rich_help_panel=PANEL, help="CSV: as '%d.%m.%y %H:%M', or day-first, or month-first."),
-]
-TimeZone = Annotated[
-    str | None,
-    Option(
-        rich_help_panel=PANEL,
-        help="CSV, Parquet: of times that say none: UTC, Europe/Berlin, +01:00.",
-    ),
-]
-MissingText = Annotated[
-    list[str] | None,
-    Option(
-        "--missing",
-        rich_help_panel=PANEL,
-        help="CSV: a text that stands for none, as -999; may be repeated.",
-    ),
-]
-TextColumn = Annotated[
-    list[str] | None,
-    Option(
-        "--text",
-        rich_help_panel=PANEL,
-        help="CSV: a column whose cells stay texts; may be repeated.",
-    ),
-]
-SensorColumn = Annotated[
-    str | None,
-    Option(rich_help_panel=PANEL, help="CSV: the column that names the sensor, beside device_id."),
-]
-AttributeColumn = Annotated[
-    str | None,
-    Option(
-        rich_help_panel=PANEL, help="CSV with a value a row: the column that names its attribute."
-    ),
-]
-ValueColumn = Annotated[
-    str | None,
-    Option(rich_help_panel=PANEL, help="CSV with a value a row: the column that holds it."),
-]
-DryRun = Annotated[
-    bool, Option("--dry-run", help="Show what would be stored and why, and send nothing.")
-]
-Prefix = Annotated[
-    bool, Option("--prefix", help="Line protocol: put fields under the measurement's name.")
-]
-Url = Annotated[str | None, Option(help="The server; otherwise the one on this machine.")]
-Key = Annotated[
-    str | None,
-    Option(
-        envvar="HELIOGRAPH_API_KEY",
-        help="Admin key; otherwise, for this machine, that of the settings or the data folder.",
-    ),
-]
-Restart = Annotated[bool, Option("--restart", help="Begin anew instead of going on.")]
-
 
 class _State(msgspec.Struct):
     """How far a file is imported, and what became of it; `file` tells it from another one."""
@@ -215,30 +106,125 @@ class _State(msgspec.Struct):
 
 @app.command("import")
 def import_file(
-    file: Source,
+    file: Annotated[
+        Path,
+        Argument(
+            metavar="FILE",
+            help="*.csv (.tsv, .txt, .dat), *.jsonl, *.lp, each also *.gz, or *.parquet; - is a"
+            " pipe.",
+        ),
+    ],
     *,
-    form: FormOption = None,
-    kind: KindOption = None,
-    sensor: SensorName = None,
-    rename: Rename = None,
-    sensor_tag: SensorTag = "device_id",
-    precision: Precision = None,
-    prefix: Prefix = False,
-    delimiter: Delimiter = None,
-    decimal: DecimalMark = None,
-    time_column: TimeColumn = None,
-    time_format: TimeFormat = None,
-    time_zone: TimeZone = None,
-    missing: MissingText = None,
-    text: TextColumn = None,
-    sensor_column: SensorColumn = None,
-    attribute_column: AttributeColumn = None,
-    value_column: ValueColumn = None,
-    dry_run: DryRun = False,
-    url: Url = None,
-    api_key: Key = None,
+    form: Annotated[
+        Form | None, Option("--format", help="What FILE is; otherwise its name tells.")
+    ] = None,
+    kind: Annotated[
+        str | None,
+        Option("--kind", help="measurement, log or heartbeat, where FILE does not say so itself."),
+    ] = None,
+    sensor: Annotated[
+        str | None, Option("--sensor", help="UUID or device_id, for lines that name no sensor.")
+    ] = None,
+    rename: Annotated[
+        list[str] | None,
+        Option(
+            metavar="OLD=NEW",
+            help="Send what names the sensor OLD (UUID or device_id) to NEW; may be repeated.",
+        ),
+    ] = None,
+    sensor_tag: Annotated[
+        str, Option(help="Line protocol: the tag that names the sensor.")
+    ] = "device_id",
+    precision: Annotated[
+        Literal["ns", "us", "ms", "s"] | None,
+        Option(help="What times count that are numbers; of line protocol ns, of CSV they tell."),
+    ] = None,
+    prefix: Annotated[
+        bool, Option("--prefix", help="Line protocol: put fields under the measurement's name.")
+    ] = False,
+    delimiter: Annotated[
+        str | None,
+        Option(
+            rich_help_panel=PANEL,
+            help="CSV: what separates cells, tab for tabs; otherwise the heading tells.",
+        ),
+    ] = None,
+    decimal: Annotated[
+        Literal[".", ","] | None,
+        Option(
+            "--decimal",
+            rich_help_panel=PANEL,
+            help="CSV: what stands before decimals; otherwise all numbers tell.",
+        ),
+    ] = None,
+    time_column: Annotated[
+        list[str] | None,
+        Option(
+            rich_help_panel=PANEL,
+            help="CSV, Parquet: the column with the time; of CSV also two, as for day and clock.",
+        ),
+    ] = None,
+    time_format: Annotated[
+        str | None,
+        Option(
+            rich_help_panel=PANEL, help="CSV: as '%d.%m.%y %H:%M', or day-first, or month-first."
+        ),
+    ] = None,
+    time_zone: Annotated[
+        str | None,
+        Option(
+            rich_help_panel=PANEL,
+            help="CSV, Parquet: of times that say none: UTC, Europe/Berlin, +01:00.",
+        ),
+    ] = None,
+    missing: Annotated[
+        list[str] | None,
+        Option(
+            "--missing",
+            rich_help_panel=PANEL,
+            help="CSV: a text that stands for none, as -999; may be repeated.",
+        ),
+    ] = None,
+    text: Annotated[
+        list[str] | None,
+        Option(
+            "--text",
+            rich_help_panel=PANEL,
+            help="CSV: a column whose cells stay texts; may be repeated.",
+        ),
+    ] = None,
+    sensor_column: Annotated[
+        str | None,
+        Option(
+            rich_help_panel=PANEL, help="CSV: the column that names the sensor, beside device_id."
+        ),
+    ] = None,
+    attribute_column: Annotated[
+        str | None,
+        Option(
+            rich_help_panel=PANEL,
+            help="CSV with a value a row: the column that names its attribute.",
+        ),
+    ] = None,
+    value_column: Annotated[
+        str | None,
+        Option(rich_help_panel=PANEL, help="CSV with a value a row: the column that holds it."),
+    ] = None,
+    dry_run: Annotated[
+        bool, Option("--dry-run", help="Show what would be stored and why, and send nothing.")
+    ] = False,
+    url: Annotated[
+        str | None, Option(help="The server; otherwise the one on this machine.")
+    ] = None,
+    api_key: Annotated[
+        str | None,
+        Option(
+            envvar="HELIOGRAPH_API_KEY",
+            help="Admin key; otherwise, for this machine, that of the settings or the data folder.",
+        ),
+    ] = None,
     token: Token = None,
-    restart: Restart = False,
+    restart: Annotated[bool, Option("--restart", help="Begin anew instead of going on.")] = False,
 ) -> None:
     """Send a file to the server: CSV, JSON Lines, Parquet, InfluxDB's line protocol.
 
@@ -335,7 +321,7 @@ def _check_form(form: Form, file: Path, table: TableOptions) -> None:
             raise typer.BadParameter("parquet is compressed in itself", param_hint="FILE")
         if len(table.time_columns) > 1:
             raise typer.BadParameter("one column, of parquet", param_hint="--time-column")
-        load_parquet()
+        parquet()
     if form is Form.CSV:
         return
     names = [

@@ -1,6 +1,6 @@
-"""The server on this machine, as its settings tell of it, for commands that call it."""
+"""The server that a command calls: where it is, with which key, and what it says of a refusal."""
 
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import httpx
 from typer import Option
@@ -93,3 +93,20 @@ def default_url(host: str) -> str:
     """Return where a server's HTTP is, its port that of the settings if it is on this machine."""
     port = load_settings().port if is_loopback(host) else 8000
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def refusal(response: httpx.Response) -> str:
+    """Return the answer's detail; several problems are joined, each after where it is.
+
+    The status alone, as HTTP calls it, where the answer is not the server's own.
+    """
+    try:
+        return _told(response.json()["detail"])
+    except (ValueError, KeyError, TypeError):
+        return response.reason_phrase
+
+
+def _told(detail: Any) -> str:
+    if isinstance(detail, str):
+        return detail
+    return "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in detail)

@@ -5,7 +5,7 @@ import asyncio
 import typer
 
 from heliograph.cli.database import require_file
-from heliograph.cli.echo import echo
+from heliograph.cli.output import echo
 from heliograph.settings import load_settings
 from heliograph.store import open_store, run_migrations
 from heliograph.store.url import parse_database_url

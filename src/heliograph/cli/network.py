@@ -5,11 +5,9 @@ from typing import Any
 
 import typer
 
-from heliograph.cli.actor import command_line
-from heliograph.cli.database import with_store
-from heliograph.cli.echo import echo
+from heliograph.cli.database import command_line, with_store
 from heliograph.cli.named import found_account
-from heliograph.cli.output import print_json, print_table, time_json, time_text
+from heliograph.cli.output import echo, print_json, print_table, time_json, time_text
 from heliograph.errors import AlreadyExistsError, StartError
 from heliograph.model.sensor import LONGEST_TEXT, Network
 from heliograph.model.time import now

@@ -1,14 +1,21 @@
-"""What commands print: tables for people, JSON for programs."""
+"""What commands print: lines and tables for people, JSON for programs."""
 
 import json
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import typer
+
 from heliograph.model.time import to_rfc3339
-from heliograph.printable import printable, printable_json
+from heliograph.printable import printable, printable_json, printable_lines
 
 WIDEST = 100_000
+
+
+def echo(text: str, *, err: bool = False) -> None:
+    """Print text, every line of it as it is: no control characters; `err`: on standard error."""
+    typer.echo(printable_lines(text), err=err)
 
 
 def print_json(value: Any) -> None:

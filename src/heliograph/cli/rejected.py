@@ -5,8 +5,7 @@ from typing import Any
 import typer
 
 from heliograph.cli.database import with_store
-from heliograph.cli.echo import echo
-from heliograph.cli.output import print_json, print_table, time_json, time_text
+from heliograph.cli.output import echo, print_json, print_table, time_json, time_text
 from heliograph.errors import RejectionReason
 from heliograph.model.records import RejectedMessage
 from heliograph.settings import load_settings

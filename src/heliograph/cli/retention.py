@@ -5,10 +5,8 @@ from typing import Any
 import typer
 
 from heliograph import logs
-from heliograph.cli.actor import command_line
-from heliograph.cli.database import with_store
-from heliograph.cli.echo import echo
-from heliograph.cli.output import print_json, print_table
+from heliograph.cli.database import command_line, with_store
+from heliograph.cli.output import echo, print_json, print_table
 from heliograph.model.retention import LEAP, Horizon, advance
 from heliograph.model.time import DAY, now, to_rfc3339
 from heliograph.retention.plan import Due, DueCounter, Planned

@@ -5,8 +5,7 @@ from typing import Any
 import typer
 
 from heliograph.admin_key import SECRET_KEY_FILE
-from heliograph.cli.echo import echo
-from heliograph.cli.output import print_json
+from heliograph.cli.output import echo, print_json
 from heliograph.printable import printable
 from heliograph.settings import load_settings, mistyped_variables
 

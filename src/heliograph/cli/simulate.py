@@ -20,8 +20,8 @@ from rich.text import Text
 from typer import Option
 
 from heliograph.address import is_loopback
-from heliograph.cli.echo import echo
 from heliograph.cli.local_server import AdminKey, admin_key, default_url
+from heliograph.cli.output import echo
 from heliograph.errors import StartError
 from heliograph.model.time import SECOND, now, parse, to_epoch_seconds
 from heliograph.printable import printable

@@ -17,8 +17,8 @@ from heliograph.cli.local_server import (
     credential_headers,
     default_url,
     host_of,
+    refusal,
 )
-from heliograph.cli.refusals import refusal
 from heliograph.errors import StartError
 from heliograph.model.identifiers import is_uuid
 from heliograph.nearest import did_you_mean
@@ -34,38 +34,36 @@ NAMES = ("sensor_identifier", "device_id", "creation_timestamp")
 
 app = typer.Typer(add_completion=False)
 
-Network = Annotated[str | None, typer.Argument(help="UUID or name; default: all you may see.")]
-Sensors = Annotated[list[str] | None, Option("--sensor", help="UUID or device_id; repeatable.")]
-Kinds = Annotated[
-    list[str] | None, Option("--kind", help="measurement, log, heartbeat, …; repeatable.")
-]
-Since = Annotated[
-    str, Option("--last-event-id", help="Go on after this event, at most an hour back.")
-]
-Url = Annotated[str | None, Option(help="The server; otherwise this machine's PORT.")]
-Key = Annotated[
-    str | None,
-    Option(
-        envvar="HELIOGRAPH_API_KEY",
-        help="Admin or device key; otherwise, for this machine, the settings' or data folder's.",
-    ),
-]
-Count = Annotated[int, Option(min=0, help="End after so many events; 0: go on until Ctrl-C.")]
-Json = Annotated[bool, Option("--json", help="Print each event as a line of JSON.")]
-
 
 @app.command()
 def tail(
-    network: Network = None,
+    network: Annotated[
+        str | None, typer.Argument(help="UUID or name; default: all you may see.")
+    ] = None,
     *,
-    sensor: Sensors = None,
-    kind: Kinds = None,
-    last_event_id: Since = "",
-    url: Url = None,
-    api_key: Key = None,
+    sensor: Annotated[
+        list[str] | None, Option("--sensor", help="UUID or device_id; repeatable.")
+    ] = None,
+    kind: Annotated[
+        list[str] | None, Option("--kind", help="measurement, log, heartbeat, …; repeatable.")
+    ] = None,
+    last_event_id: Annotated[
+        str, Option("--last-event-id", help="Go on after this event, at most an hour back.")
+    ] = "",
+    url: Annotated[str | None, Option(help="The server; otherwise this machine's PORT.")] = None,
+    api_key: Annotated[
+        str | None,
+        Option(
+            envvar="HELIOGRAPH_API_KEY",
+            help="Admin or device key; otherwise, for this machine, the settings' or data"
+            " folder's.",
+        ),
+    ] = None,
     token: Token = None,
-    count: Count = 0,
-    as_json: Json = False,
+    count: Annotated[
+        int, Option(min=0, help="End after so many events; 0: go on until Ctrl-C.")
+    ] = 0,
+    as_json: Annotated[bool, Option("--json", help="Print each event as a line of JSON.")] = False,
 ) -> None:
     """Follow what sensors send, as it is committed.
 

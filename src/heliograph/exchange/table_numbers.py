@@ -133,25 +133,12 @@ def json_numbers(cells: Sequence[str], decimal: str) -> Sequence[str] | None:
         return None
 
 
-def number_reader(decimal: str) -> Callable[[str], str | None]:
-    """Return what makes JSON of a cell of a column of numbers; it returns None for a missing one.
+def json_number(cell: str, decimal: str) -> str | None:
+    """Return a cell of a column of numbers as JSON; None: it stands for none.
 
-    It raises ValueError for a cell that is infinite, or no number.
+    Raises:
+        ValueError: it is infinite, or no number.
     """
-    is_json = _JSON_NUMBER.fullmatch
-
-    def with_point(cell: str) -> str | None:
-        return cell if is_json(cell) else _json_number(cell, ".")
-
-    def with_comma(cell: str) -> str | None:
-        if "." not in cell and is_json(text := cell.replace(",", ".")):
-            return text
-        return _json_number(cell, ",")
-
-    return with_comma if decimal == "," else with_point
-
-
-def _json_number(cell: str, decimal: str) -> str | None:
     sort = sort_of(cell)
     if sort is Sort.MISSING:
         return None

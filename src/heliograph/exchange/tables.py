@@ -7,6 +7,7 @@ asked, together, and named with the option that decides it.
 import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
@@ -43,8 +44,8 @@ from heliograph.exchange.table_numbers import (
     Missing,
     Sort,
     decide_decimal,
+    json_number,
     json_numbers,
-    number_reader,
 )
 from heliograph.exchange.table_times import Question, TimeForm, TimeSurvey, Zone
 from heliograph.model.records import Kind
@@ -768,7 +769,7 @@ class TableRows:
                 return [cell and next(following) for cell in cells]
         convert = _CONVERTERS.get(kind or ColumnKind.TEXT, _text)
         if kind is ColumnKind.NUMBER:
-            convert = number_reader(self._plan.decimal)
+            convert = partial(json_number, decimal=self._plan.decimal)
         # Of texts there are often few.
         texts = {"": ""}
         for cell in {*cells}:

@@ -11,8 +11,15 @@ from starlette.responses import Response
 
 from heliograph.access.policy import Action
 from heliograph.errors import ErrorCode
-from heliograph.exchange.availability import FormatUnavailableError, parquet
-from heliograph.exchange.formats import MEDIA_TYPES, Format, TableLayout, heading, without_wide
+from heliograph.exchange.formats import (
+    MEDIA_TYPES,
+    Format,
+    FormatUnavailableError,
+    TableLayout,
+    heading,
+    parquet,
+    without_wide,
+)
 from heliograph.exchange.pages import (
     EncodedPage,
     Range,

@@ -5,8 +5,7 @@ import json
 from pathlib import Path
 
 import heliograph.cli
-from heliograph.cli.echo import echo
-from heliograph.cli.output import print_json, print_table, time_json, time_text
+from heliograph.cli.output import echo, print_json, print_table, time_json, time_text
 
 
 def test_a_row_is_a_line_without_markup(capsys):

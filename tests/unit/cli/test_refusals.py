@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from heliograph.cli.refusals import refusal
+from heliograph.cli.local_server import refusal
 
 PROBLEMS = [
     {"loc": ["query", "limit"], "type": "int_parsing", "msg": "Input should be a valid integer"},

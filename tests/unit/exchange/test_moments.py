@@ -6,8 +6,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from heliograph.exchange import moments
-from heliograph.exchange.formats import Format, Names, encode_rows
+from heliograph.exchange import formats
+from heliograph.exchange.formats import Format, Names, encode_rows, moment_texts
 from heliograph.model.records import Kind
 from heliograph.model.time import EARLIEST, LATEST, SECOND, to_rfc3339
 
@@ -17,14 +17,14 @@ FIRST = -62_135_596_800 * SECOND
 @given(st.lists(st.integers(FIRST, LATEST), max_size=5))
 @example([FIRST, -1, 0, EARLIEST, LATEST])
 def test_each_is_the_text_that_it_has_by_itself(microseconds):
-    assert moments.to_rfc3339(microseconds) == [to_rfc3339(each) for each in microseconds]
+    assert moment_texts(microseconds) == [to_rfc3339(each) for each in microseconds]
 
 
 @pytest.mark.parametrize("form", [Format.CSV, Format.JSONL])
 def test_times_are_exported_without_a_call_a_row(form):
     rows = [(EARLIEST + n, n, EARLIEST, None, None, "1", None) for n in range(100)]
     names = Names("0" * 32, None)
-    with mock.patch.object(moments, "to_rfc3339", wraps=moments.to_rfc3339) as made:
+    with mock.patch.object(formats, "moment_texts", wraps=moment_texts) as made:
         page = encode_rows(form, Kind.MEASUREMENT, names, rows)
     assert page.count(b"2001-09-09T01:46:40.0000") == 200
     assert made.call_count == 2

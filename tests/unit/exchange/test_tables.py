@@ -22,7 +22,7 @@ from heliograph.exchange.table_numbers import (
     _POINTS,
     ColumnSurvey,
     Missing,
-    number_reader,
+    json_number,
     sort_of,
 )
 from heliograph.exchange.table_times import Example, TimeSurvey, Zone
@@ -580,7 +580,7 @@ def test_what_is_written_with_either_mark_is_read_as_it_was(rows, dialect):
 
 @given(st.integers() | st.floats(allow_nan=False, allow_infinity=False))
 def test_a_number_as_python_writes_it_is_read_exactly(number):
-    assert json.loads(number_reader(".")(str(number))) == number
+    assert json.loads(json_number(str(number), ".")) == number
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
-from heliograph.cli.echo import echo
+from heliograph.cli.output import echo
 from heliograph.cli.transfer.reading import CsvFile, Record
 from heliograph.exchange.elements import BadLineError, Element, NoValueError
 from heliograph.exchange.table_layouts import SEPARATORS

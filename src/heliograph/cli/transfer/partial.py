@@ -15,7 +15,6 @@ from heliograph.cli.transfer.progress import write_whole
 from heliograph.errors import StartError
 from heliograph.exchange.pages import EncodedPage, Position
 from heliograph.exchange.wide import Column
-from heliograph.model.records import Kind
 
 SAVE_SECONDS = 5.0
 GZIP = 16 + zlib.MAX_WBITS
@@ -30,17 +29,9 @@ class Checkpoint(msgspec.Struct):
     wanted: str
     bytes: int
     rows: int
-    sensor: int
-    kind: Kind
-    timestamp: int
-    fingerprint: int
+    position: Position
     # Those of a wide table.
     columns: list[Column] | None = None
-
-    @property
-    def position(self) -> Position:
-        """Where the rows go on."""
-        return Position(self.sensor, self.kind, (self.timestamp, self.fingerprint))
 
 
 class PartialFile:
@@ -219,16 +210,8 @@ class PartialFile:
             return
         self._end_member()
         os.fsync(self._file.fileno())
-        sensor, kind, (timestamp, fingerprint) = self._position
         checkpoint = Checkpoint(
-            self._wanted,
-            self._file.tell(),
-            self.rows,
-            sensor,
-            kind,
-            timestamp,
-            fingerprint,
-            self._columns,
+            self._wanted, self._file.tell(), self.rows, self._position, self._columns
         )
         write_whole(self._side, msgspec.json.encode(checkpoint))
         self._saved_at = time.monotonic()

@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple, cast
 
-from heliograph.cli.transfer.parquet import load_parquet
 from heliograph.errors import StartError
 from heliograph.exchange.csv_rows import CsvRows, kind_of_export
 from heliograph.exchange.elements import (
@@ -22,6 +21,7 @@ from heliograph.exchange.elements import (
     from_json_line,
     from_json_lines,
 )
+from heliograph.exchange.formats import parquet
 from heliograph.exchange.line_protocol import Mapping, from_line
 from heliograph.exchange.table_layouts import SEPARATORS, find_heading
 from heliograph.exchange.tables import Plan, TableOptions, TableRows, TableSurvey
@@ -509,7 +509,7 @@ def parquet_rows(
     """
     line = start.line
     try:
-        table = load_parquet().ParquetTable(file, kind, options)
+        table = parquet().ParquetTable(file, kind, options)
         for said in table.rows(start.line):
             line += 1
             yield Record(line, said, Place(0, line))

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import httpx
 
-from heliograph.cli.refusals import refusal
+from heliograph.cli.local_server import refusal
 from heliograph.errors import StartError
 from heliograph.exchange.elements import Element
 from heliograph.model.identifiers import is_uuid
