@@ -7,11 +7,10 @@ import typer
 
 from heliograph.cli.database import with_store
 from heliograph.cli.named import network_identifier
-from heliograph.cli.output import print_json, print_table, time_text
+from heliograph.cli.output import print_records, time_text
 from heliograph.model.audit import ActorKind, AuditAction, AuditEntry
 from heliograph.model.identifiers import is_uuid
 from heliograph.model.time import parse
-from heliograph.settings import load_settings
 from heliograph.store import Store
 from heliograph.store.pages import GREATEST, LEAST
 
@@ -70,23 +69,20 @@ def audit(
                 break
         return entries
 
-    entries = with_store(load_settings(), work)
-    if json:
-        print_json([entry.members() for entry in entries])
-        return
-    print_table(
+    entries = with_store(work)
+    print_records(
+        entries,
+        AuditEntry.members,
         ("time", "actor", "from", "action", "resource", "changes"),
-        (
-            (
-                time_text(entry.timestamp),
-                _actor(entry),
-                entry.address or "-",
-                entry.action,
-                entry.resource_name or entry.resource_identifier or "-",
-                _changes(entry),
-            )
-            for entry in entries
+        lambda entry: (
+            time_text(entry.timestamp),
+            _actor(entry),
+            entry.address or "-",
+            entry.action,
+            entry.resource_name or entry.resource_identifier or "-",
+            _changes(entry),
         ),
+        as_json=json,
     )
 
 

@@ -89,7 +89,7 @@ def mosquitto(
         await (_follow(store, files) if watch else _update(files))
 
     try:
-        with_store(settings, work)
+        with_store(work, settings)
     except KeyboardInterrupt:
         if not watch:
             raise
@@ -118,7 +118,7 @@ def dynamic_security(
     async def work(store: Store) -> list[DeviceAccess]:
         return [device async for device in store.broker_access.devices()]
 
-    devices = with_store(settings, work)
+    devices = with_store(work, settings)
 
     def rules_of(name: str) -> Rules:
         return rules_for(settings, name)

@@ -7,7 +7,6 @@ from heliograph.cli.output import echo
 from heliograph.errors import StartError
 from heliograph.ingest.clock import RELEASED
 from heliograph.model.time import now, to_rfc3339
-from heliograph.settings import load_settings
 from heliograph.store import Store
 from heliograph.store.clock import Acceptance
 
@@ -42,7 +41,7 @@ def accept() -> None:
         await store.clock.accept(acceptance, actor=command_line())
         return newest_receipt
 
-    newest = with_store(load_settings(), work)
+    newest = with_store(work)
     echo(f"accepted: the clock shows {to_rfc3339(moment)}")
     if newest > moment:
         echo(

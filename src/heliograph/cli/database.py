@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from heliograph.errors import StartError
 from heliograph.model.audit import Actor, ActorKind
-from heliograph.settings import Settings
+from heliograph.settings import Settings, load_settings
 from heliograph.store import Store, open_store
 from heliograph.store.claim import Claim, InUseError
 from heliograph.store.sqlite_generation import look
@@ -18,9 +18,12 @@ Result = TypeVar("Result")
 
 
 def with_store(
-    settings: Settings, work: Callable[[Store], Awaitable[Result]], *, claimed: str | None = None
+    work: Callable[[Store], Awaitable[Result]],
+    settings: Settings | None = None,
+    *,
+    claimed: str | None = None,
 ) -> Result:
-    """Return what the work returns, done on the open database.
+    """Return what the work returns, done on the open database that the settings name.
 
     What writes more than fits well into one write-ahead log has it claimed, as a server has;
     `claimed` then says what to do while one has it.
@@ -28,6 +31,7 @@ def with_store(
     Raises:
         StartError: there is no database, it cannot be used, or is not at this version's revision.
     """
+    settings = settings or load_settings()
     url = parse_database_url(settings.database_url)
     require_file(url, accept_empty=settings.accept_empty_database)
     if claimed is None:

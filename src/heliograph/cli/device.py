@@ -15,7 +15,7 @@ import typer
 from heliograph.cli.database import command_line, with_store
 from heliograph.cli.device_file import DeviceLine, read_devices
 from heliograph.cli.named import found_device, found_network, network_identifier
-from heliograph.cli.output import echo, print_json, print_table, time_json, time_text
+from heliograph.cli.output import echo, print_json, print_records, time_json, time_text
 from heliograph.errors import AlreadyExistsError, StartError
 from heliograph.model.credentials import key_members, new_api_key
 from heliograph.model.identifiers import DEVICE_ID_RULE, may_name_a_device
@@ -23,7 +23,6 @@ from heliograph.model.presence import is_late, presence
 from heliograph.model.sensor import NewSensor, Sensor
 from heliograph.model.time import SECOND, now
 from heliograph.printable import printable
-from heliograph.settings import load_settings
 from heliograph.store import Store
 from heliograph.store.sensors import TakenError
 
@@ -88,7 +87,7 @@ def create(
         except AlreadyExistsError as error:
             raise StartError(f"{error.field} is already registered") from None
 
-    sensor = with_store(load_settings(), work)
+    sensor = with_store(work)
     if json:
         print_json({**_members(sensor), "api_key": key})
     else:
@@ -149,23 +148,20 @@ def list_devices(
             if len(page) < PAGE:
                 return devices
 
-    devices = with_store(load_settings(), work)
-    if json:
-        print_json([_members(device) for device in devices])
-        return
-    print_table(
+    devices = with_store(work)
+    print_records(
+        devices,
+        _members,
         ("device_id", "name", "active", "created", "last seen", "id"),
-        (
-            (
-                device.device_id or "-",
-                device.name or "-",
-                "yes" if device.is_active else "no",
-                time_text(device.created_at),
-                time_text(device.last_seen_at),
-                device.identifier,
-            )
-            for device in devices
+        lambda device: (
+            device.device_id or "-",
+            device.name or "-",
+            "yes" if device.is_active else "no",
+            time_text(device.created_at),
+            time_text(device.last_seen_at),
+            device.identifier,
         ),
+        as_json=json,
     )
 
 
@@ -189,7 +185,7 @@ def show(device_id: str = AnyDevice, *, json: bool = Json) -> None:
             "deleted_at": time_json(device.deleted_at),
         }
 
-    members = with_store(load_settings(), work)
+    members = with_store(work)
     if json:
         print_json(members)
         return
@@ -235,7 +231,7 @@ def delete(
             await store.sensors.erase(device.number, actor=command_line())
 
     instead = "the server does it: DELETE /sensors/<id>?data=delete"
-    with_store(load_settings(), work, claimed=instead if erases else None)
+    with_store(work, claimed=instead if erases else None)
 
 
 @app.command()
@@ -287,7 +283,7 @@ def import_devices(
             _write_keys(sys.stdout, rows)
         return len(rows)
 
-    registered = with_store(load_settings(), work)
+    registered = with_store(work)
     echo(f"registered {registered}, registered before {len(lines) - registered}", err=True)
 
 
@@ -362,7 +358,7 @@ def _change(device_id: str, **members: Any) -> Sensor:
             raise StartError(f"device {device_id!r} is deleted: device activate undoes that")
         return changed
 
-    return with_store(load_settings(), work)
+    return with_store(work)
 
 
 def _has(sensor: Sensor, text: str) -> bool:

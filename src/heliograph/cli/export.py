@@ -131,7 +131,7 @@ def export(
     )
     settings = load_settings()
     if str(file) == "-":
-        with_store(settings, lambda store: _print(store, wanted))
+        with_store(lambda store: _print(store, wanted), settings)
         return
     if file.exists() and not force:
         raise StartError(f"{file} exists; replace it with --force")
@@ -139,7 +139,7 @@ def export(
     signature = msgspec.json.encode(wanted).decode()
     with PartialFile(file, signature, compress=compress, restart=restart) as part:
         try:
-            wide = with_store(settings, lambda store: _write(store, wanted, part))
+            wide = with_store(lambda store: _write(store, wanted, part), settings)
             pack = None
             if chosen is Format.PARQUET:
                 # Its pages can be gone on with, Parquet can't.

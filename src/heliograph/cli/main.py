@@ -1,14 +1,17 @@
 """`heliograph`: the command line. Each command is a file, read when it is called."""
 
+import contextlib
 import importlib
+import re
 import sys
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from heliograph.cli.usage import reworded
 from heliograph.errors import StartError, StoreUnavailableError
+from heliograph.nearest import did_you_mean
 from heliograph.printable import printable
 
 COMMANDS = {
@@ -29,6 +32,23 @@ COMMANDS = {
     "simulate": "Send what many sensors would send, over MQTT, and count what is acknowledged.",
 }
 
+# typer does not export it, and has moved it.
+UsageError: Any = typer.BadParameter.__base__
+
+_CHOICE = re.compile(r"'(?P<given>.*)' is not one of (?P<choices>'.*')\.?", re.DOTALL)
+_QUOTED = re.compile(r"'([^']*)'")
+
+_WHOLE = "{given!r} is not a whole number"
+_WORDS = {
+    "int_parsing": _WHOLE,
+    "int_parsing_size": _WHOLE,
+    "int_from_float": _WHOLE,
+    "float_parsing": "{given!r} is not a number",
+    "uuid_parsing": "{given!r} is not a UUID",
+    "greater_than_equal": "{given} is less than {ge}",
+    "less_than_equal": "{given} is more than {le}",
+}
+
 
 class LazyGroup(TyperGroup):
     """A group that imports a command's file only to run it: `--help` needs none of them."""
@@ -42,12 +62,12 @@ class LazyGroup(TyperGroup):
 
     def make_context(self, *arguments: Any, **options: Any) -> Any:
         """Read the command line."""
-        with reworded():
+        with _reworded():
             return super().make_context(*arguments, **options)
 
     def invoke(self, ctx: Any) -> Any:
         """Read what comes behind the command's name, and run it."""
-        with reworded():
+        with _reworded():
             return super().invoke(ctx)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -97,3 +117,42 @@ def run() -> None:
         return
     sys.stderr.write(f"heliograph: {printable(' '.join(line.split()))}\n")
     sys.exit(1)
+
+
+@contextlib.contextmanager
+def _reworded() -> Iterator[None]:
+    """Have a usage error from within say in our words what is wrong, and what may be meant.
+
+    Those of the libraries are for programmers.
+    """
+    try:
+        yield
+    except UsageError as error:
+        _reword(error)
+        raise
+
+
+def _reword(error: Any) -> None:
+    """Change the error's message; one that was changed stays as it is."""
+    if options := getattr(error, "possibilities", None):
+        error.message = f"{error.message}: did you mean {' or '.join(sorted(options))}?"
+        error.possibilities = None
+    problems = getattr(error.__cause__, "errors", None)
+    if problems is not None:
+        error.message = "; ".join(map(_words, problems()))
+        error.__cause__ = None
+    if choice := _CHOICE.fullmatch(error.message):
+        choices = _QUOTED.findall(choice["choices"])
+        meant = did_you_mean(choice["given"], choices)
+        error.message = f"{choice['given']!r} is not one of {', '.join(choices)}{meant}"
+
+
+def _words(problem: Mapping[str, Any]) -> str:
+    """Return one of pydantic's problems with a value."""
+    limits = problem.get("ctx", {})
+    if problem["type"] == "value_error":
+        return str(limits["error"])
+    words = _WORDS.get(problem["type"])
+    if words is None:
+        return str(problem["msg"]).removeprefix("Input ")
+    return words.format(given=problem["input"], **limits)

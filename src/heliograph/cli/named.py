@@ -11,6 +11,7 @@ from heliograph.store import Store
 
 # Names that one which nobody knows is compared with.
 COMPARED = 10_000
+PAGE = 1_000
 
 
 async def found_network(store: Store, name: str) -> Network:
@@ -24,6 +25,16 @@ async def found_network(store: Store, name: str) -> Network:
         networks, _ = await store.networks.list(networks=None, offset=0, limit=COMPARED)
         raise _not_found("network", name, [network.name for network in networks])
     return found
+
+
+async def all_networks(store: Store) -> list[Network]:
+    """Return all networks, oldest first."""
+    networks: list[Network] = []
+    while True:
+        page, total = await store.networks.list(networks=None, offset=len(networks), limit=PAGE)
+        networks += page
+        if not page or len(networks) >= total:
+            return networks
 
 
 async def network_identifier(store: Store, name: str | None) -> str | None:

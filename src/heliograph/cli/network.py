@@ -6,15 +6,12 @@ from typing import Any
 import typer
 
 from heliograph.cli.database import command_line, with_store
-from heliograph.cli.named import found_account
-from heliograph.cli.output import echo, print_json, print_table, time_json, time_text
+from heliograph.cli.named import all_networks, found_account
+from heliograph.cli.output import echo, print_json, print_records, time_json, time_text
 from heliograph.errors import AlreadyExistsError, StartError
 from heliograph.model.sensor import LONGEST_TEXT, Network
 from heliograph.model.time import now
-from heliograph.settings import load_settings
 from heliograph.store import Store
-
-PAGE = 1_000
 
 app = typer.Typer(
     add_completion=False,
@@ -55,7 +52,7 @@ def create(
             taken = f"the network {name!r}" if error.field == "name" else f"the id {identifier}"
             raise StartError(f"{taken} is already registered") from None
 
-    network = with_store(load_settings(), work)
+    network = with_store(work)
     if json:
         print_json(_members(network))
     else:
@@ -65,30 +62,17 @@ def create(
 @app.command("list")
 def list_networks(*, json: bool = Json) -> None:
     """List the networks, oldest first."""
-
-    async def work(store: Store) -> list[Network]:
-        networks: list[Network] = []
-        while True:
-            page, _ = await store.networks.list(networks=None, offset=len(networks), limit=PAGE)
-            networks += page
-            if len(page) < PAGE:
-                return networks
-
-    networks = with_store(load_settings(), work)
-    if json:
-        print_json([_members(network) for network in networks])
-        return
-    print_table(
+    print_records(
+        with_store(all_networks),
+        _members,
         ("name", "shared keys", "created", "id"),
-        (
-            (
-                network.name,
-                "yes" if network.shared_keys else "no",
-                time_text(network.created_at),
-                network.identifier,
-            )
-            for network in networks
+        lambda network: (
+            network.name,
+            "yes" if network.shared_keys else "no",
+            time_text(network.created_at),
+            network.identifier,
         ),
+        as_json=json,
     )
 
 

@@ -2,8 +2,8 @@
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
 
 import typer
 
@@ -11,6 +11,8 @@ from heliograph.model.time import to_rfc3339
 from heliograph.printable import printable, printable_json, printable_lines
 
 WIDEST = 100_000
+
+RecordT = TypeVar("RecordT")
 
 
 def echo(text: str, *, err: bool = False) -> None:
@@ -38,6 +40,21 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     # Into a pipe or a file a row is a line, however long.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDEST)
     console.print(table)
+
+
+def print_records(
+    records: Sequence[RecordT],
+    members: Callable[[RecordT], Any],
+    columns: Sequence[str],
+    row: Callable[[RecordT], Sequence[str]],
+    *,
+    as_json: bool,
+) -> None:
+    """Print records: as a JSON array of their members, or a row of a table for each."""
+    if as_json:
+        print_json([members(record) for record in records])
+    else:
+        print_table(columns, map(row, records))
 
 
 def time_text(microseconds: int | None) -> str:

@@ -5,10 +5,9 @@ from typing import Any
 import typer
 
 from heliograph.cli.database import with_store
-from heliograph.cli.output import echo, print_json, print_table, time_json, time_text
+from heliograph.cli.output import echo, print_records, time_json, time_text
 from heliograph.errors import RejectionReason
 from heliograph.model.records import RejectedMessage
-from heliograph.settings import load_settings
 from heliograph.store import Store
 
 SHOWN_BYTES = 60
@@ -50,25 +49,23 @@ def rejected(
                 break
         return messages, (await store.rejected.totals())[0]
 
-    messages, total = with_store(load_settings(), work)
-    if json:
-        print_json([_members(message) for message in messages])
-        return
-    print_table(
+    messages, total = with_store(work)
+    print_records(
+        messages,
+        _members,
         ("time", "reason", "source", "from", "detail", "payload"),
-        (
-            (
-                time_text(message.receipt_timestamp),
-                message.reason,
-                message.source,
-                message.principal,
-                message.detail,
-                _head(message.payload, SHOWN_BYTES),
-            )
-            for message in messages
+        lambda message: (
+            time_text(message.receipt_timestamp),
+            message.reason,
+            message.source,
+            message.principal,
+            message.detail,
+            _head(message.payload, SHOWN_BYTES),
         ),
+        as_json=json,
     )
-    echo(f"{len(messages)} of {total} kept", err=True)
+    if not json:
+        echo(f"{len(messages)} of {total} kept", err=True)
 
 
 def _head(payload: bytes, length: int) -> str:

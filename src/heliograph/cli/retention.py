@@ -6,6 +6,7 @@ import typer
 
 from heliograph import logs
 from heliograph.cli.database import command_line, with_store
+from heliograph.cli.named import all_networks
 from heliograph.cli.output import echo, print_json, print_table
 from heliograph.model.retention import LEAP, Horizon, advance
 from heliograph.model.time import DAY, now, to_rfc3339
@@ -14,8 +15,6 @@ from heliograph.retention.runs import RetentionRuns, RunsState
 from heliograph.settings import Settings, load_settings
 from heliograph.store import Store
 from heliograph.store.removal import KeptKind, Partition
-
-NETWORKS_AT_ONCE = 1_000
 
 app = typer.Typer(
     add_completion=False,
@@ -36,7 +35,7 @@ def plan(*, json: bool = typer.Option(False, "--json", help="Print JSON.")) -> N
         horizon = advance((await store.clock.read()).horizon, now(), 0)
         due = DueCounter(store, settings.retention, horizon.moment)
         planned = await due.of_networks()
-        names = await _names(store)
+        names = {network.identifier: network.name for network in await all_networks(store)}
         return (
             horizon,
             {names.get(network, network): each for network, each in planned.items()},
@@ -44,7 +43,7 @@ def plan(*, json: bool = typer.Option(False, "--json", help="Print JSON.")) -> N
             due.not_rolled_up,
         )
 
-    horizon, planned, partitions, not_rolled_up = with_store(settings, work)
+    horizon, planned, partitions, not_rolled_up = with_store(work, settings)
     _tell_wait(horizon)
     if json:
         print_json(
@@ -86,7 +85,7 @@ def run() -> None:
     settings = load_settings()
     logs.configure(settings.log_level, settings.log_format)
     state = with_store(
-        settings, lambda store: _run(store, settings), claimed="it does this itself, every hour"
+        lambda store: _run(store, settings), settings, claimed="it does this itself, every hour"
     )
     removed = ", ".join(f"{state.removed_total[kind]:,} {kind}" for kind in KeptKind)
     echo(f"removed {removed}; dropped {state.partitions_total} partitions")
@@ -104,7 +103,7 @@ def accept() -> None:
         moment = now()
         return await store.clock.accept_horizon(moment, actor=command_line()), moment
 
-    last, moment = with_store(load_settings(), work)
+    last, moment = with_store(work)
     if last is None or last.moment + LEAP >= moment:
         echo(f"nothing waited; the clock shows {to_rfc3339(moment)}")
         return
@@ -126,17 +125,6 @@ def _tell_wait(horizon: Horizon | None) -> None:
             " if the clock is right, run heliograph retention accept",
             err=True,
         )
-
-
-async def _names(store: Store) -> dict[str, str]:
-    names: dict[str, str] = {}
-    while True:
-        page, total = await store.networks.list(
-            networks=None, offset=len(names), limit=NETWORKS_AT_ONCE
-        )
-        names |= {network.identifier: network.name for network in page}
-        if not page or len(names) >= total:
-            return names
 
 
 def _text(due: Due) -> str:

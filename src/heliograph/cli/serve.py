@@ -6,10 +6,13 @@ import functools
 import logging
 import os
 import resource
+import shutil
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -19,22 +22,26 @@ import uvloop
 
 from heliograph import logs
 from heliograph.address import Address
+from heliograph.admin_key import SECRET_KEY_FILE
 from heliograph.app import ENDING_SIGNALS, Application, create_app
-from heliograph.cli.welcome import is_wanted, welcome
 from heliograph.errors import StartError
 from heliograph.printable import printable_lines
 from heliograph.settings import Settings, load_settings
 from heliograph.shutdown import HTTP
+from heliograph.store.url import parse_database_url
 from heliograph.web.connections import (
     MAXIMUM_HTTP_CONNECTIONS,
     BoundedHttpProtocol,
     WebSocketProtocol,
 )
+from heliograph.web.services import Services
 
 # What requests that the end has cancelled get to be answered.
 ANSWER_SECONDS = 0.5
 KEEP_ALIVE_SECONDS = 75
 BACKLOG = 2_048
+# What the first steps call the device that there is not yet.
+DEVICE = "my-first-sensor"
 # What a client may send on a WebSocket; what it asks for takes far less.
 LARGEST_WEBSOCKET_MESSAGE = 64 << 10
 # What the process needs beside the devices' connections: HTTP, with those that are accepted
@@ -112,8 +119,8 @@ async def _serve(settings: Settings, *, access_log: bool) -> bool:
         async with application.running() as services:
             server.on_stop = functools.partial(_begin_shutdown, server, application)
             address = Address(*listening.getsockname()[:2])
-            if is_wanted(settings):
-                lines = await welcome(settings, services, address)
+            if _has_reader(settings):
+                lines = await _welcome(settings, services, address)
                 server.on_started = lambda: print(printable_lines(lines), flush=True)
             if not server.should_exit:
                 await _run(server, application, listening, address)
@@ -219,3 +226,60 @@ def _raise_file_limit(settings: Settings) -> None:
         log.debug(
             "fewer files allowed than for MQTT_MAX_CONNECTIONS", allowed=allowed, wanted=wanted
         )
+
+
+def _has_reader(settings: Settings) -> bool:
+    """Return whether a person reads the output, as far as the settings tell."""
+    return settings.log_format == "console" and settings.log_level in ("debug", "info")
+
+
+async def _welcome(settings: Settings, services: Services, http: Address) -> str:
+    """Return what is printed for a person: where the server is reached, its key, what is next.
+
+    `settings` are those given, before the server made an admin key.
+    """
+    url = f"http://{http.from_here}"
+    lines = [
+        f"  HTTP           {url}",
+        f"  documentation  {url}/docs",
+        *(f"  {name:<13}  {address}" for name, address in _mqtt(settings, services)),
+        f"  database       {parse_database_url(settings.database_url).place}",
+        f"  admin key      {_admin_key(settings)}",
+    ]
+    _, sensors = await services.store.sensors.list(networks=None, offset=0, limit=1)
+    if sensors == 0:
+        lines += ["", *_next_step(url)]
+    return "\n".join(["", *lines, "", "Ctrl-C ends the server.", ""])
+
+
+def _mqtt(settings: Settings, services: Services) -> Iterator[tuple[str, Address]]:
+    if services.listener is not None:
+        encrypted = {address.port for address in settings.mqtt_tls_listen}
+        # One for all of IPv4 and one for all of IPv6 are the same name from here.
+        for address in dict.fromkeys(Address(*at).from_here for at in services.listener.addresses):
+            yield "MQTT, TLS" if address.port in encrypted else "MQTT", address
+    if services.link is not None:
+        yield "MQTT broker", Address(*services.link.address)
+
+
+def _admin_key(settings: Settings) -> str:
+    if settings.api_secret_key is not None:
+        return "as API_SECRET_KEY has it"
+    return f"in {settings.data_directory / SECRET_KEY_FILE}"
+
+
+def _next_step(url: str) -> Iterator[str]:
+    yield "Register a device, in a second terminal in this folder, and keep the key that it prints:"
+    yield f"    {_program()} device create {DEVICE}"
+    yield "Send a reading with that key:"
+    yield "    curl -H 'X-API-Key: KEY' -H 'Content-Type: application/json' \\"
+    yield f"      -d '{{\"temperature\": 22.5}}' {url}/ingest"
+
+
+def _program() -> str:
+    """Return how to call this program: by the path it was called by where a shell won't find it."""
+    called = sys.argv[0]
+    found = shutil.which("heliograph")
+    if found is not None and Path(found).resolve() == Path(called).resolve():
+        return "heliograph"
+    return called

@@ -3,14 +3,13 @@
 import asyncio
 import sys
 import uuid
-from collections.abc import Sequence
 from typing import Any
 
 import typer
 
 from heliograph.cli.database import command_line, with_store
 from heliograph.cli.named import found_account
-from heliograph.cli.output import echo, print_json, print_table, time_json, time_text
+from heliograph.cli.output import echo, print_json, print_records, time_json, time_text
 from heliograph.errors import AlreadyExistsError, StartError
 from heliograph.model.account import USERNAME_RULE, Account, is_username
 from heliograph.model.time import now
@@ -71,7 +70,7 @@ def create(
                 ) from None
             raise StartError(f"the username {username!r} is already registered") from None
 
-    account = with_store(settings, work)
+    account = with_store(work, settings)
     if json:
         print_json(_members(account))
     else:
@@ -90,7 +89,7 @@ def passwd(username: str = Username, *, password_stdin: bool = Piped) -> None:
             account.identifier, password_hash, actor=command_line()
         )
 
-    with_store(settings, work)
+    with_store(work, settings)
 
 
 @app.command()
@@ -111,62 +110,40 @@ def _activate(username: str, *, is_active: bool) -> None:
         # To have it so already is no failure.
         await store.accounts.activate(account.identifier, is_active=is_active, actor=command_line())
 
-    with_store(load_settings(), work)
+    with_store(work)
 
 
 @app.command("list")
 def list_users(*, json: bool = Json) -> None:
     """List the accounts, oldest first."""
-
-    async def work(store: Store) -> list[Account]:
-        return await store.accounts.list()
-
-    accounts = with_store(load_settings(), work)
-    if json:
-        print_json([_members(account) for account in accounts])
-        return
-    print_table(
+    accounts = with_store(lambda store: store.accounts.list())
+    print_records(
+        accounts,
+        _members,
         ("username", "id", "administrator", "active", "created"),
-        [
-            (
-                account.username,
-                account.identifier,
-                "yes" if account.is_admin else "",
-                "yes" if account.is_active else "no",
-                time_text(account.created_at),
-            )
-            for account in accounts
-        ],
+        lambda account: (
+            account.username,
+            account.identifier,
+            "yes" if account.is_admin else "",
+            "yes" if account.is_active else "no",
+            time_text(account.created_at),
+        ),
+        as_json=json,
     )
 
 
 @app.command()
 def alike(*, json: bool = Json) -> None:
     """List accounts whose names are easily confused with an older one's; all go on working."""
-
-    async def work(store: Store) -> Sequence[tuple[Account, Account]]:
-        return await store.accounts.claim_looks()
-
-    found = with_store(load_settings(), work)
-    if json:
-        print_json(
-            [
-                {
-                    "username": younger.username,
-                    "id": younger.identifier,
-                    "looks_like": older.username,
-                    "looks_like_id": older.identifier,
-                }
-                for younger, older in found
-            ]
-        )
-        return
-    print_table(
+    found = with_store(lambda store: store.accounts.claim_looks())
+    rows = [(a.username, a.identifier, b.username, b.identifier) for a, b in found]
+    members = ("username", "id", "looks_like", "looks_like_id")
+    print_records(
+        rows,
+        lambda row: dict(zip(members, row, strict=True)),
         ("username", "id", "looks like", "id"),
-        [
-            (younger.username, younger.identifier, older.username, older.identifier)
-            for younger, older in found
-        ],
+        lambda row: row,
+        as_json=json,
     )
 
 
