@@ -324,8 +324,11 @@ def _csv_wide(
         for place, cell in enumerate(cells):
             if FORMULA.match(cell):
                 cells[place], json = f"{QUOTE}{cell}", row[5]
-    own = "".join([f"{_cell(cell)}," for cell in (*cells, row[6] or "")])
-    return f"{_csv_frame(names, row, time, receipt)}{own}{_cell(json or '')}{_END}"
+    cells += (row[6] or "", json or "")
+    own = ",".join(cells)
+    if own.count(",") >= len(cells) or '"' in own or "\n" in own or "\r" in own:
+        own = ",".join(map(_cell, cells))
+    return f"{_csv_frame(names, row, time, receipt)}{own}{_END}"
 
 
 def _csv_log(names: Names, row: Row, time: str, receipt: str) -> str:

@@ -464,40 +464,29 @@ class TableSurvey:
         if any(kind is ColumnKind.NUMBER for _, kind in every):
             mark = "comma" if decimal.mark == "," else "point"
             told.append(("decimals", f"{mark}: {decimal.rests_on}"))
-        if missing := self._told_missing(kinds, value_kinds):
+        surveyed = [(name, survey, kinds[name]) for name, survey in self._surveys.items()]
+        surveyed += [(name, survey, value_kinds[name]) for name, survey in self._long.items()]
+        if missing := self._told_missing(surveyed):
             told.append(("missing", missing))
-        if perhaps := self._perhaps_missing(kinds, value_kinds):
-            told.append(("perhaps", perhaps))
+        perhaps: dict[str, list[str]] = {}
+        for name, survey, kind in surveyed:
+            if survey.perhaps_none is not None and kind is ColumnKind.NUMBER:
+                perhaps.setdefault(survey.perhaps_none, []).append(name)
+        if perhaps:
+            hints = [
+                f"{text} in {', '.join(names)} stands for none: then give --missing {text}"
+                for text, names in perhaps.items()
+            ]
+            told.append(("perhaps", "; ".join(hints)))
         if left := [name for name in self._first.names if name in self._heading.layout.left_out]:
             told.append(("left out", f"{', '.join(left)}, as of {self._heading.layout.name}"))
         return told
 
-    def _perhaps_missing(
-        self, kinds: Mapping[str, ColumnKind], value_kinds: Mapping[str, ColumnKind]
-    ) -> str:
-        every = [(name, survey, kinds[name]) for name, survey in self._surveys.items()]
-        every += [(name, survey, value_kinds[name]) for name, survey in self._long.items()]
-        found: dict[str, list[str]] = {}
-        for name, survey, kind in every:
-            if survey.perhaps_none is not None and kind is ColumnKind.NUMBER:
-                found.setdefault(survey.perhaps_none, []).append(name)
-        return "; ".join(
-            f"{text} in {', '.join(names)} stands for none: then give --missing {text}"
-            for text, names in found.items()
-        )
-
-    def _told_missing(
-        self, kinds: Mapping[str, ColumnKind], value_kinds: Mapping[str, ColumnKind]
-    ) -> str:
-        every = [(survey, kinds[name]) for name, survey in self._surveys.items()]
-        every += [(survey, value_kinds[name]) for name, survey in self._long.items()]
-        blank = sum(survey.counts[Sort.MISSING] for survey, kind in every if kind in _NO_TEXTS)
-        told = sum(survey.told_missing for survey, _ in every)
-        found = []
-        if told:
-            found.append(f"{told:,} cells of {self._missing}")
-        if blank:
-            found.append(f"{blank:,} cells that are empty, NaN or the like")
+    def _told_missing(self, surveyed: Sequence[tuple[str, ColumnSurvey, ColumnKind]]) -> str:
+        told = sum(survey.told_missing for _, survey, _ in surveyed)
+        blank = sum(each.counts[Sort.MISSING] for _, each, kind in surveyed if kind in _NO_TEXTS)
+        found = [f"{told:,} cells of {self._missing}"] if told else []
+        found += [f"{blank:,} cells that are empty, NaN or the like"] if blank else []
         return ", ".join(found)
 
 

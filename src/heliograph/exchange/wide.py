@@ -107,7 +107,7 @@ def csv_cell(value: Any, _: ColumnType) -> tuple[str, bool]:
     if kind is int:
         return repr(value), True
     if kind is float:
-        return repr(value), not _is_whole(value)
+        return repr(value), not (value.is_integer() and -_EXACT < value < _EXACT)
     if kind is str:
         return value, not _is_doubtful(value)
     if kind is bool:

@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 from typer.testing import CliRunner
 
 from bare_environment import work_in
-from heliograph.cli import actor as actor_module
+from heliograph.cli import database as database_module
 from heliograph.cli.main import COMMANDS, app
 from heliograph.errors import StartError
 from heliograph.model.retention import Horizon
@@ -171,7 +171,7 @@ def test_the_table_is_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
     assert f"command line {MYSELF}" in created
     assert 'name: "a\\u001b[31m"' in created
     assert "\x1b" not in created
-    assert actor_module.command_line().name == "4000000000"
+    assert database_module.command_line().name == "4000000000"
 
 
 def test_more_than_a_page_is_listed(tmp_path: Path) -> None:

@@ -601,7 +601,7 @@ def test_a_page_that_is_half_written_is_written_anew(tmp_path, compress):
 
     def write(checkpoints):
         with PartialFile(path, "all", compress=compress, restart=False) as file:
-            begun = file.checkpoint.fingerprint if file.checkpoint else 0
+            begun = file.checkpoint.position.cursor[1] if file.checkpoint else 0
             for number, data in enumerate(pages[begun:], begun + 1):
                 if number == checkpoints:
                     file._saved_at = 0

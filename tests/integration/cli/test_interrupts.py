@@ -37,7 +37,7 @@ def test_what_breaks_off_with_an_interrupt_is_not_told_of(settings, caplog, late
             gc.collect()
 
     with pytest.raises(KeyboardInterrupt):
-        with_store(settings, work)
+        with_store(work, settings)
     kept.clear()
     gc.collect()
     assert "never retrieved" not in caplog.text
@@ -49,5 +49,5 @@ def test_any_other_error_that_nobody_asked_for_is_told(settings, caplog):
         asyncio.get_running_loop().create_future().set_exception(ConnectionError("so there"))
         gc.collect()
 
-    with_store(settings, work)
+    with_store(work, settings)
     assert "never retrieved" in caplog.text
