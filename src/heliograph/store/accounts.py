@@ -221,7 +221,9 @@ class Accounts:
         rows = await self._engine.fetch(
             "session_account", token_hash=token_hash, purpose=purpose, now=now
         )
-        return AccountSession(_account(rows[0][:6]), rows[0][6]) if rows else None
+        for *account, expires_at in rows:
+            return AccountSession(_account(account), expires_at)
+        return None
 
     async def living_sessions(self, accounts: Mapping[bytes, str], now: int) -> set[bytes]:
         """Return those token hashes, given with their accounts, whose sessions have not ended."""

@@ -102,5 +102,6 @@ async def _set_horizon(transaction: Transaction, horizon: Horizon) -> None:
 
 
 def _state(row: Row) -> ClockState:
-    horizon = None if row[3] is None else Horizon(*row[3:])
-    return ClockState(Acceptance(*row[:3]), horizon)
+    at, highest_id, until, moment, *clock = row
+    horizon = None if moment is None else Horizon(moment, *clock)
+    return ClockState(Acceptance(at, highest_id, until), horizon)

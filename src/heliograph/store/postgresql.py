@@ -203,7 +203,7 @@ WATCHING_SECONDS = 600.0
 DEAD_ROWS = 20_000
 
 # A write that has taken longer is given up before its commit: it has judged by its beginning
-# which rows are late. See `lateness`.
+# which rows are late, see `Lateness`.
 LONGEST_WRITE_SECONDS = 60.0
 
 

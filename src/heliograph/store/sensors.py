@@ -43,8 +43,11 @@ CHANGEABLE = (
 )
 # What may be taken, and the network in which it is.
 NAMES = ("network_identifier", "device_id", "sensor_name", "serial_number")
-# Positions in a record.
-BOOLEANS = (5, 21, 22)
+# Where they stand in a record: SQLite knows no booleans.
+BOOLEANS = [
+    Sensor.__struct_fields__.index(name)
+    for name in ("is_active", "status_by_broker", "connection_open")
+]
 
 SORTED_BY = (
     "created_at",
@@ -395,7 +398,7 @@ def sensor_of(row: Row) -> Sensor:
     """Return the record of a row of the sensors' columns."""
     members = list(row)
     for at in BOOLEANS:
-        members[at] = bool(row[at])  # SQLite knows none
+        members[at] = bool(row[at])
     return Sensor(*members)
 
 

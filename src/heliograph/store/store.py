@@ -83,7 +83,8 @@ class Store:
             since = 0 if window is None else first_ingest_id(max(now() - window, 0))
             rows = await self.engine.fetch("newest_ids", since=since)
             if rows:
-                return max(row[0] for row in rows), max(acceptance.receipt(*row) for row in rows)
+                newest_id = max(row_id for row_id, _ in rows)
+                return newest_id, max(acceptance.receipt(*row) for row in rows)
         return 0, 0
 
     async def migration_state(self) -> MigrationState:

@@ -42,7 +42,7 @@ def _logs(rows: Sequence[Row]) -> list[Log]:
 
 def _log_sizes(rows: Sequence[Row]) -> list[int]:
     # As JSON: a control character takes six.
-    return [len(_encode(row[6:8])) for row in rows]
+    return [len(_encode((subject, details))) for *_, subject, details, _ in rows]
 
 
 class Logs(Pages[Log]):
@@ -68,9 +68,9 @@ class Logs(Pages[Log]):
             limit=MAXIMUM_AGGREGATES,
             longest=LARGEST_SUBJECTS,
         )
-        page = Page([LogAggregate(*row[:7]) for row in reversed(rows)])
-        page.truncated = bool(rows) and rows[0][7] > len(rows)
-        page.size = sum([len(_encode(row[1])) + 2 * ENTRY_BYTES for row in rows])
+        page = Page([LogAggregate(*members) for *members, _total in reversed(rows)])
+        page.truncated = bool(rows) and rows[0][-1] > len(rows)
+        page.size = sum([len(_encode(each.subject)) + 2 * ENTRY_BYTES for each in page])
         hold(page.size)
         return page
 
@@ -93,7 +93,7 @@ def _heartbeats(rows: Sequence[Row]) -> list[Heartbeat]:
 
 
 def _heartbeat_sizes(rows: Sequence[Row]) -> list[int]:
-    return [text_size(row[6]) for row in rows]
+    return [text_size(details) for *_, details, _unknown, _length in rows]
 
 
 class Heartbeats(Pages[Heartbeat]):
