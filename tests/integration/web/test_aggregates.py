@@ -210,30 +210,27 @@ async def test_a_device_by_bucket(site):
         assert list(days[1]["metrics"]) == ["air.temperature", "value"]
 
 
-@pytest.mark.parametrize(
-    ("params", "location"),
-    [
-        ({"bucket": "1y"}, "bucket"),
-        ({"bucket": "0s"}, "bucket"),
-        ({"bucket": "10s", "range": "4w"}, "bucket"),
-        ({"tz": "Mars/Olympus"}, "tz"),
-        ({"tz": "../../etc/passwd"}, "tz"),
-        ({"function": "median"}, "function"),
-        ({"fill": "next"}, "fill"),
-        ({"fill": "0", "attribute": list("abcdefghijklmnop"), "bucket": "10s"}, "fill"),
-        ({"start": "yesterday"}, "start"),
-        ({"end": "nan"}, "end"),
-        ({"range": "1y"}, "range"),
-        ({"attribute": ["x"] * 101}, "attribute"),
-    ],
-)
-async def test_what_is_wrong_is_told(site, params, location):
+async def test_what_is_wrong_is_told(site):
     async with site() as here:
         await fill(here, [(0, dict.fromkeys("abcdefghijklmnop", 1))])
-        answer = await here.http.get("/sensors/pump-1/aggregates", params=params, headers=ADMIN)
-        assert answer.status_code == 422, answer.text
-        assert answer.json()["code"] == "VALIDATION_FAILED"
-        assert location in answer.json()["detail"][0]["loc"]
+        for params, location in [
+            ({"bucket": "1y"}, "bucket"),
+            ({"bucket": "0s"}, "bucket"),
+            ({"bucket": "10s", "range": "4w"}, "bucket"),
+            ({"tz": "Mars/Olympus"}, "tz"),
+            ({"tz": "../../etc/passwd"}, "tz"),
+            ({"function": "median"}, "function"),
+            ({"fill": "next"}, "fill"),
+            ({"fill": "0", "attribute": list("abcdefghijklmnop"), "bucket": "10s"}, "fill"),
+            ({"start": "yesterday"}, "start"),
+            ({"end": "nan"}, "end"),
+            ({"range": "1y"}, "range"),
+            ({"attribute": ["x"] * 101}, "attribute"),
+        ]:
+            answer = await here.http.get("/sensors/pump-1/aggregates", params=params, headers=ADMIN)
+            assert answer.status_code == 422, params
+            assert answer.json()["code"] == "VALIDATION_FAILED", params
+            assert location in answer.json()["detail"][0]["loc"], params
 
 
 async def test_more_than_one_answer_takes_is_refused(site, monkeypatch):

@@ -2,8 +2,6 @@
 
 import re
 
-import pytest
-
 from integration.web.conftest import ADMIN
 
 READINGS = [
@@ -33,31 +31,28 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize(
-    ("name", "hint"),
-    [
-        ("temprature", " (did you mean `temperature`?)"),
-        ("temp", " (did you mean `temperature`?)"),
-        ("Temperature", " (did you mean `temperature`?)"),
-        ("humidity", " (did you mean `air.humidity`?)"),
-        ("air", " (did you mean `air.dew` or `air.humidity`?)"),
-        ("wind.speed", " (did you mean `wind\\.speed`?)"),
-        ("x", " (there are air.dew, air.humidity, temperature, wind\\.speed)"),
-        ("x" * 80, " (there are air.dew, air.humidity, temperature, wind\\.speed)"),
-    ],
-)
-async def test_an_attribute_that_the_sensor_never_had_is_not_found(site, name, hint):
+async def test_an_attribute_that_the_sensor_never_had_is_not_found(site):
     async with site() as here:
         await filled(here)
-        shown = name if len(name) <= 40 else name[:40] + "…"
-        expected = {
-            "detail": f"Attribute {shown!r}{hint} not found",
-            "code": "ATTRIBUTE_NOT_FOUND",
-        }
-        for path, ways in WAYS.items():
-            for parameters in ways:
-                answer = await ask(here, path, attribute=name, **parameters)
-                assert (answer.status_code, answer.json()) == (404, expected), (path, parameters)
+        for name, hint in [
+            ("temprature", " (did you mean `temperature`?)"),
+            ("temp", " (did you mean `temperature`?)"),
+            ("Temperature", " (did you mean `temperature`?)"),
+            ("humidity", " (did you mean `air.humidity`?)"),
+            ("air", " (did you mean `air.dew` or `air.humidity`?)"),
+            ("wind.speed", " (did you mean `wind\\.speed`?)"),
+            ("x", " (there are air.dew, air.humidity, temperature, wind\\.speed)"),
+            ("x" * 80, " (there are air.dew, air.humidity, temperature, wind\\.speed)"),
+        ]:
+            shown = name if len(name) <= 40 else name[:40] + "…"
+            expected = {
+                "detail": f"Attribute {shown!r}{hint} not found",
+                "code": "ATTRIBUTE_NOT_FOUND",
+            }
+            for path, ways in WAYS.items():
+                for parameters in ways:
+                    answer = await ask(here, path, attribute=name, **parameters)
+                    assert (answer.status_code, answer.json()) == (404, expected), parameters
 
 
 async def test_one_unknown_attribute_among_others_is_named(site):

@@ -90,28 +90,28 @@ async def test_links_lead_through_everything_exactly_once(site, direction, prefi
         assert [number // 3 for number in seen] == sorted(number // 3 for number in range(50))
 
 
-@pytest.mark.parametrize(
-    "query",
-    [
-        "limit=0",
-        "limit=1001",
-        "limit=x",
-        "direction=sideways",
-        "creation_timestamp=x",
-        "creation_timestamp=1e999",
-        "creation_timestamp=NaN",
-        "creation_timestamp=",
-        "cursor=x",
-        "cursor=",
-    ],
-)
-@pytest.mark.parametrize("name", ["measurements", "logs", "heartbeats"])
-async def test_bad_parameters_are_validation_errors(site, name, query):
+async def test_bad_parameters_are_validation_errors(site):
     async with site() as here:
         await here.device("pump-1")
-        response = await here.http.get(f"/sensors/pump-1/{name}?{query}", headers=ADMIN)
-        assert response.status_code == 422
-        assert response.json()["detail"][0]["loc"] == ["query", query.partition("=")[0]]
+        for query in [
+            "limit=0",
+            "limit=1001",
+            "limit=x",
+            "direction=sideways",
+            "creation_timestamp=x",
+            "creation_timestamp=1e999",
+            "creation_timestamp=NaN",
+            "creation_timestamp=",
+            "cursor=x",
+            "cursor=",
+        ]:
+            for name in ["measurements", "logs", "heartbeats"]:
+                response = await here.http.get(f"/sensors/pump-1/{name}?{query}", headers=ADMIN)
+                assert response.status_code == 422, (name, query)
+                assert response.json()["detail"][0]["loc"] == ["query", query.partition("=")[0]], (
+                    name,
+                    query,
+                )
 
 
 async def test_logs_are_read_in_pages_too(site):

@@ -57,9 +57,8 @@ async def test_a_name_or_an_inventory_makes_a_sensor(here):
     assert (await here.http.get("/sensors/ivy")).json() == third
 
 
-@pytest.mark.parametrize(
-    ("body", "expected"),
-    [
+async def test_what_is_wrong_is_named(here):
+    for body, expected in [
         ({}, [["body", "manufacturer"], ["body", "model"], ["body", "modality"]]),
         ({"sensor_name": None, "model": "M", "modality": "m"}, [["body", "manufacturer"]]),
         ({**INVENTORY, "manufacturer": None}, [["body", "manufacturer"]]),
@@ -77,11 +76,9 @@ async def test_a_name_or_an_inventory_makes_a_sensor(here):
         ({"sensor_name": "a", "configuration": {"\0": 1}}, [["body", "configuration"]]),
         ({"sensor_name": "a", "configuration": [2**63]}, [["body", "configuration"]]),
         ([], [["body"]]),
-    ],
-)
-async def test_what_is_wrong_is_named(here, body, expected):
-    assert problems(await here.http.post("/sensors", json=body)) == expected
-    assert (await here.http.get("/sensors")).json() == []
+    ]:
+        assert problems(await here.http.post("/sensors", json=body)) == expected, body
+        assert (await here.http.get("/sensors")).json() == [], body
 
 
 @pytest.mark.parametrize(
