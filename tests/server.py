@@ -161,7 +161,7 @@ async def blocked(server: Server) -> AsyncIterator[asyncio.Event]:
     try:
         yield started
     finally:
-        del store.write
+        store.write = write
         free.set()
 
 
