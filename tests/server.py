@@ -23,12 +23,12 @@ import uvloop
 from database_copies import migrated_database
 from heliograph.app import Application
 from heliograph.cli.serve import HttpServer
+from heliograph.http.connections import BoundedHttpProtocol, WebSocketProtocol
+from heliograph.http.services import Services
 from heliograph.ingest.state import PipelineState
 from heliograph.model.records import Measurement, RejectedMessage
 from heliograph.settings import Address, Settings
 from heliograph.store import Store
-from heliograph.web.connections import BoundedHttpProtocol, WebSocketProtocol
-from heliograph.web.services import Services
 from mqtt_client import Client
 from ports import free_port
 from program import Program

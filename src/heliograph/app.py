@@ -1,4 +1,4 @@
-"""The ASGI application: starts the server with its lifespan, and hands HTTP to the web."""
+"""The ASGI application: starts the server with its lifespan, and hands requests to the front."""
 
 import asyncio
 import contextlib
@@ -13,10 +13,10 @@ import structlog
 
 from heliograph import logs
 from heliograph.errors import StartError
+from heliograph.http.application import create_web
+from heliograph.http.services import Services
 from heliograph.server import Server
 from heliograph.settings import Settings, load_settings, mistyped_variables
-from heliograph.web.application import create_web
-from heliograph.web.services import Services
 
 log = structlog.get_logger()
 
@@ -28,7 +28,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 class Application:
-    """The ASGI application: HTTP goes to the web, the lifespan starts and stops the server."""
+    """The ASGI application: requests go to the front, the lifespan starts and stops the server."""
 
     def __init__(self, settings: Settings | None = None) -> None:
         self._settings = settings

@@ -24,6 +24,8 @@ from heliograph.brokers.mosquitto import MosquittoFiles, MosquittoPaths
 from heliograph.brokers.rules import ServerAccount, rules_for, server_account
 from heliograph.configuration.publisher import Publisher
 from heliograph.errors import AlreadyExistsError, StartError, StoreUnavailableError
+from heliograph.http.notices import Notices
+from heliograph.http.services import Services
 from heliograph.ingest.clock import Clock
 from heliograph.ingest.clock_watch import ClockWatch
 from heliograph.ingest.endpoint import Endpoint
@@ -56,8 +58,6 @@ from heliograph.store import Store, migrate, open_store
 from heliograph.store.claim import Claim
 from heliograph.tls import link_tls, listener_tls
 from heliograph.weak_passwords import weakness
-from heliograph.web.notices import Notices
-from heliograph.web.services import Services
 
 log = structlog.get_logger()
 
@@ -123,7 +123,7 @@ class Server:
     async def _start(self) -> Services:  # noqa: C901, PLR0915 - the wiring, read from top to bottom
         # store ◀─ pipeline ◀─ intake ◀─┬─ MQTT listener ◀── devices
         #   │          │                ├─ link ◀── broker ◀── devices
-        #   │          │                └─ web ◀── devices, users
+        #   │          │                └─ http ◀── devices, users
         #   │          └─▶ hub ─┬─▶ listener ─▶ subscribers
         #   │                   ├─▶ streams ─▶ viewers
         #   │                   └─▶ notices ─▶ streams

@@ -45,7 +45,7 @@ LEVELS = {
     "brokers": 5,
     "presence": 5,
     "retention": 5,
-    "web": 6,
+    "http": 6,
     "server": 7,
     "app": 8,
     "cli": 9,
@@ -54,7 +54,7 @@ LEVELS = {
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "managers"}
 VAGUE_NAMES |= {"service", "services"}
 # What the routes are handed: the running parts of the server, which have no shorter name.
-NAMES_WITH_A_MEANING = {"heliograph.web.services"}
+NAMES_WITH_A_MEANING = {"heliograph.http.services"}
 
 DATABASE_PACKAGES = {
     "sqlite3",
@@ -474,7 +474,7 @@ def test_no_file_names_a_registry_or_a_path_of_one_machine() -> None:
 
 
 BROKEN = [
-    (wrong_imports, "heliograph.store.sqlite", "from heliograph.web import application"),
+    (wrong_imports, "heliograph.store.sqlite", "from heliograph.http import application"),
     (wrong_imports, "heliograph.store.sqlite", "from heliograph.mqtt import topics"),
     (wrong_imports, "heliograph.access.policy", "from heliograph.store import Store"),
     (wrong_imports, "heliograph.access.policy", "from heliograph.access import registry"),
@@ -482,12 +482,12 @@ BROKEN = [
     (wrong_imports, "heliograph.model.time", "from heliograph import settings"),
     (wrong_imports, "heliograph.simulator.fleet", "from heliograph.model.time import now"),
     (wrong_imports, "heliograph.logs", "import heliograph.store"),
-    (wrong_imports, "heliograph.web.devices", "from . import access"),
-    (stray_sql, "heliograph.web.devices", "query = 'SELECT id FROM sensor'"),
-    (stray_sql, "heliograph.web.devices", "query = f'insert into {table} values (1)'"),
-    (stray_sql, "heliograph.web.devices", "import sqlite3"),
-    (stray_decisions, "heliograph.web.devices", "if role_in(caller, place) >= Role.EDITOR: pass"),
-    (vague_names, "heliograph.web.utils", ""),
+    (wrong_imports, "heliograph.http.devices", "from . import access"),
+    (stray_sql, "heliograph.http.devices", "query = 'SELECT id FROM sensor'"),
+    (stray_sql, "heliograph.http.devices", "query = f'insert into {table} values (1)'"),
+    (stray_sql, "heliograph.http.devices", "import sqlite3"),
+    (stray_decisions, "heliograph.http.devices", "if role_in(caller, place) >= Role.EDITOR: pass"),
+    (vague_names, "heliograph.http.utils", ""),
     (vague_names, "heliograph.ingest.services", ""),
     (unexplained_suppressions, "heliograph.app", "import os  # noqa: F401"),
     (unexplained_suppressions, "heliograph.app", "x: int = ''  # type: ignore[assignment]"),
@@ -505,21 +505,21 @@ def test_rule_finds_what_it_forbids(
 
 def test_other_rules_find_what_they_forbid() -> None:
     circle = [
-        Module("heliograph.web.one", "from heliograph.web import two"),
-        Module("heliograph.web.two", "if TYPE_CHECKING:\n from heliograph.web.one import name"),
-        Module("heliograph.web.three", "from heliograph.web import one, two"),
+        Module("heliograph.http.one", "from heliograph.http import two"),
+        Module("heliograph.http.two", "if TYPE_CHECKING:\n from heliograph.http.one import name"),
+        Module("heliograph.http.three", "from heliograph.http import one, two"),
     ]
-    assert circles(circle) == [{"heliograph.web.one", "heliograph.web.two"}]
-    same = [Module("heliograph.web.one", "class Plan: ..."), Module("two", "class Plan: ...")]
-    assert classes_of_one_name(same) == {"Plan": ["heliograph.web.one", "two"]}
+    assert circles(circle) == [{"heliograph.http.one", "heliograph.http.two"}]
+    same = [Module("heliograph.http.one", "class Plan: ..."), Module("two", "class Plan: ...")]
+    assert classes_of_one_name(same) == {"Plan": ["heliograph.http.one", "two"]}
     assert list(unplaced(Module("heliograph.plugins", "", is_package=True))) != []
     for address in (REGISTRIES[0], f"{ROOT}/README.md"):
         assert list(foreign_addresses("README.md", f"see {address}")) != []
     assert mapped("a/  one\n  b/  two\nc.py\nd/  three\n") == {"a", "a/b", "d"}
-    assert written_levels("`model` ← `store`, `mqtt` ← `web`") == [
+    assert written_levels("`model` ← `store`, `mqtt` ← `http`") == [
         {"model"},
         {"store", "mqtt"},
-        {"web"},
+        {"http"},
     ]
     stranger = Module("heliograph.app", "import ruff_is_no_import_of_ours")
     assert list(undeclared_imports(stranger, {"msgspec"})) != []

@@ -11,9 +11,9 @@ import pytest
 
 from heliograph.cli.main import COMMANDS
 from heliograph.errors import ErrorCode, RejectionReason
+from heliograph.http.errors import STATUS
 from heliograph.model.audit import ActorKind, AuditAction
 from heliograph.settings import Settings
-from heliograph.web.errors import STATUS
 
 ROOT = Path(__file__).parents[2]
 GUIDE = ROOT / "docs" / "guide"

@@ -25,16 +25,16 @@ from heliograph.address import Address
 from heliograph.admin_key import SECRET_KEY_FILE
 from heliograph.app import ENDING_SIGNALS, Application, create_app
 from heliograph.errors import StartError
-from heliograph.printable import printable_lines
-from heliograph.settings import Settings, load_settings
-from heliograph.shutdown import HTTP
-from heliograph.store.url import parse_database_url
-from heliograph.web.connections import (
+from heliograph.http.connections import (
     MAXIMUM_HTTP_CONNECTIONS,
     BoundedHttpProtocol,
     WebSocketProtocol,
 )
-from heliograph.web.services import Services
+from heliograph.http.services import Services
+from heliograph.printable import printable_lines
+from heliograph.settings import Settings, load_settings
+from heliograph.shutdown import HTTP
+from heliograph.store.url import parse_database_url
 
 # What requests that the end has cancelled get to be answered.
 ANSWER_SECONDS = 0.5

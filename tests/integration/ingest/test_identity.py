@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from heliograph.access.authenticator import ADMIN
 from heliograph.exchange.formats import Format
+from heliograph.http import history
+from heliograph.http.errors import encode
 from heliograph.ingest.decode import decode_reading, decode_readings
 from heliograph.model.canonical import canonical
 from heliograph.model.records import Kind
 from heliograph.model.time import now
 from heliograph.store.pages import GREATEST
-from heliograph.web import history
-from heliograph.web.errors import encode
 from ingest_core import NOON
 from unit.exchange.test_round_trip import read_back, written
 from unit.ingest.payloads import keys, values

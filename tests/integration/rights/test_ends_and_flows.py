@@ -23,8 +23,8 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.uncovered]
 GOES_ON, LOSES, ENDS = "goes on", "loses", "ends"
 # Whoever reads the clock to see whether a session has expired.
 CLOCKS = (
-    "heliograph.web.access.now",
-    "heliograph.web.watching.now",
+    "heliograph.http.access.now",
+    "heliograph.http.watching.now",
     "heliograph.mqtt.session.now",
     "heliograph.access.authenticator.now",
 )

@@ -8,11 +8,11 @@ import uuid
 import pytest
 
 from heliograph.access.connected import Connected
+from heliograph.http.representation import as_of_now
 from heliograph.model.presence import is_late, presence
 from heliograph.model.sensor import NewSensor
 from heliograph.model.time import MINUTE, SECOND
 from heliograph.store.sensors import SORTED_BY, Unwritten
-from heliograph.web.representation import as_of_now
 
 INVENTORY = ("manufacturer", "model", "modality")
 NOW = 1_700_000_000_000_000

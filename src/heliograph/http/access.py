@@ -1,0 +1,438 @@
+"""Who is calling, how often they may, and what."""
+
+import time
+from typing import NoReturn
+
+from starlette.types import Scope
+
+from heliograph.access.authenticator import Authenticator
+from heliograph.access.limiter import Limiter, rate_limited
+from heliograph.access.policy import Action, may, may_read, may_send, networks_of
+from heliograph.access.registry import KnownSensor, Registry
+from heliograph.address import network_of
+from heliograph.errors import ErrorCode, HeliographError
+from heliograph.http.answers import HELD
+from heliograph.model.credentials import hash_key
+from heliograph.model.principal import Principal
+from heliograph.model.sensor import Network
+from heliograph.model.time import now
+from heliograph.store.accounts import SESSION
+
+MAXIMUM_REMEMBERED = 50_000
+MAXIMUM_BUCKETS = 250_000
+READING = frozenset({"GET", "HEAD"})
+COOKIE = "heliograph_session"
+SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS"))
+NOT_FOUND = {
+    ErrorCode.USER_NOT_FOUND: "User not found",
+    ErrorCode.MEMBER_NOT_FOUND: "Member not found",
+    ErrorCode.NODE_NOT_FOUND: "Node not found",
+    ErrorCode.SENSOR_NOT_FOUND: "Sensor not found",
+    ErrorCode.DEVICE_NOT_FOUND: "Device not found",
+    ErrorCode.NETWORK_NOT_FOUND: "Network not found",
+    ErrorCode.CONFIGURATION_NOT_FOUND: "Configuration not found",
+}
+
+
+class TokenBuckets:
+    """So many tokens a minute for each name; 0: any number. A full bucket holds a minute's worth.
+
+    A window of the library `limits` takes 2.8 µs a call, and its storage starts a thread every
+    10 ms that walks over all names, which is dear with 10,000 devices; this takes 0.4 µs and
+    nothing in between.
+    """
+
+    def __init__(self, per_minute: int) -> None:
+        self._capacity = float(per_minute)
+        self._per_second = per_minute / 60
+        self._buckets: dict[int | str, list[float]] = {}
+
+    def take(self, name: int | str) -> None:
+        """Take a token.
+
+        Raises:
+            HeliographError: RATE_LIMITED, there is none.
+        """
+        if not self._capacity:
+            return
+        moment = time.monotonic()
+        bucket = self._buckets.get(name)
+        if bucket is None:
+            if len(self._buckets) >= MAXIMUM_BUCKETS:
+                self._buckets.clear()
+            self._buckets[name] = [self._capacity - 1, moment]
+            return
+        tokens = bucket[0] + (moment - bucket[1]) * self._per_second
+        bucket[1] = moment
+        if tokens < 1:
+            bucket[0] = tokens
+            raise rate_limited("requests", (1 - tokens) / self._per_second)
+        bucket[0] = min(tokens, self._capacity) - 1
+
+
+class Limits:
+    """How often each caller may call: reads, changes, ingest and probes have a bucket each."""
+
+    def __init__(self, *, read: int, write: int, ingest: int) -> None:
+        self.read = TokenBuckets(read)
+        self.write = TokenBuckets(write)
+        # No flood of other requests from an address hides from it how the server is.
+        self.probe = TokenBuckets(read)
+        # And what brokers ask: there is one for each connection and, at worst, message.
+        self.ingest = TokenBuckets(ingest)
+
+    def call(self, method: str, name: int | str) -> None:
+        """Count a request that reads or, by its method, one that changes something.
+
+        Whoever reads too much may still change what they read, and the other way round.
+
+        Raises:
+            HeliographError: RATE_LIMITED.
+        """
+        (self.read if method in READING else self.write).take(name)
+
+
+class Access:
+    """Decides, for every route, who is calling and whether they may.
+
+    What the caller may not see answers exactly as what does not exist.
+    """
+
+    def __init__(
+        self, authenticator: Authenticator, registry: Registry, limits: Limits, limiter: Limiter
+    ) -> None:
+        self._authenticator = authenticator
+        self._registry = registry
+        self._grants = registry.grants
+        self.limits = limits
+        self._limiter = limiter
+        self._principals: dict[bytes, Principal] = {}
+        # By the hash of their token.
+        self._sessions: dict[bytes, Principal] = {}
+        self._generation = registry.generation
+
+    @property
+    def generation(self) -> int:
+        """As of which change of the registry callers are known."""
+        return self._registry.generation
+
+    def may_have_ended(self, principal: Principal, generation: int) -> bool:
+        """Return whether what was found of a caller, as of a generation, has to be asked again."""
+        if generation != self._registry.generation:
+            return True
+        return principal.has_expired(now())
+
+    def _forget_what_has_changed(self) -> None:
+        if self._generation != self._registry.generation:
+            self._principals.clear()
+            self._sessions.clear()
+            self._generation = self._registry.generation
+
+    def _remember(
+        self, cache: dict[bytes, Principal], hashed: bytes, principal: Principal, generation: int
+    ) -> None:
+        if generation != self._registry.generation:
+            return  # it may be someone else's by now
+        if len(cache) >= MAXIMUM_REMEMBERED:
+            cache.clear()
+        cache[hashed] = principal
+
+    async def caller(self, scope: Scope) -> Principal:
+        """Return who is calling, by `X-API-Key`, `Authorization`, or the session's cookie.
+
+        Another site's page can have a browser send the cookie. So that counts for what changes
+        something only if the browser says that the page is ours. Where no credential is asked for
+        at all, `ForeignPages` has looked before.
+
+        Raises:
+            HeliographError: INVALID_API_KEY, INVALID_TOKEN, RATE_LIMITED (wrong keys); FORBIDDEN,
+                another site's page.
+        """
+        headers = dict(scope["headers"])
+        if (key := headers.get(b"x-api-key")) is not None:
+            if self._generation != self._registry.generation:
+                self._forget_what_has_changed()
+            return self._principals.get(hash_key(key)) or await self._key(key, scope)
+        token = session_token(headers)
+        if token is None:
+            anonymous = self._authenticator.anonymous()
+            if anonymous is None:
+                raise HeliographError(ErrorCode.INVALID_API_KEY, "Invalid API key")
+            return anonymous
+        is_cookie = b"authorization" not in headers
+        if is_cookie and scope.get("method") not in SAFE_METHODS and not is_own_page(scope):
+            raise another_site()
+        return await self._bearer(token, client_address(scope))
+
+    async def _key(self, key: bytes, scope: Scope) -> Principal:
+        hashed, generation = hash_key(key), self._generation
+        found = await self._authenticator.key(key.decode("utf-8", "surrogateescape"))
+        if found is None:
+            self._limiter.wrong_key(client_address(scope), key)
+            raise HeliographError(ErrorCode.INVALID_API_KEY, "Invalid API key")
+        self._remember(self._principals, hashed, found, generation)
+        return found
+
+    async def _bearer(self, token: bytes, address: str) -> Principal:
+        self._forget_what_has_changed()
+        hashed, moment = hash_key(token), now()
+        found = self._sessions.get(hashed)
+        if (
+            found is not None
+            and moment < (found.until or 0)
+            # There may have been no room to keep his roles.
+            and await self._registry.find_account(found.account or "")
+        ):
+            return found
+        generation = self._generation
+        text = token.decode("utf-8", "surrogateescape")
+        found = await self._authenticator.session(text, SESSION, moment)
+        if found is None:
+            self._sessions.pop(hashed, None)
+            self._limiter.wrong_key(address, token)
+            raise HeliographError(ErrorCode.INVALID_TOKEN, "Invalid token")
+        self._remember(self._sessions, hashed, found, generation)
+        return found
+
+    async def network(self, principal: Principal, identifier: str, action: Action) -> Network:
+        """Return the network if the caller may do this with it.
+
+        Raises:
+            HeliographError: NETWORK_NOT_FOUND, none for this caller; FORBIDDEN.
+        """
+        wanted = identifier.lower()
+        is_seen = may(principal, Action.VIEW, wanted, self._grants)
+        if not is_seen and is_machine(principal):
+            raise forbidden()
+        found = await self._registry.network(identifier) if is_seen else None
+        if found is None:
+            code = ErrorCode.NETWORK_NOT_FOUND
+            raise HeliographError(code, NOT_FOUND[code])
+        if not may(principal, action, wanted, self._grants):
+            raise forbidden()
+        return found
+
+    async def visible(self, principal: Principal, identifier: str | None) -> list[str] | None:
+        """Return the networks whose sensors are listed for the caller; None: all of them.
+
+        With `identifier` it is the one that is asked for.
+
+        Raises:
+            HeliographError: FORBIDDEN, a caller who reads no lists; NETWORK_NOT_FOUND.
+        """
+        seen = networks_of(principal, Action.VIEW, self._grants)
+        if seen == [] and principal.account is None:
+            raise forbidden()
+        if identifier is None:
+            return seen
+        return [(await self.network(principal, identifier, Action.VIEW)).identifier]
+
+    async def audited(self, principal: Principal, identifier: str | None) -> list[str] | None:
+        """Return the networks whose audit log the caller may read; None: all of them.
+
+        Raises:
+            HeliographError: NETWORK_NOT_FOUND, FORBIDDEN, as from `network` for an owner;
+                FORBIDDEN, a caller who can own none.
+        """
+        if identifier is not None:
+            return [(await self.network(principal, identifier, Action.MANAGE)).identifier]
+        owned = networks_of(principal, Action.MANAGE, self._grants)
+        if owned == [] and principal.account is None:
+            raise forbidden()
+        return owned
+
+    def limit_sign_ups(self, address: str) -> None:
+        """Count an account that is made from this address.
+
+        Raises:
+            HeliographError: RATE_LIMITED.
+        """
+        self._limiter.sign_up(address)
+
+    def refuse_key(self, key: str, address: str) -> NoReturn:
+        """Count a wrong key of this address, and refuse it.
+
+        Raises:
+            HeliographError: INVALID_API_KEY, RATE_LIMITED.
+        """
+        self._limiter.wrong_key(address, key.encode("utf-8", "surrogatepass"))
+        raise HeliographError(ErrorCode.INVALID_API_KEY, "Invalid API key")
+
+    async def sender(self, scope: Scope) -> Principal:
+        """Return who is calling if they may send data at all.
+
+        Raises:
+            HeliographError: as `caller`; FORBIDDEN.
+        """
+        principal = await self.caller(scope)
+        if not may(principal, Action.SEND_DATA, None, self._grants):
+            raise forbidden()
+        return principal
+
+    async def reader(self, scope: Scope) -> Principal:
+        """Return who is calling to read, and count that; it may have to wait for large answers.
+
+        Raises:
+            HeliographError: as `caller`; RATE_LIMITED.
+        """
+        principal = await self.caller(scope)
+        name = bearer(principal, scope)
+        self.limits.read.take(name)
+        if not principal.is_admin:
+            await scope[HELD].charge(name)
+        return principal
+
+    def require_admin(self, principal: Principal) -> None:
+        """Allow what only the admin key may.
+
+        Raises:
+            HeliographError: FORBIDDEN.
+        """
+        if not may(principal, Action.ADMINISTER, None, self._grants):
+            raise forbidden()
+
+    async def readable(
+        self,
+        principal: Principal,
+        identifier: str,
+        code: ErrorCode = ErrorCode.SENSOR_NOT_FOUND,
+    ) -> KnownSensor:
+        """Return the sensor if the caller may read it.
+
+        Raises:
+            HeliographError: `code` if there is none for this caller; FORBIDDEN.
+        """
+        sensor = await self._registry.find(identifier)
+        if sensor is None or not may_read(principal, sensor, self._grants):
+            if principal.kind == "shared":
+                raise forbidden()
+            raise HeliographError(code, NOT_FOUND[code])
+        return sensor
+
+    async def device(self, principal: Principal, identifier: str) -> KnownSensor:
+        """Return the device if the caller may read its record and its readings.
+
+        Raises:
+            HeliographError: DEVICE_NOT_FOUND, there is none for this caller.
+        """
+        sensor = await self._registry.find(identifier)
+        if sensor is None or not may(principal, Action.READ_READINGS, sensor, self._grants):
+            code = ErrorCode.DEVICE_NOT_FOUND
+            raise HeliographError(code, NOT_FOUND[code])
+        return sensor
+
+    async def changeable(
+        self,
+        principal: Principal,
+        identifier: str,
+        action: Action,
+        code: ErrorCode = ErrorCode.SENSOR_NOT_FOUND,
+    ) -> KnownSensor:
+        """Return the sensor if the caller may do this with it.
+
+        Raises:
+            HeliographError: `code` if there is none for this caller; FORBIDDEN.
+        """
+        sensor = await self.readable(principal, identifier, code)
+        if not may(principal, action, sensor, self._grants):
+            raise forbidden()
+        return sensor
+
+    async def speaks_for(self, principal: Principal, identifier: str | None) -> KnownSensor | None:
+        """Return the sensor as which the caller may send; None: there is none.
+
+        Without an identifier that is the device that calls, or a shared key's own. One that is
+        unknown is registered with AUTO_PROVISION.
+
+        Raises:
+            HeliographError: FORBIDDEN, the caller may only read it.
+        """
+        number = principal.sensor
+        own = None if number is None else self._registry.number(number)
+        if identifier is None:
+            if number is None:
+                return await self._registry.own_device(principal)
+            return own or await self._registry.find_number(number)
+        if own is not None and identifier in (own.device_id, own.identifier):
+            sensor: KnownSensor | None = own
+        else:
+            sensor = await self._registry.find(identifier)
+        if sensor is None:
+            if not may(principal, Action.PROVISION, identifier, self._grants):
+                return None
+            return await self._registry.provision(identifier)
+        if may_send(principal, sensor, self._grants):
+            return sensor
+        if may_read(principal, sensor, self._grants):
+            raise forbidden()
+        return None
+
+
+def bearer(principal: Principal, scope: Scope) -> int | str:
+    """Return whose calls are counted together."""
+    if principal.sensor is not None:
+        return principal.sensor
+    if principal.kind == "anonymous":
+        return f"anonymous:{network_of(client_address(scope))}"
+    return principal.name
+
+
+def stranger(scope: Scope) -> str:
+    """Return as whom those are counted who need no credential: of IPv6 a whole /64."""
+    return f"address:{network_of(client_address(scope))}"
+
+
+def is_machine(principal: Principal) -> bool:
+    """Tell whether the caller can have no role of his own: a device, or a shared key."""
+    return principal.kind == "shared" or principal.sensor is not None
+
+
+def forbidden() -> HeliographError:
+    """Return what a known caller is told who may not."""
+    return HeliographError(ErrorCode.FORBIDDEN, "This credential does not allow that")
+
+
+def client_address(scope: Scope) -> str:
+    """Return the address that limits count by."""
+    client = scope.get("client")
+    return client[0] if client else ""
+
+
+def session_token(headers: dict[bytes, bytes]) -> bytes | None:
+    """Return the token of the session that a request is made with, as a header or a cookie."""
+    authorization = headers.get(b"authorization")
+    if authorization is not None:
+        return _bearer_token(authorization)
+    for part in headers.get(b"cookie", b"").split(b";"):
+        name, _, value = part.strip().partition(b"=")
+        if name == COOKIE.encode() and value:
+            return value.strip()
+    return None
+
+
+def is_own_page(scope: Scope) -> bool | None:
+    """Tell whether a page of this very server makes the request; None: no browser says so."""
+    headers = dict(scope["headers"])
+    site = headers.get(b"sec-fetch-site")
+    if site is not None:
+        # none: the user himself, from the address bar.
+        return site in (b"same-origin", b"none")
+    origin = headers.get(b"origin")
+    if origin is None:
+        return None
+    scheme, _, host = origin.partition(b"://")
+    # Behind a proxy that ends TLS the page's scheme is more than we know of; never less.
+    if scope.get("scheme") in ("https", "wss") and scheme != b"https":
+        return False
+    return bool(host) and host == headers.get(b"host")
+
+
+def _bearer_token(authorization: bytes | None) -> bytes | None:
+    if authorization is None or authorization[:7].lower() != b"bearer ":
+        return None
+    return authorization[7:].strip()
+
+
+def another_site() -> HeliographError:
+    """Return what is told to a browser that shows another site's page."""
+    return HeliographError(ErrorCode.FORBIDDEN, "Another site's page may not do that")

@@ -1,0 +1,304 @@
+"""Accounts of users, and how they log in and out."""
+
+import asyncio
+import uuid
+from types import NoneType
+from typing import Annotated, Self
+
+import structlog
+from fastapi import Request
+from pydantic import AfterValidator, Field, model_validator
+from starlette.responses import Response
+
+from heliograph.access.policy import Action, may
+from heliograph.address import network_of
+from heliograph.errors import AlreadyExistsError, ErrorCode, HeliographError
+from heliograph.http.access import COOKIE, another_site, client_address, forbidden, is_own_page
+from heliograph.http.dependencies import TheAccess, TheServices, anybody
+from heliograph.http.errors import validation_error
+from heliograph.http.members import Body
+from heliograph.http.records import Representation
+from heliograph.http.resources import KnownCall, Resource, TheCall, answered
+from heliograph.http.schemas import Storable, Text
+from heliograph.http.services import Services
+from heliograph.model.account import LONGEST_USERNAME, USERNAME_RULE, Account, is_username
+from heliograph.model.audit import Actor, ActorKind, actor_of
+from heliograph.model.credentials import hash_key, new_token
+from heliograph.model.time import DAY, SECOND, now, to_rfc3339
+from heliograph.passwords import LONGEST, SHORTEST
+from heliograph.settings import Settings
+from heliograph.store.accounts import SESSION, TICKET
+from heliograph.turns import Party
+from heliograph.weak_passwords import looks_reserved, weakness
+
+router = Resource("accounts")
+
+TICKET_SECONDS = 60
+OTHER_NAMES = {"user_name": "username"}
+
+_TAKEN = (ErrorCode.USERNAME_ALREADY_REGISTERED, "The username is already registered")
+_CONFUSABLE = (ErrorCode.USERNAME_CONFUSABLE, "The username looks like one that is registered")
+
+log = structlog.get_logger()
+
+
+def _plain_name(username: str) -> str:
+    if not is_username(username):
+        raise ValueError(f"must have {USERNAME_RULE}")
+    return username
+
+
+Username = Annotated[
+    str, Field(min_length=1, max_length=LONGEST_USERNAME), Storable, AfterValidator(_plain_name)
+]
+NewPassword = Annotated[str, Field(min_length=SHORTEST, max_length=LONGEST), Storable]
+# Of a log-in no shortest length is judged: whatever was a password stays one.
+Password = Annotated[str, Field(max_length=LONGEST), Storable]
+
+
+class LoggedIn(Representation):
+    """A session's token, shown only here, and whose it is."""
+
+    access_token: Annotated[str, "For `Authorization: Bearer …`, until the session ends"]
+    user_identifier: Annotated[str, "The account's UUID"]
+
+
+class UserRepresentation(Representation):
+    """An account."""
+
+    user_identifier: Annotated[str, "Its UUID"]
+    username: Annotated[str, "The name to log in with"]
+    is_admin: Annotated[bool, "Whether it may do everything"]
+    created_at: Annotated[str, "When it was made (RFC 3339, UTC)"]
+
+
+class NewTicket(Representation):
+    """What an EventSource or a WebSocket carries in its URL."""
+
+    ticket: Annotated[str, "For `?ticket=…`, once"]
+    expires_in: Annotated[int, "For how many seconds it can be used"]
+
+
+class NewUser(Body):
+    """Who signs up; `user_name` is taken for `username`."""
+
+    other_names = OTHER_NAMES
+
+    username: Username = Field(description=f"A name of {USERNAME_RULE}")
+    password: NewPassword = Field(description=f"A password of {SHORTEST} to {LONGEST} characters")
+
+
+class LogIn(Body):
+    """Who logs in; `user_name` is taken for `username`."""
+
+    other_names = OTHER_NAMES
+
+    username: Text = Field(description="The account's name")
+    password: Password = Field(description="Its password")
+    cookie: bool = Field(False, description="Set the session as a cookie, for a page of ours")
+
+
+class PasswordChange(Body):
+    """The password so far, and the new one."""
+
+    password: Password = Field(description="The password so far")
+    new_password: NewPassword = Field(
+        description=f"Another one, of {SHORTEST} to {LONGEST} characters"
+    )
+
+    @model_validator(mode="after")
+    def _another(self) -> Self:
+        if self.password == self.new_password:
+            raise ValueError("the new password is the old one")
+        return self
+
+
+@router.route("/users", "POST", faults=[409], dependencies=[anybody])
+async def sign_up(
+    user: NewUser, request: Request, services: TheServices, access: TheAccess
+) -> LoggedIn:
+    """Make an account and log in. While sign-up is closed, only administrators may."""
+    address = client_address(request.scope)
+    actor = Actor(ActorKind.ANONYMOUS, "anonymous", address or None)
+    if not services.settings.signup_is_open:
+        try:
+            caller = await access.caller(request.scope)
+        except HeliographError as error:
+            if error.code is ErrorCode.RATE_LIMITED:
+                raise
+            caller = None
+        if caller is None or not may(caller, Action.ADMINISTER, None, services.registry.grants):
+            raise HeliographError(ErrorCode.SIGNUP_CLOSED, "Sign-up is closed")
+        actor = actor_of(caller, address or None)
+    access.limit_sign_ups(address)
+    await _check_name(user.username, services.settings)
+    await _check_password(user.password, user.username, "password", services.settings)
+    # Whoever makes many accounts waits for them as one: the names are of their choosing.
+    party = Party(network_of(address), "")
+    password_hash = await services.passwords.hash(user.password, party)
+    try:
+        account = await services.store.accounts.create(
+            identifier=str(uuid.uuid4()),
+            username=user.username,
+            password_hash=password_hash,
+            created_at=now(),
+            actor=actor,
+        )
+    except AlreadyExistsError as error:
+        raise HeliographError(*(_CONFUSABLE if error.field == "look" else _TAKEN)) from None
+    return LoggedIn(await _opened(services, account, request), account.identifier)
+
+
+@router.route("/authentication", "POST", status=200, dependencies=[anybody], shown=LoggedIn)
+async def log_in(user: LogIn, request: Request, services: TheServices) -> Response:
+    """Log in with a name and a password.
+
+    An unknown name and a wrong password are answered alike, in the same time.
+    """
+    if user.cookie and not is_own_page(request.scope):
+        # Another site's page would have its visitor work in an account of the site's own.
+        raise another_site()
+    account = await services.authenticator.password(
+        user.username, user.password, client_address(request.scope)
+    )
+    if account is None:
+        raise _incorrect()
+    token = await _opened(services, account, request)
+    response = answered(LoggedIn(token, account.identifier))
+    if user.cookie:
+        _set_cookie(response, request, token, services.settings.session_days * 86_400)
+    return response
+
+
+@router.route("/authentication", "DELETE", shown=NoneType)
+async def log_out(call: TheCall) -> Response:
+    """End the session that the request is made with."""
+    if call.caller.account is None or call.caller.session is None:
+        raise forbidden()
+    await call.store.accounts.end_session(call.caller.session, actor=call.actor)
+    await call.registry.changed()
+    response = Response(status_code=204)
+    if COOKIE in call.request.headers.get("cookie", ""):
+        _set_cookie(response, call.request, "", 0)
+    return response
+
+
+@router.route("/users/me", "GET")
+async def read_own_account(call: TheCall) -> UserRepresentation:
+    """Read the account that the request is made with."""
+    own = await _own(call)
+    made = to_rfc3339(own.created_at)
+    return UserRepresentation(own.identifier, own.username, own.is_admin, made)
+
+
+@router.route("/users/me/password", "PUT")
+async def change_own_password(change: PasswordChange, call: TheCall) -> None:
+    """Change one's own password. All sessions but this one end."""
+    account, services = await _own(call), call.services
+    name, new = account.username, change.new_password
+    await _check_password(new, name, "new_password", services.settings)
+    if not await services.authenticator.own_password(
+        account, change.password, call.address, call.actor
+    ):
+        raise _incorrect()
+    changed = await call.store.accounts.change_password(
+        account.identifier,
+        await services.passwords.hash(new, Party(network_of(call.address), name)),
+        expected=account.password_hash,
+        kept=call.caller.session or b"",
+        actor=call.actor,
+    )
+    if not changed:
+        raise _incorrect()  # it was changed meanwhile
+    await call.registry.changed()
+
+
+@router.route("/tickets", "POST")
+async def make_ticket(call: TheCall) -> NewTicket:
+    """Make a ticket: `?ticket=` opens one EventSource or WebSocket, within a minute."""
+    account, session = await _own(call), call.caller.session
+    # The hash of the session in the ticket is how a stream ends with the session.
+    suffix = f".{session.hex()}" if session is not None else ""
+    token = await _open(call.services, account, call.actor, TICKET, TICKET_SECONDS * SECOND, suffix)
+    if token is None:
+        raise HeliographError(ErrorCode.INVALID_TOKEN, "Invalid token")
+    return NewTicket(token, TICKET_SECONDS)
+
+
+async def _open(
+    services: Services, account: Account, actor: Actor, purpose: str, length: int, suffix: str = ""
+) -> str | None:
+    """Return a fresh token that stands for the account; only its hash is kept.
+
+    None if the account's password is not any more what it was when the account was read.
+    """
+    token, moment = new_token() + suffix, now()
+    opened = await services.store.accounts.open_session(
+        hash_key(token),
+        account,
+        purpose=purpose,
+        created_at=moment,
+        expires_at=moment + length,
+        actor=actor,
+    )
+    return token if opened else None
+
+
+async def _check_name(username: str, settings: Settings) -> None:
+    reserved = await asyncio.to_thread(looks_reserved, username)
+    if not reserved:
+        return
+    if settings.app_env == "production":
+        message = "is taken for an administrator's; an administrator's account is made otherwise"
+        raise validation_error(("body", "username"), "value_error", message)
+    log.warning(
+        "account named like an administrator's", username=username, reason="refused in production"
+    )
+
+
+async def _check_password(password: str, username: str, member: str, settings: Settings) -> None:
+    # In a thread: the first time a list is read.
+    reason = await asyncio.to_thread(weakness, password, username)
+    if reason is None:
+        return
+    if settings.app_env == "production":
+        raise validation_error(("body", member), "value_error", f"the password {reason}")
+    log.warning("easily guessed password", username=username, reason=reason)
+
+
+async def _own(call: KnownCall) -> Account:
+    account = call.caller.account
+    own = None if account is None else await call.store.accounts.find(account)
+    if own is None:
+        raise forbidden()
+    return own
+
+
+async def _opened(services: Services, account: Account, request: Request) -> str:
+    """Return the token of a session that the account's user opens.
+
+    Raises:
+        HeliographError: INVALID_CREDENTIALS, the password was changed meanwhile.
+    """
+    user = Actor(ActorKind.USER, account.username, client_address(request.scope) or None)
+    length = services.settings.session_days * DAY
+    token = await _open(services, account, user, SESSION, length)
+    if token is None:
+        raise _incorrect()
+    return token
+
+
+def _incorrect() -> HeliographError:
+    return HeliographError(ErrorCode.INVALID_CREDENTIALS, "Incorrect username or password")
+
+
+def _set_cookie(response: Response, request: Request, token: str, seconds: int) -> None:
+    response.set_cookie(
+        COOKIE,
+        token,
+        max_age=seconds,
+        path="/",
+        secure=request.url.scheme == "https",
+        httponly=True,
+        samesite="lax",
+    )

@@ -1,0 +1,143 @@
+"""The whole HTTP application, put together.
+
+ForeignPages (with ANONYMOUS_ROLE or ALLOWED_HOSTS)
+  ▶ Front: canonical path, route, unknown parameters, errors, counting
+    ▶ direct routes: what devices send, what they and pages read all day
+    ▶ streams and sockets
+    ▶ FastAPI's routes
+"""
+
+from functools import partial
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from starlette.types import ASGIApp
+
+from heliograph.http import (
+    accounts,
+    aggregates,
+    audit,
+    broker_access,
+    configurations,
+    devices,
+    documentation,
+    errors,
+    exports,
+    health,
+    history,
+    latest,
+    measurements,
+    metrics,
+    networks,
+    nodes,
+    openapi,
+    parameters,
+    retention,
+    sensors,
+)
+from heliograph.http.access import Access, Limits
+from heliograph.http.activity import Activity
+from heliograph.http.answers import Answering
+from heliograph.http.export_streams import ExportSlots
+from heliograph.http.foreign_pages import ForeignPages
+from heliograph.http.front import SOCKET, Front, Operation, Table, Traffic
+from heliograph.http.ingest import ingest_routes
+from heliograph.http.newest_pages import NewestPages
+from heliograph.http.reads import ReadRoute
+from heliograph.http.realtime import PARAMETERS, Realtime
+from heliograph.http.replay import Replay
+from heliograph.http.services import Services
+from heliograph.http.streams import NetworkStream, Stream
+from heliograph.http.watching import Watchers
+from heliograph.version import VERSION
+
+# In the order in which their routes are looked at.
+RESOURCES = (
+    accounts,
+    networks,
+    sensors,
+    configurations,
+    devices,
+    nodes,
+    audit,
+    history,
+    aggregates,
+    measurements,
+    latest,
+    exports,
+    retention,
+    broker_access,
+    health,
+    metrics,
+)
+
+
+def create_web(services: Services, export_slots: ExportSlots | None = None) -> ASGIApp:
+    """Return the application; who starts it starts and stops the services."""
+    settings = services.settings
+    limits = Limits(
+        read=settings.rate_limit_read,
+        write=settings.rate_limit_write,
+        ingest=settings.rate_limit_ingest,
+    )
+    access = Access(services.authenticator, services.registry, limits, services.limiter)
+    traffic, answering = Traffic(), Answering()
+    fastapi = _fastapi()
+    fastapi.state.services = services
+    fastapi.state.access = access
+    fastapi.state.exports = ExportSlots() if export_slots is None else export_slots
+    fastapi.state.metrics = metrics.metrics_registry(services, traffic, answering)
+    newest_pages = NewestPages(services.store, services.registry, services.latest)
+    read_from = (access, services, newest_pages)
+    table = Table()
+    _add_direct(table, services, access)
+    for route in fastapi.routes:
+        if isinstance(route, APIRoute):
+            direct = partial(route.answer, *read_from) if isinstance(route, ReadRoute) else None
+            for method in route.methods or ():
+                table.add(method, Operation(route.path, parameters.of_route(route), direct))
+    front = Front(
+        table,
+        fastapi,
+        services.registry,
+        traffic,
+        answering,
+        is_ending=lambda: services.streams.closing,
+    )
+    if settings.anonymous_role or settings.allowed_hosts:
+        return ForeignPages(front, settings, traffic)
+    return front
+
+
+def _add_direct(table: Table, services: Services, access: Access) -> None:
+    """Add what FastAPI knows nothing of: it would be run through for each event of a viewer."""
+    watchers, replay = Watchers(services, access), Replay(services)
+    activity = Activity(services.store, services.registry)
+    streams = [kind(services, watchers, replay, activity) for kind in (Stream, NetworkStream)]
+    direct = {route.template: route.answer for route in ingest_routes(access, services.posts)}
+    applications = {stream.template: stream for stream in streams}
+    for (method, template), operation in openapi.direct_operations().items():
+        known = parameters.of_operation(method, template, operation)
+        entry = Operation(template, known, direct.get(template), applications.get(template))
+        table.add(method.upper(), entry)
+    realtime = Realtime(services, watchers, access)
+    for template in (Realtime.everything, Realtime.template):
+        table.add(SOCKET, Operation(template, parameters.known(PARAMETERS), application=realtime))
+
+
+def _fastapi() -> FastAPI:
+    app = FastAPI(
+        title="Heliograph",
+        version=VERSION,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    for resource in RESOURCES:
+        # To include a router would build each of its routes a second time, at the first request.
+        app.router.routes += resource.router.routes
+    errors.install(app)
+    documentation.install(app)
+    openapi.install(app)
+    return app

@@ -1,0 +1,298 @@
+"""Brokers that ask us who may do what: EMQX 5, and RabbitMQ's HTTP backend.
+
+The answers are the listener's own. Where one can't be had, it is no: EMQX lets a client go on
+where a question was not answered with 200 or 204, unless it is configured otherwise.
+"""
+
+import hmac
+import ipaddress
+from typing import Annotated, Any, Literal
+from urllib.parse import parse_qsl
+
+import structlog
+from fastapi import APIRouter, Depends, Query, Request
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import Response
+
+from heliograph.brokers.clients import SERVER
+from heliograph.errors import ErrorCode, HeliographError, StoreUnavailableError
+from heliograph.http.access import Access, client_address
+from heliograph.http.dependencies import TheServices
+from heliograph.http.parameters import OPEN_QUERY
+from heliograph.http.paths import PREFIX
+from heliograph.http.records import Representation, errors, ok, parameter
+from heliograph.http.resources import answered
+from heliograph.http.services import Services
+from heliograph.model.credentials import hash_key
+
+log = structlog.get_logger()
+
+# RabbitMQ's exchange for MQTT, and the queues of a client's session and of its will.
+EXCHANGE = "amq.topic"
+QUEUES = ("mqtt-subscription-{}qos0", "mqtt-subscription-{}qos1", "mqtt-will-{}")
+DEFAULT_VHOST = "/"
+MOST_FIELDS = 100
+# Between a topic of MQTT and the routing key that RabbitMQ makes of it.
+_AS_TOPIC = str.maketrans("./*", "/.+")
+_NO_ANSWER = (ErrorCode.RATE_LIMITED, ErrorCode.QUEUE_FULL)
+
+Key = Annotated[
+    str | None, Query(description="BROKER_AUTH_KEY, for a broker that can't send it as X-API-Key")
+]
+
+
+async def _is_broker(request: Request, key: Key = None) -> None:
+    """Let brokers ask, and the admin key.
+
+    Raises:
+        HeliographError: INVALID_API_KEY, INVALID_TOKEN, FORBIDDEN, RATE_LIMITED.
+    """
+    services: Services = request.app.state.services
+    access: Access = request.app.state.access
+    address = client_address(request.scope)
+    headers = request.headers
+    given = headers.get("x-api-key", key)
+    if given is None and "authorization" not in headers and _is_near(services, address):
+        access.limits.ingest.take(f"broker:{address}")
+        return
+    if given is None or not _is_broker_key(services, given):
+        if key is not None and given == key:
+            access.refuse_key(given, address)
+        access.require_admin(await access.caller(request.scope))
+    access.limits.ingest.take(f"broker:{address}")
+
+
+def _is_broker_key(services: Services, given: str) -> bool:
+    known = services.settings.broker_auth_key
+    return known is not None and hmac.compare_digest(
+        hash_key(given), hash_key(known.get_secret_value())
+    )
+
+
+def _is_near(services: Services, address: str) -> bool:
+    """Return whether BROKER_AUTH_NETWORKS has the address."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = getattr(found, "ipv4_mapped", None)
+    return any((mapped or found) in network for network in services.settings.broker_auth_networks)
+
+
+router = APIRouter(prefix=f"{PREFIX}/broker", tags=["brokers"], dependencies=[Depends(_is_broker)])
+
+_USER = "The MQTT user name: of a device its `device_id` or UUID"
+_PASSWORD = "The MQTT password: of a device its key"  # noqa: S105 - what one is
+_CLIENT = "The MQTT client id"
+_ADDRESS = "The IP address that it connects from"
+
+
+def _text(description: str) -> Any:
+    return Field(None, max_length=65_535, description=description)
+
+
+class EmqxLogin(BaseModel):
+    """What EMQX sends of a client that connects: its defaults, and `peerhost` where configured.
+
+    Whoever runs EMQX chooses what it sends: refused, none of its clients would get in.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    username: str | None = _text(_USER)
+    password: str | None = _text(_PASSWORD)
+    clientid: str | None = _text(_CLIENT)
+    peerhost: str | None = _text(_ADDRESS)
+
+
+class EmqxAction(BaseModel):
+    """What EMQX sends of a client that publishes, or subscribes; more is allowed as above."""
+
+    model_config = ConfigDict(extra="allow")
+
+    username: str | None = _text(_USER)
+    topic: str = Field(max_length=65_535, description="The topic, or the filter of a subscription")
+    action: Literal["publish", "subscribe"] = Field(description="What it is about to do")
+    clientid: str | None = _text(_CLIENT)
+
+
+class EmqxActionAnswer(Representation):
+    """Whether a client may do what it is about to do."""
+
+    result: Annotated[Literal["allow", "deny"], "`allow` or `deny`"]
+
+
+class EmqxLoginAnswer(EmqxActionAnswer):
+    """Whether a client may connect."""
+
+    is_superuser: Annotated[bool, "Whether nothing more is asked of it"]
+
+
+@router.post("/emqx/authentication", responses=ok(EmqxLoginAnswer))
+async def emqx_authentication(
+    client: EmqxLogin, request: Request, services: TheServices
+) -> Response:
+    """Tell EMQX whether a client may connect."""
+    found = None
+    address = client.peerhost or client_address(request.scope)
+    try:
+        if client.username and client.password is not None:
+            found = await services.broker_clients.login(
+                client.username, client.password, address, client.clientid
+            )
+    except (HeliographError, StoreUnavailableError) as error:
+        _unanswered(error)
+    return answered(EmqxLoginAnswer("deny" if found is None else "allow", found is SERVER))
+
+
+@router.post("/emqx/authorization", responses=ok(EmqxActionAnswer))
+async def emqx_authorization(action: EmqxAction, services: TheServices) -> Response:
+    """Tell EMQX whether a client may publish or subscribe."""
+    allowed = False
+    clients = services.broker_clients
+    decide = clients.may_publish if action.action == "publish" else clients.may_subscribe
+    try:
+        if action.username:
+            allowed = await decide(action.username, action.topic)
+    except (HeliographError, StoreUnavailableError) as error:
+        _unanswered(error)
+    return answered(EmqxActionAnswer("allow" if allowed else "deny"))
+
+
+def _unanswered(error: Exception) -> None:
+    if isinstance(error, HeliographError) and error.code not in _NO_ANSWER:
+        raise error
+    if isinstance(error, HeliographError) and error.code is ErrorCode.RATE_LIMITED:
+        # Whoever guesses would fill the log with it.
+        return
+    log.warning("a broker's question could not be answered: refused", reason=str(error))
+
+
+# RabbitMQ
+
+
+_FIELDS = {
+    "username": _USER,
+    "password": _PASSWORD,
+    "client_id": _CLIENT,
+    "vhost": f"The virtual host: `{DEFAULT_VHOST}`",
+    "ip": _ADDRESS,
+    "resource": "What is used: `exchange`, `queue` or `topic`",
+    "name": f"The name of the exchange or the queue: `{EXCHANGE}`, say",
+    "permission": "What for: `configure`, `write` or `read`",
+    "routing_key": "The topic, with dots for slashes",
+}
+
+
+_ALLOW_OR_DENY: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/plain": {"schema": {"enum": ["allow", "deny"]}}}},
+    **errors(400),
+}
+
+
+async def _fields(request: Request) -> dict[str, str]:
+    """Return the members of a question, from the query (GET) or from a form (POST).
+
+    Raises:
+        HeliographError: MALFORMED_JSON, it is no form; VALIDATION_FAILED.
+    """
+    raw = request.scope["query_string"] if request.method == "GET" else await request.body()
+    try:
+        pairs = parse_qsl(
+            raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MOST_FIELDS
+        )
+    except ValueError:
+        raise HeliographError(ErrorCode.MALFORMED_JSON, "The body is not a form") from None
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise HeliographError(ErrorCode.VALIDATION_FAILED, "A member is given twice")
+    return members
+
+
+Fields = Annotated[dict[str, str], Depends(_fields)]
+
+
+def _said(allowed: bool) -> Response:
+    return Response("allow" if allowed else "deny", media_type="text/plain")
+
+
+async def rabbitmq_user(fields: Fields, request: Request, services: TheServices) -> Response:
+    """Tell RabbitMQ whether a client may connect."""
+    username, password = fields.get("username"), fields.get("password")
+    if not username or password is None:
+        return _said(False)
+    address = client_address(request.scope)
+    client_id = fields.get("client_id")
+    try:
+        found = await services.broker_clients.login(username, password, address, client_id)
+    except HeliographError as error:
+        _unanswered(error)
+        found = None
+    return _said(found is not None)
+
+
+async def rabbitmq_vhost(fields: Fields, services: TheServices) -> Response:
+    """Tell RabbitMQ whether a client may use a virtual host: the one that MQTT is in."""
+    client = await services.broker_clients.client(fields.get("username", ""))
+    in_default = fields.get("vhost") == DEFAULT_VHOST
+    return _said(client is SERVER or (client is not None and in_default))
+
+
+async def rabbitmq_resource(fields: Fields, services: TheServices) -> Response:
+    """Tell RabbitMQ whether a client may use an exchange or a queue: those of its MQTT session."""
+    username, name = fields.get("username", ""), fields.get("name", "")
+    client = await services.broker_clients.client(username)
+    if client is None or client is SERVER:
+        return _said(client is SERVER)
+    match fields.get("resource"), fields.get("permission"):
+        case "exchange", "read" | "write":
+            return _said(name == EXCHANGE)
+        case "queue", "configure" | "read" | "write":
+            own = services.broker_clients.names(client, username)
+            return _said(name in {queue.format(x) for queue in QUEUES for x in own})
+    return _said(False)
+
+
+async def rabbitmq_topic(fields: Fields, services: TheServices) -> Response:
+    """Tell RabbitMQ whether a client may publish (write) or subscribe (read)."""
+    username, topic = fields.get("username", ""), fields.get("routing_key", "")
+    clients = services.broker_clients
+    if fields.get("name") != EXCHANGE and await clients.client(username) is not SERVER:
+        return _said(False)
+    topic = topic.translate(_AS_TOPIC)
+    match fields.get("permission"):
+        case "write":
+            return _said(await clients.may_publish(username, topic))
+        case "read":
+            return _said(await clients.may_subscribe(username, topic))
+    return _said(False)
+
+
+for _name, _route, _asked in (
+    ("user", rabbitmq_user, ("username", "password", "client_id", "vhost")),
+    ("vhost", rabbitmq_vhost, ("username", "vhost", "ip")),
+    ("resource", rabbitmq_resource, ("username", "vhost", "resource", "name", "permission")),
+    (
+        "topic",
+        rabbitmq_topic,
+        ("username", "vhost", "resource", "name", "permission", "routing_key"),
+    ),
+):
+    _members = {name: {"type": "string", "description": _FIELDS[name]} for name in _asked}
+    _form = {"type": "object", "properties": _members, "additionalProperties": True}
+    _in_body = {"content": {"application/x-www-form-urlencoded": {"schema": _form}}}
+    # Newer versions of RabbitMQ send more; refused, none of its clients would get in.
+    _in_query = [parameter("query", name, {"type": "string"}, _FIELDS[name]) for name in _asked]
+    for _method, _extra in (
+        ("POST", {"requestBody": {"required": False, **_in_body}}),
+        ("GET", {**OPEN_QUERY, "parameters": _in_query}),
+    ):
+        router.add_api_route(
+            f"/rabbitmq/{_name}",
+            _route,
+            methods=[_method],
+            operation_id=f"rabbitmq_{_name}_{_method.lower()}",
+            response_class=Response,
+            responses=_ALLOW_OR_DENY,
+            openapi_extra=_extra,
+        )

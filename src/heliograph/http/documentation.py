@@ -1,0 +1,88 @@
+"""The interface's own documentation: pages, scripts and styles, all served from here."""
+
+import functools
+import html
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeAlias
+
+from fastapi import FastAPI, Request
+from starlette.exceptions import HTTPException
+from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from heliograph.http.access import Access, stranger
+from heliograph.http.errors import Answer, encode
+
+_Answering: TypeAlias = Callable[[Request], Awaitable[Response]]
+
+STATIC = Path(__file__).parent / "static"
+# The pages' own styles are made by their scripts, and Redoc searches in a worker; nothing else
+# runs that does not come from here, and nothing is fetched from elsewhere.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline';"
+    " img-src 'self' data:; font-src 'self' data:; connect-src 'self'; worker-src blob:;"
+    " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+PAGE_HEADERS = {
+    "content-security-policy": POLICY,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+}
+CACHED = {**PAGE_HEADERS, "cache-control": "public, max-age=3600"}
+MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css", ".png": "image/png"}
+
+
+def install(app: FastAPI) -> None:
+    """Add the pages to the application."""
+    files = {
+        path.relative_to(STATIC).as_posix(): path
+        for path in STATIC.rglob("*")
+        if path.suffix in MEDIA_TYPES
+    }
+
+    @functools.cache
+    def description() -> bytes:
+        return encode(app.openapi())
+
+    async def openapi(_request: Request) -> Response:
+        return Answer(200, description())
+
+    async def static(request: Request) -> Response:
+        path = files.get(request.path_params["path"])
+        if path is None:
+            raise HTTPException(404)
+        return FileResponse(path, headers=CACHED, media_type=MEDIA_TYPES[path.suffix])
+
+    app.router.routes += [
+        Route("/", _counted(_to_documentation)),
+        Route("/docs", _counted(_page("docs"))),
+        Route("/redoc", _counted(_page("redoc"))),
+        Route("/openapi.json", _counted(openapi)),
+        Route("/static/{path:path}", _counted(static)),
+    ]
+
+
+def _counted(answer: _Answering) -> _Answering:
+    """Return the same, counted as the reads of strangers are."""
+
+    async def counted(request: Request) -> Response:
+        access: Access = request.app.state.access
+        access.limits.read.take(stranger(request.scope))
+        return await answer(request)
+
+    return counted
+
+
+def _page(name: str) -> _Answering:
+    template = (STATIC / "pages" / f"{name}.html").read_text("utf-8")
+
+    async def page(request: Request) -> Response:
+        root = html.escape(request.scope.get("root_path", ""))
+        return HTMLResponse(template.replace("{root}", root), headers=PAGE_HEADERS)
+
+    return page
+
+
+async def _to_documentation(request: Request) -> Response:
+    return RedirectResponse(request.scope.get("root_path", "") + "/docs")

@@ -1,0 +1,319 @@
+"""Errors as answers: `{"detail": …, "code": …}`, whatever went wrong."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import structlog
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from heliograph.errors import (
+    ErrorCode,
+    HeliographError,
+    RejectionReason,
+    StoreUnavailableError,
+)
+from heliograph.http import direct
+from heliograph.http.records import ErrorAnswer, Problem
+from heliograph.ingest.outcome import Fault
+
+log = structlog.get_logger()
+
+_CODES = {
+    400: "SERIAL_NUMBER_ALREADY_REGISTERED MALFORMED_JSON",
+    401: "INVALID_API_KEY INVALID_TOKEN INVALID_CREDENTIALS",
+    403: "FORBIDDEN HOST_NOT_ALLOWED SIGNUP_CLOSED DEVICE_INACTIVE",
+    404: (
+        "USER_NOT_FOUND MEMBER_NOT_FOUND NODE_NOT_FOUND NOT_FOUND SENSOR_NOT_FOUND"
+        " DEVICE_NOT_FOUND NETWORK_NOT_FOUND CONFIGURATION_NOT_FOUND ATTRIBUTE_NOT_FOUND"
+    ),
+    405: "METHOD_NOT_ALLOWED",
+    408: "REQUEST_TIMEOUT",
+    409: (
+        "USERNAME_ALREADY_REGISTERED USERNAME_CONFUSABLE NETWORK_ALREADY_REGISTERED"
+        " NETWORK_NAME_ALREADY_REGISTERED NETWORK_NOT_EMPTY LAST_OWNER"
+        " DEVICE_ALREADY_REGISTERED SENSOR_NAME_ALREADY_REGISTERED"
+        " SENSOR_ALREADY_REGISTERED NODE_ALREADY_REGISTERED NODE_IN_ANOTHER_NETWORK"
+        " NODE_NOT_EMPTY"
+    ),
+    413: "PAYLOAD_TOO_LARGE",
+    415: "UNSUPPORTED_MEDIA_TYPE",
+    422: "VALIDATION_FAILED DEVICE_ID_MISSING IDEMPOTENCY_KEY_REUSED",
+    429: "RATE_LIMITED TOO_MANY_STREAMS",
+    500: "INTERNAL_ERROR",
+    503: (
+        "QUEUE_FULL TOO_MANY_LARGE_ANSWERS DATABASE_UNAVAILABLE DISK_BUDGET_USED_UP"
+        " CLOCK_BEHIND SHUTTING_DOWN"
+    ),
+}
+STATUS = {ErrorCode(name): status for status, names in _CODES.items() for name in names.split()}
+DEFECT = HeliographError(ErrorCode.INTERNAL_ERROR, "Internal server error")
+REJECTION_STATUS = {
+    RejectionReason.MALFORMED_JSON: 400,
+    RejectionReason.INVALID_UTF8: 400,
+    RejectionReason.TOO_LARGE: 413,
+    RejectionReason.DEACTIVATED_SENSOR: 403,
+    RejectionReason.UNKNOWN_SENSOR: 404,
+}
+CODE_OF_STATUS = {
+    404: ErrorCode.NOT_FOUND,
+    405: ErrorCode.METHOD_NOT_ALLOWED,
+    413: ErrorCode.PAYLOAD_TOO_LARGE,
+    415: ErrorCode.UNSUPPORTED_MEDIA_TYPE,
+}
+CHALLENGES = {
+    ErrorCode.INVALID_CREDENTIALS: b'Bearer realm="heliograph"',
+    ErrorCode.INVALID_API_KEY: b'ApiKey realm="heliograph"',
+    ErrorCode.INVALID_TOKEN: b'Bearer realm="heliograph", error="invalid_token"',
+}
+_DETAILS = {
+    ErrorCode.NOT_FOUND: "Route not found",
+    ErrorCode.METHOD_NOT_ALLOWED: "Method not allowed",
+}
+# An answer without a body, and one that closes the connection.
+SENT_BY_ASGI = frozenset((304, 408))
+RETRY_AFTER_SECONDS = 2
+OUTAGE_SECONDS = 60.0
+PIECE_BYTES = 256 << 10
+
+
+class Common(NamedTuple):
+    """Headers that all answers of a kind have, and the lines that they are on the wire."""
+
+    headers: Sequence[tuple[bytes, bytes]]
+    lines: bytes
+
+
+def lines_of(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Return headers as they go over the wire."""
+    return b"".join(map(b"%b: %b\r\n".__mod__, headers))
+
+
+def _common(media_type: bytes) -> Common:
+    headers = (
+        (b"content-type", media_type),
+        (b"x-content-type-options", b"nosniff"),
+        (b"cache-control", b"no-store"),
+    )
+    return Common(headers, lines_of(headers))
+
+
+JSON_HEADERS = _common(b"application/json")
+CSV_HEADERS = _common(b"text/csv; charset=utf-8")
+
+encode = msgspec.json.Encoder().encode
+decode = msgspec.json.decode
+
+
+class Answer(Response):
+    """A complete answer, JSON unless told. FastAPI's routes return it as a response.
+
+    A body in pieces is let go of as they are sent.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        body: bytes | list[bytes],
+        headers: Sequence[tuple[bytes, bytes]] = (),
+        common: Common = JSON_HEADERS,
+    ) -> None:
+        # Response's own would encode a body and headers that are ready.
+        self.status = status
+        self.content = body
+        self.raw_headers = list(headers)
+        self.common = common
+        self.background = None
+
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        """Send it, as a response of FastAPI's."""
+        await self.send(send)
+
+    async def send_to(self, scope: Scope, send: Send) -> None:
+        """Send it whole to the client that has made the request, at once where that can be."""
+        body, status = self.content, self.status
+        if body.__class__ is bytes and len(body) <= PIECE_BYTES and status not in SENT_BY_ASGI:
+            connection = scope.get("extensions", {}).get(direct.EXTENSION)
+            if connection is not None:
+                more = lines_of(self.raw_headers) if self.raw_headers else b""
+                head = b"%b%bcontent-length: %d\r\n" % (self.common.lines, more, len(body))
+                if connection.answer(status, head, body):
+                    return
+        await self.send(send)
+
+    async def send(self, send: Send) -> None:
+        """Send it whole; each piece waits until the client has taken most of the one before."""
+        body = self.content
+        headers = [*self.common.headers, *self.raw_headers]
+        if self.status != 304:
+            length = len(body) if isinstance(body, bytes) else sum(map(len, body))
+            headers.append((b"content-length", b"%d" % length))
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        if isinstance(body, bytes) and len(body) <= PIECE_BYTES:
+            await send({"type": "http.response.body", "body": body})
+            return
+        for piece in _pieces(body):
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+
+def _pieces(body: bytes | list[bytes]) -> Iterator[bytes]:
+    if isinstance(body, list):
+        body.reverse()
+        while body:
+            yield body.pop()
+        return
+    for at in range(0, len(body), PIECE_BYTES):
+        yield body[at : at + PIECE_BYTES]
+
+
+MALFORMED = Answer(
+    400, encode(ErrorAnswer("The body is not valid JSON", ErrorCode.MALFORMED_JSON.value))
+)
+
+
+def answer(error: HeliographError) -> Answer:
+    """Return the error as an answer."""
+    code, status = error.code, STATUS[error.code]
+    headers: list[tuple[bytes, bytes]] = []
+    if challenge := CHALLENGES.get(code):
+        headers.append((b"www-authenticate", challenge))
+    if status in (429, 503):
+        headers.append((b"retry-after", b"%d" % (error.retry_after or RETRY_AFTER_SECONDS)))
+    if status == 408:
+        headers.append((b"connection", b"close"))
+    return Answer(status, encode(ErrorAnswer(error.detail, code.value)), headers)
+
+
+def rejection(fault: Fault) -> Answer:
+    """Return the answer to a message that is rejected whole."""
+    status = REJECTION_STATUS.get(fault.reason, 422)
+    return Answer(status, encode(ErrorAnswer(fault.detail, fault.reason.value)))
+
+
+def unavailable() -> HeliographError:
+    """Return what a caller is told while the database is away."""
+    return HeliographError(
+        ErrorCode.DATABASE_UNAVAILABLE,
+        "The database is not available",
+        retry_after=RETRY_AFTER_SECONDS,
+    )
+
+
+class Outage:
+    """Tells at most once a minute that requests fail for want of the database, and how many.
+
+    Each has its 503, and its place in `/metrics`; a line for each would fill the log.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._told_at: float | None = None
+        self._requests = 0
+
+    def tell(self, error: Exception) -> None:
+        """Count a request that has failed; `requests` are those since the line before."""
+        self._requests += 1
+        moment = self._clock()
+        if self._told_at is None or moment - self._told_at >= OUTAGE_SECONDS:
+            log.warning("the database is not available", reason=str(error), requests=self._requests)
+            self._told_at, self._requests = moment, 0
+
+
+_outage = Outage()
+
+
+def answer_to(error: Exception) -> Answer | None:
+    """Return the answer to a request that has failed by this; None: it is a defect."""
+    if isinstance(error, StoreUnavailableError):
+        _outage.tell(error)
+        error = unavailable()
+    elif isinstance(error, HTTPException) and isinstance(error.__cause__, HeliographError):
+        # FastAPI takes whatever is raised while it reads a body for broken JSON.
+        error = error.__cause__
+    if isinstance(error, HeliographError):
+        return answer(error)
+    if isinstance(error, RequestValidationError):
+        found = error.errors()
+        malformed = any(each["type"] == "json_invalid" for each in found)
+        return MALFORMED if malformed else invalid(found)
+    return _http_answer(error) if isinstance(error, HTTPException) else None
+
+
+def _http_answer(error: HTTPException) -> Answer:
+    if error.status_code == 400:
+        # The one that FastAPI raises itself: a body that json.loads refuses to look at.
+        return MALFORMED
+    code = CODE_OF_STATUS.get(error.status_code, ErrorCode.VALIDATION_FAILED)
+    detail = _DETAILS.get(code, error.detail)
+    given = error.headers or {}
+    headers = [(name.lower().encode(), value.encode()) for name, value in given.items()]
+    return Answer(error.status_code, encode(ErrorAnswer(detail, code.value)), headers)
+
+
+def validation_error(location: Sequence[str | int], kind: str, message: str) -> Exception:
+    """Return an error that is answered like one that FastAPI finds in a request."""
+    return RequestValidationError([{"loc": location, "type": kind, "msg": message}])
+
+
+def install(app: FastAPI) -> None:
+    """Have the application answer no error itself, but raise each to the front."""
+    for kind in (HTTPException, RequestValidationError, Exception):
+        app.add_exception_handler(kind, _raise)
+
+
+async def _raise(_request: Request, error: Exception) -> Response:
+    raise error
+
+
+def invalid(problems: Sequence[Mapping[str, Any]]) -> Answer:
+    """Return the answer to a request with these problems: `loc`, `type` and `msg` of each."""
+    detail = [
+        Problem(
+            [_printable(part) for part in problem["loc"]],
+            problem["type"],
+            _printable(_said(problem)),
+        )
+        for problem in problems
+    ]
+    return Answer(422, encode(ErrorAnswer(detail, ErrorCode.VALIDATION_FAILED.value)))
+
+
+# Where pydantic speaks of Python's types, or of its own parsers: in JSON's words.
+_IN_OTHER_WORDS = {
+    "bool_parsing": "Input should be true or false",
+    "bool_type": "Input should be true or false",
+    "dict_type": "Input should be an object",
+    "int_parsing_size": "Input should be a whole number of fewer digits",
+    "list_type": "Input should be an array",
+    "model_attributes_type": "Input should be an object",
+    "model_type": "Input should be an object",
+    "uuid_parsing": "Input should be a UUID",
+    "uuid_type": "Input should be a UUID",
+}
+_LENGTHS = {
+    "too_long": "Input should be an array of at most {max_length}, not of {actual_length}",
+    "too_short": "Input should be an array of at least {min_length}, not of {actual_length}",
+}
+
+
+def _said(problem: Mapping[str, Any]) -> Any:
+    """Return what is wrong, in the words of who has the request."""
+    kind, context = problem["type"], problem.get("ctx", {})
+    if kind == "value_error" and "error" in context:
+        # Pydantic's own message names Python's exception first.
+        return str(context["error"])
+    if kind in _LENGTHS and context:
+        return _LENGTHS[kind].format_map(context)
+    return _IN_OTHER_WORDS.get(kind, problem["msg"])
+
+
+def _printable(part: Any) -> Any:
+    # A lone surrogate from the request's own text can't be encoded again.
+    return part.encode("utf-8", "replace").decode() if isinstance(part, str) else part

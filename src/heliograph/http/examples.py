@@ -1,0 +1,181 @@
+"""OpenAPI's examples: of every request body some that work as they stand when they are tried.
+
+They are about one greenhouse: `POST /devices` registers the device that the others name.
+"""
+
+from typing import Any
+
+from heliograph.http.paths import PREFIX
+
+DEVICE = "greenhouse-1"
+USERNAME = "ada"
+_PASSWORD = "Seven-lanterns-at-dusk"  # noqa: S105 - of nobody
+_USER = {"username": USERNAME, "password": _PASSWORD}
+_SENSOR_CHANGES = {
+    "Name it, and expect a message each 15 minutes": {
+        "name": "North side",
+        "expected_interval": 900,
+    },
+    "Give it a new configuration": {"configuration": {"interval": 30}},
+}
+_NODE_CHANGES = {"Note an update": {"firmware_version": "1.5.0"}}
+_RETENTION = {
+    "Measurements for three months, the rest longer": {
+        "raw_days": 90,
+        "rollup_days": 730,
+        "log_days": 365,
+    },
+    "Measurements as it is said further up": {"raw_days": None},
+}
+
+_RABBITMQ = {"username": DEVICE, "vhost": "/"}
+_EXCHANGE = {**_RABBITMQ, "resource": "exchange", "name": "amq.topic", "permission": "write"}
+
+# By method and path: by what an example shows, a body.
+_BODIES: dict[tuple[str, str], dict[str, Any]] = {
+    ("post", "/ingest"): {
+        "Flat": {"device_id": DEVICE, "temperature": 22.5, "humidity": 65.0},
+        "With a time": {
+            "device_id": DEVICE,
+            "timestamp": "2024-05-01T12:00:00Z",
+            "metrics": {"temperature": 22.5, "humidity": 65.0},
+        },
+    },
+    ("post", "/ingest/batch"): {
+        "An array": [
+            {"device_id": DEVICE, "timestamp": 1_714_564_800, "temperature": 22.5},
+            {"device_id": DEVICE, "timestamp": 1_714_564_860, "temperature": 22.6},
+        ],
+        "An object": {
+            "readings": [{"device_id": DEVICE, "timestamp": 1_714_564_920, "temperature": 22.7}]
+        },
+    },
+    ("post", "/sensors/{identifier}/measurements"): {
+        "An object": {
+            "measurements": [{"timestamp": 1_714_564_800, "value": {"temperature": 22.5}}]
+        },
+        "An array": [
+            {"timestamp": 1_714_564_860, "value": {"temperature": 22.6}},
+            {"timestamp": 1_714_564_920, "value": {"temperature": 22.7}},
+        ],
+        "One": {"temperature": 22.5},
+    },
+    ("post", "/sensors/{identifier}/logs"): {
+        "An object": {
+            "log_messages": [
+                {"severity": "warning", "subject": "battery low", "details": "3.1 V left"}
+            ]
+        },
+        "One": {"severity": "info", "subject": "started"},
+    },
+    ("post", "/sensors/{identifier}/heartbeats"): {
+        "A revision is applied": {"heartbeats": [{"revision": 0, "success": True}]},
+        "A sign of life": {"battery": 80},
+    },
+    ("post", "/users"): {"An account": _USER},
+    ("post", "/authentication"): {"For a token": _USER},
+    ("put", "/users/me/password"): {
+        "Another password": {"password": _PASSWORD, "new_password": "Nine-lanterns-at-dawn"}
+    },
+    ("post", "/networks"): {
+        "A name": {"network_name": "greenhouses"},
+        "With an identifier": {
+            "network_name": "orchards",
+            "network_identifier": "3b2f0c1e-6a54-4c8e-9d0b-7f1e5a2c4d68",
+        },
+    },
+    ("put", "/networks/{network_identifier}"): {
+        "Another name": {"network_name": "greenhouses of the north"},
+        "Let shared keys in": {"shared_keys": True},
+    },
+    ("put", "/networks/{network_identifier}/members/{username}"): {
+        "May read": {"role": "viewer"},
+        "May configure": {"role": "editor"},
+    },
+    ("post", "/sensors"): {
+        "By name": {"sensor_name": "roof", "configuration": {"interval": 60}},
+        "By what it is": {
+            "manufacturer": "Sensirion",
+            "model": "SHT41",
+            "modality": "temperature",
+            "serial_number": "SHT41-0001",
+        },
+    },
+    ("put", "/sensors/{identifier}"): _SENSOR_CHANGES,
+    ("patch", "/sensors/{identifier}"): _SENSOR_CHANGES,
+    ("post", "/sensors/{identifier}/configurations"): {
+        "A configuration": {"configuration": {"interval": 60, "unit": "celsius"}}
+    },
+    ("post", "/networks/{network_identifier}/configurations"): {
+        "For all sensors": {"configuration": {"interval": 60}},
+        "Show what a change would give": {"patch": {"interval": 30}, "dry_run": True},
+    },
+    ("post", "/devices"): {
+        "A device": {"device_id": DEVICE, "name": "Greenhouse"},
+        "With an inventory": {
+            "device_id": "greenhouse-2",
+            "name": "South side",
+            "serial_number": "ESP32-0002",
+            "manufacturer": "Espressif",
+            "model": "ESP32-C3",
+            "modality": "climate",
+            "expected_interval": 900,
+        },
+    },
+    ("post", "/devices/batch"): {
+        "An array": [{"device_id": "greenhouse-3"}, {"device_id": "greenhouse-4"}],
+        "An object": {"devices": [{"device_id": "greenhouse-5", "name": "Seedlings"}]},
+    },
+    ("patch", "/devices/{device_id}"): {
+        "Another name": {"name": "North side"},
+        "Bring it back": {"is_active": True},
+    },
+    ("post", "/nodes"): {
+        "A node": {"serial_number": "MAST-0001", "firmware_version": "1.4.2", "name": "North mast"}
+    },
+    ("put", "/nodes/{node_id}"): _NODE_CHANGES,
+    ("patch", "/nodes/{node_id}"): _NODE_CHANGES,
+    ("post", "/nodes/{node_id}/sensors"): {"A sensor": {"sensor_id": DEVICE}},
+    ("put", "/networks/{network_identifier}/retention"): _RETENTION,
+    ("put", "/sensors/{identifier}/retention"): _RETENTION,
+    ("post", "/broker/emqx/authentication"): {
+        "A device connects": {
+            "username": DEVICE,
+            "password": "the key of the device",
+            "clientid": DEVICE,
+            "peerhost": "192.0.2.7",
+        }
+    },
+    ("post", "/broker/emqx/authorization"): {
+        "A device publishes": {
+            "username": DEVICE,
+            "topic": f"measurements/{DEVICE}",
+            "action": "publish",
+            "clientid": DEVICE,
+        }
+    },
+    ("post", "/broker/rabbitmq/user"): {
+        "A device connects": {**_RABBITMQ, "password": "the key of the device", "client_id": DEVICE}
+    },
+    ("post", "/broker/rabbitmq/vhost"): {"A device connects": {**_RABBITMQ, "ip": "192.0.2.7"}},
+    ("post", "/broker/rabbitmq/resource"): {"A device publishes": _EXCHANGE},
+    ("post", "/broker/rabbitmq/topic"): {
+        "A device publishes": {
+            **_EXCHANGE,
+            "resource": "topic",
+            "routing_key": f"measurements.{DEVICE}",
+        }
+    },
+}
+
+
+def describe(document: dict[str, Any]) -> None:
+    """Add to each request body its examples."""
+    for (method, path), examples in _BODIES.items():
+        content = document["paths"][PREFIX + path][method]["requestBody"]["content"]
+        for kind, media in content.items():
+            media["examples"] = {shows: {"value": body} for shows, body in examples.items()}
+            if kind != "application/json":
+                # Swagger UI asks for a form member by member.
+                for name, member in media["schema"]["properties"].items():
+                    member["examples"] = [body[name] for body in examples.values()]

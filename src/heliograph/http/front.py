@@ -1,0 +1,287 @@
+"""The one way in: every request, from its path to the count of its answer.
+
+The path is made canonical, the route found in one table, and what it does not know refused. A
+direct route returns an `Answer`. All others are ASGI applications: streams, sockets, and
+FastAPI's routes, whose bodies are read and bounded before. Whoever raises an error, it becomes an
+answer here.
+"""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+import structlog
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from heliograph.access.registry import Registry
+from heliograph.errors import ErrorCode, HeliographError, shutting_down
+from heliograph.http import errors
+from heliograph.http.answers import HELD, Answering, HeldAnswer
+from heliograph.http.bodies import (
+    RECEIVING_OTHER_BYTES,
+    SINGLE_LIMIT,
+    ClientGoneError,
+    Held,
+    Receiving,
+    is_json,
+    read_body,
+    unsupported_media_type,
+)
+from heliograph.http.direct import connection_of
+from heliograph.http.errors import Answer
+from heliograph.http.parameters import Known, problems
+from heliograph.http.paths import PREFIX, canonical_path
+from heliograph.http.realtime import refuse
+
+log = structlog.get_logger()
+
+UNMATCHED = "unmatched"
+# What stands for a method where there is none.
+SOCKET = "websocket"
+# Uptime probes ask for these by HEAD too.
+PROBES = frozenset(f"{PREFIX}/{name}" for name in ("health", "ping", "readyz"))
+# What RabbitMQ asks comes as a form.
+FORMS = f"{PREFIX}/broker/rabbitmq/"
+NETWORKS = f"{PREFIX}/networks/"
+_ALIAS = re.compile(rf"{NETWORKS}([^/]+)/sensors/([^/]+)(/.+)?")
+# Neither a UUID nor a `device_id`: it answers as any other sensor that does not exist.
+_NOBODY = "~"
+_WITH_BODY = frozenset(("POST", "PUT", "PATCH", "DELETE"))
+
+Direct = Callable[[Scope, Receive], Awaitable[Answer]]
+
+
+class Traffic:
+    """How many requests have been answered."""
+
+    def __init__(self) -> None:
+        # By the route's path, with its parameters' names, and the class of the status.
+        self.requests: dict[tuple[str, int], int] = {}
+        # Before any route, by the code of the answer.
+        self.refused_requests: dict[ErrorCode, int] = {}
+
+    def refuse(self, code: ErrorCode) -> None:
+        """Count a request that was refused before any route."""
+        self.refused_requests[code] = self.refused_requests.get(code, 0) + 1
+
+
+class Operation(NamedTuple):
+    """A method of a route: the parameters that it knows (None: any), and what answers it.
+
+    A direct one returns its answer, every other one sends it; neither: it is FastAPI's.
+    """
+
+    template: str
+    known: Known | None
+    direct: Direct | None = None
+    application: ASGIApp | None = None
+
+
+class Table:
+    """All routes of the interface, by method and path."""
+
+    def __init__(self) -> None:
+        self._exact: dict[tuple[str, str], Operation] = {}
+        # By method and how many parts a path has: few are left to compare.
+        self._patterns: dict[tuple[str, int], list[tuple[re.Pattern[str], Operation]]] = {}
+
+    def add(self, method: str, operation: Operation) -> None:
+        """Add a route; of two that match a path the first one answers."""
+        template = operation.template
+        if "{" not in template:
+            self._exact.setdefault((method, template), operation)
+            return
+        pattern = re.compile(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", template))
+        self._patterns.setdefault((method, template.count("/")), []).append((pattern, operation))
+
+    def find(self, method: str, path: str) -> tuple[Operation | None, dict[str, str]]:
+        """Return the operation that answers, and the path's parameters; None: there is no such."""
+        if operation := self._exact.get((method, path)):
+            return operation, {}
+        for pattern, operation in self._patterns.get((method, path.count("/")), ()):
+            if match := pattern.fullmatch(path):
+                return operation, match.groupdict()
+        return None, {}
+
+    def methods(self, path: str) -> list[str]:
+        """Return the methods that the path takes over HTTP."""
+        methods = {method for method, _ in (*self._exact, *self._patterns)} - {SOCKET}
+        return sorted(method for method in methods if self.find(method, path)[0] is not None)
+
+
+class _Request:
+    """A request or a socket on its way: its route, where that is known, and what was answered."""
+
+    __slots__ = ("_send", "_traffic", "has_begun", "held", "is_probed", "path", "scope", "template")
+
+    def __init__(self, scope: Scope, send: Send, traffic: Traffic) -> None:
+        """Make the path canonical; the scope keeps the client's own for links in answers."""
+        asked, root = scope["path"], scope.get("root_path", "")
+        self.path = canonical_path(asked.removeprefix(root) or "/")
+        self.scope = dict(scope, path=root + self.path, asked_path=asked)
+        self.template = UNMATCHED
+        self.has_begun = False
+        self.is_probed = False
+        self.held: HeldAnswer | None = None
+        self._send = send
+        self._traffic = traffic
+
+    async def send(self, message: Message) -> None:
+        """Send a part of what an application answers."""
+        if not self.has_begun:
+            self.begin(message.get("status"))
+        if self.is_probed and message["type"] == "http.response.body":
+            message = {**message, "body": b""}
+        await self._send(message)
+
+    def begin(self, status: int | None) -> None:
+        """Count the answer that begins now; what a socket sends has no status."""
+        self.has_begun = True
+        if status is not None:
+            counts, name = self._traffic.requests, (self.template, status // 100)
+            counts[name] = counts.get(name, 0) + 1
+        if status == 429 and (connection := connection_of(self.scope)):
+            # Whoever repeats at once what is refused would cost as much by it.
+            connection.rest()
+
+
+class Front:
+    """The ASGI application in front of all routes."""
+
+    def __init__(
+        self,
+        table: Table,
+        fastapi: ASGIApp,
+        registry: Registry,
+        traffic: Traffic,
+        answering: Answering,
+        is_ending: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._table = table
+        self._fastapi = fastapi
+        self._registry = registry
+        self._traffic = traffic
+        self._answering = answering
+        self._receiving = Receiving(RECEIVING_OTHER_BYTES)
+        self._is_ending = is_ending
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or serve a socket."""
+        request = _Request(scope, send, self._traffic)
+        if scope["type"] == "websocket":
+            await self._serve(request, receive)
+            return
+        try:
+            answered = await self._answer_of(request, receive)
+            if answered is not None:
+                request.begin(answered.status)
+                await answered.send_to(request.scope, send)
+        finally:
+            if request.held is not None:
+                request.held.release()
+
+    async def _answer_of(self, request: _Request, receive: Receive) -> Answer | None:
+        """Return the answer to a request, be it an error; None: there is none to be sent."""
+        try:
+            return await self._route(request, receive)
+        except ClientGoneError:
+            return None
+        except asyncio.CancelledError:
+            if request.has_begun or not self._is_ending():
+                raise
+            return errors.answer(shutting_down())
+        except Exception as error:
+            expected = None if request.has_begun else errors.answer_to(error)
+            if expected is None:
+                log.exception("a request failed", method=request.scope["method"], path=request.path)
+            if request.has_begun:
+                # The client must not take half an answer for a whole one: the server cuts it.
+                raise
+            return expected or errors.answer(errors.DEFECT)
+
+    async def _route(self, request: _Request, receive: Receive) -> Answer | None:
+        """Have the route answer; return its answer, or None: it has sent it."""
+        scope, method = request.scope, request.scope["method"]
+        if request.path.startswith(NETWORKS):
+            await self._leave_network(request)
+        if method == "HEAD" and request.path in PROBES:
+            method = scope["method"] = "GET"
+            request.is_probed = True
+        operation, scope["path_params"] = self._table.find(method, request.path)
+        if operation is None:
+            if methods := self._table.methods(request.path):
+                raise HTTPException(405, headers={"allow": ", ".join(methods)})
+            await self._fastapi(scope, receive, request.send)
+            return None
+        request.template = operation.template
+        query: bytes = scope["query_string"]
+        if query and operation.known is not None and (found := problems(query, operation.known)):
+            return errors.invalid(found)
+        if operation.direct is None or method != "POST":
+            scope[HELD] = request.held = HeldAnswer(self._answering, scope)
+        if operation.direct is not None:
+            return await operation.direct(scope, receive)
+        if operation.application is not None:
+            await operation.application(scope, receive, request.send)
+        else:
+            await self._pass_on(request, receive)
+        return None
+
+    async def _pass_on(self, request: _Request, receive: Receive) -> None:
+        """Have FastAPI answer, whose routes take JSON bodies of bounded size and time."""
+        scope, held = request.scope, Held(self._receiving)
+        try:
+            if scope["method"] in _WITH_BODY:
+                headers = dict(scope["headers"])
+                declared = headers.get(b"content-length")
+                has_body = declared not in (None, b"0") or b"transfer-encoding" in headers
+                if has_body and not request.path.startswith(FORMS):
+                    if not is_json(headers.get(b"content-type")):
+                        raise unsupported_media_type()
+                    # What is taken for JSON is called JSON: FastAPI is stricter than we are.
+                    headers[b"content-type"] = b"application/json"
+                    scope["headers"] = list(headers.items())
+                body = await read_body(receive, SINGLE_LIMIT, declared, held)
+                receive = _with_body(body, receive)
+            await self._fastapi(scope, receive, request.send)
+        finally:
+            held.release()
+
+    async def _leave_network(self, request: _Request) -> None:
+        """Lead /networks/{id}/sensors/{id}/… to /sensors/{id}/….
+
+        A sensor of another network is led to nobody, so that who may see what is still decided in
+        one place, and both answer alike.
+        """
+        if alias := _ALIAS.fullmatch(request.path):
+            network, identifier, rest = alias.groups(default="")
+            sensor = await self._registry.find(identifier)
+            if sensor is None or sensor.network_identifier != network.lower():
+                identifier = _NOBODY
+            request.path = f"{PREFIX}/sensors/{identifier}{rest}"
+            request.scope["path"] = request.scope.get("root_path", "") + request.path
+
+    async def _serve(self, request: _Request, receive: Receive) -> None:
+        """Serve a socket, which is told by its closing what is wrong."""
+        scope = request.scope
+        operation, scope["path_params"] = self._table.find(SOCKET, request.path)
+        if operation is None or operation.application is None:
+            await self._fastapi(scope, receive, request.send)
+        elif operation.known and (found := problems(scope["query_string"], operation.known)):
+            detail = "; ".join(f"{each['loc'][1]}: {each['msg']}" for each in found)
+            error = HeliographError(ErrorCode.VALIDATION_FAILED, detail)
+            await refuse(error, receive, request.send)
+        else:
+            await operation.application(scope, receive, request.send)
+
+
+def _with_body(body: bytes, receive: Receive) -> Receive:
+    """Return a `receive` that gives a body that has been read, and then goes on."""
+    left: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def given() -> Message:
+        return left.pop() if left else await receive()
+
+    return given

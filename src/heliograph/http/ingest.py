@@ -1,0 +1,358 @@
+"""The routes that devices send to: the least that a request can cost.
+
+They are answered directly, without a request or response object: authenticate, count, read the
+body, have it committed.
+"""
+
+import abc
+from typing import Annotated, NamedTuple
+
+import structlog
+from starlette.types import Receive, Scope
+
+from heliograph.access.registry import KnownSensor
+from heliograph.address import network_of
+from heliograph.errors import ErrorCode, HeliographError, RejectionReason
+from heliograph.hourly import Hourly
+from heliograph.http.access import NOT_FOUND, Access, bearer, client_address
+from heliograph.http.bodies import (
+    BATCH_LIMIT,
+    SINGLE_LIMIT,
+    UNCOUNTED,
+    BodyTooLargeError,
+    Held,
+    Receiving,
+    decompress,
+    is_json,
+    read_body,
+    unsupported_media_type,
+)
+from heliograph.http.direct import connection_of
+from heliograph.http.errors import STATUS, Answer, encode, rejection
+from heliograph.http.paths import PREFIX
+from heliograph.http.records import Representation
+from heliograph.ingest.decode import Reading, Rejected, decode_reading, decode_readings
+from heliograph.ingest.outcome import Fault, Outcome
+from heliograph.ingest.posts import Posts
+from heliograph.model.principal import Principal
+from heliograph.model.records import Kind
+from heliograph.model.time import now, to_rfc3339
+
+log = structlog.get_logger()
+
+LONGEST_IDEMPOTENCY_KEY = 255
+# Statuses of what is refused before it is read: no credential, no right, too slow, of another
+# type, too often.
+UNREAD = frozenset((401, 403, 408, 415, 429))
+# How much of a path that names no sensor is kept with a rejected message.
+LONGEST_SHOWN = 64
+_IDENTIFIER = "{identifier}"
+
+
+class StoredReading(Representation, omit_defaults=True):
+    """A reading that is committed; a repeat has the id of the first."""
+
+    id: Annotated[str, "What the server calls the row"]
+    device_id: Annotated[str, "The device's `device_id`, or its UUID where it has none"]
+    timestamp: Annotated[str, "The reading's time as it is stored (RFC 3339, UTC)"]
+    retimed: Annotated[
+        int,
+        "Number of readings that got the time of receipt because what they gave is none: 1, or"
+        " absent",
+    ] = 0
+
+
+class RejectedElement(Representation):
+    """An element that could not be stored, and why."""
+
+    index: Annotated[int, "Its index among the elements, from 0"]
+    code: Annotated[str, "Why, for programs"]
+    detail: Annotated[str, "Why, for people"]
+
+
+class StoredBatch(Representation):
+    """What became of a batch: accepted, duplicates and rejected add up to its elements."""
+
+    accepted: Annotated[int, "Number of elements stored"]
+    duplicates: Annotated[int, "Number of elements that were stored before"]
+    retimed: Annotated[
+        int, "Number of accepted elements whose time is none: they got that of receipt"
+    ]
+    rejected: Annotated[list[RejectedElement], "Those that could not be stored"]
+
+
+class Call(NamedTuple):
+    """A request that brings data: who sends it, and all there is to know of it.
+
+    `source` is how rejected messages name its route.
+    """
+
+    principal: Principal
+    payload: bytes
+    idempotency_key: str | None
+    source: str
+    identifier: str
+
+
+class _SenderRefusedError(HeliographError):
+    """There is no sensor as which the caller may send this; the message is kept as rejected."""
+
+    def __init__(
+        self,
+        code: ErrorCode,
+        reason: RejectionReason,
+        detail: str,
+        sensor: KnownSensor | None = None,
+    ) -> None:
+        super().__init__(code, detail)
+        self.fault = Fault(None, reason, detail)
+        self.sensor = sensor
+
+
+class Refusals:
+    """Warns of requests that bring data and are refused unread, once an hour of each client.
+
+    What was read and rejected is told as such.
+    """
+
+    def __init__(self) -> None:
+        self._hourly = Hourly()
+
+    def tell(self, error: HeliographError, address: str, template: str) -> None:
+        """Take note of a request that was refused."""
+        code = error.code
+        if STATUS[code] not in UNREAD or code is ErrorCode.DEVICE_INACTIVE:
+            return
+        network = network_of(address)
+        untold = self._hourly.due((network, code), network, now())
+        if untold is not None:
+            more = {"not_told_before": untold} if untold else {}
+            log.warning(
+                "request with data refused",
+                address=address,
+                route=template,
+                reason=code.value,
+                detail=error.detail,
+                **more,
+            )
+        if self._hourly.has_left_out():
+            log.warning("more clients' data is refused: they are not named within this hour")
+
+
+class IngestRoute(abc.ABC):
+    """A route that takes data; `receiving` and `refusals` are shared by all of them."""
+
+    template: str
+    limit: int
+
+    def __init__(
+        self, access: Access, posts: Posts, receiving: Receiving, refusals: Refusals
+    ) -> None:
+        self.access = access
+        self.posts = posts
+        self._receiving = receiving
+        self._refusals = refusals
+
+    @abc.abstractmethod
+    async def take(self, call: Call) -> Answer:
+        """Have the payload stored and return the answer.
+
+        Raises:
+            Rejected: the payload can't be accepted.
+            HeliographError: DEVICE_NOT_FOUND and the like; as `Posts.post`.
+        """
+
+    async def answer(self, scope: Scope, receive: Receive) -> Answer:
+        """Return the answer to the request, after the commit.
+
+        Raises:
+            HeliographError: it is refused.
+            ClientGoneError: there is nobody to answer any more.
+        """
+        headers, access = dict(scope["headers"]), self.access
+        identifier: str = scope["path_params"].get("identifier", "")
+        source = f"POST {self.template}".replace(_IDENTIFIER, identifier[:LONGEST_SHOWN])
+        held: Held | None = None
+        try:
+            generation = access.generation
+            principal = await access.sender(scope)
+            access.limits.ingest.take(bearer(principal, scope))
+            if not is_json(headers.get(b"content-type")):
+                raise unsupported_media_type()
+            connection = connection_of(scope)
+            payload = connection.body() if connection is not None else None
+            encoding = headers.get(b"content-encoding")
+            if payload is None or encoding is not None or len(payload) > UNCOUNTED:
+                held = Held(self._receiving)
+                declared = headers.get(b"content-length")
+                try:
+                    payload = await read_body(receive, self.limit, declared, held)
+                    if encoding is not None:
+                        payload = await decompress(payload, encoding, self.limit, held)
+                except BodyTooLargeError as error:
+                    fault = Fault(None, RejectionReason.TOO_LARGE, error.detail)
+                    await self.posts.reject(error.beginning, fault, principal, source)
+                    raise
+            if generation != access.generation or principal.until is not None:
+                # The body may have taken a minute to come.
+                principal = await access.sender(scope)
+            key = headers.get(b"idempotency-key")
+            named = _idempotency_key(key) if key else None
+            try:
+                return await self.take(Call(principal, payload, named, source, identifier))
+            except Rejected as rejected:
+                await self.posts.reject(payload, rejected.fault, principal, source)
+                return rejection(rejected.fault)
+            except _SenderRefusedError as refused:
+                await self.posts.reject(payload, refused.fault, principal, source, refused.sensor)
+                raise
+        except HeliographError as error:
+            self._refusals.tell(error, client_address(scope), self.template)
+            raise
+        finally:
+            if held is not None:
+                held.release()
+
+    async def sensor(
+        self,
+        principal: Principal,
+        identifier: str | None,
+        code: ErrorCode = ErrorCode.DEVICE_NOT_FOUND,
+    ) -> KnownSensor:
+        """Return the sensor as which the caller sends; without an identifier, the caller itself.
+
+        Raises:
+            HeliographError: there is none (`code`), or it is deactivated.
+        """
+        found = await self.access.speaks_for(principal, identifier)
+        if found is None and identifier is None:
+            detail = "device_id is missing: this key does not say which device sends"
+            reason = RejectionReason.MISSING_MEMBER
+            raise _SenderRefusedError(ErrorCode.DEVICE_ID_MISSING, reason, detail)
+        if found is None:
+            raise _SenderRefusedError(code, RejectionReason.UNKNOWN_SENSOR, NOT_FOUND[code])
+        if not found.is_active:
+            detail, reason = "The device is deactivated", RejectionReason.DEACTIVATED_SENSOR
+            raise _SenderRefusedError(ErrorCode.DEVICE_INACTIVE, reason, detail, found)
+        return found
+
+
+class IngestReading(IngestRoute):
+    """`POST /ingest`: one reading of one device."""
+
+    template = f"{PREFIX}/ingest"
+    limit = SINGLE_LIMIT
+
+    async def take(self, call: Call) -> Answer:
+        """Store the reading; answer with its id, device and time."""
+        principal, payload, key, source, _ = call
+        reading = decode_reading(payload, self.posts.clock.now())
+        sensor = await self.sensor(principal, reading.device_id)
+        outcome = await self.posts.post_readings(
+            [(0, sensor, reading)], [], payload, principal, source, key
+        )
+        if not outcome.accepted:
+            return rejection(outcome.faults[0])
+        stored = outcome.accepted[0]
+        shown = StoredReading(
+            str(stored.id),
+            sensor.device_id or sensor.identifier,
+            to_rfc3339(stored.timestamp),
+            len(outcome.retimed),
+        )
+        return Answer(201, encode(shown))
+
+
+class IngestBatch(IngestRoute):
+    """`POST /ingest/batch`: readings of one device, or of many."""
+
+    template = f"{PREFIX}/ingest/batch"
+    limit = BATCH_LIMIT
+
+    async def take(self, call: Call) -> Answer:
+        """Store the readings; answer what became of them."""
+        principal, payload, key, source, _ = call
+        decoded, faults = decode_readings(payload, self.posts.clock.now())
+        readings: list[tuple[int, KnownSensor, Reading]] = []
+        resolved: dict[str | None, KnownSensor | Fault] = {}
+        for index, reading in decoded:
+            name = reading.device_id
+            sensor = resolved.get(name)
+            if sensor is None:
+                try:
+                    sensor = await self.sensor(principal, name)
+                except _SenderRefusedError as refused:
+                    sensor = refused.fault
+                resolved[name] = sensor
+            if isinstance(sensor, Fault):
+                faults.append(Fault(index, sensor.reason, sensor.detail))
+            else:
+                readings.append((index, sensor, reading))
+        if not readings and not faults:
+            return outcome_answer(Outcome([], []))
+        faults.sort(key=lambda fault: fault.index or 0)
+        return outcome_answer(
+            await self.posts.post_readings(readings, faults, payload, principal, source, key)
+        )
+
+
+class SensorIngest(IngestRoute):
+    """`POST /sensors/{id}/measurements|logs|heartbeats`: MQTT's payloads over HTTP."""
+
+    limit = SINGLE_LIMIT
+
+    def __init__(
+        self,
+        kind: Kind,
+        name: str,
+        access: Access,
+        posts: Posts,
+        receiving: Receiving,
+        refusals: Refusals,
+    ) -> None:
+        super().__init__(access, posts, receiving, refusals)
+        self.kind = kind
+        self.template = f"{PREFIX}/sensors/{_IDENTIFIER}/{name}"
+
+    async def take(self, call: Call) -> Answer:
+        """Store the elements; answer what became of them."""
+        principal, payload, key, source, identifier = call
+        sensor = await self.sensor(principal, identifier, ErrorCode.SENSOR_NOT_FOUND)
+        return outcome_answer(
+            await self.posts.post(self.kind, sensor, payload, principal, source, key)
+        )
+
+
+def ingest_routes(access: Access, posts: Posts) -> list[IngestRoute]:
+    """Return all routes that take data."""
+    shared = (access, posts, Receiving(), Refusals())
+    return [
+        IngestReading(*shared),
+        IngestBatch(*shared),
+        SensorIngest(Kind.MEASUREMENT, "measurements", *shared),
+        SensorIngest(Kind.LOG, "logs", *shared),
+        SensorIngest(Kind.HEARTBEAT, "heartbeats", *shared),
+    ]
+
+
+def _idempotency_key(value: bytes) -> str:
+    if len(value) > LONGEST_IDEMPOTENCY_KEY:
+        raise HeliographError(
+            ErrorCode.VALIDATION_FAILED,
+            f"Idempotency-Key may have {LONGEST_IDEMPOTENCY_KEY} bytes at most",
+        )
+    return value.decode("latin-1")
+
+
+def outcome_answer(outcome: Outcome) -> Answer:
+    """Return how many elements of a batch were stored, repeated and rejected."""
+    whole = next((fault for fault in outcome.faults if fault.index is None), None)
+    if whole is not None and not outcome.accepted:
+        return rejection(whole)
+    duplicates = sum(accepted.duplicate for accepted in outcome.accepted)
+    rejected = [
+        RejectedElement(fault.index or 0, fault.reason.value, fault.detail)
+        for fault in outcome.faults
+    ]
+    accepted, retimed = len(outcome.accepted) - duplicates, len(outcome.retimed)
+    return Answer(201, encode(StoredBatch(accepted, duplicates, retimed, rejected)))

@@ -1,0 +1,229 @@
+"""Metrics for Prometheus. No sensor is ever a label: there may be a million."""
+
+import hmac
+from collections.abc import Iterable, Iterator, Mapping
+
+from fastapi import APIRouter, Request
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.registry import Collector
+from starlette.responses import Response
+
+from heliograph.errors import ErrorCode
+from heliograph.http.access import Access, bearer, stranger
+from heliograph.http.answers import Answering
+from heliograph.http.connections import WebSocketProtocol
+from heliograph.http.dependencies import TheAccess, TheServices
+from heliograph.http.front import Traffic
+from heliograph.http.paths import PREFIX
+from heliograph.http.records import errors
+from heliograph.http.services import Services
+from heliograph.model.time import now, to_epoch_seconds
+from heliograph.store.removal import KeptKind
+
+router = APIRouter(prefix=PREFIX, tags=["health"])
+
+
+class HeliographCollector(Collector):
+    """Reads the counts that the server keeps anyway, when it is asked."""
+
+    def __init__(self, services: Services, traffic: Traffic, answering: Answering) -> None:
+        self._services = services
+        self._traffic = traffic
+        self._answering = answering
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every metric."""
+        yield from self._http()
+        yield from self._ingest()
+        yield from self._rollups()
+        yield from self._listener()
+        yield from self._passwords()
+        yield from self._link()
+        yield from self._disk_and_retention()
+        started = to_epoch_seconds(self._services.started_at)
+        yield _gauge("start_time_seconds", "When the server started", started)
+
+    def _http(self) -> Iterator[Metric]:
+        requests = CounterMetricFamily(
+            "heliograph_http_requests",
+            "HTTP requests by route and class of status",
+            labels=["route", "status"],
+        )
+        for (template, status), count in sorted(self._traffic.requests.items()):
+            requests.add_metric([template, f"{status}xx"], count)
+        yield requests
+        answering = self._answering
+        text = "Bytes of large answers under way"
+        yield _gauge("http_answering_bytes", text, answering.bytes)
+        text = "Large answers refused because too many were under way"
+        yield _counter("http_answers_refused", text, answering.refused_total)
+        text = "Large answers ended because their clients took them slowly while others waited"
+        yield _counter("http_answers_cut_off", text, answering.cut_off_total)
+        text = "Requests and sockets refused for a foreign Host or another site's page"
+        yield _counters("http_refused", text, "code", self._traffic.refused_requests.items())
+        text = "Frames of no payload"
+        yield _counter("websocket_empty_frames", text, WebSocketProtocol.empty_frames_total)
+        text = "Sockets ended for too many such"
+        yield _counter("websocket_floods", text, WebSocketProtocol.floods_total)
+
+    def _ingest(self) -> Iterator[Metric]:
+        state = self._services.posts.state
+        yield _counter("ingest_messages", "Messages committed", state.messages_total)
+        text = "Measurements, logs and heartbeats committed"
+        yield _counter("ingest_rows", text, state.rows_total)
+        yield _counter("ingest_duplicates", "Repeats that were dropped", state.duplicates_total)
+        text = "Elements stored with their time of receipt, since what they gave is no time"
+        yield _counter("ingest_retimed", text, state.retimed_total)
+        yield _counter("ingest_commits", "Transactions committed", state.commits_total)
+        text = "Messages neither stored nor acknowledged, since the database was put back"
+        yield _counter("ingest_dropped", text, state.dropped_total)
+        text = "Rejected messages that were not kept, mostly for the bounds of what is"
+        yield _counter("ingest_rejected_not_kept", text, state.rejected_not_kept_total)
+        text = "Elements and messages rejected, by reason"
+        yield _counters("ingest_rejected", text, "reason", state.rejected_total.items())
+        yield _gauge("ingest_queue_depth", "Messages that wait for their commit", state.depth)
+        text = "Bytes that wait for their commit"
+        yield _gauge("ingest_bytes_in_flight", text, state.bytes_in_flight)
+        text = "Whether commits succeed"
+        yield _gauge("ingest_database_available", text, state.database_available)
+        yield _gauge("ingest_clock_behind", "Whether the clock is behind", state.clock_behind)
+        last = to_epoch_seconds(state.last_commit_at or 0)
+        yield _gauge("ingest_last_commit_timestamp_seconds", "When the last commit was", last)
+
+    def _rollups(self) -> Iterator[Metric]:
+        state = self._services.rollups
+        text = "How far rollups are behind the clock"
+        yield _gauge("rollup_lag_seconds", text, state.lag_seconds(now()))
+        text = "Marks of late rows to be worked off, up to 100,000"
+        yield _gauge("rollup_late_marks", text, state.marks)
+        text = "Ranges of history to be rolled up, up to 100,000"
+        yield _gauge("rollup_backlog_ranges", text, state.ranges)
+        yield _counter("rollup_stored", "Rollups stored", state.stored_total)
+        text = "Hours with more attributes than are rolled up"
+        yield _counter("rollup_wide_hours", text, state.wide_total)
+
+    def _passwords(self) -> Iterator[Metric]:
+        state = self._services.passwords.state
+        text = "Log-ins that wait for their turn"
+        yield _gauge("passwords_waiting", text, state.waiting)
+        yield _counter("passwords_hashed", "Passwords hashed", state.hashed_total)
+        text = "Log-ins and new passwords refused unread, by the code of the answer"
+        codes = (ErrorCode.RATE_LIMITED, ErrorCode.QUEUE_FULL)
+        counts = {code: state.refused_total[code] for code in codes}
+        yield _counters("passwords_refused", text, "code", counts.items())
+
+    def _listener(self) -> Iterator[Metric]:
+        listener = self._services.listener
+        connections = listener.connections if listener else 0
+        yield _gauge("mqtt_connections", "Open MQTT connections", connections)
+        if listener is None:
+            return
+        counts = listener.counts
+        text = "Connections ended for a fault of the client's"
+        yield _counters("mqtt_refusals", text, "reason", _lower(counts.refusals))
+        text = "Subscriptions not granted"
+        yield _counters("mqtt_refused_filters", text, "reason", _lower(counts.refused_filters))
+        text = "Messages that did not go to a subscriber, for the bounds of what waits for one"
+        yield _counter("mqtt_dropped_messages", text, counts.dropped)
+        text = "Messages that did not go to a subscriber, being larger than it takes"
+        yield _counter("mqtt_too_large_messages", text, counts.too_large)
+        text = "Messages that a subscriber was owed and may not see any more"
+        yield _counter("mqtt_withheld_messages", text, counts.withheld)
+        text = "Last wills of clients whose key, password or session has ended"
+        yield _counter("mqtt_withheld_wills", text, counts.withheld_wills)
+        text = "How often a connection had to let others go first"
+        yield _counter("mqtt_turns", text, counts.turns)
+        text = "How often somebody had had their share while others sent all there is room for"
+        yield _counter("mqtt_held_back", text, counts.held_back)
+
+    def _link(self) -> Iterator[Metric]:
+        if (link := self._services.link) is None:
+            return
+        yield _gauge("broker_connected", "Whether the broker is there", link.connected)
+        text = "Messages that the broker has not taken from us yet"
+        yield _gauge("broker_waiting_messages", text, link.waiting)
+        yield _counter("broker_connects", "Connections made to the broker", link.connects)
+        text = "Messages that the broker has dropped"
+        yield _counter("broker_dropped_messages", text, link.dropped_count)
+
+    def _disk_and_retention(self) -> Iterator[Metric]:
+        disk, state = self._services.disk, self._services.retention.state
+        text = "What the database takes: live pages, and the log of writes"
+        yield _gauge("disk_used_bytes", text, disk.used)
+        yield _gauge("disk_budget_bytes", "DISK_BUDGET; 0: none", disk.budget)
+        yield _gauge("disk_budget_used_up", "Whether new data is refused", disk.is_full)
+        removed = {kind: state.removed_total[kind] for kind in KeptKind}
+        yield _counters("retention_removed_rows", "Rows removed, by kind", "kind", removed.items())
+        text = "Partitions dropped"
+        yield _counter("retention_dropped_partitions", text, state.partitions_total)
+        yield _counter("retention_failures", "Runs that ended halfway", state.failures_total)
+        text = "When the last run began that came to its end"
+        last = to_epoch_seconds(state.last_run_at or 0)
+        yield _gauge("retention_last_run_timestamp_seconds", text, last)
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"heliograph_{name}", text, value=value)
+
+
+def _counter(name: str, text: str, count: float) -> Metric:
+    return CounterMetricFamily(f"heliograph_{name}", text, value=count)
+
+
+def _counters(name: str, text: str, label: str, counts: Iterable[tuple[str, int]]) -> Metric:
+    family = CounterMetricFamily(f"heliograph_{name}", text, labels=[label])
+    for each, count in sorted(counts):
+        family.add_metric([each], count)
+    return family
+
+
+def _lower(counts: Mapping[str, int]) -> Iterator[tuple[str, int]]:
+    return ((reason.lower(), count) for reason, count in counts.items())
+
+
+def metrics_registry(
+    services: Services, traffic: Traffic, answering: Answering
+) -> CollectorRegistry:
+    """Return a registry of this application's metrics only."""
+    registry = CollectorRegistry()
+    registry.register(HeliographCollector(services, traffic, answering))
+    return registry
+
+
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={
+        **errors(401, 403),
+        200: {
+            "description": "Prometheus' text format",
+            "content": {"text/plain": {"schema": {"type": "string"}}},
+        },
+    },
+)
+async def read_metrics(request: Request, services: TheServices, access: TheAccess) -> Response:
+    """Read the metrics with the admin key, or with METRICS_TOKEN as a bearer token."""
+    await _admit(request, services, access)
+    registry: CollectorRegistry = request.app.state.metrics
+    return Response(generate_latest(registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+
+async def _admit(request: Request, services: Services, access: Access) -> None:
+    headers = dict(request.scope["headers"])
+    authorization = headers.get(b"authorization")
+    token = services.settings.metrics_token
+    if token is not None and authorization is not None:
+        expected = b"bearer " + token.get_secret_value().encode()
+        sent = authorization[:7].lower() + authorization[7:]
+        if hmac.compare_digest(sent, expected):
+            access.limits.probe.take(stranger(request.scope))
+            return
+    caller = await access.caller(request.scope)
+    access.require_admin(caller)
+    access.limits.read.take(bearer(caller, request.scope))

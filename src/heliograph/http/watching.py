@@ -1,0 +1,242 @@
+"""Who opens a stream, what he may watch, and whether he still may."""
+
+from collections.abc import Callable, Sequence
+from urllib.parse import parse_qs
+
+from starlette.types import Scope
+
+from heliograph.access.policy import Action, credential_of, is_current, may, networks_of
+from heliograph.access.registry import Registry
+from heliograph.errors import ErrorCode, HeliographError, shutting_down
+from heliograph.http.access import Access, bearer, client_address
+from heliograph.http.services import Services
+from heliograph.live.streams import Selection, Streams
+from heliograph.live.viewer import Viewer
+from heliograph.model.credentials import hash_key
+from heliograph.model.principal import Principal
+from heliograph.model.time import now
+from heliograph.store.accounts import SESSION, TICKET
+
+LONGEST_QUERY = 16 << 10
+MAXIMUM_SENSORS = 100
+RETRY_SECONDS = 10
+
+
+class Watch:
+    """What a stream shows its caller, as far as he may see it at the moment."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        principal: Principal,
+        *,
+        network: str | None = None,
+        sensors: frozenset[int] | None = None,
+        kinds: frozenset[str] | None = None,
+        as_messages: bool = False,
+        of_devices: bool = False,
+    ) -> None:
+        """Watch a network, or sensors; `of_devices`: what shared keys may read of these."""
+        self.network = network
+        self.sensors = sensors
+        self.kinds = kinds
+        self._principal = principal
+        self._as_messages = as_messages
+        self._action = Action.READ_READINGS if of_devices else Action.READ
+        self._grants = registry.grants
+        self._credential = credential_of(principal, self._grants)
+
+    def selection(self) -> Selection:
+        """Return what is to be sent now."""
+        networks, own = None, self._principal.sensor
+        if self.network is not None:
+            networks, own = frozenset((self.network,)), None
+        elif (seen := networks_of(self._principal, self._action, self._grants)) is not None:
+            networks = frozenset(seen)
+        return Selection(networks, self.sensors, self.kinds, self._as_messages, own)
+
+    def is_allowed(self) -> bool:
+        """Tell whether the credential still holds, and allows this."""
+        principal, grants = self._principal, self._grants
+        if principal.has_expired(now()) or not is_current(principal, self._credential, grants):
+            return False
+        return self.network is None or may(principal, Action.VIEW, self.network, grants)
+
+    def check(self, streams: Streams, viewer: Viewer) -> Callable[[], bool]:
+        """Return what tells whether the stream may go on; it shows what has become visible."""
+
+        def allowed() -> bool:
+            if not self.is_allowed():
+                return False
+            watched, wanted = viewer.selection, self.selection()
+            if isinstance(watched, Selection) and watched != wanted:
+                if not wanted.includes(watched):
+                    viewer.discard()
+                streams.watch(viewer, wanted)
+            return True
+
+        return allowed
+
+
+class Watchers:
+    """Decides who may open a stream."""
+
+    def __init__(self, services: Services, access: Access) -> None:
+        self._services = services
+        self._access = access
+
+    async def caller(self, scope: Scope) -> Principal:
+        """Return who opens a stream, by `?ticket=` or as on any other route; counted as a read.
+
+        The end of his session is noticed from now on.
+
+        Raises:
+            HeliographError: as `Access.caller`; SHUTTING_DOWN.
+        """
+        if self._services.streams.closing:
+            raise shutting_down()
+        registry = self._services.registry
+        ticket, made_in = parameters(scope).get("ticket"), b""
+        if ticket:
+            made_in = await self._spend(ticket[-1], client_address(scope))
+        while True:
+            generation = registry.generation
+            if made_in:
+                principal = await self._holder(made_in)
+            else:
+                principal = await self._access.caller(scope)
+            if principal.session is not None and principal.account is not None:
+                registry.hold_session(principal.session, principal.account)
+                if generation != registry.generation:
+                    continue  # it may have ended meanwhile
+            self._access.limits.read.take(bearer(principal, scope))
+            return principal
+
+    def enter(self, viewer: Viewer, principal: Principal, scope: Scope) -> None:
+        """Count the stream among its principal's.
+
+        Raises:
+            HeliographError: TOO_MANY_STREAMS.
+        """
+        name = bearer(principal, scope)
+        if not self._services.streams.has_room(name):
+            raise HeliographError(
+                ErrorCode.TOO_MANY_STREAMS, "Too many open streams", retry_after=RETRY_SECONDS
+            )
+        self._services.streams.enter(viewer, name)
+
+    async def everything(
+        self,
+        principal: Principal,
+        sensors: Sequence[str] = (),
+        kinds: frozenset[str] | None = None,
+        *,
+        as_messages: bool = False,
+    ) -> Watch:
+        """Return all that the caller may see, or these sensors of it.
+
+        Raises:
+            HeliographError: FORBIDDEN; SENSOR_NOT_FOUND, one is not the caller's to see.
+        """
+        numbers = await self._numbers(principal, sensors)
+        registry = self._services.registry
+        if principal.sensor is None:
+            await self._access.visible(principal, None)
+        elif numbers is None and not registry.grants.everybody:
+            numbers = frozenset((principal.sensor,))
+        return Watch(registry, principal, sensors=numbers, kinds=kinds, as_messages=as_messages)
+
+    async def device(self, principal: Principal, identifier: str, kinds: frozenset[str]) -> Watch:
+        """Return what a device measures, as messages; more may be added.
+
+        Raises:
+            HeliographError: DEVICE_NOT_FOUND, FORBIDDEN.
+        """
+        sensors = frozenset(((await self._access.device(principal, identifier)).number,))
+        registry = self._services.registry
+        return Watch(
+            registry,
+            principal,
+            sensors=sensors,
+            kinds=kinds,
+            as_messages=True,
+            of_devices=True,
+        )
+
+    async def network(
+        self,
+        principal: Principal,
+        identifier: str,
+        sensors: Sequence[str],
+        kinds: frozenset[str] | None,
+    ) -> Watch:
+        """Return a network, or these sensors of it.
+
+        Raises:
+            HeliographError: NETWORK_NOT_FOUND, FORBIDDEN, SENSOR_NOT_FOUND.
+        """
+        network = (await self._access.network(principal, identifier, Action.VIEW)).identifier
+        numbers = await self._numbers(principal, sensors, network)
+        return Watch(
+            self._services.registry, principal, network=network, sensors=numbers, kinds=kinds
+        )
+
+    async def _numbers(
+        self, principal: Principal, sensors: Sequence[str], network: str | None = None
+    ) -> frozenset[int] | None:
+        if not sensors:
+            return None
+        if len(sensors) > MAXIMUM_SENSORS:
+            detail = f"A stream may name {MAXIMUM_SENSORS} sensors at most"
+            raise HeliographError(ErrorCode.VALIDATION_FAILED, detail)
+        found = [await self._access.readable(principal, name) for name in sensors]
+        if network is not None and any(s.network_identifier != network for s in found):
+            raise HeliographError(ErrorCode.SENSOR_NOT_FOUND, "Sensor not found")
+        return frozenset(sensor.number for sensor in found)
+
+    async def _spend(self, ticket: str, address: str) -> bytes:
+        """Use the ticket up; return the hash of the session that it was made in.
+
+        URLs are written down in many places: whoever finds one there comes too late.
+        """
+        secret = ticket.encode("utf-8", "surrogateescape")
+        hashed, made_in = hash_key(secret), _made_in(ticket)
+        accounts = self._services.store.accounts
+        if not made_in or not await accounts.spend_session(hashed, TICKET, now()):
+            self._services.limiter.wrong_key(address, secret)
+            raise _invalid_token()
+        return made_in
+
+    async def _holder(self, session: bytes) -> Principal:
+        """Return whose session it is, with which ends what its ticket opened."""
+        principal = await self._services.authenticator.session_of(session, SESSION, now())
+        if principal is None:
+            raise _invalid_token()
+        return principal
+
+
+def _invalid_token() -> HeliographError:
+    return HeliographError(ErrorCode.INVALID_TOKEN, "Invalid token")
+
+
+def _made_in(ticket: str) -> bytes:
+    """Return the hash of the session that a ticket was made in, which is a part of it.
+
+    Nobody can change it: what is stored of a ticket is the hash of the whole.
+    """
+    try:
+        return bytes.fromhex(ticket.partition(".")[2])
+    except ValueError:
+        return b""
+
+
+def parameters(scope: Scope) -> dict[str, list[str]]:
+    """Return the parameters of the query.
+
+    Raises:
+        HeliographError: VALIDATION_FAILED, it is too long.
+    """
+    query = scope.get("query_string", b"")
+    if len(query) > LONGEST_QUERY:
+        raise HeliographError(ErrorCode.VALIDATION_FAILED, "The query is too long")
+    return parse_qs(query.decode("utf-8", "replace"))

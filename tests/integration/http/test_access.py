@@ -1,0 +1,621 @@
+"""Every route with every credential."""
+
+import dataclasses
+import itertools
+import re
+import string
+import uuid
+
+import pytest
+
+from heliograph.access.policy import Action, Grants, KnownAccount, UnknownSensor, may
+from heliograph.model.account import Account
+from heliograph.model.principal import Principal, Role
+from integration.http.conftest import ADMIN, PASSWORD, SHARED
+
+pytestmark = pytest.mark.uncovered
+
+OPEN = ["/health", "/ping", "/status", "/readyz", "/openapi.json", "/docs", "/redoc"]
+NOBODY = ("none", "wrong key", "wrong token")
+USERS = ("viewer", "editor", "owner", "stranger")
+WHO = (*NOBODY, "own", "other", "shared", "admin", "administrator", *USERS)
+GUESTS = ("viewer", "editor", "owner")
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """What a route answers to each caller, for a resource of the network that users belong to.
+
+    `device` are the device itself, another one, and a shared key; `admin` the admin key; `users`
+    a viewer, an editor, an owner, and a stranger, to whom the network is a foreign one; `guests`
+    anonymous callers with each role, for a resource of the network `default`.
+    """
+
+    device: tuple[int, int, int]
+    admin: int
+    users: tuple[int, int, int, int]
+    guests: tuple[int, int, int]
+    body: object = None
+    # What only an account can do an administrator can do with his.
+    of_account: bool = False
+    # What the policy is asked; None: nothing, or for each element.
+    action: Action | None = None
+
+    def status(self, who):
+        if who in NOBODY:
+            return 401
+        expected = dict(zip(("own", "other", "shared"), self.device, strict=True))
+        expected |= zip(USERS, self.users, strict=True)
+        expected["admin"] = self.admin
+        expected["administrator"] = self.users[2] if self.of_account else self.admin
+        return expected[who]
+
+
+READ = Rule((200, 404, 403), 200, (200, 200, 200, 404), (200, 200, 200), action=Action.READ)
+# What is read of devices, shared keys read too.
+READINGS = dataclasses.replace(READ, device=(200, 404, 200), action=Action.READ_READINGS)
+LIST = Rule((403, 403, 403), 200, (200, 200, 200, 200), (200, 200, 200))
+CONFIGURE = Rule(
+    (403, 404, 403), 200, (403, 200, 200, 404), (403, 200, 200), action=Action.CONFIGURE
+)
+REMOVE = Rule((403, 404, 403), 204, (403, 403, 204, 404), (403, 403, 204), action=Action.REMOVE)
+SEND = Rule((201, 404, 201), 201, (403, 201, 201, 404), (403, 201, 201), action=Action.SEND)
+# Networks with their members, and nodes, are nothing for devices.
+SEE = Rule((403, 403, 403), 200, (200, 200, 200, 404), (200, 200, 200), action=Action.VIEW)
+MANAGE = Rule((403, 403, 403), 200, (403, 403, 200, 404), (403, 403, 200), action=Action.MANAGE)
+ARRANGE = Rule((403, 403, 403), 200, (403, 200, 200, 404), (403, 200, 200), action=Action.EDIT)
+OWN = Rule((403, 403, 403), 403, (200, 200, 200, 200), (403, 403, 403), of_account=True)
+
+
+# Brokers ask with a key of their own, which is no other's.
+BROKER = Rule((403, 403, 403), 200, (403, 403, 403, 403), (403, 403, 403), action=Action.ADMINISTER)
+REGISTER = Rule((403, 403, 403), 201, (403, 201, 201, 404), (403, 201, 201), action=Action.EDIT)
+
+
+def changed(rule, **members):
+    return dataclasses.replace(rule, **members)
+
+
+# By method and path as OpenAPI has them. In bodies and paths {device}, {network}, … are
+# resources of the case's own.
+MATRIX = {
+    ("GET", "/devices"): LIST,
+    ("POST", "/devices"): changed(
+        REGISTER, body={"device_id": "{new}", "network_identifier": "{network}"}
+    ),
+    ("POST", "/devices/batch"): changed(
+        REGISTER, body=[{"device_id": "{new}", "network_identifier": "{network}"}]
+    ),
+    ("GET", "/devices/{device_id}"): READINGS,
+    ("PATCH", "/devices/{device_id}"): changed(CONFIGURE, body={"name": "x"}),
+    ("DELETE", "/devices/{device_id}"): REMOVE,
+    ("POST", "/devices/{device_id}/key"): CONFIGURE,
+    ("GET", "/devices/{device_id}/history"): READINGS,
+    ("GET", "/devices/{device_id}/aggregate"): READINGS,
+    ("GET", "/sensors"): LIST,
+    ("POST", "/sensors"): changed(
+        REGISTER, body={"sensor_name": "{new}", "network_identifier": "{network}"}
+    ),
+    ("GET", "/sensors/{identifier}"): READ,
+    ("PUT", "/sensors/{identifier}"): changed(CONFIGURE, body={"configuration": {}}),
+    ("PATCH", "/sensors/{identifier}"): changed(CONFIGURE, body={"name": "x"}),
+    ("DELETE", "/sensors/{identifier}"): REMOVE,
+    ("POST", "/sensors/{identifier}/configurations"): changed(
+        CONFIGURE,
+        admin=201,
+        users=(403, 201, 201, 404),
+        guests=(403, 201, 201),
+        body={"configuration": {}},
+    ),
+    ("GET", "/sensors/{identifier}/configurations"): READ,
+    ("GET", "/sensors/{identifier}/configurations/current"): READ,
+    ("GET", "/sensors/{identifier}/measurements"): READ,
+    ("GET", "/sensors/{identifier}/logs"): READ,
+    ("GET", "/sensors/{identifier}/logs/aggregates"): READ,
+    ("GET", "/sensors/{identifier}/aggregates"): READ,
+    ("GET", "/sensors/{identifier}/heartbeats"): READ,
+    ("GET", "/sensors/{identifier}/latest"): READ,
+    ("GET", "/networks/{network_identifier}/latest"): SEE,
+    ("GET", "/sensors/{identifier}/export"): READ,
+    ("GET", "/retention"): LIST,
+    ("GET", "/sensors/{identifier}/retention"): READ,
+    ("PUT", "/sensors/{identifier}/retention"): changed(
+        CONFIGURE,
+        users=(403, 403, 200, 404),
+        guests=(403, 403, 200),
+        body={"raw_days": 30},
+        action=Action.REMOVE,
+    ),
+    ("GET", "/networks/{network_identifier}/retention"): SEE,
+    ("PUT", "/networks/{network_identifier}/retention"): changed(MANAGE, body={"log_days": 30}),
+    ("POST", "/ingest"): changed(SEND, body={"device_id": "{device}", "t": 1}),
+    # Of a batch each element is answered for.
+    ("POST", "/ingest/batch"): Rule(
+        (201, 201, 201),
+        201,
+        (403, 201, 201, 201),
+        (403, 201, 201),
+        [{"device_id": "{device}", "t": 1}],
+    ),
+    ("POST", "/sensors/{identifier}/measurements"): changed(SEND, body={"value": 1}),
+    ("POST", "/sensors/{identifier}/logs"): changed(
+        SEND, body={"severity": "info", "subject": "x"}
+    ),
+    ("POST", "/sensors/{identifier}/heartbeats"): changed(SEND, body={}),
+    ("GET", "/metrics"): BROKER,
+    # Viewers and editors own nothing, so that there is nothing for them to read.
+    ("GET", "/audit"): changed(LIST, guests=(403, 403, 200)),
+    ("POST", "/broker/emqx/authentication"): changed(BROKER, body={"username": "x"}),
+    ("POST", "/broker/emqx/authorization"): changed(
+        BROKER, body={"username": "x", "topic": "x", "action": "publish"}
+    ),
+    **{
+        (method, f"/broker/rabbitmq/{name}"): BROKER
+        for method in ("GET", "POST")
+        for name in ("user", "vhost", "resource", "topic")
+    },
+    ("GET", "/streams/{network_identifier}"): SEE,
+    # A device is shown itself.
+    ("GET", "/events"): changed(LIST, device=(200, 200, 403)),
+    ("GET", "/networks"): LIST,
+    ("POST", "/networks"): Rule(
+        (403, 403, 403),
+        201,
+        (201, 201, 201, 201),
+        (403, 403, 403),
+        {"network_name": "{new}"},
+        action=Action.ADD_NETWORK,
+    ),
+    ("GET", "/networks/{network_identifier}"): SEE,
+    # The network `default`, which guests have their role in, keeps its name and stays.
+    ("PUT", "/networks/{network_identifier}"): changed(
+        MANAGE, guests=(403, 403, 403), body={"network_name": "{new}"}
+    ),
+    ("DELETE", "/networks/{network_identifier}"): changed(
+        MANAGE, admin=204, users=(403, 403, 204, 404), guests=(403, 403, 403)
+    ),
+    ("GET", "/networks/{network_identifier}/sensors"): SEE,
+    ("GET", "/networks/{network_identifier}/export"): SEE,
+    ("POST", "/networks/{network_identifier}/configurations"): changed(
+        REGISTER, body={"configuration": {}}
+    ),
+    ("GET", "/networks/{network_identifier}/members"): SEE,
+    ("GET", "/networks/{network_identifier}/members/{username}"): SEE,
+    ("PUT", "/networks/{network_identifier}/members/{username}"): changed(
+        MANAGE, body={"role": "editor"}
+    ),
+    ("DELETE", "/networks/{network_identifier}/members/{username}"): changed(
+        MANAGE, admin=204, users=(403, 403, 204, 404), guests=(403, 403, 204)
+    ),
+    ("GET", "/nodes"): LIST,
+    ("POST", "/nodes"): changed(
+        REGISTER,
+        body={
+            "serial_number": "{new}",
+            "firmware_version": "1",
+            "network_identifier": "{network}",
+        },
+    ),
+    ("GET", "/nodes/{node_id}"): SEE,
+    ("GET", "/nodes/{node_id}/full"): SEE,
+    ("PUT", "/nodes/{node_id}"): changed(ARRANGE, body={"name": "x"}),
+    ("PATCH", "/nodes/{node_id}"): changed(ARRANGE, body={"name": "x"}),
+    ("DELETE", "/nodes/{node_id}"): changed(
+        MANAGE, admin=204, users=(403, 403, 204, 404), guests=(403, 403, 204)
+    ),
+    ("POST", "/nodes/{node_id}/sensors"): changed(ARRANGE, body={"sensor_id": "{device}"}),
+    ("DELETE", "/nodes/{node_id}/sensors/{sensor_id}"): changed(
+        ARRANGE, admin=204, users=(403, 204, 204, 404), guests=(403, 204, 204)
+    ),
+    ("GET", "/users/me"): OWN,
+    ("PUT", "/users/me/password"): changed(
+        OWN,
+        users=(204, 204, 204, 204),
+        body={"password": PASSWORD, "new_password": "another one"},
+    ),
+    ("DELETE", "/authentication"): changed(OWN, users=(204, 204, 204, 204)),
+    ("POST", "/tickets"): changed(OWN, users=(201, 201, 201, 201)),
+}
+# For everybody: they have tests of their own.
+UNASKED = {
+    ("POST", "/users"),
+    ("POST", "/authentication"),
+    *(("GET", path) for path in OPEN[:4]),
+}
+# A parameter of a path, and the resource that it names.
+RESOURCES = {
+    "identifier": "device",
+    "device_id": "device",
+    "sensor_id": "device",
+    "node_id": "node",
+    "network_identifier": "network",
+    "username": "member",
+}
+UNKNOWN = {
+    "device": ("nobody", str(uuid.UUID(int=0)), "a b", "%00"),
+    "network": (str(uuid.UUID(int=0)), "x", "%00"),
+    "node": (str(uuid.UUID(int=0)), "x", "%00"),
+    "member": ("nobody", "%00", "x" * 300),
+}
+
+
+def asked(path):
+    """Return the resources that a path names, the outermost first."""
+    return [RESOURCES[name] for name in re.findall(r"\{(\w+)\}", path)]
+
+
+def mentions(rule, path, name):
+    return name in asked(path) or f"{{{name}}}" in repr(rule.body)
+
+
+def filled(value, given):
+    """Return a path or body with the names of the resources in place."""
+    if isinstance(value, dict):
+        return {name: filled(member, given) for name, member in value.items()}
+    if isinstance(value, list):
+        return [filled(member, given) for member in value]
+    if not isinstance(value, str):
+        return value
+    return string.Template(re.sub(r"\{(\w+)\}", r"${\1}", value)).substitute(given)
+
+
+def in_path(path, given):
+    return filled(path, given | {name: given.get(kind) for name, kind in RESOURCES.items()})
+
+
+class World:
+    """A server with users, and resources that are made anew for each case that changes something.
+
+    Those that only read share theirs.
+    """
+
+    def __init__(self, here):
+        self.here = here
+        self.accounts = {}
+        self.count = itertools.count(1)
+        self.read = {}
+
+    async def fill(self):
+        for name in (*USERS, "administrator"):
+            self.accounts[name] = await self.here.account(name, is_admin=name == "administrator")
+        self.networks = {
+            "own": await self.network("own"),
+            "foreign": await self.network("foreign"),
+            "default": self.here.services.registry.default_network,
+        }
+
+    async def network(self, whose):
+        members = {"viewer": "viewer", "editor": "editor", "owner": "owner"}
+        foreign = {"stranger": "owner"}
+        network = await self.here.network(
+            f"network {next(self.count)}", **(members if whose == "own" else foreign)
+        )
+        # Whose owner lets shared keys in.
+        await self.here.services.store.networks.change(network, shared_keys=whose == "own")
+        await self.here.services.registry.changed()
+        return network
+
+    async def case(self, method, rule, path, whose):
+        """Return the names of all that a request needs, and the device's key."""
+        if method != "GET":
+            return await self.new_case(rule, path, whose)
+        kinds = *asked(path), path.rpartition("/")[2] == "current"
+        if (whose, kinds) not in self.read:
+            self.read[whose, kinds] = await self.new_case(rule, path, whose)
+        return self.read[whose, kinds]
+
+    async def new_case(self, rule, path, whose):
+        number = next(self.count)
+        given = {"new": f"new-{number}", "device": f"pump-{number}", "member": f"member-{number}"}
+        given["network"] = self.networks[whose]
+        # What is changed or deleted must not be what the next case needs.
+        if path.endswith("{network_identifier}") and whose != "default":
+            given["network"] = await self.network(whose)
+        key = {}
+        if mentions(rule, path, "device") or "network" not in asked(path):
+            key = await self.here.device(given["device"], network_identifier=given["network"])
+        if path.endswith("/current"):
+            await self.configure(given["device"])
+        if "node" in asked(path):
+            given["node"] = await self.node(given, f"serial {number}")
+        if mentions(rule, path, "member"):
+            account = await self.here.account(given["member"])
+            await self.here.services.store.networks.set_member(
+                given["network"], account.identifier, 1, 1
+            )
+        return given, key
+
+    async def configure(self, device_id):
+        store = self.here.services.store
+        sensor = await store.sensors.find(device_id)
+        await store.configurations.add(sensor.number, "{}")
+
+    async def node(self, given, serial_number):
+        """Return the UUID of a new node, which carries the device of the case."""
+        store, identifier = self.here.services.store, str(uuid.uuid4())
+        await store.nodes.create(
+            identifier=identifier,
+            network_identifier=given["network"],
+            serial_number=serial_number,
+            created_at=1,
+        )
+        if sensor := await store.sensors.find(given["device"]):
+            await store.sensors.change(sensor.number, node_identifier=identifier)
+            await self.here.services.registry.changed()
+        return identifier
+
+    async def headers(self, who, key, method=""):
+        """Return the headers of a caller; `key` is the device's that the case is about."""
+        if method == "GET" and who not in ("own", "other"):
+            if who not in self.read:
+                self.read[who] = await self.headers(who, key)
+            return self.read[who]
+        if who in self.accounts:
+            account = await self.here.services.store.accounts.find(self.accounts[who].identifier)
+            session = await self.here.session(account)
+            await self.here.services.registry.changed()
+            return session
+        if who in ("own", "other"):
+            network = self.networks["own"]
+            other = await self.here.device(f"other-{next(self.count)}", network_identifier=network)
+            return (key or other) if who == "own" else other
+        return {
+            "none": {},
+            "wrong key": {"x-api-key": "nobody's"},
+            "wrong token": {"authorization": "Bearer nobody's"},
+            "shared": SHARED,
+            "admin": ADMIN,
+        }[who]
+
+
+async def routes(here):
+    document = (await here.http.get("/openapi.json")).json()
+    return {
+        (method.upper(), path.removeprefix("/api/v1"))
+        for path, operations in document["paths"].items()
+        for method in operations
+    }
+
+
+async def test_the_matrix_has_every_route(site):
+    async with site() as here:
+        assert {*MATRIX, *UNASKED} == await routes(here)
+
+
+NETWORK, DEFAULT = "network", "default"
+OWN_DEVICE = UnknownSensor(1, NETWORK, ("device",), is_active=True)
+OF_NETWORK = {Action.VIEW, Action.EDIT, Action.MANAGE}
+PRINCIPALS = {
+    "own": Principal("device", "device:own", sensor=1),
+    "other": Principal("device", "device:other", sensor=2),
+    "shared": Principal("shared", "shared:1", key_hash=b"1"),
+    "admin": Principal("admin", "admin", Role.OWNER),
+    "administrator": Principal("admin", "user:administrator", account="administrator"),
+    **{name: Principal("user", f"user:{name}", account=name) for name in USERS},
+}
+
+
+def policy_allows(action, principal, *, network=NETWORK, everybody=Role.NONE):
+    roles = zip(USERS, (Role.VIEWER, Role.EDITOR, Role.OWNER, Role.NONE), strict=True)
+    grants = Grants(
+        default_network=DEFAULT,
+        everybody=everybody,
+        open_networks=frozenset({DEFAULT}),
+        sharing=frozenset({NETWORK, DEFAULT}),
+        accounts={
+            name: KnownAccount(Account(name, name, "", False, 0), {NETWORK: role})
+            for name, role in roles
+        },
+    )
+    sensor = OWN_DEVICE._replace(network_identifier=network)
+    if action in (Action.ADMINISTER, Action.ADD_NETWORK):
+        return may(principal, action, None, grants)
+    return may(principal, action, network if action in OF_NETWORK else sensor, grants)
+
+
+def test_every_route_answers_as_the_policy_says():
+    compared = 0
+    for (method, path), rule in MATRIX.items():
+        if rule.action is None:
+            continue
+        for who, principal in PRINCIPALS.items():
+            allowed = policy_allows(rule.action, principal)
+            assert (rule.status(who) < 300) is allowed, (method, path, who)
+        for status, role in zip(rule.guests, GUESTS, strict=True):
+            everybody = Role[role.upper()]
+            guest = Principal("anonymous", "anonymous", everybody)
+            allowed = policy_allows(rule.action, guest, network=DEFAULT, everybody=everybody)
+            # Nobody renames or deletes the network `default`.
+            is_kept = path == "/networks/{network_identifier}" and rule.guests[2] == 403
+            assert (status < 300) is (allowed and not is_kept), (method, path, role)
+        compared += 1
+    # The others list what the caller may see, are about an account, or answer for each element.
+    assert compared > 55
+
+
+@pytest.mark.parametrize("who", WHO)
+async def test_who_may_what(site, who):
+    async with site() as here:
+        world = World(here)
+        await world.fill()
+        for number, ((method, path), rule) in enumerate(MATRIX.items()):
+            given, key = await world.case(method, rule, path, "own")
+            headers = await world.headers(who, key, method)
+            asked_path = ("", "/api/v1")[number % 2] + in_path(path, given)
+            body = filled(rule.body, given)
+            if who in world.accounts and rule.of_account and method == "PUT":
+                # The one that the last case has set.
+                await here.services.store.accounts.change_password(
+                    world.accounts[who].identifier, world.accounts[who].password_hash
+                )
+                headers = await world.headers(who, key, method)
+            response = await here.http.request(method, asked_path, json=body, headers=headers)
+            assert response.status_code == rule.status(who), (method, path, response.text)
+            if response.status_code >= 400:
+                check_error(response, who)
+
+
+def check_error(response, who):
+    assert set(response.json()) == {"detail", "code"}
+    if response.status_code == 401:
+        token = who == "wrong token"
+        assert response.json() == {
+            "detail": f"Invalid {'token' if token else 'API key'}",
+            "code": "INVALID_TOKEN" if token else "INVALID_API_KEY",
+        }
+        assert response.headers["www-authenticate"]
+
+
+async def test_shared_keys_find_nothing_where_no_owner_lets_them(site):
+    async with site() as here:
+        world = World(here)
+        await world.fill()
+        found = 0
+        for (method, path), rule in MATRIX.items():
+            if rule.device[2] >= 300 or not mentions(rule, path, "device"):
+                continue
+            given, _ = await world.case(method, rule, path, "foreign")
+            body, asked_path = filled(rule.body, given), in_path(path, given)
+            response = await here.http.request(method, asked_path, json=body, headers=SHARED)
+            if isinstance(rule.body, list):
+                assert [each["code"] for each in response.json()["rejected"]] == ["UNKNOWN_SENSOR"]
+            else:
+                assert response.status_code == 404, (method, path)
+            found += 1
+        assert found >= 8
+
+
+@pytest.mark.parametrize("who", ["own", "viewer", "editor", "owner"])
+async def test_what_is_foreign_answers_exactly_as_what_is_not_there(site, who):
+    async with site() as here:
+        world = World(here)
+        await world.fill()
+        compared = 0
+        for (method, path), rule in MATRIX.items():
+            own, _ = await world.case(method, rule, path, "own")
+            foreign, _ = await world.case(method, rule, path, "foreign")
+            headers = await world.headers(who, {})
+            kinds = ("node", "device", "network")
+            named = [name for name in kinds if mentions(rule, path, name)]
+            for kind in named:
+                answers = []
+                for name in (foreign[kind], *UNKNOWN[kind]):
+                    if name == "%00" and kind not in asked(path):
+                        continue  # a body is refused for what it holds
+                    names = {**own, kind: name}
+                    response = await here.http.request(
+                        method, in_path(path, names), json=filled(rule.body, names), headers=headers
+                    )
+                    answers.append((response.status_code, response.content))
+                assert set(answers) == {answers[0]}, (method, path, answers)
+                expected = rule.device[1] if who == "own" else rule.users[3]
+                # Of two, the one inside is looked at only by those who may change the other.
+                inside = kind != named[0] and who != "owner"
+                assert answers[0][0] == expected or inside, (method, path, answers)
+                compared += len(answers) - 1
+        assert compared > 40
+
+
+@pytest.mark.parametrize("who", ["owner", "administrator", "admin"])
+async def test_members_who_are_none_answer_like_users_who_are_none(site, who):
+    async with site() as here:
+        world = World(here)
+        await world.fill()
+        network = world.networks["own"]
+        headers = await world.headers(who, {})
+        for method in ("GET", "DELETE"):
+            answers = [
+                await here.http.request(
+                    method, f"/networks/{network}/members/{name}", headers=headers
+                )
+                for name in ("stranger", *UNKNOWN["member"])
+            ]
+            assert {answer.content for answer in answers} == {
+                b'{"detail":"Member not found","code":"MEMBER_NOT_FOUND"}'
+            }
+            assert {answer.status_code for answer in answers} == {404}
+
+
+@pytest.mark.parametrize("role", GUESTS)
+async def test_what_anonymous_roles_may(site, role):
+    async with site(anonymous_role=role) as here:
+        world = World(here)
+        await world.fill()
+        for (method, path), rule in MATRIX.items():
+            given, _ = await world.case(method, rule, path, "default")
+            body, asked_path = filled(rule.body, given), in_path(path, given)
+            response = await here.http.request(method, asked_path, json=body)
+            expected = rule.guests[GUESTS.index(role)]
+            assert response.status_code == expected, (method, path, response.text)
+            for headers in ({"x-api-key": ""}, {"authorization": "Bearer "}):
+                wrong = await here.http.request(method, asked_path, json=body, headers=headers)
+                assert wrong.status_code == 401, (method, path)
+
+
+@pytest.mark.parametrize("who", ["device", "shared", "stranger"])
+@pytest.mark.parametrize("role", GUESTS)
+async def test_every_caller_has_at_least_the_anonymous_rights(site, role, who):
+    async with site(anonymous_role=role) as here:
+        world = World(here)
+        await world.fill()
+        stranger = await here.device("stranger", network_identifier=world.networks["foreign"])
+        compared = 0
+        for (method, path), rule in MATRIX.items():
+            if (allowed := rule.guests[GUESTS.index(role)]) >= 300:
+                continue
+            given, _ = await world.case(method, rule, path, "default")
+            headers = stranger if who == "device" else await world.headers(who, {})
+            response = await here.http.request(
+                method, in_path(path, given), json=filled(rule.body, given), headers=headers
+            )
+            assert response.status_code == allowed, (method, path, response.text)
+            compared += 1
+        assert compared > 20
+
+
+async def test_other_networks_are_hidden_from_anonymous_callers(site):
+    async with site(anonymous_role="owner") as here:
+        world = World(here)
+        await world.fill()
+        for (method, path), rule in MATRIX.items():
+            given, _ = await world.case(method, rule, path, "foreign")
+            if rule.users[3] != 404:
+                continue
+            body, asked_path = filled(rule.body, given), in_path(path, given)
+            response = await here.http.request(method, asked_path, json=body)
+            assert response.status_code == 404, (method, path)
+        listed = (await here.http.get("/networks")).json()
+        assert [network["network_name"] for network in listed] == ["default"]
+
+
+async def test_some_routes_are_for_everybody(site):
+    async with site() as here:
+        for path in [*OPEN, "/"]:
+            for headers in [{}, {"x-api-key": "nobody's"}]:
+                response = await here.http.get(path, headers=headers)
+                assert response.status_code < 400, (path, headers)
+
+
+async def test_wrong_keys_are_limited_and_right_ones_are_not(site):
+    async with site(rate_limit_failed_logins=3) as here:
+        key, user = await here.device("pump-1"), await here.user("ada")
+        guesses = [
+            await here.http.get("/devices", headers={"x-api-key": str(number)})
+            for number in range(5)
+        ]
+        assert [guess.status_code for guess in guesses] == [401, 401, 401, 429, 429]
+        assert int(guesses[-1].headers["retry-after"]) > 0
+        token = await here.http.get("/devices", headers={"authorization": "Bearer x"})
+        assert token.status_code == 429
+        assert (await here.http.get("/devices/pump-1", headers=key)).status_code == 200
+        assert (await here.http.get("/devices", headers=user)).status_code == 200
+
+
+async def test_a_key_that_has_ended_is_forgotten_at_once(site):
+    async with site() as here:
+        key = await here.device("pump-1")
+        for number in range(3):
+            await here.http.post("/ingest", json={"t": number}, headers=key)
+        await here.http.post("/devices/pump-1/key", headers=ADMIN)
+        response = await here.http.post("/ingest", json={"t": 9}, headers=key)
+        assert response.status_code == 401

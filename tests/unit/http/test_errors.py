@@ -1,0 +1,148 @@
+import json
+from typing import Annotated
+
+import httpx
+import pytest
+from fastapi import FastAPI, Query
+from pydantic import BaseModel
+from structlog.testing import capture_logs
+
+from heliograph.errors import (
+    ErrorCode,
+    HeliographError,
+    RejectionReason,
+    StoreUnavailableError,
+)
+from heliograph.http import errors
+from heliograph.http.answers import Answering
+from heliograph.http.front import Front, Table, Traffic
+from heliograph.http.paths import PREFIX
+from heliograph.http.schemas import Text
+from heliograph.ingest.outcome import Fault
+
+
+class Thing(BaseModel):
+    name: Text
+
+
+def application():
+    app = FastAPI(openapi_url=None)
+    errors.install(app)
+
+    @app.get(f"{PREFIX}/number")
+    async def number(value: Annotated[int, Query(le=10)]):
+        return value
+
+    @app.post(f"{PREFIX}/thing")
+    async def thing(thing: Thing):
+        return thing
+
+    @app.get(f"{PREFIX}/full")
+    async def full():
+        raise HeliographError(ErrorCode.QUEUE_FULL, "Full", retry_after=7)
+
+    @app.get(f"{PREFIX}/away")
+    async def away():
+        raise StoreUnavailableError
+
+    @app.get(f"{PREFIX}/broken")
+    async def broken():
+        return 1 / 0
+
+    return Front(Table(), app, None, Traffic(), Answering())
+
+
+def client():
+    transport = httpx.ASGITransport(application())
+    return httpx.AsyncClient(transport=transport, base_url="http://test")
+
+
+def test_every_code_has_a_status():
+    assert set(errors.STATUS) == set(ErrorCode)
+
+
+@pytest.mark.parametrize("reason", list(RejectionReason))
+def test_no_rejection_is_a_server_error(reason):
+    answer = errors.rejection(Fault(None, reason, "x"))
+    assert 400 <= answer.status < 500
+    assert json.loads(answer.content) == {"detail": "x", "code": reason.value}
+
+
+async def test_validation_lists_what_is_wrong_and_nothing_else():
+    async with client() as http:
+        response = await http.get("/number", params={"value": 11})
+    assert response.status_code == 422
+    body = response.json()
+    assert body["code"] == "VALIDATION_FAILED"
+    assert [set(problem) for problem in body["detail"]] == [{"loc", "type", "msg"}]
+    assert body["detail"][0]["loc"] == ["query", "value"]
+
+
+@pytest.mark.parametrize("body", [b"{", b'{"name": \xff}', b"[" * 100_000])
+async def test_malformed_json_is_a_400(body):
+    async with client() as http:
+        response = await http.post(
+            "/thing", content=body, headers={"content-type": "application/json"}
+        )
+    assert response.status_code == 400
+    assert response.json()["code"] == "MALFORMED_JSON"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"name": "\\ud800"}',
+        b'{"name": "\\u0000"}',
+        b'{"name": NaN}',
+        b'{"name": 1e999}',
+    ],
+)
+async def test_what_cannot_be_encoded_again_is_no_server_error(body):
+    async with client() as http:
+        response = await http.post(
+            "/thing", content=body, headers={"content-type": "application/json"}
+        )
+    assert response.status_code == 422
+
+
+async def test_unknown_routes_and_methods_have_codes():
+    async with client() as http:
+        unknown = await http.get("/nothing")
+        method = await http.delete("/number")
+    assert (unknown.status_code, unknown.json()) == (
+        404,
+        {"detail": "Route not found", "code": "NOT_FOUND"},
+    )
+    assert (method.status_code, method.json()["code"]) == (405, "METHOD_NOT_ALLOWED")
+    assert method.headers["allow"] == "GET"
+
+
+async def test_unavailability_says_when_to_come_back():
+    async with client() as http:
+        full, away = await http.get("/full"), await http.get("/away")
+    assert (full.status_code, full.headers["retry-after"]) == (503, "7")
+    assert full.json() == {"detail": "Full", "code": "QUEUE_FULL"}
+    assert (away.status_code, away.json()["code"]) == (503, "DATABASE_UNAVAILABLE")
+    assert int(away.headers["retry-after"]) > 0
+
+
+async def test_a_defect_is_a_500_without_its_secrets(caplog, capsys):
+    async with client() as http:
+        response = await http.get("/broken")
+    assert response.status_code == 500
+    assert response.json() == {"detail": "Internal server error", "code": "INTERNAL_ERROR"}
+    assert "ZeroDivisionError" in caplog.text + "".join(capsys.readouterr())
+
+
+async def test_an_outage_is_told_once_and_its_requests_are_counted(monkeypatch):
+    moment = [1_000.0]
+    monkeypatch.setattr(errors, "_outage", errors.Outage(lambda: moment[0]))
+    with capture_logs() as logs:
+        async with client() as http:
+            for _ in range(5):
+                assert (await http.get("/away")).status_code == 503
+            assert [line["requests"] for line in logs] == [1]
+            moment[0] += errors.OUTAGE_SECONDS
+            await http.get("/away")
+    assert [line["requests"] for line in logs] == [1, 5]
+    assert {line["log_level"] for line in logs} == {"warning"}

@@ -1,0 +1,114 @@
+import pytest
+
+from heliograph.address import network_of
+from heliograph.errors import ErrorCode, HeliographError
+from heliograph.http import access
+from heliograph.http.access import Limits, TokenBuckets, bearer, stranger
+from heliograph.model.principal import Principal, Role
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    class Clock:
+        now = 1_000.0
+
+        def monotonic(self):
+            return self.now
+
+        def time(self):
+            return self.now
+
+    clock = Clock()
+    monkeypatch.setattr(access, "time", clock)
+    return clock
+
+
+def calling(address):
+    """Return the scope of a request from there."""
+    return {"client": (address, 1)}
+
+
+def refused(call, *arguments):
+    try:
+        call(*arguments)
+    except HeliographError as error:
+        return error.code is ErrorCode.RATE_LIMITED and error.retry_after >= 1
+    return False
+
+
+def test_a_bucket_holds_a_minutes_worth_and_fills_again(clock):
+    buckets = TokenBuckets(60)
+    assert not any(refused(buckets.take, "a") for _ in range(60))
+    assert refused(buckets.take, "a")
+    clock.now += 1.5
+    assert not refused(buckets.take, "a")
+    assert refused(buckets.take, "a")
+    clock.now += 3_600
+    assert not any(refused(buckets.take, "a") for _ in range(60))
+    assert refused(buckets.take, "a")
+
+
+def test_buckets_are_each_callers_own(clock):
+    buckets = TokenBuckets(1)
+    assert not refused(buckets.take, "a")
+    assert refused(buckets.take, "a")
+    assert not refused(buckets.take, "b")
+    assert not refused(buckets.take, 1)
+
+
+def test_the_number_of_buckets_is_bounded(clock, monkeypatch):
+    monkeypatch.setattr(access, "MAXIMUM_BUCKETS", 3)
+    buckets = TokenBuckets(10)
+    for name in range(10):
+        buckets.take(name)
+    assert len(buckets._buckets) <= 3
+
+
+def test_zero_is_no_limit():
+    none = Limits(read=0, write=0, ingest=0)
+    admin = Principal("admin", "admin")
+    for _ in range(1_000):
+        none.read.take("a")
+        none.call("POST", "a")
+        none.probe.take("a")
+        none.ingest.take(bearer(admin, calling("")))
+
+
+def test_reads_are_counted_by_name():
+    limited = Limits(read=3, write=0, ingest=0)
+    assert [refused(limited.read.take, "a") for _ in range(4)] == [False] * 3 + [True]
+    assert not refused(limited.read.take, "b")
+
+
+def test_reads_writes_and_probes_have_a_bucket_each():
+    limited = Limits(read=3, write=2, ingest=0)
+    assert [refused(limited.call, "GET", "a") for _ in range(4)] == [False] * 3 + [True]
+    assert refused(limited.call, "HEAD", "a")
+    assert [refused(limited.call, "POST", "a") for _ in range(3)] == [False] * 2 + [True]
+    assert refused(limited.call, "DELETE", "a")
+    assert [refused(limited.probe.take, "a") for _ in range(4)] == [False] * 3 + [True]
+    assert not refused(limited.probe.take, "b")
+
+
+def test_strangers_are_counted_by_the_network_of_an_ipv6_address():
+    limited = Limits(read=3, write=0, ingest=0)
+    names = [stranger(calling(f"2001:db8::{host}")) for host in range(1, 5)]
+    assert [refused(limited.read.take, name) for name in names] == [False] * 3 + [True]
+    anonymous = Principal("anonymous", "anonymous", Role.OWNER)
+    assert bearer(anonymous, calling("2001:db8::1")) == bearer(anonymous, calling("2001:db8::2"))
+
+
+def test_an_ipv6_host_is_its_whole_network():
+    assert network_of("2001:db8::1") == network_of("2001:db8::ffff:1")
+    assert network_of("2001:db8::1") != network_of("2001:db8:0:1::1")
+    assert network_of("fe80::1%eth0") == network_of("fe80::2")
+    assert network_of("10.0.0.1") == "10.0.0.1"
+    assert network_of("un:known") == "un:known"
+
+
+def test_anonymous_callers_are_told_apart_by_address():
+    anonymous = Principal("anonymous", "anonymous", Role.OWNER)
+    assert bearer(anonymous, calling("a")) != bearer(anonymous, calling("b"))
+    device = Principal("device", "admin", sensor=7)
+    assert bearer(device, calling("a")) == 7
+    assert bearer(Principal("admin", "admin"), calling("a")) == "admin"
