@@ -2,6 +2,8 @@
 
 import hmac
 
+from limits import RateLimitItemPerHour
+
 from heliograph.access.limiter import Limiter
 from heliograph.access.registry import KnownSensor, Registry
 from heliograph.address import network_of
@@ -14,7 +16,6 @@ from heliograph.model.time import now
 from heliograph.passwords import LONGEST, Passwords
 from heliograph.store.accounts import SESSION, Accounts
 from heliograph.store.audit import Audit
-from limits import RateLimitItemPerHour
 
 ADMIN = Principal("admin", "admin", Role.OWNER)
 

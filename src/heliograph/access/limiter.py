@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import Sequence
 
+from limits import RateLimitItem, RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter
 
@@ -18,7 +19,6 @@ from heliograph.address import network_of
 from heliograph.errors import ErrorCode, HeliographError
 from heliograph.model.credentials import is_random
 from heliograph.turns import Party
-from limits import RateLimitItem, RateLimitItemPerMinute
 
 # Wrong passwords a minute of one account from one address, and from all of them together: whoever
 # guesses from one place must not keep the account's owner out everywhere else.
