@@ -51,6 +51,7 @@ from heliograph.mqtt.session import (
     LONGEST_SESSION_SECONDS,
     Client,
     LastWill,
+    Retained,
     Session,
     Sessions,
 )
@@ -321,7 +322,8 @@ class Connection(Client):
         self.clients.unfinished.release(self)
         if self.task is not None:
             self.task.cancel()
-        self.stop_retained()
+        if self.retained is not None:
+            self.retained.close()
         self.clients.lost(self)
 
     def pause_writing(self) -> None:
@@ -398,20 +400,25 @@ class Connection(Client):
         self.counts.turns += 1
         super().give_way()
 
-    def _check_size(self, buffer: bytes, start: int, stop: int) -> None:
+    def _check_unfinished(self, kind: int, size: int, body: bytes) -> None:
+        if self.session is None and kind != PacketType.CONNECT:
+            raise _not_connected()
+        if kind != PacketType.PUBLISH:
+            self._check_size(size, body)
+
+    def _check_size(self, size: int, body: bytes) -> None:
         """Refuse a packet that is too large and no PUBLISH, be it whole or only begun.
 
         Raises:
-            ProtocolError: it is; a client that greets is told so already.
+            ProtocolError: it is; a client that has just connected is answered already.
         """
-        size = stop - start
         if self.session is not None:
             # Of a SUBSCRIBE of a megabyte each filter would have to be read in one go.
             if size > MAXIMUM_CONTROL_BYTES:
                 raise ProtocolError(Reason.PACKET_TOO_LARGE, f"a packet of {size} bytes")
         elif size > MAXIMUM_CONNECT_BYTES:
             error = ProtocolError(Reason.PACKET_TOO_LARGE, f"a CONNECT of {size} bytes")
-            self.write(packets.refusal(buffer[start:], error))
+            self.write(packets.refusal(body, error))
             raise error
 
     def _control(self, buffer: bytes, at: int, start: int, stop: int) -> None:
@@ -424,10 +431,10 @@ class Connection(Client):
         session = self.session
         if session is None and kind is not PacketType.CONNECT:
             raise _not_connected()
-        self._check_size(buffer, start, stop)
-        if stop - start > LARGE_CONTROL_BYTES:
-            self.give_way()
         body = buffer[start:stop]
+        self._check_size(len(body), body)
+        if len(body) > LARGE_CONTROL_BYTES:
+            self.give_way()
         if session is None:
             self._connect(body)
             return
@@ -483,7 +490,7 @@ class Connection(Client):
             self.write(packets.refusal(body, error))
             self.close()
             return
-        self.heed(connect)
+        self.accept_limits(connect)
         self.run(self._log_in(connect), "connect")
 
     async def _log_in(self, connect: Connect) -> None:
@@ -491,15 +498,12 @@ class Connection(Client):
         principal = await self._authenticate(connect)
         if principal is None:
             return
-        limit = self.clients.limits.connections_per_principal
-        if (
-            limit
-            and not principal.is_admin
-            and self.clients.sessions.of_principal(principal) >= limit
-            and not self._takes_over(principal, connect.client_id)
-        ):
-            self.refuse(Reason.QUOTA_EXCEEDED, "too many connections")
-            return
+        limit, sessions = self.clients.limits.connections_per_principal, self.clients.sessions
+        if limit and not principal.is_admin and sessions.of_principal(principal) >= limit:
+            taken_over = sessions.find(principal, connect.client_id)
+            if taken_over is None or taken_over.connection is None:
+                self.refuse(Reason.QUOTA_EXCEEDED, "too many connections")
+                return
         self.principal = principal
         self.credential = self.host.credential(principal)
         if not self.host.is_current(principal, self.credential):
@@ -513,10 +517,6 @@ class Connection(Client):
             self.will = LastWill(connect.will, route, principal, self.credential)
         if not self.closing:
             self._enter(connect, principal)
-
-    def _takes_over(self, principal: Principal, client_id: str) -> bool:
-        session = self.clients.sessions.find(principal, client_id)
-        return session is not None and session.connection is not None
 
     async def _authenticate(self, connect: Connect) -> Principal | None:
         if connect.authentication_method is not None:
@@ -545,15 +545,11 @@ class Connection(Client):
             self.refuse(reason, error.detail)
             return None
         if principal is None:
-            self._refuse_login(connect)
+            self.clients.warn_of_refused_login(self.peer, connect.username)
+            named = connect.username is not None
+            reason = Reason.BAD_USER_NAME_OR_PASSWORD if named else Reason.NOT_AUTHORIZED
+            self.refuse(reason, "unknown user name or wrong key")
         return principal
-
-    def _refuse_login(self, connect: Connect) -> None:
-        self.clients.warn_of_refused_login(self.peer, connect.username)
-        reason = (
-            Reason.NOT_AUTHORIZED if connect.username is None else Reason.BAD_USER_NAME_OR_PASSWORD
-        )
-        self.refuse(reason, "unknown user name or wrong key")
 
     def _enter(self, connect: Connect, principal: Principal) -> None:
         sessions = self.clients.sessions
@@ -627,9 +623,9 @@ class Connection(Client):
             topic = self.aliases.resolve(topic, properties)
         route = self.routes.get(topic)
         if route is None:
-            route = self._known_route(topic)
+            route = self._known_route(session.principal, topic)
             if route is None:
-                self.run(self._find_route(topic), "route")
+                self.run(self._find_route(session.principal, topic), "route")
                 return False
         if packet_id:
             qos = first >> 1 & 3
@@ -657,22 +653,20 @@ class Connection(Client):
         self.in_flight_bytes += size
         return True
 
-    def _known_route(self, topic: bytes) -> Any:
+    def _known_route(self, principal: Principal, topic: bytes) -> Any:
         """Return and keep the route of a topic that is new here; None: ask the database.
 
         A task would cost a turn of the event loop, and a gateway has thousands of topics.
         """
-        assert self.principal is not None  # noqa: S101 - set with the session
-        route = self.host.known_route(self.principal, packets.decode_topic(topic))
+        route = self.host.known_route(principal, packets.decode_topic(topic))
         if route is not None:
-            self._keep_route(self.principal, topic, route)
+            self._keep_route(principal, topic, route)
         return route
 
-    async def _find_route(self, topic: bytes) -> None:
+    async def _find_route(self, principal: Principal, topic: bytes) -> None:
         """Ask for the route of a topic, until the database answers, and keep it."""
-        assert self.principal is not None  # noqa: S101 - set with the session
         name = packets.decode_topic(topic)
-        self._keep_route(self.principal, topic, await ask(self.host, self.principal, name))
+        self._keep_route(principal, topic, await ask(self.host, principal, name))
 
     def _keep_route(self, principal: Principal, topic: bytes, route: Any) -> None:
         routes = self.clients.routes.of(principal, self.host.generation)
@@ -845,7 +839,8 @@ class Connection(Client):
                 self.counts.refused_filters[Reason(reason).name] += 1
         self.write(packets.suback(self.version, subscribe.packet_id, reasons))
         for subscription, qos in retained:
-            self.send_retained(subscription.filter, qos, identifier)
+            self.retained = self.retained or Retained(self)
+            self.retained.send(subscription.filter, qos, identifier)
 
     async def _grant(self, session: Session, subscription: Subscription) -> int:
         """Return the granted QoS, or why the subscription is refused."""

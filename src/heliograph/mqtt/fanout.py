@@ -77,11 +77,11 @@ class SubscriptionTree(Generic[Subscriber]):
         return self._root is not None
 
     def has_exactly(self, topic_filter: str) -> bool:
-        """Tell whether anyone is subscribed to a filter without wildcards."""
+        """Return whether anyone is subscribed to a filter without wildcards."""
         return topic_filter in self._exact
 
     def add(self, topic_filter: str, subscriber: Subscriber) -> bool:
-        """Subscribe to a valid filter; tell whether that is new: a second time changes nothing."""
+        """Subscribe to a valid filter; return whether that is new: else nothing changes."""
         if not _has_wildcard(topic_filter):
             subscribers = self._exact.setdefault(topic_filter, {})
         else:
@@ -99,7 +99,7 @@ class SubscriptionTree(Generic[Subscriber]):
         return not known
 
     def remove(self, topic_filter: str, subscriber: Subscriber) -> bool:
-        """Undo `add`; tell whether there was one: without, nothing changes."""
+        """Undo `add`; return whether there was one: without, nothing changes."""
         if not _has_wildcard(topic_filter):
             subscribers = self._exact.get(topic_filter)
             if subscribers is None or subscriber not in subscribers:
@@ -128,7 +128,7 @@ class SubscriptionTree(Generic[Subscriber]):
         return True
 
     def matches(self, topic: str) -> Collection[Subscriber]:
-        """Return the topic's subscribers, each once for every filter of his that selects it."""
+        """Return the topic's subscribers, each once for every filter of theirs that selects it."""
         exact = self._exact.get(topic)
         if self._root is None:
             return tuple(exact) if exact else ()
@@ -224,7 +224,7 @@ class Fanout:
     # Subscriptions
 
     def is_full(self, session: Session, topic_filter: str) -> bool:
-        """Tell whether a session, or its principal, has as many subscriptions as it may have."""
+        """Return whether a session, or its principal, has as many subscriptions as it may have."""
         if topic_filter in session.subscriptions:
             return False
         size = session.filter_bytes + len(topic_filter.encode())
@@ -259,7 +259,7 @@ class Fanout:
         return not known
 
     def discard(self, session: Session, topic_filter: str) -> bool:
-        """Remove a subscription; tell whether there was one."""
+        """Remove a subscription; return whether there was one."""
         entry = session.subscriptions.pop(topic_filter, None)
         audience = self._audiences.get(session.owner)
         if entry is None or audience is None:

@@ -22,45 +22,22 @@ class Seen(msgspec.Struct, gc=False):
     event: Committed | None = None
 
 
-class Outgoing:
+class Outgoing(msgspec.Struct, eq=False, gc=False):
     """A message on its way to subscribers, from a sensor that was in this network then.
 
     `identifiers` are those of the subscriptions that select it.
     """
 
-    __slots__ = (
-        "identifiers",
-        "network_identifier",
-        "packet",
-        "payload",
-        "qos",
-        "retain",
-        "sensor",
-        "topic",
-        "version",
-    )
-
-    def __init__(
-        self,
-        topic: str,
-        payload: bytes,
-        qos: int,
-        sensor: int,
-        network_identifier: str,
-        identifiers: tuple[int, ...] = (),
-        *,
-        retain: bool = False,
-    ) -> None:
-        self.identifiers = identifiers
-        self.topic = topic
-        self.payload = payload
-        self.qos = qos
-        self.sensor = sensor
-        self.network_identifier = network_identifier
-        self.retain = retain
-        # At QoS 0 the packet is the same for all clients of a version of MQTT.
-        self.version = 0
-        self.packet = b""
+    topic: str
+    payload: bytes
+    qos: int
+    sensor: int
+    network_identifier: str
+    identifiers: tuple[int, ...] = ()
+    retain: bool = False
+    # At QoS 0 the packet is the same for all clients of a version of MQTT.
+    version: int = 0
+    packet: bytes = b""
 
 
 class Taken(Protocol):
@@ -123,7 +100,7 @@ class Host(Protocol):
         ...
 
     def is_current(self, principal: Principal, credential: bytes | None) -> bool:
-        """Tell whether who connected by this credential may still be connected."""
+        """Return whether whoever connected by this credential may still be connected."""
         ...
 
     async def route(self, principal: Principal, topic: str) -> Any:
@@ -139,7 +116,7 @@ class Host(Protocol):
         ...
 
     def accepts(self, route: Any) -> bool:
-        """Tell whether the route leads to a sensor."""
+        """Return whether the route leads to a sensor."""
         ...
 
     def receive(
@@ -215,19 +192,19 @@ class Host(Protocol):
         ...
 
     def entered(self, principal: Principal) -> None:
-        """Learn that the principal has one connection more."""
+        """Note that the principal has one connection more."""
         ...
 
     def left(self, principal: Principal) -> None:
-        """Learn that the principal has one connection less."""
+        """Note that the principal has one connection less."""
         ...
 
     async def may_subscribe(self, principal: Principal, topic_filter: str) -> bool:
-        """Tell whether the principal may subscribe to this filter."""
+        """Return whether the principal may subscribe to this filter."""
         ...
 
     def watch(self) -> None:
-        """Learn that somebody subscribes, before he is told that he does."""
+        """Note that somebody subscribes, before they are told that they do."""
         ...
 
     @property
@@ -241,7 +218,7 @@ class Host(Protocol):
         ...
 
     def sees_network(self, principal: Principal, network_identifier: str) -> bool:
-        """Tell whether the principal, who is no device, may see all that a network's sensors send.
+        """Return whether the principal, no device, may see all that a network's sensors send.
 
         As long as `rights` stays, so does the answer.
         """
@@ -253,14 +230,14 @@ class Host(Protocol):
         ...
 
     def everybody_sees(self, network_identifier: str) -> bool:
-        """Tell whether everybody, devices too, may see all that a network's sensors send.
+        """Return whether everybody, devices too, may see all that a network's sensors send.
 
         As long as `rights` stays, so does the answer.
         """
         ...
 
     def may_see(self, principal: Principal, sensor: int, network_identifier: str) -> bool:
-        """Tell whether the principal may see what this sensor sends, or has sent.
+        """Return whether the principal may see what this sensor sends, or has sent.
 
         `network_identifier` is the sensor's network, as far as the server does not know better
         by now.

@@ -415,7 +415,7 @@ class LinkConnection(PacketProtocol):
         self.transport = cast("asyncio.Transport", transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell whoever waits for that."""
+        """Let whoever waits for it know why."""
         self.transport = None
         if self.task is not None:
             self.task.cancel()
@@ -552,10 +552,10 @@ class LinkConnection(PacketProtocol):
 
     # What can't be taken
 
-    def _check_size(self, buffer: bytes, start: int, stop: int) -> None:
-        del buffer
-        if stop - start > MAXIMUM_PACKET_BYTES:
-            raise ProtocolError(Reason.PACKET_TOO_LARGE, f"a packet of {stop - start} bytes")
+    def _check_unfinished(self, kind: int, size: int, body: bytes) -> None:
+        del body
+        if kind != PacketType.PUBLISH and size > MAXIMUM_PACKET_BYTES:
+            raise ProtocolError(Reason.PACKET_TOO_LARGE, f"a packet of {size} bytes")
 
     def _take_unreadable(self, buffer: bytes, at: int, start: int, stop: int) -> bool:
         """Keep a PUBLISH that can't be read as a rejected message; False: it has to wait."""
@@ -608,7 +608,7 @@ class LinkConnection(PacketProtocol):
             self.transport.write(data)
 
     def end(self, reason: str) -> None:
-        """End the connection for a reason that is told."""
+        """End the connection, for a reason that is reported."""
         if not self.lost.done():
             self.lost.set_result(reason)
         self.abort()
@@ -676,7 +676,7 @@ class Confirmed:
 
     @property
     def is_due(self) -> bool:
-        """Whether a ping would tell something."""
+        """Whether a ping would confirm something."""
         return bool(self._acknowledged)
 
     def acknowledge(self, message: Taken) -> None:
@@ -735,7 +735,7 @@ class Dropped:
             self._count(int(payload))
 
     def settle(self) -> None:
-        """Wait no longer to be told for how long the broker has run."""
+        """Wait no longer for the broker to say for how long it has run."""
         first, self._first = self._first, None
         if first is not None:
             self._begin(first)

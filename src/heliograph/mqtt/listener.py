@@ -107,7 +107,8 @@ class Listener(Clients):
         for connection in self._connections:
             connection.pause(FULL)
         for connection in self._connections:
-            connection.stop_retained()
+            if connection.retained is not None:
+                connection.retained.close()
 
     async def close_sources(self) -> None:
         """Take nothing more, and wait for the packets that are being answered."""
@@ -138,7 +139,7 @@ class Listener(Clients):
         for connection in list(self._connections):
             connection.abort()
 
-    # What the rest of the server tells
+    # What the rest of the server calls for
 
     def pause(self) -> None:
         """Read from nobody: the pipeline is full."""

@@ -4,6 +4,8 @@ import asyncio
 from collections import deque
 from typing import Protocol
 
+import msgspec
+
 from heliograph.errors import ErrorCode, HeliographError
 from heliograph.mqtt.codec import packets
 from heliograph.mqtt.codec.reasons import MQTT_5, Reason
@@ -27,18 +29,15 @@ class PublicationUnsettledError(Exception):
     """The broker has ended the connection over this message, or over one beside it."""
 
 
-class Publication:
+class Publication(msgspec.Struct, eq=False):
     """A message that the broker has yet to acknowledge."""
 
-    __slots__ = ("losses", "payload", "retain", "sent", "taken", "topic")
-
-    def __init__(self, topic: str, payload: bytes, *, retain: bool) -> None:
-        self.topic = topic
-        self.payload = payload
-        self.retain = retain
-        self.sent = False
-        self.losses = 0
-        self.taken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    topic: str
+    payload: bytes
+    retain: bool
+    taken: "asyncio.Future[None]"
+    sent: bool = False
+    losses: int = 0
 
 
 class Writer(Protocol):
@@ -91,7 +90,8 @@ class Publications:
             )
         if not valid_topic(topic):
             raise ValueError(f"not a topic of MQTT: {topic[:100]!r}")
-        publication = Publication(topic, payload, retain=retain)
+        taken = asyncio.get_running_loop().create_future()
+        publication = Publication(topic, payload, retain, taken)
         self._waiting.append(publication)
         self._bytes += len(payload)
         self._send()
@@ -146,7 +146,7 @@ class Publications:
         self._refused = False
 
     def acknowledged(self, packet_id: int, reason: Reason) -> None:
-        """Tell who waits what became of the message with this packet id."""
+        """Take what became of the message with this packet id, for whoever waits for it."""
         publication = None if packet_id in self._again else self._sent.pop(packet_id, None)
         if publication is not None:
             self._window = min(self._window * 2, self._widest)

@@ -159,8 +159,8 @@ class PacketProtocol(asyncio.Protocol):
         """Answer any other packet."""
 
     @abc.abstractmethod
-    def _check_size(self, buffer: bytes, start: int, stop: int) -> None:
-        """Raise ProtocolError for a packet that is too large and no PUBLISH."""
+    def _check_unfinished(self, kind: int, size: int, body: bytes) -> None:
+        """Raise ProtocolError if the end of a packet is not worth waiting for."""
 
     @abc.abstractmethod
     async def _refuse_oversize(self, packet: Oversize) -> None:
@@ -192,9 +192,8 @@ class PacketProtocol(asyncio.Protocol):
             start, stop = body
             is_publish = buffer[at] >> 4 == PUBLISH
             if stop > end:
-                if not is_publish:
-                    self._check_size(buffer, start, stop)
-                elif stop - start > MAXIMUM_PACKET_BYTES:
+                self._check_unfinished(buffer[at] >> 4, stop - start, buffer[start:])
+                if is_publish and stop - start > MAXIMUM_PACKET_BYTES:
                     self.oversize = Oversize(buffer[at], stop - start, buffer[start:])
                     at = end
                 break
@@ -262,7 +261,7 @@ class PacketProtocol(asyncio.Protocol):
         self.turns.wait(self)
 
     def end_turn(self) -> bool:
-        """Go on; tell whether anything was processed."""
+        """Go on; return whether anything was processed."""
         if not self._is_open():
             return False
         waited = bool(self.rest)
@@ -294,7 +293,7 @@ class Routes(dict[Any, Any]):
             self.generation = generation
 
     def keep(self, topic: bytes | str, route: Any, *, accepted: bool) -> None:
-        """Keep a route; `accepted` tells whether it leads to a sensor."""
+        """Keep a route; `accepted` is whether it leads to a sensor."""
         if len(self) >= MAXIMUM_ROUTES:
             self._forget()
         if not accepted:

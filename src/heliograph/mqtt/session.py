@@ -9,6 +9,7 @@ Sessions   all of them, by principal and client id
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import structlog
@@ -138,7 +139,7 @@ class Owed:
     def drop_to(self, size: int) -> None:
         """Drop the oldest of the session that is owed most until there are so many bytes."""
         while self.bytes > size:
-            session = max(self.sessions, key=_droppable)
+            session = max(self.sessions, key=attrgetter("droppable_bytes"))
             if not session.droppable_bytes:
                 return
             session.drop_oldest()
@@ -165,7 +166,7 @@ class OwedInAll:
         """Drop a part of what the principal is owed that is owed most, if it is too much."""
         if self.bytes <= MAXIMUM_OWED_BYTES_IN_ALL:
             return
-        most = max(self.principals.values(), key=_owed)
+        most = max(self.principals.values(), key=attrgetter("bytes"))
         # Not just what is too much: to look for the one takes as long as there are principals.
         size = most.bytes * 7 // 8
         most.drop_to(size)
@@ -175,14 +176,6 @@ class OwedInAll:
 
 def _unacknowledged(session: "Session") -> int:
     return session.unacknowledged_bytes if session.connection is not None else -1
-
-
-def _droppable(session: "Session") -> int:
-    return session.droppable_bytes
-
-
-def _owed(owed: Owed) -> int:
-    return owed.bytes
 
 
 class Session:
@@ -400,7 +393,7 @@ class Client(PacketProtocol):
         "session",
         "tasks",
         "tells_reasons",
-        "told_too_large",
+        "warned_too_large",
         "will",
     )
 
@@ -426,7 +419,7 @@ class Client(PacketProtocol):
         self.tells_reasons = True
         self.client_receive_maximum = 65_535
         self.client_maximum_packet_size = MAXIMUM_PACKET_SIZE
-        self.told_too_large = False
+        self.warned_too_large = False
         self.congested = 0.0  # since when
         # Messages that are written together before the loop's next turn.
         self.outbox: list[bytes] = []
@@ -481,8 +474,8 @@ class Client(PacketProtocol):
 
     def _drop_too_large(self, topic: str, size: int) -> None:
         self.counts.too_large += 1
-        if not self.told_too_large:
-            self.told_too_large = True
+        if not self.warned_too_large:
+            self.warned_too_large = True
             log.warning(
                 "a subscriber gets no messages that are larger than it takes",
                 name=self.principal.name if self.principal else None,
@@ -491,17 +484,6 @@ class Client(PacketProtocol):
                 bytes=size,
                 maximum=self.client_maximum_packet_size,
             )
-
-    def send_retained(self, topic_filter: str, qos: int, identifier: int | None) -> None:
-        """Send what is retained under a subscription's filter, as fast as the client takes it."""
-        if self.retained is None:
-            self.retained = Retained(self)
-        self.retained.send(topic_filter, qos, identifier)
-
-    def stop_retained(self) -> None:
-        """Send nothing more of what is retained."""
-        if self.retained is not None:
-            self.retained.close()
 
     def write(self, data: bytes) -> None:
         """Write, unless the connection is gone."""
@@ -541,7 +523,7 @@ class Client(PacketProtocol):
             return whole
         return bare if len(bare) <= largest else b""
 
-    def heed(self, connect: packets.Connect) -> None:
+    def accept_limits(self, connect: packets.Connect) -> None:
         """Keep from now on to what the client says that it takes."""
         self.version = connect.version
         self.tells_reasons = connect.request_problem_information
@@ -598,7 +580,7 @@ class Client(PacketProtocol):
         self.loop.call_later(CLOSING_SECONDS, self.abort)
 
     def drop(self, reason: Reason, detail: str) -> None:
-        """End the connection at once, for the client's fault: what it was told would not arrive."""
+        """End the connection at once, for the client's fault: what it is sent would not arrive."""
         if self._is_open():
             self._refused(reason, detail)
             self.abort()
@@ -799,11 +781,6 @@ class Sessions:
     def of_principal(self, principal: Principal) -> int:
         """Return how many connected sessions the principal has."""
         return self._connected.get(owner_of(principal), 0)
-
-    @staticmethod
-    def longest(seconds: int) -> int:
-        """Return how long a session that asks for so many seconds is kept."""
-        return min(seconds, LONGEST_SESSION_SECONDS)
 
     def close(self) -> None:
         """Let go of what was to happen later."""

@@ -8,6 +8,7 @@ much as can be committed. Nothing is refused: its client is held back as by a sl
 import asyncio
 from collections.abc import Callable
 
+import msgspec
 import structlog
 
 from heliograph.model.principal import Principal
@@ -32,35 +33,23 @@ IDLE_TICKS = 5
 # While a commit has more than so many messages of those within their shares, there is no more
 # room: what comes while the one before is written makes a few at most as long as there is.
 CROWDED_MESSAGES = 150
-TELL_SECONDS = 60.0
+WARN_SECONDS = 60.0
 MAXIMUM_SHARES = 100_000
 
 
-class Share:
+class Share(msgspec.Struct, eq=False):
     """What a principal may still have taken, in bytes; below 0 it is more than its share."""
 
-    __slots__ = (
-        "committed",
-        "connections",
-        "credit",
-        "credited_at",
-        "is_over",
-        "name",
-        "tell_from",
-        "waiting",
-    )
-
-    def __init__(self, name: str, credit: float, moment: float) -> None:
-        self.name = name
-        self.credit = credit
-        self.credited_at = moment
-        self.connections = 0
-        self.is_over = False
-        # Bytes of it that were committed while it was over.
-        self.committed = 0
-        self.tell_from = 0.0
-        # Connections of which nothing is taken.
-        self.waiting: set[PacketProtocol] = set()
+    name: str
+    credit: float
+    credited_at: float
+    connections: int = 0
+    is_over: bool = False
+    # Bytes of it that were committed while it was over.
+    committed: int = 0
+    warn_from: float = 0.0
+    # Connections of which nothing is taken.
+    waiting: set[PacketProtocol] = msgspec.field(default_factory=set)
 
 
 class Shares:
@@ -126,14 +115,14 @@ class Shares:
                 self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
         if self._is_crowded:
             if not share.waiting:
-                self._tell(share)
+                self._warn(share)
             share.waiting.add(connection)
             connection.pause(SHARE)
 
-    def _tell(self, share: Share) -> None:
+    def _warn(self, share: Share) -> None:
         self._counts.held_back += 1
-        if share.credited_at >= share.tell_from:
-            share.tell_from = share.credited_at + TELL_SECONDS
+        if share.credited_at >= share.warn_from:
+            share.warn_from = share.credited_at + WARN_SECONDS
             log.info(
                 "a client is held back: it has had its share, and others send", name=share.name
             )
@@ -171,7 +160,7 @@ class Shares:
         self._timer = self._loop.call_later(TICK_SECONDS, self._tick) if self._over else None
 
     def _look(self) -> bool:
-        """Tell whether those within their shares fill the commits by themselves."""
+        """Return whether those within their shares fill the commits by themselves."""
         bytes_before, commits_before = self._seen
         self._seen = bytes_now, commits_now = self._committed()
         over = 0

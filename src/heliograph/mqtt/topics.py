@@ -42,11 +42,11 @@ def parse_device_topic(topic: str) -> tuple[TopicKind, str] | None:
 
 
 def is_shown(topic_filter: str) -> bool:
-    """Tell whether the valid filter may select a topic that subscribers are shown."""
+    """Return whether the valid filter may select a topic that subscribers are shown."""
     # "sport/#" selects "sport" itself too.
     return topic_filter.removesuffix("/#").count("/") < SHOWN_LEVELS
 
 
 def is_longer_than(topic_filter: str, longest: int) -> bool:
-    """Tell whether the filter is longer than any that selects a topic of so many bytes."""
+    """Return whether the filter is longer than any that selects a topic of so many bytes."""
     return len(topic_filter.removesuffix("/#").encode()) > longest

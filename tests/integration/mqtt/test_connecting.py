@@ -41,12 +41,25 @@ async def test_connack_is_the_first_packet_and_says_what_is_there(server):
     assert answer.assigned_client_id is None
 
 
-@pytest.mark.parametrize("first", [publish("measurements/a", b"1"), b"\xc0\x00", subscribe("#")])
+@pytest.mark.parametrize(
+    "first",
+    [
+        publish("measurements/a", b"1"),
+        b"\xc0\x00",
+        subscribe("#"),
+        publish("measurements/a", b"1" * 99)[:20],
+        publish("measurements/a", b"1" * (3 << 20))[:20],
+        subscribe("#" * 99)[:20],
+    ],
+    ids=["PUBLISH", "PINGREQ", "SUBSCRIBE", "half a PUBLISH", "a huge one", "half a SUBSCRIBE"],
+)
 async def test_the_first_packet_must_be_connect(server, first):
     """[MQTT-3.1.0-1]."""
     client = await Client.open(server.port)
     client.send(first)
     assert await client.packet() == b""
+    # At once, not for being slow to connect.
+    assert server.listener.counts.refusals == {"PROTOCOL_ERROR": 1}
 
 
 async def test_a_second_connect_is_a_protocol_error(server, version):

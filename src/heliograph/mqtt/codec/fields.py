@@ -1,5 +1,7 @@
 """The data representation of MQTT (1.5): integers, strings and binary data, read and written."""
 
+import struct
+
 from heliograph.mqtt.codec.reasons import malformed
 
 LONGEST_STRING = 0xFFFF
@@ -90,19 +92,9 @@ def decode(text: bytes) -> str:
         raise malformed("a string is not UTF-8") from error
 
 
-def write_byte(value: int) -> bytes:
-    """Return one byte; True is 1."""
-    return bytes((value,))
-
-
-def write_two_bytes(value: int) -> bytes:
-    """Return a two byte integer."""
-    return value.to_bytes(2, "big")
-
-
-def write_four_bytes(value: int) -> bytes:
-    """Return a four byte integer."""
-    return value.to_bytes(4, "big")
+write_byte = struct.Struct(">B").pack
+write_two_bytes = struct.Struct(">H").pack
+write_four_bytes = struct.Struct(">I").pack
 
 
 def write_variable(value: int) -> bytes:

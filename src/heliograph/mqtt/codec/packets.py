@@ -49,32 +49,11 @@ PINGRESP: Final = b"\xd0\x00"
 DISCONNECT: Final = b"\xe0\x00"  # a client's, when all is well
 
 
-_CLIENT_FLAGS = {
-    PacketType.CONNECT: 0b0000,
-    PacketType.PUBACK: 0b0000,
-    PacketType.PUBREC: 0b0000,
-    PacketType.PUBREL: 0b0010,
-    PacketType.PUBCOMP: 0b0000,
-    PacketType.SUBSCRIBE: 0b0010,
-    PacketType.UNSUBSCRIBE: 0b0010,
-    PacketType.PINGREQ: 0b0000,
-    PacketType.DISCONNECT: 0b0000,
-    PacketType.AUTH: 0b0000,
-}
-
-_SERVER_FLAGS = {
-    PacketType.CONNACK: 0b0000,
-    PacketType.PUBACK: 0b0000,
-    PacketType.PUBREC: 0b0000,
-    PacketType.PUBREL: 0b0010,
-    PacketType.PUBCOMP: 0b0000,
-    PacketType.SUBACK: 0b0000,
-    PacketType.UNSUBACK: 0b0000,
-    PacketType.PINGRESP: 0b0000,
-    PacketType.DISCONNECT: 0b0000,
-    PacketType.AUTH: 0b0000,
-}
-
+_BY_CLIENT = FROM_CLIENT.keys() | {PacketType.PINGREQ, PacketType.AUTH}
+_BY_SERVER = FROM_SERVER.keys() | {PacketType.PINGRESP, PacketType.AUTH}
+# Of all types but PUBLISH the flags are this, or 0.
+_FLAGS: Final = 0b0010
+_FLAGGED = frozenset({PacketType.PUBREL, PacketType.SUBSCRIBE, PacketType.UNSUBSCRIBE})
 
 # DUP and QoS of a PUBLISH [MQTT-3.3.1-2] [MQTT-3.3.1-4].
 _IMPOSSIBLE_FLAGS = {
@@ -192,10 +171,9 @@ def check_flags(first: int, *, by_server: bool = False) -> PacketType:
     packet = PacketType(number)
     if packet is PacketType.PUBLISH:
         return packet
-    flags = (_SERVER_FLAGS if by_server else _CLIENT_FLAGS).get(packet)
-    if flags is None:
+    if packet not in (_BY_SERVER if by_server else _BY_CLIENT):
         raise forbidden(f"{packet.name} is for the {'client' if by_server else 'server'} to send")
-    if first & 0x0F != flags:
+    if first & 0x0F != (_FLAGS if packet in _FLAGGED else 0):
         raise malformed(f"the flags of {packet.name} are wrong")
     return packet
 
@@ -239,7 +217,7 @@ class Connect(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def connect_version(body: bytes) -> int | None:
-    """Return the protocol level of a CONNECT as far as it can be told, supported or not."""
+    """Return the protocol level of a CONNECT as far as it can be read, supported or not."""
     cursor = Cursor(body)
     try:
         name = cursor.binary()

@@ -1,4 +1,4 @@
-"""What the two sides of an MQTT connection tell each other: packet types and reason codes."""
+"""What the two sides of an MQTT connection say in numbers: packet types and reason codes."""
 
 import enum
 from typing import Final

@@ -8,12 +8,12 @@ SHARED: Final = "$share/"
 
 
 def valid_topic(topic: str) -> bool:
-    """Tell whether a message may be published under this name [MQTT-4.7.1-1] [MQTT-4.7.3-1..3]."""
+    """Return whether this may be the topic of a message [MQTT-4.7.1-1] [MQTT-4.7.3-1..3]."""
     return "+" not in topic and "#" not in topic and _well_formed(topic)
 
 
 def valid_filter(topic_filter: str) -> bool:
-    """Tell whether one may subscribe to it [MQTT-4.7.1-1] [MQTT-4.7.1-2] [MQTT-4.8.2-1, -2]."""
+    """Return whether one may subscribe to it [MQTT-4.7.1-1] [MQTT-4.7.1-2] [MQTT-4.8.2-1, -2]."""
     if not _well_formed(topic_filter):
         return False
     if topic_filter.startswith(SHARED):
@@ -33,7 +33,7 @@ def shared(topic_filter: str) -> tuple[str, str] | None:
 
 
 def match(topic_filter: str, topic: str) -> bool:
-    """Tell whether the valid filter selects the valid topic.
+    """Return whether the valid filter selects the valid topic.
 
     A filter that begins with a wildcard selects no topic that begins with `$` [MQTT-4.7.2-1].
     Of a shared subscription, hand in the filter that `shared` returns.
