@@ -9,6 +9,7 @@ import resource
 import sys
 import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import structlog
@@ -24,8 +25,8 @@ from heliograph.brokers.mosquitto import MosquittoFiles, MosquittoPaths
 from heliograph.brokers.rules import ServerAccount, rules_for, server_account
 from heliograph.configuration.publisher import Publisher
 from heliograph.errors import AlreadyExistsError, StartError, StoreUnavailableError
-from heliograph.http.notices import Notices
 from heliograph.http.services import Services
+from heliograph.http.streams import look_up
 from heliograph.ingest.clock import Clock
 from heliograph.ingest.clock_watch import ClockWatch
 from heliograph.ingest.endpoint import Endpoint
@@ -38,6 +39,7 @@ from heliograph.ingest.rejections import RejectionBudget
 from heliograph.ingest.reports import NumberTextReports
 from heliograph.ingest.routes import Router
 from heliograph.live.hub import Hub
+from heliograph.live.notices import Notices
 from heliograph.live.streams import Streams
 from heliograph.model.audit import Actor, ActorKind
 from heliograph.model.identifiers import IngestIds
@@ -235,7 +237,7 @@ class Server:
             informing=files,
             started_at=now(),
         )
-        notices = Notices(services)
+        notices = Notices(streams, partial(look_up, services))
 
         # Who is told what.
         hub.add(streams.watched, streams.publish)

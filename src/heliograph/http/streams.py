@@ -3,19 +3,28 @@
 import asyncio
 from typing import NamedTuple
 
+import msgspec
 from starlette.types import Receive, Scope, Send
 
 from heliograph.errors import ErrorCode, HeliographError, StoreUnavailableError
 from heliograph.http.activity import Activity
+from heliograph.http.configurations import ConfigurationEntry
 from heliograph.http.direct import cut_off, outlet_of
 from heliograph.http.paths import PREFIX
 from heliograph.http.replay import Replay
+from heliograph.http.representation import as_of_now
 from heliograph.http.services import Services
 from heliograph.http.watching import Watch, Watchers, parameters
 from heliograph.live import sse
+from heliograph.live.frames import Frame, notice
+from heliograph.live.notices import PRESENCE
 from heliograph.live.streams import SHUTTING_DOWN
 from heliograph.live.viewer import Viewer
+from heliograph.model.presence import presence
 from heliograph.model.principal import Principal
+from heliograph.model.records import Kind
+from heliograph.model.sensor import Sensor
+from heliograph.model.time import to_epoch_seconds
 
 ACTIVITY = "activity"
 KINDS = frozenset(
@@ -176,3 +185,30 @@ def _kinds(given: list[str]) -> frozenset[str] | None:
         detail = f"kind should be one of {', '.join(sorted(KINDS))}"
         raise HeliographError(ErrorCode.VALIDATION_FAILED, detail)
     return kinds or None
+
+
+async def look_up(services: Services, number: int, revision: int) -> Frame | None:
+    """Return the event of a sensor's revision, or of its presence; None: it is gone."""
+    sensor = await services.store.sensors.find_number(number)
+    if sensor is None or sensor.deleted_at is not None:
+        return None
+    if revision == PRESENCE:
+        return _presence(as_of_now(sensor, services.registry))
+    found = await services.store.configurations.page(
+        number, revision=revision - 1, direction="next", limit=1
+    )
+    if not found or found[0].revision != revision:
+        return None
+    shown = msgspec.structs.asdict(ConfigurationEntry.of(found[0]))
+    return notice("configuration", _names(sensor), shown)
+
+
+def _presence(sensor: Sensor) -> Frame:
+    connected, since = presence(sensor)
+    timestamp = None if since is None else to_epoch_seconds(since)
+    members = {"connected": connected, "timestamp": timestamp}
+    return notice(Kind.PRESENCE.value, _names(sensor), members)
+
+
+def _names(sensor: Sensor) -> tuple[int, str, str | None, str]:
+    return sensor.number, sensor.identifier, sensor.device_id, sensor.network_identifier

@@ -1,27 +1,25 @@
 """Events of what is no telemetry, and has to be looked up before it can be told."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeAlias
 
-import msgspec
 import structlog
 
 from heliograph.errors import StoreUnavailableError
-from heliograph.http.configurations import ConfigurationEntry
-from heliograph.http.representation import as_of_now
-from heliograph.http.services import Services
-from heliograph.live.frames import Frame, notice
+from heliograph.live.frames import Frame
+from heliograph.live.streams import Streams
 from heliograph.model.event import Committed
-from heliograph.model.presence import presence
 from heliograph.model.records import Kind
-from heliograph.model.sensor import Sensor
-from heliograph.model.time import to_epoch_seconds
 
 log = structlog.get_logger()
 
 MAXIMUM_DUE = 10_000
 # Of a sensor whose presence, not a revision, is to be told.
 PRESENCE = -1
+
+# From a sensor's number, and a revision or PRESENCE, to the event; None: there is nothing to tell.
+LookUp: TypeAlias = Callable[[int, int], Awaitable[Frame | None]]
 
 
 class Notices:
@@ -30,9 +28,10 @@ class Notices:
     At most so many wait; what comes beyond that while the database is slow is not told.
     """
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
-        self._streams = services.streams
+    def __init__(self, streams: Streams, look_up: LookUp) -> None:
+        """Tell the streams of what `look_up` finds of a sensor's number and revision."""
+        self._streams = streams
+        self._look_up = look_up
         self._due: dict[tuple[int, int], None] = {}
         self._arrived = asyncio.Event()
 
@@ -62,34 +61,9 @@ class Notices:
                 number, revision = next(iter(self._due))
                 del self._due[number, revision]
                 try:
-                    frame = await self._frame(number, revision)
+                    frame = await self._look_up(number, revision)
                 except StoreUnavailableError:
                     log.debug("an event could not be told", sensor=number)
                     continue
                 if frame is not None:
                     self._streams.show([frame])
-
-    async def _frame(self, number: int, revision: int) -> Frame | None:
-        sensor = await self._services.store.sensors.find_number(number)
-        if sensor is None or sensor.deleted_at is not None:
-            return None
-        if revision == PRESENCE:
-            return _presence(as_of_now(sensor, self._services.registry))
-        found = await self._services.store.configurations.page(
-            number, revision=revision - 1, direction="next", limit=1
-        )
-        if not found or found[0].revision != revision:
-            return None
-        shown = msgspec.structs.asdict(ConfigurationEntry.of(found[0]))
-        return notice("configuration", _names(sensor), shown)
-
-
-def _presence(sensor: Sensor) -> Frame:
-    connected, since = presence(sensor)
-    timestamp = None if since is None else to_epoch_seconds(since)
-    members = {"connected": connected, "timestamp": timestamp}
-    return notice(Kind.PRESENCE.value, _names(sensor), members)
-
-
-def _names(sensor: Sensor) -> tuple[int, str, str | None, str]:
-    return sensor.number, sensor.identifier, sensor.device_id, sensor.network_identifier
