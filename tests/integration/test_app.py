@@ -221,12 +221,12 @@ async def test_the_lifespan_says_how_it_goes(tmp_path, monkeypatch):
 
 FAILING = """
 import sys
-from heliograph.store import Store
+from heliograph.store.sqlite import SqliteEngine
 
 async def write(self, batch):
     raise ZeroDivisionError
 
-Store.write = write
+SqliteEngine.write = write
 if sys.argv[1:] == ["serve"]:
     from heliograph.cli.main import run as main
 else:
