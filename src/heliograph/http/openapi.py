@@ -1,4 +1,4 @@
-"""OpenAPI, in words, with the hot routes that FastAPI does not know."""
+"""OpenAPI, in words, with the direct routes that FastAPI does not know."""
 
 import re
 from collections.abc import Iterator, Sequence
