@@ -11,17 +11,16 @@ from typing import Any
 from heliograph.access.authenticator import ADMIN, Authenticator
 from heliograph.access.registry import Guests, KnownSensor, Registry
 from heliograph.errors import RowError, StoreUnavailableError
+from heliograph.ingest.attributes import NewAttributes
+from heliograph.ingest.batch import Message
 from heliograph.ingest.clock import Clock
-from heliograph.ingest.endpoint import Endpoint
+from heliograph.ingest.http_ingest import HttpIngest
 from heliograph.ingest.instance import Instance
-from heliograph.ingest.intake import Intake
-from heliograph.ingest.message import Message
-from heliograph.ingest.notes import Notes
+from heliograph.ingest.mqtt_ingest import MqttIngest
 from heliograph.ingest.pipeline import Pipeline
-from heliograph.ingest.posts import Posts
-from heliograph.ingest.rejections import RejectionBudget
-from heliograph.ingest.reports import NumberTextReports
+from heliograph.ingest.rejections import RejectionBudget, Rejections
 from heliograph.ingest.routes import Router
+from heliograph.ingest.state import PipelineState
 from heliograph.live.hub import Hub
 from heliograph.model.batch import Batch, Written
 from heliograph.model.credentials import hash_key
@@ -106,21 +105,23 @@ class Core:
         self.registry = Registry(self.store, auto_provision=auto_provision, guests=guests)
         self.hub = Hub()
         self.events: list[Any] = []
-        self.watching = False
-        self.hub.add(lambda: self.watching, self.events.extend)
-        self.pipeline = Pipeline(self.store, self.hub, maximum_bytes=maximum_bytes)
+        self._watching = False
+        self.hub.add(lambda: self._watching, self.events.extend)
         self.rejections = RejectionBudget(
             per_source_per_hour=per_source_per_hour, maximum_bytes=rejected_bytes
         )
         # By so many microseconds, from the start on.
         self.clock = Clock(newest[1], wall_ns=lambda: time_ns() + clock_ahead * 1_000)
         self.ids = IngestIds(last=newest[0])
-        texts = NumberTextReports(self.registry.number, self.clock.moment)
-        state = self.pipeline.state
-        notes = Notes(self.registry, self.clock, self.ids, self.rejections, state, texts)
-        self.pipeline.refuse, self.pipeline.unlearn = notes.refuse_rows, notes.unlearn
-        self.intake = Intake(self.pipeline, self.registry, self.clock, self.ids, notes)
-        self.posts = Posts(self.pipeline, self.clock, self.ids, notes)
+        self.pipeline = Pipeline(
+            self.store,
+            self.hub,
+            self.registry,
+            Rejections(self.rejections, self.clock, self.ids, PipelineState()),
+            NewAttributes(self.registry.number, self.clock.moment),
+            maximum_bytes=maximum_bytes,
+        )
+        self.http = HttpIngest(self.registry, self.pipeline, self.clock, self.ids)
         self.router = Router(self.registry)
         self.authenticator = Authenticator(
             self.registry,
@@ -128,20 +129,33 @@ class Core:
             device_keys=(SHARED_KEY,),
             anonymous_role=anonymous_role,
         )
-        self.endpoint = Endpoint(
+        self.mqtt = MqttIngest(
             self.store,
             self.registry,
             self.router,
             self.authenticator,
-            self.intake,
+            self.pipeline,
+            self.clock,
+            self.ids,
             publish_topic="commands",
         )
         self.origin = Origin()
         self._token = 0
 
     @property
+    def watching(self) -> bool:
+        """Whether somebody watches; who begins to tells the pipeline so."""
+        return self._watching
+
+    @watching.setter
+    def watching(self, watching: bool) -> None:
+        self._watching = watching
+        if watching:
+            self.pipeline.watch()
+
+    @property
     def state(self) -> Any:
-        return self.posts.state
+        return self.http.state
 
     async def device(self, device_id: str | None = None, **members: Any) -> KnownSensor:
         """Register a device whose key is its name."""
@@ -166,14 +180,14 @@ class Core:
         redelivered: bool = False,
     ) -> int:
         """Publish, and return the token by which it will be settled."""
-        route = await self.endpoint.route(principal, topic)
+        route = await self.mqtt.route(principal, topic)
         if token is None:
             self._token += 1
             token = self._token
         if not isinstance(payload, bytes):
             payload = json.dumps(payload).encode()
         origin = origin or self.origin
-        self.intake.receive(origin, token, route, payload, delivery, redelivered)
+        self.mqtt.receive(origin, token, route, payload, delivery, redelivered)
         return token
 
     async def settled(self) -> None:
@@ -186,9 +200,7 @@ class Core:
         store = self.store
         store.free.clear()
         store.started.clear()
-        self.intake.receive_oversize(
-            Origin(), 0, await self.endpoint.route(ADMIN, "nowhere/x"), b"", 0
-        )
+        self.mqtt.receive_oversize(Origin(), 0, await self.mqtt.route(ADMIN, "nowhere/x"), b"", 0)
         await store.started.wait()
         try:
             yield
@@ -201,7 +213,7 @@ class Core:
         kind = options.pop("kind")
         body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
         source = options.pop("source", "POST /test")
-        return await self.posts.post(kind, sensor, body, ADMIN, source, **options)
+        return await self.http.post(kind, sensor, body, ADMIN, source, **options)
 
     async def rows(self, sensor: KnownSensor) -> list[Any]:
         """Return the sensor's measurements, oldest first."""

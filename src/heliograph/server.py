@@ -27,17 +27,15 @@ from heliograph.configuration.publisher import Publisher
 from heliograph.errors import AlreadyExistsError, StartError, StoreUnavailableError
 from heliograph.http.services import Services
 from heliograph.http.streams import look_up
-from heliograph.ingest.clock import Clock
-from heliograph.ingest.clock_watch import ClockWatch
-from heliograph.ingest.endpoint import Endpoint
+from heliograph.ingest.attributes import NewAttributes
+from heliograph.ingest.clock import Clock, ClockWatch
+from heliograph.ingest.http_ingest import HttpIngest
 from heliograph.ingest.instance import Instance
-from heliograph.ingest.intake import Intake
-from heliograph.ingest.notes import Notes
+from heliograph.ingest.mqtt_ingest import MqttIngest
 from heliograph.ingest.pipeline import Pipeline
-from heliograph.ingest.posts import Posts
-from heliograph.ingest.rejections import RejectionBudget
-from heliograph.ingest.reports import NumberTextReports
+from heliograph.ingest.rejections import RejectionBudget, Rejections
 from heliograph.ingest.routes import Router
+from heliograph.ingest.state import PipelineState
 from heliograph.live.hub import Hub
 from heliograph.live.notices import Notices
 from heliograph.live.streams import Streams
@@ -123,7 +121,7 @@ class Server:
         return first
 
     async def _start(self) -> Services:  # noqa: C901, PLR0915 - the wiring, read from top to bottom
-        # store ◀─ pipeline ◀─ intake ◀─┬─ MQTT listener ◀── devices
+        # store ◀─ pipeline ◀─ ingest ◀─┬─ MQTT listener ◀── devices
         #   │          │                ├─ link ◀── broker ◀── devices
         #   │          │                └─ http ◀── devices, users
         #   │          └─▶ hub ─┬─▶ listener ─▶ subscribers
@@ -149,23 +147,26 @@ class Server:
 
         # From a message to its commit.
         hub = Hub()
-        pipeline = Pipeline(store, hub, maximum_bytes=settings.max_in_flight_bytes)
-        rejections = RejectionBudget(
+        budget = RejectionBudget(
             per_source_per_hour=settings.rejected_per_source_per_hour,
             maximum_bytes=settings.rejected_max_bytes,
         )
-        _, rejections.kept_bytes = await store.rejected.totals()
+        _, budget.kept_bytes = await store.rejected.totals()
         clock, ids = Clock(newest_receipt), IngestIds(last=newest_id)
-        pipeline.instance = instance = await self._lease(settings, store, ids)
-        texts = NumberTextReports(registry.number, clock.moment)
-        notes = Notes(registry, clock, ids, rejections, pipeline.state, texts)
-        pipeline.refuse, pipeline.unlearn = notes.refuse_rows, notes.unlearn
-        pipeline.rolled_back = registry.look
-        pipeline.find_sensor = registry.number
+        instance = await self._lease(settings, store, ids)
+        attributes = NewAttributes(registry.number, clock.moment)
+        pipeline = Pipeline(
+            store,
+            hub,
+            registry,
+            Rejections(budget, clock, ids, PipelineState()),
+            attributes,
+            maximum_bytes=settings.max_in_flight_bytes,
+            instance=instance,
+        )
         # Behind all that is stored, whosever it is, and before all that comes here.
         pipeline.state.newest_id = ids.last
-        intake = Intake(pipeline, registry, clock, ids, notes)
-        rollups = RollupTask(store, pipeline.state, texts, moment=clock.moment)
+        rollups = RollupTask(store, pipeline.state, attributes, moment=clock.moment)
         retention = RetentionRuns(
             store,
             settings.retention,
@@ -190,11 +191,13 @@ class Server:
         streams = self._streams = Streams(
             per_principal=settings.max_streams_per_principal,
             maximum=settings.max_streams,
-            began=intake.watch,
+            began=pipeline.watch,
             resume_id=lambda: pipeline.state.resume_id(now(), ids.instance),
         )
         topic = settings.mqtt_publish_topic
-        endpoint = Endpoint(store, registry, router, authenticator, intake, publish_topic=topic)
+        endpoint = MqttIngest(
+            store, registry, router, authenticator, pipeline, clock, ids, publish_topic=topic
+        )
         link = _make_link(settings, endpoint) if settings.mqtt_url else None
         listens = settings.mqtt_listen or settings.mqtt_tls_listen
         listener = _make_listener(settings, endpoint) if listens else None
@@ -218,7 +221,7 @@ class Server:
             passwords=passwords,
             limiter=limiter,
             latest=pipeline.latest,
-            posts=Posts(pipeline, clock, ids, notes),
+            posts=HttpIngest(registry, pipeline, clock, ids),
             broker_clients=BrokerClients(
                 registry,
                 authenticator,
@@ -281,7 +284,7 @@ class Server:
         self._run(collect_garbage(), "garbage")
         self._run(_watch_files(), "file-descriptors")
         self._run(_flush_for_ever(registry), "last-seen")
-        pruning = prune_for_ever(store, settings, rejections, retention.horizon)
+        pruning = prune_for_ever(store, settings, budget, retention.horizon)
         self._run(pruning, "maintenance")
         await clock_watch.begin()
         self._run(clock_watch.run(), "clock")
@@ -422,7 +425,7 @@ def _authenticator(
     )
 
 
-def _make_link(settings: Settings, endpoint: Endpoint) -> Link:
+def _make_link(settings: Settings, endpoint: MqttIngest) -> Link:
     broker = parse_broker_url(settings.mqtt_url or "")
     password = settings.mqtt_password
     options = LinkOptions(
@@ -438,7 +441,7 @@ def _make_link(settings: Settings, endpoint: Endpoint) -> Link:
     return Link(endpoint, broker, options)
 
 
-def _make_listener(settings: Settings, endpoint: Endpoint) -> Listener:
+def _make_listener(settings: Settings, endpoint: MqttIngest) -> Listener:
     limits = ListenerLimits(
         connections=settings.mqtt_max_connections,
         connections_per_address=settings.mqtt_max_connections_per_address,

@@ -486,6 +486,13 @@ class Registry:
         finally:
             self._flushing = set()
 
+    def note_seen(self, sensor: KnownSensor, moment: int, *, measured: bool) -> None:
+        """Note when the sensor was last heard of, and whether it has measured something then."""
+        sensor.seen_at = moment
+        if measured:
+            sensor.measured_at = moment
+        self.touched.add(sensor)
+
     def forget_beyond(self, moment: int) -> None:
         """Forget what memory has of times beyond this one: the clock was ahead, and is accepted."""
         for known in self._by_number.values():

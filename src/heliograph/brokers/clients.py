@@ -10,7 +10,7 @@ import hmac
 from heliograph.access.authenticator import ADMIN, Authenticator
 from heliograph.access.policy import Action, may
 from heliograph.access.registry import Registry
-from heliograph.ingest.endpoint import Endpoint
+from heliograph.ingest.mqtt_ingest import MqttIngest
 from heliograph.model.credentials import hash_key
 from heliograph.model.principal import Principal
 from heliograph.mqtt.codec.topics import shared, valid_filter, valid_topic
@@ -27,7 +27,7 @@ class BrokerClients:
         self,
         registry: Registry,
         authenticator: Authenticator,
-        endpoint: Endpoint,
+        endpoint: MqttIngest,
         *,
         server_name: str,
         server_password: str | None,

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from heliograph.access.registry import KnownSensor
 from heliograph.errors import ErrorCode, HeliographError
-from heliograph.ingest.json_checks import quoted
-from heliograph.ingest.notes import LONGEST_NAME
+from heliograph.ingest.attributes import LONGEST_NAME
+from heliograph.ingest.strict_json import quoted
 from heliograph.model.attributes import escape, keys_of
 from heliograph.model.records import MAXIMUM_ATTRIBUTES_OF_SENSOR
 from heliograph.nearest import nearest

@@ -21,7 +21,7 @@ from heliograph.errors import (
 )
 from heliograph.http import direct
 from heliograph.http.records import ErrorAnswer, Problem
-from heliograph.ingest.outcome import Fault
+from heliograph.ingest.strict_json import Fault
 
 log = structlog.get_logger()
 

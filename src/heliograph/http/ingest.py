@@ -31,9 +31,9 @@ from heliograph.http.direct import connection_of
 from heliograph.http.errors import STATUS, Answer, encode, rejection
 from heliograph.http.paths import PREFIX
 from heliograph.http.records import Representation
-from heliograph.ingest.decode import Reading, Rejected, decode_reading, decode_readings
-from heliograph.ingest.outcome import Fault, Outcome
-from heliograph.ingest.posts import Posts
+from heliograph.ingest.decode import Reading, decode_reading, decode_readings
+from heliograph.ingest.http_ingest import HttpIngest, Outcome
+from heliograph.ingest.strict_json import Fault, Rejected
 from heliograph.model.principal import Principal
 from heliograph.model.records import Kind
 from heliograph.model.time import now, to_rfc3339
@@ -146,7 +146,7 @@ class IngestRoute(abc.ABC):
     limit: int
 
     def __init__(
-        self, access: Access, posts: Posts, receiving: Receiving, refusals: Refusals
+        self, access: Access, posts: HttpIngest, receiving: Receiving, refusals: Refusals
     ) -> None:
         self.access = access
         self.posts = posts
@@ -159,7 +159,7 @@ class IngestRoute(abc.ABC):
 
         Raises:
             Rejected: the payload can't be accepted.
-            HeliographError: DEVICE_NOT_FOUND and the like; as `Posts.post`.
+            HeliographError: DEVICE_NOT_FOUND and the like; as `HttpIngest.post`.
         """
 
     async def answer(self, scope: Scope, receive: Receive) -> Answer:
@@ -306,7 +306,7 @@ class SensorIngest(IngestRoute):
         kind: Kind,
         name: str,
         access: Access,
-        posts: Posts,
+        posts: HttpIngest,
         receiving: Receiving,
         refusals: Refusals,
     ) -> None:
@@ -323,7 +323,7 @@ class SensorIngest(IngestRoute):
         )
 
 
-def ingest_routes(access: Access, posts: Posts) -> list[IngestRoute]:
+def ingest_routes(access: Access, posts: HttpIngest) -> list[IngestRoute]:
     """Return all routes that take data."""
     shared = (access, posts, Receiving(), Refusals())
     return [

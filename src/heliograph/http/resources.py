@@ -22,7 +22,7 @@ from heliograph.http.errors import Answer, encode
 from heliograph.http.paths import PREFIX
 from heliograph.http.records import errors, ok
 from heliograph.http.services import Services
-from heliograph.ingest.json_checks import quoted
+from heliograph.ingest.strict_json import quoted
 from heliograph.model.audit import Actor, actor_of
 from heliograph.model.principal import Principal
 from heliograph.model.sensor import Network

@@ -7,7 +7,7 @@ from uuid import UUID
 from fastapi import Query
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-from heliograph.ingest.json_checks import find_flaw
+from heliograph.ingest.strict_json import find_flaw
 from heliograph.model.identifiers import DEVICE_ID_RULE, is_device_id, may_name_a_device
 from heliograph.model.sensor import LONGEST_INTERVAL, LONGEST_TEXT, SHORTEST_INTERVAL
 from heliograph.model.time import SECOND, parse

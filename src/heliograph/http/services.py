@@ -7,9 +7,9 @@ from heliograph.access.limiter import Limiter
 from heliograph.access.registry import Registry
 from heliograph.brokers.clients import BrokerClients
 from heliograph.brokers.mosquitto import MosquittoFiles
+from heliograph.ingest.http_ingest import HttpIngest
 from heliograph.ingest.instance import Instance
 from heliograph.ingest.latest_values import LatestValues
-from heliograph.ingest.posts import Posts
 from heliograph.ingest.routes import Router
 from heliograph.live.streams import Streams
 from heliograph.mqtt.link import Link
@@ -35,7 +35,7 @@ class Services:
     passwords: Passwords
     limiter: Limiter
     latest: LatestValues
-    posts: Posts
+    posts: HttpIngest
     broker_clients: BrokerClients
     streams: Streams
     retention: RetentionRuns

@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from heliograph.access.registry import KnownSensor
-from heliograph.ingest.attributes import attributes_of
-from heliograph.ingest.message import Message
-from heliograph.model.attributes import keys_of, value_at
+from heliograph.ingest.batch import Message
+from heliograph.model.attributes import attributes_of, keys_of, value_at
 from heliograph.model.records import Attribute, Kind
 from heliograph.model.time import now, to_rfc3339
 from heliograph.store import Store

@@ -11,10 +11,12 @@ commit; what is not committed yet when the process dies was not acknowledged, an
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from operator import attrgetter
+from typing import Any
 
 import structlog
 
+from heliograph.access.registry import Registry
 from heliograph.errors import (
     ClaimLostError,
     ErrorCode,
@@ -24,17 +26,12 @@ from heliograph.errors import (
     StoreUnavailableError,
     shutting_down,
 )
-from heliograph.ingest.batching import (
-    asking,
-    build_batch,
-    committed_events,
-    drop_repeats,
-    give_new_ids,
-    lose_claims,
-)
+from heliograph.ingest.attributes import NewAttributes
+from heliograph.ingest.batch import Message, Origin, build_batch, committed_events, give_new_ids
+from heliograph.ingest.identity import asking, drop_repeats, lose_claims
+from heliograph.ingest.instance import Instance
 from heliograph.ingest.latest_values import LatestValues
-from heliograph.ingest.message import Message, Origin
-from heliograph.ingest.state import PipelineState
+from heliograph.ingest.rejections import Rejections
 from heliograph.live.hub import Hub
 from heliograph.model.batch import Batch
 from heliograph.model.identifiers import IngestIds
@@ -42,11 +39,9 @@ from heliograph.model.records import Kind
 from heliograph.model.time import now
 from heliograph.store import Store
 
-if TYPE_CHECKING:
-    from heliograph.access.registry import KnownSensor
-    from heliograph.ingest.instance import Instance
-
 log = structlog.get_logger()
+
+_is_over = attrgetter("is_over")
 
 # Plain messages of one origin become one, up to so many rows.
 MERGED_ROWS = 500
@@ -59,9 +54,24 @@ LONGEST_RETRY_SECONDS = 2.0
 class Pipeline:
     """Commits messages in the order in which they come, and tells their origins."""
 
-    def __init__(self, store: Store, hub: Hub, *, maximum_bytes: int) -> None:
-        self.state = PipelineState()
+    def __init__(
+        self,
+        store: Store,
+        hub: Hub,
+        registry: Registry,
+        rejections: Rejections,
+        attributes: NewAttributes,
+        *,
+        maximum_bytes: int,
+        instance: Instance | None = None,
+    ) -> None:
+        self.rejections = rejections
+        self.attributes = attributes
+        self.state = rejections.state
         self.latest = LatestValues(store)
+        # What sees to it that ids are this server's own; None: there is no other one.
+        self.instance = instance
+        self._registry = registry
         self._store = store
         self._hub = hub
         self._maximum_bytes = maximum_bytes
@@ -70,7 +80,7 @@ class Pipeline:
         self._newest: Message | None = None
         # Makes what whoever brings new data is told instead; None: it is taken.
         self.refusal: Callable[[], HeliographError] | None = None
-        # Whether anybody watches what is committed, as of the last commit or subscription.
+        # Whether anybody watches what is committed: who begins to says so by `watch`.
         self.watched = False
         self._waiting: deque[Message] = deque()
         self._waiting_rows = 0
@@ -83,13 +93,6 @@ class Pipeline:
         self._sources: list[tuple[Callable[[], None], Callable[[], None]]] = []
         self._paused = False
         self._stopping = False
-        # What sees to it that ids are this server's own; None: there is no other one.
-        self.instance: Instance | None = None
-        self.refuse: Callable[[Message, list[tuple[Any, ...]]], None] = lambda _message, _rows: None
-        self.unlearn: Callable[[Message], None] = lambda _message: None
-        # Called when the database turns out to have been put back to another state.
-        self.rolled_back: Callable[[], None] = lambda: None
-        self.find_sensor: Callable[[int], KnownSensor | None] = lambda _number: None
 
     @property
     def full(self) -> bool:
@@ -107,7 +110,17 @@ class Pipeline:
             return
         self._waiting.append(message)
         self._newest = message
-        self._count(message.size, len(message.rows))
+        state = self.state
+        state.depth += 1
+        state.bytes_in_flight += message.size
+        self._waiting_rows += len(message.rows)
+        if self._waiting_rows >= self._batch_rows and self._writing and self._next is None:
+            self._next = self._prepare()
+        if not self._arrived.is_set():
+            self._arrived.set()
+            self._idle.clear()
+        if state.bytes_in_flight >= self._maximum_bytes and not self._paused:
+            self._pause()
 
     def join(
         self, origin: Origin, token: int, kind: Kind, rows: list[tuple[Any, ...]], size: int
@@ -125,7 +138,7 @@ class Pipeline:
         newest.rows += rows
         newest.tokens.append(token)
         newest.size += size
-        # Like `_count`; the newest waits, so that the writer has been told already.
+        # Like `enqueue`; the newest waits, so that the writer has been told already.
         state = self.state
         state.depth += 1
         state.bytes_in_flight += size
@@ -136,18 +149,9 @@ class Pipeline:
             self._pause()
         return True
 
-    def _count(self, size: int, rows: int) -> None:
-        state = self.state
-        state.depth += 1
-        state.bytes_in_flight += size
-        self._waiting_rows += rows
-        if self._waiting_rows >= self._batch_rows and self._writing and self._next is None:
-            self._next = self._prepare()
-        if not self._arrived.is_set():
-            self._arrived.set()
-            self._idle.clear()
-        if state.bytes_in_flight >= self._maximum_bytes and not self._paused:
-            self._pause()
+    def watch(self) -> None:
+        """Keep messages apart from now on, for those who watch."""
+        self.watched = True
 
     def check_room(self) -> None:
         """Refuse what asks before it sends (HTTP) while there is no room.
@@ -189,7 +193,6 @@ class Pipeline:
                     continue
                 self._writing = False
                 self._settle(messages)
-                self.watched = self._hub.wanted
         except Exception:
             self._give_up(messages)
             raise
@@ -237,10 +240,7 @@ class Pipeline:
 
     def _prepare(self) -> tuple[list[Message], Batch | None]:
         """Return the next messages, and their batch unless the ledger is to be asked before."""
-        messages = self._take()
-        return messages, None if asking(messages) else self._batch_of(messages)
-
-    def _take(self) -> list[Message]:
+        asks = False
         waiting = self._waiting
         messages: list[Message] = []
         rows = size = 0
@@ -252,12 +252,13 @@ class Pipeline:
                     break  # its first delivery has to be committed before it is looked up
                 keys.add(message.delivery)
             messages.append(waiting.popleft())
+            asks = asks or message.redelivered or bool(message.identities)
             rows += len(message.rows) + 1
             size += message.size
         self._waiting_rows -= rows - len(messages)
         if not waiting:
             self._newest = None
-        return messages
+        return messages, None if asks else self._batch_of(messages)
 
     async def _commit(self, messages: list[Message], batch: Batch | None = None) -> None:
         try:
@@ -291,10 +292,9 @@ class Pipeline:
             (at, identities[position]) for at, position in enumerate(good) if position in identities
         ]
         if refused:
-            self.refuse(message, refused)
+            self.rejections.refuse_rows(message, refused)
         else:
-            self.unlearn(message)  # the rows were not at fault
-            message.attributes = None
+            self._unlearn(message)  # the rows were not at fault
         try:
             await self._write([message])
         except RowError as failure:
@@ -302,8 +302,7 @@ class Pipeline:
 
     async def _save_rows(self, message: Message, error: RowError) -> None:
         """Store the rows without what stands beside them, which must not cost them."""
-        self.unlearn(message)
-        message.attributes = None
+        self._unlearn(message)
         if message.rejected is not None:
             message.rejected = None
             self.state.rejected_not_kept_total += 1
@@ -315,13 +314,17 @@ class Pipeline:
             self.state.rejected_not_kept_total += 1
             log.exception("a message could not be stored", kind=message.kind.value)
 
+    def _unlearn(self, message: Message) -> None:
+        self.attributes.unlearn(message.attributes)
+        message.attributes = ()
+
     async def _write(
         self, messages: list[Message], batch: Batch | None = None, *, probe: bool = False
     ) -> None:
         delay = FIRST_RETRY_SECONDS
         tried = False
         while True:
-            if any(message.is_over for message in messages):
+            if any(map(_is_over, messages)):
                 raise RolledBackError
             try:
                 instance = self.instance
@@ -329,7 +332,9 @@ class Pipeline:
                     self._give_new_ids(instance.ids, () if tried else messages)
                     batch = None
                 tried = True
-                found = {} if probe else await drop_repeats(messages, self._store.deliveries)
+                # A batch that is ready has nothing that the ledger could know.
+                is_known = probe or batch is not None
+                found = {} if is_known else await drop_repeats(messages, self._store.deliveries)
                 written = await self._store.write(batch or self._batch_of(messages, probe=probe))
             except ClaimLostError as lost:
                 # Another server has stored what they belong to, and answers for it.
@@ -338,7 +343,7 @@ class Pipeline:
                 continue
             except RolledBackError:
                 # What was read before is forgotten in a moment, and these messages with it.
-                self.rolled_back()
+                self._registry.look()
                 await asyncio.sleep(FIRST_RETRY_SECONDS)
                 continue
             except StoreUnavailableError as error:
@@ -381,14 +386,18 @@ class Pipeline:
         self.latest.note(messages)
         answers: dict[Origin, list[Message]] = {}
         count = size = rows = 0
+        newest: list[tuple[Any, ...]] = []
         for message in messages:
             count += len(message.tokens)
             size += message.size
             rows += len(message.rows)
             if message.duplicates:
                 state.duplicates_total += len(message.duplicates)
-            if message.untimed:
-                state.retimed_total += _retimed(message)
+            if message.untimed and message.dropped is None:
+                repeats = message.duplicates or {}
+                for row in message.rows:
+                    state.retimed_total += row[6] is not None and row[0] not in repeats
+            newest = message.rows or newest
             origin = message.origin
             if origin in answers:
                 answers[origin].append(message)
@@ -399,13 +408,13 @@ class Pipeline:
         state.bytes_total += size
         state.depth -= count
         state.bytes_in_flight -= size
-        newest = next((message.rows for message in reversed(messages) if message.rows), None)
-        if newest is not None:
+        if newest:
             state.newest_id = newest[-1][0]
         for origin, settled in answers.items():
             origin.settled(settled)
-        if self._hub.wanted:
-            self._hub.publish(committed_events(messages, self.find_sensor))
+        if self.watched:
+            self.watched = self._hub.wanted
+            self._hub.publish(committed_events(messages, self._registry.number))
         if self._paused and state.bytes_in_flight <= self._maximum_bytes * 3 // 4:
             self._resume()
 
@@ -418,13 +427,6 @@ class Pipeline:
         self._paused = False
         for _, resume in self._sources:
             resume()
-
-
-def _retimed(message: Message) -> int:
-    if message.dropped is not None:
-        return 0
-    repeats = message.duplicates or {}
-    return sum(row[6] is not None and row[0] not in repeats for row in message.rows)
 
 
 def _put_back() -> HeliographError:

@@ -5,9 +5,14 @@ from collections.abc import Callable
 from heliograph.access.policy import EVERYBODY, Action, may, may_send, names_another
 from heliograph.access.registry import KnownSensor, Registry
 from heliograph.errors import RejectionReason
-from heliograph.ingest.decode import decode_heartbeats, decode_logs, decode_measurements
-from heliograph.ingest.elements import Addressee
-from heliograph.ingest.outcome import Decoded, Fault
+from heliograph.ingest.decode import (
+    Addressee,
+    Decoded,
+    decode_heartbeats,
+    decode_logs,
+    decode_measurements,
+)
+from heliograph.ingest.strict_json import Fault
 from heliograph.model.principal import Principal
 from heliograph.model.records import Kind
 

@@ -1,9 +1,14 @@
-r"""Finding an attribute by its name: dotted, with `.` and `\` in keys escaped by `\`."""
+r"""The attributes of a value: what of it has a name, a newest value and aggregates.
+
+Members of nested objects have dotted names; `.` and `\` in keys are escaped with `\`. An array is
+the value of one attribute. Objects without members have none. A value that is not an object is the
+attribute `value`.
+"""
 
 import functools
 import re
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Iterator, KeysView, Sequence
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -12,6 +17,10 @@ _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 
 # What a value that is not an object appears as.
 WHOLE: Final = ("value",)
+VALUE_ONLY: Final = frozenset(WHOLE)
+
+# The keys of a flat object whose keys need no escapes (no copy), else the escaped names.
+Attributes: TypeAlias = KeysView[str] | frozenset[str]
 
 
 class NoValue:
@@ -86,3 +95,22 @@ def _collect(document: dict[str, Any], prefix: str, found: dict[str, list[Any]])
 def escape(key: str) -> str:
     """Return the key as it stands in an attribute's name."""
     return key.replace("\\", "\\\\").replace(".", "\\.")
+
+
+def attributes_of(value: Any) -> Attributes:
+    """Return the names of the value's attributes."""
+    if not isinstance(value, dict):
+        return VALUE_ONLY
+    joined = "".join(value)
+    if "." in joined or "\\" in joined or dict in map(type, value.values()):
+        return frozenset(_names(value, ""))
+    return value.keys()
+
+
+def _names(value: dict[str, Any], prefix: str) -> Iterator[str]:
+    for key, member in value.items():
+        name = prefix + escape(key)
+        if isinstance(member, dict):
+            yield from _names(member, name + ".")
+        else:
+            yield name

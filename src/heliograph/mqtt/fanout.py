@@ -298,6 +298,7 @@ class Fanout:
         if not is_shown(entry.filter) or not audience.tree.add(entry.filter, entry):
             return
         self._entries += 1
+        self._host.watch()
         if audience.device is None or not self._host.has_guests:
             return
         # Where everybody sees a network, a device may be shown others' messages.

@@ -101,7 +101,7 @@ async def test_what_another_instance_has_stored_is_found(site, database_url):
 
 async def test_of_a_sensor_with_more_attributes_than_are_known_any_may_be_there(site, monkeypatch):
     async with site() as here:
-        monkeypatch.setattr("heliograph.ingest.notes.MAXIMUM_ATTRIBUTES_OF_SENSOR", 2)
+        monkeypatch.setattr("heliograph.ingest.attributes.MAXIMUM_ATTRIBUTES_OF_SENSOR", 2)
         monkeypatch.setattr("heliograph.http.attributes.MAXIMUM_ATTRIBUTES_OF_SENSOR", 2)
         await filled(here)
         answer = await ask(here, "/sensors/pump-1/measurements", attribute="wind\\.speed")

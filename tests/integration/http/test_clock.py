@@ -15,7 +15,7 @@ from server import eventually
 
 
 async def test_a_running_server_goes_on_once_its_clock_is_accepted(site, database_url, monkeypatch):
-    monkeypatch.setattr("heliograph.ingest.clock_watch.WATCH_SECONDS", 0.05)
+    monkeypatch.setattr("heliograph.ingest.clock.WATCH_SECONDS", 0.05)
     async with site(database_url=database_url) as here:
         key = await here.device("pump-1")
     store = await open_store(database_url)

@@ -139,7 +139,7 @@ async def test_the_plan_tells_what_the_run_removes(site, database_url, aged, res
 async def test_a_leap_of_the_clock_is_told_with_what_would_go(
     site, database_url, aged, monkeypatch
 ):
-    monkeypatch.setattr("heliograph.ingest.clock_watch.WATCH_SECONDS", 0.05)
+    monkeypatch.setattr("heliograph.ingest.clock.WATCH_SECONDS", 0.05)
     options = {"retention_days": 30, "rollup_retention_days": 30, "log_retention_days": 30}
     async with site(database_url=database_url, **options) as here:
         await eventually(lambda: here.services.retention.state.last_run_at)

@@ -65,7 +65,7 @@ ANY_BODY = {
 
 
 async def test_no_route_fails_by_a_500_while_the_database_is_away(site, database_url, monkeypatch):
-    monkeypatch.setattr("heliograph.ingest.posts.COMMIT_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr("heliograph.ingest.http_ingest.COMMIT_TIMEOUT_SECONDS", 0.2)
     async with site(database_url=database_url, shutdown_timeout=0.5) as here:
         await here.device("pump-1")
         found = await operations(here)

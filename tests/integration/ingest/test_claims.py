@@ -25,7 +25,7 @@ async def servers(postgresql_url):
             stack.push_async_callback(store.close)
             core = await stack.enter_async_context(running(store, leased=True))
             core.watching = True
-            core.endpoint.watch()
+            core.mqtt.watch()
             cores.append(core)
         yield cores
 
@@ -130,7 +130,7 @@ async def test_a_key_with_another_body_is_refused_by_whoever_is_second(servers, 
 async def test_what_was_answered_with_503_claims_its_key_when_the_database_is_back(
     servers, postgresql_url, monkeypatch
 ):
-    monkeypatch.setattr("heliograph.ingest.posts.COMMIT_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr("heliograph.ingest.http_ingest.COMMIT_TIMEOUT_SECONDS", 0.05)
     sensors = await pump(servers)
     body = [{"value": 1}, {"value": 2, "id": "a"}, {"value": 3, "timestamp": "soon"}]
     async with stalled(postgresql_url):

@@ -3,7 +3,7 @@
 import pytest
 
 from heliograph.errors import ErrorCode, HeliographError
-from heliograph.ingest.clock_watch import ClockWatch
+from heliograph.ingest.clock import ClockWatch
 from heliograph.model.time import DAY, SECOND, now
 from heliograph.store.clock import Acceptance
 from heliograph.store.measurements import Measurements

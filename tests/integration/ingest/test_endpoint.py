@@ -27,7 +27,7 @@ async def retained(core, principal, topic_filter):
         each.topic: (
             each.payload if each.payload in (b"online", b"offline") else json.loads(each.payload)
         )
-        async for each in core.endpoint.retained(principal, topic_filter)
+        async for each in core.mqtt.retained(principal, topic_filter)
     }
 
 
@@ -61,7 +61,7 @@ async def test_a_configuration_and_a_status_are_kept_under_each_name(furnished):
 
 
 async def test_wildcards_find_each_sensor_once(furnished, monkeypatch):
-    monkeypatch.setattr("heliograph.ingest.endpoint.PAGE", 1)
+    monkeypatch.setattr("heliograph.ingest.mqtt_ingest.PAGE", 1)
     core = furnished
     pump, _, bare = core.sensors
     configurations = {"configurations/pump", f"configurations/{bare.identifier}"}
@@ -139,7 +139,7 @@ async def test_who_may_subscribe_to_what(plain_core, who, allowed):
         "shared": "$share/group/measurements/pump",
         "other": "something/else",
     }
-    may = {name for name, f in filters.items() if await core.endpoint.may_subscribe(principal, f)}
+    may = {name for name, f in filters.items() if await core.mqtt.may_subscribe(principal, f)}
     assert may == allowed
 
 
@@ -149,7 +149,7 @@ async def test_who_may_see_whose_events(plain_core):
     home = pump.network_identifier
     device = await core.authenticator.login("pump", b"pump")
     shared = await core.authenticator.login("pump", SHARED_KEY.encode())
-    may_see = core.endpoint.may_see
+    may_see = core.mqtt.may_see
     for principal in (device, shared):
         assert may_see(principal, pump.number, home)
         assert not may_see(principal, fan.number, home)
@@ -166,7 +166,7 @@ async def test_what_everybody_may_see_and_have_retained(sqlite_store):
         shared = await core.authenticator.login("fan", SHARED_KEY.encode())
         user = Principal("user", "user:eve", account="eve")
         everybody = (VIEWER, device, shared, user)
-        may_see = core.endpoint.may_see
+        may_see = core.mqtt.may_see
         for principal in everybody:
             # Where a sensor is now is what counts, as far as memory knows it.
             assert may_see(principal, pump.number, home)
@@ -174,7 +174,7 @@ async def test_what_everybody_may_see_and_have_retained(sqlite_store):
             assert may_see(principal, 999, home)
             assert not may_see(principal, 999, "elsewhere")
             assert set(await retained(core, principal, "status/#")) == {"status/pump"}
-            assert await core.endpoint.may_subscribe(principal, "#")
+            assert await core.mqtt.may_subscribe(principal, "#")
         elsewhere = str(uuid.uuid4())
         await core.store.networks.create(
             identifier=elsewhere, name="elsewhere", created_at=NOON, owner=None
@@ -189,7 +189,7 @@ async def test_what_everybody_may_see_and_have_retained(sqlite_store):
 async def test_every_topic_goes_by_the_policy(sqlite_store, everybody):
     async with running(sqlite_store, anonymous_role=everybody) as core:
         pump, fan = await core.device("pump"), await core.device("fan")
-        endpoint, grants = core.endpoint, core.registry.grants
+        endpoint, grants = core.mqtt, core.registry.grants
         callers = [ADMIN, Principal("user", "user:eve", account="eve"), Principal("broker", "b")]
         callers.append(await core.authenticator.login("pump", b"pump"))
         callers.append(await core.authenticator.login("pump", SHARED_KEY.encode()))
@@ -217,8 +217,8 @@ async def test_where_topics_lead(plain_core):
     await core.device("pump")
     faults = {}
     for topic in ("nowhere/pump", "measurements/pump/x", "configurations/pump", "measurements/no"):
-        route = await core.endpoint.route(ADMIN, topic)
-        assert not core.endpoint.accepts(route)
+        route = await core.mqtt.route(ADMIN, topic)
+        assert not core.mqtt.accepts(route)
         faults[topic] = route.fault.reason.value
     assert faults == {
         "nowhere/pump": "UNKNOWN_TOPIC",
@@ -235,8 +235,8 @@ async def test_where_topics_lead(plain_core):
         "acknowledgments",
         "status",
     ):
-        route = await core.endpoint.route(ADMIN, f"{topic}/pump")
-        assert core.endpoint.accepts(route)
+        route = await core.mqtt.route(ADMIN, f"{topic}/pump")
+        assert core.mqtt.accepts(route)
         kinds[topic] = route.kind
     assert list(kinds.values()) == [
         Kind.MEASUREMENT,
@@ -262,7 +262,7 @@ async def test_a_rejection_has_a_reason_code(plain_core, topic, payload, reason)
     await core.device("pump")
     await core.publish(topic, payload)
     await core.settled()
-    assert core.endpoint.puback_reason(core.origin.messages[0]) == reason
+    assert core.mqtt.puback_reason(core.origin.messages[0]) == reason
 
 
 async def test_events_go_to_both_topics_of_a_device(plain_core):
@@ -273,43 +273,43 @@ async def test_events_go_to_both_topics_of_a_device(plain_core):
         for device_id in ("pump", None)
         for kind in (Kind.MEASUREMENT, Kind.LOG, Kind.HEARTBEAT, Kind.STATUS)
     ]
-    shown = [core.endpoint.seen(event) for event in events]
+    shown = [core.mqtt.seen(event) for event in events]
     prefixes = ("measurements", "log-messages", "heartbeats", "status")
     assert [seen.topics for seen in shown] == [
         *((f"{prefix}/pump", f"{prefix}/the-uuid") for prefix in prefixes),
         *((f"{prefix}/the-uuid",) for prefix in prefixes),
     ]
     assert {seen.payload for seen in shown} == {b"whole"}
-    assert core.endpoint.seen(Committed(Kind.PRESENCE, 1, "u", None, "n", [], None, None)) is None
+    assert core.mqtt.seen(Committed(Kind.PRESENCE, 1, "u", None, "n", [], None, None)) is None
     parts = Committed(Kind.MEASUREMENT, 1, "u", None, "n", rows, None, None)
     value = {"revision": None, "timestamp": NOON, "value": {"t": 1}}
-    assert json.loads(core.endpoint.payload_of(parts)) == {"measurements": [value]}
+    assert json.loads(core.mqtt.payload_of(parts)) == {"measurements": [value]}
 
 
 async def test_a_connection_hangs_on_its_key(plain_core):
     core = plain_core
     sensor = await core.device("pump")
     principal = await core.authenticator.login("pump", b"pump")
-    generation = core.endpoint.generation
-    assert core.endpoint.credential(principal) == hash_key("pump")
+    generation = core.mqtt.generation
+    assert core.mqtt.credential(principal) == hash_key("pump")
     await core.store.sensors.change(sensor.number, key_hash=hash_key("new"))
     await core.registry.changed()
-    assert core.endpoint.credential(principal) == hash_key("new")
-    assert core.endpoint.is_current(principal, hash_key("new"))
-    assert not core.endpoint.is_current(principal, hash_key("pump"))
-    assert core.endpoint.generation > generation
+    assert core.mqtt.credential(principal) == hash_key("new")
+    assert core.mqtt.is_current(principal, hash_key("new"))
+    assert not core.mqtt.is_current(principal, hash_key("pump"))
+    assert core.mqtt.generation > generation
     await core.store.sensors.change(sensor.number, is_active=False)
     await core.registry.changed()
-    assert core.endpoint.credential(principal) is None
-    assert core.endpoint.credential(ADMIN) is None
+    assert core.mqtt.credential(principal) is None
+    assert core.mqtt.credential(ADMIN) is None
     assert await core.authenticator.login("pump", b"new") is None
     assert await core.authenticator.key("new") is None
 
 
 async def test_logins_are_the_authenticators(sqlite_store):
     async with running(sqlite_store, anonymous_role="viewer") as core:
-        assert await core.endpoint.login("anybody", ADMIN_KEY.encode()) == ADMIN
-        assert core.endpoint.anonymous() == VIEWER
+        assert await core.mqtt.login("anybody", ADMIN_KEY.encode()) == ADMIN
+        assert core.mqtt.anonymous() == VIEWER
 
 
 def test_a_sensor_goes_by_its_names():

@@ -73,7 +73,7 @@ async def ingested(core, sensor, elements):
     for element in elements:
         body = json.dumps(element).encode()
         given_reading = [(0, sensor, decode_reading(body, now()))]
-        await core.posts.post_readings(given_reading, [], body, ADMIN, "POST /ingest")
+        await core.http.post_readings(given_reading, [], body, ADMIN, "POST /ingest")
 
 
 async def batched(core, sensor, elements):
@@ -82,7 +82,7 @@ async def batched(core, sensor, elements):
         readings, faults = decode_readings(body, now())
         assert faults == []
         parts = [(index, sensor, reading) for index, reading in readings]
-        await core.posts.post_readings(parts, [], body, ADMIN, "POST /ingest/batch")
+        await core.http.post_readings(parts, [], body, ADMIN, "POST /ingest/batch")
 
 
 WAYS = [published, posted, ingested, batched]

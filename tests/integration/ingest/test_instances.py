@@ -92,7 +92,7 @@ async def test_a_number_that_is_lost_gives_what_waits_new_ids(start, change):
     core = await start()
     sensor = await core.device("pump")
     core.watching = True
-    core.endpoint.watch()
+    core.mqtt.watch()
     key = {"idempotency_key": "k"}
     async with core.blocked():
         other = await take_over(core, start, change)

@@ -286,7 +286,7 @@ async def test_devices_are_registered_on_first_sight(store):
     async with running(store, auto_provision=True) as core:
         payload = {"value": 1, "timestamp": NOON}
         routes = await asyncio.gather(
-            *(core.endpoint.route(ADMIN, "measurements/new") for _ in range(5))
+            *(core.mqtt.route(ADMIN, "measurements/new") for _ in range(5))
         )
         assert len({route.sensor for route in routes}) == 1
         assert routes[0].sensor is not None

@@ -247,11 +247,11 @@ async def test_readings_are_told_apart_by_key_and_id(core):
     sensor = await core.device("pump")
     body = b'{"metrics":{"t":1},"id":"a"}'
     given = [(0, sensor, decode_reading(body, 0))]
-    first = await core.posts.post_readings(given, [], body, ADMIN, "POST /ingest")
-    again = await core.posts.post_readings(given, [], body, ADMIN, "POST /ingest", "k")
+    first = await core.http.post_readings(given, [], body, ADMIN, "POST /ingest")
+    again = await core.http.post_readings(given, [], body, ADMIN, "POST /ingest", "k")
     assert again.accepted[0].duplicate
     assert again.accepted[0].id == first.accepted[0].id
-    assert again == await core.posts.post_readings(given, [], body, ADMIN, "POST /ingest", "k")
+    assert again == await core.http.post_readings(given, [], body, ADMIN, "POST /ingest", "k")
     assert len(await core.rows(sensor)) == 1
 
 
@@ -262,7 +262,7 @@ async def test_untimed_records_get_increasing_times(store):
             await core.publish("measurements/pump", [{"value": 1}] * 50)
         await core.post(sensor, [{"value": 1}] * 50, **POST)
         given = [(at, sensor, decode_reading(b'{"t":1}', 0)) for at in range(50)]
-        await core.posts.post_readings(given, [], b"", ADMIN, "POST /ingest/batch")
+        await core.http.post_readings(given, [], b"", ADMIN, "POST /ingest/batch")
         await core.settled()
         times = [row.timestamp for row in await core.rows(sensor)]
         receipts = [row.receipt_timestamp for row in await core.rows(sensor)]
@@ -321,8 +321,8 @@ async def test_rejected_messages_are_kept_within_a_budget(sqlite_store):
         assert core.state.rejected_not_kept_total == 2
         assert core.state.rejected_total == {"MALFORMED_JSON": 5}
         assert core.origin.tokens == [1, 2, 3, 4, 5]
-        route = await core.endpoint.route(ADMIN, "measurements/pump")
-        core.intake.receive_oversize(core.origin, 6, route, b"x" * 100, 2 << 20)
+        route = await core.mqtt.route(ADMIN, "measurements/pump")
+        core.mqtt.receive_oversize(core.origin, 6, route, b"x" * 100, 2 << 20)
         await core.settled()
         assert core.origin.tokens[-1] == 6
         assert core.state.rejected_total["TOO_LARGE"] == 1

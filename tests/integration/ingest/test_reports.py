@@ -10,9 +10,10 @@ from structlog.testing import capture_logs
 from heliograph.access.authenticator import ADMIN
 from heliograph.errors import RejectionReason
 from heliograph.hourly import LINES, LINES_OF_ONE
+from heliograph.ingest.attributes import NewAttributes
 from heliograph.ingest.decode import decode_reading
-from heliograph.ingest.outcome import Fault
-from heliograph.ingest.reports import NumberTextReports, RejectionReports
+from heliograph.ingest.rejections import RejectionReports
+from heliograph.ingest.strict_json import Fault
 from heliograph.model.number_text import is_number_text
 from heliograph.model.principal import Principal
 from heliograph.model.records import Kind
@@ -195,7 +196,7 @@ async def test_it_is_told_whichever_way_it_comes(core):
             (at, sensor, decode_reading(b'{"t": 1, "u": "%d"}' % at, now()))
             for at, sensor in enumerate((fan, gate))
         ]
-        await core.posts.post_readings(read, [], b"", ADMIN, "POST /ingest/batch")
+        await core.http.post_readings(read, [], b"", ADMIN, "POST /ingest/batch")
     assert texts(logs) == [("pump", "t", "1"), ("fan", "u", "0"), ("gate", "u", "1")]
 
 
@@ -215,7 +216,7 @@ async def test_what_was_a_number_before_is_told_when_its_rollups_are_made(core, 
             await core.publish("measurements/pump", reading(minute, value), principal=device(pump))
         await core.settled()
         assert texts(logs) == []
-        reports = NumberTextReports(core.registry.number, core.clock.moment)
+        reports = NewAttributes(core.registry.number, core.clock.moment)
         task = RollupTask(core.store, core.state, reports)
         run = asyncio.create_task(task.run(), name="rollups")
         try:
@@ -237,7 +238,7 @@ async def test_what_was_a_number_before_is_told_when_its_rollups_are_made(core, 
 def test_so_many_number_texts_are_told_that_the_log_bears_and_the_others_later():
     sensors = {number: _Known(number) for number in range(3 * LINES)}
     moment = NOON * SECOND
-    reports = NumberTextReports(sensors.get, lambda: moment)
+    reports = NewAttributes(sensors.get, lambda: moment)
     with capture_logs() as logs:
         for hour in range(1, 12):
             for number, sensor in sensors.items():

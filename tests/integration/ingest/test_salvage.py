@@ -113,11 +113,11 @@ async def test_who_posts_is_told_what_was_refused(core, key):
 async def test_readings_of_many_sensors_stay_with_theirs(core):
     pump, fan = await core.device("pump"), await core.device("fan")
     core.watching = True
-    core.endpoint.watch()
+    core.mqtt.watch()
     core.store.refuses = lambda row: "bad" in row[7]
     bodies = [(pump, b'{"t":1}'), (pump, b'{"t":"bad"}'), (fan, b'{"t":3}')]
     given = [(at, sensor, decode_reading(body, 0)) for at, (sensor, body) in enumerate(bodies)]
-    outcome = await core.posts.post_readings(given, [], b"all", ADMIN, "POST /ingest/batch")
+    outcome = await core.http.post_readings(given, [], b"all", ADMIN, "POST /ingest/batch")
     assert [accepted.index for accepted in outcome.accepted] == [0, 2]
     assert [fault.index for fault in outcome.faults] == [1]
     assert await core.values(pump) == [{"t": 1}]

@@ -192,16 +192,17 @@ async def test_watched_messages_stay_apart_and_are_told_with_their_payload(plain
     async with core.blocked():
         await core.publish("measurements/pump", reading(0, 0))
         core.watching = True
-        core.endpoint.watch()
+        core.mqtt.watch()
         await core.publish("measurements/pump", reading(1, 1))
         await core.publish("measurements/pump", [reading(1, 1), reading(2, 2)])
     assert [message.tokens for message in core.origin.messages] == [[1], [2], [3]]
-    # What came before anybody watched is not told; of a repeat only the rest is.
-    assert [(len(e.rows), e.payload is not None) for e in core.events] == [(1, True), (1, False)]
+    # What came before anybody watched is told by its rows alone; of a repeat only the rest is.
+    told = [(len(e.rows), e.payload is not None) for e in core.events]
+    assert told == [(1, False), (1, True), (1, False)]
     core.watching = False
     await core.publish("measurements/pump", reading(5, 5))
     await core.settled()
-    assert len(core.events) == 2
+    assert len(core.events) == 3
     assert core.pipeline.watched is False
 
 
@@ -282,7 +283,7 @@ async def test_an_outage_is_told_and_survived(core):
 
 
 async def test_a_post_gives_up_waiting_but_not_its_rows(plain_core, monkeypatch):
-    monkeypatch.setattr("heliograph.ingest.posts.COMMIT_TIMEOUT_SECONDS", 0.02)
+    monkeypatch.setattr("heliograph.ingest.http_ingest.COMMIT_TIMEOUT_SECONDS", 0.02)
     core = plain_core
     sensor = await core.device("pump")
     async with core.blocked():
@@ -309,7 +310,7 @@ async def test_when_sensors_were_last_seen_is_flushed(core):
 async def test_a_status_is_stored_and_shown(core):
     await core.device("pump")
     core.watching = True
-    core.endpoint.watch()
+    core.mqtt.watch()
     await core.publish("status/pump", b"online")
     await core.publish("status/pump", b" Offline\n")
     await core.publish("status/pump", b"asleep")

@@ -104,6 +104,22 @@ async def test_what_was_missed_comes_in_order(server, version):
     assert not any(message.dup for message in messages)
 
 
+async def test_a_qos_0_subscription_is_heard_again_with_its_session(server, version):
+    """Nobody watches what is committed in between."""
+    device = await server.device()
+    admin = await server.admin("watcher", version=version, **kept(version))
+    admin.send(subscribe("measurements/#", qos=0, version=version))
+    assert (await admin.packet())[0] == 0x90
+    client = await server.connect(device)
+    await admin.close()
+    await eventually(lambda: server.listener.connections == 1)
+    await send(client, device.topic, value(1))
+    admin = await server.admin("watcher", version=version, **kept(version))
+    assert admin.session_present
+    await send(client, device.topic, value(2))
+    assert (await received(admin)).payload == value(2)
+
+
 async def test_what_was_not_acknowledged_comes_again_with_dup(server, version):
     """[MQTT-4.4.0-1], [MQTT-3.3.1-1], [MQTT-4.3.2-1]: same ids, same order."""
     device = await server.device()

@@ -8,7 +8,7 @@ import pytest
 
 from aggregating import aggregates_of
 from heliograph.errors import StoreUnavailableError
-from heliograph.ingest.reports import NumberTextReports
+from heliograph.ingest.attributes import NewAttributes
 from heliograph.ingest.state import PipelineState
 from heliograph.model.batch import Batch
 from heliograph.model.time import DAY, HOUR, MINUTE, now
@@ -17,7 +17,7 @@ from heliograph.rollups.task import STEP, RollupTask
 from heliograph.store.engine import LAG
 from rows import measurement
 
-NO_TEXTS = NumberTextReports(lambda _number: None, now)
+NO_TEXTS = NewAttributes(lambda _number: None, now)
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ from fractions import Fraction
 import psycopg
 import pytest
 
-from heliograph.ingest.attributes import attributes_of
+from heliograph.model.attributes import attributes_of
 from heliograph.model.batch import Batch
 from heliograph.model.time import DAY, HOUR, now, to_rfc3339
 from heliograph.store.clock import Acceptance

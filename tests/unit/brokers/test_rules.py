@@ -18,7 +18,7 @@ from heliograph.brokers.mosquitto import (
     verifies,
 )
 from heliograph.brokers.rules import Rules, ServerAccount, is_user_name, packet_topic
-from heliograph.ingest.endpoint import KINDS
+from heliograph.ingest.mqtt_ingest import KINDS
 from heliograph.model.credentials import broker_password, hash_key, new_api_key
 from heliograph.mqtt.codec.topics import match
 from heliograph.mqtt.topics import PUBLISHED, READ, TopicKind, parse_device_topic

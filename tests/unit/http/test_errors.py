@@ -18,7 +18,7 @@ from heliograph.http.answers import Answering
 from heliograph.http.front import Front, Table, Traffic
 from heliograph.http.paths import PREFIX
 from heliograph.http.schemas import Text
-from heliograph.ingest.outcome import Fault
+from heliograph.ingest.strict_json import Fault
 
 
 class Thing(BaseModel):

@@ -1,13 +1,13 @@
 from heliograph.access.registry import KnownSensor
 from heliograph.errors import RejectionReason
-from heliograph.ingest.batching import (
+from heliograph.ingest.batch import (
+    Message,
     build_batch,
     committed_events,
     corrected_answers,
-    drop_repeats,
 )
-from heliograph.ingest.message import Message
-from heliograph.ingest.outcome import Fault
+from heliograph.ingest.identity import drop_repeats
+from heliograph.ingest.strict_json import Fault
 from heliograph.model.records import Kind
 from heliograph.model.sensor import Sensor
 from rows import heartbeat, log, measurement, rejected

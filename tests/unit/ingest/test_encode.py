@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heliograph.ingest.decode import decode_heartbeats, decode_logs, decode_measurements
-from heliograph.ingest.encode import payload_of
+from heliograph.ingest.decode import decode_heartbeats, decode_logs, decode_measurements, payload_of
 from heliograph.model.event import Committed
 from heliograph.model.records import Kind, Severity
 

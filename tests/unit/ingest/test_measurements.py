@@ -5,14 +5,8 @@ import json
 import pytest
 
 from heliograph.errors import RejectionReason
-from heliograph.ingest.decode import (
-    Rejected,
-    attribute_names,
-    decode_measurements,
-    decode_reading,
-    decode_readings,
-    measurement_row,
-)
+from heliograph.ingest.decode import decode_measurements, decode_reading, decode_readings
+from heliograph.ingest.strict_json import Rejected
 from heliograph.model.canonical import fingerprint
 from heliograph.model.identifiers import INGEST_ID_STEP
 from heliograph.model.records import Kind
@@ -33,7 +27,7 @@ def faults_of(payload):
 def names_of(value):
     decoded = decode({"value": value})
     assert decoded.faults == []
-    return attribute_names(decoded.attributes[0])
+    return set(decoded.attributes[0])
 
 
 STANDARD = (
@@ -230,7 +224,7 @@ class TestShapes:
         reading = decode_reading(payload, NOW)
         ((_, batched),), _ = decode_readings(json.dumps([element]).encode(), NOW)
         assert reading == batched
-        assert measurement_row(reading, SENSOR, FIRST_ID, NOW, UNTIMED) == row
+        assert reading.row(FIRST_ID, SENSOR, NOW, UNTIMED) == row
 
     @pytest.mark.parametrize(
         ("element", "reason", "detail"),
@@ -408,7 +402,7 @@ class TestAttributes:
     def test_names_are_escaped_dotted_paths(self, value, names):
         assert names_of(value) == names
         decoded = decode([{"value": value}, 5])
-        assert attribute_names(decoded.attributes[0]) == names
+        assert set(decoded.attributes[0]) == names
 
     def test_flat_object_costs_no_copy(self):
         decoded = decode(STANDARD)
@@ -417,6 +411,6 @@ class TestAttributes:
 
     def test_each_row_has_its_names(self):
         decoded = decode([{"value": {"a": 1}}, 5, {"value": 2}, {"value": {"b": {"c": 1}}}])
-        assert [attribute_names(names) for names in decoded.attributes] == [
+        assert [set(names) for names in decoded.attributes] == [
             {"a"}, {"value"}, {"b.c"}
         ]  # fmt: skip

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heliograph.ingest import readings
-from heliograph.ingest.attributes import attribute_names
-from heliograph.ingest.decode import Rejected, decode_reading, decode_readings
+from heliograph.ingest import decode as decoding
+from heliograph.ingest.decode import decode_reading, decode_readings
+from heliograph.ingest.strict_json import Rejected
 from unit.ingest.payloads import (
     NOW,
     Pairs,
@@ -56,7 +56,7 @@ def summary(decoded):
     good, faults = decoded
     return [
         (index, *(getattr(reading, name) for name in reading.__struct_fields__ if name != "names"),
-         attribute_names(reading.names))
+         set(reading.names))
         for index, reading in good
     ], [(fault.index, fault.reason) for fault in faults]  # fmt: skip
 
@@ -67,8 +67,8 @@ def exactly():
 
     def call(decode, payload):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(readings, "_read_quickly", lambda *_: None)
-            patch.setattr(readings, "read_shallow", lambda _: None)
+            patch.setattr(decoding, "_decode_typed", lambda *_, **__: None)
+            patch.setattr(decoding, "read_vouched", lambda *_: None)
             return result(decode, payload)
 
     return call
@@ -102,9 +102,9 @@ def test_one_reading(exactly, element, random):
     ],
 )
 def test_ordinary_readings_take_the_quick_way(reading):
-    for decoders, body in (
-        (readings._DECODE_ONE, reading),
-        (readings._DECODE_MANY, [reading] * 2),
-        (readings._DECODE_MANY, {"readings": [reading]}),
+    for member, body in (
+        (None, reading),
+        ("readings", [reading] * 2),
+        ("readings", {"readings": [reading]}),
     ):
-        assert readings._read_quickly(json.dumps(body).encode(), decoders, NOW)
+        assert decoding._decode_typed(json.dumps(body).encode(), member, 0, 0, NOW, 0) is not None

@@ -8,14 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heliograph.errors import RejectionReason
-from heliograph.ingest.decode import (
-    Rejected,
-    attribute_names,
-    decode_measurements,
-    decode_reading,
-    decode_readings,
-    measurement_row,
-)
+from heliograph.ingest.decode import decode_measurements, decode_reading, decode_readings
+from heliograph.ingest.strict_json import Rejected
 from unit.ingest.payloads import (
     BAD_TOKENS,
     FIRST_ID,
@@ -50,11 +44,11 @@ def reason_of(payload):
 class TestReading:
     def test_flat_reading(self):
         reading = decode({"temperature": 22.5, "id": 7, "timestamp": 1_700_000_000, "revision": 2})
-        assert reading.text == '{"id":7,"temperature":22.5}'
+        assert reading.columns[0] == '{"id":7,"temperature":22.5}'
         assert reading.device_id is None
         assert reading.identity is None
         assert (reading.timestamp, reading.revision) == (1_700_000_000_000_000, 2)
-        assert attribute_names(reading.names) == {"id", "temperature"}
+        assert set(reading.names) == {"id", "temperature"}
 
     def test_wrapped_reading(self):
         reading = decode(
@@ -66,8 +60,8 @@ class TestReading:
             }
         )
         assert reading.device_id == "greenhouse-1"
-        assert reading.text == '{"revision":null,"temperature":{"air":22.5}}'
-        assert attribute_names(reading.names) == {"temperature.air", "revision"}
+        assert reading.columns[0] == '{"revision":null,"temperature":{"air":22.5}}'
+        assert set(reading.names) == {"temperature.air", "revision"}
         assert (reading.timestamp, reading.device_timestamp) == (None, 5.0)
         assert reading.identity == "x"
 
@@ -79,14 +73,14 @@ class TestReading:
         wrapped = {"metrics": members, "device_id": device, "revision": revision}
         first, second = (decode(payload_of(shape, random)) for shape in (flat, wrapped))
         assert first == second
-        assert json.loads(first.text) == members
-        row = measurement_row(first, SENSOR, FIRST_ID, NOW, UNTIMED)
+        assert json.loads(first.columns[0]) == members
+        row = first.row(FIRST_ID, SENSOR, NOW, UNTIMED)
         measurement = payload_of({"value": members, "revision": revision}, random)
         assert [row] == decode_measurements(measurement, SENSOR, FIRST_ID, NOW, UNTIMED).rows
 
     def test_row_has_the_time_of_its_device(self):
         reading = decode({"a": 1, "timestamp": 1_700_000_000})
-        row = measurement_row(reading, SENSOR, FIRST_ID, NOW, UNTIMED)
+        row = reading.row(FIRST_ID, SENSOR, NOW, UNTIMED)
         assert (row[2], row[4]) == (1_700_000_000_000_000, NOW)
 
     @pytest.mark.parametrize(
@@ -143,7 +137,7 @@ class TestReadings:
         batch = [{"a": 1}, {}, {"metrics": {"a": 2}}, {"a": 1, "timestamp": "x"}]
         for shape in (batch, {"readings": batch}):
             readings, faults = decode_readings(json.dumps(shape).encode(), NOW)
-            assert [(index, reading.text) for index, reading in readings] == [
+            assert [(index, reading.columns[0]) for index, reading in readings] == [
                 (0, '{"a":1}'),
                 (2, '{"a":2}'),
             ]

@@ -1,8 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliograph.ingest.attributes import attributes_of
-from heliograph.model.attributes import MISSING, keys_of, member_text, value_at
+from heliograph.model.attributes import MISSING, attributes_of, keys_of, member_text, value_at
 from heliograph.model.canonical import canonical
 
 keys = st.text(alphabet=st.sampled_from('a.\\"\u00e9\n'), max_size=4)

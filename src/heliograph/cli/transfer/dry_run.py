@@ -9,9 +9,7 @@ from heliograph.cli.output import echo
 from heliograph.cli.transfer.reading import CsvFile, Record
 from heliograph.exchange.elements import BadLineError, Element, NoValueError
 from heliograph.exchange.table_layouts import SEPARATORS
-from heliograph.ingest.heartbeats import decode_heartbeats
-from heliograph.ingest.log_messages import decode_logs
-from heliograph.ingest.measurements import decode_measurements
+from heliograph.ingest.decode import decode_heartbeats, decode_logs, decode_measurements
 from heliograph.model.records import Kind
 from heliograph.model.time import now, parse, to_rfc3339
 

@@ -3,27 +3,21 @@
 import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
-from heliograph.access.registry import KnownSensor
+from heliograph.access.registry import KnownSensor, Registry
 from heliograph.errors import ErrorCode, HeliographError, RejectionReason
+from heliograph.ingest.batch import MESSAGE_BYTES, ROW_BYTES, Message
 from heliograph.ingest.clock import Clock
-from heliograph.ingest.decode import Reading, measurement_row
-from heliograph.ingest.intake import MESSAGE_BYTES, ROW_BYTES
-from heliograph.ingest.message import Message
-from heliograph.ingest.notes import (
-    NOT_STORABLE,
-    Notes,
-    element_key,
-    ledger_key,
-    tells_apart,
-)
-from heliograph.ingest.outcome import Accepted, Fault, Outcome
+from heliograph.ingest.decode import Reading
+from heliograph.ingest.identity import element_key, identify, ledger_key, tells_apart
 from heliograph.ingest.pipeline import Pipeline
+from heliograph.ingest.rejections import NOT_STORABLE
 from heliograph.ingest.routes import DECODERS
 from heliograph.ingest.state import PipelineState
+from heliograph.ingest.strict_json import Fault
 from heliograph.model.identifiers import INGEST_ID_STEP, IngestIds
 from heliograph.model.principal import Principal
 from heliograph.model.records import Kind
@@ -34,14 +28,38 @@ COMMIT_TIMEOUT_SECONDS = 10
 _encode = msgspec.json.Encoder().encode
 
 
-class Posts:
+class Accepted(msgspec.Struct, frozen=True, gc=False):
+    """An element that is stored. Of a duplicate, `id` is that of the row stored first."""
+
+    index: int
+    id: int
+    timestamp: int
+    duplicate: bool
+
+
+class Outcome(NamedTuple):
+    """What became of a message's elements, after the commit.
+
+    `retimed` are the indexes of those stored now whose time was none: they got that of receipt.
+    """
+
+    accepted: list[Accepted]
+    faults: list[Fault]
+    retimed: tuple[int, ...] = ()
+
+
+class HttpIngest:
     """Stores what is posted; every method returns after the commit."""
 
-    def __init__(self, pipeline: Pipeline, clock: Clock, ids: IngestIds, notes: Notes) -> None:
+    def __init__(
+        self, registry: Registry, pipeline: Pipeline, clock: Clock, ids: IngestIds
+    ) -> None:
+        self._registry = registry
         self._pipeline = pipeline
+        self._rejections = pipeline.rejections
+        self._attributes = pipeline.attributes
         self.clock = clock
         self._ids = ids
-        self._notes = notes
         self._origin = _Waiting()
 
     @property
@@ -74,8 +92,10 @@ class Posts:
         if rows:
             self._ids.advance(first, len(rows))
         message = self._message(kind, sensor, rows, len(payload))
-        self._notes.complete(message, sensor, decoded, untimed_from)
-        self._notes.note_seen(sensor, now, measured=kind is Kind.MEASUREMENT and bool(rows))
+        message.complete(sensor, decoded, untimed_from, self._attributes)
+        if decoded.identities:
+            identify(message, sensor, decoded.identities)
+        self._registry.note_seen(sensor, now, measured=kind is Kind.MEASUREMENT and bool(rows))
         indexes = decoded.indexes or range(len(rows))
         return await self._post(message, indexes, payload, principal, source, now, idempotency_key)
 
@@ -105,14 +125,15 @@ class Posts:
             if reading.timestamp is None:
                 known.newest_assigned = untimed
                 message.untimed = True
-            message.rows.append(measurement_row(reading, known.number, row_id, now, untimed))
+            message.rows.append(reading.row(row_id, known.number, now, untimed))
             row_id += INGEST_ID_STEP
             if not reading.names <= known.attributes:
-                self._notes.learn(message, known, reading.names, message.rows[-1:])
+                rows = message.rows[-1:]
+                message.attributes += self._attributes.learn(known, reading.names, rows)
             if reading.identity is not None and tells_apart(known, reading.identity):
                 key = element_key(known, Kind.MEASUREMENT, reading.identity)
                 identities.append((position, key))
-            self._notes.note_seen(known, now, measured=True)
+            self._registry.note_seen(known, now, measured=True)
         if readings:
             self._ids.advance(first, len(readings))
         message.size += ROW_BYTES * len(readings)
@@ -140,7 +161,7 @@ class Posts:
         now = self.clock.now()
         message = self._message(Kind.REJECTED, sensor, [], len(payload))
         message.faults = [fault]
-        self._notes.refuse(message, principal, source, payload, len(payload), now)
+        self._rejections.refuse(message, principal, source, payload, len(payload), now)
         await self._committed(message)
 
     def _message(
@@ -162,7 +183,7 @@ class Posts:
         idempotency_key: str | None,
     ) -> Outcome:
         if message.faults:
-            self._notes.refuse(message, principal, source, payload, len(payload), now)
+            self._rejections.refuse(message, principal, source, payload, len(payload), now)
         rows = message.rows
         if idempotency_key is None:
             first = rows[0] if rows else None

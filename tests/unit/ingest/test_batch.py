@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from heliograph.ingest.message import Message
-from heliograph.ingest.notes import Notes
-from heliograph.ingest.reports import NumberTextReports
+from heliograph.ingest.attributes import NewAttributes
+from heliograph.ingest.batch import Message
+from heliograph.ingest.identity import identify
 from heliograph.ingest.routes import DECODERS
 from heliograph.model.identifiers import INGEST_ID_STEP
 from heliograph.model.records import Kind
@@ -17,8 +17,7 @@ NOW = 1_790_000_000_000_000
 @pytest.fixture
 def complete():
     """Return a function that decodes measurements and returns their message and sensor."""
-    texts = NumberTextReports(lambda _number: None, lambda: NOW)
-    notes = Notes(None, None, None, None, None, texts)
+    attributes = NewAttributes(lambda _number: None, lambda: NOW)
 
     def complete(payload):
         sensor = SimpleNamespace(
@@ -26,7 +25,9 @@ def complete():
         )
         decoded = DECODERS[Kind.MEASUREMENT](payload, 1, INGEST_ID_STEP, NOW, NOW + 7)
         message = Message(None, [0], Kind.MEASUREMENT, sensor, decoded.rows, 0)
-        notes.complete(message, sensor, decoded, NOW + 7)
+        message.complete(sensor, decoded, NOW + 7, attributes)
+        if decoded.identities:
+            identify(message, sensor, decoded.identities)
         return message, sensor
 
     return complete
@@ -44,7 +45,7 @@ def test_attributes_ids_and_faults_go_with_the_message(complete):
     message, sensor = complete(
         b'{"measurements": [{"value": {"t": 1, "u": 2}, "id": "a"}, {"value": 1, "id": 2}]}'
     )
-    assert message.attributes == [(1, "u")]
+    assert message.attributes == ((1, "u"),)
     assert sensor.attributes == {"t", "u"}
     assert [position for position, _ in message.identities] == [0]
     assert [fault.index for fault in message.faults] == [1]
@@ -52,4 +53,4 @@ def test_attributes_ids_and_faults_go_with_the_message(complete):
     signed, _ = complete(b'{"value": {"t": 1}, "id": "pump"}')
     assert signed.identities == []
     plain, _ = complete(b'{"value": {"t": 1}, "timestamp": 1700000000}')
-    assert (plain.attributes, plain.identities, plain.faults) == (None, None, ())
+    assert (plain.attributes, plain.identities, plain.faults) == ((), None, ())

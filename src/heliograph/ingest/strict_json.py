@@ -1,21 +1,20 @@
 """Reading JSON strictly: what the two databases and a 64-bit world can keep, and nothing else.
 
-There are two readers. `read_elements` tries the quick one first, msgspec with types that
-bound depth and integers, and proves with a few counts over the raw bytes that nothing was
-glossed over (repeated keys, NUL). What it can't vouch for goes through the
-exact one, the standard library's parser with hooks, which puts a `Flaw` in the place of
-whatever may not stand there, so that one bad element does not spoil its neighbours.
+msgspec reads quickly, with types that bound depth and integers; `read_vouched` proves that nothing
+was glossed over (a repeated key, a NUL). `read_exactly` takes what can't be vouched for: it is the
+standard library's parser with hooks, which puts a `Flaw` in the place of whatever may not stand
+there, so that one bad element does not spoil its neighbours.
 """
 
 import json
 import math
 import re
-from typing import Annotated, Any, NamedTuple, TypeAlias
+from collections.abc import Callable
+from typing import Annotated, Any, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
 from heliograph.errors import RejectionReason
-from heliograph.ingest.outcome import Fault
 from heliograph.model.records import MAXIMUM_PAYLOAD_BYTES
 
 # Levels of arrays and objects in what is stored; its outermost array or object is the first.
@@ -23,9 +22,9 @@ MAXIMUM_DEPTH = 32
 
 _SMALLEST_INTEGER = -(1 << 63)
 _LARGEST_INTEGER = (1 << 63) - 1
-# Enough to tell what is too deep, and little enough for any parser.
 # A megabyte of `{},{},…` would become hundreds of megabytes of rows.
 MAXIMUM_ELEMENTS = 10_000
+# Enough to tell what is too deep, and little enough for any parser.
 _CUT_DEPTH = 2 * MAXIMUM_DEPTH
 
 Integer: TypeAlias = Annotated[int, msgspec.Meta(ge=_SMALLEST_INTEGER, le=_LARGEST_INTEGER)]
@@ -33,10 +32,20 @@ Scalar: TypeAlias = Integer | float | str | bool | None
 
 # Escapes that hide a NUL or a colon need the exact reader; lone surrogates msgspec refuses.
 _ESCAPES = re.compile(rb"\\u00(?:00|3[aA])")
-_BACKSLASH = 0x5C
+BACKSLASH = 0x5C
 # Possessive, so that an unterminated text is passed over in linear time.
 _TOKENS = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{]++|[\]}]++', re.DOTALL)
+_T = TypeVar("_T")
+_encode = msgspec.json.Encoder().encode
 _NOT_A_NUMBER = re.compile(r"[+-]?(?:nan|inf)", re.IGNORECASE)
+
+
+class Fault(msgspec.Struct, frozen=True, gc=False):
+    """Why an element (by its index in the message; None: the whole message) was rejected."""
+
+    index: int | None
+    reason: RejectionReason
+    detail: str
 
 
 class Rejected(Exception):  # noqa: N818 - what happened to the message, not an error of ours
@@ -54,23 +63,15 @@ class Flaw(NamedTuple):
     what: str
 
 
-class Elements(NamedTuple):
-    """A message's elements; unless `sound`, each is to be searched with `find_flaw`."""
+def nested(levels: int, *, least: int = 0) -> Any:
+    """Return the msgspec type of JSON with at most so many levels of arrays and objects.
 
-    items: list[Any]
-    sound: bool
-
-
-def nested(levels: int) -> Any:
-    """Return the msgspec type of JSON with at most so many levels of arrays and objects."""
+    Each object has at least so many members.
+    """
     kind: Any = Scalar
     for _ in range(levels):
-        kind = Scalar | list[kind] | dict[str, kind]
+        kind = Scalar | list[kind] | Annotated[dict[str, kind], msgspec.Meta(min_length=least)]
     return kind
-
-
-# An envelope, its array, an element, and three levels of value: deeper ones are read exactly.
-_decode_shallow = msgspec.json.Decoder(nested(6)).decode
 
 
 def quoted(text: str) -> str:
@@ -79,55 +80,23 @@ def quoted(text: str) -> str:
 
 
 def has_suspicious_escape(payload: bytes) -> bool:
-    """Tell whether escapes may hide a NUL or a colon."""
-    return _BACKSLASH in payload and _ESCAPES.search(payload) is not None
+    """Return whether escapes may hide a NUL or a colon."""
+    return BACKSLASH in payload and _ESCAPES.search(payload) is not None
 
 
-def count_colons(value: Any) -> int:
-    """Return how many colons the JSON text of the value has, unless some are escaped."""
-    kind = value.__class__
-    if kind is str:
-        return int(value.count(":"))
-    if kind is list:
-        return sum(map(count_colons, value))
-    if kind is not dict:
-        return 0
-    count = len(value)
-    for key, member in value.items():
-        if ":" in key:
-            count += key.count(":")
-        kind = member.__class__
-        if kind is str or kind is dict or kind is list:
-            count += count_colons(member)
-    return count
+def read_vouched(payload: bytes, decode: Callable[[bytes], _T]) -> _T | None:
+    """Return what a decoder of msgspec reads if nothing of the payload was glossed over, else None.
 
-
-def read_shallow(payload: bytes) -> Any:
-    """Return the parsed message if the quick reader can vouch for all of it, else None.
-
-    A repeated key shows as a colon too many: each member of an object has one outside of
-    texts, and those in texts are counted.
+    A repeated key shows as a colon too many: what was read, written again, has one for each member
+    that was taken and each that stands in a text.
     """
     try:
-        message = _decode_shallow(payload)
+        message = decode(payload)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    if has_suspicious_escape(payload) or payload.count(b":") != count_colons(message):
+    if has_suspicious_escape(payload):
         return None
-    return message
-
-
-def read_elements(payload: bytes, member: str) -> Elements:
-    """Return the elements of an envelope with that member, of an array, or of a lone object.
-
-    Raises:
-        Rejected: the message as a whole can't be read.
-    """
-    message = read_shallow(payload) if len(payload) <= MAXIMUM_PAYLOAD_BYTES else None
-    sound = message is not None
-    if not sound:
-        message = read_exactly(payload)
-    return Elements(elements_of(message, member), sound)
+    return message if payload.count(b":") == _encode(message).count(b":") else None
 
 
 def elements_of(message: Any, member: str) -> list[Any]:
