@@ -24,6 +24,7 @@ from limits.storage import MemoryStorage
 import shared
 from database_copies import migrated_postgresql
 from heliograph.store.migrations import running
+from order import spread
 from postgresql import PROGRAMS, Cluster, running_cluster, shared_cluster
 from program import Forked
 
@@ -114,6 +115,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("uncovered")
         else:
             measured.add((test, is_on_postgresql))
+    items[:] = spread(items, TESTS)
 
 
 @pytest.hookimpl(wrapper=True)
