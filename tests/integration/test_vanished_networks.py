@@ -15,6 +15,9 @@ from heliograph.model.time import now
 from heliograph.store import open_store
 from server import running
 
+# What it runs of the product, others run too.
+pytestmark = pytest.mark.uncovered
+
 ROUNDS = 20
 
 

@@ -4,10 +4,15 @@ import asyncio
 import json
 import shutil
 
+import pytest
+
 from broker import PLAIN
 from heliograph.configuration import publisher as publishing
 from mqtt_client import Client, connect, numbered, publish, published, subscribe
 from server import eventually, migrated_database, running
+
+# What it runs of the product, others run too.
+pytestmark = pytest.mark.uncovered
 
 
 def linked(folder, mosquitto, **settings):

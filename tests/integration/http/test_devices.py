@@ -2,6 +2,9 @@ import uuid
 
 import pytest
 
+# What it runs of the product, others run too.
+pytestmark = pytest.mark.uncovered
+
 ADMIN = {"x-api-key": "an-admin-key-for-tests-only"}
 REPRESENTATION = {
     "sensor_identifier",

@@ -12,6 +12,9 @@ from heliograph.http.connections import BoundedHttpProtocol
 from integration.http.conftest import ADMIN
 from server import served
 
+# What it runs of the product, others run too.
+pytestmark = pytest.mark.uncovered
+
 REQUESTS = {
     "stored": b"POST /ingest HTTP/1.1\r\n%bContent-Length: 34\r\n\r\n"
     b'{"device_id":"pump-1","value":1.5}',

@@ -7,6 +7,9 @@ import pytest
 from heliograph.http import answers, bodies, lists
 from integration.http.conftest import ADMIN
 
+# What it runs of the product, others run too.
+pytestmark = pytest.mark.uncovered
+
 COUNT, FITTING = 11, 4
 
 

@@ -14,6 +14,9 @@ from heliograph.store.accounts import SESSION
 from integration.http.conftest import CHEAP_HASH, PASSWORD
 from server import eventually
 
+# What it runs of the product, others run too.
+pytestmark = pytest.mark.uncovered
+
 FLOOD = 80
 
 

@@ -15,6 +15,9 @@ from heliograph.store.pages import LEAST
 from heliograph.store.removal import KeptKind, Span
 from integration.http.conftest import ADMIN
 
+# What it runs of the product, others run too.
+pytestmark = pytest.mark.uncovered
+
 START = 1_700_000_000
 
 

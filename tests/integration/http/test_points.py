@@ -5,6 +5,9 @@ import pytest
 from heliograph.store import measurements as measurements_module
 from heliograph.store import points as points_module
 
+# What it runs of the product, others run too.
+pytestmark = pytest.mark.uncovered
+
 ADMIN = {"x-api-key": "an-admin-key-for-tests-only"}
 START = 1_700_000_000
 PATHS = ["/sensors/pump-1/measurements", "/devices/pump-1/history"]

@@ -5,6 +5,9 @@ import pytest
 
 from heliograph.model.time import from_rfc3339
 
+# What it runs of the product, others run too.
+pytestmark = pytest.mark.uncovered
+
 ADMIN = {"x-api-key": "an-admin-key-for-tests-only"}
 START = 1_700_000_000.0
 

@@ -15,6 +15,9 @@ from pydantic import ValidationError
 from heliograph.settings import Settings
 from mqtt_client import Client, publish, published, subscribe
 
+# What it runs of the product, others run too.
+pytestmark = pytest.mark.uncovered
+
 DECISIONS = Path(__file__).parents[3] / "docs/decisions"
 ADMIN = {"x-api-key": "an-admin-key-for-tests-only"}
 # As both documents give them: a batch each of what a sensor sends.

@@ -10,6 +10,9 @@ from heliograph.model.sensor import Network, Sensor
 from mqtt_client import Client, connect, published, subscriptions
 from server import eventually
 
+# What it runs of the product, others run too.
+pytestmark = pytest.mark.uncovered
+
 ADMIN = {"x-api-key": "an-admin-key-for-tests-only"}
 INVENTORY = {"manufacturer": "Acme", "model": "T-1", "modality": "temperature"}
 

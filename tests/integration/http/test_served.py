@@ -9,6 +9,9 @@ import pytest
 
 from heliograph.http import bodies
 
+# What it runs of the product, others run too.
+pytestmark = pytest.mark.uncovered
+
 ADMIN = {"x-api-key": "an-admin-key-for-tests-only"}
 
 

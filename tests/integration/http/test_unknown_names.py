@@ -8,6 +8,9 @@ import websockets
 
 from integration.http.conftest import ADMIN
 
+# What it runs of the product, others run too.
+pytestmark = pytest.mark.uncovered
+
 UNKNOWN = "unheard_of"
 
 

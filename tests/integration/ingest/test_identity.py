@@ -3,6 +3,7 @@
 import itertools
 import json
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +19,9 @@ from heliograph.store.pages import GREATEST
 from ingest_core import NOON
 from unit.exchange.test_round_trip import read_back, written
 from unit.ingest.payloads import keys, values
+
+# What it runs of the product, others run too.
+pytestmark = pytest.mark.uncovered
 
 FRAME = {"timestamp", "revision", "id", "device_id"}
 names = itertools.count()

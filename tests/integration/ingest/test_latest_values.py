@@ -12,6 +12,9 @@ from heliograph.model.records import Kind
 from ingest_core import NOON, running
 from rows import measurement
 
+# What it runs of the product, others run too.
+pytestmark = pytest.mark.uncovered
+
 # One of each shape, and one that the others lack.
 SHAPES = [
     lambda n: {"a": n},

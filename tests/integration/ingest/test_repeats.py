@@ -10,6 +10,9 @@ from heliograph.ingest.decode import decode_reading
 from heliograph.model.records import Kind
 from ingest_core import NOON, clock_moved, running
 
+# What it runs of the product, others run too.
+pytestmark = pytest.mark.uncovered
+
 POST = {"kind": Kind.MEASUREMENT}
 
 

@@ -17,6 +17,9 @@ from integration.mqtt.test_users import PASSWORD, account, device
 from mqtt_client import PINGREQ, Client, kept, packet, publish, published, subscribe
 from server import eventually, running
 
+# What it runs of the product, others run too.
+pytestmark = pytest.mark.uncovered
+
 # Every one selects measurements/victim.
 OVERLAPPING = [
     *("#", "+/#", "+/+", "+/+/#", "+/victim", "+/victim/#", "measurements/#", "measurements/+"),

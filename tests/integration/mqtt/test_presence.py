@@ -12,6 +12,9 @@ from heliograph.model.records import Kind
 from mqtt_client import Client, connect, disconnect, kept, publish, subscribe
 from server import ADMIN_KEY, SHARED_KEY, eventually, running
 
+# What it runs of the product, others run too.
+pytestmark = pytest.mark.uncovered
+
 
 @pytest.fixture
 async def server(tmp_path, database_url):

@@ -18,6 +18,9 @@ from mqtt_client import (
 )
 from server import ADMIN_KEY, eventually, running
 
+# What it runs of the product, others run too.
+pytestmark = pytest.mark.uncovered
+
 NO_LOCAL = 0x04
 IF_NEW, NEVER = 0x10, 0x20
 

@@ -15,6 +15,9 @@ from heliograph.passwords import MOST_WAITING_OF_ACCOUNT
 from mqtt_client import Client, connect, kept, publish, published, subscribe
 from server import eventually, running
 
+# What it runs of the product, others run too.
+pytestmark = pytest.mark.uncovered
+
 PASSWORD = "12345678"
 CHEAP_HASH = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(PASSWORD)
 VALUE = b'{"value": 1}'

@@ -10,6 +10,9 @@ from heliograph.model.time import HOUR, now
 from scripted_broker import message
 from server import eventually, running
 
+# What it runs of the product, others run too.
+pytestmark = pytest.mark.uncovered
+
 NOON = 1_768_478_400
 BAD_TOPIC = b"measurements/\xff\xfe"
 

@@ -18,6 +18,9 @@ from heliograph.store import measurements as measurements_module
 from heliograph.store.measurements import RangeTooLargeError
 from rows import NOON, measurement
 
+# What it runs of the product, others run too.
+pytestmark = pytest.mark.uncovered
+
 _sensors = itertools.count(1_000_000)
 
 leaves = st.one_of(

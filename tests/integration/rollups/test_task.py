@@ -17,6 +17,9 @@ from heliograph.rollups.task import STEP, RollupTask
 from heliograph.store.engine import LAG
 from rows import measurement
 
+# What it runs of the product, others run too.
+pytestmark = pytest.mark.uncovered
+
 NO_TEXTS = NewAttributes(lambda _number: None, now)
 
 

@@ -13,6 +13,9 @@ from heliograph.store import sensors as sensors_module
 from heliograph.store.audit import enter
 from rows import NOON, measurement
 
+# What it runs of the product, others run too.
+pytestmark = pytest.mark.uncovered
+
 ADA = Actor(ActorKind.USER, "ada", "2001:db8::1")
 
 

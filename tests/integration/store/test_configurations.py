@@ -14,6 +14,9 @@ from heliograph.store.publications import Postponed, Published
 from heliograph.store.queries import Query
 from rows import NOON, again, heartbeat
 
+# What it runs of the product, others run too.
+pytestmark = pytest.mark.uncovered
+
 MINE, OTHERS = 1, 2
 MUCH = 1_000
 

@@ -10,6 +10,9 @@ from heliograph.store.measurements import having
 from heliograph.store.pages import ENTRY_BYTES
 from rows import NOON, heartbeat, log, measurement
 
+# What it runs of the product, others run too.
+pytestmark = pytest.mark.uncovered
+
 # Characters of a large value, and how many of them fit on a page.
 LARGE, FITTING = 2_000, 10
 

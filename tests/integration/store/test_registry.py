@@ -13,6 +13,9 @@ from heliograph.store import open_store
 from heliograph.store.sensors import TakenError
 from rows import NOON, heartbeat, log, measurement, rejected
 
+# What it runs of the product, others run too.
+pytestmark = pytest.mark.uncovered
+
 
 async def test_the_first_migration_makes_the_default_network(store):
     network = await store.networks.default()

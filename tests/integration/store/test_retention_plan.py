@@ -12,6 +12,9 @@ from heliograph.retention.runs import RetentionRuns
 from heliograph.store.removal import KeptKind
 from rows import NOON, heartbeat, log, measurement
 
+# What it runs of the product, others run too.
+pytestmark = pytest.mark.uncovered
+
 KEEP = Retention(10, 10, 10)
 # From a month before: so that on PostgreSQL whole partitions go, and nothing else.
 OLD = NOON - 30 * DAY

@@ -14,6 +14,9 @@ from heliograph.model.sensor import NewSensor
 from heliograph.model.time import MINUTE, SECOND
 from heliograph.store.sensors import SORTED_BY, Unwritten
 
+# What it runs of the product, others run too.
+pytestmark = pytest.mark.uncovered
+
 INVENTORY = ("manufacturer", "model", "modality")
 NOW = 1_700_000_000_000_000
 

@@ -22,6 +22,9 @@ from unit.ingest.payloads import (
     values,
 )
 
+# What it runs of the product, others run too.
+pytestmark = pytest.mark.uncovered
+
 OWN = {"device_id", "timestamp", "revision", "id", "metrics", "value", "measurements"}
 metrics = st.dictionaries(
     keys.filter(lambda key: key not in OWN), values, min_size=1, max_size=4

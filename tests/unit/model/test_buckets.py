@@ -21,6 +21,9 @@ from heliograph.model.buckets import (
 )
 from heliograph.model.time import DAY, HOUR, MINUTE, SECOND, from_rfc3339
 
+# What it runs of the product, others run too.
+pytestmark = pytest.mark.uncovered
+
 ZONES = [
     "UTC",
     "Europe/Berlin",

@@ -13,6 +13,9 @@ from heliograph.mqtt.codec.properties import (
 from heliograph.mqtt.codec.reasons import PacketType, ProtocolError, Reason
 from unit.mqtt.client_packets import properties as written
 
+# What it runs of the product, others run too.
+pytestmark = pytest.mark.uncovered
+
 # Table 2-4: identifier, name, a value and its bytes, and the client's packets it may stand in.
 PUBLISHING = ("PUBLISH", "WILL")
 ANSWERING = ("PUBACK", "PUBREC", "PUBREL", "PUBCOMP", "DISCONNECT")

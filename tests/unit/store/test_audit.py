@@ -18,6 +18,9 @@ from heliograph.store.audit import (
     sensor_change,
 )
 
+# What it runs of the product, others run too.
+pytestmark = pytest.mark.uncovered
+
 PUMP = Sensor(1, "4b1c", "one", device_id="pump-1", key_hash=b"\1" * 32)
 
 # Neither told nor mentioned: what only the server sets, and what is told as an action.
