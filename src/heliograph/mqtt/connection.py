@@ -379,16 +379,15 @@ class Connection(Client):
         if self.routes.generation != generation:
             self.routes = NO_ROUTES  # until the first topic is asked for
         super()._process(buffer)
-        if self.pauses & CLOSING:
-            return
         if len(self.rest) < len(buffer):
             self.unfinished_since = 0.0
-        if self.held or len(self.rest) > UNCOUNTED_BYTES or self.oversize is not None:
+        is_open = not self.pauses & CLOSING
+        if is_open and (self.held or len(self.rest) > UNCOUNTED_BYTES or self.oversize is not None):
             try:
                 self.clients.unfinished.count(self, waiting=self.pauses & WAITING != 0)
             except ProtocolError as error:
                 self._failed(error)
-                return
+        # Of one who has said goodbye too: their next connection has the same share.
         if share is not None:
             share.credit -= self.in_flight_bytes - before
             # Who did no more than acknowledge what they were sent is heard all the same.
@@ -400,11 +399,11 @@ class Connection(Client):
         self.counts.turns += 1
         super().give_way()
 
-    def _check_unfinished(self, kind: int, size: int, body: bytes) -> None:
+    def _check_unfinished(self, kind: int, size: int, buffer: bytes, start: int) -> None:
         if self.session is None and kind != PacketType.CONNECT:
             raise _not_connected()
         if kind != PacketType.PUBLISH:
-            self._check_size(size, body)
+            self._check_size(size, buffer[start:])
 
     def _check_size(self, size: int, body: bytes) -> None:
         """Refuse a packet that is too large and no PUBLISH, be it whole or only begun.

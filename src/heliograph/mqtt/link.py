@@ -552,8 +552,8 @@ class LinkConnection(PacketProtocol):
 
     # What can't be taken
 
-    def _check_unfinished(self, kind: int, size: int, body: bytes) -> None:
-        del body
+    def _check_unfinished(self, kind: int, size: int, buffer: bytes, start: int) -> None:
+        del buffer, start
         if kind != PacketType.PUBLISH and size > MAXIMUM_PACKET_BYTES:
             raise ProtocolError(Reason.PACKET_TOO_LARGE, f"a packet of {size} bytes")
 

@@ -159,7 +159,7 @@ class PacketProtocol(asyncio.Protocol):
         """Answer any other packet."""
 
     @abc.abstractmethod
-    def _check_unfinished(self, kind: int, size: int, body: bytes) -> None:
+    def _check_unfinished(self, kind: int, size: int, buffer: bytes, start: int) -> None:
         """Raise ProtocolError if the end of a packet is not worth waiting for."""
 
     @abc.abstractmethod
@@ -192,7 +192,7 @@ class PacketProtocol(asyncio.Protocol):
             start, stop = body
             is_publish = buffer[at] >> 4 == PUBLISH
             if stop > end:
-                self._check_unfinished(buffer[at] >> 4, stop - start, buffer[start:])
+                self._check_unfinished(buffer[at] >> 4, stop - start, buffer, start)
                 if is_publish and stop - start > MAXIMUM_PACKET_BYTES:
                     self.oversize = Oversize(buffer[at], stop - start, buffer[start:])
                     at = end

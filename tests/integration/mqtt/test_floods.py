@@ -354,6 +354,20 @@ async def test_what_is_no_message_is_of_the_share_too(server, what):
     assert connection.share.credit < before
 
 
+async def test_what_is_sent_with_a_goodbye_is_of_the_share_too(server, version):
+    """Else whoever connects anew for each burst sends as much as they like."""
+    device = await server.device()
+    client = await server.connect(device, version=version)
+    (connection,) = server.listener._connections
+    await warm(client, publish(device.topic, TELLING, qos=0, version=version))
+    before = connection.share.credit
+    messages = [publish(device.topic, TELLING, qos=0, version=version)] * 10
+    client.send(b"".join(messages) + b"\xe0\x00")
+    while await client.packet():
+        pass
+    assert connection.share.credit <= before - 10 * MESSAGE_BYTES
+
+
 async def test_an_unsubscribe_has_no_more_filters_than_there_may_be(server, version):
     """43,000 fit into a packet."""
     client = await server.admin(version=version)

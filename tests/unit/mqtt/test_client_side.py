@@ -215,7 +215,7 @@ class Recorded(PacketProtocol):
     def _control(self, buffer, at, start, stop):
         self.read.append(buffer[at:stop])
 
-    def _check_unfinished(self, kind, size, body):
+    def _check_unfinished(self, kind, size, buffer, start):
         pass
 
 
