@@ -164,7 +164,10 @@ def zone_in(name: str) -> Zone | None:
     match = _ZONE_IN_NAME.search(name)
     if match is None:
         return UTC_ZONE if plain_name(name) in ("utc", "gmt") else None
-    return fixed_zone(match[1]) if match[1] else UTC_ZONE
+    try:
+        return fixed_zone(match[1]) if match[1] else UTC_ZONE
+    except ValueError:
+        return None  # no zone is so far from UTC
 
 
 def fixed_zone(text: str) -> Zone:

@@ -714,7 +714,8 @@ class TableRows:
         if columns.alone is not None:
             values = self._texts("value", self._kinds.get("value"), cells[columns.alone])
         else:
-            joined = [",".join(filter(None, row)) for row in zip(*parts, strict=True)]
+            # The times stand for rows of which nothing else is a column.
+            joined = [",".join(filter(None, row[1:])) for row in zip(times, *parts, strict=True)]
             values = [value and f"{{{value}}}" for value in joined]
         if long is not None and "" in long:
             values = [value if part else "" for value, part in zip(values, long, strict=True)]

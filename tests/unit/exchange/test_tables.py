@@ -149,6 +149,13 @@ def test_a_row_with_a_line_break_and_nothing_else_is_without_a_value():
     assert isinstance(rows[0].said, NoValueError)
 
 
+@pytest.mark.parametrize("heading", ["time,", "time,device_id", "time,element_id"])
+def test_rows_of_which_nothing_but_the_time_is_a_column_are_without_a_value(heading):
+    cells = "," * heading.count(",")
+    text = f"{heading}\n2024-03-01T10:00:00Z{cells}\n2024-03-01T10:00:01Z{cells}\n"
+    assert [type(row.said) for row in read(text)] == [NoValueError] * 2
+
+
 def test_what_is_said_to_be_missing_is_in_whatever_form_it_is_written():
     assert column([" -999", "-999.0", "-99", "x"][:3], missing=("-999",)) == [None, None, -99]
     assert column(["?", "a", "b"], missing=("?",)) == [None, "a", "b"]
@@ -258,6 +265,10 @@ def test_a_time_without_a_zone_is_a_question():
     assert times(cells, zone=fixed_zone("-5")) == ["2024-07-01T17:00:00.000000Z"]
     assert times(cells, "Time (UTC)") == ["2024-07-01T12:00:00.000000Z"]
     assert times([*cells, "2024-07-01 12:00Z"], zone=BERLIN)[1] == "2024-07-01T12:00:00.000000Z"
+
+
+def test_a_column_that_names_an_offset_of_no_zone_leaves_the_zone_open():
+    assert "--time-zone" in asked('"Date Time, GMT+99:00",x\n2024-03-01 10:00:00,1\n')
 
 
 def test_what_a_clock_shows_twice_or_never_is_refused():
