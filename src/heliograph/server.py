@@ -312,7 +312,7 @@ class Server:
     def _settings(self) -> Settings:
         settings, generated = ensure_api_secret_key(self._given)
         if generated:
-            log.info("admin key made", file=str(settings.data_directory / "api_secret_key"))
+            log.info("admin key created", file=str(settings.data_directory / "api_secret_key"))
         return settings
 
     async def _lease(self, settings: Settings, store: Store, ids: IngestIds) -> Instance | None:
@@ -333,7 +333,7 @@ class Server:
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled():
             # A server without one of its parts would look alive: better to start anew.
-            log.critical("a task has ended", task=task.get_name(), exc_info=task.exception())
+            log.critical("task ended unexpectedly", task=task.get_name(), exc_info=task.exception())
             self.failed.set()
 
     def _at_end(
@@ -390,7 +390,7 @@ async def _make_administrator(settings: Settings, store: Store, passwords: Passw
     if known is not None:
         if not known.is_admin:
             # Whoever has signed up under this name first must not become one by that.
-            log.warning("ADMIN_USERNAME is a user's who is no administrator")
+            log.warning("ADMIN_USERNAME belongs to a user who is not an administrator")
         return
     reason = weakness(password.get_secret_value(), settings.admin_username)
     if reason is not None:
@@ -405,7 +405,7 @@ async def _make_administrator(settings: Settings, store: Store, passwords: Passw
             may_look_alike=True,
             actor=Actor(ActorKind.SYSTEM, "start"),
         )
-        log.info("administrator's account made", username=settings.admin_username)
+        log.info("administrator account created", username=settings.admin_username)
 
 
 def _authenticator(

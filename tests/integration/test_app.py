@@ -270,7 +270,7 @@ def test_a_process_that_lost_a_part_ends_in_failure(tmp_path, how):
             server.http.post("/ingest", json={"device_id": "device-1", "t": 1}, timeout=60)
         _, said = started.communicate(SECONDS)
         assert started.returncode not in (None, 0)
-        assert re.search(r"a task has ended.*pipeline", said)
+        assert re.search(r"task ended unexpectedly.*pipeline", said)
 
 
 @pytest.mark.uncovered

@@ -417,7 +417,7 @@ class Registry:
         """Forget all that was read before the database was put back to another state."""
         if self._change is not None:
             log.warning(
-                "the database was put back: every connection is ended, and read anew",
+                "database restored from a backup: connections are closed, caches reloaded",
                 known_version=self._change.version,
                 version=change.version,
             )
@@ -455,7 +455,7 @@ class Registry:
                 await self.changed()
             except StoreUnavailableError:
                 # What is missed meanwhile comes with the next version that can be read.
-                log.debug("the registry could not be compared with the database")
+                log.debug("registry could not be compared with the database")
 
     def unwritten(self) -> Unwritten:
         """Return what the store does not know yet of connections, and of who was seen when."""

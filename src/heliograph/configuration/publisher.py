@@ -130,7 +130,7 @@ class Publisher:
             try:
                 await self._round(certain=woken)
             except StoreUnavailableError as error:
-                log.debug("configurations wait for the database", reason=str(error))
+                log.debug("configurations waiting for the database", reason=str(error))
             woken = await self._wait()
 
     async def _wait(self) -> bool:
@@ -276,7 +276,7 @@ class Publisher:
         except (PublicationRefusedError, HeliographError) as error:
             self._refuse(topic, str(error))
         except Exception:
-            log.exception("a configuration could not be published", name=topic.name)
+            log.exception("configuration could not be published", name=topic.name)
             self._refuse(topic, "the server failed")
         else:
             self._refused, self._cuts = False, 0

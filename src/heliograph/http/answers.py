@@ -132,7 +132,7 @@ class Answering(Receiving):
                 continue
             if (connection := held.connection) is not None:
                 if not self.cut_off_total:
-                    log.warning("a large answer that is taken slowly was cut off: others wait")
+                    log.warning("large answer to a slow client cut off: others are waiting")
                 self.cut_off_total += 1
                 connection.abort()
                 held.release()

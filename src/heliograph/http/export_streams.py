@@ -141,7 +141,7 @@ class ExportResponse(Response):
 
     @staticmethod
     async def _cut_off(scope: Scope, receive: Receive, reason: str) -> None:
-        log.warning("an export was cut off", reason=reason)
+        log.warning("export cut off", reason=reason)
         await cut_off(scope, receive)
 
     async def _send(self, send: Send) -> None:

@@ -195,7 +195,7 @@ class Front:
         except Exception as error:
             expected = None if request.has_begun else errors.answer_to(error)
             if expected is None:
-                log.exception("a request failed", method=request.scope["method"], path=request.path)
+                log.exception("request failed", method=request.scope["method"], path=request.path)
             if request.has_begun:
                 # The client must not take half an answer for a whole one: the server cuts it.
                 raise

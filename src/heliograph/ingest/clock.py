@@ -137,7 +137,7 @@ class Clock:
         self._anchor = wall - self.elapsed
         self.ceiling = wall + PLAUSIBLE
         if self._step:
-            log.info("the clock is followed again", clock=to_rfc3339(wall))
+            log.info("system clock in use again", clock=to_rfc3339(wall))
         self._step = 0
 
     def _believes(self, wall: int, expected: int) -> bool:
@@ -148,7 +148,7 @@ class Clock:
         if not self._step or abs(step - self._step) > PLAUSIBLE:
             self._step, self._stepped_at = step, elapsed
             log.warning(
-                "the clock has stepped ahead: the monotonic one counts until it has stayed there",
+                "system clock jumped ahead: monotonic clock in use until the jump is confirmed",
                 seconds=step / SECOND,
                 believed_after_seconds=BELIEVED_AFTER / SECOND,
             )

@@ -154,7 +154,7 @@ class Instance:
             self.ids.move(number, 0)
         self._held_until = began + LEASE_SECONDS
         if self.others and not leased.others:
-            log.info("no other server uses the database any more")
+            log.info("no other server uses the database now")
             self._told.clear()
         self.others = leased.others
         tokens = {other.token for other in self.others}

@@ -306,13 +306,13 @@ class Pipeline:
         if message.rejected is not None:
             message.rejected = None
             self.state.rejected_not_kept_total += 1
-            log.error("a rejected message could not be kept", reason=str(error))
+            log.error("rejected message could not be stored", reason=str(error))
         try:
             await self._write([message])
         except RowError:
             message.rows = []
             self.state.rejected_not_kept_total += 1
-            log.exception("a message could not be stored", kind=message.kind.value)
+            log.exception("message could not be stored", kind=message.kind.value)
 
     def _unlearn(self, message: Message) -> None:
         self.attributes.unlearn(message.attributes)

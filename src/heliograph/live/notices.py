@@ -63,7 +63,7 @@ class Notices:
                 try:
                     frame = await self._look_up(number, revision)
                 except StoreUnavailableError:
-                    log.debug("an event could not be told", sensor=number)
+                    log.debug("event could not be published", sensor=number)
                     continue
                 if frame is not None:
                     self._streams.show([frame])

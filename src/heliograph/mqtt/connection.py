@@ -215,7 +215,7 @@ class Clients:
             else:
                 self.host.receive(self, token, route, message.payload, None, False)
         except Exception:
-            log.warning("a last will could not be taken", exc_info=True)
+            log.warning("last will could not be accepted", exc_info=True)
 
     def settled(self, messages: Sequence[Any]) -> None:
         """Wills need no acknowledgment."""
@@ -362,7 +362,7 @@ class Connection(Client):
         elif isinstance(error, HeliographError):
             self.fail(Reason.SERVER_BUSY, error.detail)
         else:
-            log.error("a packet could not be answered", peer=self.peer, exc_info=error)
+            log.error("packet could not be answered", peer=self.peer, exc_info=error)
             self.fail(Reason.UNSPECIFIED_ERROR, "the server failed")
 
     # Packets

@@ -531,7 +531,7 @@ class Fanout:
             if not audience.lags:
                 audience.lags = True
                 log.warning(
-                    "subscribers get less than they subscribe to: it is too much at once",
+                    "subscribers overloaded: some messages are not delivered to them",
                     name=audience.principal.name,
                     sessions=len(audience.sessions),
                 )

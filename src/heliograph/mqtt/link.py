@@ -450,7 +450,7 @@ class LinkConnection(PacketProtocol):
             stranger = "" if self.greeted else "what answers there does not speak MQTT 5: "
             self.end(stranger + error.detail)
         else:
-            log.error("a packet of the broker could not be handled", exc_info=error)
+            log.error("packet from the broker could not be handled", exc_info=error)
             self.end(f"the server failed: {error}")
 
     # Packets
@@ -775,7 +775,7 @@ class Dropped:
             return
         self.count += more
         log.warning(
-            "the broker has dropped messages that it had taken",
+            "broker dropped messages that it had accepted",
             dropped=more,
             in_all=self.count,
             while_away=while_away,

@@ -477,7 +477,7 @@ class Client(PacketProtocol):
         if not self.warned_too_large:
             self.warned_too_large = True
             log.warning(
-                "a subscriber gets no messages that are larger than it takes",
+                "message larger than the subscriber's maximum packet size not delivered",
                 name=self.principal.name if self.principal else None,
                 peer=self.peer,
                 topic=topic,

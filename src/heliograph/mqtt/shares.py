@@ -123,9 +123,7 @@ class Shares:
         self._counts.held_back += 1
         if share.credited_at >= share.warn_from:
             share.warn_from = share.credited_at + WARN_SECONDS
-            log.info(
-                "a client is held back: it has had its share, and others send", name=share.name
-            )
+            log.info("client throttled: it has used its share of the ingest rate", name=share.name)
 
     def close(self) -> None:
         """Hold nobody back any more."""

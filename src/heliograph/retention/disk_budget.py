@@ -82,11 +82,11 @@ class DiskBudget:
         low = share >= (WARNED_UNTIL if state.is_low else WARNED_FROM)
         full = share >= (REFUSED_UNTIL if state.is_full else 1.0)
         if low and not state.is_low and not full:
-            log.warning("the disk budget is nearly used up", **self._figures())
+            log.warning("disk budget nearly used up", **self._figures())
         if full and not state.is_full:
-            log.error("the disk budget is used up: new data is refused", **self._figures())
+            log.error("disk budget used up: new data is refused", **self._figures())
         elif state.is_full and not full:
-            log.info("there is room on the disk again", **self._figures())
+            log.info("disk budget no longer exceeded", **self._figures())
         state.is_low, state.is_full = low, full
         self._pipeline.refusal = budget_used_up if full else None
         self._refusing(full)

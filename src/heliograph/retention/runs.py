@@ -222,7 +222,7 @@ class RetentionRuns:
         state.last_run_at = moment
         gone = state.removed_total - removed
         log.info(
-            "removed what was due",
+            "expired data removed",
             moment=to_rfc3339(moment),
             partitions=state.partitions_total - partitions,
             **{kind.value: gone[kind] for kind in KeptKind},
@@ -273,13 +273,13 @@ class RetentionRuns:
                 await asyncio.sleep(LOCK_RETRY_SECONDS)
             if became is Drop.DROPPED:
                 self.state.partitions_total += 1
-                log.info("dropped a partition", partition=partition.name, rows=partition.rows)
+                log.info("partition dropped", partition=partition.name, rows=partition.rows)
                 if kind is KeptKind.MEASUREMENTS and self._newest is not None:
                     self._newest.forget_all()
             elif became is Drop.BUSY:
                 # The next run drops it; to remove its rows one by one would be for nothing.
                 start = partition.end
-                log.warning("a partition is in use", partition=partition.name)
+                log.warning("partition in use", partition=partition.name)
         return start
 
     async def _remove_page(self, page: dict[int, Cutoffs], starts: dict[KeptKind, int]) -> None:
@@ -336,7 +336,7 @@ async def prune_for_ever(
             _, rejections.kept_bytes = await store.rejected.totals()
             await store.audit.prune(moment - settings.audit_days * DAY)
         except (StoreUnavailableError, HeliographError) as error:
-            log.debug("pruning waits", reason=str(error))
+            log.debug("pruning waiting for the database", reason=str(error))
         await asyncio.sleep(INTERVAL_SECONDS)
 
 

@@ -400,14 +400,14 @@ class RollupTask:
                 with self._store.lineage.pinned():
                     delay = 0.0 if await self._work() else POLL_SECONDS
             except SupersededError:
-                log.debug("another instance works on the rollups")
+                log.debug("rollups maintained by another instance")
                 delay = POLL_SECONDS
             except StoreUnavailableError as error:
-                log.debug("the rollups wait for the database", reason=str(error))
+                log.debug("rollups waiting for the database", reason=str(error))
                 delay = min(max(delay, 0.5) * 2, LONGEST_RETRY_SECONDS)
             except Exception:
                 # Whatever it is, queries are right without rollups: no reason to end the server.
-                log.exception("rolling up has failed")
+                log.exception("rollup failed")
                 delay = LONGEST_RETRY_SECONDS
             await asyncio.sleep(delay)
 

@@ -133,9 +133,7 @@ class Sidecar(NamedTuple):
                 None if salts is None else (int(salts[0]), int(salts[1])),
             )
         except (ValueError, TypeError, LookupError):
-            log.warning(
-                "what is known of the database file can't be read", file=str(sidecar_of(path))
-            )
+            log.warning("generation of the database file can't be read", file=str(sidecar_of(path)))
             return None
 
     def write(self, path: Path) -> None:

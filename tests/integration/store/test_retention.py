@@ -536,7 +536,7 @@ async def test_each_run_logs_what_it_removed(store, sensor, rolled_up):
     with capture_logs() as logs:
         await run_once(sweeper)
         await run_once(sweeper)
-    removed = [each for each in logs if each["event"] == "removed what was due"]
+    removed = [each for each in logs if each["event"] == "expired data removed"]
     assert [each["logs"] for each in removed] == [2, 0]
     assert [each["heartbeats"] for each in removed] == [2, 0]
     assert [each["measurements"] for each in removed] == [2, 0]
