@@ -20,8 +20,8 @@ from bench.packets import device_key, identifier
 from bench.requests import device_id
 from bench.scale import Profile
 from bench.starting_line import LoadError
-from heliograph.model.batch import Batch
 from heliograph.store import open_store
+from heliograph.store.engine import Batch
 
 # Raise it whenever what is generated changes: it is part of the cached files' names.
 VERSION = 1

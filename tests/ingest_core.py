@@ -22,11 +22,11 @@ from heliograph.ingest.rejections import RejectionBudget, Rejections
 from heliograph.ingest.routes import Router
 from heliograph.ingest.state import PipelineState
 from heliograph.live.hub import Hub
-from heliograph.model.batch import Batch, Written
 from heliograph.model.credentials import hash_key
 from heliograph.model.identifiers import IngestIds
 from heliograph.model.principal import Principal, Role
 from heliograph.store import Store
+from heliograph.store.engine import Batch, Written
 from server import eventually
 
 ADMIN_KEY = "an-admin-key-for-tests-only"

@@ -8,8 +8,8 @@ import httpx
 import pyarrow.parquet as pq
 import pytest
 
-from heliograph.model.batch import Batch
 from heliograph.store import open_store
+from heliograph.store.engine import Batch
 from rows import NOON, measurement
 from server import ADMIN_KEY, serving
 

@@ -4,8 +4,8 @@ import psycopg
 import pytest
 
 from database_copies import Copies
-from heliograph.model.batch import Batch
 from heliograph.store import open_store
+from heliograph.store.engine import Batch
 from rows import NOON, log, measurement
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from heliograph.model.batch import Batch
 from heliograph.store import open_store
+from heliograph.store.engine import Batch
 from rows import NOON, log, measurement
 
 DASHBOARD = json.loads(

@@ -11,10 +11,10 @@ from heliograph.access.registry import KnownSensor
 from heliograph.ingest.attributes import NewAttributes
 from heliograph.ingest.decode import Decoded
 from heliograph.ingest.strict_json import Fault
-from heliograph.model.batch import Batch
 from heliograph.model.event import Committed
 from heliograph.model.identifiers import INGEST_ID_STEP, IngestIds
 from heliograph.model.records import AttributeRow, DeliveryRow, Kind, RejectedRow, StatusRow
+from heliograph.store.engine import Batch
 
 # The ledger's answer to a packet that came again: before its first delivery, if that reached
 # another server.

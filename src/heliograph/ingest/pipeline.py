@@ -33,11 +33,11 @@ from heliograph.ingest.instance import Instance
 from heliograph.ingest.latest_values import LatestValues
 from heliograph.ingest.rejections import Rejections
 from heliograph.live.hub import Hub
-from heliograph.model.batch import Batch
 from heliograph.model.identifiers import IngestIds
 from heliograph.model.records import Kind
 from heliograph.model.time import now
 from heliograph.store import Store
+from heliograph.store.engine import Batch
 
 log = structlog.get_logger()
 
@@ -335,7 +335,8 @@ class Pipeline:
                 # A batch that is ready has nothing that the ledger could know.
                 is_known = probe or batch is not None
                 found = {} if is_known else await drop_repeats(messages, self._store.deliveries)
-                written = await self._store.write(batch or self._batch_of(messages, probe=probe))
+                ready = self._batch_of(messages, probe=probe) if batch is None else batch
+                written = await self._store.write(ready)
             except ClaimLostError as lost:
                 # Another server has stored what they belong to, and answers for it.
                 lose_claims(messages, lost.keys)

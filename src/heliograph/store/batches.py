@@ -1,22 +1,18 @@
 """What both engines do with a batch: what they write of it, mark for it and learn from it."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from operator import itemgetter
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from heliograph.model.batch import Batch
 from heliograph.model.records import (
     ID,
     REVISION,
     SENSOR,
-    TIMESTAMP,
     DeliveryRow,
     HeartbeatRow,
-    MeasurementRow,
     StatusRow,
 )
-from heliograph.model.time import HOUR
-from heliograph.store.engine import Row
+from heliograph.store.engine import Batch, Row
 
 _FRAME: Final = (
     "id",
@@ -71,18 +67,6 @@ def lost_keys(entries: Sequence[DeliveryRow], stored: Iterable[Row]) -> frozense
     """Return the keys that are stored for another message; `stored` has key and id."""
     ids = {key: row_id for key, row_id, *_ in entries}
     return frozenset(key for key, row_id, *_ in stored if row_id != ids[key] or row_id == 0)
-
-
-def late_hours(
-    rows: Sequence[MeasurementRow], before: int, repeats: Collection[int] = ()
-) -> list[tuple[int, int]]:
-    """Return each sensor and hour that late rows, but for repeats, are of."""
-    late = [row for row in rows if row[TIMESTAMP] < before]
-    if repeats:
-        late = [row for row in late if row[ID] not in repeats]
-    # Sorting tuples takes five times as long; rows come sorted.
-    hours = [(row[SENSOR], row[TIMESTAMP] - row[TIMESTAMP] % HOUR) for row in late]
-    return list(dict.fromkeys(hours))
 
 
 class Said(NamedTuple):

@@ -3,15 +3,27 @@
 import contextlib
 import dataclasses
 import enum
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
+from operator import itemgetter
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
-from heliograph.model.batch import Batch, Written
-from heliograph.model.time import MINUTE, now
+from heliograph.model.records import (
+    ID,
+    SENSOR,
+    TIMESTAMP,
+    AttributeRow,
+    DeliveryRow,
+    HeartbeatRow,
+    LogRow,
+    MeasurementRow,
+    RejectedRow,
+    StatusRow,
+)
+from heliograph.model.time import HOUR, MINUTE, now
 
 Row: TypeAlias = Sequence[Any]
 
@@ -22,6 +34,7 @@ LATE = 3 * MINUTE
 LAG = 5 * MINUTE
 
 _encode = msgspec.json.Encoder().encode
+_key = itemgetter(1, 2, 3)
 
 
 def json_text(value: Any) -> str:
@@ -92,9 +105,62 @@ class Lateness:
         """Take everything before for late, in every write that begins from now on."""
         self.floor = max(self.floor, floor)
 
-    def before(self) -> int:
-        """Return the time before which a row is late, for a write that begins now."""
-        return max(self.floor, now() - LATE) if self._shared else self.floor
+    def late_hours(
+        self, rows: Sequence[MeasurementRow], repeats: Collection[int] = ()
+    ) -> list[tuple[int, int]]:
+        """Return each sensor and hour of late rows, repeats aside, for a write that begins now."""
+        before = max(self.floor, now() - LATE) if self._shared else self.floor
+        late = [row for row in rows if row[TIMESTAMP] < before and row[ID] not in repeats]
+        # Sorting tuples takes five times as long; rows come sorted.
+        hours = [(row[SENSOR], row[TIMESTAMP] - row[TIMESTAMP] % HOUR) for row in late]
+        return list(dict.fromkeys(hours))
+
+
+@dataclasses.dataclass(slots=True)
+class Batch:
+    """Rows of one transaction: all of them are committed, or none is.
+
+    `claims` are keys of the ledger that the batch must have to itself; `deliveries` are entered
+    there too, but take the place of older ones. `answers` returns the entries whose answers have
+    to change, once it is known which rows repeat which. A batch that is a `trial` is rolled back:
+    it only shows whether its rows can be stored.
+    """
+
+    measurements: list[MeasurementRow] = dataclasses.field(default_factory=list)
+    logs: list[LogRow] = dataclasses.field(default_factory=list)
+    heartbeats: list[HeartbeatRow] = dataclasses.field(default_factory=list)
+    rejected: list[RejectedRow] = dataclasses.field(default_factory=list)
+    statuses: list[StatusRow] = dataclasses.field(default_factory=list)
+    deliveries: list[DeliveryRow] = dataclasses.field(default_factory=list)
+    claims: list[DeliveryRow] = dataclasses.field(default_factory=list)
+    answers: Callable[[dict[int, int]], list[DeliveryRow]] | None = None
+    trial: bool = False
+    # The change of the registry that the rows' sensors were found by; None: the newest known.
+    change: tuple[int, str] | None = None
+    attributes: list[AttributeRow] = dataclasses.field(default_factory=list)
+
+    def sort(self) -> None:
+        """Put telemetry rows in the order of their keys.
+
+        So each page of the unique index is sought once a batch: with 10,000 sensors that saves
+        two fifths of SQLite's time and most of its cache. And two instances that store the same
+        rows do not wait for one another crosswise.
+        """
+        for rows in (self.measurements, self.logs, self.heartbeats):
+            rows.sort(key=_key)
+
+
+@dataclasses.dataclass(slots=True)
+class Written:
+    """What a committed batch came to.
+
+    `duplicates` maps the id of each row that was dropped as a repeat to the id of the row
+    that was stored before it. Rows that are not in it were inserted. `flagged` are the ids of
+    heartbeats that name a revision which does not exist.
+    """
+
+    duplicates: dict[int, int] = dataclasses.field(default_factory=dict)
+    flagged: set[int] = dataclasses.field(default_factory=set)
 
 
 @dataclasses.dataclass(slots=True)

@@ -26,12 +26,10 @@ from heliograph.errors import (
     StartError,
     StoreUnavailableError,
 )
-from heliograph.model.batch import Batch, Written
 from heliograph.model.records import DeliveryRow, HeartbeatRow
 from heliograph.model.time import now as wall_time
 from heliograph.store.batches import (
     TELEMETRY,
-    late_hours,
     ledger_entries,
     lost_keys,
     naming_a_revision,
@@ -41,6 +39,7 @@ from heliograph.store.batches import (
     with_element_ids,
 )
 from heliograph.store.engine import (
+    Batch,
     Drop,
     Engine,
     Lateness,
@@ -48,6 +47,7 @@ from heliograph.store.engine import (
     RollupChange,
     Row,
     Transaction,
+    Written,
     json_text,
 )
 from heliograph.store.partitions import Partitions
@@ -427,13 +427,13 @@ class PostgresqlWriter:
             frontier, *_ = await connection.fetchrow(self._queries["rollup_state"].sql)
             self._lateness.raise_floor(frontier)
             self._knows_frontier = True
-        return late_hours(batch.measurements, self._lateness.before())
+        return self._lateness.late_hours(batch.measurements)
 
     async def _mark(
         self, connection: Any, batch: Batch, late: list[tuple[int, int]], written: Written
     ) -> None:
         if written.duplicates:
-            late = late_hours(batch.measurements, self._lateness.before(), written.duplicates)
+            late = self._lateness.late_hours(batch.measurements, written.duplicates)
         if late:
             await connection.execute(self._queries["touched_add"].sql, *_columns(late))
 

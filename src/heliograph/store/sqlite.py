@@ -29,12 +29,10 @@ from heliograph.errors import (
     StoreUnavailableError,
     UnusableStoreError,
 )
-from heliograph.model.batch import Batch, Written
 from heliograph.model.records import DeliveryRow, HeartbeatRow
 from heliograph.model.time import now
 from heliograph.store.batches import (
     TELEMETRY,
-    late_hours,
     lost_keys,
     naming_a_revision,
     newest_statuses,
@@ -44,6 +42,7 @@ from heliograph.store.batches import (
 )
 from heliograph.store.claim import Claim
 from heliograph.store.engine import (
+    Batch,
     Drop,
     Engine,
     Lateness,
@@ -51,6 +50,7 @@ from heliograph.store.engine import (
     RollupChange,
     Row,
     Transaction,
+    Written,
     json_text,
 )
 from heliograph.store.pool import Pool
@@ -602,7 +602,7 @@ class SqliteWriter:
             frontier = connection.execute(self._queries["rollup_state"].sql).fetchone()[0]
             self._lateness.raise_floor(frontier)
             self._knows_frontier = True
-        late = late_hours(batch.measurements, self._lateness.before(), written.duplicates)
+        late = self._lateness.late_hours(batch.measurements, written.duplicates)
         return self._marks.add(connection, late) if late else ()
 
     def _acknowledge(

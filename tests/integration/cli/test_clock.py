@@ -10,11 +10,11 @@ from typer.testing import CliRunner, Result
 from bare_environment import work_in
 from heliograph.cli.main import app
 from heliograph.errors import StartError
-from heliograph.model.batch import Batch
 from heliograph.model.identifiers import first_ingest_id
 from heliograph.model.time import DAY, now, to_rfc3339
 from heliograph.store import open_store
 from heliograph.store.clock import Acceptance
+from heliograph.store.engine import Batch
 from rows import measurement
 
 

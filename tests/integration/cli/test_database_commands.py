@@ -12,11 +12,11 @@ from typer.testing import CliRunner
 from bare_environment import work_in
 from heliograph.cli.main import app
 from heliograph.errors import RejectionReason, StartError
-from heliograph.model.batch import Batch
 from heliograph.model.credentials import hash_key
 from heliograph.model.sensor import Sensor
 from heliograph.model.time import now
 from heliograph.store import open_store
+from heliograph.store.engine import Batch
 
 KEY = re.compile(r"hg_[A-Za-z0-9_-]{43}")
 

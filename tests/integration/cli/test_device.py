@@ -9,9 +9,9 @@ import pytest
 
 from bare_environment import without_variables
 from commands import called
-from heliograph.model.batch import Batch
 from heliograph.model.time import SECOND, now
 from heliograph.store import Store, open_store
+from heliograph.store.engine import Batch
 from rows import measurement
 from server import ServerThread
 

@@ -25,8 +25,8 @@ from heliograph.errors import StartError
 from heliograph.exchange import parquet
 from heliograph.exchange.formats import Format, Names, encode_rows, heading
 from heliograph.exchange.pages import EncodedPage, Position, Range, pages, sensors_of
-from heliograph.model.batch import Batch
 from heliograph.model.records import Kind
+from heliograph.store.engine import Batch
 from program import Program
 from rows import NOON, measurement
 from server import PROGRAM, ServerThread

@@ -11,11 +11,11 @@ from typer.testing import CliRunner
 from bare_environment import work_in
 from heliograph.cli.main import app
 from heliograph.errors import StartError
-from heliograph.model.batch import Batch
 from heliograph.model.retention import Horizon
 from heliograph.model.time import DAY, now
 from heliograph.store import open_store
 from heliograph.store.claim import Claim
+from heliograph.store.engine import Batch
 from rows import heartbeat, log, measurement
 
 

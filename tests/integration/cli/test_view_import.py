@@ -12,8 +12,8 @@ import psycopg
 import pytest
 
 from commands import called
-from heliograph.model.batch import Batch
 from heliograph.store import open_store
+from heliograph.store.engine import Batch
 from rows import NOON, log, measurement
 from server import ServerThread
 

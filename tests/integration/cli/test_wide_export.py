@@ -12,8 +12,8 @@ from heliograph.cli.transfer.partial import PartialFile
 from heliograph.exchange.formats import Format, heading
 from heliograph.exchange.pages import Range, pages, sensors_of, wide_columns
 from heliograph.exchange.wide import Wide
-from heliograph.model.batch import Batch
 from heliograph.model.records import Kind
+from heliograph.store.engine import Batch
 from rows import NOON, measurement
 from server import ServerThread
 

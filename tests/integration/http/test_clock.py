@@ -5,10 +5,10 @@ import asyncio
 from typer.testing import CliRunner
 
 from heliograph.cli.main import app
-from heliograph.model.batch import Batch
 from heliograph.model.identifiers import first_ingest_id
 from heliograph.model.time import DAY, now, parse
 from heliograph.store import open_store
+from heliograph.store.engine import Batch
 from integration.http.conftest import ADMIN
 from rows import measurement
 from server import eventually

@@ -17,7 +17,7 @@ from heliograph.errors import StoreUnavailableError
 from heliograph.exchange import parquet
 from heliograph.exchange.elements import from_json_line
 from heliograph.http import export_streams
-from heliograph.model.batch import Batch
+from heliograph.store.engine import Batch
 from integration.http.conftest import ADMIN, established
 from rows import NOON, heartbeat, log, measurement
 from server import eventually

@@ -10,11 +10,11 @@ import pytest
 
 from heliograph.http import answers, connections
 from heliograph.http import configurations as web_configurations
-from heliograph.model.batch import Batch
 from heliograph.store import audit as audit_module
 from heliograph.store import configurations as configurations_module
 from heliograph.store import measurements as measurements_module
 from heliograph.store import pages as pages_module
+from heliograph.store.engine import Batch
 from integration.http.conftest import ADMIN, narrow
 from rows import NOON, heartbeat, log, measurement
 

@@ -6,10 +6,10 @@ import pytest
 from typer.testing import CliRunner
 
 from heliograph.cli.main import app
-from heliograph.model.batch import Batch
 from heliograph.model.retention import Horizon
 from heliograph.model.time import DAY, now, parse
 from heliograph.store import open_store
+from heliograph.store.engine import Batch
 from integration.http.conftest import ADMIN
 from rows import heartbeat, log, measurement
 from server import eventually

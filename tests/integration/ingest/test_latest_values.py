@@ -7,8 +7,8 @@ import pytest
 
 from heliograph.errors import StoreUnavailableError
 from heliograph.ingest import latest_values as latest_module
-from heliograph.model.batch import Batch
 from heliograph.model.records import Kind
+from heliograph.store.engine import Batch
 from ingest_core import NOON, running
 from rows import measurement
 

@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from heliograph.errors import RolledBackError
-from heliograph.model.batch import Batch
 from heliograph.model.credentials import hash_key
 from heliograph.model.time import now
 from heliograph.store import open_store
+from heliograph.store.engine import Batch
 from mqtt_client import publish
 from postgresql import PROGRAMS
 from rows import measurement

@@ -2,8 +2,8 @@
 
 import pytest
 
-from heliograph.model.batch import Batch
 from heliograph.model.time import DAY, now
+from heliograph.store.engine import Batch
 from mqtt_client import publish, published, subscribe
 from rows import measurement
 from server import eventually, running

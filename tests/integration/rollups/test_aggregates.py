@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from aggregating import aggregates_of
 from heliograph.model.aggregation import value_of
-from heliograph.model.batch import Batch
 from heliograph.model.time import MINUTE, SECOND
 from heliograph.rollups import aggregates as aggregates_module
 from heliograph.store import measurements as measurements_module
+from heliograph.store.engine import Batch
 from heliograph.store.measurements import RangeTooLargeError
 from rows import NOON, measurement
 

@@ -17,7 +17,6 @@ from hypothesis import settings
 
 from aggregating import aggregates_of, pending
 from heliograph.model.aggregation import value_of
-from heliograph.model.batch import Batch
 from heliograph.model.buckets import bucket_starts, parse_bucket
 from heliograph.model.retention import Cutoffs
 from heliograph.model.time import DAY, HOUR, MINUTE, SECOND
@@ -28,7 +27,7 @@ from heliograph.rollups.aggregates import FOLDING
 from heliograph.rollups.task import Rolling, SupersededError
 from heliograph.store import open_store
 from heliograph.store import pages as pages_module
-from heliograph.store.engine import RollupChange
+from heliograph.store.engine import Batch, RollupChange
 from heliograph.store.removal import KeptKind, Span
 from integration.rollups.test_aggregates import check, expected
 from rows import measurement

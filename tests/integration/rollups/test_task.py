@@ -10,11 +10,10 @@ from aggregating import aggregates_of
 from heliograph.errors import StoreUnavailableError
 from heliograph.ingest.attributes import NewAttributes
 from heliograph.ingest.state import PipelineState
-from heliograph.model.batch import Batch
 from heliograph.model.time import DAY, HOUR, MINUTE, now
 from heliograph.rollups import task as task_module
 from heliograph.rollups.task import STEP, RollupTask
-from heliograph.store.engine import LAG
+from heliograph.store.engine import LAG, Batch
 from rows import measurement
 
 # What it runs of the product, others run too.

@@ -4,11 +4,11 @@ import random
 
 import pytest
 
-from heliograph.model.batch import Batch
 from heliograph.model.time import SECOND
 from heliograph.rollups import value_chunks as value_chunks_module
 from heliograph.rollups.value_chunks import value_chunks
 from heliograph.store import pages as pages_module
+from heliograph.store.engine import Batch
 from rows import NOON, measurement
 
 # Characters of values: most are small, some are more than a chunk of several may have.

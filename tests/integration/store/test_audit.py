@@ -6,11 +6,11 @@ import pytest
 
 from heliograph.errors import AlreadyExistsError, StoreUnavailableError
 from heliograph.model.audit import Actor, ActorKind, AuditAction, AuditedChange
-from heliograph.model.batch import Batch
 from heliograph.model.sensor import NewSensor
 from heliograph.store import audit as audit_module
 from heliograph.store import sensors as sensors_module
 from heliograph.store.audit import enter
+from heliograph.store.engine import Batch
 from rows import NOON, measurement
 
 # What it runs of the product, others run too.

@@ -7,9 +7,9 @@ import json
 import pytest
 
 from heliograph.errors import RowError, StoreUnavailableError
-from heliograph.model.batch import Batch
 from heliograph.model.time import now
 from heliograph.store import open_store
+from heliograph.store.engine import Batch
 from heliograph.store.publications import Postponed, Published
 from heliograph.store.queries import Query
 from rows import NOON, again, heartbeat

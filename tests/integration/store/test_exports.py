@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 from heliograph.exchange.formats import EXPORTED_KINDS, Format
 from heliograph.exchange.pages import Range, one_sensor, pages, sensors_of
 from heliograph.exchange.parquet import Packing
-from heliograph.model.batch import Batch
 from heliograph.model.records import Kind
+from heliograph.store.engine import Batch
 from heliograph.store.telemetry import ExportedSensor
 from rows import NOON, heartbeat, log, measurement
 

@@ -1,6 +1,6 @@
 """What is counted of log messages, on both engines."""
 
-from heliograph.model.batch import Batch
+from heliograph.store.engine import Batch
 from rows import NOON, log
 
 

@@ -14,9 +14,9 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from heliograph.errors import StartError
-from heliograph.model.batch import Batch
 from heliograph.model.time import now
 from heliograph.store import migrate, open_store, run_migrations
+from heliograph.store.engine import Batch
 from heliograph.store.migrations.running import DATABASE_URL_VARIABLE, head
 from postgresql import PROGRAMS
 from program import run

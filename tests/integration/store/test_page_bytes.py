@@ -2,10 +2,10 @@
 
 import pytest
 
-from heliograph.model.batch import Batch
 from heliograph.store import measurements as measurements_module
 from heliograph.store import pages as pages_module
 from heliograph.store import telemetry as telemetry_module
+from heliograph.store.engine import Batch
 from heliograph.store.measurements import having
 from heliograph.store.pages import ENTRY_BYTES
 from rows import NOON, heartbeat, log, measurement

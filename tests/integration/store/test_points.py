@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from aggregating import aggregates_of
 from heliograph.model.attributes import keys_of, value_at
-from heliograph.model.batch import Batch
 from heliograph.model.time import HOUR, MINUTE, SECOND
 from heliograph.rollups import aggregates as aggregates_module
 from heliograph.store import measurements as measurements_module
 from heliograph.store import pages as pages_module
 from heliograph.store import points as points_module
+from heliograph.store.engine import Batch
 from heliograph.store.measurements import RangeTooLargeError
 from rows import NOON, measurement
 

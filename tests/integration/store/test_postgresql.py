@@ -9,13 +9,12 @@ import pytest
 
 from database_copies import migrated_postgresql
 from heliograph.errors import RowError, StoreUnavailableError
-from heliograph.model.batch import Batch
 from heliograph.model.retention import Cutoffs, Retention
 from heliograph.model.time import OLDEST
 from heliograph.retention import runs as runs_module
 from heliograph.retention.runs import RetentionRuns
 from heliograph.store import open_store, postgresql
-from heliograph.store.engine import Drop
+from heliograph.store.engine import Batch, Drop
 from heliograph.store.partitions import month_start
 from rows import NOON, again, heartbeat, log, measurement
 

@@ -6,8 +6,8 @@ import contextlib
 import pytest
 
 from heliograph.errors import StoreUnavailableError
-from heliograph.model.batch import Batch
 from heliograph.store import open_store, postgresql
+from heliograph.store.engine import Batch
 from rows import NOON, measurement
 
 # More than the sockets on the way hold, so that the driver has to wait in the middle of it.

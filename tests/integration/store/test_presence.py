@@ -4,9 +4,9 @@ import uuid
 
 import pytest
 
-from heliograph.model.batch import Batch
 from heliograph.model.presence import presence
 from heliograph.store import open_store
+from heliograph.store.engine import Batch
 from heliograph.store.sensors import Connections
 
 NOON = 1_768_478_400_000_000

@@ -4,9 +4,9 @@ import itertools
 
 import pytest
 
-from heliograph.model.batch import Batch
 from heliograph.store import measurements as measurements_module
 from heliograph.store import pages as pages_module
+from heliograph.store.engine import Batch
 from rows import NOON, heartbeat, log, measurement
 
 

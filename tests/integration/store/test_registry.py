@@ -6,10 +6,10 @@ import uuid
 import pytest
 
 from heliograph.errors import AlreadyExistsError, RowError
-from heliograph.model.batch import Batch
 from heliograph.model.identifiers import is_uuid
 from heliograph.model.sensor import NewSensor
 from heliograph.store import open_store
+from heliograph.store.engine import Batch
 from heliograph.store.sensors import TakenError
 from rows import NOON, heartbeat, log, measurement, rejected
 

@@ -10,13 +10,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from aggregating import aggregates_of
-from heliograph.model.batch import Batch
 from heliograph.model.retention import Horizon, Retention
 from heliograph.model.time import DAY, HOUR, MINUTE
 from heliograph.retention import runs as runs_module
 from heliograph.retention.runs import RetentionRuns
 from heliograph.rollups.task import Rolling
 from heliograph.store import open_store
+from heliograph.store.engine import Batch
 from heliograph.store.pages import LEAST
 from heliograph.store.removal import SAMPLE_OF, Counted, KeptKind, Span, row_bytes
 from rows import NOON, heartbeat, log, measurement

@@ -4,11 +4,11 @@ import uuid
 
 import pytest
 
-from heliograph.model.batch import Batch
 from heliograph.model.retention import Retention
 from heliograph.model.time import DAY, HOUR
 from heliograph.retention.plan import DueCounter
 from heliograph.retention.runs import RetentionRuns
+from heliograph.store.engine import Batch
 from heliograph.store.removal import KeptKind
 from rows import NOON, heartbeat, log, measurement
 

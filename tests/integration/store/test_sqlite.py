@@ -11,8 +11,8 @@ import uuid
 import pytest
 
 from heliograph.errors import RowError, StoreUnavailableError
-from heliograph.model.batch import Batch
 from heliograph.store import open_store, sqlite
+from heliograph.store.engine import Batch
 from heliograph.store.queries import Query
 from rows import NOON, again, measurement, rejected
 

@@ -7,9 +7,9 @@ import psycopg
 import pytest
 
 from heliograph.model.attributes import attributes_of
-from heliograph.model.batch import Batch
 from heliograph.model.time import DAY, HOUR, now, to_rfc3339
 from heliograph.store.clock import Acceptance
+from heliograph.store.engine import Batch
 from rows import NOON, log, measurement
 
 # What it runs of the product, others run too.

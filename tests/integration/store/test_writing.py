@@ -5,9 +5,9 @@ import asyncio
 import pytest
 
 from heliograph.errors import ClaimLostError, RowError, StoreUnavailableError
-from heliograph.model.batch import Batch
 from heliograph.model.time import OLDEST, now
 from heliograph.store import open_store
+from heliograph.store.engine import Batch
 from rows import NOON, again, heartbeat, log, measurement, rejected
 
 
