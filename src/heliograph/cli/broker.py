@@ -38,16 +38,7 @@ WATCH_SECONDS = 1.0
 # How many of those who need a new key are named.
 SHOWN = 20
 
-app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
-    help="Tell a broker that is not ours who may do what: the rules of the listener.",
-)
-
-
-@app.callback()
-def broker() -> None:
-    """Tell a broker that is not ours who may do what: the rules of the listener."""
+app = typer.Typer(add_completion=False, no_args_is_help=True)
 
 
 @app.command()

@@ -10,16 +10,12 @@ from heliograph.model.time import now, to_rfc3339
 from heliograph.store import Store
 from heliograph.store.clock import Acceptance
 
-app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
-    help="Say that the clock is right, though newer rows are stored.",
-)
+app = typer.Typer(add_completion=False, no_args_is_help=True)
 
 
 @app.callback()
 def clock() -> None:
-    """Say that the clock is right, though newer rows are stored."""
+    """Keep `accept` a word of its own, though it is the only one."""
 
 
 @app.command()

@@ -15,7 +15,7 @@ import typer
 from heliograph.cli.database import command_line, with_store
 from heliograph.cli.device_file import DeviceLine, read_devices
 from heliograph.cli.named import found_device, found_network, network_identifier
-from heliograph.cli.output import echo, print_json, print_records, time_json, time_text
+from heliograph.cli.output import Json, echo, print_json, print_records, time_json, time_text
 from heliograph.errors import AlreadyExistsError, StartError
 from heliograph.model.credentials import key_members, new_api_key
 from heliograph.model.identifiers import DEVICE_ID_RULE, may_name_a_device
@@ -29,15 +29,10 @@ from heliograph.store.sensors import TakenError
 PAGE = 1_000
 KEYS = ("device_id", "id", "api_key")
 
-app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
-    help="Register devices, show them, renew their keys, take them out of use.",
-)
+app = typer.Typer(add_completion=False, no_args_is_help=True)
 
 DeviceId = typer.Argument(help="What the device is called: 1 to 64 of A-Z a-z 0-9 _ -")
 AnyDevice = typer.Argument(help="What the device is called, or its UUID.")
-Json = typer.Option(False, "--json", help="Print JSON.")
 
 
 class Data(enum.StrEnum):
@@ -60,7 +55,7 @@ def create(
     manufacturer: str | None = typer.Option(None),
     model: str | None = typer.Option(None),
     modality: str | None = typer.Option(None, help="What it measures."),
-    json: bool = Json,
+    json: Json = False,
 ) -> None:
     """Register a device and print its key, which is not shown again."""
     if not may_name_a_device(device_id):
@@ -115,7 +110,7 @@ def list_devices(
     manufacturer: str | None = typer.Option(None),
     model: str | None = typer.Option(None),
     modality: str | None = typer.Option(None),
-    json: bool = Json,
+    json: Json = False,
 ) -> None:
     """List the devices in the order of their registration; options narrow it."""
     moment = now()
@@ -166,7 +161,7 @@ def list_devices(
 
 
 @app.command()
-def show(device_id: str = AnyDevice, *, json: bool = Json) -> None:
+def show(device_id: str = AnyDevice, *, json: Json = False) -> None:
     """Show all that is known of a device but its key; times as of half a minute ago."""
 
     async def work(store: Store) -> dict[str, Any]:
@@ -235,7 +230,7 @@ def delete(
 
 
 @app.command()
-def rotate(device_id: str = AnyDevice, *, json: bool = Json) -> None:
+def rotate(device_id: str = AnyDevice, *, json: Json = False) -> None:
     """Give a device a new key and print it; the old one ends at once."""
     key = new_api_key()
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, BinaryIO, Literal
 
@@ -18,6 +19,7 @@ from typer import Argument, Option
 from heliograph.cli.local_server import (
     CREDENTIALS,
     AdminKey,
+    Key,
     Token,
     admin_key,
     credential_headers,
@@ -81,7 +83,7 @@ SUFFIXES = {
     ".parquet": Form.PARQUET,
 }
 
-PANEL = "Tables that other programs wrote"
+table_option = partial(Option, rich_help_panel="Tables that other programs wrote")
 
 app = typer.Typer(add_completion=False)
 
@@ -120,10 +122,10 @@ def import_file(
     ] = None,
     kind: Annotated[
         str | None,
-        Option("--kind", help="measurement, log or heartbeat, where FILE does not say so itself."),
+        Option(help="measurement, log or heartbeat, where FILE does not say so itself."),
     ] = None,
     sensor: Annotated[
-        str | None, Option("--sensor", help="UUID or device_id, for lines that name no sensor.")
+        str | None, Option(help="UUID or device_id, for lines that name no sensor.")
     ] = None,
     rename: Annotated[
         list[str] | None,
@@ -144,71 +146,45 @@ def import_file(
     ] = False,
     delimiter: Annotated[
         str | None,
-        Option(
-            rich_help_panel=PANEL,
-            help="CSV: what separates cells, tab for tabs; otherwise the heading tells.",
-        ),
+        table_option(help="CSV: what separates cells, tab for tabs; otherwise the heading tells."),
     ] = None,
     decimal: Annotated[
         Literal[".", ","] | None,
-        Option(
-            "--decimal",
-            rich_help_panel=PANEL,
-            help="CSV: what stands before decimals; otherwise all numbers tell.",
-        ),
+        table_option(help="CSV: what stands before decimals; otherwise all numbers tell."),
     ] = None,
     time_column: Annotated[
         list[str] | None,
-        Option(
-            rich_help_panel=PANEL,
-            help="CSV, Parquet: the column with the time; of CSV also two, as for day and clock.",
+        table_option(
+            help="CSV, Parquet: the column with the time; of CSV also two, as for day and clock."
         ),
     ] = None,
     time_format: Annotated[
         str | None,
-        Option(
-            rich_help_panel=PANEL, help="CSV: as '%d.%m.%y %H:%M', or day-first, or month-first."
-        ),
+        table_option(help="CSV: as '%d.%m.%y %H:%M', or day-first, or month-first."),
     ] = None,
     time_zone: Annotated[
         str | None,
-        Option(
-            rich_help_panel=PANEL,
-            help="CSV, Parquet: of times that say none: UTC, Europe/Berlin, +01:00.",
-        ),
+        table_option(help="CSV, Parquet: of times that say none: UTC, Europe/Berlin, +01:00."),
     ] = None,
     missing: Annotated[
         list[str] | None,
-        Option(
-            "--missing",
-            rich_help_panel=PANEL,
-            help="CSV: a text that stands for none, as -999; may be repeated.",
-        ),
+        table_option(help="CSV: a text that stands for none, as -999; may be repeated."),
     ] = None,
     text: Annotated[
         list[str] | None,
-        Option(
-            "--text",
-            rich_help_panel=PANEL,
-            help="CSV: a column whose cells stay texts; may be repeated.",
-        ),
+        table_option(help="CSV: a column whose cells stay texts; may be repeated."),
     ] = None,
     sensor_column: Annotated[
         str | None,
-        Option(
-            rich_help_panel=PANEL, help="CSV: the column that names the sensor, beside device_id."
-        ),
+        table_option(help="CSV: the column that names the sensor, beside device_id."),
     ] = None,
     attribute_column: Annotated[
         str | None,
-        Option(
-            rich_help_panel=PANEL,
-            help="CSV with a value a row: the column that names its attribute.",
-        ),
+        table_option(help="CSV with a value a row: the column that names its attribute."),
     ] = None,
     value_column: Annotated[
         str | None,
-        Option(rich_help_panel=PANEL, help="CSV with a value a row: the column that holds it."),
+        table_option(help="CSV with a value a row: the column that holds it."),
     ] = None,
     dry_run: Annotated[
         bool, Option("--dry-run", help="Show what would be stored and why, and send nothing.")
@@ -216,13 +192,7 @@ def import_file(
     url: Annotated[
         str | None, Option(help="The server; otherwise the one on this machine.")
     ] = None,
-    api_key: Annotated[
-        str | None,
-        Option(
-            envvar="HELIOGRAPH_API_KEY",
-            help="Admin key; otherwise, for this machine, that of the settings or the data folder.",
-        ),
-    ] = None,
+    api_key: Key = None,
     token: Token = None,
     restart: Annotated[bool, Option("--restart", help="Begin anew instead of going on.")] = False,
 ) -> None:

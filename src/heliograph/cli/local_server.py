@@ -15,6 +15,13 @@ CREDENTIALS = "HELIOGRAPH_API_KEY or HELIOGRAPH_TOKEN"
 Token = Annotated[
     str | None, Option(envvar="HELIOGRAPH_TOKEN", help="A session's token, instead of a key.")
 ]
+Key = Annotated[
+    str | None,
+    Option(
+        envvar="HELIOGRAPH_API_KEY",
+        help="Admin key; otherwise, for this machine, that of the settings or the data folder.",
+    ),
+]
 
 
 class AdminKey(NamedTuple):

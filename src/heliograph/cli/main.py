@@ -74,7 +74,9 @@ class LazyGroup(TyperGroup):
         """Put the real command in the place of its stand-in, then go on as usual."""
         if args and args[0] in COMMANDS:
             module = importlib.import_module(f"heliograph.cli.{args[0]}")
-            self.commands[args[0]] = typer.main.get_command(module.app)
+            command = self.commands[args[0]] = typer.main.get_command(module.app)
+            if isinstance(command, TyperGroup):
+                command.help = COMMANDS[args[0]]
         return super().resolve_command(ctx, args)
 
 

@@ -7,19 +7,13 @@ import typer
 
 from heliograph.cli.database import command_line, with_store
 from heliograph.cli.named import all_networks, found_account
-from heliograph.cli.output import echo, print_json, print_records, time_json, time_text
+from heliograph.cli.output import Json, echo, print_json, print_records, time_json, time_text
 from heliograph.errors import AlreadyExistsError, StartError
 from heliograph.model.sensor import LONGEST_TEXT, Network
 from heliograph.model.time import now
 from heliograph.store import Store
 
-app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
-    help="Make networks, list them.",
-)
-
-Json = typer.Option(False, "--json", help="Print JSON.")
+app = typer.Typer(add_completion=False, no_args_is_help=True)
 
 
 @app.command()
@@ -32,7 +26,7 @@ def create(
     identifier: uuid.UUID | None = typer.Option(
         None, "--id", metavar="UUID", help="Its UUID; otherwise a new one."
     ),
-    json: bool = Json,
+    json: Json = False,
 ) -> None:
     """Make a network."""
     if not 1 <= len(name) <= LONGEST_TEXT or not name.isprintable():
@@ -60,7 +54,7 @@ def create(
 
 
 @app.command("list")
-def list_networks(*, json: bool = Json) -> None:
+def list_networks(*, json: Json = False) -> None:
     """List the networks, oldest first."""
     print_records(
         with_store(all_networks),

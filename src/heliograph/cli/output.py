@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 import typer
 
@@ -11,6 +11,8 @@ from heliograph.model.time import to_rfc3339
 from heliograph.printable import printable, printable_json, printable_lines
 
 WIDEST = 100_000
+
+Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 RecordT = TypeVar("RecordT")
 

@@ -7,7 +7,7 @@ import typer
 from heliograph import logs
 from heliograph.cli.database import command_line, with_store
 from heliograph.cli.named import all_networks
-from heliograph.cli.output import echo, print_json, print_table
+from heliograph.cli.output import Json, echo, print_json, print_table
 from heliograph.model.retention import LEAP, Horizon, advance
 from heliograph.model.time import DAY, now, to_rfc3339
 from heliograph.retention.plan import Due, DueCounter, Planned
@@ -16,15 +16,11 @@ from heliograph.settings import Settings, load_settings
 from heliograph.store import Store
 from heliograph.store.removal import KeptKind, Partition
 
-app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
-    help="Tell what is due by the retention of networks and sensors, and remove it.",
-)
+app = typer.Typer(add_completion=False, no_args_is_help=True)
 
 
 @app.command()
-def plan(*, json: bool = typer.Option(False, "--json", help="Print JSON.")) -> None:
+def plan(*, json: Json = False) -> None:
     """Tell what a run would remove now; nothing is removed.
 
     Bytes estimate what that gives back.

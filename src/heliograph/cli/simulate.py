@@ -20,7 +20,7 @@ from rich.text import Text
 from typer import Option
 
 from heliograph.address import is_loopback
-from heliograph.cli.local_server import AdminKey, admin_key, default_url
+from heliograph.cli.local_server import AdminKey, Key, admin_key, default_url
 from heliograph.cli.output import echo
 from heliograph.errors import StartError
 from heliograph.model.time import SECOND, now, parse, to_epoch_seconds
@@ -74,13 +74,6 @@ Url = Annotated[
     Option(help="HTTP API for registering missing devices; otherwise --host and PORT."),
 ]
 Registration = Annotated[bool, Option("--register/--no-register", help="Register missing devices.")]
-Key = Annotated[
-    str | None,
-    Option(
-        envvar="HELIOGRAPH_API_KEY",
-        help="Admin key; otherwise, for this machine, that of the settings or the data folder.",
-    ),
-]
 Username = Annotated[str | None, Option(help="User name for gateway connections.")]
 Password = Annotated[
     str | None,

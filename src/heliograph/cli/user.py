@@ -9,7 +9,7 @@ import typer
 
 from heliograph.cli.database import command_line, with_store
 from heliograph.cli.named import found_account
-from heliograph.cli.output import echo, print_json, print_records, time_json, time_text
+from heliograph.cli.output import Json, echo, print_json, print_records, time_json, time_text
 from heliograph.errors import AlreadyExistsError, StartError
 from heliograph.model.account import USERNAME_RULE, Account, is_username
 from heliograph.model.time import now
@@ -18,18 +18,12 @@ from heliograph.settings import Settings, load_settings
 from heliograph.store import Store
 from heliograph.weak_passwords import weakness
 
-app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
-    help="Make accounts, list them, set their passwords, take them out of use.",
-)
+app = typer.Typer(add_completion=False, no_args_is_help=True)
 
 Username = typer.Argument(help="The name to log in with.")
 Piped = typer.Option(
     False, "--password-stdin", help="Read the password from standard input instead of asking."
 )
-
-Json = typer.Option(False, "--json", help="Print JSON.")
 
 
 @app.command()
@@ -41,7 +35,7 @@ def create(
         False, "--look-alike", help="Make it though the name looks like another account's."
     ),
     password_stdin: bool = Piped,
-    json: bool = Json,
+    json: Json = False,
 ) -> None:
     """Make an account."""
     if not is_username(username):
@@ -114,7 +108,7 @@ def _activate(username: str, *, is_active: bool) -> None:
 
 
 @app.command("list")
-def list_users(*, json: bool = Json) -> None:
+def list_users(*, json: Json = False) -> None:
     """List the accounts, oldest first."""
     accounts = with_store(lambda store: store.accounts.list())
     print_records(
@@ -133,7 +127,7 @@ def list_users(*, json: bool = Json) -> None:
 
 
 @app.command()
-def alike(*, json: bool = Json) -> None:
+def alike(*, json: Json = False) -> None:
     """List accounts whose names are easily confused with an older one's; all go on working."""
     found = with_store(lambda store: store.accounts.claim_looks())
     rows = [(a.username, a.identifier, b.username, b.identifier) for a, b in found]
