@@ -22,7 +22,6 @@ from heliograph.model.records import Kind
 Row: TypeAlias = Sequence[Any]
 # Makes a line of a row of a sensor, its time and when it was received.
 _CsvLine: TypeAlias = "Callable[[Names, Row, str, str], str]"
-_Frame: TypeAlias = tuple[str, str, str | None, str, str, int | None, float | None]
 
 _encode = msgspec.json.Encoder().encode
 _Raw = msgspec.Raw
@@ -230,12 +229,17 @@ def encode_rows(
         strict=True,
     )
     if form is Format.CSV:
-        line = _CSV[kind] if wide is None else partial(_csv_wide, wide, spreadsheet)
+        own_cells = _CSV[kind] if wide is None else partial(_csv_wide, wide, spreadsheet)
+        line = partial(_csv_line, own_cells)
         if spreadsheet:
             return "".join([_quoted(kind, line, names, *each) for each in told]).encode()
         return "".join([line(names, *each) for each in told]).encode()
-    struct = _JSON[kind]
-    return b"".join([_encode(struct(names, *each)) + b"\n" for each in told])
+    struct, own = _JSON[kind]
+    lines = [
+        struct(kind.value, *names, time, receipt, row[3], row[4], *own(row))
+        for row, time, receipt in told
+    ]
+    return b"".join([_encode(line) + b"\n" for line in lines])
 
 
 def moment_texts(microseconds: Sequence[int]) -> list[str]:
@@ -248,39 +252,24 @@ def moment_texts(microseconds: Sequence[int]) -> list[str]:
     return texts
 
 
-def _frame(kind: Kind, names: Names, row: Row, time: str, receipt: str) -> _Frame:
-    return (kind.value, *names, time, receipt, row[3], row[4])
-
-
-def _measurement(names: Names, row: Row, time: str, receipt: str) -> _Line:
-    frame = _frame(Kind.MEASUREMENT, names, row, time, receipt)
-    return _Measurement(*frame, _Raw(row[5].encode()), _given(row[6]))
-
-
-def _log(names: Names, row: Row, time: str, receipt: str) -> _Line:
-    frame = _frame(Kind.LOG, names, row, time, receipt)
-    return _Log(*frame, row[5], row[6], row[7], _given(row[8]))
-
-
-def _heartbeat(names: Names, row: Row, time: str, receipt: str) -> _Line:
-    # SQLite knows no booleans.
-    success = None if row[5] is None else bool(row[5])
-    details = None if row[6] is None else _Raw(row[6].encode())
-    frame = _frame(Kind.HEARTBEAT, names, row, time, receipt)
-    return _Heartbeat(*frame, success, details, _given(row[7]))
-
-
 def _given(element_id: str | None) -> str | msgspec.UnsetType:
     return msgspec.UNSET if element_id is None else element_id
 
 
-_JSON: dict[Kind, Callable[[Names, Row, str, str], _Line]] = {
-    Kind.MEASUREMENT: _measurement,
-    Kind.LOG: _log,
-    Kind.HEARTBEAT: _heartbeat,
+# What makes a line of JSON, and a row's members beside those of `_Line`.
+_JSON: Final[dict[Kind, tuple[Callable[..., _Line], Callable[[Row], tuple[Any, ...]]]]] = {
+    Kind.MEASUREMENT: (_Measurement, lambda row: (_Raw(row[5].encode()), _given(row[6]))),
+    Kind.LOG: (_Log, lambda row: (*row[5:8], _given(row[8]))),
+    Kind.HEARTBEAT: (
+        _Heartbeat,
+        lambda row: (
+            # SQLite knows no booleans.
+            None if row[5] is None else bool(row[5]),
+            None if row[6] is None else _Raw(row[6].encode()),
+            _given(row[7]),
+        ),
+    ),
 }
-
-
 _END: Final = "\r\n"
 
 
@@ -303,22 +292,18 @@ def _quoted(kind: Kind, line: _CsvLine, names: Names, row: Row, time: str, recei
     return f"{text.removesuffix(_END)},{' '.join(quoted)}{_END}"
 
 
-def _csv_frame(names: Names, row: Row, time: str, receipt: str) -> str:
+def _csv_line(
+    own_cells: Callable[[Row], str], names: Names, row: Row, time: str, receipt: str
+) -> str:
     revision = "" if row[3] is None else str(row[3])
     device_timestamp = "" if row[4] is None else repr(row[4])
     return (
         f"{names.identifier},{names.device_id or ''},{time},{receipt},"
-        f"{revision},{device_timestamp},"
+        f"{revision},{device_timestamp},{own_cells(row)}{_END}"
     )
 
 
-def _csv_measurement(names: Names, row: Row, time: str, receipt: str) -> str:
-    return f"{_csv_frame(names, row, time, receipt)}{_cell(row[5])},{_cell(row[6] or '')}\r\n"
-
-
-def _csv_wide(
-    wide: Wide, spreadsheet: bool, names: Names, row: Row, time: str, receipt: str
-) -> str:
+def _csv_wide(wide: Wide, spreadsheet: bool, row: Row) -> str:
     cells, json = wide.cells(row[5], csv_cell, "")
     if spreadsheet:
         for place, cell in enumerate(cells):
@@ -328,24 +313,22 @@ def _csv_wide(
     own = ",".join(cells)
     if own.count(",") >= len(cells) or '"' in own or "\n" in own or "\r" in own:
         own = ",".join(map(_cell, cells))
-    return f"{_csv_frame(names, row, time, receipt)}{own}{_END}"
+    return own
 
 
-def _csv_log(names: Names, row: Row, time: str, receipt: str) -> str:
+def _csv_log(row: Row) -> str:
     # As JSON, so that an empty text is not taken for none.
     details = "" if row[7] is None else _encode(row[7]).decode()
-    own = f"{row[5]},{_cell(row[6])},{_cell(details)}"
-    return f"{_csv_frame(names, row, time, receipt)}{own},{_cell(row[8] or '')}\r\n"
+    return f"{row[5]},{_cell(row[6])},{_cell(details)},{_cell(row[8] or '')}"
 
 
-def _csv_heartbeat(names: Names, row: Row, time: str, receipt: str) -> str:
+def _csv_heartbeat(row: Row) -> str:
     success = "" if row[5] is None else ("true" if row[5] else "false")
-    own = f"{success},{_cell(row[6] or '')}"
-    return f"{_csv_frame(names, row, time, receipt)}{own},{_cell(row[7] or '')}\r\n"
+    return f"{success},{_cell(row[6] or '')},{_cell(row[7] or '')}"
 
 
-_CSV: dict[Kind, _CsvLine] = {
-    Kind.MEASUREMENT: _csv_measurement,
+_CSV: Final[dict[Kind, Callable[[Row], str]]] = {
+    Kind.MEASUREMENT: lambda row: f"{_cell(row[5])},{_cell(row[6] or '')}",
     Kind.LOG: _csv_log,
     Kind.HEARTBEAT: _csv_heartbeat,
 }
