@@ -91,7 +91,7 @@ class HeliographError(Exception):
 
 
 def shutting_down() -> HeliographError:
-    """Return what a caller is told whom the end of the server leaves without an answer."""
+    """Return the error for callers who get no answer because the server stops."""
     return HeliographError(ErrorCode.SHUTTING_DOWN, "The server is shutting down", retry_after=5)
 
 

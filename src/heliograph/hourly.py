@@ -38,7 +38,7 @@ class Lines:
 
 
 class Hourly:
-    """What is told once an hour of each thing. Only what was told is remembered, for two hours."""
+    """Limits log lines to one an hour for each thing, and remembers those logged for two hours."""
 
     def __init__(self) -> None:
         self._lines = Lines()
@@ -53,7 +53,7 @@ class Hourly:
         return len(self._untold) + len(self._earlier)
 
     def due(self, thing: tuple[str, str], one: str, now: int) -> int | None:
-        """Return how often it has come since its last line; None: it is not to be told now.
+        """Return how often it has come since its last line; None if it is not to be logged now.
 
         `one` is whose lines are counted, `now` in microseconds.
         """

@@ -40,7 +40,7 @@ def _blank(size: int) -> str:
     return base64.b64encode(bytes(size)).rstrip(b"=").decode()
 
 
-# What a password is compared with where there is no account, so that time tells nothing. It is
+# What a password is compared with where there is no account, so that timing reveals nothing. It is
 # nobody's hash: no password is known for it, and a match counts for nothing.
 _NOBODYS = f"$argon2id$v=19$m={MEMORY_KIBIBYTES},t={PASSES},p=1${_blank(16)}${_blank(32)}"
 

@@ -1,4 +1,4 @@
-"""Stores which sensors are connected to the listener, many at a time, and tells who watches."""
+"""Stores which sensors are connected to the listener, many at a time, and notifies viewers."""
 
 import asyncio
 import contextlib

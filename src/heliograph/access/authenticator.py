@@ -41,7 +41,7 @@ class FailedLogIns:
     ) -> None:
         """Enter a wrong password for this name; `account` is whose it is, if anybody's.
 
-        Known and unknown names cost the same, so that time tells nothing.
+        Known and unknown names cost the same, so that timing reveals nothing.
         """
         if actor is None:
             actor = Actor(ActorKind.ANONYMOUS, "anonymous", address or None)
@@ -147,7 +147,7 @@ class Authenticator:
     async def own_password(
         self, account: Account, password: str, address: str, actor: Actor | None = None
     ) -> bool:
-        """Tell whether it is the account's password; counted like a log-in.
+        """Return whether it is the account's password; counted like a log-in.
 
         Raises:
             HeliographError: as `password`.
@@ -176,7 +176,7 @@ class Authenticator:
         if self._is_shared(hashed) and (is_device_id(username) or is_uuid(username)):
             return Principal("shared", f"shared:{username}", device=username)
         sensor = await self._registry.find(username)
-        # The comparison happens for unknown names too, so that time tells nothing.
+        # The comparison happens for unknown names too, so that timing reveals nothing.
         expected = sensor.key_hash if sensor and sensor.key_hash else self._admin
         is_its_key = hmac.compare_digest(hashed, expected)
         if is_its_key and sensor and sensor.is_active:

@@ -19,13 +19,13 @@ class Connected:
         # Set whenever there is something to store.
         self.changed = asyncio.Event()
         self._counts: dict[int, int] = {}
-        # Of those that are connected, or were when the store was told last: since when.
+        # Since when sensors are connected: those that are, or were at the last write to the store.
         self._since: dict[int, int] = {}
         # Of those that are no more, until that is stored.
         self._ended: dict[int, int] = {}
         # Those that are stored as connected, or are just about to be.
         self._stored: set[int] = set()
-        # Those of whom the store is to be told: at most one entry a sensor.
+        # Sensors whose change is to be stored.
         self._due: dict[int, None] = {}
 
     def enter(self, number: int, moment: int) -> None:

@@ -53,7 +53,7 @@ class Limiter:
         self._known: dict[Party, None] = {}
 
     def exceeded(self, limit: RateLimitItem, *names: str) -> HeliographError:
-        """Return what is told to whoever made one request too many in the `window`."""
+        """Return the error for a caller over the limit of the `window`."""
         reset = self.window.get_window_stats(limit, *names).reset_time
         return rate_limited("requests", reset - time.time())
 
@@ -183,7 +183,7 @@ class Attempt:
 
 
 def rate_limited(what: str, seconds: float) -> HeliographError:
-    """Return what is told to whoever has to wait for so many seconds."""
+    """Return the error for a caller who has to wait for so many seconds."""
     seconds = max(1, int(seconds) + 1)
     message = f"Too many {what}; again in {seconds} s"
     return HeliographError(ErrorCode.RATE_LIMITED, message, retry_after=seconds)

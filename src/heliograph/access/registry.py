@@ -458,7 +458,7 @@ class Registry:
                 log.debug("registry could not be compared with the database")
 
     def unwritten(self) -> Unwritten:
-        """Return what the store does not know yet of connections, and of who was seen when."""
+        """Return changes that are not stored yet: connections, and when sensors were last seen."""
         connected, gone = self.connected.standing()
         noted = [
             (sensor.number, sensor.seen_at, sensor.measured_at)

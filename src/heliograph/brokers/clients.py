@@ -52,7 +52,7 @@ class BrokerClients:
 
         Raises:
             HeliographError: as `Authenticator.login`.
-            StoreUnavailableError: it can't be told now.
+            StoreUnavailableError: it can't be determined now.
         """
         secret = password.encode("utf-8", "surrogatepass")
         if username == self._server_name:
@@ -79,10 +79,10 @@ class BrokerClients:
         return {username, *(sensor.names if sensor is not None else ())}
 
     async def client(self, username: str) -> Principal | None:
-        """Return whom the name of a client means; None: nobody who may do anything.
+        """Return the principal that a client's name stands for; None if it may do nothing.
 
         Raises:
-            StoreUnavailableError: it can't be told now.
+            StoreUnavailableError: it can't be determined now.
         """
         if username == self._server_name:
             return SERVER if self._server is not None else None
@@ -95,7 +95,7 @@ class BrokerClients:
         """Return whether the client of this name may publish on a topic.
 
         Raises:
-            StoreUnavailableError: it can't be told now.
+            StoreUnavailableError: it can't be determined now.
         """
         client = await self.client(username)
         if client is None or not valid_topic(topic):
@@ -111,7 +111,7 @@ class BrokerClients:
         broker hands over all that matches: there wildcards are for administrators.
 
         Raises:
-            StoreUnavailableError: it can't be told now.
+            StoreUnavailableError: it can't be determined now.
         """
         client = await self.client(username)
         if client is None or not valid_filter(topic_filter):

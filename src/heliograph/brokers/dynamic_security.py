@@ -1,4 +1,4 @@
-"""Mosquitto's dynamic-security plugin: what it is to be told, and its control topic.
+"""Mosquitto's dynamic-security plugin: the commands for it, and its control topic.
 
 What is to change is planned by pure functions. 2.0.11 knows no `%u` in its rules, so that each
 device has a role of its own. A client's description says by which key it was made, so that a

@@ -58,7 +58,7 @@ _LONGEST_PID_FILE = 64
 
 
 class FilesError(Exception):
-    """The files could not be brought up to date, or Mosquitto not told; one line says why."""
+    """The files could not be updated, or Mosquitto not signalled; one line says why."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ class MosquittoFiles:
         """Write what differs, and have Mosquitto read it.
 
         Raises:
-            FilesError: a file can't be written, or Mosquitto can't be told.
+            FilesError: a file can't be written, or Mosquitto can't be signalled.
             StoreUnavailableError: the devices are not known at this moment.
         """
         known: list[tuple[str, str]] = []
@@ -215,7 +215,7 @@ def acl_file(existing: str, rules: Rules, server: str) -> str:
     """Return the file with our part made of the rules, in which `%u` stands for a device.
 
     Raises:
-        BrokenSectionError: our part of the existing file can't be told from the rest.
+        BrokenSectionError: our part of the existing file can't be distinguished from the rest.
     """
     before, _, after = split_section(existing)
     lines = [
@@ -300,7 +300,7 @@ def join_section(before: list[str], own: list[str], after: list[str]) -> str:
 
 
 class ReloadError(Exception):
-    """The broker can't be told to read its files; one line says why."""
+    """The broker can't be made to reload its files; one line says why."""
 
 
 def read_text(path: Path) -> str:

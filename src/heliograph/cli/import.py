@@ -421,7 +421,7 @@ async def _import(
 
 
 def _note(progress: "_Progress", bar: Bar, window: Sequence[Record], sent: Sent) -> None:
-    """Tell of what was bad in a window, and keep that it is through."""
+    """Report what was bad in a window, and record that it is done."""
     unit = "row" if progress.state.options[0] == Form.PARQUET else "line"
     sent = sum_of([sent, Sent(bad=_unread(window))])
     for bad in sorted(sent.bad):
@@ -505,7 +505,7 @@ class _Progress:
 
     @contextmanager
     def telling_how_far(self) -> Iterator[None]:
-        """Tell who interrupts it how far it is, and what the next run makes of that."""
+        """Report on an interrupt how far it is, and where the next run continues."""
         try:
             yield
         except KeyboardInterrupt:

@@ -97,7 +97,7 @@ class Publisher:
         self._work.set()
 
     def forget(self) -> None:
-        """Forget what was published: the database was put back, and its outbox tells anew."""
+        """Forget what was published: the database was restored, and its outbox has it again."""
         self._shown.clear()
         self._published.clear()
         self._postponed.clear()
@@ -228,7 +228,7 @@ class Publisher:
                     await self._room.wait()
 
     async def _send(self, topics: list[Topic]) -> None:
-        """Send topics to whoever is there."""
+        """Publish topics to those who are connected."""
         if self._subscribers is not None:
             await self._show(self._subscribers, topics)
         broker = self._broker

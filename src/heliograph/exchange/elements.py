@@ -302,7 +302,7 @@ def checked_json(text: str, column: str) -> msgspec.Raw:
 
 
 def _flaw(error: Exception) -> str:
-    """Return what is wrong with a text, in the words of who has it, not of who wrote a reader."""
+    """Return what is wrong with a text, in terms of its sender, not of the parser."""
     match error:
         case RecursionError():
             return "nested too deep"

@@ -154,7 +154,7 @@ def exported_kind(columns: tuple[str, ...]) -> Kind | None:
 
 
 def is_wide(columns: Collection[str]) -> bool:
-    """Tell whether these are the columns of a wide export, in whichever order."""
+    """Return whether these are the columns of a wide export, in whichever order."""
     return {*_FRAME, *_BEHIND} <= {*columns}
 
 

@@ -404,7 +404,7 @@ def _members(kind: Kind) -> frozenset[str]:
 
 
 def _is_export(columns: Sequence[str]) -> bool:
-    """Tell whether these are the columns of an export, or of a copy of one."""
+    """Return whether these are the columns of an export, or of a copy of one."""
     names = frozenset(columns)
     is_of_a_kind = any(_members(kind) <= names for kind in _OWN)
     return is_of_a_kind and {field.name for field in _FRAME} <= names <= _EXPORTED

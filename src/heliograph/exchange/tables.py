@@ -1,4 +1,4 @@
-"""Tables of other makes: what a survey of all their rows tells, and reading them by that.
+"""Tables of other programs: a survey of all their rows, and reading them by its result.
 
 A survey takes the rows once, then decides; reading takes them again. What a table leaves open is
 asked, together, and named with the option that decides it.
@@ -874,7 +874,7 @@ def sent_times(texts: Sequence[str], moments: Sequence[int]) -> Sequence[str]:
 
 
 def bad_time(text: str, error: ValueError) -> str:
-    """Return what is wrong with the cell of a time, in the words of who has the file."""
+    """Return what is wrong with the cell of a time, in terms of the file."""
     text = text.strip()
     if not text:
         return "timestamp is missing"

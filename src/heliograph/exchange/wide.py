@@ -116,7 +116,7 @@ def csv_cell(value: Any, _: ColumnType) -> tuple[str, bool]:
 
 
 def _is_doubtful(text: str) -> bool:
-    """Tell whether a text is not read back as one."""
+    """Return whether a text is not read back as one."""
     return (
         text == ""
         or text in _WORDS

@@ -180,7 +180,7 @@ class Access:
         if (
             found is not None
             and moment < (found.until or 0)
-            # There may have been no room to keep his roles.
+            # There may have been no room to keep the caller's roles.
             and await self._registry.find_account(found.account or "")
         ):
             return found
@@ -378,17 +378,17 @@ def bearer(principal: Principal, scope: Scope) -> int | str:
 
 
 def stranger(scope: Scope) -> str:
-    """Return as whom those are counted who need no credential: of IPv6 a whole /64."""
+    """Return the name under which calls without a credential are counted: for IPv6, the /64."""
     return f"address:{network_of(client_address(scope))}"
 
 
 def is_machine(principal: Principal) -> bool:
-    """Tell whether the caller can have no role of his own: a device, or a shared key."""
+    """Return whether the caller can have no role of their own: a device, or a shared key."""
     return principal.kind == "shared" or principal.sensor is not None
 
 
 def forbidden() -> HeliographError:
-    """Return what a known caller is told who may not."""
+    """Return the error for a known caller without the right."""
     return HeliographError(ErrorCode.FORBIDDEN, "This credential does not allow that")
 
 
@@ -411,7 +411,7 @@ def session_token(headers: dict[bytes, bytes]) -> bytes | None:
 
 
 def is_own_page(scope: Scope) -> bool | None:
-    """Tell whether a page of this very server makes the request; None: no browser says so."""
+    """Return whether a page of this server makes the request; None if no browser says so."""
     headers = dict(scope["headers"])
     site = headers.get(b"sec-fetch-site")
     if site is not None:
@@ -434,5 +434,5 @@ def _bearer_token(authorization: bytes | None) -> bytes | None:
 
 
 def another_site() -> HeliographError:
-    """Return what is told to a browser that shows another site's page."""
+    """Return the error for a browser that shows another site's page."""
     return HeliographError(ErrorCode.FORBIDDEN, "Another site's page may not do that")

@@ -42,7 +42,7 @@ log = structlog.get_logger()
 
 
 class _Had:
-    """Up to when a caller has had what he gets, and how large the last large answer was."""
+    """Until when a caller has used their share, and how large the last large answer was."""
 
     __slots__ = ("settled", "size", "until")
 
@@ -140,7 +140,7 @@ class Answering(Receiving):
         return False
 
     def refusal(self) -> HeliographError:
-        """Return what to tell a client for whom there is no room, and count it."""
+        """Return the error for a client when memory is used up, and count it."""
         if not self.refused_total:
             log.warning("too many large answers at once", bytes=self.bytes)
         self.refused_total += 1

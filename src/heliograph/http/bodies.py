@@ -69,11 +69,11 @@ class Receiving:
             held.bytes = size
 
     def has_room(self, held: "Held", size: int) -> bool:
-        """Tell whether a request may hold this many bytes."""
+        """Return whether a request may hold this many bytes."""
         return size <= held.bytes or self.bytes - held.bytes + size <= self._bound
 
     def refusal(self) -> HeliographError:
-        """Return what to tell a client for whom there is no room."""
+        """Return the error for a client when memory is used up."""
         return HeliographError(
             ErrorCode.QUEUE_FULL, "Too much data is being received at this moment", retry_after=1
         )
@@ -228,7 +228,7 @@ def _broken_archive() -> HeliographError:
 
 
 def is_json(content_type: bytes | None) -> bool:
-    """Tell whether a body of this type is taken for JSON.
+    """Return whether a body of this type is taken for JSON.
 
     No type at all and text/plain are: small devices send no other.
     """

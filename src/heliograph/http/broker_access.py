@@ -132,7 +132,7 @@ class EmqxLoginAnswer(EmqxActionAnswer):
 async def emqx_authentication(
     client: EmqxLogin, request: Request, services: TheServices
 ) -> Response:
-    """Tell EMQX whether a client may connect."""
+    """Answer EMQX whether a client may connect."""
     found = None
     address = client.peerhost or client_address(request.scope)
     try:
@@ -147,7 +147,7 @@ async def emqx_authentication(
 
 @router.post("/emqx/authorization", responses=ok(EmqxActionAnswer))
 async def emqx_authorization(action: EmqxAction, services: TheServices) -> Response:
-    """Tell EMQX whether a client may publish or subscribe."""
+    """Answer EMQX whether a client may publish or subscribe."""
     allowed = False
     clients = services.broker_clients
     decide = clients.may_publish if action.action == "publish" else clients.may_subscribe
@@ -217,7 +217,7 @@ def _said(allowed: bool) -> Response:
 
 
 async def rabbitmq_user(fields: Fields, request: Request, services: TheServices) -> Response:
-    """Tell RabbitMQ whether a client may connect."""
+    """Answer RabbitMQ whether a client may connect."""
     username, password = fields.get("username"), fields.get("password")
     if not username or password is None:
         return _said(False)
@@ -232,14 +232,14 @@ async def rabbitmq_user(fields: Fields, request: Request, services: TheServices)
 
 
 async def rabbitmq_vhost(fields: Fields, services: TheServices) -> Response:
-    """Tell RabbitMQ whether a client may use a virtual host: the one that MQTT is in."""
+    """Answer RabbitMQ whether a client may use a virtual host: the one that MQTT is in."""
     client = await services.broker_clients.client(fields.get("username", ""))
     in_default = fields.get("vhost") == DEFAULT_VHOST
     return _said(client is SERVER or (client is not None and in_default))
 
 
 async def rabbitmq_resource(fields: Fields, services: TheServices) -> Response:
-    """Tell RabbitMQ whether a client may use an exchange or a queue: those of its MQTT session."""
+    """Answer RabbitMQ whether a client may use an exchange or queue: those of its MQTT session."""
     username, name = fields.get("username", ""), fields.get("name", "")
     client = await services.broker_clients.client(username)
     if client is None or client is SERVER:
@@ -254,7 +254,7 @@ async def rabbitmq_resource(fields: Fields, services: TheServices) -> Response:
 
 
 async def rabbitmq_topic(fields: Fields, services: TheServices) -> Response:
-    """Tell RabbitMQ whether a client may publish (write) or subscribe (read)."""
+    """Answer RabbitMQ whether a client may publish (write) or subscribe (read)."""
     username, topic = fields.get("username", ""), fields.get("routing_key", "")
     clients = services.broker_clients
     if fields.get("name") != EXCHANGE and await clients.client(username) is not SERVER:

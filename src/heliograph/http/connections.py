@@ -44,7 +44,7 @@ LINES_AT_ONCE = 32
 # An answer of which its client has taken nothing for so long ends the connection.
 UNREAD_SECONDS = 30.0
 # From a client that has been told that there were too many requests nothing is read for so long:
-# whoever repeats them at once would cost as much by what he is refused.
+# one that repeats them at once would cost as much by its refusals.
 REFUSED_SECONDS = 1.0
 # Parsed at once of what a WebSocket's client has sent: up to 170 frames.
 WEBSOCKET_PART_BYTES = 1 << 10
@@ -84,7 +84,7 @@ class _WithOutlet(asyncio.Protocol):
         self.tell_outlet()
 
     def tell_outlet(self) -> None:
-        """Tell the outlet, if there is one, how things are now."""
+        """Notify the outlet, if there is one, of the current state."""
         if self.outlet is not None:
             self.outlet.ready = self.takes_bytes
 
@@ -158,7 +158,7 @@ class BoundedHttpProtocol(_WithOutlet, HttpToolsProtocol):
         self._sweep_timer = self.loop.call_later(HEAD_SECONDS, self._sweep)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection, and tell whoever answers one of its requests."""
+        """Forget the connection, and notify the handlers of its requests."""
         self._forget()
         # The one being answered need not be the last one, which is all that uvicorn looks at.
         waiting = (*self.pipeline, *self._held)
@@ -171,7 +171,7 @@ class BoundedHttpProtocol(_WithOutlet, HttpToolsProtocol):
         super().connection_lost(exc)
 
     def handle_websocket_upgrade(self) -> None:
-        """Leave the connection to another protocol; its end is not told to this one."""
+        """Leave the connection to another protocol; this one is not notified of its end."""
         if self._is_answering():
             # What comes next would stand in the middle of an answer.
             self.transport.abort()
@@ -457,7 +457,7 @@ class BoundedHttpProtocol(_WithOutlet, HttpToolsProtocol):
         return None
 
     def _is_shared(self, address: str) -> bool:
-        """Tell whether many clients come from this address: a proxy that is trusted, or here."""
+        """Return whether many clients come from this address: a proxy that is trusted, or here."""
         try:
             peer = ipaddress.ip_address(address)
         except ValueError:

@@ -1,4 +1,4 @@
-"""Answers as CSV, for whoever asks for that: `format=csv`, or an `Accept` that prefers text/csv."""
+"""Answers as CSV, on request: `format=csv`, or an `Accept` that prefers text/csv."""
 
 import csv
 import io

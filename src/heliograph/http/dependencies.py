@@ -40,7 +40,7 @@ async def _anybody(request: Request) -> None:
 
 
 async def _probe(request: Request) -> None:
-    """Count a request of whoever watches the server."""
+    """Count a request of the server's monitoring."""
     access: Access = request.app.state.access
     access.limits.probe.take(stranger(request.scope))
 

@@ -128,7 +128,7 @@ async def list_devices(
     offset: Offset = 0,
     limit: ListLimit = 1_000,
 ) -> Response:
-    """List devices, by default in the order of registration; `X-Total-Count` tells how many."""
+    """List devices, by default in the order of registration; `X-Total-Count` says how many."""
     visible = await call.visible(network_identifier)
     read = sensors(call.services, networks=visible, only_devices=True, **filters.which)
     return await listed(call.request, offset, limit, read)

@@ -112,7 +112,7 @@ decode = msgspec.json.decode
 
 
 class Answer(Response):
-    """A complete answer, JSON unless told. FastAPI's routes return it as a response.
+    """A complete answer, JSON by default. FastAPI's routes return it as a response.
 
     A body in pieces is let go of as they are sent.
     """
@@ -198,7 +198,7 @@ def rejection(fault: Fault) -> Answer:
 
 
 def unavailable() -> HeliographError:
-    """Return what a caller is told while the database is away."""
+    """Return the error for callers while the database is unavailable."""
     return HeliographError(
         ErrorCode.DATABASE_UNAVAILABLE,
         "The database is not available",
@@ -304,7 +304,7 @@ _LENGTHS = {
 
 
 def _said(problem: Mapping[str, Any]) -> Any:
-    """Return what is wrong, in the words of who has the request."""
+    """Return what is wrong with the request, in its sender's terms."""
     kind, context = problem["type"], problem.get("ctx", {})
     if kind == "value_error" and "error" in context:
         # Pydantic's own message names Python's exception first.

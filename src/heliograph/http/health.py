@@ -81,7 +81,7 @@ class Readiness(Representation):
 
 @router.get("/health", responses=ok(Health), openapi_extra=OPEN_QUERY)
 async def health() -> Response:
-    """Tell that the process lives."""
+    """Answer that the process is alive."""
     return Answer(200, encode(Health("OK")))
 
 
@@ -93,7 +93,7 @@ async def ping() -> Response:
 
 @router.get("/status", responses=ok(Status), openapi_extra=OPEN_QUERY)
 async def status(request: Request, services: TheServices) -> Response:
-    """Tell what runs here, since when, and where devices reach it over MQTT."""
+    """Return what runs here, since when, and where devices reach it over MQTT."""
     settings = services.settings
     addresses = services.listener.addresses if services.listener else []
     if not addresses and services.link:
@@ -118,7 +118,7 @@ async def status(request: Request, services: TheServices) -> Response:
     openapi_extra=OPEN_QUERY,
 )
 async def readyz(services: TheServices) -> Response:
-    """Tell whether data is taken now: 503 with the reasons if not."""
+    """Return whether the server accepts data now: 503 with the reasons if not."""
     state = services.posts.state
     reasons: list[str] = []
     database, migration, fault = await _database(services)

@@ -98,7 +98,7 @@ async def list_nodes(
     offset: Offset = 0,
     limit: ListLimit = 1_000,
 ) -> Response:
-    """List nodes in the order of their creation; `X-Total-Count` tells how many."""
+    """List nodes in the order of their creation; `X-Total-Count` says how many."""
     visible = await call.visible(network_identifier)
 
     async def read(offset: int, limit: int) -> tuple[Sequence[NodeRepresentation], int]:

@@ -112,7 +112,7 @@ async def list_sensors(
     offset: Offset = 0,
     limit: ListLimit = 1_000,
 ) -> Response:
-    """List sensors, by default in the order of their creation; `X-Total-Count` tells how many."""
+    """List sensors, by default in the order of their creation; `X-Total-Count` says how many."""
     visible = await call.visible(network_identifier)
     read = sensors(call.services, networks=visible, **filters.which)
     return await listed(call.request, offset, limit, read)

@@ -83,7 +83,7 @@ class Stream:
         """Return what the caller watches.
 
         Raises:
-            HeliographError: he may not.
+            HeliographError: the caller may not.
         """
         return await self.watchers.everything(principal, sensors, kinds)
 
@@ -151,7 +151,7 @@ class NetworkStream(Stream):
         """Return what the caller watches.
 
         Raises:
-            HeliographError: he may not.
+            HeliographError: the caller may not.
         """
         network = scope["path_params"]["network_identifier"]
         return await self.watchers.network(principal, network, sensors, kinds)

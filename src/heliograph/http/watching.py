@@ -1,4 +1,4 @@
-"""Who opens a stream, what he may watch, and whether he still may."""
+"""Who opens a stream, what they may watch, and whether they still may."""
 
 from collections.abc import Callable, Sequence
 from urllib.parse import parse_qs
@@ -23,7 +23,7 @@ RETRY_SECONDS = 10
 
 
 class Watch:
-    """What a stream shows its caller, as far as he may see it at the moment."""
+    """What a stream shows its caller, as far as they may see it at the moment."""
 
     def __init__(
         self,
@@ -56,14 +56,14 @@ class Watch:
         return Selection(networks, self.sensors, self.kinds, self._as_messages, own)
 
     def is_allowed(self) -> bool:
-        """Tell whether the credential still holds, and allows this."""
+        """Return whether the credential still holds, and allows this."""
         principal, grants = self._principal, self._grants
         if principal.has_expired(now()) or not is_current(principal, self._credential, grants):
             return False
         return self.network is None or may(principal, Action.VIEW, self.network, grants)
 
     def check(self, streams: Streams, viewer: Viewer) -> Callable[[], bool]:
-        """Return what tells whether the stream may go on; it shows what has become visible."""
+        """Return a check whether the stream may go on; it shows what has become visible."""
 
         def allowed() -> bool:
             if not self.is_allowed():
@@ -88,7 +88,7 @@ class Watchers:
     async def caller(self, scope: Scope) -> Principal:
         """Return who opens a stream, by `?ticket=` or as on any other route; counted as a read.
 
-        The end of his session is noticed from now on.
+        The end of their session is noticed from now on.
 
         Raises:
             HeliographError: as `Access.caller`; SHUTTING_DOWN.

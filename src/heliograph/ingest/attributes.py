@@ -61,7 +61,7 @@ class NewAttributes:
                 sensor.attributes.discard(name)
 
     def is_news(self, sensor: int, name: str) -> bool:
-        """Tell whether it was not told of a sensor's attribute; from any thread."""
+        """Return whether a sensor's attribute was not reported yet; called from any thread."""
         known = self._find(sensor)
         return known is not None and name not in known.number_texts
 
@@ -82,7 +82,7 @@ class NewAttributes:
                 return
 
     def tell(self, sensor: int, name: str, text: str) -> None:
-        """Tell of an attribute of which this was sent; when there are too many, later."""
+        """Report an attribute with a value of it; later, when there are too many."""
         known = self._find(sensor)
         if known is None or name in known.number_texts:
             return

@@ -141,7 +141,7 @@ class Clock:
         self._step = 0
 
     def _believes(self, wall: int, expected: int) -> bool:
-        """Tell whether the wall clock is right though it is ahead of what is plausible."""
+        """Return whether the wall clock is right though it is ahead of what is plausible."""
         if expected < self.floor - BRIDGED:
             return True  # what it told before was behind what is stored, and so wrong
         step, elapsed = wall - expected, self.elapsed

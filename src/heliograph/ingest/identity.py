@@ -65,7 +65,7 @@ def element_key(sensor: KnownSensor, kind: Kind, identity: str) -> bytes:
 
 
 def tells_apart(sensor: KnownSensor, identity: str) -> bool:
-    """Tell whether an element's id may be told repeats by.
+    """Return whether repeats may be recognised by an element's id.
 
     Its sensor's own name is not: devices that sign each reading with it would be heard once.
     """

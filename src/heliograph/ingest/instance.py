@@ -125,14 +125,14 @@ class Instance:
             await self._store.instances.release(self.token, _lease())
 
     def is_own(self, ingest_id: int) -> bool:
-        """Tell whether this server has made the id, or anybody before its start."""
+        """Return whether this server has made the id, or anybody before its start."""
         if ingest_id <= self._began_after:
             return True
         number = ingest_id & MAXIMUM_INSTANCE
         return number == self.ids.instance or ingest_id <= self._former.get(number, 0)
 
     def may_resume(self, ingest_id: int) -> bool:
-        """Tell whether a viewer who has seen this event has seen this server's until there."""
+        """Return whether a viewer who has seen this event has seen this server's until there."""
         return self.is_own(ingest_id) and ingest_id & MAXIMUM_INSTANCE not in self._foreign
 
     async def _take(self, mqtt_client_id: str | None) -> None:

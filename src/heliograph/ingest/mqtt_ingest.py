@@ -393,7 +393,7 @@ class MqttIngest:
         return known or route
 
     def accepts(self, route: Route) -> bool:
-        """Tell whether the route leads to a sensor."""
+        """Return whether the route leads to a sensor."""
         return route.sensor is not None
 
     def puback_reason(self, message: Message) -> int:
@@ -406,7 +406,7 @@ class MqttIngest:
         return Reason.PAYLOAD_FORMAT_INVALID
 
     async def may_subscribe(self, principal: Principal, topic_filter: str) -> bool:
-        """Tell whether the principal may subscribe to this filter.
+        """Return whether the principal may subscribe to this filter.
 
         Devices subscribe to topics of their own and to MQTT_PUBLISH_TOPIC, without wildcards;
         who reads a whole network may use any filter, and gets what he may see.
@@ -416,7 +416,7 @@ class MqttIngest:
         return await self.is_own_topic(principal, topic_filter)
 
     async def is_own_topic(self, principal: Principal, topic: str) -> bool:
-        """Tell whether this is MQTT_PUBLISH_TOPIC, or a topic of a sensor that a device may be."""
+        """Return whether it is MQTT_PUBLISH_TOPIC, or a topic of a sensor that a device may be."""
         if topic == self._publish_topic:
             return may(principal, Action.RECEIVE_COMMANDS, None, self._grants)
         parsed = parse_device_topic(topic)
@@ -431,7 +431,7 @@ class MqttIngest:
         return self._registry.rights
 
     def sees_network(self, principal: Principal, network_identifier: str) -> bool:
-        """Tell whether the principal may see what all sensors of a network send."""
+        """Return whether the principal may see what all sensors of a network send."""
         return may(principal, Action.VIEW, network_identifier, self._grants)
 
     @property
@@ -440,11 +440,11 @@ class MqttIngest:
         return bool(self._grants.everybody)
 
     def everybody_sees(self, network_identifier: str) -> bool:
-        """Tell whether everybody may see all that a network's sensors send."""
+        """Return whether everybody may see all that a network's sensors send."""
         return may(EVERYBODY, Action.VIEW, network_identifier, self._grants)
 
     def may_see(self, principal: Principal, sensor: int, network_identifier: str) -> bool:
-        """Tell whether the principal may see what this sensor sends, or has sent.
+        """Return whether the principal may see what this sensor sends, or has sent.
 
         A sensor that has left memory has not changed: it is still in the network given.
         """

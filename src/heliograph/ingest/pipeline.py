@@ -215,7 +215,7 @@ class Pipeline:
             self._resume()
 
     def _drop(self, messages: list[Message]) -> None:
-        """Tell those who wait that nothing was stored; the others send it again."""
+        """Report to those who wait that nothing was stored; the others send it again."""
         if not messages:
             return
         count = sum(len(message.tokens) for message in messages)
@@ -231,7 +231,7 @@ class Pipeline:
         await self._idle.wait()
 
     def _give_up(self, messages: list[Message]) -> None:
-        """Tell at once who waits for a commit that will not come: they would hold up the end."""
+        """Answer those who wait for a commit that will not come: they would delay the end."""
         self._stopping = True
         following = self._next[0] if self._next is not None else ()
         for message in (*messages, *following, *self._waiting):

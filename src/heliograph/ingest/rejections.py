@@ -45,7 +45,7 @@ class RejectionBudget:
         self._hour = 0
 
     def admit(self, source: str, size: int, now: int) -> bool:
-        """Tell whether a message of `size` bytes may be kept, and count it if so."""
+        """Return whether a message of `size` bytes may be kept, and count it if so."""
         hour = now // HOUR
         if hour != self._hour:
             self._hour = hour

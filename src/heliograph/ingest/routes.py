@@ -65,7 +65,7 @@ class Router:
         if principal.kind == "device" and principal.sensor is not None:
             own = await self._registry.find_number(principal.sensor)
         if principal.account is not None:
-            # There may have been no room to keep his roles.
+            # There may have been no room to keep the caller's roles.
             await self._registry.find_account(principal.account)
         is_foreign = names_another(principal, own, identifier)
         if is_foreign and not self._grants.everybody:

@@ -1,4 +1,4 @@
-"""Events of what is no telemetry, and has to be looked up before it can be told."""
+"""Events that are not telemetry, and have to be looked up before they are published."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -23,37 +23,37 @@ LookUp: TypeAlias = Callable[[int, int], Awaitable[Frame | None]]
 
 
 class Notices:
-    """Tells of new configurations, and of what `status/<sensor>` makes of a sensor's presence.
+    """Publishes new configurations, and the presence that follows from `status/<sensor>`.
 
     At most so many wait; what comes beyond that while the database is slow is not told.
     """
 
     def __init__(self, streams: Streams, look_up: LookUp) -> None:
-        """Tell the streams of what `look_up` finds of a sensor's number and revision."""
+        """Publish to streams what `look_up` finds by a sensor's number and revision."""
         self._streams = streams
         self._look_up = look_up
         self._due: dict[tuple[int, int], None] = {}
         self._arrived = asyncio.Event()
 
     def revised(self, revisions: Sequence[tuple[int, int]]) -> None:
-        """Tell of revisions, each given with its sensor's number before it."""
+        """Publish revisions, each given with its sensor's number before it."""
         if self._streams.watched():
             for each in revisions[: MAXIMUM_DUE - len(self._due)]:
                 self._due[each] = None
             self._arrived.set()
 
     def forget(self) -> None:
-        """Tell nothing of what is due: the database was put back."""
+        """Drop what is due: the database was restored."""
         self._due.clear()
 
     def publish(self, events: Sequence[Committed]) -> None:
-        """Tell what has become of the sensors that a status was said of. A sink of the hub."""
+        """Publish the presence of sensors that sent a status. A sink of the hub."""
         said = [(event.number, PRESENCE) for event in events if event.kind is Kind.STATUS]
         if said:
             self.revised(said)
 
     async def run(self) -> None:
-        """Tell what is due, for ever."""
+        """Publish what is due, for ever."""
         while True:
             await self._arrived.wait()
             self._arrived.clear()

@@ -36,7 +36,7 @@ class Member(msgspec.Struct, frozen=True):
 
 
 def is_username(text: str) -> bool:
-    """Tell whether an account may be called so: a name that stands in a path as it is."""
+    """Return whether the name may be an account's: it can stand in a path without escapes."""
     return (
         0 < len(text) <= LONGEST_USERNAME
         and text.isprintable()

@@ -60,7 +60,7 @@ class Actor(msgspec.Struct, frozen=True):
     address: str | None = None
 
 
-# Whoever is not told of: the server by itself.
+# The actor of changes that nobody asked for: the server by itself.
 SYSTEM = Actor(ActorKind.SYSTEM, "system")
 
 
@@ -98,7 +98,7 @@ class AuditEntry(msgspec.Struct, frozen=True):
         return self.action.partition(".")[0]
 
     def members(self) -> dict[str, Any]:
-        """Return the entry as it is told, over HTTP and by the command line."""
+        """Return the entry as HTTP and the command line show it."""
         return {
             "id": str(self.id),
             "timestamp": to_rfc3339(self.timestamp),
@@ -123,6 +123,6 @@ _KINDS = {
 
 
 def actor_of(principal: Principal, address: str | None) -> Actor:
-    """Return the caller as the audit log names him; an administrator is a user like any other."""
+    """Return the caller as the audit log names them; an administrator is a user like others."""
     kind = ActorKind.USER if principal.account is not None else _KINDS[principal.kind]
     return Actor(kind, principal.name.partition(":")[2] or principal.name, address)

@@ -1,4 +1,4 @@
-"""The canonical text of a JSON value, and the fingerprint that tells repeats apart."""
+"""The canonical text of a JSON value, and the fingerprint by which repeats are recognised."""
 
 from collections.abc import Callable
 from typing import Any

@@ -37,7 +37,7 @@ def new_api_key() -> str:
 
 
 def is_api_key(text: str) -> bool:
-    """Tell whether the text has the form of a device's key."""
+    """Return whether the text has the form of a device's key."""
     return _API_KEY.fullmatch(text) is not None
 
 
@@ -99,7 +99,7 @@ def _base64(data: bytes) -> str:
 
 
 def is_guessable(key: str) -> bool:
-    """Tell whether a key is an example's, made of the usual words, or a run of characters."""
+    """Return whether a key is an example's, made of the usual words, or a run of characters."""
     return (
         _PLACEHOLDER.fullmatch(key) is not None
         or len(set(key)) < _FEWEST_CHARACTERS

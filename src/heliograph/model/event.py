@@ -1,4 +1,4 @@
-"""What has been committed, as those are told who watch."""
+"""What has been committed, as viewers receive it."""
 
 from typing import Any
 
@@ -8,10 +8,10 @@ from heliograph.model.records import Kind
 
 
 class Committed(msgspec.Struct, frozen=True, gc=False):
-    """Rows of one message that were inserted, told after their commit.
+    """Rows of one message that were inserted, published after their commit.
 
     `number`, `identifier` and `device_id` name the sensor; `payload` is the message's own bytes
-    when all of it was inserted, else None: then `rows` tells what was. `origin` is who sent it.
+    when all of it was inserted, else None: then `rows` has what was. `origin` is who sent it.
     `qos` is 0 if nobody was promised anything: MQTT shows it in no higher quality. Else it is 1.
     Those of heartbeats have a last column more: whether they name a revision that does not exist.
     Of kind PRESENCE, which nobody has sent, the one row is (since when, whether it is connected).

@@ -17,7 +17,7 @@ MAXIMUM_INSTANCE = INGEST_ID_STEP - 1
 
 
 def is_uuid(text: str) -> bool:
-    """Tell whether the text is a UUID in its canonical 8-4-4-4-12 form, in any case."""
+    """Return whether the text is a UUID in its canonical 8-4-4-4-12 form, in any case."""
     if len(text) != 36:
         return False
     try:
@@ -27,12 +27,12 @@ def is_uuid(text: str) -> bool:
 
 
 def is_device_id(text: str) -> bool:
-    """Tell whether the text may name a device: a slug of up to 64 characters, not a UUID."""
+    """Return whether the text may name a device: a slug of up to 64 characters, not a UUID."""
     return DEVICE_ID.fullmatch(text) is not None and not is_uuid(text)
 
 
 def may_name_a_device(text: str) -> bool:
-    """Tell whether a device may be given this `device_id`: some are given by the server alone."""
+    """Return whether a device may be given this `device_id`: some are given by the server alone."""
     return is_device_id(text) and not text.lower().startswith(RESERVED_PREFIX)
 
 

@@ -1,4 +1,4 @@
-"""Whoever is told when something happens."""
+"""Callbacks that are called when something happens."""
 
 from collections.abc import Callable
 from typing import Generic, ParamSpec

@@ -12,5 +12,5 @@ _NUMBER = re.compile(
 
 
 def is_number_text(value: Any) -> bool:
-    """Tell whether the value is a text that says a number, such as "22.5"."""
+    """Return whether the value is a text that contains a number, such as "22.5"."""
     return type(value) is str and len(value) <= LONGEST and _NUMBER.fullmatch(value) is not None

@@ -33,7 +33,7 @@ def presence(sensor: Sensor) -> Presence:
 
 
 def is_late(sensor: Sensor, seen: int | None, moment: int) -> bool | None:
-    """Tell whether the sensor has been silent for longer than is expected of it.
+    """Return whether the sensor has been silent for longer than is expected of it.
 
     One that was never seen counts from its registration. None: nothing is expected of it.
     """

@@ -22,7 +22,7 @@ class Principal(msgspec.Struct, frozen=True):
     identifies it in limits, logs and rejected messages and holds no secret. `sensor` is the
     number of a device's own sensor; `device` the only device a shared key speaks for on MQTT;
     `account` the UUID of a user's account, an administrator's too; `session` the hash of the
-    token that he came with, if it was one, and `until` its end, in microseconds; `key_hash` the
+    token that they came with, if it was one, and `until` its end, in microseconds; `key_hash` the
     hash of a shared key that does not speak for one device only.
     """
 

@@ -106,7 +106,7 @@ def from_rfc3339(text: str) -> int:
 
 
 def counts_from_boot(text: str, microseconds: int) -> bool:
-    """Tell whether an RFC 3339 time is in 1970, as it stands or in UTC: that of no calendar."""
+    """Return whether an RFC 3339 time is in 1970, as it stands or in UTC: that of no calendar."""
     return microseconds in _YEAR_1970 or text.startswith("1970")
 
 

@@ -100,7 +100,7 @@ class Host(Protocol):
         ...
 
     def is_current(self, principal: Principal, credential: bytes | None) -> bool:
-        """Return whether whoever connected by this credential may still be connected."""
+        """Return whether a connection made with this credential may continue."""
         ...
 
     async def route(self, principal: Principal, topic: str) -> Any:

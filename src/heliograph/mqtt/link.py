@@ -63,7 +63,7 @@ GROUP = "heliograph"
 DATA = ("measurements/+", "log-messages/+", "logs/+", "heartbeats/+", "acknowledgments/+")
 STATE = ("status/+",)
 # What the broker says of itself: how many messages it has dropped, and for how long it has run,
-# which tells the counts of one run from those of the next.
+# which distinguishes the counts of one run from those of the next.
 DROPPED = "$SYS/broker/publish/messages/dropped"
 UPTIME = "$SYS/broker/uptime"
 WATCH = (DROPPED, UPTIME)
@@ -212,7 +212,7 @@ class Link:
         self.stop_taking()
 
     async def close(self) -> None:
-        """Say goodbye; the session stays at the broker."""
+        """Disconnect; the session stays at the broker."""
         self._stopping.set()
         connection = self._connection
         if connection is None or connection.transport is None:
@@ -415,7 +415,7 @@ class LinkConnection(PacketProtocol):
         self.transport = cast("asyncio.Transport", transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Let whoever waits for it know why."""
+        """Report the reason to the caller that waits."""
         self.transport = None
         if self.task is not None:
             self.task.cancel()
@@ -614,7 +614,7 @@ class LinkConnection(PacketProtocol):
         self.abort()
 
     def close(self) -> None:
-        """Say goodbye; the session stays. What still comes is thrown away."""
+        """Disconnect; the session stays. What still arrives is dropped."""
         self.write(packets.DISCONNECT)
         self.pauses |= CLOSING
         if self.transport is not None:

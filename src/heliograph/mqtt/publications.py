@@ -146,7 +146,7 @@ class Publications:
         self._refused = False
 
     def acknowledged(self, packet_id: int, reason: Reason) -> None:
-        """Take what became of the message with this packet id, for whoever waits for it."""
+        """Take the outcome of the message with this packet id, for the caller that awaits it."""
         publication = None if packet_id in self._again else self._sent.pop(packet_id, None)
         if publication is not None:
             self._window = min(self._window * 2, self._widest)

@@ -1,1 +1,1 @@
-"""What is due, told before it is removed, and removed; and the disk that it is to fit on."""
+"""Which data is due for removal, shown first, then removed; and the disk budget."""

@@ -96,7 +96,7 @@ class DiskBudget:
 
 
 def budget_used_up() -> HeliographError:
-    """Return what who sends data is told."""
+    """Return what senders of data are answered."""
     return HeliographError(
         ErrorCode.DISK_BUDGET_USED_UP,
         "The disk budget of the server is used up",

@@ -97,7 +97,7 @@ class RetentionRuns:
         self._stands: Horizon | None = None
         self._stands_since = elapsed()
         self._looking = asyncio.Lock()
-        # Whether it was told what waits.
+        # Whether what waits was logged.
         self._told = False
         self._busy = busy
         self._newest = newest
@@ -229,7 +229,7 @@ class RetentionRuns:
         )
 
     async def _pages(self, moment: int) -> AsyncIterator[dict[int, Cutoffs]]:
-        """Yield the cutoffs by sensor of all for whom something may be due."""
+        """Yield the cutoffs by sensor, of all sensors that may have data due for removal."""
         after = LEAST
         while page := await self._store.retentions.sensors(
             after, default=self.default, limit=SENSORS_AT_ONCE

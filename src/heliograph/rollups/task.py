@@ -331,14 +331,14 @@ class Load(Protocol):
 
 
 class TextReports(Protocol):
-    """Who tells of numbers that come as texts."""
+    """Reports attributes whose numbers come as texts."""
 
     def is_news(self, sensor: int, name: str) -> bool:
-        """Return whether it was not told of a sensor's attribute; called from any thread."""
+        """Return whether a sensor's attribute was not reported yet; called from any thread."""
         ...
 
     def tell(self, sensor: int, name: str, text: str) -> None:
-        """Tell of an attribute of which this was sent."""
+        """Report an attribute with a value of it."""
         ...
 
 
@@ -439,7 +439,7 @@ class RollupTask:
         self.state.stored_total, self.state.wide_total = self._rolling.stored, self._rolling.wide
 
     def _others(self, generation: int) -> bool:
-        """Tell whether another instance has worked lately."""
+        """Return whether another instance has worked lately."""
         time = asyncio.get_running_loop().time()
         count = changes(generation)
         if count == changes(self._rolling.generation):

@@ -159,7 +159,7 @@ class SimulatedConnection:
         return self.is_online
 
     def say_goodbye(self) -> None:
-        """Say that the device is offline, if it is one."""
+        """Publish that the device is offline, if it is one."""
         if self._own is not None:
             self.send(self._own.status("offline"))
 

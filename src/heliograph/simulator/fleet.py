@@ -273,7 +273,7 @@ class Fleet:
             yield from pairs
 
     async def _drain(self) -> None:
-        """Say goodbye, then wait until everything is acknowledged or nobody wants to wait."""
+        """Disconnect, then wait until everything is acknowledged or nobody wants to wait."""
         for connection in self._connections:
             connection.say_goodbye()
         deadline = time.monotonic() + self._plan.drain

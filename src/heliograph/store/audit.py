@@ -126,7 +126,7 @@ class Audit:
         return page
 
     async def has_network(self, network: str) -> bool:
-        """Tell whether anything is known of a network, which may be gone by now."""
+        """Return whether anything is known of a network, which may be gone by now."""
         return bool(await self._engine.fetch("audit_network_known", network=network))
 
     async def enter(self, actor: Actor, change: AuditedChange) -> None:

@@ -177,7 +177,7 @@ class RecentKeys:
         self._old: set[int] = set()
 
     def suspect(self, keys: Iterable[int]) -> bool:
-        """Tell whether one of the keys was remembered."""
+        """Return whether one of the keys was remembered."""
         keys = keys if isinstance(keys, set) else set(keys)
         return not (keys.isdisjoint(self._new) and keys.isdisjoint(self._old))
 

@@ -67,7 +67,7 @@ class Outbox:
         self._engine = engine
 
     async def due(self, now: int) -> bool:
-        """Tell whether there is anything to claim."""
+        """Return whether there is anything to claim."""
         rows = await self._engine.fetch("publications_due", now=now, horizon=now + _HORIZON)
         return bool(rows)
 

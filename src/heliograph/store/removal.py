@@ -192,7 +192,7 @@ class Removal:
         default_days: int,
         by_floors: bool = True,
     ) -> bool:
-        """Tell whether all rows of the partition are due at the moment.
+        """Return whether all rows of the partition are due at the moment.
 
         Without `by_floors`: whether they will be, when floors have been raised.
         """

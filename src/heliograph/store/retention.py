@@ -64,7 +64,7 @@ class Retentions:
             return await _set(transaction, actor, changed, members)
 
     async def is_anything_said(self) -> bool:
-        """Tell whether anything is said of any network or sensor."""
+        """Return whether anything is said of any network or sensor."""
         return bool(await self._engine.fetch("retention_said"))
 
     async def sensors(

@@ -478,7 +478,7 @@ def _slow_blocks(file: BinaryIO, start: Place, separator: str) -> Iterator[_Bloc
 
 
 def _told(error: Exception) -> str:
-    """Return what is wrong, in the words of who has the file and not of who wrote a reader."""
+    """Return what is wrong, in terms of the file, not of the parser."""
     message = str(error)
     if message.startswith("new-line character"):
         return "a carriage return without a line feed: that ends no line"
