@@ -28,6 +28,8 @@ from heliograph.store.sensors import TakenError
 
 PAGE = 1_000
 KEYS = ("device_id", "id", "api_key")
+# What people call a device, and its inventory.
+TEXTS = ("name", "sensor_name", "serial_number", "manufacturer", "model", "modality")
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
@@ -357,17 +359,8 @@ def _change(device_id: str, **members: Any) -> Sensor:
 
 
 def _has(sensor: Sensor, text: str) -> bool:
-    searched = (
-        sensor.identifier,
-        sensor.device_id,
-        sensor.sensor_name,
-        sensor.name,
-        sensor.serial_number,
-        sensor.manufacturer,
-        sensor.model,
-        sensor.modality,
-    )
-    return any(text in each.lower() for each in searched if each is not None)
+    searched = ("identifier", "device_id", *TEXTS)
+    return any(text in (getattr(sensor, name) or "").lower() for name in searched)
 
 
 def _members(sensor: Sensor) -> dict[str, Any]:
@@ -376,12 +369,7 @@ def _members(sensor: Sensor) -> dict[str, Any]:
         "device_id": sensor.device_id,
         "id": sensor.identifier,
         "network_identifier": sensor.network_identifier,
-        "name": sensor.name,
-        "sensor_name": sensor.sensor_name,
-        "serial_number": sensor.serial_number,
-        "manufacturer": sensor.manufacturer,
-        "model": sensor.model,
-        "modality": sensor.modality,
+        **{name: getattr(sensor, name) for name in TEXTS},
         "expected_interval": None if interval is None else interval / SECOND,
         "is_active": sensor.is_active,
         "created_at": time_json(sensor.created_at),

@@ -198,18 +198,10 @@ def find_heading(
     first = lines[0].strip().lower() if lines else ""
     if first.startswith("sep=") and len(first) == 5:
         separator = separator or lines[0].strip()[4]
-    found = [
-        heading
-        for each in ([separator] if separator else SEPARATORS)
-        if (heading := _heading(lines, each, time_columns)) is not None
-    ]
-    if not found:
-        # A column may hold times without being called so.
-        found = [
-            heading
-            for each in ([separator] if separator else SEPARATORS)
-            if (heading := _first_names(lines, each)) is not None
-        ]
+    separators = [separator] if separator else [*SEPARATORS]
+    found = [*filter(None, [_heading(lines, each, time_columns) for each in separators])]
+    # A column may hold times without being called so.
+    found = found or [*filter(None, [_first_names(lines, each) for each in separators])]
     if not found:
         raise BadLineError(_without_heading(lines, separator))
     best = max(_fit(lines, heading) for heading in found)
@@ -269,20 +261,15 @@ def _first_names(lines: Sequence[str], separator: str) -> Heading | None:
 def _names_times(columns: Sequence[str], time_columns: Sequence[str]) -> bool:
     if time_columns:
         return set(time_columns) <= set(columns)
-    if any(is_time_name(name) for name in columns if name):
-        return True
-    lowered = [name.lower() for name in columns]
-    if {"year", "month", "day"} <= set(lowered):
-        return True
-    layouts = [layout for layout in LAYOUTS if layout.columns <= set(columns)]
-    return bool(layouts)
+    return (
+        any(is_time_name(name) for name in columns if name)
+        or {"year", "month", "day"} <= {name.lower() for name in columns}
+        or _layout(columns) is not UNKNOWN
+    )
 
 
 def _layout(columns: Sequence[str]) -> Layout:
-    for layout in LAYOUTS:
-        if layout.columns <= set(columns):
-            return layout
-    return UNKNOWN
+    return next((layout for layout in LAYOUTS if layout.columns <= set(columns)), UNKNOWN)
 
 
 def _zone_before(before: Sequence[Sequence[str]]) -> tuple[Zone | None, str]:
