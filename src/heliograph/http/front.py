@@ -105,10 +105,11 @@ class Table:
                 return operation, match.groupdict()
         return None, {}
 
-    def methods(self, path: str) -> list[str]:
-        """Return the methods that the path takes over HTTP."""
+    def methods(self, path: str) -> dict[str, Operation]:
+        """Return the methods that the path takes over HTTP, sorted, with what answers each."""
         methods = {method for method, _ in (*self._exact, *self._patterns)} - {SOCKET}
-        return sorted(method for method in methods if self.find(method, path)[0] is not None)
+        found = {method: self.find(method, path)[0] for method in sorted(methods)}
+        return {method: operation for method, operation in found.items() if operation is not None}
 
 
 class _Request:
@@ -212,6 +213,7 @@ class Front:
         operation, scope["path_params"] = self._table.find(method, request.path)
         if operation is None:
             if methods := self._table.methods(request.path):
+                request.template = next(iter(methods.values())).template
                 raise HTTPException(405, headers={"allow": ", ".join(methods)})
             await self._fastapi(scope, receive, request.send)
             return None

@@ -242,6 +242,7 @@ async def test_metrics_count_what_happens(site):
             await here.http.post("/ingest", json=reading, headers=key)
         await here.http.post("/ingest", content=b"{", headers=key)
         await here.http.get("/devices/pump-1", headers=ADMIN)
+        await here.http.put("/devices/pump-1", headers=ADMIN)
         await here.http.get("/nothing")
         response = await here.http.get("/metrics", headers=ADMIN)
         samples = {
@@ -252,6 +253,8 @@ async def test_metrics_count_what_happens(site):
         assert samples["heliograph_http_requests_total", "/api/v1/ingest", "2xx"] == 2
         assert samples["heliograph_http_requests_total", "/api/v1/ingest", "4xx"] == 1
         assert samples["heliograph_http_requests_total", "/api/v1/devices/{device_id}", "2xx"] == 1
+        # It was no method of the route's.
+        assert samples["heliograph_http_requests_total", "/api/v1/devices/{device_id}", "4xx"] == 1
         assert samples["heliograph_http_requests_total", "unmatched", "4xx"] == 1
         assert samples["heliograph_ingest_duplicates_total",] == 1
         assert samples["heliograph_ingest_rejected_total", "MALFORMED_JSON"] == 1
