@@ -367,7 +367,7 @@ async def _open_store(settings: Settings, claim: Claim) -> Store:
     store = await open_store(settings.database_url, claim)
     try:
         (await store.migration_state()).require_head()
-    except StartError:
+    except BaseException:
         await store.close()
         raise
     return store

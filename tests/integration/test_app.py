@@ -17,8 +17,9 @@ import pytest
 
 import program
 from heliograph.app import Application
-from heliograph.errors import StartError
+from heliograph.errors import StartError, StoreUnavailableError
 from heliograph.settings import Address, Settings
+from heliograph.store import Store
 from mqtt_client import Client, publish
 from program import Program
 from server import ADMIN_KEY, ServerProcess, eventually, free_port, migrated_database, running
@@ -68,6 +69,22 @@ async def refusal(settings):
     assert line
     assert "\n" not in line
     return line
+
+
+@pytest.mark.usefixtures("nothing_left")
+async def test_a_database_that_goes_while_its_revision_is_read_leaves_nothing(
+    tmp_path, monkeypatch
+):
+    read = Store.migration_state
+
+    async def gone(store):
+        await read(store)  # a reader is open from here on
+        raise StoreUnavailableError("gone")
+
+    monkeypatch.setattr(Store, "migration_state", gone)
+    with pytest.raises(StoreUnavailableError):
+        async with Application(options(tmp_path)).running():
+            pass
 
 
 @pytest.mark.usefixtures("nothing_left")

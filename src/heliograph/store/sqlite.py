@@ -703,6 +703,7 @@ class _Reader:
         self._path = path
         self._admitted = admitted
         self._raw: sqlite3.Connection | None = None
+        self._given_up = False
         self.connection = aiosqlite.Connection(self._open, iter_chunk_size=64)
 
     def _open(self) -> sqlite3.Connection:
@@ -715,7 +716,15 @@ class _Reader:
         except BaseException:
             self._raw.close()
             raise
+        if self._given_up:
+            self._raw.close()
         return self._raw
+
+    def give_up(self) -> None:
+        """Close what is open or about to be: the driver closes only what it has handed over."""
+        self._given_up = True
+        if self._raw is not None:
+            self._raw.close()
 
     def _check(self) -> None:
         try:
@@ -735,7 +744,11 @@ class _Reader:
 
 async def _connect(path: Path, admitted: Callable[[], Identity]) -> _Reader:
     reader = _Reader(path, admitted)
-    await reader.connection
+    try:
+        await reader.connection
+    except BaseException:
+        reader.give_up()
+        raise
     return reader
 
 

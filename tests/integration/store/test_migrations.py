@@ -206,6 +206,19 @@ async def test_a_database_at_an_older_revision_is_told_what_to_do_and_left_alone
     assert await state(empty_url) == ("0017", head())
 
 
+async def test_a_database_of_a_newer_version_is_told_what_to_do_and_left_alone(empty_url):
+    run_migrations(empty_url)
+    query(empty_url, "UPDATE alembic_version SET version_num = '9999' RETURNING 1")
+    before = schema(empty_url), counts(empty_url)
+    told = "revision 9999, .* use the version that made it"
+    with pytest.raises(StartError, match=told):
+        await migrate(empty_url)
+    done = run_alembic(empty_url, "upgrade", "head")
+    assert done.returncode != 0
+    assert re.search(told, done.stdout + done.stderr)
+    assert (schema(empty_url), counts(empty_url)) == before
+
+
 async def test_going_back_to_nothing_drops_nothing_that_is_stored(database_url):
     await fill(database_url)
     before = schema(database_url), counts(database_url)

@@ -15,6 +15,7 @@ from heliograph.store import open_store, sqlite
 from heliograph.store.engine import Batch
 from heliograph.store.queries import Query
 from rows import NOON, again, measurement, rejected
+from server import eventually
 
 
 @pytest.fixture
@@ -301,3 +302,33 @@ async def test_repeats_among_many_are_found_without_reading_the_table(store):
     assert "SEARCH measurement USING COVERING INDEX measurement_key" in details
     repeats = [again(row) for row in rows[::100]]
     assert len((await store.write(Batch(measurements=repeats))).duplicates) == 90
+
+
+async def test_a_reader_whose_caller_leaves_while_it_is_opened_is_closed(store, monkeypatch):
+    opening, go_on, opened = threading.Event(), threading.Event(), []
+
+    def slow(path):
+        opening.set()
+        assert go_on.wait(60)
+        opened.append(open_reader(path))
+        return opened[0]
+
+    open_reader = sqlite.open_reader
+    await store.engine._readers.close()
+    store.engine._readers._closed = False
+    monkeypatch.setattr(sqlite, "open_reader", slow)
+    caller = asyncio.create_task(store.engine.fetch("registry_version"))
+    await asyncio.to_thread(opening.wait, 60)
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    go_on.set()
+    await eventually(lambda: opened and is_closed(opened[0]))
+
+
+def is_closed(connection):
+    try:
+        connection.total_changes  # noqa: B018 - raises if it is
+    except sqlite3.ProgrammingError:
+        return True
+    return False

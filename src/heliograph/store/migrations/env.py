@@ -30,7 +30,7 @@ def _run(connection: Connection) -> None:
         transaction_per_migration=True,
     )
     state = MigrationState(context.get_context().get_current_revision(), head())
-    if state.is_outdated:
+    if state.is_outdated or state.is_newer:
         raise StartError(str(state.fault))
     with context.begin_transaction():
         context.run_migrations()

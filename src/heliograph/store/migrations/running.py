@@ -34,6 +34,11 @@ class MigrationState(NamedTuple):
         return self.current is not None and self.current < _revisions()[0]
 
     @property
+    def is_newer(self) -> bool:
+        """Whether a later version has made the database's revision."""
+        return self.current is not None and self.current > self.head
+
+    @property
     def fault(self) -> str | None:
         """What keeps this version from using the database, and what to do; None: nothing."""
         if self.current == self.head:
@@ -42,6 +47,11 @@ class MigrationState(NamedTuple):
             return (
                 f"the database is at revision {self.current}, older than this version can migrate:"
                 f" run heliograph migrate from commit {_BRIDGE} first, then this version"
+            )
+        if self.is_newer:
+            return (
+                f"the database is at revision {self.current}, which is newer than this version's"
+                f" {self.head}: use the version that made it, or restore an older backup"
             )
         return (
             f"the database is at revision {self.current or 'none'}, this version"
