@@ -14,7 +14,7 @@ from heliograph.access.policy import Action, may
 from heliograph.address import network_of
 from heliograph.errors import AlreadyExistsError, ErrorCode, HeliographError
 from heliograph.http.access import COOKIE, another_site, client_address, forbidden, is_own_page
-from heliograph.http.dependencies import TheAccess, TheServices, anybody
+from heliograph.http.dependencies import TheServices, anybody
 from heliograph.http.errors import validation_error
 from heliograph.http.members import Body
 from heliograph.http.records import Representation
@@ -114,15 +114,13 @@ class PasswordChange(Body):
 
 
 @router.route("/users", "POST", faults=[409], dependencies=[anybody])
-async def sign_up(
-    user: NewUser, request: Request, services: TheServices, access: TheAccess
-) -> LoggedIn:
+async def sign_up(user: NewUser, request: Request, services: TheServices) -> LoggedIn:
     """Make an account and log in. While sign-up is closed, only administrators may."""
     address = client_address(request.scope)
     actor = Actor(ActorKind.ANONYMOUS, "anonymous", address or None)
     if not services.settings.signup_is_open:
         try:
-            caller = await access.caller(request.scope)
+            caller = await services.access.caller(request.scope)
         except HeliographError as error:
             if error.code is ErrorCode.RATE_LIMITED:
                 raise
@@ -130,7 +128,7 @@ async def sign_up(
         if caller is None or not may(caller, Action.ADMINISTER, None, services.registry.grants):
             raise HeliographError(ErrorCode.SIGNUP_CLOSED, "Sign-up is closed")
         actor = actor_of(caller, address or None)
-    access.limit_sign_ups(address)
+    services.access.limit_sign_ups(address)
     await _check_name(user.username, services.settings)
     await _check_password(user.password, user.username, "password", services.settings)
     # Whoever makes many accounts waits for them as one: the names are of their choosing.

@@ -17,8 +17,8 @@ from heliograph.http.errors import Answer, encode, validation_error
 from heliograph.http.pages import page_headers
 from heliograph.http.paths import PREFIX
 from heliograph.http.ranges import Range, check_order, check_range, range_length
-from heliograph.http.reads import Read, ReadRoute, TheRead
 from heliograph.http.records import Representation, ok
+from heliograph.http.resources import KnownCall, ReadRoute, TheCall
 from heliograph.http.schemas import End, Start, Text
 from heliograph.model.aggregation import (
     FUNCTIONS,
@@ -158,7 +158,7 @@ TheRange = Annotated[AskedRange, Depends()]
     responses=ok(dict[str, list[AggregateBucket]], media=CSV),
 )
 async def read_aggregates(
-    read: TheRead,
+    call: TheCall,
     identifier: str,
     asked: TheRange,
     form: TheForm,
@@ -182,23 +182,23 @@ async def read_aggregates(
     as 0 and 1; what is no number is not counted. At most 10,000 buckets, and 100,000 of all
     attributes together. As CSV a row is a bucket of an attribute.
     """
-    sensor = await read.sensor(identifier)
+    sensor = await call.readable(identifier)
     if attribute:
-        await check_attributes(read.services.store, sensor, attribute)
-    start, end = await asked.bounds(read.services.store, sensor.number)
+        await check_attributes(call.store, sensor, attribute)
+    start, end = await asked.bounds(call.store, sensor.number)
     zone = parse_zone(tz)
-    starts = await _starts(read.services.aggregates, sensor.number, bucket, zone, start, end)
+    starts = await _starts(call.services.aggregates, sensor.number, bucket, zone, start, end)
     names = None if attribute is None else list(dict.fromkeys(attribute))
     if names is not None and fill is not None:
         _check_filled(len(names), starts)
-    series = await _series(read.services.aggregates, sensor.number, starts, names, start, end)
+    series = await _series(call.services.aggregates, sensor.number, starts, names, start, end)
     if fill is not None:
         _check_filled(len(series.attributes), starts)
     functions = tuple(dict.fromkeys(function or FUNCTIONS))
     found = _Table(series, functions, _Shown(starts, zone), fill)
     size = len(series.attributes) * len(starts)
     as_csv = partial(found.as_csv, spreadsheet=form.spreadsheet)
-    return await _answer(read, size, as_csv if form.is_csv else found.as_json, form)
+    return await _answer(call, size, as_csv if form.is_csv else found.as_json, form)
 
 
 @router.get(
@@ -207,7 +207,7 @@ async def read_aggregates(
     responses=ok(DeviceAggregate | list[DeviceAggregate], media=CSV),
 )
 async def read_device_aggregate(
-    read: TheRead,
+    call: TheCall,
     device_id: str,
     asked: TheRange,
     form: TheForm,
@@ -219,26 +219,26 @@ async def read_device_aggregate(
     With `bucket` a list of such, one for each bucket that has readings, oldest first. As CSV a
     row is a metric of one.
     """
-    sensor = await read.access.device(read.caller, device_id)
-    start, end = await asked.bounds(read.services.store, sensor.number)
+    sensor = await call.device(device_id)
+    start, end = await asked.bounds(call.store, sensor.number)
     name = sensor.device_id or sensor.identifier
     zone = parse_zone(tz)
     whole = [start, end] if start < end else []
     starts = whole
     if bucket is not None:
-        starts = await _starts(read.services.aggregates, sensor.number, bucket, zone, start, end)
-    series = await _series(read.services.aggregates, sensor.number, starts, None, start, end)
+        starts = await _starts(call.services.aggregates, sensor.number, bucket, zone, start, end)
+    series = await _series(call.services.aggregates, sensor.number, starts, None, start, end)
     shown = _Shown(starts, zone)
     if form.is_csv:
         rows = partial(_device_table, name, series, shown, spreadsheet=form.spreadsheet)
-        return await _answer(read, series.values, rows, form)
+        return await _answer(call, series.values, rows, form)
     if bucket is None:
         count = series.rows[0] if series.rows else 0
         head = {"device_id": name, "start": to_rfc3339(start), "end": to_rfc3339(end)}
         metrics = _metrics(series).get(0, {})
         return Answer(200, encode({**head, "count": count, "metrics": metrics}))
     body = partial(_encoded_device, name, series, shown)
-    return await _answer(read, max(series.values, len(starts)), body, form)
+    return await _answer(call, max(series.values, len(starts)), body, form)
 
 
 @router.get(
@@ -247,7 +247,7 @@ async def read_device_aggregate(
     responses=ok(list[LogAggregateEntry], media=CSV),
 )
 async def read_log_aggregates(
-    read: TheRead,
+    call: TheCall,
     identifier: str,
     form: TheForm,
     start: Start = None,
@@ -259,12 +259,12 @@ async def read_log_aggregates(
     are more, the answer has `X-Page-Truncated`.
     """
     check_order(start, end)
-    sensor = await read.sensor(identifier)
-    found = await read.services.store.logs.aggregates(
+    sensor = await call.readable(identifier)
+    found = await call.store.logs.aggregates(
         sensor.number,
         start=LEAST if start is None else start,
         end=LATEST + 1 if end is None else end,
-        hold=read.held.at_least,
+        hold=call.held.at_least,
     )
 
     def entries(part: Sequence[LogAggregate]) -> list[LogAggregateEntry]:
@@ -293,9 +293,9 @@ async def read_log_aggregates(
     return Answer(200, body, headers)
 
 
-async def _answer(read: Read, size: int, body: Callable[[], bytes], form: AskedForm) -> Answer:
+async def _answer(call: KnownCall, size: int, body: Callable[[], bytes], form: AskedForm) -> Answer:
     text = await asyncio.to_thread(body) if size > AT_ONCE else body()
-    read.held.at_least(len(text))
+    call.held.at_least(len(text))
     return csv_answer(text) if form.is_csv else Answer(200, text)
 
 

@@ -183,12 +183,6 @@ class HeldAnswer(Held):
         super().release()
 
 
-def held_by(scope: Scope) -> Held:
-    """Return what the request holds of the answers that are under way."""
-    held: Held = scope[HELD]
-    return held
-
-
 async def encoded(
     rows: list[T], entries: Callable[[Sequence[T]], Sequence[Any]], size: int
 ) -> bytes | list[bytes]:

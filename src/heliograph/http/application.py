@@ -35,17 +35,15 @@ from heliograph.http import (
     retention,
     sensors,
 )
-from heliograph.http.access import Access, Limits
 from heliograph.http.activity import Activity
 from heliograph.http.answers import Answering
 from heliograph.http.export_streams import ExportSlots
 from heliograph.http.foreign_pages import ForeignPages
 from heliograph.http.front import SOCKET, Front, Operation, Table, Traffic
 from heliograph.http.ingest import ingest_routes
-from heliograph.http.newest_pages import NewestPages
-from heliograph.http.reads import ReadRoute
 from heliograph.http.realtime import PARAMETERS, Realtime
 from heliograph.http.replay import Replay
+from heliograph.http.resources import ReadRoute
 from heliograph.http.services import Services
 from heliograph.http.streams import NetworkStream, Stream
 from heliograph.http.watching import Watchers
@@ -75,25 +73,16 @@ RESOURCES = (
 def create_web(services: Services, export_slots: ExportSlots | None = None) -> ASGIApp:
     """Return the application; who starts it starts and stops the services."""
     settings = services.settings
-    limits = Limits(
-        read=settings.rate_limit_read,
-        write=settings.rate_limit_write,
-        ingest=settings.rate_limit_ingest,
-    )
-    access = Access(services.authenticator, services.registry, limits, services.limiter)
     traffic, answering = Traffic(), Answering()
     fastapi = _fastapi()
     fastapi.state.services = services
-    fastapi.state.access = access
     fastapi.state.exports = ExportSlots() if export_slots is None else export_slots
     fastapi.state.metrics = metrics.metrics_registry(services, traffic, answering)
-    newest_pages = NewestPages(services.store, services.registry, services.latest)
-    read_from = (access, services, newest_pages)
     table = Table()
-    _add_direct(table, services, access)
+    _add_direct(table, services)
     for route in fastapi.routes:
         if isinstance(route, APIRoute):
-            direct = partial(route.answer, *read_from) if isinstance(route, ReadRoute) else None
+            direct = partial(route.answer, services) if isinstance(route, ReadRoute) else None
             for method in route.methods or ():
                 table.add(method, Operation(route.path, parameters.of_route(route), direct))
     front = Front(
@@ -109,18 +98,18 @@ def create_web(services: Services, export_slots: ExportSlots | None = None) -> A
     return front
 
 
-def _add_direct(table: Table, services: Services, access: Access) -> None:
+def _add_direct(table: Table, services: Services) -> None:
     """Add what FastAPI knows nothing of: it would be run through for each event of a viewer."""
-    watchers, replay = Watchers(services, access), Replay(services)
+    watchers, replay = Watchers(services), Replay(services)
     activity = Activity(services.store, services.registry)
     streams = [kind(services, watchers, replay, activity) for kind in (Stream, NetworkStream)]
-    direct = {route.template: route.answer for route in ingest_routes(access, services.posts)}
+    direct = {route.template: route.answer for route in ingest_routes(services)}
     applications = {stream.template: stream for stream in streams}
     for (method, template), operation in openapi.direct_operations().items():
         known = parameters.of_operation(method, template, operation)
         entry = Operation(template, known, direct.get(template), applications.get(template))
         table.add(method.upper(), entry)
-    realtime = Realtime(services, watchers, access)
+    realtime = Realtime(services, watchers)
     for template in (Realtime.everything, Realtime.template):
         table.add(SOCKET, Operation(template, parameters.known(PARAMETERS), application=realtime))
 

@@ -9,9 +9,9 @@ from fastapi import Depends, Query
 from starlette.responses import Response
 
 from heliograph.errors import ErrorCode, HeliographError
-from heliograph.http.answers import encoded, held_by
+from heliograph.http.answers import encoded
 from heliograph.http.errors import Answer
-from heliograph.http.pages import asked_path, decode_cursor, encode_cursor
+from heliograph.http.pages import decode_cursor, encode_cursor
 from heliograph.http.ranges import check_order
 from heliograph.http.records import Representation
 from heliograph.http.resources import KnownCall, Resource, TheCall
@@ -79,7 +79,6 @@ async def read_audit(asked: Annotated[AuditRequest, Depends()], call: TheCall) -
     The `Link` header leads to older entries; a page ends early before it exceeds 16 MiB.
     """
     networks = await _networks(asked.network_identifier, call)
-    scope = call.request.scope
     entries = await call.store.audit.list(
         networks=networks,
         actor_name=asked.actor,
@@ -90,13 +89,13 @@ async def read_audit(asked: Annotated[AuditRequest, Depends()], call: TheCall) -
         end=GREATEST if asked.end is None else asked.end,
         cursor=asked.position,
         limit=asked.limit,
-        hold=held_by(scope).at_least,
+        hold=call.held.at_least,
     )
     headers = []
     if entries.more:
         last = encode_cursor(entries[-1].timestamp, entries[-1].id)
         query = urlencode({**call.request.query_params, "cursor": last})
-        link = f'<{asked_path(scope)}?{query}>; rel="next"'
+        link = f'<{call.path}?{query}>; rel="next"'
         headers.append((b"link", link.encode("latin-1")))
     body = await encoded(entries, _shown, entries.size)
     return Answer(200, body, headers)

@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from heliograph.brokers.clients import SERVER
 from heliograph.errors import ErrorCode, HeliographError, StoreUnavailableError
-from heliograph.http.access import Access, client_address
+from heliograph.http.access import client_address
 from heliograph.http.dependencies import TheServices
 from heliograph.http.parameters import OPEN_QUERY
 from heliograph.http.paths import PREFIX
@@ -41,15 +41,13 @@ Key = Annotated[
 ]
 
 
-async def _is_broker(request: Request, key: Key = None) -> None:
+async def _is_broker(request: Request, services: TheServices, key: Key = None) -> None:
     """Let brokers ask, and the admin key.
 
     Raises:
         HeliographError: INVALID_API_KEY, INVALID_TOKEN, FORBIDDEN, RATE_LIMITED.
     """
-    services: Services = request.app.state.services
-    access: Access = request.app.state.access
-    address = client_address(request.scope)
+    access, address = services.access, client_address(request.scope)
     headers = request.headers
     given = headers.get("x-api-key", key)
     if given is None and "authorization" not in headers and _is_near(services, address):

@@ -13,11 +13,11 @@ from starlette.responses import Response
 from heliograph.access.policy import Action
 from heliograph.configuration.merge_patch import merge
 from heliograph.errors import ErrorCode, HeliographError, RowError
-from heliograph.http.answers import encoded, held_by
+from heliograph.http.answers import encoded
 from heliograph.http.entity_tags import NOT_MODIFIED, IfNoneMatch, matches
 from heliograph.http.errors import Answer, encode
 from heliograph.http.members import Body
-from heliograph.http.pages import TheDirection, asked_path, page_headers
+from heliograph.http.pages import TheDirection, page_headers
 from heliograph.http.records import Representation, ok
 from heliograph.http.resources import KnownCall, Resource, TheCall, answered, found, not_found
 from heliograph.http.schemas import JsonValue, PageLimit, Text
@@ -168,16 +168,15 @@ async def read_configurations(
     A page ends early before it becomes larger than 16 MiB; the `Link` header leads on.
     """
     sensor = await call.readable(identifier)
-    scope = call.request.scope
     page = await call.store.configurations.page(
         sensor.number,
         revision=revision,
         direction=direction,
         limit=limit,
-        hold=held_by(scope).at_least,
+        hold=call.held.at_least,
     )
     forward = direction == "next" if revision is None else direction != "previous"
-    links = _links(asked_path(scope), page, limit, forward=forward, keyed=revision is not None)
+    links = _links(call.path, page, limit, forward=forward, keyed=revision is not None)
     body = await encoded(page, lambda part: list(map(ConfigurationEntry.of, part)), page.size)
     return Answer(200, body, page_headers(links, page))
 

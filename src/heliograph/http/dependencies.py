@@ -1,4 +1,4 @@
-"""What routes ask FastAPI for: the services, and who is calling."""
+"""What routes ask FastAPI for: the services, and that a request is counted."""
 
 from typing import Annotated
 
@@ -6,10 +6,9 @@ import msgspec
 from fastapi import Depends, Request
 from fastapi.exceptions import RequestValidationError
 
-from heliograph.http.access import READING, Access, bearer, stranger
+from heliograph.http.access import stranger
 from heliograph.http.members import MOST_TOLD
 from heliograph.http.services import Services
-from heliograph.model.principal import Principal
 from heliograph.nearest import hint
 
 
@@ -18,31 +17,17 @@ async def _services(request: Request) -> Services:
     return services
 
 
-async def _access(request: Request) -> Access:
-    access: Access = request.app.state.access
-    return access
+TheServices = Annotated[Services, Depends(_services)]
 
 
-async def _caller(request: Request) -> Principal:
-    """Authenticate the caller and count the request."""
-    access: Access = request.app.state.access
-    if request.method in READING:
-        return await access.reader(request.scope)
-    principal = await access.caller(request.scope)
-    access.limits.call(request.method, bearer(principal, request.scope))
-    return principal
-
-
-async def _anybody(request: Request) -> None:
+async def _anybody(request: Request, services: TheServices) -> None:
     """Count a request that needs no credential."""
-    access: Access = request.app.state.access
-    access.limits.call(request.method, stranger(request.scope))
+    services.access.limits.call(request.method, stranger(request.scope))
 
 
-async def _probe(request: Request) -> None:
+async def _probe(request: Request, services: TheServices) -> None:
     """Count a request of the server's monitoring."""
-    access: Access = request.app.state.access
-    access.limits.probe.take(stranger(request.scope))
+    services.access.limits.probe.take(stranger(request.scope))
 
 
 async def _no_body(request: Request) -> None:
@@ -66,9 +51,6 @@ async def _no_body(request: Request) -> None:
     )
 
 
-TheServices = Annotated[Services, Depends(_services)]
-TheAccess = Annotated[Access, Depends(_access)]
-Caller = Annotated[Principal, Depends(_caller)]
 anybody = Depends(_anybody)
 # For what is asked with a method that usually has a body.
 no_body = Depends(_no_body)

@@ -131,13 +131,13 @@ async def list_devices(
     """List devices, by default in the order of registration; `X-Total-Count` says how many."""
     visible = await call.visible(network_identifier)
     read = sensors(call.services, networks=visible, only_devices=True, **filters.which)
-    return await listed(call.request, offset, limit, read)
+    return await listed(call, offset, limit, read)
 
 
 @router.route("/{device_id}", "GET")
 async def read_device(device_id: str, call: TheCall) -> FullSensor:
     """Read a device's record; a device may read its own."""
-    known = await call.access.device(call.caller, device_id)
+    known = await call.device(device_id)
     sensor = await call.store.sensors.find_number(known.number)
     return await shown(call, sensor, ErrorCode.DEVICE_NOT_FOUND)
 

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from heliograph.http.access import Access, stranger
+from heliograph.http.access import stranger
 from heliograph.http.errors import Answer, encode
 
 _Answering: TypeAlias = Callable[[Request], Awaitable[Response]]
@@ -67,8 +67,7 @@ def _counted(answer: _Answering) -> _Answering:
     """Return the same, counted as the reads of strangers are."""
 
     async def counted(request: Request) -> Response:
-        access: Access = request.app.state.access
-        access.limits.read.take(stranger(request.scope))
+        request.app.state.services.access.limits.read.take(stranger(request.scope))
         return await answer(request)
 
     return counted

@@ -23,8 +23,8 @@ from heliograph.http.pages import (
 )
 from heliograph.http.paths import PREFIX
 from heliograph.http.ranges import Points, Range, check_points, check_range, picked, range_length
-from heliograph.http.reads import ReadRoute, TheRead
 from heliograph.http.records import REVISION, JsonObject, Representation, ok
+from heliograph.http.resources import ReadRoute, TheCall
 from heliograph.http.schemas import End, ListLimit, Start
 from heliograph.model.records import Measurement
 from heliograph.model.time import LATEST, now, to_rfc3339
@@ -54,7 +54,7 @@ class HistoryEntry(Representation):
     responses=ok(list[HistoryEntry], media=CSV),
 )
 async def read_history(
-    read: TheRead,
+    call: TheCall,
     request: Request,
     device_id: str,
     form: TheChartForm,
@@ -77,7 +77,7 @@ async def read_history(
     name = check_points(request, points, attributes)
     check_range(request, start, end)
     position = decode_cursor(cursor) if cursor is not None else None
-    sensor, store = await read.access.device(read.caller, device_id), read.services.store
+    sensor, store = await call.device(device_id), call.store
     if attributes:
         await check_attributes(store, sensor, attributes)
     if start is None:
@@ -96,11 +96,11 @@ async def read_history(
         cursor=position,
         newer=direction == "newer",
         select=having(attributes) if attributes else None,
-        hold=read.held.at_least,
+        hold=call.held.at_least,
     )
     asked = [("start", to_rfc3339(start)), *([("end", to_rfc3339(end))] if end is not None else [])]
     asked += [("limit", str(limit)), *(("attribute", name) for name in attributes or ())]
-    links = _links(f"{read.path}?{urlencode(asked)}", rows, direction, position)
+    links = _links(f"{call.path}?{urlencode(asked)}", rows, direction, position)
     body = await encoded(rows, functools.partial(_entries, sensor), rows.size)
     return Answer(200, body, page_headers(links, rows))
 

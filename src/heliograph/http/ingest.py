@@ -31,6 +31,7 @@ from heliograph.http.direct import connection_of
 from heliograph.http.errors import STATUS, Answer, encode, rejection
 from heliograph.http.paths import PREFIX
 from heliograph.http.records import Representation
+from heliograph.http.services import Services
 from heliograph.ingest.decode import Reading, decode_reading, decode_readings
 from heliograph.ingest.http_ingest import HttpIngest, Outcome
 from heliograph.ingest.strict_json import Fault, Rejected
@@ -323,9 +324,9 @@ class SensorIngest(IngestRoute):
         )
 
 
-def ingest_routes(access: Access, posts: HttpIngest) -> list[IngestRoute]:
+def ingest_routes(services: Services) -> list[IngestRoute]:
     """Return all routes that take data."""
-    shared = (access, posts, Receiving(), Refusals())
+    shared = (services.access, services.posts, Receiving(), Refusals())
     return [
         IngestReading(*shared),
         IngestBatch(*shared),

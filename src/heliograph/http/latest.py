@@ -6,13 +6,12 @@ from urllib.parse import urlencode
 import msgspec
 from fastapi import APIRouter
 
-from heliograph.access.policy import Action
 from heliograph.http.entity_tags import NOT_MODIFIED, IfNoneMatch, tagged, tagged_as
 from heliograph.http.errors import Answer, encode
 from heliograph.http.pages import TRUNCATED
 from heliograph.http.paths import PREFIX
-from heliograph.http.reads import ReadRoute, TheRead
 from heliograph.http.records import Representation, ok
+from heliograph.http.resources import ReadRoute, TheCall
 from heliograph.http.schemas import ListLimit, Offset
 from heliograph.store.pages import LARGEST_PAGE
 
@@ -41,14 +40,14 @@ class Latest(Representation):
     responses=ok(Latest) | NOT_MODIFIED,
     tags=["sensors"],
 )
-async def read_latest(read: TheRead, identifier: str, if_none_match: IfNoneMatch = None) -> Answer:
+async def read_latest(call: TheCall, identifier: str, if_none_match: IfNoneMatch = None) -> Answer:
     """Read the newest value of each attribute with its own timestamp. With its ETag: 304.
 
     Of more than 4 MiB some that have long been silent are missing: it has `X-Page-Truncated`.
     """
-    sensor = await read.sensor(identifier)
-    text = await read.services.latest.text(sensor)
-    read.held.at_least(len(text.json))
+    sensor = await call.readable(identifier)
+    text = await call.services.latest.text(sensor)
+    call.held.at_least(len(text.json))
     body = {
         "sensor_identifier": sensor.identifier,
         "device_id": sensor.device_id,
@@ -63,7 +62,7 @@ async def read_latest(read: TheRead, identifier: str, if_none_match: IfNoneMatch
     tags=["networks"],
 )
 async def read_latest_of_network(
-    read: TheRead,
+    call: TheCall,
     network_identifier: str,
     offset: Offset = 0,
     limit: ListLimit = 1_000,
@@ -74,15 +73,15 @@ async def read_latest_of_network(
     A page ends early where it becomes larger than 16 MiB; the `Link` header leads on. With its
     ETag: 304 while nothing of it changes.
     """
-    network = await read.access.network(read.caller, network_identifier, Action.VIEW)
-    page = await read.newest_pages.page(network.identifier, offset, limit, LARGEST_PAGE)
-    read.held.at_least(page.size)
+    network = await call.network(network_identifier)
+    page = await call.services.newest_pages.page(network.identifier, offset, limit, LARGEST_PAGE)
+    call.held.at_least(page.size)
     headers = [(b"x-total-count", b"%d" % page.total)]
     if any(text.truncated for text in page.texts):
         headers.append(TRUNCATED)
     offset += page.length
     if offset < page.total:
         query = urlencode({"offset": offset, "limit": limit})
-        link = f'<{read.path}?{query}>; rel="next"'
+        link = f'<{call.path}?{query}>; rel="next"'
         headers.append((b"link", link.encode("latin-1")))
     return tagged_as(page.tag, page.body, if_none_match, headers)

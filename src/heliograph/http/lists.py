@@ -6,14 +6,12 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 from urllib.parse import urlencode
 
 from fastapi import Depends, Query
-from starlette.requests import Request
 from starlette.responses import Response
 
-from heliograph.http.answers import held_by
 from heliograph.http.bodies import Held
 from heliograph.http.errors import Answer, encode
-from heliograph.http.pages import asked_path
 from heliograph.http.representation import representations
+from heliograph.http.resources import KnownCall
 from heliograph.http.schemas import Text
 from heliograph.http.services import Services
 from heliograph.store.pages import LARGEST_PAGE
@@ -147,17 +145,17 @@ async def gather(held: Held, offset: int, limit: int, read: Read) -> Listed:
     return Listed(pieces, at, total)
 
 
-async def listed(request: Request, offset: int, limit: int, read: Read) -> Response:
+async def listed(call: KnownCall, offset: int, limit: int, read: Read) -> Response:
     """Answer with a part of a list, how long the list is, and a link to where it goes on.
 
     Raises:
         HeliographError: as `gather`.
     """
-    found = await gather(held_by(request.scope), offset, limit, read)
+    found = await gather(call.held, offset, limit, read)
     headers = [(b"x-total-count", b"%d" % found.total)]
     if offset < found.end < found.total:
-        query = [each for each in request.query_params.multi_items() if each[0] != "offset"]
+        query = [each for each in call.request.query_params.multi_items() if each[0] != "offset"]
         text = urlencode([*query, ("offset", str(found.end))])
-        link = f'<{asked_path(request.scope)}?{text}>; rel="next"'
+        link = f'<{call.path}?{text}>; rel="next"'
         headers.append((b"link", link.encode("latin-1")))
     return Answer(200, found.pieces, headers)

@@ -12,8 +12,8 @@ from heliograph.http.errors import Answer, encode
 from heliograph.http.pages import MeasurementPageRequest, PageRequest
 from heliograph.http.paths import PREFIX
 from heliograph.http.ranges import AskedChart, picked
-from heliograph.http.reads import ReadRoute, TheRead
 from heliograph.http.records import REVISION, JsonObject, Representation, ok
+from heliograph.http.resources import ReadRoute, TheCall
 from heliograph.model.records import Heartbeat, Log, Measurement
 from heliograph.model.time import to_epoch_seconds
 from heliograph.store.measurements import having
@@ -68,7 +68,7 @@ class HeartbeatEntry(Representation):
     responses=ok(list[MeasurementEntry], media=CSV),
 )
 async def read_measurements(
-    read: TheRead, identifier: str, page: MeasurementPage, chart: Chart, form: TheChartForm
+    call: TheCall, identifier: str, page: MeasurementPage, chart: Chart, form: TheChartForm
 ) -> Answer:
     """Read a page of a sensor's measurements, oldest first.
 
@@ -79,8 +79,8 @@ async def read_measurements(
     With `points` it is no page but so many measurements from `start` to `end`, or over the last
     `range`, as show in a chart how the numbers of the one `attribute` went; these may be CSV.
     """
-    sensor = await read.sensor(identifier)
-    store = read.services.store
+    sensor = await call.readable(identifier)
+    store = call.store
     if page.attributes:
         await check_attributes(store, sensor, page.attributes)
     if chart.points is not None and chart.attribute is not None:
@@ -91,24 +91,24 @@ async def read_measurements(
             return csv_answer(chart_table(chart.attribute, rows, spreadsheet=form.spreadsheet))
         return Answer(200, encode(_measurements(rows)))
     select = having(page.attributes) if page.attributes else None
-    return await page.answer(read, store.measurements, sensor.number, _measurements, select)
+    return await page.answer(call, store.measurements, sensor.number, _measurements, select)
 
 
 @router.get("/logs", responses=ok(list[LogEntry]))
-async def read_logs(read: TheRead, identifier: str, page: Page) -> Answer:
+async def read_logs(call: TheCall, identifier: str, page: Page) -> Answer:
     """Read a page of a sensor's log messages, oldest first; pages as of measurements."""
-    sensor = await read.sensor(identifier)
-    return await page.answer(read, read.services.store.logs, sensor.number, _logs)
+    sensor = await call.readable(identifier)
+    return await page.answer(call, call.store.logs, sensor.number, _logs)
 
 
 @router.get("/heartbeats", responses=ok(list[HeartbeatEntry]))
-async def read_heartbeats(read: TheRead, identifier: str, page: Page) -> Answer:
+async def read_heartbeats(call: TheCall, identifier: str, page: Page) -> Answer:
     """Read a page of a sensor's heartbeats, oldest first; pages as of measurements.
 
     `flagged` are those that name a revision which did not exist when they came.
     """
-    sensor = await read.sensor(identifier)
-    return await page.answer(read, read.services.store.heartbeats, sensor.number, _heartbeats)
+    sensor = await call.readable(identifier)
+    return await page.answer(call, call.store.heartbeats, sensor.number, _heartbeats)
 
 
 def _measurements(rows: Sequence[Measurement]) -> list[MeasurementEntry]:

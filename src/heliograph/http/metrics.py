@@ -15,10 +15,10 @@ from prometheus_client.registry import Collector
 from starlette.responses import Response
 
 from heliograph.errors import ErrorCode
-from heliograph.http.access import Access, bearer, stranger
+from heliograph.http.access import bearer, stranger
 from heliograph.http.answers import Answering
 from heliograph.http.connections import WebSocketProtocol
-from heliograph.http.dependencies import TheAccess, TheServices
+from heliograph.http.dependencies import TheServices
 from heliograph.http.front import Traffic
 from heliograph.http.paths import PREFIX
 from heliograph.http.records import errors
@@ -207,15 +207,15 @@ def metrics_registry(
         },
     },
 )
-async def read_metrics(request: Request, services: TheServices, access: TheAccess) -> Response:
+async def read_metrics(request: Request, services: TheServices) -> Response:
     """Read the metrics with the admin key, or with METRICS_TOKEN as a bearer token."""
-    await _admit(request, services, access)
+    await _admit(request, services)
     registry: CollectorRegistry = request.app.state.metrics
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 
-async def _admit(request: Request, services: Services, access: Access) -> None:
-    headers = dict(request.scope["headers"])
+async def _admit(request: Request, services: Services) -> None:
+    access, headers = services.access, dict(request.scope["headers"])
     authorization = headers.get(b"authorization")
     token = services.settings.metrics_token
     if token is not None and authorization is not None:

@@ -122,7 +122,7 @@ async def list_networks(call: TheCall, offset: Offset = 0, limit: ListLimit = 1_
         page, total = await call.store.networks.list(networks=visible, offset=offset, limit=limit)
         return [NetworkRepresentation.of(network, call) for network in page], total
 
-    return await listed(call.request, offset, limit, read)
+    return await listed(call, offset, limit, read)
 
 
 @router.route("/{network_identifier}", "GET")
@@ -183,7 +183,7 @@ async def list_sensors_of_network(
     """List a network's sensors, by default in the order of their creation."""
     network = await call.network(network_identifier)
     read = sensors(call.services, networks=[network.identifier], **filters.which)
-    return await listed(call.request, offset, limit, read)
+    return await listed(call, offset, limit, read)
 
 
 @router.route("/{network_identifier}/members", "GET")

@@ -10,7 +10,6 @@ from starlette.responses import Response
 
 from heliograph.access.policy import Action
 from heliograph.errors import ErrorCode
-from heliograph.http.answers import held_by
 from heliograph.http.errors import Answer, encode
 from heliograph.http.lists import gather, listed, sensors
 from heliograph.http.members import Body
@@ -111,7 +110,7 @@ async def list_nodes(
         )
         return [NodeRepresentation.of(node) for node in nodes], total
 
-    return await listed(call.request, offset, limit, read)
+    return await listed(call, offset, limit, read)
 
 
 @router.route("/{node_id}", "GET")
@@ -128,7 +127,7 @@ async def read_full_node(node_id: str, call: TheCall) -> Response:
     """
     node = await find_node(call, node_id)
     read = sensors(call.services, networks=None, node_identifier=node.identifier)
-    page = await gather(held_by(call.request.scope), 0, MOST_SENSORS, read)
+    page = await gather(call.held, 0, MOST_SENSORS, read)
     head = encode(NodeRepresentation.of(node))[:-1] + b',"sensors":'
     headers = [TRUNCATED] if page.end < page.total else []
     return Answer(200, [head, *page.pieces, b"}"], headers)

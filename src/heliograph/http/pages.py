@@ -8,11 +8,10 @@ from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlencode
 
 from fastapi import Query
-from starlette.types import Scope
 
 from heliograph.http.answers import encoded
 from heliograph.http.errors import Answer, validation_error
-from heliograph.http.reads import Read
+from heliograph.http.resources import KnownCall
 from heliograph.http.schemas import PageLimit, Text, Time
 from heliograph.store.pages import GREATEST, LEAST, Keyed, Page, Pages, Selection
 from heliograph.store.pages import Cursor as Position
@@ -130,14 +129,14 @@ class PageRequest:
 
     async def answer(
         self,
-        read: Read,
+        call: KnownCall,
         table: Pages[RowT],
         sensor: int,
         entries: Callable[[Sequence[RowT]], Sequence[Any]],
         select: Selection[RowT] | None = None,
     ) -> Answer:
         """Return the page, oldest first, with its links; its rows become these entries."""
-        hold, limit = read.held.at_least, self.limit
+        hold, limit = call.held.at_least, self.limit
         if self.cursor is not None:
             onward = self.direction or "next"
             rows = await table.page_after(sensor, self.cursor, onward, limit, select, hold)
@@ -146,7 +145,7 @@ class PageRequest:
             rows = await table.page(
                 sensor, key=key, direction=direction, limit=limit, select=select, hold=hold
             )
-        headers = page_headers(self.links(read.path, rows), rows)
+        headers = page_headers(self.links(call.path, rows), rows)
         return Answer(200, await encoded(rows, entries, rows.size), headers)
 
 
@@ -179,9 +178,3 @@ def next_to(at: Position, step: int) -> Position:
     if not LEAST <= timestamp + step <= GREATEST:
         return at
     return timestamp + step, LEAST if step > 0 else GREATEST
-
-
-def asked_path(scope: Scope) -> str:
-    """Return the path as the client wrote it, for links."""
-    path: str = scope["asked_path"]
-    return path.rstrip("/")

@@ -50,10 +50,10 @@ class Realtime:
     everything = f"{PREFIX}/realtime/all"
     template = f"{PREFIX}/realtime/subscribe/{{device_id}}"
 
-    def __init__(self, services: Services, watchers: Watchers, access: Access) -> None:
+    def __init__(self, services: Services, watchers: Watchers) -> None:
         self._streams = services.streams
         self._watchers = watchers
-        self._access = access
+        self._access = services.access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the socket, until it ends."""

@@ -115,7 +115,7 @@ async def list_sensors(
     """List sensors, by default in the order of their creation; `X-Total-Count` says how many."""
     visible = await call.visible(network_identifier)
     read = sensors(call.services, networks=visible, **filters.which)
-    return await listed(call.request, offset, limit, read)
+    return await listed(call, offset, limit, read)
 
 
 @router.route("/{identifier}", "GET")

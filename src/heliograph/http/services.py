@@ -7,6 +7,8 @@ from heliograph.access.limiter import Limiter
 from heliograph.access.registry import Registry
 from heliograph.brokers.clients import BrokerClients
 from heliograph.brokers.mosquitto import MosquittoFiles
+from heliograph.http.access import Access, Limits
+from heliograph.http.newest_pages import NewestPages
 from heliograph.ingest.http_ingest import HttpIngest
 from heliograph.ingest.instance import Instance
 from heliograph.ingest.latest_values import LatestValues
@@ -47,3 +49,14 @@ class Services:
     link: Link | None
     informing: MosquittoFiles | None
     started_at: int
+    access: Access = dataclasses.field(init=False)
+    newest_pages: NewestPages = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        limits = Limits(
+            read=self.settings.rate_limit_read,
+            write=self.settings.rate_limit_write,
+            ingest=self.settings.rate_limit_ingest,
+        )
+        self.access = Access(self.authenticator, self.registry, limits, self.limiter)
+        self.newest_pages = NewestPages(self.store, self.registry, self.latest)

@@ -8,7 +8,7 @@ from starlette.types import Scope
 from heliograph.access.policy import Action, credential_of, is_current, may, networks_of
 from heliograph.access.registry import Registry
 from heliograph.errors import ErrorCode, HeliographError, shutting_down
-from heliograph.http.access import Access, bearer, client_address
+from heliograph.http.access import bearer, client_address
 from heliograph.http.services import Services
 from heliograph.live.streams import Selection, Streams
 from heliograph.live.viewer import Viewer
@@ -81,9 +81,9 @@ class Watch:
 class Watchers:
     """Decides who may open a stream."""
 
-    def __init__(self, services: Services, access: Access) -> None:
+    def __init__(self, services: Services) -> None:
         self._services = services
-        self._access = access
+        self._access = services.access
 
     async def caller(self, scope: Scope) -> Principal:
         """Return who opens a stream, by `?ticket=` or as on any other route; counted as a read.

@@ -468,7 +468,7 @@ async def test_what_is_remembered_is_bounded(site, monkeypatch):
             super().__init__(*arguments)
             made.append(self)
 
-    monkeypatch.setattr("heliograph.http.application.Access", Seen)
+    monkeypatch.setattr("heliograph.http.services.Access", Seen)
     monkeypatch.setattr(access_module, "MAXIMUM_REMEMBERED", 3)
     async with site() as here:
         users = [await here.user(f"user {number}") for number in range(8)]

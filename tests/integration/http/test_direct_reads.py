@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from heliograph.errors import StoreUnavailableError
 from heliograph.http import aggregates, errors, history, latest, measurements
 from heliograph.http.pages import encode_cursor
-from heliograph.http.reads import ReadRoute, _described
+from heliograph.http.resources import ReadRoute, known_call
 from integration.http.conftest import ADMIN, SHARED
 
 START = 1_700_000_000
@@ -88,12 +88,12 @@ async def test_parameters_are_those_that_fastapi_reads(monkeypatch, route):
 
     @functools.wraps(route.endpoint)
     async def record(**values):
-        values.pop("read")
+        values.pop("call")
         given.append(values)
 
     app = FastAPI()
     app.add_api_route(route.path, record, response_model=None)
-    app.dependency_overrides[_described] = lambda: None
+    app.dependency_overrides[known_call] = lambda: None
     app.add_exception_handler(RequestValidationError, errors._raise)
     transport = httpx.ASGITransport(app)
     path = re.sub(r"{\w+}", "pump-1", route.path)
