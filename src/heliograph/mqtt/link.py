@@ -478,8 +478,20 @@ class LinkConnection(PacketProtocol):
                 self._answered(packets.read_suback(body, MQTT_5))
             case PacketType.UNSUBACK:
                 self._answered(packets.read_unsuback(body, MQTT_5))
+            # All that goes either way is in QoS 1 at most. But the session may have been another
+            # client's, and a broker repeats what it left open with every connection.
+            case PacketType.PUBREL:
+                packet_id, _ = packets.read_puback(body, MQTT_5, kind)
+                unknown = Reason.PACKET_IDENTIFIER_NOT_FOUND
+                self.write(packets.pubcomp(MQTT_5, packet_id, unknown))
+            case PacketType.PUBREC:
+                packet_id, reason = packets.read_puback(body, MQTT_5, kind)
+                if reason < Reason.UNSPECIFIED_ERROR:
+                    unknown = Reason.PACKET_IDENTIFIER_NOT_FOUND
+                    self.write(packets.pubrel(MQTT_5, packet_id, unknown))
+            case PacketType.PUBCOMP:
+                packets.read_puback(body, MQTT_5, kind)
             case _:
-                # All that goes either way is in QoS 1 at most.
                 raise ProtocolError(Reason.PROTOCOL_ERROR, f"{kind.name} to nothing")
 
     def _answered(self, answer: Connack | Suback | Unsuback) -> None:
@@ -496,8 +508,8 @@ class LinkConnection(PacketProtocol):
             )
             route = self._routes.get(topic)
             if route is None:
-                name = packets.decode_topic(topic)
-        except ProtocolError:
+                name = topic.decode()  # one with wildcards leads nowhere, like any unknown topic
+        except (ProtocolError, UnicodeDecodeError):
             return self._take_unreadable(buffer, at, start, stop)
         payload, first = buffer[payload_at:stop], buffer[at]
         retain, again = first & RETAIN, first & DUPLICATE != 0

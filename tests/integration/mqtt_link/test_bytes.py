@@ -90,6 +90,28 @@ async def test_a_topic_that_is_not_utf8(broker, server):
     assert len(broker.conversations) == 1
 
 
+async def test_what_another_client_left_open_in_qos_2_is_brought_to_its_end(broker, server):
+    """Refused, it would come again with every connection."""
+    conversation = await broker.up()
+    device = await server.device()
+    conversation.send(b"\x62\2\0\5" + b"\x50\2\0\6" + b"\x50\3\0\7\x87" + b"\x70\2\0\x08")
+    conversation.send(message(device.topic, reading(1, 1), 1))
+    completed = await conversation.read(mqtt5.PubCompPacket)
+    assert (completed.packet_id, int(completed.reason_code)) == (5, 0x92)
+    released = await conversation.read(mqtt5.PubRelPacket)
+    assert (released.packet_id, int(released.reason_code)) == (6, 0x92)
+    assert await conversation.acknowledged(1) == [1]
+    assert len(broker.conversations) == 1
+
+
+async def test_a_topic_with_wildcards_is_one_that_there_is_not(broker, server):
+    conversation = await broker.up()
+    conversation.send(message("#", b"1", 1) + message("measurements/+", b"2", 2))
+    assert await conversation.acknowledged(2) == [1, 2]
+    reasons = {kept.source: kept.reason for kept in await server.rejected()}
+    assert reasons == {"#": "UNKNOWN_TOPIC", "measurements/+": "UNKNOWN_SENSOR"}
+
+
 BAD_PROPERTIES = {
     "unknown": b"\x99\x01",
     "not UTF-8": b"\x26\0\x01\xff\0\x01b",
