@@ -335,6 +335,8 @@ class Pipeline:
                 # A batch that is ready has nothing that the ledger could know.
                 is_known = probe or batch is not None
                 found = {} if is_known else await drop_repeats(messages, self._store.deliveries)
+                if any(map(_is_over, messages)):  # since the ledger was asked
+                    continue
                 ready = self._batch_of(messages, probe=probe) if batch is None else batch
                 written = await self._store.write(ready)
             except ClaimLostError as lost:
@@ -343,14 +345,14 @@ class Pipeline:
                 batch = None
                 continue
             except RolledBackError:
-                # What was read before is forgotten in a moment, and these messages with it.
+                # What was read before is forgotten in a moment, and with it the messages of
+                # sensors. The others are kept: no state of the database is needed for them.
+                batch = None
                 self._registry.look()
                 await asyncio.sleep(FIRST_RETRY_SECONDS)
                 continue
             except StoreUnavailableError as error:
-                if self.state.database_available:
-                    self.state.database_available = False
-                    log.error("the database is not available", reason=str(error))  # noqa: TRY400 - an outage, told once, needs no traceback
+                self._note_outage(error)
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, LONGEST_RETRY_SECONDS)
                 continue
@@ -365,6 +367,11 @@ class Pipeline:
             if written.flagged:
                 _assign_flagged(messages, written.flagged)
             return
+
+    def _note_outage(self, error: StoreUnavailableError) -> None:
+        if self.state.database_available:
+            self.state.database_available = False
+            log.error("the database is not available", reason=str(error))
 
     def _give_new_ids(self, ids: IngestIds, messages: Sequence[Message]) -> None:
         """Give new ids to messages that are to be written, and to all that wait behind them."""

@@ -176,3 +176,12 @@ async def test_messages_that_are_dropped_for_it_are_counted(database_url, tmp_pa
         assert (await sending).status_code == 503
         metrics = (await server.http.get("/metrics")).text
         assert "heliograph_ingest_dropped_total 1.0\n" in metrics
+
+
+async def test_what_no_sensor_sent_is_kept_after_it(core):
+    store = core.store
+    newest = store.lineage.newest
+    store.lineage.newest = newest._replace(token="of a later state")
+    async with core.blocked():  # with a message on a topic of no sensor in the writer
+        store.lineage.newest = newest
+    assert [message.source for message in await store.rejected.list(limit=9)] == ["nowhere/x"]
