@@ -24,7 +24,6 @@ from limits.storage import MemoryStorage
 import shared
 from database_copies import migrated_postgresql
 from heliograph.store.migrations import running
-from order import spread
 from postgresql import PROGRAMS, Cluster, running_cluster, shared_cluster
 from program import Forked
 
@@ -44,6 +43,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Be what the run lives as long as, unless this is one of its workers."""
     # Started by nohup it would be ignored by all that is started here, too.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    # Started in the background by a shell it would ignore this one.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # What is read while tests are collected stays; `pytest_collection_finish` looks for garbage.
     gc.disable()
     _measure_tests_alone(config)
@@ -115,7 +117,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("uncovered")
         else:
             measured.add((test, is_on_postgresql))
-    items[:] = spread(items, TESTS)
 
 
 @pytest.hookimpl(wrapper=True)

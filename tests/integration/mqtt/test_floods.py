@@ -307,8 +307,9 @@ async def test_a_subscriber_of_who_is_held_back_is_heard_and_loses_nothing(tmp_p
                 assert message.payload == b'{"value": %d}' % number
                 subscriber.send(numbered(PUBACK, message.packet_id))
             assert server.listener.counts.dropped == 0
+            # A tick without commits forgives what is owed, on a busy machine.
             assert share.is_over
-            assert share.credit < 0
+            assert share.credit <= 0
 
 
 async def test_acknowledgments_of_nothing_are_of_the_share(server):
