@@ -4,6 +4,7 @@ import contextlib
 import io
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,6 +12,9 @@ from subprocess import CompletedProcess
 from unittest import mock
 
 from heliograph.cli.main import run
+
+# What commands handle in a way of their own.
+_CHANGED = (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, signal.SIGTERM)
 
 
 class _Captured(io.TextIOWrapper):
@@ -40,6 +44,21 @@ def _no_logs_of_others() -> Iterator[None]:
         root.setLevel(level)
 
 
+@contextlib.contextmanager
+def _kept_signals() -> Iterator[None]:
+    """Handle signals afterwards as before.
+
+    A command may end at a closed pipe (SIGPIPE): the tests' process would end at any closed socket.
+    """
+    before = {number: signal.getsignal(number) for number in _CHANGED}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if signal.getsignal(number) is not handler:
+                signal.signal(number, handler)
+
+
 def called(
     *arguments: str, environment: Mapping[str, str], folder: Path, typed: str = ""
 ) -> CompletedProcess[str]:
@@ -52,6 +71,7 @@ def called(
         mock.patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(typed.encode()))),
         contextlib.chdir(folder),
         _no_logs_of_others(),
+        _kept_signals(),
         contextlib.redirect_stdout(output),
         contextlib.redirect_stderr(errors),
     ):

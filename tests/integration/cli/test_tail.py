@@ -4,6 +4,7 @@ import http.server
 import json
 import os
 import select
+import signal
 import subprocess
 import threading
 import time
@@ -124,3 +125,5 @@ def test_what_is_wrong_is_told_in_a_line(server, arguments, key, message):
     assert done.returncode == 1
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
+    # This process is not to end where somebody has closed a socket.
+    assert signal.getsignal(signal.SIGPIPE) is signal.SIG_IGN
