@@ -118,7 +118,9 @@ async def test_a_message_comes_with_the_smaller_of_published_and_granted_qos(
         message = await received(admin)
         assert (message.payload, message.qos) == (b"online", min(published_in, granted))
         await client.abort()
-        message = await received(admin)
+        # What is kept may be read for a new subscription just after it was shown as it came.
+        while (message := await received(admin)).retain:
+            pass
         assert (message.payload, message.qos) == (b"offline", min(published_in, granted))
     await server.http.post("/ingest", json={"device_id": device.device_id, "t": 1})
     assert (await received(admin)).qos == granted
