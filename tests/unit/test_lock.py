@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[2]
 LOCKS = ("requirements.txt", "requirements-dev.txt")
 PIN = re.compile(
-    r"^([A-Za-z0-9._-]+)(?:\[([A-Za-z0-9._,-]+)\])?==([^ \\]+)"
+    r"^([A-Za-z0-9._-]+)(?:\[([A-Za-z0-9._,-]+)\])?==([^ \\]+)(?: ; [^\\\n]+)?"
     r"((?: \\\n    --hash=sha256:[0-9a-f]{64})*)$",
     re.MULTILINE,
 )
