@@ -14,7 +14,7 @@ from heliograph.ingest.strict_json import Fault
 from heliograph.model.event import Committed
 from heliograph.model.identifiers import INGEST_ID_STEP, IngestIds
 from heliograph.model.records import AttributeRow, DeliveryRow, Kind, RejectedRow, StatusRow
-from heliograph.store.engine import Batch
+from heliograph.store.engine import Batch, RegistryChange
 
 # The ledger's answer to a packet that came again: before its first delivery, if that reached
 # another server.
@@ -116,13 +116,15 @@ class Message:
         return self.rejected[0] if self.rejected is not None else 0
 
 
-def build_batch(messages: list[Message], *, probe: bool = False) -> Batch:
+def build_batch(
+    messages: list[Message], change: RegistryChange | None = None, *, probe: bool = False
+) -> Batch:
     """Return the rows of the messages, without those known to be repeats.
 
-    With `probe` only telemetry rows are taken, and not to stay: to find out which of them can't
-    be stored.
+    `change` is the registry's that their sensors were found by. With `probe` only telemetry rows
+    are taken, and not to stay: to find out which of them can't be stored.
     """
-    batch = Batch(trial=probe)
+    batch = Batch(trial=probe, change=change)
     tables: dict[Kind, list[Any]] = {
         Kind.MEASUREMENT: batch.measurements,
         Kind.LOG: batch.logs,
@@ -146,6 +148,7 @@ def build_batch(messages: list[Message], *, probe: bool = False) -> Batch:
             _add_extras(batch, message)
             if message.answer is not None:
                 batch.answers = functools.partial(corrected_answers, messages)
+    batch.sort()
     return batch
 
 
@@ -170,17 +173,14 @@ def give_new_ids(messages: Iterable[Message], ids: IngestIds, moment: int) -> No
     """Give the rows new ids in place of those that another server may have given too."""
     for message in messages:
         count = len(message.rows)
-        first = ids.next(moment)
+        first = ids.take(moment, count)
         # In place: who waits for the answer has the list.
         message.rows[:] = [
             (first + position * INGEST_ID_STEP, *row[1:])
             for position, row in enumerate(message.rows)
         ]
-        ids.advance(first, count)
         if message.rejected is not None:
-            row_id = ids.next(moment)
-            ids.advance(row_id, 1)
-            message.rejected = (row_id, *message.rejected[1:])
+            message.rejected = (ids.take(moment, 1), *message.rejected[1:])
         message.duplicates = None
 
 

@@ -20,7 +20,7 @@ from heliograph.ingest.state import PipelineState
 from heliograph.ingest.strict_json import Fault
 from heliograph.model.identifiers import INGEST_ID_STEP, IngestIds
 from heliograph.model.principal import Principal
-from heliograph.model.records import Kind
+from heliograph.model.records import DEVICE_TIMESTAMP, ID, TIMESTAMP, Kind
 from heliograph.model.time import DAY
 
 COMMIT_TIMEOUT_SECONDS = 10
@@ -85,13 +85,13 @@ class HttpIngest:
         """
         self._pipeline.check_room()
         now = self.clock.now()
-        first = self._ids.next(now)
+        first = self._ids.take(now, 0)
         untimed_from = max(now, sensor.newest_assigned + 1)
         decoded = DECODERS[kind](payload, sensor.number, first, now, untimed_from, sensor)
         rows = decoded.rows
-        if rows:
-            self._ids.advance(first, len(rows))
-        message = self._message(kind, sensor, rows, len(payload))
+        self._ids.take(now, len(rows))
+        size = len(payload) + MESSAGE_BYTES + ROW_BYTES * len(rows)
+        message = Message(self._origin, [0], kind, sensor, rows, size)
         message.complete(sensor, decoded, untimed_from, self._attributes)
         if decoded.identities:
             identify(message, sensor, decoded.identities)
@@ -115,12 +115,15 @@ class HttpIngest:
         """
         self._pipeline.check_room()
         now = self.clock.now()
-        first = self._ids.next(now)
+        row_id = self._ids.take(now, len(readings))
         sensor = readings[0][1] if len(readings) == 1 else None
-        message = self._message(Kind.MEASUREMENT, sensor, [], len(payload))
-        row_id = first
+        size = len(payload) + MESSAGE_BYTES + ROW_BYTES * len(readings)
+        message = Message(self._origin, [0], Kind.MEASUREMENT, sensor, [], size)
+        message.faults = faults
+        indexes: list[int] = []
+        parts: list[KnownSensor] = []
         identities: list[tuple[int, bytes]] = []
-        for position, (_, known, reading) in enumerate(readings):
+        for index, known, reading in readings:
             untimed = max(now, known.newest_assigned + 1)
             if reading.timestamp is None:
                 known.newest_assigned = untimed
@@ -132,16 +135,14 @@ class HttpIngest:
                 message.attributes += self._attributes.learn(known, reading.names, rows)
             if reading.identity is not None and tells_apart(known, reading.identity):
                 key = element_key(known, Kind.MEASUREMENT, reading.identity)
-                identities.append((position, key))
+                identities.append((len(indexes), key))
+            indexes.append(index)
+            parts.append(known)
             self._registry.note_seen(known, now, measured=True)
-        if readings:
-            self._ids.advance(first, len(readings))
-        message.size += ROW_BYTES * len(readings)
-        message.parts = None if sensor else [known for _, known, _ in readings]
-        message.faults = faults
+        if sensor is None:
+            message.parts = parts
         if identities:
             message.identities, message.extras = identities, True
-        indexes = [index for index, _, _ in readings]
         return await self._post(message, indexes, payload, principal, source, now, idempotency_key)
 
     async def reject(
@@ -159,18 +160,11 @@ class HttpIngest:
         """
         self._pipeline.check_room()
         now = self.clock.now()
-        message = self._message(Kind.REJECTED, sensor, [], len(payload))
+        size = len(payload)
+        message = Message(self._origin, [0], Kind.REJECTED, sensor, [], size + MESSAGE_BYTES)
         message.faults = [fault]
-        self._rejections.refuse(message, principal, source, payload, len(payload), now)
-        await self._committed(message)
-
-    def _message(
-        self, kind: Kind, sensor: KnownSensor | None, rows: list[Any], size: int
-    ) -> Message:
-        size += MESSAGE_BYTES + ROW_BYTES * len(rows)
-        message = Message(self._origin, [0], kind, sensor, rows, size)
-        message.future = asyncio.get_running_loop().create_future()
-        return message
+        self._rejections.refuse(message, principal, source, payload, size, now)
+        await self._commit(message)
 
     async def _post(
         self,
@@ -186,12 +180,7 @@ class HttpIngest:
             self._rejections.refuse(message, principal, source, payload, len(payload), now)
         rows = message.rows
         if idempotency_key is None:
-            first = rows[0] if rows else None
-            outcome = _outcome(message, indexes, rows, {})  # while the writer is at work
-            await self._committed(message)
-            changed = message.duplicates is not None or message.rows is not rows
-            if not changed and (first is None or rows[0] is first):
-                return outcome
+            await self._commit(message)
             return _outcome(message, indexes, rows, message.duplicates or {})
         body = hashlib.sha256(payload).hexdigest()
         # A device's name may have been another's before: its number has not.
@@ -204,7 +193,7 @@ class HttpIngest:
         message.answer = lambda duplicates: _encode(
             (body, _outcome(message, indexes, rows, duplicates))
         ).decode()
-        await self._committed(message)
+        await self._commit(message)
         if message.dropped is None:
             return _outcome(message, indexes, rows, message.duplicates or {})
         first_body, first_outcome = msgspec.json.decode(message.dropped, type=tuple[str, Outcome])
@@ -214,13 +203,12 @@ class HttpIngest:
             )
         return _without_lost(first_outcome, message.faults)
 
-    async def _committed(self, message: Message) -> None:
+    async def _commit(self, message: Message) -> None:
+        message.future = committed = asyncio.get_running_loop().create_future()
         self._pipeline.enqueue(message)
-        if message.future is None:
-            return
         try:
             async with asyncio.timeout(COMMIT_TIMEOUT_SECONDS):
-                await message.future
+                await committed
         except TimeoutError as error:
             raise HeliographError(
                 ErrorCode.DATABASE_UNAVAILABLE, "The database is not available", retry_after=5
@@ -266,15 +254,13 @@ def _outcome(
             for index, row in indexed
             if row[0] not in stored
         ]
-    accepted = [
-        Accepted(index, duplicates.get(row[0], row[0]), row[2], row[0] in duplicates)
-        for index, row in zip(indexes, message.rows, strict=True)
-    ]
-    if not message.untimed:
-        return Outcome(accepted, faults)
-    retimed = tuple(
-        stored.index
-        for stored, row in zip(accepted, message.rows, strict=True)
-        if row[6] is not None and not stored.duplicate
-    )
-    return Outcome(accepted, faults, retimed)
+    accepted: list[Accepted] = []
+    retimed: list[int] = []
+    for index, row in zip(indexes, message.rows, strict=True):
+        row_id = row[ID]
+        is_duplicate = row_id in duplicates
+        stored_id = duplicates[row_id] if is_duplicate else row_id
+        accepted.append(Accepted(index, stored_id, row[TIMESTAMP], is_duplicate))
+        if row[DEVICE_TIMESTAMP] is not None and not is_duplicate:
+            retimed.append(index)
+    return Outcome(accepted, faults, tuple(retimed))

@@ -94,11 +94,6 @@ class Pipeline:
         self._paused = False
         self._stopping = False
 
-    @property
-    def full(self) -> bool:
-        """Whether sources must stop reading until `resume` is called."""
-        return self.state.bytes_in_flight >= self._maximum_bytes
-
     def add_source(self, pause: Callable[[], None], resume: Callable[[], None]) -> None:
         """Call `pause` when the pipeline is full, `resume` when there is room again."""
         self._sources.append((pause, resume))
@@ -167,7 +162,7 @@ class Pipeline:
             )
         if self.refusal is not None:
             raise self.refusal()
-        if self.full:
+        if self.state.bytes_in_flight >= self._maximum_bytes:
             raise HeliographError(ErrorCode.QUEUE_FULL, "The ingest queue is full", retry_after=1)
 
     async def run(self) -> None:
@@ -258,7 +253,7 @@ class Pipeline:
         self._waiting_rows -= rows - len(messages)
         if not waiting:
             self._newest = None
-        return messages, None if asks else self._batch_of(messages)
+        return messages, None if asks else build_batch(messages, self._store.lineage.newest)
 
     async def _commit(self, messages: list[Message], batch: Batch | None = None) -> None:
         try:
@@ -337,7 +332,8 @@ class Pipeline:
                 found = {} if is_known else await drop_repeats(messages, self._store.deliveries)
                 if any(map(_is_over, messages)):  # since the ledger was asked
                     continue
-                ready = self._batch_of(messages, probe=probe) if batch is None else batch
+                change = self._store.lineage.newest
+                ready = batch or build_batch(messages, change, probe=probe)
                 written = await self._store.write(ready)
             except ClaimLostError as lost:
                 # Another server has stored what they belong to, and answers for it.
@@ -378,13 +374,8 @@ class Pipeline:
         following = self._next[0] if self._next is not None else []
         give_new_ids((*messages, *following, *self._waiting), ids, now())
         if self._next is not None:
-            self._next = following, None if asking(following) else self._batch_of(following)
-
-    def _batch_of(self, messages: list[Message], *, probe: bool = False) -> Batch:
-        batch = build_batch(messages, probe=probe)
-        batch.sort()
-        batch.change = self._store.lineage.newest
-        return batch
+            change = self._store.lineage.newest
+            self._next = following, None if asking(following) else build_batch(following, change)
 
     def _settle(self, messages: list[Message]) -> None:
         state = self.state

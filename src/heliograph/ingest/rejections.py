@@ -177,10 +177,8 @@ class Rejections:
             return
         fault = message.faults[0]
         indexes = [fault.index for fault in message.faults if fault.index is not None]
-        row_id = self._ids.next(now)
-        self._ids.advance(row_id, 1)
         message.rejected = (
-            row_id,
+            self._ids.take(now, 1),
             now,
             number,
             principal,

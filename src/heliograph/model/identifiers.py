@@ -53,17 +53,17 @@ class IngestIds:
         moved = IngestIds(instance, max(self.last, last))
         self.instance, self.last = moved.instance, moved.last
 
-    def next(self, now: int) -> int:
-        """Return the id that would come next at `now` (microseconds); `advance` takes it."""
-        fresh = (now // 1_000 << 21) | self.instance
-        if fresh > self.last:
-            return fresh
-        return self.last + INGEST_ID_STEP
+    def take(self, now: int, count: int) -> int:
+        """Return the first of the next `count` ids, INGEST_ID_STEP apart; of 0 it takes none.
 
-    def advance(self, first: int, count: int) -> None:
-        """Take `count` ids from `first` on, INGEST_ID_STEP apart."""
+        `now` is in microseconds.
+        """
+        first = (now // 1_000 << 21) | self.instance
+        if first <= self.last:
+            first = self.last + INGEST_ID_STEP
         if count:
             self.last = first + (count - 1) * INGEST_ID_STEP
+        return first
 
 
 def ingest_id_time(ingest_id: int) -> int:

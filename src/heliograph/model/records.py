@@ -48,6 +48,7 @@ SENSOR: Final = 1
 TIMESTAMP: Final = 2
 FINGERPRINT: Final = 3
 REVISION: Final = 5
+DEVICE_TIMESTAMP: Final = 6
 
 _Frame: TypeAlias = tuple[int, int, int, int, int, int | None, float | None]
 # … and value: the canonical text.

@@ -237,7 +237,7 @@ async def test_ids_go_on_behind_the_newest_whoever_made_it(start, change):
     core, ahead = await start(), await start()
     sensor = await core.device("pump")
     # Another server's clock is minutes ahead.
-    ahead.ids.advance(ahead.ids.next(now() + 600_000_000), 1)
+    ahead.ids.take(now() + 600_000_000, 1)
     await ahead.registry.changed()
     await ahead.publish("measurements/pump", {"value": 1})
     await ahead.settled()
@@ -252,7 +252,7 @@ async def test_ids_go_on_behind_the_newest_whoever_made_it(start, change):
 async def test_what_counts_on_from_beyond_now_is_nobody_else_s(start, change):
     core = await start()
     await core.device("pump")
-    core.ids.advance(core.ids.next(now() + 600_000_000), 1)
+    core.ids.take(now() + 600_000_000, 1)
     await core.publish("measurements/pump", {"value": 1})
     await core.settled()
     # What waits here, and will be committed with the ids that it has.
@@ -260,9 +260,7 @@ async def test_what_counts_on_from_beyond_now_is_nobody_else_s(start, change):
     other = await take_over(core, start, change)
     made = set()
     for _ in range(10_000):
-        latest = other.ids.next(now())
-        other.ids.advance(latest, 1)
-        made.add(latest)
+        made.add(other.ids.take(now(), 1))
     assert numbers(made) == numbers(waiting)
     assert not made & waiting
 
@@ -277,7 +275,7 @@ async def test_a_viewer_resumes_with_what_is_the_server_s_own(start, change):
     one, two = await start(), await start()
     first, second = one.pipeline.instance, two.pipeline.instance
     first_id, second_id = (
-        each.ids.next(before.receipt_timestamp + 10_000_000) for each in (one, two)
+        each.ids.take(before.receipt_timestamp + 10_000_000, 0) for each in (one, two)
     )
     assert first.is_own(first_id)
     assert not first.is_own(second_id)
@@ -288,9 +286,9 @@ async def test_a_viewer_resumes_with_what_is_the_server_s_own(start, change):
     assert not second.may_resume(first_id)
     assert not second.may_resume(before.id)
     former = first_id
-    one.ids.advance(first_id, 1)
+    assert one.ids.take(before.receipt_timestamp + 10_000_000, 1) == first_id
     await take_over(one, start, change)
     await first.hold()
     assert first.is_own(former)
-    assert first.is_own(one.ids.next(0))
+    assert first.is_own(one.ids.take(0, 0))
     assert not first.is_own(former + (1 << 40))

@@ -53,9 +53,8 @@ class TestIngestIds:
         ids = IngestIds(instance, last=last_time // 1_000 << 21 | 77)
         newest = ids.last
         for now, count in steps:
-            first = ids.next(now)
+            first = ids.take(now, count)
             assert first > newest
-            ids.advance(first, count)
             if count:
                 newest = first + (count - 1) * INGEST_ID_STEP
             assert newest & MAXIMUM_INSTANCE == instance or newest == last_time // 1_000 << 21 | 77
@@ -63,29 +62,25 @@ class TestIngestIds:
 
     @given(times, instances)
     def test_id_tells_its_millisecond(self, now, instance):
-        identifier = IngestIds(instance).next(now) if now >= 1_000 else (now // 1_000) << 21
+        identifier = IngestIds(instance).take(now, 1) if now >= 1_000 else (now // 1_000) << 21
         assert 0 <= identifier < 2**63
         assert ingest_id_time(identifier) == now // 1_000 * 1_000
 
     def test_looking_takes_nothing(self):
         ids = IngestIds(3)
-        assert ids.next(5_000_000) == ids.next(5_000_000)
         last = ids.last
-        ids.advance(ids.next(5_000_000), 0)
+        assert ids.take(5_000_000, 0) == ids.take(5_000_000, 0) == 5_000 << 21 | 3
         assert ids.last == last
-        assert ids.next(5_000_000) == 5_000 << 21 | 3
 
     def test_millisecond_has_many_ids(self):
         ids = IngestIds(3)
-        first = ids.next(5_000_000)
-        ids.advance(first, 1)
-        assert ids.next(5_000_000) == first + INGEST_ID_STEP
+        first = ids.take(5_000_000, 1)
+        assert ids.take(5_000_000, 1) == first + INGEST_ID_STEP
 
     def test_overflowing_sequence_borrows_from_the_next_millisecond(self):
         ids = IngestIds(3)
-        first = ids.next(5_000_000)
-        ids.advance(first, 4_096)
-        after = ids.next(5_000_000)
+        ids.take(5_000_000, 4_096)
+        after = ids.take(5_000_000, 1)
         assert after == 5_001 << 21 | 3
         assert after & MAXIMUM_INSTANCE == 3
 
@@ -93,8 +88,7 @@ class TestIngestIds:
         one, other = IngestIds(1), IngestIds(2)
         taken = set()
         for ids in (one, other):
-            first = ids.next(5_000_000)
-            ids.advance(first, 5_000)
+            first = ids.take(5_000_000, 5_000)
             taken |= {first + number * INGEST_ID_STEP for number in range(5_000)}
         assert len(taken) == 10_000
 
@@ -122,8 +116,7 @@ class TestIngestIds:
             if step == "lose":
                 ids.move(next(numbers), max(made, default=0))
                 continue
-            first = ids.next(moment + skews[at])
-            ids.advance(first, count)
+            first = ids.take(moment + skews[at], count)
             given = range(first, first + count * INGEST_ID_STEP, INGEST_ID_STEP)
             assert given[0] > newest[at]
             newest[at] = given[-1]
