@@ -2,10 +2,8 @@
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 
-from heliograph.access import policy
 from heliograph.access.authenticator import Authenticator
 from heliograph.access.policy import (
-    EVERYBODY,
     Action,
     UnknownSensor,
     may,
@@ -79,7 +77,7 @@ class MqttIngest:
     ) -> None:
         self._store = store
         self._registry = registry
-        self._grants = registry.grants
+        self.grants = registry.grants
         self._router = router
         self._pipeline = pipeline
         self._state = pipeline.state
@@ -128,7 +126,7 @@ class MqttIngest:
             now = clock.now()
         sensor, decode, pipeline, ids = route.sensor, route.decode, self._pipeline, self._ids
         if sensor is None or decode is None:
-            return self._receive_other(origin, token, route, payload, now, delivery, redelivered)
+            return self.receive_status(origin, token, route, payload, delivery, redelivered)
         if pipeline.refusal is not None:
             raise pipeline.refusal()
         first = (now // 1_000 << 21) | ids.instance  # inlined: `next` here, `advance` below
@@ -267,28 +265,6 @@ class MqttIngest:
         self._pipeline.enqueue(message)
         return message.size
 
-    def receive_retained(
-        self,
-        origin: Origin,
-        token: int,
-        route: Route,
-        payload: bytes,
-        delivery: bytes | None,
-        redelivered: bool,
-    ) -> int:
-        """Take a status that a broker has kept: it holds now, but was not said now.
-
-        Returns:
-            What it counts as in flight, in bytes.
-
-        Raises:
-            HeliographError: CLOCK_BEHIND, DISK_BUDGET_USED_UP; the message was not taken.
-        """
-        now = self._clock.now()
-        return self._receive_other(
-            origin, token, route, payload, now, delivery, redelivered, retained=True
-        )
-
     def receive_empty(
         self,
         origin: Origin,
@@ -315,18 +291,26 @@ class MqttIngest:
         self._pipeline.enqueue(message)
         return message.size
 
-    def _receive_other(
+    def receive_status(
         self,
         origin: Origin,
         token: int,
         route: Route,
         payload: bytes,
-        now: int,
         delivery: bytes | None,
         redelivered: bool,
         *,
         retained: bool = False,
     ) -> int:
+        """Take a status, or what is rejected; one that a broker has `retained` was not sent now.
+
+        Returns:
+            What it counts as in flight, in bytes.
+
+        Raises:
+            HeliographError: CLOCK_BEHIND, DISK_BUDGET_USED_UP; the message was not taken.
+        """
+        now = self._clock.now()
         message = Message(
             origin, [token], route.kind, route.sensor, [], len(payload) + MESSAGE_BYTES
         )
@@ -353,14 +337,6 @@ class MqttIngest:
             self._note(message, route, payload, now, delivery, redelivered)
         self._pipeline.enqueue(message)
         return message.size
-
-    def credential(self, principal: Principal) -> bytes | None:
-        """Return the hash of what a client is connected by, a key or password; None: no more."""
-        return policy.credential_of(principal, self._grants)
-
-    def is_current(self, principal: Principal, credential: bytes | None) -> bool:
-        """Return whether a client that was connected by this credential may still be so."""
-        return policy.is_current(principal, credential, self._grants)
 
     async def route(self, principal: Principal, topic: str) -> Route:
         """Return where a topic leads for this principal, be it to rejection."""
@@ -411,44 +387,31 @@ class MqttIngest:
         Devices subscribe to topics of their own and to MQTT_PUBLISH_TOPIC, without wildcards;
         who reads a whole network may use any filter, and gets what he may see.
         """
-        if may(principal, Action.SUBSCRIBE, None, self._grants):
+        if may(principal, Action.SUBSCRIBE, None, self.grants):
             return True
         return await self.is_own_topic(principal, topic_filter)
 
     async def is_own_topic(self, principal: Principal, topic: str) -> bool:
         """Return whether it is MQTT_PUBLISH_TOPIC, or a topic of a sensor that a device may be."""
         if topic == self._publish_topic:
-            return may(principal, Action.RECEIVE_COMMANDS, None, self._grants)
+            return may(principal, Action.RECEIVE_COMMANDS, None, self.grants)
         parsed = parse_device_topic(topic)
         if parsed is None or "+" in topic or "#" in topic:
             return False
         sensor = await self._registry.find(parsed[1])
-        return sensor is not None and may_send(principal, sensor, self._grants)
+        return sensor is not None and may_send(principal, sensor, self.grants)
 
     @property
     def rights(self) -> int:
         """A number that changes whenever anybody's right to see something may have changed."""
         return self._registry.rights
 
-    def sees_network(self, principal: Principal, network_identifier: str) -> bool:
-        """Return whether the principal may see what all sensors of a network send."""
-        return may(principal, Action.VIEW, network_identifier, self._grants)
-
-    @property
-    def has_guests(self) -> bool:
-        """Whether there may be a network of which everybody sees everything."""
-        return bool(self._grants.everybody)
-
-    def everybody_sees(self, network_identifier: str) -> bool:
-        """Return whether everybody may see all that a network's sensors send."""
-        return may(EVERYBODY, Action.VIEW, network_identifier, self._grants)
-
     def may_see(self, principal: Principal, sensor: int, network_identifier: str) -> bool:
         """Return whether the principal may see what this sensor sends, or has sent.
 
         A sensor that has left memory has not changed: it is still in the network given.
         """
-        grants = self._grants
+        grants = self.grants
         known = grants.sensors.get(sensor) or UnknownSensor(sensor, network_identifier)
         return may_receive(principal, known, grants)
 
@@ -489,7 +452,7 @@ class MqttIngest:
         self, principal: Principal, topic_filter: str, kinds: set[TopicKind]
     ) -> AsyncIterator[Outgoing]:
         """Yield what is retained in the networks that the principal sees, a piece at a time."""
-        after, grants = 0, self._grants
+        after, grants = 0, self.grants
         while (networks := networks_of(principal, Action.RECEIVE, grants)) is None or networks:
             page = await self._store.configurations.retained(networks, after, PAGE)
             if not page:

@@ -15,6 +15,7 @@ from typing import Any, Final, cast
 
 import structlog
 
+from heliograph.access.policy import credential_of, is_current
 from heliograph.address import network_of
 from heliograph.errors import ErrorCode, HeliographError, StoreUnavailableError
 from heliograph.hourly import Hourly
@@ -504,8 +505,8 @@ class Connection(Client):
                 self.refuse(Reason.QUOTA_EXCEEDED, "too many connections")
                 return
         self.principal = principal
-        self.credential = self.host.credential(principal)
-        if not self.host.is_current(principal, self.credential):
+        self.credential = credential_of(principal, self.host.grants)
+        if not is_current(principal, self.credential, self.host.grants):
             self.refuse(Reason.NOT_AUTHORIZED, "the credential has just ended")
             return
         if connect.will is not None:
@@ -831,7 +832,6 @@ class Connection(Client):
                 if handling == 0 or (handling == 1 and fresh):
                     retained.append((subscription, reason))
             reasons.append(reason)
-        self.host.watch()
         reasons += [Reason.QUOTA_EXCEEDED] * subscribe.unread
         for reason in reasons:
             if reason >= Reason.UNSPECIFIED_ERROR:

@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 
 import structlog
 
+from heliograph.access.policy import EVERYBODY, Action, may
 from heliograph.model.event import Committed
 from heliograph.model.records import Kind
 from heliograph.mqtt.codec.packets import MAXIMUM_SUBSCRIPTIONS, Subscription
@@ -299,7 +300,7 @@ class Fanout:
             return
         self._entries += 1
         self._host.watch()
-        if audience.device is None or not self._host.has_guests:
+        if audience.device is None or not self._host.grants.everybody:
             return
         # Where everybody sees a network, a device may be shown others' messages.
         if not audience.tree.has_wildcards:
@@ -415,13 +416,13 @@ class Fanout:
 
     def _learn(self, network_identifier: str) -> list[Audience]:
         """Return who sees the whole of this network, and know it from now on."""
-        sees_network = self._host.sees_network
+        grants = self._host.grants
         audiences = [
             audience
             for audience in self._viewers
-            if sees_network(audience.principal, network_identifier)
+            if may(audience.principal, Action.VIEW, network_identifier, grants)
         ]
-        if self._host.everybody_sees(network_identifier):
+        if may(EVERYBODY, Action.VIEW, network_identifier, grants):
             self._open.add(network_identifier)
         self._of_network[network_identifier] = audiences
         return audiences

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from heliograph.access.policy import Grants
 from heliograph.model.event import Committed
 from heliograph.model.principal import Principal
 
@@ -95,12 +96,9 @@ class Host(Protocol):
         """How many bytes were committed since the start, as in flight, and in how many commits."""
         ...
 
-    def credential(self, principal: Principal) -> bytes | None:
-        """Return what the principal's right to be connected hangs on; it changes with it."""
-        ...
-
-    def is_current(self, principal: Principal, credential: bytes | None) -> bool:
-        """Return whether a connection made with this credential may continue."""
+    @property
+    def grants(self) -> Grants:
+        """What is granted to whom, for `access.policy`."""
         ...
 
     async def route(self, principal: Principal, topic: str) -> Any:
@@ -138,7 +136,7 @@ class Host(Protocol):
         """
         ...
 
-    def receive_retained(
+    def receive_status(
         self,
         origin: Any,
         token: int,
@@ -146,8 +144,10 @@ class Host(Protocol):
         payload: bytes,
         delivery: bytes | None,
         redelivered: bool,
+        *,
+        retained: bool,
     ) -> int:
-        """Take a status that a broker has kept for whoever subscribes; like `receive`."""
+        """Take a status, `retained` if a broker has kept it for new subscribers; like `receive`."""
         ...
 
     def receive_empty(
@@ -215,25 +215,6 @@ class Host(Protocol):
     @property
     def rights(self) -> int:
         """A number that changes whenever anybody's right to see something may have changed."""
-        ...
-
-    def sees_network(self, principal: Principal, network_identifier: str) -> bool:
-        """Return whether the principal, no device, may see all that a network's sensors send.
-
-        As long as `rights` stays, so does the answer.
-        """
-        ...
-
-    @property
-    def has_guests(self) -> bool:
-        """Whether there may be a network of which everybody sees everything; it never changes."""
-        ...
-
-    def everybody_sees(self, network_identifier: str) -> bool:
-        """Return whether everybody, devices too, may see all that a network's sensors send.
-
-        As long as `rights` stays, so does the answer.
-        """
         ...
 
     def may_see(self, principal: Principal, sensor: int, network_identifier: str) -> bool:

@@ -534,9 +534,12 @@ class LinkConnection(PacketProtocol):
                 elif not payload and is_status:
                     # Handed on live it has no RETAIN, though it has ended what the broker kept.
                     size = host.receive_empty(self, token, route, delivery, again)
+                elif retain:
+                    size = host.receive_status(
+                        self, token, route, payload, delivery, again, retained=True
+                    )
                 else:
-                    receive = host.receive_retained if retain else host.receive
-                    size = receive(self, token, route, payload, delivery, again)
+                    size = host.receive(self, token, route, payload, delivery, again)
         except HeliographError:
             self.pause(UNTAKEN)
             return False

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import structlog
 
+from heliograph.access.policy import is_current
 from heliograph.errors import StoreUnavailableError
 from heliograph.model.principal import Principal
 from heliograph.model.time import now
@@ -369,8 +370,8 @@ class LastWill(NamedTuple):
 
     def may_be_published(self, host: Host) -> bool:
         """Return whether whoever set it might still connect by what they did connect by."""
-        return not self.principal.has_expired(now()) and host.is_current(
-            self.principal, self.credential
+        return not self.principal.has_expired(now()) and is_current(
+            self.principal, self.credential, host.grants
         )
 
 
@@ -543,7 +544,7 @@ class Client(PacketProtocol):
         if self.checked == generation or self.principal is None:
             return
         self.checked = generation
-        if not self.host.is_current(self.principal, self.credential):
+        if not is_current(self.principal, self.credential, self.host.grants):
             self.fail(Reason.NOT_AUTHORIZED, "the credential is no longer valid")
 
     @property

@@ -5,8 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from heliograph.access.policy import Grants, KnownAccount, UnknownSensor, may_receive
 from heliograph.model.event import Committed
-from heliograph.model.principal import Principal
+from heliograph.model.principal import Principal, Role
 from heliograph.model.records import Kind
 from heliograph.mqtt import fanout as fanout_module
 from heliograph.mqtt.codec.packets import Subscription
@@ -22,36 +23,35 @@ EVERY_WAY = [
 ]
 
 
+class Accounts(dict):
+    """Accounts that view the network which they are called after, unless they have lost that."""
+
+    def __init__(self):
+        super().__init__()
+        self.lost = set()
+        self.asked = 0
+
+    def get(self, account):
+        self.asked += 1
+        roles = {} if account in self.lost else {account.split(":")[0]: Role.VIEWER}
+        return KnownAccount(None, roles)
+
+
 class House:
     """A host to which the networks belong that principals are called after."""
 
     def __init__(self):
         self.rights = self.generation = 0
-        self.lost = set()
-        self.asked = 0
-
-    has_guests = False
+        self.accounts = Accounts()
+        self.grants = Grants(accounts=self.accounts)
 
     def watch(self):
         pass
 
-    def everybody_sees(self, network_identifier):
-        return self.has_guests and network_identifier == "open"
-
-    def sees_network(self, principal, network_identifier):
-        self.asked += 1
-        if self.everybody_sees(network_identifier):
-            return True
-        return (
-            principal.name not in self.lost and principal.name.split(":")[1] == network_identifier
-        )
-
     def may_see(self, principal, sensor, network_identifier):
-        if principal.sensor is not None and not self.everybody_sees(network_identifier):
-            return principal.sensor == sensor
         if principal.device is not None:
             return True
-        return self.sees_network(principal, network_identifier)
+        return may_receive(principal, UnknownSensor(sensor, network_identifier), self.grants)
 
     def seen(self, event):
         topics = (f"measurements/{event.device_id}", f"measurements/{event.identifier}")
@@ -141,11 +141,11 @@ def test_who_may_see_is_decided_before_filters_are_matched_and_per_network(fanou
         subscribe(fanout, stranger, *EVERY_WAY)
     fanout.show([event("here")] * 10_000)
     assert matched == []
-    assert house.asked == 1
+    assert house.accounts.asked == 1
     assert not any(stranger.sent for stranger in strangers)
     house.rights += 1
     fanout.show([event("here")] * 10)
-    assert house.asked == 2
+    assert house.accounts.asked == 2
 
 
 def test_each_session_gets_a_message_once_with_the_highest_quality(fanout):
@@ -243,7 +243,7 @@ async def test_a_right_that_ends_while_a_message_waits_for_its_turn(fanout, hous
     subscribe(fanout, session, "#")
     fanout.show([event("here", b"%d" % number) for number in range(100)])
     sent = len(session.sent)
-    house.lost.add(session.principal.name)
+    house.accounts.lost.add(session.principal.account)
     await asyncio.gather(*tasks)
     assert len(session.sent) == sent
     assert counts.withheld == 100 - sent
@@ -327,7 +327,7 @@ async def test_devices_too_see_what_everybody_sees_and_are_found_by_their_topics
     fanout, house, matched
 ):
     """A fleet that subscribes to its own is not gone through for each message."""
-    house.has_guests = True
+    house.grants.everybody, house.grants.open_networks = Role.VIEWER, frozenset({"open"})
     fleet = [
         Noting(Principal("device", f"device:{number}", sensor=number)) for number in range(50, 90)
     ]
@@ -364,4 +364,4 @@ def test_a_fleet_that_connects_does_not_have_everybodys_rights_asked_again(fanou
         fanout.show([event("here")])
         if number % 2:
             fanout.remove(session)
-    assert house.asked == 1
+    assert house.accounts.asked == 1
