@@ -1,0 +1,38 @@
+DROP TABLE channel_state;
+
+DROP TABLE channel;
+
+DROP TABLE silence;
+
+DROP TABLE alert_event;
+
+DROP TABLE alert;
+
+DROP TABLE action;
+
+DROP TABLE observation;
+
+DROP TABLE rule_state;
+
+DROP TABLE rule;
+
+DROP TABLE packet;
+
+DROP TRIGGER sensor_changed ON sensor;
+
+ALTER TABLE sensor DROP COLUMN place;
+
+ALTER TABLE sensor DROP COLUMN longitude;
+
+ALTER TABLE sensor DROP COLUMN latitude;
+
+ALTER TABLE sensor DROP COLUMN attribute_labels;
+
+ALTER TABLE sensor DROP COLUMN tags;
+
+CREATE TRIGGER sensor_changed BEFORE UPDATE OF
+    number, identifier, network_identifier, device_id, key_hash, is_active, name, sensor_name,
+    serial_number, manufacturer, model, modality, created_at, node_identifier,
+    expected_interval, deleted_at
+ON sensor
+FOR EACH ROW EXECUTE FUNCTION mark_sensor_changed();
