@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from heliograph.errors import AlreadyExistsError
 from heliograph.model.account import Account, AccountSession
@@ -10,7 +10,7 @@ from heliograph.model.audit import SYSTEM, Actor, AuditAction, AuditedChange
 from heliograph.model.lookalikes import Holders, looks
 from heliograph.model.principal import Role
 from heliograph.store.audit import Changes, enter
-from heliograph.store.engine import Engine, Row, json_text
+from heliograph.store.engine import Subject, json_text
 
 SESSION: Final = "session"
 TICKET: Final = "ticket"
@@ -21,16 +21,18 @@ MOST: Final = {SESSION: 100, TICKET: 1_000}
 _OPENING: Final = {SESSION: AuditAction.USER_LOG_IN, TICKET: AuditAction.USER_MAKE_TICKET}
 
 
-def _account(row: Row) -> Account:
-    identifier, username, password_hash, is_admin, created_at, is_active = row
+def _account(*columns: Any) -> Account:
+    identifier, username, password_hash, is_admin, created_at, is_active = columns
     return Account(identifier, username, password_hash, bool(is_admin), created_at, bool(is_active))
 
 
-class Accounts:
-    """The accounts of all users."""
+def _session(*columns: Any) -> AccountSession:
+    *account, expires_at = columns
+    return AccountSession(_account(*account), expires_at)
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+
+class Accounts(Subject):
+    """The accounts of all users."""
 
     async def create(
         self,
@@ -68,7 +70,7 @@ class Accounts:
             changes: Changes = {"is_admin": {"new": True}} if is_admin else {}
             made = AuditedChange(AuditAction.USER_CREATE, identifier, username, changes=changes)
             await enter(transaction, actor, [made])
-        return _account(rows[0])
+        return _account(*rows[0])
 
     async def claim_looks(self) -> Sequence[tuple[Account, Account]]:
         """Have each account hold what its name looks like, and return those that look alike.
@@ -82,11 +84,10 @@ class Accounts:
         if {row[0]: row[1] for row in rows} != holders.by_look:
             async with self._engine.transaction() as transaction:
                 await transaction.fetch("looks_lock")
-                found = [_account(row) for row in await transaction.fetch("accounts_list")]
+                found = [_account(*row) for row in await transaction.fetch("accounts_list")]
                 accounts, holders = await self._holders(found)
                 await transaction.fetch("looks_forget")
-                looks_now = json_text(holders.by_look)
-                await transaction.fetch("looks_fill", looks=looks_now)
+                await transaction.fetch("looks_fill", looks=json_text(holders.by_look))
         return [(accounts[younger], accounts[older]) for younger, older in holders.alike]
 
     @staticmethod
@@ -101,31 +102,29 @@ class Accounts:
 
     async def find(self, identifier: str) -> Account | None:
         """Return the account with this UUID."""
-        rows = await self._engine.fetch("account_by_identifier", identifier=identifier)
-        return _account(rows[0]) if rows else None
+        return await self._one(_account, "account_by_identifier", identifier=identifier)
 
     async def find_username(self, username: str) -> Account | None:
         """Return the account with this name, as it was written."""
         if not _is_storable(username):
             return None
-        rows = await self._engine.fetch("account_by_username", username=username)
-        return _account(rows[0]) if rows else None
+        return await self._one(_account, "account_by_username", username=username)
 
     async def list(self) -> list[Account]:
         """Return all accounts, oldest first."""
-        return [_account(row) for row in await self._engine.fetch("accounts_list")]
+        return await self._all(_account, "accounts_list")
 
     async def known(self, accounts: Sequence[str]) -> dict[str, tuple[Account, dict[str, Role]]]:
         """Return those of the accounts that are active, each with its roles by network."""
         wanted = json_text(accounts)
         found: dict[str, tuple[Account, dict[str, Role]]] = {
-            row[0]: (_account(row), {})
-            for row in await self._engine.fetch("accounts_known", accounts=wanted)
+            account.identifier: (account, {})
+            for account in await self._all(_account, "accounts_known", accounts=wanted)
         }
-        for account, network, role in await self._engine.fetch("roles_known", accounts=wanted):
+        for identifier, network, role in await self._engine.fetch("roles_known", accounts=wanted):
             # A new account may have become a member between the two queries.
-            if account in found:
-                found[account][1][network] = Role(role)
+            if identifier in found:
+                found[identifier][1][network] = Role(role)
         return found
 
     async def change_password(
@@ -218,12 +217,9 @@ class Accounts:
         self, token_hash: bytes, purpose: str, now: int
     ) -> AccountSession | None:
         """Return whose session this is; None: nobody's, or it has expired."""
-        rows = await self._engine.fetch(
-            "session_account", token_hash=token_hash, purpose=purpose, now=now
+        return await self._one(
+            _session, "session_account", token_hash=token_hash, purpose=purpose, now=now
         )
-        for *account, expires_at in rows:
-            return AccountSession(_account(account), expires_at)
-        return None
 
     async def living_sessions(self, accounts: Mapping[bytes, str], now: int) -> set[bytes]:
         """Return those token hashes, given with their accounts, whose sessions have not ended."""
@@ -247,16 +243,13 @@ class Accounts:
 
     async def spend_session(self, token_hash: bytes, purpose: str, now: int) -> bool:
         """End what can be used once; tell whether it was there, and had not expired."""
-        async with self._engine.transaction() as transaction:
-            spent = await transaction.fetch(
-                "session_spend", token_hash=token_hash, purpose=purpose, now=now
-            )
-        return bool(spent)
+        return bool(
+            await self._write("session_spend", token_hash=token_hash, purpose=purpose, now=now)
+        )
 
     async def prune_sessions(self, now: int) -> None:
         """Delete what has expired."""
-        async with self._engine.transaction() as transaction:
-            await transaction.fetch("sessions_prune", now=now)
+        await self._write("sessions_prune", now=now)
 
 
 def _is_storable(text: str) -> bool:

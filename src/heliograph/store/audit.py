@@ -8,7 +8,7 @@ import msgspec
 from heliograph.model.audit import Actor, AuditAction, AuditedChange, AuditEntry
 from heliograph.model.sensor import Network, Node, Sensor
 from heliograph.model.time import SECOND, now
-from heliograph.store.engine import Engine, Row, Transaction, json_text, prune
+from heliograph.store.engine import Subject, Transaction, json_text, narrowed
 from heliograph.store.pages import (
     GREATEST,
     LARGEST_PAGE,
@@ -17,7 +17,6 @@ from heliograph.store.pages import (
     Hold,
     Page,
     hold_any,
-    text_size,
 )
 
 PRUNED_AT_ONCE = 5_000
@@ -62,11 +61,8 @@ Changes: TypeAlias = dict[str, dict[str, Any]]
 Recorded: TypeAlias = Network | Node | Sensor
 
 
-class Audit:
+class Audit(Subject):
     """The entries there are, newest first."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
 
     async def list(
         self,
@@ -98,9 +94,10 @@ class Audit:
         page: Page[AuditEntry] = Page()
         while len(page) < limit:
             wanted = min(limit - len(page), _READ_AT_ONCE)
-            rows = await self._engine.fetch(
+            entries = await self._all(
+                _entry,
                 query,
-                networks=None if networks is None else json_text(list(networks)),
+                networks=narrowed(networks),
                 network=networks[0] if networks else None,
                 actor_kind=actor_kind,
                 actor_name=actor_name,
@@ -111,15 +108,15 @@ class Audit:
                 before_id=before_id,
                 limit=wanted,
             )
-            for row in rows:
-                size = page.size + text_size(row[-1]) + _ENTRY_BYTES
+            for entry in entries:
+                size = page.size + len(bytes(entry.changes)) + _ENTRY_BYTES
                 if page and size > LARGEST_PAGE:
                     page.more = True
                     return page
-                page.append(_entry(row))
+                page.append(entry)
                 page.size = size
             hold(page.size)
-            if len(rows) < wanted:
+            if len(entries) < wanted:
                 return page
             before, before_id = page[-1].timestamp, page[-1].id
         page.more = True
@@ -136,7 +133,7 @@ class Audit:
 
     async def prune(self, before: int) -> int:
         """Delete the entries from before a time; return how many."""
-        return await prune(self._engine, "audit_prune", PRUNED_AT_ONCE, before=before)
+        return await self._prune("audit_prune", PRUNED_AT_ONCE, before=before)
 
 
 async def enter(transaction: Transaction, actor: Actor, changes: Sequence[AuditedChange]) -> None:
@@ -229,7 +226,5 @@ def _value(name: str, value: Any) -> Any:
     return value / SECOND if name == "expected_interval" and value is not None else value
 
 
-def _entry(row: Row) -> AuditEntry:
-    members = list(row)
-    members[-1] = msgspec.Raw(row[-1])
-    return AuditEntry(*members)
+def _entry(*columns: Any) -> AuditEntry:
+    return AuditEntry(*(*columns[:-1], msgspec.Raw(columns[-1])))

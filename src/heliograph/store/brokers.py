@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import msgspec
 
 from heliograph.model.records import BrokerDrops
-from heliograph.store.engine import Engine
+from heliograph.store.engine import Subject
 
 PAGE = 5_000
 
@@ -21,11 +21,8 @@ class DeviceAccess(msgspec.Struct, frozen=True):
     password: str | None
 
 
-class BrokerAccess:
+class BrokerAccess(Subject):
     """The devices with a key of their own, as brokers have to know them."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
 
     async def devices(self) -> AsyncIterator[DeviceAccess]:
         """Yield every device with a key, in the order of their creation."""
@@ -41,24 +38,13 @@ class BrokerAccess:
             after = rows[-1][0]
 
 
-class BrokerCounts:
+class BrokerCounts(Subject):
     """What brokers said last, by their addresses."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
 
     async def find(self, broker: str) -> BrokerDrops | None:
         """Return what was noted last; None: nothing was."""
-        rows = await self._engine.fetch("broker_drops_find", broker=broker)
-        return BrokerDrops(*rows[0]) if rows else None
+        return await self._one(BrokerDrops, "broker_drops_find", broker=broker)
 
     async def note(self, broker: str, drops: BrokerDrops) -> None:
         """Note it in place of what was noted before."""
-        async with self._engine.transaction() as transaction:
-            await transaction.fetch(
-                "broker_drops_note",
-                broker=broker,
-                total=drops.total,
-                uptime=drops.uptime,
-                noted_at=drops.noted_at,
-            )
+        await self._write("broker_drops_note", broker=broker, **msgspec.structs.asdict(drops))

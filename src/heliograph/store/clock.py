@@ -7,7 +7,7 @@ from heliograph.model.audit import SYSTEM, Actor, AuditAction, AuditedChange
 from heliograph.model.retention import LEAP, Horizon
 from heliograph.model.time import to_rfc3339
 from heliograph.store.audit import Changes, enter
-from heliograph.store.engine import Engine, Row, Transaction
+from heliograph.store.engine import Row, Subject, Transaction
 
 
 class Acceptance(NamedTuple):
@@ -33,11 +33,8 @@ class ClockState(NamedTuple):
     horizon: Horizon | None
 
 
-class ClockStates:
+class ClockStates(Subject):
     """The one record of it."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
 
     async def read(self) -> ClockState:
         """Return what is known."""

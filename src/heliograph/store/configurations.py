@@ -15,7 +15,7 @@ from heliograph.model.listeners import Listeners
 from heliograph.model.sensor import Configuration, Sensor
 from heliograph.model.time import now
 from heliograph.store.audit import audited_change, enter
-from heliograph.store.engine import Engine, Row, Transaction, json_text
+from heliograph.store.engine import Engine, Row, Subject, Transaction, json_text, narrowed
 from heliograph.store.pages import (
     ANY_SIZE,
     LARGEST_PAGE,
@@ -50,6 +50,10 @@ def _revision(row: Row) -> Revision:
         success=None if success is None else bool(success),
         is_current=bool(current),
     )
+
+
+def _configuration(revision: int, text: str, created_at: int) -> Configuration:
+    return Configuration(revision, msgspec.Raw(text), created_at)
 
 
 async def add_configuration(
@@ -106,14 +110,14 @@ class TooLargeError(Exception):
     """The current configurations of the sensors are too much to be changed together."""
 
 
-class Configurations:
+class Configurations(Subject):
     """Revisions count from 0 for each sensor, without gaps.
 
     `revised` tells, after a commit that holds new ones, the (sensor, revision) of each.
     """
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self.revised: Listeners[[Sequence[tuple[int, int]]]] = Listeners()
 
     async def add(
@@ -192,18 +196,12 @@ class Configurations:
 
     async def of_network(self, network: str, limit: int) -> list[int]:
         """Return the numbers of a network's active sensors, in the order of their creation."""
-        rows = await self._engine.fetch(
-            "configuration_targets_of_network", network=network, limit=limit
-        )
-        return [number for (number,) in rows]
+        query = "configuration_targets_of_network"
+        return await self._all(int, query, network=network, limit=limit)
 
     async def current(self, sensor: int) -> Configuration | None:
         """Return the newest revision."""
-        rows = await self._engine.fetch("configuration_current", sensor=sensor)
-        if not rows:
-            return None
-        revision, configuration, created_at = rows[0]
-        return Configuration(revision, msgspec.Raw(configuration), created_at)
+        return await self._one(_configuration, "configuration_current", sensor=sensor)
 
     async def retained(
         self, networks: Sequence[str] | None, after: int, limit: int
@@ -212,13 +210,8 @@ class Configurations:
 
         `networks` None: of all.
         """
-        rows = await self._engine.fetch(
-            "configurations_retained",
-            networks=None if networks is None else json_text(list(networks)),
-            after=after,
-            limit=limit,
-        )
-        return [RetainedOfSensor(*row) for row in rows]
+        which = {"networks": narrowed(networks), "after": after, "limit": limit}
+        return await self._all(RetainedOfSensor, "configurations_retained", **which)
 
     async def page(
         self,

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from operator import itemgetter
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
@@ -26,6 +26,7 @@ from heliograph.model.records import (
 from heliograph.model.time import HOUR, MINUTE, now
 
 Row: TypeAlias = Sequence[Any]
+T = TypeVar("T")
 
 # Several instances write to PostgreSQL, and one rolls up what is older than LAG. What is older
 # than LATE when a write begins is marked; between the two lies the time that a write takes at
@@ -40,6 +41,11 @@ _key = itemgetter(1, 2, 3)
 def json_text(value: Any) -> str:
     """Return the value as JSON: how several values are one parameter of a query."""
     return _encode(value).decode()
+
+
+def narrowed(names: Collection[str] | None) -> str | None:
+    """Return what narrows a query to these; None: it is not narrowed."""
+    return None if names is None else json_text(names)
 
 
 class Drop(enum.Enum):
@@ -271,11 +277,41 @@ class Engine(Protocol):
         """Let the running calls end, then close every connection."""
 
 
-async def prune(engine: Engine, query: str, limit: int, **parameters: Any) -> int:
-    """Delete rows by a named query, up to `limit` a transaction; return how many there were."""
-    pruned, found = 0, limit
-    while found == limit:
-        async with engine.transaction() as transaction:
-            found = len(await transaction.fetch(query, limit=limit, **parameters))
-        pruned += found
-    return pruned
+class Subject:
+    """One subject of the store, over the engine.
+
+    `make` is called with the columns of a row, and returns what is to be had of it.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def _one(self, make: Callable[..., T], query: str, **parameters: Any) -> T | None:
+        """Return what a named query reads first; None: nothing."""
+        rows = await self._engine.fetch(query, **parameters)
+        return make(*rows[0]) if rows else None
+
+    async def _all(self, make: Callable[..., T], query: str, **parameters: Any) -> list[T]:
+        """Return what a named query reads."""
+        return [make(*row) for row in await self._engine.fetch(query, **parameters)]
+
+    async def _page(
+        self, make: Callable[..., T], subject: str, which: dict[str, Any], **page: Any
+    ) -> tuple[list[T], int]:
+        """Return a page of a subject's rows, and how many there are, without its limits."""
+        found = await self._all(make, f"{subject}_list", **which, **page)
+        [(count,)] = await self._engine.fetch(f"{subject}_count", **which)
+        return found, count
+
+    async def _write(self, query: str, **parameters: Any) -> Sequence[Row]:
+        """Run a named query in a transaction of its own, and return its rows."""
+        async with self._engine.transaction() as transaction:
+            return await transaction.fetch(query, **parameters)
+
+    async def _prune(self, query: str, limit: int, **parameters: Any) -> int:
+        """Delete rows by a named query, up to `limit` at a time; return how many there were."""
+        pruned, found = 0, limit
+        while found == limit:
+            found = len(await self._write(query, limit=limit, **parameters))
+            pruned += found
+        return pruned

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from heliograph.errors import AlreadyExistsError, StoreUnavailableError
 from heliograph.model.identifiers import MAXIMUM_INSTANCE
-from heliograph.store.engine import Engine, Transaction
+from heliograph.store.engine import Subject, Transaction
 
 # The key of the lock that orders starts: any number that nothing else locks.
 _LOCK = 0x6865_6C69_6F67_7261
@@ -25,14 +25,11 @@ class Leased(NamedTuple):
     others: list[Living]
 
 
-class Instances:
+class Instances(Subject):
     """The leases of instance numbers, by the database's clock. For PostgreSQL.
 
     `lease` is in microseconds. After its end a number rests twice as long before it is free.
     """
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
 
     async def take(self, token: str, lease: int, *, mqtt_client_id: str | None = None) -> Leased:
         """Lease the least number that is free.
@@ -72,8 +69,7 @@ class Instances:
 
     async def release(self, token: str, lease: int) -> None:
         """End the lease: the number rests from now on."""
-        async with self._engine.transaction() as transaction:
-            await transaction.fetch("instance_release", token=token, lease=lease)
+        await self._write("instance_release", token=token, lease=lease)
 
 
 async def _living(transaction: Transaction, token: str) -> list[Living]:

@@ -9,7 +9,7 @@ from heliograph.model.identifiers import is_uuid
 from heliograph.model.principal import Role
 from heliograph.model.sensor import Network
 from heliograph.store.audit import audited_change, changed, created, enter
-from heliograph.store.engine import Engine, Row, Transaction, json_text
+from heliograph.store.engine import Subject, Transaction, json_text, narrowed
 
 DEFAULT_NETWORK = "default"
 
@@ -18,44 +18,36 @@ class LastOwnerError(Exception):
     """A network would be left without anybody who may manage it."""
 
 
-class Networks:
+class Networks(Subject):
     """The networks, and their members."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
 
     async def default(self) -> Network:
         """Return the network of everything that names none; the first migration makes it."""
         rows = await self._engine.fetch("network_by_name", name=DEFAULT_NETWORK)
-        return _network(rows[0])
+        return _network(*rows[0])
 
     async def find(self, identifier: str) -> Network | None:
         """Return the network with this UUID (in any case)."""
-        rows = await self._engine.fetch("network_by_identifier", identifier=identifier.lower())
-        return _network(rows[0]) if rows else None
+        return await self._one(_network, "network_by_identifier", identifier=identifier.lower())
 
     async def called(self, name: str) -> Network | None:
         """Return the network with this UUID (in any case), or else of this name."""
         found = await self.find(name) if is_uuid(name) else None
-        if found is None:
-            rows = await self._engine.fetch("network_by_name", name=name)
-            found = _network(rows[0]) if rows else None
-        return found
+        return found or await self._one(_network, "network_by_name", name=name)
 
     async def named(self, names: Sequence[str]) -> frozenset[str]:
         """Return the networks that have one of these names, or identifiers (in any case)."""
         identifiers = [name.lower() for name in names if is_uuid(name)]
         wanted = json_text([*names, *identifiers])
-        rows = await self._engine.fetch("networks_named", networks=wanted)
-        return frozenset(identifier for (identifier,) in rows)
+        return frozenset(await self._all(str, "networks_named", networks=wanted))
 
     async def identifiers(self) -> Sequence[str]:
         """Return those of all networks."""
-        return [each for (each,) in await self._engine.fetch("networks_identifiers")]
+        return await self._all(str, "networks_identifiers")
 
     async def sharing(self) -> frozenset[str]:
         """Return the networks in which shared keys send and read."""
-        return frozenset(each for (each,) in await self._engine.fetch("networks_sharing"))
+        return frozenset(await self._all(str, "networks_sharing"))
 
     async def create(
         self,
@@ -81,7 +73,7 @@ class Networks:
             rows = await transaction.fetch(
                 "network_create", identifier=identifier, name=name, created_at=created_at
             )
-            network = _network(rows[0])
+            network = _network(*rows[0])
             await enter(transaction, actor, [created(AuditAction.NETWORK_CREATE, network)])
             if owner is not None:
                 await _set_member(
@@ -106,14 +98,14 @@ class Networks:
             if not await transaction.fetch("network_locked", identifier=identifier):
                 return None
             found = await transaction.fetch("network_by_identifier", identifier=identifier)
-            before = _network(found[0])
+            before = _network(*found[0])
             rows = await transaction.fetch(
                 "network_change",
                 identifier=identifier,
                 name=before.name if name is None else name,
                 shared_keys=before.shared_keys if shared_keys is None else shared_keys,
             )
-            after = _network(rows[0])
+            after = _network(*rows[0])
             await enter(transaction, actor, changed(AuditAction.NETWORK_CHANGE, before, after))
         return after
 
@@ -129,10 +121,8 @@ class Networks:
                 await transaction.fetch("registry_lock")
                 deleted = await transaction.fetch("network_delete", identifier=identifier)
                 if deleted:
-                    gone = _network(deleted[0])
-                    await enter(
-                        transaction, actor, [audited_change(AuditAction.NETWORK_DELETE, gone)]
-                    )
+                    gone = audited_change(AuditAction.NETWORK_DELETE, _network(*deleted[0]))
+                    await enter(transaction, actor, [gone])
                     return True
                 if await transaction.fetch("network_by_identifier", identifier=identifier):
                     raise AlreadyExistsError("sensors")
@@ -143,8 +133,7 @@ class Networks:
 
     async def members(self, network: str) -> list[Member]:
         """Return the network's members, oldest first."""
-        rows = await self._engine.fetch("members_of", network=network)
-        return [Member(name, account, Role(role), at) for name, account, role, at in rows]
+        return await self._all(_member, "members_of", network=network)
 
     async def set_member(
         self,
@@ -193,17 +182,16 @@ class Networks:
 
         `networks` narrows them to those of these identifiers; None: all.
         """
-        wanted = None if networks is None else json_text(networks)
-        rows = await self._engine.fetch(
-            "networks_list", networks=wanted, offset=offset, limit=limit
-        )
-        [(count,)] = await self._engine.fetch("networks_count", networks=wanted)
-        return [_network(row) for row in rows], count
+        which = {"networks": narrowed(networks)}
+        return await self._page(_network, "networks", which, offset=offset, limit=limit)
 
 
-def _network(row: Row) -> Network:
-    identifier, name, created_at, shared_keys = row
+def _network(identifier: str, name: str, created_at: int, shared_keys: object) -> Network:
     return Network(identifier, name, created_at, bool(shared_keys))  # SQLite knows none
+
+
+def _member(username: str, account: str, role: int, created_at: int) -> Member:
+    return Member(username, account, Role(role), created_at)
 
 
 async def _set_member(

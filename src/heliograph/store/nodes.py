@@ -5,9 +5,9 @@ from typing import Any
 
 from heliograph.model.audit import SYSTEM, Actor, AuditAction
 from heliograph.model.identifiers import is_uuid
-from heliograph.model.sensor import Node
+from heliograph.model.sensor import Node, Sensor
 from heliograph.store.audit import audited_change, changed, created, enter
-from heliograph.store.engine import Engine, Transaction, json_text
+from heliograph.store.engine import Subject, Transaction, narrowed
 
 CHANGEABLE = ("network_identifier", "serial_number", "firmware_version", "name")
 
@@ -16,18 +16,14 @@ class NodeNotEmptyError(Exception):
     """The node carries sensors, which can't follow it into another network."""
 
 
-class Nodes:
+class Nodes(Subject):
     """The nodes of all networks."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
 
     async def find(self, identifier: str) -> Node | None:
         """Return the node with this UUID (in any case)."""
         if not is_uuid(identifier):
             return None
-        rows = await self._engine.fetch("node_by_identifier", identifier=identifier.lower())
-        return Node(*rows[0]) if rows else None
+        return await self._one(Node, "node_by_identifier", identifier=identifier.lower())
 
     async def create(
         self,
@@ -73,10 +69,7 @@ class Nodes:
             found = await lock_node(transaction, identifier)
             if found is None or not members:
                 return found
-            wanted = {name: getattr(found, name) for name in CHANGEABLE}
-            if unknown := members.keys() - wanted.keys():
-                raise TypeError(f"not changeable: {', '.join(sorted(unknown))}")
-            wanted.update(members)
+            wanted = changed_members(found, CHANGEABLE, members)
             if wanted["network_identifier"] != found.network_identifier and await transaction.fetch(
                 "sensors_of_node_locked", identifier=identifier
             ):
@@ -113,13 +106,26 @@ class Nodes:
         `networks` narrows them to those of these networks; None: of all.
         """
         which = {
-            "networks": None if networks is None else json_text(list(networks)),
+            "networks": narrowed(networks),
             "serial_number": serial_number,
             "firmware_version": firmware_version,
         }
-        rows = await self._engine.fetch("nodes_list", **which, offset=offset, limit=limit)
-        [(count,)] = await self._engine.fetch("nodes_count", **which)
-        return [Node(*row) for row in rows], count
+        return await self._page(Node, "nodes", which, offset=offset, limit=limit)
+
+
+def changed_members(
+    record: Node | Sensor, changeable: Sequence[str], members: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the members of a record that may change, as they are to be.
+
+    Raises:
+        TypeError: a member that can't be changed.
+    """
+    if unknown := members.keys() - set(changeable):
+        raise TypeError(f"not changeable: {', '.join(sorted(unknown))}")
+    # What brokers are told of a key is of no use to those who read records: it is not in them,
+    # and stays as it is for as long as the key does.
+    return {**{name: getattr(record, name, None) for name in changeable}, **members}
 
 
 async def lock_node(transaction: Transaction, identifier: str) -> Node | None:

@@ -14,7 +14,7 @@ from contextlib import aclosing
 from typing import Generic, Literal, Protocol, TypeAlias, TypeVar
 
 from heliograph.long_work import LongWork
-from heliograph.store.engine import Engine, Row
+from heliograph.store.engine import Engine, Row, Subject
 
 P = TypeVar("P")
 # Returns rows beyond a position, up to so many, without the texts of those whose texts are longer
@@ -138,7 +138,7 @@ class Page(list[R]):
         self.size = size
 
 
-class Pages(Generic[T]):
+class Pages(Subject, Generic[T]):
     """A table's rows by (timestamp, fingerprint)."""
 
     def __init__(
@@ -152,7 +152,7 @@ class Pages(Generic[T]):
 
         `records` makes the structs of rows, `sizes` tells what their texts come to as JSON.
         """
-        self._engine = engine
+        super().__init__(engine)
         self._after = f"{subject}_after"
         self._before = f"{subject}_before"
         self._records = records

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from heliograph.model.time import HOUR, SECOND
-from heliograph.store.engine import Engine, json_text
+from heliograph.store.engine import Subject, json_text
 
 # How long a claim holds that its owner does not renew: so long others wait after a crash.
 CLAIM_SECONDS = 10
@@ -56,15 +56,12 @@ class Postponed(NamedTuple):
     attempts: int
 
 
-class Outbox:
+class Outbox(Subject):
     """The outbox of configurations: a row for each topic that is not up to date.
 
     Rows are made by triggers, in the transaction of whatever changes what a topic is to hold. A
     process claims rows for a time, and nobody else takes them meanwhile.
     """
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
 
     async def due(self, now: int) -> bool:
         """Return whether there is anything to claim."""
@@ -78,48 +75,39 @@ class Outbox:
 
     async def claim(self, claim: int, now: int, limit: int) -> list[Claimed]:
         """Claim names that are due, those first that have failed least and waited longest."""
-        async with self._engine.transaction() as transaction:
-            rows = await transaction.fetch(
-                "publications_claim",
-                now=now,
-                horizon=now + _HORIZON,
-                until=now + CLAIM_SECONDS * SECOND,
-                claim=claim,
-                limit=limit,
-            )
+        rows = await self._write(
+            "publications_claim",
+            now=now,
+            horizon=now + _HORIZON,
+            until=now + CLAIM_SECONDS * SECOND,
+            claim=claim,
+            limit=limit,
+        )
         return [Claimed(*row) for row in rows]
 
     async def contents(self, names: Sequence[str]) -> list[Content]:
         """Return what the sensors are to get that go by these names and have a configuration."""
-        rows = await self._engine.fetch(
-            "publications_contents", names=json_text(list(names)), short=_SHORT
+        return await self._all(
+            Content, "publications_contents", names=json_text(names), short=_SHORT
         )
-        return [Content(*row) for row in rows]
 
     async def texts(self, revisions: Sequence[tuple[int, int]]) -> dict[tuple[int, int], str]:
         """Return the configurations of (sensor, revision), as far as they exist."""
-        rows = await self._engine.fetch("configuration_texts", rows=json_text(list(revisions)))
+        rows = await self._engine.fetch("configuration_texts", rows=json_text(revisions))
         return {(sensor, revision): text for sensor, revision, text in rows}
 
     async def renew(self, claim: int, names: Sequence[str], now: int) -> None:
         """Hold names that are claimed for longer."""
-        async with self._engine.transaction() as transaction:
-            await transaction.fetch(
-                "publications_renew",
-                claim=claim,
-                names=json_text(list(names)),
-                until=now + CLAIM_SECONDS * SECOND,
-            )
+        until = now + CLAIM_SECONDS * SECOND
+        await self._write("publications_renew", claim=claim, names=json_text(names), until=until)
 
     async def release(self, claim: int) -> None:
         """Let others claim what was claimed."""
-        async with self._engine.transaction() as transaction:
-            await transaction.fetch("publications_release", claim=claim)
+        await self._write("publications_release", claim=claim)
 
     async def forget_claims(self) -> None:
         """End all claims, whoever holds them: for the only process there is."""
-        async with self._engine.transaction() as transaction:
-            await transaction.fetch("publications_forget_claims")
+        await self._write("publications_forget_claims")
 
     async def finish(self, claim: int, published: Sequence[Published]) -> None:
         """Take up-to-date topics off the list, and note when their revisions were published.
@@ -163,7 +151,4 @@ class Outbox:
 
     async def postpone(self, claim: int, postponed: Sequence[Postponed]) -> None:
         """Put off what could not be published; what has changed meanwhile is due at once."""
-        async with self._engine.transaction() as transaction:
-            await transaction.fetch(
-                "publications_postpone", claim=claim, rows=json_text(list(postponed))
-            )
+        await self._write("publications_postpone", claim=claim, rows=json_text(postponed))

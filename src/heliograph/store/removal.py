@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from heliograph.model.retention import Cutoffs, Needed, raw_cutoff
-from heliograph.store.engine import Drop, Engine, Row, Transaction, json_text
+from heliograph.store.engine import Drop, Engine, Row, Subject, Transaction, json_text
 from heliograph.store.pages import GREATEST, LEAST
 from heliograph.store.partitions import month_start, named_month
 
@@ -87,24 +87,24 @@ class Partition(NamedTuple):
         return month_start(self.month + 1)
 
 
-class Removal:
+class Removal(Subject):
     """Removes what is due; every call is one short transaction at most."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self.used = engine.used
         self.empty_log = engine.empty_log
 
     async def due(self, kind: KeptKind, spans: Sequence[Span], limit: int) -> list[DueRow]:
         """Return so many rows of the spans, of each sensor the oldest first."""
-        rows = await self._engine.fetch(
+        return await self._all(
+            DueRow,
             f"{kind}_due",
             wanted=json_text(spans),
             low=min(span.start for span in spans),
             high=max(span.end for span in spans),
             limit=limit,
         )
-        return [DueRow(*row) for row in rows]
 
     async def remove(self, kind: KeptKind, rows: Sequence[DueRow]) -> Removed:
         """Remove rows that are due in one transaction."""
@@ -157,8 +157,7 @@ class Removal:
     async def sample(self, kind: KeptKind, spans: Sequence[Span], share: int) -> list[Sampled]:
         """Return so many in `SAMPLE_OF` of the rows of the spans, whatever times they are at."""
         wanted = json_text(spans)
-        rows = await self._engine.fetch(f"{kind}_sample_due", wanted=wanted, share=share)
-        return [Sampled(*row) for row in rows]
+        return await self._all(Sampled, f"{kind}_sample_due", wanted=wanted, share=share)
 
     async def neighbours(
         self, kind: KeptKind, ids: Sequence[int], half: int

@@ -3,13 +3,14 @@
 from typing import Any, NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
-from heliograph.model.audit import SYSTEM, Actor, AuditAction
+from heliograph.model.audit import SYSTEM, Actor, AuditAction, AuditedChange
 from heliograph.model.retention import Retention
-from heliograph.model.sensor import Network, Sensor
+from heliograph.model.sensor import Network
 from heliograph.store.audit import Changes, audited_change, enter
-from heliograph.store.engine import Engine, Transaction
-from heliograph.store.sensors import sensor_of
+from heliograph.store.engine import Subject, Transaction
+from heliograph.store.sensors import lock_sensor
 
 NOTHING_SAID = Retention()
 
@@ -23,21 +24,17 @@ class KeptSensor(NamedTuple):
     retention: Retention
 
 
-class Retentions:
+class Retentions(Subject):
     """What is said of each network and each sensor; None in a member: nothing."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
 
     async def of_network(self, network: str) -> Retention:
         """Return what is said of the network with this UUID."""
-        rows = await self._engine.fetch("network_retention_read", network=network)
-        return Retention(*rows[0]) if rows else NOTHING_SAID
+        found = await self._one(Retention, "network_retention_read", network=network)
+        return found or NOTHING_SAID
 
     async def of_sensor(self, number: int) -> Retention:
         """Return what is said of the sensor itself."""
-        rows = await self._engine.fetch("sensor_retention_read", sensor=number)
-        return Retention(*rows[0]) if rows else NOTHING_SAID
+        return await self._one(Retention, "sensor_retention_read", sensor=number) or NOTHING_SAID
 
     async def set_network(
         self, network: str, *, actor: Actor = SYSTEM, **members: int | None
@@ -47,21 +44,19 @@ class Retentions:
             if not await transaction.fetch("network_locked", identifier=network):
                 return None
             found = await transaction.fetch("network_by_identifier", identifier=network)
-            key = {"network": network}
-            changed = _Changed(AuditAction.NETWORK_CHANGE, Network(*found[0]), key)
-            return await _set(transaction, actor, changed, members)
+            change = audited_change(AuditAction.NETWORK_CHANGE, Network(*found[0]))
+            return await _set(transaction, actor, change, members, network=network)
 
     async def set_sensor(
         self, number: int, *, actor: Actor = SYSTEM, **members: int | None
     ) -> Retention | None:
         """Change the members given (of `Retention`); None: there is no such sensor."""
         async with self._engine.transaction() as transaction:
-            found = await transaction.fetch("sensor_locked", number=number)
-            if not found:
+            found = await lock_sensor(transaction, number)
+            if found is None:
                 return None
-            key = {"sensor": number}
-            changed = _Changed(AuditAction.SENSOR_CHANGE, sensor_of(found[0]), key)
-            return await _set(transaction, actor, changed, members)
+            change = audited_change(AuditAction.SENSOR_CHANGE, found)
+            return await _set(transaction, actor, change, members, sensor=number)
 
     async def is_anything_said(self) -> bool:
         """Return whether anything is said of any network or sensor."""
@@ -74,43 +69,41 @@ class Retentions:
 
         `default` counts where nothing is said; all its members are given.
         """
-        rows = await self._engine.fetch(
+        return await self._all(
+            _kept_sensor,
             "retention_sensors",
             after=after,
             network=network,
             limit=limit,
             **msgspec.structs.asdict(default),
         )
-        return [
-            KeptSensor(number, identifier, network_identifier, Retention(*days))
-            for number, identifier, network_identifier, *days in rows
-        ]
 
 
-class _Changed(NamedTuple):
-    """What a rule is changed of: the record, and the key of its row."""
-
-    action: AuditAction
-    record: Network | Sensor
-    key: dict[str, Any]
+def _kept_sensor(number: int, identifier: str, network: str, *days: int) -> KeptSensor:
+    return KeptSensor(number, identifier, network, Retention(*days))
 
 
 async def _set(
-    transaction: Transaction, actor: Actor, changed: _Changed, members: dict[str, int | None]
+    transaction: Transaction,
+    actor: Actor,
+    change: AuditedChange,
+    members: dict[str, int | None],
+    **key: Any,
 ) -> Retention:
-    table = f"{next(iter(changed.key))}_retention"
-    rows = await transaction.fetch(f"{table}_read", **changed.key)
+    """Change what is said of the row with this key: a `network`, or a `sensor`."""
+    table = f"{next(iter(key))}_retention"
+    rows = await transaction.fetch(f"{table}_read", **key)
     before = Retention(*rows[0]) if rows else NOTHING_SAID
-    after = msgspec.structs.replace(before, **members)
+    after = replace(before, **members)
     if after == NOTHING_SAID:
-        await transaction.fetch(f"{table}_clear", **changed.key)
+        await transaction.fetch(f"{table}_clear", **key)
     else:
-        await transaction.fetch(f"{table}_set", **changed.key, **msgspec.structs.asdict(after))
+        await transaction.fetch(f"{table}_set", **key, **msgspec.structs.asdict(after))
     changes: Changes = {
         name: {"old": old, "new": new}
         for name in Retention.__struct_fields__
         if (old := getattr(before, name)) != (new := getattr(after, name))
     }
     if changes:
-        await enter(transaction, actor, [audited_change(changed.action, changed.record, changes)])
+        await enter(transaction, actor, [replace(change, changes=changes)])
     return after

@@ -21,9 +21,15 @@ from heliograph.store.audit import (
     sensor_change,
 )
 from heliograph.store.configurations import add_configuration, configured
-from heliograph.store.engine import Engine, RegistryChange, Row, Transaction, json_text
+from heliograph.store.engine import (
+    RegistryChange,
+    Subject,
+    Transaction,
+    json_text,
+    narrowed,
+)
 from heliograph.store.networks import DEFAULT_NETWORK
-from heliograph.store.nodes import lock_node
+from heliograph.store.nodes import changed_members, lock_node
 from heliograph.store.removal import erase_data, erase_first
 
 CHANGEABLE = (
@@ -96,34 +102,29 @@ class Unwritten(NamedTuple):
 NOTHING_UNWRITTEN = Unwritten()
 
 
-class Sensors:
+class Sensors(Subject):
     """The sensors of all networks."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
 
     async def find(self, identifier: str) -> Sensor | None:
         """Return the sensor with this UUID (in any case) or `device_id`."""
         if is_uuid(identifier):
-            rows = await self._engine.fetch("sensor_by_identifier", identifier=identifier.lower())
-        elif is_device_id(identifier):
-            rows = await self._engine.fetch("sensor_by_device_id", device_id=identifier)
-        else:
-            return None
-        return _first(rows)
+            identifier = identifier.lower()
+            return await self._one(sensor_of, "sensor_by_identifier", identifier=identifier)
+        if is_device_id(identifier):
+            return await self._one(sensor_of, "sensor_by_device_id", device_id=identifier)
+        return None
 
     async def find_number(self, number: int) -> Sensor | None:
         """Return the sensor with this internal number."""
-        return _first(await self._engine.fetch("sensor_by_number", number=number))
+        return await self._one(sensor_of, "sensor_by_number", number=number)
 
     async def find_key(self, key_hash: bytes) -> Sensor | None:
         """Return the sensor whose API key has this hash."""
-        return _first(await self._engine.fetch("sensor_by_key_hash", key_hash=key_hash))
+        return await self._one(sensor_of, "sensor_by_key_hash", key_hash=key_hash)
 
     async def load(self, after: int, limit: int) -> list[Sensor]:
         """Return sensors with numbers above `after`, by number."""
-        rows = await self._engine.fetch("sensors_load", after=after, limit=limit)
-        return [sensor_of(row) for row in rows]
+        return await self._all(sensor_of, "sensors_load", after=after, limit=limit)
 
     async def attributes(self, numbers: Sequence[int]) -> dict[int, set[str]]:
         """Return the names of the attributes that each of the sensors has ever measured."""
@@ -232,7 +233,7 @@ class Sensors:
     ) -> Sensor | None:
         """Take the sensor off this node; None: it is not on it."""
         async with self._engine.transaction() as transaction:
-            found = _first(await transaction.fetch("sensor_locked", number=number))
+            found = await lock_sensor(transaction, number)
             if found is None or found.node_identifier != node_identifier:
                 return None
             return await _change(transaction, actor, number, {"node_identifier": None})
@@ -244,14 +245,16 @@ class Sensors:
         another takes them. Again is no error.
         """
         async with self._engine.transaction() as transaction:
-            found = _first(await transaction.fetch("sensor_locked", number=number))
+            found = await lock_sensor(transaction, number)
             if found is None:
                 return False
             if found.deleted_at is None:
                 gone = {"is_active": False, "key_hash": None, "node_identifier": None}
-                wanted = {**_members(found), **gone, "deleted_at": moment}
-                rows = await transaction.fetch("sensor_change", number=number, **wanted)
-                changes = differences(found, sensor_of(rows[0]))
+                wanted = changed_members(found, CHANGEABLE, gone)
+                rows = await transaction.fetch(
+                    "sensor_change", number=number, **wanted, deleted_at=moment
+                )
+                changes = differences(found, sensor_of(*rows[0]))
                 deleted = audited_change(AuditAction.SENSOR_DELETE, found, changes)
                 await enter(transaction, actor, [deleted])
         return True
@@ -262,22 +265,19 @@ class Sensors:
         What ends halfway may be repeated; it is entered in the audit log with the first piece.
         """
         async with self._engine.transaction() as transaction:
-            found = _first(await transaction.fetch("sensor_locked", number=number))
+            found = await lock_sensor(transaction, number)
             if found is not None:
                 if found.deleted_at is None:
                     return  # somebody has brought it back
                 await enter(transaction, actor, [audited_change(AuditAction.SENSOR_ERASE, found)])
             await erase_first(transaction, number)
         await erase_data(self._engine, number)
-        async with self._engine.transaction() as transaction:
-            await transaction.fetch("sensor_erase", number=number)
+        await self._write("sensor_erase", number=number)
 
     async def touch(self, rows: list[tuple[int, int, int | None]]) -> None:
         """Note (number, last seen, last measurement or None) of sensors; no time moves back."""
-        if not rows:
-            return
-        async with self._engine.transaction() as transaction:
-            await transaction.fetch("sensors_touch", rows=json_text(rows))
+        if rows:
+            await self._write("sensors_touch", rows=json_text(rows))
 
     async def newest_change(self) -> RegistryChange:
         """Return the registry's newest change: of a sensor or network by all but `touch`."""
@@ -291,13 +291,11 @@ class Sensors:
 
     async def changed_since(self, version: int) -> list[Sensor]:
         """Return the sensors created or changed after the registry had this version."""
-        rows = await self._engine.fetch("sensors_changed_since", version=version)
-        return [sensor_of(row) for row in rows]
+        return await self._all(sensor_of, "sensors_changed_since", version=version)
 
     async def erased_since(self, version: int) -> Sequence[int]:
         """Return the numbers of sensors erased after the registry had this version."""
-        rows = await self._engine.fetch("sensors_erased_since", version=version)
-        return [number for (number,) in rows]
+        return await self._all(int, "sensors_erased_since", version=version)
 
     async def numbers(self, network: str, *, offset: int, limit: int) -> tuple[list[int], int]:
         """Return what `list` does of a network, of each sensor its number alone."""
@@ -331,8 +329,8 @@ class Sensors:
         `sort` is one of `SORTED_BY`, with `-` in front from the greatest on; those that have none
         come last. What is `unwritten` counts as written.
         """
-        which = {
-            "networks": None if networks is None else json_text(list(networks)),
+        which: dict[str, Any] = {
+            "networks": narrowed(networks),
             "only_devices": only_devices,
             "serial_number": serial_number,
             "manufacturer": manufacturer,
@@ -342,11 +340,8 @@ class Sensors:
         }
         page = {"offset": offset, "limit": limit}
         if text is None and connected is None and late is None and sort is None:
-            rows = await self._engine.fetch("sensors_list", **which, **page)
-            [(count,)] = await self._engine.fetch("sensors_count", **which)
-            return [sensor_of(row) for row in rows], count
-        narrowed = {
-            **which,
+            return await self._page(sensor_of, "sensors", which, **page)
+        which |= {
             "text": None if text is None else "%" + _WILD.sub(r"!\g<0>", text) + "%",
             "connected": connected,
             "late": late,
@@ -358,58 +353,44 @@ class Sensors:
         }
         descending = sort is not None and sort.startswith("-")
         order = {"sort": sort and sort.removeprefix("-"), "descending": descending}
-        rows = await self._engine.fetch("sensors_sorted", **narrowed, **order, **page)
-        [(count,)] = await self._engine.fetch("sensors_narrowed_count", **narrowed)
-        return [sensor_of(row) for row in rows], count
+        return await self._page(sensor_of, "sensors_narrowed", which, **order, **page)
 
 
-class Connections:
+class Connections(Subject):
     """The sensors' connections to the listener of this server, and on PostgreSQL to others'.
 
     `server` is the token of the one that notes it; a file has one server, which needs none.
     """
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
 
     async def note(self, rows: list[ConnectionRow], server: str = "") -> list[Sensor]:
         """Note which sensors are connected to the server's listener, or no more.
 
         Those are returned of which that is so: not who is connected to another server by now.
         """
-        async with self._engine.transaction() as transaction:
-            stored = await transaction.fetch(
-                "connections_store", rows=json_text(rows), server=server
-            )
-        return [sensor_of(row) for row in stored]
+        stored = await self._write("connections_store", rows=json_text(rows), server=server)
+        return [sensor_of(*row) for row in stored]
 
     async def confirm(self, rows: list[ConnectionRow], server: str = "") -> None:
         """Note again which sensors are connected, where something else was noted since."""
-        async with self._engine.transaction() as transaction:
-            await transaction.fetch("connections_confirm", rows=json_text(rows), server=server)
+        await self._write("connections_confirm", rows=json_text(rows), server=server)
 
     async def end(self, moment: int, living: Sequence[str] = ()) -> None:
         """Note that no sensor is connected, nor by what was said, but on the living servers."""
-        async with self._engine.transaction() as transaction:
-            await transaction.fetch("connections_end", moment=moment, living=list(living))
+        await self._write("connections_end", moment=moment, living=list(living))
 
 
-def sensor_of(row: Row) -> Sensor:
+def sensor_of(*columns: Any) -> Sensor:
     """Return the record of a row of the sensors' columns."""
-    members = list(row)
+    members = list(columns)
     for at in BOOLEANS:
-        members[at] = bool(row[at])
+        members[at] = bool(columns[at])
     return Sensor(*members)
 
 
-def _first(rows: Sequence[Row]) -> Sensor | None:
-    return sensor_of(rows[0]) if rows else None
-
-
-def _members(sensor: Sensor) -> dict[str, Any]:
-    # What brokers are told of a key is of no use to those who read records: it is not in them,
-    # and stays as it is for as long as the key does.
-    return {name: getattr(sensor, name, None) for name in CHANGEABLE}
+async def lock_sensor(transaction: Transaction, number: int) -> Sensor | None:
+    """Return the sensor, which nobody else changes until the transaction ends."""
+    rows = await transaction.fetch("sensor_locked", number=number)
+    return sensor_of(*rows[0]) if rows else None
 
 
 def _names(sensor: NewSensor, network: str) -> dict[str, Any]:
@@ -434,7 +415,7 @@ async def _create(transaction: Transaction, sensor: NewSensor, network: str) -> 
         expected_interval=sensor.expected_interval,
         **names,
     )
-    registered = sensor_of(rows[0])
+    registered = sensor_of(*rows[0])
     if sensor.configuration is not None:
         await add_configuration(transaction, registered.number, sensor.configuration, sensor.author)
     return registered
@@ -451,16 +432,14 @@ def _all_created(sensors: Sequence[NewSensor], registered: Sequence[Sensor]) -> 
 async def _change(
     transaction: Transaction, actor: Actor, number: int, members: dict[str, Any]
 ) -> Sensor | None:
-    if unknown := members.keys() - set(CHANGEABLE):
-        raise TypeError(f"not changeable: {', '.join(sorted(unknown))}")
     node = members.get("node_identifier")
     carrier = await lock_node(transaction, node) if node is not None else None
-    found = _first(await transaction.fetch("sensor_locked", number=number))
+    found = await lock_sensor(transaction, number)
     if found is None or (found.deleted_at is not None and not members.get("is_active")):
         return None
     if not members:
         return found
-    wanted = {**_members(found), **members}
+    wanted = changed_members(found, CHANGEABLE, members)
     network = wanted["network_identifier"]
     if node is not None and (carrier is None or carrier.network_identifier != network):
         raise WrongNodeError
@@ -469,7 +448,7 @@ async def _change(
     if any(getattr(found, field) != wanted[field] for field in NAMES):
         await transaction.fetch("sensor_names_release", **{name: wanted[name] for name in NAMES})
     rows = await transaction.fetch("sensor_change", number=number, **wanted, deleted_at=None)
-    changed = sensor_of(rows[0])
+    changed = sensor_of(*rows[0])
     await enter(transaction, actor, sensor_change(found, changed))
     return changed
 

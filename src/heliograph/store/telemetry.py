@@ -10,7 +10,7 @@ import msgspec
 
 from heliograph.model.records import Heartbeat, Kind, Log, LogAggregate, RejectedMessage, RowName
 from heliograph.model.time import now
-from heliograph.store.engine import Engine, Row, json_text, prune
+from heliograph.store.engine import Engine, Row, Subject, json_text
 from heliograph.store.pages import (
     ANY_SIZE,
     ENTRY_BYTES,
@@ -111,21 +111,16 @@ class ExportedSensor(NamedTuple):
     device_id: str | None
 
 
-class Exports:
+class Exports(Subject):
     """Reads whole ranges, a page a query: no cursor stays open between two of them.
 
     An open cursor on SQLite would keep the write-ahead log from being taken back.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
     async def sensors(self, network: str | None, after: int, limit: int) -> list[ExportedSensor]:
         """Return sensors of a network (None: of all) with numbers above `after`, by number."""
-        rows = await self._engine.fetch(
-            "exports_sensors", network=network, after=after, limit=limit
-        )
-        return [ExportedSensor(*row) for row in rows]
+        which = {"network": network, "after": after, "limit": limit}
+        return await self._all(ExportedSensor, "exports_sensors", **which)
 
     async def page(
         self,
@@ -163,11 +158,8 @@ class Received(NamedTuple):
     size: int
 
 
-class ReplayRows:
+class ReplayRows(Subject):
     """Rows of telemetry by their ingest ids."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
 
     async def index(self, after: int, until: int, limit: int) -> list[Received]:
         """Return the rows with ids after `after` and up to `until`, the oldest first."""
@@ -189,11 +181,8 @@ class ReplayRows:
         return found
 
 
-class RejectedMessages:
+class RejectedMessages(Subject):
     """What could not be accepted as what it claimed to be."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
 
     async def list(
         self,
@@ -209,7 +198,8 @@ class RejectedMessages:
         `sender` narrows it to those of a topic or route, of a principal (of which the name is
         enough), or of the `sensor` of this number; `reason` to those rejected for it.
         """
-        rows = await self._engine.fetch(
+        return await self._all(
+            RejectedMessage,
             "rejected_list",
             before=GREATEST if before is None else before,
             limit=limit,
@@ -217,7 +207,6 @@ class RejectedMessages:
             sensor=sensor,
             reason=reason,
         )
-        return [RejectedMessage(*row) for row in rows]
 
     async def totals(self) -> tuple[int, int]:
         """Return how many are kept, and the bytes of their kept payloads."""
@@ -226,14 +215,11 @@ class RejectedMessages:
 
     async def prune(self, before: int) -> int:
         """Delete those received before a time; return how many."""
-        return await prune(self._engine, "rejected_prune", REJECTED_PRUNED_AT_ONCE, before=before)
+        return await self._prune("rejected_prune", REJECTED_PRUNED_AT_ONCE, before=before)
 
 
-class Deliveries:
+class Deliveries(Subject):
     """Keys of deliveries that were stored; entered together with what they brought."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
 
     async def find(self, keys: Sequence[bytes]) -> dict[bytes, tuple[int, str | None]]:
         """Return id and answer of each key that is known and not expired."""
@@ -258,4 +244,4 @@ class Deliveries:
 
     async def prune(self, now: int) -> int:
         """Delete those expired at a time; return how many."""
-        return await prune(self._engine, "deliveries_prune", PRUNED_AT_ONCE, now=now)
+        return await self._prune("deliveries_prune", PRUNED_AT_ONCE, now=now)

@@ -115,7 +115,7 @@ CASE CAST(:sort AS text)
     WHEN 'last_measurement_at' THEN measured_at
 END
 
--- name: sensors_sorted(networks, only_devices, serial_number, manufacturer, model, modality, node_identifier, text, connected, late, open, alone, gone, noted, moment, sort, descending, offset, limit)
+-- name: sensors_narrowed_list(networks, only_devices, serial_number, manufacturer, model, modality, node_identifier, text, connected, late, open, alone, gone, noted, moment, sort, descending, offset, limit)
 -- Those without a word or time to go by come last either way.
 {sensors_as_of_now},
 placed AS (
