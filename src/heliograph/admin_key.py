@@ -1,12 +1,11 @@
 """The admin key that the server makes for itself where none is given."""
 
-import os
 import secrets
-from pathlib import Path
 
 from pydantic import SecretStr
 
 from heliograph.errors import StartError
+from heliograph.secrets import create_private_file
 from heliograph.settings import SHORTEST_PRODUCTION_KEY, Settings
 
 SECRET_KEY_FILE = "api_secret_key"  # noqa: S105 - a file's name, not a secret
@@ -25,7 +24,8 @@ def ensure_api_secret_key(settings: Settings) -> tuple[Settings, bool]:
         return settings, False
     path = settings.data_directory / SECRET_KEY_FILE
     try:
-        generated = not path.exists() and _create_key_file(path)
+        text = secrets.token_urlsafe(32) + "\n"
+        generated = not path.exists() and create_private_file(path, text)
         key = path.read_text("ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not a key"
@@ -33,21 +33,3 @@ def ensure_api_secret_key(settings: Settings) -> tuple[Settings, bool]:
     if len(key) < SHORTEST_PRODUCTION_KEY:
         raise StartError(f"API_SECRET_KEY: {str(path)!r} holds no usable key; delete the file")
     return settings.model_copy(update={"api_secret_key": SecretStr(key)}), generated
-
-
-def _create_key_file(path: Path) -> bool:
-    """Put a new key at the path, whole or not at all; return whether ours came first."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_urlsafe(32) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(draft, path)
-    except FileExistsError:
-        return False
-    finally:
-        draft.unlink(missing_ok=True)
-    return True

@@ -1,6 +1,7 @@
 """All settings, typed and checked, in one class."""
 
 import re
+from collections.abc import Collection
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -29,6 +30,14 @@ from heliograph.model.credentials import LONGEST_PASSWORD as LONGEST
 from heliograph.model.credentials import SHORTEST_PASSWORD as SHORTEST
 from heliograph.model.credentials import is_guessable
 from heliograph.model.retention import Retention
+from heliograph.secrets import (
+    MAKE_ONE,
+    Secrets,
+    UndecipherableError,
+    ensure_secrets,
+    find_secrets,
+    is_encrypted,
+)
 from heliograph.weak_passwords import weakness
 
 SHORTEST_PRODUCTION_KEY = 16
@@ -159,6 +168,7 @@ class Settings(BaseModel):
     shutdown_timeout: float = Field(20.0, ge=0.1, le=3_600)
 
     data_directory: Path = Path("./data")
+    secrets_key: SecretStr | None = None
     database_url: str = Field("", repr=False)
     auto_migrate: bool = True
     accept_empty_database: bool = False
@@ -229,7 +239,32 @@ class Settings(BaseModel):
         found = {
             name.lower(): text for name, text in texts.items() if text or name in _EMPTY_IS_A_VALUE
         }
+        found = _decrypted(found, {name for name in found if self._is_secret(name)})
         super().__init__(**found | given)
+
+    @classmethod
+    def _is_secret(cls, name: str) -> bool:
+        field = cls.model_fields[name]
+        return not field.repr or "SecretStr" in str(field.annotation)
+
+    def secrets(self) -> Secrets:
+        """Return what encrypts and decrypts what is stored.
+
+        In development its key is made when it is first asked for, and kept in the data folder.
+
+        Raises:
+            StartError: there is no key, or none that can be used.
+        """
+        key = self.secrets_key.get_secret_value() if self.secrets_key else None
+        in_production = self.app_env == "production"
+        return ensure_secrets(key, self.data_directory, is_production=in_production)
+
+    @field_validator("secrets_key")
+    @classmethod
+    def _usable_keys(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None:
+            find_secrets(key.get_secret_value(), Path())
+        return key
 
     @field_validator("host")
     @classmethod
@@ -440,6 +475,48 @@ def load_settings(**overrides: Any) -> Settings:
 def mistyped_variables() -> list[Mistyped]:
     """Return the variables that are probably meant to be one of ours, and are none."""
     return mistyped([name.upper() for name in Settings.model_fields])
+
+
+def encrypting_secrets() -> Secrets:
+    """Return what encrypts the settings, of which all but its key may be missing or wrong yet.
+
+    Raises:
+        StartError: there is no key, or none that can be used.
+    """
+    found = read_variables(["APP_ENV", "DATA_DIRECTORY", "SECRETS_KEY"])
+    folder = found.get("DATA_DIRECTORY") or "./data"
+    in_production = found.get("APP_ENV", "").lower() == "production"
+    return ensure_secrets(found.get("SECRETS_KEY"), Path(folder), is_production=in_production)
+
+
+def _decrypted(found: dict[str, str], secret: Collection[str]) -> dict[str, str]:
+    """Return the texts of settings with what is encrypted of the secret ones in clear.
+
+    Raises:
+        StartError: something can't be decrypted, or is no secret; it names the setting.
+    """
+    encrypted = [name for name, text in found.items() if is_encrypted(text)]
+    if not encrypted:
+        return found
+    if strange := next((name for name in encrypted if name not in secret), None):
+        raise StartError(f"{strange.upper()}: is no secret, and can't be given encrypted")
+    if "secrets_key" in encrypted:
+        raise StartError("SECRETS_KEY: is what decrypts, and can't be given encrypted")
+    secrets = find_secrets(found.get("secrets_key"), Path(found.get("data_directory") or "./data"))
+    if secrets is None:
+        raise StartError(f"{encrypted[0].upper()}: is encrypted, and there is no key; {MAKE_ONE}")
+    clear = dict(found)
+    for name in encrypted:
+        # Of several, such as keys by commas, each may be encrypted alone.
+        parts = found[name].split(",")
+        try:
+            clear[name] = ",".join(
+                secrets.decrypt(part.strip()) if is_encrypted(part.strip()) else part
+                for part in parts
+            )
+        except UndecipherableError as error:
+            raise StartError(f"{name.upper()}: {error}") from None
+    return clear
 
 
 def _as_text(path: Path) -> str:

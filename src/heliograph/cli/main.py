@@ -18,6 +18,7 @@ COMMANDS = {
     "serve": "Start the server.",
     "migrate": "Bring the database to the newest revision.",
     "settings": "Show the effective settings, secrets masked.",
+    "secrets": "Encrypt the secrets among the settings, and make the key for it.",
     "user": "Make accounts, list them, set their passwords, take them out of use.",
     "device": "Register devices, show them, renew their keys, take them out of use.",
     "network": "Make networks, list them.",
