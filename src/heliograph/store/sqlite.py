@@ -250,14 +250,6 @@ class _Telemetry:
             3,
         )
 
-    def insertion(self, rows: Sequence[Any]) -> tuple[str, list[Any]]:
-        """Return the statement that inserts the rows of a chunk, and its parameters."""
-        parameters = list(chain.from_iterable(rows))
-        if len(parameters) == self.columns * len(rows):
-            return self.insert[len(rows)], parameters
-        parameters = list(chain.from_iterable(with_element_ids(rows, self.columns)))
-        return self.identified[len(rows)], parameters
-
 
 _MEASUREMENT = _Telemetry("measurement")
 _LOG = _Telemetry("log")
@@ -407,7 +399,7 @@ class SqliteWriter:
     def _using(self) -> Iterator[sqlite3.Connection]:
         """Give the connection; what fails is rolled back, and raised as the store raises it."""
         try:
-            yield self.open()
+            yield self._connection or self.open()
         except Exception as error:
             raise self.abandon(error) from error
 
@@ -415,7 +407,8 @@ class SqliteWriter:
         """Commit a batch; see `Engine.write`."""
         with self._using() as connection:
             self._begin(connection, known)
-            self._enter(connection, batch.claims, batch.deliveries)
+            if batch.claims or batch.deliveries:
+                self._enter(connection, batch.claims, batch.deliveries)
             written = self._insert(connection, batch)
             marked = self._mark(connection, batch, written)
             if written.duplicates and batch.answers:
@@ -579,11 +572,16 @@ class SqliteWriter:
             (_HEARTBEAT, batch.heartbeats),
         ):
             for chunk in chunks(rows):
-                stored = connection.execute(*table.insertion(chunk)).rowcount
+                statements, parameters = table.insert, list(chain.from_iterable(chunk))
+                if len(parameters) != table.columns * len(chunk):
+                    statements = table.identified
+                    parameters = [*chain.from_iterable(with_element_ids(chunk, table.columns))]
+                stored = connection.execute(statements[len(chunk)], parameters).rowcount
                 if stored < len(chunk):
                     _find_earlier(connection, table, chunk, written.duplicates)
-        if _execute(connection, _INSERT_REJECTED, batch.rejected) < len(batch.rejected):
-            _check_rejected(connection, batch.rejected)
+        rejected = batch.rejected
+        if rejected and _execute(connection, _INSERT_REJECTED, rejected) < len(rejected):
+            _check_rejected(connection, rejected)
         if batch.statuses:
             self._store(connection, "statuses_store", newest_statuses(batch.statuses))
         if batch.attributes:
@@ -857,14 +855,12 @@ class SqliteEngine:
         """Open a transaction on the writer."""
         async with self._turn:
             try:
-                based_on = self.lineage.known
-                await self._use(lambda: self._writer.begin(based_on))
+                await self._use(self._writer.begin, self.lineage.known)
                 yield Transaction(self._fetch_for_change)
                 await self._use(self._writer.commit)
             except BaseException as error:
                 # Cancelled or not: the thread does this after what it is doing now.
-                cause = error
-                known = self._note(await self._run(lambda: self._writer.abandon(cause)))
+                known = self._note(await self._run(self._writer.abandon, error))
                 if not isinstance(error, Exception):
                     raise
                 if field := taken_field(error):
@@ -876,18 +872,18 @@ class SqliteEngine:
                 raise
 
     async def _fetch_for_change(self, query: str, **parameters: Any) -> Sequence[Row]:
-        return await self._use(lambda: self._writer.fetch(query, parameters))
+        return await self._use(self._writer.fetch, query, parameters)
 
     async def write(self, batch: Batch) -> Written:
         """Commit a batch."""
         known = batch.change or self.lineage.known
-        return await self._commit(lambda: self._writer.write(batch, known))
+        return await self._commit(self._writer.write, batch, known)
 
-    async def _commit(self, function: Callable[[], T]) -> T:
+    async def _commit(self, function: Callable[..., T], *arguments: Any) -> T:
         """Run what commits; the readers follow the writer to a file that was put back."""
         async with self._turn:
             try:
-                return await self._use(function)
+                return await self._use(function, *arguments)
             except StoreUnavailableError:
                 self._readers.renew()
                 raise
@@ -895,12 +891,12 @@ class SqliteEngine:
     async def find_deliveries(self, keys: Sequence[bytes], now: int) -> Sequence[Row]:
         """Return key, id and answer of the deliveries that are not expired."""
         async with self._turn:
-            return await self._use(lambda: self._writer.find_deliveries(keys, now))
+            return await self._use(self._writer.find_deliveries, keys, now)
 
     async def forget_deliveries(self, deliveries: Sequence[tuple[bytes, int]]) -> None:
         """Delete the deliveries with these keys and ids."""
         async with self._turn:
-            await self._use(lambda: self._writer.forget_deliveries(deliveries))
+            await self._use(self._writer.forget_deliveries, deliveries)
 
     async def drop_partition(
         self, table: str, month: int, *, moment: int, default_days: int
@@ -921,12 +917,12 @@ class SqliteEngine:
 
     async def take_marks(self, until: int, limit: int) -> Sequence[Row]:
         """Return the oldest marks."""
-        return await self._commit(lambda: self._writer.take_marks(until, limit))
+        return await self._commit(self._writer.take_marks, until, limit)
 
     async def store_rollups(self, change: RollupChange) -> bool:
         """Commit a change of rollups."""
         known = self.lineage.known
-        return await self._commit(lambda: self._writer.store_rollups(change, known))
+        return await self._commit(self._writer.store_rollups, change, known)
 
     async def ping(self) -> None:
         """Read a row of the file at its path."""
@@ -954,17 +950,17 @@ class SqliteEngine:
                 self._thread.shutdown()
                 self._writer.release()
 
-    async def _run(self, function: Callable[[], T]) -> T:
+    async def _run(self, function: Callable[..., T], *arguments: Any) -> T:
         if self._closed:
             raise StoreUnavailableError("SQLite: the store is closed")
-        return await asyncio.get_running_loop().run_in_executor(self._thread, function)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
 
-    async def _use(self, function: Callable[[], T]) -> T:
+    async def _use(self, function: Callable[..., T], *arguments: Any) -> T:
         """Run what uses the file, unless nothing more may go into it."""
         if self._unusable is not None and self._unusable.is_damage and not self._was_replaced():
             raise self._unusable
         try:
-            result = await self._run(function)
+            result = await self._run(function, *arguments)
         except StoreUnavailableError as error:
             self._note(error)
             raise
