@@ -12,13 +12,21 @@ from starlette.responses import Response
 
 from heliograph.access.policy import Action, may
 from heliograph.address import network_of
-from heliograph.errors import AlreadyExistsError, ErrorCode, HeliographError
+from heliograph.errors import ErrorCode, HeliographError
 from heliograph.http.access import COOKIE, another_site, client_address, forbidden, is_own_page
-from heliograph.http.dependencies import TheServices, anybody
 from heliograph.http.errors import validation_error
 from heliograph.http.members import Body
 from heliograph.http.records import Representation
-from heliograph.http.resources import KnownCall, Resource, TheCall, answered
+from heliograph.http.resources import (
+    KnownCall,
+    Refusals,
+    Resource,
+    TheCall,
+    TheServices,
+    answered,
+    anybody,
+    refusals,
+)
 from heliograph.http.schemas import Storable, Text
 from heliograph.http.services import Services
 from heliograph.model.account import LONGEST_USERNAME, USERNAME_RULE, Account, is_username
@@ -36,8 +44,10 @@ router = Resource("accounts")
 TICKET_SECONDS = 60
 OTHER_NAMES = {"user_name": "username"}
 
-_TAKEN = (ErrorCode.USERNAME_ALREADY_REGISTERED, "The username is already registered")
-_CONFUSABLE = (ErrorCode.USERNAME_CONFUSABLE, "The username looks like one that is registered")
+_REFUSALS: Refusals = {
+    "username": (ErrorCode.USERNAME_ALREADY_REGISTERED, "The username is already registered"),
+    "look": (ErrorCode.USERNAME_CONFUSABLE, "The username looks like one that is registered"),
+}
 
 log = structlog.get_logger()
 
@@ -134,7 +144,7 @@ async def sign_up(user: NewUser, request: Request, services: TheServices) -> Log
     # Whoever makes many accounts waits for them as one: the names are of their choosing.
     party = Party(network_of(address), "")
     password_hash = await services.passwords.hash(user.password, party)
-    try:
+    with refusals(_REFUSALS):
         account = await services.store.accounts.create(
             identifier=str(uuid.uuid4()),
             username=user.username,
@@ -142,8 +152,6 @@ async def sign_up(user: NewUser, request: Request, services: TheServices) -> Log
             created_at=now(),
             actor=actor,
         )
-    except AlreadyExistsError as error:
-        raise HeliographError(*(_CONFUSABLE if error.field == "look" else _TAKEN)) from None
     return LoggedIn(await _opened(services, account, request), account.identifier)
 
 

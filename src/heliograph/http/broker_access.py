@@ -17,11 +17,10 @@ from starlette.responses import Response
 from heliograph.brokers.clients import SERVER
 from heliograph.errors import ErrorCode, HeliographError, StoreUnavailableError
 from heliograph.http.access import client_address
-from heliograph.http.dependencies import TheServices
 from heliograph.http.parameters import OPEN_QUERY
 from heliograph.http.paths import PREFIX
 from heliograph.http.records import Representation, errors, ok, parameter
-from heliograph.http.resources import answered
+from heliograph.http.resources import TheServices, answered
 from heliograph.http.services import Services
 from heliograph.model.credentials import hash_key
 

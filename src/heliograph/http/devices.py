@@ -9,27 +9,27 @@ from starlette.responses import Response
 from heliograph.access.policy import Action
 from heliograph.errors import ErrorCode
 from heliograph.http.errors import STATUS, Answer, encode, validation_error
-from heliograph.http.lists import Filters, listed, sensors
+from heliograph.http.lists import Filters, listed_sensors
 from heliograph.http.members import unknown_members
 from heliograph.http.records import ErrorAnswer, Problem, Representation
-from heliograph.http.registration import (
-    TAKEN,
-    Change,
-    NewDevice,
-    Registration,
-    change_sensor,
-    create,
-    refusals,
-    shown,
-)
 from heliograph.http.representation import (
     CreatedDevice,
     FullSensor,
     SensorRepresentation,
     new_representation,
 )
-from heliograph.http.resources import KnownCall, Resource, TheCall
-from heliograph.http.schemas import DeviceId, ListLimit, Offset, OfNetwork
+from heliograph.http.resources import KnownCall, Resource, TheCall, refusals
+from heliograph.http.schemas import DeviceId, InNetwork, NewDeviceId, OfNetwork
+from heliograph.http.sensors import (
+    REFUSALS,
+    TAKEN,
+    Change,
+    Inventory,
+    Registration,
+    change_sensor,
+    create,
+    shown,
+)
 from heliograph.model.credentials import key_members, new_api_key
 from heliograph.model.sensor import Sensor
 from heliograph.store.sensors import TakenError
@@ -37,6 +37,13 @@ from heliograph.store.sensors import TakenError
 router = Resource("devices", "/devices")
 
 LARGEST_BATCH = 1_000
+
+
+class NewDevice(Inventory):
+    """What a device is registered with."""
+
+    device_id: NewDeviceId
+    network_identifier: InNetwork = None
 
 
 class DeviceChange(Change):
@@ -97,7 +104,7 @@ async def register_devices(devices: NewDevices, call: TheCall) -> list[CreatedDe
         await registration.new(device, **key_members(key))
         for device, key in zip(devices.root, keys, strict=True)
     ]
-    with refusals():
+    with refusals(REFUSALS):
         try:
             created = await call.store.sensors.create_all(new, actor=call.actor)
         except TakenError as error:
@@ -122,16 +129,11 @@ def _all_taken(error: TakenError) -> Answer:
 
 @router.route("", "GET", shown=list[SensorRepresentation])
 async def list_devices(
-    call: TheCall,
-    filters: Filters,
-    network_identifier: OfNetwork = None,
-    offset: Offset = 0,
-    limit: ListLimit = 1_000,
+    call: TheCall, filters: Filters, network_identifier: OfNetwork = None
 ) -> Response:
     """List devices, by default in the order of registration; `X-Total-Count` says how many."""
     visible = await call.visible(network_identifier)
-    read = sensors(call.services, networks=visible, only_devices=True, **filters.which)
-    return await listed(call, offset, limit, read)
+    return await listed_sensors(call, filters, visible, only_devices=True)
 
 
 @router.route("/{device_id}", "GET")

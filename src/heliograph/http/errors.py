@@ -13,12 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from heliograph.errors import (
-    ErrorCode,
-    HeliographError,
-    RejectionReason,
-    StoreUnavailableError,
-)
+from heliograph.errors import ErrorCode, HeliographError, RejectionReason, StoreUnavailableError
 from heliograph.http import direct
 from heliograph.http.records import ErrorAnswer, Problem
 from heliograph.ingest.strict_json import Fault

@@ -7,11 +7,11 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from heliograph.errors import StoreUnavailableError, UnusableStoreError
-from heliograph.http.dependencies import TheServices, probe
 from heliograph.http.errors import Answer, encode
 from heliograph.http.parameters import OPEN_QUERY
 from heliograph.http.paths import PREFIX
 from heliograph.http.records import Representation, ok
+from heliograph.http.resources import TheServices, probe
 from heliograph.http.services import Services
 from heliograph.model.time import DAY, SECOND, now, to_epoch_seconds, to_rfc3339
 from heliograph.retention.disk_budget import DiskState

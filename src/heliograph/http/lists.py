@@ -12,7 +12,7 @@ from heliograph.http.bodies import Held
 from heliograph.http.errors import Answer, encode
 from heliograph.http.representation import representations
 from heliograph.http.resources import KnownCall
-from heliograph.http.schemas import Text
+from heliograph.http.schemas import ListLimit, Offset, Text
 from heliograph.http.services import Services
 from heliograph.store.pages import LARGEST_PAGE
 from heliograph.store.sensors import NOTHING_UNWRITTEN
@@ -57,8 +57,10 @@ def _only(which: str) -> Any:
 
 @dataclasses.dataclass
 class SensorFilters:
-    """The filters of a list of sensors, as FastAPI collects them."""
+    """Which sensors are listed, and in which order; FastAPI collects it."""
 
+    offset: Offset = 0
+    limit: ListLimit = 1_000
     serial_number: Annotated[Text | None, _only("of this serial number")] = None
     manufacturer: Annotated[Text | None, _only("of this maker")] = None
     model: Annotated[Text | None, _only("of this model")] = None
@@ -91,6 +93,7 @@ class SensorFilters:
         """What is asked for, as the store takes it."""
         members = dict(vars(self))
         node = members.pop("node_id")
+        del members["offset"], members["limit"]
         return {**members, "node_identifier": None if node is None else node.lower()}
 
 
@@ -159,3 +162,19 @@ async def listed(call: KnownCall, offset: int, limit: int, read: Read) -> Respon
         link = f'<{call.path}?{text}>; rel="next"'
         headers.append((b"link", link.encode("latin-1")))
     return Answer(200, found.pieces, headers)
+
+
+async def listed_sensors(
+    call: KnownCall,
+    filters: SensorFilters,
+    networks: Sequence[str] | None,
+    *,
+    only_devices: bool = False,
+) -> Response:
+    """Answer with a part of the list of sensors of these networks; None: of all.
+
+    Raises:
+        HeliographError: as `gather`.
+    """
+    read = sensors(call.services, networks=networks, only_devices=only_devices, **filters.which)
+    return await listed(call, filters.offset, filters.limit, read)

@@ -23,7 +23,7 @@ from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError
 from heliograph.http.records import Representation, descriptions
 from heliograph.nearest import hint
 
-MOST_TOLD = 10
+MOST_NAMED = 10
 
 
 class Body(BaseModel):
@@ -116,7 +116,7 @@ class Body(BaseModel):
 def unknown_members(title: str, unknown: Sequence[str], known: Collection[str]) -> ValidationError:
     """Return what a validator raises that has found members nobody knows."""
     problems: list[InitErrorDetails] = []
-    for name in unknown[:MOST_TOLD]:
+    for name in unknown[:MOST_NAMED]:
         told = {"hint": hint(name, known)}
         error = PydanticCustomError("extra_forbidden", "unknown member{hint}", told)
         problems.append(InitErrorDetails(type=error, loc=(name,), input=None))

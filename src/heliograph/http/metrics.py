@@ -5,11 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from fastapi import APIRouter, Request
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    Metric,
-)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 from starlette.responses import Response
@@ -18,10 +14,10 @@ from heliograph.errors import ErrorCode
 from heliograph.http.access import bearer, stranger
 from heliograph.http.answers import Answering
 from heliograph.http.connections import WebSocketProtocol
-from heliograph.http.dependencies import TheServices
 from heliograph.http.front import Traffic
 from heliograph.http.paths import PREFIX
 from heliograph.http.records import errors
+from heliograph.http.resources import TheServices
 from heliograph.http.services import Services
 from heliograph.model.time import now, to_epoch_seconds
 from heliograph.store.removal import KeptKind

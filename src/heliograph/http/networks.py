@@ -8,13 +8,21 @@ from pydantic import Field
 from starlette.responses import Response
 
 from heliograph.access.policy import Action, role_in
-from heliograph.errors import AlreadyExistsError, ErrorCode, HeliographError
+from heliograph.errors import ErrorCode
 from heliograph.http.access import forbidden
-from heliograph.http.lists import Filters, listed, sensors
+from heliograph.http.lists import Filters, listed, listed_sensors
 from heliograph.http.members import Body
 from heliograph.http.records import Representation
 from heliograph.http.representation import SensorRepresentation
-from heliograph.http.resources import KnownCall, Resource, TheCall, found, not_found
+from heliograph.http.resources import (
+    KnownCall,
+    Refusals,
+    Resource,
+    TheCall,
+    found,
+    not_found,
+    refusals,
+)
 from heliograph.http.schemas import ListLimit, NewIdentifier, Offset, Storable
 from heliograph.model.account import Member
 from heliograph.model.principal import Role
@@ -26,12 +34,14 @@ router = Resource("networks", "/networks")
 
 ROLES = {"viewer": Role.VIEWER, "editor": Role.EDITOR, "owner": Role.OWNER}
 NAMES = {role: name for name, role in ROLES.items()}
-TAKEN = {
+REFUSALS: Refusals = {
     "identifier": (
         ErrorCode.NETWORK_ALREADY_REGISTERED,
         "The network_identifier is already registered",
     ),
     "name": (ErrorCode.NETWORK_NAME_ALREADY_REGISTERED, "The network_name is already registered"),
+    "sensors": (ErrorCode.NETWORK_NOT_EMPTY, "The network still has sensors"),
+    LastOwnerError: (ErrorCode.LAST_OWNER, "A network needs at least one owner"),
 }
 NetworkName = Annotated[str, Field(min_length=1, max_length=LONGEST_TEXT), Storable]
 
@@ -99,7 +109,7 @@ class Membership(Body):
 async def create_network(network: NewNetwork, call: TheCall) -> NetworkRepresentation:
     """Make a network; who makes it owns it."""
     call.require(Action.ADD_NETWORK)
-    try:
+    with refusals(REFUSALS):
         created = await call.store.networks.create(
             identifier=str(network.network_identifier or uuid.uuid4()),
             name=network.network_name,
@@ -107,8 +117,6 @@ async def create_network(network: NewNetwork, call: TheCall) -> NetworkRepresent
             owner=call.caller.account,
             actor=call.actor,
         )
-    except AlreadyExistsError as error:
-        raise HeliographError(*TAKEN[error.field]) from None
     await call.registry.changed()
     return NetworkRepresentation.of(created, call)
 
@@ -145,12 +153,10 @@ async def change_network(
     name = members.get("network_name")
     if network.name == DEFAULT_NETWORK and name not in (None, DEFAULT_NETWORK):
         raise forbidden()
-    try:
+    with refusals(REFUSALS):
         changed = await call.store.networks.change(
             network.identifier, name=name, shared_keys=members.get("shared_keys"), actor=call.actor
         )
-    except AlreadyExistsError as error:
-        raise HeliographError(*TAKEN[error.field]) from None
     network = found(changed, ErrorCode.NETWORK_NOT_FOUND)
     await call.registry.changed()
     return NetworkRepresentation.of(network, call)
@@ -162,11 +168,8 @@ async def delete_network(network_identifier: str, call: TheCall) -> None:
     network = await call.network(network_identifier, Action.MANAGE)
     if network.name == DEFAULT_NETWORK:
         raise forbidden()
-    try:
+    with refusals(REFUSALS):
         deleted = await call.store.networks.delete(network.identifier, actor=call.actor)
-    except AlreadyExistsError:
-        detail = "The network still has sensors"
-        raise HeliographError(ErrorCode.NETWORK_NOT_EMPTY, detail) from None
     if not deleted:
         raise not_found(ErrorCode.NETWORK_NOT_FOUND)
     await call.registry.changed()
@@ -174,16 +177,11 @@ async def delete_network(network_identifier: str, call: TheCall) -> None:
 
 @router.route("/{network_identifier}/sensors", "GET", shown=list[SensorRepresentation])
 async def list_sensors_of_network(
-    network_identifier: str,
-    call: TheCall,
-    filters: Filters,
-    offset: Offset = 0,
-    limit: ListLimit = 1_000,
+    network_identifier: str, call: TheCall, filters: Filters
 ) -> Response:
     """List a network's sensors, by default in the order of their creation."""
     network = await call.network(network_identifier)
-    read = sensors(call.services, networks=[network.identifier], **filters.which)
-    return await listed(call, offset, limit, read)
+    return await listed_sensors(call, filters, [network.identifier])
 
 
 @router.route("/{network_identifier}/members", "GET")
@@ -215,12 +213,10 @@ async def set_member(
     member = Member(account.username, account.identifier, ROLES[membership.role], now())
     shown = MemberRepresentation.of(member)
     membership.check_read_only(shown)
-    try:
+    with refusals(REFUSALS):
         known = await call.store.networks.set_member(
             network.identifier, member.account, member.role, member.created_at, actor=call.actor
         )
-    except LastOwnerError:
-        raise _last_owner() from None
     if not known:
         raise not_found(ErrorCode.NETWORK_NOT_FOUND)
     await call.registry.changed()
@@ -235,16 +231,10 @@ async def remove_member(network_identifier: str, username: str, call: TheCall) -
     if account is None or account.identifier != call.caller.account:
         call.require(Action.MANAGE, network.identifier)
     member = found(account, ErrorCode.MEMBER_NOT_FOUND)
-    try:
+    with refusals(REFUSALS):
         removed = await call.store.networks.remove_member(
             network.identifier, member.identifier, actor=call.actor
         )
-    except LastOwnerError:
-        raise _last_owner() from None
     if not removed:
         raise not_found(ErrorCode.MEMBER_NOT_FOUND)
     await call.registry.changed()
-
-
-def _last_owner() -> HeliographError:
-    return HeliographError(ErrorCode.LAST_OWNER, "A network needs at least one owner")

@@ -9,29 +9,24 @@ from pydantic import Field
 from starlette.responses import Response
 
 from heliograph.access.policy import Action
-from heliograph.errors import ErrorCode
+from heliograph.errors import ErrorCode, HeliographError
 from heliograph.http.errors import Answer, encode
 from heliograph.http.lists import gather, listed, sensors
 from heliograph.http.members import Body
 from heliograph.http.pages import TRUNCATED
-from heliograph.http.registration import (
-    TAKEN,
-    change_sensor,
-    find_node,
-    refusals,
-    shown,
-    wrong_node,
-)
 from heliograph.http.representation import FullNode, FullSensor, NodeRepresentation
-from heliograph.http.resources import Resource, TheCall, found, not_found
+from heliograph.http.resources import Refusals, Resource, TheCall, found, not_found, refusals
 from heliograph.http.schemas import InNetwork, ListLimit, NewIdentifier, Offset, OfNetwork, Text
+from heliograph.http.sensors import REFUSALS, WRONG_NODE, change_sensor, find_node, shown
 from heliograph.model.time import now
+from heliograph.store.nodes import NodeNotEmptyError
 
 router = Resource("nodes", "/nodes")
 
 MOST_SENSORS = 10_000
-_TAKEN = {
-    **TAKEN,
+_REFUSALS: Refusals = {
+    **REFUSALS,
+    NodeNotEmptyError: (ErrorCode.NODE_NOT_EMPTY, "The node still carries sensors"),
     "identifier": (ErrorCode.NODE_ALREADY_REGISTERED, "The id is already registered"),
 }
 
@@ -73,7 +68,7 @@ class Attachment(Body):
 async def create_node(node: NewNode, call: TheCall) -> NodeRepresentation:
     """Register a node."""
     network = await call.target_network(node.network_identifier)
-    with refusals(_TAKEN):
+    with refusals(_REFUSALS):
         created = await call.store.nodes.create(
             identifier=str(node.id or uuid.uuid4()),
             network_identifier=network,
@@ -146,7 +141,7 @@ async def update_node(node_id: str, change: NodeChange, call: TheCall) -> NodeRe
         network = await call.target_network(members["network_identifier"])
         call.require_leave(node.network_identifier, network)
         members["network_identifier"] = network
-    with refusals(_TAKEN):
+    with refusals(_REFUSALS):
         changed = await call.store.nodes.change(node.identifier, actor=call.actor, **members)
     return NodeRepresentation.of(found(changed, ErrorCode.NODE_NOT_FOUND))
 
@@ -166,7 +161,7 @@ async def attach_sensor(node_id: str, attachment: Attachment, call: TheCall) -> 
     node = await find_node(call, node_id, Action.EDIT)
     known = await call.changeable(attachment.sensor_id, Action.CONFIGURE)
     if known.network_identifier != node.network_identifier:
-        raise wrong_node()
+        raise HeliographError(*WRONG_NODE)
     members = {"node_identifier": node.identifier}
     return await shown(call, await change_sensor(call, known, members))
 

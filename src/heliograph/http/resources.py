@@ -1,12 +1,14 @@
 """What the routes of all resources share: who calls, and how what they return is answered."""
 
+import contextlib
 import functools
 import json
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from types import NoneType
 from typing import Annotated, Any, TypeVar, get_type_hints
 
+import msgspec
 from fastapi import APIRouter, Depends, Request
 from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
@@ -18,11 +20,11 @@ from starlette.types import Receive, Scope
 
 from heliograph.access.policy import Action, may
 from heliograph.access.registry import KnownSensor
-from heliograph.errors import ErrorCode, HeliographError
-from heliograph.http.access import NOT_FOUND, READING, bearer, client_address, forbidden
+from heliograph.errors import AlreadyExistsError, ErrorCode, HeliographError
+from heliograph.http.access import NOT_FOUND, READING, bearer, client_address, forbidden, stranger
 from heliograph.http.answers import HELD, HeldAnswer
-from heliograph.http.dependencies import TheServices, no_body
 from heliograph.http.errors import Answer, encode
+from heliograph.http.members import MOST_NAMED
 from heliograph.http.parameters import is_list
 from heliograph.http.paths import PREFIX
 from heliograph.http.records import errors, ok
@@ -31,11 +33,59 @@ from heliograph.ingest.strict_json import quoted
 from heliograph.model.audit import Actor, actor_of
 from heliograph.model.principal import Principal
 from heliograph.model.sensor import Network
+from heliograph.nearest import hint
 
 T = TypeVar("T")
 Handler = TypeVar("Handler", bound=Callable[..., Awaitable[Any]])
 # Of a route that answers with something; of others it is 200.
 SUCCESS = {"POST": 201}
+# By the store's error, or by the field whose value is taken: what is answered.
+Refusals = Mapping[str | type[Exception], tuple[ErrorCode, str]]
+
+
+async def _services(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+TheServices = Annotated[Services, Depends(_services)]
+
+
+async def _anybody(request: Request, services: TheServices) -> None:
+    """Count a request that needs no credential."""
+    services.access.limits.call(request.method, stranger(request.scope))
+
+
+async def _probe(request: Request, services: TheServices) -> None:
+    """Count a request of the server's monitoring."""
+    services.access.limits.probe.take(stranger(request.scope))
+
+
+async def _no_body(request: Request) -> None:
+    """Check that a request has no members for a route that takes none: they would change nothing.
+
+    Raises:
+        RequestValidationError: it has.
+    """
+    body = (await request.body()).strip()
+    if body in (b"", b"{}", b"null"):
+        return
+    try:
+        given = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        given = None
+    names = list(given)[:MOST_NAMED] if isinstance(given, dict) else []
+    message = f"unknown member{hint('', ())}" if names else "takes no body"
+    locations = [["body", name] for name in names] or [["body"]]
+    raise RequestValidationError(
+        [{"loc": at, "type": "extra_forbidden", "msg": message} for at in locations]
+    )
+
+
+anybody = Depends(_anybody)
+# For what is asked with a method that usually has a body.
+no_body = Depends(_no_body)
+probe = Depends(_probe)
 
 
 class KnownCall:
@@ -347,3 +397,19 @@ def found(record: T | None, code: ErrorCode) -> T:
 def not_found(code: ErrorCode) -> HeliographError:
     """Return what is answered for what does not exist, or not for this caller."""
     return HeliographError(code, NOT_FOUND[code])
+
+
+@contextlib.contextmanager
+def refusals(reasons: Refusals) -> Iterator[None]:
+    """Answer what the store refuses with its reason, if it is one of these.
+
+    Raises:
+        HeliographError: the reason.
+    """
+    try:
+        yield
+    except Exception as error:
+        name = error.field if isinstance(error, AlreadyExistsError) else type(error)
+        if name not in reasons:
+            raise
+        raise HeliographError(*reasons[name]) from None
