@@ -35,18 +35,15 @@ from heliograph.http import (
     retention,
     sensors,
 )
-from heliograph.http.activity import Activity
 from heliograph.http.answers import Answering
 from heliograph.http.export_streams import ExportSlots
 from heliograph.http.foreign_pages import ForeignPages
 from heliograph.http.front import SOCKET, Front, Operation, Table, Traffic
 from heliograph.http.ingest import ingest_routes
 from heliograph.http.realtime import PARAMETERS, Realtime
-from heliograph.http.replay import Replay
 from heliograph.http.resources import ReadRoute
 from heliograph.http.services import Services
-from heliograph.http.streams import NetworkStream, Stream
-from heliograph.http.watching import Watchers
+from heliograph.http.streams import EVENTS, EVENTS_OF_NETWORK, Stream
 from heliograph.version import VERSION
 
 # In the order in which their routes are looked at.
@@ -100,16 +97,13 @@ def create_web(services: Services, export_slots: ExportSlots | None = None) -> A
 
 def _add_direct(table: Table, services: Services) -> None:
     """Add what FastAPI knows nothing of: it would be run through for each event of a viewer."""
-    watchers, replay = Watchers(services), Replay(services)
-    activity = Activity(services.store, services.registry)
-    streams = [kind(services, watchers, replay, activity) for kind in (Stream, NetworkStream)]
     direct = {route.template: route.answer for route in ingest_routes(services)}
-    applications = {stream.template: stream for stream in streams}
+    applications = dict.fromkeys((EVENTS, EVENTS_OF_NETWORK), Stream(services))
     for (method, template), operation in openapi.direct_operations().items():
         known = parameters.of_operation(method, template, operation)
         entry = Operation(template, known, direct.get(template), applications.get(template))
         table.add(method.upper(), entry)
-    realtime = Realtime(services, watchers)
+    realtime = Realtime(services)
     for template in (Realtime.everything, Realtime.template):
         table.add(SOCKET, Operation(template, parameters.known(PARAMETERS), application=realtime))
 

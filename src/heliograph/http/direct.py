@@ -76,5 +76,10 @@ async def cut_off(scope: Scope, receive: Receive) -> None:
     connection.abort()
     with suppress(TimeoutError):
         async with asyncio.timeout(ABORT_SECONDS):
-            while not (await receive())["type"].endswith(".disconnect"):
-                pass
+            await disconnected(receive)
+
+
+async def disconnected(receive: Receive) -> None:
+    """Return when the client of a request or a socket has gone."""
+    while not (await receive())["type"].endswith(".disconnect"):
+        pass

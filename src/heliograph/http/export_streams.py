@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from heliograph.errors import ErrorCode, HeliographError
-from heliograph.http.direct import cut_off
+from heliograph.http.direct import cut_off, disconnected
 from heliograph.ingest.state import PipelineState
 
 # Exports at once: of one caller, and of all. Each keeps a reading connection busy.
@@ -119,7 +119,7 @@ class ExportResponse(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send everything, or as much as the client stays for."""
         sending = asyncio.create_task(self._send(send), name="export")
-        leaving = asyncio.create_task(_left(receive), name="export-client")
+        leaving = asyncio.create_task(disconnected(receive), name="export-client")
         try:
             await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
             if sending.done():
@@ -167,9 +167,3 @@ class ExportResponse(Response):
                 await send({"type": "http.response.body", "body": body, "more_body": more})
         except TimeoutError as error:
             raise _StalledError from error
-
-
-async def _left(receive: Receive) -> None:
-    """Return when the client has gone."""
-    while (await receive())["type"] != "http.disconnect":
-        pass

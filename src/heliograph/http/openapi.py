@@ -12,7 +12,7 @@ from heliograph.http.examples import DEVICE, USERNAME
 from heliograph.http.ingest import StoredBatch, StoredReading
 from heliograph.http.paths import PREFIX
 from heliograph.http.records import Representation, errors, shows
-from heliograph.http.streams import KINDS, NetworkStream, Stream
+from heliograph.http.streams import EVENTS, EVENTS_OF_NETWORK, KINDS
 
 DESCRIPTION = """
 Every route also stands without `/api/v1`. `{identifier}` and `{device_id}` are a sensor's UUID or
@@ -292,10 +292,8 @@ def direct_operations() -> dict[tuple[str, str], dict[str, Any]]:
     posts = {("post", path): operation for path, operation in operations.items()}
     network = records.parameter("path", "network_identifier", _TEXT, "")
     return posts | {
-        ("get", NetworkStream.template): _stream(
-            "stream_network", "Stream a network's events", network
-        ),
-        ("get", Stream.template): _stream(
+        ("get", EVENTS_OF_NETWORK): _stream("stream_network", "Stream a network's events", network),
+        ("get", EVENTS): _stream(
             "stream_events", "Stream the events of all that the caller may see"
         ),
     }

@@ -1,20 +1,20 @@
 """WebSockets: readings of a device, of several, or of all that a caller may see."""
 
 import asyncio
+import dataclasses
 from typing import Any, Literal
 
 import msgspec
 from starlette.types import Receive, Scope, Send
 
 from heliograph.errors import ErrorCode, HeliographError, StoreUnavailableError
-from heliograph.http.access import Access
-from heliograph.http.direct import cut_off, outlet_of
+from heliograph.http.direct import outlet_of
 from heliograph.http.errors import STATUS
 from heliograph.http.paths import PREFIX
 from heliograph.http.services import Services
-from heliograph.http.watching import MAXIMUM_SENSORS, Watch, Watchers
+from heliograph.http.watching import MAXIMUM_SENSORS, Watch, Watchers, listening
 from heliograph.live.frames import encode
-from heliograph.live.streams import REVOKED, SHUTTING_DOWN, Streams
+from heliograph.live.streams import REVOKED, SHUTTING_DOWN
 from heliograph.live.viewer import Viewer
 from heliograph.model.principal import Principal
 
@@ -45,114 +45,80 @@ _decode = msgspec.json.Decoder(Command).decode
 
 
 class Realtime:
-    """A route of WebSockets: an ASGI application."""
+    """The routes of WebSockets: an ASGI application."""
 
     everything = f"{PREFIX}/realtime/all"
     template = f"{PREFIX}/realtime/subscribe/{{device_id}}"
 
-    def __init__(self, services: Services, watchers: Watchers) -> None:
-        self._streams = services.streams
-        self._watchers = watchers
-        self._access = services.access
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._watchers = Watchers(services)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the socket, until it ends."""
         await receive()  # websocket.connect
-        viewer = Viewer()
-        try:
+        async with self._watchers.viewer(scope, receive) as viewer:
             try:
-                device_id = scope["path_params"].get("device_id")
-                principal, watch = await self._open(scope, viewer, device_id)
+                principal = await self._watchers.caller(scope)
+                watch = await self._watch(principal, scope["path_params"].get("device_id"))
+                self._watchers.enter(viewer, principal, scope)
             except (HeliographError, StoreUnavailableError) as error:
                 await _close_at_once(error, send)
                 return
             await send({"type": "websocket.accept"})
             viewer.outlet = outlet_of(scope)
-            socket = _Socket(self._access, self._streams, principal, watch, viewer, receive, send)
+            socket = _Socket(self._services, principal, watch, viewer, receive, send)
             await socket.say(ACK)
-            viewer.allowed = watch.check(self._streams, viewer)
-            self._streams.watch(viewer, watch.selection())
-            await socket.run()
-        except asyncio.CancelledError:
-            if viewer.closed is None:
-                raise
-            await cut_off(scope, receive)
-        finally:
-            self._streams.leave(viewer)
+            viewer.allowed = watch.check(self._services.streams, viewer)
+            self._services.streams.watch(viewer, watch.selection())
+            async with listening(viewer, socket.listen(), "socket's client"):
+                await socket.show()
 
-    async def _open(
-        self, scope: Scope, viewer: Viewer, device_id: str | None
-    ) -> tuple[Principal, Watch]:
-        principal = await self._watchers.caller(scope)
+    async def _watch(self, principal: Principal, device_id: str | None) -> Watch:
         if device_id is None:
-            watch = await self._watchers.everything(principal, (), READINGS, as_messages=True)
-        else:
-            watch = await self._watchers.device(principal, device_id, READINGS)
-        self._watchers.enter(viewer, principal, scope)
-        return principal, watch
+            return await self._watchers.watch(principal, kinds=READINGS, as_messages=True)
+        return await self._watchers.device(principal, device_id, READINGS)
 
 
+@dataclasses.dataclass
 class _Socket:
     """An open socket: one task writes, another one takes what the client sends, and answers it."""
 
-    def __init__(
-        self,
-        access: Access,
-        streams: Streams,
-        principal: Principal,
-        watch: Watch,
-        viewer: Viewer,
-        receive: Receive,
-        send: Send,
-    ) -> None:
-        self._access = access
-        self._streams = streams
-        self._principal = principal
-        self._watch = watch
-        self._viewer = viewer
-        self._receive = receive
-        self._send = send
-        self._turn = asyncio.Lock()
+    services: Services
+    principal: Principal
+    watch: Watch
+    viewer: Viewer
+    receive: Receive
+    send: Send
+    turn: asyncio.Lock = dataclasses.field(default_factory=asyncio.Lock)
 
-    async def run(self) -> None:
-        """Write what is shown and answer what is asked, until either ends."""
-        viewer = self._viewer
-        viewer.task = asyncio.current_task()
-        listening = asyncio.create_task(self._listen(), name="socket's client")
-        listening.add_done_callback(lambda _: viewer.close("disconnected"))
-        try:
-            while viewer.closed is None or viewer.closed == SHUTTING_DOWN:
-                dropped, chunks = await viewer.take()
-                if not chunks:
-                    break
-                if dropped:
-                    await self.say(b'{"type":"lagged","count":%d}' % dropped)
-                for chunk in chunks:
-                    # A sign of life is no event, and the protocol has pings of its own.
-                    for part in chunk.parts if chunk.count else ():
-                        await self.say(part)
-            await self._end()
-        finally:
-            listening.cancel()
-            await asyncio.gather(listening, return_exceptions=True)
+    async def show(self) -> None:
+        """Write what is shown, until it ends."""
+        viewer = self.viewer
+        while viewer.closed is None or viewer.closed == SHUTTING_DOWN:
+            dropped, chunks = await viewer.take()
+            if not chunks:
+                break
+            if dropped:
+                await self.say(b'{"type":"lagged","count":%d}' % dropped)
+            for chunk in chunks:
+                # A sign of life is no event, and the protocol has pings of its own.
+                for part in chunk.parts if chunk.count else ():
+                    await self.say(part)
+        if viewer.closed == REVOKED:
+            await self.send(_close(4401, "The credential is no longer valid"))
+        elif viewer.closed == SHUTTING_DOWN:
+            await self.send(_close(GOING_AWAY, "The server is shutting down"))
 
     async def say(self, message: bytes) -> None:
         """Send a message; return when the client takes more."""
-        viewer = self._viewer
-        async with self._turn:
-            viewer.writing_since = viewer.touched_at = asyncio.get_running_loop().time()
-            await self._send({"type": "websocket.send", "text": message.decode()})
-            viewer.writing_since = None
+        async with self.turn:
+            await self.viewer.sent(self.send({"type": "websocket.send", "text": message.decode()}))
 
-    async def _end(self) -> None:
-        if self._viewer.closed == REVOKED:
-            await self._send(_close(4401, "The credential is no longer valid"))
-        elif self._viewer.closed == SHUTTING_DOWN:
-            await self._send(_close(GOING_AWAY, "The server is shutting down"))
-
-    async def _listen(self) -> None:
+    async def listen(self) -> None:
+        """Answer what the client asks, until it goes."""
         while True:
-            message = await self._receive()
+            message = await self.receive()
             if message["type"] == "websocket.disconnect":
                 return
             text = message.get("text") or message.get("bytes") or ""
@@ -178,8 +144,8 @@ class _Socket:
     async def _subscribe(self, command: Command) -> bytes:
         if command.device_id is None:
             raise HeliographError(ErrorCode.DEVICE_ID_MISSING, "device_id is missing")
-        sensor = await self._access.device(self._principal, command.device_id)
-        watch = self._watch
+        sensor = await self.services.access.device(self.principal, command.device_id)
+        watch = self.watch
         if watch.sensors is not None:
             if command.action == "subscribe":
                 watch.sensors |= {sensor.number}
@@ -189,7 +155,7 @@ class _Socket:
                 watch.sensors -= {sensor.number}
                 detail = f"A socket may name {MAXIMUM_SENSORS} devices at most"
                 raise HeliographError(ErrorCode.TOO_MANY_STREAMS, detail)
-            self._streams.watch(self._viewer, watch.selection())
+            self.services.streams.watch(self.viewer, watch.selection())
         elif command.action == "unsubscribe":
             detail = "This socket shows all devices"
             raise HeliographError(ErrorCode.VALIDATION_FAILED, detail)

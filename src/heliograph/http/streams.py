@@ -1,4 +1,8 @@
-"""Server-Sent Events: a network's stream, and all that a caller may see."""
+"""Server-Sent Events: a network's stream, and all that a caller may see.
+
+A stream of a network begins with its activity, and one that is resumed with what was committed
+since the last event that its client has.
+"""
 
 import asyncio
 from typing import NamedTuple
@@ -6,26 +10,30 @@ from typing import NamedTuple
 import msgspec
 from starlette.types import Receive, Scope, Send
 
+from heliograph.access.registry import Registry
 from heliograph.errors import ErrorCode, HeliographError, StoreUnavailableError
-from heliograph.http.activity import Activity
 from heliograph.http.configurations import ConfigurationEntry
-from heliograph.http.direct import cut_off, outlet_of
+from heliograph.http.direct import disconnected, outlet_of
 from heliograph.http.paths import PREFIX
-from heliograph.http.replay import Replay
 from heliograph.http.representation import as_of_now
 from heliograph.http.services import Services
-from heliograph.http.watching import Watch, Watchers, parameters
+from heliograph.http.watching import Watch, Watchers, listening, parameters
 from heliograph.live import sse
-from heliograph.live.frames import Frame, notice
+from heliograph.live.frames import Frame, encode, frame, notice
 from heliograph.live.notices import PRESENCE
 from heliograph.live.streams import SHUTTING_DOWN
 from heliograph.live.viewer import Viewer
+from heliograph.model.identifiers import ingest_id_time
 from heliograph.model.presence import presence
-from heliograph.model.principal import Principal
 from heliograph.model.records import Kind
 from heliograph.model.sensor import Sensor
-from heliograph.model.time import to_epoch_seconds
+from heliograph.model.time import DAY, HOUR, MINUTE, SECOND, now, to_epoch_seconds
+from heliograph.store import Store
+from heliograph.store.measurements import SensorActivity
+from heliograph.store.telemetry import Received
 
+EVENTS = f"{PREFIX}/events"
+EVENTS_OF_NETWORK = f"{PREFIX}/streams/{{network_identifier}}"
 ACTIVITY = "activity"
 KINDS = frozenset(
     (ACTIVITY, "measurement", "log", "heartbeat", "configuration", "presence", "alert", "rule")
@@ -38,145 +46,291 @@ HEADERS = [
     (b"x-content-type-options", b"nosniff"),
 ]
 
+# Of the activity: how wide its intervals are, and how far it goes back.
+WIDTH = 4 * HOUR
+LENGTH = 28 * DAY
+# A network of more sensors is shown by its first ones.
+MAXIMUM_SENSORS = 1_000
+# A client that comes again within it gets what was counted before.
+KEPT = 60 * SECOND
+MAXIMUM_KEPT = 100
 
-class Asked(NamedTuple):
-    """What a request asks for. `last_event_id` is empty where it resumes nothing."""
+# Of what is resumed: how old the last event may be, and how far ahead of the clock.
+OLDEST = HOUR
+AHEAD = MINUTE
+MAXIMUM_EVENTS = 10_000
+MAXIMUM_BYTES = 64 << 20
+# What is looked through for them: the messages of all networks.
+MAXIMUM_SCANNED = 50_000
+PAGE_EVENTS = 500
+PAGE_BYTES = 1 << 20
+READING_AT_ONCE = 4
+_GREATEST = (1 << 63) - 1
 
+TOO_OLD = "too old"
+TOO_MANY = "too many"
+UNKNOWN = "unknown"
+
+
+class _Opened(NamedTuple):
+    """A stream that has begun: who watches what, and how it is written to them."""
+
+    viewer: Viewer
     watch: Watch
-    with_activity: bool
-    last_event_id: str
+    send: Send
+
+    async def write(self, data: bytes) -> None:
+        """Write a part of the answer; return when the client takes more."""
+        part = {"type": "http.response.body", "body": data, "more_body": True}
+        await self.viewer.sent(self.send(part))
 
 
 class Stream:
-    """A route of Server-Sent Events: an ASGI application, without a response object."""
+    """The routes of Server-Sent Events: an ASGI application, without a response object."""
 
-    template = f"{PREFIX}/events"
-
-    def __init__(
-        self,
-        services: Services,
-        watchers: Watchers,
-        replay: Replay,
-        activity: Activity,
-    ) -> None:
-        self.watchers = watchers
+    def __init__(self, services: Services) -> None:
         self._streams = services.streams
-        self._replay = replay
-        self._activity = activity
+        self._watchers = Watchers(services)
+        self._replay = _Replay(services)
+        self._activity = _Activity(services.store, services.registry)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer with the stream, until it ends."""
-        viewer = Viewer()
+        async with self._watchers.viewer(scope, receive) as viewer:
+            principal = await self._watchers.caller(scope)
+            given = parameters(scope)
+            kinds = _kinds(given.get("kind", []))
+            network = scope["path_params"].get("network_identifier")
+            watch = await self._watchers.watch(principal, given.get("sensor", []), kinds, network)
+            self._watchers.enter(viewer, principal, scope)
+            viewer.allowed = watch.check(self._streams, viewer)
+            last_event_id = dict(scope["headers"]).get(b"last-event-id", b"").decode("latin-1")
+            last_event_id = last_event_id or given.get("last_event_id", [""])[-1]
+            async with listening(viewer, disconnected(receive), "stream's client"):
+                await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+                viewer.outlet = outlet_of(scope)
+                await self._write(_Opened(viewer, watch, send), last_event_id)
+                body = sse.retry(RETRY_MILLISECONDS)
+                await send({"type": "http.response.body", "body": body})
+
+    async def _write(self, stream: _Opened, last_event_id: str) -> None:
+        viewer = stream.viewer
+        await stream.write(sse.retry(RETRY_MILLISECONDS))
         try:
-            asked = await self._open(scope, viewer)
-            await self._run(viewer, asked, scope, receive, send)
-        except asyncio.CancelledError:
-            if viewer.closed is None:
-                raise
-            await cut_off(scope, receive)
-        finally:
-            self._streams.leave(viewer)
+            await self._begin(stream, last_event_id)
+            while viewer.closed is None or viewer.closed == SHUTTING_DOWN:
+                dropped, chunks = await viewer.take()
+                if not chunks:
+                    break
+                lagged = sse.lagged(dropped) if dropped else b""
+                await stream.write(b"".join([lagged, *(chunk.data for chunk in chunks)]))
+        except StoreUnavailableError:
+            pass  # the client comes again by itself
 
-    async def watch(
-        self, principal: Principal, _scope: Scope, sensors: list[str], kinds: frozenset[str] | None
-    ) -> Watch:
-        """Return what the caller watches.
-
-        Raises:
-            HeliographError: the caller may not.
-        """
-        return await self.watchers.everything(principal, sensors, kinds)
-
-    async def _open(self, scope: Scope, viewer: Viewer) -> Asked:
-        principal = await self.watchers.caller(scope)
-        given = parameters(scope)
-        kinds = _kinds(given.get("kind", []))
-        watch = await self.watch(principal, scope, given.get("sensor", []), kinds)
-        self.watchers.enter(viewer, principal, scope)
-        viewer.allowed = watch.check(self._streams, viewer)
-        header = dict(scope["headers"]).get(b"last-event-id", b"").decode("latin-1")
-        with_activity = watch.network is not None and (kinds is None or ACTIVITY in kinds)
-        return Asked(watch, with_activity, header or given.get("last_event_id", [""])[-1])
-
-    async def _run(
-        self, viewer: Viewer, asked: Asked, scope: Scope, receive: Receive, send: Send
-    ) -> None:
-        viewer.task = asyncio.current_task()
-        gone = asyncio.create_task(_disconnected(receive), name="stream's client")
-        gone.add_done_callback(lambda _: viewer.close("disconnected"))
-        writing = _Writing(viewer, send)
-        try:
-            await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
-            viewer.outlet = outlet_of(scope)
-            await writing(sse.retry(RETRY_MILLISECONDS))
-            try:
-                await self._begin(viewer, asked, writing)
-                while viewer.closed is None or viewer.closed == SHUTTING_DOWN:
-                    dropped, chunks = await viewer.take()
-                    if not chunks:
-                        break
-                    await writing(
-                        b"".join(
-                            [sse.lagged(dropped) if dropped else b"", *(c.data for c in chunks)]
-                        )
-                    )
-            except StoreUnavailableError:
-                pass  # the client comes again by itself
-            await send({"type": "http.response.body", "body": sse.retry(RETRY_MILLISECONDS)})
-        finally:
-            gone.cancel()
-            await asyncio.gather(gone, return_exceptions=True)
-
-    async def _begin(self, viewer: Viewer, asked: Asked, writing: "_Writing") -> None:
-        if not asked.last_event_id:
-            # First of all: what the snapshot does not count any more is told.
-            await self._replay.begin(viewer, asked.watch, writing)
-        if asked.with_activity and asked.watch.network is not None:
-            snapshot = await self._activity.snapshot(asked.watch.network)
-            if not viewer.allowed():
+    async def _begin(self, stream: _Opened, last_event_id: str) -> None:
+        watch = stream.watch
+        if not last_event_id:
+            # First of all: what the snapshot does not count any more is sent.
+            await self._replay.begin(stream)
+        if watch.network is not None and (watch.kinds is None or ACTIVITY in watch.kinds):
+            snapshot = await self._activity.snapshot(watch.network)
+            if not stream.viewer.allowed():
                 return
-            await writing(sse.event(ACTIVITY, snapshot))
-        if asked.last_event_id:
-            await self._replay.resume(viewer, asked.watch, asked.last_event_id, writing)
+            await stream.write(sse.event(ACTIVITY, snapshot))
+        if last_event_id:
+            await self._replay.resume(stream, last_event_id)
 
 
-class NetworkStream(Stream):
-    """The stream of one network."""
+class _Activity:
+    """Counts a network's measurements, once for all who ask at about the same time."""
 
-    template = f"{PREFIX}/streams/{{network_identifier}}"
+    def __init__(self, store: Store, registry: Registry) -> None:
+        self._measurements = store.measurements
+        self._registry = registry
+        # By network: when it was counted, and the JSON of each sensor, by its UUID.
+        self._kept: dict[str, tuple[int, asyncio.Task[list[tuple[str, bytes]]]]] = {}
 
-    async def watch(
-        self, principal: Principal, scope: Scope, sensors: list[str], kinds: frozenset[str] | None
-    ) -> Watch:
-        """Return what the caller watches.
+    async def snapshot(self, network: str) -> bytes:
+        """Return JSON: of each sensor the intervals with measurements, and their counts.
 
         Raises:
-            HeliographError: the caller may not.
+            StoreUnavailableError: not now.
         """
-        network = scope["path_params"]["network_identifier"]
-        return await self.watchers.network(principal, network, sensors, kinds)
+        moment = now()
+        counted_at, task = self._kept.get(network, (0, None))
+        failed = task is not None and task.done() and (task.cancelled() or task.exception())
+        if task is None or failed or not moment - KEPT < counted_at <= moment:
+            self._kept.pop(network, None)
+            while len(self._kept) >= MAXIMUM_KEPT:
+                del self._kept[next(iter(self._kept))]
+            task = asyncio.create_task(self._count(network, moment), name=f"activity {network}")
+            self._kept[network] = moment, task
+        # One who leaves must not end it for the others.
+        counted = await asyncio.shield(task)
+        return b"[%b]" % b",".join(text for name, text in counted if self._is_in(network, name))
+
+    def _is_in(self, network: str, identifier: str) -> bool:
+        """Return whether a sensor that was in a network is still there."""
+        # A change brings its sensor into memory.
+        known = self._registry.cached(identifier)
+        return known is None or known.network_identifier == network
+
+    async def _count(self, network: str, moment: int) -> list[tuple[str, bytes]]:
+        end = moment // WIDTH * WIDTH + WIDTH
+        found = await self._measurements.activity(
+            network, since=end - LENGTH, until=end, width=WIDTH, limit=MAXIMUM_SENSORS
+        )
+        return [(sensor.identifier, encode(_representation(sensor))) for sensor in found]
 
 
-class _Writing:
-    """Writes a part of the answer; meanwhile it is known since when the client keeps it waiting."""
-
-    __slots__ = ("_send", "_viewer")
-
-    def __init__(self, viewer: Viewer, send: Send) -> None:
-        self._viewer = viewer
-        self._send = send
-
-    async def __call__(self, data: bytes) -> None:
-        """Write; return when the client takes more."""
-        viewer = self._viewer
-        viewer.writing_since = viewer.touched_at = asyncio.get_running_loop().time()
-        await self._send({"type": "http.response.body", "body": data, "more_body": True})
-        viewer.writing_since = None
+def _representation(sensor: SensorActivity) -> dict[str, object]:
+    return {
+        "sensor_identifier": sensor.identifier,
+        "sensor_name": sensor.sensor_name,
+        "bucket_timestamps": [to_epoch_seconds(bucket) for bucket in sensor.buckets],
+        "measurement_counts": sensor.counts,
+    }
 
 
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+class _Page(NamedTuple):
+    """Rows from one id to another; `kinds` of those that are wanted, none: not to be read."""
+
+    first: int
+    last: int
+    kinds: frozenset[Kind]
+
+
+class _Replay:
+    """Reads what streams have missed, for a few of them at a time."""
+
+    def __init__(self, services: Services) -> None:
+        self._registry = services.registry
+        self._replay = services.store.replay
+        self._streams = services.streams
+        self._instance = services.instance
+        self._turn = asyncio.Semaphore(READING_AT_ONCE)
+
+    async def begin(self, stream: _Opened) -> None:
+        """Watch from now on; the client is told from which id on, should it come again."""
+        self._streams.watch(stream.viewer, stream.watch.selection())
+        await stream.write(sse.heartbeat(self._streams.resume_id()))
+
+    async def resume(self, stream: _Opened, last_event_id: str) -> None:
+        """Write what came after an event and watch from there on, or say that there is a gap.
+
+        Raises:
+            StoreUnavailableError: not now.
+        """
+        viewer, watch = stream.viewer, stream.watch
+        after = sse.parse_event_id(last_event_id)
+        reason = self._unusable(after)
+        if after is None or reason is not None:
+            await self._reset(stream, reason or UNKNOWN)
+            return
+        # Far from the present without watching, so that the queue does not fill meanwhile.
+        for watching in (False, True):
+            if watching:
+                self._streams.watch(viewer, watch.selection())
+            pages = await self._plan(after, watch)
+            if pages is None:
+                await self._reset(stream, TOO_MANY)
+                return
+            sent: set[int] = set()
+            for page in pages:
+                if viewer.closed is not None:
+                    return
+                data = await self._read(page, watch, sent)
+                if data:
+                    await stream.write(data)
+                after = page.last
+            viewer.forget(frozenset(sent))
+
+    def _unusable(self, after: int | None) -> str | None:
+        if after is None:
+            return UNKNOWN
+        made, moment = ingest_id_time(after), now()
+        if made > moment + AHEAD:
+            return UNKNOWN
+        if made < moment - OLDEST:
+            return TOO_OLD
+        if self._instance is not None and not self._instance.may_resume(after):
+            return UNKNOWN
+        return None
+
+    async def _reset(self, stream: _Opened, reason: str) -> None:
+        await stream.write(sse.reset(reason))
+        await self.begin(stream)
+
+    async def _plan(self, after: int, watch: Watch) -> list[_Page] | None:
+        """Return what to read after an id; None: it is too much."""
+        async with self._turn:
+            index = await self._replay.index(after, _GREATEST, MAXIMUM_SCANNED + 1)
+        if len(index) > MAXIMUM_SCANNED:
+            return None
+        if (instance := self._instance) is not None:
+            # Other servers' commits are in no order with this one's: whoever has seen one of them
+            # might miss what has a smaller id and is committed later.
+            index = [each for each in index if instance.is_own(each.id)]
+        wanted = await self._wanted(index, watch)
+        kinds = watch.kinds
+        chosen = [
+            each
+            for each in index
+            if each.sensor in wanted and (kinds is None or each.kind.value in kinds)
+        ]
+        if len(chosen) > MAXIMUM_EVENTS or sum(e.size for e in chosen) > MAXIMUM_BYTES:
+            return None
+        return _pages(index, {each.id for each in chosen})
+
+    async def _wanted(self, index: list[Received], watch: Watch) -> set[int]:
+        selection = watch.selection()
+        wanted: set[int] = set()
+        for number in {each.sensor for each in index}:
+            sensor = await self._registry.find_number(number)
+            if sensor is None or not sensor.identifier:
+                continue
+            if selection.covers(sensor.network_identifier, number):
+                wanted.add(number)
+        return wanted
+
+    async def _read(self, page: _Page, watch: Watch, sent: set[int]) -> bytes:
+        if not page.kinds:
+            return b""
+        async with self._turn:
+            rows = await self._replay.rows(sorted(page.kinds), page.first, page.last)
+        if not watch.is_allowed():
+            return b""  # its stream is about to be ended
+        selection = watch.selection()
+        parts: list[bytes] = []
+        for kind, row in rows:
+            if self._instance is not None and not self._instance.is_own(row[0]):
+                continue
+            sensor = await self._registry.find_number(row[1])
+            if sensor is None or not selection.wants(
+                sensor.network_identifier, sensor.number, kind.value
+            ):
+                continue
+            names = sensor.number, sensor.identifier, sensor.device_id, sensor.network_identifier
+            parts.append(frame(kind, names, row).sse)
+            sent.add(row[0])
+        return b"".join(parts)
+
+
+def _pages(index: list[Received], wanted: set[int]) -> list[_Page]:
+    """Return the rows in pieces that are bounded with all that lies between the wanted ones."""
+    pages: list[_Page] = []
+    at = 0
+    while at < len(index):
+        end, size = at, 0
+        kinds: set[Kind] = set()
+        while end < len(index) and end - at < PAGE_EVENTS and (not size or size < PAGE_BYTES):
+            size += index[end].size + 1
+            if index[end].id in wanted:
+                kinds.add(index[end].kind)
+            end += 1
+        pages.append(_Page(index[at].id, index[end - 1].id, frozenset(kinds)))
+        at = end
+    return pages
 
 
 def _kinds(given: list[str]) -> frozenset[str] | None:

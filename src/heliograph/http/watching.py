@@ -1,14 +1,17 @@
-"""Who opens a stream, what they may watch, and whether they still may."""
+"""Who opens a stream or a socket, what they may watch, and whether they still may."""
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from urllib.parse import parse_qs
 
-from starlette.types import Scope
+from starlette.types import Receive, Scope
 
 from heliograph.access.policy import Action, credential_of, is_current, may, networks_of
 from heliograph.access.registry import Registry
 from heliograph.errors import ErrorCode, HeliographError, shutting_down
 from heliograph.http.access import bearer, client_address
+from heliograph.http.direct import cut_off
 from heliograph.http.services import Services
 from heliograph.live.streams import Selection, Streams
 from heliograph.live.viewer import Viewer
@@ -125,26 +128,50 @@ class Watchers:
             )
         self._services.streams.enter(viewer, name)
 
-    async def everything(
+    @asynccontextmanager
+    async def viewer(self, scope: Scope, receive: Receive) -> AsyncIterator[Viewer]:
+        """Give a viewer, and forget it in the end; one that takes nothing is cut off."""
+        viewer = Viewer()
+        try:
+            yield viewer
+        except asyncio.CancelledError:
+            if viewer.closed is None:
+                raise
+            await cut_off(scope, receive)
+        finally:
+            self._services.streams.leave(viewer)
+
+    async def watch(
         self,
         principal: Principal,
         sensors: Sequence[str] = (),
         kinds: frozenset[str] | None = None,
+        network: str | None = None,
         *,
         as_messages: bool = False,
     ) -> Watch:
-        """Return all that the caller may see, or these sensors of it.
+        """Return all that the caller may see, or of it a network, or these sensors.
 
         Raises:
-            HeliographError: FORBIDDEN; SENSOR_NOT_FOUND, one is not the caller's to see.
+            HeliographError: NETWORK_NOT_FOUND, FORBIDDEN; SENSOR_NOT_FOUND, one is not the caller's
+                to see, or not of the network.
         """
-        numbers = await self._numbers(principal, sensors)
-        registry = self._services.registry
-        if principal.sensor is None:
+        registry, own = self._services.registry, principal.sensor
+        if network is not None:
+            network = (await self._access.network(principal, network, Action.VIEW)).identifier
+        numbers = await self._numbers(principal, sensors, network)
+        if network is None and own is None:
             await self._access.visible(principal, None)
-        elif numbers is None and not registry.grants.everybody:
-            numbers = frozenset((principal.sensor,))
-        return Watch(registry, principal, sensors=numbers, kinds=kinds, as_messages=as_messages)
+        elif network is None and own is not None and numbers is None:
+            numbers = None if registry.grants.everybody else frozenset((own,))
+        return Watch(
+            registry,
+            principal,
+            network=network,
+            sensors=numbers,
+            kinds=kinds,
+            as_messages=as_messages,
+        )
 
     async def device(self, principal: Principal, identifier: str, kinds: frozenset[str]) -> Watch:
         """Return what a device measures, as messages; more may be added.
@@ -152,33 +179,10 @@ class Watchers:
         Raises:
             HeliographError: DEVICE_NOT_FOUND, FORBIDDEN.
         """
-        sensors = frozenset(((await self._access.device(principal, identifier)).number,))
         registry = self._services.registry
+        sensors = frozenset(((await self._access.device(principal, identifier)).number,))
         return Watch(
-            registry,
-            principal,
-            sensors=sensors,
-            kinds=kinds,
-            as_messages=True,
-            of_devices=True,
-        )
-
-    async def network(
-        self,
-        principal: Principal,
-        identifier: str,
-        sensors: Sequence[str],
-        kinds: frozenset[str] | None,
-    ) -> Watch:
-        """Return a network, or these sensors of it.
-
-        Raises:
-            HeliographError: NETWORK_NOT_FOUND, FORBIDDEN, SENSOR_NOT_FOUND.
-        """
-        network = (await self._access.network(principal, identifier, Action.VIEW)).identifier
-        numbers = await self._numbers(principal, sensors, network)
-        return Watch(
-            self._services.registry, principal, network=network, sensors=numbers, kinds=kinds
+            registry, principal, sensors=sensors, kinds=kinds, as_messages=True, of_devices=True
         )
 
     async def _numbers(
@@ -213,6 +217,21 @@ class Watchers:
         if principal is None:
             raise _invalid_token()
         return principal
+
+
+@asynccontextmanager
+async def listening(
+    viewer: Viewer, client: Coroutine[None, None, None], name: str
+) -> AsyncIterator[None]:
+    """Let this task write to the viewer, which is closed once its client has gone."""
+    viewer.task = asyncio.current_task()
+    task = asyncio.create_task(client, name=name)
+    task.add_done_callback(lambda _: viewer.close("disconnected"))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 def _invalid_token() -> HeliographError:

@@ -5,7 +5,7 @@ While nothing is queued and the client keeps up, what is due goes past the queue
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 MAXIMUM_BYTES = 1 << 20
 MAXIMUM_EVENTS = 5_000
@@ -177,6 +177,12 @@ class Viewer:
         self._size -= size
         dropped, self.dropped = self.dropped, 0
         return dropped, taken
+
+    async def sent(self, sending: Awaitable[None]) -> None:
+        """Wait until something is sent; meanwhile `writing_since` says since when."""
+        self.writing_since = self.touched_at = asyncio.get_running_loop().time()
+        await sending
+        self.writing_since = None
 
     def _wake(self) -> None:
         self.waits = False

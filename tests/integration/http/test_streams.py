@@ -8,7 +8,7 @@ import shutil
 import httpx
 import pytest
 
-from heliograph.http import replay, streams
+from heliograph.http import streams
 from heliograph.live.frames import Frame
 from heliograph.model.identifiers import first_ingest_id
 from heliograph.model.time import now
@@ -304,7 +304,7 @@ async def test_what_is_resumed_is_the_server_s_own(site, serving, watching, post
     ],
 )
 async def test_what_cannot_be_resumed_is_reset(site, serving, watching, monkeypatch, last, reason):
-    monkeypatch.setattr(replay, "MAXIMUM_EVENTS", 2)
+    monkeypatch.setattr(streams, "MAXIMUM_EVENTS", 2)
     async with site() as running, serving(running.web) as port:
         await running.device("pump")
         await send(running, 1, 2, 3)
