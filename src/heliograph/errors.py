@@ -127,6 +127,14 @@ class UnusableStoreError(StoreUnavailableError):
         self.is_damage = is_damage
 
 
+class DeliveryError(Exception):
+    """Something was not delivered to where it was to go; `is_final`: nor will it be if repeated."""
+
+    def __init__(self, detail: str, *, is_final: bool = False) -> None:
+        super().__init__(detail)
+        self.is_final = is_final
+
+
 class AlreadyExistsError(Exception):
     """A unique name is taken; `field` is which."""
 

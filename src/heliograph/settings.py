@@ -22,6 +22,7 @@ from pydantic_core import ErrorDetails
 
 from heliograph.address import Address, parse_address
 from heliograph.broker_url import parse_broker_url
+from heliograph.destinations import Destination, parse_destination
 from heliograph.environment import Mistyped, mistyped, read_variables
 from heliograph.errors import StartError
 from heliograph.masking import MASK, mask_text
@@ -134,9 +135,14 @@ def _bytes(value: Any) -> Any:
     return round(float(found[1]) * (1_024 if found[3] else 1_000) ** power)
 
 
+def _destinations(value: Any) -> Any:
+    return tuple(map(parse_destination, split(value))) if isinstance(value, str) else value
+
+
 HostNames = Annotated[tuple[str, ...], BeforeValidator(_host_names)]
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_networks)]
 Addresses = Annotated[tuple[Address, ...], BeforeValidator(_addresses)]
+Destinations = Annotated[tuple[Destination, ...], BeforeValidator(_destinations)]
 Bound = Annotated[int, Field(ge=0, le=1_000_000)]
 PerMinute = Annotated[int, Field(ge=0, le=100_000_000)]
 Days = Annotated[int, Field(ge=0, le=36_500)]
@@ -224,6 +230,8 @@ class Settings(BaseModel):
     rate_limit_ingest: PerMinute = 600_000
     rate_limit_mqtt: PerMinute = 100_000
     rate_limit_failed_logins: PerMinute = 30
+
+    webhook_allow: Destinations = ()
 
     log_level: Annotated[
         Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(lower)
@@ -532,7 +540,7 @@ def _shown(value: Any) -> Any:
             return _as_text(value)
         case str():
             return mask_text(value)
-        case Address() | IPv4Network() | IPv6Network():
+        case Address() | Destination() | IPv4Network() | IPv6Network():
             return str(value)
         case tuple():
             return [_shown(part) for part in value]

@@ -41,6 +41,7 @@ LEVELS = {
     "ingest": 4,
     "configuration": 4,
     "exchange": 4,
+    "processing": 4,
     "rollups": 4,
     "brokers": 5,
     "presence": 5,
