@@ -1,6 +1,7 @@
 """The newest value of each attribute, in memory for the sensors that somebody asks about."""
 
 import asyncio
+import dataclasses
 import hashlib
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -54,21 +55,19 @@ class Text(NamedTuple):
     truncated: bool = False
 
 
+@dataclasses.dataclass(slots=True, eq=False)
 class _Held:
     """What is known of a sensor; `read_at` is None until the store has answered.
 
     Once it has answered, there is a `text` of all that does not wait in `pending`.
     """
 
-    __slots__ = ("attributes", "pending", "pending_bytes", "read_at", "text", "truncated")
-
-    def __init__(self) -> None:
-        self.attributes: dict[str, Attribute] = {}
-        self.pending: list[_Row] = []
-        self.pending_bytes = 0
-        self.read_at: float | None = None
-        self.text: Text | None = None
-        self.truncated = False
+    attributes: dict[str, Attribute] = dataclasses.field(default_factory=dict)
+    pending: list[_Row] = dataclasses.field(default_factory=list)
+    pending_bytes: int = 0
+    read_at: float | None = None
+    text: Text | None = None
+    truncated: bool = False
 
     @property
     def size(self) -> int:

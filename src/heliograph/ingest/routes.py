@@ -1,5 +1,6 @@
 """Where a topic leads: to a sensor and a decoder, or to a reason for rejection."""
 
+import dataclasses
 from collections.abc import Callable
 
 from heliograph.access.policy import EVERYBODY, Action, may, may_send, names_another
@@ -25,28 +26,22 @@ DECODERS: dict[Kind, Decode] = {
 }
 
 
+@dataclasses.dataclass(slots=True, eq=False)
 class Route:
     """A topic resolved for one principal. With a `fault`, what arrives is rejected.
 
     `decode` is None for what has no rows: statuses, and what is rejected.
     """
 
-    __slots__ = ("decode", "fault", "kind", "principal", "sensor", "source")
+    source: str
+    principal: Principal
+    kind: Kind
+    sensor: KnownSensor | None = None
+    fault: Fault | None = None
+    decode: Decode | None = dataclasses.field(init=False)
 
-    def __init__(
-        self,
-        source: str,
-        principal: Principal,
-        kind: Kind,
-        sensor: KnownSensor | None = None,
-        fault: Fault | None = None,
-    ) -> None:
-        self.source = source
-        self.principal = principal
-        self.kind = kind
-        self.sensor = sensor
-        self.fault = fault
-        self.decode = DECODERS.get(kind) if sensor is not None else None
+    def __post_init__(self) -> None:
+        self.decode = DECODERS.get(self.kind) if self.sensor is not None else None
 
 
 class Router:

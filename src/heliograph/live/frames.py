@@ -1,5 +1,6 @@
 """Committed events as they are sent: each encoded once, however many watch."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,30 +15,19 @@ encode = msgspec.json.Encoder().encode
 _Raw = msgspec.Raw
 
 
+@dataclasses.dataclass(slots=True, eq=False)
 class Frame:
     """One event, of one sensor. `id` is its ingest id; None: it has none and can't be resumed."""
 
-    __slots__ = ("_message", "_sse", "data", "device_id", "id", "kind", "network", "row", "sensor")
-
-    def __init__(
-        self,
-        kind: str,
-        sensor: int,
-        network: str,
-        row_id: int | None,
-        data: bytes,
-        device_id: str,
-        row: tuple[Any, ...] | None = None,
-    ) -> None:
-        self.kind = kind
-        self.sensor = sensor
-        self.network = network
-        self.id = row_id
-        self.data = data
-        self.device_id = device_id
-        self.row = row
-        self._sse: bytes | None = None
-        self._message: bytes | None = None
+    kind: str
+    sensor: int
+    network: str
+    id: int | None
+    data: bytes
+    device_id: str
+    row: tuple[Any, ...] | None = None
+    _sse: bytes | None = None
+    _message: bytes | None = None
 
     @property
     def sse(self) -> bytes:
@@ -100,44 +90,22 @@ def notice(kind: str, names: tuple[int, str, str | None, str], members: dict[str
 
 
 def _measurement(event: Committed, row: tuple[Any, ...]) -> Frame:
-    data = b'%b,"revision":%b,"creation_timestamp":%b,"measurement":%b}' % (
-        _head(event),
-        encode(row[5]),
-        encode(to_epoch_seconds(row[2])),
-        row[7].encode(),
-    )
-    return _frame(event, row, data)
+    return _frame(event, row, b'"measurement":%b}' % row[7].encode())
 
 
 def _log(event: Committed, row: tuple[Any, ...]) -> Frame:
-    data = encode(
-        {
-            "sensor_identifier": event.identifier,
-            "device_id": event.device_id,
-            "revision": row[5],
-            "creation_timestamp": to_epoch_seconds(row[2]),
-            "severity": row[7],
-            "subject": row[8],
-            "details": row[9],
-        }
-    )
-    return _frame(event, row, data)
+    members = {"severity": row[7], "subject": row[8], "details": row[9]}
+    return _frame(event, row, encode(members)[1:])
 
 
 def _heartbeat(event: Committed, row: tuple[Any, ...]) -> Frame:
-    data = encode(
-        {
-            "sensor_identifier": event.identifier,
-            "device_id": event.device_id,
-            "revision": row[5],
-            "creation_timestamp": to_epoch_seconds(row[2]),
-            "receipt_timestamp": to_epoch_seconds(row[4]),
-            "success": None if row[7] is None else bool(row[7]),
-            "details": None if row[8] is None else _Raw(row[8].encode()),
-            "flagged": bool(row[-1]),
-        }
-    )
-    return _frame(event, row, data)
+    members = {
+        "receipt_timestamp": to_epoch_seconds(row[4]),
+        "success": None if row[7] is None else bool(row[7]),
+        "details": None if row[8] is None else _Raw(row[8].encode()),
+        "flagged": bool(row[-1]),
+    }
+    return _frame(event, row, encode(members)[1:])
 
 
 def _presence(event: Committed, row: tuple[Any, ...]) -> Frame:
@@ -155,13 +123,14 @@ _MADE = {
 }
 
 
-def _head(event: Committed) -> bytes:
-    return b'{"sensor_identifier":"%b","device_id":%b' % (
+def _frame(event: Committed, row: tuple[Any, ...], members: bytes) -> Frame:
+    """Return a row as a frame; `members` are those of its kind, as JSON without the first brace."""
+    data = b'{"sensor_identifier":"%b","device_id":%b,"revision":%b,"creation_timestamp":%b,%b' % (
         event.identifier.encode(),
         encode(event.device_id),
+        encode(row[5]),
+        encode(to_epoch_seconds(row[2])),
+        members,
     )
-
-
-def _frame(event: Committed, row: tuple[Any, ...], data: bytes) -> Frame:
     name = event.device_id or event.identifier
     return Frame(event.kind.value, event.number, event.network_identifier, row[0], data, name, row)

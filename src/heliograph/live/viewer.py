@@ -4,8 +4,10 @@ While nothing is queued and the client keeps up, what is due goes past the queue
 """
 
 import asyncio
+import dataclasses
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import field
 
 MAXIMUM_BYTES = 1 << 20
 MAXIMUM_EVENTS = 5_000
@@ -43,70 +45,47 @@ class Chunk:
         return Chunk([part for part, _ in left], [row_id for _, row_id in left]) if left else None
 
 
+@dataclasses.dataclass(slots=True, eq=False, repr=False)
 class Outlet:
-    """A viewer's connection itself. `ready`: it is open, and its client keeps up."""
+    """A viewer's connection itself. `ready`: it is open, and its client keeps up.
 
-    __slots__ = ("frame", "ready", "write")
+    `write` never waits; `frame` returns a chunk as the connection's protocol has it.
+    """
 
-    def __init__(self, write: Callable[[bytes], None], frame: Callable[[Chunk], bytes]) -> None:
-        """`write` never waits; `frame` returns a chunk as the connection's protocol has it."""
-        self.write = write
-        self.frame = frame
-        self.ready = True
+    write: Callable[[bytes], None]
+    frame: Callable[[Chunk], bytes]
+    ready: bool = True
 
 
+@dataclasses.dataclass(slots=True, eq=False, repr=False, kw_only=True)
 class Viewer:
     """The queue of one stream, between who publishes and the one task that writes it.
 
     Holds at most `maximum_bytes` and `maximum_events` beside its newest chunk.
     """
 
-    __slots__ = (
-        "_chunks",
-        "_count",
-        "_maximum_bytes",
-        "_maximum_events",
-        "_size",
-        "_waiter",
-        "allowed",
-        "closed",
-        "dropped",
-        "outlet",
-        "principal",
-        "selection",
-        "task",
-        "touched_at",
-        "waits",
-        "writing_since",
-    )
-
-    def __init__(
-        self,
-        *,
-        maximum_bytes: int = MAXIMUM_BYTES,
-        maximum_events: int = MAXIMUM_EVENTS,
-    ) -> None:
-        self._maximum_bytes = maximum_bytes
-        self._maximum_events = maximum_events
-        self._chunks: deque[Chunk] = deque()
-        self._size = self._count = 0
-        self._waiter: asyncio.Future[None] | None = None
-        # How many events were lost since that was told last.
-        self.dropped = 0
-        # Why it ends, once it does.
-        self.closed: str | None = None
-        # Whose it is, what it watches, and whether it may go on: of the streams' registry.
-        self.principal: int | str = ""
-        self.selection: object = None
-        self.allowed: Callable[[], bool] = lambda: True
-        # The task that writes; since when it waits for the client (by the loop's clock, or None).
-        self.task: asyncio.Task[object] | None = None
-        self.writing_since: float | None = None
-        self.touched_at = 0.0
-        # Where it can be written to past the queue.
-        self.outlet: Outlet | None = None
-        # All that was queued has been written, and it is not closed.
-        self.waits = False
+    maximum_bytes: int = MAXIMUM_BYTES
+    maximum_events: int = MAXIMUM_EVENTS
+    _chunks: deque[Chunk] = field(default_factory=deque, init=False)
+    _size: int = field(default=0, init=False)
+    _count: int = field(default=0, init=False)
+    _waiter: "asyncio.Future[None] | None" = field(default=None, init=False)
+    # How many events were lost since that was told last.
+    dropped: int = 0
+    # Why it ends, once it does.
+    closed: str | None = None
+    # Whose it is, what it watches, and whether it may go on: of the streams' registry.
+    principal: int | str = ""
+    selection: object = None
+    allowed: Callable[[], bool] = lambda: True
+    # The task that writes; since when it waits for the client (by the loop's clock, or None).
+    task: "asyncio.Task[object] | None" = None
+    writing_since: float | None = None
+    touched_at: float = 0.0
+    # Where it can be written to past the queue.
+    outlet: Outlet | None = None
+    # All that was queued has been written, and it is not closed.
+    waits: bool = False
 
     def push(self, chunk: Chunk) -> None:
         """Write a chunk at once if all before it is written, else queue it.
@@ -119,14 +98,14 @@ class Viewer:
         self._chunks.append(chunk)
         self._size += chunk.size
         self._count += chunk.count
-        if self._size > self._maximum_bytes or self._count > self._maximum_events:
+        if self._size > self.maximum_bytes or self._count > self.maximum_events:
             self._drop()
         if self._waiter is not None:
             self._wake()
 
     def _drop(self) -> None:
         while len(self._chunks) > 1 and (
-            self._size > self._maximum_bytes or self._count > self._maximum_events
+            self._size > self.maximum_bytes or self._count > self.maximum_events
         ):
             oldest = self._chunks.popleft()
             self._size -= oldest.size

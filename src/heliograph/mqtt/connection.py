@@ -25,7 +25,7 @@ from heliograph.model.time import now
 from heliograph.mqtt.codec import packets
 from heliograph.mqtt.codec.packets import Connect, Disconnect, Subscribe, Subscription, Unsubscribe
 from heliograph.mqtt.codec.properties import Properties
-from heliograph.mqtt.codec.reasons import MQTT_5, PacketType, ProtocolError, Reason
+from heliograph.mqtt.codec.reasons import MQTT_3_1_1, MQTT_5, PacketType, ProtocolError, Reason
 from heliograph.mqtt.counts import Counts
 from heliograph.mqtt.fanout import Fanout
 from heliograph.mqtt.host import Host, Taken
@@ -291,7 +291,9 @@ class Connection(Client):
     )
 
     def __init__(self, clients: Clients) -> None:
-        super().__init__(clients.loop, clients.turns, clients.host, clients.counts, clients.tasks)
+        super().__init__(
+            clients.loop, clients.turns, MQTT_3_1_1, clients.host, clients.counts, clients.tasks
+        )
         self.clients = clients
         # What it holds of unfinished packets beyond what it may hold uncounted.
         self.held = 0

@@ -8,9 +8,11 @@ take of the event loop is bounded; what is over that waits for its audience's ne
 """
 
 import asyncio
+import dataclasses
 import time
 from collections import deque
 from collections.abc import Collection, Hashable, Sequence
+from dataclasses import field
 from typing import Generic, TypeVar
 
 import structlog
@@ -21,7 +23,7 @@ from heliograph.model.records import Kind
 from heliograph.mqtt.codec.packets import MAXIMUM_SUBSCRIPTIONS, Subscription
 from heliograph.mqtt.counts import Counts
 from heliograph.mqtt.host import Host, Outgoing, Seen
-from heliograph.mqtt.session import Entry, Owed, OwedInAll, Owner, Session
+from heliograph.mqtt.session import Entry, Owed, OwedInAll, Owner, Session, owner_of
 from heliograph.mqtt.topics import is_shown
 
 log = structlog.get_logger()
@@ -44,14 +46,12 @@ DELIVERIES_BETWEEN_LOOKS = 64
 WAITING_BYTES = 400
 
 
+@dataclasses.dataclass(slots=True, eq=False, repr=False)
 class _Level(Generic[Subscriber]):
     """A level of the wildcard filters: those that end here, and the levels that may follow."""
 
-    __slots__ = ("following", "subscribers")
-
-    def __init__(self) -> None:
-        self.following: dict[str, _Level[Subscriber]] = {}
-        self.subscribers: dict[Subscriber, None] = {}
+    following: "dict[str, _Level[Subscriber]]" = field(default_factory=dict)
+    subscribers: dict[Subscriber, None] = field(default_factory=dict)
 
 
 class SubscriptionTree(Generic[Subscriber]):
@@ -165,22 +165,18 @@ def _has_wildcard(topic_filter: str) -> bool:
     return "+" in topic_filter or "#" in topic_filter
 
 
+@dataclasses.dataclass(slots=True, eq=False, repr=False)
 class Audience(Owed):
     """The sessions of one principal that have ever subscribed, and what they subscribe to.
 
     `waiting` are messages that one of them may get, for which there was no time yet.
     """
 
-    __slots__ = ("filters", "lags", "owner", "tree", "waiting", "waiting_bytes")
-
-    def __init__(self, session: Session, in_all: OwedInAll) -> None:
-        super().__init__(session.principal, in_all)
-        self.owner = session.owner
-        self.tree: SubscriptionTree[Entry] = SubscriptionTree()
-        self.filters = 0
-        self.waiting: deque[Seen] | None = None
-        self.waiting_bytes = 0
-        self.lags = False
+    tree: SubscriptionTree[Entry] = field(default_factory=SubscriptionTree)
+    filters: int = 0
+    waiting: deque[Seen] | None = None
+    waiting_bytes: int = 0
+    lags: bool = False
 
     @property
     def device(self) -> int | str | None:
@@ -322,7 +318,7 @@ class Fanout:
     def _join(self, session: Session) -> Audience:
         audience = self._audiences.get(session.owner)
         if audience is None:
-            audience = self._audiences[session.owner] = Audience(session, self._owed)
+            audience = self._audiences[session.owner] = Audience(session.principal, self._owed)
             if audience.device is not None:
                 self._of_device.setdefault(audience.device, []).append(audience)
             else:
@@ -333,7 +329,7 @@ class Fanout:
         return audience
 
     def _forget(self, audience: Audience) -> None:
-        del self._audiences[audience.owner]
+        del self._audiences[owner_of(audience.principal)]
         if audience.device is not None:
             others = self._of_device[audience.device]
             others.remove(audience)

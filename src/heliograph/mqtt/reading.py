@@ -5,8 +5,10 @@ Beside the protocol itself these are packets too large to be held, and where top
 
 import abc
 import asyncio
+import dataclasses
 from collections import deque
 from collections.abc import Coroutine
+from dataclasses import field
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -101,37 +103,23 @@ class Oversize:
         return data[len(data) + self.left :]
 
 
+@dataclasses.dataclass(slots=True, eq=False, repr=False)
 class PacketProtocol(asyncio.Protocol):
     """Reads packets while nothing speaks against it; `rest` is what is read and not processed."""
 
-    __slots__ = (
-        "in_flight",
-        "in_flight_bytes",
-        "last_received",
-        "loop",
-        "oversize",
-        "pauses",
-        "rest",
-        "task",
-        "transport",
-        "turns",
-        "version",
-    )
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, turns: ReadingTurns, version: int) -> None:
-        self.loop = loop
-        self.turns = turns
-        self.version = version
-        self.transport: asyncio.Transport | None = None
-        self.pauses = 0
-        self.rest = b""
-        self.last_received = 0.0
-        self.oversize: Oversize | None = None
-        # What is answered now, and what follows it waits for.
-        self.task: asyncio.Task[None] | None = None
-        # Messages that are not committed yet.
-        self.in_flight = 0
-        self.in_flight_bytes = 0
+    loop: asyncio.AbstractEventLoop
+    turns: ReadingTurns
+    version: int
+    transport: asyncio.Transport | None = field(default=None, init=False)
+    pauses: int = field(default=0, init=False)
+    rest: bytes = field(default=b"", init=False)
+    last_received: float = field(default=0.0, init=False)
+    oversize: Oversize | None = field(default=None, init=False)
+    # What is answered now, and what follows it waits for.
+    task: "asyncio.Task[None] | None" = field(default=None, init=False)
+    # Messages that are not committed yet.
+    in_flight: int = field(default=0, init=False)
+    in_flight_bytes: int = field(default=0, init=False)
 
     def data_received(self, data: bytes) -> None:
         """Take what one read of the socket gave."""

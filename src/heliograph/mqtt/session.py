@@ -7,8 +7,10 @@ Sessions   all of them, by principal and client id
 """
 
 import asyncio
+import dataclasses
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import field
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -22,10 +24,10 @@ from heliograph.mqtt.codec import packets
 from heliograph.mqtt.codec.fields import MAXIMUM_PACKET_ID, MAXIMUM_PACKET_SIZE
 from heliograph.mqtt.codec.packets import Will
 from heliograph.mqtt.codec.properties import Properties
-from heliograph.mqtt.codec.reasons import MQTT_3_1_1, MQTT_5, Reason
+from heliograph.mqtt.codec.reasons import MQTT_5, Reason
 from heliograph.mqtt.counts import Counts
 from heliograph.mqtt.host import Host, Outgoing
-from heliograph.mqtt.reading import CLOSING, PacketProtocol, ReadingTurns
+from heliograph.mqtt.reading import CLOSING, PacketProtocol
 
 log = structlog.get_logger()
 
@@ -115,16 +117,14 @@ class Entry(NamedTuple):
     identifier: int | None
 
 
+@dataclasses.dataclass(slots=True, eq=False, repr=False)
 class Owed:
     """What the sessions of one principal are owed: bytes of payloads, unacknowledged or unsent."""
 
-    __slots__ = ("bytes", "in_all", "principal", "sessions")
-
-    def __init__(self, principal: Principal, in_all: "OwedInAll") -> None:
-        self.principal = principal
-        self.in_all = in_all
-        self.sessions: set[Session] = set()
-        self.bytes = 0
+    principal: Principal
+    in_all: "OwedInAll"
+    sessions: "set[Session]" = field(default_factory=set)
+    bytes: int = 0
 
     def count(self, size: int) -> None:
         """Count so many bytes more, or fewer."""
@@ -154,14 +154,12 @@ class Owed:
             )
 
 
+@dataclasses.dataclass(slots=True, eq=False, repr=False)
 class OwedInAll:
     """What the sessions of all principals are owed."""
 
-    __slots__ = ("bytes", "principals")
-
-    def __init__(self, principals: Mapping[Owner, Owed]) -> None:
-        self.principals = principals
-        self.bytes = 0
+    principals: Mapping[Owner, Owed]
+    bytes: int = 0
 
     def bound(self) -> None:
         """Drop a part of what the principal is owed that is owed most, if it is too much."""
@@ -179,6 +177,7 @@ def _unacknowledged(session: "Session") -> int:
     return session.unacknowledged_bytes if session.connection is not None else -1
 
 
+@dataclasses.dataclass(slots=True, eq=False, repr=False)
 class Session:
     """A client's subscriptions, what it is owed, and which QoS 2 packets it has under way.
 
@@ -189,49 +188,30 @@ class Session:
     it: rights end while a client is away.
     """
 
-    __slots__ = (
-        "client_id",
-        "connection",
-        "counts",
-        "dropped",
-        "expiry",
-        "filter_bytes",
-        "ledger_name",
-        "next_id",
-        "owed",
-        "owner",
-        "principal",
-        "queue",
-        "queued_bytes",
-        "received",
-        "repeats",
-        "subscriptions",
-        "unacknowledged",
-        "unacknowledged_bytes",
-    )
+    principal: Principal
+    client_id: str
+    counts: Counts
+    owner: Owner = field(init=False)
+    ledger_name: bytes = field(init=False)
+    connection: "Client | None" = None
+    expiry: int = 0
+    subscriptions: dict[str, Entry] = field(default_factory=dict)
+    filter_bytes: int = 0
+    # Since it has first subscribed.
+    owed: Owed | None = None
+    received: Exchanges = field(default_factory=Exchanges)
+    unacknowledged: dict[int, Outgoing] = field(default_factory=dict)
+    unacknowledged_bytes: int = 0
+    repeats: deque[int] | None = None
+    queue: deque[Outgoing] | None = None
+    queued_bytes: int = 0
+    next_id: int = 0
+    dropped: int = 0
 
-    def __init__(self, principal: Principal, client_id: str, counts: Counts) -> None:
-        self.principal = principal
-        self.owner = owner_of(principal)
-        self.client_id = client_id
-        self.counts = counts
-        self.ledger_name = f"{principal.kind} {principal.name}/{client_id}".encode(
-            "utf-8", "replace"
-        )
-        self.connection: Client | None = None
-        self.expiry = 0
-        self.subscriptions: dict[str, Entry] = {}
-        self.filter_bytes = 0
-        # Since it has first subscribed.
-        self.owed: Owed | None = None
-        self.received = Exchanges()
-        self.unacknowledged: dict[int, Outgoing] = {}
-        self.unacknowledged_bytes = 0
-        self.repeats: deque[int] | None = None
-        self.queue: deque[Outgoing] | None = None
-        self.queued_bytes = 0
-        self.next_id = 0
-        self.dropped = 0
+    def __post_init__(self) -> None:
+        self.owner = owner_of(self.principal)
+        name = f"{self.principal.kind} {self.principal.name}/{self.client_id}"
+        self.ledger_name = name.encode("utf-8", "replace")
 
     def deliver(self, message: Outgoing) -> None:
         """Send the message now, later, or, where the bounds say so, never."""
@@ -375,57 +355,29 @@ class LastWill(NamedTuple):
         )
 
 
+@dataclasses.dataclass(slots=True, eq=False, repr=False)
 class Client(PacketProtocol):
     """The connection of a client, as far as it is written to and ended."""
 
-    __slots__ = (
-        "checked",
-        "client_maximum_packet_size",
-        "client_receive_maximum",
-        "congested",
-        "counts",
-        "credential",
-        "host",
-        "outbox",
-        "outbox_bytes",
-        "peer",
-        "principal",
-        "retained",
-        "session",
-        "tasks",
-        "tells_reasons",
-        "warned_too_large",
-        "will",
-    )
-
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        turns: ReadingTurns,
-        host: Host,
-        counts: Counts,
-        tasks: set[asyncio.Task[None]],
-    ) -> None:
-        super().__init__(loop, turns, MQTT_3_1_1)
-        self.host = host
-        self.counts = counts
-        self.tasks = tasks
-        self.peer = ""
-        self.session: Session | None = None
-        self.principal: Principal | None = None
-        self.credential: bytes | None = None
-        # As of which generation of the registry the credential is known to hold.
-        self.checked = -1
-        self.will: LastWill | None = None
-        self.tells_reasons = True
-        self.client_receive_maximum = 65_535
-        self.client_maximum_packet_size = MAXIMUM_PACKET_SIZE
-        self.warned_too_large = False
-        self.congested = 0.0  # since when
-        # Messages that are written together before the loop's next turn.
-        self.outbox: list[bytes] = []
-        self.outbox_bytes = 0
-        self.retained: Retained | None = None
+    host: Host
+    counts: Counts
+    tasks: "set[asyncio.Task[None]]"
+    peer: str = ""
+    session: Session | None = None
+    principal: Principal | None = None
+    credential: bytes | None = None
+    # As of which generation of the registry the credential is known to hold.
+    checked: int = -1
+    will: LastWill | None = None
+    tells_reasons: bool = True
+    client_receive_maximum: int = 65_535
+    client_maximum_packet_size: int = MAXIMUM_PACKET_SIZE
+    warned_too_large: bool = False
+    congested: float = 0.0  # since when
+    # Messages that are written together before the loop's next turn.
+    outbox: list[bytes] = field(default_factory=list)
+    outbox_bytes: int = 0
+    retained: "Retained | None" = None
 
     def send_publish(self, message: Outgoing, packet_id: int, *, dup: bool = False) -> bool:
         """Send a message to the client; False: it is larger than that takes [MQTT-3.1.2-25]."""
