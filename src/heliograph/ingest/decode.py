@@ -280,39 +280,24 @@ def decode_measurements(
         if decoded is not None:
             return decoded
     read = functools.partial(_read_addressed, addressee)
-    return _decode(payload, "measurements", read, sensor, first_id, now, untimed_from)
+    return _decode("measurements", read, payload, sensor, first_id, now, untimed_from)
 
 
-def decode_logs(
-    payload: bytes,
-    sensor: int,
-    first_id: int,
-    now: int,
-    untimed_from: int,
-    _addressee: Addressee | None = None,
-) -> Decoded:
+def decode_logs(payload: bytes, *arguments: Any) -> Decoded:
     """Return the rows of a log message, and what is wrong with the rest.
 
     The arguments are those of `decode_measurements`.
     """
-    return _decode(payload, "log_messages", _read_log, sensor, first_id, now, untimed_from)
+    return _decode("log_messages", _read_log, payload, *arguments)
 
 
-def decode_heartbeats(
-    payload: bytes,
-    sensor: int,
-    first_id: int,
-    now: int,
-    untimed_from: int,
-    _addressee: Addressee | None = None,
-) -> Decoded:
+def decode_heartbeats(payload: bytes, *arguments: Any) -> Decoded:
     """Return the rows of a heartbeat message, and what is wrong with the rest.
 
     The arguments are those of `decode_measurements`. No member is required, and so an empty
     payload is a sign of life like `{}`. Members that no column has become the details.
     """
-    payload = payload or b"{}"
-    return _decode(payload, "heartbeats", _read_heartbeat, sensor, first_id, now, untimed_from)
+    return _decode("heartbeats", _read_heartbeat, payload or b"{}", *arguments)
 
 
 def decode_status(payload: bytes) -> str:
@@ -379,24 +364,31 @@ def decode_readings(payload: bytes, now: int) -> tuple[list[tuple[int, Reading]]
 
 
 def _decode(
-    payload: bytes,
     member: str,
     read: Read,
+    payload: bytes,
     sensor: int,
     first_id: int,
     now: int,
     untimed_from: int,
+    _addressee: Addressee | None = None,
 ) -> Decoded:
     faults: list[Fault] = []
+    good: list[tuple[int, Reading]] = []
     try:
         message, _, sound = _parse(payload, now)
-        elements = elements_of(message, member)
+        good = _read_each(elements_of(message, member), read, now, sound, faults)
     except Rejected as rejected:
-        return _rows([], [rejected.fault], None, sensor, first_id, now, untimed_from)
-    good = _read_each(elements, read, now, sound, faults)
+        faults.append(rejected.fault)
+    rows: list[tuple[Any, ...]] = []
+    untimed = untimed_from
+    for position, (_, reading) in enumerate(good):
+        rows.append(reading.row(first_id + position * INGEST_ID_STEP, sensor, now, untimed))
+        untimed += reading.timestamp is None
+    identities = [(at, each.identity) for at, (_, each) in enumerate(good) if each.identity]
     indexes = [index for index, _ in good] if faults else None
-    readings = [reading for _, reading in good]
-    return _rows(readings, faults, indexes, sensor, first_id, now, untimed_from)
+    attributes = [each.names for _, each in good if each.names is not _NO_NAMES]
+    return Decoded(rows, faults, untimed != untimed_from, identities, indexes, attributes)
 
 
 def _parse(payload: bytes, now: int, maximum: int = MAXIMUM_PAYLOAD_BYTES) -> tuple[Any, int, bool]:
@@ -422,25 +414,6 @@ def _read_each(
         except Rejected as rejected:
             faults.append(Fault(index, rejected.fault.reason, rejected.fault.detail))
     return good
-
-
-def _rows(
-    readings: list[Reading],
-    faults: list[Fault],
-    indexes: list[int] | None,
-    sensor: int,
-    first_id: int,
-    now: int,
-    untimed_from: int,
-) -> Decoded:
-    rows: list[tuple[Any, ...]] = []
-    untimed = untimed_from
-    for position, reading in enumerate(readings):
-        rows.append(reading.row(first_id + position * INGEST_ID_STEP, sensor, now, untimed))
-        untimed += reading.timestamp is None
-    identities = [(at, each.identity) for at, each in enumerate(readings) if each.identity]
-    attributes = [each.names for each in readings if each.names is not _NO_NAMES]
-    return Decoded(rows, faults, untimed != untimed_from, identities, indexes, attributes)
 
 
 _Identity: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=MAXIMUM_IDENTITY)]
@@ -723,9 +696,11 @@ def _held(element: dict[str, Any], holder: str | None, identity: str | None) -> 
 
 
 def _read_flat(element: dict[str, Any], now: int) -> tuple[dict[str, Any], _Frame]:
-    identity = _flat_identity(element)
+    identity = element.get("id")
+    if identity.__class__ is str:
+        read_identity(identity)
     # What is no text is a metric that happens to be called so.
-    is_named = identity is not None or element.get("id") is None
+    is_named = identity is None or identity.__class__ is str
     frame_members = _FRAME if is_named else _FRAME - {"id"}
     metrics = {name: member for name, member in element.items() if name not in frame_members}
     if not metrics:
@@ -741,11 +716,6 @@ def _read_flat(element: dict[str, Any], now: int) -> tuple[dict[str, Any], _Fram
     ):
         raise _not_flat(metrics)
     return metrics, _read_frame({name: element.get(name) for name in frame_members}, now)
-
-
-def _flat_identity(element: dict[str, Any]) -> str | None:
-    identity = element.get("id")
-    return read_identity(identity) if identity.__class__ is str else None
 
 
 def _nothing_measured() -> Rejected:
@@ -776,8 +746,13 @@ def _read_log(element: Any, now: int, sound: bool) -> Reading:
     allowed = _LOG_MEMBERS_WITH_MESSAGE if aliased else _LOG_MEMBERS
     check_element(element, allowed, levels=-1, sound=sound)
     timestamp, device_timestamp, revision, identity = _read_frame(element, now)
-    severity = _read_severity(element)
-    subject = _read_subject(element, "message" if aliased else "subject")
+    severity = _read_text(element, "severity")
+    if severity not in _SEVERITIES:
+        raise Rejected(
+            RejectionReason.WRONG_TYPE,
+            f"severity {quoted(severity)} is none of {', '.join(Severity)}",
+        )
+    subject = _read_text(element, "message" if aliased else "subject")
     details = element.get("details")
     if details is not None and not isinstance(details, str):
         raise Rejected(RejectionReason.WRONG_TYPE, "details is neither a text nor null")
@@ -787,27 +762,13 @@ def _read_log(element: Any, now: int, sound: bool) -> Reading:
     return Reading(timestamp, number, revision, device_timestamp, columns, identity)
 
 
-def _read_severity(element: dict[str, Any]) -> str:
-    severity = element.get("severity")
-    if isinstance(severity, str):
-        if severity in _SEVERITIES:
-            return severity
-        raise Rejected(
-            RejectionReason.WRONG_TYPE,
-            f"severity {quoted(severity)} is none of {', '.join(Severity)}",
-        )
-    if "severity" in element:
-        raise Rejected(RejectionReason.WRONG_TYPE, "severity is not a text")
-    raise Rejected(RejectionReason.MISSING_MEMBER, "severity is missing")
-
-
-def _read_subject(element: dict[str, Any], name: str) -> str:
-    subject = element.get(name)
-    if isinstance(subject, str):
-        return subject
+def _read_text(element: dict[str, Any], name: str) -> str:
+    text = element.get(name)
+    if isinstance(text, str):
+        return text
     if name in element:
         raise Rejected(RejectionReason.WRONG_TYPE, f"{name} is not a text")
-    raise Rejected(RejectionReason.MISSING_MEMBER, "subject is missing")
+    raise Rejected(RejectionReason.MISSING_MEMBER, f"{name} is missing")
 
 
 def _read_heartbeat(element: Any, now: int, sound: bool) -> Reading:
@@ -831,40 +792,8 @@ def _read_heartbeat(element: Any, now: int, sound: bool) -> Reading:
 
 def payload_of(event: Committed) -> bytes:
     """Return the rows of an event as the payload of their topic, timestamps included."""
-    if event.kind is Kind.MEASUREMENT:
-        return _encode(
-            {
-                "measurements": [
-                    {**_frame(row, 8), "value": msgspec.Raw(row[7].encode())} for row in event.rows
-                ]
-            }
-        )
-    if event.kind is Kind.LOG:
-        return _encode(
-            {
-                "log_messages": [
-                    {
-                        "severity": row[7],
-                        **_frame(row, 10),
-                        "subject": row[8],
-                        "details": row[9],
-                    }
-                    for row in event.rows
-                ]
-            }
-        )
-    return _encode(
-        {
-            "heartbeats": [
-                {
-                    **_frame(row, 9),
-                    "success": row[7],
-                    **(msgspec.json.decode(row[8]) if row[8] else {}),
-                }
-                for row in event.rows
-            ]
-        }
-    )
+    member, element_of = _ELEMENTS[event.kind]
+    return _encode({member: [element_of(row) for row in event.rows]})
 
 
 def _frame(row: tuple[Any, ...], columns: int) -> dict[str, Any]:
@@ -873,3 +802,27 @@ def _frame(row: tuple[Any, ...], columns: int) -> dict[str, Any]:
     if len(row) > columns and row[columns].__class__ is str:
         frame["id"] = row[columns]
     return frame
+
+
+def _heartbeat(row: tuple[Any, ...]) -> dict[str, Any]:
+    details = msgspec.json.decode(row[8]) if row[8] else {}
+    return {**_frame(row, 9), "success": row[7], **details}
+
+
+# By kind: the member that an envelope has, and a row as an element of it.
+_ELEMENTS: Final[dict[Kind, tuple[str, Callable[[tuple[Any, ...]], dict[str, Any]]]]] = {
+    Kind.MEASUREMENT: (
+        "measurements",
+        lambda row: {**_frame(row, 8), "value": msgspec.Raw(row[7].encode())},
+    ),
+    Kind.LOG: (
+        "log_messages",
+        lambda row: {
+            "severity": row[7],
+            **_frame(row, 10),
+            "subject": row[8],
+            "details": row[9],
+        },
+    ),
+    Kind.HEARTBEAT: ("heartbeats", _heartbeat),
+}
