@@ -156,12 +156,12 @@ async def readyz(services: TheServices) -> Response:
     if (link := services.link) is not None:
         if link.problem:
             reasons.append(f"No connection to the MQTT broker: {link.problem}")
-        if link.dropped_count:
-            warnings.append(f"The MQTT broker has dropped {link.dropped_count} messages")
+        if link.dropped.count:
+            warnings.append(f"The MQTT broker has dropped {link.dropped.count} messages")
         mqtt["broker"] = {
             "connected": link.connected,
             "connects": link.connects,
-            "dropped_messages": link.dropped_count,
+            "dropped_messages": link.dropped.count,
             "waiting_messages": link.waiting,
         }
     if services.informing is not None and services.informing.problem is not None:

@@ -146,7 +146,7 @@ class HeliographCollector(Collector):
         yield _gauge("broker_waiting_messages", text, link.waiting)
         yield _counter("broker_connects", "Connections made to the broker", link.connects)
         text = "Messages that the broker has dropped"
-        yield _counter("broker_dropped_messages", text, link.dropped_count)
+        yield _counter("broker_dropped_messages", text, link.dropped.count)
 
     def _disk_and_retention(self) -> Iterator[Metric]:
         disk, state = self._services.disk, self._services.retention.state

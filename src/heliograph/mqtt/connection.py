@@ -455,15 +455,8 @@ class Connection(Client):
                     self._charge(PACKET_COST)
             case PacketType.PUBREL:
                 self._release(session, packets.read_puback(body, version, kind)[0])
-            case PacketType.PUBREC:
-                packet_id, reason = packets.read_puback(body, version, kind)
-                # Nothing is sent at QoS 2, so there is nothing to release; and after an error
-                # never.
-                if reason < Reason.UNSPECIFIED_ERROR:
-                    unknown = Reason.PACKET_IDENTIFIER_NOT_FOUND
-                    self.write(packets.pubrel(version, packet_id, unknown))
-            case PacketType.PUBCOMP:
-                packets.read_puback(body, version, kind)
+            case PacketType.PUBREC | PacketType.PUBCOMP:
+                self._answer_unknown(kind, body)  # nothing is sent at QoS 2
             case PacketType.SUBSCRIBE:
                 subscribe = packets.read_subscribe(body, version)
                 self._charge(FILTER_COST * len(subscribe.filters))

@@ -134,11 +134,6 @@ class Link:
         return self.problem is None
 
     @property
-    def dropped_count(self) -> int:
-        """How many messages the broker has dropped since the link was made, and while away."""
-        return self.dropped.count
-
-    @property
     def waiting(self) -> int:
         """How many messages the broker has not taken from us yet."""
         return len(self.publications)
@@ -480,17 +475,8 @@ class LinkConnection(PacketProtocol):
                 self._answered(packets.read_unsuback(body, MQTT_5))
             # All that goes either way is in QoS 1 at most. But the session may have been another
             # client's, and a broker repeats what it left open with every connection.
-            case PacketType.PUBREL:
-                packet_id, _ = packets.read_puback(body, MQTT_5, kind)
-                unknown = Reason.PACKET_IDENTIFIER_NOT_FOUND
-                self.write(packets.pubcomp(MQTT_5, packet_id, unknown))
-            case PacketType.PUBREC:
-                packet_id, reason = packets.read_puback(body, MQTT_5, kind)
-                if reason < Reason.UNSPECIFIED_ERROR:
-                    unknown = Reason.PACKET_IDENTIFIER_NOT_FOUND
-                    self.write(packets.pubrel(MQTT_5, packet_id, unknown))
-            case PacketType.PUBCOMP:
-                packets.read_puback(body, MQTT_5, kind)
+            case PacketType.PUBREL | PacketType.PUBREC | PacketType.PUBCOMP:
+                self._answer_unknown(kind, body)
             case _:
                 raise ProtocolError(Reason.PROTOCOL_ERROR, f"{kind.name} to nothing")
 

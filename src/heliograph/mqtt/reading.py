@@ -16,7 +16,7 @@ from heliograph.errors import StoreUnavailableError
 from heliograph.model.principal import Principal
 from heliograph.model.records import MAXIMUM_PAYLOAD_BYTES
 from heliograph.mqtt.codec import packets
-from heliograph.mqtt.codec.reasons import PacketType, ProtocolError
+from heliograph.mqtt.codec.reasons import PacketType, ProtocolError, Reason
 from heliograph.mqtt.host import Host
 
 PUBLISH = int(PacketType.PUBLISH)
@@ -157,6 +157,20 @@ class PacketProtocol(asyncio.Protocol):
     @abc.abstractmethod
     def _failed(self, error: Exception) -> None:
         """End the connection: a packet could not be answered."""
+
+    @abc.abstractmethod
+    def write(self, data: bytes) -> None:
+        """Write, unless the connection is gone."""
+
+    def _answer_unknown(self, kind: PacketType, body: bytes) -> None:
+        """Answer a step of a delivery at QoS 2 of which this side does not know (any more)."""
+        packet_id, reason = packets.read_puback(body, self.version, kind)
+        unknown = Reason.PACKET_IDENTIFIER_NOT_FOUND
+        if kind is PacketType.PUBREL:
+            self.write(packets.pubcomp(self.version, packet_id, unknown))
+        elif kind is PacketType.PUBREC and reason < Reason.UNSPECIFIED_ERROR:
+            # After an error there is nothing to release.
+            self.write(packets.pubrel(self.version, packet_id, unknown))
 
     def _process(self, buffer: bytes) -> None:
         """Process what is whole in a buffer that is not empty, and keep the rest."""

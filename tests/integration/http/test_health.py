@@ -214,7 +214,7 @@ async def test_metrics_of_a_link(site):
         for count in (b"1", b"6"):
             conversation.send(message("$SYS/broker/publish/messages/dropped", count, 0))
         publishing = asyncio.create_task(link.publications.publish("t", b"x"), name="publish")
-        await eventually(lambda: link.dropped_count == 5 and link.waiting == 1)
+        await eventually(lambda: link.dropped.count == 5 and link.waiting == 1)
         await eventually(lambda: link.connected)
         assert await broker_metrics(here) == {
             "connected": 1,

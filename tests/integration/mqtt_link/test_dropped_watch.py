@@ -32,7 +32,7 @@ async def test_a_growing_count_is_told(broker, server, readiness, caplog):
     # What was dropped before the server came is no news.
     assert (body["warnings"], body["ready"]) == ([], True)
     conversation.send(said(7) + said(10))
-    await eventually(lambda: link.dropped_count == 3)
+    await eventually(lambda: link.dropped.count == 3)
     body = await readiness(server)
     assert body["warnings"] == ["The MQTT broker has dropped 3 messages"]
     assert body["ready"]
@@ -46,23 +46,23 @@ async def test_what_was_dropped_while_the_link_was_down_counts(broker, server):
     conversation = await broker.up()
     link = server.services.link
     conversation.send(said(7) + said(8))
-    await eventually(lambda: link.dropped_count == 1)
+    await eventually(lambda: link.dropped.count == 1)
     conversation.cut()
     conversation = await broker.up(session_present=True)
     conversation.send(said(108))
-    await eventually(lambda: link.dropped_count == 101)
+    await eventually(lambda: link.dropped.count == 101)
 
 
 async def test_a_broker_that_was_restarted_counts_from_0(broker, server, caplog):
     conversation = await broker.up()
     link = server.services.link
     conversation.send(said(7) + said(8))
-    await eventually(lambda: link.dropped_count == 1)
+    await eventually(lambda: link.dropped.count == 1)
     conversation.cut()
     conversation = await broker.up(session_present=True)
     conversation.send(said(0))
     conversation.send(said(4))
-    await eventually(lambda: link.dropped_count == 5)
+    await eventually(lambda: link.dropped.count == 5)
     assert caplog.text.count("broker dropped messages that it had accepted") == 2
 
 
@@ -70,7 +70,7 @@ async def test_what_is_no_count_is_left_alone(broker, server):
     conversation = await broker.up()
     for payload in (b"", b"-1", b"1.5", b"many", b"9" * 30, b"\xff", b"5", b"6"):
         conversation.send(message(TOPIC, payload, 0))
-    await eventually(lambda: server.services.link.dropped_count == 1)
+    await eventually(lambda: server.services.link.dropped.count == 1)
     assert await server.rejected() == []
 
 
@@ -90,9 +90,9 @@ async def test_a_real_broker_that_drops(mosquittos, linked, readiness):
         for _ in range(21):
             assert (await client.packet())[0] == 0x40
         await client.close()
-        await eventually(lambda: link.dropped_count)
+        await eventually(lambda: link.dropped.count)
         assert (await readiness(server))["warnings"] == [
-            f"The MQTT broker has dropped {link.dropped_count} messages"
+            f"The MQTT broker has dropped {link.dropped.count} messages"
         ]
 
 
@@ -111,7 +111,7 @@ async def test_what_a_real_broker_drops_while_the_server_is_away(
     await client.close()
     async with linked(broker) as server:
         link = server.services.link
-        await eventually(lambda: link.dropped_count == 40)
+        await eventually(lambda: link.dropped.count == 40)
         body = await readiness(server)
         assert body["warnings"] == ["The MQTT broker has dropped 40 messages"]
         assert body["mqtt"]["broker"]["dropped_messages"] == 40

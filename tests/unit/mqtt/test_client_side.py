@@ -48,7 +48,6 @@ def connects(draw):
     five = version == MQTT_5
     clean = draw(st.booleans())
     username = draw(st.none() | text)
-    method = draw(st.none() | text) if five else None
     will = st.builds(
         packets.Will, names, binary, st.integers(0, 2), st.booleans(),
         four_bytes if five else st.just(0),
@@ -57,12 +56,8 @@ def connects(draw):
         "session_expiry": draw(four_bytes),
         "receive_maximum": draw(positive),
         "maximum_packet_size": draw(st.none() | st.integers(1, 0xFFFF_FFFF)),
-        "topic_alias_maximum": draw(two_bytes),
         "request_problem_information": draw(st.booleans()),
-        "request_response_information": draw(st.booleans()),
-        "authentication_method": method,
-        "authentication_data": draw(st.none() | binary) if method is not None else None,
-        "user_properties": draw(user_properties),
+        "authentication_method": draw(st.none() | text),
     }
     kept = {"session_expiry": 0 if clean else packets.NEVER}
     return Connect(

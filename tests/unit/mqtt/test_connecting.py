@@ -77,12 +77,8 @@ def test_properties_of_connect():
         session_expiry=NEVER,
         receive_maximum=20,
         maximum_packet_size=65_536,
-        topic_alias_maximum=10,
         request_problem_information=False,
-        request_response_information=True,
         authentication_method="SCRAM",
-        authentication_data=b"\0\xff",
-        user_properties=(("a", "b"), ("a", "c")),
     )
 
 

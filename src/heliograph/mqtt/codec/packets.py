@@ -196,6 +196,7 @@ class Connect(msgspec.Struct, frozen=True, kw_only=True):
 
     `version` is the protocol level, 4 for MQTT 3.1.1. `keepalive` and `session_expiry` are
     seconds; a session of 3.1.1 ends with its connection or, without "clean session", never.
+    Properties that no server of ours acts on are checked when they are read, and left out.
     """
 
     version: int
@@ -208,12 +209,8 @@ class Connect(msgspec.Struct, frozen=True, kw_only=True):
     session_expiry: int = 0
     receive_maximum: int = 0xFFFF
     maximum_packet_size: int | None = None
-    topic_alias_maximum: int = 0
     request_problem_information: bool = True
-    request_response_information: bool = False
     authentication_method: str | None = None
-    authentication_data: bytes | None = None
-    user_properties: tuple[tuple[str, str], ...] = ()
 
 
 def connect_version(body: bytes) -> int | None:
@@ -268,12 +265,8 @@ def read_connect(body: bytes) -> Connect:
         session_expiry=session_expiry,
         receive_maximum=properties.receive_maximum or fields.LONGEST_STRING,
         maximum_packet_size=properties.maximum_packet_size,
-        topic_alias_maximum=properties.topic_alias_maximum or 0,
         request_problem_information=properties.request_problem_information != 0,
-        request_response_information=properties.request_response_information == 1,
         authentication_method=properties.authentication_method,
-        authentication_data=properties.authentication_data,
-        user_properties=properties.user_properties,
     )
 
 
@@ -342,12 +335,8 @@ def connect(connect: Connect) -> bytes:
                 session_expiry_interval=connect.session_expiry or None,
                 receive_maximum=connect.receive_maximum,
                 maximum_packet_size=connect.maximum_packet_size,
-                topic_alias_maximum=connect.topic_alias_maximum or None,
                 request_problem_information=int(connect.request_problem_information),
-                request_response_information=int(connect.request_response_information),
                 authentication_method=connect.authentication_method,
-                authentication_data=connect.authentication_data,
-                user_properties=connect.user_properties,
             )
         )
     return _packet(PacketType.CONNECT << 4, head + payload)

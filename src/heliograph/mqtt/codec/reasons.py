@@ -83,33 +83,23 @@ class Reason(enum.IntEnum):
         return self.name.lower().replace("_", " ")
 
 
-class ConnectReturn(enum.IntEnum):
-    """The return codes of a CONNACK of MQTT 3.1.1 (3.2.2.3)."""
-
-    ACCEPTED = 0
-    UNACCEPTABLE_PROTOCOL_VERSION = 1
-    IDENTIFIER_REJECTED = 2
-    SERVER_UNAVAILABLE = 3
-    BAD_USER_NAME_OR_PASSWORD = 4
-    NOT_AUTHORIZED = 5
-
-
+# The return codes of a CONNACK of MQTT 3.1.1 (3.2.2.3), by the reason that comes closest.
 CONNECT_RETURNS = {
-    Reason.SUCCESS: ConnectReturn.ACCEPTED,
-    Reason.UNSUPPORTED_PROTOCOL_VERSION: ConnectReturn.UNACCEPTABLE_PROTOCOL_VERSION,
-    Reason.CLIENT_IDENTIFIER_NOT_VALID: ConnectReturn.IDENTIFIER_REJECTED,
-    Reason.SERVER_UNAVAILABLE: ConnectReturn.SERVER_UNAVAILABLE,
-    Reason.BAD_USER_NAME_OR_PASSWORD: ConnectReturn.BAD_USER_NAME_OR_PASSWORD,
-    Reason.NOT_AUTHORIZED: ConnectReturn.NOT_AUTHORIZED,
-    Reason.BANNED: ConnectReturn.NOT_AUTHORIZED,
-    Reason.BAD_AUTHENTICATION_METHOD: ConnectReturn.NOT_AUTHORIZED,
-    Reason.TOPIC_NAME_INVALID: ConnectReturn.NOT_AUTHORIZED,
+    Reason.SUCCESS: 0,
+    Reason.UNSUPPORTED_PROTOCOL_VERSION: 1,
+    Reason.CLIENT_IDENTIFIER_NOT_VALID: 2,
+    Reason.SERVER_UNAVAILABLE: 3,
+    Reason.BAD_USER_NAME_OR_PASSWORD: 4,
+    Reason.NOT_AUTHORIZED: 5,
+    Reason.BANNED: 5,
+    Reason.BAD_AUTHENTICATION_METHOD: 5,
+    Reason.TOPIC_NAME_INVALID: 5,
 }
 
 
-def connect_return(reason: Reason) -> ConnectReturn:
-    """Return what comes closest to it in MQTT 3.1.1, else SERVER_UNAVAILABLE."""
-    return CONNECT_RETURNS.get(reason, ConnectReturn.SERVER_UNAVAILABLE)
+def connect_return(reason: Reason) -> int:
+    """Return what comes closest to it in MQTT 3.1.1, else 3, that the server is unavailable."""
+    return CONNECT_RETURNS.get(reason, 3)
 
 
 class ProtocolError(Exception):
