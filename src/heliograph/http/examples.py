@@ -49,6 +49,18 @@ _BODIES: dict[tuple[str, str], dict[str, Any]] = {
         "An object": {
             "readings": [{"device_id": DEVICE, "timestamp": 1_714_564_920, "temperature": 22.7}]
         },
+        "Readings, log messages and heartbeats": {
+            "readings": [{"device_id": DEVICE, "timestamp": 1_714_564_980, "temperature": 22.8}],
+            "log_messages": [
+                {
+                    "device_id": DEVICE,
+                    "timestamp": 1_714_564_980,
+                    "severity": "info",
+                    "subject": "started",
+                }
+            ],
+            "heartbeats": [{"device_id": DEVICE, "timestamp": 1_714_564_980, "battery": 80}],
+        },
     },
     ("post", "/sensors/{identifier}/measurements"): {
         "An object": {

@@ -32,7 +32,7 @@ from heliograph.http.errors import STATUS, Answer, encode, rejection
 from heliograph.http.paths import PREFIX
 from heliograph.http.records import Representation
 from heliograph.http.services import Services
-from heliograph.ingest.decode import Reading, decode_reading, decode_readings
+from heliograph.ingest.decode import READINGS, BatchPart, Reading, decode_batch, decode_reading
 from heliograph.ingest.http_ingest import HttpIngest, Outcome
 from heliograph.ingest.strict_json import Fault, Rejected
 from heliograph.model.principal import Principal
@@ -63,12 +63,16 @@ class StoredReading(Representation, omit_defaults=True):
     ] = 0
 
 
-class RejectedElement(Representation):
+class RejectedElement(Representation, omit_defaults=True):
     """An element that could not be stored, and why."""
 
-    index: Annotated[int, "Its index among the elements, from 0"]
+    index: Annotated[int, "Its index among the elements of its array, from 0"]
     code: Annotated[str, "Why, for programs"]
     detail: Annotated[str, "Why, for people"]
+    array: Annotated[
+        str,
+        "The array of a batch that it is of, `log_messages` or `heartbeats`; of readings absent",
+    ] = ""
 
 
 class StoredBatch(Representation):
@@ -265,36 +269,42 @@ class IngestReading(IngestRoute):
 
 
 class IngestBatch(IngestRoute):
-    """`POST /ingest/batch`: readings of one device, or of many."""
+    """`POST /ingest/batch`: readings, log messages and heartbeats of one device, or of many."""
 
     template = f"{PREFIX}/ingest/batch"
     limit = BATCH_LIMIT
 
     async def take(self, call: Call) -> Answer:
-        """Store the readings; answer what became of them."""
+        """Store the elements, kind by kind; answer what became of them."""
         principal, payload, key, source, _ = call
-        decoded, faults = decode_readings(payload, self.posts.clock.now())
-        readings: list[tuple[int, KnownSensor, Reading]] = []
         resolved: dict[str | None, KnownSensor | Fault] = {}
-        for index, reading in decoded:
-            name = reading.device_id
-            sensor = resolved.get(name)
-            if sensor is None:
-                try:
-                    sensor = await self.sensor(principal, name)
-                except _SenderRefusedError as refused:
-                    sensor = refused.fault
-                resolved[name] = sensor
-            if isinstance(sensor, Fault):
-                faults.append(Fault(index, sensor.reason, sensor.detail))
-            else:
-                readings.append((index, sensor, reading))
-        if not readings and not faults:
-            return outcome_answer(Outcome([], []))
-        faults.sort(key=lambda fault: fault.index or 0)
-        return outcome_answer(
-            await self.posts.post_readings(readings, faults, payload, principal, source, key)
-        )
+        batch: list[tuple[BatchPart, list[tuple[int, KnownSensor, Reading]]]] = []
+        for part in decode_batch(payload, self.posts.clock.now()):
+            readings: list[tuple[int, KnownSensor, Reading]] = []
+            for index, reading in part.readings:
+                name = reading.device_id
+                sensor = resolved.get(name)
+                if sensor is None:
+                    try:
+                        sensor = await self.sensor(principal, name)
+                    except _SenderRefusedError as refused:
+                        sensor = refused.fault
+                    resolved[name] = sensor
+                if isinstance(sensor, Fault):
+                    part.faults.append(Fault(index, sensor.reason, sensor.detail))
+                else:
+                    readings.append((index, sensor, reading))
+            part.faults.sort(key=lambda fault: fault.index or 0)
+            batch.append((part, readings))
+        outcomes: dict[str, Outcome] = {}
+        for (name, kind, _, faults), readings in batch:
+            if readings or faults:
+                # Each kind has a message of its own, and its own answer under an Idempotency-Key.
+                array = "" if name == READINGS else name
+                outcomes[array] = await self.posts.post_readings(
+                    readings, faults, payload, principal, f"{source} {array}".rstrip(), key, kind
+                )
+        return outcome_answer(outcomes)
 
 
 class SensorIngest(IngestRoute):
@@ -319,9 +329,11 @@ class SensorIngest(IngestRoute):
         """Store the elements; answer what became of them."""
         principal, payload, key, source, identifier = call
         sensor = await self.sensor(principal, identifier, ErrorCode.SENSOR_NOT_FOUND)
-        return outcome_answer(
-            await self.posts.post(self.kind, sensor, payload, principal, source, key)
-        )
+        outcome = await self.posts.post(self.kind, sensor, payload, principal, source, key)
+        whole = next((fault for fault in outcome.faults if fault.index is None), None)
+        if whole is not None and not outcome.accepted:
+            return rejection(whole)
+        return outcome_answer({"": outcome})
 
 
 def ingest_routes(services: Services) -> list[IngestRoute]:
@@ -345,15 +357,17 @@ def _idempotency_key(value: bytes) -> str:
     return value.decode("latin-1")
 
 
-def outcome_answer(outcome: Outcome) -> Answer:
-    """Return how many elements of a batch were stored, repeated and rejected."""
-    whole = next((fault for fault in outcome.faults if fault.index is None), None)
-    if whole is not None and not outcome.accepted:
-        return rejection(whole)
-    duplicates = sum(accepted.duplicate for accepted in outcome.accepted)
-    rejected = [
-        RejectedElement(fault.index or 0, fault.reason.value, fault.detail)
-        for fault in outcome.faults
-    ]
-    accepted, retimed = len(outcome.accepted) - duplicates, len(outcome.retimed)
+def outcome_answer(outcomes: dict[str, Outcome]) -> Answer:
+    """Return how many elements of a batch's arrays were stored, repeated and rejected."""
+    accepted = duplicates = retimed = 0
+    rejected: list[RejectedElement] = []
+    for array, outcome in outcomes.items():
+        repeats = sum(stored.duplicate for stored in outcome.accepted)
+        accepted += len(outcome.accepted) - repeats
+        duplicates += repeats
+        retimed += len(outcome.retimed)
+        rejected += [
+            RejectedElement(fault.index or 0, fault.reason.value, fault.detail, array)
+            for fault in outcome.faults
+        ]
     return Answer(201, encode(StoredBatch(accepted, duplicates, retimed, rejected)))

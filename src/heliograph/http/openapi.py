@@ -74,6 +74,7 @@ _TIMESTAMP = {
     ),
     "anyOf": [{"type": "number"}, {"type": "string", "format": "date-time"}, {"type": "null"}],
 }
+_DEVICE_ID = {"type": "string", "description": "The device's `device_id` or UUID"}
 _ELEMENT_ID = {
     "type": "string",
     "maxLength": 64,
@@ -106,7 +107,7 @@ _READING = {
     ),
     **_object(
         {
-            "device_id": {"type": "string", "description": "The device's `device_id` or UUID"},
+            "device_id": _DEVICE_ID,
             "timestamp": _TIMESTAMP,
             "revision": _REVISION,
             "id": _ELEMENT_ID,
@@ -116,8 +117,6 @@ _READING = {
         takes_more=True,
     ),
 }
-_SEVERAL = {"type": "array", "items": _READING, "maxItems": 10_000}
-_READINGS = {"anyOf": [_SEVERAL, _wrapped("readings", _SEVERAL, "The readings, up to 10,000")]}
 _LOG = _object(
     {
         "severity": {"enum": ["debug", "info", "warning", "error"], "description": "How bad it is"},
@@ -142,6 +141,32 @@ _HEARTBEAT = _object(
     },
     takes_more=True,
 )
+
+
+def _elements(schema: dict[str, Any], description: str) -> dict[str, Any]:
+    """Return an array of what may be of several sensors, and so names its own."""
+    properties = {"device_id": _DEVICE_ID, **schema["properties"]}
+    items = {**schema, "properties": properties}
+    return {"type": "array", "items": items, "maxItems": 10_000, "description": description}
+
+
+_SEVERAL = _elements(_READING, "The readings, up to 10,000 elements with those of other arrays")
+_BATCH = {
+    "anyOf": [
+        _SEVERAL,
+        {
+            **_object(
+                {
+                    "readings": _SEVERAL,
+                    "log_messages": _elements(_LOG, "Log messages, of one sensor or of many"),
+                    "heartbeats": _elements(_HEARTBEAT, "Heartbeats, of one sensor or of many"),
+                },
+                takes_more=False,
+            ),
+            "minProperties": 1,
+        },
+    ]
+}
 _TEXT = {"type": "string"}
 _IDEMPOTENCY_KEY = records.parameter(
     "header",
@@ -272,7 +297,10 @@ def direct_operations() -> dict[tuple[str, str], dict[str, Any]]:
             "ingest_reading", "Send a reading of a device", _READING, StoredReading
         ),
         f"{PREFIX}/ingest/batch": _sending(
-            "ingest_batch", "Send up to 10,000 readings; gzip is taken", _READINGS, StoredBatch
+            "ingest_batch",
+            "Send up to 10,000 readings, log messages and heartbeats; gzip is taken",
+            _BATCH,
+            StoredBatch,
         ),
     }
     for name, member, element in (

@@ -28,6 +28,7 @@ from heliograph.ingest.strict_json import (
     quoted,
     read_exactly,
     read_vouched,
+    too_many_elements,
 )
 from heliograph.model.attributes import VALUE_ONLY, WHOLE, Attributes, attributes_of
 from heliograph.model.canonical import (
@@ -328,39 +329,69 @@ def decode_reading(payload: bytes, now: int) -> Reading:
     return read_measurement(*_parse(payload, now))
 
 
-def decode_readings(payload: bytes, now: int) -> tuple[list[tuple[int, Reading]], list[Fault]]:
-    """Return the good readings of an array or of `{"readings": […]}`, with their indexes.
+class BatchPart(NamedTuple):
+    """What a batch says of one kind, as an array of that name; indexes count within it."""
+
+    name: str
+    kind: Kind
+    readings: list[tuple[int, Reading]]
+    faults: list[Fault]
+
+
+def decode_batch(payload: bytes, now: int) -> list[BatchPart]:
+    """Return what an array of readings says, or an object with an array of each kind.
 
     Raises:
-        Rejected: the body as a whole is not readable, or has too many readings.
+        Rejected: the body as a whole is not readable, or has too many elements.
     """
-    faults: list[Fault] = []
     typed: list[Reading] = []
     if len(payload) <= MAXIMUM_BATCH and _decode_typed(
-        payload, "readings", 0, 0, now, 0, readings=typed
+        payload, READINGS, 0, 0, now, 0, readings=typed
     ):
-        readings = list(enumerate(typed))
+        parts = [BatchPart(READINGS, Kind.MEASUREMENT, list(enumerate(typed)), [])]
     else:
         message, _, sound = _parse(payload, now, MAXIMUM_BATCH)
-        if isinstance(message, dict) and "readings" not in message:
-            raise Rejected(
-                RejectionReason.MISSING_MEMBER, "neither an array nor an object with readings"
-            )
-        elements = elements_of(message, "readings")
-        readings = _read_each(elements, read_measurement, now, sound, faults)
-    if len(payload) <= MAXIMUM_PAYLOAD_BYTES:
-        return readings, faults
-    # What no message by itself could hold is rejected: reading it again, nothing else counts on
-    # values that large.
-    kept = []
-    for index, reading in readings:
-        size = len(reading.columns[0].encode())
+        parts = []
+        for name, elements in _arrays_of(message).items():
+            kind, read = _BATCH[name]
+            faults: list[Fault] = []
+            readings = _read_each(elements, read, now, sound, faults)
+            parts.append(BatchPart(name, kind, readings, faults))
+    return parts if len(payload) <= MAXIMUM_PAYLOAD_BYTES else [*map(_without_large, parts)]
+
+
+def _arrays_of(message: Any) -> dict[str, list[Any]]:
+    """Return the arrays of a batch by their names.
+
+    Raises:
+        Rejected: it is neither of the shapes, or has too many elements.
+    """
+    if not isinstance(message, dict):
+        return {READINGS: elements_of(message, READINGS)}
+    given = [name for name in _BATCH if name in message]
+    if not given:
+        raise Rejected(
+            RejectionReason.MISSING_MEMBER,
+            "neither an array nor an object with readings, log_messages or heartbeats",
+        )
+    unknown = {name: message[name] for name in message if name not in _BATCH}
+    arrays = {name: elements_of({name: message[name], **unknown}, name) for name in given}
+    if (count := sum(map(len, arrays.values()))) > MAXIMUM_ELEMENTS:
+        raise too_many_elements(count)
+    return arrays
+
+
+def _without_large(part: BatchPart) -> BatchPart:
+    """Reject what no message by itself could hold: nothing that reads it expects rows so large."""
+    kept, faults = [], part.faults
+    for index, reading in part.readings:
+        size = sum(len(text.encode()) for text in reading.columns if text.__class__ is str)
         if size <= MAXIMUM_PAYLOAD_BYTES:
             kept.append((index, reading))
             continue
-        detail = f"{size} bytes of value are more than {MAXIMUM_PAYLOAD_BYTES} bytes"
+        detail = f"{size} bytes of content are more than {MAXIMUM_PAYLOAD_BYTES} bytes"
         faults.append(Fault(index, RejectionReason.TOO_LARGE, detail))
-    return kept, sorted(faults, key=lambda fault: fault.index or 0)
+    return part._replace(readings=kept, faults=sorted(faults, key=lambda fault: fault.index or 0))
 
 
 def _decode(
@@ -788,6 +819,27 @@ def _read_heartbeat(element: Any, now: int, sound: bool) -> Reading:
     number = fingerprint(Kind.HEARTBEAT, revision, success, details, element_id=identity)
     columns = _columns(identity, success, details)
     return Reading(timestamp, number, revision, device_timestamp, columns, identity)
+
+
+def _read_named(read: Read, element: Any, now: int, sound: bool) -> Reading:
+    """Return what an element says that names its sensor by a member `device_id`."""
+    if not isinstance(element, dict) or "device_id" not in element:
+        return read(element, now, sound)
+    named = element.pop("device_id")
+    if not sound and (flaw := find_flaw(named, "device_id", 0)):
+        raise flaw
+    if named is not None and not isinstance(named, str):
+        raise Rejected(RejectionReason.WRONG_TYPE, "device_id is not a text")
+    return msgspec.structs.replace(read(element, now, sound), device_id=named)
+
+
+READINGS: Final = "readings"
+# What a batch may hold, by the names of its arrays.
+_BATCH: Final[dict[str, tuple[Kind, Read]]] = {
+    READINGS: (Kind.MEASUREMENT, read_measurement),
+    "log_messages": (Kind.LOG, functools.partial(_read_named, _read_log)),
+    "heartbeats": (Kind.HEARTBEAT, functools.partial(_read_named, _read_heartbeat)),
+}
 
 
 def payload_of(event: Committed) -> bytes:

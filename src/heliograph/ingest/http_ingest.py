@@ -107,8 +107,9 @@ class HttpIngest:
         principal: Principal,
         source: str,
         idempotency_key: str | None = None,
+        kind: Kind = Kind.MEASUREMENT,
     ) -> Outcome:
-        """Store readings, each of its own sensor, and keep the message if it has faults.
+        """Store what is of one kind, each of its own sensor, and keep the message if it has faults.
 
         Raises:
             HeliographError: as `post`.
@@ -118,7 +119,7 @@ class HttpIngest:
         row_id = self._ids.take(now, len(readings))
         sensor = readings[0][1] if len(readings) == 1 else None
         size = len(payload) + MESSAGE_BYTES + ROW_BYTES * len(readings)
-        message = Message(self._origin, [0], Kind.MEASUREMENT, sensor, [], size)
+        message = Message(self._origin, [0], kind, sensor, [], size)
         message.faults = faults
         indexes: list[int] = []
         parts: list[KnownSensor] = []
@@ -134,11 +135,11 @@ class HttpIngest:
                 rows = message.rows[-1:]
                 message.attributes += self._attributes.learn(known, reading.names, rows)
             if reading.identity is not None and tells_apart(known, reading.identity):
-                key = element_key(known, Kind.MEASUREMENT, reading.identity)
+                key = element_key(known, kind, reading.identity)
                 identities.append((len(indexes), key))
             indexes.append(index)
             parts.append(known)
-            self._registry.note_seen(known, now, measured=True)
+            self._registry.note_seen(known, now, measured=kind is Kind.MEASUREMENT)
         if sensor is None:
             message.parts = parts
         if identities:

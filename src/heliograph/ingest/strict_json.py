@@ -118,14 +118,17 @@ def elements_of(message: Any, member: str) -> list[Any]:
         raise Rejected(message.reason, f"{place} {message.what}")
     if isinstance(message, list):
         if len(message) > MAXIMUM_ELEMENTS:
-            raise Rejected(
-                RejectionReason.TOO_LARGE,
-                f"{len(message)} elements are more than {MAXIMUM_ELEMENTS}",
-            )
+            raise too_many_elements(len(message))
         return message
     if isinstance(message, dict) and place == "the message":
         return [message]
     raise Rejected(RejectionReason.WRONG_TYPE, f"{place} is not an array of objects")
+
+
+def too_many_elements(count: int) -> Rejected:
+    """Return why a message of so many elements is rejected."""
+    detail = f"{count} elements are more than {MAXIMUM_ELEMENTS}"
+    return Rejected(RejectionReason.TOO_LARGE, detail)
 
 
 def read_exactly(payload: bytes, maximum: int = MAXIMUM_PAYLOAD_BYTES) -> Any:

@@ -50,25 +50,32 @@ def registered(server: ServerThread, count: int) -> list[str]:
 
 def test_lines_that_change_sensors_go_in_few_bodies_and_few_questions(tmp_path, database_url):
     """One sensor a body, and one question a sensor, would be 400 of each."""
+    said = (
+        {"value": 1},
+        {"kind": "log", "severity": "info", "subject": "s"},
+        {"kind": "heartbeat", "success": True},
+    )
     with ServerThread(tmp_path, database_url) as server:
         names = registered(server, 400)
         elements = [
-            {"device_id": names[n % 400], "timestamp": START + n, "value": {"t": n}}
-            for n in range(4_000)
+            {"device_id": names[n % 400], "timestamp": START + n, **said[n % 3]}
+            for n in range(6_000)
         ]
         write(server, "x.jsonl", elements)
         before = requests(server)
         done = imported(server, "x.jsonl")
-        assert done.stdout == "4,000 rows stored, 0 were there already, 0 bad\n"
+        assert done.stdout == "6,000 rows stored, 0 were there already, 0 bad\n"
         counts = requests(server)
         asked = {route: counts[route] - before.get(route, 0) for route in counts}
-        assert asked["/ingest/batch"] == 4
+        assert asked["/ingest/batch"] == 6
         assert asked["/sensors"] == 1
         assert "/sensors/{identifier}" not in asked
-        assert "/sensors/{identifier}/measurements" not in asked
-        history = server.http.get("/devices/pump-7/history", params={"start": START}).json()
-        assert [entry["metrics"]["t"] for entry in history] == [*range(7, 4_000, 400)][::-1]
-        assert imported(server, "x.jsonl").stdout.startswith("0 rows stored, 4,000 were there")
+        for first, kind in enumerate(("measurements", "logs", "heartbeats")):
+            assert f"/sensors/{{identifier}}/{kind}" not in asked
+            page = server.http.get(f"/sensors/pump-7/{kind}", params={"limit": 1_000}).json()
+            times = [START + n for n in range(first, 6_000, 3) if n % 400 == 7]
+            assert [entry["creation_timestamp"] for entry in page] == times
+        assert imported(server, "x.jsonl").stdout.startswith("0 rows stored, 6,000 were there")
 
 
 def test_bad_lines_among_many_sensors_are_told_by_their_numbers(server):
@@ -92,20 +99,35 @@ def test_bad_lines_among_many_sensors_are_told_by_their_numbers(server):
     ]
 
 
-def test_logs_and_heartbeats_between_measurements_are_stored_too(server):
-    names = registered(server, 3)
-    elements = []
-    for n in range(30):
-        frame = {"device_id": names[n % 3], "timestamp": START + n}
-        elements += [
-            {**frame, "value": n},
-            {"kind": "log", **frame, "severity": "info", "subject": f"{n}"},
-            {"kind": "heartbeat", **frame, "success": True},
-        ]
-    write(server, "x.jsonl", elements)
-    assert imported(server, "x.jsonl").stdout.startswith("90 rows stored, 0 were")
-    for kind in ("measurements", "logs", "heartbeats"):
-        assert len(server.http.get(f"/sensors/pump-1/{kind}").json()) == 10
+def test_bad_logs_and_heartbeats_are_told_by_their_lines_and_cost_no_others(server):
+    registered(server, 2)
+    frames = [{"device_id": f"pump-{n % 2}", "timestamp": START + n} for n in range(6)]
+    log = {"kind": "log", "severity": "info", "subject": "s"}
+    beat = {"kind": "heartbeat", "success": True}
+    # A heartbeat's details may have any name, its sensor's too.
+    named = {**beat, "details": {"device_id": "probe", "battery": 80}}
+    write(
+        server,
+        "x.jsonl",
+        [
+            {**frames[0], **log},
+            {**frames[1], **named},
+            {**frames[2], **log, "severity": "dire"},
+            {**frames[3], **beat, "success": "yes"},
+            {**frames[4], "value": 5, "t": 1},
+            {**frames[5], **log},
+        ],
+    )
+    done = imported(server, "x.jsonl", status=1)
+    assert done.stdout == "3 rows stored, 0 were there already, 3 bad\n"
+    told = [line.split(" ")[:3] for line in done.stderr.splitlines()]
+    assert told == [
+        ["line", "3:", "WRONG_TYPE:"],
+        ["line", "4:", "WRONG_TYPE:"],
+        ["line", "5:", "UNKNOWN_MEMBER:"],
+    ]
+    (page,) = server.http.get("/sensors/pump-1/heartbeats").json()
+    assert page["details"] == {"device_id": "probe", "battery": 80}
 
 
 def test_a_value_too_large_for_a_message_is_bad_by_itself(server):

@@ -157,6 +157,56 @@ async def test_of_a_batch_the_good_ones_are_stored(site):
         assert [json.loads(message.indexes) for message in kept] == [[1, 3, 4]]
 
 
+async def test_a_batch_has_log_messages_and_heartbeats_beside_readings(site):
+    async with site() as here:
+        key = await here.device("pump-1")
+        await here.device("pump-2")
+        log = {"severity": "error", "subject": "hot", "timestamp": 1_700_000_000}
+        batch = {
+            "log_messages": [log, {**log, "device_id": "pump-2"}, {**log, "severity": "bad"}],
+            "heartbeats": [
+                {"device_id": "nobody", "success": True},
+                {"device_id": "pump-1", "battery": 80, "id": "x"},
+                {"device_id": "pump-1", "battery": 79, "id": "x"},
+            ],
+            "readings": [{"t": 1, "id": "x", "timestamp": 1_700_000_000}, {}],
+        }
+        repeatable = {**key, "idempotency-key": "a"}
+        sent = await here.http.post("/ingest/batch", json=batch, headers=repeatable)
+        assert sent.status_code == 201
+        answer = sent.json()
+        assert (answer["accepted"], answer["duplicates"]) == (3, 1)
+        # A device speaks for itself only, of whatever kind.
+        assert [(e.get("array"), e["index"], e["code"]) for e in answer["rejected"]] == [
+            (None, 1, "MISSING_MEMBER"),
+            ("log_messages", 1, "UNKNOWN_SENSOR"),
+            ("log_messages", 2, "WRONG_TYPE"),
+            ("heartbeats", 0, "UNKNOWN_SENSOR"),
+        ]
+        kept = [(m.source.split()[2:], json.loads(m.indexes)) for m in await here.rejected()]
+        assert sorted(kept) == [([], [1]), (["heartbeats"], [0]), (["log_messages"], [1, 2])]
+        again = await here.http.post("/ingest/batch", json=batch, headers=repeatable)
+        assert again.json() == answer
+        other = {"heartbeats": batch["heartbeats"]}
+        reused = await here.http.post("/ingest/batch", json=other, headers=repeatable)
+        assert (reused.status_code, reused.json()["code"]) == (422, "IDEMPOTENCY_KEY_REUSED")
+        everybody = await here.http.post("/ingest/batch", json=batch, headers=ADMIN)
+        # Of the admin key's, what names no device is nobody's.
+        assert [(e.get("array"), e["index"]) for e in everybody.json()["rejected"]] == [
+            (None, 0), (None, 1), ("log_messages", 0), ("log_messages", 2), ("heartbeats", 0),
+        ]  # fmt: skip
+        assert (everybody.json()["accepted"], everybody.json()["duplicates"]) == (1, 2)
+        for device, kind, count in (
+            ("pump-1", "measurements", 1),
+            ("pump-1", "logs", 1),
+            ("pump-1", "heartbeats", 1),
+            ("pump-2", "logs", 1),
+            ("pump-2", "heartbeats", 0),
+        ):
+            page = await here.http.get(f"/sensors/{device}/{kind}", headers=ADMIN)
+            assert len(page.json()) == count, (device, kind)
+
+
 async def test_a_batch_of_nothing_but_bad_ones_is_answered_all_the_same(site):
     async with site() as here:
         key = await here.device("pump-1")

@@ -235,10 +235,8 @@ def wrong_body(shape):
     assert "additionalProperties" in shape, shape
     if shape["additionalProperties"] is not False:
         return None
-    return {
-        **{name: member(shape["properties"][name]) for name in shape.get("required", ())},
-        UNKNOWN: 1,
-    }
+    needed = shape.get("required", [*shape["properties"]][: shape.get("minProperties", 0)])
+    return {**{name: member(shape["properties"][name]) for name in needed}, UNKNOWN: 1}
 
 
 def member(schema):

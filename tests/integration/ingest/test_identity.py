@@ -11,14 +11,14 @@ from heliograph.access.authenticator import ADMIN
 from heliograph.exchange.formats import Format
 from heliograph.http import history
 from heliograph.http.errors import encode
-from heliograph.ingest.decode import decode_reading, decode_readings
+from heliograph.ingest.decode import decode_reading
 from heliograph.model.canonical import canonical
 from heliograph.model.records import Kind
 from heliograph.model.time import now
 from heliograph.store.pages import GREATEST
 from ingest_core import NOON
 from unit.exchange.test_round_trip import read_back, written
-from unit.ingest.payloads import keys, values
+from unit.ingest.payloads import decode_readings, keys, values
 
 # What it runs of the product, others run too.
 pytestmark = pytest.mark.uncovered

@@ -8,6 +8,8 @@ import re
 from hypothesis import strategies as st
 
 from heliograph.errors import RejectionReason
+from heliograph.ingest.decode import decode_batch
+from heliograph.model.records import Kind
 from heliograph.model.time import DAY, SECOND, from_rfc3339
 
 # 2025-10-09: what every test takes for now.
@@ -333,3 +335,10 @@ def _plain(value):
     if isinstance(value, list):
         return [_plain(item) for item in value]
     return value
+
+
+def decode_readings(payload, now):
+    """Return the good readings of a batch of readings alone, with their indexes, and its faults."""
+    (part,) = decode_batch(payload, now)
+    assert (part.name, part.kind) == ("readings", Kind.MEASUREMENT)
+    return part.readings, part.faults

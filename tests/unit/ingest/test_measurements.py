@@ -5,13 +5,13 @@ import json
 import pytest
 
 from heliograph.errors import RejectionReason
-from heliograph.ingest.decode import decode_measurements, decode_reading, decode_readings
+from heliograph.ingest.decode import decode_measurements, decode_reading
 from heliograph.ingest.strict_json import Rejected
 from heliograph.model.canonical import fingerprint
 from heliograph.model.identifiers import INGEST_ID_STEP
 from heliograph.model.records import Kind
 from heliograph.model.time import DAY, SECOND
-from unit.ingest.payloads import BAD_TOKENS, FIRST_ID, NOW, SENSOR, UNTIMED
+from unit.ingest.payloads import BAD_TOKENS, FIRST_ID, NOW, SENSOR, UNTIMED, decode_readings
 
 
 def decode(payload):

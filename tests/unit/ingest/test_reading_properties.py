@@ -7,12 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heliograph.ingest import decode as decoding
-from heliograph.ingest.decode import decode_reading, decode_readings
+from heliograph.ingest.decode import decode_reading
 from heliograph.ingest.strict_json import Rejected
 from unit.ingest.payloads import (
     NOW,
     Pairs,
     any_value,
+    decode_readings,
     good_members,
     keys,
     payload_of,

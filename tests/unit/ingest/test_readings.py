@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heliograph.errors import RejectionReason
-from heliograph.ingest.decode import decode_measurements, decode_reading, decode_readings
+from heliograph.ingest.decode import (
+    decode_batch,
+    decode_heartbeats,
+    decode_logs,
+    decode_measurements,
+    decode_reading,
+)
 from heliograph.ingest.strict_json import Rejected
 from unit.ingest.payloads import (
     BAD_TOKENS,
@@ -16,6 +22,7 @@ from unit.ingest.payloads import (
     NOW,
     SENSOR,
     UNTIMED,
+    decode_readings,
     keys,
     payload_of,
     randoms,
@@ -167,6 +174,8 @@ class TestReadings:
             (b"", RejectionReason.MALFORMED_JSON),
             (b"5", RejectionReason.WRONG_TYPE),
             (b'{"a": 1}', RejectionReason.MISSING_MEMBER),
+            (b'{"logs": []}', RejectionReason.MISSING_MEMBER),
+            (b'{"log_messages": [], "logs": []}', RejectionReason.UNKNOWN_MEMBER),
             (b'{"readings": {"a": 1}}', RejectionReason.WRONG_TYPE),
             (b'{"readings": [], "a": 1}', RejectionReason.UNKNOWN_MEMBER),
             (b'[{"a":1}]x', RejectionReason.MALFORMED_JSON),
@@ -182,3 +191,65 @@ class TestReadings:
     def test_batch_may_have_10000_readings_and_8_mebibytes(self):
         payload = (b"[" + b'{"a":1},' * 9_999 + b'{"a":1}]').ljust(8 * 1024 * 1024)
         assert len(decode_readings(payload, NOW)[0]) == 10_000
+
+    def test_arrays_of_several_kinds_count_their_elements_for_themselves(self):
+        log = {"device_id": "a", "severity": "info", "subject": "s", "timestamp": 1_700_000_000}
+        beat = {"device_id": "b", "success": True, "battery": 80, "id": "x"}
+        batch = {
+            "heartbeats": [{"success": 1}, beat, {}],
+            "readings": [{"device_id": "a", "t": 1}],
+            "log_messages": [log, {**log, "t": 1}, {**log, "device_id": 7}, 5],
+        }
+        measured, logged, beaten = decode_batch(json.dumps(batch).encode(), NOW)
+        assert [part.name for part in (measured, logged, beaten)] == [
+            "readings", "log_messages", "heartbeats",
+        ]  # fmt: skip
+        ((_, reading),) = measured.readings
+        assert (reading.device_id, reading.columns) == ("a", ('{"t":1}',))
+        ((index, reading),) = logged.readings
+        assert (index, reading.device_id, reading.columns) == (0, "a", ("info", "s", None))
+        assert [(fault.index, fault.reason) for fault in logged.faults] == [
+            (1, RejectionReason.UNKNOWN_MEMBER),
+            (2, RejectionReason.WRONG_TYPE),
+            (3, RejectionReason.WRONG_TYPE),
+        ]
+        (_, named), (index, nameless) = beaten.readings
+        assert (named.device_id, named.columns) == ("b", (True, '{"battery":80}', "x"))
+        assert (index, nameless.device_id, nameless.columns) == (2, None, (None, None))
+        assert [fault.index for fault in beaten.faults] == [0]
+
+    def test_named_log_messages_and_heartbeats_are_those_of_their_sensors_topics(self):
+        for name, decode_alone, element in (
+            ("log_messages", decode_logs, {"severity": "info", "subject": "s", "id": "x"}),
+            ("heartbeats", decode_heartbeats, {"revision": 2, "success": False, "b": {"c": 1}}),
+        ):
+            (row,) = decode_alone(json.dumps(element).encode(), SENSOR, FIRST_ID, NOW, UNTIMED).rows
+            batch = {name: [{"device_id": "a", **element}]}
+            ((_, reading),) = decode_batch(json.dumps(batch).encode(), NOW)[0].readings
+            assert reading.row(FIRST_ID, SENSOR, NOW, UNTIMED) == row
+
+    @pytest.mark.parametrize(
+        ("log", "reason"),
+        [
+            (b'{"device_id": "\\ud800"}', RejectionReason.LONE_SURROGATE),
+            (b'{"device_id": "\\u0000"}', RejectionReason.NUL_IN_TEXT),
+            (b'{"device_id": "a", "device_id": "b"}', RejectionReason.DUPLICATE_KEY),
+            (b'{"device_id": NaN}', RejectionReason.NOT_A_NUMBER),
+        ],
+    )
+    def test_a_name_that_is_no_text_is_rejected(self, log, reason):
+        (part,) = decode_batch(b'{"heartbeats": [%b]}' % log, NOW)
+        assert [fault.reason for fault in part.faults] == [reason]
+
+    def test_all_arrays_together_have_as_many_elements_as_one_may(self):
+        batch = {"heartbeats": [{}] * 6_000, "log_messages": [{}] * 4_001}
+        with pytest.raises(Rejected, match="10001 elements are more than 10000"):
+            decode_batch(json.dumps(batch).encode(), NOW)
+
+    def test_a_log_message_too_large_for_a_message_is_rejected(self):
+        logs = [{"severity": "info", "subject": "s", "details": "x" * n} for n in (10, 1 << 20)]
+        (part,) = decode_batch(json.dumps({"log_messages": logs}).encode(), NOW)
+        assert [index for index, _ in part.readings] == [0]
+        assert [(fault.index, fault.reason) for fault in part.faults] == [
+            (1, RejectionReason.TOO_LARGE)
+        ]

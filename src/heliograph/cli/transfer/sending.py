@@ -21,9 +21,9 @@ from heliograph.exchange.elements import Element
 from heliograph.model.identifiers import is_uuid
 from heliograph.model.records import Kind
 
-# Measurements of all sensors go in one body, of anything else those of one sensor.
 BATCH = "/ingest/batch"
-ROUTES = {Kind.LOG: "logs", Kind.HEARTBEAT: "heartbeats"}
+# What its body is called for each kind.
+ARRAYS = {Kind.MEASUREMENT: "readings", Kind.LOG: "log_messages", Kind.HEARTBEAT: "heartbeats"}
 # A route takes 1 MiB and 10,000 elements; of fewer at once, others wait less between them.
 BODY_BYTES = 900_000
 BODY_ELEMENTS = 1_000
@@ -81,7 +81,7 @@ class _Addressed(NamedTuple):
 
 
 class Sender:
-    """Sends elements: measurements of all sensors together, all else a body for each sensor.
+    """Sends elements in bodies of one kind, of all sensors together.
 
     Whatever is sent again after a lost answer is a repeat for the server.
     """
@@ -110,36 +110,35 @@ class Sender:
         named = [element.sensors or self._default for element in elements]
         found = await self._sensors.find({*named})
         sensors = [found[names] for names in named]
-        kinds = {element.kind for element in elements}
-        addressed = map(
-            partial(tuple.__new__, _Addressed), zip(lines, elements, sensors, strict=True)
-        )
-        if kinds == {Kind.MEASUREMENT} and None not in sensors:
-            return sum_of(await _all_of(self._post, _bodies([*addressed])))
+        new = partial(tuple.__new__, _Addressed)
+        addressed = list(map(new, zip(lines, elements, sensors, strict=True)))
         bad: list[Bad] = []
-        groups: dict[tuple[Kind, str], list[_Addressed]] = {}
-        for each, names in zip(addressed, named, strict=True):
-            if each.sensor is None:
-                bad.append(Bad(each.line, _without_sensor(names)))
-                continue
-            kind = each.element.kind
-            groups.setdefault((kind, each.sensor if kind in ROUTES else ""), []).append(each)
+        if None in sensors:
+            bad = [
+                Bad(each.line, _without_sensor(names))
+                for each, names in zip(addressed, named, strict=True)
+                if each.sensor is None
+            ]
+            addressed = [each for each in addressed if each.sensor is not None]
+        groups: dict[tuple[Kind, str | None], list[_Addressed]] = {}
+        for each in addressed:
+            groups.setdefault((each.element.kind, _alone(each)), []).append(each)
         bodies = [body for group in groups.values() for body in _bodies(group)]
         return sum_of([Sent(bad=tuple(bad)), *await _all_of(self._post, bodies)])
 
     async def _post(self, body: Sequence[_Addressed]) -> Sent:
-        """Return what became of measurements, or of elements of one sensor and one kind."""
-        kind, sensor = body[0].element.kind, body[0].sensor
-        if kind in ROUTES:
-            path = f"/sensors/{quote(sensor, safe='')}/{ROUTES[kind]}"
+        """Return what became of elements of one kind."""
+        path, array = BATCH, ARRAYS[body[0].element.kind]
+        if (alone := _alone(body[0])) is not None:
+            path = f"/sensors/{quote(alone, safe='')}/{array}"
             texts = [each.element.text for each in body]
         else:
-            path = BATCH
             texts = [
                 b'{"device_id":"%b",%b' % (sensor.encode(), element.text[1:])
                 for _, element, sensor in body
             ]
-        response = await self._server.request("POST", path, b"[%b]" % b",".join(texts))
+        content = b'{"%b":[%b]}' % (array.encode(), b",".join(texts))
+        response = await self._server.request("POST", path, content)
         if response.status_code == 201:
             answer = response.json()
             bad = tuple(
@@ -300,6 +299,15 @@ async def _all_of(work: Callable[[T], Awaitable[R]], given: Sequence[T]) -> list
     except ExceptionGroup as errors:
         raise errors.exceptions[0] from None
     return results
+
+
+def _alone(each: _Addressed) -> str | None:
+    """Return the sensor by whose own path an element goes; None: it goes with those of others.
+
+    A heartbeat may have a `device_id` among its details, beside which none can name its sensor.
+    """
+    is_alone = each.element.kind is Kind.HEARTBEAT and b'"device_id":' in each.element.text
+    return each.sensor if is_alone else None
 
 
 def _bodies(elements: Sequence[_Addressed]) -> list[Sequence[_Addressed]]:
