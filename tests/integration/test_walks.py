@@ -37,8 +37,8 @@ BOUNDS = {
     "PUBLISH": (51, 15),
     "POST /ingest": (82, 24),
     "POST /ingest, watched": (165, 45),
-    "GET aggregates": (138, 32),
-    "GET measurements": (85, 27),
+    "GET aggregates": (89, 30),
+    "GET measurements": (81, 26),
 }
 
 Go = Callable[[], Awaitable[object]]

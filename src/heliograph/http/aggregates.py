@@ -1,14 +1,14 @@
 """Many measurements in one: by bucket of time, over a range, and of log messages."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
-from datetime import tzinfo
-from functools import lru_cache, partial
-from typing import Annotated, Any, NamedTuple
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, tzinfo
+from typing import Annotated
 
 import msgspec
-from fastapi import APIRouter, Depends, Query, Request
-from pydantic import AfterValidator, WithJsonSchema
+from fastapi import APIRouter, Query
+from pydantic import WithJsonSchema
 
 from heliograph.http.answers import encoded
 from heliograph.http.attributes import check_attributes
@@ -16,15 +16,16 @@ from heliograph.http.csv_answers import CSV, AskedForm, TheForm, csv_answer, tab
 from heliograph.http.errors import Answer, encode, validation_error
 from heliograph.http.pages import page_headers
 from heliograph.http.paths import PREFIX
-from heliograph.http.ranges import Range, check_order, check_range, range_length
+from heliograph.http.ranges import AskedRange, TheRange, check_order
 from heliograph.http.records import Representation, ok
 from heliograph.http.resources import KnownCall, ReadRoute, TheCall
-from heliograph.http.schemas import End, Start, Text
+from heliograph.http.schemas import End, Start, Text, parsed_by
 from heliograph.model.aggregation import (
     FUNCTIONS,
     Aggregate,
     Fill,
     Function,
+    Number,
     average_of,
     fill_gaps,
     value_of,
@@ -39,9 +40,8 @@ from heliograph.model.buckets import (
     show,
 )
 from heliograph.model.records import LogAggregate
-from heliograph.model.time import EARLIEST, LATEST, now, to_epoch_seconds, to_rfc3339
-from heliograph.rollups.aggregates import MAXIMUM_VALUES, Aggregates, Series
-from heliograph.store import Store
+from heliograph.model.time import EARLIEST, LATEST, to_epoch_seconds
+from heliograph.rollups.aggregates import MAXIMUM_VALUES, Series
 from heliograph.store.measurements import RangeTooLargeError
 from heliograph.store.pages import LEAST
 
@@ -51,54 +51,18 @@ LONGEST_LIST = 100
 # Of more buckets the answer is made beside the event loop.
 AT_ONCE = 1_000
 
-
-def _bucket(text: str) -> str:
-    parse_bucket(text)
-    return text
-
-
-def _zone(name: str) -> str:
-    parse_zone(name)
-    return name
-
-
 _LENGTHS = "How long a bucket is: like 10s, 15m, 1h, 1d, 1w (from Monday), 1mo"
 Bucket = Annotated[
     str,
-    AfterValidator(_bucket),
+    parsed_by(parse_bucket),
     WithJsonSchema({"type": "string", "pattern": "^[1-9][0-9]{0,5}(s|m|h|d|w|mo)$"}),
     Query(description=_LENGTHS),
 ]
 Zone = Annotated[
     str,
-    AfterValidator(_zone),
+    parsed_by(parse_zone),
     Query(description="The time zone whose clocks and calendar buckets follow"),
 ]
-
-
-class AskedRange:
-    """The range of time that a request is about, as FastAPI collects it."""
-
-    def __init__(
-        self, request: Request, start: Start = None, end: End = None, length: Range = "24h"
-    ) -> None:
-        check_range(request, start, end)
-        self._start = start
-        self._end = end
-        self._length = length
-
-    async def bounds(self, store: Store, sensor: int) -> tuple[int, int]:
-        """Return start (inclusive) and end (exclusive) in microseconds.
-
-        Without `end` nothing is too new: a device's clock may be ahead of the server's.
-        """
-        moment = now() if self._end is None else self._end
-        start = moment - range_length(self._length) if self._start is None else self._start
-        if self._end is None:
-            newest = await store.measurements.newest(sensor)
-            if newest is not None:
-                moment = max(moment, newest.timestamp + 1)
-        return start, moment
 
 
 class AggregateBucket(Representation):
@@ -149,9 +113,6 @@ class LogAggregateEntry(Representation):
     count: Annotated[int, "Number of messages"]
 
 
-TheRange = Annotated[AskedRange, Depends()]
-
-
 @router.get(
     "/sensors/{identifier}/aggregates",
     tags=["sensors"],
@@ -185,20 +146,14 @@ async def read_aggregates(
     sensor = await call.readable(identifier)
     if attribute:
         await check_attributes(call.store, sensor, attribute)
-    start, end = await asked.bounds(call.store, sensor.number)
-    zone = parse_zone(tz)
-    starts = await _starts(call.services.aggregates, sensor.number, bucket, zone, start, end)
     names = None if attribute is None else list(dict.fromkeys(attribute))
-    if names is not None and fill is not None:
-        _check_filled(len(names), starts)
-    series = await _series(call.services.aggregates, sensor.number, starts, names, start, end)
-    if fill is not None:
-        _check_filled(len(series.attributes), starts)
+    zone = parse_zone(tz)
+    is_filled = fill is not None
+    series = await _read(call, sensor.number, asked, bucket, zone, names, is_filled=is_filled)
     functions = tuple(dict.fromkeys(function or FUNCTIONS))
-    found = _Table(series, functions, _Shown(starts, zone), fill)
-    size = len(series.attributes) * len(starts)
-    as_csv = partial(found.as_csv, spreadsheet=form.spreadsheet)
-    return await _answer(call, size, as_csv if form.is_csv else found.as_json, form)
+    size = len(series.attributes) * len(series.rows)
+    body = functools.partial(_aggregates, series, functions, zone, fill, form)
+    return await _answer(call, size, body, form)
 
 
 @router.get(
@@ -220,25 +175,11 @@ async def read_device_aggregate(
     row is a metric of one.
     """
     sensor = await call.device(device_id)
-    start, end = await asked.bounds(call.store, sensor.number)
-    name = sensor.device_id or sensor.identifier
     zone = parse_zone(tz)
-    whole = [start, end] if start < end else []
-    starts = whole
-    if bucket is not None:
-        starts = await _starts(call.services.aggregates, sensor.number, bucket, zone, start, end)
-    series = await _series(call.services.aggregates, sensor.number, starts, None, start, end)
-    shown = _Shown(starts, zone)
-    if form.is_csv:
-        rows = partial(_device_table, name, series, shown, spreadsheet=form.spreadsheet)
-        return await _answer(call, series.values, rows, form)
-    if bucket is None:
-        count = series.rows[0] if series.rows else 0
-        head = {"device_id": name, "start": to_rfc3339(start), "end": to_rfc3339(end)}
-        metrics = _metrics(series).get(0, {})
-        return Answer(200, encode({**head, "count": count, "metrics": metrics}))
-    body = partial(_encoded_device, name, series, shown)
-    return await _answer(call, max(series.values, len(starts)), body, form)
+    series = await _read(call, sensor.number, asked, bucket, zone)
+    name = sensor.device_id or sensor.identifier
+    body = functools.partial(_device, name, series, zone, form, is_list=bucket is not None)
+    return await _answer(call, max(series.values, len(series.rows)), body, form)
 
 
 @router.get(
@@ -299,33 +240,46 @@ async def _answer(call: KnownCall, size: int, body: Callable[[], bytes], form: A
     return csv_answer(text) if form.is_csv else Answer(200, text)
 
 
-async def _starts(
-    aggregates: Aggregates, sensor: int, bucket: str, zone: tzinfo, start: int, end: int
-) -> list[int]:
-    if start < EARLIEST:
-        # Whoever asks for all there is gets no buckets for centuries before it.
-        oldest = await aggregates.oldest(sensor)
-        start = max(start, EARLIEST if oldest is None else min(oldest, EARLIEST))
+async def _read(
+    call: KnownCall,
+    sensor: int,
+    asked: AskedRange,
+    bucket: str | None,
+    zone: tzinfo,
+    names: Sequence[str] | None = None,
+    *,
+    is_filled: bool = False,
+) -> Series:
+    """Return the aggregates of the range by bucket, or of all of it in one.
+
+    Raises:
+        RequestValidationError: that is more than an answer may be.
+    """
+    aggregates, (start, end) = call.services.aggregates, (asked.start, asked.end)
+    if asked.is_open:
+        newest = await call.store.measurements.newest_timestamp(sensor)
+        end = end if newest is None else max(end, newest + 1)
+    starts = [start, end]
     try:
-        return bucket_starts(parse_bucket(bucket), zone, start, end)
+        if bucket is not None:
+            first = start
+            if start < EARLIEST:
+                # Whoever asks for all there is gets no buckets for centuries before it.
+                oldest = await aggregates.oldest(sensor)
+                first = max(start, EARLIEST if oldest is None else min(oldest, EARLIEST))
+            starts = bucket_starts(parse_bucket(bucket), zone, first, end)
+        if is_filled and names is not None:
+            _check_filled(len(names), starts)
+        series = await aggregates.read(sensor, starts, names, start=start, end=end)
     except TooManyBucketsError:
         message = f"The range has more than {MAXIMUM_BUCKETS:,} of these buckets"
         raise validation_error(("query", "bucket"), "bucket", message) from None
-
-
-async def _series(
-    aggregates: Aggregates,
-    sensor: int,
-    starts: Sequence[int],
-    names: Sequence[str] | None,
-    start: int,
-    end: int,
-) -> Series:
-    try:
-        return await aggregates.read(sensor, starts, names, start=start, end=end)
     except RangeTooLargeError as error:
         message = f"The range has {error}"
         raise validation_error(("query", "start"), "range", message) from None
+    if is_filled:
+        _check_filled(len(series.attributes), starts)
+    return series
 
 
 def _check_filled(attributes: int, starts: Sequence[int]) -> None:
@@ -335,115 +289,82 @@ def _check_filled(attributes: int, starts: Sequence[int]) -> None:
         raise validation_error(("query", "fill"), "fill", message)
 
 
-class _Table(NamedTuple):
-    """Functions of attributes by bucket."""
-
-    series: Series
-    functions: tuple[Function, ...]
-    shown: "_Shown"
-    fill: Fill | None
-
-    def as_json(self) -> bytes:
-        """Return an object with a list of buckets for each attribute."""
-        return encode(dict(self._attributes()))
-
-    def as_csv(self, *, spreadsheet: bool) -> bytes:
-        """Return a row a bucket of an attribute, one attribute after the other."""
-        rows = (
-            (start, name, *values)
-            for name, buckets in self._attributes()
-            for start, *values in map(msgspec.structs.astuple, buckets)
-        )
-        return table(("start", "attribute", *self.functions), rows, spreadsheet=spreadsheet)
-
-    def _attributes(self) -> Iterator[tuple[str, list[msgspec.Struct]]]:
-        _, functions, shown, fill = self
-        for name, found in sorted(self.series.attributes.items()):
-            if fill is None:
-                yield name, _buckets(found, functions, shown)
-            else:
-                yield name, _filled(found, functions, shown, fill)
-
-
-class _Shown(dict[int, str]):
-    """The buckets' starts as they are shown, by the bucket's index, each made once."""
-
-    def __init__(self, starts: Sequence[int], zone: tzinfo) -> None:
-        super().__init__()
-        self.starts = starts
-        self._zone = zone
-
-    def __missing__(self, index: int) -> str:
-        self[index] = text = show(self.starts[index], self._zone)
-        return text
-
-
-def _buckets(
-    found: dict[int, Aggregate], functions: tuple[Function, ...], shown: _Shown
-) -> list[msgspec.Struct]:
-    known = found.values()
-    # What is beyond a float is encoded as null.
-    columns = [values_of(known, each) for each in functions]
-    return list(map(_entry(functions), map(shown.__getitem__, found), *columns))
+def _aggregates(
+    series: Series,
+    functions: tuple[Function, ...],
+    zone: tzinfo,
+    fill: Fill | None,
+    form: AskedForm,
+) -> bytes:
+    """Return functions of the attributes by bucket: an object of lists, or rows of CSV."""
+    entry = _entry(functions)
+    text_of = functools.cache(lambda index: show(series.starts[index], zone))
+    shown: dict[str, list[msgspec.Struct]] = {}
+    for name, found in sorted(series.attributes.items()):
+        indexes: Iterable[int] = found
+        columns: list[Sequence[Number | None]]
+        if fill is None:
+            # What is beyond a float is encoded as null.
+            columns = [values_of(found.values(), function) for function in functions]
+        else:
+            indexes = range(len(series.rows))
+            columns = [_filled(found, function, series.starts, fill) for function in functions]
+        shown[name] = list(map(entry, map(text_of, indexes), *columns))
+    if not form.is_csv:
+        return encode(shown)
+    rows = (
+        (start, name, *values)
+        for name, buckets in shown.items()
+        for start, *values in map(msgspec.structs.astuple, buckets)
+    )
+    return table(("start", "attribute", *functions), rows, spreadsheet=form.spreadsheet)
 
 
 def _filled(
-    found: dict[int, Aggregate], functions: tuple[Function, ...], shown: _Shown, fill: Fill
-) -> list[msgspec.Struct]:
-    starts = shown.starts[:-1]
-    known = [index in found for index in range(len(starts))]
-    columns: list[list[Any]] = []
-    for function in functions:
-        values = [
-            value_of(found[index], function) if index in found else None
-            for index in range(len(starts))
-        ]
-        # A bucket that is filled still counts nothing.
-        is_count = function == "count"
-        columns.append(fill_gaps(values, known, starts, "0" if is_count else fill))
-    texts = map(shown.__getitem__, range(len(starts)))
-    return list(map(_entry(functions), texts, *columns))
+    found: dict[int, Aggregate], function: Function, starts: Sequence[int], fill: Fill
+) -> Sequence[Number | None]:
+    """Return the function's value in every bucket; the last of `starts` is an end."""
+    known = [index in found for index in range(len(starts) - 1)]
+    values = [
+        value_of(found[index], function) if is_known else None
+        for index, is_known in enumerate(known)
+    ]
+    # A bucket that is filled still counts nothing.
+    return fill_gaps(values, known, starts[:-1], "0" if function == "count" else fill)
 
 
-@lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=256)
 def _entry(functions: tuple[Function, ...]) -> type[msgspec.Struct]:
     """Return what a bucket is in an answer: made and encoded faster than a dictionary."""
     fields = [("start", str), *((each, int | float | None) for each in functions)]
     return msgspec.defstruct("Entry", fields, gc=False)
 
 
-def _encoded_device(device_id: str, series: Series, shown: _Shown) -> bytes:
-    metrics = _metrics(series)
-    return encode(
-        [
-            {
-                "device_id": device_id,
-                "start": shown[index],
-                "end": shown[index + 1],
-                "count": count,
-                "metrics": metrics.get(index, {}),
-            }
-            for index, count in enumerate(series.rows)
-            if count
-        ]
-    )
-
-
-def _device_table(device_id: str, series: Series, shown: _Shown, *, spreadsheet: bool) -> bytes:
-    rows = (
-        (device_id, shown[index], shown[index + 1], name, *msgspec.structs.astuple(metric))
-        for index, metrics in sorted(_metrics(series).items())
-        for name, metric in metrics.items()
-    )
-    heading = ("device_id", "start", "end", "attribute", *MetricAggregate.__struct_fields__)
-    return table(heading, rows, spreadsheet=spreadsheet)
-
-
-def _metrics(series: Series) -> dict[int, dict[str, MetricAggregate]]:
-    """Return what is shown of a device's metrics, by bucket and by name."""
-    shown: dict[int, dict[str, MetricAggregate]] = {}
+def _device(
+    device_id: str, series: Series, zone: tzinfo, form: AskedForm, *, is_list: bool
+) -> bytes:
+    """Return what is shown of a device's metrics: of each bucket that has readings, or of one."""
+    if not (is_list or form.is_csv):
+        zone = UTC
+    text_of = functools.cache(lambda index: show(series.starts[index], zone))
+    metrics: dict[int, dict[str, MetricAggregate]] = {}
     for name, found in sorted(series.attributes.items()):
         for index, known in found.items():
             metric = MetricAggregate(known.minimum, known.maximum, average_of(known), known.count)
-            shown.setdefault(index, {})[name] = metric
-    return shown
+            metrics.setdefault(index, {})[name] = metric
+    if form.is_csv:
+        heading = ("device_id", "start", "end", "attribute", *MetricAggregate.__struct_fields__)
+        rows = (
+            (device_id, text_of(index), text_of(index + 1), name, *msgspec.structs.astuple(metric))
+            for index, named in sorted(metrics.items())
+            for name, metric in named.items()
+        )
+        return table(heading, rows, spreadsheet=form.spreadsheet)
+    shown = [
+        DeviceAggregate(
+            device_id, text_of(index), text_of(index + 1), count, metrics.get(index, {})
+        )
+        for index, count in enumerate(series.rows)
+        if count or not is_list
+    ]
+    return encode(shown if is_list else shown[0])

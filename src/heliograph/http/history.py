@@ -22,12 +22,12 @@ from heliograph.http.pages import (
     page_headers,
 )
 from heliograph.http.paths import PREFIX
-from heliograph.http.ranges import Points, Range, check_points, check_range, picked, range_length
+from heliograph.http.ranges import Chart, Points, TheRange, check_points, picked
 from heliograph.http.records import REVISION, JsonObject, Representation, ok
 from heliograph.http.resources import ReadRoute, TheCall
-from heliograph.http.schemas import End, ListLimit, Start
+from heliograph.http.schemas import ListLimit
 from heliograph.model.records import Measurement
-from heliograph.model.time import LATEST, now, to_rfc3339
+from heliograph.model.time import to_rfc3339
 from heliograph.store.measurements import having
 from heliograph.store.pages import Cursor as Position
 from heliograph.store.pages import Page
@@ -57,10 +57,8 @@ async def read_history(
     call: TheCall,
     request: Request,
     device_id: str,
+    asked: TheRange,
     form: TheChartForm,
-    start: Start = None,
-    end: End = None,
-    length: Range = "24h",
     limit: ListLimit = 1_000,
     attributes: Attributes = None,
     direction: TheDirection = "older",
@@ -75,32 +73,30 @@ async def read_history(
     changes nothing: its `id` names what is stored.
     """
     name = check_points(request, points, attributes)
-    check_range(request, start, end)
     position = decode_cursor(cursor) if cursor is not None else None
     sensor, store = await call.device(device_id), call.store
     if attributes:
         await check_attributes(store, sensor, attributes)
-    if start is None:
-        start = (now() if end is None else end) - range_length(length)
-    last = LATEST + 1 if end is None else end
     if points is not None and name is not None:
-        found = await picked(store, sensor.number, name, start, last, points)
+        chart = Chart(name, points, asked.start, asked.last)
+        found = await picked(store, sensor.number, chart)
         if form.is_csv:
             return csv_answer(chart_table(name, found[::-1], spreadsheet=form.spreadsheet))
         return Answer(200, encode(_entries(sensor, found[::-1])))
     rows = await store.measurements.history(
         sensor.number,
-        start=start,
-        end=last,
+        start=asked.start,
+        end=asked.last,
         limit=limit,
         cursor=position,
         newer=direction == "newer",
         select=having(attributes) if attributes else None,
         hold=call.held.at_least,
     )
-    asked = [("start", to_rfc3339(start)), *([("end", to_rfc3339(end))] if end is not None else [])]
-    asked += [("limit", str(limit)), *(("attribute", name) for name in attributes or ())]
-    links = _links(f"{call.path}?{urlencode(asked)}", rows, direction, position)
+    query = [("start", to_rfc3339(asked.start)), ("end", to_rfc3339(asked.end))]
+    query = query[:1] if asked.is_open else query
+    query += [("limit", str(limit)), *(("attribute", name) for name in attributes or ())]
+    links = _links(f"{call.path}?{urlencode(query)}", rows, direction, position)
     body = await encoded(rows, functools.partial(_entries, sensor), rows.size)
     return Answer(200, body, page_headers(links, rows))
 

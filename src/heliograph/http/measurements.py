@@ -11,7 +11,7 @@ from heliograph.http.csv_answers import CSV, TheChartForm, chart_table, csv_answ
 from heliograph.http.errors import Answer, encode
 from heliograph.http.pages import MeasurementPageRequest, PageRequest
 from heliograph.http.paths import PREFIX
-from heliograph.http.ranges import AskedChart, picked
+from heliograph.http.ranges import Chart, asked_chart, picked
 from heliograph.http.records import REVISION, JsonObject, Representation, ok
 from heliograph.http.resources import ReadRoute, TheCall
 from heliograph.model.records import Heartbeat, Log, Measurement
@@ -24,7 +24,7 @@ router = APIRouter(
 
 Page = Annotated[PageRequest, Depends()]
 MeasurementPage = Annotated[MeasurementPageRequest, Depends()]
-Chart = Annotated[AskedChart, Depends()]
+TheChart = Annotated[Chart | None, Depends(asked_chart)]
 
 
 _CREATION = "When it was made, by the device (epoch seconds); without a clock, when it came"
@@ -68,7 +68,7 @@ class HeartbeatEntry(Representation):
     responses=ok(list[MeasurementEntry], media=CSV),
 )
 async def read_measurements(
-    call: TheCall, identifier: str, page: MeasurementPage, chart: Chart, form: TheChartForm
+    call: TheCall, identifier: str, page: MeasurementPage, chart: TheChart, form: TheChartForm
 ) -> Answer:
     """Read a page of a sensor's measurements, oldest first.
 
@@ -83,10 +83,8 @@ async def read_measurements(
     store = call.store
     if page.attributes:
         await check_attributes(store, sensor, page.attributes)
-    if chart.points is not None and chart.attribute is not None:
-        rows = await picked(
-            store, sensor.number, chart.attribute, chart.start, chart.end, chart.points
-        )
+    if chart is not None:
+        rows = await picked(store, sensor.number, chart)
         if form.is_csv:
             return csv_answer(chart_table(chart.attribute, rows, spreadsheet=form.spreadsheet))
         return Answer(200, encode(_measurements(rows)))

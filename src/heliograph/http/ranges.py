@@ -5,35 +5,35 @@ A chart has those measurements of a range that show how the numbers of an attrib
 
 import re
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
-from fastapi import Query, Request
-from pydantic import AfterValidator
+from fastapi import Depends, Query, Request
 
 from heliograph.http.errors import validation_error
 from heliograph.http.pages import Attributes
-from heliograph.http.schemas import End, Start
+from heliograph.http.schemas import End, Start, parsed_by
 from heliograph.model.records import Measurement
 from heliograph.model.time import DAY, HOUR, LATEST, MINUTE, SECOND, now
 from heliograph.store import Store
 from heliograph.store.measurements import RangeTooLargeError
 from heliograph.store.points import FEWEST_POINTS, MOST_POINTS
 
-UNITS = {"s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY, "w": 7 * DAY}
+_UNITS = {"s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY, "w": 7 * DAY}
 _RANGE = re.compile(r"([0-9]{1,9})([smhdw])", re.ASCII)
-LONGEST_RANGE = 100 * 366 * DAY
-
-
-def _range(text: str) -> str:
-    match = _RANGE.fullmatch(text)
-    if match is None or range_length(text) > LONGEST_RANGE:
-        raise ValueError("must be like 90s, 15m, 24h, 7d or 4w")
-    return text
+_LONGEST = 100 * 366 * DAY
 
 
 def range_length(text: str) -> int:
-    """Return the length in microseconds of a range like `24h`."""
-    return int(text[:-1]) * UNITS[text[-1]]
+    """Return the length in microseconds of a range like `24h`.
+
+    Raises:
+        ValueError: it is none, or one of more than 100 years.
+    """
+    match = _RANGE.fullmatch(text)
+    length = int(match[1]) * _UNITS[match[2]] if match else 0
+    if match is None or length > _LONGEST:
+        raise ValueError("must be like 90s, 15m, 24h, 7d or 4w")
+    return length
 
 
 def check_order(start: int | None, end: int | None) -> None:
@@ -46,22 +46,38 @@ def check_order(start: int | None, end: int | None) -> None:
         raise validation_error(("query", "start"), "range", "start is after end")
 
 
-def check_range(request: Request, start: int | None, end: int | None) -> None:
-    """Check the same where a `range` may be told in place of `start`.
-
-    Raises:
-        RequestValidationError: it ends before it starts; both are told, one would be ignored.
-    """
-    if start is not None and "range" in request.query_params:
-        raise validation_error(("query", "range"), "value_error", "goes without start")
-    check_order(start, end)
-
-
 Range = Annotated[
     str,
-    AfterValidator(_range),
+    parsed_by(range_length),
     Query(alias="range", description="Like 90s, 15m, 24h, 7d, 4w; back from `end`"),
 ]
+
+
+class AskedRange:
+    """The range of time that a request is about, as FastAPI collects it; in microseconds.
+
+    Where no end is told it is the present, and `is_open`: nothing is too new, since a device's
+    clock may be ahead of the server's.
+    """
+
+    def __init__(
+        self, request: Request, start: Start = None, end: End = None, length: Range = "24h"
+    ) -> None:
+        if start is not None:
+            if "range" in request.query_params:
+                raise validation_error(("query", "range"), "value_error", "goes without start")
+            check_order(start, end)
+        self.is_open = end is None
+        self.end = now() if end is None else end
+        self.start = self.end - range_length(length) if start is None else start
+
+    @property
+    def last(self) -> int:
+        """The end, exclusive; beyond all times where none is told."""
+        return LATEST + 1 if self.is_open else self.end
+
+
+TheRange = Annotated[AskedRange, Depends()]
 
 # What says which page it is to be: a chart has none.
 _PAGE = ("creation_timestamp", "direction", "limit", "cursor")
@@ -77,28 +93,34 @@ Points = Annotated[
 ]
 
 
-class AskedChart:
-    """What chart of measurements is asked for, if one is, as FastAPI collects it."""
+class Chart(NamedTuple):
+    """A range of time in so many points of an attribute."""
 
-    def __init__(
-        self,
-        request: Request,
-        points: Points = None,
-        start: Start = None,
-        end: End = None,
-        length: Range = "24h",
-        attributes: Attributes = None,
-    ) -> None:
-        self.points = points
-        self.attribute = check_points(request, points, attributes)
-        if points is None:
-            _refuse(request, _BOUNDS, "goes with points")
-        check_range(request, start, end)
-        self.start = (now() if end is None else end) - range_length(length)
-        if start is not None:
-            self.start = start
-        # Nothing is too new: a device's clock may be ahead of the server's.
-        self.end = LATEST + 1 if end is None else end
+    attribute: str
+    points: int
+    start: int
+    end: int
+
+
+def asked_chart(
+    request: Request,
+    points: Points = None,
+    start: Start = None,
+    end: End = None,
+    length: Range = "24h",
+    attributes: Attributes = None,
+) -> Chart | None:
+    """Return the chart of measurements that is asked for, as FastAPI collects it; None: a page.
+
+    Raises:
+        RequestValidationError: parameters do not go together.
+    """
+    attribute = check_points(request, points, attributes)
+    if points is None or attribute is None:
+        _refuse(request, _BOUNDS, "goes with points")
+        return None
+    asked = AskedRange(request, start, end, length)
+    return Chart(attribute, points, asked.start, asked.last)
 
 
 def check_points(
@@ -124,16 +146,15 @@ def _refuse(request: Request, names: Sequence[str], message: str) -> None:
             raise validation_error(("query", name), "value_error", message)
 
 
-async def picked(
-    store: Store, sensor: int, attribute: str, start: int, end: int, points: int
-) -> list[Measurement]:
+async def picked(store: Store, sensor: int, chart: Chart) -> list[Measurement]:
     """Return the measurements that show the attribute's course, oldest first, and of each only it.
 
     Raises:
         RequestValidationError: the range has too many.
     """
+    name, points, start, end = chart
     try:
-        return await store.points.pick(sensor, attribute, start=start, end=end, count=points)
+        return await store.points.pick(sensor, name, start=start, end=end, count=points)
     except RangeTooLargeError as error:
         message = f"The range has {error}"
         raise validation_error(("query", "start"), "range", message) from None

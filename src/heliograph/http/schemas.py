@@ -1,6 +1,7 @@
 """The types of parameters and members that several routes take, with their schemas."""
 
 import math
+from collections.abc import Callable
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -43,6 +44,16 @@ def _interval(value: Any) -> int:
     if not SHORTEST_INTERVAL <= value <= LONGEST_INTERVAL:
         raise ValueError(f"must be {SHORTEST_INTERVAL} to {LONGEST_INTERVAL} seconds")
     return round(value * SECOND)
+
+
+def parsed_by(parse: Callable[[str], object]) -> AfterValidator:
+    """Return what refuses a text that can't be parsed, and else leaves it as OpenAPI shows it."""
+
+    def check(text: str) -> str:
+        parse(text)
+        return text
+
+    return AfterValidator(check)
 
 
 def _json(value: Any) -> Any:

@@ -9,9 +9,8 @@ import functools
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, tzinfo
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
-
-import msgspec
 
 from heliograph.model.time import DAY, HOUR, LATEST, MINUTE, OLDEST, SECOND, to_rfc3339
 
@@ -45,11 +44,12 @@ class TooManyBucketsError(Exception):
     """The range has more than `MAXIMUM_BUCKETS`."""
 
 
-class Bucket(msgspec.Struct, frozen=True):
-    """The length of buckets: microseconds on the wall clock, or months."""
+class Bucket(NamedTuple):
+    """The length of buckets: microseconds on the wall clock, counted from `origin`, or months."""
 
     length: int
     months: int = 0
+    origin: int = 0
 
 
 def parse_bucket(text: str) -> Bucket:
@@ -62,7 +62,11 @@ def parse_bucket(text: str) -> Bucket:
     if match is None:
         raise ValueError("must be like 10s, 5m, 1h, 1d, 1w or 1mo")
     count, unit = int(match[1]), match[2]
-    bucket = Bucket(0, count) if unit == "mo" else Bucket(count * _LENGTHS[unit])
+    if unit == "mo":
+        bucket = Bucket(0, count)
+    else:
+        length = count * _LENGTHS[unit]
+        bucket = Bucket(length, origin=0 if length % WEEK else _MONDAY)
     if bucket.months > _LONGEST_MONTHS or bucket.length > _LONGEST:
         raise ValueError("must not be longer than 100 years")
     return bucket
@@ -102,8 +106,7 @@ def bucket_starts(bucket: Bucket, zone: tzinfo, start: int, end: int) -> list[in
     if (end - start) // shortest > MAXIMUM_BUCKETS + 1:
         raise TooManyBucketsError
     if zone is UTC and bucket.length:
-        origin = _origin(bucket)
-        first = start - (start - origin) % bucket.length
+        first = start - (start - bucket.origin) % bucket.length
         starts = list(range(first, end + bucket.length, bucket.length))
     else:
         starts = list(_marks(bucket, zone, start, end))
@@ -124,10 +127,6 @@ def show(moment: int, zone: tzinfo) -> str:
         # RFC 3339 has no seconds in offsets, which some zones had long ago.
         return to_rfc3339(moment)
     return local.isoformat(timespec="microseconds")
-
-
-def _origin(bucket: Bucket) -> int:
-    return _MONDAY if bucket.length % WEEK == 0 else 0
 
 
 def _marks(bucket: Bucket, zone: tzinfo, start: int, end: int) -> Iterator[int]:
@@ -154,9 +153,8 @@ def _marks(bucket: Bucket, zone: tzinfo, start: int, end: int) -> Iterator[int]:
 def _walls(bucket: Bucket, wall: int) -> Iterator[int]:
     """Yield the wall clock's times at which buckets start, from before `wall` on, without end."""
     if bucket.length:
-        origin = _origin(bucket)
         # A step earlier: the clock may have been put forward past the time that it starts at.
-        at = wall - (wall - origin) % bucket.length - bucket.length
+        at = wall - (wall - bucket.origin) % bucket.length - bucket.length
         while True:
             yield at
             at += bucket.length

@@ -22,6 +22,7 @@ from heliograph.rollups.packing import (
     decode_columns,
     totals_of,
 )
+from heliograph.store.engine import Row
 
 _Array: TypeAlias = NDArray[Any]
 # First position, position behind the last, and bucket.
@@ -76,7 +77,7 @@ class PackedRollups:
     def __init__(
         self,
         length: int,
-        found: Iterable[tuple[int, bytes]],
+        found: Iterable[Row],
         names: Collection[str] | None,
         raw_from: int,
     ) -> None:
@@ -88,7 +89,7 @@ class PackedRollups:
         self._known: list[tuple[int, Packed]] = []
         self.incomplete: list[int] = []
         self._parts: dict[str, list[_Part]] = {}
-        for start, packed in found:
+        for start, packed, *_ in found:
             rollup = decode(packed)
             if not rollup.complete and start >= raw_from:
                 self.incomplete.append(start)

@@ -11,8 +11,6 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import NamedTuple, TypeAlias
 
-import msgspec
-
 from heliograph.model.time import HOUR, MINUTE
 
 # From a start (inclusive) to an end (exclusive), in microseconds.
@@ -26,8 +24,8 @@ SHORTEST = 2 * MINUTE
 class Standing(NamedTuple):
     """What of a sensor is rolled up: all before the frontier that isn't dirty.
 
-    `dirty` are spans of whole hours, apart and ascending. Before `raw_from`, at a full hour,
-    there are no raw rows any more, and rollups hold whatever is dirty.
+    `dirty` are spans of whole hours. Before `raw_from`, at a full hour, there are no raw rows any
+    more, and rollups hold whatever is dirty.
     """
 
     frontier: int
@@ -35,7 +33,7 @@ class Standing(NamedTuple):
     raw_from: int | None = None
 
 
-class RollupPlan(msgspec.Struct):
+class RollupPlan(NamedTuple):
     """Where to read what; all spans are apart and ascending."""
 
     raw: list[Span]
@@ -44,12 +42,12 @@ class RollupPlan(msgspec.Struct):
 
 
 def joined(spans: Iterable[Span]) -> list[Span]:
-    """Return spans that cover the same, apart and ascending."""
+    """Return spans that cover the same, apart and ascending; none is empty."""
     found: list[Span] = []
     for start, end in sorted(spans):
         if found and start <= found[-1][1]:
             found[-1] = (found[-1][0], max(found[-1][1], end))
-        else:
+        elif start < end:
             found.append((start, end))
     return found
 
@@ -67,20 +65,15 @@ def plan(starts: Sequence[int], start: int, end: int, standing: Standing) -> Rol
     short = starts[-1] - starts[0] < SHORTEST * (len(starts) - 1) and any(
         moment % MINUTE for moment in starts
     )
-    frontier = standing.frontier - standing.frontier % MINUTE
+    frontier = raw_from if short else standing.frontier - standing.frontier % MINUTE
     at = raw_from
-    for dirty_start, dirty_end in standing.dirty:
-        if short or dirty_start >= min(frontier, end):
-            break
-        if dirty_end > at:
-            _split(made, starts, at, min(dirty_start, end))
-            _add(made.raw, max(at, dirty_start), min(dirty_end, end))
-            at = max(at, min(dirty_end, end))
-    if not short and at < min(frontier, end):
-        _split(made, starts, at, min(frontier, end))
-        at = min(frontier, end)
-    _add(made.raw, at, end)
-    return made
+    for span in joined([*standing.dirty, (frontier, max(frontier, end))]):
+        first, last = min(max(span[0], at), end), min(max(span[1], at), end)
+        _split(made, starts, at, first)
+        made.raw.append((first, last))
+        at = last
+    _split(made, starts, at, end)
+    return RollupPlan(*map(joined, made))
 
 
 def _split(
@@ -88,37 +81,22 @@ def _split(
 ) -> None:
     """Plan for what is rolled up."""
     inner = starts[bisect_right(starts, start) : bisect_left(starts, end)]
-    edges = [start, *inner, end] if start < end else []
+    # Buckets that change at a full hour are no edge: hours tell them apart.
+    edges = [start, *[edge for edge in inner if edge % HOUR], end]
     if whole_minutes:
-        edges = [_up(edge, MINUTE) for edge in edges]
-    if not any(edge % HOUR for edge in edges):
-        if edges:
-            _add(made.hours, edges[0], edges[-1])
-        return
+        edges = [edge + -edge % MINUTE for edge in edges]
     for first, last in pairwise(edges):
-        low, high = _up(first, MINUTE), last - last % MINUTE
-        if low >= high:
-            _add(made.raw, first, last)
+        if last - first < HOUR and not (first % MINUTE or last % MINUTE):
+            made.minutes.append((first, last))
             continue
-        _add(made.raw, first, low)
-        hour_low, hour_high = _up(low, HOUR), high - high % HOUR
-        if hour_low < hour_high:
-            _add(made.minutes, low, hour_low)
-            _add(made.hours, hour_low, hour_high)
-            _add(made.minutes, hour_high, high)
-        else:
-            _add(made.minutes, low, high)
-        _add(made.raw, high, last)
-
-
-def _add(spans: list[Span], start: int, end: int) -> None:
-    if start >= end:
-        return
-    if spans and spans[-1][1] == start:
-        spans[-1] = (spans[-1][0], end)
-    else:
-        spans.append((start, end))
-
-
-def _up(moment: int, length: int) -> int:
-    return moment + -moment % length
+        at = first
+        for spans, until in (
+            (made.raw, min(at + -at % MINUTE, last)),
+            (made.minutes, min(at + -at % HOUR, last - last % MINUTE)),
+            (made.hours, last - last % HOUR),
+            (made.minutes, last - last % MINUTE),
+            (made.raw, last),
+        ):
+            if at < until:
+                spans.append((at, until))
+                at = until

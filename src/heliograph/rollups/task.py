@@ -280,7 +280,7 @@ class Rolling:
         stored: dict[Key, bytes] = {}
         for keys in _groups(needed(works, counted, until, clear=clear), FOUND_AT_ONCE):
             found = await self._engine.fetch("rollups_find", keys=_encode(keys).decode())
-            stored.update((Key(*row[:3]), row[3]) for row in found)
+            stored.update((Key(sensor, level, at), packed) for at, packed, sensor, level in found)
         made = await asyncio.to_thread(assemble, works, counted, stored, until, clear=clear)
         self.wide += made.wide
         change = RollupChange(self.generation)

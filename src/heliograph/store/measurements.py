@@ -1,6 +1,7 @@
 """Measurements: pages, the newest value of each attribute, and who reads many of them at a time."""
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from operator import itemgetter
@@ -111,11 +112,10 @@ class Measurements(Pages[Measurement]):
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine, "measurements", _measurements, _sizes)
 
-    async def newest(self, sensor: int) -> Measurement | None:
-        """Return the newest by timestamp, of several at one time the greatest fingerprint."""
-        async for _, _, newest in self._newest_of([sensor]):
-            return newest
-        return None
+    async def newest_timestamp(self, sensor: int) -> int | None:
+        """Return the newest time of the sensor's measurements; None: there are none."""
+        rows = await self._engine.fetch("measurement_newest", sensor=sensor, now=now())
+        return rows[0][0] if rows else None
 
     async def history(
         self,
@@ -381,20 +381,18 @@ class RawReads:
             yield RawRead(self._engine, sensor, self._turns, turn)
 
 
+@dataclasses.dataclass(slots=True)
 class RawRead:
     """One read: of one span of time or several, one after the other."""
 
-    def __init__(
-        self, engine: Engine, sensor: int, turns: asyncio.Semaphore, turn: AsyncExitStack
-    ) -> None:
-        self.sensor = sensor
-        self._engine = engine
-        self._turns = turns
-        self._turn = turn
-        self._rows = 0
-        self._is_large = False
-        # The end of the span whose rest was counted.
-        self._counted: int | None = None
+    engine: Engine
+    sensor: int
+    turns: asyncio.Semaphore
+    turn: AsyncExitStack
+    rows: int = 0
+    is_large: bool = False
+    # The end of the span whose rest was counted.
+    counted: int | None = None
 
     async def note(self, rows: int) -> None:
         """Note that so many more were read; return when it is this read's turn to go on.
@@ -402,12 +400,12 @@ class RawRead:
         Raises:
             RangeTooLargeError: more than `MAXIMUM_RAW_ROWS`.
         """
-        self._rows += rows
-        if self._rows > MAXIMUM_RAW_ROWS:
+        self.rows += rows
+        if self.rows > MAXIMUM_RAW_ROWS:
             raise _too_many()
-        if self._rows >= LARGE_READ and not self._is_large:
-            await self._turn.enter_async_context(self._turns)
-            self._is_large = True
+        if self.rows >= LARGE_READ and not self.is_large:
+            await self.turn.enter_async_context(self.turns)
+            self.is_large = True
 
     async def check(self, start: int, end: int) -> None:
         """See, once the read is large, that the rest of a span is not too much.
@@ -415,18 +413,18 @@ class RawRead:
         Raises:
             RangeTooLargeError: it would come to more than `MAXIMUM_RAW_ROWS`.
         """
-        if not self._is_large or self._counted == end:
+        if not self.is_large or self.counted == end:
             return
         # Those at `start` itself may have been read; at one time there are few.
-        if await self._engine.fetch(
+        if await self.engine.fetch(
             "measurements_reach",
             sensor=self.sensor,
             start=start + 1,
             end=end,
-            rows=MAXIMUM_RAW_ROWS - self._rows,
+            rows=MAXIMUM_RAW_ROWS - self.rows,
         ):
             raise _too_many()
-        self._counted = end
+        self.counted = end
 
 
 def _too_many() -> RangeTooLargeError:

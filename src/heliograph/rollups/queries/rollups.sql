@@ -11,13 +11,6 @@ SELECT 'backlog', range_start, range_end FROM rollup_backlog WHERE sensor = :sen
 UNION ALL
 SELECT 'floor', raw_from, 0 FROM rollup_floor WHERE sensor = :sensor;
 
--- name: rollup_days(sensor, start, end, limit)
-SELECT start, packed
-FROM rollup
-WHERE sensor = :sensor AND level = 3600 AND start >= :start AND start < :end
-ORDER BY start
-LIMIT :limit;
-
 -- name: aggregates_oldest(sensor)$
 -- The time of a sensor's oldest row, or where its oldest rollup begins.
 SELECT min(oldest)

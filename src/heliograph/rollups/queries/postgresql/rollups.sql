@@ -1,6 +1,6 @@
 -- name: rollups_find(keys)
 -- OFFSET keeps the planner from joining with the whole table; each key is searched by itself.
-SELECT found.sensor, found.level, found.start, found.packed
+SELECT found.start, found.packed, found.sensor, found.level
 FROM json_array_elements(CAST(:keys AS json)) AS wanted (key)
 CROSS JOIN LATERAL (
     SELECT sensor, level, start, packed

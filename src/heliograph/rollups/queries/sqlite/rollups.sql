@@ -1,6 +1,6 @@
 -- name: rollups_find(keys)
 -- The join's order is given: per key one search of the index.
-SELECT rollup.sensor, rollup.level, rollup.start, rollup.packed
+SELECT rollup.start, rollup.packed, rollup.sensor, rollup.level
 FROM json_each(:keys) AS wanted
 CROSS JOIN rollup
 WHERE rollup.sensor = json_extract(wanted.value, '$[0]')
