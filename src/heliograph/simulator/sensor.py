@@ -6,7 +6,7 @@ from typing import NamedTuple
 import msgspec
 
 from heliograph.simulator import signals
-from heliograph.simulator.signals import Condition
+from heliograph.simulator.signals import SensorCondition
 
 HEARTBEAT_SECONDS = 30.0
 COMPLAINT_SECONDS = 5.0
@@ -35,7 +35,7 @@ class SimulatedSensor:
         self._phase = self._random.random()
         self._has_gaps = index > 0
         self._is_failing = is_failing
-        self._condition = Condition.HEALTHY
+        self._condition = SensorCondition.HEALTHY
         self._started = started
         self._stuck_at: float | None = None
         self._last_time = 0
@@ -90,7 +90,7 @@ class SimulatedSensor:
 
     def _failing(self, seconds: float, temperature: float) -> float:
         age = seconds - self._started
-        if signals.condition(age) is not Condition.STUCK:
+        if signals.condition(age) is not SensorCondition.STUCK:
             self._stuck_at = None
             return round(temperature + signals.drift(age), 2)
         if self._stuck_at is None:
@@ -127,12 +127,12 @@ class SimulatedSensor:
     def _complain(self, now: float) -> None:
         condition = signals.condition(now - self._started)
         changed, self._condition = condition is not self._condition, condition
-        if not changed and (condition is Condition.HEALTHY or now < self._complaint_at):
+        if not changed and (condition is SensorCondition.HEALTHY or now < self._complaint_at):
             return
         self._complaint_at = now + COMPLAINT_SECONDS
-        if condition is Condition.DRIFTING:
+        if condition is SensorCondition.DRIFTING:
             self.log("warning", "temperature drifts", "Differs from the reference element.", now)
-        elif condition is Condition.STUCK:
+        elif condition is SensorCondition.STUCK:
             self.log("error", "temperature stuck", "No change over many samples.", now)
         else:
             self.log("info", "temperature recovered", "Element restarted.", now)

@@ -20,7 +20,7 @@ _MOST_NOISE = 4.0
 _DRIFTS_FROM, _STICKS_FROM, _MENDED_FROM = 0.25, 0.6, 0.9
 
 
-class Condition(enum.StrEnum):
+class SensorCondition(enum.StrEnum):
     """How a failing sensor does at the moment."""
 
     HEALTHY = "healthy"
@@ -73,12 +73,12 @@ def is_silent(seconds: float, phase: float) -> bool:
     return (seconds + phase * GAP_PERIOD_SECONDS) % GAP_PERIOD_SECONDS < GAP_SECONDS
 
 
-def condition(seconds: float) -> Condition:
+def condition(seconds: float) -> SensorCondition:
     """Return how the failing sensor does this long after it was switched on."""
     share = (seconds / FAULT_PERIOD_SECONDS) % 1.0
     if share < _DRIFTS_FROM or share >= _MENDED_FROM:
-        return Condition.HEALTHY
-    return Condition.DRIFTING if share < _STICKS_FROM else Condition.STUCK
+        return SensorCondition.HEALTHY
+    return SensorCondition.DRIFTING if share < _STICKS_FROM else SensorCondition.STUCK
 
 
 def drift(seconds: float) -> float:

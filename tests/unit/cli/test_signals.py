@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heliograph.simulator import signals
-from heliograph.simulator.signals import Condition
+from heliograph.simulator.signals import SensorCondition
 
 SECONDS = st.floats(1e9, 4e9)
 PHASE = st.floats(0, 1)
@@ -92,10 +92,10 @@ def test_the_failing_sensor_drifts_then_sticks_then_recovers():
         if current is not previous
     ]
     assert changes == [
-        Condition.HEALTHY,
-        Condition.DRIFTING,
-        Condition.STUCK,
-        Condition.HEALTHY,
+        SensorCondition.HEALTHY,
+        SensorCondition.DRIFTING,
+        SensorCondition.STUCK,
+        SensorCondition.HEALTHY,
     ]
 
 
@@ -103,9 +103,9 @@ def test_the_failing_sensor_drifts_then_sticks_then_recovers():
 def test_the_drift_fits_the_condition(seconds):
     drift = signals.drift(seconds)
     match signals.condition(seconds):
-        case Condition.HEALTHY:
+        case SensorCondition.HEALTHY:
             assert drift == 0
-        case Condition.DRIFTING:
+        case SensorCondition.DRIFTING:
             assert 0 <= drift <= signals.GREATEST_DRIFT
-        case Condition.STUCK:
+        case SensorCondition.STUCK:
             assert drift == signals.GREATEST_DRIFT
