@@ -294,7 +294,8 @@ def _may_receive_all(principal: Principal, _resource: None, _grants: Grants) -> 
     return principal.kind in ("admin", "broker")
 
 
-def _may_send_data(principal: Principal, _resource: None, _grants: Grants) -> bool:
+def may_send_data(principal: Principal, _resource: None = None, _: Grants | None = None) -> bool:
+    """Return whether the principal may send data at all."""
     return principal.kind != "anonymous" or principal.role >= Role.EDITOR
 
 
@@ -345,7 +346,7 @@ _RULES: dict[Action, Callable[[Principal, Any, Grants], bool]] = {
     Action.SUBSCRIBE: _may_subscribe,
     Action.RECEIVE_COMMANDS: _may_receive_commands,
     Action.RECEIVE_ALL: _may_receive_all,
-    Action.SEND_DATA: _may_send_data,
+    Action.SEND_DATA: may_send_data,
     Action.ADD_NETWORK: _may_add_network,
     Action.ADMINISTER: _may_administer,
 }

@@ -7,7 +7,7 @@ from starlette.types import Scope
 
 from heliograph.access.authenticator import Authenticator
 from heliograph.access.limiter import Limiter, rate_limited
-from heliograph.access.policy import Action, may, may_read, may_send, networks_of
+from heliograph.access.policy import Action, may, may_read, may_send_data, networks_of
 from heliograph.access.registry import KnownSensor, Registry
 from heliograph.address import network_of
 from heliograph.errors import ErrorCode, HeliographError
@@ -102,7 +102,8 @@ class Access:
         self, authenticator: Authenticator, registry: Registry, limits: Limits, limiter: Limiter
     ) -> None:
         self._authenticator = authenticator
-        self._registry = registry
+        # Its generation says as of which change callers are known.
+        self.registry = registry
         self._grants = registry.grants
         self.limits = limits
         self._limiter = limiter
@@ -111,27 +112,16 @@ class Access:
         self._sessions: dict[bytes, Principal] = {}
         self._generation = registry.generation
 
-    @property
-    def generation(self) -> int:
-        """As of which change of the registry callers are known."""
-        return self._registry.generation
-
     def may_have_ended(self, principal: Principal, generation: int) -> bool:
         """Return whether what was found of a caller, as of a generation, has to be asked again."""
-        if generation != self._registry.generation:
+        if generation != self.registry.generation:
             return True
         return principal.has_expired(now())
-
-    def _forget_what_has_changed(self) -> None:
-        if self._generation != self._registry.generation:
-            self._principals.clear()
-            self._sessions.clear()
-            self._generation = self._registry.generation
 
     def _remember(
         self, cache: dict[bytes, Principal], hashed: bytes, principal: Principal, generation: int
     ) -> None:
-        if generation != self._registry.generation:
+        if generation != self.registry.generation:
             return  # it may be someone else's by now
         if len(cache) >= MAXIMUM_REMEMBERED:
             cache.clear()
@@ -148,11 +138,14 @@ class Access:
             HeliographError: INVALID_API_KEY, INVALID_TOKEN, RATE_LIMITED (wrong keys); FORBIDDEN,
                 another site's page.
         """
+        if self._generation != self.registry.generation:
+            self._principals.clear()
+            self._sessions.clear()
+            self._generation = self.registry.generation
         headers = dict(scope["headers"])
         if (key := headers.get(b"x-api-key")) is not None:
-            if self._generation != self._registry.generation:
-                self._forget_what_has_changed()
-            return self._principals.get(hash_key(key)) or await self._key(key, scope)
+            hashed = hash_key(key)
+            return self._principals.get(hashed) or await self._key(hashed, key, scope)
         token = session_token(headers)
         if token is None:
             anonymous = self._authenticator.anonymous()
@@ -164,8 +157,8 @@ class Access:
             raise another_site()
         return await self._bearer(token, client_address(scope))
 
-    async def _key(self, key: bytes, scope: Scope) -> Principal:
-        hashed, generation = hash_key(key), self._generation
+    async def _key(self, hashed: bytes, key: bytes, scope: Scope) -> Principal:
+        generation = self._generation
         found = await self._authenticator.key(key.decode("utf-8", "surrogateescape"))
         if found is None:
             self._limiter.wrong_key(client_address(scope), key)
@@ -174,14 +167,13 @@ class Access:
         return found
 
     async def _bearer(self, token: bytes, address: str) -> Principal:
-        self._forget_what_has_changed()
         hashed, moment = hash_key(token), now()
         found = self._sessions.get(hashed)
         if (
             found is not None
             and moment < (found.until or 0)
             # There may have been no room to keep the caller's roles.
-            and await self._registry.find_account(found.account or "")
+            and await self.registry.find_account(found.account or "")
         ):
             return found
         generation = self._generation
@@ -204,7 +196,7 @@ class Access:
         is_seen = may(principal, Action.VIEW, wanted, self._grants)
         if not is_seen and is_machine(principal):
             raise forbidden()
-        found = await self._registry.network(identifier) if is_seen else None
+        found = await self.registry.network(identifier) if is_seen else None
         if found is None:
             code = ErrorCode.NETWORK_NOT_FOUND
             raise HeliographError(code, NOT_FOUND[code])
@@ -265,7 +257,7 @@ class Access:
             HeliographError: as `caller`; FORBIDDEN.
         """
         principal = await self.caller(scope)
-        if not may(principal, Action.SEND_DATA, None, self._grants):
+        if not may_send_data(principal):
             raise forbidden()
         return principal
 
@@ -302,7 +294,7 @@ class Access:
         Raises:
             HeliographError: `code` if there is none for this caller; FORBIDDEN.
         """
-        sensor = await self._registry.find(identifier)
+        sensor = await self.registry.find(identifier)
         if sensor is None or not may_read(principal, sensor, self._grants):
             if principal.kind == "shared":
                 raise forbidden()
@@ -315,7 +307,7 @@ class Access:
         Raises:
             HeliographError: DEVICE_NOT_FOUND, there is none for this caller.
         """
-        sensor = await self._registry.find(identifier)
+        sensor = await self.registry.find(identifier)
         if sensor is None or not may(principal, Action.READ_READINGS, sensor, self._grants):
             code = ErrorCode.DEVICE_NOT_FOUND
             raise HeliographError(code, NOT_FOUND[code])
@@ -337,35 +329,6 @@ class Access:
         if not may(principal, action, sensor, self._grants):
             raise forbidden()
         return sensor
-
-    async def speaks_for(self, principal: Principal, identifier: str | None) -> KnownSensor | None:
-        """Return the sensor as which the caller may send; None: there is none.
-
-        Without an identifier that is the device that calls, or a shared key's own. One that is
-        unknown is registered with AUTO_PROVISION.
-
-        Raises:
-            HeliographError: FORBIDDEN, the caller may only read it.
-        """
-        number = principal.sensor
-        own = None if number is None else self._registry.number(number)
-        if identifier is None:
-            if number is None:
-                return await self._registry.own_device(principal)
-            return own or await self._registry.find_number(number)
-        if own is not None and identifier in (own.device_id, own.identifier):
-            sensor: KnownSensor | None = own
-        else:
-            sensor = await self._registry.find(identifier)
-        if sensor is None:
-            if not may(principal, Action.PROVISION, identifier, self._grants):
-                return None
-            return await self._registry.provision(identifier)
-        if may_send(principal, sensor, self._grants):
-            return sensor
-        if may_read(principal, sensor, self._grants):
-            raise forbidden()
-        return None
 
 
 def bearer(principal: Principal, scope: Scope) -> int | str:

@@ -16,7 +16,7 @@ from starlette.types import Scope
 
 from heliograph.errors import ErrorCode, HeliographError
 from heliograph.http.bodies import Held, Receiving
-from heliograph.http.direct import connection_of
+from heliograph.http.direct import CONNECTION, ClientConnection
 from heliograph.http.errors import PIECE_BYTES, encode
 from heliograph.long_work import LongWork
 
@@ -163,7 +163,7 @@ class HeldAnswer(Held):
     def __init__(self, answering: Answering, scope: Scope) -> None:
         super().__init__(answering)
         self._answering = answering
-        self.connection = connection_of(scope)
+        self.connection: ClientConnection | None = scope.get(CONNECTION)
         self.caller: int | str | None = None
         self.advance = 0
 

@@ -26,7 +26,7 @@ from websockets.protocol import State
 
 from heliograph.errors import ErrorCode
 from heliograph.http.bodies import content_length
-from heliograph.http.direct import EXTENSION
+from heliograph.http.direct import CONNECTION
 from heliograph.http.errors import Answer, encode, lines_of
 from heliograph.live.viewer import Chunk, Outlet
 
@@ -128,6 +128,8 @@ class BoundedHttpProtocol(_WithOutlet, HttpToolsProtocol):
         self._head_since: float | None = None
         self._head_bytes = 0
         self._body_bytes = 0
+        # Whether the head names the server, once.
+        self._names_host = True
         # What has been read, and up to where it is parsed, while others are answered first.
         self._read = b""
         self._parsed = 0
@@ -176,7 +178,7 @@ class BoundedHttpProtocol(_WithOutlet, HttpToolsProtocol):
             # What comes next would stand in the middle of an answer.
             self.transport.abort()
             return
-        if not self._has_host():
+        if not self._names_host:
             self.send_400_response(NO_HOST)
             return
         self._forget()
@@ -250,8 +252,10 @@ class BoundedHttpProtocol(_WithOutlet, HttpToolsProtocol):
         """End to wait for it."""
         self._head_since = None
         self._head_bytes = self._body_bytes = 0
-        before = self.cycle
-        if self._has_host():
+        before, names = self.cycle, list(map(_NAME, self.headers))
+        # As HTTP/1.1 has it (RFC 9112, 3.2).
+        self._names_host = names.count(b"host") == 1 or self.parser.get_http_version() != "1.1"
+        if self._names_host:
             super().on_headers_complete()
         else:
             app, self.app = self.app, _no_host
@@ -261,7 +265,7 @@ class BoundedHttpProtocol(_WithOutlet, HttpToolsProtocol):
                 self.app = app
         if self.cycle is not before:  # else it is to become a WebSocket
             scope: Any = self.scope
-            scope.setdefault("extensions", {})[EXTENSION] = self
+            scope[CONNECTION] = self
 
     def on_body(self, body: bytes) -> None:
         """Take a part of a body."""
@@ -272,7 +276,8 @@ class BoundedHttpProtocol(_WithOutlet, HttpToolsProtocol):
         """Go on to the next request."""
         if self._answering is not None:
             # What was made for the request would keep itself in memory by it.
-            self._answering.scope["extensions"].pop(EXTENSION, None)
+            scope: Any = self._answering.scope
+            scope.pop(CONNECTION, None)
         if self._resting is not None:
             self._held, self.pipeline = self.pipeline, self._held
         super().on_response_complete()
@@ -347,11 +352,6 @@ class BoundedHttpProtocol(_WithOutlet, HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._answering = cycle
         super()._start_asgi_task(cycle, app)
-
-    def _has_host(self) -> bool:
-        """Return whether the head names the server once, as HTTP/1.1 has it (RFC 9112, 3.2)."""
-        names = list(map(_NAME, self.headers))
-        return names.count(b"host") == 1 or self.parser.get_http_version() != "1.1"
 
     def body(self) -> bytes | None:
         """Return the body of the request that is being answered if all of it has come."""
@@ -562,7 +562,7 @@ class WebSocketProtocol(_WithOutlet, WebSocketsSansIOProtocol):
         super().handle_connect(event)
         if self.response.status_code == 101:
             scope: Any = self.scope
-            scope.setdefault("extensions", {})[EXTENSION] = self
+            scope[CONNECTION] = self
 
     def handle_events(self) -> None:
         """Take what the client has sent; it may be that it goes."""

@@ -2,7 +2,7 @@
 
 Through `send` an event takes, for each viewer, a turn of their task, four coroutines and a frame
 around bytes that are the same for all: twice what the system's own call takes. So our protocols
-offer the connection in the ASGI scope, as an extension, and whoever watches is written to at once
+offer the connection in the ASGI scope, and whoever watches is written to at once
 while their task has nothing to write and their client keeps up. In every other case, and under a
 server that does not offer it, an event takes the way through the queue and `send`, which waits
 for the client.
@@ -22,7 +22,8 @@ from starlette.types import Receive, Scope
 
 from heliograph.live.viewer import Outlet
 
-EXTENSION: Final = "heliograph.connection"
+# In the ASGI scope of a request that is not answered yet, and of a socket: its connection.
+CONNECTION: Final = "heliograph.connection"
 ABORT_SECONDS = 1.0
 
 
@@ -53,15 +54,9 @@ class ClientConnection(Protocol):
         ...
 
 
-def connection_of(scope: Scope) -> ClientConnection | None:
-    """Return the connection of a request that is not answered yet; None: it is not offered."""
-    connection: ClientConnection | None = scope.get("extensions", {}).get(EXTENSION)
-    return connection
-
-
 def outlet_of(scope: Scope) -> Outlet | None:
     """Return where a stream or socket that has begun can be written to; None: only to `send`."""
-    connection = connection_of(scope)
+    connection: ClientConnection | None = scope.get(CONNECTION)
     return connection.open_outlet() if connection is not None else None
 
 
@@ -70,7 +65,7 @@ async def cut_off(scope: Scope, receive: Receive) -> None:
 
     Closed in order, it would stay as long as the client does, with all that waits for them.
     """
-    connection = connection_of(scope)
+    connection: ClientConnection | None = scope.get(CONNECTION)
     if connection is None:
         return
     connection.abort()

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from heliograph.errors import ErrorCode, HeliographError, RejectionReason, StoreUnavailableError
-from heliograph.http import direct
+from heliograph.http.direct import CONNECTION, ClientConnection
 from heliograph.http.records import ErrorAnswer, Problem
 from heliograph.ingest.strict_json import Fault
 
@@ -134,7 +134,7 @@ class Answer(Response):
         """Send it whole to the client that has made the request, at once where that can be."""
         body, status = self.content, self.status
         if body.__class__ is bytes and len(body) <= PIECE_BYTES and status not in SENT_BY_ASGI:
-            connection = scope.get("extensions", {}).get(direct.EXTENSION)
+            connection: ClientConnection | None = scope.get(CONNECTION)
             if connection is not None:
                 more = lines_of(self.raw_headers) if self.raw_headers else b""
                 head = b"%b%bcontent-length: %d\r\n" % (self.common.lines, more, len(body))

@@ -215,7 +215,7 @@ class _Permit:
         self._access = call.access
         self._scope = call.request.scope
         self._caller = call.caller
-        self._generation = call.access.generation
+        self._generation = call.registry.generation
 
     async def renewed(self) -> Principal | None:
         """Return the caller if rights may have changed since the last time; None: they have not.
@@ -226,7 +226,7 @@ class _Permit:
         if not self._access.may_have_ended(self._caller, self._generation):
             return None
         self.has_changed = True
-        self._generation = self._access.generation
+        self._generation = self._access.registry.generation
         self._caller = await self._access.caller(self._scope)
         return self._caller
 

@@ -29,7 +29,7 @@ from heliograph.http.bodies import (
     read_body,
     unsupported_media_type,
 )
-from heliograph.http.direct import connection_of
+from heliograph.http.direct import CONNECTION, ClientConnection
 from heliograph.http.errors import Answer
 from heliograph.http.parameters import Known, problems
 from heliograph.http.paths import PREFIX, canonical_path
@@ -143,7 +143,8 @@ class _Request:
         if status is not None:
             counts, name = self._traffic.requests, (self.template, status // 100)
             counts[name] = counts.get(name, 0) + 1
-        if status == 429 and (connection := connection_of(self.scope)):
+        connection: ClientConnection | None = self.scope.get(CONNECTION)
+        if status == 429 and connection is not None:
             # Whoever repeats at once what is refused would cost as much by it.
             connection.rest()
 
@@ -174,33 +175,30 @@ class Front:
         if scope["type"] == "websocket":
             await self._serve(request, receive)
             return
+        answer: Answer | None = None
         try:
-            answered = await self._answer_of(request, receive)
-            if answered is not None:
-                request.begin(answered.status)
-                await answered.send_to(request.scope, send)
+            try:
+                answer = await self._route(request, receive)
+            except ClientGoneError:
+                pass
+            except asyncio.CancelledError:
+                if request.has_begun or not self._is_ending():
+                    raise
+                answer = errors.answer(shutting_down())
+            except Exception as error:
+                expected = None if request.has_begun else errors.answer_to(error)
+                if expected is None:
+                    log.exception("request failed", method=scope["method"], path=request.path)
+                if request.has_begun:
+                    # Half an answer must not be taken for a whole one: the server cuts it.
+                    raise
+                answer = expected or errors.answer(errors.DEFECT)
+            if answer is not None:
+                request.begin(answer.status)
+                await answer.send_to(request.scope, send)
         finally:
             if request.held is not None:
                 request.held.release()
-
-    async def _answer_of(self, request: _Request, receive: Receive) -> Answer | None:
-        """Return the answer to a request, be it an error; None: there is none to be sent."""
-        try:
-            return await self._route(request, receive)
-        except ClientGoneError:
-            return None
-        except asyncio.CancelledError:
-            if request.has_begun or not self._is_ending():
-                raise
-            return errors.answer(shutting_down())
-        except Exception as error:
-            expected = None if request.has_begun else errors.answer_to(error)
-            if expected is None:
-                log.exception("request failed", method=request.scope["method"], path=request.path)
-            if request.has_begun:
-                # The client must not take half an answer for a whole one: the server cuts it.
-                raise
-            return expected or errors.answer(errors.DEFECT)
 
     async def _route(self, request: _Request, receive: Receive) -> Answer | None:
         """Have the route answer; return its answer, or None: it has sent it."""

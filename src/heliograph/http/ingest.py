@@ -10,11 +10,12 @@ from typing import Annotated, NamedTuple
 import structlog
 from starlette.types import Receive, Scope
 
+from heliograph.access.policy import Action, may, may_read, may_send
 from heliograph.access.registry import KnownSensor
 from heliograph.address import network_of
 from heliograph.errors import ErrorCode, HeliographError, RejectionReason
 from heliograph.hourly import Hourly
-from heliograph.http.access import NOT_FOUND, Access, bearer, client_address
+from heliograph.http.access import NOT_FOUND, Access, bearer, client_address, forbidden
 from heliograph.http.bodies import (
     BATCH_LIMIT,
     SINGLE_LIMIT,
@@ -27,7 +28,7 @@ from heliograph.http.bodies import (
     read_body,
     unsupported_media_type,
 )
-from heliograph.http.direct import connection_of
+from heliograph.http.direct import CONNECTION, ClientConnection
 from heliograph.http.errors import STATUS, Answer, encode, rejection
 from heliograph.http.paths import PREFIX
 from heliograph.http.records import Representation
@@ -179,12 +180,12 @@ class IngestRoute(abc.ABC):
         source = f"POST {self.template}".replace(_IDENTIFIER, identifier[:LONGEST_SHOWN])
         held: Held | None = None
         try:
-            generation = access.generation
+            generation = access.registry.generation
             principal = await access.sender(scope)
             access.limits.ingest.take(bearer(principal, scope))
             if not is_json(headers.get(b"content-type")):
                 raise unsupported_media_type()
-            connection = connection_of(scope)
+            connection: ClientConnection | None = scope.get(CONNECTION)
             payload = connection.body() if connection is not None else None
             encoding = headers.get(b"content-encoding")
             if payload is None or encoding is not None or len(payload) > UNCOUNTED:
@@ -198,7 +199,7 @@ class IngestRoute(abc.ABC):
                     fault = Fault(None, RejectionReason.TOO_LARGE, error.detail)
                     await self.posts.reject(error.beginning, fault, principal, source)
                     raise
-            if generation != access.generation or principal.until is not None:
+            if generation != access.registry.generation or principal.until is not None:
                 # The body may have taken a minute to come.
                 principal = await access.sender(scope)
             key = headers.get(b"idempotency-key")
@@ -224,18 +225,35 @@ class IngestRoute(abc.ABC):
         identifier: str | None,
         code: ErrorCode = ErrorCode.DEVICE_NOT_FOUND,
     ) -> KnownSensor:
-        """Return the sensor as which the caller sends; without an identifier, the caller itself.
+        """Return the sensor as which the caller sends.
+
+        Without an identifier that is the device that calls, or a shared key's own. One that is
+        unknown is registered with AUTO_PROVISION.
 
         Raises:
-            HeliographError: there is none (`code`), or it is deactivated.
+            HeliographError: there is none (`code`), the caller may only read it (FORBIDDEN), or
+                it is deactivated.
         """
-        found = await self.access.speaks_for(principal, identifier)
-        if found is None and identifier is None:
-            detail = "device_id is missing: this key does not say which device sends"
-            reason = RejectionReason.MISSING_MEMBER
-            raise _SenderRefusedError(ErrorCode.DEVICE_ID_MISSING, reason, detail)
-        if found is None:
-            raise _SenderRefusedError(code, RejectionReason.UNKNOWN_SENSOR, NOT_FOUND[code])
+        registry, grants = self.access.registry, self.access.registry.grants
+        if identifier is None:
+            if principal.sensor is not None:
+                found = await registry.find_number(principal.sensor)
+            else:
+                found = await registry.own_device(principal)
+            if found is None:
+                detail = "device_id is missing: this key does not say which device sends"
+                reason = RejectionReason.MISSING_MEMBER
+                raise _SenderRefusedError(ErrorCode.DEVICE_ID_MISSING, reason, detail)
+        else:
+            found = await registry.find(identifier)
+            if found is None and may(principal, Action.PROVISION, identifier, grants):
+                found = await registry.provision(identifier)
+            elif found is not None and not may_send(principal, found, grants):
+                if may_read(principal, found, grants):
+                    raise forbidden()
+                found = None
+            if found is None:
+                raise _SenderRefusedError(code, RejectionReason.UNKNOWN_SENSOR, NOT_FOUND[code])
         if not found.is_active:
             detail, reason = "The device is deactivated", RejectionReason.DEACTIVATED_SENSOR
             raise _SenderRefusedError(ErrorCode.DEVICE_INACTIVE, reason, detail, found)
