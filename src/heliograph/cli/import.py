@@ -172,19 +172,19 @@ def import_file(
     ] = None,
     text: Annotated[
         list[str] | None,
-        table_option(help="CSV: a column whose cells stay texts; may be repeated."),
+        table_option(help="CSV, Parquet: a column whose cells stay texts; may be repeated."),
     ] = None,
     sensor_column: Annotated[
         str | None,
-        table_option(help="CSV: the column that names the sensor, beside device_id."),
+        table_option(help="CSV, Parquet: the column that names the sensor, beside device_id."),
     ] = None,
     attribute_column: Annotated[
         str | None,
-        table_option(help="CSV with a value a row: the column that names its attribute."),
+        table_option(help="With a value a row: the column that names its attribute."),
     ] = None,
     value_column: Annotated[
         str | None,
-        table_option(help="CSV with a value a row: the column that holds it."),
+        table_option(help="With a value a row: the column that holds it."),
     ] = None,
     dry_run: Annotated[
         bool, Option("--dry-run", help="Show what would be stored and why, and send nothing.")
@@ -300,8 +300,11 @@ def _check_form(form: Form, file: Path, table: TableOptions) -> None:
     ]  # fmt: skip
     meant = {
         Form.LINE_PROTOCOL: ("--precision",),
-        Form.PARQUET: ("--time-column", "--time-format", "--time-zone", "--precision"),
-    }.get(form, ())
+        Form.PARQUET: (
+            "--time-column", "--time-format", "--time-zone", "--precision", "--text",
+            "--sensor-column", "--attribute-column", "--value-column",
+        ),
+    }.get(form, ())  # fmt: skip
     for name, said in zip(names, table, strict=True):
         if said and name not in meant:
             raise typer.BadParameter(f"has no meaning for {form}", param_hint=name)

@@ -29,7 +29,13 @@ from heliograph.exchange.elements import (
 from heliograph.exchange.formats import COLUMNS, Names, Row, is_wide, wide_attributes
 from heliograph.exchange.table_layouts import is_time_name
 from heliograph.exchange.table_times import Question, TimeForm, TimeSurvey
-from heliograph.exchange.tables import TableOptions, bad_time, sent_time, unknown_column
+from heliograph.exchange.tables import (
+    TableOptions,
+    ask_if_long,
+    bad_time,
+    sent_time,
+    unknown_column,
+)
 from heliograph.exchange.wide import JSON, Wide, put_together, read_number, typed_cell
 from heliograph.model.records import Kind
 from heliograph.model.time import now, to_rfc3339
@@ -196,8 +202,9 @@ class ParquetTable:
     ) -> None:
         """Take the columns of the file; without `kind` those of an export tell it.
 
-        Of the options those of times have a meaning. Moments that have no zone are in the one of
-        the options, otherwise in UTC; of times that are texts, days or counts all are seen first.
+        Of the options those of times, of sensors and of a value a row have a meaning. Moments that
+        have no zone are in the one of the options, otherwise in UTC; of times that are texts, days
+        or counts all are seen first.
 
         Raises:
             BadLineError: it is not Parquet, has no column with a time, or leaves open what it says.
@@ -213,21 +220,34 @@ class ParquetTable:
         self._is_wide = is_wide(columns)
         self._is_export = self._is_wide or _is_export(columns)
         self._kind = kind
-        self._usual = next(
+        self._usual = kind or next(
             (each for each in _OWN if _members(each) <= {*columns}), Kind.MEASUREMENT
         )
         self._time = _time_column(schema, next(iter(options.time_columns), None))
         self._zone = options.zone
+        self._sensors = [*filter(None, (options.sensor_column,)), *NAMES]
+        # Of a long table: the column with the attribute of a row, and that with its value.
+        self._attribute = options.attribute_column
+        self._value_column = options.value_column or "value"
+        said = (options.sensor_column, self._attribute, options.value_column, *options.texts)
+        if unknown := next((name for name in said if name and name not in columns), None):
+            raise BadLineError(unknown_column(unknown, columns))
+        if self._attribute is not None and self._value_column not in columns:
+            raise BadLineError(f"there is no column {self._value_column}: give --value-column")
         self._attributes = (
             wide_attributes(columns)
             if self._is_wide
             else [
                 field.name
                 for field in schema
-                if field.name not in {*NAMES, self._time, "element_id"}
+                if field.name not in {*self._sensors, self._time, self._attribute, "element_id"}
                 and not _INDEX.fullmatch(field.name)
             ]
         )
+        if not self._is_export and self._attribute is None and self._usual is Kind.MEASUREMENT:
+            texts = [name for name in self._attributes if _is_text(schema.field(name).type)]
+            for question in ask_if_long(texts, self._attributes, options):
+                raise BadLineError(str(question))
         # Texts that are JSON by the column's own type.
         self._json = {
             field.name
@@ -313,7 +333,7 @@ class ParquetTable:
             return error
 
     def _element(self, row: dict[str, Any]) -> Element:
-        names = tuple(str(row[name]) for name in NAMES if name in row)
+        names = tuple(str(row[name]) for name in self._sensors if name in row)
         kind = self._kind_of(row)
         element: dict[str, msgspec.Raw] = {}
         if self._time in row:
@@ -355,7 +375,7 @@ class ParquetTable:
 
     def _kind_of(self, row: dict[str, Any]) -> Kind:
         if self._kind is not None or not self._is_export or "kind" not in row:
-            return self._kind or self._usual
+            return self._usual
         if row["kind"] not in COLUMNS:
             raise BadLineError("kind is none of measurement, log, heartbeat")
         return Kind(row["kind"])
@@ -381,22 +401,37 @@ class ParquetTable:
         attributes = {name: row[name] for name in self._attributes if name in row}
         if not attributes:
             raise NoValueError("there is no value")
-        if attributes.keys() == {"value"}:
+        if attributes.keys() == {"value"} and self._attribute is None:
             value = attributes["value"]
             # A text alone is JSON, as in an export.
             is_json = isinstance(value, str)
             return checked_json(value, "value") if is_json else json_text(_plain(value, "value"))
-        return json_text(
-            {
-                name: checked_json(cell, name) if name in self._json else _plain(cell, name)
-                for name, cell in attributes.items()
-            }
-        )
+        members = {
+            name: checked_json(cell, name) if name in self._json else _plain(cell, name)
+            for name, cell in attributes.items()
+        }
+        if self._attribute is not None:
+            if self._value_column not in members:
+                raise NoValueError("there is no value")
+            value = members.pop(self._value_column)
+            name = str(row.get(self._attribute, ""))
+            if not name:
+                raise BadLineError("the attribute has no name")
+            if name in members:
+                raise BadLineError(f"the attribute has the name of column {name}")
+            members[name] = value
+        return json_text(members)
 
 
 # What pandas calls an index without a name: the numbers of rows, unless it says when they were.
 _INDEX: Final = re.compile(r"__index_level_\d+__", re.ASCII)
 _EXPORTED: Final = frozenset(("kind", *(name for own in COLUMNS.values() for name in own)))
+
+
+def _is_text(column: pa.DataType) -> bool:
+    if pa.types.is_dictionary(column):
+        column = column.value_type
+    return bool(pa.types.is_string(column) or pa.types.is_large_string(column))
 
 
 def _members(kind: Kind) -> frozenset[str]:

@@ -218,6 +218,27 @@ def columns_of(
     )
 
 
+def ask_if_long(
+    texts: Sequence[str], attributes: Sequence[str], options: TableOptions
+) -> list[Question]:
+    """Return the question, if it is one, whether a column of texts names what values are of."""
+    named = [
+        name for name in texts if plain_name(name) in _ATTRIBUTE_NAMES and name not in options.texts
+    ]
+    values = [name for name in attributes if plain_name(name) in _VALUE_NAMES]
+    if not named or not values:
+        return []
+    option = f"--attribute-column '{named[0]}'"
+    if values[0] != "value":
+        option += f" --value-column '{values[0]}'"
+    return [
+        Question(
+            f"column {named[0]} may name what column {values[0]} has in each row",
+            f"give {option} if it does, --text '{named[0]}' if both are attributes",
+        )
+    ]
+
+
 def unknown_column(name: str, names: Sequence[str]) -> str:
     """Return that there is no such column, and which one may be meant."""
     near = difflib.get_close_matches(name, [each for each in names if each], 1, 0.6)
@@ -374,7 +395,9 @@ class TableSurvey:
         kinds = self._told_columns | self._kinds(self._surveys, decimal, ())
         value_name = "" if self._first.value is None else self._first.names[self._first.value]
         value_kinds = self._told_values | self._kinds(self._long, decimal, (value_name,))
-        self._ask_if_long(kinds)
+        if self._first.attribute is None:
+            texts = [name for name, each in kinds.items() if each is ColumnKind.TEXT]
+            self._questions += ask_if_long(texts, list(kinds), self._options)
         time = f"{label}{self._time_rests_on}: {'; '.join(time_rests_on) or 'unknown'}"
         return Plan(
             heading,
@@ -392,30 +415,6 @@ class TableSurvey:
                 *self._told(decimal, kinds, value_kinds),
             ),
             tuple(self._questions),
-        )
-
-    def _ask_if_long(self, kinds: Mapping[str, ColumnKind]) -> None:
-        """Ask whether a column of texts names what the values beside it are."""
-        if self._first.attribute is not None:
-            return
-        named = [
-            name
-            for name, kind in kinds.items()
-            if kind is ColumnKind.TEXT
-            and plain_name(name) in _ATTRIBUTE_NAMES
-            and name not in self._options.texts
-        ]
-        values = [name for name in kinds if plain_name(name) in _VALUE_NAMES]
-        if not named or not values:
-            return
-        option = f"--attribute-column '{named[0]}'"
-        if values[0] != "value":
-            option += f" --value-column '{values[0]}'"
-        self._questions.append(
-            Question(
-                f"column {named[0]} may name what column {values[0]} has in each row",
-                f"give {option} if it does, --text '{named[0]}' if both are attributes",
-            )
         )
 
     def _check_texts(self, attributes: Sequence[str]) -> None:

@@ -324,6 +324,43 @@ def test_times_that_are_texts_counts_or_days_are_read_as_those_of_csv(cells, opt
     assert found == expected
 
 
+LONG = {"time": [NOON] * 3, "station": ["a"] * 3, "Param": ["t", "h", None], "Value": [2.5, 43, 5]}
+
+
+@pytest.mark.parametrize(
+    "names", [LONG["Param"], pa.array(LONG["Param"]).dictionary_encode()], ids=["texts", "category"]
+)
+def test_a_value_a_row_is_asked_about(names):
+    file = io.BytesIO()
+    pq.write_table(pa.table({**LONG, "Param": names}), file)
+    with pytest.raises(BadLineError, match="--attribute-column 'Param' --value-column 'Value' if"):
+        ParquetTable(file)
+    with pytest.raises(BadLineError, match="there is no column value: give --value-column"):
+        ParquetTable(file, None, TableOptions(attribute_column="Param"))
+    with pytest.raises(BadLineError, match="no column Parm, did you mean Param"):
+        ParquetTable(file, None, TableOptions(attribute_column="Parm"))
+    options = TableOptions(attribute_column="Param", value_column="Value", sensor_column="station")
+    warm, humid, nameless = ParquetTable(file, None, options).rows(0)
+    assert [each.sensors for each in (warm, humid)] == [("a",), ("a",)]
+    assert [json.loads(each.text)["value"] for each in (warm, humid)] == [{"t": 2.5}, {"h": 43}]
+    assert str(nameless) == "the attribute has no name"
+    kept = list(ParquetTable(file, None, TableOptions(texts=frozenset(("Param",)))).rows(0))
+    value = json.loads(kept[0].text)["value"]
+    assert value == {"station": "a", "Param": "t", "Value": 2.5}
+
+
+def test_a_value_a_row_stands_beside_other_attributes_and_never_over_one():
+    columns = {"time": [NOON] * 3, "key": ["t", "floor", "t"], "value": [1, 2, None]}
+    file = io.BytesIO()
+    pq.write_table(pa.table({**columns, "floor": [7, 7, 7]}), file)
+    rows = list(ParquetTable(file, None, TableOptions(attribute_column="key")).rows(0))
+    assert json.loads(rows[0].text)["value"] == {"t": 1, "floor": 7}
+    assert [str(row) for row in rows[1:]] == [
+        "the attribute has the name of column floor",
+        "there is no value",
+    ]
+
+
 @pytest.mark.parametrize(
     ("cells", "question"),
     [

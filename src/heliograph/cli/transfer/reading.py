@@ -510,6 +510,9 @@ def parquet_rows(
     line = start.line
     try:
         table = parquet().ParquetTable(file, kind, options)
+    except BadLineError as error:
+        raise StartError(str(error)) from error
+    try:
         for said in table.rows(start.line):
             line += 1
             yield Record(line, said, Place(0, line))
