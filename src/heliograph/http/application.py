@@ -36,7 +36,7 @@ from heliograph.http import (
     sensors,
 )
 from heliograph.http.answers import Answering
-from heliograph.http.export_streams import ExportSlots
+from heliograph.http.exports import ExportSlots
 from heliograph.http.foreign_pages import ForeignPages
 from heliograph.http.front import SOCKET, Front, Operation, Table, Traffic
 from heliograph.http.ingest import ingest_routes

@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Sequence
 from typing import Annotated, Any
-from urllib.parse import urlencode
 
 from fastapi import Depends, Query
 from starlette.responses import Response
@@ -94,9 +93,8 @@ async def read_audit(asked: Annotated[AuditRequest, Depends()], call: TheCall) -
     headers = []
     if entries.more:
         last = encode_cursor(entries[-1].timestamp, entries[-1].id)
-        query = urlencode({**call.request.query_params, "cursor": last})
-        link = f'<{call.path}?{query}>; rel="next"'
-        headers.append((b"link", link.encode("latin-1")))
+        query = {**call.request.query_params, "cursor": last}
+        headers.append(call.link_to_next([*query.items()]))
     body = await encoded(entries, _shown, entries.size)
     return Answer(200, body, headers)
 

@@ -6,6 +6,8 @@ where a question was not answered with 200 or 204, unless it is configured other
 
 import hmac
 import ipaddress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl
 
@@ -23,6 +25,7 @@ from heliograph.http.records import Representation, errors, ok, parameter
 from heliograph.http.resources import TheServices, answered
 from heliograph.http.services import Services
 from heliograph.model.credentials import hash_key
+from heliograph.model.principal import Principal
 
 log = structlog.get_logger()
 
@@ -132,13 +135,8 @@ async def emqx_authentication(
     """Answer EMQX whether a client may connect."""
     found = None
     address = client.peerhost or client_address(request.scope)
-    try:
-        if client.username and client.password is not None:
-            found = await services.broker_clients.login(
-                client.username, client.password, address, client.clientid
-            )
-    except (HeliographError, StoreUnavailableError) as error:
-        _unanswered(error)
+    with _no_answer_is_no(HeliographError, StoreUnavailableError):
+        found = await _login(services, client.username, client.password, address, client.clientid)
     return answered(EmqxLoginAnswer("deny" if found is None else "allow", found is SERVER))
 
 
@@ -148,21 +146,34 @@ async def emqx_authorization(action: EmqxAction, services: TheServices) -> Respo
     allowed = False
     clients = services.broker_clients
     decide = clients.may_publish if action.action == "publish" else clients.may_subscribe
-    try:
-        if action.username:
-            allowed = await decide(action.username, action.topic)
-    except (HeliographError, StoreUnavailableError) as error:
-        _unanswered(error)
+    with _no_answer_is_no(HeliographError, StoreUnavailableError):
+        allowed = bool(action.username) and await decide(action.username or "", action.topic)
     return answered(EmqxActionAnswer("allow" if allowed else "deny"))
 
 
-def _unanswered(error: Exception) -> None:
-    if isinstance(error, HeliographError) and error.code not in _NO_ANSWER:
-        raise error
-    if isinstance(error, HeliographError) and error.code is ErrorCode.RATE_LIMITED:
+async def _login(
+    services: Services,
+    username: str | None,
+    password: str | None,
+    address: str,
+    client_id: str | None,
+) -> Principal | None:
+    if not username or password is None:
+        return None
+    return await services.broker_clients.login(username, password, address, client_id)
+
+
+@contextmanager
+def _no_answer_is_no(*failures: type[Exception]) -> Iterator[None]:
+    try:
+        yield
+    except failures as error:
+        code = error.code if isinstance(error, HeliographError) else ErrorCode.QUEUE_FULL
+        if code not in _NO_ANSWER:
+            raise
         # Whoever guesses would fill the log with it.
-        return
-    log.warning("a broker's question could not be answered: refused", reason=str(error))
+        if code is not ErrorCode.RATE_LIMITED:
+            log.warning("broker question unanswered", answer="no", reason=str(error))
 
 
 # RabbitMQ
@@ -215,16 +226,10 @@ def _said(allowed: bool) -> Response:
 
 async def rabbitmq_user(fields: Fields, request: Request, services: TheServices) -> Response:
     """Answer RabbitMQ whether a client may connect."""
-    username, password = fields.get("username"), fields.get("password")
-    if not username or password is None:
-        return _said(False)
-    address = client_address(request.scope)
-    client_id = fields.get("client_id")
-    try:
-        found = await services.broker_clients.login(username, password, address, client_id)
-    except HeliographError as error:
-        _unanswered(error)
-        found = None
+    username, password, client_id = map(fields.get, ("username", "password", "client_id"))
+    found, address = None, client_address(request.scope)
+    with _no_answer_is_no(HeliographError):
+        found = await _login(services, username, password, address, client_id)
     return _said(found is not None)
 
 

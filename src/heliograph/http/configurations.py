@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Sequence
 from typing import Annotated, Any, Self
-from urllib.parse import urlencode
 
 import msgspec
 from fastapi import Query
@@ -14,16 +13,24 @@ from heliograph.access.policy import Action
 from heliograph.configuration.merge_patch import merge
 from heliograph.errors import ErrorCode, HeliographError, RowError
 from heliograph.http.answers import encoded
-from heliograph.http.entity_tags import NOT_MODIFIED, IfNoneMatch, matches
-from heliograph.http.errors import Answer, encode
+from heliograph.http.errors import Answer, decode, encode
 from heliograph.http.members import Body
 from heliograph.http.pages import TheDirection, page_headers
 from heliograph.http.records import Representation, ok
-from heliograph.http.resources import KnownCall, Resource, TheCall, answered, found, not_found
+from heliograph.http.resources import (
+    NOT_MODIFIED,
+    IfNoneMatch,
+    KnownCall,
+    Resource,
+    TheCall,
+    answered,
+    found,
+    not_found,
+    tagged_as,
+)
 from heliograph.http.schemas import JsonValue, PageLimit, Text
 from heliograph.model.configuration import ConfigurationState, Revision, Target
 from heliograph.model.records import MAXIMUM_PAYLOAD_BYTES
-from heliograph.model.sensor import Configuration
 from heliograph.model.time import to_epoch_seconds
 from heliograph.store.configurations import TooLargeError
 from heliograph.store.pages import Page
@@ -43,8 +50,6 @@ Key = Annotated[
         description="Only what is newer (or older) than this revision",
     ),
 ]
-
-_decode = msgspec.json.decode
 
 
 class NewConfiguration(Body):
@@ -195,11 +200,10 @@ async def read_current_configuration(
     current = found(
         await call.store.configurations.current(sensor.number), ErrorCode.CONFIGURATION_NOT_FOUND
     )
-    tag = _entity_tag(current)
-    if matches(if_none_match, tag):
-        return Response(status_code=304, headers={"etag": tag})
     shown = CurrentConfiguration(current.revision, current.configuration)
-    return Answer(200, encode(shown), [(b"etag", tag.encode())])
+    # With the time: a name may come to belong to another sensor, which counts from 0 as well.
+    tag = f"{current.revision}-{current.created_at:x}"
+    return tagged_as(tag, lambda: encode(shown), if_none_match)
 
 
 @router.route(
@@ -279,7 +283,7 @@ def _configure(new: NetworkConfiguration, targets: Sequence[Target]) -> list[str
 
 
 def _patched(configuration: msgspec.Raw | None, patch: Any) -> str:
-    current = _decode(configuration) if configuration is not None else None
+    current = decode(configuration) if configuration is not None else None
     return encode(merge(current, patch)).decode()
 
 
@@ -292,28 +296,17 @@ def _duration(revision: Revision, end: int | None) -> float | None:
     return None if end is None else max(end - revision.created_at, 0) / 1e6
 
 
-def _links(
-    path: str, page: Page[Revision], limit: int, *, forward: bool, keyed: bool
-) -> str | None:
+def _links(path: str, page: Page[Revision], limit: int, *, forward: bool, keyed: bool) -> str:
     """Return the Link header: where there is more, or may be."""
     if not page:
-        return None
-    links = []
-    if page.more if forward else keyed:
-        links.append(_link(path, "next", page[-1].revision, limit))
+        return ""
+    leads = {"next": page[-1].revision} if (page.more if forward else keyed) else {}
     if page[0].revision > 0:
-        links.append(_link(path, "previous", page[0].revision, limit))
-    return ", ".join(links) or None
-
-
-def _link(path: str, direction: str, revision: int, limit: int) -> str:
-    query = {"direction": direction, "limit": limit, "revision": revision}
-    return f'<{path}?{urlencode(query)}>; rel="{direction}"'
-
-
-def _entity_tag(current: Configuration) -> str:
-    # With the time: a name may come to belong to another sensor, which counts from 0 as well.
-    return f'"{current.revision}-{current.created_at:x}"'
+        leads["previous"] = page[0].revision
+    return ", ".join(
+        f'<{path}?direction={to}&limit={limit}&revision={at}>; rel="{to}"'
+        for to, at in leads.items()
+    )
 
 
 def _too_much() -> HeliographError:

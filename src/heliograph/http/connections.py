@@ -62,6 +62,7 @@ class _WithOutlet(asyncio.Protocol):
     """Keeps the outlet of what is written past ASGI, of which there is one at a time at most."""
 
     outlet: Outlet | None = None
+    transport: asyncio.Transport
 
     @property
     def takes_bytes(self) -> bool:
@@ -82,6 +83,10 @@ class _WithOutlet(asyncio.Protocol):
         """Let nothing be written any more."""
         super().connection_lost(exc)
         self.tell_outlet()
+
+    def abort(self) -> None:
+        """End it at once, whatever waits to be written."""
+        self.transport.abort()
 
     def tell_outlet(self) -> None:
         """Notify the outlet, if there is one, of the current state."""
@@ -423,10 +428,6 @@ class BoundedHttpProtocol(_WithOutlet, HttpToolsProtocol):
     def _is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
-    def abort(self) -> None:
-        """End it at once, whatever waits to be written."""
-        self.transport.abort()
-
     def _give_up(self, reason: str) -> None:
         self._warn(reason, self._counted or "")
         self.transport.abort()
@@ -616,10 +617,6 @@ class WebSocketProtocol(_WithOutlet, WebSocketsSansIOProtocol):
         if self.conn.extensions:
             return None
         return self._open(self.transport.write, websocket_frames)
-
-    def abort(self) -> None:
-        """End it at once, whatever waits to be written."""
-        self.transport.abort()
 
     def body(self) -> bytes | None:
         """Return nothing: a socket's requests have none."""

@@ -1,16 +1,25 @@
-"""Downloading what was measured, logged and confirmed, whole."""
+"""Downloading what was measured, logged and confirmed, whole.
+
+An export is streamed with constant memory, ended with the client, and cut when it fails: a page is
+read, encoded and sent before the next is read. A slow client slows the reading, and what waits in
+between is what the socket's own buffers hold.
+"""
 
 import asyncio
-import functools
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+import dataclasses
+import zlib
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
+import structlog
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from heliograph.access.policy import Action
-from heliograph.errors import ErrorCode
+from heliograph.errors import ErrorCode, HeliographError
 from heliograph.exchange.formats import (
     MEDIA_TYPES,
     Format,
@@ -28,26 +37,41 @@ from heliograph.exchange.pages import (
     sensors_of,
     wide_columns,
 )
-from heliograph.exchange.wide import Wide
 from heliograph.http.access import bearer
 from heliograph.http.csv_answers import Spreadsheet
+from heliograph.http.direct import cut_off, disconnected
 from heliograph.http.errors import validation_error
-from heliograph.http.export_streams import ExportResponse, ExportSlots, in_turn
 from heliograph.http.paths import PREFIX
 from heliograph.http.ranges import check_order
 from heliograph.http.resources import KnownCall, TheCall, not_found
 from heliograph.http.schemas import End, Start
-from heliograph.http.services import Services
+from heliograph.ingest.state import PipelineState
 from heliograph.model.principal import Principal
 from heliograph.model.records import Kind
 from heliograph.model.time import LATEST, OLDEST
-from heliograph.store import Store
 from heliograph.store.telemetry import ExportedSensor
 
 if TYPE_CHECKING:
     from heliograph.exchange.parquet import Packing
 
 router = APIRouter(prefix=PREFIX)
+
+# Exports at once: of one caller, and of all. Each keeps a reading connection busy.
+AT_ONCE_EACH = 2
+AT_ONCE = 6
+RETRY_SECONDS = 10
+# A client that takes nothing for so long is taken for gone.
+STALL_SECONDS = 60.0
+# The longest wait for ingest after a page.
+LONGEST_TURN_SECONDS = 5.0
+
+GZIP = 16 + zlib.MAX_WBITS
+# Twice as quick as the usual 6, and a tenth larger.
+GZIP_LEVEL = 4
+T = TypeVar("T")
+
+log = structlog.get_logger()
+
 
 _TEXT = {"schema": {"type": "string"}}
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
@@ -112,19 +136,6 @@ class Wanted:
         self.archive = compress is not None
         self.encoded = not self.archive and form is not Format.PARQUET and _accepts_gzip(request)
 
-    async def columns(self, store: Store, sensors: AsyncIterator[ExportedSensor]) -> Wide | None:
-        """Return the columns for the sensors' attributes; None: none are wanted."""
-        if self.layout is not TableLayout.WIDE:
-            return None
-        typed = self.form is Format.PARQUET
-        return await wide_columns(store, sensors, typed=typed, spreadsheet=self.spreadsheet)
-
-    def pages(
-        self, store: Store, sensors: AsyncIterator[ExportedSensor], wide: Wide | None
-    ) -> AsyncGenerator[EncodedPage, None]:
-        """Return what is wanted of the sensors."""
-        return pages(store, sensors, self.range, self.form, spreadsheet=self.spreadsheet, wide=wide)
-
     def headers(self, name: str) -> dict[str, str]:
         """Return the answer's headers; `name` is what the file is called after."""
         kind = "-".join(kind.value for kind in self.range.kinds)
@@ -166,17 +177,17 @@ async def export_sensor(identifier: str, wanted: Export, call: TheCall) -> Respo
 
     Times are exact and values are as stored, so that what is imported again changes nothing.
     """
-    permit = _Permit(call)
+    generation = call.registry.generation
     known = await call.readable(identifier)
     sensor = ExportedSensor(known.number, known.identifier, known.device_id)
-
-    async def may_read(_number: int) -> bool:
-        if (caller := await permit.renewed()) is not None:
-            await call.access.readable(caller, known.identifier)
-        return True
-
-    export = _Export(wanted, call.services, lambda: one_sensor(sensor), may_read)
-    return await _answer(call, export, known.device_id or known.identifier)
+    export = _Export(
+        call,
+        wanted,
+        generation,
+        lambda: one_sensor(sensor),
+        lambda caller: call.access.readable(caller, known.identifier),
+    )
+    return await export.answer(known.device_id or known.identifier)
 
 
 @router.get(
@@ -190,54 +201,121 @@ async def export_network(network_identifier: str, wanted: Export, call: TheCall)
 
     What was kept of deleted sensors is downloaded from them alone.
     """
-    permit = _Permit(call)
-    network = await call.network(network_identifier)
-
-    async def may_read(number: int) -> bool:
-        if (caller := await permit.renewed()) is not None:
-            await call.access.network(caller, network.identifier, Action.VIEW)
-        if not permit.has_changed:
-            return True
-        sensor = await call.registry.find_number(number)
-        return sensor is not None and sensor.network_identifier == network.identifier
-
-    sensors = functools.partial(sensors_of, call.store, network.identifier)
-    return await _answer(
-        call, _Export(wanted, call.services, sensors, may_read), network.identifier
+    generation = call.registry.generation
+    network = (await call.network(network_identifier)).identifier
+    export = _Export(
+        call,
+        wanted,
+        generation,
+        lambda: sensors_of(call.store, network),
+        lambda caller: call.access.network(caller, network, Action.VIEW),
+        network,
     )
+    return await export.answer(network)
 
 
-class _Permit:
-    """What a caller was allowed when they began, asked again as often as it may have ended."""
+class ExportSlots:
+    """How many exports run at once, with a bound for each caller and for all."""
 
-    def __init__(self, call: KnownCall) -> None:
-        self.has_changed = False
-        self._access = call.access
-        self._scope = call.request.scope
-        self._caller = call.caller
-        self._generation = call.registry.generation
+    def __init__(self) -> None:
+        self._running: Counter[int | str] = Counter()
 
-    async def renewed(self) -> Principal | None:
-        """Return the caller if rights may have changed since the last time; None: they have not.
+    @property
+    def running(self) -> int:
+        """How many run now."""
+        return self._running.total()
+
+    @contextmanager
+    def taken(self, name: int | str) -> Iterator[None]:
+        """Count an export while it runs.
 
         Raises:
-            HeliographError: the credential has ended.
+            HeliographError: RATE_LIMITED, there are too many.
         """
-        if not self._access.may_have_ended(self._caller, self._generation):
-            return None
-        self.has_changed = True
-        self._generation = self._access.registry.generation
-        self._caller = await self._access.caller(self._scope)
-        return self._caller
+        if self._running[name] >= AT_ONCE_EACH or self._running.total() >= AT_ONCE:
+            raise HeliographError(
+                ErrorCode.RATE_LIMITED,
+                f"Too many exports at once: {AT_ONCE_EACH} a caller, {AT_ONCE} in all",
+                retry_after=RETRY_SECONDS,
+            )
+        self._running[name] += 1
+        try:
+            yield
+        finally:
+            self._running[name] -= 1
+            if not self._running[name]:
+                del self._running[name]
 
 
-class _Export(NamedTuple):
-    """What is exported of which sensors, and whether the caller may still read one of them."""
+async def in_turn(
+    pages: AsyncGenerator[T, None], slots: ExportSlots, ingest: PipelineState
+) -> AsyncGenerator[T, None]:
+    """Yield the pages; while ingest is busy, wait after each for as long as all exports may work.
 
+    One then works half of the time, which is little beside what arrives on the event loop
+    meanwhile; several work together hardly more than that.
+    """
+    loop = asyncio.get_running_loop()
+    async with aclosing(pages):
+        began, commits = loop.time(), ingest.commits_total
+        async for page in pages:
+            worked = loop.time() - began
+            yield page
+            if ingest.depth or ingest.commits_total != commits:
+                await asyncio.sleep(min(worked * slots.running, LONGEST_TURN_SECONDS))
+            began, commits = loop.time(), ingest.commits_total
+
+
+@dataclasses.dataclass
+class _Export:
+    """An export for a caller, who is asked for their right again as often as it may have ended.
+
+    `generation` is the one in which they were asked for it; `check` raises when they may not have
+    all of it any more. Of a `network` only what is still in it is exported.
+    """
+
+    call: KnownCall
     wanted: Wanted
-    services: Services
+    generation: int
     sensors: Callable[[], AsyncIterator[ExportedSensor]]
-    may_read: Callable[[int], Awaitable[bool]]
+    check: Callable[[Principal], Awaitable[object]]
+    network: str | None = None
+    has_changed: bool = False
+
+    async def answer(self, name: str) -> Response:
+        """Return the answer, a file that is called after `name`."""
+        app, streams = self.call.request.app, self.call.services.streams
+        pieces = self._pieces(app.state.exports)
+        if self.wanted.archive or self.wanted.encoded:
+            pieces = _compressed(pieces)
+        # The first page before the answer begins: a database that is away is still a 503.
+        beginning = await anext(pieces)
+        headers = self.wanted.headers(name)
+        return ExportResponse(beginning, pieces, headers, lambda: streams.closing)
+
+    async def _pieces(self, slots: ExportSlots) -> AsyncGenerator[bytes, None]:
+        """Yield the file. Of Parquet nothing is complete after most pages."""
+        wanted, form, store = self.wanted, self.wanted.form, self.call.store
+        kind, spreadsheet, wide = wanted.range.kinds[0], wanted.spreadsheet, None
+        with slots.taken(bearer(self.call.caller, self.call.request.scope)):
+            packing = await _packing() if form is Format.PARQUET else None
+            if wanted.layout is TableLayout.WIDE:
+                typed = packing is not None
+                wide = await wide_columns(
+                    store, self.sensors(), typed=typed, spreadsheet=spreadsheet
+                )
+            rows = pages(
+                store, self.sensors(), wanted.range, form, spreadsheet=spreadsheet, wide=wide
+            )
+            rows = in_turn(self._permitted(rows), slots, self.call.services.posts.state)
+            if packing is None:
+                begin, data = heading(form, kind, spreadsheet=spreadsheet, wide=wide), _data(rows)
+            else:
+                begin, data = b"", _packed(packing(kind, wide), rows)
+            async with aclosing(data):
+                yield begin + await anext(data, b"")
+                async for piece in data:
+                    yield piece
 
     async def _permitted(
         self, rows: AsyncGenerator[EncodedPage, None]
@@ -249,49 +327,25 @@ class _Export(NamedTuple):
         Raises:
             HeliographError: the right has ended; a sensor has left amid its pages.
         """
-        began = 0
+        began, access, caller = 0, self.call.access, self.call.caller
         async with aclosing(rows):
             async for page in rows:
+                if access.may_have_ended(caller, self.generation):
+                    self.has_changed, self.generation = True, access.registry.generation
+                    caller = await access.caller(self.call.request.scope)
+                    await self.check(caller)
                 number = page.position.sensor
-                if await self.may_read(number):
+                if await self._is_in_network(number):
                     began = number
                     yield page
                 elif number == began:
                     raise not_found(ErrorCode.SENSOR_NOT_FOUND)
 
-    async def pieces(self, slots: ExportSlots) -> AsyncGenerator[bytes, None]:
-        """Yield the file."""
-        wanted, store = self.wanted, self.services.store
-        kind = wanted.range.kinds[0]
-        packing = await _packing() if wanted.form is Format.PARQUET else None
-        wide = await wanted.columns(store, self.sensors())
-        rows = self._permitted(wanted.pages(store, self.sensors(), wide))
-        rows = in_turn(rows, slots, self.services.posts.state)
-        if packing is None:
-            begin = heading(wanted.form, kind, spreadsheet=wanted.spreadsheet, wide=wide)
-            data = _data(rows)
-        else:
-            begin, data = b"", _packed(packing(kind, wide), rows)
-        async with aclosing(data):
-            yield begin + await anext(data, b"")
-            async for piece in data:
-                yield piece
-
-
-async def _answer(call: KnownCall, export: _Export, name: str) -> Response:
-    slots: ExportSlots = call.request.app.state.exports
-    wanted, services = export.wanted, export.services
-    pieces = _in_a_slot(slots, bearer(call.caller, call.request.scope), export.pieces(slots))
-    # The first page before the answer begins: a database that is away is still a 503.
-    beginning = await anext(pieces)
-    compress = wanted.archive or wanted.encoded
-    return ExportResponse(
-        beginning,
-        pieces,
-        wanted.headers(name),
-        compress=compress,
-        is_ending=lambda: services.streams.closing,
-    )
+    async def _is_in_network(self, number: int) -> bool:
+        if self.network is None or not self.has_changed:
+            return True
+        sensor = await self.call.registry.find_number(number)
+        return sensor is not None and sensor.network_identifier == self.network
 
 
 async def _packing() -> "type[Packing]":
@@ -320,13 +374,81 @@ async def _packed(
     yield await asyncio.to_thread(packing.end)
 
 
-async def _in_a_slot(
-    slots: ExportSlots, caller: int | str, pieces: AsyncGenerator[bytes, None]
-) -> AsyncGenerator[bytes, None]:
-    slots.take(caller)
-    try:
-        async with aclosing(pieces):
-            async for piece in pieces:
-                yield piece
-    finally:
-        slots.release(caller)
+async def _compressed(pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    """Yield the pieces as one gzip archive."""
+    compressor = zlib.compressobj(GZIP_LEVEL, wbits=GZIP)
+    async with aclosing(pieces):
+        async for piece in pieces:
+            # In a thread: it takes as long as reading, and lets the interpreter go meanwhile.
+            yield await asyncio.to_thread(compressor.compress, piece)
+    yield compressor.flush()
+
+
+class _StalledError(Exception):
+    """The client takes nothing."""
+
+
+class ExportResponse(Response):
+    """Sends what the generator yields, each piece before the next is asked for."""
+
+    def __init__(
+        self,
+        beginning: bytes,
+        pieces: AsyncGenerator[bytes, None],
+        headers: dict[str, str],
+        is_ending: Callable[[], bool],
+    ) -> None:
+        """Send the beginning and the pieces after it.
+
+        The generator has yielded the beginning already: what has begun is closed for certain.
+        `is_ending` returns whether the server ends, which waits for a while and then cuts it off.
+        """
+        super().__init__(headers=headers)
+        del self.headers["content-length"]
+        self._beginning = beginning
+        self._pieces = pieces
+        self._is_ending = is_ending
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send everything, or as much as the client stays for."""
+        sending = asyncio.create_task(self._send(send), name="export")
+        leaving = asyncio.create_task(disconnected(receive), name="export-client")
+        try:
+            await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                # An error ends the connection without the last chunk: half is not taken for all.
+                await sending
+        except asyncio.CancelledError:
+            if not self._is_ending():
+                raise
+            await self._cut_off(scope, receive, "the server ends")
+        except _StalledError:
+            await self._cut_off(scope, receive, "its client takes nothing")
+        except HeliographError as error:
+            await self._cut_off(scope, receive, f"the right to it has ended: {error.detail}")
+        finally:
+            sending.cancel()
+            leaving.cancel()
+            await asyncio.gather(sending, leaving, return_exceptions=True)
+            await self._pieces.aclose()
+
+    @staticmethod
+    async def _cut_off(scope: Scope, receive: Receive, reason: str) -> None:
+        log.warning("export cut off", reason=reason)
+        await cut_off(scope, receive)
+
+    async def _send(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        await self._send_piece(send, self._beginning)
+        async for piece in self._pieces:
+            await self._send_piece(send, piece)
+        await self._send_piece(send, b"", is_last=True)
+
+    async def _send_piece(self, send: Send, piece: bytes, *, is_last: bool = False) -> None:
+        if not (piece or is_last):
+            return
+        try:
+            async with asyncio.timeout(STALL_SECONDS):
+                await send({"type": "http.response.body", "body": piece, "more_body": not is_last})
+        except TimeoutError as error:
+            raise _StalledError from error

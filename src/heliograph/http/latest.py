@@ -1,17 +1,22 @@
 """The newest values, of one sensor and of a network's."""
 
 from typing import Annotated, Any
-from urllib.parse import urlencode
 
 import msgspec
 from fastapi import APIRouter
 
-from heliograph.http.entity_tags import NOT_MODIFIED, IfNoneMatch, tagged, tagged_as
 from heliograph.http.errors import Answer, encode
 from heliograph.http.pages import TRUNCATED
 from heliograph.http.paths import PREFIX
 from heliograph.http.records import Representation, ok
-from heliograph.http.resources import ReadRoute, TheCall
+from heliograph.http.resources import (
+    NOT_MODIFIED,
+    IfNoneMatch,
+    ReadRoute,
+    TheCall,
+    tagged,
+    tagged_as,
+)
 from heliograph.http.schemas import ListLimit, Offset
 from heliograph.store.pages import LARGEST_PAGE
 
@@ -81,7 +86,5 @@ async def read_latest_of_network(
         headers.append(TRUNCATED)
     offset += page.length
     if offset < page.total:
-        query = urlencode({"offset": offset, "limit": limit})
-        link = f'<{call.path}?{query}>; rel="next"'
-        headers.append((b"link", link.encode("latin-1")))
+        headers.append(call.link_to_next([("offset", offset), ("limit", limit)]))
     return tagged_as(page.tag, page.body, if_none_match, headers)

@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
-from urllib.parse import urlencode
 
 from fastapi import Depends, Query
 from starlette.responses import Response
@@ -158,9 +157,7 @@ async def listed(call: KnownCall, offset: int, limit: int, read: Read) -> Respon
     headers = [(b"x-total-count", b"%d" % found.total)]
     if offset < found.end < found.total:
         query = [each for each in call.request.query_params.multi_items() if each[0] != "offset"]
-        text = urlencode([*query, ("offset", str(found.end))])
-        link = f'<{call.path}?{text}>; rel="next"'
-        headers.append((b"link", link.encode("latin-1")))
+        headers.append(call.link_to_next([*query, ("offset", found.end)]))
     return Answer(200, found.pieces, headers)
 
 

@@ -2,14 +2,16 @@
 
 import contextlib
 import functools
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from types import NoneType
 from typing import Annotated, Any, TypeVar, get_type_hints
+from urllib.parse import urlencode
 
 import msgspec
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Header, Request
 from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
@@ -39,6 +41,12 @@ T = TypeVar("T")
 Handler = TypeVar("Handler", bound=Callable[..., Awaitable[Any]])
 # Of a route that answers with something; of others it is 200.
 SUCCESS = {"POST": 201}
+IfNoneMatch = Annotated[
+    str | None, Header(description="The ETag of an answer that is known: 304 while it is the same")
+]
+NOT_MODIFIED: dict[int | str, dict[str, Any]] = {
+    304: {"description": "It is still the one of If-None-Match"}
+}
 # By the store's error, or by the field whose value is taken: what is answered.
 Refusals = Mapping[str | type[Exception], tuple[ErrorCode, str]]
 
@@ -112,6 +120,10 @@ class KnownCall:
     def actor(self) -> Actor:
         """The caller as the audit log names them."""
         return actor_of(self.caller, self.address or None)
+
+    def link_to_next(self, query: Sequence[tuple[str, Any]]) -> tuple[bytes, bytes]:
+        """Return the header that leads on, to the same path with this query."""
+        return b"link", f'<{self.path}?{urlencode(query)}>; rel="next"'.encode("latin-1")
 
     def may(self, action: Action, network: str | None = None) -> bool:
         """Return whether the caller may do this, in a network or at all."""
@@ -381,6 +393,28 @@ def _answering(handler: Handler, status: int) -> Callable[..., Awaitable[Respons
 def answered(shown: Any, status: int = 200) -> Response:
     """Return an answer that shows this as JSON."""
     return Answer(status, encode(shown))
+
+
+def tagged(body: bytes, given: str | None, headers: Sequence[tuple[bytes, bytes]] = ()) -> Answer:
+    """Return the body with a tag of its content: 304 without it for a client that has it."""
+    tag = hashlib.blake2b(body, digest_size=12).hexdigest()
+    return tagged_as(tag, lambda: body, given, headers)
+
+
+def tagged_as(
+    tag: str,
+    body: Callable[[], bytes],
+    given: str | None,
+    headers: Sequence[tuple[bytes, bytes]] = (),
+) -> Answer:
+    """Return the body that an entity tag stands for (RFC 9110, 8.8.3).
+
+    If the request's If-None-Match names the tag it is 304, and the body is not made.
+    """
+    tag = f'"{tag}"'
+    headers = [(b"etag", tag.encode()), *headers]
+    known = [each.strip().removeprefix("W/") for each in (given or "").split(",")]
+    return Answer(304, b"", headers) if {"*", tag} & {*known} else Answer(200, body(), headers)
 
 
 def found(record: T | None, code: ErrorCode) -> T:

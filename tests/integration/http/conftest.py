@@ -14,7 +14,7 @@ from argon2 import PasswordHasher
 from database_copies import migrated_database
 from heliograph.app import Application
 from heliograph.http.application import create_web
-from heliograph.http.export_streams import ExportSlots
+from heliograph.http.exports import ExportSlots
 from heliograph.model.credentials import hash_key, new_token
 from heliograph.model.principal import Role
 from heliograph.model.time import now

@@ -16,7 +16,7 @@ import pytest
 from heliograph.errors import StoreUnavailableError
 from heliograph.exchange import parquet
 from heliograph.exchange.elements import from_json_line
-from heliograph.http import export_streams
+from heliograph.http import exports
 from heliograph.store.engine import Batch
 from integration.http.conftest import ADMIN, established
 from rows import NOON, heartbeat, log, measurement
@@ -300,7 +300,7 @@ async def test_a_caller_has_a_bounded_number_at_once(site):
         free, calls = delayed(here, after=2)
         waiting = [
             asyncio.create_task(here.http.get("/sensors/pump-1/export", headers=headers))
-            for _ in range(export_streams.AT_ONCE_EACH)
+            for _ in range(exports.AT_ONCE_EACH)
         ]
         await eventually(lambda: len(calls) > 2)
         refused = await here.http.get("/sensors/pump-1/export", headers=headers)
@@ -392,7 +392,7 @@ async def test_a_client_that_leaves_ends_the_work(site, serving):
 
 
 async def test_a_slow_client_slows_the_reading_and_is_given_up(site, serving, monkeypatch):
-    monkeypatch.setattr(export_streams, "STALL_SECONDS", 1.0)
+    monkeypatch.setattr(exports, "STALL_SECONDS", 1.0)
     async with site() as here, serving(here.web) as port:
         headers, sensor = await filled(here, rows=1)
         large = [measurement(sensor.number, NOON + n, "x" * 100_000) for n in range(1, 400)]

@@ -1,11 +1,12 @@
 """Exports beside each other, beside ingest, and at the end of the server."""
 
 import asyncio
+import contextlib
 
 import pytest
 
-from heliograph.http import export_streams
-from heliograph.http.export_streams import ExportResponse, ExportSlots, in_turn
+from heliograph.http import exports
+from heliograph.http.exports import ExportResponse, ExportSlots, in_turn
 from heliograph.ingest.state import PipelineState
 
 SECONDS = 2.0
@@ -28,7 +29,7 @@ async def clock(monkeypatch):
         waited.append(seconds)
 
     monkeypatch.setattr(loop, "time", lambda: now)
-    monkeypatch.setattr(export_streams.asyncio, "sleep", sleep)
+    monkeypatch.setattr(exports.asyncio, "sleep", sleep)
     return pages, waited
 
 
@@ -37,7 +38,7 @@ async def clock(monkeypatch):
     [
         pytest.param(1, 5, 0, [SECONDS] * 3, id="alone"),
         pytest.param(2, 5, 0, [SECONDS * 2] * 3, id="of two"),
-        pytest.param(4, 5, 0, [export_streams.LONGEST_TURN_SECONDS] * 3, id="of four"),
+        pytest.param(4, 5, 0, [exports.LONGEST_TURN_SECONDS] * 3, id="of four"),
         pytest.param(1, 0, 1, [SECONDS] * 3, id="with a commit meanwhile"),
         pytest.param(2, 0, 0, [], id="with nothing to be ingested"),
     ],
@@ -47,9 +48,10 @@ async def test_while_ingest_is_busy_exports_wait_as_long_as_all_of_them_work(
 ):
     pages, waited = clock
     slots, ingest = ExportSlots(), PipelineState(depth=waiting, commits_total=7)
-    for name in range(running):
-        slots.take(name)
-    assert [page async for page in in_turn(pages(ingest, commits), slots, ingest)] == [0, 1, 2]
+    with contextlib.ExitStack() as stack:
+        for name in range(running):
+            stack.enter_context(slots.taken(name))
+        assert [page async for page in in_turn(pages(ingest, commits), slots, ingest)] == [0, 1, 2]
     assert waited == expected
 
 
@@ -88,9 +90,7 @@ async def test_what_the_server_s_end_cuts_off_is_no_failure(is_ending):
             await asyncio.Event().wait()
 
     rows = pieces()
-    response = ExportResponse(
-        await anext(rows), rows, {}, compress=False, is_ending=lambda: is_ending
-    )
+    response = ExportResponse(await anext(rows), rows, {}, lambda: is_ending)
     answering = asyncio.create_task(response({}, asyncio.Event().wait, send))
     await stalled.wait()
     answering.cancel()
