@@ -6,7 +6,7 @@ its client does not take. Those of streams and sockets may be written to past AS
 
 import asyncio
 import ipaddress
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from operator import itemgetter
 from typing import Any, ClassVar
@@ -24,6 +24,7 @@ from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request
 from websockets.protocol import State
 
+from heliograph.address import is_loopback
 from heliograph.errors import ErrorCode
 from heliograph.http.bodies import content_length
 from heliograph.http.direct import CONNECTION
@@ -56,6 +57,20 @@ _NAME = itemgetter(0)
 MAXIMUM_HTTP_CONNECTIONS = 1_024
 MAXIMUM_HTTP_CONNECTIONS_PER_ADDRESS = 256
 SECONDS_BETWEEN_WARNINGS = 60.0
+
+
+class _Warnings:
+    """Warns at most once a minute: who can cause it can cause it thousands of times in a second."""
+
+    def __init__(self) -> None:
+        self._from = 0.0
+
+    def warn(self, event: str, **details: Any) -> None:
+        """Write a line to the log, if one is due."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._from:
+            self._from = now + SECONDS_BETWEEN_WARNINGS
+            log.warning(event, **details)
 
 
 class _WithOutlet(asyncio.Protocol):
@@ -120,8 +135,8 @@ class BoundedHttpProtocol(_WithOutlet, HttpToolsProtocol):
     """
 
     # Of the whole process: so are the file descriptors that they take.
-    _of_address: ClassVar[dict[str, int]] = {}
-    _warn_from: ClassVar[float] = 0.0
+    _of_address: ClassVar[Counter[str]] = Counter()
+    _warnings: ClassVar[_Warnings] = _Warnings()
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -158,7 +173,7 @@ class BoundedHttpProtocol(_WithOutlet, HttpToolsProtocol):
             transport.abort()
             return
         self._counted = address
-        self._of_address[address] = self._of_address.get(address, 0) + 1
+        self._of_address[address] += 1
         super().connection_made(transport)
         self.flow: _Flow = _Flow(transport)
         self._head_since = self.loop.time()
@@ -294,7 +309,11 @@ class BoundedHttpProtocol(_WithOutlet, HttpToolsProtocol):
 
         A trusted proxy's connection goes on: the next request may be another client's.
         """
-        if self._resting is None and self._counted is not None and not self._is_proxy():
+        if (
+            self._resting is None
+            and self._counted is not None
+            and not self._is_proxy(self._counted)
+        ):
             self._fill()
             self._resting = self.loop.call_later(REFUSED_SECONDS, self._end_rest)
 
@@ -434,55 +453,38 @@ class BoundedHttpProtocol(_WithOutlet, HttpToolsProtocol):
 
     def _forget(self) -> None:
         self._cancel_unread()
-        if self._sweep_timer is not None:
-            self._sweep_timer.cancel()
-            self._sweep_timer = None
-        if self._resting is not None:
-            self._resting.cancel()
-            self._resting = None
+        for timer in (self._sweep_timer, self._resting):
+            if timer is not None:
+                timer.cancel()
+        self._sweep_timer = self._resting = None
         if self._counted is not None:
-            left = self._of_address.get(self._counted, 0) - 1
-            if left > 0:
-                self._of_address[self._counted] = left
-            else:
-                self._of_address.pop(self._counted, None)
+            self._of_address[self._counted] -= 1
+            if self._of_address[self._counted] <= 0:
+                del self._of_address[self._counted]
             self._counted = None
 
     def _refusal(self, address: str) -> str | None:
         if len(self.connections) >= MAXIMUM_HTTP_CONNECTIONS:
             return "too many HTTP connections"
-        if self._of_address.get(
-            address, 0
-        ) >= MAXIMUM_HTTP_CONNECTIONS_PER_ADDRESS and not self._is_shared(address):
+        is_full = self._of_address[address] >= MAXIMUM_HTTP_CONNECTIONS_PER_ADDRESS
+        if is_full and not self._is_shared(address):
             return "too many HTTP connections from one address"
         return None
 
     def _is_shared(self, address: str) -> bool:
-        """Return whether many clients come from this address: a proxy that is trusted, or here."""
-        try:
-            peer = ipaddress.ip_address(address)
-        except ValueError:
-            return True  # A socket file.
-        return peer.is_loopback or self._is_trusted(peer)
+        """Return whether many clients have it: of a socket file, of this machine, of a proxy."""
+        return not address or is_loopback(address) or self._is_proxy(address)
 
-    def _is_proxy(self) -> bool:
-        try:
-            return self._is_trusted(ipaddress.ip_address(self._counted or ""))
-        except ValueError:
-            return False
-
-    def _is_trusted(self, peer: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    def _is_proxy(self, address: str) -> bool:
+        """Return whether this is the address of a proxy that is trusted."""
         proxies = self.config.forwarded_allow_ips if self.config.proxy_headers else None
-        if not proxies or isinstance(proxies, str):
+        if not (address and proxies) or isinstance(proxies, str):
             return False
+        peer = ipaddress.ip_address(address)
         return any(peer in ipaddress.ip_network(proxy, strict=False) for proxy in proxies)
 
     def _warn(self, event: str, address: str) -> None:
-        # Who can cause this can cause it thousands of times in a second.
-        now = self.loop.time()
-        if now >= BoundedHttpProtocol._warn_from:
-            BoundedHttpProtocol._warn_from = now + SECONDS_BETWEEN_WARNINGS
-            log.warning(event, address=address, connections=len(self.connections))
+        self._warnings.warn(event, address=address, connections=len(self.connections))
 
 
 async def _no_host(_scope: Scope, _receive: Receive, send: Send) -> None:
@@ -500,7 +502,7 @@ class WebSocketProtocol(_WithOutlet, WebSocketsSansIOProtocol):
     """
 
     # Of the whole process.
-    _warn_from: ClassVar[float] = 0.0
+    _warnings: ClassVar[_Warnings] = _Warnings()
     empty_frames_total: ClassVar[int] = 0
     floods_total: ClassVar[int] = 0
 
@@ -605,10 +607,8 @@ class WebSocketProtocol(_WithOutlet, WebSocketsSansIOProtocol):
         self._empty_frames += frames
         if self._empty_frames > MAXIMUM_EMPTY_FRAMES and self.conn.state is State.OPEN:
             WebSocketProtocol.floods_total += 1
-            if now >= WebSocketProtocol._warn_from:
-                WebSocketProtocol._warn_from = now + SECONDS_BETWEEN_WARNINGS
-                address = self.client[0] if self.client else ""
-                log.warning("too many empty frames on a WebSocket", address=address)
+            address = self.client[0] if self.client else ""
+            self._warnings.warn("too many empty WebSocket frames", address=address)
             self.conn.fail(CloseCode.POLICY_VIOLATION, "Too many frames without a payload")
             self.handle_parser_exception()
 

@@ -19,7 +19,7 @@ GET = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
 
 @pytest.fixture(autouse=True)
 def a_warning_is_due(monkeypatch):
-    monkeypatch.setattr(BoundedHttpProtocol, "_warn_from", 0.0)
+    monkeypatch.setattr(BoundedHttpProtocol._warnings, "_from", 0.0)
 
 
 @contextlib.asynccontextmanager
