@@ -17,6 +17,7 @@ import structlog
 from heliograph import shutdown
 from heliograph.access.authenticator import Authenticator, FailedLogIns
 from heliograph.access.limiter import Limiter
+from heliograph.access.passwords import Passwords
 from heliograph.access.registry import NO_GUESTS, Guests, Registry
 from heliograph.admin_key import ensure_api_secret_key
 from heliograph.broker_url import parse_broker_url
@@ -40,13 +41,13 @@ from heliograph.live.hub import Hub
 from heliograph.live.notices import Notices
 from heliograph.live.streams import Streams
 from heliograph.model.audit import Actor, ActorKind
+from heliograph.model.credentials import weakness
 from heliograph.model.identifiers import IngestIds
 from heliograph.model.principal import Role
 from heliograph.model.time import now
 from heliograph.mqtt.connection import ListenerLimits
 from heliograph.mqtt.link import Link, LinkOptions
 from heliograph.mqtt.listener import Listener
-from heliograph.passwords import Passwords
 from heliograph.presence import PresenceWriter
 from heliograph.retention.disk_budget import DiskBudget
 from heliograph.retention.runs import RetentionRuns, prune_for_ever
@@ -57,7 +58,6 @@ from heliograph.shutdown import Shutdown
 from heliograph.store import Store, migrate, open_store
 from heliograph.store.claim import Claim
 from heliograph.tls import link_tls, listener_tls
-from heliograph.weak_passwords import weakness
 
 log = structlog.get_logger()
 

@@ -29,7 +29,7 @@ from heliograph.masking import MASK, mask_text
 from heliograph.model.account import USERNAME_RULE, is_username
 from heliograph.model.credentials import LONGEST_PASSWORD as LONGEST
 from heliograph.model.credentials import SHORTEST_PASSWORD as SHORTEST
-from heliograph.model.credentials import is_guessable
+from heliograph.model.credentials import is_guessable, weakness
 from heliograph.model.retention import Retention
 from heliograph.secrets import (
     MAKE_ONE,
@@ -39,7 +39,6 @@ from heliograph.secrets import (
     find_secrets,
     is_encrypted,
 )
-from heliograph.weak_passwords import weakness
 
 SHORTEST_PRODUCTION_KEY = 16
 

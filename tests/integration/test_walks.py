@@ -35,10 +35,10 @@ WALKS = 5
 # lowered with every step that makes it shorter.
 BOUNDS = {
     "PUBLISH": (51, 15),
-    "POST /ingest": (82, 24),
-    "POST /ingest, watched": (165, 45),
+    "POST /ingest": (74, 23),
+    "POST /ingest, watched": (126, 35),
     "GET aggregates": (89, 30),
-    "GET measurements": (81, 26),
+    "GET measurements": (78, 25),
 }
 
 Go = Callable[[], Awaitable[object]]

@@ -5,15 +5,15 @@ import hmac
 from limits import RateLimitItemPerHour
 
 from heliograph.access.limiter import Limiter
+from heliograph.access.passwords import Passwords
 from heliograph.access.registry import KnownSensor, Registry
 from heliograph.address import network_of
 from heliograph.model.account import LONGEST_USERNAME, Account
 from heliograph.model.audit import Actor, ActorKind, AuditAction, AuditedChange
-from heliograph.model.credentials import hash_key, is_api_key
+from heliograph.model.credentials import LONGEST_PASSWORD, hash_key, is_api_key
 from heliograph.model.identifiers import is_device_id, is_uuid
 from heliograph.model.principal import Principal, Role
 from heliograph.model.time import now
-from heliograph.passwords import LONGEST, Passwords
 from heliograph.store.accounts import SESSION, Accounts
 from heliograph.store.audit import Audit
 
@@ -187,7 +187,7 @@ class Authenticator:
         if text is not None and not is_api_key(text):
             if found := await self._session_to_hold(text):
                 return found
-            if len(text) <= LONGEST:
+            if len(text) <= LONGEST_PASSWORD:
                 return await self._login_user(username, text, address)
         self._limiter.wrong_key(address, password, username)
         return None

@@ -15,10 +15,10 @@ from limits import RateLimitItem, RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter
 
+from heliograph.access.turns import Party
 from heliograph.address import network_of
 from heliograph.errors import ErrorCode, HeliographError
 from heliograph.model.credentials import is_random
-from heliograph.turns import Party
 
 # Wrong passwords a minute of one account from one address, and from all of them together: whoever
 # guesses from one place must not keep the account's owner out everywhere else.

@@ -7,16 +7,16 @@ from typing import Any
 
 import typer
 
+from heliograph.access.passwords import Passwords
 from heliograph.cli.database import command_line, with_store
 from heliograph.cli.named import found_account
 from heliograph.cli.output import Json, echo, print_json, print_records, time_json, time_text
 from heliograph.errors import AlreadyExistsError, StartError
 from heliograph.model.account import USERNAME_RULE, Account, is_username
+from heliograph.model.credentials import LONGEST_PASSWORD, SHORTEST_PASSWORD, weakness
 from heliograph.model.time import now
-from heliograph.passwords import LONGEST, SHORTEST, Passwords
 from heliograph.settings import Settings, load_settings
 from heliograph.store import Store
-from heliograph.weak_passwords import weakness
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
@@ -156,8 +156,8 @@ def _password(username: str, settings: Settings, *, piped: bool) -> str:
         password = sys.stdin.readline().rstrip("\r\n")
     else:
         password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
-    if not SHORTEST <= len(password) <= LONGEST:
-        raise StartError(f"a password has {SHORTEST} to {LONGEST} characters")
+    if not SHORTEST_PASSWORD <= len(password) <= LONGEST_PASSWORD:
+        raise StartError(f"a password has {SHORTEST_PASSWORD} to {LONGEST_PASSWORD} characters")
     if (reason := weakness(password, username)) is not None:
         if settings.app_env == "production":
             raise StartError(f"the password {reason}: refused with APP_ENV=production")

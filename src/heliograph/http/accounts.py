@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 from starlette.responses import Response
 
 from heliograph.access.policy import Action, may
+from heliograph.access.turns import Party
 from heliograph.address import network_of
 from heliograph.errors import ErrorCode, HeliographError
 from heliograph.http.access import COOKIE, another_site, client_address, forbidden, is_own_page
@@ -31,13 +32,17 @@ from heliograph.http.schemas import Storable, Text
 from heliograph.http.services import Services
 from heliograph.model.account import LONGEST_USERNAME, USERNAME_RULE, Account, is_username
 from heliograph.model.audit import Actor, ActorKind, actor_of
-from heliograph.model.credentials import hash_key, new_token
+from heliograph.model.credentials import (
+    LONGEST_PASSWORD,
+    SHORTEST_PASSWORD,
+    hash_key,
+    looks_reserved,
+    new_token,
+    weakness,
+)
 from heliograph.model.time import DAY, SECOND, now, to_rfc3339
-from heliograph.passwords import LONGEST, SHORTEST
 from heliograph.settings import Settings
 from heliograph.store.accounts import SESSION, TICKET
-from heliograph.turns import Party
-from heliograph.weak_passwords import looks_reserved, weakness
 
 router = Resource("accounts")
 
@@ -61,9 +66,11 @@ def _plain_name(username: str) -> str:
 Username = Annotated[
     str, Field(min_length=1, max_length=LONGEST_USERNAME), Storable, AfterValidator(_plain_name)
 ]
-NewPassword = Annotated[str, Field(min_length=SHORTEST, max_length=LONGEST), Storable]
+NewPassword = Annotated[
+    str, Field(min_length=SHORTEST_PASSWORD, max_length=LONGEST_PASSWORD), Storable
+]
 # Of a log-in no shortest length is judged: whatever was a password stays one.
-Password = Annotated[str, Field(max_length=LONGEST), Storable]
+Password = Annotated[str, Field(max_length=LONGEST_PASSWORD), Storable]
 
 
 class LoggedIn(Representation):
@@ -95,7 +102,9 @@ class NewUser(Body):
     other_names = OTHER_NAMES
 
     username: Username = Field(description=f"A name of {USERNAME_RULE}")
-    password: NewPassword = Field(description=f"A password of {SHORTEST} to {LONGEST} characters")
+    password: NewPassword = Field(
+        description=f"A password of {SHORTEST_PASSWORD} to {LONGEST_PASSWORD} characters"
+    )
 
 
 class LogIn(Body):
@@ -113,7 +122,7 @@ class PasswordChange(Body):
 
     password: Password = Field(description="The password so far")
     new_password: NewPassword = Field(
-        description=f"Another one, of {SHORTEST} to {LONGEST} characters"
+        description=f"Another one, of {SHORTEST_PASSWORD} to {LONGEST_PASSWORD} characters"
     )
 
     @model_validator(mode="after")

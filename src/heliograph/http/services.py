@@ -4,6 +4,7 @@ import dataclasses
 
 from heliograph.access.authenticator import Authenticator
 from heliograph.access.limiter import Limiter
+from heliograph.access.passwords import Passwords
 from heliograph.access.registry import Registry
 from heliograph.brokers.clients import BrokerClients
 from heliograph.brokers.mosquitto import MosquittoFiles
@@ -16,7 +17,6 @@ from heliograph.ingest.routes import Router
 from heliograph.live.streams import Streams
 from heliograph.mqtt.link import Link
 from heliograph.mqtt.listener import Listener
-from heliograph.passwords import Passwords
 from heliograph.retention.disk_budget import DiskState
 from heliograph.retention.runs import RetentionRuns
 from heliograph.rollups.aggregates import Aggregates

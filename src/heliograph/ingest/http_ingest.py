@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -97,7 +97,9 @@ class HttpIngest:
             identify(message, sensor, decoded.identities)
         self._registry.note_seen(sensor, now, measured=kind is Kind.MEASUREMENT and bool(rows))
         indexes = decoded.indexes or range(len(rows))
-        return await self._post(message, indexes, payload, principal, source, now, idempotency_key)
+        return await self._commit(
+            message, indexes, payload, principal, source, now, idempotency_key
+        )
 
     async def post_readings(
         self,
@@ -144,7 +146,9 @@ class HttpIngest:
             message.parts = parts
         if identities:
             message.identities, message.extras = identities, True
-        return await self._post(message, indexes, payload, principal, source, now, idempotency_key)
+        return await self._commit(
+            message, indexes, payload, principal, source, now, idempotency_key
+        )
 
     async def reject(
         self,
@@ -161,50 +165,40 @@ class HttpIngest:
         """
         self._pipeline.check_room()
         now = self.clock.now()
-        size = len(payload)
-        message = Message(self._origin, [0], Kind.REJECTED, sensor, [], size + MESSAGE_BYTES)
+        size = len(payload) + MESSAGE_BYTES
+        message = Message(self._origin, [0], Kind.REJECTED, sensor, [], size)
         message.faults = [fault]
-        self._rejections.refuse(message, principal, source, payload, size, now)
-        await self._commit(message)
+        await self._commit(message, (), payload, principal, source, now, None)
 
-    async def _post(
+    async def _commit(
         self,
         message: Message,
-        indexes: Any,
+        indexes: Collection[int],
         payload: bytes,
         principal: Principal,
         source: str,
         now: int,
         idempotency_key: str | None,
     ) -> Outcome:
+        """Return what became of the rows, once they are committed: `indexes` are their elements'.
+
+        With a key that was sent before, that is what became of them then.
+        """
         if message.faults:
             self._rejections.refuse(message, principal, source, payload, len(payload), now)
-        rows = message.rows
-        if idempotency_key is None:
-            await self._commit(message)
-            return _outcome(message, indexes, rows, message.duplicates or {})
-        body = hashlib.sha256(payload).hexdigest()
-        # A device's name may have been another's before: its number has not.
-        sender = str(principal.sensor or principal.account or "")
-        message.delivery = ledger_key(
-            "idempotency", principal.name, sender, source, idempotency_key
-        )
-        message.delivery_expiry = now + DAY
-        message.redelivered = message.extras = True
-        message.answer = lambda duplicates: _encode(
-            (body, _outcome(message, indexes, rows, duplicates))
-        ).decode()
-        await self._commit(message)
-        if message.dropped is None:
-            return _outcome(message, indexes, rows, message.duplicates or {})
-        first_body, first_outcome = msgspec.json.decode(message.dropped, type=tuple[str, Outcome])
-        if first_body != body:
-            raise HeliographError(
-                ErrorCode.IDEMPOTENCY_KEY_REUSED, "The Idempotency-Key belongs to another body"
+        rows, body = message.rows, ""
+        if idempotency_key is not None:
+            body = hashlib.sha256(payload).hexdigest()
+            # A device's name may have been another's before: its number has not.
+            sender = str(principal.sensor or principal.account or "")
+            message.delivery = ledger_key(
+                "idempotency", principal.name, sender, source, idempotency_key
             )
-        return _without_lost(first_outcome, message.faults)
-
-    async def _commit(self, message: Message) -> None:
+            message.delivery_expiry = now + DAY
+            message.redelivered = message.extras = True
+            message.answer = lambda duplicates: _encode(
+                (body, _outcome(message, indexes, rows, duplicates))
+            ).decode()
         message.future = committed = asyncio.get_running_loop().create_future()
         self._pipeline.enqueue(message)
         try:
@@ -214,6 +208,14 @@ class HttpIngest:
             raise HeliographError(
                 ErrorCode.DATABASE_UNAVAILABLE, "The database is not available", retry_after=5
             ) from error
+        if message.dropped is None:
+            return _outcome(message, indexes, rows, message.duplicates or {})
+        first_body, first_outcome = msgspec.json.decode(message.dropped, type=tuple[str, Outcome])
+        if first_body != body:
+            raise HeliographError(
+                ErrorCode.IDEMPOTENCY_KEY_REUSED, "The Idempotency-Key belongs to another body"
+            )
+        return _without_lost(first_outcome, message.faults)
 
 
 class _Waiting:
@@ -240,7 +242,10 @@ def _without_lost(outcome: Outcome, faults: Sequence[Fault]) -> Outcome:
 
 
 def _outcome(
-    message: Message, indexes: Any, rows: list[tuple[Any, ...]], duplicates: Mapping[int, int]
+    message: Message,
+    indexes: Collection[int],
+    rows: list[tuple[Any, ...]],
+    duplicates: Mapping[int, int],
 ) -> Outcome:
     """Return what became of the rows that the message had when it was sent."""
     faults = list(message.faults)

@@ -1,10 +1,15 @@
-"""The keys that devices carry, and the hashes by which the server knows them."""
+"""Keys, tokens and passwords: how they are made and hashed, and what makes them easy to guess."""
 
 import base64
+import functools
 import hashlib
 import re
+import runpy
 import secrets
+from importlib import metadata
 from typing import TypedDict
+
+from heliograph.model.lookalikes import looks
 
 API_KEY_PREFIX = "hg_"
 _API_KEY = re.compile(API_KEY_PREFIX + "[A-Za-z0-9_-]{43}")
@@ -29,6 +34,14 @@ _RUNS = (
     "qwertyuiopasdfghjklzxcvbnm1234567890" * 2,
 )
 _FEWEST_CHARACTERS = 6
+
+# What zxcvbn, which brings the list, estimates besides is not asked for: only what can be told
+# plainly is refused.
+_WORD_LISTS_PACKAGE, _WORD_LISTS = "zxcvbn", "zxcvbn/frequency_lists.py"
+_PROGRAM = "heliograph"
+
+# Nobody may sign up in production as who would be taken for the server's administrator.
+_RESERVED = ("admin", "administrator", "root")
 
 
 def new_api_key() -> str:
@@ -105,3 +118,30 @@ def is_guessable(key: str) -> bool:
         or len(set(key)) < _FEWEST_CHARACTERS
         or any(key.lower() in run for run in _RUNS)
     )
+
+
+@functools.cache
+def _commonest() -> frozenset[str]:
+    # Run for itself: imported, all its lists would stay in memory, 14 MiB instead of 3.
+    path = metadata.distribution(_WORD_LISTS_PACKAGE).locate_file(_WORD_LISTS)
+    lists: dict[str, list[str]] = runpy.run_path(str(path))["FREQUENCY_LISTS"]
+    return frozenset(lists["passwords"])
+
+
+def weakness(password: str, username: str) -> str | None:
+    """Return what makes the password easy to guess; None: nothing that is known.
+
+    The first call takes a tenth of a second.
+    """
+    folded = password.casefold()
+    if folded == _PROGRAM:
+        return "is the program's name"
+    if folded == username.casefold():
+        return "is the user name"
+    return "is one of the commonest passwords" if folded in _commonest() else None
+
+
+def looks_reserved(username: str) -> bool:
+    """Return whether the name looks like an administrator's, `Admin` say."""
+    own = looks(username)
+    return any(own & looks(name) for name in _RESERVED)

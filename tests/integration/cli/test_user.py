@@ -9,10 +9,10 @@ import pytest
 from typer.testing import CliRunner
 
 from bare_environment import work_in
+from heliograph.access.passwords import Passwords
 from heliograph.cli.main import app
 from heliograph.errors import StartError
 from heliograph.model.account import Account
-from heliograph.passwords import Passwords
 from heliograph.store import open_store
 from heliograph.store.accounts import SESSION
 

@@ -27,7 +27,7 @@ class Hashing:
         self.checked = []
         # Whatever hashes cost, they come in the same order.
         passwords._hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-        monkeypatch.setattr("heliograph.passwords._NOBODYS", CHEAP_HASH)
+        monkeypatch.setattr("heliograph.access.passwords._NOBODYS", CHEAP_HASH)
         self._begun, self._go = threading.Semaphore(0), threading.Semaphore(0)
         matches = passwords._matches
 

@@ -7,11 +7,11 @@ import uuid
 import pytest
 from argon2 import PasswordHasher
 
+from heliograph.access.passwords import MOST_WAITING_OF_ACCOUNT
 from heliograph.errors import ErrorCode, HeliographError
 from heliograph.model.credentials import hash_key, new_api_key, new_token
 from heliograph.model.principal import Role
 from heliograph.model.time import now
-from heliograph.passwords import MOST_WAITING_OF_ACCOUNT
 from mqtt_client import Client, connect, kept, publish, published, subscribe
 from server import eventually, running
 

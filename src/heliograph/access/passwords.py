@@ -14,12 +14,8 @@ import structlog
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
+from heliograph.access.turns import Party, Turns
 from heliograph.errors import ErrorCode, HeliographError
-from heliograph.model.credentials import LONGEST_PASSWORD as LONGEST
-from heliograph.model.credentials import SHORTEST_PASSWORD as SHORTEST
-from heliograph.turns import Party, Turns
-
-__all__ = ["LONGEST", "SHORTEST", "Guess", "Passwords"]
 
 log = structlog.get_logger()
 

@@ -6,12 +6,12 @@ import threading
 import pytest
 from argon2 import PasswordHasher
 
-from heliograph import passwords as module
 from heliograph.access import limiter as limiter_module
+from heliograph.access import passwords as module
 from heliograph.access.limiter import Limiter
+from heliograph.access.passwords import Passwords
+from heliograph.access.turns import Party
 from heliograph.errors import ErrorCode
-from heliograph.passwords import Passwords
-from heliograph.turns import Party
 
 
 @pytest.fixture

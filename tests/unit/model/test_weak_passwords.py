@@ -2,7 +2,7 @@
 
 import pytest
 
-from heliograph.weak_passwords import _commonest, weakness
+from heliograph.model.credentials import _commonest, weakness
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import time
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from heliograph.access.turns import Party, Turns
 from heliograph.errors import ErrorCode
-from heliograph.turns import Party, Turns
 from server import eventually
 
 
