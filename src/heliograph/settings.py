@@ -231,6 +231,12 @@ class Settings(BaseModel):
     rate_limit_failed_logins: PerMinute = 30
 
     webhook_allow: Destinations = ()
+    scripts_dir: Path | None = None
+    script_timeout: float = Field(10.0, ge=0.1, le=3_600)
+    script_memory: Annotated[int, BeforeValidator(_bytes), Field(ge=16 << 20, le=1 << 40)] = (
+        256 << 20
+    )
+    max_scripts: int = Field(4, ge=1, le=1_000)
 
     log_level: Annotated[
         Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(lower)
@@ -340,6 +346,8 @@ class Settings(BaseModel):
         self._check_ports()
         if self.mqtt_tls_listen:
             self._check_tls_files()
+        if self.scripts_dir is not None and not is_there(self.scripts_dir, folder=True):
+            raise ValueError(f"SCRIPTS_DIR: there is no folder {str(self.scripts_dir)!r}")
         self._check_administrator()
         self._check_guests()
         self._check_link()
