@@ -1,4 +1,4 @@
-"""Addresses to listen on, written host:port."""
+"""Addresses: to listen on, written host:port; of this machine; of e-mail."""
 
 import ipaddress
 import re
@@ -6,6 +6,12 @@ from typing import NamedTuple
 
 _EVERYWHERE = frozenset({"0.0.0.0", "::"})
 _ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.%]+)\]|([^\s\[\]:/@]+)):([0-9]{1,5})", re.ASCII)
+
+_ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
+_LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?"
+_MAILBOX = re.compile(
+    rf"(?=.{{3,254}}\Z)(?=[^@]{{1,64}}@){_ATOM}(\.{_ATOM})*@{_LABEL}(\.{_LABEL})*"
+)
 
 
 class Address(NamedTuple):
@@ -56,6 +62,11 @@ def is_loopback(host: str) -> bool:
         return host.lower() == "localhost"
     mapped = getattr(address, "ipv4_mapped", None)
     return (mapped or address).is_loopback
+
+
+def is_mailbox(text: str) -> bool:
+    """Return whether a text is an e-mail address such as `operator@example.org`, in ASCII."""
+    return _MAILBOX.fullmatch(text) is not None
 
 
 def network_of(address: str) -> str:

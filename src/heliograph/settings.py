@@ -20,7 +20,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from heliograph.address import Address, parse_address
+from heliograph.address import Address, is_loopback, is_mailbox, parse_address
 from heliograph.broker_url import parse_broker_url
 from heliograph.destinations import Destination, parse_destination
 from heliograph.environment import Mistyped, mistyped, read_variables
@@ -237,6 +237,14 @@ class Settings(BaseModel):
         256 << 20
     )
     max_scripts: int = Field(4, ge=1, le=1_000)
+    smtp_host: str | None = None
+    smtp_port: int = Field(587, ge=1, le=65_535)
+    smtp_security: Annotated[Literal["starttls", "tls", "none"], BeforeValidator(lower)] = (
+        "starttls"
+    )
+    smtp_username: str | None = None
+    smtp_password: SecretStr | None = None
+    smtp_sender: str | None = None
 
     log_level: Annotated[
         Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(lower)
@@ -352,9 +360,20 @@ class Settings(BaseModel):
         self._check_guests()
         self._check_link()
         self._check_broker()
+        self._check_mail_server()
         if self.app_env == "production":
             self._check_production()
         return self
+
+    def _check_mail_server(self) -> None:
+        if (self.smtp_host is None) != (self.smtp_sender is None):
+            raise ValueError("SMTP_SENDER: goes together with SMTP_HOST")
+        if self.smtp_sender is not None and not is_mailbox(self.smtp_sender):
+            raise ValueError("SMTP_SENDER: should be an address like heliograph@example.org")
+        if (self.smtp_username is None) != (self.smtp_password is None):
+            raise ValueError("SMTP_USERNAME: goes together with SMTP_PASSWORD")
+        if self.smtp_host and self.smtp_security == "none" and not is_loopback(self.smtp_host):
+            raise ValueError("SMTP_SECURITY: none only with an SMTP_HOST that is this machine")
 
     def _check_broker(self) -> None:
         if self.mosquitto_pid_path and not (

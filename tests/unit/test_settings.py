@@ -406,6 +406,29 @@ def test_who_may_sign_up(app_env, allow_signup, is_open):
     assert settings.signup_is_open is is_open
 
 
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ({"smtp_host": "mail"}, "SMTP_SENDER: goes together with SMTP_HOST"),
+        ({"smtp_sender": "a@b"}, "SMTP_SENDER: goes together with SMTP_HOST"),
+        (
+            {"smtp_host": "mail", "smtp_sender": "a@b\r\nBcc: c@d"},
+            "SMTP_SENDER: should be an address like heliograph@example.org",
+        ),
+        ({"smtp_username": "u"}, "SMTP_USERNAME: goes together with SMTP_PASSWORD"),
+        (
+            {"smtp_host": "mail", "smtp_sender": "a@b", "smtp_security": "none"},
+            "SMTP_SECURITY: none only with an SMTP_HOST that is this machine",
+        ),
+        ({"scripts_dir": "nowhere"}, "SCRIPTS_DIR: there is no folder 'nowhere'"),
+    ],
+)
+def test_what_notices_and_scripts_need(given, line):
+    assert refusal(**given) == line
+    good = {"smtp_host": "localhost", "smtp_sender": "a@b", "smtp_security": "none"}
+    assert load_settings(**good, scripts_dir=".").smtp_port == 587
+
+
 def test_tls_files_must_exist(tmp_path):
     existing = tmp_path / "a.pem"
     existing.touch()
