@@ -145,16 +145,16 @@ class Chats:
             "title": title[:LONGEST_TITLE],
             "text": text[:LONGEST_TEXT],
             "hosts": None if may_choose_host else SERVICES[scheme],
-            "allowed": self._allowed if may_choose_host else [],
+            "allowed": self._allowed,
         }
         program = (sys.executable, "-I", "-B", "-m", "heliograph.processing.chat_worker")
         async with self._turns:
             ending = await run(program, json.dumps(request).encode(), Path("/"), self._bounds)
         try:
             answer = json.loads(ending.output.splitlines()[-1])
-            error, is_final = answer["error"], answer.get("final", False)
+            reason, is_final = answer["error"], answer.get("final", False)
         except (ValueError, LookupError, TypeError):
-            error, is_final = f"Apprise ended with status {ending.status}", False
-        if error is not None:
+            reason, is_final = f"Apprise ended with status {ending.status}", False
+        if reason is not None:
             # Apprise masks the secrets that it knows of.
-            raise DeliveryError(mask_text(str(error))[:TOLD], is_final=is_final)
+            raise DeliveryError(mask_text(str(reason))[:TOLD], is_final=is_final)

@@ -18,8 +18,20 @@ from heliograph.destinations import Destination, may_reach, parse_destination
 
 NOT_INSTALLED = "chats need the package apprise: pip install 'heliograph[apprise]'"
 
-_REFUSED = ("os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system")
-_REFUSED += ("subprocess.Popen", "pty.spawn", "socket.sendto", "socket.sendmsg")
+_REFUSED = frozenset(
+    {
+        "os.exec",
+        "os.fork",
+        "os.forkpty",
+        "os.posix_spawn",
+        "os.spawn",
+        "os.system",
+        "pty.spawn",
+        "socket.sendmsg",
+        "socket.sendto",
+        "subprocess.Popen",
+    }
+)
 
 
 class RefusedError(PermissionError):

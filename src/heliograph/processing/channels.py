@@ -1,0 +1,255 @@
+"""Channels: where a network's alerts are told, by e-mail, webhook or chat; with what is secret."""
+
+import dataclasses
+import json
+from typing import Any, ClassVar, TypeAlias
+
+from heliograph.address import is_mailbox
+from heliograph.errors import DeliveryError
+from heliograph.processing import chat, outbound
+from heliograph.processing.chat import Chats
+from heliograph.processing.email import MOST_RECIPIENTS, Mailer
+from heliograph.processing.grouping import Digest
+from heliograph.processing.members import InvalidMemberError, Members, boolean, each, one_of, text
+from heliograph.processing.outbound import Webhooks
+from heliograph.secrets import Secrets
+
+# What is shown of a secret, and what keeps it where a channel is changed.
+HIDDEN = "***"
+LONGEST_NAME = 100
+MOST_HEADERS = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class EmailTarget:
+    """E-mail addresses."""
+
+    type: ClassVar[str] = "email"
+    secret_members: ClassVar[tuple[str, ...]] = ()
+    to: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class WebhookTarget:
+    """A URL that is posted to, signed with the secret and with headers of one's own."""
+
+    type: ClassVar[str] = "webhook"
+    secret_members: ClassVar[tuple[str, ...]] = ("secret", "headers")
+    url: str
+    secret: str | None = dataclasses.field(default=None, repr=False)
+    headers: dict[str, str] = dataclasses.field(default_factory=dict, repr=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class ChatTarget:
+    """A URL of Apprise's, which holds what it takes to write there; its service is no secret."""
+
+    type: ClassVar[str] = "apprise"
+    secret_members: ClassVar[tuple[str, ...]] = ("url",)
+    url: str = dataclasses.field(repr=False)
+    service: str
+    may_choose_host: bool
+
+
+Target: TypeAlias = EmailTarget | WebhookTarget | ChatTarget
+_TYPES = ("email", "webhook", "apprise")
+
+
+@dataclasses.dataclass(frozen=True)
+class Channel:
+    """A channel as it is defined; where it is kept and whose it is, is the store's affair."""
+
+    name: str
+    enabled: bool
+    target: Target
+
+    def shown(self) -> dict[str, Any]:
+        """Return the channel as it is answered, with secrets hidden."""
+        return self._members() | self._secrets(hidden=True)
+
+    def stored(self, secrets: Secrets) -> tuple[str, str | None]:
+        """Return the definition as JSON, and its secrets as JSON, encrypted; None: it has none."""
+        hidden = self._secrets(hidden=False)
+        encrypted = secrets.encrypt(json.dumps(hidden)) if hidden else None
+        return json.dumps(self._members()), encrypted
+
+    def _members(self) -> dict[str, Any]:
+        target = dataclasses.asdict(self.target)
+        plain = {name: target[name] for name in target if name not in self.target.secret_members}
+        return {
+            "name": self.name,
+            "type": self.target.type,
+            "enabled": self.enabled,
+            **{name: list(value) if name == "to" else value for name, value in plain.items()},
+        }
+
+    def _secrets(self, *, hidden: bool) -> dict[str, Any]:
+        found = {name: getattr(self.target, name) for name in self.target.secret_members}
+        given = {name: value for name, value in found.items() if value}
+        if not hidden:
+            return given
+        return {
+            name: dict.fromkeys(value, HIDDEN) if isinstance(value, dict) else HIDDEN
+            for name, value in given.items()
+        }
+
+
+def parse(document: Any, *, is_administrator: bool, former: Channel | None = None) -> Channel:
+    """Return the channel that a JSON object defines.
+
+    A secret that is given as `***` is that of `former`, the channel as it was, if it has the same
+    type and, as far as it is a webhook's, the same URL: else who may change where a channel leads
+    could have its secrets sent there.
+
+    Raises:
+        InvalidMemberError: a member is wrong; what is secret is not in the message.
+    """
+    members = Members(document)
+    name = members.take("name", _name)
+    kind = members.take("type", one_of(_TYPES))
+    enabled = members.take("enabled", boolean, default=True)
+    known = former.target if former is not None and former.target.type == kind else None
+    target: Target
+    if kind == "email":
+        target = EmailTarget(members.take("to", each(_mailbox, least=1, most=MOST_RECIPIENTS)))
+    elif kind == "webhook":
+        target = _webhook(members, known if isinstance(known, WebhookTarget) else None)
+    else:
+        target = _chat(
+            members, known if isinstance(known, ChatTarget) else None, is_free=is_administrator
+        )
+    members.end()
+    return Channel(name, enabled, target)
+
+
+def restored(definition: str, encrypted: str | None, secrets: Secrets) -> Channel:
+    """Return the channel that `Channel.stored` gave, when it was checked.
+
+    Raises:
+        UndecipherableError: its secrets were encrypted with a key that is not there any more.
+    """
+    members = json.loads(definition)
+    if encrypted is not None:
+        members |= json.loads(secrets.decrypt(encrypted))
+    name, kind, enabled = (members.pop(each) for each in ("name", "type", "enabled"))
+    target: Target
+    if kind == "email":
+        target = EmailTarget(tuple(members["to"]))
+    elif kind == "webhook":
+        target = WebhookTarget(**members)
+    else:
+        target = ChatTarget(**members)
+    return Channel(name, enabled, target)
+
+
+class Courier:
+    """Tells channels of digests, each in its own way."""
+
+    def __init__(self, mailer: Mailer, webhooks: Webhooks, chats: Chats) -> None:
+        self._mailer = mailer
+        self._webhooks = webhooks
+        self._chats = chats
+
+    async def tell(self, channel: Channel, digest: Digest, *, network: str, key: str) -> str:
+        """Tell a channel; return what is to be noted of it, mostly nothing.
+
+        `key` is the same when a digest is told again, since nobody knows whether it has arrived.
+
+        Raises:
+            DeliveryError: it was not told.
+        """
+        match channel.target:
+            case EmailTarget(to):
+                refused = await self._mailer.send(to, digest.title, digest.text, key=key)
+                return f"refused for {', '.join(refused)}" if refused else ""
+            case WebhookTarget(url, secret, headers):
+                body = {**digest._asdict(), "network": network, "channel": channel.name, "id": key}
+                await self._webhooks.post(
+                    url, json.dumps(body).encode(), secret=secret, headers=headers
+                )
+            case ChatTarget(url, _, may_choose_host):
+                await self._chats.send(
+                    url, digest.title, digest.text, may_choose_host=may_choose_host
+                )
+            case _:
+                raise DeliveryError(f"{channel.target.type} is no channel", is_final=True)
+        return ""
+
+
+def _webhook(members: Members, former: WebhookTarget | None) -> WebhookTarget:
+    url = members.take("url", _webhook_url)
+    known = former if former is not None and former.url == url else None
+    secret = members.take("secret", _secret, default=None)
+    if secret == HIDDEN:
+        secret = _former("secret", known.secret if known else None)
+    headers: dict[str, str] = members.take("headers", _headers, default={})
+    for name, value in headers.items():
+        if value == HIDDEN:
+            headers[name] = _former(f"headers.{name}", known.headers.get(name) if known else None)
+    return WebhookTarget(url, secret, headers)
+
+
+def _chat(members: Members, former: ChatTarget | None, *, is_free: bool) -> ChatTarget:
+    url = members.take("url", _secret)
+    # It is part of what is shown, and so may be given back.
+    members.take("service", text, default="")
+    members.take("may_choose_host", boolean, default=False)
+    if url == HIDDEN and former is not None:
+        # Whoever may not choose a host can keep one that was chosen.
+        return former
+    try:
+        service = chat.check_url(url, may_choose_host=is_free)
+    except ValueError as error:
+        raise InvalidMemberError("url", str(error)) from None
+    return ChatTarget(url, service, is_free)
+
+
+def _former(place: str, value: str | None) -> str:
+    if value is None:
+        raise InvalidMemberError(place, f"should be given: there is none that {HIDDEN} could keep")
+    return value
+
+
+def _name(value: Any, place: str) -> str:
+    name = text(value, place).strip()
+    if not 0 < len(name) <= LONGEST_NAME or not name.isprintable():
+        raise InvalidMemberError(place, f"should have 1 to {LONGEST_NAME} printable characters")
+    return name
+
+
+def _mailbox(value: Any, place: str) -> str:
+    address = text(value, place)
+    if not is_mailbox(address):
+        raise InvalidMemberError(place, "should be an address like operator@example.org")
+    return address
+
+
+def _webhook_url(value: Any, place: str) -> str:
+    url = text(value, place)
+    try:
+        outbound.check_url(url)
+    except ValueError as error:
+        raise InvalidMemberError(place, str(error)) from None
+    return url
+
+
+def _secret(value: Any, place: str) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= chat.LONGEST_URL:
+        raise InvalidMemberError(place, f"should be a text of 1 to {chat.LONGEST_URL} characters")
+    return value
+
+
+def _headers(value: Any, place: str) -> dict[str, str]:
+    if (
+        not isinstance(value, dict)
+        or len(value) > MOST_HEADERS
+        or not all(isinstance(text, str) for text in value.values())
+    ):
+        raise InvalidMemberError(
+            place, f"should be an object of up to {MOST_HEADERS} names and texts"
+        )
+    try:
+        outbound.check_headers(value)
+    except ValueError as error:
+        raise InvalidMemberError(place, str(error)) from None
+    return dict(value)
