@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import typer
 
-from heliograph.cli.database import with_store
+from heliograph.cli.database import collect, with_store
 from heliograph.cli.named import network_identifier
 from heliograph.cli.output import print_records, time_text
 from heliograph.model.audit import ActorKind, AuditAction, AuditEntry
@@ -13,8 +13,6 @@ from heliograph.model.identifiers import is_uuid
 from heliograph.model.time import parse
 from heliograph.store import Store
 from heliograph.store.pages import GREATEST, LEAST
-
-PAGE = 1_000
 
 app = typer.Typer(add_completion=False)
 
@@ -50,10 +48,9 @@ def audit(
         # The log outlives networks.
         is_known = network is None or is_uuid(network)
         of_network = network if is_known else await network_identifier(store, network)
-        entries: list[AuditEntry] = []
-        while len(entries) < limit:
-            wanted = min(PAGE, limit - len(entries))
-            page = await store.audit.list(
+
+        async def read(entries: list[AuditEntry], wanted: int) -> list[AuditEntry]:
+            return await store.audit.list(
                 networks=None if of_network is None else [of_network.lower()],
                 actor_name=actor,
                 actor_kind=actor_kind,
@@ -64,10 +61,8 @@ def audit(
                 cursor=(entries[-1].timestamp, entries[-1].id) if entries else None,
                 limit=wanted,
             )
-            entries += page
-            if not page.more:
-                break
-        return entries
+
+        return await collect(read, limit)
 
     entries = with_store(work)
     print_records(
@@ -87,11 +82,8 @@ def audit(
 
 
 def _actor(entry: AuditEntry) -> str:
-    return (
-        entry.actor_name
-        if entry.actor_kind == "user"
-        else (f"{entry.actor_kind.replace('_', ' ')} {entry.actor_name}")
-    )
+    kind = "" if entry.actor_kind == "user" else f"{entry.actor_kind.replace('_', ' ')} "
+    return f"{kind}{entry.actor_name}"
 
 
 def _changes(entry: AuditEntry) -> str:

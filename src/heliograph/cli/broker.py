@@ -19,7 +19,6 @@ from heliograph.brokers.mosquitto import (
     FilesError,
     MosquittoFiles,
     MosquittoPaths,
-    Rewrite,
     read_text,
     replace_text,
 )
@@ -168,31 +167,27 @@ def _write_plugin_file(
 
 async def _follow(store: Store, files: MosquittoFiles) -> None:
     """Bring the files up to date with every change, for ever."""
-    seen, told = None, ""
+    written, reported = None, ""
     while True:
         try:
-            # Read before the devices are: what changes meanwhile is seen the next time.
+            # Read before the devices are: what changes meanwhile is written the next time.
             change = await store.sensors.newest_change()
-            if change != seen:
+            if change != written:
                 await _update(files)
-                seen, told = change, ""
+                written, reported = change, ""
         except (StartError, StoreUnavailableError) as error:
-            if str(error) != told:
+            if str(error) != reported:
                 echo(f"heliograph: {error}", err=True)
-            told = str(error)
+            reported = str(error)
         await asyncio.sleep(WATCH_SECONDS)
 
 
 async def _update(files: MosquittoFiles) -> None:
     try:
-        _tell(await files.update())
+        written = await files.update()
     except FilesError as error:
         raise StartError(str(error)) from None
-
-
-def _tell(written: Rewrite) -> None:
-    state = "written" if written.changed else "as it was"
-    echo(f"{written.devices} devices, {state}")
+    echo(f"{written.devices} devices, {'written' if written.changed else 'as it was'}")
     _name_unknown(written.unknown)
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import pwd
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from heliograph.errors import StartError
@@ -52,7 +52,7 @@ async def _with_store(
     work: Callable[[Store], Awaitable[Result]],
     claim: Claim | None,
 ) -> Result:
-    _tell_nothing_once_interrupted()
+    _silence_errors_once_interrupted()
     store = await open_store(
         settings.database_url, claim, accept_empty=settings.accept_empty_database
     )
@@ -64,6 +64,22 @@ async def _with_store(
         return await work(store)
     finally:
         await store.close()
+
+
+async def collect(
+    read: Callable[[list[Result], int], Awaitable[Sequence[Result]]],
+    limit: int | None = None,
+    *,
+    at_once: int = 1_000,
+) -> list[Result]:
+    """Return records up to the limit; `read` returns at most so many behind those found so far."""
+    found: list[Result] = []
+    while limit is None or len(found) < limit:
+        page = await read(found, at_once if limit is None else min(at_once, limit - len(found)))
+        found += page
+        if not page:
+            break
+    return found
 
 
 def command_line() -> Actor:
@@ -97,16 +113,16 @@ def require_file(url: DatabaseUrl, *, accept_empty: bool = False) -> None:
     raise no_database(url)
 
 
-def _tell_nothing_once_interrupted() -> None:
-    """Keep what breaks off with this task to itself: whoever interrupts it is told so already.
+def _silence_errors_once_interrupted() -> None:
+    """Report no error of what breaks off with this task: whoever interrupts it knows of it.
 
     A connection that asyncpg was just making leaves a future behind whose error nobody asks for.
     """
     task = asyncio.current_task()
 
-    def tell(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    def report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         # At its end asyncio takes back that it was asked to cancel.
         if task is None or not (task.cancelling() or task.cancelled()):
             loop.default_exception_handler(context)
 
-    asyncio.get_running_loop().set_exception_handler(tell)
+    asyncio.get_running_loop().set_exception_handler(report)

@@ -12,7 +12,7 @@ from typing import Any, TextIO
 
 import typer
 
-from heliograph.cli.database import command_line, with_store
+from heliograph.cli.database import collect, command_line, with_store
 from heliograph.cli.device_file import DeviceLine, read_devices
 from heliograph.cli.named import found_device, found_network, network_identifier
 from heliograph.cli.output import Json, echo, print_json, print_records, time_json, time_text
@@ -26,7 +26,6 @@ from heliograph.printable import printable
 from heliograph.store import Store
 from heliograph.store.sensors import TakenError
 
-PAGE = 1_000
 KEYS = ("device_id", "id", "api_key")
 # What people call a device, and its inventory.
 TEXTS = ("name", "sensor_name", "serial_number", "manufacturer", "model", "modality")
@@ -85,11 +84,8 @@ def create(
             raise StartError(f"{error.field} is already registered") from None
 
     sensor = with_store(work)
-    if json:
-        print_json({**_members(sensor), "api_key": key})
-    else:
-        echo(f"device_id  {device_id}\nid         {sensor.identifier}\napi_key    {key}")
-        echo("Keep the key: it is not shown again.", err=True)
+    text = f"device_id  {device_id}\nid         {sensor.identifier}"
+    _show_key(key, _members(sensor), text, as_json=json)
 
 
 @app.command("list")
@@ -127,25 +123,23 @@ def list_devices(
 
     async def work(store: Store) -> list[Sensor]:
         of_network = await network_identifier(store, network)
-        devices: list[Sensor] = []
-        at = 0
-        while True:
+
+        async def read(devices: list[Sensor], wanted: int) -> list[Sensor]:
             page, _ = await store.sensors.list(
                 networks=None if of_network is None else [of_network],
-                offset=at,
-                limit=PAGE,
+                offset=len(devices),
+                limit=wanted,
                 only_devices=True,
                 serial_number=serial_number,
                 manufacturer=manufacturer,
                 model=model,
                 modality=modality,
             )
-            devices += filter(is_wanted, page)
-            at += len(page)
-            if len(page) < PAGE:
-                return devices
+            return page
 
-    devices = with_store(work)
+        return await collect(read)
+
+    devices = list(filter(is_wanted, with_store(work)))
     print_records(
         devices,
         _members,
@@ -237,10 +231,15 @@ def rotate(device_id: str = AnyDevice, *, json: Json = False) -> None:
     key = new_api_key()
 
     sensor = _change(device_id, **key_members(key))
-    if json:
-        print_json({"device_id": sensor.device_id, "id": sensor.identifier, "api_key": key})
+    members = {"device_id": sensor.device_id, "id": sensor.identifier}
+    _show_key(key, members, f"device_id  {sensor.device_id or '-'}", as_json=json)
+
+
+def _show_key(key: str, members: dict[str, Any], text: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json({**members, "api_key": key})
     else:
-        echo(f"device_id  {sensor.device_id or '-'}\napi_key    {key}")
+        echo(f"{text}\napi_key    {key}")
         echo("Keep the key: it is not shown again.", err=True)
 
 

@@ -29,6 +29,7 @@ from heliograph.exchange.pages import (
     EncodedPage,
     Position,
     Range,
+    each_of,
     pages,
     sensors_of,
     wide_columns,
@@ -146,8 +147,8 @@ def export(
                 pack = partial(parquet().pack, kinds[0], wide=wide)
             size = part.finish(pack)
         except KeyboardInterrupt:
-            told = f"interrupted behind {part.rows:,} rows: the same command goes on from there"
-            echo(told, err=True)
+            rows = f"{part.rows:,} rows"
+            echo(f"interrupted behind {rows}: the same command goes on from there", err=True)
             raise
     echo(f"{part.rows:,} rows, {size:,} bytes in {file}", err=True)
 
@@ -160,12 +161,19 @@ async def _write(store: Store, wanted: _Wanted, part: PartialFile) -> Wide | Non
     wide = await _columns(store, wanted) if kept is None else Wide(kept)
     part.begin(_heading(wanted, wide), None if wide is None else wide.columns)
     with Bar(total) as bar:
-        counted = _Counted(await _sensors(store, wanted, position))
-        found = _pages(store, counted.each(), wanted, wide, position)
+        done = 0
+
+        async def counted() -> AsyncIterator[ExportedSensor]:
+            nonlocal done
+            async for sensor in await _sensors(store, wanted, position):
+                yield sensor
+                done += 1
+
+        found = _pages(store, counted(), wanted, wide, position)
         async with aclosing(found):
             async for page in found:
                 part.add(page)
-                bar.show(counted.done, part.rows)
+                bar.show(done, part.rows)
     return wide
 
 
@@ -214,21 +222,8 @@ def _pages(
     wide: Wide | None,
     position: Position | None = None,
 ) -> AsyncGenerator[EncodedPage, None]:
-    told = wanted.spreadsheet
-    return pages(store, sensors, wanted.range, wanted.form, position, spreadsheet=told, wide=wide)
-
-
-class _Counted:
-    """Counts the sensors that are done."""
-
-    def __init__(self, sensors: AsyncIterator[ExportedSensor]) -> None:
-        self._sensors = sensors
-        self.done = 0
-
-    async def each(self) -> AsyncIterator[ExportedSensor]:
-        async for sensor in self._sensors:
-            yield sensor
-            self.done += 1
+    form, quoting = wanted.form, wanted.spreadsheet
+    return pages(store, sensors, wanted.range, form, position, spreadsheet=quoting, wide=wide)
 
 
 async def _count(store: Store, wanted: _Wanted) -> int:
@@ -250,12 +245,7 @@ async def _sensors(
         found = await found_device(store, name)
         chosen[found.number] = ExportedSensor(found.number, found.identifier, found.device_id)
     first = position.sensor if position else 0
-    return _listed([chosen[number] for number in sorted(chosen) if number >= first])
-
-
-async def _listed(sensors: list[ExportedSensor]) -> AsyncIterator[ExportedSensor]:
-    for sensor in sensors:
-        yield sensor
+    return each_of(*[chosen[number] for number in sorted(chosen) if number >= first])
 
 
 def _kinds(names: list[str] | None, form: Format) -> tuple[Kind, ...]:

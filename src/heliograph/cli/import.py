@@ -17,14 +17,11 @@ import typer
 from typer import Argument, Option
 
 from heliograph.cli.local_server import (
-    CREDENTIALS,
-    AdminKey,
     Key,
     Token,
-    admin_key,
-    credential_headers,
+    client_options,
     default_url,
-    host_of,
+    url_key,
 )
 from heliograph.cli.output import echo
 from heliograph.cli.transfer.dry_run import show_dry_run
@@ -224,7 +221,7 @@ def import_file(
     renamed = _renamed(rename or [])
     address = (url or default_url("localhost")).rstrip("/")
     is_keyed = not dry_run and token is None
-    key = admin_key(api_key, host_of(address), CREDENTIALS) if is_keyed else None
+    key = url_key(api_key, address) if is_keyed else None
     data, raw = open_file(file)
     mapping = Mapping(sensor_tag, precision or "ns", prefix)
     known = None if kind is None else Kind(kind)
@@ -260,7 +257,7 @@ def import_file(
             look = look_at_csv(data, known, table, lambda: bar.show(raw.tell(), 0))
         _check_answered(look)
         found = records(data, progress.state.place, look)
-        client = _client(address, key, token)
+        client = httpx.AsyncClient(**client_options(address, key, token), timeout=TIME_OUT_SECONDS)
         asyncio.run(_import(found, progress, bar, raw, client, sensor, renamed))
     progress.end()
     if progress.problem:
@@ -370,18 +367,6 @@ def _rare_collections() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*threshold)
-
-
-def _client(address: str, key: AdminKey | None, token: str | None) -> httpx.AsyncClient:
-    try:
-        return httpx.AsyncClient(
-            base_url=f"{address}/api/v1",
-            headers=credential_headers(key, token),
-            event_hooks={"response": [] if key is None else [key.check_soon]},
-            timeout=TIME_OUT_SECONDS,
-        )
-    except httpx.InvalidURL as error:
-        raise StartError(f"--url {address}: {error}") from error
 
 
 async def _import(

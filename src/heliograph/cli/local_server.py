@@ -1,6 +1,7 @@
 """The server that a command calls: where it is, with which key, and what it says of a refusal."""
 
-from typing import Annotated, Any, NamedTuple
+from collections.abc import Generator
+from typing import Annotated, Any
 
 import httpx
 from typer import Option
@@ -10,8 +11,6 @@ from heliograph.admin_key import SECRET_KEY_FILE
 from heliograph.errors import StartError
 from heliograph.settings import load_settings
 
-# Of commands that users call too.
-CREDENTIALS = "HELIOGRAPH_API_KEY or HELIOGRAPH_TOKEN"
 Token = Annotated[
     str | None, Option(envvar="HELIOGRAPH_TOKEN", help="A session's token, instead of a key.")
 ]
@@ -24,40 +23,57 @@ Key = Annotated[
 ]
 
 
-class AdminKey(NamedTuple):
-    """An admin key; `origin` says where it was found, unless it was given."""
+class AdminKey(httpx.Auth):
+    """An admin key; `origin` says where it was found, unless it was given.
 
-    text: str
-    origin: str | None = None
+    A server has to take one that was not given: another server may run on this machine.
+    """
 
-    def check(self, response: httpx.Response) -> None:
-        """See that a server takes a key that was not given: another one's may run on this machine.
+    def __init__(self, text: str, origin: str | None = None) -> None:
+        self.text = text
+        self._origin = origin
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """Send the key with a request.
 
         Raises:
-            StartError: it does not.
+            StartError: the server does not take it.
         """
-        if self.origin is not None and response.status_code == httpx.codes.UNAUTHORIZED:
+        request.headers["X-API-Key"] = self.text
+        response = yield request
+        if self._origin is not None and response.status_code == httpx.codes.UNAUTHORIZED:
             raise StartError(
-                f"{self.origin} is not that of the server at {response.url.host}:"
+                f"{self._origin} is not that of the server at {response.url.host}:"
                 f"{response.url.port or 80}: give this command in the server's folder, or its key"
                 " as HELIOGRAPH_API_KEY"
             )
 
-    async def check_soon(self, response: httpx.Response) -> None:
-        """Do what `check` does, for a client that awaits it."""
-        self.check(response)
 
-
-def host_of(url: str) -> str:
-    """Return the host of a URL that was given as --url.
+def client_options(url: str, key: AdminKey | None, token: str | None = None) -> dict[str, Any]:
+    """Return for a client of httpx where the API is, and the key or the session's token to send.
 
     Raises:
-        StartError: it is no URL.
+        StartError: `url`, which was given as --url, is none.
     """
+    _host_of(url)
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    return {"base_url": f"{url.rstrip('/')}/api/v1", "auth": key, "headers": headers}
+
+
+def _host_of(url: str) -> str:
     try:
         return httpx.URL(url).host
     except httpx.InvalidURL as error:
         raise StartError(f"--url {url}: {error}") from error
+
+
+def url_key(given: str | None, url: str) -> AdminKey:
+    """Return the key for the server at a URL that was given as --url, as `admin_key` does.
+
+    Raises:
+        StartError: it is no URL, or there is no key.
+    """
+    return admin_key(given, _host_of(url), "HELIOGRAPH_API_KEY or HELIOGRAPH_TOKEN")
 
 
 def admin_key(given: str | None, host: str, needed: str = "HELIOGRAPH_API_KEY") -> AdminKey:
@@ -91,11 +107,6 @@ def admin_key(given: str | None, host: str, needed: str = "HELIOGRAPH_API_KEY") 
     )
 
 
-def credential_headers(key: AdminKey | None, token: str | None) -> dict[str, str]:
-    """Return the headers of a session's token, or else of the key."""
-    return {"Authorization": f"Bearer {token}"} if key is None else {"X-API-Key": key.text}
-
-
 def default_url(host: str) -> str:
     """Return where a server's HTTP is, its port that of the settings if it is on this machine."""
     port = load_settings().port if is_loopback(host) else 8000
@@ -108,12 +119,9 @@ def refusal(response: httpx.Response) -> str:
     The status alone, as HTTP calls it, where the answer is not the server's own.
     """
     try:
-        return _told(response.json()["detail"])
+        detail = response.json()["detail"]
+        if isinstance(detail, str):
+            return detail
+        return "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in detail)
     except (ValueError, KeyError, TypeError):
         return response.reason_phrase
-
-
-def _told(detail: Any) -> str:
-    if isinstance(detail, str):
-        return detail
-    return "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in detail)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from heliograph.cli.database import collect
 from heliograph.errors import StartError
 from heliograph.model.account import Account
 from heliograph.model.identifiers import is_uuid
@@ -11,7 +12,6 @@ from heliograph.store import Store
 
 # Names that one which nobody knows is compared with.
 COMPARED = 10_000
-PAGE = 1_000
 
 
 async def found_network(store: Store, name: str) -> Network:
@@ -29,12 +29,11 @@ async def found_network(store: Store, name: str) -> Network:
 
 async def all_networks(store: Store) -> list[Network]:
     """Return all networks, oldest first."""
-    networks: list[Network] = []
-    while True:
-        page, total = await store.networks.list(networks=None, offset=len(networks), limit=PAGE)
-        networks += page
-        if not page or len(networks) >= total:
-            return networks
+
+    async def read(networks: list[Network], wanted: int) -> list[Network]:
+        return (await store.networks.list(networks=None, offset=len(networks), limit=wanted))[0]
+
+    return await collect(read)
 
 
 async def network_identifier(store: Store, name: str | None) -> str | None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import typer
 
-from heliograph.cli.database import with_store
+from heliograph.cli.database import collect, with_store
 from heliograph.cli.output import echo, print_records, time_json, time_text
 from heliograph.errors import RejectionReason
 from heliograph.model.records import RejectedMessage
@@ -32,21 +32,18 @@ def rejected(
     """List the newest messages that could not be accepted, and why."""
 
     async def work(store: Store) -> tuple[list[RejectedMessage], int]:
-        messages: list[RejectedMessage] = []
         found = None if sender is None else await store.sensors.find(sender)
-        while len(messages) < limit:
-            before = messages[-1].id if messages else None
-            wanted = min(PAGE, limit - len(messages))
-            page = await store.rejected.list(
+
+        async def read(messages: list[RejectedMessage], wanted: int) -> list[RejectedMessage]:
+            return await store.rejected.list(
                 limit=wanted,
-                before=before,
+                before=messages[-1].id if messages else None,
                 sender=sender,
                 sensor=None if found is None else found.number,
                 reason=reason,
             )
-            messages += page
-            if len(page) < wanted:
-                break
+
+        messages = await collect(read, limit, at_once=PAGE)
         return messages, (await store.rejected.totals())[0]
 
     messages, total = with_store(work)

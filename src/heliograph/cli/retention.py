@@ -40,7 +40,7 @@ def plan(*, json: Json = False) -> None:
         )
 
     horizon, planned, partitions, not_rolled_up = with_store(work, settings)
-    _tell_wait(horizon)
+    _warn_of_leap(horizon)
     if json:
         print_json(
             {
@@ -85,7 +85,7 @@ def run() -> None:
     )
     removed = ", ".join(f"{state.removed_total[kind]:,} {kind}" for kind in KeptKind)
     echo(f"removed {removed}; dropped {state.partitions_total} partitions")
-    _tell_wait(state.horizon)
+    _warn_of_leap(state.horizon)
 
 
 @app.command()
@@ -113,7 +113,7 @@ async def _run(store: Store, settings: Settings) -> RunsState:
     return runs.state
 
 
-def _tell_wait(horizon: Horizon | None) -> None:
+def _warn_of_leap(horizon: Horizon | None) -> None:
     if horizon is not None and horizon.waits:
         days = (horizon.clock - horizon.moment) / DAY
         echo(

@@ -20,8 +20,8 @@ def settings(*, json: bool = typer.Option(False, "--json", help="Print one JSON 
     """
     effective = load_settings()
     for each in mistyped_variables():
-        told = f"{each.name}, in {each.source}, is no setting: did you mean {each.meant}?"
-        echo(printable(told), err=True)
+        warning = f"{each.name}, in {each.source}, is no setting: did you mean {each.meant}?"
+        echo(printable(warning), err=True)
     masked = effective.masked()
     if json:
         print_json(masked)

@@ -20,7 +20,7 @@ from rich.text import Text
 from typer import Option
 
 from heliograph.address import is_loopback
-from heliograph.cli.local_server import AdminKey, Key, admin_key, default_url
+from heliograph.cli.local_server import AdminKey, Key, admin_key, client_options, default_url
 from heliograph.cli.output import echo
 from heliograph.errors import StartError
 from heliograph.model.time import SECOND, now, parse, to_epoch_seconds
@@ -335,12 +335,7 @@ async def _register(url: str, key: AdminKey, device_ids: list[str]) -> dict[str,
         StartError: the API is out of reach or refuses.
     """
     keys: dict[str, str] = {}
-    async with httpx.AsyncClient(
-        base_url=f"{url.rstrip('/')}/api/v1",
-        headers={"X-API-Key": key.text},
-        event_hooks={"response": [key.check_soon]},
-        timeout=TIME_OUT_SECONDS,
-    ) as client:
+    async with httpx.AsyncClient(**client_options(url, key), timeout=TIME_OUT_SECONDS) as client:
         try:
             missing, attempts = await _missing(client, device_ids), 0
             while missing:
@@ -354,7 +349,7 @@ async def _register(url: str, key: AdminKey, device_ids: list[str]) -> dict[str,
                 _check(made)
                 keys |= {device["device_id"]: device["api_key"] for device in made.json()}
                 missing = missing[AT_ONCE:]
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except httpx.HTTPError as error:
             raise StartError(f"--url {url}: {error or type(error).__name__}") from error
     return keys
 

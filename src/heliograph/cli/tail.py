@@ -11,13 +11,11 @@ import typer
 from typer import Option
 
 from heliograph.cli.local_server import (
-    CREDENTIALS,
     Token,
-    admin_key,
-    credential_headers,
+    client_options,
     default_url,
-    host_of,
     refusal,
+    url_key,
 )
 from heliograph.errors import StartError
 from heliograph.model.identifiers import is_uuid
@@ -70,15 +68,13 @@ def tail(
     Connects again by itself when the connection ends, and goes on where it was.
     """
     url = url or default_url("127.0.0.1")
-    key = None if token is not None else admin_key(api_key, host_of(url), CREDENTIALS)
+    key = None if token is not None else url_key(api_key, url)
     parameters = [("sensor", name) for name in sensor or ()]
     parameters += [("kind", name) for name in kind or ()]
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
         with httpx.Client(
-            base_url=f"{url.rstrip('/')}/api/v1",
-            headers=credential_headers(key, token),
-            event_hooks={"response": [] if key is None else [key.check]},
+            **client_options(url, key, token),
             timeout=httpx.Timeout(CONNECT_SECONDS, read=SILENCE_SECONDS),
         ) as client:
             path = f"/streams/{_network(client, network)}" if network else "/events"
@@ -90,7 +86,7 @@ def tail(
                 printed += 1
                 if printed == count:
                     return
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+    except httpx.HTTPError as error:
         raise StartError(f"--url {url}: {error or type(error).__name__}") from error
     except KeyboardInterrupt:
         raise typer.Exit from None

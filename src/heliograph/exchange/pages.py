@@ -46,9 +46,10 @@ class EncodedPage(NamedTuple):
     position: Position
 
 
-async def one_sensor(sensor: ExportedSensor) -> AsyncIterator[ExportedSensor]:
-    """Yield the sensor."""
-    yield sensor
+async def each_of(*sensors: ExportedSensor) -> AsyncIterator[ExportedSensor]:
+    """Yield the sensors."""
+    for sensor in sensors:
+        yield sensor
 
 
 async def sensors_of(

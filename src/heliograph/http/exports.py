@@ -32,7 +32,7 @@ from heliograph.exchange.formats import (
 from heliograph.exchange.pages import (
     EncodedPage,
     Range,
-    one_sensor,
+    each_of,
     pages,
     sensors_of,
     wide_columns,
@@ -184,7 +184,7 @@ async def export_sensor(identifier: str, wanted: Export, call: TheCall) -> Respo
         call,
         wanted,
         generation,
-        lambda: one_sensor(sensor),
+        lambda: each_of(sensor),
         lambda caller: call.access.readable(caller, known.identifier),
     )
     return await export.answer(known.device_id or known.identifier)

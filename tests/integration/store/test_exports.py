@@ -6,7 +6,7 @@ import uuid
 import pyarrow.parquet as pq
 
 from heliograph.exchange.formats import EXPORTED_KINDS, Format
-from heliograph.exchange.pages import Range, one_sensor, pages, sensors_of
+from heliograph.exchange.pages import Range, each_of, pages, sensors_of
 from heliograph.exchange.parquet import Packing
 from heliograph.model.records import Kind
 from heliograph.store.engine import Batch
@@ -66,7 +66,7 @@ async def test_start_is_inclusive_and_end_exclusive(store):
     rows = [measurement(only.number, NOON + number, number) for number in range(5)]
     await store.write(Batch(measurements=rows))
     wanted = Range((Kind.MEASUREMENT,), NOON + 1, NOON + 3)
-    found = await collected(pages(store, one_sensor(only), wanted, Format.CSV))
+    found = await collected(pages(store, each_of(only), wanted, Format.CSV))
     # Behind the value the element's id would be.
     values = [line.split(b",")[-2:] for line in lines(found)]
     assert values == [[b"1", b""], [b"2", b""]]
@@ -86,7 +86,7 @@ async def test_large_values_make_small_pages(store):
     only = await sensor(store, "a")
     rows = [measurement(only.number, NOON + number, "x" * 50_000) for number in range(100)]
     await store.write(Batch(measurements=rows))
-    found = await collected(pages(store, one_sensor(only), ALL, Format.CSV))
+    found = await collected(pages(store, each_of(only), ALL, Format.CSV))
     assert sum(page.rows for page in found) == 100
     assert max(page.rows for page in found) == 16
 
@@ -105,6 +105,6 @@ async def test_pages_of_parquet_are_the_rows_of_either_engine(store):
     ):
         wanted = Range((kind,), 0, 1 << 62)
         packing = Packing(kind)
-        found = await collected(pages(store, one_sensor(only), wanted, Format.PARQUET))
+        found = await collected(pages(store, each_of(only), wanted, Format.PARQUET))
         data = b"".join([packing.add(page.data) for page in found]) + packing.end()
         assert pq.read_table(io.BytesIO(data))[column].to_pylist() == expected
