@@ -486,7 +486,7 @@ class _Progress:
         state.bad += len(sent.bad)
         if self._is_kept and self.problem is None:
             try:
-                write_whole(self._path, msgspec.json.encode(state))
+                write_whole(self._path, lambda file: file.write(msgspec.json.encode(state)))
             except OSError as error:
                 # Where nothing may be written, what is interrupted begins anew.
                 self.problem = f"can't write {self._path}: {error.strerror}"

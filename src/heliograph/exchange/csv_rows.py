@@ -21,7 +21,6 @@ from heliograph.exchange.formats import (
     COLUMNS,
     QUOTE,
     QUOTED,
-    exported_kind,
     is_wide,
     wide_attributes,
 )
@@ -44,6 +43,7 @@ def kind_of_export(columns: Sequence[str]) -> Kind | None:
     """Return the kind of which an export has this heading; None: it is of another make.
 
     Other programs may have left columns out, changed their order, or put one without a name there.
+    Exports from before elements' ids were kept have no column for them.
     """
     named = tuple(name.strip() for name in columns if name.strip())
     if is_wide(named):
@@ -51,7 +51,7 @@ def kind_of_export(columns: Sequence[str]) -> Kind | None:
     for kind, own in COLUMNS.items():
         if _NEEDED[kind] <= set(named) <= {*own, QUOTED}:
             return kind
-    return exported_kind(named)
+    return None
 
 
 class CsvRows:

@@ -26,7 +26,7 @@ _NULL = _Raw(b"null")
 # 2106: until then every microsecond has epoch seconds of its own, on whatever way they are read.
 LATEST_EXACT = SECOND << 32
 # As JSON, Python and spreadsheets write them.
-_BOOLEANS = {
+BOOLEANS: Final = {
     **dict.fromkeys(("true", "True", "TRUE"), _Raw(b"true")),
     **dict.fromkeys(("false", "False", "FALSE"), _Raw(b"false")),
 }
@@ -316,8 +316,8 @@ def _flaw(error: Exception) -> str:
 def number_or_text(text: str) -> msgspec.Raw:
     """Return a cell as what it looks like: a JSON number, true, false, or a text."""
     bare = text.strip()
-    if bare in _BOOLEANS:
-        return _BOOLEANS[bare]
+    if bare in BOOLEANS:
+        return BOOLEANS[bare]
     # A time begins like a number too, and there is one in every row.
     if bare[:1] in "-0123456789" and ":" not in bare:
         try:

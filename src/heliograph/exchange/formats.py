@@ -142,17 +142,6 @@ class _Heartbeat(_Line, gc=False):
     element_id: str | msgspec.UnsetType = msgspec.UNSET
 
 
-def exported_kind(columns: tuple[str, ...]) -> Kind | None:
-    """Return the kind of which an export has these columns; None: it is a table of another make.
-
-    Exports from before elements' ids were kept have no column for them.
-    """
-    for kind, own in COLUMNS.items():
-        if columns in (own, own[:-1], (*own, QUOTED)):
-            return kind
-    return None
-
-
 def is_wide(columns: Collection[str]) -> bool:
     """Return whether these are the columns of a wide export, in whichever order."""
     return {*_FRAME, *_BEHIND} <= {*columns}
@@ -222,7 +211,7 @@ def encode_rows(
     if form is Format.PARQUET:
         page: bytes = parquet().encode_rows(kind, names, rows, wide)
         return page
-    told = zip(
+    timed = zip(
         rows,
         moment_texts([row[0] for row in rows]),
         moment_texts([row[2] for row in rows]),
@@ -232,12 +221,12 @@ def encode_rows(
         own_cells = _CSV[kind] if wide is None else partial(_csv_wide, wide, spreadsheet)
         line = partial(_csv_line, own_cells)
         if spreadsheet:
-            return "".join([_quoted(kind, line, names, *each) for each in told]).encode()
-        return "".join([line(names, *each) for each in told]).encode()
+            return "".join([_quoted(kind, line, names, *each) for each in timed]).encode()
+        return "".join([line(names, *each) for each in timed]).encode()
     struct, own = _JSON[kind]
     lines = [
         struct(kind.value, *names, time, receipt, row[3], row[4], *own(row))
-        for row, time, receipt in told
+        for row, time, receipt in timed
     ]
     return b"".join([_encode(line) + b"\n" for line in lines])
 

@@ -27,7 +27,7 @@ from heliograph.exchange.elements import (
     make_element,
 )
 from heliograph.exchange.formats import COLUMNS, Names, Row, is_wide, wide_attributes
-from heliograph.exchange.table_layouts import is_time_name
+from heliograph.exchange.table_layouts import is_time_name, without_times
 from heliograph.exchange.table_times import Question, TimeForm, TimeSurvey
 from heliograph.exchange.tables import (
     TableOptions,
@@ -271,7 +271,9 @@ class ParquetTable:
         except _BROKEN as error:
             raise BadLineError(f"the file is broken: {error}") from error
         questions: list[Question] = []
-        form, _ = survey.decide(self._time, options.zone, questions.append)
+        form, _ = survey.decide(
+            self._time, options.zone, lambda *asked: questions.append(Question(*asked))
+        )
         if questions and (survey.usable or survey.unusable):
             raise BadLineError("; ".join(map(str, questions)))
         return form
@@ -445,27 +447,24 @@ def _is_export(columns: Sequence[str]) -> bool:
     return is_of_a_kind and {field.name for field in _FRAME} <= names <= _EXPORTED
 
 
-def _time_column(schema: pa.Schema, told: str | None) -> str:
+def _time_column(schema: pa.Schema, given: str | None) -> str:
     """Return the column with the time: of our names, an index of pandas, or the only moments.
 
     Raises:
         BadLineError: there is none, or it is open which one it is.
     """
     names = schema.names
-    if told is not None:
-        if told not in names:
-            raise BadLineError(unknown_column(told, names))
-        return told
+    if given is not None:
+        if given not in names:
+            raise BadLineError(unknown_column(given, names))
+        return given
     moments = [name for name in names if pa.types.is_timestamp(schema.field(name).type)]
     moments = moments or [name for name in names if pa.types.is_date(schema.field(name).type)]
     ours = [name for name in TIMES if name in names]
     indices = [name for name in moments if _INDEX.fullmatch(name)]
     found = ours[:1] or indices[:1] or list(filter(is_time_name, moments)) or moments
     if not found:
-        raise BadLineError(
-            f"there is no column timestamp (nor time), but {', '.join(names)[:100]}: give"
-            " --time-column with the name of the one that holds times"
-        )
+        raise BadLineError(without_times(names))
     if len(found) > 1:
         options = " or ".join(f"--time-column '{name}'" for name in found)
         raise BadLineError(f"columns {', '.join(found)} hold times: give {options}")

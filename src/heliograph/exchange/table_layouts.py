@@ -31,7 +31,6 @@ _TIME_NAMES: Final = frozenset((
 ))  # fmt: skip
 # The first of several that are named so is the one; of all others more than one is a question.
 FIRST_NAMES: Final = ("timestamp", "time")
-DATE_PARTS: Final = ("year", "month", "day", "hour", "minute", "second")
 _DATE_NAMES: Final = frozenset(("date", "datum", "dato", "fecha", "data", "messdatum"))
 _CLOCK_NAMES: Final = frozenset((
     "time", "clock", "hour", "hours", "hr", "hh", "hhmm", "hrmn", "zeit", "uhrzeit", "stunde",
@@ -317,8 +316,13 @@ def _without_heading(lines: Sequence[str], separator: str | None) -> str:
             f"there is one column only, {text[:100]!r}: give --delimiter with what separates cells,"
             f" ' ' for spaces{one if '  ' in text else ''}"
         )
+    return without_times(cells)
+
+
+def without_times(names: Sequence[str]) -> str:
+    """Return that none of the columns holds times, and what can be done about it."""
     return (
-        f"there is no column timestamp (nor time), but {', '.join(cells)[:100]}: give"
+        f"there is no column timestamp (nor time), but {', '.join(names)[:100]}: give"
         " --time-column with the name of the one that holds times"
     )
 

@@ -8,12 +8,12 @@ import enum
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
 
-from heliograph.exchange.table_times import Example, Question
+from heliograph.exchange.table_times import Ask, Example
 
 # In a column of numbers they stand for none, in whatever case.
 MISSING: Final = frozenset(
@@ -169,7 +169,7 @@ class ColumnSurvey:
         self.counts: Counter[Sort] = Counter()
         self.examples: dict[Sort, Example] = {}
         # What was asked to be taken for missing.
-        self.told_missing = 0
+        self.marked_missing = 0
         # A number that may be meant to.
         self.perhaps_none: str | None = None
         self.odd: dict[str, tuple[int, int]] = {}
@@ -180,13 +180,13 @@ class ColumnSurvey:
     def add(self, cells: Sequence[str], lines: Sequence[int], missing: "Missing") -> None:
         """Take cells and their lines; those of `missing` stand for nothing."""
         present = [cell for cell in cells if cell] if "" in cells else cells
-        told = bool(missing) and not missing.is_absent(present)
-        if not told and self._all_plain(present):
+        may_be_missing = bool(missing) and not missing.is_absent(present)
+        if not may_be_missing and self._all_plain(present):
             self.counts[Sort.MISSING] += len(cells) - len(present)
             return
         for cell, count in Counter(cells).items():
-            if told and cell in missing:
-                self.told_missing += count
+            if may_be_missing and cell in missing:
+                self.marked_missing += count
                 continue
             sort = self._sort(cell)
             self.counts[sort] += count
@@ -249,7 +249,7 @@ class ColumnSurvey:
         """Whether at least half of the cells may be numbers."""
         return self.total > 0 and 2 * self.of(_POINTS | _COMMAS) >= self.total
 
-    def kind(self, decimal: str, column: str, ask: Callable[[Question], None]) -> ColumnKind:
+    def kind(self, decimal: str, column: str, ask: Ask) -> ColumnKind:
         """Return what the column holds; ask where some cells are numbers and some are not."""
         numbers = self.of(_POINTS if decimal == "." else _COMMAS)
         others = self.total - numbers
@@ -260,17 +260,17 @@ class ColumnSurvey:
         if self.counts[Sort.BOOLEAN] == self.total:
             return ColumnKind.BOOLEAN
         if numbers >= others:
-            ask(self._mixed(column, numbers, others, decimal))
+            self._ask_of_others(column, numbers, others, decimal, ask)
         elif self.with_unit == self.total and len(self.units) == 1:
             ask(
-                Question(
-                    f"column {column} holds numbers with a unit ({self.examples[Sort.TEXT]})",
-                    f"have it written without, or give --text '{column}'",
-                )
+                f"column {column} holds numbers with a unit ({self.examples[Sort.TEXT]})",
+                f"have it written without, or give --text '{column}'",
             )
         return ColumnKind.TEXT
 
-    def _mixed(self, column: str, numbers: int, others: int, decimal: str) -> Question:
+    def _ask_of_others(
+        self, column: str, numbers: int, others: int, decimal: str, ask: Ask
+    ) -> None:
         odd = [f"{text!r} in line {line}" for text, (_, line) in self.odd.items()]
         wrong = _POINTS if decimal == "," else _COMMAS
         odd += [
@@ -281,7 +281,7 @@ class ColumnSurvey:
         shown = ", ".join(odd[:3]) + (", …" if len(odd) > 3 else "")
         tokens = " ".join(f"--missing '{text}'" for text in list(self.odd)[:3])
         options = f"give {tokens} if they stand for none, or " if self.odd and others else "give "
-        return Question(
+        ask(
             f"column {column} holds {numbers:,} numbers and {others:,} cells that are none"
             f" ({shown})",
             f"{options}--text '{column}' to keep all as texts",
@@ -328,7 +328,7 @@ def decide_decimal(
     columns: Iterable[tuple[str, ColumnSurvey]],
     separator: str,
     given: str | None,
-    ask: Callable[[Question], None],
+    ask: Ask,
 ) -> Decimal:
     """Return the one mark before decimals of all columns of numbers; ask where it is open."""
     if given is not None:
@@ -338,10 +338,8 @@ def decide_decimal(
     comma = _example(numeric, _SHOW_COMMA)
     if point and comma:
         ask(
-            Question(
-                f"decimals stand behind a point ({point}) and behind a comma ({comma})",
-                "give --decimal . or --decimal ,",
-            )
+            f"decimals stand behind a point ({point}) and behind a comma ({comma})",
+            "give --decimal . or --decimal ,",
         )
         return Decimal(".", "open")
     if point:
@@ -352,12 +350,12 @@ def decide_decimal(
 
 
 def _without_evidence(
-    numeric: Sequence[tuple[str, ColumnSurvey]], separator: str, ask: Callable[[Question], None]
+    numeric: Sequence[tuple[str, ColumnSurvey]], separator: str, ask: Ask
 ) -> Decimal:
     point = _example(numeric, (Sort.POINT_OR_THOUSANDS,))
     comma = _example(numeric, (Sort.COMMA_OR_THOUSANDS,))
     if comma or (point and separator != ","):
-        ask(Question(f"thousands or decimals: {comma or point}", "give --decimal . or --decimal ,"))
+        ask(f"thousands or decimals: {comma or point}", "give --decimal . or --decimal ,")
         return Decimal(".", "open")
     return Decimal(".", f"where commas separate cells: {point}" if point else "no decimals")
 

@@ -8,7 +8,7 @@ never guessed.
 import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 from heliograph.exchange.elements import FROM_BOOT
 from heliograph.exchange.line_protocol import PRECISIONS
@@ -43,12 +43,7 @@ _CLOCK_ALONE = re.compile(_CLOCK, re.ASCII)
 _SHORTENED = re.compile(r"\d[.,]\d+[eE]\+?\d+", re.ASCII)
 _NUMBER = re.compile(r"[+-]?\d{1,20}(?:\.\d{0,20})?", re.ASCII)
 _COMPACT: Final = {8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
-_COMPACT_NAMES: Final = {
-    8: "year, month, day",
-    10: "year, month, day, hour",
-    12: "year, month, day, hour, minute",
-    14: "year, month, day, hour, minute, second",
-}
+DATE_PARTS: Final = ("year", "month", "day", "hour", "minute", "second")
 UNITS: Final = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 # Said in place of a format, these are for whatever form the dates have otherwise.
 DAY_FIRST: Final = "day-first"
@@ -65,6 +60,10 @@ class Question(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.what}: {self.options}"
+
+
+# Takes what is open, and the option that decides it, as in a `Question`.
+Ask: TypeAlias = Callable[[str, str], object]
 
 
 class Example(NamedTuple):
@@ -435,12 +434,10 @@ class TimeSurvey:
         elif self._without_zone is None:
             self._without_zone = cell
 
-    def decide(
-        self, column: str, zone: Zone | None, ask: Callable[[Question], None]
-    ) -> tuple[TimeForm, list[str]]:
+    def decide(self, column: str, zone: Zone | None, ask: Ask) -> tuple[TimeForm, list[str]]:
         """Return how the cells are read, and what that rests on; ask what they leave open."""
         if not self.usable:
-            ask(self._unknown(column))
+            ask(*self._unknown(column))
             return TimeForm(zone=zone), []
         rests_on: list[str] = []
         if self._format is not None:
@@ -450,26 +447,32 @@ class TimeSurvey:
         marks = self._order(column, ask, rests_on)
         precision = self._count(column, ask, rests_on)
         compact = frozenset(self._compact)
-        rests_on += [f"{_COMPACT_NAMES[n]}: {self._compact[n]}" for n in sorted(compact)]
+        rests_on += [
+            f"{', '.join(DATE_PARTS[: n // 2 - 1])}: {self._compact[n]}" for n in sorted(compact)
+        ]
         rests_on.append(self._zone(column, zone, ask))
         least = EARLIEST if self._precision is None else _FIRST
         return TimeForm(zone, self._format, marks, precision, compact, least), rests_on
 
-    def _unknown(self, column: str) -> Question:
+    def _unknown(self, column: str) -> tuple[str, str]:
         example = self._first_bad
         if example is None:
-            return Question(f"column {column} holds no times", "give --time-column")
+            return f"column {column} holds no times", "give --time-column"
         what, options = _misunderstood(example.text.strip().replace(",", "."))
-        return Question(f"column {column} {what} ({example})", options)
+        return f"column {column} {what} ({example})", options
 
-    def _order(
-        self, column: str, ask: Callable[[Question], None], rests_on: list[str]
-    ) -> dict[str, bool]:
+    def _order(self, column: str, ask: Ask, rests_on: list[str]) -> dict[str, bool]:
+        def ask_order(shown: object) -> None:
+            ask(
+                f"column {column} may have the day or the month first ({shown})",
+                f"give --time-format {DAY_FIRST} or --time-format {MONTH_FIRST}",
+            )
+
         marks: dict[str, bool] = {}
         for mark, example in self._year_last.items():
             day, month = self._day_first.get(mark), self._month_first.get(mark)
             if day and month:
-                ask(_day_or_month(column, f"{day}, but {month}"))
+                ask_order(f"{day}, but {month}")
             elif day or month:
                 marks[mark] = day is not None
                 said = "" if self._is_day_first is None else " (--time-format)"
@@ -479,24 +482,19 @@ class TimeSurvey:
                 marks[mark] = True
                 rests_on.append(f"with dots the day stands first: {example}")
             else:
-                ask(_day_or_month(column, str(example)))
+                ask_order(example)
         return marks
 
-    def _count(
-        self, column: str, ask: Callable[[Question], None], rests_on: list[str]
-    ) -> str | None:
+    def _count(self, column: str, ask: Ask, rests_on: list[str]) -> str | None:
         if len(self._units) > 1:
             found = ", ".join(f"{UNITS[unit]} ({cell})" for unit, cell in self._units.items())
-            ask(Question(f"column {column} counts {found}", "give --precision s, ms, us or ns"))
+            ask(f"column {column} counts {found}", "give --precision s, ms, us or ns")
             return None
         for unit, cell in self._units.items():
-            if len(cell.text.strip()) in self._compact:
+            if (size := len(cell.text.strip())) in self._compact:
                 ask(
-                    Question(
-                        f"column {column} may count {UNITS[unit]} or be a date ({cell})",
-                        f"give --precision {unit} or --time-format"
-                        f" '{_COMPACT[len(cell.text.strip())]}'",
-                    )
+                    f"column {column} may count {UNITS[unit]} or be a date ({cell})",
+                    f"give --precision {unit} or --time-format '{_COMPACT[size]}'",
                 )
             said = " (--precision)" if self._precision else ""
             moment = to_rfc3339(_counted(cell.text.strip(), unit))
@@ -504,16 +502,14 @@ class TimeSurvey:
             return unit
         return None
 
-    def _zone(self, column: str, zone: Zone | None, ask: Callable[[Question], None]) -> str:
+    def _zone(self, column: str, zone: Zone | None, ask: Ask) -> str:
         if self._without_zone is None:
             return "a zone in each cell" if self._zoned else "UTC, as all counts since 1970"
         if zone is None:
             ask(
-                Question(
-                    f"column {column} says no zone ({self._without_zone})",
-                    "give --time-zone UTC, --time-zone Europe/Berlin (the sensor's) or"
-                    " --time-zone +01:00",
-                )
+                f"column {column} says no zone ({self._without_zone})",
+                "give --time-zone UTC, --time-zone Europe/Berlin (the sensor's) or"
+                " --time-zone +01:00",
             )
             return "zone unknown"
         return f"zone {zone.name}" + (" where the cell has none" if self._zoned else "")
@@ -565,10 +561,3 @@ def _is_compact(text: str) -> bool:
     except ValueError:
         return False
     return 1850 <= shown.year <= 2100
-
-
-def _day_or_month(column: str, shown: str) -> Question:
-    return Question(
-        f"column {column} may have the day or the month first ({shown})",
-        f"give --time-format {DAY_FIRST} or --time-format {MONTH_FIRST}",
-    )

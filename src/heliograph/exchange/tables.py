@@ -27,7 +27,6 @@ from heliograph.exchange.elements import (
     number_texts,
 )
 from heliograph.exchange.table_layouts import (
-    DATE_PARTS,
     FIRST_NAMES,
     Heading,
     Layout,
@@ -35,6 +34,7 @@ from heliograph.exchange.table_layouts import (
     is_date_name,
     is_time_name,
     plain_name,
+    without_times,
     zone_in,
 )
 from heliograph.exchange.table_numbers import (
@@ -47,7 +47,7 @@ from heliograph.exchange.table_numbers import (
     json_number,
     json_numbers,
 )
-from heliograph.exchange.table_times import Question, TimeForm, TimeSurvey, Zone
+from heliograph.exchange.table_times import DATE_PARTS, Ask, Question, TimeForm, TimeSurvey, Zone
 from heliograph.model.records import Kind
 from heliograph.model.time import DAY, EARLIEST, OLDEST, counts_from_boot, to_rfc3339
 
@@ -108,7 +108,7 @@ class Columns(NamedTuple):
     """What each column of a heading is, by its place.
 
     `value` is that of a long table, `alone` one that is the whole value of a measurement;
-    `told` are what columns hold where the table says so itself.
+    `declared` are what columns hold where the table says so itself.
     """
 
     names: tuple[str, ...]
@@ -121,7 +121,12 @@ class Columns(NamedTuple):
     tags: int | None
     fallback: int | None
     attributes: tuple[tuple[int, str], ...]
-    told: Mapping[str, ColumnKind] = MappingProxyType({})
+    declared: Mapping[str, ColumnKind] = MappingProxyType({})
+
+    @property
+    def value_kind(self) -> ColumnKind | None:
+        """What a long table says that the values are."""
+        return None if self.value is None else self.declared.get(self.names[self.value])
 
     def time(self, cells: Sequence[str]) -> str:
         """Return the text of a row's time: of several columns one after the other."""
@@ -171,7 +176,7 @@ def columns_of(
     time_names: Sequence[str],
     layout: Layout,
     options: TableOptions,
-    told: Mapping[str, ColumnKind] = MappingProxyType({}),
+    declared: Mapping[str, ColumnKind] = MappingProxyType({}),
 ) -> Columns:
     """Return what the columns of a heading are.
 
@@ -214,7 +219,7 @@ def columns_of(
         _at(names, layout.tags),
         _at(names, layout.sensor),
         attributes if alone is None else (),
-        told,
+        declared,
     )
 
 
@@ -288,7 +293,7 @@ class TableSurvey:
         self._questions: list[Question] = []
         rows = [row for row in sample if len(row) == len(heading.columns)]
         self._time_names, self._time_rests_on = _time_columns(
-            heading, rows, options, now, self._questions.append
+            heading, rows, options, now, self._ask
         )
         self._missing = MissingTexts(heading.layout, options)
         self._now = now
@@ -296,12 +301,15 @@ class TableSurvey:
         self._surveys: dict[str, ColumnSurvey] = {}
         self._long: dict[str, ColumnSurvey] = {}
         # Of columns, and of attributes of a long table, that say it themselves.
-        self._told_columns: dict[str, ColumnKind] = {}
-        self._told_values: dict[str, ColumnKind] = {}
+        self._declared_columns: dict[str, ColumnKind] = {}
+        self._declared_values: dict[str, ColumnKind] = {}
         self._is_json = False
         self._rows = 0
         self._headings = Headings(heading, self._time_names, options)
         self._first = self._headings.columns
+
+    def _ask(self, what: str, options: str) -> None:
+        self._questions.append(Question(what, options))
 
     def add(self, rows: Sequence[Sequence[str]], lines: Sequence[int]) -> None:
         """Take rows, and the line in which each begins."""
@@ -343,19 +351,16 @@ class TableSurvey:
             return
         cells = list(zip(*rows, strict=True))
         for at, name in columns.attributes:
-            if name in columns.told:
-                self._told_columns[name] = columns.told[name]
+            if name in columns.declared:
+                self._declared_columns[name] = columns.declared[name]
                 continue
             self._survey(self._surveys, name).add(cells[at], lines, self._missing.of(name))
         if columns.alone is not None:
             alone = cells[columns.alone]
             self._is_json |= any(cell.strip()[:1] in _JSON_BEGINS for cell in alone if cell.strip())
             self._survey(self._surveys, "value").add(alone, lines, self._missing.of("value"))
-        value_kind = (
-            None if columns.value is None else columns.told.get(columns.names[columns.value])
-        )
-        if columns.attribute is not None and value_kind is not None:
-            self._told_values |= dict.fromkeys(cells[columns.attribute], value_kind)
+        if columns.attribute is not None and columns.value_kind is not None:
+            self._declared_values |= dict.fromkeys(cells[columns.attribute], columns.value_kind)
         elif columns.attribute is not None and columns.value is not None:
             self._take_long(cells[columns.attribute], cells[columns.value], lines)
 
@@ -382,19 +387,18 @@ class TableSurvey:
         Raises:
             BadLineError: there is no column that somebody has said is one of texts.
         """
-        ask = self._questions.append
         label = " + ".join(name or "without a name" for name in self._time_names)
         zone = self._zone()
         form, time_rests_on = TimeForm(zone), ["no rows"]
         if self._rows:
-            form, time_rests_on = self._times.decide(label, zone, ask)
+            form, time_rests_on = self._times.decide(label, zone, self._ask)
         surveys = [*self._surveys.items(), *self._long.items()]
         self._check_texts([name for name, _ in surveys])
         heading, options = self._heading, self._options
-        decimal = decide_decimal(surveys, heading.separator, options.decimal, ask)
-        kinds = self._told_columns | self._kinds(self._surveys, decimal, ())
+        decimal = decide_decimal(surveys, heading.separator, options.decimal, self._ask)
+        kinds = self._declared_columns | self._kinds(self._surveys, decimal, ())
         value_name = "" if self._first.value is None else self._first.names[self._first.value]
-        value_kinds = self._told_values | self._kinds(self._long, decimal, (value_name,))
+        value_kinds = self._declared_values | self._kinds(self._long, decimal, (value_name,))
         if self._first.attribute is None:
             texts = [name for name, each in kinds.items() if each is ColumnKind.TEXT]
             self._questions += ask_if_long(texts, list(kinds), self._options)
@@ -411,8 +415,8 @@ class TableSurvey:
             self._headings.count > 1,
             (
                 ("time", time),
-                ("sensor", self._told_sensor()),
-                *self._told(decimal, kinds, value_kinds),
+                ("sensor", self._describe_sensor()),
+                *self._describe(decimal, kinds, value_kinds),
             ),
             tuple(self._questions),
         )
@@ -436,10 +440,10 @@ class TableSurvey:
             elif name == "value" and self._is_json:
                 kinds[name] = ColumnKind.JSON
             else:
-                kinds[name] = survey.kind(decimal.mark, name, self._questions.append)
+                kinds[name] = survey.kind(decimal.mark, name, self._ask)
         return kinds
 
-    def _told_sensor(self) -> str:
+    def _describe_sensor(self) -> str:
         names = self._first.names
         if self._first.sensors:
             return f"column {', '.join(names[at] for at in self._first.sensors)}"
@@ -449,24 +453,24 @@ class TableSurvey:
         hint = f", or --sensor-column '{likely[0]}'" if likely else ""
         return f"--sensor{hint}"
 
-    def _told(
+    def _describe(
         self,
         decimal: Decimal,
         kinds: Mapping[str, ColumnKind],
         value_kinds: Mapping[str, ColumnKind],
     ) -> list[tuple[str, str]]:
-        told: list[tuple[str, str]] = []
+        found: list[tuple[str, str]] = []
         every = [*kinds.items(), *value_kinds.items()]
         for kind, subject in _SUBJECTS.items():
             if names := [name for name, each in every if each is kind]:
-                told.append((subject, ", ".join(names)))
+                found.append((subject, ", ".join(names)))
         if any(kind is ColumnKind.NUMBER for _, kind in every):
             mark = "comma" if decimal.mark == "," else "point"
-            told.append(("decimals", f"{mark}: {decimal.rests_on}"))
+            found.append(("decimals", f"{mark}: {decimal.rests_on}"))
         surveyed = [(name, survey, kinds[name]) for name, survey in self._surveys.items()]
         surveyed += [(name, survey, value_kinds[name]) for name, survey in self._long.items()]
-        if missing := self._told_missing(surveyed):
-            told.append(("missing", missing))
+        if missing := self._describe_missing(surveyed):
+            found.append(("missing", missing))
         perhaps: dict[str, list[str]] = {}
         for name, survey, kind in surveyed:
             if survey.perhaps_none is not None and kind is ColumnKind.NUMBER:
@@ -476,15 +480,15 @@ class TableSurvey:
                 f"{text} in {', '.join(names)} stands for none: then give --missing {text}"
                 for text, names in perhaps.items()
             ]
-            told.append(("perhaps", "; ".join(hints)))
+            found.append(("perhaps", "; ".join(hints)))
         if left := [name for name in self._first.names if name in self._heading.layout.left_out]:
-            told.append(("left out", f"{', '.join(left)}, as of {self._heading.layout.name}"))
-        return told
+            found.append(("left out", f"{', '.join(left)}, as of {self._heading.layout.name}"))
+        return found
 
-    def _told_missing(self, surveyed: Sequence[tuple[str, ColumnSurvey, ColumnKind]]) -> str:
-        told = sum(survey.told_missing for _, survey, _ in surveyed)
+    def _describe_missing(self, surveyed: Sequence[tuple[str, ColumnSurvey, ColumnKind]]) -> str:
+        marked = sum(survey.marked_missing for _, survey, _ in surveyed)
         blank = sum(each.counts[Sort.MISSING] for _, each, kind in surveyed if kind in _NO_TEXTS)
-        found = [f"{told:,} cells of {self._missing}"] if told else []
+        found = [f"{marked:,} cells of {self._missing}"] if marked else []
         found += [f"{blank:,} cells that are empty, NaN or the like"] if blank else []
         return ", ".join(found)
 
@@ -526,15 +530,15 @@ class Headings:
         if not set(self._time_names) <= set(names):
             self._note(row)
             return
-        told = {
+        declared = {
             name: _TYPES[each]
             for name, each in zip(names, self._types, strict=False)
             if each in _TYPES
         }
-        if self.count and names == self.columns.names and told == self.columns.told:
+        if self.count and names == self.columns.names and declared == self.columns.declared:
             return
         self.count += 1
-        self.columns = columns_of(names, self._time_names, self._layout, self._options, told)
+        self.columns = columns_of(names, self._time_names, self._layout, self._options, declared)
 
     def _note(self, row: Sequence[str]) -> None:
         if row[0].strip() == "#datatype":
@@ -546,7 +550,7 @@ def _time_columns(
     rows: Sequence[Sequence[str]],
     options: TableOptions,
     now: int,
-    ask: Callable[[Question], None],
+    ask: Ask,
 ) -> tuple[tuple[str, ...], str]:
     """Return the columns that hold the time of a row, and what that rests on.
 
@@ -576,22 +580,17 @@ def _time_columns(
         times = [at for at, name in enumerate(names) if is_time_name(name)][:1]
         why = ""
     if not times:
-        raise BadLineError(
-            f"there is no column timestamp (nor time), but {', '.join(names)[:100]}: give"
-            " --time-column with the name of the one that holds times"
-        )
+        raise BadLineError(without_times(names))
     if len(times) > 1:
         options_ = " or ".join(f"--time-column '{names[at]}'" for at in times)
         shown = ", ".join(names[at] for at in times)
-        ask(Question(f"columns {shown} hold times", f"give {options_}"))
+        ask(f"columns {shown} hold times", f"give {options_}")
         why = ""
     elif holds[times[0]] == "days" and (clock := _clock_beside(names, holds, times[0])):
         day = f"--time-column '{names[times[0]]}'"
         ask(
-            Question(
-                f"column {names[times[0]]} holds days alone, and {clock} may hold times of a day",
-                f"give {day} --time-column '{clock}' for both, {day} if it has none",
-            )
+            f"column {names[times[0]]} holds days alone, and {clock} may hold times of a day",
+            f"give {day} --time-column '{clock}' for both, {day} if it has none",
         )
     return (names[times[0]],), why
 
@@ -664,10 +663,7 @@ class TableRows:
 
     def _use(self) -> None:
         self._columns = columns = self._headings.columns
-        self._kinds = {**self._plan.kinds, **columns.told}
-        self._value_kind = (
-            None if columns.value is None else columns.told.get(columns.names[columns.value])
-        )
+        self._kinds = {**self._plan.kinds, **columns.declared}
 
     def elements(self, rows: Sequence[Sequence[str]]) -> list[Element | BadLineError | None]:
         """Return what rows say; None of another heading, or a remark.
@@ -780,7 +776,7 @@ class TableRows:
             places.setdefault(name, []).append(at)
         parts = [""] * len(names)
         for name, of in places.items():
-            kind = self._value_kind or self._plan.value_kinds.get(name)
+            kind = self._columns.value_kind or self._plan.value_kinds.get(name)
             for at, part in zip(of, self._parts(name, kind, [cells[at] for at in of]), strict=True):
                 parts[at] = part
         return parts

@@ -19,6 +19,7 @@ from heliograph.exchange.elements import (
     json_text,
     make_element,
 )
+from heliograph.exchange.wide import insert
 from heliograph.model.attributes import keys_of
 from heliograph.model.records import MAXIMUM_ATTRIBUTES_OF_MEASUREMENT, Kind
 from heliograph.model.time import to_rfc3339
@@ -165,13 +166,9 @@ def _document(rows: Sequence[dict[str, str]]) -> msgspec.Raw:
 def _attributes(rows: Sequence[dict[str, str]]) -> msgspec.Raw:
     value: dict[str, Any] = {}
     for row in rows:
-        *above, last = keys_of(row["attribute"])
-        node: Any = value
-        for key in above:
-            node = node.setdefault(key, {}) if isinstance(node, dict) else None
-        if not isinstance(node, dict) or last in node:
+        member = _attribute(row["number"], row.get("text"))
+        if not insert(value, keys_of(row["attribute"]), member):
             raise BadLineError(f"the attribute {row['attribute'][:80]!r} is there already")
-        node[last] = _attribute(row["number"], row.get("text"))
     return json_text(value)
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
-from heliograph.exchange.elements import BadLineError, json_text
+from heliograph.exchange.elements import BOOLEANS, BadLineError, json_text
 from heliograph.model.attributes import WHOLE, escape, keys_of
 
 JSON: Final = "json"
@@ -36,11 +36,6 @@ Cell: TypeAlias = Callable[[Any, ColumnType], tuple[Any, bool]]
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 # As spreadsheets save a number where people write it so.
 _COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+")
-# Also as spreadsheets and Python write them.
-_WORDS: Final = {
-    **dict.fromkeys(("true", "True", "TRUE"), msgspec.Raw(b"true")),
-    **dict.fromkeys(("false", "False", "FALSE"), msgspec.Raw(b"false")),
-}
 _decode = msgspec.json.decode
 _text = msgspec.json.Encoder(order="sorted").encode
 
@@ -68,15 +63,15 @@ class Wide:
         cells = [empty] * len(self.columns)
         places, types = self._places, self._types
         # An object with `value` alone is read back as that.
-        is_told = value != {} and not _is_wrapped(value)
+        is_whole = value != {} and not _is_wrapped(value)
         for name, member in _attributes(value):
             place = places.get(name)
             if place is None:
-                is_told = False
+                is_whole = False
                 continue
             cells[place], is_exact = cell(member, types[place])
-            is_told = is_told and is_exact
-        return cells, None if is_told else text
+            is_whole = is_whole and is_exact
+        return cells, None if is_whole else text
 
 
 def chosen(
@@ -112,14 +107,14 @@ def csv_cell(value: Any, _: ColumnType) -> tuple[str, bool]:
         return value, not _is_doubtful(value)
     if kind is bool:
         return "true" if value else "false", True
-    return _untold(value) or "", False
+    return _other_text(value) or "", False
 
 
 def _is_doubtful(text: str) -> bool:
     """Return whether a text is not read back as one."""
     return (
         text == ""
-        or text in _WORDS
+        or text in BOOLEANS
         or _NUMBER.fullmatch(text) is not None
         or _COMMA.fullmatch(text) is not None
     )
@@ -141,7 +136,7 @@ def read_csv_cell(cell: str) -> msgspec.Raw:
         if has_decimals and _is_whole(number := float(cell)):
             return json_text(int(number))
         return msgspec.Raw(cell.encode())
-    return _WORDS.get(cell) or json_text(cell)
+    return BOOLEANS.get(cell) or json_text(cell)
 
 
 def typed_cell(value: Any, column: ColumnType) -> tuple[Any, bool]:
@@ -155,7 +150,7 @@ def typed_cell(value: Any, column: ColumnType) -> tuple[Any, bool]:
         return None, False
     if column == "boolean":
         return (value, True) if kind is bool else (None, False)
-    return (value, True) if kind is str else (_untold(value), False)
+    return (value, True) if kind is str else (_other_text(value), False)
 
 
 def read_number(number: float) -> float | int:
@@ -179,15 +174,22 @@ def put_together(found: Sequence[tuple[str, msgspec.Raw]]) -> msgspec.Raw:
         return members[0][1]
     whole: dict[str, Any] = {}
     for keys, value in members:
-        node: Any = whole
-        for key in keys[:-1]:
-            node = node.setdefault(key, {})
-            if type(node) is not dict:
-                break
-        if type(node) is not dict or not keys or keys[-1] in node:
+        if not insert(whole, keys, value):
             raise BadLineError(f"{'.'.join(keys)} is there twice, or is a part of another column")
-        node[keys[-1]] = value
     return json_text(whole)
+
+
+def insert(whole: dict[str, Any], keys: Sequence[str], value: Any) -> bool:
+    """Put a value into objects within objects; return whether its place was free."""
+    node: Any = whole
+    for key in keys[:-1]:
+        node = node.setdefault(key, {})
+        if type(node) is not dict:
+            return False
+    if not keys or keys[-1] in node:
+        return False
+    node[keys[-1]] = value
+    return True
 
 
 def _is_wrapped(value: Any) -> bool:
@@ -218,7 +220,7 @@ def _nested(value: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
             yield name, member
 
 
-def _untold(value: Any) -> str | None:
+def _other_text(value: Any) -> str | None:
     """Return what a column of texts has of what is none: nothing of null."""
     return None if value is None else _text(value).decode()
 

@@ -528,7 +528,8 @@ def test_many_times_at_once_tell_what_each_tells(cells, form):
     each.usable = many.usable
     asked_of = [], []
     forms = [
-        s.decide("t", UTC_ZONE, to.append)[0] for s, to in zip((many, each), asked_of, strict=True)
+        s.decide("t", UTC_ZONE, lambda *asked, to=to: to.append(asked))[0]
+        for s, to in zip((many, each), asked_of, strict=True)
     ]
     assert len(asked_of[0]) == len(asked_of[1])
     assert [form._replace(zone=None) for form in forms] == [forms[0]._replace(zone=None)] * 2

@@ -6,6 +6,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Self
 
@@ -162,7 +163,7 @@ class PartialFile:
                 self._part.replace(self._path)
             else:
                 # Interrupted while it is packed, it goes on behind the last row.
-                size = self._packed(pack)
+                size = write_whole(self._path, partial(pack, self._part))
                 self._part.unlink()
             self._position = None
             self._side.unlink(missing_ok=True)
@@ -178,20 +179,6 @@ class PartialFile:
                 f"can't write {self._part}: {error.strerror or error}; the same command goes on"
                 " from where this one ended"
             ) from error
-
-    def _packed(self, pack: Callable[[Path, BinaryIO], None]) -> int:
-        draft = self._path.with_name(f".{self._path.name}.new")
-        try:
-            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                pack(self._part, file)
-                file.flush()
-                os.fsync(file.fileno())
-                size = file.tell()
-            draft.replace(self._path)
-        finally:
-            draft.unlink(missing_ok=True)
-        return size
 
     def _write(self, data: bytes) -> None:
         self._file.write(self._compressor.compress(data) if self._compressor else data)
@@ -213,5 +200,5 @@ class PartialFile:
         checkpoint = Checkpoint(
             self._wanted, self._file.tell(), self.rows, self._position, self._columns
         )
-        write_whole(self._side, msgspec.json.encode(checkpoint))
+        write_whole(self._side, lambda file: file.write(msgspec.json.encode(checkpoint)))
         self._saved_at = time.monotonic()

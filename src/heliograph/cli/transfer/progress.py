@@ -1,8 +1,9 @@
 """How far a transfer is: shown by a bar, and kept in a file for the run that goes on."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Self
+from typing import BinaryIO, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
@@ -45,11 +46,17 @@ class Bar:
         self._progress.console.print(printable(line), soft_wrap=True, markup=False)
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Put the data at the path, all of it or what was there before."""
+def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> int:
+    """Put at the path what is written, all of it or what was there before; return its bytes."""
     draft = path.with_name(f".{path.name}.new")
-    with draft.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    try:
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(descriptor)
+            size = file.tell()
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+    return size

@@ -233,7 +233,7 @@ def look_at_csv(
             show()
         plan = survey.decide()
     except (BadLineError, csv.Error) as error:
-        raise StartError(f"line {max(1, at.line)}: {_told(error)}") from error
+        raise StartError(f"line {max(1, at.line)}: {_reason(error)}") from error
     return CsvFile(rows_from, heading.separator, heading.columns, plan.kind, plan, options)
 
 
@@ -326,7 +326,7 @@ def _cells(
         except StopIteration:
             return
         except csv.Error as error:
-            cells = BadLineError(_told(error))
+            cells = BadLineError(_reason(error))
         if cells:
             yield first, lines.excess() or cells, lines.place
 
@@ -339,8 +339,8 @@ def _behind(file: BinaryIO, separator: str, records: int) -> Place:
     """
     lines = _Lines(file, Place(0, 0))
     rows = filter(None, csv.reader(lines.texts(), delimiter=separator, strict=True))
-    for record in itertools.islice(rows, records):
-        _utf8(record)
+    if not all(map(_is_utf8, itertools.islice(rows, records))):
+        raise BadLineError("not UTF-8")
     return lines.place
 
 
@@ -477,18 +477,12 @@ def _slow_blocks(file: BinaryIO, start: Place, separator: str) -> Iterator[_Bloc
         yield _Block(rows, lines, ends)
 
 
-def _told(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     """Return what is wrong, in terms of the file, not of the parser."""
     message = str(error)
     if message.startswith("new-line character"):
         return "a carriage return without a line feed: that ends no line"
     return "a quote is not closed" if message == "unexpected end of data" else message
-
-
-def _utf8(cells: list[str]) -> list[str]:
-    if not _is_utf8(cells):
-        raise BadLineError("not UTF-8")
-    return cells
 
 
 def _is_utf8(cells: Sequence[str]) -> bool:
