@@ -165,7 +165,7 @@ def _begin_shutdown(server: HttpServer, application: Application) -> None:
 
 
 def _end_at_once() -> None:
-    log.critical("SHUTDOWN_TIMEOUT is used up: ended as by SIGKILL")
+    log.critical("SHUTDOWN_TIMEOUT exceeded: process killed")
     os._exit(1)
 
 

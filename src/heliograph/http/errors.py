@@ -217,7 +217,7 @@ class Outage:
         self._requests += 1
         moment = self._clock()
         if self._told_at is None or moment - self._told_at >= OUTAGE_SECONDS:
-            log.warning("the database is not available", reason=str(error), requests=self._requests)
+            log.warning("database unavailable", reason=str(error), requests=self._requests)
             self._told_at, self._requests = moment, 0
 
 

@@ -132,7 +132,7 @@ class Refusals:
         network = network_of(address)
         untold = self._hourly.due((network, code), network, now())
         if untold is not None:
-            more = {"not_told_before": untold} if untold else {}
+            more = {"not_logged_before": untold} if untold else {}
             log.warning(
                 "request with data refused",
                 address=address,

@@ -77,11 +77,11 @@ class NewAttributes:
                 if value is not MISSING:
                     del left[name]
                     if is_number_text(value):
-                        self.tell(sensor.number, name, value)
+                        self.report(sensor.number, name, value)
             if not left:
                 return
 
-    def tell(self, sensor: int, name: str, text: str) -> None:
+    def report(self, sensor: int, name: str, text: str) -> None:
         """Report an attribute with a value of it; later, when there are too many."""
         known = self._find(sensor)
         if known is None or name in known.number_texts:
@@ -92,7 +92,7 @@ class NewAttributes:
         # Most sensors have none, and share the empty set.
         known.number_texts = known.number_texts | {name}
         log.warning(
-            "a number comes as a text: no aggregate, chart or rule counts with it",
+            "number sent as text: no aggregate, chart or rule counts it",
             sensor=known.device_id or known.identifier,
             attribute=name,
             text=text,

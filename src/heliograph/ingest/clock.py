@@ -194,7 +194,7 @@ class ClockWatch:
             try:
                 await self.look()
             except StoreUnavailableError:
-                log.debug("the clock could not be compared with the database")
+                log.debug("clock not compared with the database")
 
     async def look(self) -> None:
         """Go on from the wall clock's time if it was accepted since the last look.
@@ -209,6 +209,6 @@ class ClockWatch:
             moment = self._clock.accept() if wrong else self._clock.moment()
             self._registry.forget_beyond(moment)
             self._latest.settle_after(acceptance.until + DAY)
-            log.warning("the clock was accepted", clock=to_rfc3339(moment))
+            log.warning("clock accepted", clock=to_rfc3339(moment))
         if horizon is not None:
             self._follow_horizon(horizon)

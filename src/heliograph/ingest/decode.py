@@ -595,7 +595,7 @@ def _decode_typed(  # noqa: C901, PLR0911, PLR0912, PLR0915 - one loop, unrolled
                 if timestamp.__class__ is str:
                     colons -= timestamp.count(":")
                 moment, device_timestamp = read_timestamp(timestamp, now)
-            text = told = canonical(value)
+            text = telling = canonical(value)
             if value.__class__ is dict:
                 keys = tuple(value)
                 inside = text.count(b":") - len(keys)
@@ -607,12 +607,12 @@ def _decode_typed(  # noqa: C901, PLR0911, PLR0912, PLR0915 - one loop, unrolled
                         return None
                     is_wrapped = keys == WHOLE
                 if is_wrapped:
-                    told = telling_text(value, text)
+                    telling = telling_text(value, text)
             else:
                 shape, names = None, VALUE_ONLY
                 if value.__class__ is not float:
                     colons -= text.count(b":")
-            number = measurement_fingerprint(revision, told, identity)
+            number = measurement_fingerprint(revision, telling, identity)
             if readings is not None:
                 columns = (text.decode(),) if identity is None else (text.decode(), identity)
                 readings.append(
@@ -695,10 +695,10 @@ def read_measurement(element: Any, now: int, sound: bool) -> Reading:
         )
     timestamp, device_timestamp, revision, identity = frame
     text = canonical(value)
-    told = telling_text(value, text)
+    telling = telling_text(value, text)
     return Reading(
         timestamp,
-        measurement_fingerprint(revision, told, identity),
+        measurement_fingerprint(revision, telling, identity),
         revision,
         device_timestamp,
         _columns(identity, text.decode()),

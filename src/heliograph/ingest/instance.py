@@ -44,7 +44,7 @@ class Instance:
         self._mqtt_client_id = mqtt_client_id
         self.token = secrets.token_hex(16)
         self._held_until = 0.0
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         # The numbers that other servers have had beside this one.
         self._foreign: set[int] = set()
         # Up to which id everything was made before this server's time.
@@ -96,7 +96,7 @@ class Instance:
             # It must not end for a client id that somebody else has taken meanwhile.
             await self._take(None)
             log.warning(
-                "another server has had this one's instance number: what waits gets new ids",
+                "instance number lost to another server: waiting messages get new ids",
                 before=before,
                 instance=self.ids.instance,
             )
@@ -154,18 +154,18 @@ class Instance:
             self.ids.move(number, 0)
         self._held_until = began + LEASE_SECONDS
         if self.others and not leased.others:
-            log.info("no other server uses the database now")
-            self._told.clear()
+            log.info("no other server on the database any more")
+            self._reported.clear()
         self.others = leased.others
         tokens = {other.token for other in self.others}
-        if not tokens <= self._told:
+        if not tokens <= self._reported:
             log.warning(
-                "another server uses the database: streams and sockets show what comes to their own"
-                " server only",
+                "other servers on the database: streams and sockets show what their own server"
+                " receives",
                 instance=self.ids.instance,
                 others=[other.number for other in self.others],
             )
-        self._told |= tokens
+        self._reported |= tokens
         self._foreign |= {other.number for other in self.others}
         self._foreign.discard(self.ids.instance)
 

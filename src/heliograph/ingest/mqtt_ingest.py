@@ -26,7 +26,7 @@ from heliograph.model.principal import Principal
 from heliograph.model.records import Kind
 from heliograph.mqtt.codec.reasons import Reason
 from heliograph.mqtt.codec.topics import match
-from heliograph.mqtt.host import Outgoing, Seen
+from heliograph.mqtt.host import Outgoing, TopicMessage
 from heliograph.mqtt.topics import LONGEST_OF_A_SENSOR, TopicKind, parse_device_topic
 from heliograph.nearest import did_you_mean
 from heliograph.store import Store
@@ -468,11 +468,13 @@ class MqttIngest:
                         if match(topic_filter, message.topic):
                             yield message
 
-    def seen(self, event: Committed) -> Seen | None:
+    def message_of(self, event: Committed) -> TopicMessage | None:
         """Return a committed event as subscribers see it; None: it has no topic."""
         if event.kind not in TOPICS:
             return None
-        return Seen(_topics(event), event.number, event.network_identifier, event.payload, event)
+        return TopicMessage(
+            _topics(event), event.number, event.network_identifier, event.payload, event
+        )
 
 
 def _no_topic(topic: str) -> str:

@@ -215,7 +215,7 @@ class Pipeline:
             return
         count = sum(len(message.tokens) for message in messages)
         self.state.dropped_total += count
-        log.warning("messages from before the database was put back are not stored", count=count)
+        log.warning("messages dropped: the database was put back", count=count)
         for message in messages:
             if message.future is not None and not message.future.done():
                 message.future.set_exception(_put_back())
@@ -268,7 +268,7 @@ class Pipeline:
 
     async def _salvage(self, message: Message, error: RowError) -> None:
         """Store of a single message what the database takes, and keep it as rejected."""
-        log.warning("the database refused rows", kind=message.kind.value, reason=str(error))
+        log.warning("rows refused by the database", kind=message.kind.value, reason=str(error))
         rows, identities = message.rows, dict(message.identities or ())
         good: list[int] = []
         refused: list[tuple[Any, ...]] = []
@@ -301,13 +301,13 @@ class Pipeline:
         if message.rejected is not None:
             message.rejected = None
             self.state.rejected_not_kept_total += 1
-            log.error("rejected message could not be stored", reason=str(error))
+            log.error("rejected message not stored", reason=str(error))
         try:
             await self._write([message])
         except RowError:
             message.rows = []
             self.state.rejected_not_kept_total += 1
-            log.exception("message could not be stored", kind=message.kind.value)
+            log.exception("message not stored", kind=message.kind.value)
 
     def _unlearn(self, message: Message) -> None:
         self.attributes.unlearn(message.attributes)
@@ -354,7 +354,7 @@ class Pipeline:
                 continue
             if not self.state.database_available:
                 self.state.database_available = True
-                log.info("the database is available again")
+                log.info("database available again")
             if probe:
                 return
             written.duplicates.update(found)
@@ -367,7 +367,7 @@ class Pipeline:
     def _note_outage(self, error: StoreUnavailableError) -> None:
         if self.state.database_available:
             self.state.database_available = False
-            log.error("the database is not available", reason=str(error))
+            log.error("database unavailable", reason=str(error))
 
     def _give_new_ids(self, ids: IngestIds, messages: Sequence[Message]) -> None:
         """Give new ids to messages that are to be written, and to all that wait behind them."""

@@ -66,7 +66,7 @@ class RejectionReports:
     def __init__(self) -> None:
         self._hourly = Hourly()
 
-    def tell(
+    def report(
         self,
         faults: Sequence[Fault],
         principal: Principal,
@@ -81,21 +81,21 @@ class RejectionReports:
         for fault in faults:
             firsts.setdefault(fault.reason.value, fault)
         for reason, fault in firsts.items():
-            untold = self._hourly.due((name, reason), sender, now)
-            if untold is not None:
-                self._warn(fault, principal, source, name, untold)
+            not_logged = self._hourly.due((name, reason), sender, now)
+            if not_logged is not None:
+                self._warn(fault, principal, source, name, not_logged)
         if self._hourly.has_left_out():
             log.warning(
-                "messages of more sources are rejected: they are not named within this hour",
+                "rejected messages of further sources not logged within this hour",
                 see="heliograph rejected",
             )
 
     def _warn(
-        self, fault: Fault, principal: Principal, source: str, name: str, untold: int
+        self, fault: Fault, principal: Principal, source: str, name: str, not_logged: int
     ) -> None:
         more = {} if fault.index is None else {"element": fault.index}
-        if untold:
-            more["not_told_before"] = untold
+        if not_logged:
+            more["not_logged_before"] = not_logged
         log.warning(
             "message rejected",
             source=source,
@@ -141,7 +141,7 @@ class Rejections:
         for fault in message.faults:
             self._count(fault)
         number = message.sensor.number if message.sensor else None
-        self._reports.tell(message.faults, principal, source, message.sensor, now)
+        self._reports.report(message.faults, principal, source, message.sensor, now)
         self._keep(message, number, principal.name, source, payload, size, now)
 
     def refuse_rows(self, message: Message, rows: list[tuple[Any, ...]]) -> None:

@@ -48,9 +48,9 @@ class Notices:
 
     def publish(self, events: Sequence[Committed]) -> None:
         """Publish the presence of sensors that sent a status. A sink of the hub."""
-        said = [(event.number, PRESENCE) for event in events if event.kind is Kind.STATUS]
-        if said:
-            self.revised(said)
+        statuses = [(event.number, PRESENCE) for event in events if event.kind is Kind.STATUS]
+        if statuses:
+            self.revised(statuses)
 
     async def run(self) -> None:
         """Publish what is due, for ever."""
@@ -63,7 +63,7 @@ class Notices:
                 try:
                     frame = await self._look_up(number, revision)
                 except StoreUnavailableError:
-                    log.debug("event could not be published", sensor=number)
+                    log.debug("event not published", sensor=number)
                     continue
                 if frame is not None:
                     self._streams.show([frame])

@@ -28,7 +28,7 @@ from heliograph.mqtt.codec.properties import Properties
 from heliograph.mqtt.codec.reasons import MQTT_3_1_1, MQTT_5, PacketType, ProtocolError, Reason
 from heliograph.mqtt.counts import Counts
 from heliograph.mqtt.fanout import Fanout
-from heliograph.mqtt.host import Host, Taken
+from heliograph.mqtt.host import Host, Settled
 from heliograph.mqtt.reading import (
     CLOSING,
     CONGESTED,
@@ -204,7 +204,7 @@ class Clients:
             if not will.may_be_published(self.host):
                 self.counts.withheld_wills += 1
                 log.warning(
-                    "a last will is not published: what it was set with is no longer valid",
+                    "last will withheld: its client may not publish any more",
                     name=will.principal.name,
                     topic=will.message.topic,
                 )
@@ -216,7 +216,7 @@ class Clients:
             else:
                 self.host.receive(self, token, route, message.payload, None, False)
         except Exception:
-            log.warning("last will could not be accepted", exc_info=True)
+            log.warning("last will not accepted", exc_info=True)
 
     def settled(self, messages: Sequence[Any]) -> None:
         """Wills need no acknowledgment."""
@@ -226,10 +226,10 @@ class Clients:
         network = network_of(peer)
         left_out = self._refused_logins.due((network, username or ""), network, now())
         if left_out is not None:
-            more = {"not_told_before": left_out} if left_out else {}
+            more = {"not_logged_before": left_out} if left_out else {}
             log.warning("log-in refused", peer=peer, username=username, **more)
         if self._refused_logins.has_left_out():
-            log.warning("more log-ins are refused: they are not named within this hour")
+            log.warning("further refused log-ins not logged within this hour")
 
 
 class Unfinished:
@@ -365,7 +365,7 @@ class Connection(Client):
         elif isinstance(error, HeliographError):
             self.fail(Reason.SERVER_BUSY, error.detail)
         else:
-            log.error("packet could not be answered", peer=self.peer, exc_info=error)
+            log.error("packet not answered", peer=self.peer, exc_info=error)
             self.fail(Reason.UNSPECIFIED_ERROR, "the server failed")
 
     # Packets
@@ -734,7 +734,7 @@ class Connection(Client):
             self._abandon_delivery(session, token)
             raise
 
-    def settled(self, messages: list[Taken]) -> None:
+    def settled(self, messages: list[Settled]) -> None:
         """Acknowledge what has been committed, in the order of receipt and in one write.
 
         A PUBACK goes to the connection that the message came by, or nowhere: on another one the
@@ -770,14 +770,14 @@ class Connection(Client):
             self.resume(OWN)
 
     def _refusal(
-        self, client: Client, write: Callable[..., bytes], message: Taken, token: int
+        self, client: Client, write: Callable[..., bytes], message: Settled, token: int
     ) -> bytes:
         reason = Reason(self.host.puback_reason(message))
         packet_id, detail = token & PACKET_ID, message.faults[0].detail
         whole = write(MQTT_5, packet_id, reason, detail)
         return client.explained(whole, write(MQTT_5, packet_id, reason))
 
-    def _settle_received(self, message: Taken, token: int, answers: list[bytes]) -> None:
+    def _settle_received(self, message: Settled, token: int, answers: list[bytes]) -> None:
         """Answer a QoS 2 message on whatever connection its session has by now."""
         packet_id, session = token & PACKET_ID, self.session
         if session is None or session.received.is_committed(packet_id) is None:

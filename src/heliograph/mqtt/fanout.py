@@ -22,8 +22,8 @@ from heliograph.model.event import Committed
 from heliograph.model.records import Kind
 from heliograph.mqtt.codec.packets import MAXIMUM_SUBSCRIPTIONS, Subscription
 from heliograph.mqtt.counts import Counts
-from heliograph.mqtt.host import Host, Outgoing, Seen
-from heliograph.mqtt.session import Entry, Owed, OwedInAll, Owner, Session, owner_of
+from heliograph.mqtt.host import Host, Outgoing, TopicMessage
+from heliograph.mqtt.session import Backlog, Entry, Owner, Session, TotalBacklog, owner_of
 from heliograph.mqtt.topics import is_shown
 
 log = structlog.get_logger()
@@ -166,7 +166,7 @@ def _has_wildcard(topic_filter: str) -> bool:
 
 
 @dataclasses.dataclass(slots=True, eq=False, repr=False)
-class Audience(Owed):
+class Audience(Backlog):
     """The sessions of one principal that have ever subscribed, and what they subscribe to.
 
     `waiting` are messages that one of them may get, for which there was no time yet.
@@ -174,7 +174,7 @@ class Audience(Owed):
 
     tree: SubscriptionTree[Entry] = field(default_factory=SubscriptionTree)
     filters: int = 0
-    waiting: deque[Seen] | None = None
+    waiting: deque[TopicMessage] | None = None
     waiting_bytes: int = 0
     lags: bool = False
 
@@ -194,7 +194,7 @@ class Fanout:
         self._counts = counts
         self._tasks = tasks
         self._audiences: dict[Owner, Audience] = {}
-        self._owed = OwedInAll(self._audiences)
+        self._total_backlog = TotalBacklog(self._audiences)
         self._of_device: dict[int | str, list[Audience]] = {}
         # Of devices where everybody sees some network: who subscribes to a topic as it is.
         self._of_topic: dict[str, dict[Audience, None]] = {}
@@ -273,7 +273,7 @@ class Fanout:
         audience = self._audiences.get(session.owner)
         if audience is None or session not in audience.sessions:
             return
-        session.owed = None
+        session.backlog = None
         audience.sessions.discard(session)
         audience.count(-session.queued_bytes - session.unacknowledged_bytes)
         if not audience.sessions:
@@ -318,14 +318,16 @@ class Fanout:
     def _join(self, session: Session) -> Audience:
         audience = self._audiences.get(session.owner)
         if audience is None:
-            audience = self._audiences[session.owner] = Audience(session.principal, self._owed)
+            audience = self._audiences[session.owner] = Audience(
+                session.principal, self._total_backlog
+            )
             if audience.device is not None:
                 self._of_device.setdefault(audience.device, []).append(audience)
             else:
                 self._viewers[audience] = None
                 self._forget_networks()
         audience.sessions.add(session)
-        session.owed = audience
+        session.backlog = audience
         return audience
 
     def _forget(self, audience: Audience) -> None:
@@ -349,14 +351,14 @@ class Fanout:
         began = self._begin()
         until, deliveries = began + self._credit, 0
         is_over = self._credit <= 0
-        seen_as, of_network, of_device = self._host.seen, self._of_network, self._of_device
+        message_of, of_network, of_device = self._host.message_of, self._of_network, self._of_device
         for event in events:
             audiences = of_network.get(event.network_identifier)
             if audiences is None:
                 audiences = self._learn(event.network_identifier)
             if of_device:
                 if event.network_identifier in self._open:
-                    audiences = audiences + self._subscribed(seen_as(event))
+                    audiences = audiences + self._subscribed(message_of(event))
                 elif (
                     event.number in of_device
                     or event.device_id in of_device
@@ -365,22 +367,22 @@ class Fanout:
                     names = (event.device_id, event.identifier)
                     own = self._own(event.number, event.network_identifier, names)
                     audiences = own + audiences
-            seen = seen_as(event) if audiences else None
-            if seen is None:
+            message = message_of(event) if audiences else None
+            if message is None:
                 continue
             if event.kind is STATUS:
                 for audience in audiences:
-                    self._supersede(audience, seen)
+                    self._supersede(audience, message)
             for audience in audiences:
                 if deliveries >= DELIVERIES_BETWEEN_LOOKS:
                     is_over, deliveries = is_over or time.thread_time() > until, 0
                 if is_over or audience.waiting:
-                    self._put_off(audience, seen)
+                    self._put_off(audience, message)
                 else:
-                    deliveries += self._deliver(audience, seen)
+                    deliveries += self._deliver(audience, message)
         self._credit -= time.thread_time() - began
 
-    async def configure(self, configuration: Seen) -> None:
+    async def configure(self, configuration: TopicMessage) -> None:
         """Send what is retained from now on to those who subscribe to it, and nothing older.
 
         At once, since whoever subscribes later is sent what is retained then: nobody may get
@@ -402,13 +404,13 @@ class Fanout:
         self._credit -= time.thread_time() - began
         await self._wait_for_credit(0)
 
-    def _supersede(self, audience: Audience, seen: Seen) -> None:
+    def _supersede(self, audience: Audience, message: TopicMessage) -> None:
         """Let nobody be sent any more what was retained until now."""
-        for topic in seen.topics:
+        for topic in message.topics:
             for session, *_ in audience.tree.matches(topic):
                 connection = session.connection
                 if connection is not None and connection.retained is not None:
-                    connection.retained.supersede(seen.topics)
+                    connection.retained.supersede(message.topics)
 
     def _learn(self, network_identifier: str) -> list[Audience]:
         """Return who sees the whole of this network, and know it from now on."""
@@ -442,22 +444,22 @@ class Fanout:
             and not (audience in viewers and audience in found)
         ]
 
-    def _subscribed(self, seen: Seen | None) -> list[Audience]:
+    def _subscribed(self, message: TopicMessage | None) -> list[Audience]:
         """Return the devices that subscribe to what everybody may see, by the topic itself."""
-        topics = () if seen is None else seen.topics
+        topics = () if message is None else message.topics
         found = dict.fromkeys(
             audience for topic in topics for audience in self._of_topic.get(topic, ())
         )
         return [audience for audience in found if audience not in self._viewers]
 
-    def _deliver(self, audience: Audience, seen: Seen) -> int:
+    def _deliver(self, audience: Audience, message: TopicMessage) -> int:
         """Send a message to the sessions that subscribe to it; return how many looks it took."""
-        matches, event = audience.tree.matches, seen.event
+        matches, event = audience.tree.matches, message.event
         chosen: dict[Session, tuple[int, str]] = {}
         # By filter: one may select a message under each of its topics.
         identified: dict[Session, dict[str, int]] = {}
         count = 1
-        for topic in seen.topics:
+        for topic in message.topics:
             for session, topic_filter, qos, no_local, identifier in matches(topic):
                 count += 1
                 if (
@@ -473,28 +475,28 @@ class Fanout:
                     identified.setdefault(session, {})[topic_filter] = identifier
         if not chosen:
             return count
-        payload = seen.payload
+        payload = message.payload
         if payload is None:
             # Others get the same.
-            payload = seen.payload = b"" if event is None else self._host.payload_of(event)
-        message: Outgoing | None = None
+            payload = message.payload = b"" if event is None else self._host.payload_of(event)
+        outgoing: Outgoing | None = None
         published = 1 if event is None else event.qos
         for session, (granted, topic) in chosen.items():
             qos = min(published, granted)  # [MQTT-3.8.4-8]
             identifiers = tuple(identified[session].values()) if session in identified else ()
             if (
-                message is None
-                or message.qos != qos
-                or message.topic != topic
-                or message.identifiers != identifiers
+                outgoing is None
+                or outgoing.qos != qos
+                or outgoing.topic != topic
+                or outgoing.identifiers != identifiers
             ):
-                message = Outgoing(
-                    topic, payload, qos, seen.sensor, seen.network_identifier, identifiers
+                outgoing = Outgoing(
+                    topic, payload, qos, message.sensor, message.network_identifier, identifiers
                 )
             connection = session.connection
             if connection is not None and connection.checked != self._generation:
                 connection.recheck()
-            session.deliver(message)
+            session.deliver(outgoing)
         return count
 
     # Turns
@@ -511,13 +513,13 @@ class Fanout:
         # That of the thread: while another process has the processor, nobody here is kept waiting.
         return time.thread_time()
 
-    def _put_off(self, audience: Audience, seen: Seen) -> None:
+    def _put_off(self, audience: Audience, message: TopicMessage) -> None:
         """Keep a message for the audience's next turn; for lack of room drop its oldest."""
         if audience.waiting is None:
             audience.waiting = deque()
         self._behind[audience] = None
-        audience.waiting.append(seen)
-        self._count_waiting(audience, _size(seen))
+        audience.waiting.append(message)
+        self._count_waiting(audience, _size(message))
         while audience.waiting and (
             audience.waiting_bytes > MAXIMUM_BEHIND_BYTES
             or self._behind_bytes > MAXIMUM_BEHIND_BYTES_IN_ALL
@@ -572,23 +574,23 @@ class Fanout:
         waiting = audience.waiting
         if not waiting:
             return 1
-        seen = waiting.popleft()
-        self._count_waiting(audience, -_size(seen))
+        message = waiting.popleft()
+        self._count_waiting(audience, -_size(message))
         if waiting:
             self._behind[audience] = None
         else:
             audience.waiting, audience.lags = None, False
         # The right to see it may have ended meanwhile.
-        if self._host.may_see(audience.principal, seen.sensor, seen.network_identifier):
-            return self._deliver(audience, seen)
+        if self._host.may_see(audience.principal, message.sensor, message.network_identifier):
+            return self._deliver(audience, message)
         self._counts.withheld += 1
         return 1
 
 
-def _size(seen: Seen) -> int:
+def _size(message: TopicMessage) -> int:
     """Return about what a message that waits holds in memory, in bytes: always the same."""
-    event = seen.event
+    event = message.event
     if event is None or event.payload is not None:
-        return WAITING_BYTES + len(seen.payload or b"")
+        return WAITING_BYTES + len(message.payload or b"")
     texts = (column for row in event.rows for column in row if column.__class__ is str)
     return WAITING_BYTES + sum(map(len, texts))

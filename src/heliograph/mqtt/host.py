@@ -10,7 +10,7 @@ from heliograph.model.event import Committed
 from heliograph.model.principal import Principal
 
 
-class Seen(msgspec.Struct, gc=False):
+class TopicMessage(msgspec.Struct, gc=False):
     """A message to show under each of its topics, the preferred one first.
 
     Without a `payload` it is that of the `event`, made when somebody gets it.
@@ -41,7 +41,7 @@ class Outgoing(msgspec.Struct, eq=False, gc=False):
     packet: bytes = b""
 
 
-class Taken(Protocol):
+class Settled(Protocol):
     """Messages that come back after their commit, one or several; see `token_of`."""
 
     tokens: list[int]
@@ -225,7 +225,7 @@ class Host(Protocol):
         """
         ...
 
-    def seen(self, event: Committed) -> Seen | None:
+    def message_of(self, event: Committed) -> TopicMessage | None:
         """Return a committed event as subscribers see it; None: it has no topic."""
         ...
 

@@ -26,7 +26,7 @@ from heliograph.model.time import SECOND, now
 from heliograph.mqtt.codec import packets
 from heliograph.mqtt.codec.packets import Connack, Suback, Unsuback
 from heliograph.mqtt.codec.reasons import MQTT_3_1_1, MQTT_5, PacketType, ProtocolError, Reason
-from heliograph.mqtt.host import Host, Taken
+from heliograph.mqtt.host import Host, Settled
 from heliograph.mqtt.publications import Publications
 from heliograph.mqtt.reading import (
     CLOSING,
@@ -445,7 +445,7 @@ class LinkConnection(PacketProtocol):
             stranger = "" if self.greeted else "what answers there does not speak MQTT 5: "
             self.end(stranger + error.detail)
         else:
-            log.error("packet from the broker could not be handled", exc_info=error)
+            log.error("packet from the broker not handled", exc_info=error)
             self.end(f"the server failed: {error}")
 
     # Packets
@@ -585,7 +585,7 @@ class LinkConnection(PacketProtocol):
 
     # Answers
 
-    def settled(self, messages: list[Taken]) -> None:
+    def settled(self, messages: list[Settled]) -> None:
         """Acknowledge what has been committed, in one write, if the broker is still there."""
         acknowledged: list[int] = []
         for message in messages:
@@ -680,7 +680,7 @@ class Confirmed:
         """Whether a ping would confirm something."""
         return bool(self._acknowledged)
 
-    def acknowledge(self, message: Taken) -> None:
+    def acknowledge(self, message: Settled) -> None:
         """Note that a message is acknowledged, if the ledger has it."""
         if message.delivery is None:
             return

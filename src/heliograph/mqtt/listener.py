@@ -13,7 +13,7 @@ from typing import Final
 from heliograph.mqtt.codec import packets
 from heliograph.mqtt.codec.reasons import MQTT_5, Reason
 from heliograph.mqtt.connection import MAXIMUM_CONNECT_BYTES, Clients, Connection, ListenerLimits
-from heliograph.mqtt.host import Host, Seen
+from heliograph.mqtt.host import Host, TopicMessage
 from heliograph.mqtt.reading import CLOSING, FULL, UNTAKEN, RoutesOfAll
 from heliograph.mqtt.topics import TopicKind
 
@@ -188,7 +188,7 @@ class Listener(Clients):
     ) -> None:
         """Send a configuration to those who subscribe to it now; the others ask for it later."""
         topics = tuple(f"{TopicKind.CONFIGURATIONS}/{name}" for name in names)
-        await self.fanout.configure(Seen(topics, sensor, network_identifier, payload))
+        await self.fanout.configure(TopicMessage(topics, sensor, network_identifier, payload))
 
 
 class Greeting(asyncio.BufferedProtocol):

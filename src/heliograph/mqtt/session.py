@@ -35,9 +35,9 @@ OUTGOING_MESSAGES = 1_000
 OUTGOING_BYTES = 1 << 20
 OUTGOING_WINDOW = 64
 # Of all sessions of a principal together: it may keep a hundred.
-MAXIMUM_OWED_BYTES_OF_PRINCIPAL = 8 << 20
+MAXIMUM_BACKLOG_BYTES_OF_PRINCIPAL = 8 << 20
 # Of all principals together, administrators included.
-MAXIMUM_OWED_BYTES_IN_ALL = 96 << 20
+MAXIMUM_BACKLOG_BYTES_IN_ALL = 96 << 20
 # Of messages to a subscriber that are written together.
 OUTBOX_BYTES = 32 << 10
 MAXIMUM_SESSIONS = 100_000
@@ -118,24 +118,24 @@ class Entry(NamedTuple):
 
 
 @dataclasses.dataclass(slots=True, eq=False, repr=False)
-class Owed:
+class Backlog:
     """What the sessions of one principal are owed: bytes of payloads, unacknowledged or unsent."""
 
     principal: Principal
-    in_all: "OwedInAll"
+    total: "TotalBacklog"
     sessions: "set[Session]" = field(default_factory=set)
     bytes: int = 0
 
     def count(self, size: int) -> None:
         """Count so many bytes more, or fewer."""
         self.bytes += size
-        self.in_all.bytes += size
+        self.total.bytes += size
 
     def bound(self) -> None:
         """Drop what is over the bounds, of the session that is owed most."""
         if not self.principal.is_admin:
-            self.drop_to(MAXIMUM_OWED_BYTES_OF_PRINCIPAL)
-        self.in_all.bound()
+            self.drop_to(MAXIMUM_BACKLOG_BYTES_OF_PRINCIPAL)
+        self.total.bound()
 
     def drop_to(self, size: int) -> None:
         """Drop the oldest of the session that is owed most until there are so many bytes."""
@@ -155,15 +155,15 @@ class Owed:
 
 
 @dataclasses.dataclass(slots=True, eq=False, repr=False)
-class OwedInAll:
+class TotalBacklog:
     """What the sessions of all principals are owed."""
 
-    principals: Mapping[Owner, Owed]
+    principals: Mapping[Owner, Backlog]
     bytes: int = 0
 
     def bound(self) -> None:
         """Drop a part of what the principal is owed that is owed most, if it is too much."""
-        if self.bytes <= MAXIMUM_OWED_BYTES_IN_ALL:
+        if self.bytes <= MAXIMUM_BACKLOG_BYTES_IN_ALL:
             return
         most = max(self.principals.values(), key=attrgetter("bytes"))
         # Not just what is too much: to look for the one takes as long as there are principals.
@@ -198,7 +198,7 @@ class Session:
     subscriptions: dict[str, Entry] = field(default_factory=dict)
     filter_bytes: int = 0
     # Since it has first subscribed.
-    owed: Owed | None = None
+    backlog: Backlog | None = None
     received: Exchanges = field(default_factory=Exchanges)
     unacknowledged: dict[int, Outgoing] = field(default_factory=dict)
     unacknowledged_bytes: int = 0
@@ -296,8 +296,8 @@ class Session:
             self.unacknowledged[self.next_id] = message
             self.unacknowledged_bytes += len(message.payload)
             self._count(len(message.payload))
-            if self.owed is not None:
-                self.owed.in_all.bound()
+            if self.backlog is not None:
+                self.backlog.total.bound()
 
     def _settle(self, packet_id: int) -> None:
         size = len(self.unacknowledged.pop(packet_id).payload)
@@ -313,8 +313,8 @@ class Session:
         while len(self.queue) > OUTGOING_MESSAGES or self.queued_bytes > OUTGOING_BYTES:
             self._dequeue(self.queue)
             self._drop()
-        if self.owed is not None:
-            self.owed.bound()
+        if self.backlog is not None:
+            self.backlog.bound()
 
     def _dequeue(self, queue: deque[Outgoing]) -> Outgoing:
         message = queue.popleft()
@@ -323,8 +323,8 @@ class Session:
         return message
 
     def _count(self, size: int) -> None:
-        if self.owed is not None:
-            self.owed.count(size)
+        if self.backlog is not None:
+            self.backlog.count(size)
 
     @property
     def droppable_bytes(self) -> int:
@@ -609,7 +609,7 @@ class Retained:
             # On its next connection the client subscribes again.
             connection.fail(Reason.SERVER_BUSY, "the database is not available")
         except Exception:
-            log.exception("retained messages could not be sent", peer=connection.peer)
+            log.exception("retained messages not sent", peer=connection.peer)
             connection.fail(Reason.UNSPECIFIED_ERROR, "the server failed")
         finally:
             self._task = None

@@ -78,7 +78,7 @@ class Shares:
         self._over: set[Share] = set()
         self._is_crowded = False
         self._idle_ticks = 0
-        self._seen = (0, 0)
+        self._last_commits = (0, 0)
         self._timer: asyncio.TimerHandle | None = None
 
     def enter(self, owner: Owner, principal: Principal) -> Share | None:
@@ -110,7 +110,7 @@ class Shares:
             share.is_over = True
             self._over.add(share)
             if self._timer is None:
-                self._seen = self._committed()
+                self._last_commits = self._committed()
                 self._is_crowded = False
                 self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
         if self._is_crowded:
@@ -159,8 +159,8 @@ class Shares:
 
     def _look(self) -> bool:
         """Return whether those within their shares fill the commits by themselves."""
-        bytes_before, commits_before = self._seen
-        self._seen = bytes_now, commits_now = self._committed()
+        bytes_before, commits_before = self._last_commits
+        self._last_commits = bytes_now, commits_now = self._committed()
         over = 0
         for share in self._over:
             over += share.committed

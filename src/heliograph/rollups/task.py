@@ -337,7 +337,7 @@ class TextReports(Protocol):
         """Return whether a sensor's attribute was not reported yet; called from any thread."""
         ...
 
-    def tell(self, sensor: int, name: str, text: str) -> None:
+    def report(self, sensor: int, name: str, text: str) -> None:
         """Report an attribute with a value of it."""
         ...
 
@@ -432,7 +432,7 @@ class RollupTask:
 
     async def _tell(self) -> None:
         for (sensor, name), text in self._found.take().items():
-            self._texts.tell(sensor, name, text)
+            self._texts.report(sensor, name, text)
         pending = await self._rolling.pending()
         self.state.frontier = (await self._rolling.state()).frontier
         self.state.marks, self.state.ranges = pending.marks, pending.ranges

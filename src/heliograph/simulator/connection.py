@@ -109,7 +109,7 @@ class SimulatedConnection:
         return self._options.protocol is MQTTProtocolVersion.MQTTv5
 
     @property
-    def is_owed(self) -> bool:
+    def has_unsettled(self) -> bool:
         """Whether something waits, or nothing has been heard yet of what was sent."""
         return bool(self._waiting or self._outstanding)
 

@@ -280,6 +280,6 @@ class Fleet:
         while not self._abandoned.is_set() and time.monotonic() < deadline:
             for connection in self._connections:
                 connection.flush()
-            if not any(connection.is_owed for connection in self._connections):
+            if not any(connection.has_unsettled for connection in self._connections):
                 return
             await asyncio.sleep(TICK_SECONDS)

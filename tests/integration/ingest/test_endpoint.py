@@ -273,14 +273,14 @@ async def test_events_go_to_both_topics_of_a_device(plain_core):
         for device_id in ("pump", None)
         for kind in (Kind.MEASUREMENT, Kind.LOG, Kind.HEARTBEAT, Kind.STATUS)
     ]
-    shown = [core.mqtt.seen(event) for event in events]
+    shown = [core.mqtt.message_of(event) for event in events]
     prefixes = ("measurements", "log-messages", "heartbeats", "status")
     assert [seen.topics for seen in shown] == [
         *((f"{prefix}/pump", f"{prefix}/the-uuid") for prefix in prefixes),
         *((f"{prefix}/the-uuid",) for prefix in prefixes),
     ]
     assert {seen.payload for seen in shown} == {b"whole"}
-    assert core.mqtt.seen(Committed(Kind.PRESENCE, 1, "u", None, "n", [], None, None)) is None
+    assert core.mqtt.message_of(Committed(Kind.PRESENCE, 1, "u", None, "n", [], None, None)) is None
     parts = Committed(Kind.MEASUREMENT, 1, "u", None, "n", rows, None, None)
     value = {"revision": None, "timestamp": NOON, "value": {"t": 1}}
     assert json.loads(core.mqtt.payload_of(parts)) == {"measurements": [value]}

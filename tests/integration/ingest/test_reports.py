@@ -68,8 +68,8 @@ def test_what_goes_on_for_hours_is_told_each_hour_with_how_many_more_there_were(
         for hour, count in enumerate((50, 1, 0, 3)):
             moment = (NOON * SECOND // HOUR + hour) * HOUR
             for minute in range(count):
-                reports.tell(fault, ADMIN, "measurements/pump", None, moment + minute * MINUTE)
-    assert [each.get("not_told_before") for each in logs] == [None, 49, None]
+                reports.report(fault, ADMIN, "measurements/pump", None, moment + minute * MINUTE)
+    assert [each.get("not_logged_before") for each in logs] == [None, 49, None]
 
 
 async def test_http_is_told_of_like_mqtt_and_of_a_batch_each_reason_with_an_element(core):
@@ -146,10 +146,10 @@ def test_however_many_sources_there_are_lines_and_memory_are_bounded():
         for hour in range(3):
             moment = (NOON * SECOND // HOUR + hour) * HOUR
             for number in range(20_000):
-                reports.tell(fault, ADMIN, f"x/{number}", None, moment)
+                reports.report(fault, ADMIN, f"x/{number}", None, moment)
             # One that floods leaves room for others.
             own = Principal("device", "device:pump", sensor=1)
-            reports.tell(fault, own, "y", None, moment)
+            reports.report(fault, own, "y", None, moment)
             assert len(reports._hourly) <= 2 * LINES
     named = rejected(logs)
     assert len(named) == 3 * (LINES_OF_ONE + 1)
@@ -158,7 +158,7 @@ def test_however_many_sources_there_are_lines_and_memory_are_bounded():
     with capture_logs() as logs:
         for number in range(10 * LINES):
             sender = Principal("device", f"device:{number}", sensor=number)
-            reports.tell(fault, sender, "x", None, moment + HOUR)
+            reports.report(fault, sender, "x", None, moment + HOUR)
     assert len(rejected(logs)) == LINES
 
 
@@ -166,7 +166,7 @@ def texts(logs):
     return [
         (each["sensor"], each["attribute"], each["text"])
         for each in logs
-        if each["event"].startswith("a number comes as a text")
+        if each["event"].startswith("number sent as text")
     ]
 
 
@@ -243,7 +243,7 @@ def test_so_many_number_texts_are_told_that_the_log_bears_and_the_others_later()
         for hour in range(1, 12):
             for number, sensor in sensors.items():
                 assert reports.is_news(number, "t") == ("t" not in sensor.number_texts)
-                reports.tell(number, "t", "1")
+                reports.report(number, "t", "1")
             assert len(texts(logs)) == min(hour * LINES_OF_ONE, 3 * LINES)
             moment += HOUR
     assert not any(reports.is_news(number, "t") for number in sensors)

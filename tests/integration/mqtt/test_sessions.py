@@ -182,7 +182,7 @@ async def test_what_a_session_is_owed_is_bounded(server, version):
 
 async def test_what_all_sessions_of_a_user_are_owed_is_bounded(server, version, monkeypatch):
     """Of the one that is owed most the oldest goes first; another user's are left alone."""
-    monkeypatch.setattr("heliograph.mqtt.session.MAXIMUM_OWED_BYTES_OF_PRINCIPAL", 200_000)
+    monkeypatch.setattr("heliograph.mqtt.session.MAXIMUM_BACKLOG_BYTES_OF_PRINCIPAL", 200_000)
     for name in ("ada", "bob"):
         await account(server, name, roof="viewer")
     keys = {name: await device(server, name, "roof") for name in ("roof-1", "roof-2")}
@@ -368,7 +368,7 @@ async def status_is(server, device, expected):
 
 async def test_what_all_sessions_are_owed_is_bounded(server, version, monkeypatch):
     """Of the user that is owed most the oldest goes first, be it an administrator."""
-    monkeypatch.setattr("heliograph.mqtt.session.MAXIMUM_OWED_BYTES_IN_ALL", 200_000)
+    monkeypatch.setattr("heliograph.mqtt.session.MAXIMUM_BACKLOG_BYTES_IN_ALL", 200_000)
     await account(server, "ada", roof="viewer")
     key = await device(server, "roof-1", "roof")
     other = await server.device()
@@ -389,20 +389,20 @@ async def test_what_all_sessions_are_owed_is_bounded(server, version, monkeypatc
     owed = audiences["admin"].bytes, audiences["user:ada"].bytes
     assert owed[1] == len(large(0))
     assert len(large(0)) * 4 < sum(owed) <= 200_000
-    assert server.listener.fanout._owed.bytes == sum(owed)
+    assert server.listener.fanout._total_backlog.bytes == sum(owed)
     assert server.listener.counts.dropped > 0
     # The newest is there.
     (session,) = audiences["admin"].sessions
     assert session.queue[-1].payload == large(11)
     server.listener.sessions.forget()
-    assert server.listener.fanout._owed.bytes == 0
+    assert server.listener.fanout._total_backlog.bytes == 0
 
 
 async def test_what_is_sent_and_not_acknowledged_is_of_the_bound_over_all(
     server, version, monkeypatch
 ):
     """It can't be dropped while the client is there, so the one that holds most has to go."""
-    monkeypatch.setattr("heliograph.mqtt.session.MAXIMUM_OWED_BYTES_IN_ALL", 200_000)
+    monkeypatch.setattr("heliograph.mqtt.session.MAXIMUM_BACKLOG_BYTES_IN_ALL", 200_000)
     device = await server.device()
     pump = await server.connect(device)
     taking = await server.connect(device, "taking", version=version)
@@ -419,7 +419,7 @@ async def test_what_is_sent_and_not_acknowledged_is_of_the_bound_over_all(
         taking.send(numbered(PUBACK, message.packet_id))
     await server.shown()
     await eventually(lambda: session.connection is None)
-    assert server.listener.fanout._owed.bytes <= 200_000
+    assert server.listener.fanout._total_backlog.bytes <= 200_000
     assert server.listener.counts.refusals["QUOTA_EXCEEDED"] == 1
     # Whoever comes back gets what is newest.
     await silent.close()

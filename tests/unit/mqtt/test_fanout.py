@@ -13,7 +13,7 @@ from heliograph.mqtt import fanout as fanout_module
 from heliograph.mqtt.codec.packets import Subscription
 from heliograph.mqtt.counts import Counts
 from heliograph.mqtt.fanout import Fanout, SubscriptionTree
-from heliograph.mqtt.host import Seen
+from heliograph.mqtt.host import TopicMessage
 from heliograph.mqtt.session import Session
 from server import eventually
 
@@ -53,9 +53,9 @@ class House:
             return True
         return may_receive(principal, UnknownSensor(sensor, network_identifier), self.grants)
 
-    def seen(self, event):
+    def message_of(self, event):
         topics = (f"measurements/{event.device_id}", f"measurements/{event.identifier}")
-        return Seen(topics, event.number, event.network_identifier, event.payload, event)
+        return TopicMessage(topics, event.number, event.network_identifier, event.payload, event)
 
 
 class Noting(Session):
@@ -304,7 +304,7 @@ async def test_a_configuration_comes_at_once_and_makes_whoever_publishes_wait(fa
             turns += 1
 
     counting = asyncio.create_task(count(), name="count")
-    configuring = fanout.configure(Seen(topics, 1, "here", b"{}"))
+    configuring = fanout.configure(TopicMessage(topics, 1, "here", b"{}"))
     await asyncio.create_task(configuring, name="configure")
     assert session.sent.index(("configurations/pump", b"{}", 1)) < 50
     assert turns > 3
@@ -345,7 +345,7 @@ async def test_devices_too_see_what_everybody_sees_and_are_found_by_their_topics
     fanout.show([event("here")])
     assert [len(session.sent) for session in (own, curious, greedy)] == [2, 1, 1]
     topics = ("measurements/pump", "measurements/uuid-pump")
-    await fanout.configure(Seen(topics, 1, "open", b"{}"))
+    await fanout.configure(TopicMessage(topics, 1, "open", b"{}"))
     assert [len(session.sent) for session in (own, curious, greedy)] == [3, 2, 2]
     for session in (own, curious, greedy, *fleet):
         fanout.remove(session)
