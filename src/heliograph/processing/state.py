@@ -10,7 +10,7 @@ Messages older than the newest, and repeats of it, change nothing. Where the rul
 they are followed apart, by their own times, and may raise; newer messages clear that again.
 
 `no_data` and `offline` count by the clock alone, from when messages arrived. An outage of the
-server itself does not count: see `Tick.since`.
+server itself does not count: see `Tick.since`. Why all this: docs/decisions/0039.
 """
 
 import copy
@@ -19,9 +19,12 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from heliograph.model.attributes import value_at
+from heliograph.model.time import SECOND
 from heliograph.processing.conditions import Verdict, finite_number
 from heliograph.processing.rules import CompiledRule, Occasion
 
+# A message may say otherwise at the very time that a raise is due: it is waited for.
+GRACE: Final = 2 * SECOND
 # Before all times.
 _NEVER: Final = -(1 << 62)
 
@@ -103,7 +106,7 @@ def advance(
     state = copy.copy(state)
     made: list[Transition] = []
     if isinstance(event, Tick):
-        _run(rule, state, event.now - state.delay, made, event.since)
+        _run(rule, state, event.now - _behind(rule, state), made, event.since)
         return state, made
     # What the clock drives is counted by the clock.
     at = event.received_at if rule.by_clock else event.timestamp
@@ -115,13 +118,13 @@ def advance(
             _follow_late(rule, state, event, key, made)
         return state, made
     if not rule.by_clock:
-        _run(rule, state, at, made)
+        _run(rule, state, at - 1, made)
     verdict = event.verdict
     if verdict is None or rule.changing:
         verdict = rule.evaluate(event.value, at, state.previous)
     _apply(state, verdict, key)
     state.newest = key
-    state.delay = 0 if rule.by_clock else event.received_at - at
+    state.delay = event.received_at - at
     _keep_previous(rule, state, event.value, at)
     _run(rule, state, at, made)
     if rule.operator == "no_data" and verdict is Verdict.CLEARS:
@@ -136,7 +139,7 @@ def next_due(rule: CompiledRule, state: RuleState, since: int = _NEVER) -> int |
 
     `since` is as in `Tick`.
     """
-    return None if state.since is None else _due(rule, state, since) + state.delay
+    return None if state.since is None else _due(rule, state, since) + _behind(rule, state)
 
 
 def encode(state: RuleState) -> str:
@@ -174,6 +177,11 @@ def _due(rule: CompiledRule, state: RuleState, since: int) -> int:
     if rule.by_clock:
         began = max(began, since)
     return max(began + rule.hold, state.raised_at + rule.cooldown)
+
+
+def _behind(rule: CompiledRule, state: RuleState) -> int:
+    """Return how far the clock goes before the time up to which it tells about the data."""
+    return 0 if rule.by_clock else state.delay + GRACE
 
 
 def _run(

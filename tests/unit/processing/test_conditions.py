@@ -77,6 +77,7 @@ VERDICTS: list[tuple[dict[str, Any], Any, Verdict]] = [
     ({"all": [ABOVE, IS_OPEN]}, {"t": 29, "open": True}, BETWEEN),
     ({"all": [ABOVE, IS_OPEN]}, {"t": 29, "open": False}, CLEARS),
     ({"all": [ABOVE, IS_OPEN]}, {"t": 31}, ABSENT),
+    ({"all": [ABOVE, IS_OPEN]}, {"t": 29}, ABSENT),
     ({"all": [ABOVE, IS_OPEN]}, {"t": 20}, CLEARS),
     ({"any": [ABOVE, IS_OPEN]}, {"t": 31}, HOLDS),
     ({"any": [ABOVE, IS_OPEN]}, {"t": 29, "open": False}, BETWEEN),

@@ -80,11 +80,13 @@ def test_it_raises_after_for_of_holding_by_the_datas_own_time() -> None:
     assert told(rule, seen(0, 31), seen(5, 20), seen(9, 31), seen(18, 31)) == []
     # A value counts until the next one says otherwise, with a tick or without.
     assert told(rule, seen(0, 31), seen(600, 20)) == ["+10", "-600"]
-    assert told(rule, seen(0, 31), tick(9.9)) == []
+    assert told(rule, seen(0, 31), tick(11.9)) == []
     assert told(rule, seen(0, 31), tick(12), tick(11), seen(600, 20)) == ["+10", "-600"]
+    # What says otherwise just when it is due is waited for.
+    assert told(rule, seen(0, 31), tick(10.5), seen(10, 20), tick(12)) == []
     # What comes an hour late is an hour late by the clock, too.
-    assert told(rule, seen(0, 31, received=3600), tick(3609)) == []
-    assert told(rule, seen(0, 31, received=3600), tick(3610)) == ["+10"]
+    assert told(rule, seen(0, 31, received=3600), tick(3611)) == []
+    assert told(rule, seen(0, 31, received=3600), tick(3612)) == ["+10"]
 
 
 def test_it_clears_after_clear_for() -> None:
@@ -93,14 +95,14 @@ def test_it_clears_after_clear_for() -> None:
         "+0",
         "-16",
     ]
-    assert told(rule, seen(0, 31), seen(1, 20), seen(5, 29), tick(11)) == ["+0", "-11"]
+    assert told(rule, seen(0, 31), seen(1, 20), seen(5, 29), tick(13)) == ["+0", "-11"]
 
 
 def test_between_two_raises_is_the_cooldown_and_what_still_holds_raises_then() -> None:
     rule = compiled(cooldown=60)
     flapping = [seen(at, 31 if at % 2 == 0 else 20) for at in range(10)]
     assert told(rule, *flapping) == ["+0", "-1"]
-    assert told(rule, *flapping, seen(10, 31), tick(59), tick(61)) == ["+0", "-1", "+60"]
+    assert told(rule, *flapping, seen(10, 31), tick(61), tick(62)) == ["+0", "-1", "+60"]
 
 
 def test_late_data_and_repeats_do_nothing_unless_the_rule_asks_for_it() -> None:
@@ -111,6 +113,7 @@ def test_late_data_and_repeats_do_nothing_unless_the_rule_asks_for_it() -> None:
     assert told(rule, now, *late, now, seen(110, 20)) == ["+20", "-110"]
     assert told(rule, now, late[0], late[1], seen(15, 20), late[2], late[3]) == []
     assert told(rule, now, *reversed(late)) == []
+    assert told(rule, now, late[3], late[0], late[2]) == ["+20"]
     # Neither does it hold for longer because both old and new data do.
     assert told(rule, seen(100, 31), late[0], seen(110, 20)) == []
     assert told(compiled(), seen(0, 31), now, seen(0, 31)) == ["+0", "-100"]
@@ -136,6 +139,9 @@ def test_changes_are_from_the_previous_number_in_the_order_of_time() -> None:
     values = [seen(0, 20), seen(1, 26), seen(2, 27), seen(3, {"u": 1}), seen(4, 33)]
     assert told(rule, *values) == ["+1", "-2", "+4"]
     assert told(rule, seen(1, 20), seen(0, 50), seen(2, 21)) == []
+    # What was between late ones is not known, whatever was thought of them when they came.
+    late = Observation(micro(1), 0, micro(9), {"t": 90}, verdict=Verdict.HOLDS)
+    assert told(compiled({"attribute": "t", "change": 5}, late=True), seen(2, 20), late) == []
     rate = compiled({"attribute": "t", "rate": 1})
     assert told(rate, seen(0, 20), seen(10, 29), seen(12, 31)) == ["+12"]
 
@@ -290,15 +296,18 @@ def test_a_raise_comes_only_after_holding_for_so_long(
     rule: CompiledRule, made: list[tuple[int, Any]]
 ) -> None:
     messages = series(made)
-    said, previous = [], {}
+    said, previous = {}, {}
     for message in messages:
         value = message.value["t"]
         verdict = rule.evaluate(message.value, message.timestamp, previous)
-        said.append((message.timestamp, verdict))
+        said[message.timestamp, message.fingerprint] = verdict
         if value is not None:
             previous = {"t": (message.timestamp, value)}
-    raises = [each.at for each in run(rule, messages)[1] if each.occasion is Occasion.RAISED]
-    for at in raises:
-        held = [verdict for time, verdict in said if at - rule.hold <= time < at]
-        assert Verdict.CLEARS not in held
+    raised = [each for each in run(rule, messages)[1] if each.occasion is Occasion.RAISED]
+    for each in raised:
+        assert said[each.cause] is Verdict.HOLDS
+        assert each.at - each.cause[0] >= rule.hold
+        since = [verdict for key, verdict in said.items() if each.cause <= key < (each.at, 0)]
+        assert Verdict.CLEARS not in since
+    raises = [each.at for each in raised]
     assert all(later - sooner >= rule.cooldown for sooner, later in itertools.pairwise(raises))
