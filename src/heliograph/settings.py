@@ -519,10 +519,13 @@ def encrypting_secrets() -> Secrets:
     Raises:
         StartError: there is no key, or none that can be used.
     """
-    found = read_variables(["APP_ENV", "DATA_DIRECTORY", "SECRETS_KEY"])
+    found = read_variables(["DATA_DIRECTORY", "SECRETS_KEY"])
     folder = found.get("DATA_DIRECTORY") or "./data"
-    in_production = found.get("APP_ENV", "").lower() == "production"
-    return ensure_secrets(found.get("SECRETS_KEY"), Path(folder), is_production=in_production)
+    secrets = find_secrets(found.get("SECRETS_KEY"), Path(folder))
+    if secrets is None:
+        # None is made here: the command may be given where no server looks for it.
+        raise StartError(f"SECRETS_KEY: there is no key, not in {folder} either; {MAKE_ONE}")
+    return secrets
 
 
 def _decrypted(found: dict[str, str], secret: Collection[str]) -> dict[str, str]:

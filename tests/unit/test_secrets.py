@@ -1,5 +1,7 @@
 """Secrets: encrypted with the first key, read with any, given encrypted among the settings."""
 
+import contextlib
+import io
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +13,7 @@ from typer.testing import CliRunner
 
 from bare_environment import refusal, work_in
 from heliograph.cli.main import app
+from heliograph.cli.secrets import encrypt
 from heliograph.errors import StartError
 from heliograph.secrets import (
     Secrets,
@@ -139,6 +142,31 @@ def test_a_secret_is_encrypted_before_the_other_settings_are_right():
     assert key.get_secret_value() == STRONG
     with pytest.raises(StartError, match="a secret has 1 to 65536 characters"):
         command("encrypt", text="\n", SECRETS_KEY=OLD)
+    Path(".env").unlink()
+    with pytest.raises(StartError, match=f"there is no key, not in ./data either; {MAKE_ONE}"):
+        command("encrypt", text="x")
+    assert not Path("data").exists()
+
+
+def test_at_a_terminal_a_secret_is_asked_for_and_not_shown(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    asked: dict[str, object] = {}
+
+    def prompt(text: str, **options: object) -> str:
+        asked.update(options, text=text)
+        return "hidden"
+
+    monkeypatch.setattr("heliograph.cli.secrets.typer.prompt", prompt)
+    monkeypatch.setattr("heliograph.cli.secrets.sys.stdin", Terminal())
+    monkeypatch.setenv("SECRETS_KEY", OLD)
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        encrypt()
+    assert asked == {"text": "Secret", "hide_input": True, "confirmation_prompt": True}
+    assert Secrets([OLD]).decrypt(printed.getvalue().strip()) == "hidden"
 
 
 def test_settings_are_given_encrypted(tmp_path, monkeypatch):

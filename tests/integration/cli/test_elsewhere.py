@@ -33,7 +33,7 @@ ARGUMENTS = {
     ("migrate",): ["--downgrade", "--revision", "base"],
 }
 # They may make one, need none, or call a server.
-OTHERS = {"serve", "settings", "import", "tail", "simulate"}
+OTHERS = {"serve", "settings", "secrets", "import", "tail", "simulate"}
 
 
 def commands() -> list[tuple[str, ...]]:
