@@ -177,7 +177,7 @@ class Courier:
 
 
 def _webhook(members: Members, former: WebhookTarget | None) -> WebhookTarget:
-    url = members.take("url", _webhook_url)
+    url = members.take("url", webhook_url)
     known = former if former is not None and former.url == url else None
     secret = members.take("secret", _secret, default=None)
     if secret == HIDDEN:
@@ -224,7 +224,8 @@ def _mailbox(value: Any, place: str) -> str:
     return address
 
 
-def _webhook_url(value: Any, place: str) -> str:
+def webhook_url(value: Any, place: str) -> str:
+    """Return a URL that a webhook may have."""
     url = text(value, place)
     try:
         outbound.check_url(url)

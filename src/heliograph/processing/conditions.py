@@ -15,13 +15,13 @@ sensor is connected.
 """
 
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
 from heliograph.model.attributes import MISSING, keys_of, value_at
-from heliograph.model.records import Severity
+from heliograph.model.records import Kind, Severity
 from heliograph.model.time import SECOND
 from heliograph.processing import cel
 from heliograph.processing.members import (
@@ -77,6 +77,22 @@ OF_LOGS: Final = frozenset({"severity_at_least", "subject"})
 
 _JOINING: Final = frozenset({"all", "any"})
 _SEVERITIES: Final = tuple(Severity)
+
+
+def value_of(kind: Kind, row: Sequence[Any]) -> Any:
+    """Return what conditions and templates see of a stored row: JSON, decoded.
+
+    Of a log message that is an object of severity, subject and details, of a heartbeat what it
+    carried besides its time and revision, of presence whether the sensor is connected.
+    """
+    if kind is Kind.MEASUREMENT:
+        return msgspec.json.decode(row[7])
+    if kind is Kind.LOG:
+        return {"severity": row[7], "subject": row[8], "details": row[9]}
+    if kind is Kind.HEARTBEAT:
+        details = msgspec.json.decode(row[8]) if row[8] else {}
+        return {**details, "success": row[7]}
+    return row[1]
 
 
 def parse(document: Any, place: str = "condition") -> Condition:

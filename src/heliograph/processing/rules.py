@@ -14,6 +14,7 @@ from heliograph.model.attributes import keys_of
 from heliograph.model.identifiers import is_device_id, is_uuid
 from heliograph.model.records import Kind
 from heliograph.processing import conditions, templates
+from heliograph.processing.channels import webhook_url
 from heliograph.processing.conditions import Condition, Verdict
 from heliograph.processing.members import (
     InvalidMemberError,
@@ -248,6 +249,8 @@ def _action(value: Any, place: str) -> RuleAction:
     for name, read in possible.items():
         if members.has(name):
             taken[name] = members.take(name, read)
+    if kind == "webhook" and ("url" in taken) == ("channel" in taken):
+        raise members.error("", "has either a `url` or the name of a `channel`")
     # An alert is raised and cleared by itself.
     on = Occasion.RAISED
     if kind != "alert":
@@ -295,7 +298,8 @@ _ACTIONS: Final[dict[str, tuple[dict[str, _Read], dict[str, _Read]]]] = {
         {"topic": templates.check_text},
         {"payload": templates.check, "qos": _quality},
     ),
-    "webhook": ({"url": text}, {"payload": templates.check, "secret": _name}),
+    # What it is signed with is a channel's: a rule is shown to whoever may read the network.
+    "webhook": ({}, {"url": webhook_url, "channel": _name, "payload": templates.check}),
     "script": ({"script": _name}, {"payload": templates.check}),
     "alert": (
         {},

@@ -8,9 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from heliograph.model.records import Kind
 from heliograph.model.time import SECOND
 from heliograph.processing import conditions
-from heliograph.processing.conditions import Verdict, compile_condition, document_of, parse
+from heliograph.processing.conditions import (
+    Verdict,
+    compile_condition,
+    document_of,
+    parse,
+    value_of,
+)
 from heliograph.processing.members import InvalidMemberError
 
 HOLDS, CLEARS, BETWEEN, ABSENT = Verdict.HOLDS, Verdict.CLEARS, Verdict.BETWEEN, Verdict.ABSENT
@@ -96,6 +103,24 @@ def test_messages_say_what_the_table_has() -> None:
     for document, value, verdict in VERDICTS:
         evaluate = compile_condition(parse(document))
         assert (document, value, evaluate(value, 0, {})) == (document, value, verdict)
+
+
+def test_each_kind_of_row_is_seen_as_json() -> None:
+    frame = (1, 2, 3, 4, 5, None, None)
+    rows: list[tuple[Kind, tuple[Any, ...], Any]] = [
+        (Kind.MEASUREMENT, (*frame, '{"t":31}'), {"t": 31}),
+        (Kind.MEASUREMENT, (*frame, "31", "an id"), 31),
+        (
+            Kind.LOG,
+            (*frame, "error", "boot", None),
+            {"severity": "error", "subject": "boot", "details": None},
+        ),
+        (Kind.HEARTBEAT, (*frame, True, '{"voltage":3.1}'), {"success": True, "voltage": 3.1}),
+        (Kind.HEARTBEAT, (*frame, None, None), {"success": None}),
+        (Kind.PRESENCE, (1_000_000, False), False),
+    ]
+    for kind, row, value in rows:
+        assert (kind, value_of(kind, row)) == (kind, value)
 
 
 CHANGE = {"attribute": "t", "change": 5}

@@ -35,7 +35,8 @@ WHOLE: dict[str, Any] = {
     "actions": [
         {"type": "sse", "on": "message", "template": {"t": "{{value.t}}"}},
         {"type": "mqtt", "on": "cleared", "topic": "fans/{{sensor.device_id}}", "payload": "off"},
-        {"type": "webhook", "on": "raised", "url": "https://example.org/hook", "secret": "hook"},
+        {"type": "webhook", "on": "raised", "url": "https://example.org/hook"},
+        {"type": "webhook", "on": "raised", "channel": "signed", "payload": ["{{value}}"]},
         {"type": "script", "on": "raised", "script": "ring-the-bell"},
         {
             "type": "alert",
@@ -111,6 +112,17 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"actions": [{"type": "sse", "on": "raise"}]}, "actions[0].on", "did you mean `raised`?"),
     ({"actions": [{"type": "alert", "on": "raised"}]}, "actions[0].on", "is not known"),
     ({"actions": [{"type": "sse", "url": "x"}]}, "actions[0].url", "is not known"),
+    ({"actions": [{"type": "webhook"}]}, "actions[0]", "either a `url` or the name of a `channel`"),
+    (
+        {"actions": [{"type": "webhook", "url": "https://a.b", "channel": "c"}]},
+        "actions[0]",
+        "either a `url` or the name",
+    ),
+    (
+        {"actions": [{"type": "webhook", "url": "file:///etc"}]},
+        "actions[0].url",
+        "begin with https",
+    ),
     (
         {"actions": [{"type": "mqtt", "topic": "{{sensr.device_id}}"}]},
         "actions[0].topic",
