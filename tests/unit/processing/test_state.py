@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -270,6 +271,32 @@ def test_neither_batches_nor_ticks_in_between_change_what_happens(
             assert advance(rule, state, event) == (state, [])
             assert advance(rule, state, Tick(event.now - SECOND)) == (state, [])
     assert (state, transitions) == run(rule, [*messages, end])
+
+
+@given(rules, steps, st.randoms(use_true_random=False))
+def test_messages_that_do_not_matter_can_be_left_out(
+    rule: CompiledRule, made: list[tuple[int, Any]], chance: random.Random
+) -> None:
+    messages = series([(1 + passed, value) for passed, value in made])
+    # Some come late.
+    messages = sorted(
+        messages, key=lambda each: each.timestamp + chance.choice([0, 0, 20]) * SECOND
+    )
+    whole, state = RuleState(), RuleState()
+    of_all: list[Transition] = []
+    of_some: list[Transition] = []
+    newest = -(1 << 62)
+    for message in messages:
+        whole, transitions = advance(rule, whole, message)
+        of_all += transitions
+        verdict = rule.evaluate(message.value, message.timestamp, {})
+        if rule.matters(verdict, is_idle=state.is_idle):
+            kept = msgspec.structs.replace(message, newest=newest)
+            state, transitions = advance(rule, state, kept)
+            of_some += transitions
+        newest = max(newest, message.timestamp)
+    assert of_some == of_all
+    assert (state.raised, state.since) == (whole.raised, whole.since)
 
 
 @given(rules, steps, st.randoms(use_true_random=False))
