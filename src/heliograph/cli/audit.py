@@ -7,21 +7,13 @@ import typer
 
 from heliograph.cli.database import collect, with_store
 from heliograph.cli.named import network_identifier
-from heliograph.cli.output import print_records, time_text
+from heliograph.cli.output import parse_time, print_records, time_text
 from heliograph.model.audit import ActorKind, AuditAction, AuditEntry
 from heliograph.model.identifiers import is_uuid
-from heliograph.model.time import parse
 from heliograph.store import Store
 from heliograph.store.pages import GREATEST, LEAST
 
 app = typer.Typer(add_completion=False)
-
-
-def _time(text: str) -> int:
-    try:
-        return parse(text)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
 
 
 @app.command()
@@ -35,8 +27,8 @@ def audit(
     network: str | None = typer.Option(
         None, help="A network's name, or its UUID, also after its end."
     ),
-    start: int | None = typer.Option(None, parser=_time, metavar="TIME", help="Inclusive."),
-    end: int | None = typer.Option(None, parser=_time, metavar="TIME", help="Exclusive."),
+    start: int | None = typer.Option(None, parser=parse_time, metavar="TIME", help="Inclusive."),
+    end: int | None = typer.Option(None, parser=parse_time, metavar="TIME", help="Exclusive."),
     json: bool = typer.Option(False, "--json", help="Print a JSON array."),
 ) -> None:
     """List who changed what, newest first.

@@ -13,7 +13,7 @@ from typer import Argument, Option
 
 from heliograph.cli.database import with_store
 from heliograph.cli.named import found_device, network_identifier
-from heliograph.cli.output import echo
+from heliograph.cli.output import echo, parse_time
 from heliograph.cli.transfer.partial import PartialFile
 from heliograph.cli.transfer.progress import Bar
 from heliograph.errors import StartError
@@ -36,7 +36,7 @@ from heliograph.exchange.pages import (
 )
 from heliograph.exchange.wide import Wide
 from heliograph.model.records import Kind
-from heliograph.model.time import LATEST, OLDEST, parse
+from heliograph.model.time import LATEST, OLDEST
 from heliograph.settings import load_settings
 from heliograph.store import Store
 from heliograph.store.telemetry import ExportedSensor
@@ -83,8 +83,14 @@ def export(
     form: Annotated[
         Format | None, Option("--format", help="What FILE is; otherwise its name tells.")
     ] = None,
-    start: Annotated[str | None, Option(help="Inclusive: RFC 3339 or epoch seconds.")] = None,
-    end: Annotated[str | None, Option(help="Exclusive: RFC 3339 or epoch seconds.")] = None,
+    start: Annotated[
+        int | None,
+        Option(parser=parse_time, metavar="TIME", help="Inclusive: RFC 3339 or epoch seconds."),
+    ] = None,
+    end: Annotated[
+        int | None,
+        Option(parser=parse_time, metavar="TIME", help="Exclusive: RFC 3339 or epoch seconds."),
+    ] = None,
     layout: Annotated[
         TableLayout,
         Option(
@@ -116,7 +122,8 @@ def export(
         parquet()
     if spreadsheet and chosen is not Format.CSV:
         raise typer.BadParameter("for csv only", param_hint="--spreadsheet")
-    first, after = _time(start, "--start", OLDEST), _time(end, "--end", LATEST + 1)
+    first = OLDEST if start is None else start
+    after = LATEST + 1 if end is None else end
     if first > after:
         raise typer.BadParameter("is after --end", param_hint="--start")
     kinds = _kinds(kind, chosen)
@@ -257,15 +264,6 @@ def _kinds(names: list[str] | None, form: Format) -> tuple[Kind, ...]:
     if form.has_one_kind and len(kinds) > 1:
         _bad("--kind", f"{form.value} has one kind a file; jsonl takes several")
     return kinds
-
-
-def _time(text: str | None, option: str, default: int) -> int:
-    if text is None:
-        return default
-    try:
-        return parse(text)
-    except ValueError as error:
-        _bad(option, str(error))
 
 
 def _bad(option: str, message: Any) -> NoReturn:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeAlias, TypeVar
 
 import typer
 
-from heliograph.model.time import to_rfc3339
+from heliograph.model.time import parse, to_rfc3339
 from heliograph.printable import printable, printable_json, printable_lines
 
 WIDEST = 100_000
@@ -57,6 +57,18 @@ def print_records(
         print_json([members(record) for record in records])
     else:
         print_table(columns, map(row, records))
+
+
+def parse_time(text: str) -> int:
+    """Return the microseconds of a time that is given as an option.
+
+    Raises:
+        BadParameter: it is neither epoch seconds nor RFC 3339.
+    """
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def time_text(microseconds: int | None) -> str:

@@ -21,9 +21,9 @@ from typer import Option
 
 from heliograph.address import is_loopback
 from heliograph.cli.local_server import AdminKey, Key, admin_key, client_options, default_url
-from heliograph.cli.output import echo
+from heliograph.cli.output import echo, parse_time
 from heliograph.errors import StartError
-from heliograph.model.time import SECOND, now, parse, to_epoch_seconds
+from heliograph.model.time import SECOND, now, to_epoch_seconds
 from heliograph.printable import printable
 from heliograph.settings import load_settings
 from heliograph.simulator.connection import ConnectOptions
@@ -96,8 +96,12 @@ Length = Annotated[
     Option("--replay", help="Send what was measured over so long, like 24h, instead of now."),
 ]
 Start = Annotated[
-    str | None,
-    Option(help="Replay: where it begins, RFC 3339 or epoch seconds; otherwise so long ago."),
+    int | None,
+    Option(
+        parser=parse_time,
+        metavar="TIME",
+        help="Replay: where it begins, RFC 3339 or epoch seconds; otherwise so long ago.",
+    ),
 ]
 Interval = Annotated[
     float, Option(min=0.001, help="Replay: seconds between a sensor's measurements.")
@@ -191,7 +195,7 @@ def simulate(
 
 
 def _replay(
-    length: str | None, start: str | None, interval: float, speed: float
+    length: str | None, start: int | None, interval: float, speed: float
 ) -> PastPeriod | None:
     if length is None:
         if start is not None:
@@ -201,10 +205,7 @@ def _replay(
     if match is None:
         raise typer.BadParameter("must be like 90s, 15m, 24h or 7d", param_hint="--replay")
     seconds = int(match[1]) * _UNITS[match[2]]
-    try:
-        begin = now() - seconds * SECOND if start is None else parse(start)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--start") from error
+    begin = now() - seconds * SECOND if start is None else start
     return PastPeriod(to_epoch_seconds(begin), seconds, interval, speed)
 
 

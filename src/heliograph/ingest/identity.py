@@ -5,8 +5,7 @@ and for each answer under an Idempotency-Key.
 """
 
 import hashlib
-from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from heliograph.access.registry import KnownSensor
 from heliograph.ingest.batch import Message
@@ -14,6 +13,7 @@ from heliograph.ingest.routes import Route
 from heliograph.model.identifiers import as_ingest_id
 from heliograph.model.records import Kind, RowName
 from heliograph.model.time import HOUR
+from heliograph.store.telemetry import Deliveries
 
 # For how long a packet that comes again is told by its id and content. The longer, the likelier
 # is a client that counts its packet ids from 1 again, whose new message looks like the old one.
@@ -72,24 +72,12 @@ def tells_apart(sensor: KnownSensor, identity: str) -> bool:
     return identity not in sensor.names
 
 
-class Ledger(Protocol):
-    """Remembers deliveries that carry no time of their own."""
-
-    async def find(self, keys: Sequence[bytes]) -> dict[bytes, tuple[int, str | None]]:
-        """Return the id and the answer of each key that is known."""
-        ...
-
-    async def stored(self, kind: Kind, names: Sequence[RowName]) -> set[RowName]:
-        """Return those by which a row of the kind goes."""
-        ...
-
-
 def asking(messages: list[Message]) -> list[Message]:
     """Return the messages that the ledger might know."""
     return [message for message in messages if message.redelivered or message.identities]
 
 
-async def drop_repeats(messages: list[Message], ledger: Ledger) -> dict[int, int]:
+async def drop_repeats(messages: list[Message], ledger: Deliveries) -> dict[int, int]:
     """Find what the ledger already has; return the ids of repeated rows and of their originals.
 
     What of it another server stores meanwhile, the ledger tells when the batch is written. A
@@ -127,7 +115,7 @@ async def drop_repeats(messages: list[Message], ledger: Ledger) -> dict[int, int
     return repeats
 
 
-async def _find_named(messages: list[Message], ledger: Ledger) -> set[tuple[Kind, RowName]]:
+async def _find_named(messages: list[Message], ledger: Deliveries) -> set[tuple[Kind, RowName]]:
     """Return the stored rows that elements name by what the server itself calls them."""
     named: dict[Kind, list[RowName]] = {}
     for message in messages:

@@ -214,7 +214,8 @@ class LatestValues:
             found = await self._store.measurements.latest_of(numbers)
         except BaseException:
             for number, held in asked.items():
-                self._forget_if(number, held)
+                if self._held.get(number) is held:
+                    self.forget(number)
             raise
         for number, held in asked.items():
             attributes = found.get(number)
@@ -227,10 +228,6 @@ class LatestValues:
     def _note_change(self, number: int) -> None:
         self.changes += 1
         self._changed.append(number)
-
-    def _forget_if(self, number: int, held: _Held) -> None:
-        if self._held.get(number) is held:
-            self.forget(number)
 
     def _catch_up(self, sensor: KnownSensor, held: _Held) -> None:
         """Take what is newer from the rows that have been committed meanwhile."""

@@ -142,13 +142,7 @@ class Clients:
         self.tasks: set[asyncio.Task[None]] = set()
         self.counts = Counts()
         self.turns = ReadingTurns(self.loop)
-        self.shares = Shares(
-            self.loop,
-            self.counts,
-            lambda: host.committed,
-            lambda: host.in_flight,
-            limits.messages_per_minute,
-        )
+        self.shares = Shares(self.loop, host, self.counts, limits.messages_per_minute)
         self.fanout = Fanout(host, self.counts, self.tasks)
         self.sessions = Sessions(self.loop, host, self.fanout.remove)
         self.unfinished = Unfinished()

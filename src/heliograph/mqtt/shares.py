@@ -6,13 +6,13 @@ much as can be committed. Nothing is refused: its client is held back as by a sl
 """
 
 import asyncio
-from collections.abc import Callable
 
 import msgspec
 import structlog
 
 from heliograph.model.principal import Principal
 from heliograph.mqtt.counts import Counts
+from heliograph.mqtt.host import Host
 from heliograph.mqtt.reading import SHARE, PacketProtocol
 from heliograph.mqtt.session import Owner
 
@@ -58,20 +58,14 @@ class Shares:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
+        host: Host,
         counts: Counts,
-        committed: Callable[[], tuple[int, int]],
-        in_flight: Callable[[], int],
         messages_per_minute: int,
     ) -> None:
-        """Give each principal so many messages a minute; 0: nobody is held back.
-
-        `committed` returns how many bytes were committed since the start, and in how many commits,
-        `in_flight` how many are to be committed.
-        """
+        """Give each principal so many messages a minute; 0: nobody is held back."""
         self._loop = loop
         self._counts = counts
-        self._committed = committed
-        self._in_flight = in_flight
+        self._host = host
         self._per_second = messages_per_minute / 60 * MESSAGE_BYTES
         self._burst = self._per_second * BURST_SECONDS
         self._shares: dict[Owner, Share] = {}
@@ -110,7 +104,7 @@ class Shares:
             share.is_over = True
             self._over.add(share)
             if self._timer is None:
-                self._last_commits = self._committed()
+                self._last_commits = self._host.committed
                 self._is_crowded = False
                 self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
         if self._is_crowded:
@@ -160,7 +154,7 @@ class Shares:
     def _look(self) -> bool:
         """Return whether those within their shares fill the commits by themselves."""
         bytes_before, commits_before = self._last_commits
-        self._last_commits = bytes_now, commits_now = self._committed()
+        self._last_commits = bytes_now, commits_now = self._host.committed
         over = 0
         for share in self._over:
             over += share.committed
@@ -168,7 +162,7 @@ class Shares:
         commits = commits_now - commits_before
         if not commits:
             # The database may be slow, or those who filled the commits have stopped.
-            self._idle_ticks = 0 if self._in_flight() else self._idle_ticks + 1
+            self._idle_ticks = 0 if self._host.in_flight else self._idle_ticks + 1
             return self._is_crowded and self._idle_ticks < IDLE_TICKS
         self._idle_ticks = 0
         others = bytes_now - bytes_before - over

@@ -61,13 +61,11 @@ class Site:
     def __init__(self, per_minute=PER_MINUTE):
         self.loop, self.counts = Loop(), Counts()
         self.bytes = self.commits = self.in_flight = 0
-        self.shares = Shares(
-            self.loop,
-            self.counts,
-            lambda: (self.bytes, self.commits),
-            lambda: self.in_flight,
-            per_minute,
-        )
+        self.shares = Shares(self.loop, self, self.counts, per_minute)
+
+    @property
+    def committed(self):
+        return self.bytes, self.commits
 
     def client(self, name="device:a", kind="device"):
         client = Client()
