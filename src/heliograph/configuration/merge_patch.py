@@ -1,4 +1,4 @@
-"""JSON Merge Patch (RFC 7396)."""
+"""JSON Merge Patch (RFC 7396): pure, a file of its own for its own tests."""
 
 from typing import Any
 

@@ -248,13 +248,9 @@ async def _open(
     None if the account's password is not any more what it was when the account was read.
     """
     token, moment = new_token() + suffix, now()
+    times = {"created_at": moment, "expires_at": moment + length}
     opened = await services.store.accounts.open_session(
-        hash_key(token),
-        account,
-        purpose=purpose,
-        created_at=moment,
-        expires_at=moment + length,
-        actor=actor,
+        hash_key(token), account, purpose=purpose, actor=actor, **times
     )
     return token if opened else None
 

@@ -122,5 +122,4 @@ def _fastapi() -> FastAPI:
         app.router.routes += resource.router.routes
     errors.install(app)
     documentation.install(app)
-    openapi.install(app)
     return app

@@ -11,7 +11,7 @@ from heliograph.model.records import MAXIMUM_ATTRIBUTES_OF_SENSOR
 from heliograph.nearest import nearest
 from heliograph.store import Store
 
-MOST_TOLD = 5
+MOST_NAMED = 5
 
 
 async def check_attributes(store: Store, sensor: KnownSensor, names: Sequence[str]) -> None:
@@ -31,10 +31,10 @@ async def check_attributes(store: Store, sensor: KnownSensor, names: Sequence[st
     if len(had) >= MAXIMUM_ATTRIBUTES_OF_SENSOR:
         return
     if unknown := _unknown(unknown, had):
-        told = ", ".join(quoted(name) + _meant(name, had) for name in unknown[:MOST_TOLD])
-        if "did you mean" not in told and 0 < len(had) <= MOST_TOLD:
-            told += f" (there are {', '.join(sorted(had))})"
-        raise HeliographError(ErrorCode.ATTRIBUTE_NOT_FOUND, f"Attribute {told} not found")
+        named = ", ".join(quoted(name) + _meant(name, had) for name in unknown[:MOST_NAMED])
+        if "did you mean" not in named and 0 < len(had) <= MOST_NAMED:
+            named += f" (there are {', '.join(sorted(had))})"
+        raise HeliographError(ErrorCode.ATTRIBUTE_NOT_FOUND, f"Attribute {named} not found")
 
 
 def _unknown(names: Sequence[str], had: set[str]) -> list[str]:
@@ -50,5 +50,5 @@ def _unknown(names: Sequence[str], had: set[str]) -> list[str]:
 
 def _meant(name: str, had: set[str]) -> str:
     within = sorted(each for each in had if each.startswith(name + "."))
-    found = [f"`{each}`" for each in (within or nearest(name, had))[:MOST_TOLD]]
+    found = [f"`{each}`" for each in (within or nearest(name, had))[:MOST_NAMED]]
     return f" (did you mean {' or '.join(found)}?)" if found else ""

@@ -220,7 +220,7 @@ async def _fields(request: Request) -> dict[str, str]:
 Fields = Annotated[dict[str, str], Depends(_fields)]
 
 
-def _said(allowed: bool) -> Response:
+def _answer(allowed: bool) -> Response:
     return Response("allow" if allowed else "deny", media_type="text/plain")
 
 
@@ -230,14 +230,14 @@ async def rabbitmq_user(fields: Fields, request: Request, services: TheServices)
     found, address = None, client_address(request.scope)
     with _no_answer_is_no(HeliographError):
         found = await _login(services, username, password, address, client_id)
-    return _said(found is not None)
+    return _answer(found is not None)
 
 
 async def rabbitmq_vhost(fields: Fields, services: TheServices) -> Response:
     """Answer RabbitMQ whether a client may use a virtual host: the one that MQTT is in."""
     client = await services.broker_clients.client(fields.get("username", ""))
     in_default = fields.get("vhost") == DEFAULT_VHOST
-    return _said(client is SERVER or (client is not None and in_default))
+    return _answer(client is SERVER or (client is not None and in_default))
 
 
 async def rabbitmq_resource(fields: Fields, services: TheServices) -> Response:
@@ -245,14 +245,14 @@ async def rabbitmq_resource(fields: Fields, services: TheServices) -> Response:
     username, name = fields.get("username", ""), fields.get("name", "")
     client = await services.broker_clients.client(username)
     if client is None or client is SERVER:
-        return _said(client is SERVER)
+        return _answer(client is SERVER)
     match fields.get("resource"), fields.get("permission"):
         case "exchange", "read" | "write":
-            return _said(name == EXCHANGE)
+            return _answer(name == EXCHANGE)
         case "queue", "configure" | "read" | "write":
             own = services.broker_clients.names(client, username)
-            return _said(name in {queue.format(x) for queue in QUEUES for x in own})
-    return _said(False)
+            return _answer(name in {queue.format(x) for queue in QUEUES for x in own})
+    return _answer(False)
 
 
 async def rabbitmq_topic(fields: Fields, services: TheServices) -> Response:
@@ -260,14 +260,14 @@ async def rabbitmq_topic(fields: Fields, services: TheServices) -> Response:
     username, topic = fields.get("username", ""), fields.get("routing_key", "")
     clients = services.broker_clients
     if fields.get("name") != EXCHANGE and await clients.client(username) is not SERVER:
-        return _said(False)
+        return _answer(False)
     topic = topic.translate(_AS_TOPIC)
     match fields.get("permission"):
         case "write":
-            return _said(await clients.may_publish(username, topic))
+            return _answer(await clients.may_publish(username, topic))
         case "read":
-            return _said(await clients.may_subscribe(username, topic))
-    return _said(False)
+            return _answer(await clients.may_subscribe(username, topic))
+    return _answer(False)
 
 
 for _name, _route, _asked in (

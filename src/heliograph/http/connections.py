@@ -260,7 +260,7 @@ class BoundedHttpProtocol(_WithOutlet, HttpToolsProtocol):
         if self._head_since is not None and expected and self.cycle is cycle:
             self._head_bytes += len(data)
             if self._head_bytes > MAXIMUM_HEAD_BYTES:
-                self._give_up("the head of an HTTP request is too large")
+                self._give_up("HTTP head too large")
 
     def on_message_begin(self) -> None:
         """Begin to wait for a complete head."""
@@ -366,7 +366,7 @@ class BoundedHttpProtocol(_WithOutlet, HttpToolsProtocol):
         if left < self._unread_bytes or self.outlet is not None:
             self._await_reading()
         else:
-            self._give_up("an HTTP client did not take its answer in time")
+            self._give_up("HTTP answer not taken")
 
     def _cancel_unread(self) -> None:
         if self._unread_timer is not None:
@@ -439,7 +439,7 @@ class BoundedHttpProtocol(_WithOutlet, HttpToolsProtocol):
             if self.timeout_keep_alive_task is None:
                 self._head_since = now
         elif now - self._head_since >= HEAD_SECONDS:
-            self._give_up("an HTTP client did not send a request in time")
+            self._give_up("HTTP request overdue")
             return
         due = HEAD_SECONDS if self._head_since is None else self._head_since + HEAD_SECONDS - now
         self._sweep_timer = self.loop.call_later(due, self._sweep)

@@ -75,10 +75,15 @@ def prefers_csv(accept: str) -> bool:
     """
     if MEDIA_TYPE not in accept.lower():
         return False
-    weights = dict(map(_weighed, accept.split(",")))
-    wanted = weights.get(MEDIA_TYPE, 0.0)
-    anything = max(weights.get("*/*", 0.0), weights.get("application/*", 0.0))
-    return wanted > weights.get("application/json", 0.0) and wanted >= anything
+    given = weights(accept)
+    wanted = given.get(MEDIA_TYPE, 0.0)
+    anything = max(given.get("*/*", 0.0), given.get("application/*", 0.0))
+    return wanted > given.get("application/json", 0.0) and wanted >= anything
+
+
+def weights(header: str) -> dict[str, float]:
+    """Return what a header like `Accept` names, in small letters, with the weight of each."""
+    return dict(map(_weighed, header.split(",")))
 
 
 def csv_answer(body: bytes, headers: Sequence[tuple[bytes, bytes]] = ()) -> Answer:

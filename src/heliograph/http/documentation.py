@@ -13,6 +13,7 @@ from starlette.routing import Route
 
 from heliograph.http.access import stranger
 from heliograph.http.errors import Answer, encode
+from heliograph.http.openapi import document_of
 
 _Answering: TypeAlias = Callable[[Request], Awaitable[Response]]
 
@@ -43,7 +44,7 @@ def install(app: FastAPI) -> None:
 
     @functools.cache
     def description() -> bytes:
-        return encode(app.openapi())
+        return encode(document_of(app))
 
     async def openapi(_request: Request) -> Response:
         return Answer(200, description())

@@ -202,23 +202,23 @@ def unavailable() -> HeliographError:
 
 
 class Outage:
-    """Tells at most once a minute that requests fail for want of the database, and how many.
+    """Logs at most once a minute that requests fail for want of the database, and how many.
 
     Each has its 503, and its place in `/metrics`; a line for each would fill the log.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._told_at: float | None = None
+        self._logged_at: float | None = None
         self._requests = 0
 
-    def tell(self, error: Exception) -> None:
+    def count(self, error: Exception) -> None:
         """Count a request that has failed; `requests` are those since the line before."""
         self._requests += 1
         moment = self._clock()
-        if self._told_at is None or moment - self._told_at >= OUTAGE_SECONDS:
+        if self._logged_at is None or moment - self._logged_at >= OUTAGE_SECONDS:
             log.warning("database unavailable", reason=str(error), requests=self._requests)
-            self._told_at, self._requests = moment, 0
+            self._logged_at, self._requests = moment, 0
 
 
 _outage = Outage()
@@ -227,7 +227,7 @@ _outage = Outage()
 def answer_to(error: Exception) -> Answer | None:
     """Return the answer to a request that has failed by this; None: it is a defect."""
     if isinstance(error, StoreUnavailableError):
-        _outage.tell(error)
+        _outage.count(error)
         error = unavailable()
     elif isinstance(error, HTTPException) and isinstance(error.__cause__, HeliographError):
         # FastAPI takes whatever is raised while it reads a body for broken JSON.
@@ -273,7 +273,7 @@ def invalid(problems: Sequence[Mapping[str, Any]]) -> Answer:
         Problem(
             [_printable(part) for part in problem["loc"]],
             problem["type"],
-            _printable(_said(problem)),
+            _printable(_message(problem)),
         )
         for problem in problems
     ]
@@ -298,7 +298,7 @@ _LENGTHS = {
 }
 
 
-def _said(problem: Mapping[str, Any]) -> Any:
+def _message(problem: Mapping[str, Any]) -> Any:
     """Return what is wrong with the request, in its sender's terms."""
     kind, context = problem["type"], problem.get("ctx", {})
     if kind == "value_error" and "error" in context:

@@ -38,7 +38,7 @@ from heliograph.exchange.pages import (
     wide_columns,
 )
 from heliograph.http.access import bearer
-from heliograph.http.csv_answers import Spreadsheet
+from heliograph.http.csv_answers import Spreadsheet, weights
 from heliograph.http.direct import cut_off, disconnected
 from heliograph.http.errors import validation_error
 from heliograph.http.paths import PREFIX
@@ -134,7 +134,9 @@ class Wanted:
             kinds, OLDEST if start is None else start, LATEST + 1 if end is None else end
         )
         self.archive = compress is not None
-        self.encoded = not self.archive and form is not Format.PARQUET and _accepts_gzip(request)
+        encodings = weights(request.headers.get("accept-encoding", ""))
+        accepts_gzip = encodings.get("gzip", 0.0) > 0
+        self.encoded = not self.archive and form is not Format.PARQUET and accepts_gzip
 
     def headers(self, name: str) -> dict[str, str]:
         """Return the answer's headers; `name` is what the file is called after."""
@@ -156,14 +158,6 @@ class Wanted:
 
 def _refused(parameter: str, message: str) -> Exception:
     return validation_error(("query", parameter), "value_error", message)
-
-
-def _accepts_gzip(request: Request) -> bool:
-    for part in request.headers.get("accept-encoding", "").split(","):
-        name, _, weight = part.strip().partition(";")
-        if name.strip().lower() == "gzip":
-            return weight.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
-    return False
 
 
 Export = Annotated[Wanted, Depends()]

@@ -50,7 +50,7 @@ class ForeignPages:
             await self._app(scope, receive, send)
             return
         if not self._traffic.refused_requests.get(refusal.code):
-            log.warning("request refused; more are counted only", reason=str(refusal.detail))
+            log.warning("foreign request refused", reason=str(refusal.detail))
         self._traffic.refuse(refusal.code)
         if scope["type"] == "websocket":
             await refuse(refusal, receive, send)

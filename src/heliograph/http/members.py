@@ -117,7 +117,7 @@ def unknown_members(title: str, unknown: Sequence[str], known: Collection[str]) 
     """Return what a validator raises that has found members nobody knows."""
     problems: list[InitErrorDetails] = []
     for name in unknown[:MOST_NAMED]:
-        told = {"hint": hint(name, known)}
-        error = PydanticCustomError("extra_forbidden", "unknown member{hint}", told)
+        context = {"hint": hint(name, known)}
+        error = PydanticCustomError("extra_forbidden", "unknown member{hint}", context)
         problems.append(InitErrorDetails(type=error, loc=(name,), input=None))
     return ValidationError.from_exception_data(title, problems)

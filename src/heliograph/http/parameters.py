@@ -22,7 +22,7 @@ from heliograph.nearest import hint
 # For probes, which are asked with whatever keeps proxies from answering, and for questions whose
 # parameters another program chooses.
 OPEN_QUERY = {"x-open-query": True}
-MOST_TOLD = 10
+MOST_NAMED = 10
 # Names in a query, as they are written there.
 _NAMES = re.compile(rb"(?:^|&)([^&=]*)")
 # What others call what is meant, where no spelling leads there.
@@ -85,10 +85,10 @@ def problems(query: bytes, taken: Known) -> list[dict[str, Any]]:
     values: dict[str, str] = {}
     for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
         if name not in taken.names:
-            found.setdefault(name, ("extra_forbidden", _said(name, taken.names)))
+            found.setdefault(name, ("extra_forbidden", _unknown(name, taken.names)))
         elif name not in taken.repeatable and values.setdefault(name, value) != value:
             found.setdefault(name, ("repeated", "is given twice, with different values"))
-        if len(found) == MOST_TOLD:
+        if len(found) == MOST_NAMED:
             break
     return [
         {"loc": ("query", name), "type": kind, "msg": message}
@@ -114,7 +114,7 @@ def _declared(operation: Mapping[str, Any]) -> tuple[set[str], set[str]]:
     return set(listed), several
 
 
-def _said(name: str, known: frozenset[str]) -> str:
+def _unknown(name: str, known: frozenset[str]) -> str:
     meant = _MEANT.get(name.lower())
-    told = f": did you mean `{meant}`?" if meant in known else hint(name, known)
-    return f"unknown parameter{told}"
+    meaning = f": did you mean `{meant}`?" if meant in known else hint(name, known)
+    return f"unknown parameter{meaning}"

@@ -167,13 +167,10 @@ class _Activity:
             self._kept[network] = moment, task
         # One who leaves must not end it for the others.
         counted = await asyncio.shield(task)
-        return b"[%b]" % b",".join(text for name, text in counted if self._is_in(network, name))
-
-    def _is_in(self, network: str, identifier: str) -> bool:
-        """Return whether a sensor that was in a network is still there."""
-        # A change brings its sensor into memory.
-        known = self._registry.cached(identifier)
-        return known is None or known.network_identifier == network
+        # A change brings its sensor into memory: others are where they were.
+        known = [(self._registry.cached(name), text) for name, text in counted]
+        still = [text for each, text in known if each is None or each.network_identifier == network]
+        return b"[%b]" % b",".join(still)
 
     async def _count(self, network: str, moment: int) -> list[tuple[str, bytes]]:
         end = moment // WIDTH * WIDTH + WIDTH

@@ -1,6 +1,7 @@
 """Who opens a stream or a socket, what they may watch, and whether they still may."""
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from urllib.parse import parse_qs
@@ -25,42 +26,39 @@ MAXIMUM_SENSORS = 100
 RETRY_SECONDS = 10
 
 
+@dataclasses.dataclass
 class Watch:
-    """What a stream shows its caller, as far as they may see it at the moment."""
+    """What a stream shows its caller, as far as they may see it at the moment.
 
-    def __init__(
-        self,
-        registry: Registry,
-        principal: Principal,
-        *,
-        network: str | None = None,
-        sensors: frozenset[int] | None = None,
-        kinds: frozenset[str] | None = None,
-        as_messages: bool = False,
-        of_devices: bool = False,
-    ) -> None:
-        """Watch a network, or sensors; `of_devices`: what shared keys may read of these."""
-        self.network = network
-        self.sensors = sensors
-        self.kinds = kinds
-        self._principal = principal
-        self._as_messages = as_messages
-        self._action = Action.READ_READINGS if of_devices else Action.READ
-        self._grants = registry.grants
-        self._credential = credential_of(principal, self._grants)
+    It shows a network, or sensors; with `of_devices` what shared keys may read of these.
+    """
+
+    registry: Registry
+    principal: Principal
+    network: str | None = None
+    sensors: frozenset[int] | None = None
+    kinds: frozenset[str] | None = None
+    as_messages: bool = False
+    of_devices: bool = False
+
+    def __post_init__(self) -> None:
+        """Note the credential as it is now."""
+        self._grants = self.registry.grants
+        self._credential = credential_of(self.principal, self._grants)
 
     def selection(self) -> Selection:
         """Return what is to be sent now."""
-        networks, own = None, self._principal.sensor
+        networks, own = None, self.principal.sensor
+        action = Action.READ_READINGS if self.of_devices else Action.READ
         if self.network is not None:
             networks, own = frozenset((self.network,)), None
-        elif (seen := networks_of(self._principal, self._action, self._grants)) is not None:
+        elif (seen := networks_of(self.principal, action, self._grants)) is not None:
             networks = frozenset(seen)
-        return Selection(networks, self.sensors, self.kinds, self._as_messages, own)
+        return Selection(networks, self.sensors, self.kinds, self.as_messages, own)
 
     def is_allowed(self) -> bool:
         """Return whether the credential still holds, and allows this."""
-        principal, grants = self._principal, self._grants
+        principal, grants = self.principal, self._grants
         if principal.has_expired(now()) or not is_current(principal, self._credential, grants):
             return False
         return self.network is None or may(principal, Action.VIEW, self.network, grants)
@@ -98,16 +96,18 @@ class Watchers:
         """
         if self._services.streams.closing:
             raise shutting_down()
-        registry = self._services.registry
-        ticket, made_in = parameters(scope).get("ticket"), b""
-        if ticket:
-            made_in = await self._spend(ticket[-1], client_address(scope))
+        registry, authenticator = self._services.registry, self._services.authenticator
+        ticket = parameters(scope).get("ticket")
+        made_in = await self._spend(ticket[-1], client_address(scope)) if ticket else None
         while True:
             generation = registry.generation
-            if made_in:
-                principal = await self._holder(made_in)
-            else:
+            if made_in is None:
                 principal = await self._access.caller(scope)
+            # With the session ends what its ticket opened.
+            elif (held := await authenticator.session_of(made_in, SESSION, now())) is not None:
+                principal = held
+            else:
+                raise _invalid_token()
             if principal.session is not None and principal.account is not None:
                 registry.hold_session(principal.session, principal.account)
                 if generation != registry.generation:
@@ -164,14 +164,7 @@ class Watchers:
             await self._access.visible(principal, None)
         elif network is None and own is not None and numbers is None:
             numbers = None if registry.grants.everybody else frozenset((own,))
-        return Watch(
-            registry,
-            principal,
-            network=network,
-            sensors=numbers,
-            kinds=kinds,
-            as_messages=as_messages,
-        )
+        return Watch(registry, principal, network, numbers, kinds, as_messages)
 
     async def device(self, principal: Principal, identifier: str, kinds: frozenset[str]) -> Watch:
         """Return what a device measures, as messages; more may be added.
@@ -181,9 +174,7 @@ class Watchers:
         """
         registry = self._services.registry
         sensors = frozenset(((await self._access.device(principal, identifier)).number,))
-        return Watch(
-            registry, principal, sensors=sensors, kinds=kinds, as_messages=True, of_devices=True
-        )
+        return Watch(registry, principal, None, sensors, kinds, as_messages=True, of_devices=True)
 
     async def _numbers(
         self, principal: Principal, sensors: Sequence[str], network: str | None = None
@@ -210,13 +201,6 @@ class Watchers:
             self._services.limiter.wrong_key(address, secret)
             raise _invalid_token()
         return made_in
-
-    async def _holder(self, session: bytes) -> Principal:
-        """Return whose session it is, with which ends what its ticket opened."""
-        principal = await self._services.authenticator.session_of(session, SESSION, now())
-        if principal is None:
-            raise _invalid_token()
-        return principal
 
 
 @asynccontextmanager

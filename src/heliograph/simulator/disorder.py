@@ -1,4 +1,7 @@
-"""Messages that come late and messages that come twice, as over bad links."""
+"""Messages that come late and messages that come twice, as over bad links.
+
+It knows nothing of the fleet, and is tested without one: so it is a file of its own.
+"""
 
 import heapq
 import random

@@ -1,4 +1,4 @@
-"""What a sensor out in the open would measure at a moment; pure functions.
+"""What a sensor out in the open would measure at a moment; pure functions with their own tests.
 
 Times are epoch seconds. `phase`, between 0 and 1, sets sensors apart from one another.
 `noise` is a standard normal deviate, of which no more than ±4 counts.
