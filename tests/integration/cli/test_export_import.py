@@ -424,8 +424,13 @@ def test_line_protocol_of_influxdb(server):
 
 def test_an_import_goes_on_where_it_was(server):
     device = server.device("pump-1")
+    said = (
+        {"value": 1},
+        {"kind": "log", "severity": "info", "subject": "s"},
+        {"kind": "heartbeat", "success": True},
+    )
     rows = [
-        json.dumps({"device_id": "pump-1", "timestamp": 1_700_000_000 + n, "value": n})
+        json.dumps({"device_id": "pump-1", "timestamp": 1_700_000_000 + n, **said[n % 3]})
         for n in range(25_000)
     ]
     path = server.folder / "x.jsonl"
@@ -452,6 +457,9 @@ def test_an_import_goes_on_where_it_was(server):
     assert run(server, "import", "x.jsonl").stdout.startswith("25,000 rows stored, 0 were")
     assert not side.exists()
     assert len(server.history(device, start=1_700_000_000, end=1_700_009_999)) == 0
+    for kind in ("logs", "heartbeats"):
+        page = server.http.get(f"/sensors/pump-1/{kind}", params={"direction": "next"}).json()
+        assert page[0]["creation_timestamp"] >= 1_700_010_000
     side.write_text(json.dumps(state))
     done = run(server, "import", "x.jsonl", "--restart")
     assert done.stdout.startswith("10,000 rows stored, 15,000 were there already")
