@@ -256,6 +256,7 @@ def import_file(
         if chosen is Form.CSV:
             look = look_at_csv(data, known, table, lambda: bar.show(raw.tell(), 0))
         _check_answered(look)
+        _tell_left_out(look)
         found = records(data, progress.state.place, look)
         client = httpx.AsyncClient(**client_options(address, key, token), timeout=TIME_OUT_SECONDS)
         asyncio.run(_import(found, progress, bar, raw, client, sensor, renamed))
@@ -310,6 +311,14 @@ def _check_form(form: Form, file: Path, table: TableOptions) -> None:
 def _check_answered(look: CsvFile | None) -> None:
     if look is not None and look.plan is not None and look.plan.questions:
         raise StartError(f"{'; '.join(map(str, look.plan.questions))} (--dry-run shows more)")
+
+
+def _tell_left_out(look: CsvFile | None) -> None:
+    """Report the columns for which log messages have no room."""
+    if look is not None and look.plan is not None and look.plan.kind is Kind.LOG:
+        for subject, said in look.plan.rests_on:
+            if subject == "left out":
+                echo(f"left out: {said}", err=True)
 
 
 def _separator(text: str | None) -> str | None:

@@ -135,7 +135,9 @@ def from_json_line(line: bytes, kind: Kind = Kind.MEASUREMENT) -> Element:
             if member in members and (name := _text(members[member]))
         )
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadLineError(f"not a JSON object as it is exported: {_flaw(error)}") from error
+        is_whole = line.strip() in (b"[", b"{") or line.lstrip()[:2] in (b"[{", b"[[")
+        hint = ": write an object a line, as `jq -c '.[]'` does" if is_whole else ""
+        raise BadLineError(f"not a JSON object as it is exported: {_flaw(error)}{hint}") from error
     if said not in (Kind.MEASUREMENT, Kind.LOG, Kind.HEARTBEAT):
         raise BadLineError("kind is none of measurement, log, heartbeat")
     kind = Kind(said)

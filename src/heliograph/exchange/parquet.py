@@ -30,10 +30,13 @@ from heliograph.exchange.formats import COLUMNS, Names, Row, is_wide, wide_attri
 from heliograph.exchange.table_layouts import is_time_name, without_times
 from heliograph.exchange.table_times import Question, TimeForm, TimeSurvey
 from heliograph.exchange.tables import (
+    HEARTBEAT_NAMES,
     TableOptions,
     ask_if_long,
     bad_time,
+    log_columns,
     sent_time,
+    severity_of,
     unknown_column,
 )
 from heliograph.exchange.wide import JSON, Wide, put_together, read_number, typed_cell
@@ -244,6 +247,7 @@ class ParquetTable:
                 and not _INDEX.fullmatch(field.name)
             ]
         )
+        self._log = log_columns([*self._attributes]) if self._usual is Kind.LOG else {}
         if not self._is_export and self._attribute is None and self._usual is Kind.MEASUREMENT:
             texts = [name for name in self._attributes if _is_text(schema.field(name).type)]
             for question in ask_if_long(texts, self._attributes, options):
@@ -352,18 +356,30 @@ class ParquetTable:
         if kind is Kind.MEASUREMENT:
             element["value"] = self._exported(row) if self._is_export else self._value(row)
             return make_element(kind, names, element)
+        return make_element(kind, names, element | self._members_of(kind, row))
+
+    def _members_of(self, kind: Kind, row: dict[str, Any]) -> dict[str, msgspec.Raw]:
+        """Return what a row of a log or a heartbeat says beside its time, its sensor and its id."""
+        members: dict[str, msgspec.Raw] = {}
+        if kind is Kind.HEARTBEAT and not self._is_export:
+            for name in self._attributes:
+                if name in row and name not in HEARTBEAT_NAMES:
+                    members[name] = json_text(_plain(row[name], name))
+        if kind is Kind.LOG and not self._is_export:
+            row = {member: row[name] for member, name in self._log.items() if name in row}
+            row["severity"] = severity_of(str(row.get("severity", "")))
         for name in ("severity", "subject", "success"):
             if name in row:
-                element[name] = json_text(_plain(row[name], name))
+                members[name] = json_text(_plain(row[name], name))
         if "details" in row:
             details = row["details"]
             is_json = kind is Kind.HEARTBEAT and isinstance(details, str)
-            element["details"] = (
+            members["details"] = (
                 checked_json(details, "details")
                 if is_json
                 else json_text(_plain(details, "details"))
             )
-        return make_element(kind, names, element)
+        return members
 
     def _timestamp(self, cell: Any) -> msgspec.Raw:
         if self._read_time is None:

@@ -24,6 +24,7 @@ from heliograph.exchange.elements import (
     elements_of,
     in_parts,
     json_text,
+    number_or_text,
     number_texts,
 )
 from heliograph.exchange.table_layouts import (
@@ -48,7 +49,7 @@ from heliograph.exchange.table_numbers import (
     json_numbers,
 )
 from heliograph.exchange.table_times import DATE_PARTS, Ask, Question, TimeForm, TimeSurvey, Zone
-from heliograph.model.records import Kind
+from heliograph.model.records import Kind, Severity
 from heliograph.model.time import DAY, EARLIEST, OLDEST, counts_from_boot, to_rfc3339
 
 # Of a long table: each has a survey of its own.
@@ -67,6 +68,21 @@ _SENSOR_NAMES: Final = frozenset(
     for of in ("sensor", "sensors", "device", "station", "stations", "node")
     for part in ("", "id", "name")
 )
+# What a log message has, and what other programs call it; the first column that is there counts.
+_LOG_NAMES: Final = {
+    "severity": ("severity", "level", "loglevel"),
+    "subject": ("subject", "message", "msg"),
+    "details": ("details",),
+    "revision": ("revision",),
+}
+_SEVERITIES: Final = {
+    "trace": "debug", "information": "info", "notice": "info", "warn": "warning", "err": "error",
+    "crit": "error", "critical": "error", "alert": "error", "emerg": "error", "emergency": "error",
+    "fatal": "error", "panic": "error",
+}  # fmt: skip
+_KNOWN_SEVERITIES: Final = frozenset(Severity)
+# Members of a heartbeat that are no details; there can be none that are called like the last two.
+HEARTBEAT_NAMES: Final = frozenset(("revision", "success", "details", "timestamp", "id"))
 # Where a row has one value, these columns name what it is of, and those hold it.
 _ATTRIBUTE_NAMES: Final = frozenset((
     "parameter", "parametername", "param", "variable", "variablename", "attribute",
@@ -176,12 +192,13 @@ def columns_of(
     time_names: Sequence[str],
     layout: Layout,
     options: TableOptions,
+    kind: Kind,
     declared: Mapping[str, ColumnKind] = MappingProxyType({}),
 ) -> Columns:
     """Return what the columns of a heading are.
 
     Raises:
-        BadLineError: two have one name, or one is not there that somebody has named.
+        BadLineError: two have one name, or one is not there that is needed.
     """
     present = [name for name in names if name]
     if twice := next((name for name in present if present.count(name) > 1), None):
@@ -206,8 +223,13 @@ def columns_of(
     taken = {*times, *sensors, element_id, _at(names, attribute), _at(names, value)}
     taken |= {_at(names, layout.tags), *(at for at, name in enumerate(names) if not name)}
     taken |= {at for at, name in enumerate(names) if name in layout.left_out}
+    if kind is Kind.HEARTBEAT:
+        taken |= {at for at, name in enumerate(names) if name in HEARTBEAT_NAMES}
+    if kind is Kind.LOG:
+        taken |= {names.index(name) for name in log_columns(names).values()}
     attributes = tuple((at, name) for at, name in enumerate(names) if at not in taken)
-    alone = attributes[0][0] if [name for _, name in attributes] == ["value"] else None
+    is_alone = kind is Kind.MEASUREMENT and [name for _, name in attributes] == ["value"]
+    alone = attributes[0][0] if is_alone else None
     return Columns(
         names,
         times,
@@ -221,6 +243,32 @@ def columns_of(
         attributes if alone is None else (),
         declared,
     )
+
+
+def log_columns(names: Sequence[str]) -> dict[str, str]:
+    """Return the columns that hold what a log message has, by its members.
+
+    Raises:
+        BadLineError: one that it needs is not there.
+    """
+    plain = {plain_name(name): name for name in reversed(names)}
+    found: dict[str, str] = {}
+    for member, known in _LOG_NAMES.items():
+        if column := next((plain[name] for name in known if name in plain), None):
+            found[member] = column
+        elif member in ("severity", "subject"):
+            raise BadLineError(
+                f"there is no column {member} (nor {', '.join(known[1:])}), which log messages"
+                f" need, but {', '.join(names)[:100]}"
+            )
+    return found
+
+
+def severity_of(text: str) -> str:
+    """Return the severity that another program calls so; of other words, the word."""
+    word = text.strip().lower()
+    word = _SEVERITIES.get(word, word)
+    return word if word in _KNOWN_SEVERITIES else text
 
 
 def ask_if_long(
@@ -305,7 +353,7 @@ class TableSurvey:
         self._declared_values: dict[str, ColumnKind] = {}
         self._is_json = False
         self._rows = 0
-        self._headings = Headings(heading, self._time_names, options)
+        self._headings = Headings(heading, self._time_names, options, kind)
         self._first = self._headings.columns
 
     def _ask(self, what: str, options: str) -> None:
@@ -347,7 +395,7 @@ class TableSurvey:
         if found is not None:
             rows = [row for row, is_time in zip(rows, found, strict=True) if is_time]
             lines = [line for line, is_time in zip(lines, found, strict=True) if is_time]
-        if not rows or self._kind is not Kind.MEASUREMENT:
+        if not rows or self._kind is Kind.LOG:
             return
         cells = list(zip(*rows, strict=True))
         for at, name in columns.attributes:
@@ -399,7 +447,7 @@ class TableSurvey:
         kinds = self._declared_columns | self._kinds(self._surveys, decimal, ())
         value_name = "" if self._first.value is None else self._first.names[self._first.value]
         value_kinds = self._declared_values | self._kinds(self._long, decimal, (value_name,))
-        if self._first.attribute is None:
+        if self._first.attribute is None and self._kind is Kind.MEASUREMENT:
             texts = [name for name, each in kinds.items() if each is ColumnKind.TEXT]
             self._questions += ask_if_long(texts, list(kinds), self._options)
         time = f"{label}{self._time_rests_on}: {'; '.join(time_rests_on) or 'unknown'}"
@@ -483,6 +531,14 @@ class TableSurvey:
             found.append(("perhaps", "; ".join(hints)))
         if left := [name for name in self._first.names if name in self._heading.layout.left_out]:
             found.append(("left out", f"{', '.join(left)}, as of {self._heading.layout.name}"))
+        if self._kind is Kind.LOG:
+            found += [
+                (member, f"column {name}")
+                for member, name in log_columns(self._first.names).items()
+                if member != name
+            ]
+            if others := [name for _, name in self._first.attributes]:
+                found.append(("left out", f"{', '.join(others)}: a log message has nothing for it"))
         return found
 
     def _describe_missing(self, surveyed: Sequence[tuple[str, ColumnSurvey, ColumnKind]]) -> str:
@@ -496,7 +552,9 @@ class TableSurvey:
 class Headings:
     """The heading that holds for a row: some programs write another one before each table."""
 
-    def __init__(self, heading: Heading, time_names: Sequence[str], options: TableOptions) -> None:
+    def __init__(
+        self, heading: Heading, time_names: Sequence[str], options: TableOptions, kind: Kind
+    ) -> None:
         """Begin with the first one, and with what stands before it.
 
         Raises:
@@ -505,11 +563,12 @@ class Headings:
         self._layout = heading.layout
         self._time_names = time_names
         self._options = options
+        self._kind = kind
         self._types: Sequence[str] = ()
         self.count = 0
         for row in heading.before:
             self._note(row)
-        self.columns = columns_of(heading.columns, time_names, self._layout, options)
+        self.columns = columns_of(heading.columns, time_names, self._layout, options, kind)
         self.use(heading.columns)
 
     def may_be(self, row: Sequence[str]) -> bool:
@@ -538,7 +597,9 @@ class Headings:
         if self.count and names == self.columns.names and declared == self.columns.declared:
             return
         self.count += 1
-        self.columns = columns_of(names, self._time_names, self._layout, self._options, declared)
+        self.columns = columns_of(
+            names, self._time_names, self._layout, self._options, self._kind, declared
+        )
 
     def _note(self, row: Sequence[str]) -> None:
         if row[0].strip() == "#datatype":
@@ -654,7 +715,10 @@ class TableRows:
         """Begin behind the first heading; `has_sensor`: rows that name none have one."""
         self._plan = plan
         self._headings = Headings(
-            plan.heading, [plan.columns.names[at] for at in plan.columns.times], options
+            plan.heading,
+            [plan.columns.names[at] for at in plan.columns.times],
+            options,
+            plan.kind,
         )
         self._sensor_tag = sensor_tag
         self._has_sensor = has_sensor
@@ -689,11 +753,13 @@ class TableRows:
                 return [None]
             raise BadLineError(bad_time(texts[0], error)) from error
         times = sent_times(texts, moments)
-        if self._plan.kind is not Kind.MEASUREMENT:
-            return [*map(self._other_kind, rows, times)]
         parts: list[Sequence[str]] = [
             self._parts(name, self._kinds.get(name), cells[at]) for at, name in columns.attributes
         ]
+        if self._plan.kind is not Kind.MEASUREMENT:
+            # The times stand for rows of which nothing else is a column.
+            details = [",".join(filter(None, row[1:])) for row in zip(times, *parts, strict=True)]
+            return [*map(self._other_kind, rows, times, details)]
         names = sensor_names([cells[at] for at in columns.sensors], len(rows))
         if columns.tags is not None:
             names, tags = self._tags(cells[columns.tags], names)
@@ -801,7 +867,7 @@ class TableRows:
             parts.append(_encode({k: v for k, v in tags.items() if v}).decode()[1:-1])
         return found, parts
 
-    def _other_kind(self, cells: Sequence[str], time: str) -> Element:
+    def _other_kind(self, cells: Sequence[str], time: str, details: str) -> Element:
         columns = self._columns
         missing = self._plan.missing.of("")
         row = {
@@ -810,11 +876,22 @@ class TableRows:
             if name and cell and cell not in missing
         }
         names = tuple(name for at in columns.sensors if (name := cells[at].strip()))
-        members = members_of(self._plan.kind, row, columns.names)
+        known: Sequence[str] = columns.names
+        if self._plan.kind is Kind.LOG:
+            held = log_columns(columns.names)
+            row = {member: row[name] for member, name in held.items() if name in row}
+            row["severity"] = severity_of(row.get("severity", ""))
+            known = [*held]
+        members = members_of(self._plan.kind, row, known)
+        if "revision" in row:
+            members["revision"] = number_or_text(row["revision"].strip().removesuffix(".0"))
         if columns.element_id is not None and cells[columns.element_id]:
             members["id"] = json_text(cells[columns.element_id])
         members["timestamp"] = msgspec.Raw(time.encode())
-        return Element(self._plan.kind, names, _encode(members))
+        text = _encode(members)
+        if details and self._plan.kind is Kind.HEARTBEAT:
+            text = b"%b,%b}" % (text[:-1], details.encode())
+        return Element(self._plan.kind, names, text)
 
 
 def _boolean(cell: str) -> str | None:

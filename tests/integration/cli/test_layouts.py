@@ -410,6 +410,17 @@ def test_an_archive_is_read_like_its_file(server):
     assert stored(server, "archive") == moments(LAYOUTS["thingsboard.csv"][1])
 
 
+def test_logs_of_another_program_are_stored_and_what_has_no_room_is_named(server):
+    server.device("logger")
+    text = "time,host,level,message,thread\n2024-05-01T12:00:00Z,logger,WARN,low,7\n"
+    (server.folder / "syslog.csv").write_text(text)
+    done = run(server, "import", "syslog.csv", "--kind", "log", "--sensor-column", "host")
+    assert done.stdout == "1 rows stored, 0 were there already, 0 bad\n"
+    assert done.stderr == "left out: thread: a log message has nothing for it\n"
+    (page,) = server.http.get("/sensors/logger/logs").json()
+    assert (page["severity"], page["subject"]) == ("warning", "low")
+
+
 def test_a_table_is_gone_on_with_where_it_was_unless_it_is_meant_otherwise(server):
     server.device("resumed")
     rows = "".join(f"2024-03-01 10:{n // 60:02}:{n % 60:02};{n},5\n" for n in range(3_000))

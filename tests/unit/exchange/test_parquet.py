@@ -232,6 +232,17 @@ def test_other_kinds_are_read_as_they_are_told():
     assert (beat["success"], beat["rssi"]) == (True, -3)
 
 
+def test_other_kinds_of_other_programs_are_read_as_those_of_csv():
+    log = {"timestamp": NOON, "Level": "WARN", "message": "low", "host": "a"}
+    element = said(log, Kind.LOG)[1]
+    assert element == {"timestamp": NOON.timestamp(), "severity": "warning", "subject": "low"}
+    beat = {"timestamp": NOON, "device_id": "a", "battery": 80, "rssi": float("nan"), "id": 7}
+    element = said(beat, Kind.HEARTBEAT)[1]
+    assert element == {"timestamp": NOON.timestamp(), "battery": 80}
+    with pytest.raises(BadLineError, match="no column severity"):
+        table({"timestamp": [NOON], "message": ["x"]}, Kind.LOG)
+
+
 @pytest.mark.parametrize(
     ("columns", "reason"),
     [

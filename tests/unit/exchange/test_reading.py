@@ -268,6 +268,10 @@ def test_line_protocol_of_1977_is_read_and_a_wrong_precision_asked_about(precisi
         (b'{"a": 1', "it is truncated"),
         (b'{"a": "\xff"}', "not UTF-8"),
         (b'{"a": ' + b"[" * 100_000, "nested too deep"),
+        (
+            b'[{"a": 1}]',
+            "something in it is of another type: write an object a line, as `jq -c '.[]'` does",
+        ),
     ],
 )
 def test_why_a_line_is_no_json_is_told_in_words_of_the_field(line, why):

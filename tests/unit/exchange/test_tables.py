@@ -425,6 +425,33 @@ def test_logs_and_heartbeats_are_read_of_tables_too():
     assert json.loads(row.said.text) == {"timestamp": NOON, "success": True}
 
 
+def test_logs_of_other_programs_are_read_by_their_own_words():
+    text = f"time,Level,host,message,note\n{NOON},WARN,a,low,x\n{NOON},crit,b,,y\n{NOON},odd,b,z,\n"
+    rows = read(text, Kind.LOG, sensor_column="host")
+    assert [row.said.sensors for row in rows] == [("a",), ("b",), ("b",)]
+    assert [json.loads(row.said.text) for row in rows] == [
+        {"timestamp": NOON, "severity": "warning", "subject": "low"},
+        {"timestamp": NOON, "severity": "error", "subject": ""},
+        # Which the server refuses.
+        {"timestamp": NOON, "severity": "odd", "subject": "z"},
+    ]
+    told = look(text, Kind.LOG, sensor_column="host").plan.rests_on
+    assert ("severity", "column Level") in told
+    assert ("left out", "note: a log message has nothing for it") in told
+    for heading in ("time,message", "time,level"):
+        with pytest.raises(StartError, match=r"no column (severity|subject) \(nor"):
+            look(f"{heading}\n{NOON},x\n", Kind.LOG)
+
+
+def test_what_else_a_table_has_of_heartbeats_are_their_details():
+    text = f"seen,id,online,battery,note,revision\n{NOON},7,true,80,007,2\n{NOON},8,false,NaN,,\n"
+    rows = read(text, Kind.HEARTBEAT, time_columns=("seen",))
+    assert [json.loads(row.said.text) for row in rows] == [
+        {"timestamp": NOON, "online": True, "battery": 80, "note": "007", "revision": 2},
+        {"timestamp": NOON, "online": False},
+    ]
+
+
 def test_reading_goes_on_from_any_place():
     text = f"time,t\n{NOON},1\n\n{NOON},2\n{NOON},3\n"
     all_rows = read(text)
