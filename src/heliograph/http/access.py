@@ -1,7 +1,7 @@
 """Who is calling, how often they may, and what."""
 
 import time
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from starlette.types import Scope
 
@@ -93,10 +93,7 @@ class Limits:
 
 
 class Access:
-    """Decides, for every route, who is calling and whether they may.
-
-    What the caller may not see answers exactly as what does not exist.
-    """
+    """Decides, for every route, who is calling."""
 
     def __init__(
         self, authenticator: Authenticator, registry: Registry, limits: Limits, limiter: Limiter
@@ -104,7 +101,6 @@ class Access:
         self._authenticator = authenticator
         # Its generation says as of which change callers are known.
         self.registry = registry
-        self._grants = registry.grants
         self.limits = limits
         self._limiter = limiter
         self._principals: dict[bytes, Principal] = {}
@@ -186,53 +182,6 @@ class Access:
         self._remember(self._sessions, hashed, found, generation)
         return found
 
-    async def network(self, principal: Principal, identifier: str, action: Action) -> Network:
-        """Return the network if the caller may do this with it.
-
-        Raises:
-            HeliographError: NETWORK_NOT_FOUND, none for this caller; FORBIDDEN.
-        """
-        wanted = identifier.lower()
-        is_seen = may(principal, Action.VIEW, wanted, self._grants)
-        if not is_seen and is_machine(principal):
-            raise forbidden()
-        found = await self.registry.network(identifier) if is_seen else None
-        if found is None:
-            code = ErrorCode.NETWORK_NOT_FOUND
-            raise HeliographError(code, NOT_FOUND[code])
-        if not may(principal, action, wanted, self._grants):
-            raise forbidden()
-        return found
-
-    async def visible(self, principal: Principal, identifier: str | None) -> list[str] | None:
-        """Return the networks whose sensors are listed for the caller; None: all of them.
-
-        With `identifier` it is the one that is asked for.
-
-        Raises:
-            HeliographError: FORBIDDEN, a caller who reads no lists; NETWORK_NOT_FOUND.
-        """
-        seen = networks_of(principal, Action.VIEW, self._grants)
-        if seen == [] and principal.account is None:
-            raise forbidden()
-        if identifier is None:
-            return seen
-        return [(await self.network(principal, identifier, Action.VIEW)).identifier]
-
-    async def audited(self, principal: Principal, identifier: str | None) -> list[str] | None:
-        """Return the networks whose audit log the caller may read; None: all of them.
-
-        Raises:
-            HeliographError: NETWORK_NOT_FOUND, FORBIDDEN, as from `network` for an owner;
-                FORBIDDEN, a caller who can own none.
-        """
-        if identifier is not None:
-            return [(await self.network(principal, identifier, Action.MANAGE)).identifier]
-        owned = networks_of(principal, Action.MANAGE, self._grants)
-        if owned == [] and principal.account is None:
-            raise forbidden()
-        return owned
-
     def limit_sign_ups(self, address: str) -> None:
         """Count an account that is made from this address.
 
@@ -274,18 +223,99 @@ class Access:
             await scope[HELD].charge(name)
         return principal
 
-    def require_admin(self, principal: Principal) -> None:
-        """Allow what only the admin key may.
+
+class Rights:
+    """What a caller may do.
+
+    What they may not see answers exactly as what does not exist.
+    """
+
+    def __init__(self, caller: Principal, registry: Registry) -> None:
+        self.caller = caller
+        self.registry = registry
+        self.grants = registry.grants
+
+    def may(self, action: Action, resource: Any = None) -> bool:
+        """Return whether the caller may do this with a sensor, in a network, or at all."""
+        return may(self.caller, action, resource, self.grants)
+
+    def require(self, action: Action, resource: Any = None) -> None:
+        """Allow an action with a sensor, in a network, or one that belongs to none.
 
         Raises:
             HeliographError: FORBIDDEN.
         """
-        if not may(principal, Action.ADMINISTER, None, self._grants):
+        if not self.may(action, resource):
             raise forbidden()
+
+    def require_leave(self, network: str, target: str) -> None:
+        """Allow that something moves from a network to the target, where it differs.
+
+        Raises:
+            HeliographError: FORBIDDEN.
+        """
+        if target != network:
+            # Only an owner takes out of a network what its editors could not delete there.
+            self.require(Action.MANAGE, network)
+
+    async def network(self, identifier: str, action: Action = Action.VIEW) -> Network:
+        """Return the network if the caller may do this with it.
+
+        Raises:
+            HeliographError: NETWORK_NOT_FOUND, none for this caller; FORBIDDEN.
+        """
+        wanted = identifier.lower()
+        is_seen = self.may(Action.VIEW, wanted)
+        if not is_seen and is_machine(self.caller):
+            raise forbidden()
+        found = await self.registry.network(identifier) if is_seen else None
+        if found is None:
+            raise not_found(ErrorCode.NETWORK_NOT_FOUND)
+        self.require(action, wanted)
+        return found
+
+    async def target_network(self, identifier: str | None) -> str:
+        """Return the network that the caller may put something into; None: `default`.
+
+        Raises:
+            HeliographError: NETWORK_NOT_FOUND, FORBIDDEN.
+        """
+        if identifier is None:
+            self.require(Action.EDIT, self.registry.default_network)
+            return self.registry.default_network
+        return (await self.network(identifier, Action.EDIT)).identifier
+
+    async def visible(self, identifier: str | None = None) -> list[str] | None:
+        """Return the networks whose sensors are listed for the caller; None: all of them.
+
+        With `identifier` it is the one that is asked for.
+
+        Raises:
+            HeliographError: FORBIDDEN, a caller who reads no lists; NETWORK_NOT_FOUND.
+        """
+        seen = networks_of(self.caller, Action.VIEW, self.grants)
+        if seen == [] and self.caller.account is None:
+            raise forbidden()
+        if identifier is None:
+            return seen
+        return [(await self.network(identifier)).identifier]
+
+    async def audited(self, identifier: str | None) -> list[str] | None:
+        """Return the networks whose audit log the caller may read; None: all of them.
+
+        Raises:
+            HeliographError: NETWORK_NOT_FOUND, FORBIDDEN, as from `network` for an owner;
+                FORBIDDEN, a caller who can own none.
+        """
+        if identifier is not None:
+            return [(await self.network(identifier, Action.MANAGE)).identifier]
+        owned = networks_of(self.caller, Action.MANAGE, self.grants)
+        if owned == [] and self.caller.account is None:
+            raise forbidden()
+        return owned
 
     async def readable(
         self,
-        principal: Principal,
         identifier: str,
         code: ErrorCode = ErrorCode.SENSOR_NOT_FOUND,
     ) -> KnownSensor:
@@ -295,27 +325,25 @@ class Access:
             HeliographError: `code` if there is none for this caller; FORBIDDEN.
         """
         sensor = await self.registry.find(identifier)
-        if sensor is None or not may_read(principal, sensor, self._grants):
-            if principal.kind == "shared":
+        if sensor is None or not may_read(self.caller, sensor, self.grants):
+            if self.caller.kind == "shared":
                 raise forbidden()
-            raise HeliographError(code, NOT_FOUND[code])
+            raise not_found(code)
         return sensor
 
-    async def device(self, principal: Principal, identifier: str) -> KnownSensor:
+    async def device(self, identifier: str) -> KnownSensor:
         """Return the device if the caller may read its record and its readings.
 
         Raises:
             HeliographError: DEVICE_NOT_FOUND, there is none for this caller.
         """
         sensor = await self.registry.find(identifier)
-        if sensor is None or not may(principal, Action.READ_READINGS, sensor, self._grants):
-            code = ErrorCode.DEVICE_NOT_FOUND
-            raise HeliographError(code, NOT_FOUND[code])
+        if sensor is None or not self.may(Action.READ_READINGS, sensor):
+            raise not_found(ErrorCode.DEVICE_NOT_FOUND)
         return sensor
 
     async def changeable(
         self,
-        principal: Principal,
         identifier: str,
         action: Action,
         code: ErrorCode = ErrorCode.SENSOR_NOT_FOUND,
@@ -325,9 +353,8 @@ class Access:
         Raises:
             HeliographError: `code` if there is none for this caller; FORBIDDEN.
         """
-        sensor = await self.readable(principal, identifier, code)
-        if not may(principal, action, sensor, self._grants):
-            raise forbidden()
+        sensor = await self.readable(identifier, code)
+        self.require(action, sensor)
         return sensor
 
 
@@ -353,6 +380,11 @@ def is_machine(principal: Principal) -> bool:
 def forbidden() -> HeliographError:
     """Return the error for a known caller without the right."""
     return HeliographError(ErrorCode.FORBIDDEN, "This credential does not allow that")
+
+
+def not_found(code: ErrorCode) -> HeliographError:
+    """Return what is answered for what does not exist, or not for this caller."""
+    return HeliographError(code, NOT_FOUND[code])
 
 
 def client_address(scope: Scope) -> str:

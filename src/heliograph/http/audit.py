@@ -105,7 +105,7 @@ def _shown(entries: Sequence[AuditEntry]) -> list[AuditRepresentation]:
 
 async def _networks(identifier: str | None, call: KnownCall) -> Sequence[str] | None:
     try:
-        owned = await call.access.audited(call.caller, identifier)
+        owned = await call.audited(identifier)
         # An owner of every network, which everybody may be, sees nothing of what is in none.
         is_narrowed = owned is not None or call.caller.is_admin
         return owned if is_narrowed else await call.store.networks.identifiers()

@@ -16,9 +16,10 @@ from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
+from heliograph.access.policy import Action
 from heliograph.brokers.clients import SERVER
 from heliograph.errors import ErrorCode, HeliographError, StoreUnavailableError
-from heliograph.http.access import client_address
+from heliograph.http.access import Rights, client_address
 from heliograph.http.parameters import OPEN_QUERY
 from heliograph.http.paths import PREFIX
 from heliograph.http.records import Representation, errors, ok, parameter
@@ -58,7 +59,8 @@ async def _is_broker(request: Request, services: TheServices, key: Key = None) -
     if given is None or not _is_broker_key(services, given):
         if key is not None and given == key:
             access.refuse_key(given, address)
-        access.require_admin(await access.caller(request.scope))
+        caller = await access.caller(request.scope)
+        Rights(caller, access.registry).require(Action.ADMINISTER)
     access.limits.ingest.take(f"broker:{address}")
 
 

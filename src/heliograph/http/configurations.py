@@ -12,6 +12,7 @@ from starlette.responses import Response
 from heliograph.access.policy import Action
 from heliograph.configuration.merge_patch import merge
 from heliograph.errors import ErrorCode, HeliographError, RowError
+from heliograph.http.access import not_found
 from heliograph.http.answers import encoded
 from heliograph.http.errors import Answer, decode, encode
 from heliograph.http.members import Body
@@ -25,7 +26,6 @@ from heliograph.http.resources import (
     TheCall,
     answered,
     found,
-    not_found,
     tagged_as,
 )
 from heliograph.http.schemas import JsonValue, PageLimit, Text

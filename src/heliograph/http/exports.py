@@ -18,7 +18,6 @@ from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from heliograph.access.policy import Action
 from heliograph.errors import ErrorCode, HeliographError
 from heliograph.exchange.formats import (
     MEDIA_TYPES,
@@ -37,13 +36,13 @@ from heliograph.exchange.pages import (
     sensors_of,
     wide_columns,
 )
-from heliograph.http.access import bearer
+from heliograph.http.access import Rights, bearer, not_found
 from heliograph.http.csv_answers import Spreadsheet, weights
 from heliograph.http.direct import cut_off, disconnected
 from heliograph.http.errors import validation_error
 from heliograph.http.paths import PREFIX
 from heliograph.http.ranges import check_order
-from heliograph.http.resources import KnownCall, TheCall, not_found
+from heliograph.http.resources import KnownCall, TheCall
 from heliograph.http.schemas import End, Start
 from heliograph.ingest.state import PipelineState
 from heliograph.model.principal import Principal
@@ -179,7 +178,7 @@ async def export_sensor(identifier: str, wanted: Export, call: TheCall) -> Respo
         wanted,
         generation,
         lambda: each_of(sensor),
-        lambda caller: call.access.readable(caller, known.identifier),
+        lambda caller: Rights(caller, call.registry).readable(known.identifier),
     )
     return await export.answer(known.device_id or known.identifier)
 
@@ -202,7 +201,7 @@ async def export_network(network_identifier: str, wanted: Export, call: TheCall)
         wanted,
         generation,
         lambda: sensors_of(call.store, network),
-        lambda caller: call.access.network(caller, network, Action.VIEW),
+        lambda caller: Rights(caller, call.registry).network(network),
         network,
     )
     return await export.answer(network)

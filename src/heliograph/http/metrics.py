@@ -10,8 +10,9 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 from starlette.responses import Response
 
+from heliograph.access.policy import Action
 from heliograph.errors import ErrorCode
-from heliograph.http.access import bearer, stranger
+from heliograph.http.access import Rights, bearer, stranger
 from heliograph.http.answers import Answering
 from heliograph.http.connections import WebSocketProtocol
 from heliograph.http.front import Traffic
@@ -221,5 +222,5 @@ async def _admit(request: Request, services: Services) -> None:
             access.limits.probe.take(stranger(request.scope))
             return
     caller = await access.caller(request.scope)
-    access.require_admin(caller)
+    Rights(caller, access.registry).require(Action.ADMINISTER)
     access.limits.read.take(bearer(caller, request.scope))

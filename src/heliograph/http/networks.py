@@ -9,20 +9,12 @@ from starlette.responses import Response
 
 from heliograph.access.policy import Action, role_in
 from heliograph.errors import ErrorCode
-from heliograph.http.access import forbidden
+from heliograph.http.access import forbidden, not_found
 from heliograph.http.lists import Filters, listed, listed_sensors
 from heliograph.http.members import Body
 from heliograph.http.records import Representation
 from heliograph.http.representation import SensorRepresentation
-from heliograph.http.resources import (
-    KnownCall,
-    Refusals,
-    Resource,
-    TheCall,
-    found,
-    not_found,
-    refusals,
-)
+from heliograph.http.resources import KnownCall, Refusals, Resource, TheCall, found, refusals
 from heliograph.http.schemas import ListLimit, NewIdentifier, Offset, Storable
 from heliograph.model.account import Member
 from heliograph.model.principal import Role

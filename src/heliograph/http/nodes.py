@@ -10,12 +10,13 @@ from starlette.responses import Response
 
 from heliograph.access.policy import Action
 from heliograph.errors import ErrorCode, HeliographError
+from heliograph.http.access import not_found
 from heliograph.http.errors import Answer, encode
 from heliograph.http.lists import gather, listed, sensors
 from heliograph.http.members import Body
 from heliograph.http.pages import TRUNCATED
 from heliograph.http.representation import FullNode, FullSensor, NodeRepresentation
-from heliograph.http.resources import Refusals, Resource, TheCall, found, not_found, refusals
+from heliograph.http.resources import Refusals, Resource, TheCall, found, refusals
 from heliograph.http.schemas import InNetwork, ListLimit, NewIdentifier, Offset, OfNetwork, Text
 from heliograph.http.sensors import REFUSALS, WRONG_NODE, change_sensor, find_node, shown
 from heliograph.model.time import now

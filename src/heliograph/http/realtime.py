@@ -8,6 +8,7 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from heliograph.errors import ErrorCode, HeliographError, StoreUnavailableError
+from heliograph.http.access import Rights
 from heliograph.http.direct import outlet_of
 from heliograph.http.errors import STATUS
 from heliograph.http.paths import PREFIX
@@ -144,7 +145,7 @@ class _Socket:
     async def _subscribe(self, command: Command) -> bytes:
         if command.device_id is None:
             raise HeliographError(ErrorCode.DEVICE_ID_MISSING, "device_id is missing")
-        sensor = await self.services.access.device(self.principal, command.device_id)
+        sensor = await Rights(self.principal, self.services.registry).device(command.device_id)
         watch = self.watch
         if watch.sensors is not None:
             if command.action == "subscribe":

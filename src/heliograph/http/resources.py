@@ -20,10 +20,8 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope
 
-from heliograph.access.policy import Action, may
-from heliograph.access.registry import KnownSensor
 from heliograph.errors import AlreadyExistsError, ErrorCode, HeliographError
-from heliograph.http.access import NOT_FOUND, READING, bearer, client_address, forbidden, stranger
+from heliograph.http.access import READING, Rights, bearer, client_address, not_found, stranger
 from heliograph.http.answers import HELD, HeldAnswer
 from heliograph.http.errors import Answer, encode
 from heliograph.http.members import MOST_NAMED
@@ -34,7 +32,6 @@ from heliograph.http.services import Services
 from heliograph.ingest.strict_json import quoted
 from heliograph.model.audit import Actor, actor_of
 from heliograph.model.principal import Principal
-from heliograph.model.sensor import Network
 from heliograph.nearest import hint
 
 T = TypeVar("T")
@@ -96,16 +93,15 @@ no_body = Depends(_no_body)
 probe = Depends(_probe)
 
 
-class KnownCall:
-    """A request of a known caller, and what it is answered from."""
+class KnownCall(Rights):
+    """A request of a known caller, what they may do, and what it is answered from."""
 
     def __init__(self, request: Request, caller: Principal, services: Services) -> None:
+        super().__init__(caller, services.registry)
         self.request = request
-        self.caller = caller
         self.services = services
         self.access = services.access
         self.store = services.store
-        self.registry = services.registry
         # As the client wrote it, for links.
         self.path: str = request.scope["asked_path"].rstrip("/")
         # What the answer takes of memory.
@@ -124,82 +120,6 @@ class KnownCall:
     def link_to_next(self, query: Sequence[tuple[str, Any]]) -> tuple[bytes, bytes]:
         """Return the header that leads on, to the same path with this query."""
         return b"link", f'<{self.path}?{urlencode(query)}>; rel="next"'.encode("latin-1")
-
-    def may(self, action: Action, network: str | None = None) -> bool:
-        """Return whether the caller may do this, in a network or at all."""
-        return may(self.caller, action, network, self.registry.grants)
-
-    def require(self, action: Action, network: str | None = None) -> None:
-        """Allow an action in a network, or one that belongs to none.
-
-        Raises:
-            HeliographError: FORBIDDEN.
-        """
-        if not self.may(action, network):
-            raise forbidden()
-
-    def require_leave(self, network: str, target: str) -> None:
-        """Allow that something moves from a network to the target, where it differs.
-
-        Raises:
-            HeliographError: FORBIDDEN.
-        """
-        if target != network:
-            # Only an owner takes out of a network what its editors could not delete there.
-            self.require(Action.MANAGE, network)
-
-    async def network(self, identifier: str, action: Action = Action.VIEW) -> Network:
-        """Return the network if the caller may do this with it.
-
-        Raises:
-            HeliographError: NETWORK_NOT_FOUND, none for this caller; FORBIDDEN.
-        """
-        return await self.access.network(self.caller, identifier, action)
-
-    async def target_network(self, identifier: str | None) -> str:
-        """Return the network that the caller may put something into; None: `default`.
-
-        Raises:
-            HeliographError: NETWORK_NOT_FOUND, FORBIDDEN.
-        """
-        if identifier is None:
-            self.require(Action.EDIT, self.registry.default_network)
-            return self.registry.default_network
-        return (await self.network(identifier, Action.EDIT)).identifier
-
-    async def visible(self, identifier: str | None = None) -> list[str] | None:
-        """Return the networks whose sensors are listed for the caller; None: all of them.
-
-        Raises:
-            HeliographError: FORBIDDEN, a caller who reads no lists; NETWORK_NOT_FOUND.
-        """
-        return await self.access.visible(self.caller, identifier)
-
-    async def readable(self, identifier: str) -> KnownSensor:
-        """Return the sensor if the caller may read it.
-
-        Raises:
-            HeliographError: SENSOR_NOT_FOUND, FORBIDDEN.
-        """
-        return await self.access.readable(self.caller, identifier)
-
-    async def device(self, identifier: str) -> KnownSensor:
-        """Return the device if the caller may read its record and its readings.
-
-        Raises:
-            HeliographError: DEVICE_NOT_FOUND, there is none for this caller.
-        """
-        return await self.access.device(self.caller, identifier)
-
-    async def changeable(
-        self, identifier: str, action: Action, code: ErrorCode = ErrorCode.SENSOR_NOT_FOUND
-    ) -> KnownSensor:
-        """Return the sensor if the caller may do this with it.
-
-        Raises:
-            HeliographError: `code`, none for this caller; FORBIDDEN.
-        """
-        return await self.access.changeable(self.caller, identifier, action, code)
 
 
 async def known_call(request: Request, services: TheServices) -> KnownCall:
@@ -426,11 +346,6 @@ def found(record: T | None, code: ErrorCode) -> T:
     if record is None:
         raise not_found(code)
     return record
-
-
-def not_found(code: ErrorCode) -> HeliographError:
-    """Return what is answered for what does not exist, or not for this caller."""
-    return HeliographError(code, NOT_FOUND[code])
 
 
 @contextlib.contextmanager

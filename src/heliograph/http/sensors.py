@@ -17,7 +17,7 @@ from starlette.responses import Response
 from heliograph.access.policy import Action
 from heliograph.access.registry import KnownSensor
 from heliograph.errors import ErrorCode, HeliographError, RowError
-from heliograph.http.access import NOT_FOUND, forbidden, is_machine
+from heliograph.http.access import NOT_FOUND, forbidden, is_machine, not_found
 from heliograph.http.errors import encode
 from heliograph.http.lists import Filters, listed_sensors
 from heliograph.http.members import Body
@@ -27,15 +27,7 @@ from heliograph.http.representation import (
     full_representation,
     new_representation,
 )
-from heliograph.http.resources import (
-    KnownCall,
-    Refusals,
-    Resource,
-    TheCall,
-    found,
-    not_found,
-    refusals,
-)
+from heliograph.http.resources import KnownCall, Refusals, Resource, TheCall, found, refusals
 from heliograph.http.schemas import (
     DeviceId,
     InNetwork,

@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope
 from heliograph.access.policy import Action, credential_of, is_current, may, networks_of
 from heliograph.access.registry import Registry
 from heliograph.errors import ErrorCode, HeliographError, shutting_down
-from heliograph.http.access import bearer, client_address
+from heliograph.http.access import Rights, bearer, client_address
 from heliograph.http.direct import cut_off
 from heliograph.http.services import Services
 from heliograph.live.streams import Selection, Streams
@@ -157,11 +157,12 @@ class Watchers:
                 to see, or not of the network.
         """
         registry, own = self._services.registry, principal.sensor
+        rights = Rights(principal, registry)
         if network is not None:
-            network = (await self._access.network(principal, network, Action.VIEW)).identifier
-        numbers = await self._numbers(principal, sensors, network)
+            network = (await rights.network(network)).identifier
+        numbers = await _numbers(rights, sensors, network)
         if network is None and own is None:
-            await self._access.visible(principal, None)
+            await rights.visible()
         elif network is None and own is not None and numbers is None:
             numbers = None if registry.grants.everybody else frozenset((own,))
         return Watch(registry, principal, network, numbers, kinds, as_messages)
@@ -173,21 +174,8 @@ class Watchers:
             HeliographError: DEVICE_NOT_FOUND, FORBIDDEN.
         """
         registry = self._services.registry
-        sensors = frozenset(((await self._access.device(principal, identifier)).number,))
+        sensors = frozenset(((await Rights(principal, registry).device(identifier)).number,))
         return Watch(registry, principal, None, sensors, kinds, as_messages=True, of_devices=True)
-
-    async def _numbers(
-        self, principal: Principal, sensors: Sequence[str], network: str | None = None
-    ) -> frozenset[int] | None:
-        if not sensors:
-            return None
-        if len(sensors) > MAXIMUM_SENSORS:
-            detail = f"A stream may name {MAXIMUM_SENSORS} sensors at most"
-            raise HeliographError(ErrorCode.VALIDATION_FAILED, detail)
-        found = [await self._access.readable(principal, name) for name in sensors]
-        if network is not None and any(s.network_identifier != network for s in found):
-            raise HeliographError(ErrorCode.SENSOR_NOT_FOUND, "Sensor not found")
-        return frozenset(sensor.number for sensor in found)
 
     async def _spend(self, ticket: str, address: str) -> bytes:
         """Use the ticket up; return the hash of the session that it was made in.
@@ -243,3 +231,17 @@ def parameters(scope: Scope) -> dict[str, list[str]]:
     if len(query) > LONGEST_QUERY:
         raise HeliographError(ErrorCode.VALIDATION_FAILED, "The query is too long")
     return parse_qs(query.decode("utf-8", "replace"))
+
+
+async def _numbers(
+    rights: Rights, sensors: Sequence[str], network: str | None = None
+) -> frozenset[int] | None:
+    if not sensors:
+        return None
+    if len(sensors) > MAXIMUM_SENSORS:
+        detail = f"A stream may name {MAXIMUM_SENSORS} sensors at most"
+        raise HeliographError(ErrorCode.VALIDATION_FAILED, detail)
+    found = [await rights.readable(name) for name in sensors]
+    if network is not None and any(s.network_identifier != network for s in found):
+        raise HeliographError(ErrorCode.SENSOR_NOT_FOUND, "Sensor not found")
+    return frozenset(sensor.number for sensor in found)
