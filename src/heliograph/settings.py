@@ -246,7 +246,7 @@ class Settings(BaseModel):
     smtp_password: SecretStr | None = None
     smtp_sender: str | None = None
     notice_window: float = Field(60.0, ge=0, le=86_400)
-    notices_per_hour: int = Field(60, ge=1, le=100_000)
+    notices_per_hour: int = Field(60, ge=1, le=1_000)
 
     log_level: Annotated[
         Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(lower)

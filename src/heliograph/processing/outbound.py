@@ -151,17 +151,18 @@ class Webhooks:
             check_headers(headers or {})
         except ValueError as error:
             raise DeliveryError(str(error), is_final=True) from None
-        ours = {"Content-Type": content_type} | dict(headers or {})
-        ours |= {"User-Agent": f"heliograph/{VERSION}", "Accept-Encoding": "identity"}
+        sent = httpx.Headers({"Content-Type": content_type, "Accept-Encoding": "identity"})
+        sent["User-Agent"] = f"heliograph/{VERSION}"
+        sent.update(headers)
         if secret is not None:
-            ours[SIGNATURE] = signature(secret, body, int(time.time()))
+            sent[SIGNATURE] = signature(secret, body, int(time.time()))
         try:
             async with self._turns, asyncio.timeout(self._seconds):
-                return await self._send(target, body, ours)
+                return await self._send(target, body, sent)
         except TimeoutError:
             raise DeliveryError(f"no answer within {self._seconds:g} s") from None
 
-    async def _send(self, url: httpx.URL, body: bytes, headers: dict[str, str]) -> int:
+    async def _send(self, url: httpx.URL, body: bytes, headers: httpx.Headers) -> int:
         failure: httpx.TransportError | None = None
         for address in await self._addresses(url):
             try:
@@ -202,16 +203,16 @@ class Webhooks:
         return await asyncio.get_running_loop().run_in_executor(self._threads, look_up)
 
     async def _send_to(
-        self, address: IpAddress, url: httpx.URL, body: bytes, headers: dict[str, str]
+        self, address: IpAddress, url: httpx.URL, body: bytes, headers: httpx.Headers
     ) -> int:
-        named = {**headers, "Host": url.netloc.decode("ascii")}
+        headers["Host"] = url.netloc.decode("ascii")
         # What TLS greets, and checks the certificate against, if it is a name.
         greeted = {"sni_hostname": url.host} if _is_name(url.host) else {}
         request = self._client.build_request(
             "POST",
             url.copy_with(host=str(address)),
             content=body,
-            headers=named,
+            headers=headers,
             extensions=greeted,
         )
         response = await self._client.send(request, stream=True)
