@@ -14,6 +14,7 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from ipaddress import ip_address
 from typing import Self, TypeAlias
 
@@ -122,6 +123,8 @@ class Webhooks:
             trust_env=False,
             follow_redirects=False,
             timeout=TIMEOUT,
+            # To the client two names with one address are one host.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             limits=httpx.Limits(max_connections=AT_ONCE, max_keepalive_connections=0),
         )
 

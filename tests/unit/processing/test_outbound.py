@@ -108,6 +108,14 @@ async def test_one_inward_address_of_several_is_enough_to_be_refused():
     assert error.is_final
 
 
+async def test_no_answer_leaves_a_cookie_for_the_next_request():
+    cookie = b"HTTP/1.1 204 X\r\nSet-Cookie: a=b\r\n\r\n"
+    async with receiving(cookie) as receiver, webhooks(*["127.0.0.1"] * 2) as sender:
+        for name in ("one.test", "two.test"):
+            await sender.post(f"http://{name}:{receiver.port}/", b"{}")
+        assert b"cookie" not in receiver.requests[1].lower()
+
+
 async def test_the_next_address_is_tried_where_nobody_listens():
     allowed = tuple(map(parse_destination, ("127.0.0.0/8",)))
     async with receiving(host="127.0.0.3") as receiver:
