@@ -11,7 +11,7 @@ from heliograph.model.attributes import columns
 from heliograph.model.number_text import is_number_text
 from heliograph.model.time import DAY, HOUR, MINUTE
 from heliograph.rollups.packing import MAXIMUM_ATTRIBUTES_OF_ROLLUP, pack, unpack
-from heliograph.rollups.rollup import HOURS, MINUTES, Rollup, empty, folded, replaced
+from heliograph.rollups.rollup import HOURS, MINUTES, Rollup, folded, replaced
 from heliograph.store.engine import Row
 
 # Held until somebody takes them.
@@ -95,7 +95,7 @@ def count_minutes(
         last = bisect_left(times, start + (slot + 1) * MINUTE, first)
         rollup = counted.get((sensor, start))
         if rollup is None:
-            rollup = counted[sensor, start] = empty()
+            rollup = counted[sensor, start] = Rollup()
         rollup.count(slot, last - first)
         for name, values in columns(documents[first:last]).items():
             known = aggregate(values)
@@ -154,11 +154,11 @@ def assemble(
                 old = stored.get(Key(sensor, MINUTES, hour))
                 if new is None and old is None:
                     continue  # nor was it to be known, unless the hour ends
-                new = replaced(_known(old), first, HOUR // MINUTE, new or empty())
+                new = replaced(_known(old), first, HOUR // MINUTE, new or Rollup())
             elif new is None:
                 if not clear:
                     continue
-                new = empty()
+                new = Rollup()
             changed[Key(sensor, MINUTES, hour)] = new
             if hour + HOUR <= until:
                 day = Key(sensor, HOURS, hour - hour % DAY)
@@ -169,9 +169,9 @@ def assemble(
         key.level == MINUTES and len(rollup.attributes) > MAXIMUM_ATTRIBUTES_OF_ROLLUP
         for key, rollup in changed.items()
     )
-    rows = [(*key, pack(rollup) if rollup.slots else None) for key, rollup in changed.items()]
+    rows = [(*key, pack(rollup) if rollup.rows else None) for key, rollup in changed.items()]
     return Assembled(rows, wide)
 
 
 def _known(packed: bytes | None) -> Rollup:
-    return empty() if packed is None else unpack(packed)
+    return Rollup() if packed is None else unpack(packed)

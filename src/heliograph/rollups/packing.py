@@ -7,14 +7,13 @@ minute is its own minimum, maximum and total) is left out.
 
 import sys
 from array import array
-from collections.abc import Collection
 from typing import Any, TypeAlias
 
 import msgspec
 from msgspec.msgpack import Ext
 
-from heliograph.model.aggregation import Number, as_float
-from heliograph.rollups.rollup import Rollup, RollupColumns
+from heliograph.model.aggregation import Aggregate, Number, as_float
+from heliograph.rollups.rollup import Rollup
 
 # A row with more attributes keeps the first by name, and is incomplete.
 MAXIMUM_ATTRIBUTES_OF_ROLLUP = 1_000
@@ -70,51 +69,54 @@ def pack(rollup: Rollup) -> bytes:
             name: attributes[name] for name in sorted(attributes)[:MAXIMUM_ATTRIBUTES_OF_ROLLUP]
         }
     packed: dict[str, msgspec.Raw] = {}
-    for name, columns in attributes.items():
+    for name, found in attributes.items():
         try:
-            packed[name] = msgspec.Raw(_encode(_packed_columns(rollup, columns)))
+            packed[name] = msgspec.Raw(_encode(_columns(rollup.rows, found)))
         except OverflowError:
             # Whole numbers beyond 64 bits, which MessagePack has no place for.
             complete = False
-            packed[name] = msgspec.Raw(_encode(_packed_columns(rollup, _as_floats(columns))))
-    return _encode(Packed(_packed(rollup.slots), _packed(rollup.counts), complete, packed))
+            packed[name] = msgspec.Raw(_encode(_columns(rollup.rows, list(map(_as_floats, found)))))
+    slots, counts = _packed(list(rollup.rows)), _packed(list(rollup.rows.values()))
+    return _encode(Packed(slots, counts, complete, packed))
 
 
-def unpack(packed: bytes, names: Collection[str] | None = None) -> Rollup:
-    """Return the rollup, with these attributes alone (None: all)."""
+def unpack(packed: bytes) -> Rollup:
+    """Return the rollup."""
     found = decode(packed)
-    slots: list[int] = _unpacked(found.slots)
-    counts: list[int] = _unpacked(found.counts)
+    rows = dict(zip(_unpacked(found.slots), _unpacked(found.counts), strict=True))
     attributes = {
-        name: _columns(decode_columns(raw), slots, counts)
-        for name, raw in found.attributes.items()
-        if names is None or name in names
+        name: _aggregates(rows, decode_columns(raw)) for name, raw in found.attributes.items()
     }
-    return Rollup(slots, counts, attributes, found.complete)
+    return Rollup(rows, attributes, found.complete)
 
 
-def _packed_columns(rollup: Rollup, columns: RollupColumns) -> PackedColumns:
-    slots = None if columns.slots == rollup.slots else columns.slots
-    single = len(columns.counts) == sum(columns.counts)
+def _columns(rows: dict[int, int], found: list[Aggregate]) -> PackedColumns:
+    slots = [each.at for each in found]
+    counts = [each.count for each in found]
+    has_all_slots = slots == list(rows)
+    single = len(counts) == sum(counts)
     return PackedColumns(
-        None if slots is None else _packed(slots),
-        None if slots is None and columns.counts == rollup.counts else _packed(columns.counts),
-        None if single else _packed_totals(columns.totals),
-        None if single else _packed(columns.minima),
-        None if single else _packed(columns.maxima),
-        _packed(columns.lasts),
+        None if has_all_slots else _packed(slots),
+        None if has_all_slots and counts == list(rows.values()) else _packed(counts),
+        None if single else _packed_totals([each.total for each in found]),
+        None if single else _packed([each.minimum for each in found]),
+        None if single else _packed([each.maximum for each in found]),
+        _packed([each.last for each in found]),
     )
 
 
-def _columns(packed: PackedColumns, slots: list[int], counts: list[int]) -> RollupColumns:
+def _aggregates(rows: dict[int, int], packed: PackedColumns) -> list[Aggregate]:
     lasts = _unpacked(packed.lasts)
-    return RollupColumns(
-        slots if packed.slots is None else _unpacked(packed.slots),
-        counts if packed.counts is None else _unpacked(packed.counts),
-        list(map(as_float, lasts)) if packed.totals is None else _unpacked(totals_of(packed)),
-        lasts if packed.minima is None else _unpacked(packed.minima),
-        lasts if packed.maxima is None else _unpacked(packed.maxima),
-        lasts,
+    return list(
+        map(
+            Aggregate,
+            rows.values() if packed.counts is None else _unpacked(packed.counts),
+            map(as_float, lasts) if packed.totals is None else _unpacked(totals_of(packed)),
+            lasts if packed.minima is None else _unpacked(packed.minima),
+            lasts if packed.maxima is None else _unpacked(packed.maxima),
+            lasts,
+            rows if packed.slots is None else _unpacked(packed.slots),
+        )
     )
 
 
@@ -170,9 +172,6 @@ def _unpacked(numbers: Numbers) -> list[Any]:
     return made.tolist()
 
 
-def _as_floats(columns: RollupColumns) -> RollupColumns:
-    minima, maxima, lasts = (
-        [as_float(number) for number in numbers]
-        for numbers in (columns.minima, columns.maxima, columns.lasts)
-    )
-    return RollupColumns(columns.slots, columns.counts, columns.totals, minima, maxima, lasts)
+def _as_floats(known: Aggregate) -> Aggregate:
+    minimum, maximum, last = map(as_float, (known.minimum, known.maximum, known.last))
+    return Aggregate(known.count, known.total, minimum, maximum, last, known.at)

@@ -11,7 +11,7 @@ from heliograph.model.aggregation import aggregate
 from heliograph.model.time import DAY, HOUR
 from heliograph.rollups.aggregates import Series
 from heliograph.rollups.packing import MAXIMUM_ATTRIBUTES_OF_ROLLUP, pack
-from heliograph.rollups.rollup import HOURS, SLOT, SPAN, Rollup, empty
+from heliograph.rollups.rollup import HOURS, SLOT, SPAN, Rollup
 
 NAMES = ("a", "b")
 SLOTS = SPAN[HOURS] // SLOT[HOURS]
@@ -50,7 +50,7 @@ def packed(rows, as_lists=False):
     found: dict[int, Rollup] = {}
     for hour in sorted({hour for hour, _ in rows}):
         day, slot = divmod(hour, SLOTS)
-        rollup = found.setdefault(day, empty())
+        rollup = found.setdefault(day, Rollup())
         values = [value for at, value in rows if at == hour]
         rollup.count(slot, len(values))
         for name in NAMES:
@@ -64,11 +64,13 @@ def packed(rows, as_lists=False):
 
 def before_arrays(rollup):
     """Return the rollup as it was stored before numbers of one type were arrays."""
+    members = ("at", "count", "total", "minimum", "maximum", "last")
     attributes = {
-        name: (*(getattr(columns, each) for each in columns.__struct_fields__),)
-        for name, columns in rollup.attributes.items()
+        name: [[getattr(each, member) for each in found] for member in members]
+        for name, found in rollup.attributes.items()
     }
-    return msgspec.msgpack.encode((rollup.slots, rollup.counts, True, attributes))
+    rows = rollup.rows
+    return msgspec.msgpack.encode((list(rows), list(rows.values()), True, attributes))
 
 
 def counted(rollups, starts, spans, names=None):
@@ -148,7 +150,7 @@ def test_whole_numbers_beside_floats_stay_exact():
 
 def test_what_a_rollup_does_not_hold_is_left_to_be_counted():
     wide = {f"{number:05}": 1 for number in range(MAXIMUM_ATTRIBUTES_OF_ROLLUP + 1)}
-    rollup = empty()
+    rollup = Rollup()
     rollup.count(3, 1)
     for name in wide:
         rollup.append(3, name, aggregate([1]))
