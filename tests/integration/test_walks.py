@@ -37,8 +37,8 @@ BOUNDS = {
     "PUBLISH": (51, 15),
     "POST /ingest": (74, 23),
     "POST /ingest, watched": (126, 35),
-    "GET aggregates": (89, 30),
-    "GET measurements": (78, 25),
+    "GET aggregates": (86, 29),
+    "GET measurements": (71, 25),
 }
 
 Go = Callable[[], Awaitable[object]]

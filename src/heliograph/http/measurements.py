@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends
 from heliograph.http.attributes import check_attributes
 from heliograph.http.csv_answers import CSV, TheChartForm, chart_table, csv_answer
 from heliograph.http.errors import Answer, encode
-from heliograph.http.pages import MeasurementPageRequest, PageRequest
+from heliograph.http.pages import Attributes, PageRequest
 from heliograph.http.paths import PREFIX
 from heliograph.http.ranges import Chart, asked_chart, picked
 from heliograph.http.records import REVISION, JsonObject, Representation, ok
@@ -23,7 +23,6 @@ router = APIRouter(
 )
 
 Page = Annotated[PageRequest, Depends()]
-MeasurementPage = Annotated[MeasurementPageRequest, Depends()]
 TheChart = Annotated[Chart | None, Depends(asked_chart)]
 
 
@@ -68,7 +67,12 @@ class HeartbeatEntry(Representation):
     responses=ok(list[MeasurementEntry], media=CSV),
 )
 async def read_measurements(
-    call: TheCall, identifier: str, page: MeasurementPage, chart: TheChart, form: TheChartForm
+    call: TheCall,
+    identifier: str,
+    page: Page,
+    chart: TheChart,
+    form: TheChartForm,
+    attributes: Attributes = None,
 ) -> Answer:
     """Read a page of a sensor's measurements, oldest first.
 
@@ -81,15 +85,21 @@ async def read_measurements(
     """
     sensor = await call.readable(identifier)
     store = call.store
-    if page.attributes:
-        await check_attributes(store, sensor, page.attributes)
+    if attributes:
+        await check_attributes(store, sensor, attributes)
     if chart is not None:
         rows = await picked(store, sensor.number, chart)
         if form.is_csv:
             return csv_answer(chart_table(chart.attribute, rows, spreadsheet=form.spreadsheet))
         return Answer(200, encode(_measurements(rows)))
-    select = having(page.attributes) if page.attributes else None
-    return await page.answer(call, store.measurements, sensor.number, _measurements, select)
+    return await page.answer(
+        call,
+        store.measurements,
+        sensor.number,
+        _measurements,
+        select=having(attributes) if attributes else None,
+        attributes=attributes or (),
+    )
 
 
 @router.get("/logs", responses=ok(list[LogEntry]))

@@ -79,31 +79,24 @@ class PageRequest:
     ) -> None:
         self.key = creation_timestamp
         self.cursor = decode_cursor(cursor) if cursor is not None else None
-        self.direction = direction
         self.limit = limit
-        self.attributes: list[str] = []
+        # Whether the page starts at a key, rather than at an end.
+        self.from_somewhere = not (creation_timestamp is None and cursor is None)
+        self.direction = direction or ("next" if self.from_somewhere else "previous")
+        # Whether it goes towards newer rows.
+        self.forward = self.direction == "next"
 
-    @property
-    def from_somewhere(self) -> bool:
-        """Whether the page starts at a key, rather than at an end."""
-        return self.key is not None or self.cursor is not None
-
-    @property
-    def forward(self) -> bool:
-        """Whether the page goes towards newer rows."""
-        default = "next" if self.from_somewhere else "previous"
-        return (self.direction or default) == "next"
-
-    def links(self, path: str, page: Page[RowT]) -> str | None:
-        """Return the Link header: where there is more, or may be."""
+    def links(self, path: str, page: Page[RowT], attributes: Sequence[str] = ()) -> str | None:
+        """Return the Link header: where there is more, or may be; of these attributes."""
         onward = page.reached if page.more else None
         back = self._back(page) if self.from_somewhere else None
         newer, older = (onward, back) if self.forward else (back, onward)
         links = []
-        if newer is not None:
-            links.append(self._link(path, "next", newer))
-        if older is not None:
-            links.append(self._link(path, "previous", older))
+        for direction, at in (("next", newer), ("previous", older)):
+            if at is not None:
+                query = {"direction": direction, "limit": self.limit, "cursor": encode_cursor(*at)}
+                text = urlencode({**query, "attribute": attributes}, doseq=True)
+                links.append(f'<{path}?{text}>; rel="{direction}"')
         return ", ".join(links) or None
 
     def _back(self, page: Page[RowT]) -> Position | None:
@@ -118,34 +111,27 @@ class PageRequest:
             return (self.key + 1, LEAST) if self.forward else (self.key - 1, GREATEST)
         return None
 
-    def _link(self, path: str, direction: Direction, at: Position) -> str:
-        query = [
-            ("direction", direction),
-            ("limit", str(self.limit)),
-            ("cursor", encode_cursor(*at)),
-            *(("attribute", name) for name in self.attributes),
-        ]
-        return f'<{path}?{urlencode(query)}>; rel="{direction}"'
-
     async def answer(
         self,
         call: KnownCall,
         table: Pages[RowT],
         sensor: int,
         entries: Callable[[Sequence[RowT]], Sequence[Any]],
+        *,
         select: Selection[RowT] | None = None,
+        attributes: Sequence[str] = (),
     ) -> Answer:
         """Return the page, oldest first, with its links; its rows become these entries."""
-        hold, limit = call.held.at_least, self.limit
-        if self.cursor is not None:
-            onward = self.direction or "next"
-            rows = await table.page_after(sensor, self.cursor, onward, limit, select, hold)
-        else:
-            key, direction = self.key, self.direction
-            rows = await table.page(
-                sensor, key=key, direction=direction, limit=limit, select=select, hold=hold
-            )
-        headers = page_headers(self.links(call.path, rows), rows)
+        rows = await table.page(
+            sensor,
+            key=self.key,
+            cursor=self.cursor,
+            direction=self.direction,
+            limit=self.limit,
+            select=select,
+            hold=call.held.at_least,
+        )
+        headers = page_headers(self.links(call.path, rows, attributes), rows)
         return Answer(200, await encoded(rows, entries, rows.size), headers)
 
 
@@ -153,21 +139,6 @@ def page_headers(links: str | None, page: Page[Any]) -> list[tuple[bytes, bytes]
     """Return what leads on from a page, and whether it ends between two rows of one time."""
     headers = [(b"link", links.encode("latin-1"))] if links else []
     return [*headers, TRUNCATED] if page.truncated else headers
-
-
-class MeasurementPageRequest(PageRequest):
-    """The parameters of a page of measurements."""
-
-    def __init__(
-        self,
-        creation_timestamp: Key = None,
-        direction: TheDirection = None,
-        limit: PageLimit = 64,
-        cursor: Cursor = None,
-        attributes: Attributes = None,
-    ) -> None:
-        super().__init__(creation_timestamp, direction, limit, cursor)
-        self.attributes = attributes or []
 
 
 def next_to(at: Position, step: int) -> Position:

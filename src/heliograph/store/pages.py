@@ -11,6 +11,7 @@ reading goes on from there with fewer.
 import functools
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
+from operator import itemgetter
 from typing import Generic, Literal, Protocol, TypeAlias, TypeVar
 
 from heliograph.long_work import LongWork
@@ -162,40 +163,27 @@ class Pages(Subject, Generic[T]):
         self,
         sensor: int,
         *,
-        key: int | None,
-        direction: Direction | None,
+        key: int | None = None,
+        cursor: Cursor | None = None,
+        direction: Direction | None = None,
         limit: int,
         select: Selection[T] | None = None,
         hold: Hold = hold_any,
     ) -> Page[T]:
-        """Return the page next to a timestamp, exclusive; without one the newest or oldest.
+        """Return the page beyond a cursor or next to a timestamp, exclusive, in ascending order.
 
-        A page doesn't end between two rows of one timestamp: it rather exceeds the limit, up
-        to `MAXIMUM_ROWS`, or ends early, before it exceeds `LARGEST_PAGE`. With `select` it has
-        the rows that this takes, of as many.
+        Without either the newest, or, where the direction is `next`, the oldest. A page doesn't
+        end between two rows of one timestamp: it rather exceeds the limit, up to `MAXIMUM_ROWS`,
+        or ends early, before it exceeds `LARGEST_PAGE`. With `select` it has the rows that this
+        takes, of as many.
         """
-        if key is None:
-            forward = direction == "next"
-            cursor = (LEAST, LEAST) if forward else (GREATEST, GREATEST)
-        else:
-            forward = direction != "previous"
-            cursor = (key, GREATEST) if forward else (key, LEAST)
-        way: Direction = "next" if forward else "previous"
-        return await self.page_after(sensor, cursor, way, limit, select, hold)
-
-    async def page_after(
-        self,
-        sensor: int,
-        cursor: Cursor,
-        direction: Direction,
-        limit: int,
-        select: Selection[T] | None = None,
-        hold: Hold = hold_any,
-    ) -> Page[T]:
-        """Return the page beyond an exact position, exclusive, that ends as any other does."""
-        forward = direction == "next"
+        from_somewhere = not (cursor is None and key is None)
+        forward = direction == "next" or (direction is None and from_somewhere)
+        if cursor is None and key is not None:
+            cursor = (key, GREATEST if forward else LEAST)
+        start = cursor or ((LEAST, LEAST) if forward else (GREATEST, GREATEST))
         page = await self._gather(
-            sensor, cursor, limit, forward=forward, most=MAXIMUM_ROWS, select=select, hold=hold
+            sensor, start, limit, forward=forward, most=MAXIMUM_ROWS, select=select, hold=hold
         )
         if not forward:
             page.reverse()
@@ -309,7 +297,7 @@ class Pages(Subject, Generic[T]):
         """
         longest = longest_of(limit + 1, CHUNK_SIZE)
         rows = await self._fetch(sensor, forward, bound, cursor, limit + 1, longest)
-        lengths = [row[-1] for row in rows]
+        lengths = list(map(itemgetter(-1), rows))
         length = sum(lengths)
         # As JSON a character has six bytes at most.
         if max(lengths, default=0) > longest or 6 * length + len(rows) * ENTRY_BYTES > LARGEST_PAGE:

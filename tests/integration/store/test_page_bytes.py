@@ -85,7 +85,9 @@ async def test_a_timestamp_too_large_for_a_page_is_divided_and_the_cursor_goes_o
     forward = direction == "next"
     cursor = (NOON - 1, 0) if forward else (NOON + 9, 0)
     seen, truncated = [], []
-    while page := await store.measurements.page_after(sensor, cursor, direction, 1_000):
+    while page := await store.measurements.page(
+        sensor, cursor=cursor, direction=direction, limit=1_000
+    ):
         truncated.append(page.truncated)
         seen = seen + numbers(page) if forward else numbers(page) + seen
         cursor = page.reached

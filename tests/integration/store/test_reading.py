@@ -79,7 +79,9 @@ async def test_following_the_exact_cursor_meets_every_row_once(store, sensor, sp
     for limit in (1, 3, 7, 100):
         seen = []
         cursor = (NOON - 1, 0) if direction == "next" else (NOON + 99, 0)
-        while rows := await store.measurements.page_after(sensor, cursor, direction, limit):
+        while rows := await store.measurements.page(
+            sensor, cursor=cursor, direction=direction, limit=limit
+        ):
             # As any page it ends between two times.
             times = [time for time, _ in keys(rows)]
             assert not {time for time, _ in seen} & set(times)
@@ -97,7 +99,7 @@ async def test_a_page_of_one_time_is_bounded_and_the_cursor_goes_on(store, senso
         page = await store.measurements.page(sensor, key=None, direction=direction, limit=10)
         assert [row.fingerprint for row in page] == list(expected)
     last = (NOON, 49)
-    page = await store.measurements.page_after(sensor, last, "next", 100)
+    page = await store.measurements.page(sensor, cursor=last, limit=100)
     assert [row.fingerprint for row in page] == list(range(50, 120))
 
 
@@ -116,7 +118,7 @@ async def test_logs_and_heartbeats_have_pages_too(store, sensor):
         assert keys(page) == [(0, 0), (1, 1), (1, 2)]
         page = await subject.page(sensor, key=NOON + 2, direction="previous", limit=1)
         assert keys(page) == [(1, 1), (1, 2)]
-        page = await subject.page_after(sensor, (NOON + 1, 1), "next", 9)
+        page = await subject.page(sensor, cursor=(NOON + 1, 1), limit=9)
         assert keys(page) == [(1, 2), (2, 3)]
     page = await store.heartbeats.page(sensor, key=None, direction=None, limit=9)
     assert [row.success for row in page] == [None, True, False, None]

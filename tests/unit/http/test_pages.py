@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heliograph.http.pages import (
-    MeasurementPageRequest,
     PageRequest,
     decode_cursor,
     encode_cursor,
@@ -80,8 +79,8 @@ def test_the_next_position_is_next_and_can_be_encoded(timestamp, fingerprint, st
 
 
 def test_a_link_carries_the_cursor_of_the_pages_edge_and_the_attributes():
-    request = MeasurementPageRequest(5, limit=1, attributes=["a.b", "c d"])
-    links = request.links("/p", Page([Row(7, -3)]))
+    request = PageRequest(5, limit=1)
+    links = request.links("/p", Page([Row(7, -3)]), ["a.b", "c d"])
     cursor = re.search(r"cursor=([\w-]+)", links)[1]
     assert decode_cursor(cursor) == (7, -3)
     assert links.startswith("</p?direction=previous&limit=1&")
