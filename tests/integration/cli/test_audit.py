@@ -47,7 +47,7 @@ READING |= {("retention", "plan"), ("retention", "run"), ("network", "list")}
 READING |= {("device", "show", "pump-1")}
 # What has no commands of its own, and changes nothing that is audited.
 OTHERS = {"serve", "migrate", "settings", "audit", "broker", "rejected", "simulate"}
-OTHERS |= {"export", "import", "tail"}
+OTHERS |= {"export", "import", "tail", "secrets"}
 
 
 @pytest.fixture(autouse=True, params=["sqlite", "postgresql"])
