@@ -1,7 +1,7 @@
 """The properties of MQTT 5 packets (2.2.2): which may stand where, and what they may hold."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -62,59 +62,41 @@ def _response_topic(cursor: Cursor) -> str:
     return topic
 
 
-def _flag(name: str) -> _Property:
-    return _Property(name, Cursor.byte, fields.write_byte, range(2))
-
-
-def _two_bytes(name: str, values: range | None = None) -> _Property:
-    return _Property(name, Cursor.two_bytes, fields.write_two_bytes, values)
-
-
-def _four_bytes(name: str, values: range | None = None) -> _Property:
-    return _Property(name, Cursor.four_bytes, fields.write_four_bytes, values)
-
-
-def _string(name: str, read: Callable[[Cursor], str] = Cursor.string) -> _Property:
-    return _Property(name, read, fields.write_string)
-
-
-def _binary(name: str) -> _Property:
-    return _Property(name, Cursor.binary, fields.write_binary)
-
+_FLAG: Final = (Cursor.byte, fields.write_byte, range(2))
+_TWO_BYTES: Final = (Cursor.two_bytes, fields.write_two_bytes)
+_FOUR_BYTES: Final = (Cursor.four_bytes, fields.write_four_bytes)
+_STRING: Final = (Cursor.string, fields.write_string)
+_BINARY: Final = (Cursor.binary, fields.write_binary)
+_VARIABLE: Final = (Cursor.variable, fields.write_variable)
 
 _PROPERTIES = {
-    0x01: _flag("payload_format_indicator"),
-    0x02: _four_bytes("message_expiry_interval"),
-    0x03: _string("content_type"),
-    0x08: _string("response_topic", _response_topic),
-    0x09: _binary("correlation_data"),
-    0x0B: _Property(
-        "subscription_identifiers",
-        Cursor.variable,
-        fields.write_variable,
-        range(1, fields.LARGEST_VARIABLE + 1),
-    ),
-    0x11: _four_bytes("session_expiry_interval"),
-    0x12: _string("assigned_client_identifier"),
-    0x13: _two_bytes("server_keep_alive"),
-    0x15: _string("authentication_method"),
-    0x16: _binary("authentication_data"),
-    0x17: _flag("request_problem_information"),
-    0x18: _four_bytes("will_delay_interval"),
-    0x19: _flag("request_response_information"),
-    0x1A: _string("response_information"),
-    0x1C: _string("server_reference"),
-    0x1F: _string("reason_string"),
-    0x21: _two_bytes("receive_maximum", range(1, 0x1_0000)),
-    0x22: _two_bytes("topic_alias_maximum"),
-    0x23: _two_bytes("topic_alias", range(1, 0x1_0000)),
-    0x24: _flag("maximum_qos"),
-    0x25: _flag("retain_available"),
+    0x01: _Property("payload_format_indicator", *_FLAG),
+    0x02: _Property("message_expiry_interval", *_FOUR_BYTES),
+    0x03: _Property("content_type", *_STRING),
+    0x08: _Property("response_topic", _response_topic, fields.write_string),
+    0x09: _Property("correlation_data", *_BINARY),
+    0x0B: _Property("subscription_identifiers", *_VARIABLE, range(1, fields.LARGEST_VARIABLE + 1)),
+    0x11: _Property("session_expiry_interval", *_FOUR_BYTES),
+    0x12: _Property("assigned_client_identifier", *_STRING),
+    0x13: _Property("server_keep_alive", *_TWO_BYTES),
+    0x15: _Property("authentication_method", *_STRING),
+    0x16: _Property("authentication_data", *_BINARY),
+    0x17: _Property("request_problem_information", *_FLAG),
+    0x18: _Property("will_delay_interval", *_FOUR_BYTES),
+    0x19: _Property("request_response_information", *_FLAG),
+    0x1A: _Property("response_information", *_STRING),
+    0x1C: _Property("server_reference", *_STRING),
+    0x1F: _Property("reason_string", *_STRING),
+    0x21: _Property("receive_maximum", *_TWO_BYTES, range(1, 0x1_0000)),
+    0x22: _Property("topic_alias_maximum", *_TWO_BYTES),
+    0x23: _Property("topic_alias", *_TWO_BYTES, range(1, 0x1_0000)),
+    0x24: _Property("maximum_qos", *_FLAG),
+    0x25: _Property("retain_available", *_FLAG),
     0x26: _Property("user_properties", Cursor.pair, fields.write_pair),
-    0x27: _four_bytes("maximum_packet_size", range(1, 0x1_0000_0000)),
-    0x28: _flag("wildcard_subscription_available"),
-    0x29: _flag("subscription_identifier_available"),
-    0x2A: _flag("shared_subscription_available"),
+    0x27: _Property("maximum_packet_size", *_FOUR_BYTES, range(1, 0x1_0000_0000)),
+    0x28: _Property("wildcard_subscription_available", *_FLAG),
+    0x29: _Property("subscription_identifier_available", *_FLAG),
+    0x2A: _Property("shared_subscription_available", *_FLAG),
 }
 
 # Which properties may stand in a packet, by who sends it. Those of a will stand in the payload of
