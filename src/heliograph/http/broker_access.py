@@ -149,7 +149,8 @@ async def emqx_authorization(action: EmqxAction, services: TheServices) -> Respo
     clients = services.broker_clients
     decide = clients.may_publish if action.action == "publish" else clients.may_subscribe
     with _no_answer_is_no(HeliographError, StoreUnavailableError):
-        allowed = bool(action.username) and await decide(action.username or "", action.topic)
+        if action.username:
+            allowed = await decide(action.username, action.topic)
     return answered(EmqxActionAnswer("allow" if allowed else "deny"))
 
 
@@ -167,6 +168,7 @@ async def _login(
 
 @contextmanager
 def _no_answer_is_no(*failures: type[Exception]) -> Iterator[None]:
+    """Leave the answer at no where it can't be had, and log why."""
     try:
         yield
     except failures as error:
