@@ -24,7 +24,7 @@ from heliograph.cli.local_server import (
     url_key,
 )
 from heliograph.cli.output import echo
-from heliograph.cli.transfer.dry_run import show_dry_run
+from heliograph.cli.transfer.dry_run import findings, show_dry_run
 from heliograph.cli.transfer.progress import Bar, write_whole
 from heliograph.cli.transfer.reading import (
     CsvFile,
@@ -226,19 +226,24 @@ def import_file(
     mapping = Mapping(sensor_tag, precision or "ns", prefix)
     known = None if kind is None else Kind(kind)
 
-    def records(data: BinaryIO, start: Place, look: CsvFile | None) -> Iterator[Record]:
+    def records(
+        data: BinaryIO, start: Place, look: CsvFile | None
+    ) -> tuple[Sequence[tuple[str, str]], Iterator[Record]]:
         if look is not None:
-            return csv_rows(data, start, look, sensor_tag, has_sensor=sensor is not None)
+            rows = csv_rows(data, start, look, sensor_tag, has_sensor=sensor is not None)
+            return [*findings(look)], rows
         if chosen is Form.JSONL:
-            return json_lines(data, start, known)
+            return (), json_lines(data, start, known)
         if chosen is Form.PARQUET:
             return parquet_rows(data, start, known, table)
-        return line_protocol(data, start, mapping, sensor)
+        return (), line_protocol(data, start, mapping, sensor)
 
     if dry_run:
         with raw, data:
             look = look_at_csv(data, known, table) if chosen is Form.CSV else None
-            is_good = show_dry_run(records(data, Place(0, 0), look), look, sensor)
+            questions = look.plan.questions if look is not None and look.plan is not None else ()
+            rests_on, rows = records(data, Place(0, 0), look)
+            is_good = show_dry_run(rows, rests_on, questions, sensor, _unit(chosen))
         raise typer.Exit(0 if is_good else 1)
     options = (
         chosen.value, kind, sensor, *(rename or ()), sensor_tag, mapping.precision, str(prefix),
@@ -256,8 +261,9 @@ def import_file(
         if chosen is Form.CSV:
             look = look_at_csv(data, known, table, lambda: bar.show(raw.tell(), 0))
         _check_answered(look)
-        _tell_left_out(look)
-        found = records(data, progress.state.place, look)
+        rests_on, found = records(data, progress.state.place, look)
+        if known is Kind.LOG:
+            _tell_left_out(rests_on)
         client = httpx.AsyncClient(**client_options(address, key, token), timeout=TIME_OUT_SECONDS)
         asyncio.run(_import(found, progress, bar, raw, client, sensor, renamed))
     progress.end()
@@ -313,12 +319,16 @@ def _check_answered(look: CsvFile | None) -> None:
         raise StartError(f"{'; '.join(map(str, look.plan.questions))} (--dry-run shows more)")
 
 
-def _tell_left_out(look: CsvFile | None) -> None:
+def _tell_left_out(rests_on: Sequence[tuple[str, str]]) -> None:
     """Report the columns for which log messages have no room."""
-    if look is not None and look.plan is not None and look.plan.kind is Kind.LOG:
-        for subject, said in look.plan.rests_on:
-            if subject == "left out":
-                echo(f"left out: {said}", err=True)
+    for subject, said in rests_on:
+        if subject == "left out":
+            echo(f"left out: {said}", err=True)
+
+
+def _unit(form: str) -> str:
+    """Return what the records of a file are, by which a bad one is numbered."""
+    return "row" if form == Form.PARQUET else "line"
 
 
 def _separator(text: str | None) -> str | None:
@@ -419,7 +429,7 @@ async def _import(
 
 def _note(progress: "_Progress", bar: Bar, window: Sequence[Record], sent: Sent) -> None:
     """Report what was bad in a window, and record that it is done."""
-    unit = "row" if progress.state.options[0] == Form.PARQUET else "line"
+    unit = _unit(progress.state.options[0] or "")
     sent = sum_of([sent, Sent(bad=_unread(window))])
     for bad in sorted(sent.bad):
         bar.say(f"{unit} {bad.number}: {printable(bad.reason)}")

@@ -263,6 +263,24 @@ class ParquetTable:
         if not self._is_export and not pa.types.is_timestamp(schema.field(self._time).type):
             self._read_time = self._time_form(options).reader()
 
+    @property
+    def rests_on(self) -> list[tuple[str, str]]:
+        """What the columns are taken for, by subject."""
+        found = [("heading", f"of an export of {self._usual}s" if self._is_export else "a table")]
+        if self._is_export:
+            return found
+        sensors = [name for name in self._sensors if name in self._file.schema_arrow.names]
+        found += [
+            ("time", f"column {self._time}"),
+            ("sensor", f"column {', '.join(sensors)}" if sensors else "--sensor"),
+        ]
+        if self._usual is Kind.LOG:
+            found += [(member, f"column {name}") for member, name in self._log.items()]
+            others = [name for name in self._attributes if name not in self._log.values()]
+            if others:
+                found.append(("left out", f"{', '.join(others)}: a log message has nothing for it"))
+        return found
+
     def _time_form(self, options: TableOptions) -> TimeForm:
         survey = TimeSurvey(now(), options.time_format, options.precision)
         first = 1

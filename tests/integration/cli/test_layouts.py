@@ -458,6 +458,9 @@ def test_parquet_of_data_frames_is_stored_to_the_row(server, unit):
     pq.write_table(pa.table(columns), server.folder / f"{name}.parquet")
     shown = run(server, "import", f"{name}.parquet", "--sensor", name, "--dry-run")
     assert f"2024-03-01T10:00:00.000000Z  {name}" in shown.stdout
+    assert shown.stdout.startswith(
+        "heading     a table\ntime        column time\nsensor      --sensor"
+    )
     run(server, "import", f"{name}.parquet", "--sensor", name)
     assert stored(server, name) == moments(
         [("2024-03-01T10:00:00", {"t": 21.5, "n": 1}), ("2024-03-01T10:00:01", {"n": 2})]

@@ -236,6 +236,9 @@ def test_other_kinds_of_other_programs_are_read_as_those_of_csv():
     log = {"timestamp": NOON, "Level": "WARN", "message": "low", "host": "a"}
     element = said(log, Kind.LOG)[1]
     assert element == {"timestamp": NOON.timestamp(), "severity": "warning", "subject": "low"}
+    rests_on = table({name: [cell] for name, cell in log.items()}, Kind.LOG).rests_on
+    assert ("severity", "column Level") in rests_on
+    assert ("left out", "host: a log message has nothing for it") in rests_on
     beat = {"timestamp": NOON, "device_id": "a", "battery": 80, "rssi": float("nan"), "id": 7}
     element = said(beat, Kind.HEARTBEAT)[1]
     assert element == {"timestamp": NOON.timestamp(), "battery": 80}

@@ -1,6 +1,6 @@
 """What an import would store, and why, before anything is sent."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -9,6 +9,7 @@ from heliograph.cli.output import echo
 from heliograph.cli.transfer.reading import CsvFile, Record
 from heliograph.exchange.elements import BadLineError, Element, NoValueError
 from heliograph.exchange.table_layouts import SEPARATORS
+from heliograph.exchange.table_times import Question
 from heliograph.ingest.decode import decode_heartbeats, decode_logs, decode_measurements
 from heliograph.model.records import Kind
 from heliograph.model.time import now, parse, to_rfc3339
@@ -26,12 +27,19 @@ _DECODERS: Final = {
 }
 
 
-def show_dry_run(records: Iterator[Record], look: CsvFile | None, sensor: str | None) -> bool:
-    """Print it; return whether all rows can be stored and nothing is open."""
-    questions = look.plan.questions if look is not None and look.plan is not None else ()
-    if look is not None:
-        for subject, said in _findings(look):
-            echo(f"{subject:<11} {said}")
+def show_dry_run(
+    records: Iterator[Record],
+    rests_on: Sequence[tuple[str, str]],
+    questions: Sequence[Question],
+    sensor: str | None,
+    unit: str,
+) -> bool:
+    """Print it; return whether all rows can be stored and nothing is open.
+
+    `unit` is what a record's number counts.
+    """
+    for subject, said in rests_on:
+        echo(f"{subject:<11} {said}")
     if questions:
         echo("nothing is imported before this is said:")
         for question in questions:
@@ -46,7 +54,7 @@ def show_dry_run(records: Iterator[Record], look: CsvFile | None, sensor: str | 
         elif (wrong := _wrong(record.said, today)) is not None:
             bad += 1
             if bad <= SHOWN_BAD:
-                echo(f"line {record.line}: {wrong}", err=True)
+                echo(f"{unit} {record.line}: {wrong}", err=True)
         elif isinstance(record.said, Element):
             good += 1
             if good <= SHOWN_ROWS:
@@ -66,7 +74,8 @@ def _wrong(said: Element | BadLineError, today: int) -> str | None:
     return f"{faults[0].reason}: {faults[0].detail}" if faults else None
 
 
-def _findings(look: CsvFile) -> Iterator[tuple[str, str]]:
+def findings(look: CsvFile) -> Iterator[tuple[str, str]]:
+    """Yield what a table of CSV is taken for, and why, by subject."""
     if look.view is not None:
         yield "heading", f"of the view {look.view.name}"
         return

@@ -495,20 +495,24 @@ def _is_utf8(cells: Sequence[str]) -> bool:
 
 def parquet_rows(
     file: BinaryIO, start: Place, kind: Kind | None, options: TableOptions
-) -> Iterator[Record]:
-    """Yield what each row says; a place counts rows, not bytes.
+) -> tuple[Sequence[tuple[str, str]], Iterator[Record]]:
+    """Return what the reading rests on, and what each row says; a place counts rows, not bytes.
 
     Raises:
-        StartError: it is no such file, or broken, or says no time.
+        StartError: it is no such file, or says no time; while its rows are read: it is broken.
     """
-    line = start.line
     try:
         table = parquet().ParquetTable(file, kind, options)
     except BadLineError as error:
         raise StartError(str(error)) from error
-    try:
-        for said in table.rows(start.line):
-            line += 1
-            yield Record(line, said, Place(0, line))
-    except BadLineError as error:
-        raise StartError(f"row {line + 1}: {error}") from error
+
+    def records() -> Iterator[Record]:
+        line = start.line
+        try:
+            for said in table.rows(start.line):
+                line += 1
+                yield Record(line, said, Place(0, line))
+        except BadLineError as error:
+            raise StartError(f"row {line + 1}: {error}") from error
+
+    return table.rests_on, records()
