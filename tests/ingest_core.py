@@ -17,11 +17,13 @@ from heliograph.ingest.clock import Clock
 from heliograph.ingest.http_ingest import HttpIngest
 from heliograph.ingest.instance import Instance
 from heliograph.ingest.mqtt_ingest import MqttIngest
+from heliograph.ingest.packet_ingest import PacketIngest
 from heliograph.ingest.pipeline import Pipeline
 from heliograph.ingest.rejections import RejectionBudget, Rejections
 from heliograph.ingest.routes import Router
 from heliograph.ingest.state import PipelineState
 from heliograph.live.hub import Hub
+from heliograph.model.actions import LISTENER
 from heliograph.model.credentials import hash_key
 from heliograph.model.identifiers import IngestIds
 from heliograph.model.principal import Principal, Role
@@ -121,7 +123,14 @@ class Core:
             NewAttributes(self.registry.number, self.clock.moment),
             maximum_bytes=maximum_bytes,
         )
-        self.http = HttpIngest(self.registry, self.pipeline, self.clock, self.ids)
+        packets = PacketIngest(
+            self.registry,
+            self.pipeline,
+            self.ids,
+            publish_topic="commands",
+            through=(LISTENER,),
+        )
+        self.http = HttpIngest(self.registry, self.pipeline, self.clock, self.ids, packets)
         self.router = Router(self.registry)
         self.authenticator = Authenticator(
             self.registry,
@@ -137,7 +146,9 @@ class Core:
             self.pipeline,
             self.clock,
             self.ids,
+            packets=packets,
             publish_topic="commands",
+            subscribe_topic="packets/+",
         )
         self.origin = Origin()
         self._token = 0

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import errno
 import gc
+import itertools
 import os
 import resource
 import sys
@@ -33,6 +34,7 @@ from heliograph.ingest.clock import Clock, ClockWatch
 from heliograph.ingest.http_ingest import HttpIngest
 from heliograph.ingest.instance import Instance
 from heliograph.ingest.mqtt_ingest import MqttIngest
+from heliograph.ingest.packet_ingest import PacketIngest
 from heliograph.ingest.pipeline import Pipeline
 from heliograph.ingest.rejections import RejectionBudget, Rejections
 from heliograph.ingest.routes import Router
@@ -40,6 +42,7 @@ from heliograph.ingest.state import PipelineState
 from heliograph.live.hub import Hub
 from heliograph.live.notices import Notices
 from heliograph.live.streams import Streams
+from heliograph.model.actions import BROKER, LISTENER, PUBLISH
 from heliograph.model.audit import Actor, ActorKind
 from heliograph.model.credentials import weakness
 from heliograph.model.identifiers import IngestIds
@@ -49,6 +52,8 @@ from heliograph.mqtt.connection import ListenerLimits
 from heliograph.mqtt.link import Link, LinkOptions
 from heliograph.mqtt.listener import Listener
 from heliograph.presence import PresenceWriter
+from heliograph.processing.dispatcher import Dispatcher
+from heliograph.processing.publish_action import PublishAction
 from heliograph.retention.disk_budget import DiskBudget
 from heliograph.retention.runs import RetentionRuns, prune_for_ever
 from heliograph.rollups.aggregates import Aggregates
@@ -194,9 +199,25 @@ class Server:
             began=pipeline.watch,
             resume_id=lambda: pipeline.state.resume_id(now(), ids.instance),
         )
-        topic = settings.mqtt_publish_topic
+        ways = [bool(settings.mqtt_listen or settings.mqtt_tls_listen), bool(settings.mqtt_url)]
+        packets = PacketIngest(
+            registry,
+            pipeline,
+            ids,
+            publish_topic=settings.mqtt_publish_topic,
+            through=tuple(itertools.compress((LISTENER, BROKER), ways)),
+        )
         endpoint = MqttIngest(
-            store, registry, router, authenticator, pipeline, clock, ids, publish_topic=topic
+            store,
+            registry,
+            router,
+            authenticator,
+            pipeline,
+            clock,
+            ids,
+            packets=packets,
+            publish_topic=settings.mqtt_publish_topic,
+            subscribe_topic=settings.mqtt_subscribe_topic,
         )
         link = _make_link(settings, endpoint) if settings.mqtt_url else None
         listens = settings.mqtt_listen or settings.mqtt_tls_listen
@@ -209,6 +230,13 @@ class Server:
             alone=store.engine.name == "sqlite",
         )
         self._at_end("configurations", publisher.close, shutdown.CONFIGURATIONS)
+        publishing = Dispatcher(
+            store.actions,
+            {PUBLISH: PublishAction(listener, link).run},
+            interval=settings.processing_interval,
+            alone=store.engine.name == "sqlite",
+        )
+        self._at_end("actions", publishing.close, shutdown.CONFIGURATIONS)
         presence = PresenceWriter(store, registry.connected, hub, instance)
         account = server_account(settings)
         files = _mosquitto_files(settings, store, account)
@@ -221,7 +249,8 @@ class Server:
             passwords=passwords,
             limiter=limiter,
             latest=pipeline.latest,
-            posts=HttpIngest(registry, pipeline, clock, ids),
+            posts=HttpIngest(registry, pipeline, clock, ids, packets),
+            publishing=publishing,
             broker_clients=BrokerClients(
                 registry,
                 authenticator,
@@ -258,7 +287,10 @@ class Server:
         if files is not None:
             registry.changes.add(files.wake)
         # What is remembered of a database that was put back since.
-        remembering = (pipeline, instance, rollups, streams, link, listener, publisher, notices)
+        remembering = (
+            *(pipeline, instance, rollups, streams, link, listener, publisher, notices),
+            publishing,
+        )
         for part in remembering:
             if part is not None:
                 registry.rollbacks.add(part.forget)
@@ -289,6 +321,7 @@ class Server:
         await clock_watch.begin()
         self._run(clock_watch.run(), "clock")
         self._run(publisher.run(), "configurations")
+        self._run(publishing.run(), "publications")
         if files is not None:
             self._run(files.run(), "mosquitto-files")
         # The sources last.
@@ -430,6 +463,7 @@ def _make_link(settings: Settings, endpoint: MqttIngest) -> Link:
     password = settings.mqtt_password
     options = LinkOptions(
         client_id=settings.mqtt_client_id,
+        packets=settings.mqtt_subscribe_topic,
         username=settings.mqtt_username,
         password=password.get_secret_value() if password is not None else None,
         shared=settings.mqtt_shared,

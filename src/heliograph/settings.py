@@ -172,6 +172,8 @@ class Settings(BaseModel):
 
     shutdown_timeout: float = Field(20.0, ge=0.1, le=3_600)
 
+    processing_interval: float = Field(1.0, ge=0.05, le=3_600)
+
     data_directory: Path = Path("./data")
     secrets_key: SecretStr | None = None
     database_url: str = Field("", repr=False)
@@ -335,6 +337,8 @@ class Settings(BaseModel):
             raise ValueError("should be an MQTT topic of 1 to 65535 bytes that starts without $")
         if levels[0] in _SENSOR_TOPICS:
             raise ValueError(f"should not start with {levels[0]}/, which is the sensors' own")
+        if levels[0] in ("+", "#"):
+            raise ValueError("should start with a level of its own, not with a wildcard")
         if info.field_name == "mqtt_publish_topic":
             if "+" in topic or "#" in topic:
                 raise ValueError("should be one topic, without the wildcards + and #")

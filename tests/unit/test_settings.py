@@ -300,7 +300,6 @@ GOOD = [
         (Address("::", 1883), Address("0.0.0.0", 1883)),
     ),
     ("MQTT_SUBSCRIBE_TOPIC", "plant/+/packets/#", "plant/+/packets/#"),
-    ("MQTT_SUBSCRIBE_TOPIC", "#", "#"),
     ("DEVICE_API_KEYS", "key1, key2,,key1", (SecretStr("key1"), SecretStr("key2"))),
     ("MQTT_URL", "mqtt://u:p@broker", "mqtt://u:p@broker"),
     ("MQTT_URL", "ssl://[::1]:8884/", "ssl://[::1]:8884/"),

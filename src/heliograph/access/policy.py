@@ -26,11 +26,14 @@ acts as a sensor has all rights that come with its own key.
 | action           | without a resource                                                       |
 |------------------|--------------------------------------------------------------------------|
 | SUBSCRIBE        | to any MQTT filter: users, and everybody where everybody views a network |
-| RECEIVE_COMMANDS | what is published on MQTT_PUBLISH_TOPIC: every credential                |
+| RECEIVE_COMMANDS | what the administrator publishes on MQTT_PUBLISH_TOPIC: every credential |
 | RECEIVE_ALL      | what all sensors send: administrators, an external broker                |
 | SEND_DATA        | data at all: every credential, and callers without one if they edit      |
 | ADD_NETWORK      | accounts, administrators                                                 |
 | ADMINISTER       | administrators                                                           |
+
+RECEIVE_COMMANDS with a network is what was published for that one alone: its devices, its viewers,
+and shared keys where it takes them.
 
 The functions are pure: what they know they are given. They import `model` alone.
 """
@@ -286,8 +289,15 @@ def _may_subscribe(principal: Principal, _resource: None, grants: Grants) -> boo
     return principal.kind in ("admin", "user") or grants.everybody >= Role.VIEWER
 
 
-def _may_receive_commands(principal: Principal, _resource: None, _grants: Grants) -> bool:
-    return principal.kind != "anonymous"
+def _may_receive_commands(principal: Principal, network: str | None, grants: Grants) -> bool:
+    if network is None:
+        return principal.kind != "anonymous"
+    if principal.sensor is not None:
+        sensor = grants.sensors.get(principal.sensor)
+        return sensor is not None and sensor.network_identifier == network
+    if principal.kind == "shared":
+        return network in grants.sharing
+    return principal.kind != "anonymous" and role_in(principal, network, grants) >= Role.VIEWER
 
 
 def _may_receive_all(principal: Principal, _resource: None, _grants: Grants) -> bool:

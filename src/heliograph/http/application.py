@@ -31,6 +31,7 @@ from heliograph.http import (
     networks,
     nodes,
     openapi,
+    packets,
     parameters,
     retention,
     sensors,
@@ -60,6 +61,7 @@ RESOURCES = (
     measurements,
     latest,
     exports,
+    packets,
     retention,
     broker_access,
     health,
@@ -97,7 +99,10 @@ def create_web(services: Services, export_slots: ExportSlots | None = None) -> A
 
 def _add_direct(table: Table, services: Services) -> None:
     """Add what FastAPI knows nothing of: it would be run through for each event of a viewer."""
-    direct = {route.template: route.answer for route in ingest_routes(services)}
+    direct = {
+        route.template: route.answer
+        for route in (*ingest_routes(services), packets.post_route(services))
+    }
     applications = dict.fromkeys((EVENTS, EVENTS_OF_NETWORK), Stream(services))
     for (method, template), operation in openapi.direct_operations().items():
         known = parameters.of_operation(method, template, operation)

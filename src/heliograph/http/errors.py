@@ -186,9 +186,9 @@ def answer(error: HeliographError) -> Answer:
     return Answer(status, encode(ErrorAnswer(error.detail, code.value)), headers)
 
 
-def rejection(fault: Fault) -> Answer:
-    """Return the answer to a message that is rejected whole."""
-    status = REJECTION_STATUS.get(fault.reason, 422)
+def rejection(fault: Fault, *, invalid: int = 422) -> Answer:
+    """Return the answer to a message that is rejected whole; `invalid`: for what it says."""
+    status = REJECTION_STATUS.get(fault.reason, invalid)
     return Answer(status, encode(ErrorAnswer(fault.detail, fault.reason.value)))
 
 
@@ -267,7 +267,7 @@ async def _raise(_request: Request, error: Exception) -> Response:
     raise error
 
 
-def invalid(problems: Sequence[Mapping[str, Any]]) -> Answer:
+def invalid(problems: Sequence[Mapping[str, Any]], *, status: int = 422) -> Answer:
     """Return the answer to a request with these problems: `loc`, `type` and `msg` of each."""
     detail = [
         Problem(
@@ -277,7 +277,7 @@ def invalid(problems: Sequence[Mapping[str, Any]]) -> Answer:
         )
         for problem in problems
     ]
-    return Answer(422, encode(ErrorAnswer(detail, ErrorCode.VALIDATION_FAILED.value)))
+    return Answer(status, encode(ErrorAnswer(detail, ErrorCode.VALIDATION_FAILED.value)))
 
 
 # Where pydantic speaks of Python's types, or of its own parsers: in JSON's words.

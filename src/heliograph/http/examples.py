@@ -62,6 +62,15 @@ _BODIES: dict[tuple[str, str], dict[str, Any]] = {
             "heartbeats": [{"device_id": DEVICE, "timestamp": 1_714_564_980, "battery": 80}],
         },
     },
+    ("post", "/packets"): {
+        "A packet": {
+            "device_id": DEVICE,
+            "timestamp": 1_714_565_000,
+            "measurements": {"temperature": 22.5, "humidity": 65.0},
+            "status": "ok",
+            "battery_level": 87,
+        }
+    },
     ("post", "/sensors/{identifier}/measurements"): {
         "An object": {
             "measurements": [{"timestamp": 1_714_564_800, "value": {"temperature": 22.5}}]

@@ -45,6 +45,8 @@ PROBES = frozenset(f"{PREFIX}/{name}" for name in ("health", "ping", "readyz"))
 # What RabbitMQ asks comes as a form.
 FORMS = f"{PREFIX}/broker/rabbitmq/"
 NETWORKS = f"{PREFIX}/networks/"
+# Where what is wrong with a request is a 400, as who uses these routes expects.
+BAD_REQUESTS = frozenset(f"{PREFIX}/{name}" for name in ("packets", "packets/schema", "messages"))
 _ALIAS = re.compile(rf"{NETWORKS}([^/]+)/sensors/([^/]+)(/.+)?")
 # Neither a UUID nor a `device_id`: it answers as any other sensor that does not exist.
 _NOBODY = "~"
@@ -218,7 +220,7 @@ class Front:
         request.template = operation.template
         query: bytes = scope["query_string"]
         if query and operation.known is not None and (found := problems(query, operation.known)):
-            return errors.invalid(found)
+            return errors.invalid(found, status=400 if operation.template in BAD_REQUESTS else 422)
         if operation.direct is None or method != "POST":
             scope[HELD] = request.held = HeldAnswer(self._answering, scope)
         if operation.direct is not None:

@@ -100,7 +100,7 @@ class Call(NamedTuple):
     identifier: str
 
 
-class _SenderRefusedError(HeliographError):
+class SenderRefusedError(HeliographError):
     """There is no sensor as which the caller may send this; the message is kept as rejected."""
 
     def __init__(
@@ -209,7 +209,7 @@ class IngestRoute(abc.ABC):
             except Rejected as rejected:
                 await self.posts.reject(payload, rejected.fault, principal, source)
                 return rejection(rejected.fault)
-            except _SenderRefusedError as refused:
+            except SenderRefusedError as refused:
                 await self.posts.reject(payload, refused.fault, principal, source, refused.sensor)
                 raise
         except HeliographError as error:
@@ -243,7 +243,7 @@ class IngestRoute(abc.ABC):
             if found is None:
                 detail = "device_id is missing: this key does not say which device sends"
                 reason = RejectionReason.MISSING_MEMBER
-                raise _SenderRefusedError(ErrorCode.DEVICE_ID_MISSING, reason, detail)
+                raise SenderRefusedError(ErrorCode.DEVICE_ID_MISSING, reason, detail)
         else:
             found = await registry.find(identifier)
             if found is None and may(principal, Action.PROVISION, identifier, grants):
@@ -253,10 +253,10 @@ class IngestRoute(abc.ABC):
                     raise forbidden()
                 found = None
             if found is None:
-                raise _SenderRefusedError(code, RejectionReason.UNKNOWN_SENSOR, NOT_FOUND[code])
+                raise SenderRefusedError(code, RejectionReason.UNKNOWN_SENSOR, NOT_FOUND[code])
         if not found.is_active:
             detail, reason = "The device is deactivated", RejectionReason.DEACTIVATED_SENSOR
-            raise _SenderRefusedError(ErrorCode.DEVICE_INACTIVE, reason, detail, found)
+            raise SenderRefusedError(ErrorCode.DEVICE_INACTIVE, reason, detail, found)
         return found
 
 
@@ -305,7 +305,7 @@ class IngestBatch(IngestRoute):
                 if sensor is None:
                     try:
                         sensor = await self.sensor(principal, name)
-                    except _SenderRefusedError as refused:
+                    except SenderRefusedError as refused:
                         sensor = refused.fault
                     resolved[name] = sensor
                 if isinstance(sensor, Fault):

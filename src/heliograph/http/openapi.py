@@ -10,9 +10,11 @@ from fastapi.openapi.utils import get_openapi
 from heliograph.http import examples, records, security
 from heliograph.http.examples import DEVICE, USERNAME
 from heliograph.http.ingest import StoredBatch, StoredReading
+from heliograph.http.packets import PostPacket, StoredPacket
 from heliograph.http.paths import PREFIX
 from heliograph.http.records import Representation, errors, shows
 from heliograph.http.streams import EVENTS, EVENTS_OF_NETWORK, KINDS
+from heliograph.ingest.packets import SCHEMA
 
 DESCRIPTION = """
 Every route also stands without `/api/v1`. `{identifier}` and `{device_id}` are a sensor's UUID or
@@ -30,6 +32,7 @@ LIVE = "live"
 # In the order in which they are shown.
 TAGS = [
     {"name": "ingest", "description": "Send what was measured, logged and confirmed."},
+    {"name": "packets", "description": "Send packets, and have them published at once."},
     {"name": "devices", "description": "Register what sends, give it keys, read its readings."},
     {"name": "sensors", "description": "Sensors, by name or inventory, and all that they said."},
     {"name": LIVE, "description": "Follow what comes in, as Server-Sent Events."},
@@ -99,6 +102,7 @@ def _wrapped(member: str, array: dict[str, Any], description: str) -> dict[str, 
     return _object(properties, required=[member], takes_more=False)
 
 
+_PACKET = {name: value for name, value in SCHEMA.items() if not name.startswith("$")}
 _READING = {
     "description": (
         "`value` or `metrics`, and otherwise only `timestamp`, `revision`, `id` and `device_id`;"
@@ -307,6 +311,9 @@ def direct_operations() -> dict[tuple[str, str], dict[str, Any]]:
             StoredBatch,
             records.parameter("path", "identifier", _TEXT, ""),
         )
+    operations[PostPacket.template] = _sending(
+        "post_packet", "Send a packet, and publish it on MQTT_PUBLISH_TOPIC", _PACKET, StoredPacket
+    ) | {"tags": ["packets"]}
     posts = {("post", path): operation for path, operation in operations.items()}
     network = records.parameter("path", "network_identifier", _TEXT, "")
     return posts | {

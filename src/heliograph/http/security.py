@@ -48,6 +48,7 @@ _ACCOUNT = ("Session", "Cookie")
 _OTHERS: dict[tuple[str, str], tuple[str, ...]] = {
     ("post", "/authentication"): (),
     ("get", "/health"): (),
+    ("get", "/packets/schema"): (),
     ("get", "/ping"): (),
     ("get", "/readyz"): (),
     ("get", "/status"): (),

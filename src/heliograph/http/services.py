@@ -17,6 +17,7 @@ from heliograph.ingest.routes import Router
 from heliograph.live.streams import Streams
 from heliograph.mqtt.link import Link
 from heliograph.mqtt.listener import Listener
+from heliograph.processing.dispatcher import Dispatcher
 from heliograph.retention.disk_budget import DiskState
 from heliograph.retention.runs import RetentionRuns
 from heliograph.rollups.aggregates import Aggregates
@@ -38,6 +39,7 @@ class Services:
     limiter: Limiter
     latest: LatestValues
     posts: HttpIngest
+    publishing: Dispatcher
     broker_clients: BrokerClients
     streams: Streams
     retention: RetentionRuns

@@ -3,7 +3,7 @@
 import asyncio
 import functools
 import itertools
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from operator import itemgetter
 from typing import Any, Protocol
 
@@ -13,7 +13,15 @@ from heliograph.ingest.decode import Decoded
 from heliograph.ingest.strict_json import Fault
 from heliograph.model.event import Committed
 from heliograph.model.identifiers import INGEST_ID_STEP, IngestIds
-from heliograph.model.records import AttributeRow, DeliveryRow, Kind, RejectedRow, StatusRow
+from heliograph.model.records import (
+    ActionRow,
+    AttributeRow,
+    DeliveryRow,
+    Kind,
+    PacketRow,
+    RejectedRow,
+    StatusRow,
+)
 from heliograph.store.engine import Batch, RegistryChange
 
 # The ledger's answer to a packet that came again: before its first delivery, if that reached
@@ -53,6 +61,11 @@ class Message:
     rejected: RejectedRow | None = None
     status: StatusRow | None = None
     attributes: tuple[AttributeRow, ...] = ()
+    # A packet is stored as it is, under the id of its measurement if it is one too; the actions
+    # follow from it. While its device has yet to be found, `resolve` does that.
+    packet: PacketRow | None = None
+    actions: tuple[ActionRow, ...] = ()
+    resolve: Callable[[], Awaitable[None]] | None = None
     # Per row, its sensor, where one message speaks of several.
     parts: list[KnownSensor] | None = None
     # Position in rows and ledger key of elements that carry an id of their own.
@@ -113,7 +126,8 @@ class Message:
         """The id that the ledger keeps for this message."""
         if self.rows:
             return int(self.rows[0][0])
-        return self.rejected[0] if self.rejected is not None else 0
+        other = self.packet or self.rejected
+        return other[0] if other is not None else 0
 
 
 def build_batch(
@@ -165,7 +179,7 @@ def corrected_answers(messages: list[Message], duplicates: dict[int, int]) -> li
         if message.delivery is not None
         and message.answer is not None
         and message.dropped is None
-        and any(row[0] in duplicates for row in message.rows)
+        and any(row[0] in duplicates for row in message.rows or (message.packet or (0,),))
     ]
 
 
@@ -179,9 +193,18 @@ def give_new_ids(messages: Iterable[Message], ids: IngestIds, moment: int) -> No
             (first + position * INGEST_ID_STEP, *row[1:])
             for position, row in enumerate(message.rows)
         ]
+        if message.packet is not None:
+            _name_packet(message, message.rows[0][0] if message.rows else ids.take(moment, 1))
         if message.rejected is not None:
             message.rejected = (ids.take(moment, 1), *message.rejected[1:])
         message.duplicates = None
+
+
+def _name_packet(message: Message, row_id: int) -> None:
+    """Give the message's packet this id, and the actions that follow from it."""
+    if message.packet is not None:
+        message.packet = (row_id, *message.packet[1:])
+    message.actions = tuple((*row[:5], row_id, *row[6:]) for row in message.actions)
 
 
 def _add_extras(batch: Batch, message: Message) -> None:
@@ -189,6 +212,9 @@ def _add_extras(batch: Batch, message: Message) -> None:
         batch.rejected.append(message.rejected)
     if message.status is not None:
         batch.statuses.append(message.status)
+    if message.packet is not None and message.packet[0] not in (message.duplicates or ()):
+        batch.packets.append(message.packet)
+        batch.actions += message.actions
     if message.delivery is not None:
         answer = REDELIVERED if message.redelivered else None
         if message.answer is not None:

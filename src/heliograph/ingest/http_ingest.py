@@ -13,6 +13,8 @@ from heliograph.ingest.batch import MESSAGE_BYTES, ROW_BYTES, Message
 from heliograph.ingest.clock import Clock
 from heliograph.ingest.decode import Reading
 from heliograph.ingest.identity import element_key, identify, ledger_key, tells_apart
+from heliograph.ingest.packet_ingest import PacketIngest
+from heliograph.ingest.packets import Packet
 from heliograph.ingest.pipeline import Pipeline
 from heliograph.ingest.rejections import NOT_STORABLE
 from heliograph.ingest.routes import DECODERS
@@ -48,11 +50,23 @@ class Outcome(NamedTuple):
     retimed: tuple[int, ...] = ()
 
 
+class PostedPacket(NamedTuple):
+    """The id of a packet that is stored; of a repeat, that of the first."""
+
+    id: int
+    is_repeat: bool
+
+
 class HttpIngest:
     """Stores what is posted; every method returns after the commit."""
 
     def __init__(
-        self, registry: Registry, pipeline: Pipeline, clock: Clock, ids: IngestIds
+        self,
+        registry: Registry,
+        pipeline: Pipeline,
+        clock: Clock,
+        ids: IngestIds,
+        packets: PacketIngest,
     ) -> None:
         self._registry = registry
         self._pipeline = pipeline
@@ -60,6 +74,7 @@ class HttpIngest:
         self._attributes = pipeline.attributes
         self.clock = clock
         self._ids = ids
+        self._packets = packets
         self._origin = _Waiting()
 
     @property
@@ -150,6 +165,33 @@ class HttpIngest:
             message, indexes, payload, principal, source, now, idempotency_key
         )
 
+    async def post_packet(
+        self,
+        packet: Packet,
+        sensor: KnownSensor | None,
+        payload: bytes,
+        principal: Principal,
+        source: str,
+        idempotency_key: str | None = None,
+    ) -> PostedPacket:
+        """Store a packet, and have it published; return after the commit.
+
+        Raises:
+            HeliographError: as `post`.
+        """
+        self._pipeline.check_room()
+        now = self.clock.now()
+        size = len(payload) + MESSAGE_BYTES + 2 * ROW_BYTES
+        message = Message(self._origin, [0], Kind.PACKET, None, [], size)
+        self._packets.enter(message, packet, sensor, principal, source, now, publish=True)
+        outcome = await self._commit(
+            message, (0,), payload, principal, source, now, idempotency_key
+        )
+        if not outcome.accepted:
+            raise HeliographError(ErrorCode.VALIDATION_FAILED, NOT_STORABLE)
+        stored = outcome.accepted[0]
+        return PostedPacket(stored.id, stored.duplicate or message.dropped is not None)
+
     async def reject(
         self,
         payload: bytes,
@@ -186,7 +228,7 @@ class HttpIngest:
         """
         if message.faults:
             self._rejections.refuse(message, principal, source, payload, len(payload), now)
-        rows, body = message.rows, ""
+        rows, body = _rows_of(message), ""
         if idempotency_key is not None:
             body = hashlib.sha256(payload).hexdigest()
             # A device's name may have been another's before: its number has not.
@@ -216,6 +258,11 @@ class HttpIngest:
                 ErrorCode.IDEMPOTENCY_KEY_REUSED, "The Idempotency-Key belongs to another body"
             )
         return _without_lost(first_outcome, message.faults)
+
+
+def _rows_of(message: Message) -> list[tuple[Any, ...]]:
+    """Return what stands for the message's elements: of a packet of no sensor, its own row."""
+    return message.rows if message.rows or message.packet is None else [message.packet]
 
 
 class _Waiting:
@@ -248,10 +295,10 @@ def _outcome(
     duplicates: Mapping[int, int],
 ) -> Outcome:
     """Return what became of the rows that the message had when it was sent."""
-    faults = list(message.faults)
-    if message.rows is not rows:
+    faults, kept = list(message.faults), _rows_of(message)
+    if kept is not rows and kept != rows:
         # The database refused some of them.
-        stored = {row[0] for row in message.rows}
+        stored = {row[0] for row in kept}
         indexed = list(zip(indexes, rows, strict=True))
         indexes = [index for index, row in indexed if row[0] in stored]
         faults = [fault for fault in faults if fault.reason is not RejectionReason.NOT_STORABLE]
@@ -262,7 +309,7 @@ def _outcome(
         ]
     accepted: list[Accepted] = []
     retimed: list[int] = []
-    for index, row in zip(indexes, message.rows, strict=True):
+    for index, row in zip(indexes, kept, strict=True):
         row_id = row[ID]
         is_duplicate = row_id in duplicates
         stored_id = duplicates[row_id] if is_duplicate else row_id

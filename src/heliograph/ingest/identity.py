@@ -44,7 +44,7 @@ def enter(
     A broker's session carries all sensors and counts its packet ids round and round: the
     topic keeps apart what two of them say in the same words.
     """
-    if not message.rows and message.rejected is None:
+    if not message.rows and message.rejected is None and message.packet is None:
         # Nothing is stored that a repeat could double; a mad device would fill the ledger.
         return
     name = b"%b %d %b " % (delivery, message.tokens[0] & 0xFFFF, route.source.encode())
@@ -72,9 +72,9 @@ def tells_apart(sensor: KnownSensor, identity: str) -> bool:
     return identity not in sensor.names
 
 
-def asking(messages: list[Message]) -> list[Message]:
-    """Return the messages that the ledger might know."""
-    return [message for message in messages if message.redelivered or message.identities]
+def asks_the_store(message: Message) -> bool:
+    """Return whether the ledger might know the message, or its sensor has yet to be found."""
+    return message.redelivered or bool(message.identities) or message.resolve is not None
 
 
 async def drop_repeats(messages: list[Message], ledger: Deliveries) -> dict[int, int]:
@@ -84,7 +84,7 @@ async def drop_repeats(messages: list[Message], ledger: Deliveries) -> dict[int,
     redelivered message that is found loses its rows; an element with an id that is found, or
     that stands in an earlier message of the same batch, is left out by `build_batch`.
     """
-    asked = asking(messages)
+    asked = [message for message in messages if message.redelivered or message.identities]
     if not asked:
         return {}
     keys = [m.delivery for m in asked if m.redelivered and m.delivery is not None]

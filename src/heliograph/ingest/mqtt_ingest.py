@@ -1,5 +1,6 @@
 """MQTT's way in and out: what devices publish enters here, what they may see comes from here."""
 
+import functools
 from collections.abc import AsyncIterator, Iterator, Sequence
 
 from heliograph.access.authenticator import Authenticator
@@ -9,6 +10,7 @@ from heliograph.access.policy import (
     may,
     may_receive,
     may_send,
+    names_another,
     networks_of,
 )
 from heliograph.access.registry import Registry
@@ -17,6 +19,8 @@ from heliograph.ingest.batch import MESSAGE_BYTES, ROW_BYTES, Message, Origin
 from heliograph.ingest.clock import Clock
 from heliograph.ingest.decode import decode_status, payload_of
 from heliograph.ingest.identity import enter, identify
+from heliograph.ingest.packet_ingest import PacketIngest
+from heliograph.ingest.packets import InvalidPacketError, read_packet
 from heliograph.ingest.pipeline import Pipeline
 from heliograph.ingest.routes import Route, Router
 from heliograph.ingest.strict_json import Fault, Rejected
@@ -26,7 +30,7 @@ from heliograph.model.principal import Principal
 from heliograph.model.records import Kind
 from heliograph.mqtt.codec.reasons import Reason
 from heliograph.mqtt.codec.topics import match
-from heliograph.mqtt.host import Outgoing, TopicMessage
+from heliograph.mqtt.host import NO_SENSOR, Outgoing, TopicMessage
 from heliograph.mqtt.topics import LONGEST_OF_A_SENSOR, TopicKind, parse_device_topic
 from heliograph.nearest import did_you_mean
 from heliograph.store import Store
@@ -73,7 +77,9 @@ class MqttIngest:
         clock: Clock,
         ids: IngestIds,
         *,
+        packets: PacketIngest,
         publish_topic: str,
+        subscribe_topic: str,
     ) -> None:
         self._store = store
         self._registry = registry
@@ -85,7 +91,9 @@ class MqttIngest:
         self._attributes = pipeline.attributes
         self._clock = clock
         self._ids = ids
-        self._publish_topic = publish_topic
+        self._packets = packets
+        self.publish_topic = publish_topic
+        self._subscribe_topic = subscribe_topic
         self.longest_topic = max(LONGEST_OF_A_SENSOR, len(publish_topic.encode()))
         self.watch = pipeline.watch
         self.forget = store.deliveries.forget
@@ -311,6 +319,8 @@ class MqttIngest:
             HeliographError: CLOCK_BEHIND, DISK_BUDGET_USED_UP; the message was not taken.
         """
         now = self._clock.now()
+        if route.kind is Kind.PACKET:
+            return self._receive_packet(origin, token, route, payload, delivery, redelivered, now)
         message = Message(
             origin, [token], route.kind, route.sensor, [], len(payload) + MESSAGE_BYTES
         )
@@ -338,9 +348,56 @@ class MqttIngest:
         self._pipeline.enqueue(message)
         return message.size
 
+    def _receive_packet(
+        self,
+        origin: Origin,
+        token: int,
+        route: Route,
+        payload: bytes,
+        delivery: bytes | None,
+        redelivered: bool,
+        now: int,
+    ) -> int:
+        """Take what was published on MQTT_SUBSCRIBE_TOPIC; like `receive`."""
+        if self._pipeline.refusal is not None:
+            raise self._pipeline.refusal()
+        principal, source = route.principal, route.source
+        size = len(payload) + MESSAGE_BYTES + 2 * ROW_BYTES
+        message = Message(origin, [token], Kind.PACKET, None, [], size)
+        try:
+            packet = read_packet(payload, now)
+        except (Rejected, InvalidPacketError) as rejected:
+            message.faults = [rejected.fault]
+        else:
+            own = None if principal.sensor is None else self._registry.number(principal.sensor)
+            if names_another(principal, own, packet.device_id):
+                detail = "device_id is not the publisher's own"
+                message.faults = [Fault(None, RejectionReason.UNKNOWN_SENSOR, detail)]
+            else:
+                sensor = own or self._registry.cached(packet.device_id)
+                entry = message, packet, sensor, principal, source, payload, now
+                if sensor is not None:
+                    self._packets.admit(*entry)
+                else:
+                    message.resolve = functools.partial(
+                        self._packets.resolve, message, packet, principal, source, payload, now
+                    )
+                    message.extras = True
+        if message.faults and message.rejected is None:
+            self._rejections.refuse(message, principal, source, payload, len(payload), now)
+        if delivery is not None and (message.untimed or message.faults or message.resolve):
+            enter(message, delivery, route, payload, now, redelivered=redelivered)
+        self._pipeline.enqueue(message)
+        return size
+
+    def _is_for_packets(self, topic: str) -> bool:
+        return match(self._subscribe_topic, topic)
+
     async def route(self, principal: Principal, topic: str) -> Route:
         """Return where a topic leads for this principal, be it to rejection."""
         parsed = parse_device_topic(topic)
+        if parsed is None and self._is_for_packets(topic):
+            return Route(topic, principal, Kind.PACKET)
         if parsed is None:
             reason = RejectionReason.UNKNOWN_TOPIC
             return self._router.refused(principal, topic, reason, _no_topic(topic))
@@ -353,6 +410,8 @@ class MqttIngest:
     def known_route(self, principal: Principal, topic: str) -> Route | None:
         """Return where a topic leads if the database need not be asked; None says nothing."""
         parsed = parse_device_topic(topic)
+        if parsed is None and self._is_for_packets(topic):
+            return Route(topic, principal, Kind.PACKET)
         kind = KINDS.get(parsed[0]) if parsed is not None else None
         if parsed is None or kind is None:
             return None
@@ -371,6 +430,10 @@ class MqttIngest:
     def accepts(self, route: Route) -> bool:
         """Return whether the route leads to a sensor."""
         return route.sensor is not None
+
+    def takes(self, route: Route) -> bool:
+        """Return whether what is published there is taken, be it a packet of whichever device."""
+        return route.fault is None
 
     def puback_reason(self, message: Message) -> int:
         """Return the MQTT 5 reason code of a message that was rejected whole."""
@@ -393,7 +456,7 @@ class MqttIngest:
 
     async def is_own_topic(self, principal: Principal, topic: str) -> bool:
         """Return whether it is MQTT_PUBLISH_TOPIC, or a topic of a sensor that a device may be."""
-        if topic == self._publish_topic:
+        if topic == self.publish_topic:
             return may(principal, Action.RECEIVE_COMMANDS, None, self.grants)
         parsed = parse_device_topic(topic)
         if parsed is None or "+" in topic or "#" in topic:
@@ -409,9 +472,12 @@ class MqttIngest:
     def may_see(self, principal: Principal, sensor: int, network_identifier: str) -> bool:
         """Return whether the principal may see what this sensor sends, or has sent.
 
-        A sensor that has left memory has not changed: it is still in the network given.
+        A sensor that has left memory has not changed: it is still in the network given. Number 0
+        stands for the server: what it publishes on MQTT_PUBLISH_TOPIC for this network, or for all.
         """
         grants = self.grants
+        if sensor == NO_SENSOR:
+            return may(principal, Action.RECEIVE_COMMANDS, network_identifier or None, grants)
         known = grants.sensors.get(sensor) or UnknownSensor(sensor, network_identifier)
         return may_receive(principal, known, grants)
 

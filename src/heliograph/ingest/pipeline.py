@@ -28,7 +28,7 @@ from heliograph.errors import (
 )
 from heliograph.ingest.attributes import NewAttributes
 from heliograph.ingest.batch import Message, Origin, build_batch, committed_events, give_new_ids
-from heliograph.ingest.identity import asking, drop_repeats, lose_claims
+from heliograph.ingest.identity import asks_the_store, drop_repeats, lose_claims
 from heliograph.ingest.instance import Instance
 from heliograph.ingest.latest_values import LatestValues
 from heliograph.ingest.rejections import Rejections
@@ -247,7 +247,7 @@ class Pipeline:
                     break  # its first delivery has to be committed before it is looked up
                 keys.add(message.delivery)
             messages.append(waiting.popleft())
-            asks = asks or message.redelivered or bool(message.identities)
+            asks = asks or (message.extras and asks_the_store(message))
             rows += len(message.rows) + 1
             size += message.size
         self._waiting_rows -= rows - len(messages)
@@ -298,7 +298,10 @@ class Pipeline:
     async def _save_rows(self, message: Message, error: RowError) -> None:
         """Store the rows without what stands beside them, which must not cost them."""
         self._unlearn(message)
-        if message.rejected is not None:
+        if message.packet is not None:
+            self.rejections.refuse_rows(message, [message.packet])
+            message.packet, message.actions = None, ()
+        elif message.rejected is not None:
             message.rejected = None
             self.state.rejected_not_kept_total += 1
             log.error("rejected message not stored", reason=str(error))
@@ -329,7 +332,7 @@ class Pipeline:
                 tried = True
                 # A batch that is ready has nothing that the ledger could know.
                 is_known = probe or batch is not None
-                found = {} if is_known else await drop_repeats(messages, self._store.deliveries)
+                found = {} if is_known else await self._look_up(messages)
                 if any(map(_is_over, messages)):  # since the ledger was asked
                     continue
                 change = self._store.lineage.newest
@@ -364,6 +367,14 @@ class Pipeline:
                 _assign_flagged(messages, written.flagged)
             return
 
+    async def _look_up(self, messages: list[Message]) -> dict[int, int]:
+        """Find out what the store has to be asked before; return repeats and their originals."""
+        for message in messages:
+            if message.resolve is not None:
+                await message.resolve()
+                message.resolve = None
+        return await drop_repeats(messages, self._store.deliveries)
+
     def _note_outage(self, error: StoreUnavailableError) -> None:
         if self.state.database_available:
             self.state.database_available = False
@@ -375,7 +386,8 @@ class Pipeline:
         give_new_ids((*messages, *following, *self._waiting), ids, now())
         if self._next is not None:
             change = self._store.lineage.newest
-            self._next = following, None if asking(following) else build_batch(following, change)
+            asks = any(map(asks_the_store, following))
+            self._next = following, None if asks else build_batch(following, change)
 
     def _settle(self, messages: list[Message]) -> None:
         state = self.state
@@ -442,7 +454,7 @@ def _assign_flagged(messages: list[Message], flagged: set[int]) -> None:
 
 def _assign_duplicates(messages: list[Message], duplicates: dict[int, int]) -> None:
     for message in messages:
-        for row in message.rows:
+        for row in (*message.rows, message.packet) if message.packet else message.rows:
             if row[0] in duplicates:
                 if message.duplicates is None:
                     message.duplicates = {}

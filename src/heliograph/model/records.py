@@ -24,6 +24,7 @@ class Kind(enum.StrEnum):
     HEARTBEAT = "heartbeat"
     STATUS = "status"
     PRESENCE = "presence"
+    PACKET = "packet"
     REJECTED = "rejected"
 
 
@@ -72,6 +73,15 @@ ConnectionRow: TypeAlias = tuple[int, bool, int]
 DeliveryRow: TypeAlias = tuple[bytes, int, int | None, str | None]
 # sensor, name of an attribute that the sensor has not had before.
 AttributeRow: TypeAlias = tuple[int, str]
+# id, sensor, timestamp, fingerprint, receipt_timestamp, device_id, network (None: it came from the
+# administrator), principal, source (topic or route), payload (canonical text).
+PacketRow: TypeAlias = tuple[int, int | None, int, int, int, str, str | None, str, str, str]
+# rule, position, sensor, timestamp, fingerprint, message, network, type, body (JSON text), due_at,
+# created_at: what is to be done once the packet with the message's id is stored.
+ActionRow: TypeAlias = tuple[str, int, int, int, int, int | None, str | None, str, str, int, int]
+# rule, sensor, timestamp, fingerprint, id, receipt_timestamp, kind, verdict, value (JSON text): a
+# row that a rule has to look at, if it is stored and no repeat.
+ObservationRow: TypeAlias = tuple[str, int, int, int, int, int, str, str | None, str]
 
 
 class Measurement(msgspec.Struct, frozen=True, gc=False):

@@ -500,7 +500,7 @@ class Connection(Client):
             return
         if connect.will is not None:
             route = await self.host.route(principal, connect.will.topic)
-            if not self.host.accepts(route):
+            if not self.host.takes(route):
                 self.refuse(Reason.NOT_AUTHORIZED, "the will's topic is not allowed")
                 return
             self.will = LastWill(connect.will, route, principal, self.credential)

@@ -21,8 +21,9 @@ from heliograph.access.policy import EVERYBODY, Action, may
 from heliograph.model.event import Committed
 from heliograph.model.records import Kind
 from heliograph.mqtt.codec.packets import MAXIMUM_SUBSCRIPTIONS, Subscription
+from heliograph.mqtt.codec.topics import match
 from heliograph.mqtt.counts import Counts
-from heliograph.mqtt.host import Host, Outgoing, TopicMessage
+from heliograph.mqtt.host import NO_SENSOR, Host, Outgoing, TopicMessage
 from heliograph.mqtt.session import Backlog, Entry, Owner, Session, TotalBacklog, owner_of
 from heliograph.mqtt.topics import is_shown
 
@@ -292,7 +293,10 @@ class Fanout:
                 self._leave(self._audiences[session.owner], entry)
 
     def _enter(self, audience: Audience, entry: Entry) -> None:
-        if not is_shown(entry.filter) or not audience.tree.add(entry.filter, entry):
+        if not (is_shown(entry.filter) or match(entry.filter, self._host.publish_topic)):
+            return
+        # By the server's own topic alone nothing of what is committed is shown.
+        if not audience.tree.add(entry.filter, entry) or entry.filter == self._host.publish_topic:
             return
         self._entries += 1
         self._host.watch()
@@ -306,7 +310,10 @@ class Fanout:
             self._forget_networks()
 
     def _leave(self, audience: Audience, entry: Entry) -> None:
-        if not audience.tree.remove(entry.filter, entry):
+        if (
+            not audience.tree.remove(entry.filter, entry)
+            or entry.filter == self._host.publish_topic
+        ):
             return
         self._entries -= 1
         subscribed = self._of_topic.get(entry.filter)
@@ -403,6 +410,20 @@ class Fanout:
                 self._deliver(audience, configuration)
         self._credit -= time.thread_time() - began
         await self._wait_for_credit(0)
+
+    def announce(self, message: TopicMessage) -> None:
+        """Send what the server publishes to those who subscribe to it and may have it."""
+        began = self._begin()
+        for audience in list(self._audiences.values()):
+            if not audience.tree.matches(message.topics[0]):
+                continue
+            if not self._host.may_see(audience.principal, NO_SENSOR, message.network_identifier):
+                continue
+            if audience.waiting or time.thread_time() - began > self._credit:
+                self._put_off(audience, message)
+            else:
+                self._deliver(audience, message)
+        self._credit -= time.thread_time() - began
 
     def _supersede(self, audience: Audience, message: TopicMessage) -> None:
         """Let nobody be sent any more what was retained until now."""

@@ -1,7 +1,7 @@
 """What the MQTT endpoint asks of the rest of the server, which hands itself in."""
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -9,10 +9,14 @@ from heliograph.access.policy import Grants
 from heliograph.model.event import Committed
 from heliograph.model.principal import Principal
 
+# In the place of a sensor's number: what the server itself publishes.
+NO_SENSOR: Final = 0
+
 
 class TopicMessage(msgspec.Struct, gc=False):
     """A message to show under each of its topics, the preferred one first.
 
+    One of NO_SENSOR is the server's own, for those of the network; without a network, for all.
     Without a `payload` it is that of the `event`, made when somebody gets it.
     """
 
@@ -117,6 +121,10 @@ class Host(Protocol):
         """Return whether the route leads to a sensor."""
         ...
 
+    def takes(self, route: Any) -> bool:
+        """Return whether what is published there is taken: from a sensor, or a packet."""
+        ...
+
     def receive(
         self,
         origin: Any,
@@ -205,6 +213,11 @@ class Host(Protocol):
 
     def watch(self) -> None:
         """Note that somebody subscribes, before they are told that they do."""
+        ...
+
+    @property
+    def publish_topic(self) -> str:
+        """The topic on which the server publishes what is for devices."""
         ...
 
     @property

@@ -13,7 +13,7 @@ from typing import Final
 from heliograph.mqtt.codec import packets
 from heliograph.mqtt.codec.reasons import MQTT_5, Reason
 from heliograph.mqtt.connection import MAXIMUM_CONNECT_BYTES, Clients, Connection, ListenerLimits
-from heliograph.mqtt.host import Host, TopicMessage
+from heliograph.mqtt.host import NO_SENSOR, Host, TopicMessage
 from heliograph.mqtt.reading import CLOSING, FULL, UNTAKEN, RoutesOfAll
 from heliograph.mqtt.topics import TopicKind
 
@@ -189,6 +189,10 @@ class Listener(Clients):
         """Send a configuration to those who subscribe to it now; the others ask for it later."""
         topics = tuple(f"{TopicKind.CONFIGURATIONS}/{name}" for name in names)
         await self.fanout.configure(TopicMessage(topics, sensor, network_identifier, payload))
+
+    def publish(self, topic: str, payload: bytes, network_identifier: str | None) -> None:
+        """Send to those who subscribe now: of the network, or without one to all who may log in."""
+        self.fanout.announce(TopicMessage((topic,), NO_SENSOR, network_identifier or "", payload))
 
 
 class Greeting(asyncio.BufferedProtocol):

@@ -15,11 +15,14 @@ from heliograph.model.records import (
     ID,
     SENSOR,
     TIMESTAMP,
+    ActionRow,
     AttributeRow,
     DeliveryRow,
     HeartbeatRow,
     LogRow,
     MeasurementRow,
+    ObservationRow,
+    PacketRow,
     RejectedRow,
     StatusRow,
 )
@@ -146,6 +149,10 @@ class Batch:
     # The change of the registry that the rows' sensors were found by; None: the newest known.
     change: tuple[int, str] | None = None
     attributes: list[AttributeRow] = dataclasses.field(default_factory=list)
+    packets: list[PacketRow] = dataclasses.field(default_factory=list)
+    # Entered only where the packet, or the row, is stored by this batch.
+    actions: list[ActionRow] = dataclasses.field(default_factory=list)
+    observations: list[ObservationRow] = dataclasses.field(default_factory=list)
 
     def sort(self) -> None:
         """Put telemetry rows in the order of their keys.

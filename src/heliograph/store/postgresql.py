@@ -378,6 +378,8 @@ class PostgresqlWriter:
             or batch.claims
             or batch.statuses
             or batch.attributes
+            or batch.packets
+            or batch.observations
             or heartbeats
         )
         written = Written()
@@ -395,7 +397,7 @@ class PostgresqlWriter:
         if not copied:
             await self._stage(connection, loads, batch, written.duplicates)
         if others:
-            await self._write_others(connection, batch)
+            await self._write_others(connection, batch, written)
         if heartbeats:
             written.flagged = await self._acknowledge(connection, heartbeats)
         if late:
@@ -532,13 +534,22 @@ class PostgresqlWriter:
             if earlier != row[0]:
                 duplicates[row[0]] = earlier
 
-    async def _write_others(self, connection: Any, batch: Batch) -> None:
+    async def _write_others(self, connection: Any, batch: Batch, written: Written) -> None:
         if batch.rejected:
             await self._write_rejected(connection, batch.rejected)
         if batch.statuses:
             await self._store(connection, "statuses_store", newest_statuses(batch.statuses))
         if batch.attributes:
             await self._store(connection, "attributes_store", batch.attributes)
+        if batch.packets:
+            await self._store(connection, "packets_store", batch.packets)
+            earlier = self._queries["packets_earlier"].sql
+            rows = await connection.fetch(earlier, json_text(batch.packets))
+            written.duplicates |= {row_id: first for row_id, first in rows if row_id != first}
+        if batch.actions:
+            await self._store(connection, "actions_store", batch.actions)
+        if batch.observations:
+            await self._store(connection, "observations_store", batch.observations)
 
     async def _acknowledge(self, connection: Any, heartbeats: list[HeartbeatRow]) -> set[int]:
         """Store what the heartbeats say; return the ids of those that are flagged."""

@@ -588,6 +588,15 @@ class SqliteWriter:
             self._store(connection, "attributes_store", batch.attributes)
         if batch.heartbeats and (heartbeats := naming_a_revision(batch.heartbeats)):
             written.flagged = self._acknowledge(connection, heartbeats)
+        if batch.packets:
+            self._store(connection, "packets_store", batch.packets)
+            earlier = self._queries["packets_earlier"].sql
+            found = connection.execute(earlier, {"rows": json_text(batch.packets)}).fetchall()
+            written.duplicates |= {row_id: first for row_id, first in found if row_id != first}
+        if batch.actions:
+            self._store(connection, "actions_store", batch.actions)
+        if batch.observations:
+            self._store(connection, "observations_store", batch.observations)
         return written
 
     def _mark(

@@ -5,6 +5,7 @@ import asyncio
 from heliograph.model.identifiers import first_ingest_id
 from heliograph.model.time import DAY, HOUR, now
 from heliograph.store.accounts import Accounts
+from heliograph.store.actions import Actions
 from heliograph.store.audit import Audit
 from heliograph.store.brokers import BrokerAccess, BrokerCounts
 from heliograph.store.claim import Claim
@@ -48,6 +49,7 @@ class Store:
         self.written_elsewhere = engine.written_elsewhere
         self.close = engine.close
         self.accounts = Accounts(engine)
+        self.actions = Actions(engine)
         self.audit = Audit(engine)
         self.clock = ClockStates(engine)
         self.sensors = Sensors(engine)

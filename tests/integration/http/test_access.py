@@ -15,7 +15,16 @@ from integration.http.conftest import ADMIN, PASSWORD, SHARED
 
 pytestmark = pytest.mark.uncovered
 
-OPEN = ["/health", "/ping", "/status", "/readyz", "/openapi.json", "/docs", "/redoc"]
+OPEN = [
+    "/health",
+    "/ping",
+    "/status",
+    "/readyz",
+    "/packets/schema",
+    "/openapi.json",
+    "/docs",
+    "/redoc",
+]
 NOBODY = ("none", "wrong key", "wrong token")
 USERS = ("viewer", "editor", "owner", "stranger")
 WHO = (*NOBODY, "own", "other", "shared", "admin", "administrator", *USERS)
@@ -137,6 +146,7 @@ MATRIX = {
         (403, 201, 201),
         [{"device_id": "{device}", "t": 1}],
     ),
+    ("POST", "/packets"): changed(SEND, body={"device_id": "{device}", "measurements": {"t": 1}}),
     ("POST", "/sensors/{identifier}/measurements"): changed(SEND, body={"value": 1}),
     ("POST", "/sensors/{identifier}/logs"): changed(
         SEND, body={"severity": "info", "subject": "x"}
@@ -220,7 +230,7 @@ MATRIX = {
 UNASKED = {
     ("POST", "/users"),
     ("POST", "/authentication"),
-    *(("GET", path) for path in OPEN[:4]),
+    *(("GET", path) for path in OPEN[:5]),
 }
 # A parameter of a path, and the resource that it names.
 RESOURCES = {

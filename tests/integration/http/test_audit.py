@@ -22,6 +22,7 @@ CHANGING = ("POST", "PUT", "PATCH", "DELETE")
 INGEST = {
     ("POST", "/ingest"),
     ("POST", "/ingest/batch"),
+    ("POST", "/packets"),
     ("POST", "/sensors/{identifier}/measurements"),
     ("POST", "/sensors/{identifier}/logs"),
     ("POST", "/sensors/{identifier}/heartbeats"),

@@ -311,6 +311,7 @@ async def test_what_subscribe_says(broker, server):
         "logs/+": (1, 2),
         "heartbeats/+": (1, 2),
         "acknowledgments/+": (1, 2),
+        "packets/+": (1, 2),
         "status/+": (1, 0),
         "$SYS/broker/publish/messages/dropped": (0, 0),
         "$SYS/broker/uptime": (0, 0),

@@ -42,6 +42,7 @@ class House:
 
     def __init__(self):
         self.rights = self.generation = 0
+        self.publish_topic = "commands"
         self.accounts = Accounts()
         self.grants = Grants(accounts=self.accounts)
 

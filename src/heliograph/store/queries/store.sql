@@ -7,6 +7,11 @@ FROM (
 UNION ALL
 SELECT id, receipt_timestamp
 FROM (
+    SELECT id, receipt_timestamp FROM packet WHERE id >= :since ORDER BY id DESC LIMIT 1
+) AS newest
+UNION ALL
+SELECT id, receipt_timestamp
+FROM (
     SELECT id, receipt_timestamp FROM log WHERE id >= :since ORDER BY id DESC LIMIT 1
 ) AS newest
 UNION ALL

@@ -1,0 +1,152 @@
+"""The outbox: what is to be done because of a message, a rule or the clock, at least once each."""
+
+import enum
+from collections.abc import Sequence
+
+import msgspec
+
+from heliograph.model.time import SECOND
+from heliograph.store.engine import Subject, json_text
+
+# How long a claim holds: no action takes longer, and after a crash others wait so long.
+CLAIM_SECONDS = 60
+PRUNED_AT_ONCE = 1_000
+
+
+class ActionState(enum.StrEnum):
+    """What became of an action."""
+
+    PENDING = "pending"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class DueAction(msgspec.Struct, frozen=True, gc=False):
+    """An action that is claimed. `body` is JSON text; `attempts` counts this one too."""
+
+    id: int
+    rule: str
+    position: int
+    sensor: int
+    timestamp: int
+    fingerprint: int
+    message: int | None
+    network_identifier: str | None
+    type: str
+    body: str
+    attempts: int
+    created_at: int
+
+
+class SettledAction(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """What became of a claimed action; pending again, it is due at `due_at`."""
+
+    id: int
+    state: ActionState
+    attempts: int
+    due_at: int
+    finished_at: int | None
+    error: str | None
+
+
+class ActionRecord(msgspec.Struct, frozen=True, gc=False):
+    """An action as it is listed. Times are microseconds; `sensor` 0 and `rule` "" are none."""
+
+    id: int
+    rule: str
+    position: int
+    sensor: int
+    timestamp: int
+    message: int | None
+    network_identifier: str | None
+    type: str
+    body: str
+    state: str
+    attempts: int
+    due_at: int
+    created_at: int
+    finished_at: int | None
+    error: str | None
+
+
+class ActionCounts(msgspec.Struct, frozen=True):
+    """How many actions wait and how many have failed; since when the oldest waits."""
+
+    pending: int
+    failed: int
+    oldest: int | None
+
+
+class Actions(Subject):
+    """The actions of all networks, and the server's own.
+
+    Rows are entered in the transaction of what they follow from. A process claims them for a time,
+    and nobody else takes them meanwhile; what it does not settle is claimed again.
+    """
+
+    async def due_at(self, types: Sequence[str]) -> int | None:
+        """Return when the next action of these types may be claimed; None: there is none."""
+        [(due_at,)] = await self._engine.fetch("actions_due_at", types=json_text(list(types)))
+        return None if due_at is None else int(due_at)
+
+    async def claim(self, now: int, types: Sequence[str], limit: int) -> list[DueAction]:
+        """Claim what is due of these types, those first that have waited longest."""
+        rows = await self._write(
+            "actions_claim",
+            now=now,
+            until=now + CLAIM_SECONDS * SECOND,
+            types=json_text(list(types)),
+            limit=limit,
+        )
+        return sorted((DueAction(*row) for row in rows), key=lambda due: due.id)
+
+    async def settle(self, settled: Sequence[SettledAction]) -> None:
+        """Note what became of claimed actions."""
+        await self._write("actions_settle", rows=json_text(list(settled)))
+
+    async def release(self, now: int) -> None:
+        """End the claims of a server that is gone: for the only process there is."""
+        await self._write("actions_release", now=now, until=now + CLAIM_SECONDS * SECOND)
+
+    async def page(
+        self,
+        networks: Sequence[str] | None,
+        *,
+        state: str | None = None,
+        type: str | None = None,  # noqa: A002 - what the column and the parameter are called
+        rule: str | None = None,
+        sensor: int | None = None,
+        offset: int,
+        limit: int,
+    ) -> tuple[list[ActionRecord], int]:
+        """Return a page of actions, newest first, and how many there are; None: of all networks."""
+        which = {
+            "networks": None if networks is None else json_text(list(networks)),
+            "state": state,
+            "type": type,
+            "rule": rule,
+            "sensor": sensor,
+        }
+        return await self._page(ActionRecord, "actions", which, offset=offset, limit=limit)
+
+    async def find(self, identifier: int) -> ActionRecord | None:
+        """Return the action with this id."""
+        return await self._one(ActionRecord, "action_find", id=identifier)
+
+    async def of_message(self, message: int, type: str) -> list[ActionRecord]:  # noqa: A002 - as above
+        """Return what is to be done because of a message, of one type."""
+        return await self._all(ActionRecord, "action_of_message", message=message, type=type)
+
+    async def repeat(self, identifier: int, now: int) -> ActionRecord | None:
+        """Have a finished action done again; None: there is none, or it waits anyway."""
+        rows = await self._write("action_repeat", id=identifier, now=now)
+        return ActionRecord(*rows[0]) if rows else None
+
+    async def counts(self) -> ActionCounts:
+        """Return how many wait and how many have failed."""
+        [row] = await self._engine.fetch("actions_pending")
+        return ActionCounts(*row)
+
+    async def prune(self, before: int) -> int:
+        """Delete what was finished before; return how many there were."""
+        return await self._prune("actions_prune", PRUNED_AT_ONCE, before=before)

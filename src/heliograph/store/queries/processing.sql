@@ -1,0 +1,70 @@
+-- The outbox: what is to be done, and what was.
+
+-- shared: action_columns
+    id, rule, position, sensor, timestamp, message, network_identifier, type, body, state, attempts,
+    due_at, created_at, finished_at, error
+
+-- shared: actions_which
+(CAST(:networks AS text) IS NULL OR network_identifier IN ({networks}))
+AND (CAST(:state AS text) IS NULL OR state = :state)
+AND (CAST(:type AS text) IS NULL OR type = :type)
+AND (CAST(:rule AS text) IS NULL OR rule = :rule)
+AND (CAST(:sensor AS bigint) IS NULL OR sensor = CAST(:sensor AS bigint))
+
+-- name: actions_due_at(types)
+-- When the next one may be claimed.
+SELECT min(due_at) FROM action WHERE state = 'pending' AND type IN ({types_wanted});
+
+-- name: actions_release(now, until)
+-- What a server that is gone had claimed; what fails again and again comes a little earlier by that.
+UPDATE action SET due_at = :now WHERE state = 'pending' AND due_at BETWEEN :now AND :until
+RETURNING id;
+
+-- name: actions_list(networks, state, type, rule, sensor, offset, limit)
+-- Newest first.
+SELECT {action_columns}
+FROM action
+WHERE {actions_which}
+ORDER BY id DESC
+LIMIT :limit OFFSET :offset;
+
+-- name: actions_count(networks, state, type, rule, sensor)
+SELECT count(*) FROM action WHERE {actions_which};
+
+-- name: action_find(id)
+SELECT {action_columns} FROM action WHERE id = :id;
+
+-- name: action_of_message(message, type)
+SELECT {action_columns} FROM action WHERE message = :message AND type = :type ORDER BY position;
+
+-- name: action_repeat(id, now)
+-- Not what is waiting anyway.
+UPDATE action
+SET state = 'pending', attempts = 0, due_at = :now, finished_at = NULL, error = NULL
+WHERE id = :id AND state <> 'pending'
+RETURNING {action_columns};
+
+-- name: actions_pending()
+-- How many wait, how many were parked, and since when the oldest has been waiting.
+SELECT
+    count(*) FILTER (WHERE state = 'pending'),
+    count(*) FILTER (WHERE state = 'failed'),
+    min(created_at) FILTER (WHERE state = 'pending')
+FROM action
+WHERE state <> 'done';
+
+-- name: actions_prune(before, limit)
+DELETE FROM action
+WHERE id IN (SELECT id FROM action WHERE finished_at < :before ORDER BY finished_at LIMIT :limit)
+RETURNING id;
+
+-- name: packet_find(device_id, timestamp, fingerprint)
+SELECT id FROM packet
+WHERE device_id = :device_id AND timestamp = :timestamp AND fingerprint = :fingerprint;
+
+-- name: observations_take(limit)
+-- In the order in which a rule has to look at them.
+SELECT rule, sensor, timestamp, fingerprint, id, receipt_timestamp, kind, verdict, value
+FROM observation
+ORDER BY rule, sensor, timestamp, fingerprint
+LIMIT :limit;

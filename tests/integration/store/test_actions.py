@@ -1,0 +1,115 @@
+"""Packets, observations and the outbox, on both engines."""
+
+import asyncio
+
+from heliograph.model.time import SECOND
+from heliograph.store.actions import CLAIM_SECONDS, ActionState, SettledAction
+from heliograph.store.engine import Batch
+from rows import NOON
+
+TYPES = ("publish",)
+
+
+def packet(row_id, fingerprint=1, sensor=None, device_id="d-1"):
+    frame = row_id, sensor, NOON, fingerprint, NOON
+    return *frame, device_id, None, "admin", "POST /api/v1/packets", '{"a":"\u00e9"}'
+
+
+def action(message, position=0, due_at=NOON, fingerprint=1):
+    key = "", position, 0, NOON, fingerprint
+    return *key, message, None, "publish", '{"n":1}', due_at, NOON
+
+
+def row(row_id, sensor, fingerprint):
+    return row_id, sensor, NOON, fingerprint, NOON, None, None, "7"
+
+
+def observation(sensor, row_id, fingerprint, kind="measurement"):
+    return "rule-1", sensor, NOON, fingerprint, row_id, NOON, kind, None, "7"
+
+
+async def due(store, now=NOON, limit=10):
+    return [each.message for each in await store.actions.claim(now, TYPES, limit)]
+
+
+async def test_a_packet_is_stored_once_and_so_is_what_follows_from_it(store):
+    first = Batch(packets=[packet(8)], actions=[action(8), action(8, position=1)])
+    assert (await store.write(first)).duplicates == {}
+    # After an ambiguous commit the same batch comes again.
+    assert (await store.write(first)).duplicates == {}
+    again = Batch(
+        packets=[packet(16), packet(24, 2)], actions=[action(16), action(24, fingerprint=2)]
+    )
+    assert (await store.write(again)).duplicates == {16: 8}
+    assert await due(store) == [8, 8, 24]
+
+
+async def test_only_rows_that_were_inserted_are_observed(store, sensor):
+    rows = [row(8, sensor, 1), row(16, sensor, 2)]
+    await store.write(Batch(measurements=rows[:1]))
+    repeat = row(24, sensor, 1)
+    batch = Batch(
+        measurements=[rows[1], repeat],
+        packets=[packet(32, sensor=sensor)],
+        observations=[
+            observation(sensor, 16, 2),
+            observation(sensor, 24, 1),
+            observation(sensor, 32, 3, kind="packet"),
+            observation(sensor, 40, 4, kind="log"),
+        ],
+    )
+    assert (await store.write(batch)).duplicates == {24: 8}
+    async with store.engine.transaction() as transaction:
+        found = await transaction.fetch("observations_take", limit=10)
+    assert sorted(row[4] for row in found) == [16, 32]
+
+
+async def test_what_is_claimed_is_nobody_elses_until_the_claim_lapses(store):
+    await store.write(Batch(packets=[packet(8)], actions=[action(8), action(8, 1)]))
+    assert await due(store, NOON - 1) == []
+    assert await store.actions.due_at(TYPES) == NOON
+    assert await store.actions.due_at(("webhook",)) is None
+    one, other = await asyncio.gather(due(store, limit=1), due(store, limit=1))
+    assert one == other == [8]
+    assert await due(store) == []
+    assert await due(store, NOON + CLAIM_SECONDS * SECOND) == [8, 8]
+    await store.actions.release(NOON + CLAIM_SECONDS * SECOND)
+    [claimed, _] = await store.actions.claim(NOON + CLAIM_SECONDS * SECOND, TYPES, 10)
+    assert (claimed.attempts, claimed.body) == (3, '{"n":1}')
+
+
+async def test_what_became_of_actions_is_kept_listed_repeated_and_pruned(store):
+    actions = [action(8, position) for position in range(3)]
+    await store.write(Batch(packets=[packet(8)], actions=actions))
+    done, failed, again = await store.actions.claim(NOON, TYPES, 10)
+    await store.actions.settle(
+        [
+            SettledAction(done.id, ActionState.DONE, 1, 0, NOON + 5, None),
+            SettledAction(failed.id, ActionState.FAILED, 1, 0, NOON + 6, "no route \u00e9"),
+            SettledAction(again.id, ActionState.PENDING, 1, NOON + 7, None, "away"),
+        ]
+    )
+    listed, count = await store.actions.page(None, offset=0, limit=10)
+    assert count == 3
+    assert [(each.state, each.error) for each in reversed(listed)] == [
+        ("done", None),
+        ("failed", "no route \u00e9"),
+        ("pending", "away"),
+    ]
+    assert (await store.actions.page(["other"], offset=0, limit=10)) == ([], 0)
+    one, count = await store.actions.page(None, state="failed", offset=0, limit=10)
+    assert ([each.id for each in one], count) == ([failed.id], 1)
+    counts = await store.actions.counts()
+    assert (counts.pending, counts.failed, counts.oldest) == (1, 1, NOON)
+    # SettledAction twice, by a server whose claim has lapsed: the first word counts.
+    await store.actions.settle([SettledAction(done.id, ActionState.FAILED, 9, 0, NOON, "late")])
+    assert (await store.actions.find(done.id)).state == "done"
+    repeated = await store.actions.repeat(failed.id, NOON + 8)
+    assert (repeated.state, repeated.attempts, repeated.error) == ("pending", 0, None)
+    assert await store.actions.repeat(again.id, NOON) is None
+    assert await store.actions.prune(NOON + 6) == 1
+    assert await store.actions.find(done.id) is None
+    assert [each.id for each in await store.actions.of_message(8, "publish")] == [
+        failed.id,
+        again.id,
+    ]
