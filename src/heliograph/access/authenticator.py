@@ -163,7 +163,7 @@ class Authenticator:
     async def login(self, username: str, password: bytes, address: str = "") -> Principal | None:
         """Return who logs in over MQTT: the admin key under any name, or a device by its key.
 
-        A shared key speaks for the one device that the user name says. A user gives his name
+        A shared key speaks for the one device that the user name says. A user gives their name
         and password, or any name and the token of a session.
 
         Raises:

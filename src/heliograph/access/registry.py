@@ -125,7 +125,7 @@ class Renewal(NamedTuple):
 class KnownAccounts:
     """Active accounts with their roles, and the sessions that somebody is connected by.
 
-    Who is not known here may do nothing until he is looked up: what is forgotten for lack of
+    Who is not known here may do nothing until they are looked up: what is forgotten for lack of
     room is refused too much, never too little.
     """
 

@@ -410,7 +410,7 @@ def is_own_page(scope: Scope) -> bool | None:
     headers = dict(scope["headers"])
     site = headers.get(b"sec-fetch-site")
     if site is not None:
-        # none: the user himself, from the address bar.
+        # none: the users themselves, from the address bar.
         return site in (b"same-origin", b"none")
     origin = headers.get(b"origin")
     if origin is None:

@@ -84,7 +84,7 @@ class Answering(Receiving):
         super().release(held)
 
     async def admit(self, held: "HeldAnswer", caller: int | str) -> None:
-        """Let the answer go on the caller's account; wait if he has had many large ones.
+        """Let the answer go on the caller's account; wait if they have had many large ones.
 
         Raises:
             HeliographError: RATE_LIMITED, that takes too long.
@@ -154,7 +154,7 @@ class Answering(Receiving):
 class HeldAnswer(Held):
     """How many bytes one answer holds, and who takes it, where that is known.
 
-    `caller` is on whose account it goes (None: on nobody's), and `advance` what he has been
+    `caller` is on whose account it goes (None: on nobody's), and `advance` what they have been
     charged for it already.
     """
 
@@ -171,7 +171,7 @@ class HeldAnswer(Held):
         """Let it go on this caller's account, if need be after a while.
 
         Raises:
-            HeliographError: RATE_LIMITED, he has had too many large ones.
+            HeliographError: RATE_LIMITED, they have had too many large ones.
         """
         await self._answering.admit(self, caller)
 

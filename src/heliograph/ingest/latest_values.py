@@ -83,8 +83,8 @@ class LatestValues:
     by time, and at one time by fingerprint, as the store does it. So late rows change nothing
     that they should not, and a row that comes twice changes nothing the second time.
 
-    `changes` rises whenever what was read of a sensor may read differently now, for whoever keeps
-    what he made of it: he takes the number first and reads then. `changed_since` says of whom.
+    `changes` rises whenever what was read of a sensor may read differently now, for those who keep
+    what they made of it: they take the number first and read then. `changed_since` says of whom.
     """
 
     def __init__(self, store: Store) -> None:
