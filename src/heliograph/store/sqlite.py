@@ -10,12 +10,12 @@ import os
 import re
 import sqlite3
 import urllib.parse
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, Self, TypeVar, cast
 
 import aiosqlite
 import structlog
@@ -29,7 +29,7 @@ from heliograph.errors import (
     StoreUnavailableError,
     UnusableStoreError,
 )
-from heliograph.model.records import DeliveryRow, HeartbeatRow
+from heliograph.model.records import DeliveryRow, HeartbeatRow, MeasurementRow
 from heliograph.model.time import now
 from heliograph.store.batches import (
     TELEMETRY,
@@ -86,9 +86,14 @@ T = TypeVar("T")
 _UNIQUE = re.compile(r"UNIQUE constraint failed: (?:.*, )?\w+\.(\w+)")
 
 
-def address(path: Path, mode: Literal["ro", "rw"]) -> str:
-    """Return the file's address for `sqlite3.connect(…, uri=True)`."""
-    return f"file:{urllib.parse.quote(str(path))}?mode={mode}"
+def _open(path: Path, mode: Literal["ro", "rw"]) -> sqlite3.Connection:
+    return sqlite3.connect(
+        f"file:{urllib.parse.quote(str(path))}?mode={mode}",
+        uri=True,
+        isolation_level=None,
+        timeout=BUSY_SECONDS,
+        check_same_thread=False,
+    )
 
 
 def open_writer(path: Path, *, create: bool) -> sqlite3.Connection:
@@ -100,13 +105,7 @@ def open_writer(path: Path, *, create: bool) -> sqlite3.Connection:
     if create and not path.exists():
         # It holds what devices said, and hashes of their keys: nobody else's to read.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    connection = sqlite3.connect(
-        address(path, "rw"),
-        uri=True,
-        isolation_level=None,
-        timeout=BUSY_SECONDS,
-        check_same_thread=False,
-    )
+    connection = _open(path, "rw")
     try:
         for pragma in (
             "journal_mode = WAL",
@@ -132,13 +131,7 @@ def open_reader(path: Path) -> sqlite3.Connection:
     Raises:
         sqlite3.Error: it can't be opened.
     """
-    connection = sqlite3.connect(
-        address(path, "ro"),
-        uri=True,
-        isolation_level=None,
-        timeout=BUSY_SECONDS,
-        check_same_thread=False,
-    )
+    connection = _open(path, "ro")
     connection.execute("PRAGMA query_only = ON")
     return connection
 
@@ -279,44 +272,8 @@ _STORE_ROLLUPS = _insert(
 )
 _DROP_ROLLUPS = _sized("DELETE FROM rollup WHERE (sensor, level, start) IN (VALUES {rows})", 3)
 
-# Marks that are known to stand: more are forgotten, and made again.
+# Marks that are known to be there: more are forgotten, and made again.
 REMEMBERED = 200_000
-
-
-class Marks:
-    """The marks that stand, as far as they were made here.
-
-    No other process writes measurements to the file: a mark that stands need not be made again.
-    """
-
-    def __init__(self) -> None:
-        self._standing: set[tuple[int, int]] = set()
-
-    def add(
-        self, connection: sqlite3.Connection, hours: Sequence[tuple[int, int]]
-    ) -> Sequence[tuple[int, int]]:
-        """Mark in the open transaction what isn't; return what, for `added` after its commit."""
-        new = [pair for pair in hours if pair not in self._standing]
-        _execute(connection, _MARK, new)
-        return new
-
-    def added(self, hours: Iterable[tuple[int, int]]) -> None:
-        """Remember marks whose transaction was committed."""
-        if len(self._standing) > REMEMBERED:
-            self._standing.clear()
-        self._standing.update(hours)
-
-    def take(
-        self, connection: sqlite3.Connection, query: Query, until: int, limit: int
-    ) -> list[tuple[Any, ...]]:
-        """Return id, sensor and hour of the oldest marks; rows that come later are marked anew."""
-        rows = connection.execute(query.sql, {"until": until, "limit": limit}).fetchall()
-        self._standing.difference_update([(sensor, hour) for _, sensor, hour in rows])
-        return rows
-
-    def forget(self) -> None:
-        """Take none for standing."""
-        self._standing.clear()
 
 
 class SqliteWriter:
@@ -338,7 +295,9 @@ class SqliteWriter:
         self._claim = claim
         self._generation: Generation | None = None
         self._lateness = lateness
-        self._marks = Marks()
+        # Sensors and hours that are marked, as far as they were here: no other process writes
+        # measurements to the file, so that such a mark need not be made again.
+        self._marked: set[tuple[int, int]] = set()
         self._knows_frontier = False
         self._queries = queries
         self._connection: sqlite3.Connection | None = None
@@ -362,11 +321,17 @@ class SqliteWriter:
         return self._connection
 
     def _open(self, *, create: bool) -> sqlite3.Connection:
-        admitted = self._admit()
+        # What the header of a file that is new here says, once it may be opened.
+        admitted: int | None = None
+        if self._claim is not None:
+            admitted = self._claim.generation(self._claim.take(self._path))
+        elif self._opened and identity_of(self._path) not in self._opened:
+            look(self._path)
         connection = open_writer(self._path, create=create)
         try:
             identity = identity_of(self._path)
-            self._check_claim(identity)
+            if self._claim is not None:
+                _require_same(identity, self._claim.newest)
             if identity not in self._opened:
                 note_open(identity)
                 self._opened.add(identity)
@@ -383,18 +348,6 @@ class SqliteWriter:
             raise
         return connection
 
-    def _check_claim(self, identity: Identity) -> None:
-        if self._claim is not None and identity != self._claim.newest:
-            raise _replaced()
-
-    def _admit(self) -> int | None:
-        """Return what the header of a file that is new here says, once it may be opened."""
-        if self._claim is not None:
-            return self._claim.generation(self._claim.take(self._path))
-        if self._opened and identity_of(self._path) not in self._opened:
-            look(self._path)
-        return None
-
     @contextlib.contextmanager
     def _using(self) -> Iterator[sqlite3.Connection]:
         """Give the connection; what fails is rolled back, and raised as the store raises it."""
@@ -410,13 +363,15 @@ class SqliteWriter:
             if batch.claims or batch.deliveries:
                 self._enter(connection, batch.claims, batch.deliveries)
             written = self._insert(connection, batch)
-            marked = self._mark(connection, batch, written)
+            if batch.measurements:
+                self._mark(connection, batch.measurements, written)
             if written.duplicates and batch.answers:
                 self._enter(connection, batch.answers(written.duplicates), ())
-            connection.execute("ROLLBACK" if batch.trial else "COMMIT")
-            self._committed(connection)
-        if marked and not batch.trial:
-            self._marks.added(marked)
+            if batch.trial:
+                connection.execute("ROLLBACK")
+                self._marked.clear()
+            else:
+                self._commit(connection)
         return written
 
     def _enter(
@@ -428,14 +383,16 @@ class SqliteWriter:
         moment = now()
         for enter, rows in ((_ENTER_CLAIMS, claims), (_ENTER_DELIVERIES, deliveries)):
             if _execute(connection, enter, rows, moment) < len(rows):
-                stored = _find_deliveries(connection, [row[0] for row in rows], moment)
+                stored = self.find_deliveries([row[0] for row in rows], moment)
                 raise ClaimLostError(lost_keys(rows, stored))
 
     def take_marks(self, until: int, limit: int) -> list[tuple[Any, ...]]:
         """Return the oldest marks; see `Engine.take_marks`."""
         with self._using() as connection:
-            query = self._queries["rollup_marks"]
-            return self._marks.take(connection, query, until, limit)
+            wanted = {"until": until, "limit": limit}
+            rows = connection.execute(self._queries["rollup_marks"].sql, wanted).fetchall()
+        self._marked.difference_update([(sensor, hour) for _, sensor, hour in rows])
+        return rows
 
     def empty_log(self) -> None:
         """Empty the write-ahead log; what readers still need of it is left for the next time."""
@@ -449,26 +406,21 @@ class SqliteWriter:
         """Commit a change of rollups; see `Engine.store_rollups`."""
         with self._using() as connection:
             self._begin(connection, known)
-            stored = self._store_rollups(connection, change)
-            connection.execute("COMMIT" if stored else "ROLLBACK")
-            self._committed(connection)
-        return stored
-
-    def _store_rollups(self, connection: sqlite3.Connection, change: RollupChange) -> bool:
-        """Store a change in the open transaction; False: it is out of date."""
-        wanted = {"generation": change.generation, "frontier": change.frontier}
-        if not connection.execute(self._queries["rollup_advance"].sql, wanted).fetchall():
-            return False
-        kept = [row for row in change.rollups if row[3] is not None]
-        _execute(connection, _STORE_ROLLUPS, kept)
-        dropped = [row[:3] for row in change.rollups if row[3] is None]
-        _execute(connection, _DROP_ROLLUPS, dropped)
-        if change.marks:
-            marks = {"ids": json_text(change.marks)}
-            connection.execute(self._queries["touched_done"].sql, marks)
-        if change.backlog:
-            self._store(connection, "rollup_backlog_shorten", change.backlog)
-            connection.execute(self._queries["rollup_backlog_forget"].sql)
+            wanted = {"generation": change.generation, "frontier": change.frontier}
+            if not connection.execute(self._queries["rollup_advance"].sql, wanted).fetchall():
+                connection.execute("ROLLBACK")
+                return False
+            kept = [row for row in change.rollups if row[3] is not None]
+            _execute(connection, _STORE_ROLLUPS, kept)
+            dropped = [row[:3] for row in change.rollups if row[3] is None]
+            _execute(connection, _DROP_ROLLUPS, dropped)
+            if change.marks:
+                marks = {"ids": json_text(change.marks)}
+                connection.execute(self._queries["touched_done"].sql, marks)
+            if change.backlog:
+                self._store(connection, "rollup_backlog_shorten", change.backlog)
+                connection.execute(self._queries["rollup_backlog_forget"].sql)
+            self._commit(connection)
         return True
 
     def begin(self, known: tuple[int, str] | None = None) -> None:
@@ -485,13 +437,14 @@ class SqliteWriter:
     def commit(self) -> None:
         """Commit the transaction that was begun."""
         with self._using() as connection:
-            connection.execute("COMMIT")
-            self._committed(connection)
+            self._commit(connection)
 
     def abandon(self, error: BaseException) -> Exception:
         """Roll back what was begun; return what the store raises for the error."""
         known = translate(error) if isinstance(error, Exception) else None
         connection = self._connection
+        # Some were marked, perhaps, by what is rolled back.
+        self._marked.clear()
         if connection is not None:
             try:
                 if connection.in_transaction:
@@ -504,23 +457,25 @@ class SqliteWriter:
 
     def find_deliveries(self, keys: Sequence[bytes], now: int) -> list[tuple[Any, ...]]:
         """Return key, id and answer of the deliveries that are not expired."""
+        found: list[tuple[Any, ...]] = []
         with self._using() as connection:
-            return _find_deliveries(connection, keys, now)
+            for chunk in chunks(keys):
+                found += connection.execute(_FIND_DELIVERIES[len(chunk)], (*chunk, now))
+        return found
 
     def forget_deliveries(self, deliveries: Sequence[tuple[bytes, int]]) -> None:
         """Delete the deliveries with these keys and ids."""
         with self._using() as connection:
             connection.execute("BEGIN IMMEDIATE")
             _execute(connection, _FORGET_DELIVERIES, deliveries)
-            connection.execute("COMMIT")
-            self._committed(connection)
+            self._commit(connection)
 
     def close(self) -> None:
         """Close the connection; an open transaction is rolled back."""
         connection, self._connection = self._connection, None
         # The file may be another one the next time.
         self._knows_frontier = False
-        self._marks.forget()
+        self._marked.clear()
         if connection is not None:
             if self._generation is not None:
                 self._generation.end(self.identity)
@@ -537,7 +492,7 @@ class SqliteWriter:
         self._data_version = version
         # It may have been put back to a state without this.
         self._knows_frontier = False
-        self._marks.forget()
+        self._marked.clear()
         return True
 
     def renew(self) -> None:
@@ -581,7 +536,10 @@ class SqliteWriter:
                     _find_earlier(connection, table, chunk, written.duplicates)
         rejected = batch.rejected
         if rejected and _execute(connection, _INSERT_REJECTED, rejected) < len(rejected):
-            _check_rejected(connection, rejected)
+            # What was not inserted has to be stored already.
+            for row in rejected:
+                if connection.execute(_FIND_REJECTED, row[:1]).fetchone() != row:
+                    raise RowError(f"another rejected message is stored under the id {row[0]}")
         if batch.statuses:
             self._store(connection, "statuses_store", newest_statuses(batch.statuses))
         if batch.attributes:
@@ -600,17 +558,19 @@ class SqliteWriter:
         return written
 
     def _mark(
-        self, connection: sqlite3.Connection, batch: Batch, written: Written
-    ) -> Sequence[tuple[int, int]]:
-        """Mark the hours of late rows; return what was not marked before."""
-        if not batch.measurements:
-            return ()
+        self, connection: sqlite3.Connection, rows: Sequence[MeasurementRow], written: Written
+    ) -> None:
+        """Mark the hours of late rows, unless they are marked."""
         if not self._knows_frontier:
             frontier = connection.execute(self._queries["rollup_state"].sql).fetchone()[0]
             self._lateness.raise_floor(frontier)
             self._knows_frontier = True
-        late = self._lateness.late_hours(batch.measurements, written.duplicates)
-        return self._marks.add(connection, late) if late else ()
+        late = self._lateness.late_hours(rows, written.duplicates)
+        if new := [hour for hour in late if hour not in self._marked]:
+            _execute(connection, _MARK, new)
+            if len(self._marked) > REMEMBERED:
+                self._marked.clear()
+            self._marked.update(new)
 
     def _acknowledge(
         self, connection: sqlite3.Connection, heartbeats: list[HeartbeatRow]
@@ -628,25 +588,17 @@ class SqliteWriter:
     def _store(self, connection: sqlite3.Connection, query: str, rows: list[Any]) -> None:
         connection.execute(self._queries[query].sql, {"rows": json_text(rows)})
 
-    def _committed(self, connection: sqlite3.Connection) -> None:
+    def _commit(self, connection: sqlite3.Connection) -> None:
+        connection.execute("COMMIT")
         # A file that was deleted or replaced takes commits into nowhere.
-        if identity_of(self._path) != self.identity:
-            raise _replaced()
+        _require_same(identity_of(self._path), self.identity)
         if self._generation is not None:
             self._generation.committed(connection)
 
 
-def _replaced() -> StoreUnavailableError:
-    return StoreUnavailableError("SQLite: the database file was replaced")
-
-
-def _find_deliveries(
-    connection: sqlite3.Connection, keys: Sequence[bytes], moment: int
-) -> list[tuple[Any, ...]]:
-    found: list[tuple[Any, ...]] = []
-    for chunk in chunks(keys):
-        found += connection.execute(_FIND_DELIVERIES[len(chunk)], (*chunk, moment))
-    return found
+def _require_same(found: Identity, expected: Identity | None) -> None:
+    if found != expected:
+        raise StoreUnavailableError("SQLite: the database file was replaced")
 
 
 def _find_earlier(
@@ -671,13 +623,6 @@ def _find_earlier(
             duplicates[row[0]] = earlier
 
 
-def _check_rejected(connection: sqlite3.Connection, rows: Sequence[Any]) -> None:
-    """Make sure that what was not inserted is stored already."""
-    for row in rows:
-        if connection.execute(_FIND_REJECTED, row[:1]).fetchone() != row:
-            raise RowError(f"another rejected message is stored under the id {row[0]}")
-
-
 async def open_sqlite(path: Path, claim: Claim | None = None) -> Engine:
     """Open the file, making it (empty) where there is none.
 
@@ -692,13 +637,10 @@ async def open_sqlite(path: Path, claim: Claim | None = None) -> Engine:
     engine = SqliteEngine(path, claim)
     try:
         await engine.start()
-    except UnusableStoreError as error:
+    except (OSError, StoreUnavailableError) as error:
         await engine.close()
         if isinstance(error.__cause__, StartError):
             raise error.__cause__ from None
-        raise StartError(f"DATABASE_URL: can't open {path}: {error}") from error
-    except (OSError, StoreUnavailableError) as error:
-        await engine.close()
         raise StartError(f"DATABASE_URL: can't open {path}: {error}") from error
     return engine
 
@@ -711,9 +653,25 @@ class _Reader:
         self._admitted = admitted
         self._raw: sqlite3.Connection | None = None
         self._given_up = False
-        self.connection = aiosqlite.Connection(self._open, iter_chunk_size=64)
+        self.connection = aiosqlite.Connection(self._connect, iter_chunk_size=64)
 
-    def _open(self) -> sqlite3.Connection:
+    async def open(self) -> Self:
+        """Open the connection."""
+        try:
+            await self.connection
+        except BaseException:
+            # Close what is open or about to be: the driver closes only what it has handed over.
+            self._given_up = True
+            if self._raw is not None:
+                self._raw.close()
+            raise
+        return self
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self.connection.close()
+
+    def _connect(self) -> sqlite3.Connection:
         # A file that was put in the place of the writer's may lie beside the other's log: the
         # writer looks at it first. Nothing is read before the first statement.
         self._check()
@@ -726,12 +684,6 @@ class _Reader:
         if self._given_up:
             self._raw.close()
         return self._raw
-
-    def give_up(self) -> None:
-        """Close what is open or about to be: the driver closes only what it has handed over."""
-        self._given_up = True
-        if self._raw is not None:
-            self._raw.close()
 
     def _check(self) -> None:
         try:
@@ -747,20 +699,6 @@ class _Reader:
             # Its own thread may have closed it by now.
             with contextlib.suppress(sqlite3.ProgrammingError):
                 self._raw.interrupt()
-
-
-async def _connect(path: Path, admitted: Callable[[], Identity]) -> _Reader:
-    reader = _Reader(path, admitted)
-    try:
-        await reader.connection
-    except BaseException:
-        reader.give_up()
-        raise
-    return reader
-
-
-async def _disconnect(reader: _Reader) -> None:
-    await reader.connection.close()
 
 
 class SqliteEngine:
@@ -786,8 +724,8 @@ class SqliteEngine:
         self._turn = asyncio.Lock()
         self._readers = Pool(
             READERS,
-            lambda: _connect(path, lambda: writer.identity),
-            _disconnect,
+            lambda: _Reader(path, lambda: writer.identity).open(),
+            _Reader.close,
             seconds=READ_SECONDS,
         )
         self._drains: set[asyncio.Task[None]] = set()
@@ -838,8 +776,7 @@ class SqliteEngine:
 
     async def written_elsewhere(self) -> bool:
         """Return whether another process has written since the last call."""
-        async with self._turn:
-            return await self._use(self._writer.written_elsewhere)
+        return await self._in_turn(self._writer.written_elsewhere)
 
     async def renew(self) -> None:
         """Open all connections anew."""
@@ -850,7 +787,7 @@ class SqliteEngine:
     async def _drain(self, reader: _Reader) -> None:
         """Give back a connection whose caller has gone, once its thread is through with it."""
         # Interrupting has no effect on a statement that has yet to begin, so it is repeated.
-        last = asyncio.create_task(_disconnect(reader), name="sqlite-disconnect")
+        last = asyncio.create_task(reader.close(), name="sqlite-disconnect")
         while not last.done():
             reader.interrupt()
             # Cancelled, as all tasks are by a second Ctrl-C, it goes on: that takes a moment, and
@@ -886,10 +823,10 @@ class SqliteEngine:
     async def write(self, batch: Batch) -> Written:
         """Commit a batch."""
         known = batch.change or self.lineage.known
-        return await self._commit(self._writer.write, batch, known)
+        return await self._in_turn(self._writer.write, batch, known)
 
-    async def _commit(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Run what commits; the readers follow the writer to a file that was put back."""
+    async def _in_turn(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Run what uses the file; the readers follow the writer to one that was put back."""
         async with self._turn:
             try:
                 return await self._use(function, *arguments)
@@ -899,13 +836,11 @@ class SqliteEngine:
 
     async def find_deliveries(self, keys: Sequence[bytes], now: int) -> Sequence[Row]:
         """Return key, id and answer of the deliveries that are not expired."""
-        async with self._turn:
-            return await self._use(self._writer.find_deliveries, keys, now)
+        return await self._in_turn(self._writer.find_deliveries, keys, now)
 
     async def forget_deliveries(self, deliveries: Sequence[tuple[bytes, int]]) -> None:
         """Delete the deliveries with these keys and ids."""
-        async with self._turn:
-            await self._use(self._writer.forget_deliveries, deliveries)
+        await self._in_turn(self._writer.forget_deliveries, deliveries)
 
     async def drop_partition(
         self, table: str, month: int, *, moment: int, default_days: int
@@ -922,16 +857,15 @@ class SqliteEngine:
     async def empty_log(self) -> None:
         """Write the log into the file and cut it off; else it keeps its size for later writes."""
         if await asyncio.to_thread(_size, Path(f"{self._path}-wal")):
-            await self._commit(self._writer.empty_log)
+            await self._in_turn(self._writer.empty_log)
 
     async def take_marks(self, until: int, limit: int) -> Sequence[Row]:
         """Return the oldest marks."""
-        return await self._commit(self._writer.take_marks, until, limit)
+        return await self._in_turn(self._writer.take_marks, until, limit)
 
     async def store_rollups(self, change: RollupChange) -> bool:
         """Commit a change of rollups."""
-        known = self.lineage.known
-        return await self._commit(self._writer.store_rollups, change, known)
+        return await self._in_turn(self._writer.store_rollups, change, self.lineage.known)
 
     async def ping(self) -> None:
         """Read a row of the file at its path."""

@@ -227,7 +227,7 @@ async def test_whoever_gives_up_frees_the_connection(store):
 async def test_a_connection_may_close_while_it_is_interrupted(store):
     """Else who gives up reading would keep it from the others for ever."""
     reader = await store.engine._readers.take()
-    await sqlite._disconnect(reader)
+    await reader.close()
     reader.interrupt()
     await store.engine._readers.drop(reader)
 
