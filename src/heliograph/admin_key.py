@@ -5,7 +5,7 @@ import secrets
 from pydantic import SecretStr
 
 from heliograph.errors import StartError
-from heliograph.secrets import create_private_file
+from heliograph.files import create_private_file
 from heliograph.settings import SHORTEST_PRODUCTION_KEY, Settings
 
 SECRET_KEY_FILE = "api_secret_key"  # noqa: S105 - a file's name, not a secret

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heliograph.errors import StartError
+from heliograph.files import create_private_file
 
 if TYPE_CHECKING:
     from cryptography.fernet import Fernet
@@ -137,28 +138,6 @@ def add_key(path: Path) -> int:
         reason = getattr(error, "strerror", None) or "not a key"
         raise StartError(f"{path}: cannot keep a key there: {reason}") from error
     return 1 + len(former.split())
-
-
-def create_private_file(path: Path, text: str) -> bool:
-    """Make a file that its owner alone may read, whole or not at all; False: there is one already.
-
-    Raises:
-        OSError: the folder cannot be written.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(draft, path)
-    except FileExistsError:
-        return False
-    finally:
-        draft.unlink(missing_ok=True)
-    return True
 
 
 def _parse(text: str, source: str) -> Secrets:

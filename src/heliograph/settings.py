@@ -22,6 +22,7 @@ from pydantic_core import ErrorDetails
 
 from heliograph.address import Address, is_loopback, is_mailbox, parse_address
 from heliograph.broker_url import parse_broker_url
+from heliograph.database_url import POSTGRESQL, SQLITE
 from heliograph.destinations import Destination, parse_destination
 from heliograph.environment import Mistyped, mistyped, read_variables
 from heliograph.errors import StartError
@@ -54,14 +55,7 @@ _SENSOR_TOPICS = (
     "configurations",
     "status",
 )
-_DATABASES = (
-    "sqlite",
-    "sqlite+aiosqlite",
-    "postgresql",
-    "postgresql+asyncpg",
-    "postgresql+psycopg",
-    "postgres",
-)
+_DATABASES = (*SQLITE, *POSTGRESQL)
 
 _LABEL = "[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?"
 _HOST_NAME = re.compile(rf"(\*\.)?{_LABEL}(\.{_LABEL})*")
@@ -79,15 +73,16 @@ def lower(value: Any) -> Any:
     return value.lower() if isinstance(value, str) else value
 
 
-def sendable(key: SecretStr) -> SecretStr:
-    """Return the key if an HTTP header can carry it.
+def _matching(pattern: str, rule: str) -> AfterValidator:
+    """Return what refuses a text, or a secret, that the pattern does not match."""
 
-    Raises:
-        ValueError: none can.
-    """
-    if not re.fullmatch(r"[!-~]{1,256}", key.get_secret_value()):
-        raise ValueError("should be 1 to 256 visible ASCII characters without spaces")
-    return key
+    def check(value: Any) -> Any:
+        text = value.get_secret_value() if isinstance(value, SecretStr) else value
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"should be {rule}")
+        return value
+
+    return AfterValidator(check)
 
 
 def is_there(path: Path, *, folder: bool = False) -> bool:
@@ -146,7 +141,17 @@ Bound = Annotated[int, Field(ge=0, le=1_000_000)]
 PerMinute = Annotated[int, Field(ge=0, le=100_000_000)]
 Days = Annotated[int, Field(ge=0, le=36_500)]
 Bytes = Annotated[int, BeforeValidator(_bytes), Field(ge=0, le=1 << 60)]
-Key = Annotated[SecretStr, AfterValidator(sendable)]
+# What an HTTP header can carry.
+Key = Annotated[
+    SecretStr, _matching(r"[!-~]{1,256}", "1 to 256 visible ASCII characters without spaces")
+]
+Host = Annotated[
+    str,
+    _matching(r"[^\s\[\]/@]{1,255}", "a bare host name or address, like 127.0.0.1 or ::1"),
+]
+ClientId = Annotated[
+    str, _matching(r"[!-~]{1,128}", "1 to 128 visible ASCII characters without spaces")
+]
 
 
 class Settings(BaseModel):
@@ -166,7 +171,7 @@ class Settings(BaseModel):
         "development"
     )
     debug: bool = False
-    host: str = "0.0.0.0"
+    host: Host = "0.0.0.0"
     port: int = Field(8000, ge=0, le=65_535)
     trusted_proxies: Networks = ()
 
@@ -188,7 +193,7 @@ class Settings(BaseModel):
     mqtt_url: str | None = Field(None, repr=False)
     mqtt_username: str | None = None
     mqtt_password: SecretStr | None = None
-    mqtt_client_id: str = "heliograph"
+    mqtt_client_id: ClientId = "heliograph"
     mqtt_keepalive: int = Field(30, ge=5, le=3_600)
     mqtt_shared: bool = False
     mqtt_url_tls_ca: Path | None = None
@@ -204,7 +209,7 @@ class Settings(BaseModel):
     mqtt_connect_timeout: float = Field(10.0, ge=0.1, le=300)
 
     api_secret_key: Key | None = None
-    device_api_keys: Annotated[tuple[SecretStr, ...], BeforeValidator(split)] = ()
+    device_api_keys: Annotated[tuple[Key, ...], BeforeValidator(split)] = ()
     anonymous_role: Annotated[Literal["", "viewer", "editor", "owner"], BeforeValidator(lower)] = ""
     anonymous_networks: Annotated[tuple[str, ...], BeforeValidator(split)] = ()
     allowed_hosts: HostNames = ()
@@ -291,13 +296,6 @@ class Settings(BaseModel):
             find_secrets(key.get_secret_value(), Path())
         return key
 
-    @field_validator("host")
-    @classmethod
-    def _bare_host(cls, host: str) -> str:
-        if not re.fullmatch(r"[^\s\[\]/@]{1,255}", host):
-            raise ValueError("should be a bare host name or address, like 127.0.0.1 or ::1")
-        return host
-
     @field_validator("database_url")
     @classmethod
     def _known_database(cls, url: str, info: Any) -> str:
@@ -322,13 +320,6 @@ class Settings(BaseModel):
             parse_broker_url(url)
         return url
 
-    @field_validator("mqtt_client_id")
-    @classmethod
-    def _plain_client_id(cls, client_id: str) -> str:
-        if not re.fullmatch(r"[!-~]{1,128}", client_id):
-            raise ValueError("should be 1 to 128 visible ASCII characters without spaces")
-        return client_id
-
     @field_validator("mqtt_subscribe_topic", "mqtt_publish_topic")
     @classmethod
     def _valid_topic(cls, topic: str, info: Any) -> str:
@@ -347,11 +338,6 @@ class Settings(BaseModel):
         ):
             raise ValueError("should have + only as a whole level and # only as the last one")
         return topic
-
-    @field_validator("device_api_keys")
-    @classmethod
-    def _all_sendable(cls, keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
-        return tuple(map(sendable, keys))
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
@@ -398,10 +384,7 @@ class Settings(BaseModel):
             raise ValueError("ANONYMOUS_NETWORKS: goes together with ANONYMOUS_ROLE")
         if "*" not in self.anonymous_networks:
             return
-        listening = [("HOST", Address(self.host, self.port))]
-        listening += [("MQTT_LISTEN", address) for address in self.mqtt_listen]
-        listening += [("MQTT_TLS_LISTEN", address) for address in self.mqtt_tls_listen]
-        for name, address in listening:
+        for name, address in self._listening("HOST"):
             if not address.is_loopback:
                 raise ValueError(
                     f"ANONYMOUS_NETWORKS: * only while nobody else reaches this machine; {name}"
@@ -433,16 +416,20 @@ class Settings(BaseModel):
         return Retention(self.retention_days, self.rollup_retention_days, self.log_retention_days)
 
     def _check_ports(self) -> None:
-        taken = [("PORT", Address(self.host, self.port))]
-        for name, addresses in (
-            ("MQTT_LISTEN", self.mqtt_listen),
-            ("MQTT_TLS_LISTEN", self.mqtt_tls_listen),
-        ):
-            for address in addresses:
-                for other, known in taken:
-                    if address.overlaps(known):
-                        raise ValueError(f"{name}: {address} is taken by {other}, on {known}")
-                taken.append((name, address))
+        taken: list[tuple[str, Address]] = []
+        for name, address in self._listening("PORT"):
+            for other, known in taken:
+                if address.overlaps(known):
+                    raise ValueError(f"{name}: {address} is taken by {other}, on {known}")
+            taken.append((name, address))
+
+    def _listening(self, of_http: str) -> list[tuple[str, Address]]:
+        """Return all addresses, each with the setting that names it: HTTP's is `of_http`."""
+        return [
+            (of_http, Address(self.host, self.port)),
+            *(("MQTT_LISTEN", address) for address in self.mqtt_listen),
+            *(("MQTT_TLS_LISTEN", address) for address in self.mqtt_tls_listen),
+        ]
 
     def _check_tls_files(self) -> None:
         self._check_files("mqtt_tls_certificate", "mqtt_tls_key", "mqtt_tls_ca")
@@ -484,12 +471,11 @@ class Settings(BaseModel):
         keys = [("API_SECRET_KEY", self.api_secret_key), ("METRICS_TOKEN", self.metrics_token)]
         keys.append(("BROKER_AUTH_KEY", self.broker_auth_key))
         keys += [("DEVICE_API_KEYS", key) for key in self.device_api_keys]
-        for name, key in keys:
-            text = key.get_secret_value() if key else None
-            if text is not None and len(text) < SHORTEST_PRODUCTION_KEY:
+        for name, text in [(name, key.get_secret_value()) for name, key in keys if key]:
+            if len(text) < SHORTEST_PRODUCTION_KEY:
                 least = f"{SHORTEST_PRODUCTION_KEY} characters"
                 raise ValueError(f"{name}: a key with APP_ENV=production has {least} or more")
-            if text is not None and is_guessable(text):
+            if is_guessable(text):
                 raise ValueError(f"{name}: is an example or easily guessed; {_LIKE_THIS}")
 
     def masked(self) -> dict[str, Any]:

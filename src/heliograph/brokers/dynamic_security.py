@@ -114,30 +114,31 @@ def _client_commands(
 ) -> list[Command] | None:
     """Return what brings a client up to date; None: its key would be needed for that."""
     name, described = device.identifier, mark(device.key_hash)
-    role = {"rolename": name}
+    is_current = client is not None and client.get("textdescription") == described
+    if key is None and not is_current:
+        return None
+    password = {"password": key, "textdescription": described}
     if client is None:
-        if key is None:
-            return None
-        return [
-            {
-                "command": "createClient",
-                "username": name,
-                "password": key,
-                "textdescription": described,
-                "roles": [role],
-            }
-        ]
+        return [_creation(name, name, password)]
     commands: list[Command] = []
-    if client.get("textdescription") != described:
-        if key is None:
-            return None
-        password = {"password": key, "textdescription": described}
+    if not is_current:
         commands.append({"command": "modifyClient", "username": name, **password})
-    if name not in [given.get("rolename") for given in client.get("roles", [])]:
-        commands.append({"command": "addClientRole", "username": name, **role})
+    commands += _role_given(client, name, name)
     if client.get("disabled"):
         commands.append({"command": "enableClient", "username": name})
     return commands
+
+
+def _creation(name: str, role: str, members: Mapping[str, Any]) -> Command:
+    roles = [{"rolename": role}]
+    return {"command": "createClient", "username": name, **members, "roles": roles}
+
+
+def _role_given(client: Mapping[str, Any], name: str, role: str) -> list[Command]:
+    """Return what gives the client the role, if it does not have it."""
+    if role in [given.get("rolename") for given in client.get("roles", [])]:
+        return []
+    return [{"command": "addClientRole", "username": name, "rolename": role}]
 
 
 def _role_commands(state: PluginState, name: str, acls: list[dict[str, Any]]) -> list[Command]:
@@ -154,19 +155,9 @@ def _server_commands(state: PluginState, server: ServerAccount) -> list[Command]
         return []
     commands = _role_commands(state, SERVER_ROLE, server_acls())
     client = state.clients.get(server.name)
-    role = {"rolename": SERVER_ROLE}
     if client is None:
-        commands.append(
-            {
-                "command": "createClient",
-                "username": server.name,
-                "password": server.password,
-                "roles": [role],
-            }
-        )
-    elif SERVER_ROLE not in [given.get("rolename") for given in client.get("roles", [])]:
-        commands.append({"command": "addClientRole", "username": server.name, **role})
-    return commands
+        return [*commands, _creation(server.name, SERVER_ROLE, {"password": server.password})]
+    return [*commands, *_role_given(client, server.name, SERVER_ROLE)]
 
 
 def plugin_file(

@@ -8,7 +8,6 @@ The texts are made by pure functions; a file is replaced whole, never by half of
 import asyncio
 import base64
 import binascii
-import contextlib
 import dataclasses
 import hashlib
 import hmac
@@ -25,6 +24,7 @@ import structlog
 
 from heliograph.brokers.rules import FIGURES, Rules, ServerAccount
 from heliograph.errors import StoreUnavailableError
+from heliograph.files import replace_file
 from heliograph.model.identifiers import is_uuid
 from heliograph.store.brokers import BrokerAccess
 
@@ -333,38 +333,8 @@ def replace_text(path: Path, text: str) -> bool:
         mode, owner, group = stat.S_IMODE(known.st_mode), known.st_uid, known.st_gid
     except FileNotFoundError:
         mode, owner, group = _NEW_MODE, -1, path.parent.stat().st_gid
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            _give(descriptor, owner, group)
-            os.fchmod(descriptor, mode)
-            file.flush()
-            os.fsync(descriptor)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _flush_folder(path.parent)
+    replace_file(path, data, mode=mode, owner=owner, group=group)
     return True
-
-
-def _give(descriptor: int, owner: int, group: int) -> None:
-    try:
-        os.fchown(descriptor, owner, group)
-    except PermissionError:
-        # Not being root: only to a group that we are in, if at all.
-        with contextlib.suppress(PermissionError):
-            os.fchown(descriptor, -1, group)
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def reload_broker(pid_file: Path, program: str = "mosquitto") -> None:

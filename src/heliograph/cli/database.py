@@ -6,13 +6,13 @@ import pwd
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
+from heliograph.database_url import DatabaseUrl, no_database, parse_database_url
 from heliograph.errors import StartError
 from heliograph.model.audit import Actor, ActorKind
 from heliograph.settings import Settings, load_settings
 from heliograph.store import Store, open_store
 from heliograph.store.claim import Claim, InUseError
 from heliograph.store.sqlite_generation import look
-from heliograph.store.url import DatabaseUrl, no_database, parse_database_url
 
 Result = TypeVar("Result")
 

@@ -6,9 +6,9 @@ import typer
 
 from heliograph.cli.database import require_file
 from heliograph.cli.output import echo
+from heliograph.database_url import parse_database_url
 from heliograph.settings import load_settings
 from heliograph.store import open_store, run_migrations
-from heliograph.store.url import parse_database_url
 
 app = typer.Typer(add_completion=False)
 

@@ -24,6 +24,7 @@ from heliograph import logs
 from heliograph.address import Address
 from heliograph.admin_key import SECRET_KEY_FILE
 from heliograph.app import ENDING_SIGNALS, Application, create_app
+from heliograph.database_url import parse_database_url
 from heliograph.errors import StartError
 from heliograph.http.connections import (
     MAXIMUM_HTTP_CONNECTIONS,
@@ -34,7 +35,6 @@ from heliograph.http.services import Services
 from heliograph.printable import printable_lines
 from heliograph.settings import Settings, load_settings
 from heliograph.shutdown import HTTP
-from heliograph.store.url import parse_database_url
 
 # What requests that the end has cancelled get to be answered.
 ANSWER_SECONDS = 0.5

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import structlog
 
+from heliograph.database_url import parse_database_url
 from heliograph.errors import StartError
 from heliograph.store.sqlite_generation import Identity, admit, identity_of, is_open_here, lock_soon
-from heliograph.store.url import parse_database_url
 
 log = structlog.get_logger()
 

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
+from heliograph.database_url import DatabaseUrl
 from heliograph.errors import (
     AlreadyExistsError,
     ClaimLostError,
@@ -53,7 +54,6 @@ from heliograph.store.engine import (
 from heliograph.store.partitions import Partitions
 from heliograph.store.pool import Pool
 from heliograph.store.queries import Query, load_queries
-from heliograph.store.url import DatabaseUrl
 
 OLDEST_POSTGRESQL = 13
 

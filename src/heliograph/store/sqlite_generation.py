@@ -6,7 +6,6 @@ with which log. Decision 0018 has the argument why a killed server is never refu
 """
 
 import contextlib
-import errno
 import fcntl
 import json
 import os
@@ -22,6 +21,7 @@ from typing import NamedTuple
 import structlog
 
 from heliograph.errors import StartError
+from heliograph.files import replace_file
 
 log = structlog.get_logger()
 
@@ -147,40 +147,10 @@ class Sidecar(NamedTuple):
             "in_log": sorted(self.in_log),
             "salts": self.salts,
         }
-        target, made = sidecar_of(path), Path(f"{sidecar_of(path)}.new")
-        # What a command of root's has left unfinished can't be written to by the server.
-        made.unlink(missing_ok=True)
-        try:
-            _write_new(made, json.dumps(members).encode(), path.stat())
-            made.replace(target)
-        except OSError:
-            made.unlink(missing_ok=True)
-            raise
-        _sync_folder(path.parent)
-
-
-def _write_new(path: Path, content: bytes, owner: os.stat_result) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        if os.write(descriptor, content) < len(content):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        # A command may be run by root: what it writes is for the server to read. Not every file
-        # system has owners, nor every container all of them.
-        with contextlib.suppress(OSError):
-            os.fchown(descriptor, owner.st_uid, owner.st_gid)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sync_folder(folder: Path) -> None:
-    # Some file systems (SMB, say) can't: then SQLite does without, too.
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        # A command may be run by root: what it writes is for the server to read.
+        known = path.stat()
+        data = json.dumps(members).encode()
+        replace_file(sidecar_of(path), data, owner=known.st_uid, group=known.st_gid)
 
 
 def look(path: Path, *, accept_empty: bool = False) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from heliograph.database_url import parse_database_url
 from heliograph.model.identifiers import first_ingest_id
 from heliograph.model.time import DAY, HOUR, now
 from heliograph.store.accounts import Accounts
@@ -33,7 +34,6 @@ from heliograph.store.telemetry import (
     RejectedMessages,
     ReplayRows,
 )
-from heliograph.store.url import parse_database_url
 
 
 class Store:

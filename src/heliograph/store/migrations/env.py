@@ -12,10 +12,10 @@ from alembic import context
 from alembic.util import CommandError
 from sqlalchemy.engine import Connection
 
+from heliograph.database_url import DatabaseUrl, no_database, parse_database_url
 from heliograph.errors import StartError
 from heliograph.store.migrations.running import MigrationState, head
 from heliograph.store.sqlite_generation import look
-from heliograph.store.url import DatabaseUrl, no_database, parse_database_url
 
 # Any number, as long as it is always this one.
 _ADVISORY_LOCK = 7_305_486_012

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from heliograph.database_url import parse_database_url
 from heliograph.errors import StartError
-from heliograph.store.url import parse_database_url
 
 # Handed over by the environment: an argument could be read by everybody on the machine.
 DATABASE_URL_VARIABLE = "HELIOGRAPH_MIGRATION_DATABASE_URL"

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from heliograph.database_url import parse_database_url
 from heliograph.errors import StartError
-from heliograph.store.url import parse_database_url
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from heliograph.errors import StartError
 
-_SQLITE = frozenset({"sqlite", "sqlite+aiosqlite"})
-_POSTGRESQL = frozenset({"postgresql", "postgresql+asyncpg", "postgresql+psycopg", "postgres"})
+SQLITE = ("sqlite", "sqlite+aiosqlite")
+POSTGRESQL = ("postgresql", "postgresql+asyncpg", "postgresql+psycopg", "postgres")
 _FORMS = "sqlite:///./heliograph.db or postgresql://user:password@host/database"
 
 # libpq's own parameters, which asyncpg would pass on to a server that knows none of them.
@@ -63,9 +63,9 @@ def parse_database_url(text: str) -> DatabaseUrl:
     scheme, separator, rest = text.strip().partition("://")
     if not separator:
         raise StartError(f"DATABASE_URL is not a URL: write {_FORMS}")
-    if scheme in _SQLITE:
+    if scheme in SQLITE:
         return _sqlite(rest)
-    if scheme in _POSTGRESQL:
+    if scheme in POSTGRESQL:
         return _postgresql(rest)
     raise StartError(f"DATABASE_URL names no known database ({scheme}): write {_FORMS}")
 
