@@ -43,14 +43,14 @@ class Hourly:
     def __init__(self) -> None:
         self._lines = Lines()
         # How often each has come since its line, in this hour and in the one before.
-        self._untold: dict[tuple[str, str], int] = {}
+        self._repeats: dict[tuple[str, str], int] = {}
         self._earlier: dict[tuple[str, str], int] = {}
-        self._is_over = False
-        self._said_so = False
+        self._left_out = False
+        self._reported = False
 
     def __len__(self) -> int:
         """Return how many are remembered."""
-        return len(self._untold) + len(self._earlier)
+        return len(self._repeats) + len(self._earlier)
 
     def due(self, thing: tuple[str, str], one: str, now: int) -> int | None:
         """Return how often it has come since its last line; None if it is not to be logged now.
@@ -58,19 +58,20 @@ class Hourly:
         `one` is whose lines are counted, `now` in microseconds.
         """
         if self._lines.begin(now):
-            self._earlier, self._untold = self._untold, {}
-            self._is_over = self._said_so = False
-        if thing in self._untold:
-            self._untold[thing] += 1
+            self._earlier, self._repeats = self._repeats, {}
+            self._left_out = self._reported = False
+        if thing in self._repeats:
+            self._repeats[thing] += 1
             return None
         if not self._lines.take(one):
-            self._is_over = True
+            self._left_out = True
             return None
-        self._untold[thing] = 0
+        self._repeats[thing] = 0
         return self._earlier.get(thing, 0)
 
     def has_left_out(self) -> bool:
         """Return, true once an hour, whether there was something that no line was left for."""
-        tells = self._is_over and not self._said_so
-        self._said_so = self._said_so or tells
-        return tells
+        if not self._left_out or self._reported:
+            return False
+        self._reported = True
+        return True

@@ -81,7 +81,7 @@ class PresenceWriter:
                 await self._store()
         except TimeoutError:
             # The next start notes it.
-            log.warning("ended connections could not be stored")
+            log.warning("end of connections not stored")
 
     async def _store(self) -> None:
         async with self._writing:
@@ -110,7 +110,7 @@ class PresenceWriter:
                 for at in range(0, len(rows), STORED_AT_ONCE):
                     await self._connections.confirm(rows[at : at + STORED_AT_ONCE], self._server)
             except StoreUnavailableError:
-                log.debug("presence of sensors could not be confirmed")
+                log.debug("presence not confirmed")
 
 
 def _events(rows: list[ConnectionRow], sensors: list[Sensor]) -> list[Committed]:

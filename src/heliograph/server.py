@@ -386,7 +386,7 @@ class Server:
         await asyncio.gather(draining, return_exceptions=True)
         if draining.cancelled():
             # What is left was never acknowledged: its senders have it still.
-            log.error("stopped before everything was committed", left=pipeline.state.depth)
+            log.error("uncommitted messages left at the end", left=pipeline.state.depth)
 
     async def _cancel_tasks(self) -> None:
         for task in reversed(self._tasks):

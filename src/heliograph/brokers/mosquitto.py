@@ -173,7 +173,7 @@ class MosquittoFiles:
 
     def _report(self, written: Rewrite) -> None:
         if self._problem is not None:
-            log.info("Mosquitto's files are up to date again")
+            log.info("Mosquitto's files up to date")
         self._problem = None
         if written.changed:
             log.info("Mosquitto's files written", devices=written.devices)
@@ -181,14 +181,14 @@ class MosquittoFiles:
             self._unknown = written.unknown
             if written.unknown:
                 log.warning(
-                    "devices that can't log in at Mosquitto until they have a new key",
+                    "devices without a password at Mosquitto: they need a new key",
                     count=len(written.unknown),
                     first=written.unknown[0],
                 )
 
     def _note_problem(self, problem: str) -> None:
         if problem != self._problem:
-            log.error("Mosquitto's files are not up to date", reason=problem)
+            log.error("Mosquitto's files out of date", reason=problem)
         self._problem = problem
 
 

@@ -130,7 +130,7 @@ class Publisher:
             try:
                 await self._round(certain=woken)
             except StoreUnavailableError as error:
-                log.debug("configurations waiting for the database", reason=str(error))
+                log.debug("configurations wait for the database", reason=str(error))
             woken = await self._wait()
 
     async def _wait(self) -> bool:
@@ -177,7 +177,7 @@ class Publisher:
             delay = _backoff(self._cuts)
             self._cuts += 1
             self._resumes_at = asyncio.get_running_loop().time() + delay
-            log.warning("the broker ends the connection over a refusal", again_in_seconds=delay)
+            log.warning("broker connection ended by a refusal", again_in_seconds=delay)
 
     def _claimable(self) -> int:
         """Return how many names to claim now."""
@@ -276,7 +276,7 @@ class Publisher:
         except (PublicationRefusedError, HeliographError) as error:
             self._refuse(topic, str(error))
         except Exception:
-            log.exception("configuration could not be published", name=topic.name)
+            log.exception("configuration not published", name=topic.name)
             self._refuse(topic, "the server failed")
         else:
             self._refused, self._cuts = False, 0
@@ -286,9 +286,7 @@ class Publisher:
         delay = _backoff(topic.attempts)
         # One line stands for all that are refused together.
         write = log.debug if self._refused else log.warning
-        write(
-            "a configuration was not taken", name=topic.name, reason=reason, again_in_seconds=delay
-        )
+        write("configuration refused", name=topic.name, reason=reason, again_in_seconds=delay)
         self._refused = True
         self._put_off(topic, now() + round(delay * SECOND), topic.attempts + 1)
 

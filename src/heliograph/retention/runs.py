@@ -97,8 +97,7 @@ class RetentionRuns:
         self._stands: Horizon | None = None
         self._stands_since = elapsed()
         self._looking = asyncio.Lock()
-        # Whether what waits was logged.
-        self._told = False
+        self._wait_is_logged = False
         self._busy = busy
         self._newest = newest
         self._rows = FEWEST_ROWS
@@ -113,7 +112,7 @@ class RetentionRuns:
             try:
                 with self._store.lineage.pinned():
                     await self.sweep(await self.horizon())
-                await self._tell_what_waits()
+                await self._log_wait()
             except (StoreUnavailableError, HeliographError) as error:
                 self.state.failures_total += 1
                 log.warning("retention waits", reason=str(error))
@@ -145,7 +144,7 @@ class RetentionRuns:
             following = await self._store.clock.move_horizon(move)
             self._stands, self._stands_since = following, self._elapsed()
             if not following.waits or not following.waited:
-                self._told = False
+                self._wait_is_logged = False
             self.state.horizon, self.state.next_moment = following, following.moment
             return following.moment
 
@@ -169,14 +168,14 @@ class RetentionRuns:
         state.next_run_at = self._clock() + delay
         state.next_moment = advance(self._stands, state.next_run_at, delay).moment
 
-    async def _tell_what_waits(self) -> None:
+    async def _log_wait(self) -> None:
         horizon = self.state.horizon
-        if horizon is None or not horizon.waits or self._told:
+        if horizon is None or not horizon.waits or self._wait_is_logged:
             return
-        self._told = True
+        self._wait_is_logged = True
         removes = await DueCounter(self._store, self.default, horizon.clock).totals()
-        tell = log.warning if any(due.rows for due in removes.values()) else log.info
-        tell(
+        write = log.warning if any(due.rows for due in removes.values()) else log.info
+        write(
             "retention waits: the clock has leapt since the last run; if it is right, run"
             " `heliograph retention accept`",
             clock=to_rfc3339(horizon.clock),
@@ -198,10 +197,7 @@ class RetentionRuns:
             StoreUnavailableError: it ended halfway.
         """
         state = self.state
-        if (
-            self.default == Retention(0, 0, 0)
-            and not await self._store.retentions.is_anything_said()
-        ):
+        if self.default == Retention(0, 0, 0) and not await self._store.retentions.has_rules():
             return
         removed, partitions = state.removed_total.copy(), state.partitions_total
         began = asyncio.get_running_loop().time()

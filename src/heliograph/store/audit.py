@@ -28,7 +28,7 @@ _ENTRY_BYTES = 2_048
 
 # The members whose values are told, and what the API calls them. What is not here is not told:
 # no key, password or token, and no configuration, which may hold a network's password.
-TOLD: Final[Mapping[type[msgspec.Struct], Mapping[str, str]]] = {
+SHOWN: Final[Mapping[type[msgspec.Struct], Mapping[str, str]]] = {
     Network: {"name": "network_name", "shared_keys": "shared_keys"},
     Node: {
         "network_identifier": "network_identifier",
@@ -51,11 +51,11 @@ TOLD: Final[Mapping[type[msgspec.Struct], Mapping[str, str]]] = {
     },
 }
 # The members of which it is told only that they are others now.
-MENTIONED: Final[Mapping[type[msgspec.Struct], Mapping[str, str]]] = {
+SECRET: Final[Mapping[type[msgspec.Struct], Mapping[str, str]]] = {
     Sensor: {"key_hash": "api_key"},
 }
 # Of something new: the entry itself names its network, and nothing is made inactive or shared.
-UNSAID: Final = ("network_identifier", "is_active", "shared_keys")
+OMITTED: Final = ("network_identifier", "is_active", "shared_keys")
 
 Changes: TypeAlias = dict[str, dict[str, Any]]
 Recorded: TypeAlias = Network | Node | Sensor
@@ -165,7 +165,7 @@ def audited_change(
 def created(action: AuditAction, record: Recorded, more: Changes | None = None) -> AuditedChange:
     """Return what to enter of a new record; `more` are members that stand elsewhere."""
     members = differences(None, record)
-    for name in UNSAID:
+    for name in OMITTED:
         members.pop(name, None)
     return audited_change(action, record, {**members, **(more or {})})
 
@@ -206,14 +206,14 @@ def _name_of(record: Recorded) -> str | None:
 def differences(before: Recorded | None, after: Recorded) -> Changes:
     """Return what may be told of how a record differs from what it was, or from none."""
     changes: Changes = {}
-    for member, name in TOLD[type(after)].items():
+    for member, name in SHOWN[type(after)].items():
         old, new = getattr(before, member, None), getattr(after, member)
         if old == new:
             continue
         changes[name] = {"new": _value(name, new)}
         if before is not None:
             changes[name] = {"old": _value(name, old), **changes[name]}
-    for member, name in MENTIONED.get(type(after), {}).items():
+    for member, name in SECRET.get(type(after), {}).items():
         if getattr(before, member, None) != getattr(after, member):
             changes[name] = {}
     return changes

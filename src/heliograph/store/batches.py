@@ -69,7 +69,7 @@ def lost_keys(entries: Sequence[DeliveryRow], stored: Iterable[Row]) -> frozense
     return frozenset(key for key, row_id, *_ in stored if row_id != ids[key] or row_id == 0)
 
 
-class Said(NamedTuple):
+class Acknowledged(NamedTuple):
     """What a batch's heartbeats come to."""
 
     acknowledgments: list[Acknowledgment]
@@ -92,7 +92,7 @@ def revision_keys(rows: Iterable[HeartbeatRow]) -> list[RevisionKey]:
     return list({(sensor, number): None for sensor, number in named if number is not None})
 
 
-def what_is_said(rows: Sequence[HeartbeatRow], stored: Iterable[Row]) -> Said:
+def acknowledged(rows: Sequence[HeartbeatRow], stored: Iterable[Row]) -> Acknowledged:
     """Return what is new of the heartbeats; `stored` is (sensor, revision, success) of those known.
 
     The first answer to a revision counts, unless a later one turns failure into success. So a
@@ -111,4 +111,4 @@ def what_is_said(rows: Sequence[HeartbeatRow], stored: Iterable[Row]) -> Said:
             before = answers[key][4] if key in answers else known[key]
             if before is None or (not before and success):
                 answers[key] = (sensor, revision, timestamp, receipt, success)
-    return Said(list(answers.values()), flagged)
+    return Acknowledged(list(answers.values()), flagged)

@@ -61,11 +61,6 @@ class ClockStates(Subject):
             await enter(transaction, actor, [made])
         return merged
 
-    async def set_horizon(self, horizon: Horizon) -> None:
-        """Note the time by which is removed from now on."""
-        async with self._engine.transaction() as transaction:
-            await _set_horizon(transaction, horizon)
-
     async def move_horizon(self, following: Callable[[Horizon | None], Horizon]) -> Horizon:
         """Note what follows the horizon that stands, whoever else moves it; return it."""
         async with self._engine.transaction() as transaction:

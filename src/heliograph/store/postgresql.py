@@ -36,7 +36,7 @@ from heliograph.store.batches import (
     naming_a_revision,
     newest_statuses,
     revision_keys,
-    what_is_said,
+    acknowledged,
     with_element_ids,
 )
 from heliograph.store.engine import (
@@ -93,21 +93,17 @@ _READER_SETTINGS = {
 
 async def connect_writer(dsn: str) -> Any:
     """Open the connection that writes; errors are the driver's."""
-    return await asyncpg.connect(
-        dsn,
-        timeout=CONNECT_SECONDS,
-        command_timeout=WRITE_SECONDS,
-        server_settings=_WRITER_SETTINGS,
-    )
+    return await _connect(dsn, WRITE_SECONDS, _WRITER_SETTINGS)
 
 
 async def connect_reader(dsn: str) -> Any:
     """Open a connection that reads; errors are the driver's."""
+    return await _connect(dsn, READ_SECONDS, _READER_SETTINGS)
+
+
+async def _connect(dsn: str, seconds: float, settings: dict[str, str]) -> Any:
     return await asyncpg.connect(
-        dsn,
-        timeout=CONNECT_SECONDS,
-        command_timeout=READ_SECONDS,
-        server_settings=_READER_SETTINGS,
+        dsn, timeout=CONNECT_SECONDS, command_timeout=seconds, server_settings=settings
     )
 
 
@@ -277,12 +273,18 @@ class PostgresqlWriter:
     async def begin(self, known: tuple[int, str] | None) -> None:
         """Begin a transaction based on this change of the registry; errors are the driver's."""
         await self._base_on(known)
-        await self._connection.execute(self._opening)
+        await self._begin()
 
-    @property
-    def _opening(self) -> str:
+    async def _begin(self, batch: Batch | None = None) -> None:
+        """Begin the transaction, and claim what the batch has to have to itself.
+
+        Before any row, so that nothing was copied in vain where another server has it.
+        """
         # One round trip.
-        return "BEGIN; SELECT check_registry()" if self._known is not None else "BEGIN"
+        check = "; SELECT check_registry()" if self._known is not None else ""
+        await self._connection.execute(f"BEGIN{check}")
+        if batch is not None and (batch.claims or batch.deliveries):
+            await self._enter(self._connection, ledger_entries(batch), batch.claims)
 
     async def _base_on(self, known: tuple[int, str] | None) -> None:
         """Have triggers check that the database has had this change of the registry."""
@@ -295,11 +297,9 @@ class PostgresqlWriter:
 
     async def renew(self) -> None:
         """Close the connection, and forget what is known by it; the next call opens it anew."""
-        connection, self._connection = self._connection, None
         self.partitions.forget()
         self._recent = RecentKeys()
-        if connection is not None:
-            await disconnect(connection)
+        await self._disconnect()
 
     async def write(self, batch: Batch, based_on: tuple[int, str] | None = None) -> Written:
         """Commit a batch based on this change of the registry; see `Engine.write`."""
@@ -358,6 +358,9 @@ class PostgresqlWriter:
     async def close(self) -> None:
         """Close the connection for good."""
         self._closed = True
+        await self._disconnect()
+
+    async def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             await disconnect(connection)
@@ -400,8 +403,10 @@ class PostgresqlWriter:
             await self._write_others(connection, batch, written)
         if heartbeats:
             written.flagged = await self._acknowledge(connection, heartbeats)
+        if late and written.duplicates:
+            late = self._lateness.late_hours(batch.measurements, written.duplicates)
         if late:
-            await self._mark(connection, batch, late, written)
+            await connection.execute(self._queries["touched_add"].sql, *_columns(late))
         if written.duplicates and batch.answers and (rows := batch.answers(written.duplicates)):
             await self._enter(connection, sorted(rows), rows)
         if connection.is_in_transaction():
@@ -431,23 +436,6 @@ class PostgresqlWriter:
             self._knows_frontier = True
         return self._lateness.late_hours(batch.measurements)
 
-    async def _mark(
-        self, connection: Any, batch: Batch, late: list[tuple[int, int]], written: Written
-    ) -> None:
-        if written.duplicates:
-            late = self._lateness.late_hours(batch.measurements, written.duplicates)
-        if late:
-            await connection.execute(self._queries["touched_add"].sql, *_columns(late))
-
-    async def _begin(self, connection: Any, batch: Batch) -> None:
-        """Begin the transaction, and claim what the batch has to have to itself.
-
-        Before any row, so that nothing was copied in vain where another server has it.
-        """
-        await connection.execute(self._opening)
-        if batch.claims or batch.deliveries:
-            await self._enter(connection, ledger_entries(batch), batch.claims)
-
     async def _enter(
         self, connection: Any, entries: Sequence[DeliveryRow], claims: Sequence[DeliveryRow]
     ) -> None:
@@ -467,7 +455,7 @@ class PostgresqlWriter:
     ) -> bool:
         """Copy into the tables; False if that met a repeat and was rolled back."""
         if not whole:
-            await self._begin(connection, batch)
+            await self._begin(batch)
         try:
             for table, rows, columns in loads:
                 await self._copy_rows(connection, table, rows, columns)
@@ -501,7 +489,7 @@ class PostgresqlWriter:
                     f"CREATE TEMPORARY TABLE IF NOT EXISTS {table}_staging (LIKE {table})"
                 )
             self._has_staging = True
-        await self._begin(connection, batch)
+        await self._begin(batch)
         for table, rows, columns in loads:
             self._dead[table] = self._dead.get(table, 0) + len(rows)
             await self._copy_rows(connection, f"{table}_staging", rows, columns)
@@ -555,12 +543,12 @@ class PostgresqlWriter:
         """Store what the heartbeats say; return the ids of those that are flagged."""
         keys = json_text(revision_keys(heartbeats))
         stored = await connection.fetch(self._queries["revisions_find"].sql, keys)
-        said = what_is_said(heartbeats, stored)
-        if said.acknowledgments:
-            await self._store(connection, "acknowledgments_store", said.acknowledgments)
-        if said.flagged:
-            await self._store(connection, "heartbeats_flag", said.flagged)
-        return said.flagged_ids
+        found = acknowledged(heartbeats, stored)
+        if found.acknowledgments:
+            await self._store(connection, "acknowledgments_store", found.acknowledgments)
+        if found.flagged:
+            await self._store(connection, "heartbeats_flag", found.flagged)
+        return found.flagged_ids
 
     async def _store(self, connection: Any, query: str, rows: list[Any]) -> None:
         await connection.execute(self._queries[query].sql, json_text(rows))

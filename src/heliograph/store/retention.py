@@ -12,7 +12,7 @@ from heliograph.store.audit import Changes, audited_change, enter
 from heliograph.store.engine import Subject, Transaction
 from heliograph.store.sensors import lock_sensor
 
-NOTHING_SAID = Retention()
+NO_RULES = Retention()
 
 
 class KeptSensor(NamedTuple):
@@ -30,11 +30,11 @@ class Retentions(Subject):
     async def of_network(self, network: str) -> Retention:
         """Return what is said of the network with this UUID."""
         found = await self._one(Retention, "network_retention_read", network=network)
-        return found or NOTHING_SAID
+        return found or NO_RULES
 
     async def of_sensor(self, number: int) -> Retention:
         """Return what is said of the sensor itself."""
-        return await self._one(Retention, "sensor_retention_read", sensor=number) or NOTHING_SAID
+        return await self._one(Retention, "sensor_retention_read", sensor=number) or NO_RULES
 
     async def set_network(
         self, network: str, *, actor: Actor = SYSTEM, **members: int | None
@@ -58,9 +58,9 @@ class Retentions(Subject):
             change = audited_change(AuditAction.SENSOR_CHANGE, found)
             return await _set(transaction, actor, change, members, sensor=number)
 
-    async def is_anything_said(self) -> bool:
-        """Return whether anything is said of any network or sensor."""
-        return bool(await self._engine.fetch("retention_said"))
+    async def has_rules(self) -> bool:
+        """Return whether any network or sensor has rules of its own."""
+        return bool(await self._engine.fetch("retention_rules"))
 
     async def sensors(
         self, after: int, *, default: Retention, limit: int, network: str | None = None
@@ -93,9 +93,9 @@ async def _set(
     """Change what is said of the row with this key: a `network`, or a `sensor`."""
     table = f"{next(iter(key))}_retention"
     rows = await transaction.fetch(f"{table}_read", **key)
-    before = Retention(*rows[0]) if rows else NOTHING_SAID
+    before = Retention(*rows[0]) if rows else NO_RULES
     after = replace(before, **members)
-    if after == NOTHING_SAID:
+    if after == NO_RULES:
         await transaction.fetch(f"{table}_clear", **key)
     else:
         await transaction.fetch(f"{table}_set", **key, **msgspec.structs.asdict(after))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
+from msgspec.structs import asdict
 
 from heliograph.errors import AlreadyExistsError
 from heliograph.model.audit import SYSTEM, Actor, AuditAction, AuditedChange
@@ -402,18 +403,7 @@ async def _create(transaction: Transaction, sensor: NewSensor, network: str) -> 
     await _check_node(transaction, sensor.node_identifier, network)
     await transaction.fetch("sensor_names_release", **names)
     rows = await transaction.fetch(
-        "sensor_create",
-        identifier=sensor.identifier.lower(),
-        key_hash=sensor.key_hash,
-        broker_password=sensor.broker_password,
-        name=sensor.name,
-        manufacturer=sensor.manufacturer,
-        model=sensor.model,
-        modality=sensor.modality,
-        created_at=sensor.created_at,
-        node_identifier=sensor.node_identifier,
-        expected_interval=sensor.expected_interval,
-        **names,
+        "sensor_create", **asdict(sensor) | names | {"identifier": sensor.identifier.lower()}
     )
     registered = sensor_of(*rows[0])
     if sensor.configuration is not None:

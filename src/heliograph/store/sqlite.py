@@ -37,7 +37,7 @@ from heliograph.store.batches import (
     naming_a_revision,
     newest_statuses,
     revision_keys,
-    what_is_said,
+    acknowledged,
     with_element_ids,
 )
 from heliograph.store.claim import Claim
@@ -578,12 +578,12 @@ class SqliteWriter:
         """Store what the heartbeats say; return the ids of those that are flagged."""
         rows = {"rows": json_text(revision_keys(heartbeats))}
         stored = connection.execute(self._queries["revisions_find"].sql, rows)
-        said = what_is_said(heartbeats, stored)
-        if said.acknowledgments:
-            self._store(connection, "acknowledgments_store", said.acknowledgments)
-        if said.flagged:
-            self._store(connection, "heartbeats_flag", said.flagged)
-        return said.flagged_ids
+        found = acknowledged(heartbeats, stored)
+        if found.acknowledgments:
+            self._store(connection, "acknowledgments_store", found.acknowledgments)
+        if found.flagged:
+            self._store(connection, "heartbeats_flag", found.flagged)
+        return found.flagged_ids
 
     def _store(self, connection: sqlite3.Connection, query: str, rows: list[Any]) -> None:
         connection.execute(self._queries[query].sql, {"rows": json_text(rows)})
@@ -921,7 +921,7 @@ class SqliteEngine:
         """Remember what a person has to mend, and tell it once."""
         if isinstance(error, UnusableStoreError):
             if self._unusable is None:
-                log.critical("the database can't be used", reason=str(error))
+                log.critical("database unusable", reason=str(error))
             self._unusable = error
         return error
 

@@ -133,7 +133,7 @@ class Sidecar(NamedTuple):
                 None if salts is None else (int(salts[0]), int(salts[1])),
             )
         except (ValueError, TypeError, LookupError):
-            log.warning("generation of the database file can't be read", file=str(sidecar_of(path)))
+            log.warning("generation of the database file unreadable", file=str(sidecar_of(path)))
             return None
 
     def write(self, path: Path) -> None:
@@ -241,7 +241,7 @@ def admit(path: Path, *, accept_empty: bool = False, for_server: bool = False) -
         # Without a log nothing can be applied to the wrong file.
         if known is not None:
             if generation not in known.generations | known.in_log:
-                log.warning("the database file was replaced", file=str(path))
+                log.warning("database file replaced", file=str(path))
             Sidecar(frozenset({generation}), frozenset(), None).write(path)
         return generation
     # What VACUUM INTO makes has its source's generation, but has never had a log.
@@ -272,7 +272,7 @@ def _move_log_aside(path: Path) -> None:
     while kept.exists():
         kept = Path(f"{kept}-")
     orphan.rename(kept)
-    log.warning("a write-ahead log without its database file was moved aside", kept=str(kept))
+    log.warning("write-ahead log without a database file moved aside", kept=str(kept))
 
 
 def _read(path: Path, offset: int, size: int) -> bytes:
@@ -320,12 +320,6 @@ class _Log:
 
     def close(self) -> None:
         os.close(self._descriptor)
-
-    @property
-    def salts(self) -> Salts:
-        """The salts as of the last `measure`."""
-        first, second = struct.unpack(">II", self._salts)
-        return first, second
 
     def measure(self) -> tuple[bytes, int]:
         """Return its salts, and how many frames were written with them."""
@@ -432,7 +426,7 @@ class Generation:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             self._due = frames + RETRY_FRAMES
-            log.warning("the write-ahead log could not be written back", reason=str(error))
+            log.warning("checkpoint of the write-ahead log failed", reason=str(error))
 
     def empty_log(self, connection: sqlite3.Connection) -> None:
         """Write the log into the file and cut it off, but for what readers still need."""

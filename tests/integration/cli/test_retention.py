@@ -92,7 +92,7 @@ def test_a_run_goes_no_further_than_the_time_that_passed_until_it_is_accepted(
     async def rewind() -> None:
         store = await open_store(database)
         earlier = now() - 15 * DAY
-        await store.clock.set_horizon(Horizon(earlier, earlier, 0))
+        await store.clock.move_horizon(lambda _: Horizon(earlier, earlier, 0))
         await store.close()
 
     asyncio.run(rewind())

@@ -148,7 +148,7 @@ async def test_a_leap_of_the_clock_is_told_with_what_would_go(
         await aged("pump-1", 29, 20, 1)
         # As if it had been off for three weeks.
         earlier = now() - 21 * DAY
-        await here.services.store.clock.set_horizon(Horizon(earlier, earlier, 0))
+        await here.services.store.clock.move_horizon(lambda _: Horizon(earlier, earlier, 0))
     async with site(database_url=database_url, **options) as here:
         retention = here.services.retention
         await eventually(lambda: retention.state.last_run_at)

@@ -146,9 +146,9 @@ async def test_what_is_said_can_be_taken_back(store, sensor):
     assert await retentions.of_sensor(sensor) == Retention()
     assert await retentions.set_sensor(sensor, raw_days=3, log_days=0) == Retention(3, None, 0)
     assert await retentions.set_sensor(sensor, log_days=None) == Retention(3, None, None)
-    assert await retentions.is_anything_said()
+    assert await retentions.has_rules()
     assert await retentions.set_sensor(sensor, raw_days=None) == Retention()
-    assert not await retentions.is_anything_said()
+    assert not await retentions.has_rules()
     assert await retentions.set_sensor(999, raw_days=1) is None
     assert await retentions.set_network(str(uuid.uuid4()), raw_days=1) is None
 
@@ -162,9 +162,9 @@ async def test_what_is_said_ends_with_whom_it_was_said_of(store, register, chang
     await store.retentions.set_sensor(sensor, raw_days=3)
     await store.networks.delete(network.identifier)
     await store.sensors.delete(sensor, 1)
-    assert await store.retentions.is_anything_said()
+    assert await store.retentions.has_rules()
     await store.sensors.erase(sensor)
-    assert not await store.retentions.is_anything_said()
+    assert not await store.retentions.has_rules()
 
 
 async def test_raw_rows_stay_until_they_are_rolled_up(store, register, change):
@@ -466,11 +466,11 @@ async def test_a_server_that_was_off_for_90_days_waits_for_a_day_or_for_somebody
     sweeper = time.started(store, keep)
     with capture_logs() as logs:
         await run_once(sweeper)
-        await sweeper._tell_what_waits()
+        await sweeper._log_wait()
         for _ in range(23):
             time.pass_by(HOUR)
             await run_once(sweeper)
-            await sweeper._tell_what_waits()
+            await sweeper._log_wait()
     # The day that has passed; the rest waits.
     assert await times(store, sensor) == [29, 1, 0]
     (told,) = [each for each in logs if each["log_level"] == "warning"]
@@ -490,7 +490,7 @@ async def test_a_server_that_was_off_for_90_days_waits_for_a_day_or_for_somebody
     again = time.started(store, keep)
     await run_once(again)
     assert len(await times(store, sensor)) == 1
-    await store.clock.set_horizon(Horizon(time.wall, time.wall, 0))
+    await store.clock.move_horizon(lambda _: Horizon(time.wall, time.wall, 0))
     time.pass_by(HOUR)
     await run_once(again)
     assert await times(store, sensor) == []

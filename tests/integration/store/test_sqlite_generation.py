@@ -261,7 +261,7 @@ async def test_a_backup_in_place_of_a_stopped_servers_file_is_taken(path, tmp_pa
 
     with mock.patch.object(sqlite_generation, "log") as log:
         assert await sensors_of(path) == {"before"}
-    log.warning.assert_called_once_with("the database file was replaced", file=str(path))
+    log.warning.assert_called_once_with("database file replaced", file=str(path))
 
 
 async def test_an_earlier_copy_of_the_file_alone_is_refused_beside_a_later_log(path, tmp_path):

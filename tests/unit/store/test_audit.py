@@ -10,8 +10,8 @@ from heliograph.model.principal import Principal, Role
 from heliograph.model.sensor import Network, Node, Sensor
 from heliograph.store.audit import (
     LONGEST_VALUE,
-    MENTIONED,
-    TOLD,
+    SECRET,
+    SHOWN,
     changed,
     created,
     differences,
@@ -46,7 +46,7 @@ SILENT = {
 
 @pytest.mark.parametrize("record", [Network, Node, Sensor])
 def test_of_every_member_it_is_decided_what_is_told(record):
-    told, mentioned = set(TOLD[record]), set(MENTIONED.get(record, ()))
+    told, mentioned = set(SHOWN[record]), set(SECRET.get(record, ()))
     assert told | mentioned | SILENT[record] == set(record.__struct_fields__)
     assert not told & mentioned
 
@@ -68,7 +68,7 @@ sensors = st.builds(
 @given(before=sensors, after=sensors)
 def test_differences_are_all_that_differs_and_hold_no_key(before, after):
     changes = differences(before, after)
-    names = TOLD[Sensor] | MENTIONED[Sensor]
+    names = SHOWN[Sensor] | SECRET[Sensor]
     assert set(changes) == {
         name for member, name in names.items() if getattr(before, member) != getattr(after, member)
     }

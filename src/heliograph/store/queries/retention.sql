@@ -28,7 +28,7 @@ DELETE FROM network_retention WHERE network = :network;
 -- name: sensor_retention_clear(sensor)!
 DELETE FROM sensor_retention WHERE sensor = :sensor;
 
--- name: retention_said()
+-- name: retention_rules()
 -- A row if anything is said of any network or sensor.
 SELECT 1 FROM network_retention
 UNION ALL
