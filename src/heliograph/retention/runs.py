@@ -13,11 +13,11 @@ import contextlib
 import dataclasses
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from typing import Protocol
 
 import structlog
 
 from heliograph.errors import HeliographError, StoreUnavailableError
+from heliograph.ingest.latest_values import LatestValues
 from heliograph.ingest.rejections import RejectionBudget
 from heliograph.model.retention import WAIT, Cutoffs, Horizon, Retention, advance, cutoffs
 from heliograph.model.time import DAY, HOUR, SECOND, now, to_rfc3339
@@ -59,18 +59,6 @@ class RunsState:
     removed_total: Counter[KeptKind] = dataclasses.field(default_factory=Counter)
 
 
-class NewestValues(Protocol):
-    """What is remembered of rows that may be gone."""
-
-    def forget(self, number: int) -> None:
-        """Forget a sensor's."""
-        ...
-
-    def forget_all(self) -> None:
-        """Forget every sensor's."""
-        ...
-
-
 class RetentionRuns:
     """Removes what is due; `default` counts where nothing is said of a network or sensor."""
 
@@ -82,7 +70,7 @@ class RetentionRuns:
         clock: Callable[[], int],
         elapsed: Callable[[], int] = lambda: 0,
         busy: Callable[[], bool] = lambda: False,
-        newest: NewestValues | None = None,
+        newest: LatestValues | None = None,
     ) -> None:
         """Ask `clock` for the time, and `busy` whether others wait; tell `newest` what is gone.
 

@@ -44,14 +44,11 @@ class Pool(Generic[C]):
         """
         if self._closed:
             raise StoreUnavailableError("the store is closed")
-        if self._free.locked():
-            try:
-                async with asyncio.timeout(self._seconds):
-                    await self._free.acquire()
-            except TimeoutError as error:
-                raise StoreUnavailableError("all connections for reading are in use") from error
-        else:
-            await self._free.acquire()
+        try:
+            async with asyncio.timeout(self._seconds):
+                await self._free.acquire()
+        except TimeoutError as error:
+            raise StoreUnavailableError("all connections for reading are in use") from error
         if self._closed:  # while it was waited for
             self._free.release()
             raise StoreUnavailableError("the store is closed")

@@ -31,12 +31,12 @@ from heliograph.model.records import DeliveryRow, HeartbeatRow
 from heliograph.model.time import now as wall_time
 from heliograph.store.batches import (
     TELEMETRY,
+    acknowledged,
     ledger_entries,
     lost_keys,
     naming_a_revision,
     newest_statuses,
     revision_keys,
-    acknowledged,
     with_element_ids,
 )
 from heliograph.store.engine import (

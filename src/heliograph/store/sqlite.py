@@ -33,11 +33,11 @@ from heliograph.model.records import DeliveryRow, HeartbeatRow, MeasurementRow
 from heliograph.model.time import now
 from heliograph.store.batches import (
     TELEMETRY,
+    acknowledged,
     lost_keys,
     naming_a_revision,
     newest_statuses,
     revision_keys,
-    acknowledged,
     with_element_ids,
 )
 from heliograph.store.claim import Claim
@@ -330,8 +330,8 @@ class SqliteWriter:
         connection = open_writer(self._path, create=create)
         try:
             identity = identity_of(self._path)
-            if self._claim is not None:
-                _require_same(identity, self._claim.newest)
+            if self._claim is not None and identity != self._claim.newest:
+                raise _replaced()  # noqa: TRY301 - the connection is closed below
             if identity not in self._opened:
                 note_open(identity)
                 self._opened.add(identity)
@@ -566,7 +566,7 @@ class SqliteWriter:
             self._lateness.raise_floor(frontier)
             self._knows_frontier = True
         late = self._lateness.late_hours(rows, written.duplicates)
-        if new := [hour for hour in late if hour not in self._marked]:
+        if late and (new := [hour for hour in late if hour not in self._marked]):
             _execute(connection, _MARK, new)
             if len(self._marked) > REMEMBERED:
                 self._marked.clear()
@@ -591,14 +591,14 @@ class SqliteWriter:
     def _commit(self, connection: sqlite3.Connection) -> None:
         connection.execute("COMMIT")
         # A file that was deleted or replaced takes commits into nowhere.
-        _require_same(identity_of(self._path), self.identity)
+        if identity_of(self._path) != self.identity:
+            raise _replaced()
         if self._generation is not None:
             self._generation.committed(connection)
 
 
-def _require_same(found: Identity, expected: Identity | None) -> None:
-    if found != expected:
-        raise StoreUnavailableError("SQLite: the database file was replaced")
+def _replaced() -> StoreUnavailableError:
+    return StoreUnavailableError("SQLite: the database file was replaced")
 
 
 def _find_earlier(

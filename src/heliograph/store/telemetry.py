@@ -78,8 +78,17 @@ class Logs(Pages[Log]):
 def _heartbeats(rows: Sequence[Row]) -> list[Heartbeat]:
     # SQLite knows no booleans.
     return [
-        Heartbeat(*frame, None if success is None else bool(success), details, bool(unknown))
-        for *frame, success, details, unknown, _ in rows
+        Heartbeat(
+            row_id,
+            timestamp,
+            fingerprint,
+            receipt,
+            revision,
+            None if success is None else bool(success),
+            details,
+            bool(unknown),
+        )
+        for row_id, timestamp, fingerprint, receipt, revision, success, details, unknown, _ in rows
     ]
 
 
