@@ -74,7 +74,9 @@ async def walk(table, direction, limit, select, *, by_key):
             edge = page[-1 if direction == "next" else 0].timestamp
             page = await table.page(1, key=edge, direction=direction, limit=limit, select=select)
         else:
-            page = await table.page_after(1, page.reached, direction, limit, select)
+            page = await table.page(
+                1, cursor=page.reached, direction=direction, limit=limit, select=select
+            )
     raise AssertionError("it does not end")
 
 
@@ -135,7 +137,9 @@ def test_pages_that_end_early_by_bytes_lose_nothing(rows, limit, direction, sele
                     1, key=None, direction=direction, limit=limit, select=select
                 )
             else:
-                page = await table.page_after(1, cursor, direction, limit, select)
+                page = await table.page(
+                    1, cursor=cursor, direction=direction, limit=limit, select=select
+                )
             assert len(page) <= fitting
             found = positions(page)
             met = met + found if forward else found + met
