@@ -536,10 +536,7 @@ class SqliteWriter:
                     _find_earlier(connection, table, chunk, written.duplicates)
         rejected = batch.rejected
         if rejected and _execute(connection, _INSERT_REJECTED, rejected) < len(rejected):
-            # What was not inserted has to be stored already.
-            for row in rejected:
-                if connection.execute(_FIND_REJECTED, row[:1]).fetchone() != row:
-                    raise RowError(f"another rejected message is stored under the id {row[0]}")
+            _check_rejected(connection, rejected)
         if batch.statuses:
             self._store(connection, "statuses_store", newest_statuses(batch.statuses))
         if batch.attributes:
@@ -621,6 +618,13 @@ def _find_earlier(
             raise RowError(f"another row is stored under the id {row[0]}")
         if earlier != row[0]:
             duplicates[row[0]] = earlier
+
+
+def _check_rejected(connection: sqlite3.Connection, rows: Sequence[Any]) -> None:
+    """Make sure that what was not inserted is stored already."""
+    for row in rows:
+        if connection.execute(_FIND_REJECTED, row[:1]).fetchone() != row:
+            raise RowError(f"another rejected message is stored under the id {row[0]}")
 
 
 async def open_sqlite(path: Path, claim: Claim | None = None) -> Engine:
