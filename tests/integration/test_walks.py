@@ -35,8 +35,8 @@ WALKS = 5
 # lowered with every step that makes it shorter.
 BOUNDS = {
     "PUBLISH": (51, 15),
-    "POST /ingest": (74, 23),
-    "POST /ingest, watched": (126, 35),
+    "POST /ingest": (72, 22),
+    "POST /ingest, watched": (124, 35),
     "GET aggregates": (86, 29),
     "GET measurements": (71, 25),
 }

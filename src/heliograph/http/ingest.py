@@ -49,6 +49,7 @@ UNREAD = frozenset((401, 403, 408, 415, 429))
 # How much of a path that names no sensor is kept with a rejected message.
 LONGEST_SHOWN = 64
 _IDENTIFIER = "{identifier}"
+JSON = b"application/json"
 
 
 class StoredReading(Representation, omit_defaults=True):
@@ -183,7 +184,8 @@ class IngestRoute(abc.ABC):
             generation = access.registry.generation
             principal = await access.sender(scope)
             access.limits.ingest.take(bearer(principal, scope))
-            if not is_json(headers.get(b"content-type")):
+            media_type = headers.get(b"content-type", JSON)
+            if media_type != JSON and not is_json(media_type):
                 raise unsupported_media_type()
             connection: ClientConnection | None = scope.get(CONNECTION)
             payload = connection.body() if connection is not None else None

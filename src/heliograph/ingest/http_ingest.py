@@ -228,7 +228,9 @@ class HttpIngest:
         """
         if message.faults:
             self._rejections.refuse(message, principal, source, payload, len(payload), now)
-        rows, body = _rows_of(message), ""
+        # A packet of no sensor is stored as nothing else.
+        rows = message.rows if message.packet is None else message.rows or [message.packet]
+        body = ""
         if idempotency_key is not None:
             body = hashlib.sha256(payload).hexdigest()
             # A device's name may have been another's before: its number has not.
@@ -258,11 +260,6 @@ class HttpIngest:
                 ErrorCode.IDEMPOTENCY_KEY_REUSED, "The Idempotency-Key belongs to another body"
             )
         return _without_lost(first_outcome, message.faults)
-
-
-def _rows_of(message: Message) -> list[tuple[Any, ...]]:
-    """Return what stands for the message's elements: of a packet of no sensor, its own row."""
-    return message.rows if message.rows or message.packet is None else [message.packet]
 
 
 class _Waiting:
@@ -295,7 +292,8 @@ def _outcome(
     duplicates: Mapping[int, int],
 ) -> Outcome:
     """Return what became of the rows that the message had when it was sent."""
-    faults, kept = list(message.faults), _rows_of(message)
+    faults = list(message.faults)
+    kept = message.rows if message.packet is None else message.rows or [message.packet]
     if kept is not rows and kept != rows:
         # The database refused some of them.
         stored = {row[0] for row in kept}
