@@ -20,7 +20,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersi
 
 from heliograph.broker_url import BrokerUrl
 from heliograph.brokers.mosquitto import hash_password, parse
-from heliograph.brokers.rules import FIGURES, Rules, ServerAccount
+from heliograph.brokers.rules import FIGURES, AccessRules, ServerAccount
 from heliograph.model.identifiers import is_uuid
 from heliograph.store.brokers import DeviceAccess
 
@@ -28,7 +28,7 @@ SERVER_ROLE = "heliograph-server"
 _MARK = "heliograph key "
 
 Command = dict[str, Any]
-RulesOf = Callable[[str], Rules]
+RulesOf = Callable[[str], AccessRules]
 
 
 class PluginState(NamedTuple):
@@ -45,7 +45,7 @@ class PluginChanges(NamedTuple):
     unknown: list[str]
 
 
-def device_acls(rules: Rules) -> list[dict[str, Any]]:
+def device_acls(rules: AccessRules) -> list[dict[str, Any]]:
     """Return the rules of a device's role.
 
     The plugin hands over, unless told otherwise, whatever a client has managed to subscribe to;

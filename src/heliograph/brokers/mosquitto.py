@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import structlog
 
-from heliograph.brokers.rules import FIGURES, Rules, ServerAccount
+from heliograph.brokers.rules import FIGURES, AccessRules, ServerAccount
 from heliograph.errors import StoreUnavailableError
 from heliograph.files import replace_file
 from heliograph.model.identifiers import is_uuid
@@ -82,7 +82,7 @@ class MosquittoFiles:
     """Mosquitto's files, written from the registry."""
 
     def __init__(
-        self, access: BrokerAccess, paths: MosquittoPaths, rules: Rules, server: ServerAccount
+        self, access: BrokerAccess, paths: MosquittoPaths, rules: AccessRules, server: ServerAccount
     ) -> None:
         self._access = access
         self._paths = paths
@@ -211,7 +211,7 @@ def password_file(
     return "".join(f"{line}\n" for line in lines)
 
 
-def acl_file(existing: str, rules: Rules, server: str) -> str:
+def acl_file(existing: str, rules: AccessRules, server: str) -> str:
     """Return the file with our part made of the rules, in which `%u` stands for a device.
 
     Raises:

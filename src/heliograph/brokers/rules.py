@@ -18,7 +18,7 @@ SERVER = "heliograph"
 FIGURES = (DROPPED, UPTIME)
 
 
-class Rules(NamedTuple):
+class AccessRules(NamedTuple):
     """The topics of one device, in which `name` stands for it, and what all devices may read."""
 
     written: tuple[str, ...]
@@ -26,7 +26,7 @@ class Rules(NamedTuple):
     common: tuple[str, ...]
 
     @classmethod
-    def of(cls, name: str, *, publish_topic: str, subscribe_topic: str) -> "Rules":
+    def of(cls, name: str, *, publish_topic: str, subscribe_topic: str) -> "AccessRules":
         """Return the rules for a user name, or a pattern's `%u`.
 
         `publish_topic` and `subscribe_topic` are MQTT_PUBLISH_TOPIC and MQTT_SUBSCRIBE_TOPIC. On
@@ -74,9 +74,9 @@ def server_account(settings: Settings) -> ServerAccount:
     return ServerAccount(name, password or None)
 
 
-def rules_for(settings: Settings, name: str) -> Rules:
+def rules_for(settings: Settings, name: str) -> AccessRules:
     """Return the rules of a device of this user name, or of all of them by `%u`."""
-    return Rules.of(
+    return AccessRules.of(
         name,
         publish_topic=settings.mqtt_publish_topic,
         subscribe_topic=settings.mqtt_subscribe_topic,

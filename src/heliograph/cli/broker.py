@@ -22,7 +22,7 @@ from heliograph.brokers.mosquitto import (
     read_text,
     replace_text,
 )
-from heliograph.brokers.rules import Rules, ServerAccount, rules_for, server_account
+from heliograph.brokers.rules import AccessRules, ServerAccount, rules_for, server_account
 from heliograph.cli.database import with_store
 from heliograph.cli.device_file import read_keys
 from heliograph.cli.output import echo
@@ -110,7 +110,7 @@ def dynamic_security(
 
     devices = with_store(work, settings)
 
-    def rules_of(name: str) -> Rules:
+    def rules_of(name: str) -> AccessRules:
         return rules_for(settings, name)
 
     if write is not None:

@@ -48,6 +48,9 @@ class AuditAction(enum.StrEnum):
     NODE_CREATE = "node.create"
     NODE_CHANGE = "node.change"
     NODE_DELETE = "node.delete"
+    RULE_CREATE = "rule.create"
+    RULE_CHANGE = "rule.change"
+    RULE_DELETE = "rule.delete"
     CLOCK_ACCEPT = "clock.accept"
     RETENTION_ACCEPT = "retention.accept"
 

@@ -23,6 +23,7 @@ from heliograph.store.postgresql import open_postgresql
 from heliograph.store.publications import Outbox
 from heliograph.store.removal import Removal
 from heliograph.store.retention import Retentions
+from heliograph.store.rules import Rules
 from heliograph.store.sensors import Connections, Sensors
 from heliograph.store.sqlite import open_sqlite
 from heliograph.store.sqlite_generation import look
@@ -71,6 +72,7 @@ class Store:
         self.broker_drops = BrokerCounts(engine)
         self.exports = Exports(engine)
         self.retentions = Retentions(engine)
+        self.rules = Rules(engine)
         self.removal = Removal(engine)
 
     async def newest(self) -> tuple[int, int]:

@@ -17,7 +17,7 @@ from heliograph.brokers.dynamic_security import (
     plan,
     plugin_file,
 )
-from heliograph.brokers.rules import Rules, ServerAccount
+from heliograph.brokers.rules import AccessRules, ServerAccount
 from integration.brokers.conftest import GuardedMosquitto
 from mqtt_client import Client, connect
 from server import Device, eventually, running
@@ -38,7 +38,7 @@ SERVER = ServerAccount("heliograph", "a-password-for-the-server")
 
 
 def rules_of(name):
-    return Rules.of(name, publish_topic="commands", subscribe_topic="packets/+")
+    return AccessRules.of(name, publish_topic="commands", subscribe_topic="packets/+")
 
 
 @pytest.fixture

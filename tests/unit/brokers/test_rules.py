@@ -17,7 +17,7 @@ from heliograph.brokers.mosquitto import (
     split_section,
     verifies,
 )
-from heliograph.brokers.rules import Rules, ServerAccount, is_user_name, packet_topic
+from heliograph.brokers.rules import AccessRules, ServerAccount, is_user_name, packet_topic
 from heliograph.ingest.mqtt_ingest import KINDS
 from heliograph.model.credentials import broker_password, hash_key, new_api_key
 from heliograph.mqtt.codec.topics import match
@@ -31,7 +31,7 @@ LINES = st.lists(
 
 
 def rules_of(name):
-    return Rules.of(name, publish_topic="commands", subscribe_topic="packets/+")
+    return AccessRules.of(name, publish_topic="commands", subscribe_topic="packets/+")
 
 
 def test_a_device_may_publish_where_the_listener_takes_it_and_nowhere_else():

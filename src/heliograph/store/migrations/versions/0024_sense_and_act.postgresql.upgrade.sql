@@ -49,7 +49,7 @@ CREATE INDEX packet_sensor ON packet (sensor, timestamp);
 -- Rules, and how far each has come with each sensor
 
 CREATE TABLE rule (
-    identifier text PRIMARY KEY,
+    identifier text CONSTRAINT rule_identifier_unique PRIMARY KEY,
     network_identifier text NOT NULL REFERENCES network (identifier) ON DELETE CASCADE,
     name text NOT NULL,
     enabled boolean NOT NULL DEFAULT true,
@@ -58,7 +58,7 @@ CREATE TABLE rule (
     created_at bigint NOT NULL,
     changed_at bigint NOT NULL,
     author text,
-    UNIQUE (network_identifier, name)
+    CONSTRAINT rule_name_unique UNIQUE (network_identifier, name)
 );
 
 CREATE TRIGGER rule_changed AFTER INSERT OR UPDATE OR DELETE ON rule

@@ -1,0 +1,2 @@
+-- name: rule_locked(identifier)^
+SELECT {rule_columns} FROM rule WHERE identifier = :identifier FOR NO KEY UPDATE;

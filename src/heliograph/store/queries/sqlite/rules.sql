@@ -1,0 +1,3 @@
+-- name: rule_locked(identifier)^
+-- The transaction is the only one that writes.
+SELECT {rule_columns} FROM rule WHERE identifier = :identifier;
