@@ -51,6 +51,9 @@ class AuditAction(enum.StrEnum):
     RULE_CREATE = "rule.create"
     RULE_CHANGE = "rule.change"
     RULE_DELETE = "rule.delete"
+    CHANNEL_CREATE = "channel.create"
+    CHANNEL_CHANGE = "channel.change"
+    CHANNEL_DELETE = "channel.delete"
     CLOCK_ACCEPT = "clock.accept"
     RETENTION_ACCEPT = "retention.accept"
 

@@ -6,10 +6,10 @@ from typing import Any, ClassVar, TypeAlias
 
 from heliograph.address import is_mailbox
 from heliograph.errors import DeliveryError
+from heliograph.model.grouping import Digest
 from heliograph.processing import chat, outbound
 from heliograph.processing.chat import Chats
 from heliograph.processing.email import MOST_RECIPIENTS, Mailer
-from heliograph.processing.grouping import Digest
 from heliograph.processing.members import InvalidMemberError, Members, boolean, each, one_of, text
 from heliograph.processing.outbound import Webhooks
 from heliograph.secrets import Secrets

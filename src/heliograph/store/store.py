@@ -9,6 +9,7 @@ from heliograph.store.accounts import Accounts
 from heliograph.store.actions import Actions
 from heliograph.store.audit import Audit
 from heliograph.store.brokers import BrokerAccess, BrokerCounts
+from heliograph.store.channels import Channels
 from heliograph.store.claim import Claim
 from heliograph.store.clock import ClockStates
 from heliograph.store.configurations import Configurations
@@ -52,6 +53,7 @@ class Store:
         self.accounts = Accounts(engine)
         self.actions = Actions(engine)
         self.audit = Audit(engine)
+        self.channels = Channels(engine)
         self.clock = ClockStates(engine)
         self.sensors = Sensors(engine)
         self.connections = Connections(engine)

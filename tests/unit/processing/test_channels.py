@@ -6,10 +6,10 @@ import ssl
 import pytest
 
 from heliograph.destinations import parse_destination
+from heliograph.model.grouping import Digest
 from heliograph.processing.channels import Channel, Courier, parse, restored
 from heliograph.processing.chat import Chats
 from heliograph.processing.email import Mailer, MailServer
-from heliograph.processing.grouping import Digest
 from heliograph.processing.members import InvalidMemberError
 from heliograph.processing.outbound import Webhooks
 from heliograph.secrets import Secrets, UndecipherableError, new_key

@@ -1,5 +1,7 @@
 DROP TABLE channel_state;
 
+DROP TABLE notice;
+
 DROP TABLE channel;
 
 DROP TABLE silence;

@@ -206,7 +206,7 @@ CREATE TABLE silence (
 CREATE INDEX silence_end ON silence (ends_at);
 
 CREATE TABLE channel (
-    identifier text PRIMARY KEY,
+    identifier text CONSTRAINT channel_identifier_unique PRIMARY KEY,
     -- Null: the server's own alerts are told there.
     network_identifier text REFERENCES network (identifier) ON DELETE CASCADE,
     name text NOT NULL,
@@ -219,9 +219,20 @@ CREATE TABLE channel (
     changed_at bigint NOT NULL
 );
 
-CREATE UNIQUE INDEX channel_name ON channel (coalesce(network_identifier, ''), name);
+CREATE UNIQUE INDEX channel_name_unique ON channel (coalesce(network_identifier, ''), name);
 
--- JSON: what is gathered for a channel, and how much it was sent lately. See processing/grouping.
+-- What a channel is to be told, until it is gathered.
+CREATE TABLE notice (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    channel text NOT NULL REFERENCES channel (identifier) ON DELETE CASCADE,
+    -- JSON: see model/grouping.
+    notice text NOT NULL,
+    created_at bigint NOT NULL
+);
+
+CREATE INDEX notice_channel ON notice (channel, id);
+
+-- JSON: what is gathered for a channel, and how much it was sent lately. See model/grouping.
 CREATE TABLE channel_state (
     channel text PRIMARY KEY REFERENCES channel (identifier) ON DELETE CASCADE,
     state text NOT NULL,

@@ -235,9 +235,22 @@ CREATE TABLE channel (
     changed_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
-CREATE UNIQUE INDEX channel_name ON channel (coalesce(network_identifier, ''), name);
+CREATE UNIQUE INDEX channel_name ON channel (network_identifier, name);
 
--- JSON: what is gathered for a channel, and how much it was sent lately. See processing/grouping.
+CREATE UNIQUE INDEX channel_of_server_name ON channel (name) WHERE network_identifier IS NULL;
+
+-- What a channel is to be told, until it is gathered.
+CREATE TABLE notice (
+    id INTEGER PRIMARY KEY,
+    channel TEXT NOT NULL REFERENCES channel (identifier) ON DELETE CASCADE,
+    -- JSON: see model/grouping.
+    notice TEXT NOT NULL,
+    created_at INTEGER NOT NULL
+) STRICT;
+
+CREATE INDEX notice_channel ON notice (channel, id);
+
+-- JSON: what is gathered for a channel, and how much it was sent lately. See model/grouping.
 CREATE TABLE channel_state (
     channel TEXT PRIMARY KEY REFERENCES channel (identifier) ON DELETE CASCADE,
     state TEXT NOT NULL,

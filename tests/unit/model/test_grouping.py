@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliograph.model.time import HOUR, SECOND
-from heliograph.processing.grouping import (
+from heliograph.model.grouping import (
     FIRST,
     MOST_GROUPS,
     NOTHING,
@@ -24,6 +23,7 @@ from heliograph.processing.grouping import (
     next_due,
     worst,
 )
+from heliograph.model.time import HOUR, SECOND
 
 WINDOW = 60 * SECOND
 PACE = Pace(WINDOW, 20)

@@ -1,0 +1,102 @@
+-- Where alerts are told, and what is to be told there.
+
+-- shared: channel_columns
+    identifier, network_identifier, name, type, enabled, definition, secrets, created_at, changed_at
+
+-- shared: channels_wanted
+FROM channel
+WHERE (CAST(:networks AS text) IS NULL OR network_identifier IN ({networks}))
+
+-- name: channels_list(networks, offset, limit)
+SELECT {channel_columns}
+{channels_wanted}
+ORDER BY created_at, identifier
+LIMIT :limit OFFSET :offset;
+
+-- name: channels_count(networks)$
+SELECT count(*) {channels_wanted};
+
+-- name: channels_with_secrets()
+SELECT {channel_columns} FROM channel WHERE secrets IS NOT NULL ORDER BY created_at, identifier;
+
+-- name: channels_of_network(network)$
+-- Null: those of the server.
+SELECT count(*) FROM channel
+WHERE coalesce(network_identifier, '') = coalesce(CAST(:network AS text), '');
+
+-- name: channel_find(identifier)^
+SELECT {channel_columns} FROM channel WHERE identifier = :identifier;
+
+-- name: channel_called(network, name)^
+SELECT {channel_columns} FROM channel
+WHERE coalesce(network_identifier, '') = coalesce(CAST(:network AS text), '') AND name = :name;
+
+-- name: channel_create(identifier, network, name, type, enabled, definition, secrets, created_at)^
+INSERT INTO channel (
+    identifier, network_identifier, name, type, enabled, definition, secrets, created_at, changed_at
+)
+VALUES (
+    :identifier, :network, :name, :type, :enabled, :definition, :secrets, :created_at, :created_at
+)
+RETURNING {channel_columns};
+
+-- name: channel_change(identifier, name, type, enabled, definition, secrets, changed_at)^
+UPDATE channel
+SET
+    name = :name, type = :type, enabled = :enabled, definition = :definition, secrets = :secrets,
+    changed_at = :changed_at
+WHERE identifier = :identifier
+RETURNING {channel_columns};
+
+-- name: channel_encrypt(identifier, former, secrets)
+-- Not what somebody else has changed meanwhile.
+UPDATE channel SET secrets = :secrets
+WHERE identifier = :identifier AND secrets = :former
+RETURNING identifier;
+
+-- name: channel_delete(identifier)^
+DELETE FROM channel WHERE identifier = :identifier RETURNING {channel_columns};
+
+-- name: notice_tell(network, channels, notice, now)
+-- Those named, by name or identifier; null: all of the network.
+INSERT INTO notice (channel, notice, created_at)
+SELECT identifier, :notice, :now
+FROM channel
+WHERE enabled
+AND coalesce(network_identifier, '') = coalesce(CAST(:network AS text), '')
+AND (
+    CAST(:channels AS text) IS NULL
+    OR name IN ({channels_named})
+    OR identifier IN ({channels_named})
+)
+RETURNING channel;
+
+-- name: notices_due_at(settle)
+-- When something is to be gathered or sent next: a notice waits for those that come with it.
+SELECT min(at) FROM (
+    SELECT min(due_at) AS at FROM channel_state
+    UNION ALL
+    SELECT min(created_at) + CAST(:settle AS bigint) FROM notice
+) AS next;
+
+-- name: notices_take(channel, limit)
+DELETE FROM notice
+WHERE id IN (SELECT id FROM notice WHERE channel = :channel ORDER BY id LIMIT :limit)
+RETURNING id, notice;
+
+-- name: channel_state_read(channel)$
+SELECT state FROM channel_state WHERE channel = :channel;
+
+-- name: channel_state_set(channel, state, due_at)
+INSERT INTO channel_state (channel, state, due_at)
+VALUES (:channel, :state, :due_at)
+ON CONFLICT (channel) DO UPDATE SET state = excluded.state, due_at = excluded.due_at;
+
+-- name: alerts_raised(network)$
+SELECT count(*) FROM alert
+WHERE cleared_at IS NULL
+AND coalesce(network_identifier, '') = coalesce(CAST(:network AS text), '');
+
+-- name: notify_enter(network, fingerprint, body, now)
+INSERT INTO action (timestamp, fingerprint, network_identifier, type, body, due_at, created_at)
+VALUES (:now, :fingerprint, :network, 'notify', :body, :now, :now);

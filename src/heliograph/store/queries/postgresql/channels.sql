@@ -1,0 +1,20 @@
+-- shared: channels_named
+SELECT json_array_elements_text(CAST(:channels AS json))
+
+-- name: channel_locked(identifier)^
+SELECT {channel_columns} FROM channel WHERE identifier = :identifier FOR NO KEY UPDATE;
+
+-- name: channels_due(now, settle, limit)
+-- Those that no other server is about. Whoever tells meanwhile does not wait for that.
+SELECT
+    channel.identifier, channel.network_identifier, channel.enabled,
+    (SELECT name FROM network WHERE network.identifier = channel.network_identifier)
+FROM channel
+LEFT JOIN channel_state ON channel_state.channel = channel.identifier
+WHERE channel_state.due_at <= :now
+OR channel.identifier IN (
+    SELECT channel FROM notice WHERE created_at <= CAST(:now AS bigint) - CAST(:settle AS bigint)
+)
+ORDER BY channel.identifier
+LIMIT :limit
+FOR NO KEY UPDATE OF channel SKIP LOCKED;

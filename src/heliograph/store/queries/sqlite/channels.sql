@@ -1,0 +1,17 @@
+-- shared: channels_named
+SELECT value FROM json_each(:channels)
+
+-- name: channel_locked(identifier)^
+-- The transaction is the only one that writes.
+SELECT {channel_columns} FROM channel WHERE identifier = :identifier;
+
+-- name: channels_due(now, settle, limit)
+SELECT
+    channel.identifier, channel.network_identifier, channel.enabled,
+    (SELECT name FROM network WHERE network.identifier = channel.network_identifier)
+FROM channel
+LEFT JOIN channel_state ON channel_state.channel = channel.identifier
+WHERE channel_state.due_at <= :now
+OR channel.identifier IN (SELECT channel FROM notice WHERE created_at + :settle <= :now)
+ORDER BY channel.identifier
+LIMIT :limit;
