@@ -54,6 +54,11 @@ class AuditAction(enum.StrEnum):
     CHANNEL_CREATE = "channel.create"
     CHANNEL_CHANGE = "channel.change"
     CHANNEL_DELETE = "channel.delete"
+    ALERT_ACKNOWLEDGE = "alert.acknowledge"
+    ALERT_CLEAR = "alert.clear"
+    SILENCE_CREATE = "silence.create"
+    SILENCE_CHANGE = "silence.change"
+    SILENCE_END = "silence.end"
     CLOCK_ACCEPT = "clock.accept"
     RETENTION_ACCEPT = "retention.accept"
 

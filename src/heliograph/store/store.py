@@ -7,6 +7,7 @@ from heliograph.model.identifiers import first_ingest_id
 from heliograph.model.time import DAY, HOUR, now
 from heliograph.store.accounts import Accounts
 from heliograph.store.actions import Actions
+from heliograph.store.alerts import Alerts, Silences
 from heliograph.store.audit import Audit
 from heliograph.store.brokers import BrokerAccess, BrokerCounts
 from heliograph.store.channels import Channels
@@ -52,6 +53,8 @@ class Store:
         self.close = engine.close
         self.accounts = Accounts(engine)
         self.actions = Actions(engine)
+        self.alerts = Alerts(engine)
+        self.silences = Silences(engine)
         self.audit = Audit(engine)
         self.channels = Channels(engine)
         self.clock = ClockStates(engine)

@@ -179,17 +179,22 @@ CREATE TABLE alert (
     cleared_at INTEGER,
     -- Who has cleared it by hand.
     cleared_by TEXT,
-    -- The condition has cleared and come again since it was noted so many times.
+    -- How often its condition has held since it was noted.
     count INTEGER NOT NULL DEFAULT 1,
-    -- When it has to be looked at again: reminders, rising severity, the end of a silence.
-    due_at INTEGER
+    -- When it has to be looked at again: reminders, rising severity, the end of a silence, or of
+    -- settling.
+    due_at INTEGER,
+    -- JSON: who is told, and what they have been told. See model/alert.
+    telling TEXT NOT NULL
 ) STRICT;
 
 CREATE UNIQUE INDEX alert_open ON alert (rule, sensor) WHERE cleared_at IS NULL;
 
+CREATE INDEX alert_key ON alert (rule, sensor, id);
+
 CREATE INDEX alert_network ON alert (network_identifier, id);
 
-CREATE INDEX alert_due ON alert (due_at) WHERE due_at IS NOT NULL AND cleared_at IS NULL;
+CREATE INDEX alert_due ON alert (due_at) WHERE due_at IS NOT NULL;
 
 CREATE INDEX alert_cleared ON alert (cleared_at) WHERE cleared_at IS NOT NULL;
 

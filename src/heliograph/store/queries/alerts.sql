@@ -1,0 +1,144 @@
+-- shared: alert_columns
+    alert.id, alert.rule, alert.sensor, alert.network_identifier, alert.name, alert.severity,
+    alert.summary, alert.raised_at, alert.noted_at, alert.acknowledged_at, alert.acknowledged_by,
+    alert.comment, alert.cleared_at, alert.cleared_by, alert.count, alert.due_at, alert.telling,
+    sensor.identifier, sensor.device_id, coalesce(sensor.sensor_name, sensor.name), sensor.tags
+
+-- shared: alerts_which
+(CAST(:networks AS text) IS NULL OR alert.network_identifier IN ({networks}))
+AND (CAST(:severity AS text) IS NULL OR alert.severity = :severity)
+AND (CAST(:rule AS text) IS NULL OR alert.rule = :rule)
+AND (CAST(:sensor AS bigint) IS NULL OR alert.sensor = CAST(:sensor AS bigint))
+AND CASE coalesce(CAST(:state AS text), '')
+    WHEN '' THEN true
+    WHEN 'open' THEN alert.cleared_at IS NULL
+    WHEN 'cleared' THEN alert.cleared_at IS NOT NULL
+    WHEN 'raised' THEN alert.cleared_at IS NULL AND alert.acknowledged_at IS NULL
+    ELSE alert.cleared_at IS NULL AND alert.acknowledged_at IS NOT NULL
+END
+
+-- name: alerts_list(networks, state, severity, rule, sensor, offset, limit)
+-- Newest first.
+SELECT {alert_columns}
+FROM alert LEFT JOIN sensor ON sensor.number = alert.sensor
+WHERE {alerts_which}
+ORDER BY alert.id DESC
+LIMIT :limit OFFSET :offset;
+
+-- name: alerts_count(networks, state, severity, rule, sensor)
+SELECT count(*) FROM alert WHERE {alerts_which};
+
+-- name: alert_find(id)
+SELECT {alert_columns}
+FROM alert LEFT JOIN sensor ON sensor.number = alert.sensor
+WHERE alert.id = :id;
+
+-- name: alert_create(rule, sensor, network, name, severity, summary, raised_at, noted_at, telling)
+INSERT INTO alert (
+    rule, sensor, network_identifier, name, severity, summary, raised_at, noted_at, telling
+)
+VALUES (
+    :rule, :sensor, :network, :name, :severity, :summary, :raised_at, :noted_at, :telling
+)
+RETURNING id;
+
+-- name: alert_change(id, name, severity, summary, acknowledged_at, acknowledged_by, comment, cleared_at, cleared_by, count, due_at, telling)!
+UPDATE alert
+SET
+    name = :name, severity = :severity, summary = :summary, acknowledged_at = :acknowledged_at,
+    acknowledged_by = :acknowledged_by, comment = :comment, cleared_at = :cleared_at,
+    cleared_by = :cleared_by, count = :count, due_at = :due_at, telling = :telling
+WHERE id = :id;
+
+-- name: alerts_due_at()
+-- When the next one has to be looked at.
+SELECT min(due_at) FROM alert WHERE due_at IS NOT NULL;
+
+-- name: alerts_look_again(network, now)!
+-- Of one network, or of all: silences are others than they were.
+UPDATE alert SET due_at = :now
+WHERE (cleared_at IS NULL OR due_at IS NOT NULL)
+AND (CAST(:network AS text) IS NULL OR network_identifier = :network);
+
+-- name: alerts_prune(before, limit)
+DELETE FROM alert
+WHERE id IN (
+    SELECT id FROM alert
+    WHERE cleared_at < :before AND due_at IS NULL
+    ORDER BY cleared_at
+    LIMIT :limit
+)
+RETURNING id;
+
+-- name: alert_event_add(alert, timestamp, event, actor, detail)!
+INSERT INTO alert_event (alert, timestamp, event, actor, detail)
+VALUES (:alert, :timestamp, :event, :actor, :detail);
+
+-- name: alert_events(alert, limit)
+-- The newest, the oldest of them first.
+SELECT timestamp, event, actor, detail
+FROM (
+    SELECT id, timestamp, event, actor, detail
+    FROM alert_event
+    WHERE alert = :alert
+    ORDER BY id DESC
+    LIMIT :limit
+) AS newest
+ORDER BY id;
+
+-- shared: silence_columns
+    silence.identifier, silence.network_identifier, silence.sensor, silence.tag, silence.rule,
+    silence.starts_at, silence.ends_at, silence.comment, silence.author, silence.created_at,
+    sensor.identifier, sensor.device_id
+
+-- shared: silences_which
+(CAST(:networks AS text) IS NULL OR silence.network_identifier IN ({networks}))
+AND silence.ends_at > :since
+
+-- name: silences_list(networks, since, offset, limit)
+SELECT {silence_columns}
+FROM silence LEFT JOIN sensor ON sensor.number = silence.sensor
+WHERE {silences_which}
+ORDER BY silence.starts_at, silence.identifier
+LIMIT :limit OFFSET :offset;
+
+-- name: silences_count(networks, since)
+SELECT count(*) FROM silence WHERE {silences_which};
+
+-- name: silence_find(identifier)
+SELECT {silence_columns}
+FROM silence LEFT JOIN sensor ON sensor.number = silence.sensor
+WHERE silence.identifier = :identifier;
+
+-- name: silences_current(now, network)
+-- That have not ended, of the alerts of a network, or of all; those of all networks with either.
+SELECT {silence_columns}
+FROM silence LEFT JOIN sensor ON sensor.number = silence.sensor
+WHERE silence.ends_at > :now
+AND (
+    CAST(:network AS text) IS NULL
+    OR silence.network_identifier IS NULL
+    OR silence.network_identifier = :network
+);
+
+-- name: silence_create(identifier, network, sensor, tag, rule, starts_at, ends_at, comment, author, created_at)!
+INSERT INTO silence (
+    identifier, network_identifier, sensor, tag, rule, starts_at, ends_at, comment, author,
+    created_at
+)
+VALUES (
+    :identifier, :network, :sensor, :tag, :rule, :starts_at, :ends_at, :comment, :author,
+    :created_at
+);
+
+-- name: silence_change(identifier, starts_at, ends_at, comment)!
+UPDATE silence SET starts_at = :starts_at, ends_at = :ends_at, comment = :comment
+WHERE identifier = :identifier;
+
+-- name: silence_delete(identifier)
+DELETE FROM silence WHERE identifier = :identifier RETURNING identifier;
+
+-- name: silences_prune(before, limit)
+DELETE FROM silence
+WHERE identifier IN (SELECT identifier FROM silence WHERE ends_at < :before LIMIT :limit)
+RETURNING identifier;
