@@ -75,6 +75,7 @@ class KnownSensor:
     """
 
     __slots__ = (
+        "attribute_labels",
         "attributes",
         "device_id",
         "identifier",
@@ -88,6 +89,7 @@ class KnownSensor:
         "reading",
         "seen_at",
         "status",
+        "tags",
     )
 
     def __init__(self, sensor: Sensor, reading: RegistryPeriod | None = None) -> None:
@@ -108,6 +110,8 @@ class KnownSensor:
         self.key_hash = sensor.key_hash
         self.is_active = sensor.is_active
         self.status = sensor.status
+        self.attribute_labels = sensor.attribute_labels
+        self.tags = frozenset(sensor.tags) if sensor.tags else _NONE
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from heliograph.errors import AlreadyExistsError, StartError
 from heliograph.model.credentials import key_members, new_api_key
 from heliograph.model.identifiers import DEVICE_ID_RULE, may_name_a_device
 from heliograph.model.presence import is_late, presence
-from heliograph.model.sensor import NewSensor, Sensor
+from heliograph.model.sensor import NewSensor, Sensor, tags_fault
 from heliograph.model.time import SECOND, now
 from heliograph.printable import printable
 from heliograph.store import Store
@@ -56,11 +56,14 @@ def create(
     manufacturer: str | None = typer.Option(None),
     model: str | None = typer.Option(None),
     modality: str | None = typer.Option(None, help="What it measures."),
+    tag: list[str] | None = typer.Option(None, help="What it is filtered by; may be repeated."),
     json: Json = False,
 ) -> None:
     """Register a device and print its key, which is not shown again."""
     if not may_name_a_device(device_id):
         raise typer.BadParameter(DEVICE_ID_RULE, param_hint="DEVICE_ID")
+    if fault := tags_fault(tag or ()):
+        raise typer.BadParameter(fault, param_hint="--tag")
     key = new_api_key()
 
     async def work(store: Store) -> Sensor:
@@ -77,6 +80,7 @@ def create(
                 manufacturer=manufacturer,
                 model=model,
                 modality=modality,
+                tags=tuple(tag or ()),
                 created_at=now(),
                 actor=command_line(),
             )
@@ -108,6 +112,9 @@ def list_devices(
     manufacturer: str | None = typer.Option(None),
     model: str | None = typer.Option(None),
     modality: str | None = typer.Option(None),
+    tag: list[str] | None = typer.Option(
+        None, help="Those with this tag; repeated, with all of them."
+    ),
     json: Json = False,
 ) -> None:
     """List the devices in the order of their registration; options narrow it."""
@@ -134,6 +141,7 @@ def list_devices(
                 manufacturer=manufacturer,
                 model=model,
                 modality=modality,
+                tags=tag or (),
             )
             return page
 
@@ -182,8 +190,16 @@ def show(device_id: str = AnyDevice, *, json: Json = False) -> None:
         return
     width = max(map(len, members))
     for name, value in members.items():
-        shown = {None: "-", True: "yes", False: "no"}.get(value, value)
-        echo(f"{name:<{width}}  {printable(str(shown))}")
+        echo(f"{name:<{width}}  {printable(_text(value))}")
+
+
+def _text(value: Any) -> str:
+    """Return a member's value for people."""
+    if value is None or value == []:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(value) if isinstance(value, list) else str(value)
 
 
 @app.command()
@@ -248,7 +264,7 @@ def import_devices(
     file: Path = typer.Argument(
         help="CSV, UTF-8, with a heading: device_id, and any of name, network_identifier (or"
         " its name), sensor_name, serial_number, manufacturer, model, modality, expected_interval"
-        " (seconds)."
+        " (seconds), tags (separated by ;), latitude, longitude, place."
     ),
     *,
     output: Path | None = typer.Option(
@@ -370,6 +386,10 @@ def _members(sensor: Sensor) -> dict[str, Any]:
         "network_identifier": sensor.network_identifier,
         **{name: getattr(sensor, name) for name in TEXTS},
         "expected_interval": None if interval is None else interval / SECOND,
+        "tags": list(sensor.tags),
+        "latitude": sensor.latitude,
+        "longitude": sensor.longitude,
+        "place": sensor.place,
         "is_active": sensor.is_active,
         "created_at": time_json(sensor.created_at),
         "last_seen_at": time_json(sensor.last_seen_at),

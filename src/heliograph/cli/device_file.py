@@ -2,12 +2,13 @@
 
 import csv
 import io
+import math
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from heliograph.errors import StartError
 from heliograph.model.identifiers import DEVICE_ID_RULE, may_name_a_device
-from heliograph.model.sensor import LONGEST_INTERVAL, LONGEST_TEXT, SHORTEST_INTERVAL
+from heliograph.model.sensor import LONGEST_INTERVAL, LONGEST_TEXT, SHORTEST_INTERVAL, tags_fault
 from heliograph.model.time import SECOND
 
 COLUMNS = (
@@ -20,7 +21,13 @@ COLUMNS = (
     "model",
     "modality",
     "expected_interval",
+    "tags",
+    "latitude",
+    "longitude",
+    "place",
 )
+# Degrees, from minus so many on.
+DEGREES = {"latitude": 90, "longitude": 180}
 
 # A line's number, and the members that it gives a device.
 DeviceLine: TypeAlias = tuple[int, dict[str, Any]]
@@ -99,13 +106,30 @@ def _check_heading(heading: list[str]) -> None:
 def _members(number: int, cells: dict[str, str]) -> dict[str, Any]:
     members: dict[str, Any] = {name: cell.strip() for name, cell in cells.items() if cell.strip()}
     for name, cell in members.items():
-        if "\0" in cell or len(cell) > LONGEST_TEXT:
+        if "\0" in cell or (len(cell) > LONGEST_TEXT and name != "tags"):
             raise StartError(f"line {number}: {name} has a NUL or over {LONGEST_TEXT} characters")
     if not may_name_a_device(members.get("device_id", "")):
         raise StartError(f"line {number}: device_id has to be {DEVICE_ID_RULE}")
     if (interval := members.get("expected_interval")) is not None:
         members["expected_interval"] = _microseconds(number, interval)
+    if (tags := members.get("tags")) is not None:
+        members["tags"] = tuple(tag for part in tags.split(";") if (tag := part.strip()))
+        if fault := tags_fault(members["tags"]):
+            raise StartError(f"line {number}: tags {fault}")
+    for name, most in DEGREES.items():
+        if name in members:
+            members[name] = _degrees(number, name, members[name], most)
     return members
+
+
+def _degrees(number: int, name: str, text: str, most: int) -> float:
+    try:
+        degrees = float(text)
+    except ValueError:
+        degrees = math.nan
+    if not -most <= degrees <= most:
+        raise StartError(f"line {number}: {name} has to be -{most} to {most} degrees")
+    return degrees
 
 
 def _microseconds(number: int, seconds: str) -> int:

@@ -9,6 +9,7 @@ from heliograph.http.errors import Answer, encode
 from heliograph.http.pages import TRUNCATED
 from heliograph.http.paths import PREFIX
 from heliograph.http.records import Representation, ok
+from heliograph.http.representation import LabelRepresentation
 from heliograph.http.resources import (
     NOT_MODIFIED,
     IfNoneMatch,
@@ -35,6 +36,10 @@ class Latest(Representation):
 
     sensor_identifier: Annotated[str, "The sensor's UUID"]
     device_id: Annotated[str | None, "Its `device_id`, if it has one"]
+    labels: Annotated[
+        dict[str, LabelRepresentation],
+        "The units and names of attributes, as far as the sensor's record says them",
+    ]
     attributes: Annotated[
         dict[str, LatestValue], "By the attribute's name; nested ones as dotted paths"
     ]
@@ -56,6 +61,7 @@ async def read_latest(call: TheCall, identifier: str, if_none_match: IfNoneMatch
     body = {
         "sensor_identifier": sensor.identifier,
         "device_id": sensor.device_id,
+        "labels": sensor.attribute_labels,
         "attributes": msgspec.Raw(text.json),
     }
     return tagged(encode(body), if_none_match, [TRUNCATED] if text.truncated else ())

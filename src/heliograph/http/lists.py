@@ -11,7 +11,7 @@ from heliograph.http.bodies import Held
 from heliograph.http.errors import Answer, encode
 from heliograph.http.representation import representations
 from heliograph.http.resources import KnownCall
-from heliograph.http.schemas import ListLimit, Offset, Text
+from heliograph.http.schemas import ListLimit, Offset, Tag, Text
 from heliograph.http.services import Services
 from heliograph.store.pages import LARGEST_PAGE
 from heliograph.store.sensors import NOTHING_UNWRITTEN
@@ -65,6 +65,7 @@ class SensorFilters:
     model: Annotated[Text | None, _only("of this model")] = None
     modality: Annotated[Text | None, _only("that measure this")] = None
     node_id: Annotated[Text | None, _only("that this node carries, by its UUID")] = None
+    tag: Annotated[list[Tag] | None, _only("with this tag; given again: with all of them")] = None
     text: Annotated[
         Text | None,
         _only(
@@ -92,8 +93,10 @@ class SensorFilters:
         """What is asked for, as the store takes it."""
         members = dict(vars(self))
         node = members.pop("node_id")
+        tags = members.pop("tag") or ()
         del members["offset"], members["limit"]
-        return {**members, "node_identifier": None if node is None else node.lower()}
+        node = None if node is None else node.lower()
+        return {**members, "tags": tags, "node_identifier": node}
 
 
 Filters = Annotated[SensorFilters, Depends()]

@@ -190,5 +190,11 @@ def _now() -> float:
 
 
 def _head(sensor: KnownSensor, before: str) -> bytes:
-    names = encode({"sensor_identifier": sensor.identifier, "device_id": sensor.device_id})
-    return before.encode() + names[1:-1] + b',"attributes":'
+    head = encode(
+        {
+            "sensor_identifier": sensor.identifier,
+            "device_id": sensor.device_id,
+            "labels": sensor.attribute_labels,
+        }
+    )
+    return before.encode() + head[1:-1] + b',"attributes":'

@@ -1,6 +1,6 @@
 """Sensors and nodes as the interface shows them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Self
 
 import msgspec
@@ -10,11 +10,18 @@ from heliograph.http.records import Representation
 from heliograph.http.services import Services
 from heliograph.model.number_text import is_number_text
 from heliograph.model.presence import is_late, presence
-from heliograph.model.sensor import Node, Sensor
+from heliograph.model.sensor import AttributeLabel, Node, Sensor
 from heliograph.model.time import MINUTE, SECOND, now, to_rfc3339
 
 # By so much another instance's clock may be ahead.
 CLOCKS_DIFFER = MINUTE
+
+
+class LabelRepresentation(Representation):
+    """How people read an attribute."""
+
+    unit: Annotated[str | None, "The unit that it is sent in: °C, say"]
+    display_name: Annotated[str | None, "What people call it"]
 
 
 class SensorRepresentation(Representation):
@@ -52,6 +59,14 @@ class SensorRepresentation(Representation):
     expected_interval: Annotated[
         float | None, "Seconds of silence after which it is late; null: nothing is expected of it"
     ]
+    tags: Annotated[list[str], "What it is filtered by, sorted"]
+    attributes: Annotated[
+        dict[str, LabelRepresentation],
+        "The units and names of its attributes, as far as they are said",
+    ]
+    latitude: Annotated[float | None, "Degrees north (WGS 84)"]
+    longitude: Annotated[float | None, "Degrees east (WGS 84)"]
+    place: Annotated[str | None, "Where it is, in words"]
 
 
 class FullSensor(SensorRepresentation):
@@ -163,7 +178,19 @@ def representation(
         connected_changed_at=to_rfc3339(since) if since else None,
         late=is_late(sensor, seen, moment),
         expected_interval=None if interval is None else interval / SECOND,
+        tags=list(sensor.tags),
+        attributes=shown_labels(sensor.attribute_labels),
+        latitude=sensor.latitude,
+        longitude=sensor.longitude,
+        place=sensor.place,
     )
+
+
+def shown_labels(labels: Mapping[str, AttributeLabel]) -> dict[str, LabelRepresentation]:
+    """Return the labels of attributes as they are shown."""
+    return {
+        name: LabelRepresentation(each.unit, each.display_name) for name, each in labels.items()
+    }
 
 
 def _past(time: int | None, moment: int) -> int | None:

@@ -10,7 +10,13 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from heliograph.ingest.strict_json import find_flaw
 from heliograph.model.identifiers import DEVICE_ID_RULE, is_device_id, may_name_a_device
-from heliograph.model.sensor import LONGEST_INTERVAL, LONGEST_TEXT, SHORTEST_INTERVAL
+from heliograph.model.sensor import (
+    LONGEST_INTERVAL,
+    LONGEST_TAG,
+    LONGEST_TEXT,
+    MOST_TAGS,
+    SHORTEST_INTERVAL,
+)
 from heliograph.model.time import SECOND, parse
 
 HIGHEST_OFFSET = 1_000_000_000
@@ -44,6 +50,12 @@ def _interval(value: Any) -> int:
     if not SHORTEST_INTERVAL <= value <= LONGEST_INTERVAL:
         raise ValueError(f"must be {SHORTEST_INTERVAL} to {LONGEST_INTERVAL} seconds")
     return round(value * SECOND)
+
+
+def _tag(text: str) -> str:
+    if text != text.strip():
+        raise ValueError("must not begin or end with white space")
+    return text
 
 
 def parsed_by(parse: Callable[[str], object]) -> AfterValidator:
@@ -89,6 +101,10 @@ def _new_device_id(text: str) -> str:
 Time = Annotated[int, BeforeValidator(_time), WithJsonSchema(_TIME_SCHEMA)]
 Storable = AfterValidator(_storable)
 Text = Annotated[str, Field(max_length=LONGEST_TEXT), Storable]
+Tag = Annotated[str, Field(min_length=1, max_length=LONGEST_TAG), Storable, AfterValidator(_tag)]
+Tags = Annotated[list[Tag], Field(max_length=MOST_TAGS)]
+Latitude = Annotated[float, Field(strict=True, ge=-90, le=90, allow_inf_nan=False)]
+Longitude = Annotated[float, Field(strict=True, ge=-180, le=180, allow_inf_nan=False)]
 DeviceId = Annotated[
     str, AfterValidator(_device_id), Field(json_schema_extra={"pattern": "^[A-Za-z0-9_-]{1,64}$"})
 ]

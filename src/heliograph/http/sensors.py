@@ -33,13 +33,26 @@ from heliograph.http.schemas import (
     InNetwork,
     Interval,
     JsonValue,
+    Latitude,
+    Longitude,
     NewDeviceId,
     NewIdentifier,
     OfNetwork,
+    Storable,
+    Tags,
     Text,
 )
 from heliograph.model.identifiers import DEVICE_ID_RULE, may_name_a_device
-from heliograph.model.sensor import NewSensor, Node, Sensor
+from heliograph.model.sensor import (
+    LONGEST_DISPLAY_NAME,
+    LONGEST_UNIT,
+    MOST_LABELS,
+    MOST_TAGS,
+    AttributeLabel,
+    NewSensor,
+    Node,
+    Sensor,
+)
 from heliograph.model.time import now
 from heliograph.store.sensors import WrongNodeError
 
@@ -73,6 +86,19 @@ _TEXT: JsonDict = {"type": "string"}
 _INVENTORY: JsonDict = {"manufacturer": _TEXT, "model": _TEXT, "modality": _TEXT}
 
 
+class AttributeLabelBody(BaseModel):
+    """How people read an attribute."""
+
+    model_config = ConfigDict(title="NewAttributeLabel", extra="forbid")
+
+    unit: Annotated[str, Field(max_length=LONGEST_UNIT), Storable] | None = Field(
+        None, description="The unit that it is sent in: °C, say"
+    )
+    display_name: Annotated[str, Field(max_length=LONGEST_DISPLAY_NAME), Storable] | None = Field(
+        None, description="What people call it"
+    )
+
+
 class Inventory(Body):
     """What is known of a sensor beside its identity."""
 
@@ -90,6 +116,19 @@ class Inventory(Body):
     expected_interval: Interval | None = Field(
         None, description="Seconds of silence after which it is late; null: never"
     )
+    tags: Tags = Field(
+        default_factory=list, description=f"What it is filtered by: up to {MOST_TAGS}, in any order"
+    )
+    attributes: Annotated[dict[Text, AttributeLabelBody] | None, Field(max_length=MOST_LABELS)] = (
+        Field(
+            None,
+            description="Units and names of attributes, by the attribute's name (nested ones as"
+            " dotted paths), replaced whole; null: none",
+        )
+    )
+    latitude: Latitude | None = None
+    longitude: Longitude | None = None
+    place: Text | None = None
 
 
 class Change(Inventory):
@@ -166,7 +205,7 @@ class Registration:
             HeliographError: NETWORK_NOT_FOUND, NODE_NOT_FOUND, NODE_IN_ANOTHER_NETWORK,
                 FORBIDDEN.
         """
-        members = body.model_dump(exclude={"id", "configuration"})
+        members = _described(body.model_dump(exclude={"id", "configuration"}))
         network = await self._network(members.pop("network_identifier"))
         members["node_identifier"] = await self._node(members.pop("node_id"), network)
         members = {"identifier": str(uuid.uuid4()), **members, **given}
@@ -183,7 +222,7 @@ class Registration:
         if change.has_read_only:
             sensor = await self._call.store.sensors.find_number(known.number)
             change.check_read_only(await shown(self._call, sensor))
-        members = change.model_dump(include=change.model_fields_set - {"configuration"})
+        members = _described(change.model_dump(include=change.model_fields_set - {"configuration"}))
         name = members.get("device_id")
         if name is not None and name != known.device_id and not may_name_a_device(name):
             raise HeliographError(ErrorCode.VALIDATION_FAILED, f"device_id: {DEVICE_ID_RULE}")
@@ -338,6 +377,18 @@ async def delete_sensor(
         await call.store.sensors.erase(known.number, actor=call.actor)
         call.services.latest.forget(known.number)
         await call.registry.changed()
+
+
+def _described(members: dict[str, Any]) -> dict[str, Any]:
+    """Return the members with tags and labels as a record has them."""
+    if "tags" in members:
+        members["tags"] = tuple(sorted(set(members["tags"])))
+    if "attributes" in members:
+        given = members.pop("attributes") or {}
+        labels = {name: AttributeLabel(**label) for name, label in given.items()}
+        # One that says nothing is none.
+        members["attribute_labels"] = {k: v for k, v in labels.items() if v != AttributeLabel()}
+    return members
 
 
 def _text(configuration: Any) -> str:

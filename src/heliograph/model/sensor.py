@@ -1,12 +1,29 @@
 """Sensors, the nodes that carry them, and the networks that both belong to."""
 
+from collections.abc import Collection, Mapping
+
 import msgspec
 
 # Of names, serial numbers and the like, in characters.
 LONGEST_TEXT = 255
+MOST_TAGS = 32
+LONGEST_TAG = 64
+# Of attributes with labels, and of the texts in a label.
+MOST_LABELS = 128
+LONGEST_UNIT = 32
+LONGEST_DISPLAY_NAME = 128
 # Of what is expected of a sensor, in seconds.
 SHORTEST_INTERVAL = 0.001
 LONGEST_INTERVAL = 100 * 366 * 86_400
+
+
+def tags_fault(tags: Collection[str]) -> str | None:
+    """Return what is wrong with the tags of one sensor; None: nothing."""
+    if len(tags) > MOST_TAGS:
+        return f"are more than {MOST_TAGS}"
+    if any(not 0 < len(tag) <= LONGEST_TAG or tag != tag.strip() or "\0" in tag for tag in tags):
+        return f"have 1 to {LONGEST_TAG} characters each, without white space around"
+    return None
 
 
 class Network(msgspec.Struct, frozen=True):
@@ -16,6 +33,13 @@ class Network(msgspec.Struct, frozen=True):
     name: str
     created_at: int
     shared_keys: bool = False
+
+
+class AttributeLabel(msgspec.Struct, frozen=True):
+    """How people read an attribute: in which unit it is, and what they call it."""
+
+    unit: str | None = None
+    display_name: str | None = None
 
 
 class Sensor(msgspec.Struct, frozen=True):
@@ -28,6 +52,9 @@ class Sensor(msgspec.Struct, frozen=True):
     `status` is what `status/<sensor>` said last (at `status_at`, the same since `status_since`),
     `connection_open` whether the sensor itself is connected to the listener, `connection_at` since
     when; see `presence`.
+
+    `tags` are sorted, each once. `latitude` and `longitude` are degrees (WGS 84), `place` says
+    where that is.
     """
 
     number: int
@@ -54,6 +81,11 @@ class Sensor(msgspec.Struct, frozen=True):
     status_by_broker: bool = False
     connection_open: bool = False
     connection_at: int | None = None
+    tags: tuple[str, ...] = ()
+    attribute_labels: Mapping[str, AttributeLabel] = msgspec.field(default_factory=dict)
+    latitude: float | None = None
+    longitude: float | None = None
+    place: str | None = None
 
 
 class NewSensor(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +109,11 @@ class NewSensor(msgspec.Struct, frozen=True, kw_only=True):
     modality: str | None = None
     node_identifier: str | None = None
     expected_interval: int | None = None
+    tags: tuple[str, ...] = ()
+    attribute_labels: Mapping[str, AttributeLabel] = msgspec.field(default_factory=dict)
+    latitude: float | None = None
+    longitude: float | None = None
+    place: str | None = None
     configuration: str | None = None
     author: str | None = None
 

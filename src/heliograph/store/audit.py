@@ -48,6 +48,11 @@ SHOWN: Final[Mapping[type[msgspec.Struct], Mapping[str, str]]] = {
         "modality": "modality",
         "node_identifier": "node_id",
         "expected_interval": "expected_interval",
+        "tags": "tags",
+        "attribute_labels": "attributes",
+        "latitude": "latitude",
+        "longitude": "longitude",
+        "place": "place",
     },
 }
 # The members of which it is told only that they are others now.
@@ -208,7 +213,8 @@ def differences(before: Recorded | None, after: Recorded) -> Changes:
     changes: Changes = {}
     for member, name in SHOWN[type(after)].items():
         old, new = getattr(before, member, None), getattr(after, member)
-        if old == new:
+        # Something new that has no tags or labels has nothing to tell of them.
+        if old == new or (before is None and new in ((), {})):
             continue
         changes[name] = {"new": _value(name, new)}
         if before is not None:

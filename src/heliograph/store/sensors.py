@@ -1,7 +1,7 @@
 """Sensors: the registry's records, when each was last seen, and which are connected."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -11,7 +11,7 @@ from heliograph.errors import AlreadyExistsError
 from heliograph.model.audit import SYSTEM, Actor, AuditAction, AuditedChange
 from heliograph.model.identifiers import is_device_id, is_uuid
 from heliograph.model.records import ConnectionRow
-from heliograph.model.sensor import NewSensor, Sensor
+from heliograph.model.sensor import AttributeLabel, NewSensor, Sensor
 from heliograph.model.time import now
 from heliograph.store.audit import (
     Changes,
@@ -47,6 +47,11 @@ CHANGEABLE = (
     "modality",
     "node_identifier",
     "expected_interval",
+    "tags",
+    "attribute_labels",
+    "latitude",
+    "longitude",
+    "place",
 )
 # What may be taken, and the network in which it is.
 NAMES = ("network_identifier", "device_id", "sensor_name", "serial_number")
@@ -55,6 +60,8 @@ BOOLEANS = [
     Sensor.__struct_fields__.index(name)
     for name in ("is_active", "status_by_broker", "connection_open")
 ]
+TAGS = Sensor.__struct_fields__.index("tags")
+ATTRIBUTE_LABELS = Sensor.__struct_fields__.index("attribute_labels")
 
 SORTED_BY = (
     "created_at",
@@ -71,6 +78,7 @@ SORTED_BY = (
 # What means something to LIKE.
 _WILD = re.compile("[%_!]")
 
+_LABELS = dict[str, AttributeLabel]
 _decode = msgspec.json.decode
 
 
@@ -251,7 +259,7 @@ class Sensors(Subject):
                 return False
             if found.deleted_at is None:
                 gone = {"is_active": False, "key_hash": None, "node_identifier": None}
-                wanted = changed_members(found, CHANGEABLE, gone)
+                wanted = _columns(changed_members(found, CHANGEABLE, gone))
                 rows = await transaction.fetch(
                     "sensor_change", number=number, **wanted, deleted_at=moment
                 )
@@ -317,6 +325,7 @@ class Sensors(Subject):
         model: str | None = None,
         modality: str | None = None,
         node_identifier: str | None = None,
+        tags: Sequence[str] = (),
         text: str | None = None,
         connected: bool | None = None,
         late: bool | None = None,
@@ -326,9 +335,9 @@ class Sensors(Subject):
         """Return a page of sensors in the order of their creation, and how many there are.
 
         `networks` narrows them to those of these networks; None: of all. Deleted ones are left
-        out. `text` stands in a name or another text of theirs, whatever the case of A to Z.
-        `sort` is one of `SORTED_BY`, with `-` in front from the greatest on; those that have none
-        come last. What is `unwritten` counts as written.
+        out. They have all of the `tags`. `text` stands in a name or another text of theirs,
+        whatever the case of A to Z. `sort` is one of `SORTED_BY`, with `-` in front from the
+        greatest on; those that have none come last. What is `unwritten` counts as written.
         """
         which: dict[str, Any] = {
             "networks": narrowed(networks),
@@ -338,6 +347,7 @@ class Sensors(Subject):
             "model": model,
             "modality": modality,
             "node_identifier": node_identifier,
+            "tags": json_text(tags) if tags else None,
         }
         page = {"offset": offset, "limit": limit}
         if text is None and connected is None and late is None and sort is None:
@@ -385,7 +395,20 @@ def sensor_of(*columns: Any) -> Sensor:
     members = list(columns)
     for at in BOOLEANS:
         members[at] = bool(columns[at])
+    tags, labels = columns[TAGS], columns[ATTRIBUTE_LABELS]
+    members[TAGS] = () if tags == "[]" else _decode(tags, type=tuple[str, ...])
+    members[ATTRIBUTE_LABELS] = {} if labels is None else _decode(labels, type=_LABELS)
     return Sensor(*members)
+
+
+def _columns(members: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a record's members as the columns hold them."""
+    labels = members["attribute_labels"]
+    return {
+        **members,
+        "tags": json_text(sorted(set(members["tags"]))),
+        "attribute_labels": json_text(labels) if labels else None,
+    }
 
 
 async def lock_sensor(transaction: Transaction, number: int) -> Sensor | None:
@@ -403,7 +426,8 @@ async def _create(transaction: Transaction, sensor: NewSensor, network: str) -> 
     await _check_node(transaction, sensor.node_identifier, network)
     await transaction.fetch("sensor_names_release", **names)
     rows = await transaction.fetch(
-        "sensor_create", **asdict(sensor) | names | {"identifier": sensor.identifier.lower()}
+        "sensor_create",
+        **_columns(asdict(sensor)) | names | {"identifier": sensor.identifier.lower()},
     )
     registered = sensor_of(*rows[0])
     if sensor.configuration is not None:
@@ -437,7 +461,9 @@ async def _change(
         wanted["node_identifier"] = None
     if any(getattr(found, field) != wanted[field] for field in NAMES):
         await transaction.fetch("sensor_names_release", **{name: wanted[name] for name in NAMES})
-    rows = await transaction.fetch("sensor_change", number=number, **wanted, deleted_at=None)
+    rows = await transaction.fetch(
+        "sensor_change", number=number, **_columns(wanted), deleted_at=None
+    )
     changed = sensor_of(*rows[0])
     await enter(transaction, actor, sensor_change(found, changed))
     return changed

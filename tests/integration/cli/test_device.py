@@ -52,7 +52,7 @@ def listed(program: Any, *arguments: str) -> list[str]:
 
 def test_list_is_narrowed_by_each_of_its_options_and_by_several(program, database):
     program("create", "a", "--model", "T-1", "--modality", "heat", "--serial-number", "1")
-    program("create", "b", "--model", "T-1", "--manufacturer", "Acme")
+    program("create", "b", "--model", "T-1", "--manufacturer", "Acme", "--tag", "roof", "--tag=dry")
     program("create", "c", "--model", "T-2")
     program("deactivate", "c")
 
@@ -80,6 +80,8 @@ def test_list_is_narrowed_by_each_of_its_options_and_by_several(program, databas
         (("--model", "T-1", "--connected"), ["b"]),
         (("--network", "default", "--inactive"), ["c"]),
         (("--model", "T-3"), []),
+        (("--tag", "roof", "--tag", "dry", "--connected", "--not-late"), ["b"]),
+        (("--tag", "roof", "--tag", "wet"), []),
         (("--text", "acm"), ["b"]),
         (("--text", "T-", "--active"), ["a", "b"]),
     ):

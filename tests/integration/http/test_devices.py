@@ -27,6 +27,11 @@ REPRESENTATION = {
     "connected_changed_at",
     "late",
     "expected_interval",
+    "tags",
+    "attributes",
+    "latitude",
+    "longitude",
+    "place",
 }
 # What is answered of a single one.
 FULL = REPRESENTATION | {"text_attributes"}

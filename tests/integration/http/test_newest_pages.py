@@ -43,6 +43,7 @@ async def expected(here, network):
         {
             "sensor_identifier": sensor.identifier,
             "device_id": sensor.device_id,
+            "labels": {},
             "attributes": {
                 each.name: {"value": each.value, "timestamp": to_rfc3339(each.timestamp)}
                 for each in await store.measurements.latest(sensor.number)

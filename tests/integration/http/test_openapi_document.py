@@ -12,7 +12,7 @@ METHODS = ("get", "post", "put", "patch", "delete")
 # What a number counts, or is measured in.
 UNIT = re.compile(
     r"seconds|minutes|hours|\bdays\b|bytes|number of|how many|\brevision\b|its number\b|\bindex\b"
-    r"|TCP port|own unit|percent",
+    r"|TCP port|own unit|percent|degrees",
     re.IGNORECASE,
 )
 TIME = re.compile(r"epoch seconds|RFC 3339")

@@ -78,6 +78,25 @@ async def test_what_is_wrong_is_named(here):
         ({"sensor_name": "a", "configuration": {"a": ["\0"]}}, [["body", "configuration"]]),
         ({"sensor_name": "a", "configuration": {"\0": 1}}, [["body", "configuration"]]),
         ({"sensor_name": "a", "configuration": [2**63]}, [["body", "configuration"]]),
+        ({"sensor_name": "a", "tags": "roof"}, [["body", "tags"]]),
+        ({"sensor_name": "a", "tags": [""]}, [["body", "tags", 0]]),
+        ({"sensor_name": "a", "tags": ["a", "x" * 65]}, [["body", "tags", 1]]),
+        ({"sensor_name": "a", "tags": [" a"]}, [["body", "tags", 0]]),
+        ({"sensor_name": "a", "tags": ["\0"]}, [["body", "tags", 0]]),
+        ({"sensor_name": "a", "tags": [f"{n}" for n in range(33)]}, [["body", "tags"]]),
+        ({"sensor_name": "a", "latitude": 90.1}, [["body", "latitude"]]),
+        ({"sensor_name": "a", "latitude": True}, [["body", "latitude"]]),
+        ({"sensor_name": "a", "longitude": "7"}, [["body", "longitude"]]),
+        ({"sensor_name": "a", "place": 7}, [["body", "place"]]),
+        ({"sensor_name": "a", "attributes": {"t": "°C"}}, [["body", "attributes", "t"]]),
+        (
+            {"sensor_name": "a", "attributes": {"t": {"units": "°C"}}},
+            [["body", "attributes", "t", "units"]],
+        ),
+        (
+            {"sensor_name": "a", "attributes": {"t": {"unit": "x" * 33}}},
+            [["body", "attributes", "t", "unit"]],
+        ),
         ([], [["body"]]),
     ]:
         assert problems(await here.http.post("/sensors", json=body)) == expected, body
@@ -548,3 +567,44 @@ async def test_devices_read_their_own_record_only(here):
     ]:
         body = INVENTORY if method in ("POST", "PATCH") else None
         assert (await here.http.request(method, path, json=body, headers=key)).status_code == 403
+
+
+async def test_tags_labels_and_a_place_are_shown_changed_and_entered(here):
+    """In every representation, in what is known of the sensor for rules, and in the audit log."""
+    said = {
+        "tags": ["roof", "dry", "roof"],
+        "attributes": {"t": {"unit": "°C"}, "a.b": {"display_name": "B"}, "none": {}},
+        "latitude": -46.5,
+        "longitude": 7,
+        "place": "Bern",
+    }
+    shown = {
+        **said,
+        "tags": ["dry", "roof"],
+        "attributes": {
+            "t": {"unit": "°C", "display_name": None},
+            "a.b": {"unit": None, "display_name": "B"},
+        },
+    }
+    sensor = await made(here, **said)
+    known = await here.services.registry.find(sensor["id"])
+    path = f"/sensors/{sensor['id']}"
+    latest = (await here.http.get(f"{path}/latest")).json()
+    assert (known.tags, latest["labels"]) == ({"dry", "roof"}, shown["attributes"])
+    (listed,) = (await here.http.get("/sensors")).json()
+    for record in (sensor, listed, (await here.http.get(path)).json()):
+        assert {name: record[name] for name in shown} == shown
+    # What is not said stays.
+    changed = (await here.http.patch(path, json={"tags": ["wet"], "place": None})).json()
+    assert {name: changed[name] for name in shown} == {**shown, "tags": ["wet"], "place": None}
+    assert known.tags == {"wet"}
+    (entry, *_) = (await here.http.get("/audit", params={"resource": sensor["id"]})).json()
+    assert entry["changes"] == {
+        "tags": {"old": ["dry", "roof"], "new": ["wet"]},
+        "place": {"old": "Bern", "new": None},
+    }
+    gone = {"tags": [], "attributes": None, "latitude": None, "longitude": None}
+    cleared = (await here.http.put(path, json=gone)).json()
+    assert {name: cleared[name] for name in gone} == {**gone, "attributes": {}}
+    latest = (await here.http.get(f"{path}/latest")).json()
+    assert (known.tags, latest["labels"]) == (set(), {})

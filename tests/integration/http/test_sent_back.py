@@ -22,7 +22,15 @@ async def here(site):
     async with site() as running:
         running.http.headers.update(ADMIN)
         await running.account("ash")
-        await running.device("pump-1", expected_interval=60)
+        await running.device(
+            "pump-1",
+            expected_interval=60,
+            tags=["roof", "a"],
+            attributes={"t": {"unit": "°C", "display_name": "Air"}, "rh": {"unit": "%"}},
+            latitude=-46.5,
+            longitude=7,
+            place="Bern",
+        )
         body = {"serial_number": "N-1", "firmware_version": "1"}
         node = (await running.http.post("/nodes", json=body)).json()["id"]
         await running.http.post(f"/nodes/{node}/sensors", json={"sensor_id": "pump-1"})

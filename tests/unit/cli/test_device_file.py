@@ -41,6 +41,13 @@ def test_empty_cells_and_lines_are_left_out(file: Path) -> None:
     ]
 
 
+def test_a_device_has_tags_and_a_place(file: Path) -> None:
+    file.write_text("device_id,tags,latitude,longitude,place\nd-1,roof; dry ;,-46.5,7,Bern\n")
+    ((_, members),) = read_devices(file)
+    place = {"latitude": -46.5, "longitude": 7.0, "place": "Bern"}
+    assert members == {"device_id": "d-1", "tags": ("roof", "dry"), **place}
+
+
 def test_no_devices_are_no_error(file: Path) -> None:
     file.write_text("device_id\n")
     assert read_devices(file) == []
@@ -65,6 +72,10 @@ def test_no_devices_are_no_error(file: Path) -> None:
         ("device_id,expected_interval\nd-9,soon\n", "line 2: expected_interval"),
         ("device_id,expected_interval\nd-9,nan\n", "line 2: expected_interval"),
         ("device_id,expected_interval\nd-9,0\n", "line 2: expected_interval"),
+        ("device_id,tags\nd-9," + "x" * 65 + "\n", "line 2: tags have 1 to 64 characters"),
+        ("device_id,tags\nd-9," + ";".join(map(str, range(33))) + "\n", "line 2: tags are more"),
+        ("device_id,latitude\nd-9,90.5\n", "line 2: latitude has to be -90 to 90 degrees"),
+        ("device_id,longitude\nd-9,east\n", "line 2: longitude has to be -180 to 180"),
         ('device_id\nd-9\n"d-8\n', "line 3: unexpected end of data"),
     ],
 )

@@ -2,7 +2,8 @@
     number, identifier, network_identifier, device_id, key_hash, is_active, name, sensor_name,
     serial_number, manufacturer, model, modality, created_at, last_seen_at, last_measurement_at,
     status, status_at, node_identifier, expected_interval, deleted_at, status_since,
-    status_by_broker, connection_open, connection_at
+    status_by_broker, connection_open, connection_at, tags, attribute_labels, latitude, longitude,
+    place
 
 -- shared: sensors_wanted
 FROM sensor
@@ -17,14 +18,15 @@ AND (CAST(:manufacturer AS text) IS NULL OR manufacturer = :manufacturer)
 AND (CAST(:model AS text) IS NULL OR model = :model)
 AND (CAST(:modality AS text) IS NULL OR modality = :modality)
 AND (CAST(:node_identifier AS text) IS NULL OR node_identifier = :node_identifier)
+AND (CAST(:tags AS text) IS NULL OR {sensors_tagged})
 
--- name: sensors_list(networks, only_devices, serial_number, manufacturer, model, modality, node_identifier, offset, limit)
+-- name: sensors_list(networks, only_devices, serial_number, manufacturer, model, modality, node_identifier, tags, offset, limit)
 SELECT {sensor_columns}
 {sensors_wanted}
 ORDER BY number
 LIMIT :limit OFFSET :offset;
 
--- name: sensors_count(networks, only_devices, serial_number, manufacturer, model, modality, node_identifier)$
+-- name: sensors_count(networks, only_devices, serial_number, manufacturer, model, modality, node_identifier, tags)$
 SELECT count(*) {sensors_wanted};
 
 -- Sensors with what memory knows of them that is written later: `open` are connected, `gone` were
@@ -115,7 +117,7 @@ CASE CAST(:sort AS text)
     WHEN 'last_measurement_at' THEN measured_at
 END
 
--- name: sensors_narrowed_list(networks, only_devices, serial_number, manufacturer, model, modality, node_identifier, text, connected, late, open, alone, gone, noted, moment, sort, descending, offset, limit)
+-- name: sensors_narrowed_list(networks, only_devices, serial_number, manufacturer, model, modality, node_identifier, tags, text, connected, late, open, alone, gone, noted, moment, sort, descending, offset, limit)
 -- Those without a word or time to go by come last either way.
 {sensors_as_of_now},
 placed AS (
@@ -133,7 +135,7 @@ ORDER BY
     number
 LIMIT :limit OFFSET :offset;
 
--- name: sensors_narrowed_count(networks, only_devices, serial_number, manufacturer, model, modality, node_identifier, text, connected, late, open, alone, gone, noted, moment)$
+-- name: sensors_narrowed_count(networks, only_devices, serial_number, manufacturer, model, modality, node_identifier, tags, text, connected, late, open, alone, gone, noted, moment)$
 {sensors_as_of_now}
 SELECT count(*) {sensors_narrowed};
 
@@ -204,19 +206,20 @@ SELECT 'serial_number' FROM sensor
 WHERE network_identifier = :network_identifier AND serial_number = :serial_number
 AND deleted_at IS NULL;
 
--- name: sensor_create(identifier, network_identifier, device_id, key_hash, broker_password, name, sensor_name, serial_number, manufacturer, model, modality, created_at, node_identifier, expected_interval)^
+-- name: sensor_create(identifier, network_identifier, device_id, key_hash, broker_password, name, sensor_name, serial_number, manufacturer, model, modality, created_at, node_identifier, expected_interval, tags, attribute_labels, latitude, longitude, place)^
 INSERT INTO sensor (
     identifier, network_identifier, device_id, key_hash, broker_password, name, sensor_name,
-    serial_number, manufacturer, model, modality, created_at, node_identifier, expected_interval
+    serial_number, manufacturer, model, modality, created_at, node_identifier, expected_interval,
+    tags, attribute_labels, latitude, longitude, place
 )
 VALUES (
     :identifier, :network_identifier, :device_id, :key_hash, :broker_password, :name,
     :sensor_name, :serial_number, :manufacturer, :model, :modality, :created_at, :node_identifier,
-    :expected_interval
+    :expected_interval, :tags, :attribute_labels, :latitude, :longitude, :place
 )
 RETURNING {sensor_columns};
 
--- name: sensor_change(number, network_identifier, device_id, key_hash, broker_password, is_active, name, sensor_name, serial_number, manufacturer, model, modality, node_identifier, expected_interval, deleted_at)^
+-- name: sensor_change(number, network_identifier, device_id, key_hash, broker_password, is_active, name, sensor_name, serial_number, manufacturer, model, modality, node_identifier, expected_interval, tags, attribute_labels, latitude, longitude, place, deleted_at)^
 UPDATE sensor
 SET
     network_identifier = :network_identifier,
@@ -237,6 +240,11 @@ SET
     modality = :modality,
     node_identifier = :node_identifier,
     expected_interval = :expected_interval,
+    tags = :tags,
+    attribute_labels = :attribute_labels,
+    latitude = :latitude,
+    longitude = :longitude,
+    place = :place,
     deleted_at = :deleted_at
 WHERE number = :number
 RETURNING {sensor_columns};

@@ -174,6 +174,9 @@ SELECT
 -- shared: binary
 "C"
 
+-- shared: sensors_tagged
+CAST(tags AS jsonb) @> CAST(:tags AS jsonb)
+
 -- shared: sensors_open
 SELECT CAST(value AS bigint) FROM json_array_elements_text(CAST(:open AS json))
 

@@ -127,6 +127,12 @@ SELECT
 -- shared: binary
 BINARY
 
+-- shared: sensors_tagged
+NOT EXISTS (
+    SELECT 1 FROM json_each(:tags) AS wanted
+    WHERE wanted.value NOT IN (SELECT value FROM json_each(tags))
+)
+
 -- shared: sensors_open
 SELECT value FROM json_each(:open)
 
