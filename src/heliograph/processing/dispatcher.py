@@ -9,6 +9,7 @@ import structlog
 
 from heliograph.errors import StoreUnavailableError
 from heliograph.model.time import SECOND, now
+from heliograph.printable import printable
 from heliograph.store.actions import Actions, ActionState, DueAction, SettledAction
 
 log = structlog.get_logger()
@@ -24,6 +25,8 @@ LONGEST_SECONDS = 45.0
 CONCURRENT = 64
 CLOSE_SECONDS = 2.0
 LONGEST_ERROR = 500
+# While the database is away: how often to see whether it is back.
+AWAY_SECONDS = 2.0
 
 Run = Callable[[DueAction], Awaitable[None]]
 
@@ -55,7 +58,7 @@ class Dispatcher:
         alone: bool,
         concurrent: int = CONCURRENT,
     ) -> None:
-        """Look for what is due every `interval` seconds without being woken.
+        """Look for what others have entered every `interval` seconds without being woken.
 
         `alone`: no other process does, so that what is claimed at the start is nobody's.
         """
@@ -68,6 +71,11 @@ class Dispatcher:
         self._work = asyncio.Event()
         self._running: dict[int, asyncio.Task[None]] = {}
         self._settled: list[SettledAction] = []
+        # What was claimed before the database was put back is settled in no later one: its id may
+        # be another action's there.
+        self._generation = 0
+        # The newest time seen: a clock that is behind it was set back.
+        self._newest = 0
         # Who waits for the actions of a message, by its id.
         self._awaited: dict[int, asyncio.Event] = {}
         self.done_total = 0
@@ -80,7 +88,10 @@ class Dispatcher:
 
     def forget(self) -> None:
         """Forget what was claimed before the database was put back."""
+        self._generation += 1
         self._settled.clear()
+        for task in self._running.values():
+            task.cancel()
         self._work.set()
 
     async def finished(self, message: int, seconds: float) -> bool:
@@ -101,13 +112,11 @@ class Dispatcher:
         try:
             while True:
                 try:
-                    if self._alone:
-                        await self._actions.release(now())
-                        self._alone = False
-                    await self._round()
+                    seconds = await self._round()
                 except StoreUnavailableError as error:
                     log.debug("actions waiting for the database", reason=str(error))
-                await self._wait()
+                    seconds = AWAY_SECONDS
+                await self._wait(min(seconds, self._interval))
         finally:
             running = list(self._running.values())
             for task in running:
@@ -115,83 +124,123 @@ class Dispatcher:
             await asyncio.gather(*running, return_exceptions=True)
 
     async def close(self) -> None:
-        """Note what has been done; what has not comes again once its claim lapses."""
+        """Note what has been done, and leave to others what has not."""
         with contextlib.suppress(StoreUnavailableError, TimeoutError):
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._settle()
 
-    async def _round(self) -> None:
+    async def _round(self) -> float:
+        """Start what is due and finds room; return in how many seconds to look again."""
+        if self._alone:
+            await self._actions.release(now(), self._types)
+            self._alone = False
+        await self._follow_clock()
         while True:
             await self._settle()
             room = self._concurrent - len(self._running)
             if room < max(self._concurrent // 4, 1):
-                return
-            due_at = await self._actions.due_at(self._types)
-            if due_at is None or due_at > now():
-                return
-            claimed = await self._actions.claim(now(), self._types, room)
-            for due in claimed:
-                if due.id not in self._running:
-                    task = asyncio.create_task(self._run(due), name=f"action {due.id}")
-                    self._running[due.id] = task
+                return self._interval
+            due = await self._actions.next_due(self._types)
+            if due is None:
+                return self._interval
+            if (wait := due.due_at - now()) > 0:
+                return wait / SECOND
+            generation = self._generation
+            claimed = await self._actions.claim(now(), due.type, room)
             if not claimed:
-                return
+                return self._interval  # another server was quicker
+            for action in claimed:
+                if generation == self._generation and not self._is_known(action.id):
+                    running = self._run(action, generation)
+                    task = asyncio.create_task(running, name=f"action {action.id}")
+                    self._running[action.id] = task
 
-    async def _wait(self) -> None:
+    def _is_known(self, action: int) -> bool:
+        """Return whether an action is running, or ran and is not settled: its claim has lapsed."""
+        return action in self._running or any(each.id == action for each in self._settled)
+
+    async def _follow_clock(self) -> None:
+        """Have nothing wait for a time that is far ahead because the clock was set back."""
+        at = now()
+        if at < self._newest - SECOND or not self._newest:
+            await self._actions.hasten(at)
+            self._newest = at
+        self._newest = max(self._newest, at)
+
+    async def _wait(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._interval):
+            async with asyncio.timeout(seconds):
                 await self._work.wait()
         self._work.clear()
 
     async def _settle(self) -> None:
         """Note what became of those that have ended."""
-        settled = self._settled
+        settled, generation = self._settled, self._generation
         if not settled:
             return
         self._settled = []
         try:
             await self._actions.settle(settled)
-        except StoreUnavailableError:
-            self._settled = settled + self._settled
+        except BaseException:
+            # Even if it was noted: to note it twice changes nothing.
+            if generation == self._generation:
+                self._settled = settled + self._settled
             raise
 
-    async def _run(self, due: DueAction) -> None:
+    async def _run(self, due: DueAction, generation: int) -> None:
+        settled: SettledAction | None = None
         try:
-            async with asyncio.timeout(LONGEST_SECONDS):
+            async with asyncio.timeout(LONGEST_SECONDS) as deadline:
                 await self._runs[due.type](due)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                # The server ends: whoever comes next need not wait until the claim lapses.
+                settled = _put_off(due, 0, "the server was stopped", counts=False)
+                raise
+            settled = self._failed(due, "what it waited for was cancelled", is_final=False)
         except NotNowError as error:
-            self._put_off(due, due.attempts - 1, POSTPONED_SECONDS, str(error))
-        except TimeoutError:
-            self._fail(due, f"not done within {LONGEST_SECONDS:.0f} s", is_final=False)
+            settled = _put_off(due, POSTPONED_SECONDS, str(error), counts=False)
         except ActionFailedError as error:
-            self._fail(due, str(error), is_final=error.is_final)
+            settled = self._failed(due, str(error), is_final=error.is_final)
         except Exception as error:
-            log.exception("action raised an error", action=due.id, type=due.type)
-            self._fail(due, f"the server failed: {type(error).__name__}", is_final=False)
+            if isinstance(error, TimeoutError) and deadline.expired():
+                reason = f"not done within {LONGEST_SECONDS:.0f} s"
+            else:
+                log.exception("action raised an error", action=due.id, type=due.type)
+                reason = f"the server failed: {type(error).__name__}"
+            settled = self._failed(due, reason, is_final=False)
         else:
             self.done_total += 1
-            done = ActionState.DONE
-            self._settled.append(SettledAction(due.id, done, due.attempts, 0, now(), None))
+            settled = _ended(due, ActionState.DONE, None)
             if due.message is not None and due.message in self._awaited:
                 self._awaited[due.message].set()
         finally:
-            self._running.pop(due.id, None)
+            if settled is not None and generation == self._generation:
+                self._settled.append(settled)
+            if self._running.get(due.id) is asyncio.current_task():
+                del self._running[due.id]
             self._work.set()
 
-    def _fail(self, due: DueAction, reason: str, *, is_final: bool) -> None:
-        reason = reason[:LONGEST_ERROR]
+    def _failed(self, due: DueAction, reason: str, *, is_final: bool) -> SettledAction:
+        # Strangers' texts are in it, and no database takes all of them.
+        reason = printable(reason)[:LONGEST_ERROR]
         if is_final or due.attempts >= ATTEMPTS:
             self.failed_total += 1
             log.warning("action failed", action=due.id, type=due.type, reason=reason)
-            failed = ActionState.FAILED
-            self._settled.append(SettledAction(due.id, failed, due.attempts, 0, now(), reason))
-            return
+            return _ended(due, ActionState.FAILED, reason)
         self.retried_total += 1
         delay = min(FIRST_RETRY_SECONDS * 2.0 ** (due.attempts - 1), LONGEST_RETRY_SECONDS)
         # Those that failed together don't come back together.
-        self._put_off(due, due.attempts, delay * random.uniform(0.5, 1.0), reason)  # noqa: S311 - spreads load
+        return _put_off(due, delay * random.uniform(0.5, 1.0), reason)  # noqa: S311 - spreads load
 
-    def _put_off(self, due: DueAction, attempts: int, seconds: float, reason: str) -> None:
-        due_at = now() + int(seconds * SECOND)
-        pending = ActionState.PENDING
-        self._settled.append(SettledAction(due.id, pending, attempts, due_at, None, reason))
+
+def _ended(due: DueAction, state: ActionState, reason: str | None) -> SettledAction:
+    return SettledAction(due.id, state, due.attempts, 0, now(), reason, due.attempts)
+
+
+def _put_off(due: DueAction, seconds: float, reason: str, *, counts: bool = True) -> SettledAction:
+    """Return that the action waits for so many seconds; `counts`: this was an attempt."""
+    attempts, due_at = due.attempts - (not counts), now() + int(seconds * SECOND)
+    reason = printable(reason)[:LONGEST_ERROR]
+    return SettledAction(due.id, ActionState.PENDING, attempts, due_at, None, reason, due.attempts)

@@ -10,6 +10,8 @@ from heliograph.store.engine import Subject, json_text
 
 # How long a claim holds: no action takes longer, and after a crash others wait so long.
 CLAIM_SECONDS = 60
+# Nobody puts an action off for longer: what is due later was put off by a clock set back since.
+FURTHEST_SECONDS = 3_600
 PRUNED_AT_ONCE = 1_000
 
 
@@ -39,7 +41,11 @@ class DueAction(msgspec.Struct, frozen=True, gc=False):
 
 
 class SettledAction(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """What became of a claimed action; pending again, it is due at `due_at`."""
+    """What became of a claimed action; pending again, it is due at `due_at`.
+
+    `claim` is the attempt that this is of: what has been claimed again since is another's, and
+    only that it is done counts.
+    """
 
     id: int
     state: ActionState
@@ -47,6 +53,14 @@ class SettledAction(msgspec.Struct, frozen=True, gc=False, array_like=True):
     due_at: int
     finished_at: int | None
     error: str | None
+    claim: int
+
+
+class NextDue(msgspec.Struct, frozen=True):
+    """When the next action may be claimed, and of which type it is."""
+
+    type: str
+    due_at: int
 
 
 class ActionRecord(msgspec.Struct, frozen=True, gc=False):
@@ -84,29 +98,30 @@ class Actions(Subject):
     and nobody else takes them meanwhile; what it does not settle is claimed again.
     """
 
-    async def due_at(self, types: Sequence[str]) -> int | None:
-        """Return when the next action of these types may be claimed; None: there is none."""
-        [(due_at,)] = await self._engine.fetch("actions_due_at", types=json_text(list(types)))
-        return None if due_at is None else int(due_at)
+    async def next_due(self, types: Sequence[str]) -> NextDue | None:
+        """Return which of these types has waited longest, or waits shortest; None: none."""
+        wanted = json_text(list(types))
+        found = await self._all(NextDue, "actions_next_due", types=wanted)
+        return min(found, key=lambda due: due.due_at, default=None)
 
-    async def claim(self, now: int, types: Sequence[str], limit: int) -> list[DueAction]:
-        """Claim what is due of these types, those first that have waited longest."""
-        rows = await self._write(
-            "actions_claim",
-            now=now,
-            until=now + CLAIM_SECONDS * SECOND,
-            types=json_text(list(types)),
-            limit=limit,
-        )
+    async def claim(self, now: int, type: str, limit: int) -> list[DueAction]:  # noqa: A002 - as in `page`
+        """Claim what is due of a type, those first that have waited longest."""
+        until = now + CLAIM_SECONDS * SECOND
+        rows = await self._write("actions_claim", now=now, until=until, type=type, limit=limit)
         return sorted((DueAction(*row) for row in rows), key=lambda due: due.id)
 
     async def settle(self, settled: Sequence[SettledAction]) -> None:
         """Note what became of claimed actions."""
         await self._write("actions_settle", rows=json_text(list(settled)))
 
-    async def release(self, now: int) -> None:
+    async def release(self, now: int, types: Sequence[str]) -> None:
         """End the claims of a server that is gone: for the only process there is."""
-        await self._write("actions_release", now=now, until=now + CLAIM_SECONDS * SECOND)
+        until = now + CLAIM_SECONDS * SECOND
+        await self._write("actions_release", now=now, until=until, types=json_text(list(types)))
+
+    async def hasten(self, now: int) -> None:
+        """Have due now what is due so late that a clock was wrong when it was put off."""
+        await self._write("actions_hasten", now=now, until=now + FURTHEST_SECONDS * SECOND)
 
     async def page(
         self,
@@ -133,7 +148,7 @@ class Actions(Subject):
         """Return the action with this id."""
         return await self._one(ActionRecord, "action_find", id=identifier)
 
-    async def of_message(self, message: int, type: str) -> list[ActionRecord]:  # noqa: A002 - as above
+    async def of_message(self, message: int, type: str) -> list[ActionRecord]:  # noqa: A002 - as in `page`
         """Return what is to be done because of a message, of one type."""
         return await self._all(ActionRecord, "action_of_message", message=message, type=type)
 

@@ -3,11 +3,17 @@
 import asyncio
 
 from heliograph.model.time import SECOND
-from heliograph.store.actions import CLAIM_SECONDS, ActionState, SettledAction
+from heliograph.store.actions import (
+    CLAIM_SECONDS,
+    FURTHEST_SECONDS,
+    ActionState,
+    NextDue,
+    SettledAction,
+)
 from heliograph.store.engine import Batch
 from rows import NOON
 
-TYPES = ("publish",)
+TYPES = ("publish", "mqtt")
 
 
 def packet(row_id, fingerprint=1, sensor=None, device_id="d-1"):
@@ -29,7 +35,7 @@ def observation(sensor, row_id, fingerprint, kind="measurement"):
 
 
 async def due(store, now=NOON, limit=10):
-    return [each.message for each in await store.actions.claim(now, TYPES, limit)]
+    return [each.message for each in await store.actions.claim(now, "publish", limit)]
 
 
 async def test_a_packet_is_stored_once_and_so_is_what_follows_from_it(store):
@@ -67,26 +73,26 @@ async def test_only_rows_that_were_inserted_are_observed(store, sensor):
 async def test_what_is_claimed_is_nobody_elses_until_the_claim_lapses(store):
     await store.write(Batch(packets=[packet(8)], actions=[action(8), action(8, 1)]))
     assert await due(store, NOON - 1) == []
-    assert await store.actions.due_at(TYPES) == NOON
-    assert await store.actions.due_at(("webhook",)) is None
+    assert await store.actions.next_due(TYPES) == NextDue("publish", NOON)
+    assert await store.actions.next_due(("webhook",)) is None
     one, other = await asyncio.gather(due(store, limit=1), due(store, limit=1))
     assert one == other == [8]
     assert await due(store) == []
     assert await due(store, NOON + CLAIM_SECONDS * SECOND) == [8, 8]
-    await store.actions.release(NOON + CLAIM_SECONDS * SECOND)
-    [claimed, _] = await store.actions.claim(NOON + CLAIM_SECONDS * SECOND, TYPES, 10)
+    await store.actions.release(NOON + CLAIM_SECONDS * SECOND, TYPES)
+    [claimed, _] = await store.actions.claim(NOON + CLAIM_SECONDS * SECOND, "publish", 10)
     assert (claimed.attempts, claimed.body) == (3, '{"n":1}')
 
 
 async def test_what_became_of_actions_is_kept_listed_repeated_and_pruned(store):
     actions = [action(8, position) for position in range(3)]
     await store.write(Batch(packets=[packet(8)], actions=actions))
-    done, failed, again = await store.actions.claim(NOON, TYPES, 10)
+    done, failed, again = await store.actions.claim(NOON, "publish", 10)
     await store.actions.settle(
         [
-            SettledAction(done.id, ActionState.DONE, 1, 0, NOON + 5, None),
-            SettledAction(failed.id, ActionState.FAILED, 1, 0, NOON + 6, "no route \u00e9"),
-            SettledAction(again.id, ActionState.PENDING, 1, NOON + 7, None, "away"),
+            SettledAction(done.id, ActionState.DONE, 1, 0, NOON + 5, None, 1),
+            SettledAction(failed.id, ActionState.FAILED, 1, 0, NOON + 6, "no route \u00e9", 1),
+            SettledAction(again.id, ActionState.PENDING, 1, NOON + 7, None, "away", 1),
         ]
     )
     listed, count = await store.actions.page(None, offset=0, limit=10)
@@ -102,7 +108,7 @@ async def test_what_became_of_actions_is_kept_listed_repeated_and_pruned(store):
     counts = await store.actions.counts()
     assert (counts.pending, counts.failed, counts.oldest) == (1, 1, NOON)
     # SettledAction twice, by a server whose claim has lapsed: the first word counts.
-    await store.actions.settle([SettledAction(done.id, ActionState.FAILED, 9, 0, NOON, "late")])
+    await store.actions.settle([SettledAction(done.id, ActionState.FAILED, 9, 0, NOON, "late", 1)])
     assert (await store.actions.find(done.id)).state == "done"
     repeated = await store.actions.repeat(failed.id, NOON + 8)
     assert (repeated.state, repeated.attempts, repeated.error) == ("pending", 0, None)
@@ -113,3 +119,30 @@ async def test_what_became_of_actions_is_kept_listed_repeated_and_pruned(store):
         failed.id,
         again.id,
     ]
+
+
+async def test_a_lapsed_claim_settles_only_that_it_is_done(store):
+    await store.write(Batch(packets=[packet(8)], actions=[action(8), action(8, 1)]))
+    first, second = await store.actions.claim(NOON, "publish", 10)
+    lapsed = NOON + CLAIM_SECONDS * SECOND
+    assert len(await store.actions.claim(lapsed, "publish", 10)) == 2
+    pending, done = ActionState.PENDING, ActionState.DONE
+    await store.actions.settle(
+        [
+            SettledAction(first.id, pending, 1, NOON, None, "late", 1),
+            SettledAction(second.id, done, 1, 0, lapsed, None, 1),
+        ]
+    )
+    waiting = await store.actions.find(first.id)
+    assert (waiting.attempts, waiting.error) == (2, None)
+    assert waiting.due_at == lapsed + CLAIM_SECONDS * SECOND
+    assert (await store.actions.find(second.id)).state == "done"
+
+
+async def test_what_a_wrong_clock_has_put_off_is_due_when_it_was_set_back(store):
+    ahead = NOON + (FURTHEST_SECONDS + 1) * SECOND
+    actions = [action(8, due_at=ahead), action(8, 1, due_at=NOON + 5)]
+    await store.write(Batch(packets=[packet(8)], actions=actions))
+    await store.actions.hasten(NOON)
+    assert len(await store.actions.claim(NOON, "publish", 10)) == 1
+    assert await store.actions.next_due(TYPES) == NextDue("publish", NOON + 5)

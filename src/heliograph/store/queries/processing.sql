@@ -11,13 +11,29 @@ AND (CAST(:type AS text) IS NULL OR type = :type)
 AND (CAST(:rule AS text) IS NULL OR rule = :rule)
 AND (CAST(:sensor AS bigint) IS NULL OR sensor = CAST(:sensor AS bigint))
 
--- name: actions_due_at(types)
--- When the next one may be claimed.
-SELECT min(due_at) FROM action WHERE state = 'pending' AND type IN ({types_wanted});
+-- name: actions_next_due(types)
+-- Of each type: when the next one may be claimed. One look at the index each, however many wait.
+SELECT type, due_at
+FROM (
+    SELECT
+        wanted.type,
+        (
+            SELECT min(action.due_at) FROM action
+            WHERE action.state = 'pending' AND action.type = wanted.type
+        ) AS due_at
+    FROM ({types_wanted}) AS wanted
+) AS next
+WHERE due_at IS NOT NULL;
 
--- name: actions_release(now, until)
+-- name: actions_release(now, until, types)
 -- What a server that is gone had claimed; what fails again and again comes a little earlier by that.
-UPDATE action SET due_at = :now WHERE state = 'pending' AND due_at BETWEEN :now AND :until
+UPDATE action SET due_at = :now
+WHERE state = 'pending' AND due_at BETWEEN :now AND :until
+AND type IN (SELECT type FROM ({types_wanted}) AS wanted)
+RETURNING id;
+
+-- name: actions_hasten(now, until)
+UPDATE action SET due_at = :now WHERE state = 'pending' AND due_at > :until
 RETURNING id;
 
 -- name: actions_list(networks, state, type, rule, sensor, offset, limit)

@@ -146,7 +146,7 @@ CREATE TABLE action (
 
 CREATE UNIQUE INDEX action_key ON action (rule, position, sensor, timestamp, fingerprint, type);
 
-CREATE INDEX action_due ON action (due_at) WHERE state = 'pending';
+CREATE INDEX action_due ON action (type, due_at) WHERE state = 'pending';
 
 CREATE INDEX action_message ON action (message) WHERE state = 'pending';
 

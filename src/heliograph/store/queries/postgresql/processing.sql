@@ -1,5 +1,5 @@
 -- shared: types_wanted
-SELECT json_array_elements_text(CAST(:types AS json))
+SELECT json_array_elements_text(CAST(:types AS json)) AS type
 
 -- What a batch of the pipeline stores beside telemetry: `rows` is JSON, in the order of the records'
 -- rows.
@@ -91,23 +91,25 @@ WHERE CASE seen.kind
 END
 ON CONFLICT (rule, sensor, timestamp, fingerprint) DO NOTHING;
 
--- name: actions_claim(now, until, types, limit)
-UPDATE action
-SET due_at = :until, attempts = attempts + 1
-FROM (
+-- name: actions_claim(now, until, type, limit)
+-- Materialized: a plan that looks for them once for each row of the table would claim more.
+WITH due AS MATERIALIZED (
     SELECT id FROM action
-    WHERE state = 'pending' AND due_at <= :now AND type IN ({types_wanted})
+    WHERE state = 'pending' AND type = :type AND due_at <= :now
     ORDER BY due_at, id
     LIMIT :limit
     FOR UPDATE SKIP LOCKED
-) AS due
+)
+UPDATE action
+SET due_at = :until, attempts = attempts + 1
+FROM due
 WHERE action.id = due.id
 RETURNING
     action.id, rule, position, sensor, timestamp, fingerprint, message, network_identifier, type,
     body, attempts, created_at;
 
 -- name: actions_settle(rows)
--- Those that somebody else has settled meanwhile stay as they are.
+-- Those that somebody else has settled or claimed meanwhile stay as they are, unless they are done.
 UPDATE action
 SET
     state = settled.state, attempts = settled.attempts, due_at = settled.due_at,
@@ -116,8 +118,10 @@ FROM (
     SELECT
         CAST(value ->> 0 AS bigint) AS id, value ->> 1 AS state,
         CAST(value ->> 2 AS bigint) AS attempts, CAST(value ->> 3 AS bigint) AS due_at,
-        CAST(value ->> 4 AS bigint) AS finished_at, value ->> 5 AS error
+        CAST(value ->> 4 AS bigint) AS finished_at, value ->> 5 AS error,
+        CAST(value ->> 6 AS bigint) AS claim
     FROM json_array_elements(CAST(:rows AS json))
 ) AS settled
 WHERE action.id = settled.id AND action.state = 'pending'
+AND (settled.state = 'done' OR action.attempts = settled.claim)
 RETURNING action.id;

@@ -1,5 +1,5 @@
 -- shared: types_wanted
-SELECT value FROM json_each(:types)
+SELECT value AS type FROM json_each(:types)
 
 -- What a batch of the pipeline stores beside telemetry: `rows` is JSON, in the order of the records'
 -- rows.
@@ -95,12 +95,12 @@ WHERE CASE seen.kind
 END
 ON CONFLICT (rule, sensor, timestamp, fingerprint) DO NOTHING;
 
--- name: actions_claim(now, until, types, limit)
+-- name: actions_claim(now, until, type, limit)
 UPDATE action
 SET due_at = :until, attempts = attempts + 1
 WHERE id IN (
     SELECT id FROM action
-    WHERE state = 'pending' AND due_at <= :now AND type IN ({types_wanted})
+    WHERE state = 'pending' AND type = :type AND due_at <= :now
     ORDER BY due_at, id
     LIMIT :limit
 )
@@ -109,7 +109,7 @@ RETURNING
     attempts, created_at;
 
 -- name: actions_settle(rows)
--- Those that somebody else has settled meanwhile stay as they are.
+-- Those that somebody else has settled or claimed meanwhile stay as they are, unless they are done.
 UPDATE action
 SET
     state = settled.state, attempts = settled.attempts, due_at = settled.due_at,
@@ -118,8 +118,10 @@ FROM (
     SELECT
         json_extract(value, '$[0]') AS id, json_extract(value, '$[1]') AS state,
         json_extract(value, '$[2]') AS attempts, json_extract(value, '$[3]') AS due_at,
-        json_extract(value, '$[4]') AS finished_at, json_extract(value, '$[5]') AS error
+        json_extract(value, '$[4]') AS finished_at, json_extract(value, '$[5]') AS error,
+        json_extract(value, '$[6]') AS claim
     FROM json_each(:rows)
 ) AS settled
 WHERE action.id = settled.id AND action.state = 'pending'
+AND (settled.state = 'done' OR action.attempts = settled.claim)
 RETURNING action.id;
