@@ -87,7 +87,7 @@ RETURNING id, notice;
 -- name: channel_state_read(channel)$
 SELECT state FROM channel_state WHERE channel = :channel;
 
--- name: channel_state_set(channel, state, due_at)
+-- name: channel_state_set(channel, state, due_at)!
 INSERT INTO channel_state (channel, state, due_at)
 VALUES (:channel, :state, :due_at)
 ON CONFLICT (channel) DO UPDATE SET state = excluded.state, due_at = excluded.due_at;
@@ -97,6 +97,6 @@ SELECT count(*) FROM alert
 WHERE cleared_at IS NULL
 AND coalesce(network_identifier, '') = coalesce(CAST(:network AS text), '');
 
--- name: notify_enter(network, fingerprint, body, now)
+-- name: notify_enter(network, fingerprint, body, now)!
 INSERT INTO action (timestamp, fingerprint, network_identifier, type, body, due_at, created_at)
 VALUES (:now, :fingerprint, :network, 'notify', :body, :now, :now);
