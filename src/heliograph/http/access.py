@@ -31,6 +31,7 @@ NOT_FOUND = {
     ErrorCode.DEVICE_NOT_FOUND: "Device not found",
     ErrorCode.NETWORK_NOT_FOUND: "Network not found",
     ErrorCode.CONFIGURATION_NOT_FOUND: "Configuration not found",
+    ErrorCode.RULE_NOT_FOUND: "Rule not found",
 }
 
 

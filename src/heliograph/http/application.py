@@ -34,6 +34,7 @@ from heliograph.http import (
     packets,
     parameters,
     retention,
+    rules,
     sensors,
 )
 from heliograph.http.answers import Answering
@@ -62,6 +63,7 @@ RESOURCES = (
     latest,
     exports,
     packets,
+    rules,
     retention,
     broker_access,
     health,

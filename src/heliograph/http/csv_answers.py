@@ -42,7 +42,7 @@ class AskedForm:
     def __init__(
         self, request: Request, form: Form = None, spreadsheet: Spreadsheet = False
     ) -> None:
-        preferred = form is None and prefers_csv(request.headers.get("accept", ""))
+        preferred = form is None and prefers(MEDIA_TYPE, request.headers.get("accept", ""))
         self.is_csv = form == "csv" or preferred
         self.spreadsheet = spreadsheet
         if spreadsheet and not self.is_csv:
@@ -68,15 +68,15 @@ TheForm = Annotated[AskedForm, Depends()]
 TheChartForm = Annotated[AskedChartForm, Depends()]
 
 
-def prefers_csv(accept: str) -> bool:
-    """Return whether an `Accept` header puts text/csv before JSON.
+def prefers(media_type: str, accept: str) -> bool:
+    """Return whether an `Accept` header puts a media type before JSON.
 
-    Whoever names both takes what is usual; whoever takes anything too names CSV for a reason.
+    Whoever names both takes what is usual; whoever takes anything too names the type for a reason.
     """
-    if MEDIA_TYPE not in accept.lower():
+    if media_type not in accept.lower():
         return False
     given = weights(accept)
-    wanted = given.get(MEDIA_TYPE, 0.0)
+    wanted = given.get(media_type, 0.0)
     anything = max(given.get("*/*", 0.0), given.get("application/*", 0.0))
     return wanted > given.get("application/json", 0.0) and wanted >= anything
 

@@ -31,6 +31,12 @@ _RETENTION = {
 _RABBITMQ = {"username": DEVICE, "vhost": "/"}
 _EXCHANGE = {**_RABBITMQ, "resource": "exchange", "name": "amq.topic", "permission": "write"}
 
+_SILENT = {"name": "Silent", "condition": {"no_data": 900}}
+_RULE_CHANGES = {
+    "Wait longer before it raises": {"for": 600},
+    "Take it out of use": {"enabled": False},
+}
+
 # By method and path: by what an example shows, a body.
 _BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("post", "/ingest"): {
@@ -157,6 +163,53 @@ _BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("put", "/nodes/{node_id}"): _NODE_CHANGES,
     ("patch", "/nodes/{node_id}"): _NODE_CHANGES,
     ("post", "/nodes/{node_id}/sensors"): {"A sensor": {"sensor_id": DEVICE}},
+    ("post", "/rules"): {
+        "Above a threshold, with hysteresis and for five minutes": {
+            "name": "Too hot",
+            "id": "8f0c7f5e-2f6b-4f0a-9d0e-6b1d2c3a4e5f",
+            "match": {"sensors": [DEVICE]},
+            "condition": {"attribute": "temperature", "above": 30, "clear_below": 28},
+            "for": 300,
+            "severity": "critical",
+            "actions": [
+                {"type": "alert", "text": "{{sensor.device_id}}: {{value.temperature}} °C"}
+            ],
+        },
+        "Out of a range": {
+            "name": "Humidity out of range",
+            "condition": {
+                "attribute": "humidity",
+                "outside": [40, 80],
+                "clear_inside": [45, 75],
+            },
+            "actions": [{"type": "alert"}],
+        },
+        "Nothing for a quarter of an hour": {**_SILENT, "actions": [{"type": "alert"}]},
+        "Offline for five minutes": {
+            "name": "Offline",
+            "condition": {"offline": 300},
+            "actions": [{"type": "alert"}],
+        },
+        "A leap from one measurement to the next": {
+            "name": "Leap",
+            "condition": {"attribute": "temperature", "change": 5},
+            "actions": [{"type": "sse", "on": "message"}],
+        },
+        "An error is logged": {
+            "name": "Errors",
+            "condition": {"severity_at_least": "error"},
+            "actions": [{"type": "mqtt", "topic": "commands", "payload": {"restart": True}}],
+        },
+        "An expression (CEL)": {
+            "name": "Muggy",
+            "condition": {"cel": "value.temperature > 25.0 && value.humidity > 70.0"},
+            "cooldown": 3_600,
+            "actions": [{"type": "alert"}],
+        },
+    },
+    ("put", "/rules/{rule_id}"): _RULE_CHANGES,
+    ("patch", "/rules/{rule_id}"): _RULE_CHANGES,
+    ("post", "/rules/test"): {"Silences": _SILENT},
     ("put", "/networks/{network_identifier}/retention"): _RETENTION,
     ("put", "/sensors/{identifier}/retention"): _RETENTION,
     ("post", "/broker/emqx/authentication"): {

@@ -33,6 +33,8 @@ class Body(BaseModel):
 
     # What else a member is called by, and its name.
     other_names: ClassVar[Mapping[str, str]] = {}
+    # Members that are no fields, and are taken as they come.
+    others: ClassVar[Collection[str]] = ()
     # What GET gives of the same record, which describes the members that say nothing else.
     representation: ClassVar[type[Representation] | None] = None
     # Whether it may be sent back: then what of it is no member is read-only.
@@ -49,7 +51,9 @@ class Body(BaseModel):
 
     @classmethod
     def _read_only_members(cls) -> set[str]:
-        return cls._descriptions().keys() - cls.model_fields.keys() if cls.is_change else set()
+        if not cls.is_change:
+            return set()
+        return cls._descriptions().keys() - cls.model_fields.keys() - set(cls.others)
 
     @model_validator(mode="wrap")
     @classmethod
@@ -62,10 +66,10 @@ class Body(BaseModel):
                 members[own] = members.pop(name)
         for name in members.keys() & cls._read_only_members():
             read_only[name] = members.pop(name)
-        if cls.model_config.get("extra") == "forbid":
-            unknown = [name for name in members if name not in cls.model_fields]
-            if unknown:
-                raise unknown_members(cls.__name__, unknown, cls.model_fields)
+        if cls.others or cls.model_config.get("extra") == "forbid":
+            known = [*cls.model_fields, *cls.others]
+            if unknown := [name for name in members if name not in known]:
+                raise unknown_members(cls.__name__, unknown, known)
         made = handler(members)
         made._read_only = read_only  # noqa: SLF001 - one's own
         return made

@@ -39,6 +39,7 @@ TAGS = [
     {"name": "configurations", "description": "Tell sensors what to be, and see if they are."},
     {"name": "networks", "description": "Group sensors, and say who may do what with them."},
     {"name": "nodes", "description": "Hardware units that carry several sensors."},
+    {"name": "rules", "description": "Say what is to happen when messages fulfil a condition."},
     {"name": "accounts", "description": "Sign up, log in, change a password."},
     {"name": "retention", "description": "How long data is kept, and what goes next."},
     {"name": "audit", "description": "Who did what to which resource, and when."},
@@ -51,6 +52,7 @@ _PATH_PARAMETERS = {
     "device_id": {"description": "The device's `device_id` or UUID", "example": DEVICE},
     "network_identifier": {"description": "The network's UUID"},
     "node_id": {"description": "The node's UUID"},
+    "rule_id": {"description": "The rule's UUID"},
     "sensor_id": {"description": "The sensor's UUID or `device_id`", "example": DEVICE},
     "username": {"description": "The name of the member's account", "example": USERNAME},
 }
@@ -62,6 +64,7 @@ _MADE = {
     "/sensors/{identifier}/configurations": ("identifier", "sensor_identifier"),
     "/devices": ("device_id", "device_id"),
     "/nodes": ("node_id", "id"),
+    "/rules": ("rule_id", "id"),
 }
 
 _SENTENCE = re.compile(r"\.(?:\s+|$)")

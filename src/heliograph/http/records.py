@@ -45,7 +45,10 @@ class ErrorAnswer(Representation):
 def descriptions(record: type[Representation]) -> dict[str, str]:
     """Return what each member of a record is, in words."""
     hints = get_type_hints(record, include_extras=True)
-    return {name: hint.__metadata__[-1] for name, hint in hints.items()}
+    return {
+        field.encode_name: hints[field.name].__metadata__[-1]
+        for field in msgspec.structs.fields(record)
+    }
 
 
 def components() -> dict[str, Any]:

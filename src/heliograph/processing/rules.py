@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from heliograph.model.attributes import keys_of
+from heliograph.model.canonical import canonical
 from heliograph.model.identifiers import is_device_id, is_uuid
 from heliograph.model.records import Kind
 from heliograph.processing import conditions, templates
@@ -35,6 +36,8 @@ MAXIMUM_TAGS = 64
 MAXIMUM_CHANNELS = 16
 MAXIMUM_ESCALATIONS = 4
 LONGEST_NAME = 255
+# Of all that is written, as JSON, in bytes.
+LARGEST_RULE = 65_536
 
 # What rules may be about; `offline` is about presence alone.
 KINDS: Final = (Kind.MEASUREMENT, Kind.LOG, Kind.HEARTBEAT)
@@ -192,6 +195,30 @@ def document_of(rule: Rule) -> dict[str, Any]:
         "severity": rule.severity.value,
         "actions": [_action_document(action) for action in rule.actions],
     }
+
+
+def written(document: Any) -> dict[str, Any]:
+    """Return the document of the rule that a decoded JSON object describes, as it is stored.
+
+    Raises:
+        InvalidMemberError: it describes none, or more than `LARGEST_RULE` bytes.
+    """
+    complete = document_of(parse(document))
+    if (size := len(canonical(complete))) > LARGEST_RULE:
+        raise InvalidMemberError("", f"the rule has {size} bytes, more than {LARGEST_RULE}")
+    return complete
+
+
+def channels_of(document: dict[str, Any]) -> set[str]:
+    """Return the names of the channels that a rule's document has."""
+    found: set[str] = set()
+    for action in document["actions"]:
+        found.update(action.get("channels", ()))
+        if "channel" in action:
+            found.add(action["channel"])
+        for step in action.get("escalate", ()):
+            found.update(step.get("channels", ()))
+    return found
 
 
 def falls_upon(

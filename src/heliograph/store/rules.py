@@ -1,6 +1,6 @@
 """Rules as they are stored: JSON that `processing/rules.py` reads."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import msgspec
@@ -23,7 +23,7 @@ class TooManyRulesError(Exception):
 class StoredRule(msgspec.Struct, frozen=True):
     """A rule. `definition` is JSON text of all its members, the name and `enabled` too.
 
-    Times are microseconds; `author` is the username of who made it, if an account did.
+    Times are microseconds; `author` is the name of the principal who made it.
     """
 
     identifier: str
@@ -64,6 +64,20 @@ class Rules(Subject):
         """
         which = {"networks": narrowed(networks), "name": name, "enabled": enabled}
         return await self._page(_rule, "rules", which, offset=offset, limit=limit)
+
+    async def sensors_named(self, names: Collection[str]) -> set[tuple[str, str]]:
+        """Return network and name of the sensors that have one of these UUIDs or device_ids."""
+        return await self._named("rules_sensors_named", names)
+
+    async def channels_named(self, names: Collection[str]) -> set[tuple[str, str]]:
+        """Return network and name of the channels that have one of these names."""
+        return await self._named("rules_channels_named", names)
+
+    async def _named(self, query: str, names: Collection[str]) -> set[tuple[str, str]]:
+        if not names:
+            return set()
+        rows = await self._engine.fetch(query, names=json_text(sorted(names)))
+        return {(network, name) for network, name in rows}
 
     async def create(
         self,

@@ -11,6 +11,7 @@ import pytest
 from heliograph.access.policy import Action, Grants, KnownAccount, UnknownSensor, may
 from heliograph.model.account import Account
 from heliograph.model.principal import Principal, Role
+from heliograph.processing.rules import written
 from integration.http.conftest import ADMIN, PASSWORD, SHARED
 
 pytestmark = pytest.mark.uncovered
@@ -49,6 +50,8 @@ class Rule:
     of_account: bool = False
     # What the policy is asked; None: nothing, or for each element.
     action: Action | None = None
+    # Without which it is no question.
+    query: str = ""
 
     def status(self, who):
         if who in NOBODY:
@@ -85,6 +88,7 @@ def changed(rule, **members):
     return dataclasses.replace(rule, **members)
 
 
+ANY_RULE = {"condition": {"attribute": "t", "above": 1}}
 # By method and path as OpenAPI has them. In bodies and paths {device}, {network}, … are
 # resources of the case's own.
 MATRIX = {
@@ -217,6 +221,20 @@ MATRIX = {
     ("DELETE", "/nodes/{node_id}/sensors/{sensor_id}"): changed(
         ARRANGE, admin=204, users=(403, 204, 204, 404), guests=(403, 204, 204)
     ),
+    ("GET", "/rules"): LIST,
+    ("POST", "/rules"): changed(
+        REGISTER, body={**ANY_RULE, "name": "{new}", "network_identifier": "{network}"}
+    ),
+    ("GET", "/rules/{rule_id}"): SEE,
+    ("PUT", "/rules/{rule_id}"): changed(ARRANGE, body={"for": 60}),
+    ("PATCH", "/rules/{rule_id}"): changed(ARRANGE, body={"for": 60}),
+    ("DELETE", "/rules/{rule_id}"): changed(
+        MANAGE, admin=204, users=(403, 403, 204, 404), guests=(403, 403, 204)
+    ),
+    ("GET", "/rules/{rule_id}/test"): changed(SEE, query="?sensor={device}"),
+    ("POST", "/rules/test"): changed(
+        READ, body={**ANY_RULE, "name": "x"}, query="?sensor={device}"
+    ),
     ("GET", "/users/me"): OWN,
     ("PUT", "/users/me/password"): changed(
         OWN,
@@ -238,6 +256,7 @@ RESOURCES = {
     "device_id": "device",
     "sensor_id": "device",
     "node_id": "node",
+    "rule_id": "rule",
     "network_identifier": "network",
     "username": "member",
 }
@@ -245,6 +264,7 @@ UNKNOWN = {
     "device": ("nobody", str(uuid.UUID(int=0)), "a b", "%00"),
     "network": (str(uuid.UUID(int=0)), "x", "%00"),
     "node": (str(uuid.UUID(int=0)), "x", "%00"),
+    "rule": (str(uuid.UUID(int=0)), "x", "%00"),
     "member": ("nobody", "%00", "x" * 300),
 }
 
@@ -255,7 +275,7 @@ def asked(path):
 
 
 def mentions(rule, path, name):
-    return name in asked(path) or f"{{{name}}}" in repr(rule.body)
+    return name in asked(path) or f"{{{name}}}" in f"{rule.body}{rule.query}"
 
 
 def filled(value, given):
@@ -328,6 +348,8 @@ class World:
             await self.configure(given["device"])
         if "node" in asked(path):
             given["node"] = await self.node(given, f"serial {number}")
+        if "rule" in asked(path):
+            given["rule"] = await self.rule(given, f"rule {number}")
         if mentions(rule, path, "member"):
             account = await self.here.account(given["member"])
             await self.here.services.store.networks.set_member(
@@ -353,6 +375,16 @@ class World:
             await store.sensors.change(sensor.number, node_identifier=identifier)
             await self.here.services.registry.changed()
         return identifier
+
+    async def rule(self, given, name):
+        """Return the UUID of a new rule."""
+        made = await self.here.services.store.rules.create(
+            identifier=str(uuid.uuid4()),
+            network_identifier=given["network"],
+            document=written({**ANY_RULE, "name": name}),
+            created_at=1,
+        )
+        return made.identifier
 
     async def headers(self, who, key, method=""):
         """Return the headers of a caller; `key` is the device's that the case is about."""
@@ -451,7 +483,7 @@ async def test_who_may_what(site, who):
         for number, ((method, path), rule) in enumerate(MATRIX.items()):
             given, key = await world.case(method, rule, path, "own")
             headers = await world.headers(who, key, method)
-            asked_path = ("", "/api/v1")[number % 2] + in_path(path, given)
+            asked_path = ("", "/api/v1")[number % 2] + in_path(path + rule.query, given)
             body = filled(rule.body, given)
             if who in world.accounts and rule.of_account and method == "PUT":
                 # The one that the last case has set.
@@ -485,7 +517,7 @@ async def test_shared_keys_find_nothing_where_no_owner_lets_them(site):
             if rule.device[2] >= 300 or not mentions(rule, path, "device"):
                 continue
             given, _ = await world.case(method, rule, path, "foreign")
-            body, asked_path = filled(rule.body, given), in_path(path, given)
+            body, asked_path = filled(rule.body, given), in_path(path + rule.query, given)
             response = await here.http.request(method, asked_path, json=body, headers=SHARED)
             if isinstance(rule.body, list):
                 assert [each["code"] for each in response.json()["rejected"]] == ["UNKNOWN_SENSOR"]
@@ -514,7 +546,10 @@ async def test_what_is_foreign_answers_exactly_as_what_is_not_there(site, who):
                         continue  # a body is refused for what it holds
                     names = {**own, kind: name}
                     response = await here.http.request(
-                        method, in_path(path, names), json=filled(rule.body, names), headers=headers
+                        method,
+                        in_path(path + rule.query, names),
+                        json=filled(rule.body, names),
+                        headers=headers,
                     )
                     answers.append((response.status_code, response.content))
                 assert set(answers) == {answers[0]}, (method, path, answers)
@@ -553,7 +588,7 @@ async def test_what_anonymous_roles_may(site, role):
         await world.fill()
         for (method, path), rule in MATRIX.items():
             given, _ = await world.case(method, rule, path, "default")
-            body, asked_path = filled(rule.body, given), in_path(path, given)
+            body, asked_path = filled(rule.body, given), in_path(path + rule.query, given)
             response = await here.http.request(method, asked_path, json=body)
             expected = rule.guests[GUESTS.index(role)]
             assert response.status_code == expected, (method, path, response.text)
@@ -576,7 +611,10 @@ async def test_every_caller_has_at_least_the_anonymous_rights(site, role, who):
             given, _ = await world.case(method, rule, path, "default")
             headers = stranger if who == "device" else await world.headers(who, {})
             response = await here.http.request(
-                method, in_path(path, given), json=filled(rule.body, given), headers=headers
+                method,
+                in_path(path + rule.query, given),
+                json=filled(rule.body, given),
+                headers=headers,
             )
             assert response.status_code == allowed, (method, path, response.text)
             compared += 1
@@ -591,7 +629,7 @@ async def test_other_networks_are_hidden_from_anonymous_callers(site):
             given, _ = await world.case(method, rule, path, "foreign")
             if rule.users[3] != 404:
                 continue
-            body, asked_path = filled(rule.body, given), in_path(path, given)
+            body, asked_path = filled(rule.body, given), in_path(path + rule.query, given)
             response = await here.http.request(method, asked_path, json=body)
             assert response.status_code == 404, (method, path)
         listed = (await here.http.get("/networks")).json()

@@ -12,10 +12,11 @@ from heliograph.access.limiter import Limiter
 from heliograph.model.audit import SYSTEM, AuditAction, AuditedChange
 from heliograph.model.principal import Role
 from heliograph.model.time import DAY, now, to_rfc3339
+from heliograph.processing.rules import written
 from heliograph.store import audit as audit_module
 from heliograph.store import open_store
 from integration.http.conftest import ADMIN, ADMIN_KEY, PASSWORD, SHARED, SHARED_KEY
-from integration.http.test_access import UNKNOWN, filled, in_path, routes
+from integration.http.test_access import ANY_RULE, UNKNOWN, filled, in_path, routes
 
 CHANGING = ("POST", "PUT", "PATCH", "DELETE")
 # What devices send is no change of the registry.
@@ -114,6 +115,12 @@ CASES = {
     ("PUT", "/nodes/{node_id}"): case("node.change", body={"name": "{new}"}),
     ("PATCH", "/nodes/{node_id}"): case("node.change", body={"firmware_version": "{new}"}),
     ("DELETE", "/nodes/{node_id}"): case("node.delete"),
+    ("POST", "/rules"): case(
+        "rule.create", body={**ANY_RULE, "name": "{new}", "network_identifier": "{network}"}
+    ),
+    ("PUT", "/rules/{rule_id}"): case("rule.change", body={"for": 60}),
+    ("PATCH", "/rules/{rule_id}"): case("rule.change", body={"enabled": False}),
+    ("DELETE", "/rules/{rule_id}"): case("rule.delete"),
     ("POST", "/nodes/{node_id}/sensors"): case("sensor.change", body={"sensor_id": "{device}"}),
     ("DELETE", "/nodes/{node_id}/sensors/{sensor_id}"): case("sensor.change"),
 }
@@ -150,6 +157,14 @@ class World:
             serial_number=f"serial-{number}",
             created_at=1,
         )
+        if "{rule_id}" in path:
+            given["rule"] = str(uuid.uuid4())
+            await self.store.rules.create(
+                identifier=given["rule"],
+                network_identifier=given["network"],
+                document=written({**ANY_RULE, "name": f"rule {number}"}),
+                created_at=1,
+            )
         if "{sensor_id}" in path:
             sensor = await self.store.sensors.find(given["device"])
             await self.store.sensors.change(sensor.number, node_identifier=given["node"])
@@ -188,8 +203,8 @@ class World:
         ]
 
 
-# What brokers ask by POST changes nothing.
-QUESTIONS = {
+# What brokers ask by POST changes nothing, and nor does a dry run.
+QUESTIONS = {("POST", "/rules/test")} | {
     ("POST", f"/broker/{asked}")
     for asked in (
         "emqx/authentication",

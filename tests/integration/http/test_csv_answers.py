@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from heliograph.http.csv_answers import prefers_csv
+from heliograph.http.csv_answers import MEDIA_TYPE, prefers
 
 START = 1_700_000_000
 RANGE = f"start={START}&end={START + 7_200}"
@@ -180,4 +180,4 @@ async def test_cells_are_as_in_an_export(site):
     ],
 )
 def test_which_accept_headers_prefer_csv(accept, is_preferred):
-    assert prefers_csv(accept) is is_preferred
+    assert prefers(MEDIA_TYPE, accept) is is_preferred

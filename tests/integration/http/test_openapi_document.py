@@ -192,6 +192,7 @@ def things(server):
         "device_id": "greenhouse-1",
         "network_identifier": network,
         "node_id": node["node_identifier"],
+        "rule_id": "8f0c7f5e-2f6b-4f0a-9d0e-6b1d2c3a4e5f",
         "username": "ada",
     }
 
@@ -213,6 +214,8 @@ def test_every_request_bodys_example_works(server, document, things):
         for shows, example in media["examples"].items():
             form = {"data" if "form" in kind else "json": example["value"]}
             url = f"{server.http.base_url}{path.format(**things)}"
+            if path.endswith("/test"):
+                url += "?sensor=greenhouse-1"
             answer = httpx.request(method, url, headers=headers, **form)
             assert answer.is_success, (method, path, shows, answer.text)
             if "rejected" in answer.text:

@@ -43,3 +43,15 @@ RETURNING {rule_columns};
 
 -- name: rule_delete(identifier)^
 DELETE FROM rule WHERE identifier = :identifier RETURNING {rule_columns};
+
+-- name: rules_sensors_named(names)
+-- By each name that a rule may call a sensor by.
+SELECT network_identifier, identifier FROM sensor
+WHERE deleted_at IS NULL AND identifier IN ({rule_names})
+UNION ALL
+SELECT network_identifier, device_id FROM sensor
+WHERE deleted_at IS NULL AND device_id IN ({rule_names});
+
+-- name: rules_channels_named(names)
+SELECT network_identifier, name FROM channel
+WHERE network_identifier IS NOT NULL AND name IN ({rule_names});
