@@ -34,6 +34,7 @@ KEPT = {
 EXPECTED_DEVICES = {
     "docs/guide/mqtt.md": ["greenhouse-1"],
     "docs/guide/http.md": ["greenhouse-1"],
+    "docs/guide/rules.md": ["greenhouse-1"],
     "docs/guide/registry.md": ["greenhouse-1"],
     "docs/guide/configurations.md": ["greenhouse-2", "greenhouse-1"],
     "docs/guide/audit.md": ["greenhouse-1"],
@@ -49,6 +50,7 @@ PAGES = [
     "docs/guide/configurations.md",
     "docs/guide/mqtt.md",
     "docs/guide/http.md",
+    "docs/guide/rules.md",
     "docs/guide/audit.md",
     "docs/guide/export-and-import.md",
 ]
