@@ -11,6 +11,7 @@ from heliograph.errors import RolledBackError, StoreUnavailableError
 from heliograph.ingest.instance import Instance
 from heliograph.live.hub import Hub
 from heliograph.model.event import Committed
+from heliograph.model.listeners import Listeners
 from heliograph.model.presence import presence
 from heliograph.model.records import ConnectionRow, Kind
 from heliograph.model.sensor import Sensor
@@ -47,6 +48,8 @@ class PresenceWriter:
         # A file has one server, which needs no name.
         self._server = instance.token if instance is not None else ""
         self._writing = asyncio.Lock()
+        # Told the numbers of sensors after what has become of their connections is stored.
+        self.noted: Listeners[[list[int]]] = Listeners()
 
     async def begin(self, moment: int) -> None:
         """Note that nobody is connected yet: what was, when a server ended, is not any more.
@@ -88,6 +91,7 @@ class PresenceWriter:
             while rows := self._connected.take(STORED_AT_ONCE):
                 sensors = await self._write(rows)
                 self._connected.settled(rows)
+                self.noted([number for number, _, _ in rows])
                 if self._hub.wanted:
                     self._hub.publish(_events(rows, sensors))
 

@@ -9,7 +9,7 @@ import os
 import resource
 import sys
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any
 
@@ -52,8 +52,12 @@ from heliograph.mqtt.connection import ListenerLimits
 from heliograph.mqtt.link import Link, LinkOptions
 from heliograph.mqtt.listener import Listener
 from heliograph.presence import PresenceWriter
-from heliograph.processing.dispatcher import Dispatcher
+from heliograph.processing.dispatcher import Dispatcher, Run
+from heliograph.processing.outbound import Webhooks
+from heliograph.processing.processor import Processor
 from heliograph.processing.publish_action import PublishAction
+from heliograph.processing.rule_actions import RuleActions
+from heliograph.processing.scripts import Scripts
 from heliograph.retention.disk_budget import DiskBudget
 from heliograph.retention.runs import RetentionRuns, prune_for_ever
 from heliograph.rollups.aggregates import Aggregates
@@ -132,6 +136,7 @@ class Server:
         #   │          └─▶ hub ─┬─▶ listener ─▶ subscribers
         #   │                   ├─▶ streams ─▶ viewers
         #   │                   └─▶ notices ─▶ streams
+        #   ├─ rules ─▶ outbox ─▶ dispatchers ─▶ streams, listener, link, webhooks, scripts
         #   ├─ configuration publisher ─▶ listener, link ─▶ devices
         #   ├─ Mosquitto's files ─▶ Mosquitto (who may log in there)
         #   ├─ rollups, presence, retention, disk budget (─▶ pipeline)
@@ -230,14 +235,29 @@ class Server:
             alone=store.engine.name == "sqlite",
         )
         self._at_end("configurations", publisher.close, shutdown.CONFIGURATIONS)
-        publishing = Dispatcher(
-            store.actions,
-            {PUBLISH: PublishAction(listener, link).run},
-            interval=settings.processing_interval,
-            alone=store.engine.name == "sqlite",
+        posts = HttpIngest(registry, pipeline, clock, ids, packets)
+        processor = Processor(store, registry, interval=settings.processing_interval)
+        processor.used.add(partial(_watch_batches, pipeline, processor))
+        rule_actions = RuleActions(
+            registry,
+            streams,
+            listener,
+            link,
+            send=posts.send,
+            publish_topic=settings.mqtt_publish_topic,
+            webhooks=await self._parts.enter_async_context(Webhooks(settings.webhook_allow)),
+            scripts=_scripts(settings),
         )
+        publish = PublishAction(listener, link).run
+        publishing = _dispatcher(settings, store, {PUBLISH: publish, **rule_actions.quick})
+        # What others may keep waiting.
+        calling = _dispatcher(settings, store, rule_actions.slow)
         self._at_end("actions", publishing.close, shutdown.CONFIGURATIONS)
+        self._at_end("calls", calling.close, shutdown.CONFIGURATIONS)
+        processor.entered.add(publishing.wake)
+        processor.entered.add(calling.wake)
         presence = PresenceWriter(store, registry.connected, hub, instance)
+        presence.noted.add(processor.present)
         account = server_account(settings)
         files = _mosquitto_files(settings, store, account)
         services = Services(
@@ -249,8 +269,10 @@ class Server:
             passwords=passwords,
             limiter=limiter,
             latest=pipeline.latest,
-            posts=HttpIngest(registry, pipeline, clock, ids, packets),
+            posts=posts,
             publishing=publishing,
+            calling=calling,
+            processor=processor,
             broker_clients=BrokerClients(
                 registry,
                 authenticator,
@@ -284,12 +306,15 @@ class Server:
         if listener is not None:
             registry.changes.add(listener.recheck)
         registry.changes.add(publisher.wake)
+        registry.changes.add(processor.changed)
         if files is not None:
             registry.changes.add(files.wake)
         # What is remembered of a database that was put back since.
         remembering = (
             *(pipeline, instance, rollups, streams, link, listener, publisher, notices),
             publishing,
+            calling,
+            processor,
         )
         for part in remembering:
             if part is not None:
@@ -321,7 +346,10 @@ class Server:
         await clock_watch.begin()
         self._run(clock_watch.run(), "clock")
         self._run(publisher.run(), "configurations")
+        await processor.refresh()
+        self._run(processor.run(), "rules")
         self._run(publishing.run(), "publications")
+        self._run(calling.run(), "calls")
         if files is not None:
             self._run(files.run(), "mosquitto-files")
         # The sources last.
@@ -456,6 +484,30 @@ def _authenticator(
         limiter=limiter,
         failed=FailedLogIns(store.audit, limiter),
     )
+
+
+def _dispatcher(settings: Settings, store: Store, runs: Mapping[str, Run]) -> Dispatcher:
+    return Dispatcher(
+        store.actions,
+        runs,
+        interval=settings.processing_interval,
+        alone=store.engine.name == "sqlite",
+    )
+
+
+def _scripts(settings: Settings) -> Scripts:
+    return Scripts(
+        settings.scripts_dir,
+        seconds=settings.script_timeout,
+        memory=settings.script_memory,
+        at_once=settings.max_scripts,
+    )
+
+
+def _watch_batches(pipeline: Pipeline, processor: Processor, is_used: bool) -> None:
+    """Have rules look at batches if there are any."""
+    pipeline.observe = processor.index.observe if is_used else None
+    pipeline.observed = processor.committed if is_used else None
 
 
 def _make_link(settings: Settings, endpoint: MqttIngest) -> Link:

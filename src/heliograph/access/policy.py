@@ -261,6 +261,11 @@ def may_send(principal: Principal, sensor: GuardedSensor, grants: Grants) -> boo
     return role_in(principal, sensor.network_identifier, grants) >= Role.EDITOR
 
 
+def may_rule_send(network: str, sensor: GuardedSensor) -> bool:
+    """Return whether a rule of a network may send as the sensor, as the network's editors may."""
+    return sensor.is_active and sensor.network_identifier == network
+
+
 def _may_act_as(principal: Principal, sensor: GuardedSensor, grants: Grants) -> bool:
     if principal.sensor == sensor.number:
         return True

@@ -18,6 +18,7 @@ from heliograph.live.streams import Streams
 from heliograph.mqtt.link import Link
 from heliograph.mqtt.listener import Listener
 from heliograph.processing.dispatcher import Dispatcher
+from heliograph.processing.processor import Processor
 from heliograph.retention.disk_budget import DiskState
 from heliograph.retention.runs import RetentionRuns
 from heliograph.rollups.aggregates import Aggregates
@@ -40,6 +41,8 @@ class Services:
     latest: LatestValues
     posts: HttpIngest
     publishing: Dispatcher
+    calling: Dispatcher
+    processor: Processor
     broker_clients: BrokerClients
     streams: Streams
     retention: RetentionRuns

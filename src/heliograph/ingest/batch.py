@@ -5,7 +5,7 @@ import functools
 import itertools
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from operator import itemgetter
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from heliograph.access.registry import KnownSensor
 from heliograph.ingest.attributes import NewAttributes
@@ -18,6 +18,7 @@ from heliograph.model.records import (
     AttributeRow,
     DeliveryRow,
     Kind,
+    ObservationRow,
     PacketRow,
     RejectedRow,
     StatusRow,
@@ -130,13 +131,22 @@ class Message:
         return other[0] if other is not None else 0
 
 
+# From a batch to what rules have to look at of it.
+Observe: TypeAlias = Callable[[Batch], list[ObservationRow]]
+
+
 def build_batch(
-    messages: list[Message], change: RegistryChange | None = None, *, probe: bool = False
+    messages: list[Message],
+    change: RegistryChange | None = None,
+    *,
+    observe: Observe | None = None,
+    probe: bool = False,
 ) -> Batch:
     """Return the rows of the messages, without those known to be repeats.
 
-    `change` is the registry's that their sensors were found by. With `probe` only telemetry rows
-    are taken, and not to stay: to find out which of them can't be stored.
+    `change` is the registry's that their sensors were found by; `observe` adds what rules have to
+    look at, None: there are no rules. With `probe` only telemetry rows are taken, and not to
+    stay: to find out which of them can't be stored.
     """
     batch = Batch(trial=probe, change=change)
     tables: dict[Kind, list[Any]] = {
@@ -163,6 +173,8 @@ def build_batch(
             if message.answer is not None:
                 batch.answers = functools.partial(corrected_answers, messages)
     batch.sort()
+    if observe is not None and not probe:
+        batch.observations = observe(batch)
     return batch
 
 

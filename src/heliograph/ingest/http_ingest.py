@@ -27,6 +27,8 @@ from heliograph.model.time import DAY
 
 COMMIT_TIMEOUT_SECONDS = 10
 
+RULE = Principal("rule", "rule")
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -115,6 +117,19 @@ class HttpIngest:
         return await self._commit(
             message, indexes, payload, principal, source, now, idempotency_key
         )
+
+    async def send(
+        self, kind: Kind, sensor: KnownSensor, payload: bytes, source: str, key: str
+    ) -> None:
+        """Store what a rule sends as a sensor, once for each key; return after the commit.
+
+        Raises:
+            HeliographError: as `post`.
+            ValueError: something of it can't be accepted; it is kept as rejected.
+        """
+        outcome = await self.post(kind, sensor, payload, RULE, source, key)
+        if outcome.faults:
+            raise ValueError(outcome.faults[0].detail)
 
     async def post_readings(
         self,

@@ -27,7 +27,14 @@ from heliograph.errors import (
     shutting_down,
 )
 from heliograph.ingest.attributes import NewAttributes
-from heliograph.ingest.batch import Message, Origin, build_batch, committed_events, give_new_ids
+from heliograph.ingest.batch import (
+    Message,
+    Observe,
+    Origin,
+    build_batch,
+    committed_events,
+    give_new_ids,
+)
 from heliograph.ingest.identity import asks_the_store, drop_repeats, lose_claims
 from heliograph.ingest.instance import Instance
 from heliograph.ingest.latest_values import LatestValues
@@ -80,6 +87,10 @@ class Pipeline:
         self._newest: Message | None = None
         # Makes what whoever brings new data is told instead; None: it is taken.
         self.refusal: Callable[[], HeliographError] | None = None
+        # Says what rules have to look at of a batch; None: there are none.
+        self.observe: Observe | None = None
+        # Called after a commit with what rules have to look at, or sensors that sent a status.
+        self.observed: Callable[[Batch], None] | None = None
         # Whether anybody watches what is committed: who begins to says so by `watch`.
         self.watched = False
         self._waiting: deque[Message] = deque()
@@ -253,7 +264,8 @@ class Pipeline:
         self._waiting_rows -= rows - len(messages)
         if not waiting:
             self._newest = None
-        return messages, None if asks else build_batch(messages, self._store.lineage.newest)
+        change = self._store.lineage.newest
+        return messages, None if asks else build_batch(messages, change, observe=self.observe)
 
     async def _commit(self, messages: list[Message], batch: Batch | None = None) -> None:
         try:
@@ -316,7 +328,7 @@ class Pipeline:
         self.attributes.unlearn(message.attributes)
         message.attributes = ()
 
-    async def _write(
+    async def _write(  # noqa: C901 - each error of the store has an answer of its own
         self, messages: list[Message], batch: Batch | None = None, *, probe: bool = False
     ) -> None:
         delay = FIRST_RETRY_SECONDS
@@ -336,7 +348,7 @@ class Pipeline:
                 if any(map(_is_over, messages)):  # since the ledger was asked
                     continue
                 change = self._store.lineage.newest
-                ready = batch or build_batch(messages, change, probe=probe)
+                ready = batch or build_batch(messages, change, observe=self.observe, probe=probe)
                 written = await self._store.write(ready)
             except ClaimLostError as lost:
                 # Another server has stored what they belong to, and answers for it.
@@ -360,6 +372,8 @@ class Pipeline:
                 log.info("database available again")
             if probe:
                 return
+            if self.observed is not None and (ready.observations or ready.statuses):
+                self.observed(ready)
             written.duplicates.update(found)
             if written.duplicates:
                 _assign_duplicates(messages, written.duplicates)
@@ -385,9 +399,10 @@ class Pipeline:
         following = self._next[0] if self._next is not None else []
         give_new_ids((*messages, *following, *self._waiting), ids, now())
         if self._next is not None:
-            change = self._store.lineage.newest
             asks = any(map(asks_the_store, following))
-            self._next = following, None if asks else build_batch(following, change)
+            change = self._store.lineage.newest
+            ready = None if asks else build_batch(following, change, observe=self.observe)
+            self._next = following, ready
 
     def _settle(self, messages: list[Message]) -> None:
         state = self.state

@@ -79,9 +79,10 @@ PacketRow: TypeAlias = tuple[int, int | None, int, int, int, str, str | None, st
 # rule, position, sensor, timestamp, fingerprint, message, network, type, body (JSON text), due_at,
 # created_at: what is to be done once the packet with the message's id is stored.
 ActionRow: TypeAlias = tuple[str, int, int, int, int, int | None, str | None, str, str, int, int]
-# rule, sensor, timestamp, fingerprint, id, receipt_timestamp, kind, verdict, value (JSON text): a
-# row that a rule has to look at, if it is stored and no repeat.
-ObservationRow: TypeAlias = tuple[str, int, int, int, int, int, str, str | None, str]
+# rule, sensor, timestamp, fingerprint, id, receipt_timestamp, kind, verdict, value (JSON text), the
+# id from which on everything is of the same batch, and whether the rule has to look at the row
+# whatever it remembers: a row that a rule looks at if it is stored and no repeat.
+ObservationRow: TypeAlias = tuple[str, int, int, int, int, int, str, str | None, str, int, bool]
 
 
 class Measurement(msgspec.Struct, frozen=True, gc=False):

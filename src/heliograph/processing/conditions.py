@@ -83,7 +83,8 @@ def value_of(kind: Kind, row: Sequence[Any]) -> Any:
     """Return what conditions and templates see of a stored row: JSON, decoded.
 
     Of a log message that is an object of severity, subject and details, of a heartbeat what it
-    carried besides its time and revision, of presence whether the sensor is connected.
+    carried besides its time and revision, of a packet all of it, of presence whether the sensor is
+    connected.
     """
     if kind is Kind.MEASUREMENT:
         return msgspec.json.decode(row[7])
@@ -92,6 +93,8 @@ def value_of(kind: Kind, row: Sequence[Any]) -> Any:
     if kind is Kind.HEARTBEAT:
         details = msgspec.json.decode(row[8]) if row[8] else {}
         return {**details, "success": row[7]}
+    if kind is Kind.PACKET:
+        return msgspec.json.decode(row[9])
     return row[1]
 
 

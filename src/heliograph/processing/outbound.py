@@ -117,22 +117,31 @@ class Webhooks:
         # Of its own: a name server that does not answer must not hold up what else uses threads.
         self._threads = ThreadPoolExecutor(RESOLVERS, "webhook names")
         self._resolve = resolve or self._look_up
-        # A connection kept would be taken for another name with the same address.
-        self._client = httpx.AsyncClient(
-            verify=tls or ssl.create_default_context(),
-            trust_env=False,
-            follow_redirects=False,
-            timeout=TIMEOUT,
-            # To the client two names with one address are one host.
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
-            limits=httpx.Limits(max_connections=AT_ONCE, max_keepalive_connections=0),
-        )
+        self._tls = tls
+        # Made when it is needed first: that takes longer than the rest of a server's start.
+        self._made: httpx.AsyncClient | None = None
+
+    @property
+    def _client(self) -> httpx.AsyncClient:
+        if self._made is None:
+            # A connection kept would be taken for another name with the same address.
+            self._made = httpx.AsyncClient(
+                verify=self._tls or ssl.create_default_context(),
+                trust_env=False,
+                follow_redirects=False,
+                timeout=TIMEOUT,
+                # To the client two names with one address are one host.
+                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+                limits=httpx.Limits(max_connections=AT_ONCE, max_keepalive_connections=0),
+            )
+        return self._made
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._client.aclose()
+        if self._made is not None:
+            await self._made.aclose()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def post(

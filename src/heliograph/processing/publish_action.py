@@ -30,19 +30,26 @@ class PublishAction:
         if publication.through == LISTENER and self._listener is not None:
             self._listener.publish(topic, payload, due.network_identifier)
         elif publication.through == BROKER and self._link is not None:
-            await self._publish(self._link, topic, payload)
+            await publish_through(self._link, topic, payload)
         else:
             detail = f"there is no {publication.through} any more"
             raise ActionFailedError(detail, is_final=True)
 
-    async def _publish(self, link: Link, topic: str, payload: bytes) -> None:
-        if not link.connected:
-            raise NotNowError("the broker is not connected")
-        try:
-            await link.publish(topic, payload)
-        except (PublicationRefusedError, PublicationUnsettledError) as error:
-            raise ActionFailedError(str(error)) from error
-        except HeliographError as error:
-            raise NotNowError(error.detail) from error
-        except ValueError as error:
-            raise ActionFailedError(str(error), is_final=True) from error
+
+async def publish_through(link: Link, topic: str, payload: bytes) -> None:
+    """Publish through the broker.
+
+    Raises:
+        ActionFailedError: it was not taken.
+        NotNowError: the broker is away, or has enough to do.
+    """
+    if not link.connected:
+        raise NotNowError("the broker is not connected")
+    try:
+        await link.publish(topic, payload)
+    except (PublicationRefusedError, PublicationUnsettledError) as error:
+        raise ActionFailedError(str(error)) from error
+    except HeliographError as error:
+        raise NotNowError(error.detail) from error
+    except ValueError as error:
+        raise ActionFailedError(str(error), is_final=True) from error

@@ -40,7 +40,7 @@ LONGEST_NAME = 255
 LARGEST_RULE = 65_536
 
 # What rules may be about; `offline` is about presence alone.
-KINDS: Final = (Kind.MEASUREMENT, Kind.LOG, Kind.HEARTBEAT)
+KINDS: Final = (Kind.MEASUREMENT, Kind.LOG, Kind.HEARTBEAT, Kind.PACKET)
 
 
 class AlertSeverity(enum.StrEnum):

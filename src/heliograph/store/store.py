@@ -25,6 +25,7 @@ from heliograph.store.postgresql import open_postgresql
 from heliograph.store.publications import Outbox
 from heliograph.store.removal import Removal
 from heliograph.store.retention import Retentions
+from heliograph.store.rule_states import RuleStates
 from heliograph.store.rules import Rules
 from heliograph.store.sensors import Connections, Sensors
 from heliograph.store.sqlite import open_sqlite
@@ -78,6 +79,7 @@ class Store:
         self.exports = Exports(engine)
         self.retentions = Retentions(engine)
         self.rules = Rules(engine)
+        self.rule_states = RuleStates(engine)
         self.removal = Removal(engine)
 
     async def newest(self) -> tuple[int, int]:

@@ -30,8 +30,8 @@ def row(row_id, sensor, fingerprint):
     return row_id, sensor, NOON, fingerprint, NOON, None, None, "7"
 
 
-def observation(sensor, row_id, fingerprint, kind="measurement"):
-    return "rule-1", sensor, NOON, fingerprint, row_id, NOON, kind, None, "7"
+def observation(sensor, row_id, fingerprint, kind="measurement", must=True):
+    return "rule-1", sensor, NOON, fingerprint, row_id, NOON, kind, None, "7", 16, must
 
 
 async def due(store, now=NOON, limit=10):
@@ -66,7 +66,7 @@ async def test_only_rows_that_were_inserted_are_observed(store, sensor):
     )
     assert (await store.write(batch)).duplicates == {24: 8}
     async with store.engine.transaction() as transaction:
-        found = await transaction.fetch("observations_take", limit=10)
+        found = await transaction.fetch("observations_take", limit=10, characters=1_000)
     assert sorted(row[4] for row in found) == [16, 32]
 
 

@@ -78,9 +78,44 @@ RETURNING id;
 SELECT id FROM packet
 WHERE device_id = :device_id AND timestamp = :timestamp AND fingerprint = :fingerprint;
 
--- name: observations_take(limit)
--- In the order in which a rule has to look at them.
-SELECT rule, sensor, timestamp, fingerprint, id, receipt_timestamp, kind, verdict, value
-FROM observation
-ORDER BY rule, sensor, timestamp, fingerprint
+-- name: observations_take(limit, characters)
+-- The oldest, in the order in which a rule has to look at them; the first of them however long.
+SELECT rule, sensor, timestamp, fingerprint, id, receipt_timestamp, kind, verdict, value, newest
+FROM (
+    SELECT
+        rule, sensor, timestamp, fingerprint, id, receipt_timestamp, kind, verdict, value, newest,
+        sum(length(value)) OVER (ORDER BY id, rule) - length(value) AS before
+    FROM (SELECT * FROM observation ORDER BY id, rule LIMIT :limit) AS oldest
+) AS measured
+WHERE before <= :characters
+ORDER BY rule, sensor, timestamp, fingerprint;
+
+-- name: observations_backlog()
+-- How many wait to be looked at, at most so many are counted, and since when.
+SELECT count(*), min(receipt_timestamp)
+FROM (SELECT receipt_timestamp FROM observation ORDER BY id LIMIT 10000) AS oldest;
+
+-- name: rule_states_due(now, limit)
+-- What the clock may change, unless there is something to look at first.
+SELECT rule, sensor, state, basis FROM rule_state
+WHERE due_at <= :now AND NOT EXISTS (
+    SELECT 1 FROM observation
+    WHERE observation.rule = rule_state.rule AND observation.sensor = rule_state.sensor
+)
+ORDER BY due_at
 LIMIT :limit;
+
+-- name: rule_states_due_at()
+SELECT min(due_at) FROM rule_state WHERE due_at IS NOT NULL;
+
+-- name: rule_states_active()
+-- What may change by the next message, or by the clock.
+SELECT rule, sensor, basis FROM rule_state WHERE phase <> 'idle';
+
+-- name: {table}_by_key(sensor, timestamp, fingerprint)
+SELECT * FROM {table}
+WHERE sensor = :sensor AND timestamp = :timestamp AND fingerprint = :fingerprint;
+
+-- name: packet_of_sensor(sensor, timestamp, fingerprint)
+SELECT * FROM packet
+WHERE sensor = :sensor AND timestamp = :timestamp AND fingerprint = :fingerprint;

@@ -70,12 +70,18 @@ CREATE TABLE rule_state (
     rule text NOT NULL REFERENCES rule (identifier) ON DELETE CASCADE,
     sensor bigint NOT NULL,
     state text NOT NULL,
+    -- What the state rests on: a hash of the rule's condition and times.
+    basis bigint NOT NULL,
+    -- Idle: only a message that fulfils the condition could change anything.
+    phase text NOT NULL CHECK (phase IN ('idle', 'pending', 'raised')),
     -- When the clock alone may change it (microseconds). Null: never.
     due_at bigint,
     PRIMARY KEY (rule, sensor)
 );
 
 CREATE INDEX rule_state_due ON rule_state (due_at) WHERE due_at IS NOT NULL;
+
+CREATE INDEX rule_state_active ON rule_state (rule, sensor) WHERE phase <> 'idle';
 
 -- Rows that a rule has to look at: entered in the transaction that stores the rows themselves, and
 -- deleted in the one that advances the state.
@@ -92,6 +98,8 @@ CREATE TABLE observation (
     verdict text,
     -- JSON: what the row says.
     value text NOT NULL,
+    -- The newest timestamp that the sensor had sent of the kind before. Null: nothing.
+    newest bigint,
     PRIMARY KEY (rule, sensor, timestamp, fingerprint)
 );
 

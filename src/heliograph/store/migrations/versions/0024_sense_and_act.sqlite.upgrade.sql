@@ -86,12 +86,18 @@ CREATE TABLE rule_state (
     rule TEXT NOT NULL REFERENCES rule (identifier) ON DELETE CASCADE,
     sensor INTEGER NOT NULL,
     state TEXT NOT NULL,
+    -- What the state rests on: a hash of the rule's condition and times.
+    basis INTEGER NOT NULL,
+    -- Idle: only a message that fulfils the condition could change anything.
+    phase TEXT NOT NULL CHECK (phase IN ('idle', 'pending', 'raised')),
     -- When the clock alone may change it (microseconds). Null: never.
     due_at INTEGER,
     PRIMARY KEY (rule, sensor)
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX rule_state_due ON rule_state (due_at) WHERE due_at IS NOT NULL;
+
+CREATE INDEX rule_state_active ON rule_state (rule, sensor) WHERE phase <> 'idle';
 
 -- Rows that a rule has to look at: entered in the transaction that stores the rows themselves, and
 -- deleted in the one that advances the state.
@@ -108,6 +114,8 @@ CREATE TABLE observation (
     verdict TEXT,
     -- JSON: what the row says.
     value TEXT NOT NULL,
+    -- The newest timestamp that the sensor had sent of the kind before. Null: nothing.
+    newest INTEGER,
     PRIMARY KEY (rule, sensor, timestamp, fingerprint)
 ) STRICT, WITHOUT ROWID;
 

@@ -57,20 +57,53 @@ WHERE EXISTS (SELECT 1 FROM packet WHERE packet.id = due.message)
 ON CONFLICT (rule, position, sensor, timestamp, fingerprint, type) DO NOTHING;
 
 -- name: observations_store(rows)
--- Only of rows that are stored under this very id: a repeat is no observation.
-INSERT INTO observation (
-    rule, sensor, timestamp, fingerprint, id, receipt_timestamp, kind, verdict, value
-)
-SELECT
-    rule, sensor, timestamp, fingerprint, id, receipt_timestamp, kind, verdict, value
-FROM (
+-- Only of rows that are stored under this very id: a repeat is no observation. And where a row need
+-- not be looked at, only while the state is not idle, or may not be once others have been looked at.
+WITH seen AS MATERIALIZED (
     SELECT
         value ->> 0 AS rule, CAST(value ->> 1 AS bigint) AS sensor,
         CAST(value ->> 2 AS bigint) AS timestamp, CAST(value ->> 3 AS bigint) AS fingerprint,
         CAST(value ->> 4 AS bigint) AS id, CAST(value ->> 5 AS bigint) AS receipt_timestamp,
-        value ->> 6 AS kind, value ->> 7 AS verdict, value ->> 8 AS value
+        value ->> 6 AS kind, value ->> 7 AS verdict,
+        value ->> 8 AS value, CAST(value ->> 9 AS bigint) AS first_id,
+        CAST(value ->> 10 AS boolean) AS must
     FROM json_array_elements(CAST(:rows AS json))
-) AS seen
+),
+newest AS MATERIALIZED (
+    SELECT
+        kind, sensor,
+        CASE kind
+            WHEN 'measurement' THEN (
+                SELECT timestamp FROM measurement
+                WHERE measurement.sensor = kinds.sensor AND measurement.id < kinds.first_id
+                ORDER BY timestamp DESC LIMIT 1
+            )
+            WHEN 'log' THEN (
+                SELECT timestamp FROM log
+                WHERE log.sensor = kinds.sensor AND log.id < kinds.first_id
+                ORDER BY timestamp DESC LIMIT 1
+            )
+            WHEN 'heartbeat' THEN (
+                SELECT timestamp FROM heartbeat
+                WHERE heartbeat.sensor = kinds.sensor AND heartbeat.id < kinds.first_id
+                ORDER BY timestamp DESC LIMIT 1
+            )
+            ELSE (
+                SELECT timestamp FROM packet
+                WHERE packet.sensor = kinds.sensor AND packet.id < kinds.first_id
+                ORDER BY timestamp DESC LIMIT 1
+            )
+        END AS timestamp
+    FROM (SELECT DISTINCT kind, sensor, first_id FROM seen WHERE must) AS kinds
+)
+INSERT INTO observation (
+    rule, sensor, timestamp, fingerprint, id, receipt_timestamp, kind, verdict, value, newest
+)
+SELECT
+    seen.rule, seen.sensor, seen.timestamp, seen.fingerprint, seen.id, seen.receipt_timestamp,
+    seen.kind, seen.verdict, seen.value, newest.timestamp
+FROM seen
+LEFT JOIN newest ON newest.kind = seen.kind AND newest.sensor = seen.sensor
 WHERE CASE seen.kind
     WHEN 'measurement' THEN EXISTS (
         SELECT 1 FROM measurement
@@ -89,7 +122,112 @@ WHERE CASE seen.kind
     )
     ELSE EXISTS (SELECT 1 FROM packet WHERE packet.id = seen.id)
 END
+AND (
+    seen.must
+    OR EXISTS (
+        SELECT 1 FROM rule_state
+        WHERE rule_state.rule = seen.rule AND rule_state.sensor = seen.sensor
+        AND rule_state.phase <> 'idle'
+    )
+    OR EXISTS (
+        SELECT 1 FROM observation AS waiting
+        WHERE waiting.rule = seen.rule AND waiting.sensor = seen.sensor
+    )
+)
 ON CONFLICT (rule, sensor, timestamp, fingerprint) DO NOTHING;
+
+-- name: observations_settle(keys)!
+-- What has been looked at.
+DELETE FROM observation
+WHERE (rule, sensor, timestamp, fingerprint) IN (
+    SELECT
+        value ->> 0, CAST(value ->> 1 AS bigint), CAST(value ->> 2 AS bigint),
+        CAST(value ->> 3 AS bigint)
+    FROM json_array_elements(CAST(:keys AS json))
+);
+
+-- name: rule_states_find(pairs)
+SELECT rule_state.rule, rule_state.sensor, rule_state.state, rule_state.basis
+FROM (
+    SELECT value ->> 0 AS rule, CAST(value ->> 1 AS bigint) AS sensor
+    FROM json_array_elements(CAST(:pairs AS json))
+) AS wanted
+JOIN rule_state ON rule_state.rule = wanted.rule AND rule_state.sensor = wanted.sensor;
+
+-- name: rule_states_store(rows)!
+-- A rule that was deleted meanwhile has none.
+INSERT INTO rule_state (rule, sensor, state, basis, phase, due_at)
+SELECT rule, sensor, state, basis, phase, due_at
+FROM (
+    SELECT
+        value ->> 0 AS rule, CAST(value ->> 1 AS bigint) AS sensor,
+        value ->> 2 AS state, CAST(value ->> 3 AS bigint) AS basis,
+        value ->> 4 AS phase, CAST(value ->> 5 AS bigint) AS due_at
+    FROM json_array_elements(CAST(:rows AS json))
+) AS moved
+WHERE EXISTS (SELECT 1 FROM rule WHERE rule.identifier = moved.rule)
+ON CONFLICT (rule, sensor) DO UPDATE SET
+    state = excluded.state, basis = excluded.basis, phase = excluded.phase,
+    due_at = excluded.due_at;
+
+-- name: rule_states_begin(rows)!
+-- Of sensors of which the rule has none yet.
+INSERT INTO rule_state (rule, sensor, state, basis, phase, due_at)
+SELECT rule, sensor, state, basis, phase, due_at
+FROM (
+    SELECT
+        value ->> 0 AS rule, CAST(value ->> 1 AS bigint) AS sensor,
+        value ->> 2 AS state, CAST(value ->> 3 AS bigint) AS basis,
+        value ->> 4 AS phase, CAST(value ->> 5 AS bigint) AS due_at
+    FROM json_array_elements(CAST(:rows AS json))
+) AS begun
+WHERE EXISTS (SELECT 1 FROM rule WHERE rule.identifier = begun.rule)
+ON CONFLICT (rule, sensor) DO NOTHING;
+
+-- name: rule_states_end(pairs)!
+DELETE FROM rule_state
+WHERE (rule, sensor) IN (
+    SELECT value ->> 0, CAST(value ->> 1 AS bigint)
+    FROM json_array_elements(CAST(:pairs AS json))
+);
+
+-- name: rule_actions_store(rows)!
+-- What a rule has begun: once each, whoever comes to it again.
+INSERT INTO action (
+    rule, position, sensor, timestamp, fingerprint, message, network_identifier, type, body,
+    due_at, created_at, state, finished_at, error
+)
+SELECT
+    value ->> 0 AS rule, CAST(value ->> 1 AS bigint) AS position,
+    CAST(value ->> 2 AS bigint) AS sensor,
+    CAST(value ->> 3 AS bigint) AS timestamp, CAST(value ->> 4 AS bigint) AS fingerprint,
+    CAST(value ->> 5 AS bigint) AS message, value ->> 6 AS network_identifier,
+    value ->> 7 AS type, value ->> 8 AS body,
+    CAST(value ->> 9 AS bigint) AS due_at, CAST(value ->> 10 AS bigint) AS created_at,
+    value ->> 11 AS state, CAST(value ->> 12 AS bigint) AS finished_at,
+    value ->> 13 AS error
+FROM json_array_elements(CAST(:rows AS json))
+WHERE true
+ON CONFLICT (rule, position, sensor, timestamp, fingerprint, type) DO NOTHING;
+
+-- name: rules_turn()
+-- Whether this server may move the states of rules in the open transaction: one at a time does.
+SELECT CAST(pg_try_advisory_xact_lock(5209617) AS integer);
+
+-- name: sensors_matched(network, names, tags)
+-- Those in use of a network; with names or tags only those called so, or with one of the tags.
+SELECT number FROM sensor
+WHERE network_identifier = :network AND is_active AND deleted_at IS NULL
+AND (
+    CAST(:names AS text) IS NULL
+    OR identifier IN (SELECT json_array_elements_text(CAST(:names AS json)))
+    OR device_id IN (SELECT json_array_elements_text(CAST(:names AS json)))
+    OR EXISTS (
+        SELECT 1 FROM json_array_elements_text(CAST(sensor.tags AS json)) AS own (value)
+        WHERE own.value IN (SELECT json_array_elements_text(CAST(:tags AS json)))
+    )
+)
+ORDER BY number;
 
 -- name: actions_claim(now, until, type, limit)
 -- Materialized: a plan that looks for them once for each row of the table would claim more.

@@ -1,0 +1,547 @@
+"""Moves the states of rules by what was observed, and by the clock; enters what follows from it.
+
+    batch ─▶ observation ─┐
+                          ├─▶ state of (rule, sensor) ─▶ outbox (action), alert
+    clock, presence ──────┘
+
+One transaction takes observations, moves the states that they are about, enters what follows and
+forgets the observations: after a crash the same is done again, or all of it was. On PostgreSQL one
+server at a time does it; actions are run by all of them.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import structlog
+
+from heliograph.access.registry import KnownSensor, Registry
+from heliograph.errors import RowError, StoreUnavailableError
+from heliograph.model.alert import AlertChange, NewAlert
+from heliograph.model.listeners import Listeners
+from heliograph.model.presence import presence
+from heliograph.model.records import Kind
+from heliograph.model.time import SECOND, now
+from heliograph.processing import state as states
+from heliograph.processing.conditions import Verdict, value_of
+from heliograph.processing.rule_actions import ALERT, alert_of, body_of, variables_of
+from heliograph.processing.rule_index import IndexedRule, RuleIndex
+from heliograph.processing.rules import Occasion, RuleAction
+from heliograph.processing.state import Observation, RuleState, Tick, Transition
+from heliograph.processing.templates import TemplateError
+from heliograph.store import Store
+from heliograph.store.actions import ActionState
+from heliograph.store.alerts import clear_alert, raise_alert
+from heliograph.store.engine import Batch
+from heliograph.store.rule_states import EnteredAction, StoredObservation, StoredState, Turn
+
+log = structlog.get_logger()
+
+# Looked at in one transaction, during which nothing else is written.
+AT_ONCE = 500
+CHARACTERS = 4 << 20
+# Sensors whose presence is looked up in one go.
+PRESENCES = 200
+RETRY_SECONDS = 1.0
+# Other servers note presence without a word to this one: it is looked at so often.
+PRESENCE_SECONDS = 30.0
+# Rules change one after another: the index follows them not more often.
+GATHER_SECONDS = 0.05
+SHORTEST_WAIT_SECONDS = 0.01
+
+
+class _Seen(NamedTuple):
+    """What a state is moved by, and the stored observation that it comes from, if from one."""
+
+    event: Observation | Tick
+    stored: StoredObservation | None = None
+
+
+class _Found(NamedTuple):
+    """What states are to be moved by, and what is stored of them; `is_full`: there may be more."""
+
+    taken: list[StoredObservation]
+    pairs: dict[tuple[str, int], list[_Seen]]
+    known: dict[tuple[str, int], Any]
+    is_full: bool
+
+
+class _Moved(NamedTuple):
+    """What came of a turn, before its commit."""
+
+    states: list[StoredState]
+    actions: list[EnteredAction]
+    ended: list[tuple[str, int]]
+
+
+class Processor:
+    """Owns the index of rules and the states; `run` moves them for as long as it runs."""
+
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        *,
+        interval: float,
+    ) -> None:
+        """Look for what is due every `interval` seconds without being woken."""
+        self._store = store
+        self._states = store.rule_states
+        self._registry = registry
+        self._interval = interval
+        self.index = RuleIndex(registry.number)
+        # Told whether there are rules, which have to look at what is committed.
+        self.used: Listeners[[bool]] = Listeners()
+        # Called after a commit that has entered actions.
+        self.entered: Listeners[[]] = Listeners()
+        self._work = asyncio.Event()
+        self._is_outdated = True
+        self._refreshing = asyncio.Lock()
+        # Since when messages can be received without a gap, as far as the clock counts by that.
+        self._since = now()
+        self._was_away = False
+        # Sensors whose presence is to be looked at; of rules driven by the clock those begun.
+        self._presences: dict[int, None] = {}
+        self._begun: dict[str, frozenset[int]] = {}
+        self._looked_at_presence = 0.0
+        # By rule the sensors that have tags of it.
+        self._tagged: dict[str, frozenset[int]] = {}
+        # Whether there may be observations; rules of such that were looked for, and are gone.
+        self._may_wait = True
+        self._gone: frozenset[str] = frozenset()
+        self._networks: dict[str, str | None] = {}
+        # What has become of alerts in the open transaction.
+        self._alerts: list[AlertChange] = []
+        self.observed_total = 0
+        self.transitions_total = 0
+
+    def wake(self) -> None:
+        """Look for work now: something was committed."""
+        self._work.set()
+
+    def committed(self, batch: Batch) -> None:
+        """Take note of a batch that was committed."""
+        if batch.observations:
+            self._may_wait = True
+            self.wake()
+        if batch.statuses:
+            self.present(number for number, *_ in batch.statuses)
+
+    def present(self, numbers: Iterable[int]) -> None:
+        """Take note of sensors that have connected, or do so no more."""
+        if self.index.has(Kind.PRESENCE):
+            self._presences.update(dict.fromkeys(numbers))
+            self.wake()
+
+    def changed(self) -> None:
+        """Take note that rules, sensors or networks have changed."""
+        self.index.forget_sensors()
+        self._networks.clear()
+        self._is_outdated = True
+        self.wake()
+
+    def forget(self) -> None:
+        """Forget what was known of a database that was put back since."""
+        self._presences.clear()
+        self._begun.clear()
+        self._since = now()
+        self.changed()
+
+    async def refresh(self) -> None:
+        """Know the rules as they are stored now.
+
+        Raises:
+            StoreUnavailableError: not now.
+        """
+        async with self._refreshing:
+            self._is_outdated = False
+            try:
+                stored = await self._store.rules.enabled()
+                known = self.index.rules
+                self.index.replace(stored, self._tagged)
+                self._tagged = {
+                    rule.identifier: await self._matched(rule)
+                    for rule in self.index.rules.values()
+                    if rule.compiled.rule.match.tags
+                }
+                if self._tagged:
+                    self.index.replace(stored, self._tagged)
+            except BaseException:
+                self._is_outdated = True
+                raise
+            self.used(bool(self.index.rules))
+            self._begun = {
+                name: numbers
+                for name, numbers in self._begun.items()
+                if name in self.index.rules and known[name].basis == self.index.rules[name].basis
+            }
+
+    async def run(self) -> None:
+        """Move states, for ever."""
+        while True:
+            try:
+                if self._was_away:
+                    await self._store.ping()
+                    # What was sent meanwhile is on its way: nobody was silent.
+                    self._was_away, self._since = False, now()
+                await self.proceed()
+            except StoreUnavailableError as error:
+                log.debug("rules waiting for the database", reason=str(error))
+                self._was_away = True
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            except RowError as error:
+                # A rule that was deleted meanwhile, say: it comes out next time.
+                log.warning("states of rules not stored", reason=str(error))
+                self.changed()
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            await self._wait()
+
+    async def proceed(self) -> None:
+        """Move all that is to be moved by now.
+
+        Raises:
+            StoreUnavailableError: not now; nothing of it is lost.
+        """
+        while True:
+            if self._is_outdated:
+                await self.refresh()
+                await self._reconcile()
+            if not self._registry.connected.alone:
+                self._may_wait = self._may_wait or bool(self.index.rules)
+                self._look_at_all()
+            if not (self._may_wait or self._presences or await self._is_due()):
+                return
+            if not await self._round():
+                return
+            # Whoever sends waits for the same writer.
+            await asyncio.sleep(0)
+
+    async def _is_due(self) -> bool:
+        due_at = await self._states.due_at() if self.index.rules else None
+        return due_at is not None and due_at <= now()
+
+    async def _wait(self) -> None:
+        seconds = self._interval
+        if self.index.rules:
+            with contextlib.suppress(StoreUnavailableError):
+                due_at = await self._states.due_at()
+                if due_at is not None:
+                    seconds = min(seconds, max((due_at - now()) / SECOND, SHORTEST_WAIT_SECONDS))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._work.wait()
+        self._work.clear()
+        if self._is_outdated:
+            await asyncio.sleep(GATHER_SECONDS)
+
+    # What rules of the clock know of their sensors
+
+    async def _matched(self, rule: IndexedRule) -> frozenset[int]:
+        match, network = rule.compiled.rule.match, rule.stored.network_identifier
+        names = sorted(match.sensors) if match.sensors or match.tags else None
+        return frozenset(await self._states.matched(network, names, sorted(match.tags)))
+
+    async def _reconcile(self) -> None:
+        """Begin the states of rules that go by the clock, and end those that rest on nothing."""
+        moment = now()
+        begun: list[StoredState] = []
+        known = dict(self._begun)
+        for rule in self.index.rules.values():
+            if not rule.compiled.by_clock:
+                continue
+            matched = await self._matched(rule)
+            fresh = matched - known.get(rule.identifier, frozenset())
+            known[rule.identifier] = matched
+            if rule.compiled.operator == "offline":
+                self._presences.update(dict.fromkeys(fresh))
+            else:
+                state = states.start(rule.compiled, moment)
+                begun += [self._stored(rule, number, state) for number in sorted(fresh)]
+        async with self._states.turn() as turn:
+            if turn is None:
+                self._is_outdated = True
+                return
+            ended = []
+            for identifier, number, basis in await turn.active():
+                found = self.index.rules.get(identifier)
+                if found is None or found.basis != basis or not await self._is_upon(found, number):
+                    ended.append((identifier, number))
+            await self._end(turn, ended, moment)
+            if begun:
+                await turn.begin(begun)
+        self._begun = known
+        self._tell_of_alerts()
+
+    def _look_at_all(self) -> None:
+        moment = asyncio.get_running_loop().time()
+        if moment - self._looked_at_presence < PRESENCE_SECONDS:
+            return
+        self._looked_at_presence = moment
+        for rule in self.index.rules.values():
+            if rule.compiled.operator == "offline":
+                self._presences.update(dict.fromkeys(self._begun.get(rule.identifier, ())))
+
+    async def _is_upon(self, rule: IndexedRule, number: int) -> bool:
+        # In memory from here on.
+        await self._registry.find_number(number)
+        return self.index.falls_upon(rule, number)
+
+    # One turn
+
+    async def _round(self) -> bool:
+        """Move what has to be moved, up to `AT_ONCE`; return whether there may be more."""
+        moment = now()
+        looked = list(self._presences)[:PRESENCES]
+        present = await self._presence_of(looked)
+        self._may_wait = False
+        try:
+            async with self._states.turn() as turn:
+                if turn is None:
+                    self._may_wait = True
+                    return False
+                found = await self._find(turn, present, moment)
+                if self._is_outdated:
+                    self._may_wait = True
+                    return True  # not before the rules are known
+                moved = _Moved([], [], [])
+                for (name, number), seen in found.pairs.items():
+                    known = found.known.get((name, number))
+                    await self._move(turn, name, number, seen, known, moved, moment)
+                await self._store_moved(turn, moved, found.taken, moment)
+        except BaseException:
+            self._may_wait = True
+            self._alerts.clear()
+            raise
+        for number in looked:
+            self._presences.pop(number, None)
+        self.observed_total += len(found.taken)
+        if moved.actions:
+            self.entered()
+        self._tell_of_alerts()
+        self._may_wait = self._may_wait or found.is_full
+        return found.is_full or bool(self._presences)
+
+    async def _find(
+        self, turn: Turn, present: dict[tuple[str, int], Observation], moment: int
+    ) -> _Found:
+        """Return what states are to be moved by."""
+        taken = await turn.take(AT_ONCE, CHARACTERS)
+        unknown = frozenset(each.rule for each in taken) - self.index.rules.keys()
+        if not unknown <= self._gone:
+            # Of a rule that only another server knows so far, or of one that is gone.
+            self._gone |= unknown
+            self._is_outdated = True
+        pairs: dict[tuple[str, int], list[_Seen]] = {}
+        for each in taken:
+            pairs.setdefault((each.rule, each.sensor), []).append(_seen(each))
+        for pair, event in present.items():
+            pairs.setdefault(pair, []).append(_Seen(event))
+        known = await turn.states(list(pairs)) if pairs else {}
+        due = await turn.due(moment, AT_ONCE)
+        for name, number, *state in due:
+            if (name, number) not in pairs:
+                known[name, number] = state
+                pairs[name, number] = [_Seen(Tick(moment, self._since))]
+        is_full = len(taken) == AT_ONCE or len(due) == AT_ONCE
+        is_full = is_full or sum(len(each.value) for each in taken) >= CHARACTERS
+        return _Found(taken, pairs, known, is_full)
+
+    async def _store_moved(
+        self, turn: Turn, moved: _Moved, taken: Sequence[StoredObservation], moment: int
+    ) -> None:
+        await self._end(turn, moved.ended, moment)
+        if moved.states:
+            await turn.store(moved.states)
+        if moved.actions:
+            await turn.enter(moved.actions)
+        if taken:
+            await turn.settle(taken)
+
+    async def _presence_of(self, numbers: Sequence[int]) -> dict[tuple[str, int], Observation]:
+        """Return what rules of presence have to look at of sensors, by rule and sensor."""
+        made: dict[tuple[str, int], Observation] = {}
+        for number in numbers:
+            await self._registry.find_number(number)
+            rules = self.index.of(Kind.PRESENCE, number)
+            sensor = await self._store.sensors.find_number(number) if rules else None
+            if sensor is None:
+                continue
+            is_connected, since = presence(sensor)
+            if is_connected is None or since is None:
+                continue
+            seen = Observation(since, int(is_connected), since, is_connected)
+            made.update(((rule.identifier, number), seen) for rule in rules)
+        return made
+
+    async def _move(
+        self,
+        turn: Turn,
+        name: str,
+        number: int,
+        seen: Sequence[_Seen],
+        known: Any,
+        moved: _Moved,
+        moment: int,
+    ) -> None:
+        """Move the state of a rule and sensor, and add what follows."""
+        rule, sensor = self.index.rules.get(name), await self._registry.find_number(number)
+        if rule is None or sensor is None or not self.index.falls_upon(rule, number):
+            moved.ended.append((name, number))
+            return
+        if known is not None and known[1] != rule.basis:
+            # The rule was another one: what it had raised says nothing any more.
+            await self._clear(turn, name, number, moment, moment)
+            known = None
+        state = states.start(rule.compiled, moment) if known is None else states.decode(known[0])
+        for each in seen:
+            state, transitions = states.advance(rule.compiled, state, each.event)
+            for transition in transitions:
+                self.transitions_total += 1
+                await self._follow(turn, rule, sensor, transition, seen, moved, moment)
+        moved.states.append(self._stored(rule, number, state))
+
+    def _stored(self, rule: IndexedRule, number: int, state: RuleState) -> StoredState:
+        phase = "raised" if state.raised else "idle" if state.is_idle else "pending"
+        due_at = states.next_due(rule.compiled, state, self._since)
+        text = states.encode(state)
+        return StoredState(rule.identifier, number, text, rule.basis, phase, due_at)
+
+    async def _follow(
+        self,
+        turn: Turn,
+        rule: IndexedRule,
+        sensor: KnownSensor,
+        transition: Transition,
+        seen: Sequence[_Seen],
+        moved: _Moved,
+        moment: int,
+    ) -> None:
+        """Add what a rule does now."""
+        actions = rule.compiled.rule.actions
+        if not any(each.type == ALERT or each.on is transition.occasion for each in actions):
+            return
+        kind, message, value = await self._cause(turn, rule, sensor.number, transition, seen)
+        network = await self._network_name(rule.stored.network_identifier)
+        variables = variables_of(rule, sensor, network, transition, kind, value)
+        alerts = [each for each in actions if each.type == ALERT]
+        if alerts:  # of a rule and a sensor there is one
+            alert = alert_of(rule, sensor, transition, alerts[0], variables)
+            await self._alert(turn, transition, alert, moment)
+        for position, action in enumerate(actions):
+            if action.type != ALERT and action.on is transition.occasion:
+                entered = _entered(rule, position, action, sensor, transition, variables, moment)
+                moved.actions.append(msgspec.structs.replace(entered, message=message))
+
+    async def _cause(
+        self,
+        turn: Turn,
+        rule: IndexedRule,
+        number: int,
+        transition: Transition,
+        seen: Sequence[_Seen],
+    ) -> tuple[Kind, int | None, Any]:
+        """Return kind, id and value of the message that was the cause; None: it is not stored."""
+        kinds = rule.compiled.rule.kinds
+        if rule.compiled.by_clock:
+            return kinds[0], None, None
+        for event, stored in seen:
+            if (
+                stored is not None
+                and stored.value != "null"
+                and isinstance(event, Observation)
+                and (event.timestamp, event.fingerprint) == transition.cause
+            ):
+                return Kind(stored.kind), stored.id, event.value
+        for kind in kinds:
+            row = await turn.row(kind, number, *transition.cause)
+            if row is not None:
+                return kind, int(row[0]), value_of(kind, row)
+        return kinds[0], None, None
+
+    async def _network_name(self, identifier: str) -> str | None:
+        if identifier not in self._networks:
+            network = await self._registry.network(identifier)
+            self._networks[identifier] = None if network is None else network.name
+        return self._networks[identifier]
+
+    # Alerts
+
+    async def _alert(
+        self, turn: Turn, transition: Transition, alert: NewAlert, moment: int
+    ) -> None:
+        """Raise or clear the alert."""
+        if transition.occasion is Occasion.RAISED:
+            change = await raise_alert(turn.transaction, alert, moment)
+            self._alerts += [] if change is None else [change]
+        elif transition.occasion is Occasion.CLEARED:
+            await self._clear(turn, alert.rule, alert.sensor, transition.at, moment)
+
+    async def _clear(self, turn: Turn, rule: str, number: int, at: int, moment: int) -> None:
+        """Clear the alert of a rule and sensor, if there is one."""
+        change = await clear_alert(turn.transaction, rule, number, at, moment)
+        self._alerts += [] if change is None else [change]
+
+    async def _end(self, turn: Turn, pairs: Sequence[tuple[str, int]], moment: int) -> None:
+        """Forget states that rest on nothing any more, and clear what they have raised."""
+        if not pairs:
+            return
+        await turn.end(pairs)
+        for name, number in pairs:
+            await self._clear(turn, name, number, moment, moment)
+
+    def _tell_of_alerts(self) -> None:
+        """Tell what has become of alerts, after the commit."""
+        changes, self._alerts = self._alerts, []
+        if changes:
+            self._store.alerts.changed(changes)
+
+
+def _seen(stored: StoredObservation) -> _Seen:
+    newest = {} if stored.newest is None else {"newest": stored.newest}
+    observation = Observation(
+        stored.timestamp,
+        stored.fingerprint,
+        stored.receipt_timestamp,
+        msgspec.json.decode(stored.value),
+        None if stored.verdict is None else Verdict(stored.verdict),
+        **newest,
+    )
+    return _Seen(observation, stored)
+
+
+def _entered(
+    rule: IndexedRule,
+    position: int,
+    action: RuleAction,
+    sensor: KnownSensor,
+    transition: Transition,
+    variables: dict[str, Any],
+    moment: int,
+) -> EnteredAction:
+    """Return an action as it is entered; one whose templates make nothing usable has failed."""
+    state, error, body = ActionState.PENDING, None, "{}"
+    try:
+        body = body_of(action, sensor, variables)
+    except TemplateError as failure:
+        state, error = ActionState.FAILED, str(failure)
+    timestamp, fingerprint = transition.cause
+    return EnteredAction(
+        rule.identifier,
+        position,
+        sensor.number,
+        timestamp,
+        fingerprint,
+        None,
+        rule.stored.network_identifier,
+        action.type,
+        body,
+        moment,
+        moment,
+        state.value,
+        None if error is None else moment,
+        error,
+    )

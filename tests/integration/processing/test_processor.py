@@ -1,0 +1,259 @@
+"""The states of rules, moved by stored messages and the clock, on both engines."""
+
+import asyncio
+import uuid
+
+import msgspec
+import pytest
+
+from heliograph.access.registry import Registry
+from heliograph.model.time import MINUTE, SECOND, now
+from heliograph.processing.processor import Processor
+from heliograph.processing.rules import document_of, parse
+from heliograph.store import open_store
+from heliograph.store.engine import Batch
+from rows import NOON, measurement
+
+HOT = {"attribute": "t", "above": 30, "clear_below": 28}
+
+
+class Flow:
+    """What the pipeline, the registry and the processor do, step by step."""
+
+    def __init__(self, store):
+        self.store = store
+        self.registry = Registry(store)
+        self.processor = Processor(store, self.registry, interval=1)
+
+    async def rule(self, condition=None, **members):
+        document = {"name": f"rule {uuid.uuid4()}", "condition": condition or HOT, **members}
+        network = await self.store.networks.default()
+        rule = await self.store.rules.create(
+            identifier=str(uuid.uuid4()),
+            network_identifier=members.pop("network", network.identifier),
+            document=document_of(parse(document)),
+            created_at=1,
+        )
+        await self.follow()
+        return rule
+
+    async def follow(self):
+        await self.registry.changed()
+        self.processor.changed()
+        await self.processor.proceed()
+
+    async def send(self, *rows):
+        batch = Batch(measurements=list(rows))
+        batch.sort()
+        batch.observations = self.processor.index.observe(batch)
+        await self.store.write(batch)
+        self.processor.committed(batch)
+
+    async def say(self, *rows):
+        await self.send(*rows)
+        await self.processor.proceed()
+
+    async def actions(self):
+        found, _ = await self.store.actions.page(None, offset=0, limit=1_000)
+        return found[::-1]
+
+    async def waiting(self):
+        async with self.store.engine.transaction() as transaction:
+            return await transaction.fetch("observations_take", limit=1_000, characters=1 << 20)
+
+
+@pytest.fixture
+async def flow(store):
+    flow = Flow(store)
+    await flow.registry.load()
+    return flow
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Return a function that sets how far the processor's clock goes ahead (microseconds)."""
+
+    def set_ahead(microseconds):
+        monkeypatch.setattr("heliograph.processing.processor.now", lambda: now() + microseconds)
+
+    return set_ahead
+
+
+def shown(action):
+    return msgspec.json.decode(action.body)["members"]["rule"]["occasion"]
+
+
+BOTH = [{"type": "sse"}, {"type": "sse", "on": "cleared"}]
+
+
+async def test_a_rule_raises_and_clears_by_what_is_stored(flow, sensor):
+    rule = await flow.rule(actions=BOTH)
+    await flow.say(measurement(sensor, NOON, {"t": 20}))
+    assert await flow.actions() == []
+    await flow.say(
+        measurement(sensor, NOON + 1, {"t": 31}), measurement(sensor, NOON + 2, {"t": 32})
+    )
+    # Between the bounds nothing changes; a repeat does nothing.
+    await flow.say(
+        measurement(sensor, NOON + 1, {"t": 31}), measurement(sensor, NOON + 3, {"t": 29})
+    )
+    await flow.say(measurement(sensor, NOON + 4, {"t": 27}))
+    await flow.say(measurement(sensor, NOON + 4, {"t": 27}))
+    raised, cleared = await flow.actions()
+    assert [shown(each) for each in (raised, cleared)] == ["raised", "cleared"]
+    assert (raised.rule, raised.sensor, raised.timestamp) == (rule.identifier, sensor, NOON + 1)
+    assert raised.message is not None
+    assert msgspec.json.decode(raised.body)["members"]["value"] == {"t": 31}
+    assert cleared.timestamp == NOON + 4
+    assert msgspec.json.decode(cleared.body)["members"]["value"] == {"t": 27}
+    assert await flow.waiting() == []
+
+
+async def test_messages_that_do_not_matter_are_not_observed(flow, sensor, register):
+    await flow.rule()
+    other = (await register()).number
+    await flow.say(measurement(sensor, NOON, {"t": 31}))
+    await flow.send(measurement(sensor, NOON + 1, {"t": 20}), measurement(other, NOON, {"t": 20}))
+    assert [row[1] for row in await flow.waiting()] == [sensor]
+    await flow.processor.proceed()
+    await flow.send(measurement(sensor, NOON + 2, {"t": 20}))
+    assert await flow.waiting() == []
+
+
+async def test_data_about_the_past_raises_nothing_unless_the_rule_asks_for_it(flow, sensor):
+    await flow.rule(actions=BOTH)
+    late = await flow.rule(actions=BOTH, late=True)
+    # Neither matters to a rule, and so neither is observed.
+    await flow.say(measurement(sensor, NOON + MINUTE, {"t": 20}))
+    await flow.say(measurement(sensor, NOON, {"t": 31}))
+    assert [(each.rule, shown(each)) for each in await flow.actions()] == [
+        (late.identifier, "raised")
+    ]
+
+
+async def test_the_clock_ends_what_has_held_for_long_enough(flow, sensor):
+    await flow.rule(actions=BOTH, **{"for": 1})
+    moment = now()
+    row = measurement(sensor, moment - 10 * SECOND, {"t": 31}, receipt=moment - 10 * SECOND)
+    await flow.say(row)
+    await flow.processor.proceed()
+    [raised] = await flow.actions()
+    assert (raised.message, raised.timestamp) == (row[0], moment - 10 * SECOND)
+    assert msgspec.json.decode(raised.body)["members"]["value"] == {"t": 31}
+
+
+async def test_silence_raises_and_data_that_came_between_keeps_it_from_that(
+    flow, sensor, register, clock
+):
+    other = (await register()).number
+    await flow.rule({"no_data": 60}, actions=BOTH)
+    clock(2 * MINUTE)
+    # It has come, but no rule has looked at it yet.
+    row = measurement(sensor, NOON, {"t": 1}, receipt=now() + 2 * MINUTE)
+    await flow.send(row)
+    await flow.processor.proceed()
+    assert [(each.sensor, shown(each)) for each in await flow.actions()] == [(other, "raised")]
+    await flow.say(measurement(other, NOON, {"t": 1}, receipt=now() + 2 * MINUTE))
+    assert [shown(each) for each in await flow.actions()] == ["raised", "cleared"]
+
+
+async def test_an_outage_of_the_server_is_nobodys_silence(flow, sensor, clock):
+    await flow.rule({"no_data": 60}, actions=BOTH)
+    flow.processor.forget()
+    clock(MINUTE - SECOND)
+    await flow.follow()
+    assert await flow.actions() == []
+    clock(2 * MINUTE)
+    await flow.processor.proceed()
+    assert [shown(each) for each in await flow.actions()] == ["raised"]
+
+
+async def test_sensors_that_go_offline_at_once_raise_each_and_come_back(
+    flow, store, register, clock
+):
+    sensors = [(await register()).number for _ in range(20)]
+    await flow.rule({"offline": 60}, actions=BOTH)
+
+    async def note(live):
+        moment = now()
+        await store.connections.note([(number, live, moment) for number in sensors], "")
+        flow.processor.present(sensors)
+
+    for live, count in ((True, 0), (False, 20), (True, 40)):
+        await note(live)
+        await flow.processor.proceed()
+        clock(2 * MINUTE)
+        await flow.processor.proceed()
+        assert len(await flow.actions()) == count
+
+
+async def test_a_changed_rule_begins_anew_and_one_that_is_gone_is_over(flow, store, sensor):
+    rule = await flow.rule(actions=BOTH)
+    await flow.say(measurement(sensor, NOON, {"t": 31}))
+    changed = {**HOT, "above": 40, "clear_below": 40}
+    await store.rules.change(
+        rule.identifier, lambda document: {**document, "condition": changed}, changed_at=2
+    )
+    await flow.follow()
+    await flow.say(measurement(sensor, NOON + 1, {"t": 31}))
+    await flow.say(measurement(sensor, NOON + 2, {"t": 41}))
+    assert [shown(each) for each in await flow.actions()] == ["raised", "raised"]
+    await flow.send(measurement(sensor, NOON + 3, {"t": 42}))
+    await store.rules.delete(rule.identifier)
+    await flow.follow()
+    assert await flow.waiting() == []
+
+
+async def test_what_no_template_can_make_is_listed_as_failed(flow, sensor):
+    topic = {"type": "mqtt", "topic": "measurements/{{value.name}}"}
+    await flow.rule(actions=[topic])
+    await flow.say(measurement(sensor, NOON, {"t": 31, "name": "a/b"}))
+    [failed] = await flow.actions()
+    assert (failed.state, failed.finished_at is not None) == ("failed", True)
+    assert "more than a level" in failed.error
+
+
+async def test_each_message_that_holds_is_forwarded(flow, sensor):
+    await flow.rule(actions=[{"type": "sse", "on": "message", "template": {"t": "{{value.t}}"}}])
+    await flow.say(*(measurement(sensor, NOON + n, {"t": 31 + n}) for n in range(3)))
+    events = [msgspec.json.decode(each.body)["members"]["event"] for each in await flow.actions()]
+    assert events == [{"t": 31}, {"t": 32}, {"t": 33}]
+
+
+async def test_two_servers_do_not_move_the_same_states(flow, store, sensor, database_url):
+    if database_url.startswith("sqlite"):
+        pytest.skip("a file has one server")
+    second = Flow(await open_store(database_url))
+    await second.registry.load()
+    await flow.rule(actions=BOTH)
+    await second.follow()
+    for n in range(20):
+        await flow.send(measurement(sensor, NOON + n, {"t": 31 if n % 2 else 20}))
+        await asyncio.gather(flow.processor.proceed(), second.processor.proceed())
+    await flow.processor.proceed()
+    assert len(await flow.actions()) == 19
+    await second.store.close()
+
+
+async def test_an_alert_is_raised_once_and_cleared_with_what_was_found(flow, store, sensor):
+    told = []
+    store.alerts.changed.add(told.extend)
+    rule = await flow.rule(actions=[{"type": "alert", "remind_every": 60}], severity="critical")
+    await flow.say(*(measurement(sensor, NOON + n, {"t": 31 + n}) for n in range(3)))
+    [alert], _ = await store.alerts.page(None, offset=0, limit=10)
+    assert (alert.rule, alert.sensor, alert.count) == (rule.identifier, sensor, 1)
+    assert (alert.severity, alert.summary) == ("critical", "t is 31: above 30")
+    await flow.say(measurement(sensor, NOON + 4, {"t": 20}))
+    assert (await store.alerts.find(alert.id)).cleared_at is not None
+    await flow.say(measurement(sensor, NOON + 5, {"t": 40}))
+    # What is changed falls upon nobody as it was before.
+    await store.rules.change(
+        rule.identifier, lambda document: {**document, "condition": {"no_data": 5}}, changed_at=2
+    )
+    await flow.follow()
+    assert [change.event.value for change in told] == [
+        "raised",
+        "cleared",
+        "raised_again",
+        "cleared",
+    ]
