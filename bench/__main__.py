@@ -17,6 +17,8 @@ from bench import (
     mqtt_ingest,
     peers,
     query,
+    rules,
+    targets,
     transfers,
 )
 from bench.result import Result, show
@@ -87,6 +89,10 @@ def catalogue() -> dict[str, Benchmark]:
     add("live-fan-out-4", live.fan_out, 4)
     found["live-idle-viewer"] = live.idle_viewers
     found["live-stalled-p99"] = live.stalled_viewers
+    for engine in ENGINES:
+        for kind, of_engine in targets.KINDS.items():
+            found[targets.name(kind, engine)] = of_engine(engine)
+    found |= rules.kinds()
     found |= attacks.kinds()
     for engine in ENGINES:
         add(f"peer-script-{engine}", peers.script, engine)
@@ -147,7 +153,7 @@ def main() -> int:
     options = parser().parse_args()
     # As Ctrl-C does: the servers started here end with us.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    benchmarks, missing = catalogue(), peers.missing()
+    benchmarks, missing = catalogue(), peers.missing() | rules.missing()
     if options.list:
         for name in benchmarks:
             print(f"{name} ({missing[name]})" if name in missing else name)

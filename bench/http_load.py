@@ -156,8 +156,8 @@ class HttpLoad:
         self.stopped = True
 
 
-def ask(connection: socket.socket, request: bytes) -> bytearray:
-    """Return the whole answer to a request."""
+def ask(connection: socket.socket, request: bytes, status: bytes = b"200") -> bytearray:
+    """Return the whole answer to a request, which has to have the status."""
     connection.sendall(request)
     # Megabytes are not to be copied with each piece: that is no time of the server's.
     data, size = bytearray(), None
@@ -167,7 +167,7 @@ def ask(connection: socket.socket, request: bytes) -> bytearray:
             raise LoadError("the server closed the connection")
         data += piece
         size = answer_size(bytes(data)) if size is None else size
-    if not data.startswith(b"HTTP/1.1 200"):
+    if not data.startswith(b"HTTP/1.1 " + status):
         raise LoadError(f"an answer of another kind: {bytes(data[:400])!r}")
     return data
 

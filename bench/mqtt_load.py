@@ -202,18 +202,18 @@ def rate(specification: dict[str, Any]) -> None:
     report(seconds=seconds, messages=sum(sender.acknowledged for sender in senders))
 
 
-def viewer(specification: dict[str, Any]) -> socket.socket:
-    """Return the connection of an administrator who watches all measurements."""
-    connection = opened(specification["port"], "viewer", "viewer", specification["key"])
-    connection.sendall(subscribe(1, "measurements/#", 0))
+def viewer(port: int, key: str, topic_filter: str = "measurements/#") -> socket.socket:
+    """Return the connection of an administrator who watches topics, by default measurements."""
+    connection = opened(port, "viewer", "viewer", key)
+    connection.sendall(subscribe(1, topic_filter, 0))
     answer = exactly(connection, 5)
     if answer[0] != 0x90 or answer[4] > 1:
         raise LoadError(f"SUBSCRIBE was answered {answer.hex()}")
     return connection
 
 
-def wait_for_publish(connection: socket.socket) -> None:
-    """Take one whole PUBLISH, sent to a viewer as it is."""
+def wait_for_publish(connection: socket.socket) -> bytes:
+    """Take one whole PUBLISH, sent to a viewer as it is; return what follows its fixed header."""
     first, size, shift = exactly(connection, 1)[0], 0, 0
     if first >> 4 != 3:
         raise LoadError(f"not a PUBLISH: {first:#x}")
@@ -223,7 +223,7 @@ def wait_for_publish(connection: socket.socket) -> None:
         if not byte & 128:
             break
         shift += 7
-    exactly(connection, size)
+    return exactly(connection, size)
 
 
 def latency(specification: dict[str, Any]) -> None:
@@ -233,7 +233,7 @@ def latency(specification: dict[str, Any]) -> None:
     numbers = range(1, specification["sensors"] + 1)
     warm_up = 20
     prepared = list(publishes(numbers, samples + warm_up, 1, first))
-    watching = viewer(specification) if live else None
+    watching = viewer(specification["port"], specification["key"]) if live else None
     sending = opened(specification["port"], "sender", "gateway", specification["key"])
     latencies = []
     for index, (packet, acknowledgment) in enumerate(prepared):

@@ -49,13 +49,17 @@ class Sample:
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """The samples of both sides under one name."""
+    """The samples of both sides under one name; a target has only one, and not all have a goal.
+
+    `parts`: by name the numbers of what the figure is the worst of.
+    """
 
     name: str
     unit: str
-    goal: Goal
+    goal: Goal | None
     figures: Sequence[Sample]
-    ceilings: Sequence[Sample]
+    ceilings: Sequence[Sample] = ()
+    parts: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
 
     @property
     def figure(self) -> float:
@@ -63,9 +67,10 @@ class Result:
         return statistics.median(sample.value for sample in self.figures)
 
     @property
-    def ceiling(self) -> float:
-        """The median of the bare path's rounds."""
-        return statistics.median(sample.value for sample in self.ceilings)
+    def ceiling(self) -> float | None:
+        """The median of the bare path's rounds, if it has one."""
+        values = [sample.value for sample in self.ceilings]
+        return statistics.median(values) if values else None
 
     @property
     def ratio(self) -> float | None:
@@ -73,9 +78,9 @@ class Result:
         return self.figure / self.ceiling if self.ceiling else None
 
     @property
-    def met(self) -> bool:
-        """Whether the goal is reached."""
-        return self.goal.met(self.figure, self.ratio)
+    def met(self) -> bool | None:
+        """Whether the goal is reached, if there is one."""
+        return None if self.goal is None else self.goal.met(self.figure, self.ratio)
 
     def document(self) -> dict[str, Any]:
         """Return the members of the JSON object under the benchmark's name."""
@@ -84,9 +89,9 @@ class Result:
             "ceiling": significant(self.ceiling),
             "ratio": significant(self.ratio),
             "unit": self.unit,
-            "goal": self.goal.value,
-            "goal_of": self.goal.of,
-            "goal_sense": self.goal.sense,
+            "goal": self.goal and self.goal.value,
+            "goal_of": self.goal and self.goal.of,
+            "goal_sense": self.goal and self.goal.sense,
             "met": self.met,
             "cpu_seconds_per_100k": {
                 "figure": significant(cpu_seconds(self.figures)),
@@ -98,6 +103,13 @@ class Result:
             },
             **medians("", self.figures),
             **medians("ceiling_", self.ceilings),
+            **({"parts": self._significant_parts()} if self.parts else {}),
+        }
+
+    def _significant_parts(self) -> dict[str, dict[str, float | None]]:
+        return {
+            name: {member: significant(number) for member, number in numbers.items()}
+            for name, numbers in self.parts.items()
         }
 
 
@@ -130,6 +142,8 @@ def cpu_seconds(samples: Iterable[Sample]) -> float | None:
 
 def medians(prefix: str, samples: Sequence[Sample]) -> dict[str, float | None]:
     """Return the median of each extra number that every sample carries."""
+    if not samples:
+        return {}
     names = [n for n in samples[0].extra if all(n in sample.extra for sample in samples)]
     return {
         prefix + name: significant(statistics.median(s.extra[name] for s in samples))
@@ -146,6 +160,7 @@ def significant(number: float | None) -> float | None:
 
 def show(results: Iterable[Result]) -> None:
     """Print the results as people read them."""
+    results = list(results)
     table = Table(title="Heliograph and the bare path (or the peer), medians of the rounds")
     for name in (
         "name",
@@ -167,12 +182,28 @@ def show(results: Iterable[Result]) -> None:
             _number(result.ceiling),
             "" if result.ratio is None else f"{result.ratio:.2f}",
             result.unit,
-            result.goal.text(result.unit),
-            "[green]pass[/]" if result.met else "[red]miss[/]",
+            "" if result.goal is None else result.goal.text(result.unit),
+            {None: "", True: "[green]pass[/]", False: "[red]miss[/]"}[result.met],
             _number(cpu_seconds(result.figures)),
             _number(cpu_seconds(result.ceilings)),
         )
-    Console(width=150).print(table)
+    console = Console(width=150)
+    console.print(table)
+    for result in results:
+        if result.parts:
+            console.print(_parts(result))
+
+
+def _parts(result: Result) -> Table:
+    """Return the table of a result's parts, the worst first."""
+    table = Table(title=f"{result.name}, {result.unit}")
+    table.add_column("name")
+    members = list(next(iter(result.parts.values())))
+    for member in members:
+        table.add_column(member, justify="right")
+    for name, numbers in sorted(result.parts.items(), key=lambda part: -part[1]["p95"]):
+        table.add_row(name, *(_number(numbers[member]) for member in members))
+    return table
 
 
 def _number(number: float | None) -> str:

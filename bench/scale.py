@@ -31,7 +31,9 @@ class Scale:
     `deep` is one sensor with a long history, `year` one with a row a second; `history` is what the
     server has yet to roll up while a load comes. `devices` are connected all at once. `viewers`
     watch one stream, on which so many `events` are shown. Of the year so many rows are `exported`.
-    `script_messages` are for a peer that commits each by itself. An attack lasts `attack_seconds`.
+    `script_messages` are for a peer that commits each by itself. An attack lasts `attack_seconds`,
+    the load of the targets `target_seconds`. `rule_messages` come while a thousand rules look
+    at each.
     """
 
     rounds: int = 5
@@ -57,6 +59,8 @@ class Scale:
     events: int = 300
     exported: int = 10_000_000
     attack_seconds: float = 6.0
+    target_seconds: float = 60.0
+    rule_messages: int = 2_000
 
 
 FULL = Scale()
@@ -84,4 +88,6 @@ QUICK = Scale(
     events=10,
     exported=50_000,
     attack_seconds=1.0,
+    target_seconds=2.0,
+    rule_messages=200,
 )

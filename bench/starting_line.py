@@ -10,6 +10,7 @@ import resource
 import selectors
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -49,6 +50,18 @@ def wait_for_go() -> None:
     print("ready", flush=True)
     if not sys.stdin.readline():
         raise LoadError("the benchmark has gone")
+
+
+def awaited_end() -> threading.Event:
+    """Return what is set when the benchmark says go once more: to end."""
+    ended = threading.Event()
+
+    def wait() -> None:
+        sys.stdin.readline()
+        ended.set()
+
+    threading.Thread(target=wait, name="end of the load", daemon=True).start()
+    return ended
 
 
 def report(**members: Any) -> None:

@@ -7,14 +7,13 @@ time to the next is when they say that they were measured.
 import json
 import socket
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from typing import Any
 
 from bench.mqtt_load import Sender, deliver, opened
 from bench.packets import PACKET_IDS, chunks, payload, puback, publish
-from bench.starting_line import report, wait_for_go
+from bench.starting_line import awaited_end, report, wait_for_go
 
 # So many messages that the packet ids begin again with the first.
 MESSAGES = PACKET_IDS
@@ -86,14 +85,8 @@ def main() -> None:
     deliver([sender], lambda _: sender.sent >= warm_up)
     warmed = sender.acknowledged
     sender.go_on()
-    ended = threading.Event()
-
-    def await_end() -> None:
-        sys.stdin.readline()
-        ended.set()
-
     wait_for_go()
-    threading.Thread(target=await_end, name="end of the load", daemon=True).start()
+    ended = awaited_end()
     seconds = deliver([sender], lambda _: ended.is_set())
     report(seconds=seconds, messages=sender.acknowledged - warmed, warm_up=warmed)
 
