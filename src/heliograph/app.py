@@ -17,6 +17,7 @@ from heliograph.http.application import create_web
 from heliograph.http.services import Services
 from heliograph.server import Server
 from heliograph.settings import Settings, load_settings, mistyped_variables
+from heliograph.version import VERSION
 
 log = structlog.get_logger()
 
@@ -50,7 +51,7 @@ class Application:
     async def running(self) -> AsyncIterator[Services]:
         """Run the server for as long as the context lasts."""
         settings = self._settings if self._settings is not None else load_settings()
-        logs.configure(settings.log_level, settings.log_format)
+        logs.configure_by(settings)
         for each in mistyped_variables():
             question = f"no such setting: did you mean {each.meant}?"
             log.warning(question, name=each.name, set_in=each.source)
@@ -58,7 +59,9 @@ class Application:
         async with server.running() as services:
             self.services = services
             self._web = create_web(services)
+            log.info("server started", version=VERSION, process=os.getpid())
             yield services
+        log.info("server stopped")
 
     def begin_shutdown(self) -> bool:
         """Take notice that the server will stop, before it does; return false if that was known."""

@@ -2,13 +2,18 @@
 
 import logging
 import sys
+from collections.abc import Sequence
+from logging.handlers import RotatingFileHandler
 from typing import Any, Literal, TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from heliograph.errors import StartError
+from heliograph.log_areas import AREAS, area_of
 from heliograph.masking import mask_value
 from heliograph.printable import printable, printable_json, printable_lines
+from heliograph.settings import Settings
 
 _ROUTED = ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi", "asyncio", "alembic")
 
@@ -20,29 +25,41 @@ def configure(
     level: str = "info",
     format: Literal["console", "json"] = "console",  # noqa: A002 - the setting is LOG_FORMAT
     *,
+    levels: Sequence[str] = (),
+    file: RotatingFileHandler | None = None,
     stream: TextIO | None = None,
 ) -> None:
-    """Send every log line of the process to the stream (standard error).
+    """Send every log line of the process to the stream (standard error), and to the file.
 
-    May be called again at any time: loggers that are in use follow.
+    `levels` are those of single areas, as `log_areas.parse_level` gives them. May be called again
+    at any time: loggers that are in use follow, and the file of before is closed.
     """
     stream = stream or sys.stderr
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
+        add_type,
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared, processors=_finish(format, colors=stream.isatty())
+    handlers: list[logging.Handler] = [logging.StreamHandler(stream)]
+    if file is not None:
+        handlers.append(file)
+    for handler in handlers:
+        colors = handler is not file and stream.isatty()
+        handler.setFormatter(
+            structlog.stdlib.ProcessorFormatter(
+                foreign_pre_chain=shared, processors=_finish(format, colors=colors)
+            )
         )
-    )
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    before, root.handlers[:] = root.handlers[:], handlers
+    for handler in before:
+        if isinstance(handler, RotatingFileHandler):
+            handler.close()
     root.setLevel(level.upper())
+    _set_levels(dict(each.split("=") for each in levels))
     for name in _ROUTED:
         logger = logging.getLogger(name)
         logger.handlers.clear()
@@ -61,6 +78,62 @@ def configure(
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
+
+
+def configure_by(settings: Settings) -> None:
+    """Log as the settings have it, from now on.
+
+    Raises:
+        StartError: LOG_FILE can't be written; nothing has changed.
+    """
+    file = None
+    if settings.log_file is not None:
+        try:
+            file = LogFile(
+                settings.log_file,
+                maxBytes=settings.log_file_size,
+                backupCount=settings.log_file_count,
+                encoding="utf-8",
+            )
+        except OSError as error:
+            reason = f"can't write {str(settings.log_file)!r}: {error.strerror}"
+            raise StartError(f"LOG_FILE: {reason}") from None
+    configure(settings.log_level, settings.log_format, levels=settings.log_levels, file=file)
+
+
+class LogFile(RotatingFileHandler):
+    """A file that begins anew when it is full, the ones before numbered."""
+
+    # Whether the line before this one, and this one, could not be written.
+    _is_failing = _failed = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line, as far as that can be done."""
+        self._failed = False
+        super().emit(record)
+        self._is_failing = self._failed
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - as logging calls it
+        """Tell once that the disk is full, say: the lines stand on standard error all the same."""
+        self._failed = True
+        if not self._is_failing:
+            reason = sys.exc_info()[1]
+            sys.stderr.write(f"{self.baseFilename} can't be written: {reason}\n")
+
+
+def _set_levels(levels: dict[str, str]) -> None:
+    """Have areas begin at their own level, and all others at that of the whole."""
+    for area, names in AREAS.items():
+        for name in names:
+            # uvicorn's own are those of DEBUG and --access-log.
+            if name.startswith("heliograph."):
+                logging.getLogger(name).setLevel(levels.get(area, "NOTSET").upper())
+
+
+def add_type(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Say, as a structlog processor, which area of the server a line is about."""
+    event["type"] = area_of(str(event.get("logger", "")))
+    return event
 
 
 def _finish(name: str, *, colors: bool) -> list[Processor]:

@@ -26,6 +26,7 @@ from heliograph.database_url import POSTGRESQL, SQLITE
 from heliograph.destinations import Destination, parse_destination
 from heliograph.environment import Mistyped, mistyped, read_variables
 from heliograph.errors import StartError
+from heliograph.log_areas import parse_level
 from heliograph.masking import MASK, mask_text
 from heliograph.model.account import USERNAME_RULE, is_username
 from heliograph.model.credentials import LONGEST_PASSWORD as LONGEST
@@ -131,6 +132,10 @@ def _bytes(value: Any) -> Any:
 
 def _destinations(value: Any) -> Any:
     return tuple(map(parse_destination, split(value))) if isinstance(value, str) else value
+
+
+def _levels(value: Any) -> Any:
+    return tuple(map(parse_level, split(value))) if isinstance(value, str) else value
 
 
 HostNames = Annotated[tuple[str, ...], BeforeValidator(_host_names)]
@@ -258,7 +263,11 @@ class Settings(BaseModel):
     log_level: Annotated[
         Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(lower)
     ] = "info"
+    log_levels: Annotated[tuple[str, ...], BeforeValidator(_levels)] = ()
     log_format: Annotated[Literal["console", "json"], BeforeValidator(lower)] = "console"
+    log_file: Path | None = None
+    log_file_size: Annotated[int, BeforeValidator(_bytes), Field(ge=1_000, le=1 << 40)] = 10_000_000
+    log_file_count: int = Field(5, ge=1, le=1_000)
     commit_sha: str | None = None
     branch_name: str | None = None
 
@@ -348,6 +357,8 @@ class Settings(BaseModel):
             self._check_tls_files()
         if self.scripts_dir is not None and not is_there(self.scripts_dir, folder=True):
             raise ValueError(f"SCRIPTS_DIR: there is no folder {str(self.scripts_dir)!r}")
+        if self.log_file is not None and not is_there(self.log_file.parent, folder=True):
+            raise ValueError(f"LOG_FILE: there is no folder {str(self.log_file.parent)!r}")
         self._check_administrator()
         self._check_guests()
         self._check_link()

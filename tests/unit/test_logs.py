@@ -1,9 +1,11 @@
 """Log lines: where they come from, how they look, and what they do not hold."""
 
+import contextlib
 import io
 import json
 import logging
 import re
+from pathlib import Path
 
 import pytest
 import structlog
@@ -11,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heliograph import logs
+from heliograph.log_areas import OTHER, area_of, parse_level
 from heliograph.masking import MASK, mask_text, mask_value
 from heliograph.model.credentials import new_api_key
 
@@ -37,6 +40,7 @@ def test_json_lines(stream):
         "event": "something",
         "level": "info",
         "logger": "here",
+        "type": "other",
         "count": 3,
         "text": "ü\n",
     }
@@ -49,6 +53,68 @@ def test_console_lines_are_plain_where_there_is_no_terminal(stream):
     assert "something" in stream.getvalue()
     assert "count=3" in stream.getvalue()
     assert "\x1b" not in stream.getvalue()
+
+
+def test_areas_have_levels_of_their_own(stream):
+    link, front = map(structlog.get_logger, ("heliograph.mqtt.link", "heliograph.http.front"))
+    levels = [parse_level(text) for text in ("MQTT = Debug", "http=error")]
+    assert levels == ["mqtt=debug", "api=error"]
+    logs.configure("info", "json", stream=stream, levels=levels)
+    link.debug("shown")
+    front.warning("hidden")
+    structlog.get_logger("heliograph.store.sqlite").debug("hidden")
+    structlog.get_logger("heliograph.store.sqlite").info("shown")
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [(line["event"], line["type"]) for line in lines] == [
+        ("shown", "mqtt"),
+        ("shown", "database"),
+    ]
+    # What is not named any more goes by the level of the whole again.
+    logs.configure("warning", "json", stream=stream)
+    link.info("hidden")
+    front.warning("shown")
+    assert (last(stream)["event"], last(stream)["type"]) == ("shown", "api")
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("mqtt", "'mqtt' should be like mqtt=debug"),
+        ("mqt=debug", "there is no area 'mqt': did you mean `mqtt`?"),
+        ("mqtt=loud", "mqtt: should be one of debug, info, warning, error, critical, not 'loud'"),
+    ],
+)
+def test_a_level_that_is_none_is_refused(text, wrong):
+    with pytest.raises(ValueError, match=re.escape(wrong)):
+        parse_level(text)
+
+
+def test_every_part_of_the_server_that_logs_has_an_area():
+    sources = Path(logs.__file__).parent
+    for file in sources.rglob("*.py"):
+        if "structlog.get_logger()" in file.read_text() and file.name != "logs.py":
+            module = file.relative_to(sources.parent).with_suffix("")
+            assert area_of(".".join(module.parts)) != OTHER, module
+
+
+def test_a_full_disk_is_told_once_and_ends_nothing(stream, tmp_path, capsys):
+    file = logs.LogFile(tmp_path / "server.log", maxBytes=10_000, backupCount=1)
+    logs.configure("info", "json", stream=stream, file=file)
+    logger = structlog.get_logger("here")
+    written, file.stream = file.stream, Path("/dev/full").open("w")  # noqa: SIM115 - closed below
+    for _ in range(3):
+        logger.info("lost")
+    assert capsys.readouterr().err.count("can't be written: [Errno 28]") == 1
+    with contextlib.suppress(OSError):
+        file.stream.close()
+    file.stream = written
+    logger.info("kept")
+    logs.configure("info", "json", stream=stream)
+    assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == [
+        *("lost", "lost", "lost"),
+        "kept",
+    ]
+    assert json.loads((tmp_path / "server.log").read_text())["event"] == "kept"
 
 
 @pytest.mark.parametrize("name", ROUTED)

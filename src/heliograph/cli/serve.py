@@ -67,7 +67,7 @@ def serve(
     """
     given = {"host": host, "port": port}
     settings = load_settings(**{name: value for name, value in given.items() if value is not None})
-    logs.configure(settings.log_level, settings.log_format)
+    logs.configure_by(settings)
     logging.getLogger("uvicorn").setLevel(logging.DEBUG if settings.debug else logging.WARNING)
     logging.getLogger("uvicorn.access").setLevel(logging.INFO if access_log else logging.WARNING)
     _raise_file_limit(settings)

@@ -7,6 +7,7 @@ answer here.
 """
 
 import asyncio
+import logging
 import re
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
@@ -36,6 +37,8 @@ from heliograph.http.paths import PREFIX, canonical_path
 from heliograph.http.realtime import refuse
 
 log = structlog.get_logger()
+# Asked in a tenth of the time that a line takes that is not written.
+_requests = logging.getLogger(__name__)
 
 UNMATCHED = "unmatched"
 # What stands for a method where there is none.
@@ -145,6 +148,10 @@ class _Request:
         if status is not None:
             counts, name = self._traffic.requests, (self.template, status // 100)
             counts[name] = counts.get(name, 0) + 1
+            if _requests.isEnabledFor(logging.DEBUG):
+                # Not the query, which may hold a ticket.
+                method = self.scope["method"]
+                log.debug("request answered", method=method, path=self.path, status=status)
         connection: ClientConnection | None = self.scope.get(CONNECTION)
         if status == 429 and connection is not None:
             # Whoever repeats at once what is refused would cost as much by it.

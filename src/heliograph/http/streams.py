@@ -8,6 +8,7 @@ import asyncio
 from typing import NamedTuple
 
 import msgspec
+import structlog
 from starlette.types import Receive, Scope, Send
 
 from heliograph.access.registry import Registry
@@ -45,6 +46,8 @@ HEADERS = [
     (b"x-accel-buffering", b"no"),
     (b"x-content-type-options", b"nosniff"),
 ]
+
+log = structlog.get_logger()
 
 # Of the activity: how wide its intervals are, and how far it goes back.
 WIDTH = 4 * HOUR
@@ -109,7 +112,9 @@ class Stream:
             async with listening(viewer, disconnected(receive), "stream's client"):
                 await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
                 viewer.outlet = outlet_of(scope)
+                log.debug("stream opened", name=principal.name, network=network)
                 await self._write(_Opened(viewer, watch, send), last_event_id)
+                log.debug("stream ended", name=principal.name, reason=viewer.closed)
                 body = sse.retry(RETRY_MILLISECONDS)
                 await send({"type": "http.response.body", "body": body})
 

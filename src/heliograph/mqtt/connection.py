@@ -321,6 +321,8 @@ class Connection(Client):
             self.task.cancel()
         if self.retained is not None:
             self.retained.close()
+        if self.principal is not None:
+            log.debug("client disconnected", name=self.principal.name, peer=self.peer)
         self.clients.lost(self)
 
     def pause_writing(self) -> None:
@@ -576,6 +578,7 @@ class Connection(Client):
         if connect.version == MQTT_5:
             self.aliases = TopicAliases()
         self.write(packets.connack(self.version, session_present=present, properties=properties))
+        log.debug("client connected", name=principal.name, peer=self.peer, client_id=client_id)
         session.resume()
 
     def _properties(self, connect: Connect, client_id: str) -> Properties:

@@ -207,10 +207,11 @@ class Dispatcher:
             if isinstance(error, TimeoutError) and deadline.expired():
                 reason = f"not done within {LONGEST_SECONDS:.0f} s"
             else:
-                log.exception("action raised an error", action=due.id, type=due.type)
+                log.exception("action raised an error", action=due.id, action_type=due.type)
                 reason = f"the server failed: {type(error).__name__}"
             settled = self._failed(due, reason, is_final=False)
         else:
+            log.debug("action done", action=due.id, action_type=due.type, attempts=due.attempts)
             self.done_total += 1
             settled = _ended(due, ActionState.DONE, None)
             if due.message is not None and due.message in self._awaited:
@@ -227,7 +228,7 @@ class Dispatcher:
         reason = printable(reason)[:LONGEST_ERROR]
         if is_final or due.attempts >= ATTEMPTS:
             self.failed_total += 1
-            log.warning("action failed", action=due.id, type=due.type, reason=reason)
+            log.warning("action failed", action=due.id, action_type=due.type, reason=reason)
             return _ended(due, ActionState.FAILED, reason)
         self.retried_total += 1
         delay = min(FIRST_RETRY_SECONDS * 2.0 ** (due.attempts - 1), LONGEST_RETRY_SECONDS)

@@ -211,7 +211,8 @@ def test_a_signal_ends_it_cleanly(tmp_path, environment, number):
     with started(tmp_path, environment) as process:
         process.send_signal(number)
         assert process.wait(SECONDS) == 0
-    assert {"level": "info", "event": "stopping"}.items() <= log_lines(tmp_path)[-1].items()
+    lines = [(line["level"], line["event"]) for line in log_lines(tmp_path)]
+    assert lines[-2:] == [("info", "stopping"), ("info", "server stopped")]
     assert not {"warning", "error", "critical"} & {
         str(line["level"]) for line in log_lines(tmp_path)
     }

@@ -4,14 +4,17 @@ Identifiers are those that the server gives; everything else is as the documents
 """
 
 import json
+import logging
 import re
 import uuid
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 import httpx
 import pytest
 from pydantic import ValidationError
 
+from heliograph import logs
 from heliograph.settings import Settings
 from mqtt_client import Client, publish, published, subscribe
 
@@ -447,3 +450,57 @@ async def test_nodes_and_sensors_are_read_by_their_id(site):
             assert (read.status_code, read.json()) == (200, made.json())
         gone = await here.http.delete(f"/sensors/{sensor.json()['id']}")
         assert gone.status_code == 204
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+@pytest.mark.usefixtures("restored_logging")
+async def test_003_4_6_server_log_rolls_and_tells_of_each_area_without_secrets(
+    site, tmp_path, monkeypatch, form
+):
+    """A file of bounded size, by the logging module; level, time, type and context a line."""
+    file = tmp_path / "server.log"
+    more = {"log_levels": "api=debug,sse=debug,mqtt=debug,processing=debug"}
+    more |= {"log_file": str(file), "log_file_size": "4KB", "log_file_count": 50}
+    async with site(log_format=form, mqtt_listen="127.0.0.1:0", **more) as here:
+        (handler,) = (h for h in logging.getLogger().handlers if isinstance(h, RotatingFileHandler))
+        body = {"device_id": "pump-1"}
+        key = (await here.http.post("/devices", json=body, headers=ADMIN)).json()["api_key"]
+        ((_, port),) = here.services.listener.addresses
+        client = await Client.connected(port, "one", "pump-1", key)
+        await client.close()
+        packet = {"device_id": "pump-1", "measurements": {"t": 1}}
+        assert (await here.http.post("/packets", json=packet, headers=ADMIN)).status_code == 201
+        await here.http.get("/events", headers=ADMIN)
+        monkeypatch.setattr(here.services.store.networks, "list", lambda **_: 1 / 0)
+        assert (await here.http.get("/networks", headers=ADMIN)).status_code == 500
+    logs.configure()
+    files = [file, *sorted(tmp_path.glob("server.log.*"))]
+    assert handler.baseFilename == str(file)
+    assert 1 < len(files) <= 51
+    assert all(each.stat().st_size <= 8_000 for each in files)
+    text = "".join(each.read_text() for each in reversed(files))
+    assert "Traceback" in text
+    assert "ZeroDivisionError" in text
+    for secret in (key, ADMIN["x-api-key"]):
+        assert secret not in text
+    told = {
+        "server started": "lifecycle",
+        "server stopped": "lifecycle",
+        "client connected": "mqtt",
+        "client disconnected": "mqtt",
+        "action done": "processing",
+        "request answered": "api",
+        "request failed": "api",
+        "stream opened": "sse",
+        "stream ended": "sse",
+    }
+    lines = [line for line in text.splitlines() if line[:1] in "{2"]
+    for event, area in told.items():
+        line = next(line for line in lines if event in line)
+        if form == "json":
+            shown = json.loads(line)
+            assert (shown["event"], shown["type"]) == (event, area)
+            assert {"level", "timestamp", "logger"} < set(shown)
+        else:
+            assert re.match(r"\d{4}-\d\d-\d\dT\S+Z \[(info|debug|error) *\] ", line), line
+            assert f"type={area}" in line
