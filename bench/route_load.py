@@ -21,6 +21,8 @@ from bench.routes import LOG_IN, PASSWORD, SIGN_UP, USER, Call, Walk, cycle
 from bench.starting_line import LoadError, awaited_end, report, wait_for_go
 
 PATIENCE = 60.0
+DAY = 86_400
+CONFLICT = b"HTTP/1.1 409 "
 LOG_IN_SECONDS = 0.5
 # After so many log-ins somebody signs up.
 LOG_INS_A_SIGN_UP = 5
@@ -64,8 +66,10 @@ class RouteLoad:
 
     def __init__(self, specification: dict[str, Any]) -> None:
         self._given = specification
+        self._walks = cycle(specification["described"])
+        self._tomorrow = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + DAY))
         self._templates = {
-            id(call): call.templates() for walk in (*cycle(), LOG_IN, SIGN_UP) for call in walk
+            id(call): call.templates() for walk in (*self._walks, LOG_IN, SIGN_UP) for call in walk
         }
         self._words = 0
         self._random = random.Random(1)
@@ -110,7 +114,7 @@ class RouteLoad:
     async def _go_round(self, client: Client, number: int) -> None:
         """Walk all walks again and again, each time in another order."""
         order = random.Random(number)
-        walks = cycle()
+        walks = [*self._walks]
         while True:
             order.shuffle(walks)
             for walk in walks:
@@ -136,13 +140,18 @@ class RouteLoad:
             started = time.perf_counter()
             answer = await client.ask(request)
             spent = client.answered_at - started
+            if call.conflicts and answer.startswith(CONFLICT):
+                return
             if not answer.startswith(b"HTTP/1.1 %d " % call.status):
                 raise LoadError(f"{call.route} was answered {answer[:400]!r}")
             if self.counts:
                 self.milliseconds.setdefault(call.route, []).append(spent * 1_000)
             if call.keep:
-                members = json.loads(answer.partition(b"\r\n\r\n")[2])
-                known |= {name: members[member] for name, member in call.keep.items()}
+                told = json.loads(answer.partition(b"\r\n\r\n")[2])
+                try:
+                    known |= {name: _at(told, place) for name, place in call.keep.items()}
+                except IndexError:
+                    return
 
     def _variables(self) -> dict[str, Any]:
         number = self._random.randint(1, self._given["sensors"])
@@ -153,6 +162,7 @@ class RouteLoad:
             "key": device_key(number),
             "network": self._given["network"],
             "user": USER,
+            "tomorrow": self._tomorrow,
             "unique": f"bench-word-{self._words}",
         }
 
@@ -168,6 +178,13 @@ class RouteLoad:
         if body or call.method != "GET":
             yield f"Content-Length: {len(body)}\r\n".encode()
         yield b"\r\n" + body.encode()
+
+
+def _at(told: Any, place: str) -> Any:
+    """Return what an answer has at a place."""
+    for step in place.split("."):
+        told = told[int(step) if step.isdecimal() else step]
+    return told
 
 
 def main() -> None:
