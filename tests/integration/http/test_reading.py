@@ -278,7 +278,7 @@ async def test_latest_has_each_attributes_own_time(site):
         await here.http.post("/sensors/pump-1/measurements", json=elements, headers=key)
         response = await here.http.get("/sensors/pump-1/latest", headers=key)
         body = response.json()
-        assert set(body) == {"sensor_identifier", "device_id", "attributes"}
+        assert set(body) == {"sensor_identifier", "device_id", "attributes", "labels"}
         assert body["attributes"] == {
             "a": {"value": 3, "timestamp": "2023-11-14T22:13:21.000000Z"},
             "b.c": {"value": 2, "timestamp": "2023-11-14T22:13:20.000000Z"},

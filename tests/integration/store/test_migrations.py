@@ -164,6 +164,21 @@ async def fill(url):
     await store.close()
 
 
+def fill_old(url):
+    """Store something of most kinds in a database of the first revision."""
+    network = "(SELECT identifier FROM network)"
+    for table, columns, values in (
+        ("account", "identifier, username, password_hash, created_at", "'a', 'bob', 'x', 1"),
+        ("membership", "network, account, role, created_at", f"{network}, 'a', 3, 1"),
+        ("sensor", "identifier, network_identifier, created_at", f"'s', {network}, 1"),
+        *(
+            ("measurement", "id, sensor, timestamp, fingerprint, receipt_timestamp, value", row)
+            for row in ("9, 1, 5, 1, 5, '7'", "8, 1, 5, 2, 5, '7'", "7, 1, 5, 3, 5, '7'")
+        ),
+    ):
+        query(url, f"INSERT INTO {table} ({columns}) VALUES ({values}) RETURNING 1")
+
+
 def counts(url):
     """Return the number of rows of each table."""
     names = (
@@ -177,7 +192,7 @@ def counts(url):
 
 async def test_a_database_at_the_last_old_revision_goes_on_from_the_first(empty_url, fresh_url):
     build_old(empty_url)
-    await fill(empty_url)
+    fill_old(empty_url)
     before = counts(empty_url)
     assert before["measurement"] == 3
     await migrate(empty_url)
@@ -186,7 +201,8 @@ async def test_a_database_at_the_last_old_revision_goes_on_from_the_first(empty_
     assert await state(empty_url) == (head(), head())
     after = counts(empty_url)
     assert {name: after[name] for name in before} == before
-    await fill(fresh_url)
+    for url in (empty_url, fresh_url):
+        await fill(url)
     assert schema(empty_url) == schema(fresh_url)
     assert counts(fresh_url).keys() == after.keys()
 
