@@ -45,14 +45,19 @@ from heliograph.live.streams import Streams
 from heliograph.model.actions import BROKER, LISTENER, PUBLISH
 from heliograph.model.audit import Actor, ActorKind
 from heliograph.model.credentials import weakness
+from heliograph.model.grouping import Pace
 from heliograph.model.identifiers import IngestIds
 from heliograph.model.principal import Role
-from heliograph.model.time import now
+from heliograph.model.time import SECOND, now
 from heliograph.mqtt.connection import ListenerLimits
 from heliograph.mqtt.link import Link, LinkOptions
 from heliograph.mqtt.listener import Listener
 from heliograph.presence import PresenceWriter
-from heliograph.processing.dispatcher import Dispatcher, Run
+from heliograph.processing.channels import Courier
+from heliograph.processing.chat import Chats
+from heliograph.processing.dispatcher import CONCURRENT, Dispatcher, Run
+from heliograph.processing.email import Mailer, MailServer
+from heliograph.processing.notifications import Notifications
 from heliograph.processing.outbound import Webhooks
 from heliograph.processing.processor import Processor
 from heliograph.processing.publish_action import PublishAction
@@ -65,6 +70,7 @@ from heliograph.rollups.task import RollupTask
 from heliograph.settings import Settings
 from heliograph.shutdown import Shutdown
 from heliograph.store import Store, migrate, open_store
+from heliograph.store.channels import NOTIFY
 from heliograph.store.claim import Claim
 from heliograph.tls import link_tls, listener_tls
 
@@ -78,6 +84,8 @@ COLLECT_SECONDS = 5.0
 FILES_SECONDS = 1.0
 # When sensors were last seen is answered from memory; a crash may cost so many seconds of it.
 FLUSH_SECONDS = 30.0
+# Two chats, which take up to 20 seconds each, and as many that wait for them within a claim's time.
+NOTIFICATIONS_AT_ONCE = 4
 # The broker tells its count every few seconds.
 DROPS_SECONDS = 1.0
 
@@ -137,6 +145,7 @@ class Server:
         #   │                   ├─▶ streams ─▶ viewers
         #   │                   └─▶ notices ─▶ streams
         #   ├─ rules ─▶ outbox ─▶ dispatchers ─▶ streams, listener, link, webhooks, scripts
+        #   ├─ notices ─▶ outbox ─▶ dispatcher ─▶ e-mail, webhooks, chats
         #   ├─ configuration publisher ─▶ listener, link ─▶ devices
         #   ├─ Mosquitto's files ─▶ Mosquitto (who may log in there)
         #   ├─ rollups, presence, retention, disk budget (─▶ pipeline)
@@ -238,6 +247,7 @@ class Server:
         posts = HttpIngest(registry, pipeline, clock, ids, packets)
         processor = Processor(store, registry, interval=settings.processing_interval)
         processor.used.add(partial(_watch_batches, pipeline, processor))
+        webhooks = await self._parts.enter_async_context(Webhooks(settings.webhook_allow))
         rule_actions = RuleActions(
             registry,
             streams,
@@ -245,7 +255,7 @@ class Server:
             link,
             send=posts.send,
             publish_topic=settings.mqtt_publish_topic,
-            webhooks=await self._parts.enter_async_context(Webhooks(settings.webhook_allow)),
+            webhooks=webhooks,
             scripts=_scripts(settings),
         )
         publish = PublishAction(listener, link).run
@@ -256,6 +266,19 @@ class Server:
         self._at_end("calls", calling.close, shutdown.CONFIGURATIONS)
         processor.entered.add(publishing.wake)
         processor.entered.add(calling.wake)
+        notifications = Notifications(
+            store.channels,
+            Courier(_mailer(settings), webhooks, Chats(settings.webhook_allow)),
+            settings.secrets,
+            Pace(round(settings.notice_window * SECOND), settings.notices_per_hour),
+            interval=settings.processing_interval,
+        )
+        notifying = _dispatcher(
+            settings, store, {NOTIFY: notifications.send}, NOTIFICATIONS_AT_ONCE
+        )
+        notifications.entered.add(notifying.wake)
+        processor.entered.add(notifications.wake)
+        self._at_end("notifications", notifying.close, shutdown.CONFIGURATIONS)
         presence = PresenceWriter(store, registry.connected, hub, instance)
         presence.noted.add(processor.present)
         account = server_account(settings)
@@ -273,6 +296,7 @@ class Server:
             publishing=publishing,
             calling=calling,
             processor=processor,
+            notifications=notifications,
             broker_clients=BrokerClients(
                 registry,
                 authenticator,
@@ -315,6 +339,7 @@ class Server:
             publishing,
             calling,
             processor,
+            notifying,
         )
         for part in remembering:
             if part is not None:
@@ -350,6 +375,9 @@ class Server:
         self._run(processor.run(), "rules")
         self._run(publishing.run(), "publications")
         self._run(calling.run(), "calls")
+        await notifications.check()
+        self._run(notifications.run(), "notices-of-alerts")
+        self._run(notifying.run(), "notifications")
         if files is not None:
             self._run(files.run(), "mosquitto-files")
         # The sources last.
@@ -486,12 +514,15 @@ def _authenticator(
     )
 
 
-def _dispatcher(settings: Settings, store: Store, runs: Mapping[str, Run]) -> Dispatcher:
+def _dispatcher(
+    settings: Settings, store: Store, runs: Mapping[str, Run], concurrent: int = CONCURRENT
+) -> Dispatcher:
     return Dispatcher(
         store.actions,
         runs,
         interval=settings.processing_interval,
         alone=store.engine.name == "sqlite",
+        concurrent=concurrent,
     )
 
 
@@ -537,6 +568,21 @@ def _make_listener(settings: Settings, endpoint: MqttIngest) -> Listener:
         messages_per_minute=settings.rate_limit_mqtt,
     )
     return Listener(endpoint, limits)
+
+
+def _mailer(settings: Settings) -> Mailer:
+    if settings.smtp_host is None:
+        return Mailer(None)
+    password = settings.smtp_password
+    server = MailServer(
+        host=settings.smtp_host,
+        port=settings.smtp_port,
+        security=settings.smtp_security,
+        sender=settings.smtp_sender or "",
+        username=settings.smtp_username,
+        password=password.get_secret_value() if password is not None else None,
+    )
+    return Mailer(server)
 
 
 async def _listen(settings: Settings, listener: Listener) -> None:

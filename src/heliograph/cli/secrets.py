@@ -1,15 +1,20 @@
-"""`heliograph secrets`: encrypts what `.env` is to hold. No secret is given or shown in clear."""
+"""`heliograph secrets`: encrypts what `.env` and the database hold.
+
+No secret is given or shown in clear.
+"""
 
 import sys
 from pathlib import Path
 
 import typer
 
+from heliograph.cli.database import with_store
 from heliograph.cli.output import echo
 from heliograph.environment import read_variables
 from heliograph.errors import StartError
-from heliograph.secrets import KEY_FILE, add_key
-from heliograph.settings import encrypting_secrets
+from heliograph.secrets import KEY_FILE, UndecipherableError, add_key
+from heliograph.settings import encrypting_secrets, load_settings
+from heliograph.store import Store
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
@@ -50,3 +55,28 @@ def key(
         file = Path(found.get("DATA_DIRECTORY") or "./data") / KEY_FILE
     count = add_key(file)
     echo(f"{file}: {count} {'key' if count == 1 else 'keys, of which the first is new'}")
+
+
+@app.command()
+def renew() -> None:
+    """Encrypt the secrets of channels anew, with the first of the keys."""
+    settings = load_settings()
+
+    async def work(store: Store) -> tuple[int, list[str]]:
+        count, unreadable = 0, []
+        for channel in await store.channels.with_secrets():
+            secrets = settings.secrets()
+            try:
+                encrypted = secrets.encrypt(secrets.decrypt(channel.secrets or ""))
+            except UndecipherableError:
+                unreadable.append(channel.name)
+                continue
+            # Those that somebody changes meanwhile are encrypted with that key anyway.
+            count += await store.channels.encrypt(channel, encrypted)
+        return count, unreadable
+
+    count, unreadable = with_store(work, settings)
+    echo(f"{count} {'channel' if count == 1 else 'channels'}")
+    if unreadable:
+        names = ", ".join(map(repr, unreadable))
+        raise StartError(f"encrypted with a key that is not there: {names}")

@@ -20,6 +20,7 @@ from heliograph.store.accounts import SESSION
 
 MAXIMUM_REMEMBERED = 50_000
 MAXIMUM_BUCKETS = 250_000
+CHANNEL_TESTS_PER_MINUTE = 6
 READING = frozenset({"GET", "HEAD"})
 COOKIE = "heliograph_session"
 SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS"))
@@ -27,6 +28,7 @@ NOT_FOUND = {
     ErrorCode.USER_NOT_FOUND: "User not found",
     ErrorCode.MEMBER_NOT_FOUND: "Member not found",
     ErrorCode.NODE_NOT_FOUND: "Node not found",
+    ErrorCode.CHANNEL_NOT_FOUND: "Channel not found",
     ErrorCode.SENSOR_NOT_FOUND: "Sensor not found",
     ErrorCode.DEVICE_NOT_FOUND: "Device not found",
     ErrorCode.NETWORK_NOT_FOUND: "Network not found",
@@ -81,6 +83,8 @@ class Limits:
         self.probe = TokenBuckets(read)
         # And what brokers ask: there is one for each connection and, at worst, message.
         self.ingest = TokenBuckets(ingest)
+        # Of the channels of a network together: each is sent to somebody.
+        self.channel_tests = TokenBuckets(CHANNEL_TESTS_PER_MINUTE)
 
     def call(self, method: str, name: int | str) -> None:
         """Count a request that reads or, by its method, one that changes something.

@@ -19,6 +19,10 @@ _SENSOR_CHANGES = {
     "Give it a new configuration": {"configuration": {"interval": 30}},
 }
 _NODE_CHANGES = {"Note an update": {"firmware_version": "1.5.0"}}
+_CHANNEL_CHANGES = {
+    "Tell nobody for now": {"enabled": False},
+    "Another name": {"name": "Operators at night"},
+}
 _RETENTION = {
     "Measurements for three months, the rest longer": {
         "raw_days": 90,
@@ -210,6 +214,19 @@ _BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("put", "/rules/{rule_id}"): _RULE_CHANGES,
     ("patch", "/rules/{rule_id}"): _RULE_CHANGES,
     ("post", "/rules/test"): {"Silences": _SILENT},
+    ("post", "/channels"): {
+        "E-mail": {"name": "Operators", "type": "email", "to": ["operator@example.org"]},
+        "A webhook, signed and with a header": {
+            "name": "Incidents",
+            "type": "webhook",
+            "url": "https://example.org/hooks/heliograph",
+            "secret": "what the receiver checks the signature with",
+            "headers": {"Authorization": "Bearer a-token"},
+        },
+        "Push messages by ntfy": {"name": "Phones", "type": "apprise", "url": "ntfys://a-topic"},
+    },
+    ("put", "/channels/{channel_id}"): _CHANNEL_CHANGES,
+    ("patch", "/channels/{channel_id}"): _CHANNEL_CHANGES,
     ("put", "/networks/{network_identifier}/retention"): _RETENTION,
     ("put", "/sensors/{identifier}/retention"): _RETENTION,
     ("post", "/broker/emqx/authentication"): {

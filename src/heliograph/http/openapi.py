@@ -41,6 +41,7 @@ TAGS = [
     {"name": "nodes", "description": "Hardware units that carry several sensors."},
     {"name": "rules", "description": "Say what is to happen when messages fulfil a condition."},
     {"name": "accounts", "description": "Sign up, log in, change a password."},
+    {"name": "channels", "description": "Say where alerts are told, and try whether it works."},
     {"name": "retention", "description": "How long data is kept, and what goes next."},
     {"name": "audit", "description": "Who did what to which resource, and when."},
     {"name": "health", "description": "Whether the server lives and can do its work."},
@@ -53,6 +54,7 @@ _PATH_PARAMETERS = {
     "network_identifier": {"description": "The network's UUID"},
     "node_id": {"description": "The node's UUID"},
     "rule_id": {"description": "The rule's UUID"},
+    "channel_id": {"description": "The channel's UUID"},
     "sensor_id": {"description": "The sensor's UUID or `device_id`", "example": DEVICE},
     "username": {"description": "The name of the member's account", "example": USERNAME},
 }
@@ -65,6 +67,7 @@ _MADE = {
     "/devices": ("device_id", "device_id"),
     "/nodes": ("node_id", "id"),
     "/rules": ("rule_id", "id"),
+    "/channels": ("channel_id", "id"),
 }
 
 _SENTENCE = re.compile(r"\.(?:\s+|$)")

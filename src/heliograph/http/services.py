@@ -18,6 +18,7 @@ from heliograph.live.streams import Streams
 from heliograph.mqtt.link import Link
 from heliograph.mqtt.listener import Listener
 from heliograph.processing.dispatcher import Dispatcher
+from heliograph.processing.notifications import Notifications
 from heliograph.processing.processor import Processor
 from heliograph.retention.disk_budget import DiskState
 from heliograph.retention.runs import RetentionRuns
@@ -43,6 +44,7 @@ class Services:
     publishing: Dispatcher
     calling: Dispatcher
     processor: Processor
+    notifications: Notifications
     broker_clients: BrokerClients
     streams: Streams
     retention: RetentionRuns

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Callable
 from typing import Any, ClassVar, TypeAlias
 
 from heliograph.address import is_mailbox
@@ -13,6 +14,7 @@ from heliograph.processing.email import MOST_RECIPIENTS, Mailer
 from heliograph.processing.members import InvalidMemberError, Members, boolean, each, one_of, text
 from heliograph.processing.outbound import Webhooks
 from heliograph.secrets import Secrets
+from heliograph.store.channels import ChannelDefinition, StoredChannel
 
 # What is shown of a secret, and what keeps it where a channel is changed.
 HIDDEN = "***"
@@ -57,7 +59,7 @@ _TYPES = ("email", "webhook", "apprise")
 
 @dataclasses.dataclass(frozen=True)
 class Channel:
-    """A channel as it is defined; where it is kept and whose it is, is the store's affair."""
+    """A channel as it is defined; whose it is, the store knows."""
 
     name: str
     enabled: bool
@@ -65,33 +67,37 @@ class Channel:
 
     def shown(self) -> dict[str, Any]:
         """Return the channel as it is answered, with secrets hidden."""
-        return self._members() | self._secrets(hidden=True)
-
-    def stored(self, secrets: Secrets) -> tuple[str, str | None]:
-        """Return the definition as JSON, and its secrets as JSON, encrypted; None: it has none."""
-        hidden = self._secrets(hidden=False)
-        encrypted = secrets.encrypt(json.dumps(hidden)) if hidden else None
-        return json.dumps(self._members()), encrypted
-
-    def _members(self) -> dict[str, Any]:
         target = dataclasses.asdict(self.target)
         plain = {name: target[name] for name in target if name not in self.target.secret_members}
-        return {
-            "name": self.name,
-            "type": self.target.type,
-            "enabled": self.enabled,
-            **{name: list(value) if name == "to" else value for name, value in plain.items()},
-        }
-
-    def _secrets(self, *, hidden: bool) -> dict[str, Any]:
-        found = {name: getattr(self.target, name) for name in self.target.secret_members}
-        given = {name: value for name, value in found.items() if value}
-        if not hidden:
-            return given
-        return {
+        if "to" in plain:
+            plain["to"] = list(plain["to"])
+        hidden = {
             name: dict.fromkeys(value, HIDDEN) if isinstance(value, dict) else HIDDEN
-            for name, value in given.items()
+            for name, value in self.secrets().items()
         }
+        head = {"name": self.name, "type": self.target.type, "enabled": self.enabled}
+        return head | plain | hidden
+
+    def stored(
+        self,
+        secrets: Callable[[], Secrets],
+        former: "Channel | None" = None,
+        encrypted: str | None = None,
+    ) -> ChannelDefinition:
+        """Return the channel as the store keeps it; `secrets` is asked only if it has any.
+
+        Of the same secrets as those of `former` it keeps what they were encrypted as.
+        """
+        found = self.secrets()
+        if former is None or found != former.secrets():
+            encrypted = secrets().encrypt(json.dumps(found)) if found else None
+        definition = json.dumps(self.shown())
+        return ChannelDefinition(self.name, self.target.type, self.enabled, definition, encrypted)
+
+    def secrets(self) -> dict[str, Any]:
+        """Return the members that are secret, in clear."""
+        found = {name: getattr(self.target, name) for name in self.target.secret_members}
+        return {name: value for name, value in found.items() if value}
 
 
 def parse(document: Any, *, is_administrator: bool, former: Channel | None = None) -> Channel:
@@ -122,15 +128,15 @@ def parse(document: Any, *, is_administrator: bool, former: Channel | None = Non
     return Channel(name, enabled, target)
 
 
-def restored(definition: str, encrypted: str | None, secrets: Secrets) -> Channel:
-    """Return the channel that `Channel.stored` gave, when it was checked.
+def restored(stored: StoredChannel, secrets: Callable[[], Secrets]) -> Channel:
+    """Return the channel that the store keeps, which was checked when it was stored.
 
     Raises:
         UndecipherableError: its secrets were encrypted with a key that is not there any more.
     """
-    members = json.loads(definition)
-    if encrypted is not None:
-        members |= json.loads(secrets.decrypt(encrypted))
+    members = json.loads(stored.definition)
+    if stored.secrets is not None:
+        members |= json.loads(secrets().decrypt(stored.secrets))
     name, kind, enabled = (members.pop(each) for each in ("name", "type", "enabled"))
     target: Target
     if kind == "email":
@@ -194,7 +200,9 @@ def _chat(members: Members, former: ChatTarget | None, *, is_free: bool) -> Chat
     # It is part of what is shown, and so may be given back.
     members.take("service", text, default="")
     members.take("may_choose_host", boolean, default=False)
-    if url == HIDDEN and former is not None:
+    if url == HIDDEN:
+        if former is None:
+            raise _nothing_kept("url")
         # Whoever may not choose a host can keep one that was chosen.
         return former
     try:
@@ -206,8 +214,12 @@ def _chat(members: Members, former: ChatTarget | None, *, is_free: bool) -> Chat
 
 def _former(place: str, value: str | None) -> str:
     if value is None:
-        raise InvalidMemberError(place, f"should be given: there is none that {HIDDEN} could keep")
+        raise _nothing_kept(place)
     return value
+
+
+def _nothing_kept(place: str) -> InvalidMemberError:
+    return InvalidMemberError(place, f"should be given: there is none that {HIDDEN} could keep")
 
 
 def _name(value: Any, place: str) -> str:

@@ -28,7 +28,8 @@ LONGEST_ERROR = 500
 # While the database is away: how often to see whether it is back.
 AWAY_SECONDS = 2.0
 
-Run = Callable[[DueAction], Awaitable[None]]
+# Returns what is to be noted of an action that was done, if anything is.
+Run = Callable[[DueAction], Awaitable[str | None]]
 
 
 class ActionFailedError(Exception):
@@ -191,7 +192,7 @@ class Dispatcher:
         settled: SettledAction | None = None
         try:
             async with asyncio.timeout(LONGEST_SECONDS) as deadline:
-                await self._runs[due.type](due)
+                note = await self._runs[due.type](due)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is None or task.cancelling():
@@ -213,7 +214,9 @@ class Dispatcher:
         else:
             log.debug("action done", action=due.id, action_type=due.type, attempts=due.attempts)
             self.done_total += 1
-            settled = _ended(due, ActionState.DONE, None)
+            settled = _ended(
+                due, ActionState.DONE, printable(note)[:LONGEST_ERROR] if note else None
+            )
             if due.message is not None and due.message in self._awaited:
                 self._awaited[due.message].set()
         finally:
@@ -236,8 +239,8 @@ class Dispatcher:
         return _put_off(due, delay * random.uniform(0.5, 1.0), reason)  # noqa: S311 - spreads load
 
 
-def _ended(due: DueAction, state: ActionState, reason: str | None) -> SettledAction:
-    return SettledAction(due.id, state, due.attempts, 0, now(), reason, due.attempts)
+def _ended(due: DueAction, state: ActionState, note: str | None) -> SettledAction:
+    return SettledAction(due.id, state, due.attempts, 0, now(), note, due.attempts)
 
 
 def _put_off(due: DueAction, seconds: float, reason: str, *, counts: bool = True) -> SettledAction:

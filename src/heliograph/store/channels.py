@@ -5,12 +5,13 @@ later `gather` takes what has come by then, and enters what is to be sent in the
 """
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import itemgetter
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from heliograph.model.alert import Telling
 from heliograph.model.audit import SYSTEM, Actor, AuditAction, AuditedChange
 from heliograph.model.grouping import (
     NOTHING,
@@ -42,9 +43,9 @@ class TooManyChannelsError(Exception):
 
 
 class StoredChannel(msgspec.Struct, frozen=True):
-    """A channel. `definition` is JSON text of all its members but the secret ones.
+    """A channel. `definition` is JSON text of all its members, of which what is secret is hidden.
 
-    Those are `secrets`: JSON text, encrypted; None: there are none. A channel of no network is told
+    That is in `secrets`: JSON text, encrypted; None: nothing is. A channel of no network is told
     the server's own alerts. Times are microseconds.
     """
 
@@ -145,34 +146,38 @@ class Channels(Subject):
 
     async def change(
         self,
-        before: StoredChannel,
-        channel: ChannelDefinition,
+        identifier: str,
+        decide: Callable[[StoredChannel], ChannelDefinition],
         *,
         changed_at: int,
         actor: Actor = SYSTEM,
     ) -> StoredChannel | None:
-        """Change a channel that is still as it was found; None: it is not. What is equal stays.
+        """Change a channel to what `decide` returns of it; None: there is no such channel.
+
+        Nobody else changes it meanwhile. What is equal is not written.
 
         Raises:
             AlreadyExistsError: there is another one of this name.
+            Exception: what `decide` raises; nothing is changed then.
         """
         async with self._engine.transaction() as transaction:
-            identifier = before.identifier
             rows = await transaction.fetch("channel_locked", identifier=identifier)
-            if not rows or _channel(*rows[0]) != before:
+            if not rows:
                 return None
-            changes = _differences(before, channel)
+            channel = _channel(*rows[0])
+            after = decide(channel)
+            changes = _differences(channel, after)
             if not changes:
-                return before
+                return channel
             rows = await transaction.fetch(
                 "channel_change",
                 identifier=identifier,
                 changed_at=changed_at,
-                **msgspec.structs.asdict(channel),
+                **msgspec.structs.asdict(after),
             )
-            after = _channel(*rows[0])
-            await enter(transaction, actor, [_entry(AuditAction.CHANNEL_CHANGE, after, changes)])
-        return after
+            channel = _channel(*rows[0])
+            await enter(transaction, actor, [_entry(AuditAction.CHANNEL_CHANGE, channel, changes)])
+        return channel
 
     async def encrypt(self, channel: StoredChannel, encrypted: str) -> bool:
         """Store a channel's secrets encrypted with another key; False: they are others by now."""
@@ -194,9 +199,9 @@ class Channels(Subject):
                 await enter(transaction, actor, [gone])
         return bool(rows)
 
-    async def due_at(self) -> int | None:
+    async def due_at(self, now: int) -> int | None:
         """Return when there is something to gather or to send next; None: nothing is told."""
-        [(due_at,)] = await self._engine.fetch("notices_due_at", settle=SETTLE)
+        [(due_at,)] = await self._engine.fetch("notices_due_at", now=now, settle=SETTLE)
         return None if due_at is None else int(due_at)
 
     async def gather(self, now: int, pace: Pace) -> int:
@@ -206,10 +211,8 @@ class Channels(Subject):
             due = await transaction.fetch(
                 "channels_due", now=now, settle=SETTLE, limit=CHANNELS_AT_ONCE
             )
-            for identifier, network, enabled, network_name in due:
-                entered += await _gather(
-                    transaction, identifier, network, network_name or "", now, pace, told=enabled
-                )
+            for row in due:
+                entered += await _gather(transaction, _Due(*row), now, pace)
         return entered
 
 
@@ -233,21 +236,24 @@ async def tell(
     )
 
 
-async def _gather(
-    transaction: Transaction,
-    channel: str,
-    network: str | None,
-    network_name: str,
-    now: int,
-    pace: Pace,
-    *,
-    told: bool,
-) -> int:
-    rows = await transaction.fetch("notices_take", channel=channel, limit=NOTICES_AT_ONCE)
-    stored = await transaction.fetch("channel_state_read", channel=channel)
+class _Due(NamedTuple):
+    """A channel of which something is to be gathered or sent."""
+
+    identifier: str
+    name: str
+    network: str | None
+    enabled: bool
+    network_name: str | None
+
+
+async def _gather(transaction: Transaction, channel: _Due, now: int, pace: Pace) -> int:
+    """Take a channel's notices, and enter what is due; return how many actions that is."""
+    of_channel = {"channel": channel.identifier}
+    rows = await transaction.fetch("notices_take", **of_channel, limit=NOTICES_AT_ONCE)
+    stored = await transaction.fetch("channel_state_read", **of_channel)
     state = NOTHING
     groups: tuple[Group, ...] = ()
-    if told:
+    if channel.enabled:
         in_order = sorted(rows, key=itemgetter(0))
         notices = [msgspec.json.decode(notice, type=Notice) for _, notice in in_order]
         if stored:
@@ -255,23 +261,33 @@ async def _gather(
         state, groups = gather(state, notices, now, pace)
     await transaction.fetch(
         "channel_state_set",
-        channel=channel,
+        **of_channel,
         state=json_text(state),
         due_at=next_due(state, pace),
     )
     if not groups:
         return 0
-    [(raised,)] = await transaction.fetch("alerts_raised", network=network)
-    digest = compose(groups, network_name, int(raised))
+    network = channel.network_name or ""
+    digest = compose(groups, network, await _count_raised(transaction, channel))
     await transaction.fetch(
         "notify_enter",
-        network=network,
+        network=channel.network,
         # What makes it differ from what other channels are sent at this moment.
         fingerprint=secrets.randbits(63),
-        body=json_text(Notification(channel, network_name, *digest)),
+        body=json_text(Notification(channel.identifier, network, *digest)),
         now=now,
     )
     return 1
+
+
+async def _count_raised(transaction: Transaction, channel: _Due) -> int:
+    """Return how many alerts are raised that the channel is told of."""
+    names = {channel.name, channel.identifier}
+    count = 0
+    for (text,) in await transaction.fetch("alerts_raised", network=channel.network):
+        told = msgspec.json.decode(text, type=Telling).everybody
+        count += told is None or not names.isdisjoint(told)
+    return count
 
 
 def _channel(*columns: Any) -> StoredChannel:

@@ -12,6 +12,7 @@ from heliograph.access.policy import Action, Grants, KnownAccount, UnknownSensor
 from heliograph.model.account import Account
 from heliograph.model.principal import Principal, Role
 from heliograph.processing.rules import written
+from heliograph.store.channels import ChannelDefinition
 from integration.http.conftest import ADMIN, PASSWORD, SHARED
 
 pytestmark = pytest.mark.uncovered
@@ -235,6 +236,24 @@ MATRIX = {
     ("POST", "/rules/test"): changed(
         READ, body={**ANY_RULE, "name": "x"}, query="?sensor={device}"
     ),
+    ("GET", "/channels"): LIST,
+    ("POST", "/channels"): changed(
+        REGISTER,
+        body={
+            "name": "{new}",
+            "type": "email",
+            "to": ["x@example.org"],
+            "network_identifier": "{network}",
+        },
+    ),
+    ("GET", "/channels/{channel_id}"): SEE,
+    ("PUT", "/channels/{channel_id}"): changed(ARRANGE, body={"enabled": False}),
+    ("PATCH", "/channels/{channel_id}"): changed(ARRANGE, body={"enabled": False}),
+    ("DELETE", "/channels/{channel_id}"): changed(
+        MANAGE, admin=204, users=(403, 403, 204, 404), guests=(403, 403, 204)
+    ),
+    # It is not sent: there is no mail server.
+    ("POST", "/channels/{channel_id}/test"): ARRANGE,
     ("GET", "/users/me"): OWN,
     ("PUT", "/users/me/password"): changed(
         OWN,
@@ -257,6 +276,7 @@ RESOURCES = {
     "sensor_id": "device",
     "node_id": "node",
     "rule_id": "rule",
+    "channel_id": "channel",
     "network_identifier": "network",
     "username": "member",
 }
@@ -265,6 +285,7 @@ UNKNOWN = {
     "network": (str(uuid.UUID(int=0)), "x", "%00"),
     "node": (str(uuid.UUID(int=0)), "x", "%00"),
     "rule": (str(uuid.UUID(int=0)), "x", "%00"),
+    "channel": (str(uuid.UUID(int=0)), "x", "%00"),
     "member": ("nobody", "%00", "x" * 300),
 }
 
@@ -350,6 +371,8 @@ class World:
             given["node"] = await self.node(given, f"serial {number}")
         if "rule" in asked(path):
             given["rule"] = await self.rule(given, f"rule {number}")
+        if "channel" in asked(path):
+            given["channel"] = await self.channel(given["network"], f"channel {number}")
         if mentions(rule, path, "member"):
             account = await self.here.account(given["member"])
             await self.here.services.store.networks.set_member(
@@ -382,6 +405,17 @@ class World:
             identifier=str(uuid.uuid4()),
             network_identifier=given["network"],
             document=written({**ANY_RULE, "name": name}),
+            created_at=1,
+        )
+        return made.identifier
+
+    async def channel(self, network, name):
+        """Return the UUID of a new channel."""
+        definition = f'{{"name": "{name}", "type": "email", "enabled": true, "to": ["a@b.org"]}}'
+        made = await self.here.services.store.channels.create(
+            identifier=str(uuid.uuid4()),
+            network=network,
+            channel=ChannelDefinition(name, "email", True, definition, None),
             created_at=1,
         )
         return made.identifier

@@ -186,6 +186,8 @@ def things(server):
     network = http.post("/networks", json={"network_name": "fields"}).json()["network_identifier"]
     members = {"network_identifier": network}
     assert http.post("/devices", json={"device_id": "fields-1", **members}).status_code == 201
+    to = {"name": "Fields", "type": "email", "to": ["ada@example.org"]}
+    channel = http.post("/channels", json=to | members).json()
     node = http.post("/nodes", json={"serial_number": "n", "firmware_version": "1"}).json()
     return {
         "identifier": "greenhouse-1",
@@ -193,6 +195,7 @@ def things(server):
         "network_identifier": network,
         "node_id": node["node_identifier"],
         "rule_id": "8f0c7f5e-2f6b-4f0a-9d0e-6b1d2c3a4e5f",
+        "channel_id": channel["id"],
         "username": "ada",
     }
 

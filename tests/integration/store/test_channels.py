@@ -79,11 +79,17 @@ async def test_a_channel_is_made_found_changed_and_deleted(store, make, monkeypa
     assert await store.channels.page(networks=[network], **page) == ([made], 1)
 
     other = definition("Nights", to="bob@example.org", enabled=False, secrets="enc:2")
-    changed = await store.channels.change(made, other, changed_at=9, actor=ADA)
+    seen = []
+
+    async def change(identifier, at):
+        decide = lambda channel: seen.append(channel) or other  # noqa: E731 - what it was given
+        return await store.channels.change(identifier, decide, changed_at=at, actor=ADA)
+
+    changed = await change(made.identifier, 9)
     assert (changed.name, changed.enabled, changed.changed_at) == ("Nights", False, 9)
-    # Whoever has read it before that decides on what it is no more.
-    assert await store.channels.change(made, other, changed_at=10) is None
-    assert await store.channels.change(changed, other, changed_at=10) == changed
+    assert await change(made.identifier, 10) == changed
+    assert await change(str(uuid.uuid4()), 10) is None
+    assert seen == [made, changed]
     assert await store.channels.with_secrets() == [changed]
     assert await store.channels.encrypt(changed, "enc:3")
     assert not await store.channels.encrypt(changed, "enc:4")
@@ -131,13 +137,13 @@ async def test_notices_are_gathered_and_entered_for_the_channels_that_are_named(
         async with store.engine.transaction() as transaction:
             await tell(transaction, of, names, Notice(kind, "warning", "Hot", sensor), at)
 
-    assert await store.channels.due_at() is None
+    assert await store.channels.due_at(NOW) is None
     await say("a", None, at=NOW)
     await say("b", ["first", second.identifier, "unused", "nobody"], at=NOW + 1)
-    assert await store.channels.due_at() == NOW + SETTLE
+    assert await store.channels.due_at(NOW + 1) == NOW + SETTLE
     assert await store.channels.gather(NOW + SETTLE - 1, PACE) == 0
     assert await store.channels.gather(NOW + SETTLE, PACE) == 3
-    assert await store.channels.due_at() is None
+    assert await store.channels.due_at(NOW) is None
     by_channel = {each.channel: each for each in await told(store)}
     counts = {channel: each.alerts for channel, each in by_channel.items()}
     assert counts == {first.identifier: 2, second.identifier: 2, third.identifier: 1}
@@ -149,7 +155,7 @@ async def test_notices_are_gathered_and_entered_for_the_channels_that_are_named(
     for sensor in ("c", "d"):
         await say(sensor, ["first"], at=NOW + 2 * SETTLE, kind=NoticeKind.CLEARED)
     assert await store.channels.gather(NOW + 4 * SETTLE, PACE) == 0
-    assert await store.channels.due_at() == NOW + SETTLE + PACE.window
+    assert await store.channels.due_at(NOW) == NOW + SETTLE + PACE.window
     assert await store.channels.gather(NOW + SETTLE + PACE.window, PACE) == 1
     assert "All clear" in (await told(store))[-1].text
 
@@ -159,10 +165,15 @@ async def test_notices_are_gathered_and_entered_for_the_channels_that_are_named(
     last = (await told(store))[-1]
     assert (last.channel, last.network) == (server.identifier, "")
     await say("", None, at=NOW, of=None)
-    await store.channels.change(server, definition("first", enabled=False), changed_at=2)
+    unused_now = definition("first", enabled=False)
+    await store.channels.change(server.identifier, lambda _: unused_now, changed_at=2)
     assert await store.channels.gather(NOW + 99 * PACE.window, PACE) == 0
-    assert await store.channels.due_at() is None
+    assert await store.channels.due_at(NOW) is None
 
+    # The clock was put back since.
+    await say("e", ["third"], at=NOW + 1)
+    assert await store.channels.due_at(NOW) < NOW
+    assert await store.channels.gather(NOW, PACE) == 1
     await say("e", ["third"], at=NOW)
     assert await store.channels.delete(third.identifier)
-    assert await store.channels.due_at() is None
+    assert await store.channels.due_at(NOW) is None

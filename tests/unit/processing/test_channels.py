@@ -3,6 +3,7 @@
 import json
 import ssl
 
+import msgspec
 import pytest
 
 from heliograph.destinations import parse_destination
@@ -13,6 +14,7 @@ from heliograph.processing.email import Mailer, MailServer
 from heliograph.processing.members import InvalidMemberError
 from heliograph.processing.outbound import Webhooks
 from heliograph.secrets import Secrets, UndecipherableError, new_key
+from heliograph.store.channels import ChannelDefinition, StoredChannel
 from receiver import receiving
 from smtp_server import smtp_server
 
@@ -34,17 +36,26 @@ def tenants(document, former: Channel | None = None) -> Channel:
     return parse(document, is_administrator=False, former=former)
 
 
+def no_key() -> Secrets:
+    raise AssertionError("there is nothing to encrypt")
+
+
+def kept(channel: ChannelDefinition) -> StoredChannel:
+    """Return the channel as the store gives it back."""
+    return StoredChannel("id", None, **msgspec.structs.asdict(channel), created_at=1, changed_at=1)
+
+
 def test_what_is_secret_is_stored_encrypted_and_never_shown():
     for document in (EMAIL, WEBHOOK, CHAT):
         channel = tenants(document)
         shown = channel.shown()
-        definition, encrypted = channel.stored(SECRETS)
-        text = repr(channel) + json.dumps(shown) + definition + (encrypted or "")
-        assert "hidden" not in text
-        assert restored(definition, encrypted, SECRETS) == channel
+        stored = kept(channel.stored(lambda: SECRETS))
+        assert "hidden" not in f"{channel!r}{shown}{stored}"
+        assert json.loads(stored.definition) == shown
+        assert restored(stored, lambda: SECRETS) == channel
         # What is shown can be given back, and changes nothing.
         assert tenants(shown, channel) == channel
-    assert tenants(EMAIL).stored(SECRETS)[1] is None
+    assert tenants(EMAIL).stored(no_key).secrets is None
     assert tenants(EMAIL).shown() == {**EMAIL, "enabled": True}
     assert tenants(WEBHOOK).shown() == {
         **WEBHOOK,
@@ -59,9 +70,15 @@ def test_what_is_secret_is_stored_encrypted_and_never_shown():
         "service": "tgram",
         "may_choose_host": False,
     }
-    definition, encrypted = tenants(WEBHOOK).stored(SECRETS)
+    hook = tenants(WEBHOOK)
+    stored = kept(hook.stored(lambda: SECRETS))
     with pytest.raises(UndecipherableError):
-        restored(definition, encrypted, Secrets([new_key()]))
+        restored(stored, lambda: Secrets([new_key()]))
+    # The same secrets are not encrypted again, others are.
+    renamed = tenants(hook.shown() | {"name": "Other"}, hook)
+    assert renamed.stored(no_key, hook, stored.secrets).secrets == stored.secrets
+    other = tenants(hook.shown() | {"secret": "another"}, hook)
+    assert other.stored(lambda: SECRETS, hook, stored.secrets).secrets != stored.secrets
 
 
 def test_a_secret_is_not_sent_to_where_somebody_else_has_the_channel_lead():

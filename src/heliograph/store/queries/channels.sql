@@ -71,12 +71,15 @@ AND (
 )
 RETURNING channel;
 
--- name: notices_due_at(settle)
--- When something is to be gathered or sent next: a notice waits for those that come with it.
+-- name: notices_due_at(now, settle)
+-- When something is to be gathered or sent next: a notice waits for those that come with it. One
+-- from before the clock was put back waits no longer.
 SELECT min(at) FROM (
     SELECT min(due_at) AS at FROM channel_state
     UNION ALL
-    SELECT min(created_at) + CAST(:settle AS bigint) FROM notice
+    SELECT min(
+        CASE WHEN created_at > CAST(:now AS bigint) THEN 0 ELSE created_at END
+    ) + CAST(:settle AS bigint) FROM notice
 ) AS next;
 
 -- name: notices_take(channel, limit)
@@ -92,8 +95,9 @@ INSERT INTO channel_state (channel, state, due_at)
 VALUES (:channel, :state, :due_at)
 ON CONFLICT (channel) DO UPDATE SET state = excluded.state, due_at = excluded.due_at;
 
--- name: alerts_raised(network)$
-SELECT count(*) FROM alert
+-- name: alerts_raised(network)
+-- Who is told of each alert that is raised.
+SELECT telling FROM alert
 WHERE cleared_at IS NULL
 AND coalesce(network_identifier, '') = coalesce(CAST(:network AS text), '');
 

@@ -7,13 +7,17 @@ SELECT {channel_columns} FROM channel WHERE identifier = :identifier FOR NO KEY 
 -- name: channels_due(now, settle, limit)
 -- Those that no other server is about. Whoever tells meanwhile does not wait for that.
 SELECT
-    channel.identifier, channel.network_identifier, channel.enabled,
+    channel.identifier, channel.name, channel.network_identifier, channel.enabled,
     (SELECT name FROM network WHERE network.identifier = channel.network_identifier)
 FROM channel
 LEFT JOIN channel_state ON channel_state.channel = channel.identifier
 WHERE channel_state.due_at <= :now
 OR channel.identifier IN (
-    SELECT channel FROM notice WHERE created_at <= CAST(:now AS bigint) - CAST(:settle AS bigint)
+    SELECT channel FROM notice
+    WHERE NOT (
+        created_at BETWEEN CAST(:now AS bigint) - CAST(:settle AS bigint) + 1
+        AND CAST(:now AS bigint)
+    )
 )
 ORDER BY channel.identifier
 LIMIT :limit

@@ -7,11 +7,13 @@ SELECT {channel_columns} FROM channel WHERE identifier = :identifier;
 
 -- name: channels_due(now, settle, limit)
 SELECT
-    channel.identifier, channel.network_identifier, channel.enabled,
+    channel.identifier, channel.name, channel.network_identifier, channel.enabled,
     (SELECT name FROM network WHERE network.identifier = channel.network_identifier)
 FROM channel
 LEFT JOIN channel_state ON channel_state.channel = channel.identifier
 WHERE channel_state.due_at <= :now
-OR channel.identifier IN (SELECT channel FROM notice WHERE created_at + :settle <= :now)
+OR channel.identifier IN (
+    SELECT channel FROM notice WHERE NOT (created_at BETWEEN :now - :settle + 1 AND :now)
+)
 ORDER BY channel.identifier
 LIMIT :limit;
