@@ -34,6 +34,7 @@ NOT_FOUND = {
     ErrorCode.NETWORK_NOT_FOUND: "Network not found",
     ErrorCode.CONFIGURATION_NOT_FOUND: "Configuration not found",
     ErrorCode.RULE_NOT_FOUND: "Rule not found",
+    ErrorCode.ACTION_NOT_FOUND: "Action not found",
 }
 
 

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 
 from heliograph.http import (
     accounts,
+    actions,
     aggregates,
     audit,
     broker_access,
@@ -66,6 +67,7 @@ RESOURCES = (
     packets,
     rules,
     channels,
+    actions,
     retention,
     broker_access,
     health,

@@ -21,6 +21,8 @@ from heliograph.version import VERSION
 router = APIRouter(prefix=PREFIX, tags=["health"], dependencies=[probe])
 
 DATABASE_SECONDS = 3.0
+# Rules that are further behind what is stored are told of.
+LONGEST_LAG = 30 * SECOND
 WILDCARDS = frozenset(("0.0.0.0", "::"))
 
 
@@ -142,6 +144,7 @@ async def readyz(services: TheServices) -> Response:
     if services.disk.is_low and not services.disk.is_full:
         warnings.append(_of_budget(services.disk))
     warnings += _of_time(services)
+    warnings += _of_rules(services)
     instance = services.instance
     others = [other.number for other in instance.others] if instance else []
     if others:
@@ -181,6 +184,13 @@ async def readyz(services: TheServices) -> Response:
         last_message_age_seconds=max(0, now() - last) / SECOND if last else None,
     )
     return Answer(503 if reasons else 200, encode(shown))
+
+
+def _of_rules(services: Services) -> list[str]:
+    lag = services.processor.lag() or 0
+    if lag <= LONGEST_LAG:
+        return []
+    return [f"Rules are {lag // SECOND} seconds behind what is stored"]
 
 
 async def _database(services: Services) -> tuple[str, MigrationState | None, str | None]:

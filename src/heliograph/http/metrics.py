@@ -43,8 +43,26 @@ class HeliographCollector(Collector):
         yield from self._passwords()
         yield from self._link()
         yield from self._disk_and_retention()
+        yield from self._processing()
         started = to_epoch_seconds(self._services.started_at)
         yield _gauge("start_time_seconds", "When the server started", started)
+
+    def _processing(self) -> Iterator[Metric]:
+        processor = self._services.processor
+        text = "Rules in use"
+        yield _gauge("rules", text, len(processor.index.rules))
+        text = "Messages that rules have looked at"
+        yield _counter("rule_observations", text, processor.observed_total)
+        text = "Raises, clears and forwarded messages of rules"
+        yield _counter("rule_transitions", text, processor.transitions_total)
+        actions = CounterMetricFamily(
+            "heliograph_actions", "Actions that were run, by outcome", labels=["outcome"]
+        )
+        dispatchers = (self._services.publishing, self._services.calling)
+        for outcome in ("done", "failed", "retried"):
+            count = sum(getattr(each, f"{outcome}_total") for each in dispatchers)
+            actions.add_metric([outcome], count)
+        yield actions
 
     def _http(self) -> Iterator[Metric]:
         requests = CounterMetricFamily(

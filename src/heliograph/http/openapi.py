@@ -40,6 +40,7 @@ TAGS = [
     {"name": "networks", "description": "Group sensors, and say who may do what with them."},
     {"name": "nodes", "description": "Hardware units that carry several sensors."},
     {"name": "rules", "description": "Say what is to happen when messages fulfil a condition."},
+    {"name": "actions", "description": "See what rules have begun, and have it done again."},
     {"name": "accounts", "description": "Sign up, log in, change a password."},
     {"name": "channels", "description": "Say where alerts are told, and try whether it works."},
     {"name": "retention", "description": "How long data is kept, and what goes next."},
@@ -50,6 +51,7 @@ TAGS = [
 # What stands in paths means the same on every route.
 _PATH_PARAMETERS = {
     "identifier": {"description": "The sensor's UUID or `device_id`", "example": DEVICE},
+    "action_id": {"description": "What the server calls the action"},
     "device_id": {"description": "The device's `device_id` or UUID", "example": DEVICE},
     "network_identifier": {"description": "The network's UUID"},
     "node_id": {"description": "The node's UUID"},

@@ -306,6 +306,8 @@ async def create_rule(rule: NewRule, call: TheCall) -> RuleRepresentation:
         )
     made = found(created, ErrorCode.NETWORK_NOT_FOUND)
     await call.registry.changed()
+    # What is sent after the answer is looked at.
+    await call.services.processor.refresh()
     return await _shown(call, made)
 
 
@@ -360,6 +362,7 @@ async def change_rule(rule_id: str, change: RuleChange, call: TheCall) -> RuleRe
         )
     made = found(changed, ErrorCode.RULE_NOT_FOUND)
     await call.registry.changed()
+    await call.services.processor.refresh()
     return await _shown(call, made)
 
 

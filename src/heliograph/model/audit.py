@@ -51,6 +51,7 @@ class AuditAction(enum.StrEnum):
     RULE_CREATE = "rule.create"
     RULE_CHANGE = "rule.change"
     RULE_DELETE = "rule.delete"
+    ACTION_REPEAT = "action.repeat"
     CHANNEL_CREATE = "channel.create"
     CHANNEL_CHANGE = "channel.change"
     CHANNEL_DELETE = "channel.delete"

@@ -114,6 +114,7 @@ class Processor:
         self._networks: dict[str, str | None] = {}
         # What has become of alerts in the open transaction.
         self._alerts: list[AlertChange] = []
+        self._lag: int | None = None
         self.observed_total = 0
         self.transitions_total = 0
 
@@ -149,6 +150,10 @@ class Processor:
         self._since = now()
         self.changed()
 
+    def lag(self) -> int | None:
+        """Return how old what was looked at last was then, in microseconds; None: nothing waits."""
+        return self._lag if self._may_wait else None
+
     async def refresh(self) -> None:
         """Know the rules as they are stored now.
 
@@ -156,21 +161,16 @@ class Processor:
             StoreUnavailableError: not now.
         """
         async with self._refreshing:
-            self._is_outdated = False
-            try:
-                stored = await self._store.rules.enabled()
-                known = self.index.rules
+            stored = await self._store.rules.enabled()
+            known = self.index.rules
+            self.index.replace(stored, self._tagged)
+            self._tagged = {
+                rule.identifier: await self._matched(rule)
+                for rule in self.index.rules.values()
+                if rule.compiled.rule.match.tags
+            }
+            if self._tagged:
                 self.index.replace(stored, self._tagged)
-                self._tagged = {
-                    rule.identifier: await self._matched(rule)
-                    for rule in self.index.rules.values()
-                    if rule.compiled.rule.match.tags
-                }
-                if self._tagged:
-                    self.index.replace(stored, self._tagged)
-            except BaseException:
-                self._is_outdated = True
-                raise
             self.used(bool(self.index.rules))
             self._begun = {
                 name: numbers
@@ -208,8 +208,13 @@ class Processor:
         """
         while True:
             if self._is_outdated:
-                await self.refresh()
-                await self._reconcile()
+                self._is_outdated = False
+                try:
+                    await self.refresh()
+                    await self._reconcile()
+                except BaseException:
+                    self._is_outdated = True
+                    raise
             if not self._registry.connected.alone:
                 self._may_wait = self._may_wait or bool(self.index.rules)
                 self._look_at_all()
@@ -319,7 +324,9 @@ class Processor:
         for number in looked:
             self._presences.pop(number, None)
         self.observed_total += len(found.taken)
-        if moved.actions:
+        oldest = min((each.receipt_timestamp for each in found.taken), default=moment)
+        self._lag = max(moment - oldest, 0)
+        if moved.actions or self._alerts:
             self.entered()
         self._tell_of_alerts()
         self._may_wait = self._may_wait or found.is_full

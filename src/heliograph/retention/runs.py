@@ -30,6 +30,8 @@ from heliograph.store.removal import DueRow, KeptKind, Span
 
 log = structlog.get_logger()
 
+# How long it is kept what became of actions.
+ACTION_DAYS = 30
 INTERVAL_SECONDS = 3_600.0
 # After a failure, and while the disk budget is used up.
 SOON_SECONDS = 60.0
@@ -319,6 +321,7 @@ async def prune_for_ever(
             await store.rejected.prune(moment - settings.rejected_retention_days * DAY)
             _, rejections.kept_bytes = await store.rejected.totals()
             await store.audit.prune(moment - settings.audit_days * DAY)
+            await store.actions.prune(moment - ACTION_DAYS * DAY)
         except (StoreUnavailableError, HeliographError) as error:
             log.debug("pruning waiting for the database", reason=str(error))
         await asyncio.sleep(INTERVAL_SECONDS)

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 
 import msgspec
 
+from heliograph.model.audit import SYSTEM, Actor, AuditAction, AuditedChange
 from heliograph.model.time import SECOND
+from heliograph.store.audit import enter
 from heliograph.store.engine import Subject, json_text
 
 # How long a claim holds: no action takes longer, and after a crash others wait so long.
@@ -152,10 +154,24 @@ class Actions(Subject):
         """Return what is to be done because of a message, of one type."""
         return await self._all(ActionRecord, "action_of_message", message=message, type=type)
 
-    async def repeat(self, identifier: int, now: int) -> ActionRecord | None:
+    async def repeat(
+        self, identifier: int, now: int, *, actor: Actor = SYSTEM
+    ) -> ActionRecord | None:
         """Have a finished action done again; None: there is none, or it waits anyway."""
-        rows = await self._write("action_repeat", id=identifier, now=now)
-        return ActionRecord(*rows[0]) if rows else None
+        async with self._engine.transaction() as transaction:
+            rows = await transaction.fetch("action_repeat", id=identifier, now=now)
+            if not rows:
+                return None
+            action = ActionRecord(*rows[0])
+            entry = AuditedChange(
+                AuditAction.ACTION_REPEAT,
+                str(action.id),
+                action.type,
+                action.network_identifier,
+                {},
+            )
+            await enter(transaction, actor, [entry])
+        return action
 
     async def counts(self) -> ActionCounts:
         """Return how many wait and how many have failed."""

@@ -13,6 +13,7 @@ from heliograph.model.account import Account
 from heliograph.model.principal import Principal, Role
 from heliograph.processing.rules import written
 from heliograph.store.channels import ChannelDefinition
+from heliograph.store.rule_states import EnteredAction
 from integration.http.conftest import ADMIN, PASSWORD, SHARED
 
 pytestmark = pytest.mark.uncovered
@@ -254,6 +255,9 @@ MATRIX = {
     ),
     # It is not sent: there is no mail server.
     ("POST", "/channels/{channel_id}/test"): ARRANGE,
+    ("GET", "/actions"): LIST,
+    ("GET", "/actions/{action_id}"): SEE,
+    ("POST", "/actions/{action_id}/repeat"): ARRANGE,
     ("GET", "/users/me"): OWN,
     ("PUT", "/users/me/password"): changed(
         OWN,
@@ -277,6 +281,7 @@ RESOURCES = {
     "node_id": "node",
     "rule_id": "rule",
     "channel_id": "channel",
+    "action_id": "action",
     "network_identifier": "network",
     "username": "member",
 }
@@ -286,6 +291,7 @@ UNKNOWN = {
     "node": (str(uuid.UUID(int=0)), "x", "%00"),
     "rule": (str(uuid.UUID(int=0)), "x", "%00"),
     "channel": (str(uuid.UUID(int=0)), "x", "%00"),
+    "action": ("0", str(1 << 70), "x", "%00"),
     "member": ("nobody", "%00", "x" * 300),
 }
 
@@ -373,6 +379,8 @@ class World:
             given["rule"] = await self.rule(given, f"rule {number}")
         if "channel" in asked(path):
             given["channel"] = await self.channel(given["network"], f"channel {number}")
+        if "action" in asked(path):
+            given["action"] = await self.action(given)
         if mentions(rule, path, "member"):
             account = await self.here.account(given["member"])
             await self.here.services.store.networks.set_member(
@@ -419,6 +427,18 @@ class World:
             created_at=1,
         )
         return made.identifier
+
+    async def action(self, given):
+        """Return the id of an action of a new rule's that has failed."""
+        rule = await self.rule(given, f"rule of {uuid.uuid4()}")
+        store = self.here.services.store
+        entered = EnteredAction(
+            rule, 0, 0, 1, 1, None, given["network"], "sse", "{}", 1, 1, "failed", 1, "no"
+        )
+        async with store.rule_states.turn() as turn:
+            await turn.enter([entered])
+        [action], _ = await store.actions.page(None, rule=rule, offset=0, limit=1)
+        return str(action.id)
 
     async def headers(self, who, key, method=""):
         """Return the headers of a caller; `key` is the device's that the case is about."""

@@ -1,0 +1,44 @@
+"""`heliograph action`: what rules have begun, and having it done again."""
+
+import json
+
+import pytest
+
+from bare_environment import without_variables
+from commands import called
+from heliograph.model.time import now
+from heliograph.store import open_store
+from heliograph.store.rule_states import EnteredAction
+
+
+@pytest.fixture
+async def failed(sqlite_url):
+    """A database with an action that has failed; its id."""
+    store = await open_store(sqlite_url)
+    network = await store.networks.default()
+    moment = now()
+    entered = EnteredAction(
+        *("rule-1", 0, 0, moment, 1, None, network.identifier, "webhook", "{}", moment, moment),
+        *("failed", moment, "answered 500"),
+    )
+    async with store.rule_states.turn() as turn:
+        await turn.enter([entered])
+    [action], _ = await store.actions.page(None, offset=0, limit=2)
+    await store.close()
+    return action.id
+
+
+def test_actions_are_listed_and_repeated(failed, sqlite_url, tmp_path):
+    def heliograph(*arguments):
+        environment = {**without_variables(), "DATABASE_URL": sqlite_url}
+        return called(*arguments, environment=environment, folder=tmp_path)
+
+    listed = heliograph("action", "list", "--state", "failed")
+    assert (listed.returncode, "answered 500" in listed.stdout) == (0, True)
+    [shown] = json.loads(heliograph("action", "list", "--type", "webhook", "--json").stdout)
+    assert (shown["id"], shown["state"], shown["error"]) == (failed, "failed", "answered 500")
+    assert heliograph("action", "repeat", str(failed)).returncode == 0
+    refused = heliograph("action", "repeat", str(failed))
+    assert (refused.returncode, "waits to be done anyway" in refused.stderr) == (1, True)
+    unknown = heliograph("action", "repeat", "4711")
+    assert (unknown.returncode, "there is no action 4711" in unknown.stderr) == (1, True)
