@@ -248,6 +248,13 @@ class Server:
         processor = Processor(store, registry, interval=settings.processing_interval)
         processor.used.add(partial(_watch_batches, pipeline, processor))
         webhooks = await self._parts.enter_async_context(Webhooks(settings.webhook_allow))
+        notifications = Notifications(
+            store.channels,
+            Courier(_mailer(settings), webhooks, Chats(settings.webhook_allow)),
+            settings.secrets,
+            Pace(round(settings.notice_window * SECOND), settings.notices_per_hour),
+            interval=settings.processing_interval,
+        )
         rule_actions = RuleActions(
             registry,
             streams,
@@ -256,6 +263,7 @@ class Server:
             send=posts.send,
             publish_topic=settings.mqtt_publish_topic,
             webhooks=webhooks,
+            notifications=notifications,
             scripts=_scripts(settings),
         )
         publish = PublishAction(listener, link).run
@@ -266,13 +274,6 @@ class Server:
         self._at_end("calls", calling.close, shutdown.CONFIGURATIONS)
         processor.entered.add(publishing.wake)
         processor.entered.add(calling.wake)
-        notifications = Notifications(
-            store.channels,
-            Courier(_mailer(settings), webhooks, Chats(settings.webhook_allow)),
-            settings.secrets,
-            Pace(round(settings.notice_window * SECOND), settings.notices_per_hour),
-            interval=settings.processing_interval,
-        )
         notifying = _dispatcher(
             settings, store, {NOTIFY: notifications.send}, NOTIFICATIONS_AT_ONCE
         )

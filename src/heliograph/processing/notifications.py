@@ -12,7 +12,7 @@ from heliograph.errors import DeliveryError, StartError, StoreUnavailableError
 from heliograph.model.grouping import Digest, Pace
 from heliograph.model.listeners import Listeners
 from heliograph.model.time import SECOND, now
-from heliograph.processing.channels import Channel, Courier, restored
+from heliograph.processing.channels import Channel, Courier, WebhookTarget, restored
 from heliograph.processing.dispatcher import LONGEST_SECONDS, ActionFailedError
 from heliograph.secrets import Secrets, UndecipherableError
 from heliograph.store.actions import DueAction
@@ -101,6 +101,20 @@ class Notifications:
             )
         except DeliveryError as error:
             raise ActionFailedError(str(error), is_final=error.is_final) from error
+
+    async def webhook(self, network: str | None, name: str) -> WebhookTarget:
+        """Return where the webhook channel of this name leads, for a rule that posts there itself.
+
+        Raises:
+            DeliveryError: there is none in use, or its secrets can't be read.
+        """
+        stored = await self._channels.called(network, name)
+        if stored is None or not stored.enabled:
+            raise DeliveryError(f"there is no channel {name!r} in use", is_final=True)
+        target = self._restored(stored).target
+        if not isinstance(target, WebhookTarget):
+            raise DeliveryError(f"the channel {name!r} is no webhook", is_final=True)
+        return target
 
     async def test(self, stored: StoredChannel, network: str) -> str | None:
         """Send a test to a channel, be it in use or not; return what is to be noted of it.

@@ -23,9 +23,11 @@ from heliograph.model.time import to_rfc3339
 from heliograph.mqtt.link import Link
 from heliograph.mqtt.listener import Listener
 from heliograph.mqtt.topics import TopicKind, parse_device_topic
+from heliograph.processing.channels import WebhookTarget
 from heliograph.processing.conditions import OF_THE_CLOCK, Condition, leaves
 from heliograph.processing.dispatcher import ActionFailedError, NotNowError, Run
 from heliograph.processing.members import microseconds
+from heliograph.processing.notifications import Notifications
 from heliograph.processing.outbound import Webhooks
 from heliograph.processing.publish_action import publish_through
 from heliograph.processing.rule_index import IndexedRule
@@ -213,6 +215,7 @@ class RuleActions:
         send: Send,
         publish_topic: str,
         webhooks: Webhooks,
+        notifications: Notifications,
         scripts: Scripts,
     ) -> None:
         self._registry = registry
@@ -222,6 +225,7 @@ class RuleActions:
         self._send = send
         self._publish_topic = publish_topic
         self._webhooks = webhooks
+        self._notifications = notifications
         self._scripts = scripts
 
     @property
@@ -290,10 +294,16 @@ class RuleActions:
             ActionFailedError: it was not delivered.
         """
         post = msgspec.json.decode(due.body, type=Post)
-        if post.url is None:
-            raise ActionFailedError(f"there is no channel {post.channel!r}", is_final=True)
         try:
-            await self._webhooks.post(post.url, post.payload.encode())
+            if post.url is None:
+                found = await self._notifications.webhook(
+                    due.network_identifier, post.channel or ""
+                )
+            else:
+                found = WebhookTarget(post.url)
+            await self._webhooks.post(
+                found.url, post.payload.encode(), secret=found.secret, headers=found.headers
+            )
         except DeliveryError as error:
             raise ActionFailedError(str(error), is_final=error.is_final) from error
 

@@ -255,6 +255,48 @@ async def test_alerts_are_told_to_the_channels_of_their_rule(site):
         assert await failed() == ["answered 302: redirects are not followed"]
 
 
+async def test_a_measurement_is_told_by_e_mail_and_posted_to_a_webhook_channel(site):
+    async with (
+        smtp_server() as mails,
+        receiving() as receiver,
+        site(**mail_settings(mails)) as here,
+    ):
+        here.http.headers.update(ADMIN)
+        await here.device("pump-1")
+        for document in (EMAIL, hook(receiver.port)):
+            assert (await here.http.post("/channels", json=document)).status_code == 201
+        rule = {
+            "name": "Hot",
+            "condition": {"attribute": "t", "above": 30},
+            "actions": [
+                {"type": "alert", "text": "{{value.t}} degrees", "channels": ["Operators"]},
+                {"type": "webhook", "channel": "Hook", "payload": {"t": "{{value.t}}"}},
+                {"type": "webhook", "channel": "Operators"},
+            ],
+        }
+        made = await here.http.post("/rules", json=rule)
+        assert made.status_code == 201, made.text
+        assert made.json()["unknown_channels"] == []
+        # Else the processor knows of the rule a moment later.
+        await here.services.processor.refresh()
+        await here.http.post("/sensors/pump-1/measurements", json={"t": 31})
+        await eventually(lambda: mails.mails and receiver.requests)
+        message = mails.mails[0].message
+        assert message["Subject"] == "[warning] Hot: pump-1 (31 degrees)"
+        head, _, body = receiver.requests[0].partition(b"\r\n\r\n")
+        assert b"\r\nX-Heliograph-Signature: t=" in head
+        assert b"\r\nAuthorization: Bearer hidden-token\r\n" in head
+        assert json.loads(body) == {"t": 31}
+
+        async def failed():
+            page = {"state": "failed", "offset": 0, "limit": 10}
+            actions, _ = await here.services.store.actions.page(None, **page)
+            return [each.error for each in actions]
+
+        await eventually(failed)
+        assert await failed() == ["the channel 'Operators' is no webhook"]
+
+
 @pytest.mark.parametrize("key", ["another", "none"])
 async def test_a_start_says_which_channels_it_can_not_tell(site, monkeypatch, capsys, key):
     async with site() as here:
