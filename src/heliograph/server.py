@@ -9,13 +9,13 @@ import os
 import resource
 import sys
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from functools import partial
 from typing import Any
 
 import structlog
 
-from heliograph import shutdown
+from heliograph import logs, shutdown
 from heliograph.access.authenticator import Authenticator, FailedLogIns
 from heliograph.access.limiter import Limiter
 from heliograph.access.passwords import Passwords
@@ -67,6 +67,7 @@ from heliograph.retention.disk_budget import DiskBudget
 from heliograph.retention.runs import RetentionRuns, prune_for_ever
 from heliograph.rollups.aggregates import Aggregates
 from heliograph.rollups.task import RollupTask
+from heliograph.running_settings import Change, RunningSettings
 from heliograph.settings import Settings
 from heliograph.shutdown import Shutdown
 from heliograph.store import Store, migrate, open_store
@@ -285,7 +286,7 @@ class Server:
         account = server_account(settings)
         files = _mosquitto_files(settings, store, account)
         services = Services(
-            settings=settings,
+            running_settings=RunningSettings(self._given, settings),
             store=store,
             registry=registry,
             router=router,
@@ -315,6 +316,9 @@ class Server:
             link=link,
             informing=files,
             started_at=now(),
+        )
+        services.running_settings.may_change(
+            list(_changes(services, budget, packets, endpoint, rule_actions))
         )
         notices = Notices(streams, partial(look_up, services))
 
@@ -367,7 +371,7 @@ class Server:
         self._run(collect_garbage(), "garbage")
         self._run(_watch_files(), "file-descriptors")
         self._run(_flush_for_ever(registry), "last-seen")
-        pruning = prune_for_ever(store, settings, budget, retention.horizon)
+        pruning = prune_for_ever(store, lambda: services.settings, budget, retention.horizon)
         self._run(pruning, "maintenance")
         await clock_watch.begin()
         self._run(clock_watch.run(), "clock")
@@ -540,6 +544,82 @@ def _watch_batches(pipeline: Pipeline, processor: Processor, is_used: bool) -> N
     """Have rules look at batches if there are any."""
     pipeline.observe = processor.index.observe if is_used else None
     pipeline.observed = processor.committed if is_used else None
+
+
+def _changes(
+    services: Services,
+    rejections: RejectionBudget,
+    packets: PacketIngest,
+    endpoint: MqttIngest,
+    rule_actions: RuleActions,
+) -> Iterator[Change]:
+    """Yield which settings can change while the server runs, and what makes a change count."""
+    listener, link = services.listener, services.link
+
+    def look_so_often(settings: Settings) -> None:
+        for part in (services.publishing, services.calling, services.processor):
+            part.interval = settings.processing_interval
+            part.wake()
+
+    def limit(settings: Settings) -> None:
+        services.access.limits.allow(
+            read=settings.rate_limit_read,
+            write=settings.rate_limit_write,
+            ingest=settings.rate_limit_ingest,
+        )
+        services.limiter.allow(settings.rate_limit_failed_logins)
+        if listener is not None:
+            listener.shares.allow(settings.rate_limit_mqtt)
+
+    def keep(settings: Settings) -> None:
+        services.retention.default = settings.retention
+        rejections.per_source_per_hour = settings.rejected_per_source_per_hour
+        rejections.maximum_bytes = settings.rejected_max_bytes
+        services.disk.budget = settings.disk_budget
+
+    def stream(settings: Settings) -> None:
+        services.streams.maximum = settings.max_streams
+        services.streams.per_principal = settings.max_streams_per_principal
+
+    def lead(settings: Settings) -> None:
+        topic = settings.mqtt_publish_topic
+        packets.publish_topic = rule_actions.publish_topic = topic
+        with listener.fanout.taken_in_anew() if listener else contextlib.nullcontext():
+            endpoint.lead(topic, settings.mqtt_subscribe_topic)
+        services.registry.renew()
+
+    # The first one may fail.
+    yield (
+        ("log_level", "log_levels", "log_format", "log_file", "log_file_size", "log_file_count"),
+        logs.configure_by,
+    )
+    yield ("processing_interval",), look_so_often
+    yield (
+        (
+            *("rate_limit_read", "rate_limit_write", "rate_limit_ingest"),
+            *("rate_limit_mqtt", "rate_limit_failed_logins"),
+        ),
+        limit,
+    )
+    yield (
+        (
+            *("retention_days", "rollup_retention_days", "log_retention_days"),
+            *("rejected_per_source_per_hour", "rejected_max_bytes", "disk_budget"),
+        ),
+        keep,
+    )
+    yield ("max_streams", "max_streams_per_principal"), stream
+    if link is None:
+        # An external broker has subscriptions and access rules of its own.
+        yield ("mqtt_publish_topic", "mqtt_subscribe_topic"), lead
+    # What is asked for each time.
+    yield (
+        (
+            *("rejected_retention_days", "audit_days", "session_days", "allow_signup"),
+            *("metrics_token", "broker_auth_key", "broker_auth_networks"),
+        ),
+        None,
+    )
 
 
 def _make_link(settings: Settings, endpoint: MqttIngest) -> Link:

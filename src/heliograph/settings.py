@@ -12,6 +12,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PrivateAttr,
     SecretStr,
     ValidationError,
     field_validator,
@@ -271,6 +272,9 @@ class Settings(BaseModel):
     commit_sha: str | None = None
     branch_name: str | None = None
 
+    # What wins over the environment, also when that is read again.
+    _given: dict[str, Any] = PrivateAttr(default_factory=dict)
+
     def __init__(self, **given: Any) -> None:
         """Read the environment and `.env`; what is given wins over both."""
         texts = read_variables([name.upper() for name in type(self).model_fields])
@@ -280,6 +284,7 @@ class Settings(BaseModel):
         }
         found = _decrypted(found, {name for name in found if self._is_secret(name)})
         super().__init__(**found | given)
+        self._given = given
 
     @classmethod
     def _is_secret(cls, name: str) -> bool:
@@ -488,6 +493,14 @@ class Settings(BaseModel):
                 raise ValueError(f"{name}: a key with APP_ENV=production has {least} or more")
             if is_guessable(text):
                 raise ValueError(f"{name}: is an example or easily guessed; {_LIKE_THIS}")
+
+    def reread(self) -> "Settings":
+        """Return the settings as the environment and `.env` have them now.
+
+        Raises:
+            StartError: as from `load_settings`.
+        """
+        return load_settings(**self._given)
 
     def masked(self) -> dict[str, Any]:
         """Return the effective values by variable name, as JSON has them, secrets masked."""

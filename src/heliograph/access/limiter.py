@@ -47,10 +47,14 @@ class Limiter:
         self.window = FixedWindowRateLimiter(storage)
         # These windows slide: around the turn of a minute there would be twice as many guesses.
         self._guesses = MovingWindowRateLimiter(storage)
-        self._of_address = RateLimitItemPerMinute(per_address) if per_address else None
+        self.allow(per_address)
         # A wrong password is often nearly a right one: its hash is of use to nobody else.
         self._secret = secrets.token_bytes(32)
         self._known: dict[Party, None] = {}
+
+    def allow(self, per_address: int) -> None:
+        """Allow an address so many a minute from now on."""
+        self._of_address = RateLimitItemPerMinute(per_address) if per_address else None
 
     def exceeded(self, limit: RateLimitItem, *names: str) -> HeliographError:
         """Return the error for a caller over the limit of the `window`."""

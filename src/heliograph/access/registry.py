@@ -442,6 +442,11 @@ class Registry:
         await self._preload()
         self.changes()
 
+    def renew(self) -> None:
+        """Have all who keep what they concluded ask again: something else has changed."""
+        self.generation += 1
+        self.changes()
+
     def look(self) -> None:
         """Compare the registry with the database now."""
         self._look.set()

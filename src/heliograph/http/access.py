@@ -47,9 +47,12 @@ class TokenBuckets:
     """
 
     def __init__(self, per_minute: int) -> None:
-        self._capacity = float(per_minute)
-        self._per_second = per_minute / 60
+        self.allow(per_minute)
         self._buckets: dict[int | str, list[float]] = {}
+
+    def allow(self, per_minute: int) -> None:
+        """Allow so many a minute from now on."""
+        self._capacity, self._per_second = float(per_minute), per_minute / 60
 
     def take(self, name: int | str) -> None:
         """Take a token.
@@ -86,6 +89,13 @@ class Limits:
         self.ingest = TokenBuckets(ingest)
         # Of the channels of a network together: each is sent to somebody.
         self.channel_tests = TokenBuckets(CHANNEL_TESTS_PER_MINUTE)
+
+    def allow(self, *, read: int, write: int, ingest: int) -> None:
+        """Allow so many calls a minute from now on."""
+        self.read.allow(read)
+        self.probe.allow(read)
+        self.write.allow(write)
+        self.ingest.allow(ingest)
 
     def call(self, method: str, name: int | str) -> None:
         """Count a request that reads or, by its method, one that changes something.

@@ -35,6 +35,7 @@ from heliograph.http import (
     openapi,
     packets,
     parameters,
+    rereadenv,
     retention,
     rules,
     sensors,
@@ -71,6 +72,7 @@ RESOURCES = (
     retention,
     broker_access,
     health,
+    rereadenv,
     metrics,
 )
 

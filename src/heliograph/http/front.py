@@ -49,7 +49,9 @@ PROBES = frozenset(f"{PREFIX}/{name}" for name in ("health", "ping", "readyz"))
 FORMS = f"{PREFIX}/broker/rabbitmq/"
 NETWORKS = f"{PREFIX}/networks/"
 # Where what is wrong with a request is a 400, as who uses these routes expects.
-BAD_REQUESTS = frozenset(f"{PREFIX}/{name}" for name in ("packets", "packets/schema", "messages"))
+BAD_REQUESTS = frozenset(
+    f"{PREFIX}/{name}" for name in ("packets", "packets/schema", "messages", "rereadenv")
+)
 _ALIAS = re.compile(rf"{NETWORKS}([^/]+)/sensors/([^/]+)(/.+)?")
 # Neither a UUID nor a `device_id`: it answers as any other sensor that does not exist.
 _NOBODY = "~"

@@ -24,6 +24,7 @@ from heliograph.retention.disk_budget import DiskState
 from heliograph.retention.runs import RetentionRuns
 from heliograph.rollups.aggregates import Aggregates
 from heliograph.rollups.task import RollupState
+from heliograph.running_settings import RunningSettings
 from heliograph.settings import Settings
 from heliograph.store import Store
 
@@ -32,7 +33,7 @@ from heliograph.store import Store
 class Services:
     """Everything that a route may use. `started_at` is in microseconds."""
 
-    settings: Settings
+    running_settings: RunningSettings
     store: Store
     registry: Registry
     router: Router
@@ -58,6 +59,11 @@ class Services:
     started_at: int
     access: Access = dataclasses.field(init=False)
     newest_pages: NewestPages = dataclasses.field(init=False)
+
+    @property
+    def settings(self) -> Settings:
+        """The settings as they are now."""
+        return self.running_settings.current
 
     def __post_init__(self) -> None:
         limits = Limits(

@@ -92,14 +92,18 @@ class MqttIngest:
         self._clock = clock
         self._ids = ids
         self._packets = packets
-        self.publish_topic = publish_topic
-        self._subscribe_topic = subscribe_topic
-        self.longest_topic = max(LONGEST_OF_A_SENSOR, len(publish_topic.encode()))
+        self.lead(publish_topic, subscribe_topic)
         self.watch = pipeline.watch
         self.forget = store.deliveries.forget
         self.payload_of = payload_of
         self.login = authenticator.login
         self.anonymous = authenticator.anonymous
+
+    def lead(self, publish_topic: str, subscribe_topic: str) -> None:
+        """Have these be MQTT_PUBLISH_TOPIC and MQTT_SUBSCRIBE_TOPIC from now on."""
+        self.publish_topic = publish_topic
+        self._subscribe_topic = subscribe_topic
+        self.longest_topic = max(LONGEST_OF_A_SENSOR, len(publish_topic.encode()))
 
     @property
     def generation(self) -> int:

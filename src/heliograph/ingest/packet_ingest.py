@@ -32,7 +32,7 @@ class PacketIngest:
         self._rejections = pipeline.rejections
         self._attributes = pipeline.attributes
         self._ids = ids
-        self._publish_topic = publish_topic
+        self.publish_topic = publish_topic
         self._through = through
 
     def enter(
@@ -81,7 +81,7 @@ class PacketIngest:
         way: str,
         now: int,
     ) -> ActionRow:
-        publication = PacketPublication(self._publish_topic, packet.text, way)
+        publication = PacketPublication(self.publish_topic, packet.text, way)
         body = msgspec.json.encode(publication).decode()
         key = "", position, sensor, timestamp, packet.fingerprint
         return *key, row_id, network, PUBLISH, body, now, now

@@ -39,8 +39,8 @@ class RejectionBudget:
 
     def __init__(self, *, per_source_per_hour: int, maximum_bytes: int) -> None:
         self.kept_bytes = 0
-        self._per_source = per_source_per_hour
-        self._maximum_bytes = maximum_bytes
+        self.per_source_per_hour = per_source_per_hour
+        self.maximum_bytes = maximum_bytes
         self._sources: dict[str, int] = {}
         self._hour = 0
 
@@ -51,7 +51,7 @@ class RejectionBudget:
             self._hour = hour
             self._sources.clear()
         count = self._sources.get(source, 0)
-        if count >= self._per_source or self.kept_bytes + size > self._maximum_bytes:
+        if count >= self.per_source_per_hour or self.kept_bytes + size > self.maximum_bytes:
             return False
         if not count and len(self._sources) >= MAXIMUM_SOURCES:
             return False

@@ -76,8 +76,8 @@ class Streams:
         `began` is called when one begins to watch; `resume_id` returns the ingest id up to which
         everything has been published.
         """
-        self._per_principal = per_principal
-        self._maximum = maximum
+        self.per_principal = per_principal
+        self.maximum = maximum
         self._began = began
         self.resume_id = resume_id
         self._of_principal: dict[int | str, int] = {}
@@ -100,8 +100,8 @@ class Streams:
     def has_room(self, principal: int | str) -> bool:
         """Return whether the principal may open one more."""
         return (
-            len(self._open) < self._maximum
-            and self._of_principal.get(principal, 0) < self._per_principal
+            len(self._open) < self.maximum
+            and self._of_principal.get(principal, 0) < self.per_principal
         )
 
     def enter(self, viewer: Viewer, principal: int | str) -> None:

@@ -62,6 +62,7 @@ class AuditAction(enum.StrEnum):
     SILENCE_END = "silence.end"
     CLOCK_ACCEPT = "clock.accept"
     RETENTION_ACCEPT = "retention.accept"
+    SETTINGS_CHANGE = "settings.change"
 
 
 class Actor(msgspec.Struct, frozen=True):

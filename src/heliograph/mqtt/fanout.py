@@ -8,10 +8,11 @@ take of the event loop is bounded; what is over that waits for its audience's ne
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import time
 from collections import deque
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Collection, Hashable, Iterator, Sequence
 from dataclasses import field
 from typing import Generic, TypeVar
 
@@ -291,6 +292,24 @@ class Fanout:
         for entry in session.subscriptions.values():
             if not entry.qos:
                 self._leave(self._audiences[session.owner], entry)
+
+    @contextlib.contextmanager
+    def taken_in_anew(self) -> Iterator[None]:
+        """Leave all subscriptions out for as long as it takes to change the host's topic."""
+        entered = [
+            (audience, entry)
+            for audience in self._audiences.values()
+            for session in audience.sessions
+            for entry in session.subscriptions.values()
+            if entry.qos or session.connection is not None
+        ]
+        for audience, entry in entered:
+            self._leave(audience, entry)
+        try:
+            yield
+        finally:
+            for audience, entry in entered:
+                self._enter(audience, entry)
 
     def _enter(self, audience: Audience, entry: Entry) -> None:
         if not (is_shown(entry.filter) or match(entry.filter, self._host.publish_topic)):

@@ -66,14 +66,18 @@ class Shares:
         self._loop = loop
         self._counts = counts
         self._host = host
-        self._per_second = messages_per_minute / 60 * MESSAGE_BYTES
-        self._burst = self._per_second * BURST_SECONDS
+        self.allow(messages_per_minute)
         self._shares: dict[Owner, Share] = {}
         self._over: set[Share] = set()
         self._is_crowded = False
         self._idle_ticks = 0
         self._last_commits = (0, 0)
         self._timer: asyncio.TimerHandle | None = None
+
+    def allow(self, messages_per_minute: int) -> None:
+        """Give each principal so many messages a minute from now on."""
+        self._per_second = messages_per_minute / 60 * MESSAGE_BYTES
+        self._burst = self._per_second * BURST_SECONDS
 
     def enter(self, owner: Owner, principal: Principal) -> Share | None:
         """Return the share that a new connection of this principal has a part in; None: none."""
@@ -97,7 +101,7 @@ class Shares:
     def overdraw(self, share: Share, connection: PacketProtocol) -> None:
         """Hold the connection back if its principal has had its share and others send, too."""
         self._earn(share)
-        if share.credit >= 0:
+        if share.credit >= 0 or not self._per_second:
             return
         share.credit = max(share.credit, -self._burst)
         if not share.is_over:
@@ -136,7 +140,7 @@ class Shares:
         self._is_crowded = self._look()
         for share in list(self._over):
             self._earn(share)
-            if not self._is_crowded:
+            if not self._is_crowded or not self._per_second:
                 # What was left over by others is nobody's debt.
                 share.credit = max(share.credit, 0.0)
             elif share.credit < 0:

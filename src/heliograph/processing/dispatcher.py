@@ -66,7 +66,7 @@ class Dispatcher:
         self._actions = actions
         self._runs = runs
         self._types = tuple(runs)
-        self._interval = interval
+        self.interval = interval
         self._alone = alone
         self._concurrent = concurrent
         self._work = asyncio.Event()
@@ -117,7 +117,7 @@ class Dispatcher:
                 except StoreUnavailableError as error:
                     log.debug("actions waiting for the database", reason=str(error))
                     seconds = AWAY_SECONDS
-                await self._wait(min(seconds, self._interval))
+                await self._wait(min(seconds, self.interval))
         finally:
             running = list(self._running.values())
             for task in running:
@@ -140,16 +140,16 @@ class Dispatcher:
             await self._settle()
             room = self._concurrent - len(self._running)
             if room < max(self._concurrent // 4, 1):
-                return self._interval
+                return self.interval
             due = await self._actions.next_due(self._types)
             if due is None:
-                return self._interval
+                return self.interval
             if (wait := due.due_at - now()) > 0:
                 return wait / SECOND
             generation = self._generation
             claimed = await self._actions.claim(now(), due.type, room)
             if not claimed:
-                return self._interval  # another server was quicker
+                return self.interval  # another server was quicker
             for action in claimed:
                 if generation == self._generation and not self._is_known(action.id):
                     running = self._run(action, generation)

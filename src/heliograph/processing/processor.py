@@ -90,7 +90,7 @@ class Processor:
         self._store = store
         self._states = store.rule_states
         self._registry = registry
-        self._interval = interval
+        self.interval = interval
         self.index = RuleIndex(registry.number)
         # Told whether there are rules, which have to look at what is committed.
         self.used: Listeners[[bool]] = Listeners()
@@ -230,7 +230,7 @@ class Processor:
         return due_at is not None and due_at <= now()
 
     async def _wait(self) -> None:
-        seconds = self._interval
+        seconds = self.interval
         if self.index.rules:
             with contextlib.suppress(StoreUnavailableError):
                 due_at = await self._states.due_at()

@@ -223,7 +223,7 @@ class RuleActions:
         self._listener = listener
         self._link = link
         self._send = send
-        self._publish_topic = publish_topic
+        self.publish_topic = publish_topic
         self._webhooks = webhooks
         self._notifications = notifications
         self._scripts = scripts
@@ -253,7 +253,7 @@ class RuleActions:
         """
         publication = msgspec.json.decode(due.body, type=RulePublication)
         topic, payload = publication.topic, publication.payload.encode()
-        if topic != self._publish_topic:
+        if topic != self.publish_topic:
             await self._send_as_sensor(due, topic, payload)
             return
         if self._link is not None:

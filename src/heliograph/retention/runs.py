@@ -305,7 +305,7 @@ class RetentionRuns:
 
 async def prune_for_ever(
     store: Store,
-    settings: Settings,
+    settings: Callable[[], Settings],
     rejections: RejectionBudget,
     horizon: Callable[[], Awaitable[int]],
 ) -> None:
@@ -318,9 +318,9 @@ async def prune_for_ever(
             moment = await horizon()
             await store.deliveries.prune(moment)
             await store.accounts.prune_sessions(moment)
-            await store.rejected.prune(moment - settings.rejected_retention_days * DAY)
+            await store.rejected.prune(moment - settings().rejected_retention_days * DAY)
             _, rejections.kept_bytes = await store.rejected.totals()
-            await store.audit.prune(moment - settings.audit_days * DAY)
+            await store.audit.prune(moment - settings().audit_days * DAY)
             await store.actions.prune(moment - ACTION_DAYS * DAY)
         except (StoreUnavailableError, HeliographError) as error:
             log.debug("pruning waiting for the database", reason=str(error))

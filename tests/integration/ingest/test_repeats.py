@@ -222,7 +222,7 @@ async def test_a_key_belongs_to_one_body_one_route_and_one_principal(core):
 
 async def test_a_key_is_remembered_where_nothing_was_stored(core):
     sensor = await core.device("pump")
-    core.rejections._per_source = 0
+    core.rejections.per_source_per_hour = 0
     first = await core.post(sensor, b"{", idempotency_key="k", **POST)
     assert await core.post(sensor, b"{", idempotency_key="k", **POST) == first
     with pytest.raises(HeliographError) as caught:

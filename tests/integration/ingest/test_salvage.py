@@ -172,7 +172,7 @@ async def test_a_rejected_message_that_is_not_kept_is_counted_and_costs_no_row(c
 
 async def test_refused_messages_have_a_budget(plain_core):
     core = plain_core
-    core.rejections._per_source = 1
+    core.rejections.per_source_per_hour = 1
     await core.device("pump")
     core.store.refuses = refuse_bad
     for at in range(2):
