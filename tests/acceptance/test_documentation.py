@@ -13,7 +13,8 @@ ROOT = Path(__file__).parents[2]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 RUNNABLE = re.compile(
     r"(curl|mosquitto_pub|mosquitto_sub"
-    r'|(echo "\$PASSWORD" \| )?heliograph (audit|device|export|import|rejected|simulate|user))\b'
+    r'|(echo ("\$PASSWORD"|\'[^\']*\') \| )?'
+    r"heliograph (audit|device|export|import|rejected|rule|simulate|user))\b"
 )
 COMMAND_SECONDS = 60
 

@@ -24,6 +24,7 @@ COMMANDS = {
     "network": "Make networks, list them.",
     "channel": "Make channels, where alerts are told, list them, try and delete them.",
     "action": "See what rules have begun, and have it done again.",
+    "rule": "Make rules, change them, try them on what is stored.",
     "audit": "List who changed what, newest first.",
     "broker": "Tell a broker that is not ours who may do what: the rules of the listener.",
     "export": "Write what was measured, logged and confirmed as CSV, JSON Lines or Parquet.",

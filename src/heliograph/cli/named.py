@@ -23,7 +23,7 @@ async def found_network(store: Store, name: str) -> Network:
     found = await store.networks.called(name) if _is_storable(name) else None
     if found is None:
         networks, _ = await store.networks.list(networks=None, offset=0, limit=COMPARED)
-        raise _not_found("network", name, [network.name for network in networks])
+        raise not_found("network", name, [network.name for network in networks])
     return found
 
 
@@ -60,11 +60,11 @@ async def found_device(store: Store, name: str) -> Sensor:
 async def device_not_found(store: Store, name: str) -> StartError:
     """Return what to say of a device that there is not, or not any more."""
     if is_uuid(name):
-        return _not_found("device", name, ())
+        return not_found("device", name, ())
     sensors, _ = await store.sensors.list(
         networks=None, offset=0, limit=COMPARED, only_devices=True
     )
-    return _not_found("device", name, [sensor.device_id or "" for sensor in sensors])
+    return not_found("device", name, [sensor.device_id or "" for sensor in sensors])
 
 
 async def found_account(store: Store, username: str) -> Account:
@@ -76,7 +76,7 @@ async def found_account(store: Store, username: str) -> Account:
     found = await store.accounts.find_username(username) if _is_storable(username) else None
     if found is None:
         accounts = await store.accounts.list()
-        raise _not_found("user", username, [account.username for account in accounts])
+        raise not_found("user", username, [account.username for account in accounts])
     return found
 
 
@@ -85,5 +85,6 @@ def _is_storable(name: str) -> bool:
     return not any(c == "\0" or "\ud800" <= c <= "\udfff" for c in name)
 
 
-def _not_found(what: str, name: str, names: Sequence[str]) -> StartError:
+def not_found(what: str, name: str, names: Sequence[str]) -> StartError:
+    """Return what to say of a name that nothing has, with the likely one of those there are."""
     return StartError(f"{what} {name!r} not found{did_you_mean(name, names)}")

@@ -1,7 +1,8 @@
 """Dry runs and their charts."""
 
-import random
+import runpy
 import xml.etree.ElementTree as ET
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from heliograph.processing.rules import CompiledRule, parse
 from heliograph.processing.state import Observation
 
 HOT = {"attribute": "t", "above": 30, "clear_below": 28}
+ROOT = Path(__file__).parents[3]
 START = 1_800_000_000 * SECOND
 
 
@@ -148,13 +150,10 @@ def test_durations_are_told_in_two_units() -> None:
     assert {each: duration(each) for each in told} == told
 
 
-def test_a_noisy_signal_is_told_apart_from_the_naive_rule() -> None:
-    noise = random.Random(14)
-    run = tried(
-        [(at, 29.9 + noise.gauss(0, 0.5) + at / 2_000) for at in range(0, 600, 2)],
-        {**HOT, "clear_below": 28},
-        until=600,
-        **{"for": 30},
-    )
+def test_a_noisy_signal_is_told_apart_from_the_naive_rule_as_the_guide_shows() -> None:
+    script = runpy.run_path(str(ROOT / "scripts" / "noisy_signal.py"))
+    run = script["run"]()
     assert run.raises == 1
     assert run.naive_raises > 36
+    # The script draws it anew.
+    assert (ROOT / "docs" / "guide" / "noisy-signal.svg").read_text("utf-8") == script["drawn"]()
