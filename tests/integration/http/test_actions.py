@@ -42,7 +42,10 @@ async def test_a_message_is_forwarded_stored_elsewhere_posted_and_given_to_a_scr
         {"type": "mqtt", "topic": "elsewhere/{{value.t}}"},
         {"type": "webhook", "url": "http://127.0.0.1:9/"},
         {"type": "script", "script": "note", "payload": message},
+        {"type": "webhook", "channel": "hook"},
     ]
+    channel = {"name": "hook", "type": "webhook", "url": "http://127.0.0.1:9/"}
+    assert (await here.http.post("/channels", json=channel)).status_code == 201
     rule = {"name": "Hot", "condition": HOT, "actions": actions}
     made = await here.http.post("/rules", json=rule)
     assert made.status_code == 201, made.text
@@ -57,10 +60,11 @@ async def test_a_message_is_forwarded_stored_elsewhere_posted_and_given_to_a_scr
         ("mqtt", "failed"),
         ("webhook", "failed"),
         ("script", "done"),
+        ("webhook", "failed"),
     ]
     assert "it would go on for ever" in done[2]["error"]
     assert "may not publish on 'elsewhere/31'" in done[3]["error"]
-    assert "WEBHOOK_ALLOW" in done[4]["error"]
+    assert all("WEBHOOK_ALLOW" in done[each]["error"] for each in (4, 6))
     assert (tmp_path / "noted").read_text() == '{"of":"probe","was":31}'
     stored = (await here.http.get("/sensors/relay/measurements")).json()
     assert [each["measurement"] for each in stored] == [{"of": "probe", "was": 31}]

@@ -257,3 +257,22 @@ async def test_an_alert_is_raised_once_and_cleared_with_what_was_found(flow, sto
         "raised_again",
         "cleared",
     ]
+
+
+async def test_a_turn_that_is_broken_off_is_done_again_whole(flow, sensor, monkeypatch):
+    await flow.rule(actions=[*BOTH, {"type": "alert"}])
+    for step in ("settle", "enter", "store"):
+        with monkeypatch.context() as broken:
+
+            async def fail(*_arguments):
+                raise asyncio.CancelledError
+
+            broken.setattr(f"heliograph.store.rule_states.Turn.{step}", fail)
+            with pytest.raises(asyncio.CancelledError):
+                await flow.say(measurement(sensor, NOON, {"t": 31}))
+        assert await flow.actions() == []
+        assert (await flow.store.alerts.page(None, offset=0, limit=10))[1] == 0
+    await flow.processor.proceed()
+    assert [shown(each) for each in await flow.actions()] == ["raised"]
+    assert (await flow.store.alerts.page(None, offset=0, limit=10))[1] == 1
+    assert await flow.waiting() == []
