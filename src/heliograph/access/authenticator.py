@@ -203,6 +203,23 @@ class Authenticator:
             return None
         return _user(found)
 
+    async def sender(self, name: str) -> Principal | None:
+        """Return who goes by this name, as rejected messages have it; None: nobody any more."""
+        kind, _, rest = name.partition(":")
+        if kind == "admin":
+            return ADMIN
+        if kind == "anonymous":
+            return self._anonymous
+        if kind == "broker":
+            return Principal(kind, name)
+        if kind == "shared":
+            device = rest if is_device_id(rest) or is_uuid(rest) else None
+            return Principal(kind, name, device=device) if self._shared else None
+        if kind == "device":
+            sensor = await self._registry.find(rest)
+            return None if sensor is None else self.device(sensor)
+        return await self.user(rest) if kind == "user" else None
+
     async def _login_user(self, username: str, password: str, address: str) -> Principal | None:
         account = await self.password(username, password, address)
         if account is None:

@@ -35,6 +35,7 @@ NOT_FOUND = {
     ErrorCode.CONFIGURATION_NOT_FOUND: "Configuration not found",
     ErrorCode.RULE_NOT_FOUND: "Rule not found",
     ErrorCode.ACTION_NOT_FOUND: "Action not found",
+    ErrorCode.MESSAGE_NOT_FOUND: "Message not found",
 }
 
 

@@ -27,7 +27,7 @@ _CODES = {
     404: (
         "USER_NOT_FOUND MEMBER_NOT_FOUND NODE_NOT_FOUND NOT_FOUND SENSOR_NOT_FOUND"
         " DEVICE_NOT_FOUND NETWORK_NOT_FOUND CONFIGURATION_NOT_FOUND ATTRIBUTE_NOT_FOUND"
-        " RULE_NOT_FOUND ACTION_NOT_FOUND CHANNEL_NOT_FOUND"
+        " RULE_NOT_FOUND ACTION_NOT_FOUND CHANNEL_NOT_FOUND MESSAGE_NOT_FOUND"
     ),
     405: "METHOD_NOT_ALLOWED",
     408: "REQUEST_TIMEOUT",
@@ -39,6 +39,7 @@ _CODES = {
         " NODE_NOT_EMPTY RULE_ALREADY_REGISTERED RULE_NAME_ALREADY_REGISTERED TOO_MANY_RULES"
         " CHANNEL_ALREADY_REGISTERED CHANNEL_NAME_ALREADY_REGISTERED TOO_MANY_CHANNELS"
         " ACTION_PENDING"
+        " MESSAGE_NOT_RESUBMITTABLE"
     ),
     413: "PAYLOAD_TOO_LARGE",
     415: "UNSUPPORTED_MEDIA_TYPE",
@@ -228,8 +229,11 @@ class Outage:
 _outage = Outage()
 
 
-def answer_to(error: Exception) -> Answer | None:
-    """Return the answer to a request that has failed by this; None: it is a defect."""
+def answer_to(error: Exception, invalid_status: int = 422) -> Answer | None:
+    """Return the answer to a request that has failed by this; None: it is a defect.
+
+    `invalid_status` is that of a request in which something is wrong.
+    """
     if isinstance(error, StoreUnavailableError):
         _outage.count(error)
         error = unavailable()
@@ -241,7 +245,7 @@ def answer_to(error: Exception) -> Answer | None:
     if isinstance(error, RequestValidationError):
         found = error.errors()
         malformed = any(each["type"] == "json_invalid" for each in found)
-        return MALFORMED if malformed else invalid(found)
+        return MALFORMED if malformed else invalid(found, status=invalid_status)
     return _http_answer(error) if isinstance(error, HTTPException) else None
 
 

@@ -229,6 +229,14 @@ _BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("patch", "/channels/{channel_id}"): _CHANNEL_CHANGES,
     ("put", "/networks/{network_identifier}/retention"): _RETENTION,
     ("put", "/sensors/{identifier}/retention"): _RETENTION,
+    ("post", "/messages/resubmit"): {
+        "All that a device was not known for": {"reason": "UNKNOWN_SENSOR"},
+        "A sensor's, of an hour": {
+            "sensor": DEVICE,
+            "start_time": "2026-01-15T11:00:00Z",
+            "end_time": "2026-01-15T12:00:00Z",
+        },
+    },
     ("post", "/broker/emqx/authentication"): {
         "A device connects": {
             "username": DEVICE,

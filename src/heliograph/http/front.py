@@ -49,15 +49,18 @@ PROBES = frozenset(f"{PREFIX}/{name}" for name in ("health", "ping", "readyz"))
 FORMS = f"{PREFIX}/broker/rabbitmq/"
 NETWORKS = f"{PREFIX}/networks/"
 # Where what is wrong with a request is a 400, as who uses these routes expects.
-BAD_REQUESTS = frozenset(
-    f"{PREFIX}/{name}" for name in ("packets", "packets/schema", "messages", "rereadenv")
-)
+BAD_REQUESTS = re.compile(rf"{PREFIX}/(packets|messages|rereadenv)(/.*)?")
 _ALIAS = re.compile(rf"{NETWORKS}([^/]+)/sensors/([^/]+)(/.+)?")
 # Neither a UUID nor a `device_id`: it answers as any other sensor that does not exist.
 _NOBODY = "~"
 _WITH_BODY = frozenset(("POST", "PUT", "PATCH", "DELETE"))
 
 Direct = Callable[[Scope, Receive], Awaitable[Answer]]
+
+
+def _status_of_invalid(template: str) -> int:
+    """Return the status of the answer to a request in which something is wrong."""
+    return 400 if BAD_REQUESTS.fullmatch(template) else 422
 
 
 class Traffic:
@@ -197,7 +200,8 @@ class Front:
                     raise
                 answer = errors.answer(shutting_down())
             except Exception as error:
-                expected = None if request.has_begun else errors.answer_to(error)
+                invalid = _status_of_invalid(request.template)
+                expected = None if request.has_begun else errors.answer_to(error, invalid)
                 if expected is None:
                     log.exception("request failed", method=scope["method"], path=request.path)
                 if request.has_begun:
@@ -229,7 +233,7 @@ class Front:
         request.template = operation.template
         query: bytes = scope["query_string"]
         if query and operation.known is not None and (found := problems(query, operation.known)):
-            return errors.invalid(found, status=400 if operation.template in BAD_REQUESTS else 422)
+            return errors.invalid(found, status=_status_of_invalid(operation.template))
         if operation.direct is None or method != "POST":
             scope[HELD] = request.held = HeldAnswer(self._answering, scope)
         if operation.direct is not None:

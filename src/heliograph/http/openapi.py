@@ -33,6 +33,10 @@ LIVE = "live"
 TAGS = [
     {"name": "ingest", "description": "Send what was measured, logged and confirmed."},
     {"name": "packets", "description": "Send packets, and have them published at once."},
+    {
+        "name": "messages",
+        "description": "Look for what was received, and submit again what was rejected.",
+    },
     {"name": "devices", "description": "Register what sends, give it keys, read its readings."},
     {"name": "sensors", "description": "Sensors, by name or inventory, and all that they said."},
     {"name": LIVE, "description": "Follow what comes in, as Server-Sent Events."},
@@ -57,6 +61,7 @@ _PATH_PARAMETERS = {
     "node_id": {"description": "The node's UUID"},
     "rule_id": {"description": "The rule's UUID"},
     "channel_id": {"description": "The channel's UUID"},
+    "message_id": {"description": "What the server calls the message"},
     "sensor_id": {"description": "The sensor's UUID or `device_id`", "example": DEVICE},
     "username": {"description": "The name of the member's account", "example": USERNAME},
 }

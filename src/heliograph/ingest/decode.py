@@ -394,6 +394,27 @@ def _without_large(part: BatchPart) -> BatchPart:
     return part._replace(readings=kept, faults=sorted(faults, key=lambda fault: fault.index or 0))
 
 
+def decode_elements(kind: Kind, payload: bytes, now: int, addressee: Addressee) -> BatchPart:
+    """Return what a message of this kind says element by element, and what is wrong with it."""
+    member, read = _MESSAGES[kind]
+    if kind is Kind.MEASUREMENT:
+        read = functools.partial(_read_addressed, addressee)
+    elif kind is Kind.HEARTBEAT:
+        payload = payload or b"{}"
+    return BatchPart(member, kind, *_read_message(member, read, payload, now))
+
+
+def _read_message(
+    member: str, read: Read, payload: bytes, now: int
+) -> tuple[list[tuple[int, Reading]], list[Fault]]:
+    faults: list[Fault] = []
+    try:
+        message, _, sound = _parse(payload, now)
+        return _read_each(elements_of(message, member), read, now, sound, faults), faults
+    except Rejected as rejected:
+        return [], [*faults, rejected.fault]
+
+
 def _decode(
     member: str,
     read: Read,
@@ -404,13 +425,7 @@ def _decode(
     untimed_from: int,
     _addressee: Addressee | None = None,
 ) -> Decoded:
-    faults: list[Fault] = []
-    good: list[tuple[int, Reading]] = []
-    try:
-        message, _, sound = _parse(payload, now)
-        good = _read_each(elements_of(message, member), read, now, sound, faults)
-    except Rejected as rejected:
-        faults.append(rejected.fault)
+    good, faults = _read_message(member, read, payload, now)
     rows: list[tuple[Any, ...]] = []
     untimed = untimed_from
     for position, (_, reading) in enumerate(good):
@@ -833,6 +848,12 @@ def _read_named(read: Read, element: Any, now: int, sound: bool) -> Reading:
     return msgspec.structs.replace(read(element, now, sound), device_id=named)
 
 
+# The member that an envelope of each kind has, and how its elements are read.
+_MESSAGES: Final[dict[Kind, tuple[str, Read]]] = {
+    Kind.MEASUREMENT: ("measurements", read_measurement),
+    Kind.LOG: ("log_messages", _read_log),
+    Kind.HEARTBEAT: ("heartbeats", _read_heartbeat),
+}
 READINGS: Final = "readings"
 # What a batch may hold, by the names of its arrays.
 _BATCH: Final[dict[str, tuple[Kind, Read]]] = {

@@ -140,8 +140,13 @@ class HttpIngest:
         source: str,
         idempotency_key: str | None = None,
         kind: Kind = Kind.MEASUREMENT,
+        *,
+        received: int | None = None,
     ) -> Outcome:
         """Store what is of one kind, each of its own sensor, and keep the message if it has faults.
+
+        `received` is when it came if that was earlier: what has no time gets one by that and its
+        index, so that it is a repeat if it is submitted twice.
 
         Raises:
             HeliographError: as `post`.
@@ -158,8 +163,10 @@ class HttpIngest:
         identities: list[tuple[int, bytes]] = []
         for index, known, reading in readings:
             untimed = max(now, known.newest_assigned + 1)
+            if received is not None:
+                untimed = received + index
             if reading.timestamp is None:
-                known.newest_assigned = untimed
+                known.newest_assigned = max(known.newest_assigned, untimed)
                 message.untimed = True
             message.rows.append(reading.row(row_id, known.number, now, untimed))
             row_id += INGEST_ID_STEP
@@ -171,7 +178,8 @@ class HttpIngest:
                 identities.append((len(indexes), key))
             indexes.append(index)
             parts.append(known)
-            self._registry.note_seen(known, now, measured=kind is Kind.MEASUREMENT)
+            if received is None:
+                self._registry.note_seen(known, now, measured=kind is Kind.MEASUREMENT)
         if sensor is None:
             message.parts = parts
         if identities:
@@ -188,8 +196,13 @@ class HttpIngest:
         principal: Principal,
         source: str,
         idempotency_key: str | None = None,
+        *,
+        publish: bool = True,
+        received: int | None = None,
     ) -> PostedPacket:
         """Store a packet, and have it published; return after the commit.
+
+        `received` is when it came, if that was earlier.
 
         Raises:
             HeliographError: as `post`.
@@ -198,7 +211,9 @@ class HttpIngest:
         now = self.clock.now()
         size = len(payload) + MESSAGE_BYTES + 2 * ROW_BYTES
         message = Message(self._origin, [0], Kind.PACKET, None, [], size)
-        self._packets.enter(message, packet, sensor, principal, source, now, publish=True)
+        self._packets.enter(
+            message, packet, sensor, principal, source, now, publish=publish, received=received
+        )
         outcome = await self._commit(
             message, (0,), payload, principal, source, now, idempotency_key
         )

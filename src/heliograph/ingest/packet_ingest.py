@@ -45,21 +45,28 @@ class PacketIngest:
         now: int,
         *,
         publish: bool = False,
+        received: int | None = None,
     ) -> None:
-        """Have the packet stored, as the sensor's measurement too, and published if asked to."""
+        """Have the packet stored, as the sensor's measurement too, and published if asked to.
+
+        `received` is when it came if that was earlier: its time, if it has none of its own.
+        """
         row_id, reading = self._ids.take(now, 1), packet.reading
-        timestamp = now if reading.timestamp is None else reading.timestamp
+        untimed = now if received is None else received
+        timestamp = untimed if reading.timestamp is None else reading.timestamp
         if sensor is not None:
-            untimed = max(now, sensor.newest_assigned + 1)
+            if received is None:
+                untimed = max(now, sensor.newest_assigned + 1)
             if reading.timestamp is None:
-                sensor.newest_assigned = untimed
+                sensor.newest_assigned = max(sensor.newest_assigned, untimed)
                 message.untimed = True
             row = reading.row(row_id, sensor.number, now, untimed)
             message.kind, message.sensor, message.rows = Kind.MEASUREMENT, sensor, [row]
             timestamp = row[TIMESTAMP]
             if not reading.names <= sensor.attributes:
                 message.attributes += self._attributes.learn(sensor, reading.names, [row])
-            self._registry.note_seen(sensor, now, measured=True)
+            if received is None:
+                self._registry.note_seen(sensor, now, measured=True)
         number = None if sensor is None else sensor.number
         network = None if sensor is None or principal.is_admin else sensor.network_identifier
         message.packet = packet.row(row_id, number, timestamp, now, network, principal.name, source)

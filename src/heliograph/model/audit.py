@@ -63,6 +63,7 @@ class AuditAction(enum.StrEnum):
     CLOCK_ACCEPT = "clock.accept"
     RETENTION_ACCEPT = "retention.accept"
     SETTINGS_CHANGE = "settings.change"
+    MESSAGE_RESUBMIT = "message.resubmit"
 
 
 class Actor(msgspec.Struct, frozen=True):

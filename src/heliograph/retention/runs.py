@@ -203,6 +203,8 @@ class RetentionRuns:
                 if self._urgent or asyncio.get_running_loop().time() - began > INTERVAL_SECONDS:
                     self._share = LARGE_SHARE
                 await self._remove_page(page, starts)
+            days = self.default.log_days or 0
+            packets = await self._store.removal.remove_packets(moment, days)
         finally:
             state.running = False
         state.last_run_at = moment
@@ -211,6 +213,7 @@ class RetentionRuns:
             "expired data removed",
             moment=to_rfc3339(moment),
             partitions=state.partitions_total - partitions,
+            packets=packets,
             **{kind.value: gone[kind] for kind in KeptKind},
         )
 

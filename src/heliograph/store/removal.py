@@ -31,6 +31,7 @@ class KeptKind(enum.StrEnum):
 PARTITIONED: Final = {KeptKind.MEASUREMENTS: "measurement", KeptKind.LOGS: "log"}
 
 
+PACKETS_AT_ONCE = 1_000
 # Samples are taken of so many parts.
 SAMPLE_OF: Final = 1_009
 
@@ -204,6 +205,17 @@ class Removal(Subject):
             by_floors=by_floors,
         )
 
+    async def remove_packets(self, moment: int, default_days: int) -> int:
+        """Remove packets that are due at a moment, by the days for logs; return how many."""
+        removed = 0
+        while found := await self._engine.fetch(
+            "packets_due", moment=moment, default_days=default_days, limit=PACKETS_AT_ONCE
+        ):
+            removed += len(
+                await self._write("packets_remove", names=json_text([*map(list, found)]))
+            )
+        return removed
+
     async def drop(
         self, kind: KeptKind, partition: Partition, *, moment: int, default_days: int
     ) -> Drop:
@@ -231,7 +243,10 @@ ERASURES = (
     "measurements_erase",
     "logs_erase",
     "heartbeats_erase",
+    "packets_erase",
     "rejected_messages_erase",
+    "observations_erase",
+    "actions_erase",
     "attributes_erase",
     # After what they were made from.
     "rollups_erase",

@@ -17,6 +17,7 @@ from heliograph.store.configurations import Configurations
 from heliograph.store.engine import Engine
 from heliograph.store.instances import Instances
 from heliograph.store.measurements import Measurements, RawReads
+from heliograph.store.messages import Messages
 from heliograph.store.migrations.running import MigrationState, head, run_migrations
 from heliograph.store.networks import Networks
 from heliograph.store.nodes import Nodes
@@ -62,6 +63,7 @@ class Store:
         self.sensors = Sensors(engine)
         self.connections = Connections(engine)
         self.networks = Networks(engine)
+        self.messages = Messages(engine)
         self.nodes = Nodes(engine)
         self.measurements = Measurements(engine)
         self.raw_reads = RawReads(engine)

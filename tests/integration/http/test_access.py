@@ -153,6 +153,12 @@ MATRIX = {
         [{"device_id": "{device}", "t": 1}],
     ),
     ("POST", "/packets"): changed(SEND, body={"device_id": "{device}", "measurements": {"t": 1}}),
+    # What is of no network of theirs is not in the list.
+    ("GET", "/messages"): changed(LIST, device=(200, 200, 200)),
+    ("GET", "/messages/{message_id}"): READINGS,
+    ("GET", "/messages/{message_id}/payload"): READINGS,
+    ("POST", "/messages/{message_id}/resubmit"): CONFIGURE,
+    ("POST", "/messages/resubmit"): changed(LIST, guests=(403, 200, 200), body={}),
     ("POST", "/sensors/{identifier}/measurements"): changed(SEND, body={"value": 1}),
     ("POST", "/sensors/{identifier}/logs"): changed(
         SEND, body={"severity": "info", "subject": "x"}
@@ -285,6 +291,7 @@ RESOURCES = {
     "action_id": "action",
     "network_identifier": "network",
     "username": "member",
+    "message_id": "message",
 }
 UNKNOWN = {
     "device": ("nobody", str(uuid.UUID(int=0)), "a b", "%00"),
@@ -294,6 +301,7 @@ UNKNOWN = {
     "channel": (str(uuid.UUID(int=0)), "x", "%00"),
     "action": ("0", str(1 << 70), "x", "%00"),
     "member": ("nobody", "%00", "x" * 300),
+    "message": ("1", "x", "%00"),
 }
 
 
@@ -382,6 +390,8 @@ class World:
             given["channel"] = await self.channel(given["network"], f"channel {number}")
         if "action" in asked(path):
             given["action"] = await self.action(given)
+        if "message" in asked(path):
+            given["message"] = await self.rejected(given["device"], key)
         if mentions(rule, path, "member"):
             account = await self.here.account(given["member"])
             await self.here.services.store.networks.set_member(
@@ -393,6 +403,13 @@ class World:
         store = self.here.services.store
         sensor = await store.sensors.find(device_id)
         await store.configurations.add(sensor.number, "{}")
+
+    async def rejected(self, device_id, key):
+        """Return the id of a message of the device's that was rejected, and would be again."""
+        path = f"/sensors/{device_id}/measurements"
+        await self.here.http.post(path, json={"valu": {}}, headers=key)
+        [message] = await self.here.services.store.rejected.list(limit=1)
+        return str(message.id)
 
     async def node(self, given, serial_number):
         """Return the UUID of a new node, which carries the device of the case."""

@@ -54,3 +54,20 @@ LIMIT :limit;
 
 -- name: retention_frontier()$
 SELECT frontier FROM rollup_state;
+
+-- name: packets_due(moment, default_days, limit)
+-- Kept for as long as logs are; those of no sensor that is known, by the server's own days.
+SELECT packet.id
+FROM packet
+LEFT JOIN sensor ON sensor.number = packet.sensor
+LEFT JOIN sensor_retention AS own ON own.sensor = sensor.number
+LEFT JOIN network_retention AS whole ON whole.network = sensor.network_identifier
+WHERE coalesce(own.log_days, whole.log_days, CAST(:default_days AS bigint)) > 0
+AND packet.timestamp < (
+    CAST(:moment AS bigint)
+    - coalesce(own.log_days, whole.log_days, CAST(:default_days AS bigint)) * 86400000000
+) / 3600000000 * 3600000000
+LIMIT :limit;
+
+-- name: packets_remove(names)
+DELETE FROM packet WHERE id IN ({named_ids}) RETURNING id;

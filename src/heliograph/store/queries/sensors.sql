@@ -282,6 +282,23 @@ WHERE id IN (
 )
 RETURNING 1;
 
+-- name: packets_erase(sensor, limit)
+DELETE FROM packet
+WHERE id IN (SELECT id FROM packet WHERE sensor = :sensor LIMIT :limit)
+RETURNING 1;
+
+-- name: observations_erase(sensor, limit)
+DELETE FROM observation
+WHERE (rule, id) IN (SELECT rule, id FROM observation WHERE sensor = :sensor LIMIT :limit)
+AND sensor = :sensor
+RETURNING 1;
+
+-- name: actions_erase(sensor, limit)
+-- What is to be done because of its messages has their texts.
+DELETE FROM action
+WHERE id IN (SELECT id FROM action WHERE sensor = :sensor LIMIT :limit)
+RETURNING 1;
+
 -- name: attributes_erase(sensor, limit)
 DELETE FROM attribute
 WHERE sensor = :sensor

@@ -1,0 +1,502 @@
+"""Everything that was received, newest first: what it was, what it said, what became of it.
+
+It stands in five tables, and the ingest id is the one order that they have in common. PostgreSQL
+has no tree by it, only an index of blocks: what is asked for is a stretch of ids, wide enough that
+there are as many rows in it as are wanted, and so narrow that all of them can be looked at.
+"""
+
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from heliograph.model.attributes import MISSING, WHOLE, keys_of, member_text
+from heliograph.model.audit import Actor, AuditAction, AuditedChange
+from heliograph.model.identifiers import first_ingest_id
+from heliograph.model.records import Kind, RejectedMessage
+from heliograph.model.time import SECOND, now
+from heliograph.store.audit import enter
+from heliograph.store.engine import Engine, Row, Subject, json_text, narrowed
+from heliograph.store.pages import ANY_SIZE, ENTRY_BYTES, FEW, LARGEST_PAGE, Hold, hold_any
+
+KINDS: Final = (Kind.MEASUREMENT, Kind.LOG, Kind.HEARTBEAT, Kind.PACKET, Kind.REJECTED)
+# Up to here the number of messages is exact.
+MOST_COUNTED = 10_000
+# A request that has to look for what it wants looks at so many rows, a stretch at a time.
+MOST_SCANNED = 100_000
+MOST_OF_STRETCH = 20_000
+# The rows of a sensor that has no more are found by the sensor.
+FEW_OF_SENSOR = 20_000
+# How far the clocks of several servers may be ahead of this one's, in ingest ids.
+_AHEAD = 2 * SECOND
+_MILLISECOND = first_ingest_id(1_000)
+# By how much a stretch with too few rows becomes longer.
+_GROWTH = 8
+_CONTENTS_AT_ONCE = 500
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
+
+
+class WantedMessages(NamedTuple):
+    """Which messages are wanted; what is None does not narrow them. Times are microseconds.
+
+    `key` is a dotted path in the payload, and `value` JSON or any text that stands there; `before`
+    is a cursor.
+    """
+
+    start: int
+    end: int | None = None
+    kinds: Collection[Kind] = KINDS
+    networks: Sequence[str] | None = None
+    sensor: int | None = None
+    processed: bool | None = None
+    reason: str | None = None
+    key: str | None = None
+    value: str | None = None
+    before: int | None = None
+    limit: int = 100
+
+
+class ReceivedMessage(msgspec.Struct, gc=False):
+    """A message as it was received; `payload` is JSON, of a rejected one a text as JSON."""
+
+    id: int
+    kind: Kind
+    sensor: int | None
+    timestamp: int
+    receipt_timestamp: int
+    payload: bytes
+    # Of packets and rejected messages; the others' is that of their sensor.
+    source: str | None = None
+    principal: str | None = None
+    size: int | None = None
+    reason: str | None = None
+    detail: str | None = None
+    processed: bool = True
+
+
+class MessagePage(NamedTuple):
+    """The newest messages, how many there are from the cursor on, and the next cursor.
+
+    Where not all have been looked at, the number is a lower bound. None: there are no more.
+    """
+
+    messages: list[ReceivedMessage]
+    total: int
+    is_lower_bound: bool
+    cursor: int | None
+
+
+class _Name(NamedTuple):
+    kind: str
+    id: int
+    sensor: int | None
+    timestamp: int
+
+
+class _Stretch(NamedTuple):
+    """Ids, the last one exclusive, between which there are so many rows."""
+
+    since: int
+    before: int
+    rows: int
+
+
+class Messages(Subject):
+    """Reads messages of all kinds, and settles what becomes of rejected ones."""
+
+    async def page(self, wanted: WantedMessages, *, hold: Hold = hold_any) -> MessagePage:
+        """Return the newest messages that are wanted."""
+        since = first_ingest_id(max(wanted.start, 0))
+        end = now() + _AHEAD if wanted.end is None else wanted.end
+        before = first_ingest_id(max(end, 0))
+        if wanted.before is not None:
+            before = min(before, wanted.before)
+        if wanted.processed is False:
+            [(first, last)] = await self._engine.fetch("messages_unprocessed_span")
+            if first is None:
+                return MessagePage([], 0, False, None)
+            since, before = max(since, first), min(before, last + 1)
+        search = _Search(self._engine, wanted, hold)
+        await search.run(since, before)
+        await self._mark_unprocessed(search.found)
+        return MessagePage(search.found, search.total, search.is_lower_bound, search.cursor)
+
+    async def find(
+        self, identifier: int, *, networks: Sequence[str] | None, sensor: int | None
+    ) -> ReceivedMessage | None:
+        """Return the message with this id, if it is of a sensor in the networks, or of this one."""
+        wanted = WantedMessages(0, networks=networks, sensor=sensor, limit=1)
+        search = _Search(self._engine, wanted, hold_any)
+        names = await search.names(identifier, identifier + 1, 1)
+        found = [message async for message in search.contents(names)]
+        await self._mark_unprocessed(found)
+        return found[0] if found else None
+
+    async def names_of_sensors(self, numbers: Collection[int]) -> dict[int, tuple[str, str | None]]:
+        """Return the UUID and the `device_id` of each sensor, also of deleted ones."""
+        if not numbers:
+            return {}
+        text = json_text(sorted(numbers))
+        rows = await self._engine.fetch("messages_sensors", numbers=text)
+        return {number: (identifier, device_id) for number, identifier, device_id in rows}
+
+    async def rejected(self, identifier: int) -> RejectedMessage | None:
+        """Return the rejected message with this id."""
+        return await self._one(RejectedMessage, "rejected_find", id=identifier)
+
+    async def rejected_since(
+        self,
+        after: int,
+        until: int,
+        *,
+        sensor: int | None,
+        networks: Sequence[str] | None,
+        source: str | None,
+        reason: str | None,
+        limit: int,
+    ) -> list[RejectedMessage]:
+        """Return rejected messages with ids from `after` on and before `until`, oldest first."""
+        return await self._all(
+            RejectedMessage,
+            "rejected_due",
+            after=after,
+            until=until,
+            sensor=sensor,
+            networks=narrowed(networks),
+            source=source,
+            reason=reason,
+            limit=limit,
+        )
+
+    async def settle(
+        self,
+        message: RejectedMessage,
+        actor: Actor,
+        left: tuple[str, str, str | None] | None,
+        network: str | None,
+    ) -> None:
+        """Take a message that is stored by now off the list, or note what is `left` of it.
+
+        That is the reason, the detail, and the indexes of its elements as JSON.
+        """
+        change = AuditedChange(
+            AuditAction.MESSAGE_RESUBMIT,
+            str(message.id),
+            message.source,
+            network,
+            {"reason": {"old": message.reason, "new": left[0] if left else None}},
+        )
+        async with self._engine.transaction() as transaction:
+            if left is None:
+                changed = await transaction.fetch("rejected_remove", id=message.id)
+            else:
+                reason, detail, indexes = left
+                texts = {"reason": reason, "detail": detail, "indexes": indexes}
+                changed = await transaction.fetch("rejected_keep", id=message.id, **texts)
+            if changed:
+                await enter(transaction, actor, [change])
+
+    async def _mark_unprocessed(self, messages: Sequence[ReceivedMessage]) -> None:
+        pending = await _unprocessed(self._engine, [message.id for message in messages])
+        for message in messages:
+            message.processed = message.id not in pending
+
+
+class _Search:
+    """Finds a page of messages, and counts those that are like them."""
+
+    def __init__(self, engine: Engine, wanted: WantedMessages, hold: Hold) -> None:
+        self.found: list[ReceivedMessage] = []
+        self.total = 0
+        self.is_lower_bound = False
+        self.cursor: int | None = None
+        self._engine = engine
+        self._wanted = wanted
+        self._hold = hold
+        self._size = 0
+        self._is_full = False
+        kinds = wanted.kinds if wanted.reason is None else {*wanted.kinds} & {Kind.REJECTED}
+        self._kinds = " ".join(kinds)
+        self._condition = None if wanted.key is None else _Condition(wanted.key, wanted.value)
+        # What has to be looked at to know whether it is wanted.
+        self._looks = wanted.key is not None or wanted.processed is not None
+        narrows = (wanted.networks, wanted.sensor, wanted.reason)
+        self._is_plain = not self._looks and narrows == (None, None, None)
+
+    async def run(self, since: int, before: int) -> None:
+        """Search from one id down to another."""
+        if self._wanted.sensor is not None and await self._has_few(self._wanted.sensor):
+            names = await self._names_of_sensor(since, before)
+            await self._take(names)
+            self.is_lower_bound = len(names) > MOST_COUNTED
+            reached = names[-1].id if self.is_lower_bound else since
+        else:
+            reached = await self._scan(since, before)
+        if self.total > MOST_COUNTED:
+            self.total, self.is_lower_bound = MOST_COUNTED, True
+        if self._is_full:
+            if self.total > len(self.found) or self.is_lower_bound:
+                self.cursor = self.found[-1].id
+        elif reached > since:
+            self.cursor = reached
+
+    async def _scan(self, since: int, before: int) -> int:
+        """Look at one stretch after the other; return down to which id."""
+        scanned, length = 0, max(before - first_ingest_id(max(now() - SECOND, 0)), _MILLISECOND)
+        while before > since and self.total <= MOST_COUNTED:
+            if self._is_full and self._is_plain:
+                self.total += await self._count(since, before)
+                return since
+            if scanned >= MOST_SCANNED:
+                self.is_lower_bound = True
+                return before
+            room = self._wanted.limit - len(self.found)
+            enough = MOST_OF_STRETCH // 4 if self._looks or self._is_full else room
+            stretch = await self._stretch(since, before, length, enough)
+            length, before = before - stretch.since, stretch.since
+            if self._is_full and not self._looks:
+                scanned += stretch.rows
+                self.total += await self._count(stretch.since, stretch.before)
+                continue
+            limit = stretch.rows + MOST_OF_STRETCH if self._looks else room
+            names = await self.names(stretch.since, stretch.before, limit)
+            await self._take(names)
+            if not self._looks and len(names) == room:
+                before = names[-1].id
+            else:
+                scanned += stretch.rows
+        return before
+
+    async def _stretch(self, since: int, before: int, length: int, enough: int) -> _Stretch:
+        """Return ids up to `before` with enough rows, but not more than can be looked at."""
+        known = None
+        while True:
+            begin = max(before - length, since)
+            limit = MOST_OF_STRETCH + 1
+            [(rows,)] = await self._engine.fetch(
+                "messages_stretch", since=begin, before=before, kinds=self._kinds, limit=limit
+            )
+            if rows > MOST_OF_STRETCH and length > _MILLISECOND:
+                if known is not None:
+                    return known
+                length //= _GROWTH
+                continue
+            known = _Stretch(begin, before, rows)
+            if rows >= enough or begin == since or rows > MOST_OF_STRETCH:
+                return known
+            length *= _GROWTH
+
+    async def _take(self, names: Sequence[_Name]) -> None:
+        """Count those that are wanted, and take as many as there is room for, newest first."""
+        processed = self._wanted.processed
+        if processed is not None:
+            pending = await _unprocessed(self._engine, [name.id for name in names])
+            names = [name for name in names if (name.id not in pending) is processed]
+        if self._condition is None:
+            self.total += len(names)
+            room = self._wanted.limit - len(self.found)
+            async for message in self.contents(names[:room]):
+                if not self._add(message):
+                    break
+            return
+        async for message in self.contents(names):
+            if self._condition.holds(message):
+                self.total += 1
+                self._add(message)
+                if self.total > MOST_COUNTED:
+                    return
+
+    def _add(self, message: ReceivedMessage) -> bool:
+        """Return whether there was room for the message."""
+        size = self._size + len(message.payload) + ENTRY_BYTES
+        if not self._is_full and (not self.found or size <= LARGEST_PAGE):
+            self.found.append(message)
+            self._size = size
+            self._hold(size)
+            self._is_full = len(self.found) == self._wanted.limit
+            return True
+        self._is_full = True
+        return False
+
+    async def _has_few(self, sensor: int) -> bool:
+        limit = FEW_OF_SENSOR + 1
+        [(rows,)] = await self._engine.fetch("messages_rows_of_sensor", sensor=sensor, limit=limit)
+        return int(rows) <= FEW_OF_SENSOR
+
+    async def _names_of_sensor(self, since: int, before: int) -> list[_Name]:
+        rows = await self._engine.fetch(
+            "messages_of_sensor",
+            sensor=self._wanted.sensor,
+            since=since,
+            before=before,
+            kinds=self._kinds,
+            reason=self._wanted.reason,
+            limit=MOST_COUNTED + 1,
+        )
+        return [_Name(*row) for row in rows]
+
+    async def names(self, since: int, before: int, limit: int) -> list[_Name]:
+        """Return the newest with ids from `since` on and before `before`."""
+        condition = self._condition
+        rows = await self._engine.fetch(
+            "messages_names",
+            since=since,
+            before=before,
+            **self._which(),
+            member=condition and condition.member,
+            said=condition and condition.said,
+            spelled=condition and condition.spelled,
+            limit=limit,
+        )
+        return [_Name(*row) for row in rows]
+
+    async def _count(self, since: int, before: int) -> int:
+        limit = MOST_COUNTED + 1
+        [(count,)] = await self._engine.fetch(
+            "messages_count", since=since, before=before, **self._which(), limit=limit
+        )
+        return int(count)
+
+    def _which(self) -> dict[str, Any]:
+        return {
+            "kinds": self._kinds,
+            "sensor": self._wanted.sensor,
+            "networks": narrowed(self._wanted.networks),
+            "reason": self._wanted.reason,
+        }
+
+    async def contents(self, names: Sequence[_Name]) -> AsyncIterator[ReceivedMessage]:
+        """Yield the messages of these names, in their order; what is gone meanwhile is left out."""
+        for at in range(0, len(names), _CONTENTS_AT_ONCE):
+            piece = names[at : at + _CONTENTS_AT_ONCE]
+            longest = LARGEST_PAGE // max(len(piece), FEW)
+            found = await self._read(piece, longest)
+            for name in piece:
+                row = found.get(name.id)
+                if row is not None and row[3] > longest:
+                    # Large ones come one by one.
+                    row = (await self._read([name], ANY_SIZE)).get(name.id)
+                if row is not None:
+                    yield _MESSAGES[Kind(name.kind)](name, row)
+
+    async def _read(self, names: Sequence[_Name], longest: int) -> dict[int, Row]:
+        found: dict[int, Row] = {}
+        for kind in {name.kind for name in names}:
+            text = json_text([name[1:] for name in names if name.kind == kind])
+            rows = await self._engine.fetch(f"messages_{kind}", names=text, longest=longest)
+            found.update((row[0], row) for row in rows)
+        return found
+
+
+class _Condition:
+    """That something stands at a place in the payload, and what."""
+
+    def __init__(self, key: str, value: str | None) -> None:
+        self._keys = keys_of(key)
+        self._value: Any = MISSING
+        self._text = value
+        # What the text of a payload contains of which it holds, at least.
+        self.member = "" if self._keys == WHOLE else member_text(self._keys)
+        self.said = self.spelled = "" if value is None else _spelled(value)
+        if value is not None:
+            try:
+                self._value = _decode(value)
+            except (msgspec.DecodeError, UnicodeError, RecursionError):
+                return
+            self.said = _telling(self._value)
+
+    def holds(self, message: ReceivedMessage) -> bool:
+        """Return whether it holds for a message; of a rejected one, if that is JSON."""
+        try:
+            document = _decode(message.payload)
+            if message.kind is Kind.REJECTED:
+                document = _decode(document)
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            return False
+        found = _at(document, self._keys)
+        if found is MISSING or self._text is None:
+            return found is not MISSING
+        if found == self._text and type(found) is str:
+            return True
+        # Python takes true for 1.
+        is_same_type = (type(found) is bool) is (type(self._value) is bool)
+        return self._value is not MISSING and is_same_type and bool(found == self._value)
+
+
+def _at(document: Any, keys: tuple[str, ...]) -> Any:
+    """Return what stands there, be it an object, or `MISSING`."""
+    if type(document) is not dict:
+        return document if keys == WHOLE else MISSING
+    for key in keys:
+        if type(document) is not dict or key not in document:
+            return MISSING
+        document = document[key]
+    return document
+
+
+def _telling(value: Any) -> str:
+    """Return what the canonical text of what is equal to the value contains; perhaps nothing."""
+    if isinstance(value, str):
+        return _spelled(value)
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value)) if abs(value) < 1e15 else ""
+    return "" if isinstance(value, dict | list) else _encode(value).decode()
+
+
+def _spelled(text: str) -> str:
+    return _encode(text)[1:-1].decode()
+
+
+async def _unprocessed(engine: Engine, ids: Sequence[int]) -> set[int]:
+    """Return the ids of those that a rule or an action has yet to deal with."""
+    if not ids:
+        return set()
+    text = json_text([(each,) for each in ids])
+    return {row_id for (row_id,) in await engine.fetch("messages_unprocessed", names=text)}
+
+
+def _measurement(name: _Name, row: Row) -> ReceivedMessage:
+    return _telemetry(name, row, row[4].encode())
+
+
+def _log(name: _Name, row: Row) -> ReceivedMessage:
+    return _telemetry(
+        name, row, _encode(dict(zip(("severity", "subject", "details"), row[4:7], strict=True)))
+    )
+
+
+def _heartbeat(name: _Name, row: Row) -> ReceivedMessage:
+    # SQLite knows no booleans.
+    success = None if row[4] is None else bool(row[4])
+    details = {} if row[5] is None else _decode(row[5])
+    return _telemetry(name, row, _encode({"success": success, **details}))
+
+
+def _telemetry(name: _Name, row: Row, payload: bytes) -> ReceivedMessage:
+    return ReceivedMessage(name.id, Kind(name.kind), name.sensor, name.timestamp, row[1], payload)
+
+
+def _packet(name: _Name, row: Row) -> ReceivedMessage:
+    message = _measurement(name, row)
+    message.source = row[2]
+    return message
+
+
+def _rejected(name: _Name, row: Row) -> ReceivedMessage:
+    _, receipt, source, _, payload, principal, size, reason, detail = row
+    text = _encode(bytes(payload).decode("utf-8", "replace"))
+    return ReceivedMessage(
+        name.id, Kind.REJECTED, name.sensor, name.timestamp, receipt, text, source, principal, size,
+        reason, detail,
+    )  # fmt: skip
+
+
+_MESSAGES: Final[dict[Kind, Callable[[_Name, Row], ReceivedMessage]]] = {
+    Kind.MEASUREMENT: _measurement,
+    Kind.LOG: _log,
+    Kind.HEARTBEAT: _heartbeat,
+    Kind.PACKET: _packet,
+    Kind.REJECTED: _rejected,
+}

@@ -1,0 +1,175 @@
+"""Messages of all kinds by their ingest ids, on both engines, against a plain model."""
+
+import json
+import random
+
+import pytest
+
+from heliograph.model.identifiers import first_ingest_id
+from heliograph.model.records import Kind
+from heliograph.model.time import SECOND, now
+from heliograph.store import messages
+from heliograph.store.engine import Batch
+from heliograph.store.messages import KINDS, WantedMessages
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """Have stretches of few rows, so that a search takes many of them."""
+    for name, rows in (("MOST_OF_STRETCH", 40), ("FEW_OF_SENSOR", 12), ("_CONTENTS_AT_ONCE", 7)):
+        monkeypatch.setattr(messages, name, rows)
+
+
+async def filled(store, register):
+    """Store messages of four sensors and of none, dense and sparse; return them, newest first."""
+    chance, known = random.Random(7), []
+    sensors = [await register() for _ in range(4)]
+    batch, stored = Batch(), []
+    moment = now() - SECOND
+    for number in range(240):
+        # Bursts of a millisecond, and gaps of up to minutes.
+        moment -= chance.choice((0, 0, 0, 1_000, 2_000, 50_000, 90 * SECOND))
+        row_id = first_ingest_id(moment) + (240 - number << 9)
+        kind = chance.choice((Kind.MEASUREMENT,) * 6 + KINDS)
+        # The last has few rows.
+        place = 3 if number % 50 == 7 else chance.randrange(3)
+        sensor = None if kind in (Kind.PACKET, Kind.REJECTED) and number % 3 else sensors[place]
+        numbered = None if sensor is None else sensor.number
+        frame = row_id, numbered, moment, number, moment
+        payload = {"t": number % 5, "name": f"n{number % 3}"}
+        text = json.dumps(payload, separators=(",", ":"))
+        if kind is Kind.MEASUREMENT:
+            batch.measurements.append((*frame, None, None, text))
+        elif kind is Kind.LOG:
+            payload = {"severity": "info", "subject": "s", "details": None}
+            batch.logs.append((*frame, None, None, "info", "s", None))
+        elif kind is Kind.HEARTBEAT:
+            payload = {"success": True, **payload}
+            batch.heartbeats.append((*frame, None, None, True, text))
+        elif kind is Kind.PACKET:
+            batch.packets.append((*frame, f"d{number}", None, "admin", "packets/d", text))
+            if sensor is not None:
+                batch.measurements.append((*frame, None, None, text))
+        else:
+            payload, reason = "{", "WRONG_TYPE" if number % 2 else "MALFORMED_JSON"
+            entry = row_id, moment, numbered, "device:d", "POST /x", b"{", 1, reason, "why", None
+            batch.rejected.append(entry)
+        if number in (5, 120, 121):
+            key = "", number, 0, moment, number, row_id, None, "publish", "{}", moment, moment
+            batch.actions.append(key)
+        stored.append((row_id, kind, numbered, payload))
+        known.append(moment)
+    batch.sort()
+    await store.write(batch)
+    return sensors, sorted(stored, key=lambda each: -each[0])
+
+
+async def read(store, **wanted):
+    """Return all pages of a search, and the first one."""
+    found, first, before = [], None, None
+    while True:
+        page = await store.messages.page(WantedMessages(0, before=before, **wanted))
+        first = first or page
+        found += page.messages
+        if page.cursor is None:
+            return found, first
+        assert before is None or page.cursor < before
+        before = page.cursor
+
+
+async def test_pages_are_what_a_plain_model_says(store, register):
+    sensors, stored = await filled(store, register)
+    by_id = {row_id: payload for row_id, _, _, payload in stored}
+    networks = [sensors[0].network_identifier]
+    pending = {
+        row[0]
+        for row in await store.engine.fetch(
+            "messages_unprocessed", names=json.dumps([[i] for i in by_id])
+        )
+    }
+
+    def at(payload, key):
+        return payload.get(key) if isinstance(payload, dict) else None
+
+    cases = [
+        ({}, lambda *_: True),
+        ({"kinds": [Kind.PACKET, Kind.LOG]}, lambda _, kind, *__: kind in (Kind.PACKET, Kind.LOG)),
+        ({"networks": networks}, lambda _, __, sensor, ___: sensor is not None),
+        ({"networks": []}, lambda *_: False),
+        ({"reason": "WRONG_TYPE"}, None),
+        ({"key": "t", "value": "3"}, lambda *row: at(row[3], "t") == 3),
+        ({"key": "t", "value": "3.0", "networks": networks},
+         lambda *row: at(row[3], "t") == 3 and row[2] is not None),
+        ({"key": "name", "value": "n1"}, lambda *row: at(row[3], "name") == "n1"),
+        ({"key": "t"}, lambda *row: at(row[3], "t") is not None),
+        ({"processed": False}, lambda *row: row[0] in pending),
+        ({"processed": True}, lambda *row: row[0] not in pending),
+    ]  # fmt: skip
+    for sensor in sensors:
+        cases += [
+            ({"sensor": sensor.number}, lambda *row, s=sensor.number: row[2] == s),
+            ({"sensor": sensor.number, "key": "t", "value": "2", "processed": True},
+             lambda *row, s=sensor.number: (
+                 row[2] == s and at(row[3], "t") == 2 and row[0] not in pending)),
+        ]  # fmt: skip
+    for wanted, model in cases:
+        found, first = await read(store, **wanted, limit=70)
+        ids = [each.id for each in found]
+        if model is None:
+            assert {each.reason for each in found} == {"WRONG_TYPE"}
+            continue
+        expected = [row[0] for row in stored if model(*row)]
+        assert ids == expected, wanted
+        assert (first.total, first.is_lower_bound) == (len(expected), False), wanted
+        for each in found:
+            assert json.loads(each.payload) == by_id[each.id]
+            assert each.processed is (each.id not in pending)
+
+
+async def test_a_search_is_bounded_in_what_it_counts_and_looks_at(store, register, monkeypatch):
+    sensors, stored = await filled(store, register)
+    monkeypatch.setattr(messages, "MOST_COUNTED", 100)
+    _, first = await read(store, limit=10)
+    assert (first.total, first.is_lower_bound) == (100, True)
+    monkeypatch.setattr(messages, "MOST_SCANNED", 60)
+    # Nothing is like it: each answer looks at a part, and says from where to go on.
+    pages, before = 0, None
+    while pages == 0 or before is not None:
+        page = await store.messages.page(
+            WantedMessages(
+                0, before=before, key="t", value="77", networks=[sensors[0].network_identifier]
+            )
+        )
+        assert page.messages == []
+        assert page.is_lower_bound is (page.cursor is not None)
+        before, pages = page.cursor, pages + 1
+    assert 3 <= pages < 10
+    assert len(stored) == 240
+
+
+async def test_packets_go_with_logs_or_with_their_sensor(store, register):
+    kept, erased, networks = await register(), await register(), store.retentions
+    moment, day = now(), 86_400 * SECOND
+    packets = [
+        (row_id, number, moment - age * day, 1, moment, f"d{row_id}", None, "admin", "p", "{}")
+        for row_id, (number, age) in enumerate(
+            [(kept.number, 3), (kept.number, 1), (None, 5), (None, 1), (erased.number, 1)], 1
+        )
+    ]
+    actions = [("", 0, erased.number, 1, 1, 5, None, "publish", "{}", 1, 1)]
+    await store.write(Batch(packets=packets, actions=actions))
+
+    async def left():
+        page = await store.messages.page(WantedMessages(0, before=100, end=moment))
+        return [each.id for each in page.messages]
+
+    assert await left() == [5, 4, 3, 2, 1]
+    assert await store.removal.remove_packets(moment, 0) == 0
+    assert await store.removal.remove_packets(moment, 4) == 1
+    await networks.set_sensor(kept.number, log_days=2)
+    assert await store.removal.remove_packets(moment, 0) == 1
+    assert await left() == [5, 4, 2]
+    await store.sensors.delete(erased.number, moment)
+    await store.sensors.erase(erased.number)
+    assert await left() == [4, 2]
+    assert (await store.actions.counts()).pending == 0
