@@ -253,7 +253,7 @@ class Server:
             store.channels,
             Courier(_mailer(settings), webhooks, Chats(settings.webhook_allow)),
             settings.secrets,
-            Pace(round(settings.notice_window * SECOND), settings.notices_per_hour),
+            _pace(settings),
             interval=settings.processing_interval,
         )
         rule_actions = RuleActions(
@@ -557,7 +557,10 @@ def _changes(
     listener, link = services.listener, services.link
 
     def look_so_often(settings: Settings) -> None:
-        for part in (services.publishing, services.calling, services.processor):
+        for part in (
+            *(services.publishing, services.calling, services.processor),
+            services.notifications,
+        ):
             part.interval = settings.processing_interval
             part.wake()
 
@@ -588,6 +591,10 @@ def _changes(
             endpoint.lead(topic, settings.mqtt_subscribe_topic)
         services.registry.renew()
 
+    def notify(settings: Settings) -> None:
+        services.notifications.pace = _pace(settings)
+        services.notifications.courier.mailer = _mailer(settings)
+
     # The first one may fail.
     yield (
         ("log_level", "log_levels", "log_format", "log_file", "log_file_size", "log_file_count"),
@@ -607,6 +614,13 @@ def _changes(
             *("rejected_per_source_per_hour", "rejected_max_bytes", "disk_budget"),
         ),
         keep,
+    )
+    yield (
+        (
+            *("notice_window", "notices_per_hour", "smtp_host", "smtp_port", "smtp_security"),
+            *("smtp_username", "smtp_password", "smtp_sender"),
+        ),
+        notify,
     )
     yield ("max_streams", "max_streams_per_principal"), stream
     if link is None:
@@ -649,6 +663,10 @@ def _make_listener(settings: Settings, endpoint: MqttIngest) -> Listener:
         messages_per_minute=settings.rate_limit_mqtt,
     )
     return Listener(endpoint, limits)
+
+
+def _pace(settings: Settings) -> Pace:
+    return Pace(round(settings.notice_window * SECOND), settings.notices_per_hour)
 
 
 def _mailer(settings: Settings) -> Mailer:

@@ -152,7 +152,7 @@ class Courier:
     """Tells channels of digests, each in its own way."""
 
     def __init__(self, mailer: Mailer, webhooks: Webhooks, chats: Chats) -> None:
-        self._mailer = mailer
+        self.mailer = mailer
         self._webhooks = webhooks
         self._chats = chats
 
@@ -166,7 +166,7 @@ class Courier:
         """
         match channel.target:
             case EmailTarget(to):
-                refused = await self._mailer.send(to, digest.title, digest.text, key=key)
+                refused = await self.mailer.send(to, digest.title, digest.text, key=key)
                 return f"refused for {', '.join(refused)}" if refused else ""
             case WebhookTarget(url, secret, headers):
                 body = {**digest._asdict(), "network": network, "channel": channel.name, "id": key}

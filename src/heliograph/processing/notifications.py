@@ -42,7 +42,7 @@ class Notifications:
         `secrets` raises StartError where there is no key.
         """
         self._channels = channels
-        self._courier = courier
+        self.courier = courier
         self._secrets = secrets
         self.pace = pace
         self.interval = interval
@@ -93,7 +93,7 @@ class Notifications:
             raise ActionFailedError("the channel is not in use any more", is_final=True)
         _, network, *digest = msgspec.structs.astuple(notification)
         try:
-            return await self._courier.tell(
+            return await self.courier.tell(
                 self._restored(stored),
                 Digest(*digest),
                 network=network,
@@ -126,7 +126,7 @@ class Notifications:
         digest = Digest(f"[test] {stored.name}", text, "info", 0)
         try:
             async with asyncio.timeout(LONGEST_SECONDS):
-                return await self._courier.tell(
+                return await self.courier.tell(
                     self._restored(stored),
                     digest,
                     network=network,

@@ -91,6 +91,10 @@ def log_file(_here):
     )
 
 
+def mail(here):
+    return here.services.notifications.courier.mailer._server
+
+
 # Of each setting that can change a text in `.env`, what shows it, and what that is then.
 CHANGES = {
     "log_level": ("error", lambda _: logging.getLogger().level, logging.ERROR),
@@ -111,7 +115,10 @@ CHANGES = {
         "0.25",
         lambda here: {
             part.interval
-            for part in (here.services.publishing, here.services.calling, here.services.processor)
+            for part in (
+                *(here.services.publishing, here.services.calling, here.services.processor),
+                here.services.notifications,
+            )
         },
         {0.25},
     ),
@@ -138,6 +145,14 @@ CHANGES = {
     "rejected_per_source_per_hour": ("0", keeps_rejected, False),
     "rejected_max_bytes": ("0", keeps_rejected, False),
     "disk_budget": ("1GB", lambda here: here.services.disk.budget, 1_000_000_000),
+    "notice_window": ("2", lambda here: here.services.notifications.pace.window, 2_000_000),
+    "notices_per_hour": ("3", lambda here: here.services.notifications.pace.per_hour, 3),
+    "smtp_host": ("localhost", lambda here: mail(here).host, "localhost"),
+    "smtp_port": ("2525", lambda here: mail(here).port, 2525),
+    "smtp_security": ("tls", lambda here: mail(here).security, "tls"),
+    "smtp_username": ("me", lambda here: mail(here).username, "me"),
+    "smtp_password": ("pw", lambda here: mail(here).password, "pw"),
+    "smtp_sender": ("a@example.org", lambda here: mail(here).sender, "a@example.org"),
     "max_streams": ("0", lambda here: here.services.streams.has_room("x"), False),
     "max_streams_per_principal": ("0", lambda here: here.services.streams.has_room("x"), False),
     "mqtt_publish_topic": ("orders", lambda here: delivered_on(here, "orders"), True),
@@ -177,6 +192,7 @@ CHANGES = {
     ),
 }
 # What has to be set beside it.
+MAIL = "SMTP_HOST=127.0.0.1\nSMTP_SENDER=x@example.org\nSMTP_USERNAME=u\nSMTP_PASSWORD=x\n"
 BESIDE = {"log_file_size": "LOG_FILE=server.log\n", "log_file_count": "LOG_FILE=server.log\n"}
 
 
@@ -196,7 +212,7 @@ async def test_each_setting_that_can_change_takes_effect_and_goes_back(here):
     running = here.services.running_settings
     assert set(CHANGES) == set(running.changeable)
     for name, (text, look, expected) in CHANGES.items():
-        beside = BESIDE.get(name, "")
+        beside = MAIL if name.startswith("smtp_") else BESIDE.get(name, "")
         await applied(here, beside)
         assert await seen(here, look) != expected, name
         answer = await applied(here, f"{beside}{name.upper()}={text}\n")
