@@ -164,6 +164,8 @@ class Dispatcher:
         """Have nothing wait for a time that is far ahead because the clock was set back."""
         at = now()
         if at < self._newest - SECOND or not self._newest:
+            # What ended before that was put off by the former clock.
+            await self._settle()
             await self._actions.hasten(at)
             self._newest = at
         self._newest = max(self._newest, at)
