@@ -70,7 +70,7 @@ class Rules(Subject):
         return await self._named("rules_sensors_named", names)
 
     async def channels_named(self, names: Collection[str]) -> set[tuple[str, str]]:
-        """Return network and name of the channels that have one of these names."""
+        """Return network and name of the channels that have one of these names or UUIDs."""
         return await self._named("rules_channels_named", names)
 
     async def _named(self, query: str, names: Collection[str]) -> set[tuple[str, str]]:

@@ -58,6 +58,9 @@ async def test_a_channel_is_made_found_changed_and_deleted(store, make, monkeypa
     network = (await store.networks.default()).identifier
     made = await make(network, definition(secrets="enc:1"), identifier=str(uuid.uuid4()).upper())
     assert (made.network_identifier, made.name, made.enabled) == (network, "On call", True)
+    # As a rule may name it.
+    named = {"On call", made.identifier}
+    assert await store.rules.channels_named([*named, "x"]) == {(network, name) for name in named}
     assert await store.channels.find(made.identifier.upper()) == made
     assert await store.channels.called(network, "On call") == made
     assert await store.channels.called(None, "On call") is None

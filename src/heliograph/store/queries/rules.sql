@@ -54,4 +54,7 @@ WHERE deleted_at IS NULL AND device_id IN ({rule_names});
 
 -- name: rules_channels_named(names)
 SELECT network_identifier, name FROM channel
-WHERE network_identifier IS NOT NULL AND name IN ({rule_names});
+WHERE network_identifier IS NOT NULL AND name IN ({rule_names})
+UNION ALL
+SELECT network_identifier, identifier FROM channel
+WHERE network_identifier IS NOT NULL AND identifier IN ({rule_names});
