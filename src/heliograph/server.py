@@ -27,6 +27,7 @@ from heliograph.brokers.mosquitto import MosquittoFiles, MosquittoPaths
 from heliograph.brokers.rules import ServerAccount, rules_for, server_account
 from heliograph.configuration.publisher import Publisher
 from heliograph.errors import AlreadyExistsError, StartError, StoreUnavailableError
+from heliograph.http.alerts import alert_frames
 from heliograph.http.services import Services
 from heliograph.http.streams import look_up
 from heliograph.ingest.attributes import NewAttributes
@@ -53,6 +54,7 @@ from heliograph.mqtt.connection import ListenerLimits
 from heliograph.mqtt.link import Link, LinkOptions
 from heliograph.mqtt.listener import Listener
 from heliograph.presence import PresenceWriter
+from heliograph.processing.alerting import Alerting, Signs
 from heliograph.processing.channels import Courier
 from heliograph.processing.chat import Chats
 from heliograph.processing.dispatcher import CONCURRENT, Dispatcher, Run
@@ -281,6 +283,12 @@ class Server:
         notifications.entered.add(notifying.wake)
         processor.entered.add(notifications.wake)
         self._at_end("notifications", notifying.close, shutdown.CONFIGURATIONS)
+        alerting = Alerting(
+            store,
+            registry,
+            _signs(settings, pipeline, disk, link),
+            interval=settings.processing_interval,
+        )
         presence = PresenceWriter(store, registry.connected, hub, instance)
         presence.noted.add(processor.present)
         account = server_account(settings)
@@ -329,6 +337,9 @@ class Server:
         hub.add(streams.watched, notices.publish)
         store.configurations.revised.add(lambda _revisions: publisher.wake())
         store.configurations.revised.add(notices.revised)
+        store.alerts.changed.add(lambda changes: streams.show(alert_frames(changes)))
+        store.alerts.changed.add(lambda _: notifications.wake())
+        store.silences.changed.add(alerting.wake)
         registry.written_elsewhere.add(pipeline.latest.forget_all)
         # A sensor may have another name, other rights, or be gone.
         registry.changes.add(streams.changed)
@@ -336,6 +347,7 @@ class Server:
             registry.changes.add(listener.recheck)
         registry.changes.add(publisher.wake)
         registry.changes.add(processor.changed)
+        registry.changes.add(alerting.registry_changed)
         if files is not None:
             registry.changes.add(files.wake)
         # What is remembered of a database that was put back since.
@@ -345,6 +357,7 @@ class Server:
             calling,
             processor,
             notifying,
+            alerting,
         )
         for part in remembering:
             if part is not None:
@@ -383,6 +396,7 @@ class Server:
         await notifications.check()
         self._run(notifications.run(), "notices-of-alerts")
         self._run(notifying.run(), "notifications")
+        self._run(alerting.run(), "alerts")
         if files is not None:
             self._run(files.run(), "mosquitto-files")
         # The sources last.
@@ -633,6 +647,26 @@ def _changes(
             *("metrics_token", "broker_auth_key", "broker_auth_networks"),
         ),
         None,
+    )
+
+
+def _signs(settings: Settings, pipeline: Pipeline, disk: DiskBudget, link: Link | None) -> Signs:
+    """Return where alerting sees how the server does."""
+    state = pipeline.state
+    certificates = (settings.mqtt_tls_certificate, settings.mqtt_url_tls_certificate)
+
+    def elements() -> tuple[int, int]:
+        rejected = sum(state.rejected_total.values())
+        return state.rows_total + rejected, rejected
+
+    return Signs(
+        queue=lambda: state.bytes_in_flight / settings.max_in_flight_bytes,
+        elements=elements,
+        rejected=state.take_rejected,
+        broker=lambda: None if link is None else link.problem,
+        disk=lambda: (disk.state.percent, disk.state.is_low, disk.state.is_full),
+        clock_behind=lambda: state.clock_behind,
+        certificates=[path for path in certificates if path is not None],
     )
 
 

@@ -25,6 +25,8 @@ COMMANDS = {
     "channel": "Make channels, where alerts are told, list them, try and delete them.",
     "action": "See what rules have begun, and have it done again.",
     "rule": "Make rules, change them, try them on what is stored.",
+    "alert": "List alerts, acknowledge them, clear them by hand.",
+    "silence": "Silence alerts for a time, list silences, end them.",
     "audit": "List who changed what, newest first.",
     "broker": "Tell a broker that is not ours who may do what: the rules of the listener.",
     "export": "Write what was measured, logged and confirmed as CSV, JSON Lines or Parquet.",

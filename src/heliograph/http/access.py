@@ -29,6 +29,8 @@ NOT_FOUND = {
     ErrorCode.MEMBER_NOT_FOUND: "Member not found",
     ErrorCode.NODE_NOT_FOUND: "Node not found",
     ErrorCode.CHANNEL_NOT_FOUND: "Channel not found",
+    ErrorCode.ALERT_NOT_FOUND: "Alert not found",
+    ErrorCode.SILENCE_NOT_FOUND: "Silence not found",
     ErrorCode.SENSOR_NOT_FOUND: "Sensor not found",
     ErrorCode.DEVICE_NOT_FOUND: "Device not found",
     ErrorCode.NETWORK_NOT_FOUND: "Network not found",

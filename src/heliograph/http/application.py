@@ -17,6 +17,7 @@ from heliograph.http import (
     accounts,
     actions,
     aggregates,
+    alerts,
     audit,
     broker_access,
     channels,
@@ -40,6 +41,7 @@ from heliograph.http import (
     retention,
     rules,
     sensors,
+    silences,
 )
 from heliograph.http.answers import Answering
 from heliograph.http.exports import ExportSlots
@@ -60,6 +62,8 @@ RESOURCES = (
     configurations,
     devices,
     nodes,
+    alerts,
+    silences,
     audit,
     history,
     aggregates,

@@ -227,6 +227,23 @@ _BODIES: dict[tuple[str, str], dict[str, Any]] = {
     },
     ("put", "/channels/{channel_id}"): _CHANNEL_CHANGES,
     ("patch", "/channels/{channel_id}"): _CHANNEL_CHANGES,
+    ("post", "/alerts/{alert_id}/acknowledge"): {
+        "With a comment": {"comment": "On my way, back within the hour"}
+    },
+    ("post", "/silences"): {
+        "A sensor is moved": {
+            "sensor": DEVICE,
+            "ends_at": "2100-01-01T12:00:00Z",
+            "starts_at": "2100-01-01T10:00:00Z",
+            "comment": "It is moved to the other bay",
+        },
+        "Work on the roof": {
+            "tag": "roof",
+            "starts_at": "2100-01-02T06:00:00Z",
+            "ends_at": "2100-01-02T18:00:00Z",
+        },
+    },
+    ("put", "/silences/{silence_id}"): {"It takes longer": {"ends_at": "2100-01-01T14:00:00Z"}},
     ("put", "/networks/{network_identifier}/retention"): _RETENTION,
     ("put", "/sensors/{identifier}/retention"): _RETENTION,
     ("post", "/messages/resubmit"): {

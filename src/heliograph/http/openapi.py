@@ -45,6 +45,8 @@ TAGS = [
     {"name": "nodes", "description": "Hardware units that carry several sensors."},
     {"name": "rules", "description": "Say what is to happen when messages fulfil a condition."},
     {"name": "actions", "description": "See what rules have begun, and have it done again."},
+    {"name": "alerts", "description": "What rules have raised, and who looks after it."},
+    {"name": "silences", "description": "Whose alerts nobody is told of for a time."},
     {"name": "accounts", "description": "Sign up, log in, change a password."},
     {"name": "channels", "description": "Say where alerts are told, and try whether it works."},
     {"name": "retention", "description": "How long data is kept, and what goes next."},
@@ -62,6 +64,8 @@ _PATH_PARAMETERS = {
     "rule_id": {"description": "The rule's UUID"},
     "channel_id": {"description": "The channel's UUID"},
     "message_id": {"description": "What the server calls the message"},
+    "alert_id": {"description": "The alert's id"},
+    "silence_id": {"description": "The silence's UUID"},
     "sensor_id": {"description": "The sensor's UUID or `device_id`", "example": DEVICE},
     "username": {"description": "The name of the member's account", "example": USERNAME},
 }
@@ -75,6 +79,7 @@ _MADE = {
     "/nodes": ("node_id", "id"),
     "/rules": ("rule_id", "id"),
     "/channels": ("channel_id", "id"),
+    "/silences": ("silence_id", "id"),
 }
 
 _SENTENCE = re.compile(r"\.(?:\s+|$)")

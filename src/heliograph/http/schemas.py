@@ -28,6 +28,8 @@ _TIME_SCHEMA = {
 
 
 def _time(value: Any) -> int:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = repr(value)
     if not isinstance(value, str):
         raise ValueError("not a time")  # noqa: TRY004 - pydantic reports only this as invalid
     try:

@@ -141,6 +141,10 @@ class Rejections:
         for fault in message.faults:
             self._count(fault)
         number = message.sensor.number if message.sensor else None
+        sender = principal.sensor if number is None else number
+        counts = self.state.rejected_of
+        if sender is not None and (sender in counts or len(counts) < MAXIMUM_SOURCES):
+            counts[sender] = counts.get(sender, 0) + 1
         self._reports.report(message.faults, principal, source, message.sensor, now)
         self._keep(message, number, principal.name, source, payload, size, now)
 

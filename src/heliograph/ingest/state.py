@@ -18,6 +18,8 @@ class PipelineState:
     retimed_total: int = 0
     commits_total: int = 0
     rejected_total: dict[str, int] = dataclasses.field(default_factory=dict)
+    # How many messages of each sensor, since that was taken last.
+    rejected_of: dict[int, int] = dataclasses.field(default_factory=dict)
     # Not stored and not acknowledged, because the database was put back meanwhile.
     dropped_total: int = 0
     rejected_not_kept_total: int = 0
@@ -27,6 +29,11 @@ class PipelineState:
     last_message_at: int | None = None
     database_available: bool = True
     clock_behind: bool = False
+
+    def take_rejected(self) -> dict[int, int]:
+        """Return how many messages of each sensor were rejected since the last call."""
+        taken, self.rejected_of = self.rejected_of, {}
+        return taken
 
     def resume_id(self, moment: int, instance: int) -> int:
         """Return an id of the instance up to which all of it is committed, or never will be.

@@ -20,10 +20,11 @@ import msgspec
 from msgspec.structs import replace
 
 from heliograph.model.grouping import SEVERITIES, Notice, NoticeKind
-from heliograph.model.time import MINUTE
+from heliograph.model.time import DAY, MINUTE
 
 # How long an alert has to be clear before it is another one that comes.
 SETTLING: Final = 10 * MINUTE
+LONGEST_SILENCE: Final = 366 * DAY
 
 
 class AlertEventKind(enum.StrEnum):

@@ -325,6 +325,7 @@ async def prune_for_ever(
             _, rejections.kept_bytes = await store.rejected.totals()
             await store.audit.prune(moment - settings().audit_days * DAY)
             await store.actions.prune(moment - ACTION_DAYS * DAY)
+            await store.alerts.prune(moment - settings().audit_days * DAY)
         except (StoreUnavailableError, HeliographError) as error:
             log.debug("pruning waiting for the database", reason=str(error))
         await asyncio.sleep(INTERVAL_SECONDS)

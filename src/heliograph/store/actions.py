@@ -173,6 +173,11 @@ class Actions(Subject):
             await enter(transaction, actor, [entry])
         return action
 
+    async def overdue(self) -> int | None:
+        """Return since when the action waits that should have been claimed first; None: none."""
+        [(due_at,)] = await self._engine.fetch("actions_overdue")
+        return None if due_at is None else int(due_at)
+
     async def counts(self) -> ActionCounts:
         """Return how many wait and how many have failed."""
         [row] = await self._engine.fetch("actions_pending")

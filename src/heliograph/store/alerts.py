@@ -27,6 +27,8 @@ from heliograph.store.engine import Engine, Row, Subject, Transaction, json_text
 
 # Of one alert, as it is shown.
 MOST_EVENTS = 1_000
+# That have not ended, of a network, or of all.
+MAXIMUM_SILENCES = 1_000
 # Looked at in one transaction.
 AT_ONCE = 200
 PRUNED_AT_ONCE = 1_000
@@ -150,7 +152,14 @@ class Alerts(Subject):
 
 
 class Silences(Subject):
-    """The silences. Each change acts at once: what they are about is looked at again."""
+    """The silences. Each change acts at once: what they are about is looked at again.
+
+    `changed` is called after each commit.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine)
+        self.changed: Listeners[[]] = Listeners()
 
     async def page(
         self, networks: Sequence[str] | None, *, since: int, offset: int, limit: int
@@ -163,13 +172,21 @@ class Silences(Subject):
         """Return the silence with this UUID."""
         return await self._one(Silence, "silence_find", identifier=identifier.lower())
 
-    async def create(self, silence: Silence, now: int, *, actor: Actor = SYSTEM) -> Silence:
-        """Begin a silence, at once or later."""
+    async def create(self, silence: Silence, now: int, *, actor: Actor = SYSTEM) -> Silence | None:
+        """Begin a silence, at once or later; None: there are as many as there may be."""
+        network = silence.network_identifier
         async with self._engine.transaction() as transaction:
+            [(count,)] = await transaction.fetch(
+                "silences_count",
+                networks=None if network is None else json_text([network]),
+                since=now,
+            )
+            if count >= MAXIMUM_SILENCES:
+                return None
             await transaction.fetch(
                 "silence_create",
                 identifier=silence.identifier,
-                network=silence.network_identifier,
+                network=network,
                 sensor=silence.sensor,
                 tag=silence.tag,
                 rule=silence.rule,
@@ -179,10 +196,12 @@ class Silences(Subject):
                 author=silence.author,
                 created_at=silence.created_at,
             )
-            await _enter_silence(transaction, actor, AuditAction.SILENCE_CREATE, silence)
-            await _look_again(transaction, silence, now)
             [row] = await transaction.fetch("silence_find", identifier=silence.identifier)
-        return Silence(*row)
+            made = Silence(*row)
+            await _enter_silence(transaction, actor, AuditAction.SILENCE_CREATE, made)
+            await _look_again(transaction, made, now)
+        self.changed()
+        return made
 
     async def change(
         self,
@@ -211,6 +230,7 @@ class Silences(Subject):
                 )
                 await _enter_silence(transaction, actor, AuditAction.SILENCE_CHANGE, after)
                 await _look_again(transaction, after, now)
+        self.changed()
         return after
 
     async def end(self, identifier: str, now: int, *, actor: Actor = SYSTEM) -> bool:
@@ -223,6 +243,7 @@ class Silences(Subject):
             await transaction.fetch("silence_delete", identifier=identifier)
             await _enter_silence(transaction, actor, AuditAction.SILENCE_END, silence)
             await _look_again(transaction, silence, now)
+        self.changed()
         return True
 
 
@@ -360,7 +381,8 @@ async def _enter_silence(
     for name in ("tag", "rule", "comment"):
         if (value := getattr(silence, name)) is not None:
             changes[name] = {"new": value}
-    entered = AuditedChange(action, silence.identifier, None, silence.network_identifier, changes)
+    name = silence.device_id or silence.sensor_identifier or silence.tag or silence.rule or "all"
+    entered = AuditedChange(action, silence.identifier, name, silence.network_identifier, changes)
     await enter(transaction, actor, [entered])
 
 

@@ -17,11 +17,14 @@ from bare_environment import work_in
 from heliograph.cli import database as database_module
 from heliograph.cli.main import COMMANDS, app
 from heliograph.errors import StartError
+from heliograph.model.alert import NewAlert
 from heliograph.model.retention import Horizon
 from heliograph.model.time import DAY, now
 from heliograph.store import open_store
+from heliograph.store.alerts import raise_alert
 
 PASSWORD = "a password of Ada's"
+SILENCE = "3b2f0c1e-6a54-4c8e-9d0b-7f1e5a2c4d68"
 NEW_PASSWORD = "another one of hers"
 MYSELF = pwd.getpwuid(os.getuid()).pw_name
 
@@ -38,13 +41,17 @@ CHANGING: dict[tuple[str, ...], tuple[str, list[str]]] = {
     ("device", "activate", "pump-1"): ("", ["sensor.change"]),
     ("device", "delete", "pump-1"): ("", ["sensor.delete"]),
     ("network", "create", "roof"): ("", ["network.create"]),
+    ("alert", "acknowledge", "1"): ("", ["alert.acknowledge"]),
+    ("alert", "clear", "1"): ("", ["alert.clear"]),
+    ("silence", "add", "--id", SILENCE): ("", ["silence.create"]),
+    ("silence", "end", SILENCE): ("", ["silence.end"]),
     ("clock", "accept"): ("", ["clock.accept"]),
     ("retention", "accept"): ("", ["retention.accept"]),
 }
 # `retention run` does what the server does by itself.
 READING = {("user", "list"), ("user", "alike"), ("device", "list")}
 READING |= {("retention", "plan"), ("retention", "run"), ("network", "list")}
-READING |= {("device", "show", "pump-1")}
+READING |= {("device", "show", "pump-1"), ("alert", "list"), ("silence", "list")}
 # What has no commands of its own, and changes nothing that is audited.
 OTHERS = {"serve", "migrate", "settings", "audit", "broker", "rejected", "simulate"}
 OTHERS |= {"export", "import", "tail", "secrets"}
@@ -73,10 +80,13 @@ def entries(*arguments: str) -> list[dict[str, Any]]:
 
 
 async def leap() -> None:
-    """Have retention wait, because it ran last long ago."""
+    """Have retention wait, because it ran last long ago; and raise an alert."""
     store = await open_store(os.environ["DATABASE_URL"])
     earlier = now() - 90 * DAY
     await store.clock.move_horizon(lambda _: Horizon(earlier, earlier, 0))
+    async with store.engine.transaction() as transaction:
+        new = NewAlert("broker", 0, None, "Broker away", "critical", "no route", earlier)
+        await raise_alert(transaction, new, earlier)
     await store.close()
 
 
@@ -107,10 +117,12 @@ def test_every_change_is_entered_with_who_typed_it_and_no_secret_is() -> None:
                 assert entry["resource_name"] is None
                 assert entry["changes"]["clock"]["new"].startswith("20")
             else:
-                assert entry["resource_name"] in ("ada", "pump-1", "pump-2", "pump-3", "roof")
+                assert entry["resource_name"] in (
+                    *("ada", "pump-1", "pump-2", "pump-3", "roof", "Broker away", "all"),
+                )
     for arguments in READING:
         run(*arguments)
-    assert len(entries()) == 14
+    assert len(entries()) == 18
     assert len(secrets) == 6
     listed = run("audit", "--json") + run("audit")
     for secret in secrets:

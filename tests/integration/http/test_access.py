@@ -10,8 +10,11 @@ import pytest
 
 from heliograph.access.policy import Action, Grants, KnownAccount, UnknownSensor, may
 from heliograph.model.account import Account
+from heliograph.model.alert import NewAlert, Silence
 from heliograph.model.principal import Principal, Role
+from heliograph.model.time import DAY, HOUR, now, to_rfc3339
 from heliograph.processing.rules import written
+from heliograph.store.alerts import raise_alert
 from heliograph.store.channels import ChannelDefinition
 from heliograph.store.rule_states import EnteredAction
 from integration.http.conftest import ADMIN, PASSWORD, SHARED
@@ -29,6 +32,7 @@ OPEN = [
     "/redoc",
 ]
 NOBODY = ("none", "wrong key", "wrong token")
+SOON = to_rfc3339(now() + DAY)
 USERS = ("viewer", "editor", "owner", "stranger")
 WHO = (*NOBODY, "own", "other", "shared", "admin", "administrator", *USERS)
 GUESTS = ("viewer", "editor", "owner")
@@ -265,6 +269,19 @@ MATRIX = {
     ("GET", "/actions"): LIST,
     ("GET", "/actions/{action_id}"): SEE,
     ("POST", "/actions/{action_id}/repeat"): ARRANGE,
+    ("GET", "/alerts"): LIST,
+    ("GET", "/alerts/{alert_id}"): SEE,
+    ("POST", "/alerts/{alert_id}/acknowledge"): changed(ARRANGE, body={"comment": "x"}),
+    ("POST", "/alerts/{alert_id}/clear"): ARRANGE,
+    ("GET", "/silences"): LIST,
+    ("POST", "/silences"): changed(
+        REGISTER, body={"network_identifier": "{network}", "ends_at": SOON}
+    ),
+    ("GET", "/silences/{silence_id}"): SEE,
+    ("PUT", "/silences/{silence_id}"): changed(ARRANGE, body={"comment": "x"}),
+    ("DELETE", "/silences/{silence_id}"): changed(
+        ARRANGE, admin=204, users=(403, 204, 204, 404), guests=(403, 204, 204)
+    ),
     ("GET", "/users/me"): OWN,
     ("PUT", "/users/me/password"): changed(
         OWN,
@@ -292,6 +309,8 @@ RESOURCES = {
     "network_identifier": "network",
     "username": "member",
     "message_id": "message",
+    "alert_id": "alert",
+    "silence_id": "silence",
 }
 UNKNOWN = {
     "device": ("nobody", str(uuid.UUID(int=0)), "a b", "%00"),
@@ -302,6 +321,8 @@ UNKNOWN = {
     "action": ("0", str(1 << 70), "x", "%00"),
     "member": ("nobody", "%00", "x" * 300),
     "message": ("1", "x", "%00"),
+    "alert": ("0", "999999", "x", "%00"),
+    "silence": (str(uuid.UUID(int=0)), "x", "%00"),
 }
 
 
@@ -327,6 +348,27 @@ def filled(value, given):
 
 def in_path(path, given):
     return filled(path, given | {name: given.get(kind) for name, kind in RESOURCES.items()})
+
+
+async def alert_in(here, network):
+    """Return the id of a new alert of a network."""
+    store = here.services.store
+    # Of no rule, whose end would clear it.
+    rule = f"rule {uuid.uuid4()}"[:20]
+    new = NewAlert(rule, 0, network, "Too hot", "warning", "31 °C", now())
+    async with store.engine.transaction() as transaction:
+        change = await raise_alert(transaction, new, now())
+    return str(change.alert.id)
+
+
+async def silence_in(here, network):
+    """Return the UUID of a new silence in a network."""
+    identifier = str(uuid.uuid4())
+    new = Silence(
+        identifier, network, None, None, None, now(), now() + HOUR, None, "somebody", now()
+    )
+    await here.services.store.silences.create(new, now())
+    return identifier
 
 
 class World:
@@ -392,6 +434,10 @@ class World:
             given["action"] = await self.action(given)
         if "message" in asked(path):
             given["message"] = await self.rejected(given["device"], key)
+        if "alert" in asked(path):
+            given["alert"] = await alert_in(self.here, given["network"])
+        if "silence" in asked(path):
+            given["silence"] = await silence_in(self.here, given["network"])
         if mentions(rule, path, "member"):
             account = await self.here.account(given["member"])
             await self.here.services.store.networks.set_member(
@@ -609,7 +655,7 @@ async def test_what_is_foreign_answers_exactly_as_what_is_not_there(site, who):
             own, _ = await world.case(method, rule, path, "own")
             foreign, _ = await world.case(method, rule, path, "foreign")
             headers = await world.headers(who, {})
-            kinds = ("node", "device", "network")
+            kinds = ("node", "rule", "device", "network", "alert", "silence")
             named = [name for name in kinds if mentions(rule, path, name)]
             for kind in named:
                 answers = []

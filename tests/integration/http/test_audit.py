@@ -16,7 +16,16 @@ from heliograph.processing.rules import written
 from heliograph.store import audit as audit_module
 from heliograph.store import open_store
 from integration.http.conftest import ADMIN, ADMIN_KEY, PASSWORD, SHARED, SHARED_KEY
-from integration.http.test_access import ANY_RULE, UNKNOWN, filled, in_path, routes
+from integration.http.test_access import (
+    ANY_RULE,
+    SOON,
+    UNKNOWN,
+    alert_in,
+    filled,
+    in_path,
+    routes,
+    silence_in,
+)
 
 CHANGING = ("POST", "PUT", "PATCH", "DELETE")
 # What devices send is no change of the registry.
@@ -121,6 +130,13 @@ CASES = {
     ("PUT", "/rules/{rule_id}"): case("rule.change", body={"for": 60}),
     ("PATCH", "/rules/{rule_id}"): case("rule.change", body={"enabled": False}),
     ("DELETE", "/rules/{rule_id}"): case("rule.delete"),
+    ("POST", "/alerts/{alert_id}/acknowledge"): case("alert.acknowledge", body={"comment": "x"}),
+    ("POST", "/alerts/{alert_id}/clear"): case("alert.clear"),
+    ("POST", "/silences"): case(
+        "silence.create", body={"network_identifier": "{network}", "ends_at": SOON}
+    ),
+    ("PUT", "/silences/{silence_id}"): case("silence.change", body={"comment": "{new}"}),
+    ("DELETE", "/silences/{silence_id}"): case("silence.end"),
     ("POST", "/nodes/{node_id}/sensors"): case("sensor.change", body={"sensor_id": "{device}"}),
     ("DELETE", "/nodes/{node_id}/sensors/{sensor_id}"): case("sensor.change"),
 }
@@ -165,6 +181,10 @@ class World:
                 document=written({**ANY_RULE, "name": f"rule {number}"}),
                 created_at=1,
             )
+        if "{alert_id}" in path:
+            given["alert"] = await alert_in(self.here, given["network"])
+        if "{silence_id}" in path:
+            given["silence"] = await silence_in(self.here, given["network"])
         if "{sensor_id}" in path:
             sensor = await self.store.sensors.find(given["device"])
             await self.store.sensors.change(sensor.number, node_identifier=given["node"])

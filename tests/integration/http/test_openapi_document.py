@@ -1,6 +1,7 @@
 """The interface's own documentation: complete, in words, and with examples that work."""
 
 import re
+import sqlite3
 
 import httpx
 import pytest
@@ -189,7 +190,16 @@ def things(server):
     to = {"name": "Fields", "type": "email", "to": ["ada@example.org"]}
     channel = http.post("/channels", json=to | members).json()
     node = http.post("/nodes", json={"serial_number": "n", "firmware_version": "1"}).json()
+    silence = http.post("/silences", json={"starts_at": 4_102_444_800, "ends_at": 4_102_448_400})
+    with sqlite3.connect(server.folder / "heliograph.db") as database:
+        made = database.execute(
+            "INSERT INTO alert (rule, name, severity, summary, raised_at, noted_at, telling)"
+            " VALUES ('x', 'x', 'info', 'x', 1, 1, '{}') RETURNING id"
+        )
+        alert = made.fetchone()[0]
     return {
+        "alert_id": alert,
+        "silence_id": silence.json()["id"],
         "identifier": "greenhouse-1",
         "device_id": "greenhouse-1",
         "network_identifier": network,

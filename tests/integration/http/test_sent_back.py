@@ -2,6 +2,7 @@
 
 import pytest
 
+from heliograph.model.time import DAY, now, to_rfc3339
 from integration.http.conftest import ADMIN
 
 MOVING = (
@@ -39,6 +40,8 @@ async def here(site):
         network = await running.network("kanto", ash="viewer")
         body = {"name": "x", "condition": {"attribute": "t", "above": 1}}
         rule = (await running.http.post("/rules", json=body)).json()
+        body = {"sensor": "pump-1", "ends_at": to_rfc3339(now() + DAY)}
+        silence = (await running.http.post("/silences", json=body)).json()["id"]
         running.paths = {
             "sensor": "/sensors/pump-1",
             "device": "/devices/pump-1",
@@ -47,6 +50,7 @@ async def here(site):
             "network": f"/networks/{network}",
             "member": f"/networks/{network}/members/ash",
             "network's retention": f"/networks/{network}/retention",
+            "silence": f"/silences/{silence}",
             "sensor's retention": "/sensors/pump-1/retention",
         }
         yield running

@@ -210,7 +210,7 @@ async def test_only_silences_that_are_about_an_alert_keep_it_quiet(store, new, n
 
 
 async def test_alerts_of_what_is_gone_are_cleared(store, new, told):
-    change = await begin(store, new)
+    change = await begin(store, replace(new, rule=str(uuid.uuid4())))
     server = await begin(store, replace(new, rule="backlog", sensor=0, network_identifier=None))
     assert await store.alerts.clear_orphans(NOON + 1) == 1
     assert (await store.alerts.find(change.alert.id)).state == "cleared"

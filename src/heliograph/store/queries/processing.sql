@@ -25,6 +25,9 @@ FROM (
 ) AS next
 WHERE due_at IS NOT NULL;
 
+-- name: actions_overdue()
+SELECT min(due_at) FROM action WHERE state = 'pending';
+
 -- name: actions_release(now, until, types)
 -- What a server that is gone had claimed; what fails again and again comes a little earlier by that.
 UPDATE action SET due_at = :now

@@ -23,7 +23,8 @@ LIMIT :limit;
 SELECT {alert_columns}
 FROM alert LEFT JOIN sensor ON sensor.number = alert.sensor
 WHERE alert.cleared_at IS NULL
-AND alert.network_identifier IS NOT NULL
+-- The name of a condition of the server's own is no UUID.
+AND length(alert.rule) = 36
 AND (
     NOT EXISTS (SELECT 1 FROM rule WHERE rule.identifier = alert.rule AND rule.enabled)
     OR (alert.sensor <> 0 AND (sensor.number IS NULL OR sensor.deleted_at IS NOT NULL))
