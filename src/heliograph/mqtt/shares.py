@@ -101,7 +101,7 @@ class Shares:
     def overdraw(self, share: Share, connection: PacketProtocol) -> None:
         """Hold the connection back if its principal has had its share and others send, too."""
         self._earn(share)
-        if share.credit >= 0 or not self._per_second:
+        if share.credit >= 0 or not self._burst:
             return
         share.credit = max(share.credit, -self._burst)
         if not share.is_over:
@@ -140,7 +140,7 @@ class Shares:
         self._is_crowded = self._look()
         for share in list(self._over):
             self._earn(share)
-            if not self._is_crowded or not self._per_second:
+            if not self._is_crowded or not self._burst:
                 # What was left over by others is nobody's debt.
                 share.credit = max(share.credit, 0.0)
             elif share.credit < 0:
