@@ -6,7 +6,6 @@ import hashlib
 import re
 import runpy
 import secrets
-from importlib import metadata
 from typing import TypedDict
 
 from heliograph.model.lookalikes import looks
@@ -123,6 +122,8 @@ def is_guessable(key: str) -> bool:
 @functools.cache
 def _commonest() -> frozenset[str]:
     # Run for itself: imported, all its lists would stay in memory, 14 MiB instead of 3.
+    from importlib import metadata  # noqa: PLC0415 - 20 ms, which most commands need not take
+
     path = metadata.distribution(_WORD_LISTS_PACKAGE).locate_file(_WORD_LISTS)
     lists: dict[str, list[str]] = runpy.run_path(str(path))["FREQUENCY_LISTS"]
     return frozenset(lists["passwords"])

@@ -3,7 +3,6 @@
 import functools
 import json
 import unicodedata
-from importlib import metadata
 from pathlib import Path
 
 # It has Unicode's confusables as pairs, each in both directions.
@@ -72,6 +71,8 @@ def _prototypes() -> dict[int, str]:
     what a character expands to stands for it. Two that have but each other are told apart by
     which of them is part of such an expansion; otherwise it is the same which one is taken.
     """
+    from importlib import metadata  # noqa: PLC0415 - 20 ms, which most commands need not take
+
     path = Path(str(metadata.distribution(_PACKAGE).locate_file(_PAIRS)))
     partners: dict[str, set[str]] = {}
     for one, others in json.loads(path.read_text("utf-8")).items():

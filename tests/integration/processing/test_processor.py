@@ -220,9 +220,8 @@ async def test_each_message_that_holds_is_forwarded(flow, sensor):
     assert events == [{"t": 31}, {"t": 32}, {"t": 33}]
 
 
+@pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
 async def test_two_servers_do_not_move_the_same_states(flow, store, sensor, database_url):
-    if database_url.startswith("sqlite"):
-        pytest.skip("a file has one server")
     second = Flow(await open_store(database_url))
     await second.registry.load()
     await flow.rule(actions=BOTH)
