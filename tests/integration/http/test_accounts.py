@@ -195,7 +195,8 @@ async def test_the_name_of_admin_username_is_reserved_once_it_is_set(site):
 def in_production(here):
     """Have the routes go by the rules of production."""
     update = {"app_env": "production", "allow_signup": True}
-    here.services.settings = here.services.settings.model_copy(update=update)
+    running = here.services.running_settings
+    running.current = running.current.model_copy(update=update)
 
 
 @pytest.mark.parametrize("password", ["12345678", "Password1", "ada lovelace", "heliograph"])

@@ -113,9 +113,12 @@ async def test_every_range_that_starts_after_its_end_is_refused(site):
         await filled(here)
         document = (await here.http.get("/openapi.json")).json()
         asked = 0
+        rule = {"name": "hot", "condition": {"attribute": "temperature", "above": 30}}
+        made = (await here.http.post("/rules", json=rule, headers=ADMIN)).json()
         network = here.services.registry.default_network
         for template, operations in document["paths"].items():
             path = template.replace("{network_identifier}", network)
+            path = path.replace("{rule_id}", made["id"])
             path = re.sub(r"\{\w+\}", "pump-1", path)
             for method, operation in operations.items():
                 names = {each["name"] for each in operation.get("parameters", ())}
@@ -123,9 +126,16 @@ async def test_every_range_that_starts_after_its_end_is_refused(site):
                     continue
                 asked += 1
                 more = {"points": 10, "attribute": "temperature"} if "points" in names else {}
+                if template.startswith("/api/v1/rules/"):
+                    more = {"sensor": "pump-1"}
+                body = rule if "requestBody" in operation else None
                 for start, end, status in ((6, 5, 422), (5, 5, 200), (5, 6, 200)):
                     answer = await here.http.request(
-                        method, path, params={"start": start, "end": end, **more}, headers=ADMIN
+                        method,
+                        path,
+                        params={"start": start, "end": end, **more},
+                        json=body,
+                        headers=ADMIN,
                     )
                     assert answer.status_code == status, (path, answer.text)
                     if status == 422:

@@ -351,7 +351,7 @@ async def test_what_takes_no_body_refuses_one(site):
             for method, path, operation in operations(await described(here))
             if method in ("POST", "PUT", "PATCH") and "requestBody" not in operation
         ]
-        assert len(found) == 5
+        assert len(found) == 6
         channel = {"name": "Operators", "type": "email", "to": ["ash@example.org"]}
         made = (await here.http.post("/channels", json=channel, headers=ADMIN)).json()
         for method, found_path in found:
@@ -369,7 +369,7 @@ async def test_what_takes_no_body_refuses_one(site):
                 assert refused(answer) == [["body"]], answer.text
             for content in (b"", b"{}", b" null "):
                 answer = await here.http.request(method, path, content=content, headers=headers)
-                # There is no message of that name, and no action.
+                # There is no message of that name, no action and no alert.
                 assert answer.is_success or answer.status_code == 404, answer.text
 
 
