@@ -5,6 +5,7 @@ that runs or is loaded.
 """
 
 import math
+import sys
 from datetime import UTC, datetime, timedelta
 from html import escape
 
@@ -169,7 +170,8 @@ def _number_range(run: DryRun) -> tuple[float, float]:
     low, high = float(min(numbers)), float(max(numbers))
     # As far as floats can tell: bounds of equal numbers would leave no height.
     room = max((high / 2 - low / 2) * 0.12, abs(high) * 1e-6, abs(low) * 1e-6, 1e-300)
-    return max(low - room, -1.7e308), min(high + room, 1.7e308)
+    furthest = sys.float_info.max
+    return max(low - room, -furthest), min(high + room, furthest)
 
 
 def _number(number: float, step: float) -> str:

@@ -1,12 +1,13 @@
 """Dry runs and their charts."""
 
 import runpy
+import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from heliograph.model.time import DAY, HOUR, MINUTE, SECOND
@@ -106,6 +107,8 @@ def test_strangers_names_stay_texts_in_the_chart() -> None:
     assert "no numbers in this time" in texts
 
 
+@example([(0, sys.float_info.max)], sys.float_info.max)
+@example([(0, -sys.float_info.max), (1, sys.float_info.max)], 0)
 @given(
     st.lists(
         st.tuples(st.integers(0, 100), st.floats(allow_nan=False, allow_infinity=False)), max_size=5
