@@ -22,6 +22,7 @@ from heliograph.model.retention import Horizon
 from heliograph.model.time import DAY, now
 from heliograph.store import open_store
 from heliograph.store.alerts import raise_alert
+from heliograph.store.rule_states import EnteredAction
 
 PASSWORD = "a password of Ada's"
 SILENCE = "3b2f0c1e-6a54-4c8e-9d0b-7f1e5a2c4d68"
@@ -41,6 +42,11 @@ CHANGING: dict[tuple[str, ...], tuple[str, list[str]]] = {
     ("device", "activate", "pump-1"): ("", ["sensor.change"]),
     ("device", "delete", "pump-1"): ("", ["sensor.delete"]),
     ("network", "create", "roof"): ("", ["network.create"]),
+    ("rule", "create", "hot.json"): ("", ["rule.create"]),
+    ("rule", "create", "cold.json"): ("", ["rule.create"]),
+    ("rule", "change", "hot", "change.json"): ("", ["rule.change"]),
+    ("rule", "delete", "hot"): ("", ["rule.delete"]),
+    ("action", "repeat", "1"): ("", ["action.repeat"]),
     ("alert", "acknowledge", "1"): ("", ["alert.acknowledge"]),
     ("alert", "clear", "1"): ("", ["alert.clear"]),
     ("silence", "add", "--id", SILENCE): ("", ["silence.create"]),
@@ -52,9 +58,11 @@ CHANGING: dict[tuple[str, ...], tuple[str, list[str]]] = {
 READING = {("user", "list"), ("user", "alike"), ("device", "list")}
 READING |= {("retention", "plan"), ("retention", "run"), ("network", "list")}
 READING |= {("device", "show", "pump-1"), ("alert", "list"), ("silence", "list")}
-# What has no commands of its own, and changes nothing that is audited.
+READING |= {("rule", "list"), ("rule", "show", "cold"), ("action", "list")}
+READING |= {("rule", "test", "cold", "--sensor", "pump-2")}
+# What has no commands of its own and changes nothing that is audited; `channel` calls the server.
 OTHERS = {"serve", "migrate", "settings", "audit", "broker", "rejected", "simulate"}
-OTHERS |= {"export", "import", "tail", "secrets"}
+OTHERS |= {"export", "import", "tail", "secrets", "channel"}
 
 
 @pytest.fixture(autouse=True, params=["sqlite", "postgresql"])
@@ -65,6 +73,10 @@ def database(
     work_in(tmp_path, monkeypatch)
     monkeypatch.setenv("DATABASE_URL", str(request.getfixturevalue(f"{request.param}_url")))
     (tmp_path / "devices.csv").write_text("device_id,name\npump-2,x\npump-3,\n")
+    for name in ("hot", "cold"):
+        rule = {"name": name, "condition": {"attribute": "t", "above": 30}}
+        (tmp_path / f"{name}.json").write_text(json.dumps(rule))
+    (tmp_path / "change.json").write_text('{"enabled": false}')
 
 
 def run(*arguments: str, typed: str = "") -> str:
@@ -80,13 +92,20 @@ def entries(*arguments: str) -> list[dict[str, Any]]:
 
 
 async def leap() -> None:
-    """Have retention wait, because it ran last long ago; and raise an alert."""
+    """Have retention wait, because it ran last long ago; raise an alert, have an action fail."""
     store = await open_store(os.environ["DATABASE_URL"])
     earlier = now() - 90 * DAY
     await store.clock.move_horizon(lambda _: Horizon(earlier, earlier, 0))
     async with store.engine.transaction() as transaction:
         new = NewAlert("broker", 0, None, "Broker away", "critical", "no route", earlier)
         await raise_alert(transaction, new, earlier)
+    network = await store.networks.default()
+    failed = EnteredAction(
+        *("hot", 0, 0, earlier, 1, None, network.identifier, "webhook", "{}", earlier, earlier),
+        *("failed", earlier, "answered 500"),
+    )
+    async with store.rule_states.turn() as turn:
+        await turn.enter([failed])
     await store.close()
 
 
@@ -119,12 +138,13 @@ def test_every_change_is_entered_with_who_typed_it_and_no_secret_is() -> None:
             else:
                 assert entry["resource_name"] in (
                     *("ada", "pump-1", "pump-2", "pump-3", "roof", "Broker away", "all"),
+                    *("hot", "cold", "webhook"),
                 )
     for arguments in READING:
         run(*arguments)
-    assert len(entries()) == 18
+    assert len(entries("--limit", "1000")) == 23
     assert len(secrets) == 6
-    listed = run("audit", "--json") + run("audit")
+    listed = run("audit", "--json", "--limit", "1000") + run("audit", "--limit", "1000")
     for secret in secrets:
         assert secret not in listed
     assert "argon2" not in listed

@@ -1,6 +1,7 @@
 """Commands outside of the server's folder: none makes a database or key that no server knows."""
 
 import importlib
+import json
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,12 @@ ARGUMENTS = {
     ("device", "activate"): ["pump"],
     ("device", "delete"): ["pump"],
     ("network", "create"): ["roof"],
+    ("action", "repeat"): ["1"],
+    ("rule", "create"): ["rule.json"],
+    ("rule", "change"): ["Hot", "rule.json"],
+    ("rule", "delete"): ["Hot"],
+    ("rule", "show"): ["Hot"],
+    ("rule", "test"): ["Hot", "--sensor", "pump"],
     ("alert", "acknowledge"): ["1"],
     ("alert", "clear"): ["1"],
     ("silence", "end"): ["00000000-0000-0000-0000-000000000000"],
@@ -36,7 +43,7 @@ ARGUMENTS = {
     ("migrate",): ["--downgrade", "--revision", "base"],
 }
 # They may make one, need none, or call a server.
-OTHERS = {"serve", "settings", "secrets", "import", "tail", "simulate"}
+OTHERS = {"serve", "settings", "secrets", "channel", "import", "tail", "simulate"}
 
 
 def commands() -> list[tuple[str, ...]]:
@@ -54,6 +61,8 @@ def commands() -> list[tuple[str, ...]]:
 def folder(tmp_path: Path) -> Path:
     """An empty folder, but for what commands read."""
     (tmp_path / "devices.csv").write_text("device_id\npump\n")
+    rule = {"name": "Hot", "condition": {"attribute": "t", "above": 30}}
+    (tmp_path / "rule.json").write_text(json.dumps(rule))
     return tmp_path
 
 
@@ -114,6 +123,7 @@ def test_alembic_makes_one_by_upgrade_alone(folder, arguments):
 
 
 CALLING = {
+    "channel": ("channel", "list"),
     "tail": ("tail", "--count", "1"),
     "import": ("import", "x.csv"),
     "simulate": ("simulate", "--duration", "1"),
@@ -129,7 +139,7 @@ def test_what_calls_a_server_says_that_its_key_is_not_in_this_folder(folder, arg
     assert "in the server's folder" in done.stderr
     assert "another machine" not in done.stderr
     assert len(done.stderr.splitlines()) == 1
-    assert content(folder) == {"devices.csv", "x.csv"}
+    assert content(folder) == {"devices.csv", "rule.json", "x.csv"}
 
 
 @pytest.fixture(scope="module")
