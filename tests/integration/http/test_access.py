@@ -325,6 +325,19 @@ UNKNOWN = {
     "silence": (str(uuid.UUID(int=0)), "x", "%00"),
 }
 
+# What a case may name, the outermost first; members have a test of their own.
+FOREIGN = (
+    "node",
+    "rule",
+    "device",
+    "network",
+    "channel",
+    "action",
+    "message",
+    "alert",
+    "silence",
+)
+
 
 def asked(path):
     """Return the resources that a path names, the outermost first."""
@@ -348,6 +361,42 @@ def filled(value, given):
 
 def in_path(path, given):
     return filled(path, given | {name: given.get(kind) for name, kind in RESOURCES.items()})
+
+
+async def rule_in(here, network):
+    """Return the UUID of a new rule of a network."""
+    identifier = str(uuid.uuid4())
+    await here.services.store.rules.create(
+        identifier=identifier,
+        network_identifier=network,
+        document=written({**ANY_RULE, "name": f"rule {identifier}"}),
+        created_at=1,
+    )
+    return identifier
+
+
+async def channel_in(here, network):
+    """Return the UUID of a new channel of a network."""
+    identifier = str(uuid.uuid4())
+    name = f"channel {identifier}"
+    definition = f'{{"name": "{name}", "type": "email", "enabled": true, "to": ["a@b.org"]}}'
+    await here.services.store.channels.create(
+        identifier=identifier,
+        network=network,
+        channel=ChannelDefinition(name, "email", True, definition, None),
+        created_at=1,
+    )
+    return identifier
+
+
+async def action_in(here, network):
+    """Return the id of an action of a new rule's that has failed."""
+    rule, store = await rule_in(here, network), here.services.store
+    entered = EnteredAction(rule, 0, 0, 1, 1, None, network, "sse", "{}", 1, 1, "failed", 1, "no")
+    async with store.rule_states.turn() as turn:
+        await turn.enter([entered])
+    [action], _ = await store.actions.page(None, rule=rule, offset=0, limit=1)
+    return str(action.id)
 
 
 async def alert_in(here, network):
@@ -427,11 +476,11 @@ class World:
         if "node" in asked(path):
             given["node"] = await self.node(given, f"serial {number}")
         if "rule" in asked(path):
-            given["rule"] = await self.rule(given, f"rule {number}")
+            given["rule"] = await rule_in(self.here, given["network"])
         if "channel" in asked(path):
-            given["channel"] = await self.channel(given["network"], f"channel {number}")
+            given["channel"] = await channel_in(self.here, given["network"])
         if "action" in asked(path):
-            given["action"] = await self.action(given)
+            given["action"] = await action_in(self.here, given["network"])
         if "message" in asked(path):
             given["message"] = await self.rejected(given["device"], key)
         if "alert" in asked(path):
@@ -470,39 +519,6 @@ class World:
             await store.sensors.change(sensor.number, node_identifier=identifier)
             await self.here.services.registry.changed()
         return identifier
-
-    async def rule(self, given, name):
-        """Return the UUID of a new rule."""
-        made = await self.here.services.store.rules.create(
-            identifier=str(uuid.uuid4()),
-            network_identifier=given["network"],
-            document=written({**ANY_RULE, "name": name}),
-            created_at=1,
-        )
-        return made.identifier
-
-    async def channel(self, network, name):
-        """Return the UUID of a new channel."""
-        definition = f'{{"name": "{name}", "type": "email", "enabled": true, "to": ["a@b.org"]}}'
-        made = await self.here.services.store.channels.create(
-            identifier=str(uuid.uuid4()),
-            network=network,
-            channel=ChannelDefinition(name, "email", True, definition, None),
-            created_at=1,
-        )
-        return made.identifier
-
-    async def action(self, given):
-        """Return the id of an action of a new rule's that has failed."""
-        rule = await self.rule(given, f"rule of {uuid.uuid4()}")
-        store = self.here.services.store
-        entered = EnteredAction(
-            rule, 0, 0, 1, 1, None, given["network"], "sse", "{}", 1, 1, "failed", 1, "no"
-        )
-        async with store.rule_states.turn() as turn:
-            await turn.enter([entered])
-        [action], _ = await store.actions.page(None, rule=rule, offset=0, limit=1)
-        return str(action.id)
 
     async def headers(self, who, key, method=""):
         """Return the headers of a caller; `key` is the device's that the case is about."""
@@ -655,8 +671,7 @@ async def test_what_is_foreign_answers_exactly_as_what_is_not_there(site, who):
             own, _ = await world.case(method, rule, path, "own")
             foreign, _ = await world.case(method, rule, path, "foreign")
             headers = await world.headers(who, {})
-            kinds = ("node", "rule", "device", "network", "alert", "silence")
-            named = [name for name in kinds if mentions(rule, path, name)]
+            named = [name for name in FOREIGN if mentions(rule, path, name)]
             for kind in named:
                 answers = []
                 for name in (foreign[kind], *UNKNOWN[kind]):

@@ -9,10 +9,11 @@ import msgspec
 
 from heliograph.access.authenticator import FailedLogIns
 from heliograph.access.limiter import Limiter
+from heliograph.errors import RejectionReason
+from heliograph.ingest.strict_json import Fault
 from heliograph.model.audit import SYSTEM, AuditAction, AuditedChange
-from heliograph.model.principal import Role
+from heliograph.model.principal import Principal, Role
 from heliograph.model.time import DAY, now, to_rfc3339
-from heliograph.processing.rules import written
 from heliograph.store import audit as audit_module
 from heliograph.store import open_store
 from integration.http.conftest import ADMIN, ADMIN_KEY, PASSWORD, SHARED, SHARED_KEY
@@ -20,10 +21,13 @@ from integration.http.test_access import (
     ANY_RULE,
     SOON,
     UNKNOWN,
+    action_in,
     alert_in,
+    channel_in,
     filled,
     in_path,
     routes,
+    rule_in,
     silence_in,
 )
 
@@ -38,6 +42,7 @@ INGEST = {
     ("POST", "/sensors/{identifier}/heartbeats"),
 }
 WIFI = "the-password-of-a-wireless-network"
+SIGNATURE = "what-posts-to-a-webhook-are-signed-with"
 NEW_PASSWORD = "another password"
 FORGED = "wrong password"
 
@@ -130,6 +135,22 @@ CASES = {
     ("PUT", "/rules/{rule_id}"): case("rule.change", body={"for": 60}),
     ("PATCH", "/rules/{rule_id}"): case("rule.change", body={"enabled": False}),
     ("DELETE", "/rules/{rule_id}"): case("rule.delete"),
+    ("POST", "/channels"): case(
+        "channel.create",
+        body={
+            "name": "{new}",
+            "type": "webhook",
+            "url": "https://example.org/",
+            "secret": SIGNATURE,
+            "network_identifier": "{network}",
+        },
+    ),
+    ("PUT", "/channels/{channel_id}"): case("channel.change", body={"name": "{new}"}),
+    ("PATCH", "/channels/{channel_id}"): case("channel.change", body={"enabled": False}),
+    ("DELETE", "/channels/{channel_id}"): case("channel.delete"),
+    ("POST", "/actions/{action_id}/repeat"): case("action.repeat"),
+    ("POST", "/messages/{message_id}/resubmit"): case("message.resubmit"),
+    ("POST", "/messages/resubmit"): case("message.resubmit", body={"sensor": "{device}"}),
     ("POST", "/alerts/{alert_id}/acknowledge"): case("alert.acknowledge", body={"comment": "x"}),
     ("POST", "/alerts/{alert_id}/clear"): case("alert.clear"),
     ("POST", "/silences"): case(
@@ -148,7 +169,7 @@ class World:
     def __init__(self, here):
         self.here = here
         self.store = here.services.store
-        self.secrets = {ADMIN_KEY, SHARED_KEY, PASSWORD, NEW_PASSWORD, FORGED, WIFI}
+        self.secrets = {ADMIN_KEY, SHARED_KEY, PASSWORD, NEW_PASSWORD, FORGED, WIFI, SIGNATURE}
 
     async def fill(self):
         self.ada = await self.here.account("ada")
@@ -174,13 +195,13 @@ class World:
             created_at=1,
         )
         if "{rule_id}" in path:
-            given["rule"] = str(uuid.uuid4())
-            await self.store.rules.create(
-                identifier=given["rule"],
-                network_identifier=given["network"],
-                document=written({**ANY_RULE, "name": f"rule {number}"}),
-                created_at=1,
-            )
+            given["rule"] = await rule_in(self.here, given["network"])
+        if "{channel_id}" in path:
+            given["channel"] = await channel_in(self.here, given["network"])
+        if "{action_id}" in path:
+            given["action"] = await action_in(self.here, given["network"])
+        if path.startswith("/messages"):
+            given["message"] = await self.rejected(given["device"])
         if "{alert_id}" in path:
             given["alert"] = await alert_in(self.here, given["network"])
         if "{silence_id}" in path:
@@ -192,6 +213,20 @@ class World:
         await self.store.networks.set_member(given["network"], account.identifier, 1, 1)
         await self.here.services.registry.changed()
         return given
+
+    async def rejected(self, device_id):
+        """Return the id of a message of the device's that is kept as rejected, and is right."""
+        services = self.here.services
+        sensor = await services.registry.find(device_id)
+        await services.posts.reject(
+            b'{"value": 1}',
+            Fault(None, RejectionReason.UNKNOWN_SENSOR, "There is no such sensor"),
+            Principal("device", f"device:{device_id}", sensor=sensor.number),
+            f"measurements/{device_id}",
+            sensor,
+        )
+        [message] = await self.store.rejected.list(limit=1)
+        return str(message.id)
 
     async def login(self):
         """Return the headers of a fresh session of Ada's, whose password is the usual one."""
@@ -223,8 +258,8 @@ class World:
         ]
 
 
-# What brokers ask by POST changes nothing, and nor does a dry run.
-QUESTIONS = {("POST", "/rules/test")} | {
+# What brokers ask by POST changes nothing, and nor do a dry run and a test of a channel.
+QUESTIONS = {("POST", "/rules/test"), ("POST", "/channels/{channel_id}/test")} | {
     ("POST", f"/broker/{asked}")
     for asked in (
         "emqx/authentication",
