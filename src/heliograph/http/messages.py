@@ -151,7 +151,7 @@ class MessagesRequest:
 router = Resource("messages", "/messages")
 
 
-@router.route("", "GET", faults=(400,), shown=MessagesRepresentation)
+@router.route("", "GET", faults=[400, 404], shown=MessagesRepresentation)
 async def read_messages(asked: Annotated[MessagesRequest, Depends()], call: TheCall) -> Any:
     """Read what was received, newest first: of the caller's networks, or of all.
 
@@ -224,7 +224,7 @@ async def resubmit_message(message_id: str, call: TheCall) -> ResubmittedMessage
     return _resubmitted(await Resubmission(call.services, call, call.actor).submit(message))
 
 
-@router.route("/resubmit", "POST", status=200)
+@router.route("/resubmit", "POST", status=200, faults=[404])
 async def resubmit_messages(wanted: ResubmitMessages, call: TheCall) -> ResubmittedMessages:
     """Submit rejected messages again, the oldest first: those that are like this.
 
