@@ -139,7 +139,9 @@ def holds(operation, mode, callers, adapt=lambda case: None):
 @pytest.mark.parametrize("mode", list(GenerationMode))
 def test_any_request_is_answered_as_documented(api, mode):
     for operation in operations(api):
-        holds(operation, mode, [HEADERS])
+        # A path takes any text: a request that has nothing else can't be wrong.
+        if mode is GenerationMode.POSITIVE or operation.query or operation.body:
+            holds(operation, mode, [HEADERS])
 
 
 def test_whoever_calls_is_answered_as_documented(api, device, user):
