@@ -4,7 +4,7 @@ import itertools
 import math
 
 import msgspec
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from heliograph.model.aggregation import aggregate
@@ -70,6 +70,9 @@ def before_arrays(rollup):
         for name, found in rollup.attributes.items()
     }
     rows = rollup.rows
+    # A whole number of more than 64 bits could not be stored so.
+    totals = [total for _, _, each, *_ in attributes.values() for total in each]
+    assume(not any(isinstance(total, int) and abs(total) >= 1 << 63 for total in totals))
     return msgspec.msgpack.encode((list(rows), list(rows.values()), True, attributes))
 
 
