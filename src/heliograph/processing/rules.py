@@ -170,6 +170,8 @@ def parse(document: Any) -> Rule:
         ),
     )
     members.end()
+    if sum(action.type == "alert" for action in rule.actions) > 1:
+        raise members.error("actions", "has more than one `alert`: a sensor has one of a rule")
     if condition.operator in conditions.OF_THE_CLOCK:
         useless = {"for": rule.hold, "late": rule.late}
         if condition.operator == "no_data":

@@ -106,6 +106,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"condition": {"offline": 60}, "late": True}, "late", "means nothing with `offline`"),
     ({"actions": [{}]}, "actions[0].type", "is missing"),
     ({"actions": [{"type": "alert"}] * 17}, "actions", "has 17 items, not 0 to 16"),
+    ({"actions": [{"type": "alert"}] * 2}, "actions", "more than one `alert`"),
     ({"actions": [{"type": "mqqt"}]}, "actions[0].type", "did you mean `mqtt`?"),
     ({"actions": [{"type": "mqtt"}]}, "actions[0].topic", "is missing"),
     ({"actions": [{"type": "mqtt", "topic": "a", "qos": 2}]}, "actions[0].qos", "neither 0 nor 1"),
