@@ -136,8 +136,3 @@ class RuleStates(Subject):
         """Return when the clock may change a state next; None: never."""
         [(due_at,)] = await self._engine.fetch("rule_states_due_at")
         return None if due_at is None else int(due_at)
-
-    async def backlog(self) -> tuple[int, int | None]:
-        """Return how many observations wait, 10,000 at most, and when the oldest was received."""
-        [(count, oldest)] = await self._engine.fetch("observations_backlog")
-        return int(count), None if oldest is None else int(oldest)

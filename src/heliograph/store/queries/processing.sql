@@ -77,10 +77,6 @@ DELETE FROM action
 WHERE id IN (SELECT id FROM action WHERE finished_at < :before ORDER BY finished_at LIMIT :limit)
 RETURNING id;
 
--- name: packet_find(device_id, timestamp, fingerprint)
-SELECT id FROM packet
-WHERE device_id = :device_id AND timestamp = :timestamp AND fingerprint = :fingerprint;
-
 -- name: observations_take(limit, characters)
 -- The oldest, in the order in which a rule has to look at them; the first of them however long.
 SELECT rule, sensor, timestamp, fingerprint, id, receipt_timestamp, kind, verdict, value, newest
@@ -92,11 +88,6 @@ FROM (
 ) AS measured
 WHERE before <= :characters
 ORDER BY rule, sensor, timestamp, fingerprint;
-
--- name: observations_backlog()
--- How many wait to be looked at, at most so many are counted, and since when.
-SELECT count(*), min(receipt_timestamp)
-FROM (SELECT receipt_timestamp FROM observation ORDER BY id LIMIT 10000) AS oldest;
 
 -- name: rule_states_due(now, limit)
 -- What the clock may change, unless there is something to look at first.

@@ -154,8 +154,7 @@ FROM (
 ) AS wanted
 JOIN rule_state ON rule_state.rule = wanted.rule AND rule_state.sensor = wanted.sensor;
 
--- name: rule_states_store(rows)!
--- A rule that was deleted meanwhile has none.
+-- shared: rule_states_insert
 INSERT INTO rule_state (rule, sensor, state, basis, phase, due_at)
 SELECT rule, sensor, state, basis, phase, due_at
 FROM (
@@ -164,24 +163,19 @@ FROM (
         value ->> 2 AS state, CAST(value ->> 3 AS bigint) AS basis,
         value ->> 4 AS phase, CAST(value ->> 5 AS bigint) AS due_at
     FROM json_array_elements(CAST(:rows AS json))
-) AS moved
-WHERE EXISTS (SELECT 1 FROM rule WHERE rule.identifier = moved.rule)
+) AS given
+WHERE EXISTS (SELECT 1 FROM rule WHERE rule.identifier = given.rule)
+
+-- name: rule_states_store(rows)!
+-- A rule that was deleted meanwhile has none.
+{rule_states_insert}
 ON CONFLICT (rule, sensor) DO UPDATE SET
     state = excluded.state, basis = excluded.basis, phase = excluded.phase,
     due_at = excluded.due_at;
 
 -- name: rule_states_begin(rows)!
 -- Of sensors of which the rule has none yet.
-INSERT INTO rule_state (rule, sensor, state, basis, phase, due_at)
-SELECT rule, sensor, state, basis, phase, due_at
-FROM (
-    SELECT
-        value ->> 0 AS rule, CAST(value ->> 1 AS bigint) AS sensor,
-        value ->> 2 AS state, CAST(value ->> 3 AS bigint) AS basis,
-        value ->> 4 AS phase, CAST(value ->> 5 AS bigint) AS due_at
-    FROM json_array_elements(CAST(:rows AS json))
-) AS begun
-WHERE EXISTS (SELECT 1 FROM rule WHERE rule.identifier = begun.rule)
+{rule_states_insert}
 ON CONFLICT (rule, sensor) DO NOTHING;
 
 -- name: rule_states_end(pairs)!

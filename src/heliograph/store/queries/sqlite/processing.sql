@@ -157,8 +157,7 @@ FROM (
 ) AS wanted
 JOIN rule_state ON rule_state.rule = wanted.rule AND rule_state.sensor = wanted.sensor;
 
--- name: rule_states_store(rows)!
--- A rule that was deleted meanwhile has none.
+-- shared: rule_states_insert
 INSERT INTO rule_state (rule, sensor, state, basis, phase, due_at)
 SELECT rule, sensor, state, basis, phase, due_at
 FROM (
@@ -167,24 +166,19 @@ FROM (
         json_extract(value, '$[2]') AS state, json_extract(value, '$[3]') AS basis,
         json_extract(value, '$[4]') AS phase, json_extract(value, '$[5]') AS due_at
     FROM json_each(:rows)
-) AS moved
-WHERE EXISTS (SELECT 1 FROM rule WHERE rule.identifier = moved.rule)
+) AS given
+WHERE EXISTS (SELECT 1 FROM rule WHERE rule.identifier = given.rule)
+
+-- name: rule_states_store(rows)!
+-- A rule that was deleted meanwhile has none.
+{rule_states_insert}
 ON CONFLICT (rule, sensor) DO UPDATE SET
     state = excluded.state, basis = excluded.basis, phase = excluded.phase,
     due_at = excluded.due_at;
 
 -- name: rule_states_begin(rows)!
 -- Of sensors of which the rule has none yet.
-INSERT INTO rule_state (rule, sensor, state, basis, phase, due_at)
-SELECT rule, sensor, state, basis, phase, due_at
-FROM (
-    SELECT
-        json_extract(value, '$[0]') AS rule, json_extract(value, '$[1]') AS sensor,
-        json_extract(value, '$[2]') AS state, json_extract(value, '$[3]') AS basis,
-        json_extract(value, '$[4]') AS phase, json_extract(value, '$[5]') AS due_at
-    FROM json_each(:rows)
-) AS begun
-WHERE EXISTS (SELECT 1 FROM rule WHERE rule.identifier = begun.rule)
+{rule_states_insert}
 ON CONFLICT (rule, sensor) DO NOTHING;
 
 -- name: rule_states_end(pairs)!
