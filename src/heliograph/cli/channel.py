@@ -1,8 +1,6 @@
 """`heliograph channel`: calls the running server, which alone has the key to secrets."""
 
-import contextlib
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,14 +9,7 @@ import msgspec
 import typer
 from typer import Option
 
-from heliograph.cli.local_server import (
-    Key,
-    Token,
-    client_options,
-    default_url,
-    refusal,
-    url_key,
-)
+from heliograph.cli.local_server import Key, Token, Url, answer, server_client
 from heliograph.cli.output import Json, echo, print_json, print_records
 from heliograph.errors import StartError
 from heliograph.model.identifiers import is_uuid
@@ -26,11 +17,8 @@ from heliograph.nearest import did_you_mean
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
-# A test may take three quarters of a minute.
-SECONDS = 60.0
 DEFAULT_NETWORK = "default"
 
-Url = Annotated[str | None, Option(help="The server; otherwise this machine's PORT.")]
 Name = Annotated[str, typer.Argument(help="The channel's name or UUID.")]
 NetworkOption = Annotated[
     str | None, Option("--network", help="Its network, by name or UUID; otherwise `default`.")
@@ -62,9 +50,9 @@ def create(
     if (file is None) == (not email):
         raise typer.BadParameter("give either --email or --file")
     members = {"type": "email", "to": email} if file is None else _read(file)
-    with _client(url, api_key, token) as client:
+    with server_client(url, api_key, token) as client:
         whose = {"network_identifier": _network(client, network, server=server)}
-        made = _answer(client.post("/channels", json={**members, "name": name, **whose}))
+        made = answer(client.post("/channels", json={**members, "name": name, **whose}))
     if json:
         print_json(made)
     else:
@@ -81,7 +69,7 @@ def list_channels(
     json: Json = False,
 ) -> None:
     """List channels, oldest first."""
-    with _client(url, api_key, token) as client:
+    with server_client(url, api_key, token) as client:
         asked = None if network is None else _network(client, network, server=False)
         channels = _channels(client, asked)
     print_records(
@@ -111,9 +99,9 @@ def send_test(
     token: Token = None,
 ) -> None:
     """Send a test to a channel, and say what became of it."""
-    with _client(url, api_key, token) as client:
+    with server_client(url, api_key, token) as client:
         channel = _found(client, name, _network(client, network, server=server))
-        told = _answer(client.post(f"/channels/{channel}/test"))
+        told = answer(client.post(f"/channels/{channel}/test"))
     if not told["delivered"]:
         raise StartError(f"not delivered: {told['detail']}")
     echo("delivered" + (f"; {told['detail']}" if told["detail"] else ""))
@@ -130,36 +118,9 @@ def delete(
     token: Token = None,
 ) -> None:
     """Delete a channel, and what it has not been told yet."""
-    with _client(url, api_key, token) as client:
+    with server_client(url, api_key, token) as client:
         channel = _found(client, name, _network(client, network, server=server))
-        _answer(client.delete(f"/channels/{channel}"))
-
-
-@contextlib.contextmanager
-def _client(url: str | None, api_key: str | None, token: str | None) -> Iterator[httpx.Client]:
-    """Give a client of the server.
-
-    Raises:
-        StartError: it is not reached, or there is no key.
-    """
-    url = url or default_url("127.0.0.1")
-    key = None if token is not None else url_key(api_key, url)
-    try:
-        with httpx.Client(**client_options(url, key, token), timeout=SECONDS) as client:
-            yield client
-    except httpx.HTTPError as error:
-        raise StartError(f"--url {url}: {error or type(error).__name__}") from error
-
-
-def _answer(response: httpx.Response) -> Any:
-    """Return what the server answers; None: nothing.
-
-    Raises:
-        StartError: it refuses.
-    """
-    if not response.is_success:
-        raise StartError(refusal(response))
-    return response.json() if response.content else None
+        answer(client.delete(f"/channels/{channel}"))
 
 
 def _network(client: httpx.Client, name: str | None, *, server: bool) -> str | None:
@@ -176,7 +137,7 @@ def _network(client: httpx.Client, name: str | None, *, server: bool) -> str | N
     name = name or DEFAULT_NETWORK
     if is_uuid(name):
         return name
-    networks = _answer(client.get("/networks", params={"limit": 10_000}))
+    networks = answer(client.get("/networks", params={"limit": 10_000}))
     found = {each["network_name"]: str(each["network_identifier"]) for each in networks}
     if name not in found:
         raise StartError(f"network {name!r} not found{did_you_mean(name, found)}")
@@ -185,7 +146,7 @@ def _network(client: httpx.Client, name: str | None, *, server: bool) -> str | N
 
 def _channels(client: httpx.Client, network: str | None) -> list[dict[str, Any]]:
     asked = {"limit": 10_000} | ({} if network is None else {"network_identifier": network})
-    found: list[dict[str, Any]] = _answer(client.get("/channels", params=asked))
+    found: list[dict[str, Any]] = answer(client.get("/channels", params=asked))
     return found
 
 

@@ -1,6 +1,7 @@
 """The server that a command calls: where it is, with which key, and what it says of a refusal."""
 
-from collections.abc import Generator
+import contextlib
+from collections.abc import Generator, Iterator
 from typing import Annotated, Any
 
 import httpx
@@ -11,6 +12,10 @@ from heliograph.admin_key import SECRET_KEY_FILE
 from heliograph.errors import StartError
 from heliograph.settings import load_settings
 
+# A test of a channel may take three quarters of a minute.
+SECONDS = 60.0
+
+Url = Annotated[str | None, Option(help="The server; otherwise this machine's PORT.")]
 Token = Annotated[
     str | None, Option(envvar="HELIOGRAPH_TOKEN", help="A session's token, instead of a key.")
 ]
@@ -58,6 +63,35 @@ def client_options(url: str, key: AdminKey | None, token: str | None = None) -> 
     _host_of(url)
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     return {"base_url": f"{url.rstrip('/')}/api/v1", "auth": key, "headers": headers}
+
+
+@contextlib.contextmanager
+def server_client(
+    url: str | None, api_key: str | None, token: str | None
+) -> Iterator[httpx.Client]:
+    """Give a client of the server.
+
+    Raises:
+        StartError: it is not reached, or there is no key.
+    """
+    url = url or default_url("127.0.0.1")
+    key = None if token is not None else url_key(api_key, url)
+    try:
+        with httpx.Client(**client_options(url, key, token), timeout=SECONDS) as client:
+            yield client
+    except httpx.HTTPError as error:
+        raise StartError(f"--url {url}: {error or type(error).__name__}") from error
+
+
+def answer(response: httpx.Response) -> Any:
+    """Return what the server answers; None: nothing.
+
+    Raises:
+        StartError: it refuses.
+    """
+    if not response.is_success:
+        raise StartError(refusal(response))
+    return response.json() if response.content else None
 
 
 def _host_of(url: str) -> str:

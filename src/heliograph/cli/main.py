@@ -33,7 +33,7 @@ COMMANDS = {
     "import": "Send a file to the server: CSV, JSON Lines, Parquet, InfluxDB's line protocol.",
     "clock": "Say that the clock is right, though newer rows are stored.",
     "retention": "Tell what is due by the retention of networks and sensors, and remove it.",
-    "rejected": "List the newest messages that could not be accepted, and why.",
+    "rejected": "List messages that could not be accepted, read them, submit them again.",
     "tail": "Follow what sensors send, as it is committed.",
     "simulate": "Send what many sensors would send, over MQTT, and count what is acknowledged.",
 }

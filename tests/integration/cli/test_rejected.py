@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import shlex
 
 import paho.mqtt.client as paho
@@ -13,7 +14,7 @@ from bare_environment import without_variables
 from broker import PROGRAM, Mosquitto
 from commands import called
 from mqtt_client import Client, connect
-from server import eventually, running
+from server import ADMIN_KEY, ServerThread, eventually, running
 
 NOT_JSON = '{"value": {temperature: 22.5}}'
 
@@ -145,7 +146,7 @@ def test_options_narrow_what_is_listed(tmp_path):
     def listed(*arguments):
         done = called("rejected", *arguments, environment=environment, folder=tmp_path)
         assert done.returncode == 0, done.stderr
-        return [line.split()[2] for line in done.stdout.splitlines()[1:]]
+        return [line.split()[3] for line in done.stdout.splitlines()[1:]]
 
     assert listed() == ["UNKNOWN_SENSOR", "INVALID_TIMESTAMP", "MALFORMED_JSON"]
     assert listed("--from", "pump") == ["INVALID_TIMESTAMP", "MALFORMED_JSON"]
@@ -155,3 +156,54 @@ def test_options_narrow_what_is_listed(tmp_path):
     wrong = called("rejected", "--reason", "MALFORMED", environment=environment, folder=tmp_path)
     assert wrong.returncode == 2
     assert "MALFORMED_JSON" in wrong.stderr
+
+
+def test_one_is_shown_downloaded_and_submitted_again(tmp_path):
+    with ServerThread(tmp_path) as server:
+        unknown = {"device_id": "pump", "timestamp": 1_764_460_800, "t": 1}
+        for body in (unknown, {**unknown, "t": 2}, {**unknown, "device_id": "fan"}):
+            assert server.http.post("/ingest", json=body).status_code == 404
+        device = server.http.post("/devices", json={"device_id": "pump"}).json()
+        key = {"X-API-Key": device["api_key"]}
+        server.http.post("/ingest", content=NOT_JSON, headers=key)
+        too_large = b'{"t": "' + b"x" * 100_000
+        server.http.post("/ingest", content=too_large, headers=key)
+
+        def command(*arguments, exits=0):
+            where = ("--url", f"http://127.0.0.1:{server.port}") if "resubmit" in arguments else ()
+            environment = {**server.environment, "HELIOGRAPH_API_KEY": ADMIN_KEY}
+            done = called(
+                "rejected", *arguments, *where, environment=environment, folder=server.folder
+            )
+            assert done.returncode == exits, (done.stdout, done.stderr)
+            return done
+
+        listed = json.loads(command("list", "--json").stdout)
+        large, broken, fan, _, first = (each["id"] for each in listed)
+
+        assert command("show", broken).stdout.endswith(f"\n\n{NOT_JSON}\n")
+        assert json.loads(command("show", large, "--json").stdout)["size"] == len(too_large)
+        assert "there is no rejected message 7" in command("show", "7", exits=1).stderr
+
+        assert command("download", broken, "-").stdout == NOT_JSON
+        told = command("download", large, "large.json").stderr
+        assert told == f"65536 of {len(too_large)} bytes were kept\n"
+        assert (tmp_path / "large.json").read_bytes() == too_large[:65536]
+        assert "File exists" in command("download", broken, "large.json", exits=1).stderr
+        assert (tmp_path / "large.json").stat().st_size == 65536
+
+        assert command("resubmit", first).stderr == "1 stored, 0 kept\n"
+        done = command("resubmit", large, broken, exits=1)
+        assert "MESSAGE_NOT_RESUBMITTABLE" in done.stdout
+        assert "MALFORMED_JSON" in done.stdout
+        assert "not found" in command("resubmit", first, exits=1).stderr
+        # A narrowed request stores one and keeps one, and leaves the other reasons alone.
+        narrowed = ("--reason", "UNKNOWN_SENSOR", "--start", "2001-01-01T00:00:00Z", "--json")
+        result = json.loads(command("resubmit", *narrowed, exits=1).stdout)
+        assert (result["stored"], [each["id"] for each in result["kept"]]) == (1, [fan])
+        assert [each["id"] for each in json.loads(command("--json").stdout)] == [large, broken, fan]
+        assert command("resubmit", "--all", exits=1).stderr == "0 stored, 3 kept\n"
+        for wrong in ((), ("7", "--all"), ("--all", "--topic", "x"), ("--start", "soon")):
+            command("resubmit", *wrong, exits=2)
+        history = server.http.get("/devices/pump/history", params={"start": 1_764_460_800})
+        assert sorted(each["metrics"]["t"] for each in history.json()) == [1, 2]
