@@ -3,7 +3,9 @@
 import itertools
 
 from heliograph.model.canonical import canonical, measurement_fingerprint
+from heliograph.model.canonical import fingerprint as fingerprint_of
 from heliograph.model.identifiers import INGEST_ID_STEP
+from heliograph.model.records import Kind
 
 # 2026-01-15T12:00:00Z
 NOON = 1_768_478_400_000_000
@@ -44,6 +46,23 @@ def heartbeat(sensor, timestamp=NOON, *, fingerprint=1, revision=None, success=N
         None,
         success,
         None,
+    )
+
+
+def packet(sensor, timestamp=NOON, device_id="device-1", **members):
+    content = {"device_id": device_id, "measurements": {"t": 1}, **members}
+    text = canonical(content)
+    return (
+        next(_ids),
+        sensor,
+        timestamp,
+        fingerprint_of(Kind.PACKET, content),
+        NOON,
+        device_id,
+        None,
+        "admin",
+        "POST /api/v1/packets",
+        text.decode(),
     )
 
 

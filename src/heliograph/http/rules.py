@@ -58,7 +58,9 @@ _PART = re.compile(r"[^.\[\]]+")
 
 _NAME = "What people call it, unique in its network"
 _ENABLED = "Whether it is in use"
-_KINDS = "What it looks at: `measurement`, `log`, `heartbeat`; `presence` with `offline` alone"
+_KINDS = (
+    "What it looks at: `measurement`, `log`, `heartbeat`, `packet`; `presence` with `offline` alone"
+)
 _MATCH = "On which sensors of its network it falls: `sensors` and `tags`; without any on all"
 _SENSORS = "UUIDs and `device_id`s"
 _TAGS = "Every sensor with one of these tags"

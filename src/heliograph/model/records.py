@@ -137,6 +137,16 @@ class Heartbeat(msgspec.Struct, frozen=True, gc=False):
     unknown_revision: bool = False
 
 
+class PacketRecord(msgspec.Struct, frozen=True, gc=False):
+    """A packet of a sensor; `payload` is all of it, as JSON text."""
+
+    id: int
+    timestamp: int
+    fingerprint: int
+    receipt_timestamp: int
+    payload: str
+
+
 class RejectedMessage(msgspec.Struct, frozen=True, gc=False):
     """A message that could not be accepted as what it claimed to be, and why."""
 

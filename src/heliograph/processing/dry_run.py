@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from heliograph.model.attributes import keys_of, value_at
-from heliograph.model.records import Heartbeat, Kind, Log, Measurement
+from heliograph.model.records import Heartbeat, Kind, Log, Measurement, PacketRecord
 from heliograph.processing import conditions
 from heliograph.processing.conditions import Condition, Verdict, finite_number, value_of
 from heliograph.processing.rules import CompiledRule, Occasion
@@ -28,7 +28,12 @@ MOST_MESSAGES = 100_000
 LONGEST_TRIAL = 10.0
 
 # The kinds that are stored, and where; presence is not.
-_STORED: Final = {Kind.MEASUREMENT: "measurements", Kind.LOG: "logs", Kind.HEARTBEAT: "heartbeats"}
+_STORED: Final = {
+    Kind.MEASUREMENT: "measurements",
+    Kind.LOG: "logs",
+    Kind.HEARTBEAT: "heartbeats",
+    Kind.PACKET: "packets",
+}
 # The columns before those that a kind has of its own.
 _FRAME: Final = (None,) * 7
 
@@ -214,12 +219,14 @@ async def _merged(
         yield part
 
 
-def _observation(record: Measurement | Log | Heartbeat) -> Observation:
+def _observation(record: Measurement | Log | Heartbeat | PacketRecord) -> Observation:
     said: tuple[Any, ...]
     if isinstance(record, Measurement):
         kind, said = Kind.MEASUREMENT, (record.value,)
     elif isinstance(record, Log):
         kind, said = Kind.LOG, (record.severity, record.subject, record.details)
+    elif isinstance(record, PacketRecord):
+        kind, said = Kind.PACKET, (None, None, record.payload)
     else:
         kind, said = Kind.HEARTBEAT, (record.success, record.details)
     value = value_of(kind, (*_FRAME, *said))

@@ -36,6 +36,7 @@ from heliograph.store.telemetry import (
     Exports,
     Heartbeats,
     Logs,
+    Packets,
     RejectedMessages,
     ReplayRows,
 )
@@ -70,6 +71,7 @@ class Store:
         self.points = Points(engine, self.raw_reads, self.measurements)
         self.logs = Logs(engine)
         self.heartbeats = Heartbeats(engine)
+        self.packets = Packets(engine)
         self.instances = Instances(engine)
         self.rejected = RejectedMessages(engine)
         self.replay = ReplayRows(engine)

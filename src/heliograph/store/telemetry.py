@@ -8,7 +8,15 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from heliograph.model.records import Heartbeat, Kind, Log, LogAggregate, RejectedMessage, RowName
+from heliograph.model.records import (
+    Heartbeat,
+    Kind,
+    Log,
+    LogAggregate,
+    PacketRecord,
+    RejectedMessage,
+    RowName,
+)
 from heliograph.model.time import now
 from heliograph.store.engine import Engine, Row, Subject, json_text
 from heliograph.store.pages import (
@@ -101,6 +109,21 @@ class Heartbeats(Pages[Heartbeat]):
 
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine, "heartbeats", _heartbeats, _heartbeat_sizes)
+
+
+def _packets(rows: Sequence[Row]) -> list[PacketRecord]:
+    return [PacketRecord(*row[:-1]) for row in rows]
+
+
+def _packet_sizes(rows: Sequence[Row]) -> list[int]:
+    return [text_size(payload) for *_, payload, _length in rows]
+
+
+class Packets(Pages[PacketRecord]):
+    """What devices said of themselves at once, as far as they are known."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine, "packets", _packets, _packet_sizes)
 
 
 class ExportedSensor(NamedTuple):

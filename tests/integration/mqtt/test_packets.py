@@ -5,8 +5,9 @@ import sqlite3
 
 import pytest
 
+from heliograph.model.time import SECOND, parse
 from mqtt_client import numbered, publish, published, subscribe
-from server import ADMIN_KEY, SHARED_KEY, running
+from server import ADMIN_KEY, SHARED_KEY, eventually, running
 
 PACKET = {"device_id": "device-1", "measurements": {"t": 22.5}, "timestamp": 1_768_478_000}
 
@@ -189,3 +190,36 @@ async def test_a_filter_of_the_users_own(tmp_path):
         assert await server.values(device) == ['{"t":22.5}']
         assert (await post(server, {**PACKET, "status": "x"}, device.key)).status_code == 201
         assert (await heard(client))[0] == "plant/out/all"
+
+
+async def test_a_rule_about_packets_acts_on_those_that_come_over_http_and_mqtt(server):
+    device = await server.device()
+    await server.http.post(
+        "/rules",
+        json={
+            "name": "Battery low",
+            "kinds": ["packet"],
+            "condition": {"all": [{"attribute": "battery_level", "below": 20}]},
+            "actions": [{"type": "sse"}, {"type": "sse", "on": "cleared"}],
+        },
+        headers={"X-API-Key": ADMIN_KEY},
+    )
+
+    async def occasions():
+        headers = {"X-API-Key": ADMIN_KEY}
+        found = (await server.http.get("/actions", headers=headers, params={"type": "sse"})).json()
+        return sorted(each["timestamp"] for each in found)
+
+    await eventually(lambda: server.services.processor.index.rules)
+    await post(server, {**PACKET, "battery_level": 10})
+    await post(server, {**PACKET, "device_id": "nobody", "battery_level": 10})
+    client = await server.connect(device)
+    later = {**PACKET, "battery_level": 90, "timestamp": PACKET["timestamp"] + 60}
+    client.send(publish("packets/device-1", json.dumps(later).encode()))
+
+    async def both():
+        return len(await occasions()) == 2
+
+    await eventually(both)
+    first, second = (parse(text) // SECOND for text in await occasions())
+    assert (first, second) == (PACKET["timestamp"], later["timestamp"])

@@ -8,11 +8,12 @@ import pytest
 
 from heliograph.access.registry import Registry
 from heliograph.model.time import MINUTE, SECOND, now
+from heliograph.processing.dry_run import try_rule
 from heliograph.processing.processor import Processor
 from heliograph.processing.rules import document_of, parse
 from heliograph.store import open_store
 from heliograph.store.engine import Batch
-from rows import NOON, measurement
+from rows import NOON, again, measurement, packet
 
 HOT = {"attribute": "t", "above": 30, "clear_below": 28}
 
@@ -42,8 +43,8 @@ class Flow:
         self.processor.changed()
         await self.processor.proceed()
 
-    async def send(self, *rows):
-        batch = Batch(measurements=list(rows))
+    async def send(self, *rows, packets=()):
+        batch = Batch(measurements=list(rows), packets=list(packets))
         batch.sort()
         batch.observations = self.processor.index.observe(batch)
         await self.store.write(batch)
@@ -118,6 +119,29 @@ async def test_messages_that_do_not_matter_are_not_observed(flow, sensor, regist
     await flow.processor.proceed()
     await flow.send(measurement(sensor, NOON + 2, {"t": 20}))
     assert await flow.waiting() == []
+
+
+async def test_a_rule_looks_at_packets_of_known_devices_and_is_tried_on_them(flow, sensor):
+    condition = {"attribute": "battery_level", "below": 20, "clear_above": 30}
+    rule = await flow.rule(condition, kinds=["packet"], actions=BOTH)
+    low = packet(sensor, NOON, battery_level=10)
+    unknown = packet(None, NOON, "nobody", battery_level=10)
+    # A measurement with the same member is none of its business.
+    await flow.send(measurement(sensor, NOON, {"battery_level": 10}), packets=[low, unknown])
+    await flow.processor.proceed()
+    await flow.send(packets=[again(low)])  # a repeat does nothing
+    await flow.send(packets=[packet(sensor, NOON + 1, battery_level=25)])
+    await flow.send(packets=[packet(sensor, NOON + 2, battery_level=90)])
+    await flow.processor.proceed()
+    raised, cleared = await flow.actions()
+    assert [shown(each) for each in (raised, cleared)] == ["raised", "cleared"]
+    assert (raised.sensor, raised.timestamp, raised.message) == (sensor, NOON, low[0])
+    members = msgspec.json.decode(raised.body)["members"]
+    assert (members["kind"], members["value"]["battery_level"]) == ("packet", 10)
+    assert (await flow.store.messages.find(low[0], networks=None, sensor=sensor)).processed is False
+    compiled = flow.processor.index.rules[rule.identifier].compiled
+    run = await try_rule(flow.store, compiled, sensor, NOON, NOON + 10)
+    assert (run.messages, run.raises, run.raised_for, run.naive_raises) == (3, 1, 2, 1)
 
 
 async def test_data_about_the_past_raises_nothing_unless_the_rule_asks_for_it(flow, sensor):

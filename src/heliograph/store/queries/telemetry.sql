@@ -67,6 +67,21 @@ FROM heartbeat
 {heartbeat_page}
 {page_before};
 
+-- shared: packet_page
+SELECT
+    id, timestamp, fingerprint, receipt_timestamp,
+    CASE WHEN {packet_length} <= :longest THEN payload END AS payload,
+    {packet_length} AS length
+FROM packet
+
+-- name: packets_after(sensor, timestamp, fingerprint, until, limit, longest)
+{packet_page}
+{page_after};
+
+-- name: packets_before(sensor, timestamp, fingerprint, since, limit, longest)
+{packet_page}
+{page_before};
+
 -- name: exports_sensors(network, after, limit)
 SELECT number, identifier, device_id
 FROM sensor
