@@ -278,6 +278,10 @@ def _action(value: Any, place: str) -> RuleAction:
     for name, read in possible.items():
         if members.has(name):
             taken[name] = members.take(name, read)
+    for name in ("qos", "retain") if kind == "mqtt" else ():
+        if members.has(name):
+            # QoS 0 would be lost with a connection, and what is retained is told as new for ever.
+            raise members.error(name, "can't be chosen: it is QoS 1, not retained")
     if kind == "webhook" and ("url" in taken) == ("channel" in taken):
         raise members.error("", "has either a `url` or the name of a `channel`")
     # An alert is raised and cleared by itself.
@@ -291,12 +295,6 @@ def _action(value: Any, place: str) -> RuleAction:
 def _action_document(action: RuleAction) -> dict[str, Any]:
     document = {"type": action.type, **action.members}
     return document if action.type == "alert" else document | {"on": action.on.value}
-
-
-def _quality(value: Any, place: str) -> int:
-    if isinstance(value, bool) or value not in (0, 1):
-        raise InvalidMemberError(place, f"{shown(value)} is neither 0 nor 1")
-    return int(value)
 
 
 def _escalation(value: Any, place: str) -> dict[str, Any]:
@@ -325,7 +323,7 @@ _ACTIONS: Final[dict[str, tuple[dict[str, _Read], dict[str, _Read]]]] = {
     "sse": ({}, {"template": templates.check}),
     "mqtt": (
         {"topic": templates.check_text},
-        {"payload": templates.check, "qos": _quality},
+        {"payload": templates.check},
     ),
     # What it is signed with is a channel's: a rule is shown to whoever may read the network.
     "webhook": ({}, {"url": webhook_url, "channel": _name, "payload": templates.check}),

@@ -109,7 +109,11 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"actions": [{"type": "alert"}] * 2}, "actions", "more than one `alert`"),
     ({"actions": [{"type": "mqqt"}]}, "actions[0].type", "did you mean `mqtt`?"),
     ({"actions": [{"type": "mqtt"}]}, "actions[0].topic", "is missing"),
-    ({"actions": [{"type": "mqtt", "topic": "a", "qos": 2}]}, "actions[0].qos", "neither 0 nor 1"),
+    ({"actions": [{"type": "mqtt", "topic": "a", "qos": 0}]}, "actions[0].qos", "it is QoS 1"),
+    (
+        {"actions": [{"type": "mqtt", "topic": "a", "retain": True}]},
+        *("actions[0].retain", "not retained"),
+    ),
     ({"actions": [{"type": "sse", "on": "raise"}]}, "actions[0].on", "did you mean `raised`?"),
     ({"actions": [{"type": "alert", "on": "raised"}]}, "actions[0].on", "is not known"),
     ({"actions": [{"type": "sse", "url": "x"}]}, "actions[0].url", "is not known"),
