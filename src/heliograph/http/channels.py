@@ -46,6 +46,13 @@ _REFUSALS: Refusals = {
         "The server has no key to encrypt secrets with: its administrator sets SECRETS_KEY",
     ),
 }
+_SUBJECT = "a template of the subject; null: the title that every channel is told"
+_BODY = (
+    "A template of what is told: a text, of `webhook` JSON; null: the text, or object, that every"
+    " channel is told. It may speak of `title`, `text`, `severity`, `alerts`, `network.name`,"
+    " `channel.name` and `id`"
+)
+_TEMPLATES = ("subject", "body")
 _KEPT = "shown as `***`, which given back keeps it"
 Type = Literal["email", "webhook", "apprise"]
 
@@ -73,13 +80,16 @@ class ChannelRepresentation(Representation):
     may_choose_host: Annotated[
         bool | None, "Of `apprise`: whether an administrator has let it name any host"
     ]
+    subject: Annotated[str | None, f"Of `email` and `apprise`: {_SUBJECT}"]
+    body: Annotated[Any, _BODY]
     created_at: Annotated[str, "When it was made (RFC 3339, UTC)"]
     changed_at: Annotated[str, "When it was changed last (RFC 3339, UTC)"]
 
     @classmethod
     def of(cls, channel: StoredChannel) -> Self:
         """Return the channel as it is shown."""
-        members = dict.fromkeys(("to", "url", "secret", "headers", "service", "may_choose_host"))
+        targets = ("to", "url", "secret", "headers", "service", "may_choose_host")
+        members = dict.fromkeys((*targets, *_TEMPLATES))
         return cls(
             id=channel.identifier,
             network_identifier=channel.network_identifier,
@@ -108,6 +118,8 @@ class NewChannel(Body):
     url: str | None = None
     secret: str | None = None
     headers: dict[str, str] | None = None
+    subject: str | None = Field(None, description=_SUBJECT)
+    body: Any = Field(None, description=_BODY)
     network_identifier: Text | None = Field(
         None,
         description="The UUID of its network, by default that of the network `default`; null: it is"
@@ -134,6 +146,8 @@ class ChannelChange(Body):
     url: str | None = None
     secret: str | None = None
     headers: dict[str, str] | None = None
+    subject: str | None = Field(None, description=_SUBJECT)
+    body: Any = Field(None, description=_BODY)
 
 
 @router.route("", "POST", faults=[404, 409])

@@ -13,6 +13,13 @@ from heliograph.processing.chat import Chats
 from heliograph.processing.email import MOST_RECIPIENTS, Mailer
 from heliograph.processing.members import InvalidMemberError, Members, boolean, each, one_of, text
 from heliograph.processing.outbound import Webhooks
+from heliograph.processing.templates import (
+    TemplateError,
+    check,
+    check_text,
+    render_json,
+    render_text,
+)
 from heliograph.secrets import Secrets
 from heliograph.store.channels import ChannelDefinition, StoredChannel
 
@@ -20,6 +27,8 @@ from heliograph.store.channels import ChannelDefinition, StoredChannel
 HIDDEN = "***"
 LONGEST_NAME = 100
 MOST_HEADERS = 20
+# What the templates of a channel may speak of.
+ROOTS = ("title", "text", "severity", "alerts", "network", "channel", "id")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,11 +68,17 @@ _TYPES = ("email", "webhook", "apprise")
 
 @dataclasses.dataclass(frozen=True)
 class Channel:
-    """A channel as it is defined; whose it is, the store knows."""
+    """A channel as it is defined; whose it is, the store knows.
+
+    `subject` and `body` are templates of what it is told, None: the title and text that all are
+    told. The body of a webhook is JSON, of which the placeholders stay texts.
+    """
 
     name: str
     enabled: bool
     target: Target
+    subject: str | None = None
+    body: Any = None
 
     def shown(self) -> dict[str, Any]:
         """Return the channel as it is answered, with secrets hidden."""
@@ -76,7 +91,9 @@ class Channel:
             for name, value in self.secrets().items()
         }
         head = {"name": self.name, "type": self.target.type, "enabled": self.enabled}
-        return head | plain | hidden
+        templates = {"subject": self.subject, "body": self.body}
+        given = {name: value for name, value in templates.items() if value is not None}
+        return head | plain | hidden | given
 
     def stored(
         self,
@@ -124,8 +141,10 @@ def parse(document: Any, *, is_administrator: bool, former: Channel | None = Non
         target = _chat(
             members, known if isinstance(known, ChatTarget) else None, is_free=is_administrator
         )
+    subject = None if kind == "webhook" else members.take("subject", _subject, default=None)
+    body = members.take("body", _json_body if kind == "webhook" else _body, default=None)
     members.end()
-    return Channel(name, enabled, target)
+    return Channel(name, enabled, target, subject, body)
 
 
 def restored(stored: StoredChannel, secrets: Callable[[], Secrets]) -> Channel:
@@ -138,6 +157,7 @@ def restored(stored: StoredChannel, secrets: Callable[[], Secrets]) -> Channel:
     if stored.secrets is not None:
         members |= json.loads(secrets().decrypt(stored.secrets))
     name, kind, enabled = (members.pop(each) for each in ("name", "type", "enabled"))
+    subject, body = (members.pop(each, None) for each in ("subject", "body"))
     target: Target
     if kind == "email":
         target = EmailTarget(tuple(members["to"]))
@@ -145,7 +165,7 @@ def restored(stored: StoredChannel, secrets: Callable[[], Secrets]) -> Channel:
         target = WebhookTarget(**members)
     else:
         target = ChatTarget(**members)
-    return Channel(name, enabled, target)
+    return Channel(name, enabled, target, subject, body)
 
 
 class Courier:
@@ -164,22 +184,47 @@ class Courier:
         Raises:
             DeliveryError: it was not told.
         """
+        note = ""
+        try:
+            title, text = _worded(channel, digest, network, key)
+        except TemplateError as error:
+            # An alert is told rather in other words than not at all.
+            note = f"told without the channel's templates: {error}"
+            channel = dataclasses.replace(channel, subject=None, body=None)
+            title, text = _worded(channel, digest, network, key)
         match channel.target:
             case EmailTarget(to):
-                refused = await self.mailer.send(to, digest.title, digest.text, key=key)
-                return f"refused for {', '.join(refused)}" if refused else ""
+                refused = await self.mailer.send(to, title, text, key=key)
+                if refused:
+                    told = f"refused for {', '.join(refused)}"
+                    return f"{told}; {note}" if note else told
             case WebhookTarget(url, secret, headers):
-                body = {**digest._asdict(), "network": network, "channel": channel.name, "id": key}
-                await self._webhooks.post(
-                    url, json.dumps(body).encode(), secret=secret, headers=headers
-                )
+                await self._webhooks.post(url, text.encode(), secret=secret, headers=headers)
             case ChatTarget(url, _, may_choose_host):
-                await self._chats.send(
-                    url, digest.title, digest.text, may_choose_host=may_choose_host
-                )
+                await self._chats.send(url, title, text, may_choose_host=may_choose_host)
             case _:
                 raise DeliveryError(f"{channel.target.type} is no channel", is_final=True)
-        return ""
+        return note
+
+
+def _worded(channel: Channel, digest: Digest, network: str, key: str) -> tuple[str, str]:
+    """Return subject and text of what a channel is told; of a webhook the text is JSON.
+
+    Raises:
+        TemplateError: what the channel's templates make is too long.
+    """
+    said = {**digest._asdict(), "network": network, "channel": channel.name, "id": key}
+    variables = {**said, "network": {"name": network}, "channel": {"name": channel.name}}
+    if isinstance(channel.target, WebhookTarget):
+        return "", json.dumps(
+            said if channel.body is None else render_json(channel.body, variables)
+        )
+    title, text = digest.title, digest.text
+    if channel.subject is not None:
+        title = render_text(channel.subject, variables)
+    if channel.body is not None:
+        text = render_text(channel.body, variables)
+    return title, text
 
 
 def _webhook(members: Members, former: WebhookTarget | None) -> WebhookTarget:
@@ -244,6 +289,20 @@ def webhook_url(value: Any, place: str) -> str:
     except ValueError as error:
         raise InvalidMemberError(place, str(error)) from None
     return url
+
+
+def _subject(value: Any, place: str) -> str:
+    return check_text(value, place, ROOTS)
+
+
+def _body(value: Any, place: str) -> str:
+    if not isinstance(value, str):
+        raise InvalidMemberError(place, "should be a text")
+    return str(check(value, place, ROOTS))
+
+
+def _json_body(value: Any, place: str) -> Any:
+    return check(value, place, ROOTS)
 
 
 def _secret(value: Any, place: str) -> str:

@@ -1,14 +1,14 @@
-"""Templates of actions: texts and JSON with placeholders, such as `{{value.air.temperature}}`.
+"""Templates of actions and channels: texts and JSON with placeholders: `{{value.air.temperature}}`.
 
-There is no logic in them. A placeholder names one of `ROOTS` and, dotted as attributes are, what of
-it; one that is absent is empty. In a JSON template, a text that is a single placeholder takes the
-value with its type (absent: null). What a placeholder brings is never read as a template again, and
-in a topic it fills a level or a part of one, never more.
+There is no logic in them. A placeholder names a root (an action's are `ROOTS`) and, dotted as
+attributes are, what of it; one that is absent is empty. In a JSON template, a text that is a single
+placeholder takes the value with its type (absent: null). What a placeholder brings is never read as
+a template again, and in a topic it fills a level or a part of one, never more.
 """
 
 import functools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, NamedTuple
 
 from heliograph.model.attributes import MISSING, WHOLE, keys_of
@@ -16,7 +16,7 @@ from heliograph.model.canonical import canonical
 from heliograph.nearest import hint
 from heliograph.processing.members import LONGEST_WRITTEN_TEXT, InvalidMemberError, text
 
-# What a template may speak of.
+# What the templates of actions may speak of.
 ROOTS: Final = ("sensor", "network", "kind", "value", "timestamp", "rule", "alert")
 # Of what is made of a template, in bytes.
 LONGEST_RENDERED = 65_536
@@ -39,22 +39,22 @@ class _Placeholder(NamedTuple):
     keys: tuple[str, ...]
 
 
-def check(template: Any, place: str) -> Any:
-    """Return the template, be it a text or JSON.
+def check(template: Any, place: str, roots: Collection[str] = ROOTS) -> Any:
+    """Return the template, be it a text or JSON; `roots` are what it may speak of.
 
     Raises:
         InvalidMemberError: a placeholder is unknown or not closed, or the template is too large.
     """
-    _check(template, place, DEEPEST)
+    _check(template, place, DEEPEST, roots)
     if len(canonical(template)) > LONGEST_WRITTEN_TEXT:
         raise InvalidMemberError(place, f"is longer than {LONGEST_WRITTEN_TEXT} bytes")
     return template
 
 
-def check_text(template: Any, place: str) -> str:
+def check_text(template: Any, place: str, roots: Collection[str] = ROOTS) -> str:
     """Return a template that has to be a text; raises as `check` does."""
     written = text(template, place)
-    _check(written, place, DEEPEST)
+    _check(written, place, DEEPEST, roots)
     return written
 
 
@@ -119,24 +119,24 @@ def render_json(template: Any, variables: Mapping[str, Any]) -> Any:
     return render(template)
 
 
-def _check(template: Any, place: str, depth: int) -> None:
+def _check(template: Any, place: str, depth: int, roots: Collection[str]) -> None:
     if depth < 0:
         raise InvalidMemberError(place, f"is nested more than {DEEPEST} levels deep")
     if isinstance(template, dict):
         for key, member in template.items():
-            _check(key, place, depth)
-            _check(member, f"{place}.{key}", depth - 1)
+            _check(key, place, depth, roots)
+            _check(member, f"{place}.{key}", depth - 1, roots)
     elif isinstance(template, list):
         for index, item in enumerate(template):
-            _check(item, f"{place}[{index}]", depth - 1)
+            _check(item, f"{place}[{index}]", depth - 1, roots)
     elif isinstance(template, str):
         if template:
             text(template, place)
         for part in _parts(template):
             if isinstance(part, _Placeholder):
-                if part.root not in ROOTS:
+                if part.root not in roots:
                     raise InvalidMemberError(
-                        place, f"`{part.root}` is not known{hint(part.root, ROOTS)}"
+                        place, f"`{part.root}` is not known{hint(part.root, roots)}"
                     )
             elif "{{" in part:
                 raise InvalidMemberError(place, "opens a placeholder by `{{` and does not close it")

@@ -94,14 +94,21 @@ async def test_channels_are_made_shown_changed_and_deleted_without_telling_a_sec
         without = {"url": "https://example.org/", "secret": None, "headers": None}
         assert (await here.http.patch(path, json=without)).json()["secret"] is None
         # Another type has other members.
+        worded = await here.http.patch(path, json={"body": {"text": "{{text}}"}})
+        assert worded.json()["body"] == {"text": "{{text}}"}
         turned = await here.http.put(path, json={"type": "email", "to": ["c@example.org"]})
         assert (turned.json()["name"], turned.json()["url"]) == ("Other", None)
+        assert turned.json()["body"] is None
+        worded = await here.http.patch(path, json={"subject": "{{title}}"})
+        assert worded.json()["subject"] == "{{title}}"
+        assert (await here.http.patch(path, json={"subject": None})).json()["subject"] is None
 
         for body, place, message in (
             (EMAIL | {"name": "x", "sms": "1"}, "body.sms", "unknown member"),
             (EMAIL | {"name": "x", "to": ["no address"]}, "body.to[0]", "should be an address"),
             (CHAT | {"name": "x", "url": "gotify://10.0.0.1/t"}, "body.url", "only the admin"),
             (EMAIL | {"name": "x", "url": "x"}, "body.url", "is not known"),
+            (EMAIL | {"name": "x", "body": "{{txt}}"}, "body.body", "`txt` is not known: did you"),
         ):
             answer = await here.http.post("/channels", json=body | {"network_identifier": network})
             ((at, told),) = problems(answer)

@@ -15,7 +15,7 @@ from heliograph.processing.members import InvalidMemberError
 from heliograph.processing.outbound import Webhooks
 from heliograph.secrets import Secrets, UndecipherableError, new_key
 from heliograph.store.channels import ChannelDefinition, StoredChannel
-from receiver import receiving
+from receiver import OK, receiving
 from smtp_server import smtp_server
 
 SECRETS = Secrets([new_key()])
@@ -153,6 +153,12 @@ def test_only_the_administrator_chooses_a_host():
             CHAT | {"url": "tgram://hidden?template=x"},
             "url: the parameter 'template' can't be given",
         ),
+        (EMAIL | {"subject": "{{titel}}"}, "subject: `titel` is not known: did you mean `title`?"),
+        (EMAIL | {"body": "{{value.t}}"}, "body: `value` is not known"),
+        (EMAIL | {"body": {"a": "b"}}, "body: should be a text"),
+        (WEBHOOK | {"body": {"a": ["{{text"]}}, "body.a[0]: opens a placeholder by `{{`"),
+        (WEBHOOK | {"body": "x" * 5_000}, "body: is longer than 4096"),
+        (WEBHOOK | {"subject": "x"}, "subject: is not known"),
         (CHAT | {"url": ["hidden"]}, "url: should be a text of 1 to 2048 characters"),
     ],
 )
@@ -198,3 +204,35 @@ async def test_each_channel_is_told_in_its_own_way():
             "id": "k-1",
         }
         assert json.loads(chats.requests[0].partition(b"\r\n\r\n")[2])["title"] == digest.title
+
+
+async def test_templates_word_what_is_told_and_take_no_injection():
+    title = 'x"}\r\nBcc: evil@example.org {{text}}'
+    digest = Digest(title, "hot: raised\n", "critical", 2)
+    async with smtp_server() as mails, receiving(OK, OK) as hook, Webhooks(HERE) as webhooks:
+        server = MailServer("127.0.0.1", mails.port, "none", "alerts@example.org")
+        courier = Courier(Mailer(server), webhooks, Chats(HERE))
+        url = {"url": f"http://127.0.0.1:{hook.port}/x"}
+        told = {"content": "{{title}}", "count": "{{alerts}}", "{{severity}}": ["{{id}}"]}
+        subject = "{{network.name}}, {{channel.name}}: {{title}}"
+        too_long = "{{text}}" * 500
+        for document, long_text in (
+            ({**EMAIL, "subject": subject, "body": "{{alerts}} alerts: {{text}}"}, ""),
+            ({**WEBHOOK, **url, "body": told}, ""),
+            ({**WEBHOOK, **url, "body": too_long}, "x" * 1_000),
+        ):
+            channel = parse(document, is_administrator=True)
+            stored = kept(channel.stored(lambda: SECRETS))
+            assert restored(stored, lambda: SECRETS) == channel
+            # What is shown can be given back, and taken away.
+            assert tenants(channel.shown(), channel) == channel
+            sent = digest._replace(text=digest.text + long_text)
+            note = await courier.tell(channel, sent, network="Roof", key="k-1")
+            assert ("told without the channel's templates" in note) is bool(long_text)
+    (mail,) = mails.mails
+    assert mail.message["Subject"] == 'Roof, Operators: x"} Bcc: evil@example.org {{text}}'
+    assert mail.message["Bcc"] is None
+    assert mail.message.get_content().splitlines() == ["2 alerts: hot: raised"]
+    first, second = (json.loads(each.partition(b"\r\n\r\n")[2]) for each in hook.requests)
+    assert first == {"content": title, "count": 2, "critical": ["k-1"]}
+    assert second["title"] == title
