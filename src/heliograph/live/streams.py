@@ -16,6 +16,9 @@ SWEEP_SECONDS = 1.0
 # How long one that does not take its last bytes may hold up the end of the server.
 CLOSE_SECONDS = 1.0
 
+# What people of a network are told, who write comments: not its devices' to see.
+FOR_PEOPLE = frozenset({"alert", "rule"})
+
 REVOKED = "revoked"
 SHUTTING_DOWN = "shutting down"
 STALLED = "stalled"
@@ -25,7 +28,7 @@ class Selection(NamedTuple):
     """What is watched; None: all of it. Those who watch the same share what is sent.
 
     `networks` are UUIDs, `sensors` internal numbers, `kinds` names of events; `own` is a device's
-    own sensor, which it watches in whatever network.
+    own sensor, which it watches in whatever network, but for what people alone are told.
     """
 
     networks: frozenset[str] | None = None
@@ -42,7 +45,9 @@ class Selection(NamedTuple):
 
     def wants(self, network: str, sensor: int, kind: str) -> bool:
         """Return whether an event is among what is watched."""
-        return self.covers(network, sensor) and (self.kinds is None or kind in self.kinds)
+        if not self.covers(network, sensor) or (self.kinds is not None and kind not in self.kinds):
+            return False
+        return kind not in FOR_PEOPLE or self.networks is None or network in self.networks
 
     def includes(self, other: "Selection") -> bool:
         """Return whether all that the other one watches of networks and sensors is watched here."""

@@ -13,6 +13,7 @@ from heliograph.live.frames import Frame
 from heliograph.model.identifiers import first_ingest_id
 from heliograph.model.time import now
 from integration.http.conftest import ADMIN, SHARED, established, narrow
+from server import eventually
 
 SECONDS = 60
 
@@ -492,3 +493,65 @@ async def test_heartbeats_are_told_as_their_page_gives_them(site, serving, watch
         page = (await running.http.get("/sensors/pump/heartbeats", headers=ADMIN)).json()
         assert [entry["flagged"] for entry in page] == [False, True, False]
         assert [{name: each[name] for name in page[0]} for each in live] == page
+
+
+async def test_what_rules_show_and_alerts_are_for_the_people_of_their_network(
+    site, serving, watching
+):
+    async with site(processing_interval=0.05) as running, serving(running.web) as port:
+        await running.account("ash")
+        kanto = await running.network("kanto", ash="editor")
+        johto = await running.network("johto")
+        pump = await running.device("pump", network_identifier=kanto)
+        await running.device("fan", network_identifier=johto)
+        ash = await running.session(await running.services.store.accounts.find_username("ash"))
+        template = {
+            "{{sensor.device_id}}": "{{value.t}}",
+            "by": "{{rule.name}} in {{network.name}}",
+        }
+        for network in (kanto, johto):
+            rule = {
+                "name": "Hot",
+                "network_identifier": network,
+                "condition": {"attribute": "t", "above": 30},
+                "actions": [
+                    {"type": "sse"},
+                    {"type": "sse", "template": template},
+                    {"type": "alert", "text": "hot"},
+                ],
+            }
+            made = await running.http.post("/rules", json=rule, headers=ADMIN)
+            assert made.status_code == 201, made.text
+        await eventually(lambda: len(running.services.processor.index.rules) == 2)
+        people = "kind=alert&kind=rule"
+        async with (
+            watching(port, f"/events?{people}", ash) as seen,
+            watching(port, f"/streams/{johto}?{people}") as elsewhere,
+            watching(port, "/events", pump) as own,
+        ):
+            await send(running, 31)
+            events = [await seen.event() for _ in range(3)]
+            (alert,) = (data for name, data in events if name == "alert")
+            plain, made = sorted((data for name, data in events if name == "rule"), key=len)[::-1]
+            assert (alert["event"], alert["device_id"]) == ("raised", "pump")
+            assert (plain["value"], plain["kind"], plain["device_id"]) == (
+                *({"t": 31}, "measurement", "pump"),
+            )
+            assert plain["rule"]["occasion"] == "raised"
+            assert made["event"] == {"pump": 31, "by": "Hot in kanto"}
+            assert "value" not in made
+            answer = await running.http.post(
+                f"/alerts/{alert['id']}/acknowledge",
+                json={"comment": "the intern did it"},
+                headers=ash,
+            )
+            assert answer.status_code == 200, answer.text
+            name, data = await seen.event()
+            assert (name, data["comment"]) == ("alert", "the intern did it")
+            # The device sees what it has sent, and none of that.
+            await send(running, 32)
+            assert await values(own, 1) == [31]
+            assert (await own.event())[0] == "measurement"
+            # Nor does another network.
+            await send(running, 33, sensor="fan")
+            assert {(await elsewhere.event())[1]["device_id"] for _ in range(3)} == {"fan"}
