@@ -42,11 +42,6 @@ class RunningSettings:
         """
         self._table = table
 
-    @property
-    def changeable(self) -> list[str]:
-        """The names of the settings that can change."""
-        return [name for names, _ in self._table for name in names]
-
     def reread(self) -> Reread:
         """Read the environment and `.env` again, and apply all that can change, or nothing.
 
@@ -60,7 +55,7 @@ class RunningSettings:
             raise
 
     def _apply(self, found: Settings) -> Reread:
-        before, changeable = self._given, set(self.changeable)
+        before, changeable = self._given, self.current.changeable
         others = [
             name for name in Settings.model_fields if getattr(found, name) != getattr(before, name)
         ]

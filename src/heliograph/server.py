@@ -70,7 +70,17 @@ from heliograph.retention.runs import RetentionRuns, prune_for_ever
 from heliograph.rollups.aggregates import Aggregates
 from heliograph.rollups.task import RollupTask
 from heliograph.running_settings import Change, RunningSettings
-from heliograph.settings import Settings
+from heliograph.settings import (
+    OF_EACH_TIME,
+    OF_KEEPING,
+    OF_LOGS,
+    OF_NOTICES,
+    OF_PROCESSING,
+    OF_RATES,
+    OF_STREAMS,
+    OF_TOPICS,
+    Settings,
+)
 from heliograph.shutdown import Shutdown
 from heliograph.store import Store, migrate, open_store
 from heliograph.store.channels import NOTIFY
@@ -305,8 +315,10 @@ class Server:
             posts=posts,
             publishing=publishing,
             calling=calling,
+            notifying=notifying,
             processor=processor,
             notifications=notifications,
+            alerting=alerting,
             broker_clients=BrokerClients(
                 registry,
                 authenticator,
@@ -568,13 +580,14 @@ def _changes(
     rule_actions: RuleActions,
 ) -> Iterator[Change]:
     """Yield which settings can change while the server runs, and what makes a change count."""
-    listener, link = services.listener, services.link
+    listener = services.listener
 
     def look_so_often(settings: Settings) -> None:
-        for part in (
-            *(services.publishing, services.calling, services.processor),
-            services.notifications,
-        ):
+        parts: tuple[Dispatcher | Processor | Notifications | Alerting, ...] = (
+            *services.dispatchers,
+            *(services.processor, services.notifications, services.alerting),
+        )
+        for part in parts:
             part.interval = settings.processing_interval
             part.wake()
 
@@ -606,48 +619,18 @@ def _changes(
         services.registry.renew()
 
     def notify(settings: Settings) -> None:
-        services.notifications.pace = _pace(settings)
         services.notifications.courier.mailer = _mailer(settings)
+        services.notifications.keep_pace(_pace(settings))
 
     # The first one may fail.
-    yield (
-        ("log_level", "log_levels", "log_format", "log_file", "log_file_size", "log_file_count"),
-        logs.configure_by,
-    )
-    yield ("processing_interval",), look_so_often
-    yield (
-        (
-            *("rate_limit_read", "rate_limit_write", "rate_limit_ingest"),
-            *("rate_limit_mqtt", "rate_limit_failed_logins"),
-        ),
-        limit,
-    )
-    yield (
-        (
-            *("retention_days", "rollup_retention_days", "log_retention_days"),
-            *("rejected_per_source_per_hour", "rejected_max_bytes", "disk_budget"),
-        ),
-        keep,
-    )
-    yield (
-        (
-            *("notice_window", "notices_per_hour", "smtp_host", "smtp_port", "smtp_security"),
-            *("smtp_username", "smtp_password", "smtp_sender"),
-        ),
-        notify,
-    )
-    yield ("max_streams", "max_streams_per_principal"), stream
-    if link is None:
-        # An external broker has subscriptions and access rules of its own.
-        yield ("mqtt_publish_topic", "mqtt_subscribe_topic"), lead
-    # What is asked for each time.
-    yield (
-        (
-            *("rejected_retention_days", "audit_days", "session_days", "allow_signup"),
-            *("metrics_token", "broker_auth_key", "broker_auth_networks"),
-        ),
-        None,
-    )
+    yield OF_LOGS, logs.configure_by
+    yield OF_PROCESSING, look_so_often
+    yield OF_RATES, limit
+    yield OF_KEEPING, keep
+    yield OF_NOTICES, notify
+    yield OF_STREAMS, stream
+    yield OF_TOPICS, lead
+    yield OF_EACH_TIME, None
 
 
 def _signs(settings: Settings, pipeline: Pipeline, disk: DiskBudget, link: Link | None) -> Signs:

@@ -43,6 +43,30 @@ from heliograph.secrets import (
     is_encrypted,
 )
 
+# What can change while the server runs, by what has to take note of it.
+OF_LOGS = ("log_level", "log_levels", "log_format", "log_file", "log_file_size", "log_file_count")
+OF_PROCESSING = ("processing_interval",)
+OF_RATES = (
+    *("rate_limit_read", "rate_limit_write", "rate_limit_ingest"),
+    *("rate_limit_mqtt", "rate_limit_failed_logins"),
+)
+OF_KEEPING = (
+    *("retention_days", "rollup_retention_days", "log_retention_days"),
+    *("rejected_per_source_per_hour", "rejected_max_bytes", "disk_budget"),
+)
+OF_NOTICES = (
+    *("notice_window", "notices_per_hour", "smtp_host", "smtp_port", "smtp_security"),
+    *("smtp_username", "smtp_password", "smtp_sender"),
+)
+OF_STREAMS = ("max_streams", "max_streams_per_principal")
+# Not with an external broker, which has subscriptions and access rules of its own.
+OF_TOPICS = ("mqtt_publish_topic", "mqtt_subscribe_topic")
+# What is asked for each time.
+OF_EACH_TIME = (
+    *("rejected_retention_days", "audit_days", "session_days", "allow_signup"),
+    *("metrics_token", "broker_auth_key", "broker_auth_networks"),
+)
+
 SHORTEST_PRODUCTION_KEY = 16
 
 # An empty text means something of its own here; everywhere else it means the default.
@@ -493,6 +517,12 @@ class Settings(BaseModel):
                 raise ValueError(f"{name}: a key with APP_ENV=production has {least} or more")
             if is_guessable(text):
                 raise ValueError(f"{name}: is an example or easily guessed; {_LIKE_THIS}")
+
+    @property
+    def changeable(self) -> frozenset[str]:
+        """The names of the settings that can change while the server runs."""
+        always = (*OF_LOGS, *OF_PROCESSING, *OF_RATES, *OF_KEEPING, *OF_NOTICES, *OF_STREAMS)
+        return frozenset((*always, *OF_EACH_TIME, *(() if self.mqtt_url else OF_TOPICS)))
 
     def reread(self) -> "Settings":
         """Return the settings as the environment and `.env` have them now.

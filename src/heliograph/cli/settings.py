@@ -1,5 +1,6 @@
 """`heliograph settings`."""
 
+from itertools import filterfalse
 from typing import Any
 
 import typer
@@ -26,8 +27,13 @@ def settings(*, json: bool = typer.Option(False, "--json", help="Print one JSON 
     if json:
         print_json(masked)
         return
-    for name, value in masked.items():
-        echo(f"{name}={printable(_text(value))}")
+    changeable = {name.upper() for name in effective.changeable}
+    echo("# GET /rereadenv reads these again while the server runs")
+    for name in filter(changeable.__contains__, masked):
+        echo(f"{name}={printable(_text(masked[name]))}")
+    echo("# others count from the next start on")
+    for name in filterfalse(changeable.__contains__, masked):
+        echo(f"{name}={printable(_text(masked[name]))}")
     kept = effective.data_directory / SECRET_KEY_FILE
     if effective.api_secret_key is None and kept.exists():
         echo(f"# API_SECRET_KEY is the one in {printable(str(kept))}")

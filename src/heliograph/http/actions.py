@@ -132,8 +132,8 @@ async def repeat_action(action_id: str, call: TheCall) -> ActionRepresentation:
     repeated = await call.store.actions.repeat(action.id, now(), actor=call.actor)
     if repeated is None:
         raise HeliographError(ErrorCode.ACTION_PENDING, "The action waits to be done anyway")
-    call.services.publishing.wake()
-    call.services.calling.wake()
+    for dispatcher in call.services.dispatchers:
+        dispatcher.wake()
     return await ActionRepresentation.of(repeated, call.registry)
 
 

@@ -58,9 +58,8 @@ class HeliographCollector(Collector):
         actions = CounterMetricFamily(
             "heliograph_actions", "Actions that were run, by outcome", labels=["outcome"]
         )
-        dispatchers = (self._services.publishing, self._services.calling)
         for outcome in ("done", "failed", "retried"):
-            count = sum(getattr(each, f"{outcome}_total") for each in dispatchers)
+            count = sum(getattr(each, f"{outcome}_total") for each in self._services.dispatchers)
             actions.add_metric([outcome], count)
         yield actions
 

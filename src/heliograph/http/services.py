@@ -17,6 +17,7 @@ from heliograph.ingest.routes import Router
 from heliograph.live.streams import Streams
 from heliograph.mqtt.link import Link
 from heliograph.mqtt.listener import Listener
+from heliograph.processing.alerting import Alerting
 from heliograph.processing.dispatcher import Dispatcher
 from heliograph.processing.notifications import Notifications
 from heliograph.processing.processor import Processor
@@ -44,8 +45,10 @@ class Services:
     posts: HttpIngest
     publishing: Dispatcher
     calling: Dispatcher
+    notifying: Dispatcher
     processor: Processor
     notifications: Notifications
+    alerting: Alerting
     broker_clients: BrokerClients
     streams: Streams
     retention: RetentionRuns
@@ -64,6 +67,11 @@ class Services:
     def settings(self) -> Settings:
         """The settings as they are now."""
         return self.running_settings.current
+
+    @property
+    def dispatchers(self) -> tuple[Dispatcher, ...]:
+        """Who runs actions, each those of other types."""
+        return self.publishing, self.calling, self.notifying
 
     def __post_init__(self) -> None:
         limits = Limits(

@@ -72,7 +72,7 @@ class Alerting:
         self._store = store
         self._registry = registry
         self._signs = signs
-        self._interval = interval
+        self.interval = interval
         self._work = asyncio.Event()
         self._orphans = True
         self._watches = {each.name: WatchedCondition(each) for each in CONDITIONS}
@@ -110,7 +110,7 @@ class Alerting:
                 if self._away_since is None:
                     self._away_since = now()
                 due_at = None
-            wait = self._interval
+            wait = self.interval
             if due_at is not None:
                 wait = min(wait, max((due_at - now()) / SECOND, 0.0))
             with contextlib.suppress(TimeoutError):

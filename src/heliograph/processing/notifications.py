@@ -49,6 +49,13 @@ class Notifications:
         # Called when something is to be sent.
         self.entered: Listeners[[]] = Listeners()
         self._work = asyncio.Event()
+        self._has_another_pace = False
+
+    def keep_pace(self, pace: Pace) -> None:
+        """Keep another pace from now on, with what is gathered too."""
+        self.pace = pace
+        self._has_another_pace = True
+        self.wake()
 
     def wake(self) -> None:
         """Look for notices now: some were committed."""
@@ -69,6 +76,9 @@ class Notifications:
 
     async def _round(self) -> float:
         """Gather what is due, and return for how many seconds there is nothing to do."""
+        if self._has_another_pace:
+            await self._channels.hasten(now())
+            self._has_another_pace = False
         due_at = await self._channels.due_at(now())
         if due_at is None:
             return self.interval

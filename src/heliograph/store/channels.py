@@ -204,6 +204,10 @@ class Channels(Subject):
         [(due_at,)] = await self._engine.fetch("notices_due_at", now=now, settle=SETTLE)
         return None if due_at is None else int(due_at)
 
+    async def hasten(self, now: int) -> None:
+        """Have what is gathered looked at now: it may be due by another pace."""
+        await self._write("channel_states_hasten", now=now)
+
     async def gather(self, now: int, pace: Pace) -> int:
         """Gather the notices that channels have, and enter what is due; return how many were."""
         entered = 0

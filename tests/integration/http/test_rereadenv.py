@@ -116,8 +116,8 @@ CHANGES = {
         lambda here: {
             part.interval
             for part in (
-                *(here.services.publishing, here.services.calling, here.services.processor),
-                here.services.notifications,
+                *(*here.services.dispatchers, here.services.processor),
+                *(here.services.notifications, here.services.alerting),
             )
         },
         {0.25},
@@ -209,8 +209,10 @@ async def test_each_setting_that_can_change_takes_effect_and_goes_back(here):
     here.clients["orders"] = client = await Client.connected(port, "all", "x", ADMIN["x-api-key"])
     client.send(subscribe("orders", qos=0))
     await client.packet()
-    running = here.services.running_settings
-    assert set(CHANGES) == set(running.changeable)
+    assert set(CHANGES) == here.services.settings.changeable
+    assert set(CHANGES) == {
+        name for names, _ in here.services.running_settings._table for name in names
+    }
     for name, (text, look, expected) in CHANGES.items():
         beside = MAIL if name.startswith("smtp_") else BESIDE.get(name, "")
         await applied(here, beside)

@@ -162,6 +162,16 @@ async def test_notices_are_gathered_and_entered_for_the_channels_that_are_named(
     assert await store.channels.gather(NOW + SETTLE + PACE.window, PACE) == 1
     assert "All clear" in (await told(store))[-1].text
 
+    # By a shorter window that is due now.
+    ended = NOW + SETTLE + PACE.window
+    await say("f", ["first"], at=ended, kind=NoticeKind.CLEARED)
+    later, shorter = ended + SETTLE, PACE._replace(window=SETTLE // 4)
+    assert await store.channels.gather(later, PACE) == 0
+    assert await store.channels.gather(later, shorter) == 0
+    await store.channels.hasten(later)
+    assert await store.channels.due_at(later) == later
+    assert await store.channels.gather(later, shorter) == 1
+
     # The server's own are told there alone; what stops being used is told nothing more.
     await say("", None, at=NOW, of=None)
     assert await store.channels.gather(NOW + 9 * PACE.window, PACE) == 1

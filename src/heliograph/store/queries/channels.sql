@@ -95,6 +95,9 @@ INSERT INTO channel_state (channel, state, due_at)
 VALUES (:channel, :state, :due_at)
 ON CONFLICT (channel) DO UPDATE SET state = excluded.state, due_at = excluded.due_at;
 
+-- name: channel_states_hasten(now)
+UPDATE channel_state SET due_at = :now WHERE due_at > :now RETURNING channel;
+
 -- name: alerts_raised(network)
 -- Who is told of each alert that is raised.
 SELECT telling FROM alert
