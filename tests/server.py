@@ -71,7 +71,7 @@ class Server:
 
     @property
     def state(self) -> PipelineState:
-        return self.services.posts.state
+        return self.services.http_ingest.state
 
     @property
     def port(self) -> int:

@@ -90,7 +90,7 @@ class Application:
         except Exception as error:
             # Raised, it would mean to uvicorn that there is no lifespan: it would serve on.
             if not isinstance(error, StartError):
-                log.exception("the server could not start or stop", stage=stage)
+                log.exception("server start or stop failed", stage=stage)
             await send({"type": f"lifespan.{stage}.failed", "message": str(error)})
             return
         await send({"type": "lifespan.shutdown.complete"})

@@ -62,8 +62,7 @@ from heliograph.processing.email import Mailer, MailServer
 from heliograph.processing.notifications import Notifications
 from heliograph.processing.outbound import Webhooks
 from heliograph.processing.processor import Processor
-from heliograph.processing.publish_action import PublishAction
-from heliograph.processing.rule_actions import RuleActions
+from heliograph.processing.rule_actions import PacketActions, RuleActions
 from heliograph.processing.scripts import Scripts
 from heliograph.retention.disk_budget import DiskBudget
 from heliograph.retention.runs import RetentionRuns, prune_for_ever
@@ -234,7 +233,7 @@ class Server:
             publish_topic=settings.mqtt_publish_topic,
             through=tuple(itertools.compress((LISTENER, BROKER), ways)),
         )
-        endpoint = MqttIngest(
+        mqtt_ingest = MqttIngest(
             store,
             registry,
             router,
@@ -246,9 +245,9 @@ class Server:
             publish_topic=settings.mqtt_publish_topic,
             subscribe_topic=settings.mqtt_subscribe_topic,
         )
-        link = _make_link(settings, endpoint) if settings.mqtt_url else None
+        link = _make_link(settings, mqtt_ingest) if settings.mqtt_url else None
         listens = settings.mqtt_listen or settings.mqtt_tls_listen
-        listener = _make_listener(settings, endpoint) if listens else None
+        listener = _make_listener(settings, mqtt_ingest) if listens else None
         self._sources += [source for source in (link, listener) if source is not None]
         publisher = Publisher(
             store.publications,
@@ -257,7 +256,7 @@ class Server:
             alone=store.engine.name == "sqlite",
         )
         self._at_end("configurations", publisher.close, shutdown.CONFIGURATIONS)
-        posts = HttpIngest(registry, pipeline, clock, ids, packets)
+        http_ingest = HttpIngest(registry, pipeline, clock, ids, packets)
         processor = Processor(store, registry, interval=settings.processing_interval)
         processor.used.add(partial(_watch_batches, pipeline, processor))
         webhooks = await self._parts.enter_async_context(Webhooks(settings.webhook_allow))
@@ -273,13 +272,13 @@ class Server:
             streams,
             listener,
             link,
-            send=posts.send,
+            send=http_ingest.send,
             publish_topic=settings.mqtt_publish_topic,
             webhooks=webhooks,
             notifications=notifications,
             scripts=_scripts(settings),
         )
-        publish = PublishAction(listener, link).run
+        publish = PacketActions(listener, link).run
         publishing = _dispatcher(settings, store, {PUBLISH: publish, **rule_actions.quick})
         # What others may keep waiting.
         calling = _dispatcher(settings, store, rule_actions.slow)
@@ -312,7 +311,7 @@ class Server:
             passwords=passwords,
             limiter=limiter,
             latest=pipeline.latest,
-            posts=posts,
+            http_ingest=http_ingest,
             publishing=publishing,
             calling=calling,
             notifying=notifying,
@@ -322,7 +321,7 @@ class Server:
             broker_clients=BrokerClients(
                 registry,
                 authenticator,
-                endpoint,
+                mqtt_ingest,
                 server_name=account.name,
                 server_password=account.password,
             ),
@@ -338,7 +337,7 @@ class Server:
             started_at=now(),
         )
         services.running_settings.may_change(
-            list(_changes(services, budget, packets, endpoint, rule_actions))
+            list(_changes(services, budget, packets, mqtt_ingest, rule_actions))
         )
         notices = Notices(streams, partial(look_up, services))
 
@@ -498,7 +497,7 @@ async def _warn_of_lookalikes(store: Store) -> None:
     if alike:
         # They were there before it was asked for, or the command line was told to make them.
         count = len({younger.identifier for younger, _ in alike})
-        log.warning("accounts look alike: see heliograph user alike", accounts=count)
+        log.warning("confusable user names: see heliograph user alike", accounts=count)
 
 
 async def _make_administrator(settings: Settings, store: Store, passwords: Passwords) -> None:
@@ -510,11 +509,11 @@ async def _make_administrator(settings: Settings, store: Store, passwords: Passw
     if known is not None:
         if not known.is_admin:
             # Whoever has signed up under this name first must not become one by that.
-            log.warning("ADMIN_USERNAME belongs to a user who is not an administrator")
+            log.warning("ADMIN_USERNAME of a user without administrator's rights")
         return
     reason = weakness(password.get_secret_value(), settings.admin_username)
     if reason is not None:
-        log.warning("ADMIN_PASSWORD is easily guessed", reason=reason)
+        log.warning("easily guessed ADMIN_PASSWORD", reason=reason)
     with contextlib.suppress(AlreadyExistsError):
         await store.accounts.create(
             identifier=str(uuid.uuid4()),
@@ -576,7 +575,7 @@ def _changes(
     services: Services,
     rejections: RejectionBudget,
     packets: PacketIngest,
-    endpoint: MqttIngest,
+    mqtt_ingest: MqttIngest,
     rule_actions: RuleActions,
 ) -> Iterator[Change]:
     """Yield which settings can change while the server runs, and what makes a change count."""
@@ -615,7 +614,7 @@ def _changes(
         topic = settings.mqtt_publish_topic
         packets.publish_topic = rule_actions.publish_topic = topic
         with listener.fanout.taken_in_anew() if listener else contextlib.nullcontext():
-            endpoint.lead(topic, settings.mqtt_subscribe_topic)
+            mqtt_ingest.lead(topic, settings.mqtt_subscribe_topic)
         services.registry.renew()
 
     def notify(settings: Settings) -> None:
@@ -653,7 +652,7 @@ def _signs(settings: Settings, pipeline: Pipeline, disk: DiskBudget, link: Link 
     )
 
 
-def _make_link(settings: Settings, endpoint: MqttIngest) -> Link:
+def _make_link(settings: Settings, mqtt_ingest: MqttIngest) -> Link:
     broker = parse_broker_url(settings.mqtt_url or "")
     password = settings.mqtt_password
     options = LinkOptions(
@@ -667,10 +666,10 @@ def _make_link(settings: Settings, endpoint: MqttIngest) -> Link:
         tls=link_tls(settings) if broker.tls else None,
         server_name=settings.mqtt_url_tls_server_name,
     )
-    return Link(endpoint, broker, options)
+    return Link(mqtt_ingest, broker, options)
 
 
-def _make_listener(settings: Settings, endpoint: MqttIngest) -> Listener:
+def _make_listener(settings: Settings, mqtt_ingest: MqttIngest) -> Listener:
     limits = ListenerLimits(
         connections=settings.mqtt_max_connections,
         connections_per_address=settings.mqtt_max_connections_per_address,
@@ -679,7 +678,7 @@ def _make_listener(settings: Settings, endpoint: MqttIngest) -> Listener:
         connect_seconds=settings.mqtt_connect_timeout,
         messages_per_minute=settings.rate_limit_mqtt,
     )
-    return Listener(endpoint, limits)
+    return Listener(mqtt_ingest, limits)
 
 
 def _pace(settings: Settings) -> Pace:
@@ -765,7 +764,7 @@ async def _watch_files() -> None:
                 )
         else:
             if used_up:
-                log.info("file descriptors are free again")
+                log.info("file descriptors available again")
             used_up = False
         await asyncio.sleep(FILES_SECONDS)
 

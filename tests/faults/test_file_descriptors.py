@@ -25,7 +25,7 @@ async def test_file_descriptors_used_up_are_told_once(make_server, sqlite_databa
                 connections.enter_context(connected)
             # All of them have been taken, or closed.
             await condition(lambda: USED_UP in server.said, what="the line in the log")
-    await condition(lambda: "file descriptors are free again" in server.said)
+    await condition(lambda: "file descriptors available again" in server.said)
     client = await Client.connected(server.mqtt_port, "pump-1", "pump-1", key)
     client.send(publish("measurements/pump-1", b'{"value": 1}'))
     assert await client.packet() == b"\x40\x00\x01"

@@ -421,7 +421,7 @@ class Registry:
         """Forget all that was read before the database was put back to another state."""
         if self._change is not None:
             log.warning(
-                "database restored from a backup: connections are closed, caches reloaded",
+                "database restored from a backup: connections closed, caches reloaded",
                 known_version=self._change.version,
                 version=change.version,
             )
@@ -464,7 +464,7 @@ class Registry:
                 await self.changed()
             except StoreUnavailableError:
                 # What is missed meanwhile comes with the next version that can be read.
-                log.debug("registry could not be compared with the database")
+                log.debug("registry not compared with the database")
 
     def unwritten(self) -> Unwritten:
         """Return changes that are not stored yet: connections, and when sensors were last seen."""

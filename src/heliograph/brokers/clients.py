@@ -27,14 +27,14 @@ class BrokerClients:
         self,
         registry: Registry,
         authenticator: Authenticator,
-        endpoint: MqttIngest,
+        mqtt_ingest: MqttIngest,
         *,
         server_name: str,
         server_password: str | None,
     ) -> None:
         self._registry = registry
         self._authenticator = authenticator
-        self._endpoint = endpoint
+        self._mqtt_ingest = mqtt_ingest
         self._server_name = server_name
         self._server = None if server_password is None else hash_key(server_password)
 
@@ -102,7 +102,7 @@ class BrokerClients:
             return False
         if client is SERVER:
             return True
-        return self._endpoint.accepts(await self._endpoint.route(client, topic))
+        return self._mqtt_ingest.accepts(await self._mqtt_ingest.route(client, topic))
 
     async def may_subscribe(self, username: str, topic_filter: str) -> bool:
         """Return whether the client of this name may subscribe to a filter.
@@ -120,10 +120,10 @@ class BrokerClients:
         wanted = topic_filter if group is None else group[1]
         if may(client, Action.RECEIVE_ALL, None, self._registry.grants):
             return True
-        if client.account is None and await self._endpoint.is_own_topic(client, wanted):
+        if client.account is None and await self._mqtt_ingest.is_own_topic(client, wanted):
             return True
         parsed = parse_device_topic(wanted)
         sensor = await self._registry.find(parsed[1]) if parsed is not None else None
-        return sensor is not None and self._endpoint.may_see(
+        return sensor is not None and self._mqtt_ingest.may_see(
             client, sensor.number, sensor.network_identifier
         )

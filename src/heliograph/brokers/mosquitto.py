@@ -181,7 +181,7 @@ class MosquittoFiles:
             self._unknown = written.unknown
             if written.unknown:
                 log.warning(
-                    "devices without a password at Mosquitto: they need a new key",
+                    "devices without a password at Mosquitto: new keys needed",
                     count=len(written.unknown),
                     first=written.unknown[0],
                 )

@@ -130,7 +130,7 @@ class Publisher:
             try:
                 await self._round(certain=woken)
             except StoreUnavailableError as error:
-                log.debug("configurations wait for the database", reason=str(error))
+                log.debug("configurations waiting for the database", reason=str(error))
             woken = await self._wait()
 
     async def _wait(self) -> bool:

@@ -132,7 +132,7 @@ class Answering(Receiving):
                 continue
             if (connection := held.connection) is not None:
                 if not self.cut_off_total:
-                    log.warning("large answer to a slow client cut off: others are waiting")
+                    log.warning("large answer to a slow client cut off")
                 self.cut_off_total += 1
                 connection.abort()
                 held.release()

@@ -300,7 +300,7 @@ class _Export:
             rows = pages(
                 store, self.sensors(), wanted.range, form, spreadsheet=spreadsheet, wide=wide
             )
-            rows = in_turn(self._permitted(rows), slots, self.call.services.posts.state)
+            rows = in_turn(self._permitted(rows), slots, self.call.services.http_ingest.state)
             if packing is None:
                 begin, data = heading(form, kind, spreadsheet=spreadsheet, wide=wide), _data(rows)
             else:

@@ -121,7 +121,7 @@ async def status(request: Request, services: TheServices) -> Response:
 )
 async def readyz(services: TheServices) -> Response:
     """Return whether the server accepts data now: 503 with the reasons if not."""
-    state = services.posts.state
+    state = services.http_ingest.state
     reasons: list[str] = []
     database, migration, fault = await _database(services)
     current, head = migration or (None, None)
@@ -212,7 +212,7 @@ def _of_budget(disk: DiskState) -> str:
 def _of_time(services: Services) -> list[str]:
     """Return what is worth knowing of steps of the clock."""
     warnings: list[str] = []
-    if ahead := services.posts.clock.ahead:
+    if ahead := services.http_ingest.clock.ahead:
         warnings.append(
             f"The server's clock has stepped ahead by {round(ahead / SECOND)} seconds: the"
             " monotonic clock counts until it has stayed there for a minute"

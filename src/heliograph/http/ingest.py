@@ -143,7 +143,7 @@ class Refusals:
                 **more,
             )
         if self._hourly.has_left_out():
-            log.warning("more clients' data is refused: they are not named within this hour")
+            log.warning("refused requests of further clients not logged within this hour")
 
 
 class IngestRoute(abc.ABC):
@@ -153,10 +153,10 @@ class IngestRoute(abc.ABC):
     limit: int
 
     def __init__(
-        self, access: Access, posts: HttpIngest, receiving: Receiving, refusals: Refusals
+        self, access: Access, http_ingest: HttpIngest, receiving: Receiving, refusals: Refusals
     ) -> None:
         self.access = access
-        self.posts = posts
+        self.http_ingest = http_ingest
         self._receiving = receiving
         self._refusals = refusals
 
@@ -199,7 +199,7 @@ class IngestRoute(abc.ABC):
                         payload = await decompress(payload, encoding, self.limit, held)
                 except BodyTooLargeError as error:
                     fault = Fault(None, RejectionReason.TOO_LARGE, error.detail)
-                    await self.posts.reject(error.beginning, fault, principal, source)
+                    await self.http_ingest.reject(error.beginning, fault, principal, source)
                     raise
             if generation != access.registry.generation or principal.until is not None:
                 # The body may have taken a minute to come.
@@ -209,10 +209,12 @@ class IngestRoute(abc.ABC):
             try:
                 return await self.take(Call(principal, payload, named, source, identifier))
             except Rejected as rejected:
-                await self.posts.reject(payload, rejected.fault, principal, source)
+                await self.http_ingest.reject(payload, rejected.fault, principal, source)
                 return rejection(rejected.fault)
             except SenderRefusedError as refused:
-                await self.posts.reject(payload, refused.fault, principal, source, refused.sensor)
+                await self.http_ingest.reject(
+                    payload, refused.fault, principal, source, refused.sensor
+                )
                 raise
         except HeliographError as error:
             self._refusals.tell(error, client_address(scope), self.template)
@@ -271,9 +273,9 @@ class IngestReading(IngestRoute):
     async def take(self, call: Call) -> Answer:
         """Store the reading; answer with its id, device and time."""
         principal, payload, key, source, _ = call
-        reading = decode_reading(payload, self.posts.clock.now())
+        reading = decode_reading(payload, self.http_ingest.clock.now())
         sensor = await self.sensor(principal, reading.device_id)
-        outcome = await self.posts.post_readings(
+        outcome = await self.http_ingest.post_readings(
             [(0, sensor, reading)], [], payload, principal, source, key
         )
         if not outcome.accepted:
@@ -299,7 +301,7 @@ class IngestBatch(IngestRoute):
         principal, payload, key, source, _ = call
         resolved: dict[str | None, KnownSensor | Fault] = {}
         batch: list[tuple[BatchPart, list[tuple[int, KnownSensor, Reading]]]] = []
-        for part in decode_batch(payload, self.posts.clock.now()):
+        for part in decode_batch(payload, self.http_ingest.clock.now()):
             readings: list[tuple[int, KnownSensor, Reading]] = []
             for index, reading in part.readings:
                 name = reading.device_id
@@ -321,7 +323,7 @@ class IngestBatch(IngestRoute):
             if readings or faults:
                 # Each kind has a message of its own, and its own answer under an Idempotency-Key.
                 array = "" if name == READINGS else name
-                outcomes[array] = await self.posts.post_readings(
+                outcomes[array] = await self.http_ingest.post_readings(
                     readings, faults, payload, principal, f"{source} {array}".rstrip(), key, kind
                 )
         return outcome_answer(outcomes)
@@ -337,11 +339,11 @@ class SensorIngest(IngestRoute):
         kind: Kind,
         name: str,
         access: Access,
-        posts: HttpIngest,
+        http_ingest: HttpIngest,
         receiving: Receiving,
         refusals: Refusals,
     ) -> None:
-        super().__init__(access, posts, receiving, refusals)
+        super().__init__(access, http_ingest, receiving, refusals)
         self.kind = kind
         self.template = f"{PREFIX}/sensors/{_IDENTIFIER}/{name}"
 
@@ -349,7 +351,7 @@ class SensorIngest(IngestRoute):
         """Store the elements; answer what became of them."""
         principal, payload, key, source, identifier = call
         sensor = await self.sensor(principal, identifier, ErrorCode.SENSOR_NOT_FOUND)
-        outcome = await self.posts.post(self.kind, sensor, payload, principal, source, key)
+        outcome = await self.http_ingest.post(self.kind, sensor, payload, principal, source, key)
         whole = next((fault for fault in outcome.faults if fault.index is None), None)
         if whole is not None and not outcome.accepted:
             return rejection(whole)
@@ -358,7 +360,7 @@ class SensorIngest(IngestRoute):
 
 def ingest_routes(services: Services) -> list[IngestRoute]:
     """Return all routes that take data."""
-    shared = (services.access, services.posts, Receiving(), Refusals())
+    shared = (services.access, services.http_ingest, Receiving(), Refusals())
     return [
         IngestReading(*shared),
         IngestBatch(*shared),

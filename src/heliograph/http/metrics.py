@@ -87,7 +87,7 @@ class HeliographCollector(Collector):
         yield _counter("websocket_floods", text, WebSocketProtocol.floods_total)
 
     def _ingest(self) -> Iterator[Metric]:
-        state = self._services.posts.state
+        state = self._services.http_ingest.state
         yield _counter("ingest_messages", "Messages committed", state.messages_total)
         text = "Measurements, logs and heartbeats committed"
         yield _counter("ingest_rows", text, state.rows_total)

@@ -51,14 +51,14 @@ class PostPacket(IngestRoute):
     def __init__(
         self,
         access: Access,
-        posts: HttpIngest,
+        http_ingest: HttpIngest,
         receiving: Receiving,
         refusals: Refusals,
         *,
         actions: Actions,
         publishing: Dispatcher,
     ) -> None:
-        super().__init__(access, posts, receiving, refusals)
+        super().__init__(access, http_ingest, receiving, refusals)
         self._actions = actions
         self._publishing = publishing
 
@@ -66,19 +66,19 @@ class PostPacket(IngestRoute):
         """Store the packet; answer with its id, and whether it is published by now."""
         principal, payload, key, source, _ = call
         try:
-            packet = read_packet(payload, self.posts.clock.now())
+            packet = read_packet(payload, self.http_ingest.clock.now())
         except Rejected as rejected:
-            await self.posts.reject(payload, rejected.fault, principal, source)
+            await self.http_ingest.reject(payload, rejected.fault, principal, source)
             return rejection(rejected.fault, invalid=400)
         except InvalidPacketError as error:
-            await self.posts.reject(payload, error.fault, principal, source)
+            await self.http_ingest.reject(payload, error.fault, principal, source)
             problems = [
                 {"loc": ("body", *fault.path), "type": fault.type, "msg": fault.message}
                 for fault in error.faults
             ]
             return invalid(problems, status=400)
         sensor = await self._device(principal, packet.device_id)
-        stored = await self.posts.post_packet(packet, sensor, payload, principal, source, key)
+        stored = await self.http_ingest.post_packet(packet, sensor, payload, principal, source, key)
         published = await self._is_published(stored.id, wait=not stored.is_repeat)
         return Answer(201, encode(StoredPacket(str(stored.id), published)))
 
@@ -115,7 +115,7 @@ def post_route(services: Services) -> PostPacket:
     """Return the route that takes packets."""
     return PostPacket(
         services.access,
-        services.posts,
+        services.http_ingest,
         Receiving(),
         Refusals(),
         actions=services.store.actions,

@@ -60,7 +60,7 @@ class Resubmission:
 
     def __init__(self, services: Services, rights: Rights, actor: Actor) -> None:
         self._services = services
-        self._posts = services.posts
+        self._http_ingest = services.http_ingest
         self._registry = services.registry
         self._rights = rights
         self._actor = actor
@@ -110,7 +110,7 @@ class Resubmission:
     async def _store(
         self, message: RejectedMessage, sender: Principal, sensor: KnownSensor | None
     ) -> Resubmitted:
-        source, payload, now = message.source, message.payload, self._posts.clock.now()
+        source, payload, now = message.source, message.payload, self._http_ingest.clock.now()
         topic, route = parse_device_topic(source), _ROUTE.fullmatch(source)
         if topic is None and route is None:
             if not match(self._services.settings.mqtt_subscribe_topic, source):
@@ -149,7 +149,7 @@ class Resubmission:
                 readings.append((index, found, reading))
         accepted = duplicates = 0
         if readings:
-            outcome = await self._posts.post_readings(
+            outcome = await self._http_ingest.post_readings(
                 readings,
                 [],
                 message.payload,
@@ -172,7 +172,7 @@ class Resubmission:
     async def _store_packet(
         self, message: RejectedMessage, sender: Principal, *, publish: bool
     ) -> Resubmitted:
-        packet = read_packet(message.payload, self._posts.clock.now())
+        packet = read_packet(message.payload, self._http_ingest.clock.now())
         sensor = await self._sensor(sender, packet.device_id)
         if isinstance(sensor, Fault):
             grants = self._rights.grants
@@ -184,7 +184,7 @@ class Resubmission:
             ):
                 return Resubmitted(message, 0, 0, [sensor])
         known = None if isinstance(sensor, Fault) else sensor
-        posted = await self._posts.post_packet(
+        posted = await self._http_ingest.post_packet(
             packet,
             known,
             message.payload,

@@ -42,7 +42,7 @@ class Services:
     passwords: Passwords
     limiter: Limiter
     latest: LatestValues
-    posts: HttpIngest
+    http_ingest: HttpIngest
     publishing: Dispatcher
     calling: Dispatcher
     notifying: Dispatcher

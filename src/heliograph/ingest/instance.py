@@ -96,7 +96,7 @@ class Instance:
             # It must not end for a client id that somebody else has taken meanwhile.
             await self._take(None)
             log.warning(
-                "instance number lost to another server: waiting messages get new ids",
+                "instance number lost to another server: new ids for waiting messages",
                 before=before,
                 instance=self.ids.instance,
             )

@@ -56,7 +56,7 @@ class Text(NamedTuple):
 
 
 @dataclasses.dataclass(slots=True, eq=False)
-class _Held:
+class _SensorValues:
     """What is known of a sensor; `read_at` is None until the store has answered.
 
     Once it has answered, there is a `text` of all that does not wait in `pending`.
@@ -93,7 +93,7 @@ class LatestValues:
         self._changed: deque[int] = deque(maxlen=MAXIMUM_CHANGES)
         self._store = store
         # The one asked for longest ago first.
-        self._held: dict[int, _Held] = {}
+        self._held: dict[int, _SensorValues] = {}
         self._size = 0
         self._pending_bytes = 0
         # Of SQLite's file this process is the only one that writes telemetry.
@@ -174,26 +174,26 @@ class LatestValues:
             return FRESH_SECONDS
         return self._fresh
 
-    async def _known_one(self, sensor: KnownSensor) -> _Held:
+    async def _known_one(self, sensor: KnownSensor) -> _SensorValues:
         held = (await self._known([sensor]))[0]
         if self._held.get(sensor.number) is held:
             # To the end of those to forget.
             self._held[sensor.number] = self._held.pop(sensor.number)
         return held
 
-    async def _known(self, sensors: Sequence[KnownSensor]) -> list[_Held]:
+    async def _known(self, sensors: Sequence[KnownSensor]) -> list[_SensorValues]:
         """Return what is held of each, with all that was committed before the call."""
         # Whoever is forgotten while the store is asked about others may still be answered for.
         found = [self._held.get(sensor.number) for sensor in sensors]
         expired = asyncio.get_running_loop().time() - self._lasts
-        asked: dict[int, _Held] = {}
+        asked: dict[int, _SensorValues] = {}
         if unknown := [
             sensor.number
             for sensor, held in zip(sensors, found, strict=True)
             if held is None or held.read_at is None or held.read_at <= expired
         ]:
             asked = await self._ask(unknown)
-        known: list[_Held] = []
+        known: list[_SensorValues] = []
         for sensor, earlier in zip(sensors, found, strict=True):
             held = asked.get(sensor.number, earlier)
             assert held is not None  # noqa: S101 - tells the type checker: it was unknown
@@ -202,14 +202,14 @@ class LatestValues:
             known.append(held)
         return known
 
-    async def _ask(self, numbers: Sequence[int]) -> dict[int, _Held]:
+    async def _ask(self, numbers: Sequence[int]) -> dict[int, _SensorValues]:
         """Ask the store for what it knows of the sensors."""
         asked_at = asyncio.get_running_loop().time()
-        asked: dict[int, _Held] = {}
+        asked: dict[int, _SensorValues] = {}
         for number in numbers:
             # From here on it hears of commits: the store may answer without those under way.
             self.forget(number)
-            self._held[number] = asked[number] = _Held()
+            self._held[number] = asked[number] = _SensorValues()
         try:
             found = await self._store.measurements.latest_of(numbers)
         except BaseException:
@@ -229,7 +229,7 @@ class LatestValues:
         self.changes += 1
         self._changed.append(number)
 
-    def _catch_up(self, sensor: KnownSensor, held: _Held) -> None:
+    def _catch_up(self, sensor: KnownSensor, held: _SensorValues) -> None:
         """Take what is newer from the rows that have been committed meanwhile."""
         is_kept = self._held.get(sensor.number) is held
         if is_kept:
@@ -245,7 +245,7 @@ class LatestValues:
                 self.forget(next(iter(self._held)))
 
 
-def _take_pending(sensor: KnownSensor, held: _Held) -> None:
+def _take_pending(sensor: KnownSensor, held: _SensorValues) -> None:
     attributes, pending = held.attributes, held.pending
     held.pending, held.pending_bytes = [], 0
     for row in pending:
@@ -264,7 +264,7 @@ def _take_pending(sensor: KnownSensor, held: _Held) -> None:
     held.attributes = dict(sorted(attributes.items()))
 
 
-def _text(held: _Held, fresh: float) -> Text:
+def _text(held: _SensorValues, fresh: float) -> Text:
     json = _encode(_shown(held.attributes.values()))
     digest = hashlib.blake2b(json, digest_size=DIGEST_BYTES).digest()
     return Text(json, digest, (held.read_at or 0.0) + fresh, held.truncated)

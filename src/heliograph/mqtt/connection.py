@@ -198,7 +198,7 @@ class Clients:
             if not will.may_be_published(self.host):
                 self.counts.withheld_wills += 1
                 log.warning(
-                    "last will withheld: its client may not publish any more",
+                    "last will withheld: client without the right to publish",
                     name=will.principal.name,
                     topic=will.message.topic,
                 )

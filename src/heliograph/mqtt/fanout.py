@@ -570,7 +570,7 @@ class Fanout:
             if not audience.lags:
                 audience.lags = True
                 log.warning(
-                    "subscribers overloaded: some messages are not delivered to them",
+                    "subscribers overloaded: messages not delivered",
                     name=audience.principal.name,
                     sessions=len(audience.sessions),
                 )

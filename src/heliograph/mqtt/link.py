@@ -355,7 +355,7 @@ class Link:
         for name, reason in zip([*wanted, *STATE], answer.reasons, strict=False):
             if reason >= Reason.UNSPECIFIED_ERROR and name == wanted[-1] and options.packets:
                 # Its access rules may be older than packets: devices are heard all the same.
-                log.warning("broker refuses the subscription to packets", reason=reason.words)
+                log.warning("packet subscription refused by the broker", reason=reason.words)
             elif reason >= Reason.UNSPECIFIED_ERROR:
                 raise LinkError(f"the broker refuses the subscription {name}: {reason.words}")
             if reason == Reason.GRANTED_QOS_0:
@@ -783,7 +783,7 @@ class Dropped:
             return
         self.count += more
         log.warning(
-            "broker dropped messages that it had accepted",
+            "accepted messages dropped by the broker",
             dropped=more,
             in_all=self.count,
             while_away=while_away,

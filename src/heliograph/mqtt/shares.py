@@ -121,7 +121,7 @@ class Shares:
         self._counts.held_back += 1
         if share.credited_at >= share.warn_from:
             share.warn_from = share.credited_at + WARN_SECONDS
-            log.info("client throttled: it has used its share of the ingest rate", name=share.name)
+            log.info("client throttled", name=share.name)
 
     def close(self) -> None:
         """Hold nobody back any more."""

@@ -64,7 +64,7 @@ class Alerting:
     """Looks at alerts when their time has come, and watches the server.
 
     Reminders, rising severity and the ends of silences are due at times; several instances share
-    the work. What has changed is told to channels in the same transaction.
+    the work. Notices of what has changed are entered in the same transaction.
     """
 
     def __init__(self, store: Store, registry: Registry, signs: Signs, *, interval: float) -> None:

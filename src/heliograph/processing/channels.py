@@ -1,4 +1,4 @@
-"""Channels: where a network's alerts are told, by e-mail, webhook or chat; with what is secret."""
+"""Channels: where a network's alerts are sent, by e-mail, webhook or chat; with what is secret."""
 
 import dataclasses
 import json
@@ -176,13 +176,13 @@ class Courier:
         self._webhooks = webhooks
         self._chats = chats
 
-    async def tell(self, channel: Channel, digest: Digest, *, network: str, key: str) -> str:
-        """Tell a channel; return what is to be noted of it, mostly nothing.
+    async def notify(self, channel: Channel, digest: Digest, *, network: str, key: str) -> str:
+        """Send a digest to a channel; return what is to be noted of it, mostly nothing.
 
-        `key` is the same when a digest is told again, since nobody knows whether it has arrived.
+        `key` is the same when a digest is sent again, since nobody knows whether it has arrived.
 
         Raises:
-            DeliveryError: it was not told.
+            DeliveryError: it was not delivered.
         """
         note = ""
         try:

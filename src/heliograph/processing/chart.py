@@ -144,7 +144,7 @@ def time_ticks(begin: int, end: int) -> list[tuple[int, str]]:
     found = []
     for at in range(first, end + 1, step):
         time = _EPOCH + timedelta(microseconds=at)
-        # Where hours go on into the next day, that day is told.
+        # Where hours go on into the next day, that day is shown.
         is_midnight = form == "%H:%M" and at % DAY == 0
         found.append((at, time.strftime("%-d %b" if is_midnight else form)))
     return found

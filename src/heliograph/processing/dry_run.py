@@ -165,7 +165,7 @@ async def try_rule(
     """Return what the rule would have done with what is stored of a sensor, by its number.
 
     From `begin` to before `end`. It ends early, at a timestamp of which it has all messages, after
-    `MOST_MESSAGES` or `LONGEST_TRIAL` seconds. `hold` is told what it holds of memory, in bytes.
+    `MOST_MESSAGES` or `LONGEST_TRIAL` seconds. `hold` gets what it holds of memory, in bytes.
 
     Raises:
         NoHistoryError: what the rule is about is not stored.

@@ -1,4 +1,4 @@
-"""E-mail by one SMTP server, the administrator's: who is told chooses neither server nor sender."""
+"""E-mail by one SMTP server, the administrator's: recipients choose neither server nor sender."""
 
 import asyncio
 import contextlib
@@ -112,8 +112,8 @@ class Mailer:
             raise DeliveryError(f"{error.code} {error.message}", is_final=is_final) from error
         except aiosmtplib.SMTPRecipientsRefused as error:
             codes = [each.code for each in error.recipients]
-            told = "; ".join(f"{each.recipient}: {each.message}" for each in error.recipients)
-            raise DeliveryError(told, is_final=min(codes) >= 500) from error
+            refused = "; ".join(f"{each.recipient}: {each.message}" for each in error.recipients)
+            raise DeliveryError(refused, is_final=min(codes) >= 500) from error
         except (aiosmtplib.SMTPException, OSError) as error:
             raise DeliveryError(str(error) or type(error).__name__) from error
 

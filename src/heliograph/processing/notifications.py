@@ -1,4 +1,4 @@
-"""Notifications: what channels are told is gathered, entered in the outbox, and sent from there."""
+"""Notifications: what goes to channels is gathered, entered in the outbox, and sent from there."""
 
 import asyncio
 import contextlib
@@ -26,7 +26,7 @@ MOST_NAMED = 10
 
 
 class Notifications:
-    """Gathers what channels are to be told, and sends it."""
+    """Gathers what is for each channel, and sends it."""
 
     def __init__(
         self,
@@ -103,7 +103,7 @@ class Notifications:
             raise ActionFailedError("the channel is not in use any more", is_final=True)
         _, network, *digest = msgspec.structs.astuple(notification)
         try:
-            return await self.courier.tell(
+            return await self.courier.notify(
                 self._restored(stored),
                 Digest(*digest),
                 network=network,
@@ -132,11 +132,11 @@ class Notifications:
         Raises:
             DeliveryError: it was not sent.
         """
-        text = f"This is a test of the channel {stored.name!r}: alerts will be told here.\n"
+        text = f"This is a test of the channel {stored.name!r}: alerts will be sent here.\n"
         digest = Digest(f"[test] {stored.name}", text, "info", 0)
         try:
             async with asyncio.timeout(LONGEST_SECONDS):
-                return await self.courier.tell(
+                return await self.courier.notify(
                     self._restored(stored),
                     digest,
                     network=network,
@@ -146,7 +146,7 @@ class Notifications:
             raise DeliveryError(f"not done within {LONGEST_SECONDS:.0f} s") from None
 
     async def check(self) -> None:
-        """Log which channels can't be told because their secrets can't be read.
+        """Log which channels can't be used because their secrets can't be read.
 
         That stops no start: what sensors send is stored all the same.
         """

@@ -29,7 +29,7 @@ LONGEST_URL = 2_048
 WHOLE_SECONDS = 15.0
 TIMEOUT = httpx.Timeout(5.0, read=10.0)
 RESOLVE_SECONDS = 5.0
-# What is told of an answer that is no success.
+# What is kept of an answer that is no success.
 LONGEST_ANSWER = 1_024
 ANSWER_SECONDS = 2.0
 AT_ONCE = 16

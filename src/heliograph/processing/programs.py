@@ -71,7 +71,7 @@ async def run(program: Sequence[str], message: bytes, folder: Path, bounds: Boun
 
 
 async def _write(writer: asyncio.StreamWriter, message: bytes) -> None:
-    # A program need not read what it is told.
+    # A program need not read its input.
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         writer.write(message)
         await writer.drain()

@@ -1,7 +1,8 @@
 """What a rule does when it raises, clears, or for each message: events, messages, calls, scripts.
 
 What an action says is made of its templates at once, in the transaction in which the rule moves,
-and kept in the outbox as JSON; the dispatchers run it from there, at least once.
+and kept in the outbox as JSON; the dispatchers run it from there, at least once. Packets that are
+to be published go the same way.
 """
 
 import contextlib
@@ -15,6 +16,7 @@ from heliograph.access.registry import KnownSensor, Registry
 from heliograph.errors import DeliveryError, HeliographError
 from heliograph.live.frames import notice
 from heliograph.live.streams import Streams
+from heliograph.model.actions import BROKER, LISTENER, PacketPublication
 from heliograph.model.alert import Escalation, NewAlert
 from heliograph.model.attributes import MISSING, keys_of, value_at
 from heliograph.model.canonical import canonical
@@ -22,6 +24,7 @@ from heliograph.model.records import Kind
 from heliograph.model.time import to_rfc3339
 from heliograph.mqtt.link import Link
 from heliograph.mqtt.listener import Listener
+from heliograph.mqtt.publications import PublicationRefusedError, PublicationUnsettledError
 from heliograph.mqtt.topics import TopicKind, parse_device_topic
 from heliograph.processing.channels import WebhookTarget
 from heliograph.processing.conditions import OF_THE_CLOCK, Condition, leaves
@@ -29,7 +32,6 @@ from heliograph.processing.dispatcher import ActionFailedError, NotNowError, Run
 from heliograph.processing.members import microseconds
 from heliograph.processing.notifications import Notifications
 from heliograph.processing.outbound import Webhooks
-from heliograph.processing.publish_action import publish_through
 from heliograph.processing.rule_index import IndexedRule
 from heliograph.processing.rules import RuleAction
 from heliograph.processing.scripts import Scripts
@@ -318,3 +320,47 @@ class RuleActions:
             await self._scripts.run(call.script, call.payload.encode())
         except DeliveryError as error:
             raise ActionFailedError(str(error), is_final=error.is_final) from error
+
+
+class PacketActions:
+    """Publishes packets by the way that each names: to the listener, or through the broker."""
+
+    def __init__(self, listener: Listener | None, link: Link | None) -> None:
+        self._listener = listener
+        self._link = link
+
+    async def run(self, due: DueAction) -> None:
+        """Publish the packet.
+
+        Raises:
+            ActionFailedError: it was not taken.
+            NotNowError: the broker is away, or has enough to do.
+        """
+        publication = msgspec.json.decode(due.body, type=PacketPublication)
+        topic, payload = publication.topic, publication.payload.encode()
+        if publication.through == LISTENER and self._listener is not None:
+            self._listener.publish(topic, payload, due.network_identifier)
+        elif publication.through == BROKER and self._link is not None:
+            await publish_through(self._link, topic, payload)
+        else:
+            detail = f"there is no {publication.through} any more"
+            raise ActionFailedError(detail, is_final=True)
+
+
+async def publish_through(link: Link, topic: str, payload: bytes) -> None:
+    """Publish through the broker.
+
+    Raises:
+        ActionFailedError: it was not taken.
+        NotNowError: the broker is away, or has enough to do.
+    """
+    if not link.connected:
+        raise NotNowError("the broker is not connected")
+    try:
+        await link.publish(topic, payload)
+    except (PublicationRefusedError, PublicationUnsettledError) as error:
+        raise ActionFailedError(str(error)) from error
+    except HeliographError as error:
+        raise NotNowError(error.detail) from error
+    except ValueError as error:
+        raise ActionFailedError(str(error), is_final=True) from error

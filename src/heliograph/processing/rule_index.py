@@ -192,7 +192,7 @@ def _indexed(stored: StoredRule) -> IndexedRule | None:
     try:
         compiled = CompiledRule(parse(document))
     except (InvalidMemberError, CelError) as error:
-        log.error("rule can't run", rule=stored.identifier, name=stored.name, reason=str(error))  # noqa: TRY400 - a fault of the rule
+        log.error("rule not runnable", rule=stored.identifier, name=stored.name, reason=str(error))  # noqa: TRY400 - a fault of the rule
         return None
     basis = canonical({name: document.get(name) for name in _BASIS})
     digest = hashlib.blake2b(basis, digest_size=8).digest()

@@ -280,7 +280,7 @@ def _action(value: Any, place: str) -> RuleAction:
             taken[name] = members.take(name, read)
     for name in ("qos", "retain") if kind == "mqtt" else ():
         if members.has(name):
-            # QoS 0 would be lost with a connection, and what is retained is told as new for ever.
+            # QoS 0 would be lost with a connection, and what is retained is sent as new for ever.
             raise members.error(name, "can't be chosen: it is QoS 1, not retained")
     if kind == "webhook" and ("url" in taken) == ("channel" in taken):
         raise members.error("", "has either a `url` or the name of a `channel`")

@@ -11,7 +11,7 @@ from heliograph.processing.supervisor import CANNOT_RUN
 
 LONGEST_NAME = 255
 LONGEST_OUTPUT = 64 << 10
-TOLD = 1_024
+LONGEST_REASON = 1_024
 
 
 class Scripts:
@@ -76,7 +76,7 @@ class Scripts:
                 raise DeliveryError(f"{name!r} {error}") from error
         if ending.status == 0:
             return ending.output
-        told = ending.output[:TOLD].strip()
+        output = ending.output[:LONGEST_REASON].strip()
         if ending.status == CANNOT_RUN:
-            raise DeliveryError(f"{name!r} can't be run: {told}", is_final=True)
-        raise DeliveryError(f"{name!r} ended with status {ending.status}: {told}".rstrip(": "))
+            raise DeliveryError(f"{name!r} can't be run: {output}", is_final=True)
+        raise DeliveryError(f"{name!r} ended with status {ending.status}: {output}".rstrip(": "))

@@ -23,7 +23,7 @@ QUEUE_SHARE, QUEUE_SHARE_CLEAR = 0.8, 0.5
 OUTBOX_WAITS, OUTBOX_WAITS_CLEAR = 5 * MINUTE, MINUTE
 CERTIFICATE_DAYS: Final = 14
 DATABASE: Final = "database"
-# An absence of the database is told if it was so long.
+# An absence of the database is an alert if it was so long.
 DATABASE_AWAY: Final = 30 * SECOND
 
 

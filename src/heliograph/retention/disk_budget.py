@@ -84,7 +84,7 @@ class DiskBudget:
         if low and not state.is_low and not full:
             log.warning("disk budget nearly used up", **self._figures())
         if full and not state.is_full:
-            log.error("disk budget used up: new data is refused", **self._figures())
+            log.error("disk budget used up: new data refused", **self._figures())
         elif state.is_full and not full:
             log.info("disk budget no longer exceeded", **self._figures())
         state.is_low, state.is_full = low, full

@@ -79,7 +79,7 @@ class Claim:
         self._descriptors[identity] = descriptor
         _claimed_here.add(identity)
         if status.st_nlink > 1:
-            log.warning("database file with several names: use one of them", file=str(path))
+            log.warning("database file with several names", file=str(path))
         if not is_open_here(identity):
             try:
                 self._generations[identity] = admit(

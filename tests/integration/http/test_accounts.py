@@ -164,7 +164,7 @@ async def test_accounts_that_look_alike_already_keep_working_and_are_told_of(sit
     monkeypatch.setattr("heliograph.server.log", log)
     async with site(database_url=url) as here:
         log.warning.assert_called_once_with(
-            "accounts look alike: see heliograph user alike", accounts=1
+            "confusable user names: see heliograph user alike", accounts=1
         )
         for name in ("alice", "Alice", "bob"):
             known = await here.http.post("/authentication", json={**ADA, "username": name})

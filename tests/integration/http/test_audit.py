@@ -218,7 +218,7 @@ class World:
         """Return the id of a message of the device's that is kept as rejected, and is right."""
         services = self.here.services
         sensor = await services.registry.find(device_id)
-        await services.posts.reject(
+        await services.http_ingest.reject(
             b'{"value": 1}',
             Fault(None, RejectionReason.UNKNOWN_SENSOR, "There is no such sensor"),
             Principal("device", f"device:{device_id}", sensor=sensor.number),

@@ -35,7 +35,7 @@ async def test_a_running_server_goes_on_once_its_clock_is_accepted(site, databas
         done = await asyncio.to_thread(CliRunner().invoke, app, ["clock", "accept"])
         assert done.exit_code == 0, done.output
         async with asyncio.timeout(30):
-            await eventually(lambda: not here.services.posts.state.clock_behind, 30)
+            await eventually(lambda: not here.services.http_ingest.state.clock_behind, 30)
         assert (await here.http.get("/readyz")).status_code == 200
         taken = await here.http.post("/ingest", json={"t": 1}, headers=key)
         assert taken.status_code == 201
@@ -52,7 +52,7 @@ async def test_a_running_server_goes_on_once_its_clock_is_accepted(site, databas
 async def test_a_step_ahead_is_told_while_it_lasts(site):
     async with site() as here:
         key = await here.device("pump-1")
-        clock = here.services.posts.clock
+        clock = here.services.http_ingest.clock
         wall_ns = clock.wall_ns
         clock.wall_ns = lambda: wall_ns() + 2 * DAY * 1_000
         assert (await here.http.post("/ingest", json={"t": 1}, headers=key)).status_code == 201

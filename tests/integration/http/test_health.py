@@ -141,7 +141,7 @@ async def test_missing_migrations_are_told(site, monkeypatch, current, said):
 
 async def test_a_clock_that_is_behind_is_told(site):
     async with site() as here:
-        here.services.posts.clock.floor = now() + HOUR
+        here.services.http_ingest.clock.floor = now() + HOUR
         assert "clock" in await not_ready(here)
         key = await here.device("pump-1")
         sent = await here.http.post("/ingest", json={"t": 1}, headers=key)

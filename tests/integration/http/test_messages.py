@@ -251,7 +251,7 @@ async def test_messages_over_mqtt_are_submitted_again_as_their_topics_say(server
         ["UNKNOWN_TOPIC"], ["UNKNOWN_SENSOR"],
     ]  # fmt: skip
     # The cause of the first is mended by time.
-    clock = server.services.posts.clock
+    clock = server.services.http_ingest.clock
     monkeypatch.setattr(type(clock), "now", lambda _: 1_798_000_000_000_000)
     assert (await resubmitted(server, answer["kept"][0]["id"]))["stored"] is True
     assert await server.values(pump) == ["1"]

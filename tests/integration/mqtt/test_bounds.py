@@ -182,7 +182,7 @@ async def test_a_clock_that_is_behind(server, version):
     """Nothing is taken or judged by it; it goes on by itself."""
     device = await server.device()
     client = await server.connect(device, version=version)
-    clock = server.services.posts.clock
+    clock = server.services.http_ingest.clock
     floor, clock.floor = clock.floor, time.time_ns() // 1_000 + 3_600_000_000
     for number in range(1, 4):
         client.send(publish(device.topic, value(number), packet_id=number, qos=1, version=version))
@@ -203,7 +203,7 @@ async def test_a_clock_that_is_behind(server, version):
 async def test_an_oversize_message_under_a_clock_that_is_behind(server, version):
     device = await server.device()
     client = await server.connect(device, version=version, **kept(version))
-    clock = server.services.posts.clock
+    clock = server.services.http_ingest.clock
     floor, clock.floor = clock.floor, time.time_ns() // 1_000 + 3_600_000_000
     large = publish(device.topic, b"x" * (2 << 20), qos=2, version=version)
     client.send(large)

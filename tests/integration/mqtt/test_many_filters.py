@@ -178,15 +178,15 @@ async def test_an_attack_of_long_and_deep_filters_holds_little(server):
 async def test_a_taken_over_connection_subscribes_to_nothing_any_more(server, monkeypatch):
     """Its session has ended, so that nothing would ever be taken back."""
     asked, free = asyncio.Event(), asyncio.Event()
-    endpoint = server.listener.host
-    may_subscribe = endpoint.may_subscribe
+    host = server.listener.host
+    may_subscribe = host.may_subscribe
 
     async def slow(*arguments):
         asked.set()
         await free.wait()
         return await may_subscribe(*arguments)
 
-    monkeypatch.setattr(endpoint, "may_subscribe", slow)
+    monkeypatch.setattr(host, "may_subscribe", slow)
     first = await server.admin("c", version=5)
     first.send(packet(0x82, b"\0\1\0\0\1#\0"))
     await asked.wait()

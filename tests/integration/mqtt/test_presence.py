@@ -316,7 +316,7 @@ async def test_those_who_watch_are_told(server, version):
     device = await server.device()
     events = []
     # The way that a live stream is told; it is the hub that the listener's own subscribers use.
-    server.services.posts._pipeline._hub.add(lambda: True, events.extend)
+    server.services.http_ingest._pipeline._hub.add(lambda: True, events.extend)
     watcher = await server.admin()
     watcher.send(subscribe("#"))
     assert (await watcher.packet())[0] == 0x90

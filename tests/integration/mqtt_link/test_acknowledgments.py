@@ -306,7 +306,7 @@ async def test_what_was_read_is_acknowledged_before_the_link_says_goodbye(
 async def test_a_clock_that_is_behind_stops_reading_until_it_is_right(broker, server, first):
     conversation = await broker.up()
     device = await server.device()
-    clock = server.services.posts.clock
+    clock = server.services.http_ingest.clock
     floor, clock.floor = clock.floor, now() + HOUR
     conversation.send(message(first, reading(0, 0), 1) + message(device.topic, reading(1, 1), 2))
     connection = server.services.link._connection

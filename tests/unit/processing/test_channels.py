@@ -188,7 +188,7 @@ async def test_each_channel_is_told_in_its_own_way():
                     **({"url": urls[document["type"]]} if "url" in document else {}),
                 }
                 channel = parse(given, is_administrator=True)
-                noted.append(await courier.tell(channel, digest, network="Roof", key="k-1"))
+                noted.append(await courier.notify(channel, digest, network="Roof", key="k-1"))
         assert noted == ["refused for b@example.org", "", ""]
         assert mails.mails[0].message["Subject"] == digest.title
         head, _, body = hook.requests[0].partition(b"\r\n\r\n")

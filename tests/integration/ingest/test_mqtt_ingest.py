@@ -189,7 +189,7 @@ async def test_what_everybody_may_see_and_have_retained(sqlite_store):
 async def test_every_topic_goes_by_the_policy(sqlite_store, everybody):
     async with running(sqlite_store, anonymous_role=everybody) as core:
         pump, fan = await core.device("pump"), await core.device("fan")
-        endpoint, grants = core.mqtt, core.registry.grants
+        mqtt_ingest, grants = core.mqtt, core.registry.grants
         callers = [ADMIN, Principal("user", "user:eve", account="eve"), Principal("broker", "b")]
         callers.append(await core.authenticator.login("pump", b"pump"))
         callers.append(await core.authenticator.login("pump", SHARED_KEY.encode()))
@@ -200,16 +200,19 @@ async def test_every_topic_goes_by_the_policy(sqlite_store, everybody):
                 sends = may(principal, Action.SEND, sensor, grants)
                 for kind in TopicKind:
                     topic = f"{kind.value}/{sensor.device_id}"
-                    route = await endpoint.route(principal, topic)
+                    route = await mqtt_ingest.route(principal, topic)
                     is_published = kind is not TopicKind.CONFIGURATIONS
-                    assert endpoint.accepts(route) is (sends and is_published), (principal, topic)
+                    assert mqtt_ingest.accepts(route) is (sends and is_published), (
+                        principal,
+                        topic,
+                    )
                     subscribes = may(principal, Action.SUBSCRIBE, None, grants) or sends
-                    assert await endpoint.may_subscribe(principal, topic) is subscribes
+                    assert await mqtt_ingest.may_subscribe(principal, topic) is subscribes
                 receives = may(principal, Action.RECEIVE, sensor, grants)
                 network = sensor.network_identifier
-                assert endpoint.may_see(principal, sensor.number, network) is receives
+                assert mqtt_ingest.may_see(principal, sensor.number, network) is receives
             wild = may(principal, Action.SUBSCRIBE, None, grants)
-            assert await endpoint.may_subscribe(principal, "#") is wild
+            assert await mqtt_ingest.may_subscribe(principal, "#") is wild
 
 
 async def test_where_topics_lead(plain_core):
