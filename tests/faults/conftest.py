@@ -15,14 +15,14 @@ def pytest_generate_tests(metafunc):
     """Run each fault in a short form, and where its module says LONG in a long one too."""
     if hasattr(metafunc.module, "LONG"):
         forms = ["short", pytest.param("long", marks=pytest.mark.long)]
-        metafunc.fixturenames.append("form")
         metafunc.parametrize("form", forms, indirect=True)
 
 
-@pytest.fixture
+# Of itself, since pytest drops again what is added to the fixtures that a test names.
+@pytest.fixture(autouse=True)
 def form(request, monkeypatch):
     """Set the sizes of the long form, as far as no environment variable does."""
-    if request.param == "long":
+    if getattr(request, "param", "short") == "long":
         for name, size in request.module.LONG.items():
             if f"HELIOGRAPH_{name}" not in os.environ:
                 monkeypatch.setattr(request.module, name, size)

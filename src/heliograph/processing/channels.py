@@ -199,7 +199,9 @@ class Courier:
                     told = f"refused for {', '.join(refused)}"
                     return f"{told}; {note}" if note else told
             case WebhookTarget(url, secret, headers):
-                await self._webhooks.post(url, text.encode(), secret=secret, headers=headers)
+                await self._webhooks.post(
+                    url, text.encode(), secret=secret, headers=headers, key=key
+                )
             case ChatTarget(url, _, may_choose_host):
                 await self._chats.send(url, title, text, may_choose_host=may_choose_host)
             case _:

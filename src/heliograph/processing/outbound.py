@@ -25,6 +25,7 @@ from heliograph.errors import DeliveryError
 from heliograph.version import VERSION
 
 SIGNATURE = "X-Heliograph-Signature"
+IDEMPOTENCY_KEY = "Idempotency-Key"
 LONGEST_URL = 2_048
 WHOLE_SECONDS = 15.0
 TIMEOUT = httpx.Timeout(5.0, read=10.0)
@@ -52,6 +53,7 @@ _OURS = frozenset(
         "accept-encoding",
         "user-agent",
         SIGNATURE.lower(),
+        IDEMPOTENCY_KEY.lower(),
     }
 )
 Resolver: TypeAlias = Callable[[str, int], Awaitable[list[IpAddress]]]
@@ -151,9 +153,12 @@ class Webhooks:
         *,
         secret: str | None = None,
         headers: Mapping[str, str] | None = None,
+        key: str | None = None,
         content_type: str = "application/json",
     ) -> int:
         """Post the body and return the status of the answer, a success.
+
+        `key` is the same when a body is posted again, so that its receiver can know that.
 
         Raises:
             DeliveryError: it was not delivered, or the answer is no success.
@@ -166,6 +171,8 @@ class Webhooks:
         sent = httpx.Headers({"Content-Type": content_type, "Accept-Encoding": "identity"})
         sent["User-Agent"] = f"heliograph/{VERSION}"
         sent.update(headers)
+        if key is not None:
+            sent[IDEMPOTENCY_KEY] = key
         if secret is not None:
             sent[SIGNATURE] = signature(secret, body, int(time.time()))
         try:

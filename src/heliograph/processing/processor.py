@@ -19,6 +19,7 @@ import structlog
 
 from heliograph.access.registry import KnownSensor, Registry
 from heliograph.errors import RowError, StoreUnavailableError
+from heliograph.model.actions import idempotency_key
 from heliograph.model.alert import AlertChange, NewAlert
 from heliograph.model.listeners import Listeners
 from heliograph.model.presence import presence
@@ -531,11 +532,14 @@ def _entered(
 ) -> EnteredAction:
     """Return an action as it is entered; one whose templates make nothing usable has failed."""
     state, error, body = ActionState.PENDING, None, "{}"
+    timestamp, fingerprint = transition.cause
+    key = idempotency_key(
+        rule.identifier, position, action.type, sensor.number, timestamp, fingerprint
+    )
     try:
-        body = body_of(action, sensor, variables)
+        body = body_of(action, sensor, {**variables, "idempotency_key": key})
     except TemplateError as failure:
         state, error = ActionState.FAILED, str(failure)
-    timestamp, fingerprint = transition.cause
     return EnteredAction(
         rule.identifier,
         position,

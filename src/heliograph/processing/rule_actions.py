@@ -47,6 +47,7 @@ ALERT: Final = "alert"
 
 RULE_EVENT: Final = "rule"
 LONGEST_SUMMARY = 500
+_SHOWN = ("rule", "kind", "value", "timestamp", "idempotency_key")
 _SAID = {"no_data": "no data", "offline": "offline"}
 _KINDS = {
     TopicKind.MEASUREMENTS: Kind.MEASUREMENT,
@@ -124,10 +125,11 @@ def body_of(action: RuleAction, sensor: KnownSensor, variables: Mapping[str, Any
     members = action.members
     body: msgspec.Struct
     if action.type == SSE:
-        shown = {name: variables[name] for name in ("rule", "kind", "value", "timestamp")}
+        shown = {name: variables[name] for name in _SHOWN}
         if "template" in members:
             shown = {
                 "rule": variables["rule"],
+                "idempotency_key": variables["idempotency_key"],
                 "event": render_json(members["template"], variables),
             }
         body = SensorEvent(sensor.number, sensor.identifier, sensor.device_id, shown)
@@ -304,7 +306,11 @@ class RuleActions:
             else:
                 found = WebhookTarget(post.url)
             await self._webhooks.post(
-                found.url, post.payload.encode(), secret=found.secret, headers=found.headers
+                found.url,
+                post.payload.encode(),
+                secret=found.secret,
+                headers=found.headers,
+                key=due.idempotency_key,
             )
         except DeliveryError as error:
             raise ActionFailedError(str(error), is_final=error.is_final) from error

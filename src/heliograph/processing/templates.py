@@ -17,7 +17,16 @@ from heliograph.nearest import hint
 from heliograph.processing.members import LONGEST_WRITTEN_TEXT, InvalidMemberError, text
 
 # What the templates of actions may speak of.
-ROOTS: Final = ("sensor", "network", "kind", "value", "timestamp", "rule", "alert")
+ROOTS: Final = (
+    "sensor",
+    "network",
+    "kind",
+    "value",
+    "timestamp",
+    "rule",
+    "alert",
+    "idempotency_key",
+)
 # Of what is made of a template, in bytes.
 LONGEST_RENDERED = 65_536
 # Of a topic, in bytes.

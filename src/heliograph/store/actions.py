@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from heliograph.model.actions import idempotency_key
 from heliograph.model.audit import SYSTEM, Actor, AuditAction, AuditedChange
 from heliograph.model.time import SECOND
 from heliograph.store.audit import enter
@@ -40,6 +41,12 @@ class DueAction(msgspec.Struct, frozen=True, gc=False):
     body: str
     attempts: int
     created_at: int
+
+    @property
+    def idempotency_key(self) -> str:
+        """Return what a receiver knows it by when it is run again."""
+        what = self.rule, self.position, self.type
+        return idempotency_key(*what, self.sensor, self.timestamp, self.fingerprint)
 
 
 class SettledAction(msgspec.Struct, frozen=True, gc=False, array_like=True):

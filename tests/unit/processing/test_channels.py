@@ -194,6 +194,7 @@ async def test_each_channel_is_told_in_its_own_way():
         head, _, body = hook.requests[0].partition(b"\r\n\r\n")
         assert b"\r\nX-Heliograph-Signature: t=" in head
         assert b"\r\nX-Two: hidden-two\r\n" in head
+        assert b"\r\nIdempotency-Key: k-1\r\n" in head
         assert json.loads(body) == {
             "title": digest.title,
             "text": digest.text,

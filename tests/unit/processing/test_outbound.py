@@ -46,7 +46,7 @@ async def test_a_body_arrives_signed_with_its_headers(monkeypatch):
         url = f"http://hook.test:{receiver.port}/a?b=c"
         body = b'{"value": 1}'
         own = {"X-Own": "1", "content-type": "text/plain"}
-        assert await sender.post(url, body, secret="s", headers=own) == 204
+        assert await sender.post(url, body, secret="s", headers=own, key="k-1") == 204
     [request] = receiver.requests
     head, _, received = request.partition(b"\r\n\r\n")
     lines = head.decode().split("\r\n")
@@ -55,6 +55,7 @@ async def test_a_body_arrives_signed_with_its_headers(monkeypatch):
     assert received == body
     assert headers["Host"] == f"hook.test:{receiver.port}"
     assert (headers["X-Own"], headers["content-type"]) == ("1", "text/plain")
+    assert headers["Idempotency-Key"] == "k-1"
     assert head.lower().count(b"content-type") == head.lower().count(b"host:") == 1
     given = re.fullmatch(r"t=(\d+),v1=([0-9a-f]{64})", headers["X-Heliograph-Signature"])
     assert given is not None
@@ -229,6 +230,7 @@ def test_what_is_no_address_of_a_webhook(url):
     [
         *({name: "x"} for name in ("Host", "content-length", "Transfer-Encoding")),
         *({name: "x"} for name in ("X-Heliograph-Signature", "A\r\nB", "A b", "")),
+        {"idempotency-key": "x"},
         *({"A": value} for value in ("b\r\nC: d", "ü", "x" * 1_025)),
     ],
 )
