@@ -260,6 +260,7 @@ class Resource:
         shown: Any = None,
         responses: dict[int | str, dict[str, Any]] | None = None,
         dependencies: Sequence[Any] = (),
+        direct: bool = False,
     ) -> Callable[[Handler], Handler]:
         """Return what makes a route of a function, for each of the methods.
 
@@ -271,6 +272,7 @@ class Resource:
             shown: what it shows where the function makes a response itself.
             responses: what else OpenAPI says.
             dependencies: what FastAPI asks before.
+            direct: of a GET, whether it is a `ReadRoute`.
         """
 
         def add(handler: Handler) -> Handler:
@@ -293,6 +295,7 @@ class Resource:
                         *dependencies,
                         *(() if is_given or method == "GET" else (no_body,)),
                     ],
+                    route_class_override=ReadRoute if direct else None,
                 )
             return handler
 

@@ -3,8 +3,12 @@
 It stands in five tables, and the ingest id is the one order that they have in common. PostgreSQL
 has no tree by it, only an index of blocks: what is asked for is a stretch of ids, wide enough that
 there are as many rows in it as are wanted, and so narrow that all of them can be looked at.
+
+What has to be looked for is looked for in one stretch after the other, each as long as is looked
+through in some milliseconds. A search ends after so many rows or so much time, whatever there is.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -22,15 +26,18 @@ from heliograph.store.pages import ANY_SIZE, ENTRY_BYTES, FEW, LARGEST_PAGE, Hol
 KINDS: Final = (Kind.MEASUREMENT, Kind.LOG, Kind.HEARTBEAT, Kind.PACKET, Kind.REJECTED)
 # Up to here the number of messages is exact.
 MOST_COUNTED = 10_000
-# A request that has to look for what it wants looks at so many rows, a stretch at a time.
-MOST_SCANNED = 100_000
+# A request that has to look for what it wants looks at so many rows at most, a stretch at a time;
+# and at more than the fewest only for so long, but for the stretch that it is in.
+MOST_SCANNED, FEWEST_SCANNED = 100_000, 1_000
+SEARCH_SECONDS = 0.05
+# The longest stretch; the first has the fewest rows. How long looking through one should take.
 MOST_OF_STRETCH = 20_000
+STRETCH_SECONDS = 0.01
 # The rows of a sensor that has no more are found by the sensor.
 FEW_OF_SENSOR = 20_000
 # How far the clocks of several servers may be ahead of this one's, in ingest ids.
 _AHEAD = 2 * SECOND
-_MILLISECOND = first_ingest_id(1_000)
-# By how much a stretch with too few rows becomes longer.
+# By how much a stretch with too few rows becomes longer, and the next one at most.
 _GROWTH = 8
 _CONTENTS_AT_ONCE = 500
 
@@ -96,11 +103,12 @@ class _Name(NamedTuple):
 
 
 class _Stretch(NamedTuple):
-    """Ids, the last one exclusive, between which there are so many rows."""
+    """Ids, the last one exclusive, between which there are so many rows, and the newest's."""
 
     since: int
     before: int
     rows: int
+    newest: int
 
 
 class Messages(Subject):
@@ -108,6 +116,8 @@ class Messages(Subject):
 
     async def page(self, wanted: WantedMessages, *, hold: Hold = hold_any) -> MessagePage:
         """Return the newest messages that are wanted."""
+        if wanted.networks is not None and not wanted.networks:
+            return MessagePage([], 0, False, None)
         since = first_ingest_id(max(wanted.start, 0))
         end = now() + _AHEAD if wanted.end is None else wanted.end
         before = first_ingest_id(max(end, 0))
@@ -220,18 +230,26 @@ class _Search:
         kinds = wanted.kinds if wanted.reason is None else {*wanted.kinds} & {Kind.REJECTED}
         self._kinds = " ".join(kinds)
         self._condition = None if wanted.key is None else _Condition(wanted.key, wanted.value)
-        # What has to be looked at to know whether it is wanted.
-        self._looks = wanted.key is not None or wanted.processed is not None
-        narrows = (wanted.networks, wanted.sensor, wanted.reason)
-        self._is_plain = not self._looks and narrows == (None, None, None)
+        # Where the networks are all that there are, only what is of no sensor is left out.
+        self._is_of_all = False
+        self._clock = asyncio.get_running_loop().time
+        self._deadline = self._clock() + SEARCH_SECONDS
 
     async def run(self, since: int, before: int) -> None:
         """Search from one id down to another."""
-        if self._wanted.sensor is not None and await self._has_few(self._wanted.sensor):
+        wanted = self._wanted
+        if wanted.networks is not None:
+            others = await self._engine.fetch(
+                "messages_other_network", networks=narrowed(wanted.networks)
+            )
+            self._is_of_all = not others
+        if wanted.sensor is not None and await self._has_few(wanted.sensor):
             names = await self._names_of_sensor(since, before)
-            await self._take(names)
-            self.is_lower_bound = len(names) > MOST_COUNTED
-            reached = names[-1].id if self.is_lower_bound else since
+            reached = await self._take(names)
+            if reached is None and len(names) > MOST_COUNTED:
+                reached = names[-1].id
+            self.is_lower_bound = reached is not None
+            reached = since if reached is None else reached
         else:
             reached = await self._scan(since, before)
         if self.total > MOST_COUNTED:
@@ -242,71 +260,95 @@ class _Search:
         elif reached > since:
             self.cursor = reached
 
+    @property
+    def _is_late(self) -> bool:
+        return self._clock() > self._deadline
+
+    @property
+    def _finds_at_once(self) -> bool:
+        """Whether all that is in a stretch is wanted, but for a few."""
+        wanted = self._wanted
+        narrows = (wanted.key, wanted.processed, wanted.sensor, wanted.reason)
+        return narrows == (None,) * 4 and (wanted.networks is None or self._is_of_all)
+
     async def _scan(self, since: int, before: int) -> int:
         """Look at one stretch after the other; return down to which id."""
-        scanned, length = 0, max(before - first_ingest_id(max(now() - SECOND, 0)), _MILLISECOND)
+        scanned, length = 0, max(before - first_ingest_id(max(now() - SECOND, 0)), 1)
+        most = first = min(FEWEST_SCANNED, MOST_OF_STRETCH)
         while before > since and self.total <= MOST_COUNTED:
-            if self._is_full and self._is_plain:
+            if self._is_full and self._finds_at_once:
                 self.total += await self._count(since, before)
                 return since
-            if scanned >= MOST_SCANNED:
+            if scanned >= MOST_SCANNED or (scanned >= FEWEST_SCANNED and self._is_late):
                 self.is_lower_bound = True
                 return before
-            room = self._wanted.limit - len(self.found)
-            enough = MOST_OF_STRETCH // 4 if self._looks or self._is_full else room
-            stretch = await self._stretch(since, before, length, enough)
-            length, before = before - stretch.since, stretch.since
-            if self._is_full and not self._looks:
-                scanned += stretch.rows
+            began = self._clock()
+            stretch = await self._stretch(since, before, length, most)
+            before = stretch.since
+            scanned += stretch.rows
+            if self._is_full and self._condition is None:
                 self.total += await self._count(stretch.since, stretch.before)
-                continue
-            limit = stretch.rows + MOST_OF_STRETCH if self._looks else room
-            names = await self.names(stretch.since, stretch.before, limit)
-            await self._take(names)
-            if not self._looks and len(names) == room:
-                before = names[-1].id
-            else:
-                scanned += stretch.rows
+            elif stretch.rows:
+                room = self._wanted.limit - len(self.found)
+                limit = stretch.rows if self._condition else min(room, stretch.rows)
+                names = await self.names(stretch.since, stretch.before, limit)
+                reached = await self._take(names)
+                if reached is not None:
+                    self.is_lower_bound = True
+                    return reached
+                if len(names) == room < stretch.rows and self._condition is None:
+                    before = names[-1].id
+            if stretch.rows:
+                is_quick = self._clock() - began < STRETCH_SECONDS
+                most = min(most * _GROWTH, MOST_OF_STRETCH) if is_quick else max(most // 2, first)
+                # As many as that, and some room, as they lie here.
+                length = max((stretch.newest - stretch.since) * most * 2 // (3 * stretch.rows), 1)
         return before
 
-    async def _stretch(self, since: int, before: int, length: int, enough: int) -> _Stretch:
-        """Return ids up to `before` with enough rows, but not more than can be looked at."""
-        known = None
+    async def _stretch(self, since: int, before: int, length: int, most: int) -> _Stretch:
+        """Return a stretch of ids up to `before` that has rows, but not more than `most`.
+
+        It has none if there are none from `since` on. `length` is what is tried first.
+        """
+        empty, crowded = 0, None
         while True:
             begin = max(before - length, since)
-            limit = MOST_OF_STRETCH + 1
-            [(rows,)] = await self._engine.fetch(
-                "messages_stretch", since=begin, before=before, kinds=self._kinds, limit=limit
+            [(rows, newest)] = await self._engine.fetch(
+                "messages_stretch", since=begin, before=before, kinds=self._kinds, limit=most + 1
             )
-            if rows > MOST_OF_STRETCH and length > _MILLISECOND:
-                if known is not None:
-                    return known
-                length //= _GROWTH
-                continue
-            known = _Stretch(begin, before, rows)
-            if rows >= enough or begin == since or rows > MOST_OF_STRETCH:
-                return known
-            length *= _GROWTH
+            if rows > most and length > 1:
+                crowded = length
+            elif rows or begin == since:
+                return _Stretch(begin, before, rows, newest or begin)
+            else:
+                empty = length
+            if crowded is None:
+                length = empty * _GROWTH
+            else:
+                length = (empty + crowded) // 2 if empty else max(crowded // _GROWTH, 1)
 
-    async def _take(self, names: Sequence[_Name]) -> None:
-        """Count those that are wanted, and take as many as there is room for, newest first."""
-        processed = self._wanted.processed
-        if processed is not None:
-            pending = await _unprocessed(self._engine, [name.id for name in names])
-            names = [name for name in names if (name.id not in pending) is processed]
+    async def _take(self, names: Sequence[_Name]) -> int | None:
+        """Count those that are wanted, and take as many as there is room for, newest first.
+
+        Return down to which id it came in time; None: to the last.
+        """
         if self._condition is None:
             self.total += len(names)
             room = self._wanted.limit - len(self.found)
             async for message in self.contents(names[:room]):
                 if not self._add(message):
                     break
-            return
-        async for message in self.contents(names):
-            if self._condition.holds(message):
-                self.total += 1
-                self._add(message)
-                if self.total > MOST_COUNTED:
-                    return
+            return None
+        for at in range(0, len(names), _CONTENTS_AT_ONCE):
+            if at >= FEWEST_SCANNED and self._is_late:
+                return names[at - 1].id
+            async for message in self.contents(names[at : at + _CONTENTS_AT_ONCE]):
+                if self._condition.holds(message):
+                    self.total += 1
+                    self._add(message)
+            if self.total > MOST_COUNTED:
+                break
+        return None
 
     def _add(self, message: ReceivedMessage) -> bool:
         """Return whether there was room for the message."""
@@ -333,6 +375,7 @@ class _Search:
             before=before,
             kinds=self._kinds,
             reason=self._wanted.reason,
+            processed=self._processed,
             limit=MOST_COUNTED + 1,
         )
         return [_Name(*row) for row in rows]
@@ -363,9 +406,15 @@ class _Search:
         return {
             "kinds": self._kinds,
             "sensor": self._wanted.sensor,
-            "networks": narrowed(self._wanted.networks),
+            "networks": None if self._is_of_all else narrowed(self._wanted.networks),
+            "of_all": 1 if self._is_of_all else None,
             "reason": self._wanted.reason,
+            "processed": self._processed,
         }
+
+    @property
+    def _processed(self) -> int | None:
+        return None if self._wanted.processed is None else int(self._wanted.processed)
 
     async def contents(self, names: Sequence[_Name]) -> AsyncIterator[ReceivedMessage]:
         """Yield the messages of these names, in their order; what is gone meanwhile is left out."""

@@ -18,6 +18,7 @@ def small(monkeypatch):
     """Have stretches of few rows, so that a search takes many of them."""
     for name, rows in (("MOST_OF_STRETCH", 40), ("FEW_OF_SENSOR", 12), ("_CONTENTS_AT_ONCE", 7)):
         monkeypatch.setattr(messages, name, rows)
+    monkeypatch.setattr(messages, "SEARCH_SECONDS", 60)
 
 
 async def filled(store, register):
@@ -145,6 +146,34 @@ async def test_a_search_is_bounded_in_what_it_counts_and_looks_at(store, registe
         before, pages = page.cursor, pages + 1
     assert 3 <= pages < 10
     assert len(stored) == 240
+
+
+async def test_a_search_that_is_out_of_time_goes_on_from_where_it_stopped(
+    store, register, monkeypatch
+):
+    _, stored = await filled(store, register)
+    monkeypatch.setattr(messages, "SEARCH_SECONDS", 0)
+    monkeypatch.setattr(messages, "FEWEST_SCANNED", 20)
+    wanted = [row[0] for row in stored if isinstance(row[3], dict) and row[3].get("t") == 3]
+    found, first = await read(store, key="t", value="3")
+    assert [each.id for each in found] == wanted
+    assert first.is_lower_bound
+    assert 0 < first.total < len(wanted)
+
+
+async def test_who_sees_some_networks_or_all_finds_the_messages_of_their_sensors(store, register):
+    sensors, stored = await filled(store, register)
+    network = sensors[0].network_identifier
+    other = "7b6f7a3c-93c5-4ed8-a0e0-3f6f0ec3bb01"
+    await store.networks.create(identifier=other, name="other", created_at=1, owner=None)
+    await store.sensors.change(sensors[1].number, network_identifier=other)
+    for networks, numbers in (
+        ([network], {sensors[n].number for n in (0, 2, 3)}),
+        ([other], {sensors[1].number}),
+        ([network, other], {each.number for each in sensors}),
+    ):
+        found, _ = await read(store, networks=networks, limit=30)
+        assert [each.id for each in found] == [row[0] for row in stored if row[2] in numbers]
 
 
 async def test_packets_go_with_logs_or_with_their_sensor(store, register):

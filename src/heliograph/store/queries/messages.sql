@@ -11,6 +11,23 @@ id >= :since AND id < :before
 -- shared: no_packet
 (SELECT packet.id FROM packet WHERE packet.id = measurement.id) IS NULL
 
+-- What a rule has yet to look at, or has an action that has yet to be done, is not processed (0).
+
+-- shared: message_processed
+(
+    CAST(:processed AS bigint) IS NULL
+    OR CAST(:processed AS bigint) = CASE
+        WHEN id IN (
+            SELECT message FROM action
+            WHERE state = 'pending' AND message >= :since AND message < :before
+            UNION ALL
+            SELECT observed.id FROM observation AS observed
+            WHERE observed.id >= :since AND observed.id < :before
+        ) THEN 0
+        ELSE 1
+    END
+)
+
 -- shared: message_visible
 {between}
 AND (CAST(:sensor AS bigint) IS NULL OR sensor = CAST(:sensor AS bigint))
@@ -18,6 +35,9 @@ AND (
     CAST(:networks AS text) IS NULL
     OR sensor IN (SELECT number FROM sensor WHERE network_identifier IN ({networks}))
 )
+-- Of any sensor, if not null.
+AND (CAST(:of_all AS bigint) IS NULL OR sensor IS NOT NULL)
+AND {message_processed}
 
 -- shared: messages_visible
 SELECT id FROM (
@@ -52,13 +72,13 @@ SELECT id FROM (
     LIMIT :limit
 ) AS rejected_messages
 
--- name: messages_count(since, before, kinds, sensor, networks, reason, limit)
+-- name: messages_count(since, before, kinds, sensor, networks, of_all, reason, processed, limit)
 -- How many there are; of each kind not more than the limit.
 SELECT count(*) FROM ({messages_visible}) AS visible;
 
 -- name: messages_stretch(since, before, kinds, limit)
--- How many rows have to be looked at; of each kind not more than the limit.
-SELECT count(*) FROM (
+-- How many rows have to be looked at, of each kind not more than the limit, and the newest's id.
+SELECT count(*), max(id) FROM (
     SELECT id FROM (
         SELECT id FROM measurement
         WHERE CAST(:kinds AS text) LIKE '%measurement%' AND {between} LIMIT :limit
@@ -83,7 +103,11 @@ SELECT count(*) FROM (
     ) AS rejected_messages
 ) AS received;
 
--- name: messages_names(since, before, kinds, sensor, networks, reason, member, said, spelled, limit)
+-- name: messages_other_network(networks)
+-- A row if there is a network that is none of these.
+SELECT 1 FROM network WHERE identifier NOT IN ({networks}) LIMIT 1;
+
+-- name: messages_names(since, before, kinds, sensor, networks, of_all, reason, processed, member, said, spelled, limit)
 -- The newest of a stretch: kind, id, sensor, timestamp. With a `member` only those of which the text
 -- contains that, and one of the other texts: not all of them have the member, but no others do.
 SELECT kind, id, sensor, timestamp
@@ -134,9 +158,9 @@ LIMIT :limit;
 -- The sensor has few rows: they are found by it. A plus keeps SQLite from going by the ids.
 
 -- shared: of_few
-sensor = :sensor AND +id >= :since AND +id < :before
+sensor = :sensor AND +id >= :since AND +id < :before AND {message_processed}
 
--- name: messages_of_sensor(sensor, since, before, kinds, reason, limit)
+-- name: messages_of_sensor(sensor, since, before, kinds, reason, processed, limit)
 -- The newest.
 SELECT kind, id, sensor, timestamp
 FROM (
@@ -171,6 +195,7 @@ FROM (
         SELECT 'rejected' AS kind, id, sensor, receipt_timestamp AS timestamp
         FROM rejected_message
         WHERE CAST(:kinds AS text) LIKE '%rejected%' AND {between} AND sensor = :sensor
+        AND {message_processed}
         AND (CAST(:reason AS text) IS NULL OR reason = :reason)
         ORDER BY id DESC LIMIT :limit
     ) AS rejected_messages
