@@ -44,7 +44,7 @@ from heliograph.model.identifiers import IngestIds
 from heliograph.model.records import Kind
 from heliograph.model.time import now
 from heliograph.store import Store
-from heliograph.store.engine import Batch
+from heliograph.store.engine import Batch, Written
 
 log = structlog.get_logger()
 
@@ -89,8 +89,9 @@ class Pipeline:
         self.refusal: Callable[[], HeliographError] | None = None
         # Says what rules have to look at of a batch; None: there are none.
         self.observe: Observe | None = None
-        # Called after a commit with what rules have to look at, or sensors that sent a status.
-        self.observed: Callable[[Batch], None] | None = None
+        # Called after a commit with what rules have to look at, or sensors that sent a status:
+        # with the batch, what became of it, and the next batch if that is made.
+        self.observed: Callable[[Batch, Written, Batch | None], None] | None = None
         # Whether anybody watches what is committed: who begins to says so by `watch`.
         self.watched = False
         self._waiting: deque[Message] = deque()
@@ -373,7 +374,8 @@ class Pipeline:
             if probe:
                 return
             if self.observed is not None and (ready.observations or ready.statuses):
-                self.observed(ready)
+                following = None if self._next is None else self._next[1]
+                self.observed(ready, written, following)
             written.duplicates.update(found)
             if written.duplicates:
                 _assign_duplicates(messages, written.duplicates)

@@ -35,7 +35,7 @@ from heliograph.processing.templates import TemplateError
 from heliograph.store import Store
 from heliograph.store.actions import ActionState
 from heliograph.store.alerts import clear_alert, raise_alert
-from heliograph.store.engine import Batch
+from heliograph.store.engine import Batch, Written
 from heliograph.store.rule_states import EnteredAction, StoredObservation, StoredState, Turn
 
 log = structlog.get_logger()
@@ -92,7 +92,7 @@ class Processor:
         self._states = store.rule_states
         self._registry = registry
         self.interval = interval
-        self.index = RuleIndex(registry.number)
+        self.index = RuleIndex(registry.number, alone=registry.connected.alone)
         # Told whether there are rules, which have to look at what is committed.
         self.used: Listeners[[bool]] = Listeners()
         # Called after a commit that has entered actions.
@@ -123,9 +123,10 @@ class Processor:
         """Look for work now: something was committed."""
         self._work.set()
 
-    def committed(self, batch: Batch) -> None:
-        """Take note of a batch that was committed."""
+    def committed(self, batch: Batch, written: Written, following: Batch | None = None) -> None:
+        """Take note of a batch that was committed, while `following` is the next one."""
         if batch.observations:
+            self.index.committed(batch, written, following)
             self._may_wait = True
             self.wake()
         if batch.statuses:
@@ -149,6 +150,7 @@ class Processor:
         self._presences.clear()
         self._begun.clear()
         self._since = now()
+        self.index.doubt()
         self.changed()
 
     def lag(self) -> int | None:
@@ -271,7 +273,7 @@ class Processor:
             if turn is None:
                 self._is_outdated = True
                 return
-            ended = []
+            ended, awake = [], await turn.awake()
             for identifier, number, basis in await turn.active():
                 found = self.index.rules.get(identifier)
                 if found is None or found.basis != basis or not await self._is_upon(found, number):
@@ -280,6 +282,8 @@ class Processor:
             if begun:
                 await turn.begin(begun)
         self._begun = known
+        if not self._is_outdated:
+            self.index.know(awake)
         self._tell_of_alerts()
 
     def _look_at_all(self) -> None:
@@ -322,6 +326,7 @@ class Processor:
             self._may_wait = True
             self._alerts.clear()
             raise
+        self.index.wake((each.rule, each.sensor) for each in moved.states if each.phase != "idle")
         for number in looked:
             self._presences.pop(number, None)
         self.observed_total += len(found.taken)

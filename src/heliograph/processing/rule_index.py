@@ -1,12 +1,19 @@
 """Which rules fall upon which sensors, in memory, and what of a batch they have to look at.
 
 Where there is no rule nothing is asked; where there is none for a sensor, a row costs a look-up in
-a dictionary.
+a dictionary. Where a rule is idle a row costs its condition: only one that holds is observed.
+
+Which rules are not idle upon which sensors is in the database, and is remembered here for a server
+that has the database to itself: a sensor is awake for a rule from the first message that is
+observed until the database says, in the transaction that stores another one, that the state is
+idle and nothing waits. So a sensor may be awake for longer than its state, and never for less
+(docs/decisions/0043).
 """
 
+import dataclasses
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 import structlog
@@ -14,17 +21,20 @@ import structlog
 from heliograph.model.canonical import canonical
 from heliograph.model.records import FINGERPRINT, ID, SENSOR, TIMESTAMP, Kind, ObservationRow
 from heliograph.processing.cel import CelError
-from heliograph.processing.conditions import Verdict, value_of
+from heliograph.processing.conditions import Evaluate, Previous, Verdict, value_of
 from heliograph.processing.members import InvalidMemberError
 from heliograph.processing.rules import CompiledRule, parse
-from heliograph.store.engine import Batch
+from heliograph.store.engine import Batch, Written
 from heliograph.store.rules import StoredRule
 
 log = structlog.get_logger()
 
 RECEIPT_TIMESTAMP = 4
+# Of an observation.
+_KIND = 6
 # Sensors of which it is remembered what falls upon them; more are looked up again.
 REMEMBERED = 200_000
+_NOTHING: Final[Previous] = {}
 # What a state rests on: the others may change, and what has been raised stays so.
 _BASIS = ("condition", "kinds", "match", "for", "clear_for", "late")
 
@@ -36,12 +46,23 @@ class NamedSensor(NamedTuple):
     names: Collection[str]
 
 
-class IndexedRule(NamedTuple):
-    """A rule in use. `basis` is a hash of what its states rest on."""
+@dataclasses.dataclass(slots=True, eq=False)
+class IndexedRule:
+    """A rule in use. `basis` is a hash of what its states rest on.
+
+    `awake` are the sensors upon which it may not be idle, unless it `needs_each` message anyway.
+    """
 
     stored: StoredRule
     compiled: CompiledRule
     basis: int
+    awake: set[int] = dataclasses.field(default_factory=set)
+    evaluate: Evaluate = dataclasses.field(init=False)
+    needs_each: bool = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        self.evaluate = self.compiled.evaluate
+        self.needs_each = self.compiled.needs_each
 
     @property
     def identifier(self) -> str:
@@ -50,10 +71,16 @@ class IndexedRule(NamedTuple):
 
 
 class RuleIndex:
-    """The rules in use. `find_sensor` returns what is known of a sensor's number, or None."""
+    """The rules in use. `find_sensor` returns what is known of a sensor's number, or None.
 
-    def __init__(self, find_sensor: Callable[[int], Any]) -> None:
+    `alone`: no other process stores what rules look at, so that what is idle can be remembered.
+    """
+
+    def __init__(self, find_sensor: Callable[[int], Any], *, alone: bool) -> None:
         self._find_sensor = find_sensor
+        self._alone = alone
+        # Whether all sensors are known for which a rule is not idle.
+        self._knows_awake = False
         self.rules: dict[str, IndexedRule] = {}
         # By network those of all its sensors; by network and name; by number, for their tags.
         self._of_all: dict[str, list[IndexedRule]] = {}
@@ -67,10 +94,11 @@ class RuleIndex:
     ) -> None:
         """Take these for the rules in use; `tagged`: the sensors that have tags of a rule."""
         former, self.rules = self.rules, {}
+        self.doubt()
         for rule in stored:
             known = former.get(rule.identifier)
             if known is None or known.stored != rule:
-                known = _indexed(rule)
+                known = _indexed(rule, set() if known is None else known.awake)
             if known is not None:
                 self.rules[rule.identifier] = known
         self._of_all, self._named, self._by_tag = {}, {}, {}
@@ -106,9 +134,48 @@ class RuleIndex:
         """Return whether a rule falls upon a sensor."""
         return rule in self.of(rule.compiled.rule.kinds[0], number)
 
+    def doubt(self) -> None:
+        """Take all rules for not idle, until `know` says which are."""
+        self._knows_awake = False
+
+    def know(self, awake: Iterable[tuple[str, int]]) -> None:
+        """Learn which rules are not idle upon which sensors in the database, or have rows waiting.
+
+        What was observed since is known here already, whether it is stored yet or not.
+        """
+        self.wake(awake)
+        self._knows_awake = self._alone
+
+    def wake(self, awake: Iterable[tuple[str, int]]) -> None:
+        """Take note that rules are not idle upon sensors."""
+        if not self._alone:
+            return
+        for name, number in awake:
+            rule = self.rules.get(name)
+            if rule is not None and not rule.needs_each:
+                rule.awake.add(number)
+
+    def committed(self, batch: Batch, written: Written, following: Batch | None) -> None:
+        """Take note of what became of a batch: what was stored and not observed met an idle rule.
+
+        `following` is the batch that was made since then.
+        """
+        if written.observed is None:
+            return
+        kept = written.observed
+        if following is not None:
+            kept = kept | {(row[0], row[1]) for row in following.observations}
+        for name, number, _, _, row_id, *_ in batch.observations:
+            # A repeat is not observed, whatever the state is.
+            if (name, number) not in kept and row_id not in written.duplicates:
+                rule = self.rules.get(name)
+                if rule is not None:
+                    rule.awake.discard(number)
+
     def observe(self, batch: Batch) -> list[ObservationRow]:
         """Return what rules have to look at of a batch."""
-        made: list[ObservationRow] = []
+        passed: list[_Passed] = []
+        awake: set[int] = set()
         tables: tuple[tuple[Kind, Sequence[Any]], ...] = (
             (Kind.MEASUREMENT, batch.measurements),
             (Kind.LOG, batch.logs),
@@ -118,7 +185,7 @@ class RuleIndex:
         for kind, rows in tables:
             if kind not in self._kinds or not rows:
                 continue
-            found, by_pair = self._found[kind], dict[tuple[str, int], list[Any]]()
+            found, first_id = self._found[kind], 0
             for row in rows:
                 number = row[SENSOR]
                 rules = found.get(number)
@@ -127,13 +194,26 @@ class RuleIndex:
                         continue  # a packet of no sensor
                     rules = self._look_up(kind, number)
                 if rules:
-                    _look(kind, row, rules, by_pair)
-            if by_pair:
-                first_id = min(row[ID] for row in rows)
-                for seen in by_pair.values():
-                    must = any(each[-1] for each in seen)
-                    made += [(*each[:-1], first_id, must) for each in seen]
-        return made
+                    first_id = first_id or min(row[ID] for row in rows)
+                    value = value_of(kind, row)
+                    passed.append((kind, row, value, rules, first_id))
+                    if self._alone and self._wakes(rules, row, value):
+                        awake.add(number)
+        if not self._alone:
+            return _looked(passed, remembers=False)
+        return _looked([each for each in passed if each[1][SENSOR] in awake]) if awake else []
+
+    def _wakes(self, rules: Sequence[IndexedRule], row: Sequence[Any], value: Any) -> bool:
+        """Return whether one of the rules has to look at the sensor's rows in this batch."""
+        number, timestamp, knows_awake = row[SENSOR], row[TIMESTAMP], self._knows_awake
+        wakes = False
+        for rule in rules:
+            if rule.needs_each or number in rule.awake:
+                wakes = True
+            elif not knows_awake or rule.evaluate(value, timestamp, _NOTHING) is Verdict.HOLDS:
+                rule.awake.add(number)
+                wakes = True
+        return wakes
 
     def _look_up(self, kind: Kind, number: int) -> tuple[IndexedRule, ...]:
         sensor: NamedSensor | None = self._find_sensor(number)
@@ -155,38 +235,46 @@ class RuleIndex:
         return fitting
 
 
-def _look(
-    kind: Kind,
-    row: Sequence[Any],
-    rules: Sequence[IndexedRule],
-    by_pair: dict[tuple[str, int], list[Any]],
-) -> None:
-    """Add to each pair of rule and sensor what the rule has to look at of a row."""
-    value = value_of(kind, row)
-    number, timestamp = row[SENSOR], row[TIMESTAMP]
-    for rule in rules:
-        compiled = rule.compiled
-        verdict = None if compiled.changing else compiled.evaluate(value, timestamp, {})
-        if compiled.by_clock and verdict is not Verdict.CLEARS:
-            continue  # not what is waited for
-        seen = by_pair.setdefault((rule.identifier, number), [])
-        must = compiled.needs_each or verdict is Verdict.HOLDS
-        text = "null"
-        if not compiled.by_clock and must:
-            text = row[7] if kind is Kind.MEASUREMENT else msgspec.json.encode(value).decode()
-        frame = rule.identifier, number, timestamp, row[FINGERPRINT], row[ID]
-        each = *frame, row[RECEIPT_TIMESTAMP], kind.value, verdict, text, must
-        if not compiled.by_clock or not seen:
-            seen.append(each)
-        else:
-            seen[0] = max(seen[0], each, key=_arrival)  # what came before says no more
+# Kind, row, decoded value, the rules that fall upon it, and the least id of its kind in the batch.
+_Passed: TypeAlias = tuple[Kind, Sequence[Any], Any, Sequence[IndexedRule], int]
+
+
+def _looked(passed: Sequence[_Passed], *, remembers: bool = True) -> list[ObservationRow]:
+    """Return what rules have to look at of rows; unless it is remembered, whether idle or not."""
+    by_pair: dict[tuple[str, int], list[Any]] = {}
+    for kind, row, value, rules, first_id in passed:
+        number, timestamp = row[SENSOR], row[TIMESTAMP]
+        for rule in rules:
+            if remembers and not rule.needs_each and number not in rule.awake:
+                continue
+            compiled = rule.compiled
+            verdict = None if compiled.changing else rule.evaluate(value, timestamp, _NOTHING)
+            if compiled.by_clock and verdict is not Verdict.CLEARS:
+                continue  # not what is waited for
+            seen = by_pair.setdefault((rule.identifier, number), [])
+            must = rule.needs_each or verdict is Verdict.HOLDS
+            text = "null"
+            if not compiled.by_clock and must:
+                text = row[7] if kind is Kind.MEASUREMENT else msgspec.json.encode(value).decode()
+            frame = rule.identifier, number, timestamp, row[FINGERPRINT], row[ID]
+            rest = row[RECEIPT_TIMESTAMP], kind.value, verdict, text, first_id, must
+            each = *frame, *rest
+            if compiled.by_clock and seen and seen[-1][_KIND] == kind.value:
+                seen[-1] = max(seen[-1], each, key=_arrival)  # what came before says no more
+            else:
+                seen.append(each)
+    made: list[ObservationRow] = []
+    for seen in by_pair.values():
+        must = any(each[-1] for each in seen)
+        made += [(*each[:-1], must) for each in seen]
+    return made
 
 
 def _arrival(each: Sequence[Any]) -> tuple[int, int]:
     return each[RECEIPT_TIMESTAMP + 1], each[FINGERPRINT]
 
 
-def _indexed(stored: StoredRule) -> IndexedRule | None:
+def _indexed(stored: StoredRule, awake: set[int]) -> IndexedRule | None:
     """Return the rule as it runs; None: it can't."""
     document = msgspec.json.decode(stored.definition)
     try:
@@ -196,4 +284,4 @@ def _indexed(stored: StoredRule) -> IndexedRule | None:
         return None
     basis = canonical({name: document.get(name) for name in _BASIS})
     digest = hashlib.blake2b(basis, digest_size=8).digest()
-    return IndexedRule(stored, compiled, int.from_bytes(digest) >> 1)
+    return IndexedRule(stored, compiled, int.from_bytes(digest) >> 1, awake)

@@ -171,11 +171,13 @@ class Written:
 
     `duplicates` maps the id of each row that was dropped as a repeat to the id of the row
     that was stored before it. Rows that are not in it were inserted. `flagged` are the ids of
-    heartbeats that name a revision which does not exist.
+    heartbeats that name a revision which does not exist. `observed` are rule and sensor of the
+    observations that were stored or had been; None: that is not known.
     """
 
     duplicates: dict[int, int] = dataclasses.field(default_factory=dict)
     flagged: set[int] = dataclasses.field(default_factory=set)
+    observed: set[tuple[str, int]] | None = None
 
 
 @dataclasses.dataclass(slots=True)

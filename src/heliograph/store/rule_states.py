@@ -88,6 +88,10 @@ class Turn:
         """Return rule, sensor and basis of all states that are not idle."""
         return await self._fetch("rule_states_active")
 
+    async def awake(self) -> Sequence[tuple[str, int]]:
+        """Return rule and sensor of all states that are not idle, or may not be for long."""
+        return [(name, number) for name, number in await self._fetch("rule_states_awake")]
+
     async def store(self, states: Sequence[StoredState]) -> None:
         """Store states, unless their rule is gone."""
         await self._fetch("rule_states_store", rows=json_text(list(states)))

@@ -551,7 +551,8 @@ class SqliteWriter:
         if batch.actions:
             self._store(connection, "actions_store", batch.actions)
         if batch.observations:
-            self._store(connection, "observations_store", batch.observations)
+            seen = self._store(connection, "observations_store", batch.observations)
+            written.observed = {(name, number) for name, number in seen}
         return written
 
     def _mark(
@@ -582,8 +583,8 @@ class SqliteWriter:
             self._store(connection, "heartbeats_flag", found.flagged)
         return found.flagged_ids
 
-    def _store(self, connection: sqlite3.Connection, query: str, rows: list[Any]) -> None:
-        connection.execute(self._queries[query].sql, {"rows": json_text(rows)})
+    def _store(self, connection: sqlite3.Connection, query: str, rows: list[Any]) -> sqlite3.Cursor:
+        return connection.execute(self._queries[query].sql, {"rows": json_text(rows)})
 
     def _commit(self, connection: sqlite3.Connection) -> None:
         connection.execute("COMMIT")

@@ -47,8 +47,9 @@ class Flow:
         batch = Batch(measurements=list(rows), packets=list(packets))
         batch.sort()
         batch.observations = self.processor.index.observe(batch)
-        await self.store.write(batch)
-        self.processor.committed(batch)
+        written = await self.store.write(batch)
+        self.processor.committed(batch, written)
+        return batch
 
     async def say(self, *rows):
         await self.send(*rows)
@@ -142,6 +143,23 @@ async def test_a_rule_looks_at_packets_of_known_devices_and_is_tried_on_them(flo
     compiled = flow.processor.index.rules[rule.identifier].compiled
     run = await try_rule(flow.store, compiled, sensor, NOON, NOON + 10)
     assert (run.messages, run.raises, run.raised_for, run.naive_raises) == (3, 1, 2, 1)
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+async def test_an_ambiguous_commit_of_an_observation_leaves_the_sensor_awake(flow, store, sensor):
+    await flow.rule(actions=BOTH)
+    batch = Batch(measurements=[measurement(sensor, NOON, {"t": 31})])
+    batch.observations = flow.processor.index.observe(batch)
+    await store.write(batch)
+    # Nobody heard of it, and so it is stored again.
+    flow.processor.committed(batch, await store.write(batch))
+    await flow.say(measurement(sensor, NOON + 1, {"t": 20}))
+    assert [shown(each) for each in await flow.actions()] == ["raised", "cleared"]
+    # Idle: the next one is looked at and dropped, the one after that is not looked at.
+    for n, count in ((2, 1), (3, 0)):
+        batch = await flow.send(measurement(sensor, NOON + n, {"t": 20}))
+        assert len(batch.observations) == count
+        assert await flow.waiting() == []
 
 
 async def test_data_about_the_past_raises_nothing_unless_the_rule_asks_for_it(flow, sensor):

@@ -106,6 +106,12 @@ SELECT min(due_at) FROM rule_state WHERE due_at IS NOT NULL;
 -- What may change by the next message, or by the clock.
 SELECT rule, sensor, basis FROM rule_state WHERE phase <> 'idle';
 
+-- name: rule_states_awake()
+-- Upon which sensors rules are not idle, or have something to look at.
+SELECT rule, sensor FROM rule_state WHERE phase <> 'idle'
+UNION
+SELECT rule, sensor FROM observation;
+
 -- name: {table}_by_key(sensor, timestamp, fingerprint)
 SELECT * FROM {table}
 WHERE sensor = :sensor AND timestamp = :timestamp AND fingerprint = :fingerprint;

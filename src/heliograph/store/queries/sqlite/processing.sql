@@ -137,7 +137,9 @@ AND (
         WHERE waiting.rule = seen.rule AND waiting.sensor = seen.sensor
     )
 )
-ON CONFLICT (rule, sensor, timestamp, fingerprint) DO NOTHING;
+-- One that an ambiguous commit has stored before is told of, too.
+ON CONFLICT (rule, sensor, timestamp, fingerprint) DO UPDATE SET kind = excluded.kind
+RETURNING rule, sensor;
 
 -- name: observations_settle(keys)!
 -- What has been looked at.
