@@ -26,7 +26,7 @@ from heliograph.settings import Settings
 from heliograph.store import Store
 from heliograph.store.engine import Drop
 from heliograph.store.pages import LEAST
-from heliograph.store.removal import DueRow, KeptKind, Span
+from heliograph.store.removal import DueRow, KeptKind, Span, next_size
 
 log = structlog.get_logger()
 
@@ -36,9 +36,6 @@ INTERVAL_SECONDS = 3_600.0
 # After a failure, and while the disk budget is used up.
 SOON_SECONDS = 60.0
 SENSORS_AT_ONCE = 500
-# The writer is taken for about so long at a time.
-TRANSACTION_SECONDS = 0.03
-FEWEST_ROWS, MOST_ROWS = 100, 20_000
 # Of the time while devices send; more where there is no room for what they send, or too little
 # time for what they sent.
 MODEST_SHARE, LARGE_SHARE = 0.1, 0.5
@@ -90,7 +87,7 @@ class RetentionRuns:
         self._wait_is_logged = False
         self._busy = busy
         self._newest = newest
-        self._rows = FEWEST_ROWS
+        self._rows = next_size(0, 0)  # the fewest
         self._urgent = False
         self._share = MODEST_SHARE
         self._woken = asyncio.Event()
@@ -298,7 +295,7 @@ class RetentionRuns:
             if kind is KeptKind.MEASUREMENTS and self._newest is not None:
                 for sensor in {row.sensor for row in rows}:
                     self._newest.forget(sensor)
-            self._rows = _next_size(len(rows), took) if len(rows) == limit else limit
+            self._rows = next_size(len(rows), took) if len(rows) == limit else limit
             await asyncio.sleep(took * (1 / self._share - 1) if self._busy() else 0)
             if len(rows) < limit:
                 return
@@ -329,12 +326,6 @@ async def prune_for_ever(
         except (StoreUnavailableError, HeliographError) as error:
             log.debug("pruning waiting for the database", reason=str(error))
         await asyncio.sleep(INTERVAL_SECONDS)
-
-
-def _next_size(rows: int, took: float) -> int:
-    """Return how many rows take about as long as a transaction may, at most twice as many."""
-    fitting = rows * min(TRANSACTION_SECONDS / max(took, 1e-6), 2.0)
-    return max(FEWEST_ROWS, min(MOST_ROWS, int(fitting)))
 
 
 def _rest(spans: Iterable[Span], rows: Iterable[DueRow]) -> list[Span]:

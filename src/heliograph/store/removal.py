@@ -32,6 +32,9 @@ PARTITIONED: Final = {KeptKind.MEASUREMENTS: "measurement", KeptKind.LOGS: "log"
 
 
 PACKETS_AT_ONCE = 1_000
+# The writer is taken for about so long at a time.
+TRANSACTION_SECONDS = 0.03
+FEWEST_ROWS, MOST_ROWS = 100, 20_000
 # Samples are taken of so many parts.
 SAMPLE_OF: Final = 1_009
 
@@ -86,6 +89,12 @@ class Partition(NamedTuple):
     def end(self) -> int:
         """Where it ends, in microseconds."""
         return month_start(self.month + 1)
+
+
+def next_size(rows: int, took: float) -> int:
+    """Return how many rows take about as long as a transaction may, at most twice as many."""
+    fitting = rows * min(TRANSACTION_SECONDS / max(took, 1e-6), 2.0)
+    return max(FEWEST_ROWS, min(MOST_ROWS, int(fitting)))
 
 
 class Removal(Subject):
@@ -236,15 +245,14 @@ def _counted(row: str, limit: int, end: int) -> Counted:
     return Counted(max(count, count * (end - first) // max(last - first, 1)), is_exact=False)
 
 
-# Rows erased in one transaction.
-ERASED_AT_ONCE = 5_000
-# What holds a sensor's data; its configurations go with its record.
+# Rows erased by the first transaction; those that follow take as many as fit into its time.
+ERASED_AT_ONCE = 500
+# What holds a sensor's data beside rejected messages; its configurations go with its record.
 ERASURES = (
     "measurements_erase",
     "logs_erase",
     "heartbeats_erase",
     "packets_erase",
-    "rejected_messages_erase",
     "observations_erase",
     "actions_erase",
     "attributes_erase",
@@ -256,34 +264,41 @@ ERASURES = (
 )
 
 
-async def erase_first(transaction: Transaction, sensor: int) -> None:
-    """Erase the first piece in a transaction that does more."""
-    await transaction.fetch(ERASURES[0], sensor=sensor, limit=ERASED_AT_ONCE)
+async def erase_piece(transaction: Transaction, sensor: int, limit: int) -> int:
+    """Erase so many rows that the sensor has sent; return how many there were."""
+    left = limit
+    for query in ERASURES:
+        left -= len(await transaction.fetch(query, sensor=sensor, limit=left))
+        if left <= 0:
+            break
+        if query == "rollups_erase":
+            await discard_rolling(transaction)
+    return limit - left
 
 
 async def erase_data(engine: Engine, sensor: int) -> None:
     """Erase all that the sensor has sent; what ends halfway may be repeated."""
-    # Again until there is nothing: what was on its way when it was deleted may come late.
-    while sum([await _erase(engine, query, sensor) for query in ERASURES]):
-        pass
+    clock, size = asyncio.get_running_loop().time, ERASED_AT_ONCE
+    # Until there is nothing: what was on its way when it was deleted may come late.
+    erased = 1
+    while erased:
+        async with engine.transaction() as transaction:
+            began = clock()
+            erased = await erase_piece(transaction, sensor, size)
+            took = clock() - began
+        if erased == size:
+            size = next_size(size, took)
+        elif found := await engine.fetch(
+            "rejected_messages_of_sensor", sensor=sensor, limit=ERASED_AT_ONCE
+        ):
+            names = json_text([*map(list, found)])
+            async with engine.transaction() as transaction:
+                erased += len(await transaction.fetch("rejected_messages_erase", names=names))
 
 
 async def discard_rolling(transaction: Transaction) -> None:
     """Have what is being rolled up at this moment thrown away: it was read before."""
     await transaction.fetch("rollup_discard")
-
-
-async def _erase(engine: Engine, query: str, sensor: int) -> int:
-    """Return how many rows were erased."""
-    total = 0
-    while True:
-        async with engine.transaction() as transaction:
-            rows = await transaction.fetch(query, sensor=sensor, limit=ERASED_AT_ONCE)
-            if query == "rollups_erase":
-                await discard_rolling(transaction)
-        total += len(rows)
-        if len(rows) < ERASED_AT_ONCE:
-            return total
 
 
 class RowBytes(NamedTuple):

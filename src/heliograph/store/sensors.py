@@ -31,7 +31,7 @@ from heliograph.store.engine import (
 )
 from heliograph.store.networks import DEFAULT_NETWORK
 from heliograph.store.nodes import changed_members, lock_node
-from heliograph.store.removal import erase_data, erase_first
+from heliograph.store.removal import ERASED_AT_ONCE, erase_data, erase_piece
 
 CHANGEABLE = (
     "network_identifier",
@@ -279,7 +279,7 @@ class Sensors(Subject):
                 if found.deleted_at is None:
                     return  # somebody has brought it back
                 await enter(transaction, actor, [audited_change(AuditAction.SENSOR_ERASE, found)])
-            await erase_first(transaction, number)
+            await erase_piece(transaction, number, ERASED_AT_ONCE)
         await erase_data(self._engine, number)
         await self._write("sensor_erase", number=number)
 

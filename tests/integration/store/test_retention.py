@@ -16,6 +16,7 @@ from heliograph.retention import runs as runs_module
 from heliograph.retention.runs import RetentionRuns
 from heliograph.rollups.task import Rolling
 from heliograph.store import open_store
+from heliograph.store import removal as removal_module
 from heliograph.store.engine import Batch
 from heliograph.store.pages import LEAST
 from heliograph.store.removal import SAMPLE_OF, Counted, KeptKind, Span, row_bytes
@@ -299,8 +300,8 @@ async def test_a_longer_retention_brings_nothing_more_to_an_end(store, sensor, r
 
 
 async def test_removal_is_by_bounded_batches(store, register, monkeypatch, rolled_up):
-    monkeypatch.setattr(runs_module, "FEWEST_ROWS", 7)
-    monkeypatch.setattr(runs_module, "MOST_ROWS", 7)
+    monkeypatch.setattr(removal_module, "FEWEST_ROWS", 7)
+    monkeypatch.setattr(removal_module, "MOST_ROWS", 7)
     monkeypatch.setattr(runs_module, "SENSORS_AT_ONCE", 2)
     sensors = [(await register()).number for _ in range(5)]
     ages = [12 + at / 100 for at in range(30)] + [1]
@@ -337,8 +338,8 @@ async def test_a_run_that_ends_anywhere_has_removed_only_what_is_due(
     store, sensor, monkeypatch, rolled_up
 ):
     """Break off before each change of the store in turn; the last run goes to its end."""
-    monkeypatch.setattr(runs_module, "FEWEST_ROWS", 2)
-    monkeypatch.setattr(runs_module, "MOST_ROWS", 2)
+    monkeypatch.setattr(removal_module, "FEWEST_ROWS", 2)
+    monkeypatch.setattr(removal_module, "MOST_ROWS", 2)
     transaction = store.engine.transaction
     left = 0
 
@@ -562,10 +563,10 @@ KILLED = textwrap.dedent(
     import asyncio, os, signal, sys
     from heliograph.model.retention import Retention
     from heliograph.retention import runs
-    from heliograph.store import open_store, postgresql, sqlite
+    from heliograph.store import open_store, postgresql, removal, sqlite
     from heliograph.store.engine import Transaction
     url, moment, left = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-    runs.FEWEST_ROWS = runs.MOST_ROWS = 3
+    removal.FEWEST_ROWS = removal.MOST_ROWS = 3
     async def sweep():
         global left
         store = await open_store(url)

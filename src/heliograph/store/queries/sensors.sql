@@ -275,28 +275,69 @@ AND (timestamp, fingerprint) <= (
 )
 RETURNING 1;
 
--- name: rejected_messages_erase(sensor, limit)
-DELETE FROM rejected_message
-WHERE id IN (
-    SELECT id FROM rejected_message WHERE sensor = :sensor ORDER BY id LIMIT :limit
-)
-RETURNING 1;
+-- name: rejected_messages_of_sensor(sensor, limit)
+-- The whole table is looked through: by a reader, while others write.
+SELECT id FROM rejected_message WHERE sensor = :sensor LIMIT :limit;
+
+-- name: rejected_messages_erase(names)
+DELETE FROM rejected_message WHERE id IN ({named_ids}) RETURNING 1;
 
 -- name: packets_erase(sensor, limit)
 DELETE FROM packet
 WHERE id IN (SELECT id FROM packet WHERE sensor = :sensor LIMIT :limit)
 RETURNING 1;
 
+-- No index of these begins with the sensor: it is sought in each rule that they have.
+
 -- name: observations_erase(sensor, limit)
+WITH RECURSIVE present (rule) AS (
+    SELECT min(rule) FROM observation
+    UNION ALL
+    SELECT (SELECT min(observation.rule) FROM observation WHERE observation.rule > present.rule)
+    FROM present
+    WHERE present.rule IS NOT NULL
+)
 DELETE FROM observation
-WHERE (rule, id) IN (SELECT rule, id FROM observation WHERE sensor = :sensor LIMIT :limit)
-AND sensor = :sensor
+WHERE (rule, sensor, timestamp, fingerprint) IN (
+    SELECT observation.rule, observation.sensor, observation.timestamp, observation.fingerprint
+    FROM present
+    JOIN observation ON observation.rule = present.rule AND observation.sensor = :sensor
+    LIMIT :limit
+)
 RETURNING 1;
 
 -- name: actions_erase(sensor, limit)
 -- What is to be done because of its messages has their texts.
+WITH RECURSIVE present (rule, position) AS (
+    SELECT min(rule), CAST(-1 AS bigint) FROM action
+    UNION ALL
+    SELECT
+        CASE
+            WHEN EXISTS (
+                SELECT 1 FROM action
+                WHERE action.rule = present.rule AND action.position > present.position
+            ) THEN present.rule
+            ELSE (SELECT min(action.rule) FROM action WHERE action.rule > present.rule)
+        END,
+        coalesce(
+            (
+                SELECT min(action.position) FROM action
+                WHERE action.rule = present.rule AND action.position > present.position
+            ),
+            -1
+        )
+    FROM present
+    WHERE present.rule IS NOT NULL
+)
 DELETE FROM action
-WHERE id IN (SELECT id FROM action WHERE sensor = :sensor LIMIT :limit)
+WHERE id IN (
+    SELECT action.id
+    FROM present
+    JOIN action ON action.rule = present.rule
+    AND action.position = present.position
+    AND action.sensor = :sensor
+    LIMIT :limit
+)
 RETURNING 1;
 
 -- name: attributes_erase(sensor, limit)
