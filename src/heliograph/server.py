@@ -30,6 +30,7 @@ from heliograph.errors import AlreadyExistsError, StartError, StoreUnavailableEr
 from heliograph.http.alerts import alert_frames
 from heliograph.http.services import Services
 from heliograph.http.streams import look_up
+from heliograph.http.traffic import Traffic
 from heliograph.ingest.attributes import NewAttributes
 from heliograph.ingest.clock import Clock, ClockWatch
 from heliograph.ingest.http_ingest import HttpIngest
@@ -60,6 +61,7 @@ from heliograph.processing.chat import Chats
 from heliograph.processing.dispatcher import CONCURRENT, Dispatcher, Run
 from heliograph.processing.email import Mailer, MailServer
 from heliograph.processing.notifications import Notifications
+from heliograph.processing.outbound import AT_ONCE as WEBHOOKS_AT_ONCE
 from heliograph.processing.outbound import Webhooks
 from heliograph.processing.processor import Processor
 from heliograph.processing.rule_actions import PacketActions, RuleActions
@@ -280,22 +282,27 @@ class Server:
         )
         publish = PacketActions(listener, link).run
         publishing = _dispatcher(settings, store, {PUBLISH: publish, **rule_actions.quick})
-        # What others may keep waiting.
-        calling = _dispatcher(settings, store, rule_actions.slow)
+        # What others may keep waiting: as many as are run at once, so that none waits for its turn
+        # with its time running out.
+        calling = _dispatcher(settings, store, rule_actions.calls, WEBHOOKS_AT_ONCE)
+        scripting = _dispatcher(settings, store, rule_actions.scripts, settings.max_scripts)
         self._at_end("actions", publishing.close, shutdown.CONFIGURATIONS)
         self._at_end("calls", calling.close, shutdown.CONFIGURATIONS)
+        self._at_end("scripts", scripting.close, shutdown.CONFIGURATIONS)
         processor.entered.add(publishing.wake)
         processor.entered.add(calling.wake)
+        processor.entered.add(scripting.wake)
         notifying = _dispatcher(
             settings, store, {NOTIFY: notifications.send}, NOTIFICATIONS_AT_ONCE
         )
         notifications.entered.add(notifying.wake)
         processor.entered.add(notifications.wake)
         self._at_end("notifications", notifying.close, shutdown.CONFIGURATIONS)
+        traffic = Traffic()
         alerting = Alerting(
             store,
             registry,
-            _signs(settings, pipeline, disk, link),
+            _signs(settings, pipeline, disk, link, traffic),
             interval=settings.processing_interval,
         )
         presence = PresenceWriter(store, registry.connected, hub, instance)
@@ -314,6 +321,7 @@ class Server:
             http_ingest=http_ingest,
             publishing=publishing,
             calling=calling,
+            scripting=scripting,
             notifying=notifying,
             processor=processor,
             notifications=notifications,
@@ -334,6 +342,7 @@ class Server:
             listener=listener,
             link=link,
             informing=files,
+            traffic=traffic,
             started_at=now(),
         )
         services.running_settings.may_change(
@@ -366,6 +375,7 @@ class Server:
             *(pipeline, instance, rollups, streams, link, listener, publisher, notices),
             publishing,
             calling,
+            scripting,
             processor,
             notifying,
             alerting,
@@ -404,6 +414,7 @@ class Server:
         self._run(processor.run(), "rules")
         self._run(publishing.run(), "publications")
         self._run(calling.run(), "calls")
+        self._run(scripting.run(), "scripts")
         await notifications.check()
         self._run(notifications.run(), "notices-of-alerts")
         self._run(notifying.run(), "notifications")
@@ -632,7 +643,9 @@ def _changes(
     yield OF_EACH_TIME, None
 
 
-def _signs(settings: Settings, pipeline: Pipeline, disk: DiskBudget, link: Link | None) -> Signs:
+def _signs(
+    settings: Settings, pipeline: Pipeline, disk: DiskBudget, link: Link | None, traffic: Traffic
+) -> Signs:
     """Return where alerting sees how the server does."""
     state = pipeline.state
     certificates = (settings.mqtt_tls_certificate, settings.mqtt_url_tls_certificate)
@@ -644,6 +657,7 @@ def _signs(settings: Settings, pipeline: Pipeline, disk: DiskBudget, link: Link 
     return Signs(
         queue=lambda: state.bytes_in_flight / settings.max_in_flight_bytes,
         elements=elements,
+        answers=traffic.failures,
         rejected=state.take_rejected,
         broker=lambda: None if link is None else link.problem,
         disk=lambda: (disk.state.percent, disk.state.is_low, disk.state.is_full),

@@ -68,6 +68,8 @@ OF_EACH_TIME = (
 )
 
 SHORTEST_PRODUCTION_KEY = 16
+# So that a script is ended by its own time-out, and not as an action that takes too long.
+LONGEST_SCRIPT_SECONDS = 40
 
 # An empty text means something of its own here; everywhere else it means the default.
 _EMPTY_IS_A_VALUE = frozenset({"MQTT_LISTEN"})
@@ -269,7 +271,7 @@ class Settings(BaseModel):
 
     webhook_allow: Destinations = ()
     scripts_dir: Path | None = None
-    script_timeout: float = Field(10.0, ge=0.1, le=3_600)
+    script_timeout: float = Field(10.0, ge=0.1)
     script_memory: Annotated[int, BeforeValidator(_bytes), Field(ge=16 << 20, le=1 << 40)] = (
         256 << 20
     )
@@ -333,6 +335,16 @@ class Settings(BaseModel):
         if key is not None:
             find_secrets(key.get_secret_value(), Path())
         return key
+
+    @field_validator("script_timeout")
+    @classmethod
+    def _ends_before_its_action(cls, seconds: float) -> float:
+        if seconds > LONGEST_SCRIPT_SECONDS:
+            raise ValueError(
+                f"should be at most {LONGEST_SCRIPT_SECONDS}: an action that takes longer is given"
+                " up and done again; a script may leave longer work to a service"
+            )
+        return seconds
 
     @field_validator("database_url")
     @classmethod
@@ -645,9 +657,9 @@ def _allowed(field: FieldInfo) -> str | None:
         return "true or false"
     if annotation in (int, float):
         bounds = {type(bound).__name__: bound for bound in field.metadata}
-        least, most = bounds["Ge"].ge, bounds["Le"].le
+        least, most = bounds["Ge"].ge, bounds.get("Le")
         kind = "a whole number" if annotation is int else "a number"
-        return f"{kind} from {least} to {most}"
+        return f"{kind} from {least} " + (f"to {most.le}" if most else "on")
     choices = getattr(annotation, "__args__", ())
     if choices and all(isinstance(choice, str) for choice in choices):
         return "one of " + ", ".join(choice or "(empty)" for choice in choices)

@@ -17,7 +17,8 @@ from heliograph.admin_key import ensure_api_secret_key
 from heliograph.errors import StartError
 from heliograph.masking import MASK
 from heliograph.model.account import USERNAME_RULE
-from heliograph.settings import Settings, load_settings
+from heliograph.processing.dispatcher import LONGEST_SECONDS
+from heliograph.settings import LONGEST_SCRIPT_SECONDS, Settings, load_settings
 
 STRONG = "b7Xq2mZr9tLk4WcV8sNf"
 
@@ -420,10 +421,19 @@ def test_who_may_sign_up(app_env, allow_signup, is_open):
             "SMTP_SECURITY: none only with an SMTP_HOST that is this machine",
         ),
         ({"scripts_dir": "nowhere"}, "SCRIPTS_DIR: there is no folder 'nowhere'"),
+        ({"script_timeout": 0}, "SCRIPT_TIMEOUT: should be a number from 0.1 on, not '0'"),
+        (
+            {"script_timeout": 45},
+            (
+                "SCRIPT_TIMEOUT: should be at most 40: an action that takes longer is given up and"
+                " done again; a script may leave longer work to a service"
+            ),
+        ),
     ],
 )
 def test_what_notices_and_scripts_need(given, line):
     assert refusal(**given) == line
+    assert LONGEST_SCRIPT_SECONDS < LONGEST_SECONDS
     good = {"smtp_host": "localhost", "smtp_sender": "a@b", "smtp_security": "none"}
     assert load_settings(**good, scripts_dir=".").smtp_port == 587
 

@@ -46,7 +46,7 @@ from heliograph.http import (
 from heliograph.http.answers import Answering
 from heliograph.http.exports import ExportSlots
 from heliograph.http.foreign_pages import ForeignPages
-from heliograph.http.front import SOCKET, Front, Operation, Table, Traffic
+from heliograph.http.front import SOCKET, Front, Operation, Table
 from heliograph.http.ingest import ingest_routes
 from heliograph.http.realtime import PARAMETERS, Realtime
 from heliograph.http.resources import ReadRoute
@@ -86,7 +86,7 @@ RESOURCES = (
 def create_web(services: Services, export_slots: ExportSlots | None = None) -> ASGIApp:
     """Return the application; who starts it starts and stops the services."""
     settings = services.settings
-    traffic, answering = Traffic(), Answering()
+    traffic, answering = services.traffic, Answering()
     fastapi = _fastapi()
     fastapi.state.services = services
     fastapi.state.exports = ExportSlots() if export_slots is None else export_slots

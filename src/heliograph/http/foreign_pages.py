@@ -18,8 +18,8 @@ from heliograph.address import is_loopback
 from heliograph.errors import ErrorCode, HeliographError
 from heliograph.http.access import SAFE_METHODS, another_site, is_own_page
 from heliograph.http.errors import answer
-from heliograph.http.front import Traffic
 from heliograph.http.realtime import refuse
+from heliograph.http.traffic import Traffic
 from heliograph.settings import Settings
 
 log = structlog.get_logger()

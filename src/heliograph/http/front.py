@@ -35,6 +35,7 @@ from heliograph.http.errors import Answer
 from heliograph.http.parameters import Known, problems
 from heliograph.http.paths import PREFIX, canonical_path
 from heliograph.http.realtime import refuse
+from heliograph.http.traffic import Traffic
 
 log = structlog.get_logger()
 # Asked in a tenth of the time that a line takes that is not written.
@@ -61,20 +62,6 @@ Direct = Callable[[Scope, Receive], Awaitable[Answer]]
 def _status_of_invalid(template: str) -> int:
     """Return the status of the answer to a request in which something is wrong."""
     return 400 if BAD_REQUESTS.fullmatch(template) else 422
-
-
-class Traffic:
-    """How many requests have been answered."""
-
-    def __init__(self) -> None:
-        # By the route's path, with its parameters' names, and the class of the status.
-        self.requests: dict[tuple[str, int], int] = {}
-        # Before any route, by the code of the answer.
-        self.refused_requests: dict[ErrorCode, int] = {}
-
-    def refuse(self, code: ErrorCode) -> None:
-        """Count a request that was refused before any route."""
-        self.refused_requests[code] = self.refused_requests.get(code, 0) + 1
 
 
 class Operation(NamedTuple):

@@ -144,7 +144,7 @@ async def readyz(services: TheServices) -> Response:
     if services.disk.is_low and not services.disk.is_full:
         warnings.append(_of_budget(services.disk))
     warnings += _of_time(services)
-    warnings += _of_rules(services)
+    warnings += await _of_rules(services, database)
     instance = services.instance
     others = [other.number for other in instance.others] if instance else []
     if others:
@@ -186,8 +186,16 @@ async def readyz(services: TheServices) -> Response:
     return Answer(503 if reasons else 200, encode(shown))
 
 
-def _of_rules(services: Services) -> list[str]:
-    lag = services.processor.lag() or 0
+async def _of_rules(services: Services, database: str) -> list[str]:
+    """Return whether rules are behind: by what they have not looked at, even if they are stuck."""
+    if database != "available":
+        return []
+    try:
+        async with asyncio.timeout(DATABASE_SECONDS):
+            oldest = await services.store.rule_states.oldest()
+    except (StoreUnavailableError, TimeoutError):
+        return []
+    lag = 0 if oldest is None else now() - oldest
     if lag <= LONGEST_LAG:
         return []
     return [f"Rules are {lag // SECOND} seconds behind what is stored"]

@@ -15,11 +15,11 @@ from heliograph.errors import ErrorCode
 from heliograph.http.access import Rights, bearer, stranger
 from heliograph.http.answers import Answering
 from heliograph.http.connections import WebSocketProtocol
-from heliograph.http.front import Traffic
 from heliograph.http.paths import PREFIX
 from heliograph.http.records import errors
 from heliograph.http.resources import TheServices
 from heliograph.http.services import Services
+from heliograph.http.traffic import Traffic
 from heliograph.model.time import now, to_epoch_seconds
 from heliograph.store.removal import KeptKind
 

@@ -10,6 +10,7 @@ from heliograph.brokers.clients import BrokerClients
 from heliograph.brokers.mosquitto import MosquittoFiles
 from heliograph.http.access import Access, Limits
 from heliograph.http.newest_pages import NewestPages
+from heliograph.http.traffic import Traffic
 from heliograph.ingest.http_ingest import HttpIngest
 from heliograph.ingest.instance import Instance
 from heliograph.ingest.latest_values import LatestValues
@@ -45,6 +46,7 @@ class Services:
     http_ingest: HttpIngest
     publishing: Dispatcher
     calling: Dispatcher
+    scripting: Dispatcher
     notifying: Dispatcher
     processor: Processor
     notifications: Notifications
@@ -59,6 +61,7 @@ class Services:
     listener: Listener | None
     link: Link | None
     informing: MosquittoFiles | None
+    traffic: Traffic
     started_at: int
     access: Access = dataclasses.field(init=False)
     newest_pages: NewestPages = dataclasses.field(init=False)
@@ -71,7 +74,7 @@ class Services:
     @property
     def dispatchers(self) -> tuple[Dispatcher, ...]:
         """Who runs actions, each those of other types."""
-        return self.publishing, self.calling, self.notifying
+        return self.publishing, self.calling, self.scripting, self.notifying
 
     def __post_init__(self) -> None:
         limits = Limits(

@@ -46,13 +46,15 @@ class Signs:
     """Where it is seen how the server does; each is asked every few seconds.
 
     `queue` is the share of the bytes that may be in flight, `elements` how many were sent and how
-    many of them rejected since the start, `rejected` how many messages of each sensor were since it
+    many of them rejected since the start, `answers` how many requests were answered and how many of
+    them by an error of the server (5xx), `rejected` how many messages of each sensor were since it
     was asked last, `broker` why the broker is away, `disk` the percentage of the budget that is
     used, and whether that is a lot, and all of it.
     """
 
     queue: Callable[[], float]
     elements: Callable[[], tuple[int, int]]
+    answers: Callable[[], tuple[int, int]]
     rejected: Callable[[], dict[int, int]]
     broker: Callable[[], str | None]
     disk: Callable[[], tuple[int, bool, bool]]
@@ -76,7 +78,8 @@ class Alerting:
         self._work = asyncio.Event()
         self._orphans = True
         self._watches = {each.name: WatchedCondition(each) for each in CONDITIONS}
-        self._rate = ErrorRate()
+        self._rejections = ErrorRate("elements")
+        self._failures = ErrorRate("requests")
         self._rejected: RejectedSensors | None = None
         self._away_since: int | None = None
         self._watch_at = 0.0
@@ -101,22 +104,26 @@ class Alerting:
     async def run(self) -> None:
         """Look at what is due, for ever."""
         while True:
-            try:
-                await self._round()
-                due_at = await self._store.alerts.due_at()
-                await self._back()
-            except StoreUnavailableError as error:
-                log.debug("alerts waiting for the database", reason=str(error))
-                if self._away_since is None:
-                    self._away_since = now()
-                due_at = None
-            wait = self.interval
+            due_at, wait = await self.proceed(), self.interval
             if due_at is not None:
                 wait = min(wait, max((due_at - now()) / SECOND, 0.0))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self._work.wait()
             self._work.clear()
+
+    async def proceed(self) -> int | None:
+        """Look at what is due now; return when more is. None: never, or the database is away."""
+        try:
+            await self._round()
+            due_at = await self._store.alerts.due_at()
+            await self._back()
+        except StoreUnavailableError as error:
+            log.debug("alerts waiting for the database", reason=str(error))
+            if self._away_since is None:
+                self._away_since = now()
+            return None
+        return due_at
 
     async def _round(self) -> None:
         while await self._store.alerts.proceed(now()) == AT_ONCE:
@@ -197,7 +204,8 @@ class Alerting:
                 between(waits, OUTBOX_WAITS, OUTBOX_WAITS_CLEAR),
                 f"the oldest action waits for {waits // SECOND:,} seconds",
             ),
-            "errors": self._rate.look(*signs.elements(), moment),
+            "errors": self._rejections.look(*signs.elements(), moment),
+            "failures": self._failures.look(*signs.answers(), moment),
             "broker": Sign(problem is not None, problem or ""),
             "disk": Sign(is_low or is_full, used),
             "disk_full": Sign(is_full, f"{used}: new data is refused"),

@@ -115,7 +115,6 @@ class Processor:
         self._networks: dict[str, str | None] = {}
         # What has become of alerts in the open transaction.
         self._alerts: list[AlertChange] = []
-        self._lag: int | None = None
         self.observed_total = 0
         self.transitions_total = 0
 
@@ -152,10 +151,6 @@ class Processor:
         self._since = now()
         self.index.doubt()
         self.changed()
-
-    def lag(self) -> int | None:
-        """Return how old what was looked at last was then, in microseconds; None: nothing waits."""
-        return self._lag if self._may_wait else None
 
     async def refresh(self) -> None:
         """Know the rules as they are stored now.
@@ -330,8 +325,6 @@ class Processor:
         for number in looked:
             self._presences.pop(number, None)
         self.observed_total += len(found.taken)
-        oldest = min((each.receipt_timestamp for each in found.taken), default=moment)
-        self._lag = max(moment - oldest, 0)
         if moved.actions or self._alerts:
             self.entered()
         self._tell_of_alerts()

@@ -238,9 +238,14 @@ class RuleActions:
         return {SSE: self.show, MQTT: self.publish}
 
     @property
-    def slow(self) -> dict[str, Run]:
-        """What may take long, by type."""
-        return {WEBHOOK: self.post, SCRIPT: self.run_script}
+    def calls(self) -> dict[str, Run]:
+        """What waits for others' machines, by type."""
+        return {WEBHOOK: self.post}
+
+    @property
+    def scripts(self) -> dict[str, Run]:
+        """What takes this machine's time, by type."""
+        return {SCRIPT: self.run_script}
 
     async def show(self, due: DueAction) -> None:
         """Show an event to who watches the network."""

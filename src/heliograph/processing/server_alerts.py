@@ -16,8 +16,8 @@ REJECTED: Final = "rejected"
 REJECTED_MESSAGES: Final = 10
 REJECTED_WITHIN: Final = 5 * MINUTE
 REJECTED_QUIET: Final = 10 * MINUTE
-# The share of what is rejected, of at least so many elements within a minute.
-ERROR_ELEMENTS: Final = 100
+# The share of elements that are rejected, and of requests that fail, of so many within a minute.
+ERROR_COUNT: Final = 100
 ERROR_SHARE, ERROR_SHARE_CLEAR = 0.1, 0.05
 QUEUE_SHARE, QUEUE_SHARE_CLEAR = 0.8, 0.5
 OUTBOX_WAITS, OUTBOX_WAITS_CLEAR = 5 * MINUTE, MINUTE
@@ -40,7 +40,9 @@ class ServerCondition(NamedTuple):
 CONDITIONS: Final = (
     ServerCondition("queue", "Messages wait for their commit", "critical", hold=30 * SECOND),
     ServerCondition("outbox", "Actions wait for long", "warning"),
-    ServerCondition("errors", "Much is rejected", "warning", hold=0),
+    # What they see is of a minute already, and is known once a minute.
+    ServerCondition("errors", "Much is rejected", "warning", hold=0, clear_for=0),
+    ServerCondition("failures", "Many requests fail", "warning", hold=0, clear_for=0),
     ServerCondition("broker", "The MQTT broker is away", "critical"),
     ServerCondition("disk", "The disk budget is nearly used up", "warning", hold=0),
     ServerCondition("disk_full", "The disk budget is used up", "critical", hold=0, clear_for=0),
@@ -92,24 +94,25 @@ def between(value: float, raised_from: float, cleared_below: float) -> bool | No
 
 
 class ErrorRate:
-    """The share of elements that are rejected, of all within a minute."""
+    """The share of what goes wrong, of all within a minute; `noun` is what is counted."""
 
-    def __init__(self) -> None:
+    def __init__(self, noun: str) -> None:
+        self._noun = noun
         self._from: tuple[int, int, int] | None = None
 
-    def look(self, elements: int, rejected: int, now: int) -> Sign:
+    def look(self, total: int, wrong: int, now: int) -> Sign:
         """Return what the counts since the start say, once a minute."""
         if self._from is None or now < self._from[0]:
-            self._from = now, elements, rejected
-        began, former_elements, former_rejected = self._from
+            self._from = now, total, wrong
+        began, former_total, former_wrong = self._from
         if now - began < MINUTE:
             return Sign(None)
-        self._from = now, elements, rejected
-        count, bad = elements - former_elements, rejected - former_rejected
-        if count < ERROR_ELEMENTS:
+        self._from = now, total, wrong
+        count, bad = total - former_total, wrong - former_wrong
+        if count < ERROR_COUNT:
             return Sign(holds=False)
         share = bad / count
-        summary = f"{share:.0%} of {count:,} elements within a minute"
+        summary = f"{share:.0%} of {count:,} {self._noun} within a minute"
         return Sign(between(share, ERROR_SHARE, ERROR_SHARE_CLEAR), summary)
 
 

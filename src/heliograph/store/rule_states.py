@@ -136,6 +136,11 @@ class RuleStates(Subject):
         wanted = {"names": narrowed(names), "tags": json_text(list(tags))}
         return await self._all(int, "sensors_matched", network=network, **wanted)
 
+    async def oldest(self) -> int | None:
+        """Return when the oldest message was received that rules have yet to look at, if any."""
+        rows = await self._engine.fetch("observations_oldest")
+        return int(rows[0][0]) if rows else None
+
     async def due_at(self) -> int | None:
         """Return when the clock may change a state next; None: never."""
         [(due_at,)] = await self._engine.fetch("rule_states_due_at")

@@ -8,8 +8,10 @@ import pytest
 from heliograph.http.alerts import alert_frames
 from heliograph.model.alert import NewAlert
 from heliograph.model.time import HOUR, now, parse, to_epoch_seconds, to_rfc3339
+from heliograph.processing import alerting
 from heliograph.store.alerts import raise_alert
 from integration.http.conftest import ADMIN
+from ports import free_port
 from server import eventually
 
 RULE = str(uuid.uuid4())
@@ -197,3 +199,20 @@ async def test_the_server_raises_alerts_about_a_sensor_whose_messages_are_reject
     assert (alert["rule"], alert["device_id"]) == ("rejected", "pump-1")
     assert alert["network_identifier"] == here.services.registry.default_network
     assert "10 messages" in alert["summary"]
+
+
+async def test_a_broker_that_is_away_is_an_alert_for_the_administrator(site, monkeypatch):
+    at_once = [each._replace(hold=0) for each in alerting.CONDITIONS]
+    monkeypatch.setattr(alerting, "CONDITIONS", at_once)
+    url = f"mqtt://127.0.0.1:{free_port()}"
+    async with site(mqtt_url=url, processing_interval=0.05) as here:
+        ash = await here.user("ash")
+
+        async def alerts(headers):
+            return (await here.http.get("/alerts", headers=headers)).json()
+
+        await eventually(lambda: alerts(ADMIN))
+        [alert] = await alerts(ADMIN)
+        assert (alert["rule"], alert["network_identifier"]) == ("broker", None)
+        assert alert["severity"] == "critical"
+        assert await alerts(ash) == []

@@ -295,3 +295,33 @@ async def test_every_metric_that_the_documentation_names_exists(site):
     named = set(re.findall(r"^# TYPE (heliograph_\w+)", told, re.MULTILINE))
     assert len(documented) > 20
     assert documented - {"heliograph_session"} <= named
+
+
+async def test_rules_that_are_stuck_are_told_by_what_they_have_not_looked_at(site, monkeypatch):
+    monkeypatch.setattr("heliograph.http.health.LONGEST_LAG", 0)
+    async with site() as here:
+        rule = {"name": "Hot", "condition": {"attribute": "t", "above": 30}}
+        assert (await here.http.post("/rules", json=rule, headers=ADMIN)).status_code == 201
+        await here.device("pump")
+        processor = here.services.processor
+        await eventually(lambda: processor.index.rules)
+
+        async def warnings():
+            return (await here.http.get("/readyz")).json()["warnings"]
+
+        assert await warnings() == []
+
+        async def stuck():
+            return False
+
+        monkeypatch.setattr(processor, "_round", stuck)
+        await here.http.post("/ingest", json={"device_id": "pump", "t": 31}, headers=ADMIN)
+        assert await warnings() == ["Rules are 0 seconds behind what is stored"]
+        monkeypatch.undo()
+        monkeypatch.setattr("heliograph.http.health.LONGEST_LAG", 0)
+        processor.wake()
+
+        async def has_caught_up():
+            return not await warnings()
+
+        await eventually(has_caught_up)

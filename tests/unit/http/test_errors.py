@@ -15,9 +15,10 @@ from heliograph.errors import (
 )
 from heliograph.http import errors
 from heliograph.http.answers import Answering
-from heliograph.http.front import Front, Table, Traffic
+from heliograph.http.front import Front, Table
 from heliograph.http.paths import PREFIX
 from heliograph.http.schemas import Text
+from heliograph.http.traffic import Traffic
 from heliograph.ingest.strict_json import Fault
 
 

@@ -9,9 +9,10 @@ from heliograph.errors import ErrorCode
 from heliograph.http import bodies
 from heliograph.http.answers import Answering
 from heliograph.http.errors import Answer
-from heliograph.http.front import SOCKET, Front, Operation, Table, Traffic
+from heliograph.http.front import SOCKET, Front, Operation, Table
 from heliograph.http.parameters import known
 from heliograph.http.paths import PREFIX
+from heliograph.http.traffic import Traffic
 
 
 def front(*entries, fastapi=None, **options):

@@ -46,7 +46,7 @@ def test_between_two_thresholds_nothing_changes():
 
 
 def test_the_error_rate_is_that_of_the_last_minute():
-    rate = ErrorRate()
+    rate = ErrorRate("elements")
     assert rate.look(0, 0, 0).holds is None
     assert rate.look(900, 900, MINUTE - 1).holds is None
     assert rate.look(1_000, 120, MINUTE) == (True, "12% of 1,000 elements within a minute")

@@ -89,6 +89,9 @@ FROM (
 WHERE before <= :characters
 ORDER BY rule, sensor, timestamp, fingerprint;
 
+-- name: observations_oldest()
+SELECT receipt_timestamp FROM observation ORDER BY id LIMIT 1;
+
 -- name: rule_states_due(now, limit)
 -- What the clock may change, unless there is something to look at first.
 SELECT rule, sensor, state, basis FROM rule_state
