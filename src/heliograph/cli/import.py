@@ -235,7 +235,7 @@ def import_file(
         if chosen is Form.JSONL:
             return (), json_lines(data, start, known)
         if chosen is Form.PARQUET:
-            return parquet_rows(data, start, known, table)
+            return parquet_rows(data, start, known, table, has_sensor=sensor is not None)
         return (), line_protocol(data, start, mapping, sensor)
 
     if dry_run:

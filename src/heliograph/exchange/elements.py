@@ -88,8 +88,13 @@ def elements_of(
     Raises:
         UnicodeEncodeError: a text is not UTF-8.
     """
+    parts = [part for part in parts if any(part)]
     rows = zip(*parts, strict=True)
-    texts = [f"{{{','.join(filter(None, row))}}}".encode() for row in rows]
+    if any("" in part for part in parts):
+        joined = [",".join(filter(None, row)) for row in rows]
+    else:
+        joined = [*map(",".join, rows)]
+    texts = [f"{{{row}}}".encode() for row in joined]
     new = partial(tuple.__new__, Element)
     return list(map(new, zip([kind] * len(texts), names, texts, strict=True)))
 

@@ -27,7 +27,7 @@ from heliograph.exchange.elements import (
     make_element,
 )
 from heliograph.exchange.formats import COLUMNS, Names, Row, is_wide, wide_attributes
-from heliograph.exchange.table_layouts import is_time_name, without_times
+from heliograph.exchange.table_layouts import QUERIED, UNKNOWN, is_time_name, without_times
 from heliograph.exchange.table_times import Question, TimeForm, TimeSurvey
 from heliograph.exchange.tables import (
     HEARTBEAT_NAMES,
@@ -193,8 +193,9 @@ class ParquetTable:
     """A file that is read: an export, a copy of one, or a table of any make.
 
     Programs that copy an export keep its columns: perhaps in another order, with `value` as a
-    structure, and with `kind` where they had read JSON Lines. Of all other tables each column is
-    an attribute, unless it is a time, a sensor or an element's id.
+    structure, and with `kind` where they had read JSON Lines. What a query to InfluxDB has found is
+    read as its CSV is. Of all other tables each column is an attribute, unless it is a time, a
+    sensor or an element's id.
     """
 
     def __init__(
@@ -202,8 +203,12 @@ class ParquetTable:
         file: BinaryIO,
         kind: Kind | None = None,
         options: TableOptions = _NOTHING_SAID,
+        *,
+        has_sensor: bool = False,
     ) -> None:
         """Take the columns of the file; without `kind` those of an export tell it.
+
+        `has_sensor`: rows that name none have one.
 
         Of the options those of times, of sensors and of a value a row have a meaning. Moments that
         have no zone are in the one of the options, otherwise in UTC; of times that are texts, days
@@ -226,12 +231,16 @@ class ParquetTable:
         self._usual = kind or next(
             (each for each in _OWN if _members(each) <= {*columns}), Kind.MEASUREMENT
         )
-        self._time = _time_column(schema, next(iter(options.time_columns), None))
+        self._layout = next((each for each in QUERIED if each.columns <= {*columns}), UNKNOWN)
+        given = next(iter(options.time_columns), self._layout.time)
+        self._time = _time_column(schema, given)
         self._zone = options.zone
         self._sensors = [*filter(None, (options.sensor_column,)), *NAMES]
         # Of a long table: the column with the attribute of a row, and that with its value.
-        self._attribute = options.attribute_column
-        self._value_column = options.value_column or "value"
+        self._attribute = options.attribute_column or next(iter(self._layout.attribute), None)
+        self._value_column = options.value_column or self._layout.value or "value"
+        # What names the sensor of a row that names none.
+        self._fallback = None if has_sensor else self._layout.sensor
         said = (options.sensor_column, self._attribute, options.value_column, *options.texts)
         if unknown := next((name for name in said if name and name not in columns), None):
             raise BadLineError(unknown_column(unknown, columns))
@@ -244,6 +253,7 @@ class ParquetTable:
                 field.name
                 for field in schema
                 if field.name not in {*self._sensors, self._time, self._attribute, "element_id"}
+                and field.name not in self._layout.left_out
                 and not _INDEX.fullmatch(field.name)
             ]
         )
@@ -266,14 +276,19 @@ class ParquetTable:
     @property
     def rests_on(self) -> list[tuple[str, str]]:
         """What the columns are taken for, by subject."""
-        found = [("heading", f"of an export of {self._usual}s" if self._is_export else "a table")]
+        table = self._layout.name or "a table"
+        found = [("heading", f"of an export of {self._usual}s" if self._is_export else table)]
         if self._is_export:
             return found
-        sensors = [name for name in self._sensors if name in self._file.schema_arrow.names]
+        named = [*self._sensors, *filter(None, (self._fallback,))]
+        sensors = [name for name in named if name in self._file.schema_arrow.names]
         found += [
             ("time", f"column {self._time}"),
             ("sensor", f"column {', '.join(sensors)}" if sensors else "--sensor"),
         ]
+        if self._attribute is not None:
+            found.append(("attribute", f"column {self._attribute}"))
+            found.append(("value", f"column {self._value_column}"))
         if self._usual is Kind.LOG:
             found += [(member, f"column {name}") for member, name in self._log.items()]
             others = [name for name in self._attributes if name not in self._log.values()]
@@ -358,6 +373,8 @@ class ParquetTable:
 
     def _element(self, row: dict[str, Any]) -> Element:
         names = tuple(str(row[name]) for name in self._sensors if name in row)
+        if not names and (fallback := row.get(self._fallback or "")) is not None:
+            names = (str(fallback),)
         kind = self._kind_of(row)
         element: dict[str, msgspec.Raw] = {}
         if self._time in row:

@@ -60,23 +60,32 @@ class Layout(NamedTuple):
     tags: str | None = None
 
 
-LAYOUTS: Final = (
+# What is around the rows of a query: its bounds, and the number of each row's table.
+_OF_A_QUERY: Final = frozenset(("result", "table", "_start", "_stop", "_measurement"))
+# Results of queries, whose columns are called alike in files of every form.
+QUERIED: Final = (
     Layout(
         "InfluxDB, annotated",
         frozenset(("_time", "_value", "_field")),
-        left_out=frozenset(("result", "table", "_start", "_stop", "_measurement")),
+        left_out=_OF_A_QUERY,
         time="_time",
         attribute=("_field",),
         value="_value",
         sensor="_measurement",
     ),
-    Layout(
-        "InfluxDB, annotated, pivoted",
-        frozenset(("_time", "result", "table")),
-        left_out=frozenset(("result", "table", "_start", "_stop", "_measurement")),
-        time="_time",
-        sensor="_measurement",
+    *(
+        Layout(
+            "InfluxDB, annotated, pivoted",
+            frozenset(("_time", *told)),
+            left_out=_OF_A_QUERY,
+            time="_time",
+            sensor="_measurement",
+        )
+        for told in (("result", "table"), ("_start", "_stop"))
     ),
+)
+LAYOUTS: Final = (
+    *QUERIED,
     Layout(
         "InfluxDB 1",
         frozenset(("name", "tags", "time")),

@@ -4,6 +4,7 @@ import decimal
 import io
 import json
 from datetime import UTC, date, datetime
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
@@ -19,6 +20,7 @@ from heliograph.exchange.tables import TableOptions
 from heliograph.model.records import Kind
 from heliograph.model.time import EARLIEST
 
+POLARS = Path(__file__).with_name("polars")
 NAMES = Names("0b0f6a3c-8f2c-4a3e-9a51-0d5f0a2b7c11", "pump-1")
 NOON = datetime(2026, 1, 15, 12, tzinfo=UTC)
 
@@ -390,3 +392,81 @@ def test_what_times_of_parquet_leave_open_stops_it_and_names_the_option(cells, q
     pq.write_table(pa.table({"time": cells, "t": [1] * len(cells)}), file)
     with pytest.raises(BadLineError, match=question):
         ParquetTable(file)
+
+
+COPIED = [
+    {"timestamp": 1768478400.25, "revision": 3, "value": {"t": 21.5}},
+    {"timestamp": 1768478402, "id": "a1", "value": {"n": [1, None]}},
+]
+
+
+@pytest.mark.parametrize(
+    ("file", "sensors", "expected"),
+    [
+        # Of `read_csv` and `read_ndjson`, whose values are texts and structures.
+        ("copy_of_csv", (NAMES.identifier, "pump-1"), COPIED),
+        ("copy_of_json_lines", (NAMES.identifier, "pump-1"), COPIED),
+        # Categories, an enum, float32, lists, structures, days, nulls and NaN.
+        (
+            "frame",
+            ("pump-1",),
+            [
+                {
+                    "timestamp": 1768478400.25,
+                    "value": {
+                        "temperature": 21.5,
+                        "count": 1,
+                        "door": True,
+                        "note": "fine",
+                        "state": "on",
+                        "axes": [1, 2],
+                        "place": {"room": "a", "floor": 1},
+                        "since": "2026-01-01",
+                    },
+                },
+                "timestamp is missing",
+            ],
+        ),
+    ],
+)
+def test_what_polars_wrote_is_read(file, sensors, expected):
+    """The files are those of its `write_parquet`: large texts, and types with names of its own."""
+    with (POLARS / f"{file}.parquet").open("rb") as data:
+        found = [*ParquetTable(data).rows(0)][:2]
+    assert found[0].sensors == sensors
+    read = [json.loads(row.text) if isinstance(row, Element) else str(row) for row in found]
+    assert read == expected
+
+
+QUERIED = {
+    "result": ["_result"] * 3,
+    "table": [0, 0, 1],
+    "_start": [NOON] * 3,
+    "_stop": [NOON] * 3,
+    "_time": [NOON] * 3,
+    "_measurement": ["weather"] * 3,
+    "site": ["north"] * 3,
+}
+FOUND = {"_value": [21.5, None, 43.0], "_field": ["t", "t", "h"]}
+PIVOTED = {"t": [21.5, None, None], "h": [None, None, 43.0]}
+
+
+@pytest.mark.parametrize("has_sensor", [True, False])
+@pytest.mark.parametrize(
+    ("columns", "empty"),
+    [
+        (QUERIED | FOUND, "there is no value"),
+        # Of data frames, from which some take what is the same in all rows.
+        ({"_time": [NOON] * 3, "_measurement": ["weather"] * 3, "site": ["north"] * 3} | FOUND, ""),
+        (QUERIED | PIVOTED, {"site": "north"}),
+        ({n: cells for n, cells in QUERIED.items() if n not in ("result", "table")} | PIVOTED, ""),
+    ],
+)
+def test_what_a_query_to_influxdb_found_is_read_as_its_csv_is(columns, empty, has_sensor):
+    file = io.BytesIO()
+    pq.write_table(pa.table(columns), file)
+    rows = [*ParquetTable(file, has_sensor=has_sensor).rows(0)]
+    assert rows[0].sensors == (() if has_sensor else ("weather",))
+    read = [json.loads(r.text)["value"] if isinstance(r, Element) else str(r) for r in rows]
+    assert read[::2] == [{"site": "north", "t": 21.5}, {"site": "north", "h": 43}]
+    assert read[1] == empty or not empty

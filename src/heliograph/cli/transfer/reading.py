@@ -444,11 +444,8 @@ def _whole_lines(file: BinaryIO, start: Place) -> Iterator[tuple[list[bytes], li
 
 def _a_line_each(lines: Sequence[bytes], separator: str) -> list[list[str]] | None:
     """Return the cells of each line, none of an empty one; None: a row may be more than a line."""
-    data = b"\n".join(lines)
     try:
-        texts = data.decode().split("\n")
-        if b'"' in data and any(text.count('"') % 2 for text in texts):
-            return None
+        texts = b"\n".join(lines).decode().split("\n")
         rows = [*csv.reader(texts, delimiter=separator, strict=True)]
     except (UnicodeDecodeError, csv.Error):
         return None
@@ -494,7 +491,7 @@ def _is_utf8(cells: Sequence[str]) -> bool:
 
 
 def parquet_rows(
-    file: BinaryIO, start: Place, kind: Kind | None, options: TableOptions
+    file: BinaryIO, start: Place, kind: Kind | None, options: TableOptions, *, has_sensor: bool
 ) -> tuple[Sequence[tuple[str, str]], Iterator[Record]]:
     """Return what the reading rests on, and what each row says; a place counts rows, not bytes.
 
@@ -502,7 +499,7 @@ def parquet_rows(
         StartError: it is no such file, or says no time; while its rows are read: it is broken.
     """
     try:
-        table = parquet().ParquetTable(file, kind, options)
+        table = parquet().ParquetTable(file, kind, options, has_sensor=has_sensor)
     except BadLineError as error:
         raise StartError(str(error)) from error
 

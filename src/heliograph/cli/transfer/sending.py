@@ -73,10 +73,11 @@ def sum_of(parts: Iterable[Sent]) -> Sent:
 
 
 class _Addressed(NamedTuple):
-    """An element, its line, and the sensor that it goes to."""
+    """An element's line, kind and text, and the sensor that it goes to."""
 
     line: int
-    element: Element
+    kind: Kind
+    text: bytes
     sensor: str
 
 
@@ -107,11 +108,12 @@ class Sender:
         Raises:
             StartError: the server stays away, or does not let us in.
         """
-        named = [element.sensors or self._default for element in elements]
+        kinds, names, texts = zip(*elements, strict=True) if elements else ((), (), ())
+        named = [each or self._default for each in names] if () in names else names
         found = await self._sensors.find({*named})
-        sensors = [found[names] for names in named]
+        sensors = [found[each] for each in named]
         new = partial(tuple.__new__, _Addressed)
-        addressed = list(map(new, zip(lines, elements, sensors, strict=True)))
+        addressed = list(map(new, zip(lines, kinds, texts, sensors, strict=True)))
         bad: list[Bad] = []
         if None in sensors:
             bad = [
@@ -121,21 +123,23 @@ class Sender:
             ]
             addressed = [each for each in addressed if each.sensor is not None]
         groups: dict[tuple[Kind, str | None], list[_Addressed]] = {}
-        for each in addressed:
-            groups.setdefault((each.element.kind, _alone(each)), []).append(each)
+        if {*kinds} == {Kind.MEASUREMENT}:
+            groups[Kind.MEASUREMENT, None] = addressed
+        else:
+            for each in addressed:
+                groups.setdefault((each.kind, _alone(each)), []).append(each)
         bodies = [body for group in groups.values() for body in _bodies(group)]
         return sum_of([Sent(bad=tuple(bad)), *await _all_of(self._post, bodies)])
 
     async def _post(self, body: Sequence[_Addressed]) -> Sent:
         """Return what became of elements of one kind."""
-        path, array = BATCH, ARRAYS[body[0].element.kind]
+        path, array = BATCH, ARRAYS[body[0].kind]
         if (alone := _alone(body[0])) is not None:
             path = f"/sensors/{quote(alone, safe='')}/{array}"
-            texts = [each.element.text for each in body]
+            texts = [each.text for each in body]
         else:
             texts = [
-                b'{"device_id":"%b",%b' % (sensor.encode(), element.text[1:])
-                for _, element, sensor in body
+                b'{"device_id":"%b",%b' % (sensor.encode(), text[1:]) for _, _, text, sensor in body
             ]
         content = b'{"%b":[%b]}' % (array.encode(), b",".join(texts))
         response = await self._server.request("POST", path, content)
@@ -306,7 +310,7 @@ def _alone(each: _Addressed) -> str | None:
 
     A heartbeat may have a `device_id` among its details, beside which none can name its sensor.
     """
-    is_alone = each.element.kind is Kind.HEARTBEAT and b'"device_id":' in each.element.text
+    is_alone = each.kind is Kind.HEARTBEAT and b'"device_id":' in each.text
     return each.sensor if is_alone else None
 
 
@@ -316,7 +320,7 @@ def _bodies(elements: Sequence[_Addressed]) -> list[Sequence[_Addressed]]:
     waiting = [elements[at : at + BODY_ELEMENTS] for at in range(0, len(elements), BODY_ELEMENTS)]
     while waiting:
         body = waiting.pop()
-        size = sum([len(each.element.text) for each in body]) + ADDRESS_BYTES * len(body)
+        size = sum([len(each.text) for each in body]) + ADDRESS_BYTES * len(body)
         half = len(body) // 2
         if half and size > BODY_BYTES:
             waiting += [body[:half], body[half:]]
