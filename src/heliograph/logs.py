@@ -127,7 +127,10 @@ def _set_levels(levels: dict[str, str]) -> None:
         for name in names:
             # uvicorn's own are those of DEBUG and --access-log.
             if name.startswith("heliograph."):
-                logging.getLogger(name).setLevel(levels.get(area, "NOTSET").upper())
+                logger, level = logging.getLogger(name), levels.get(area, "NOTSET").upper()
+                # To set it makes every logger of the process forget what it knows.
+                if logging.getLevelName(logger.level) != level:
+                    logger.setLevel(level)
 
 
 def add_type(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

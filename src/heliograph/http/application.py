@@ -7,7 +7,7 @@ ForeignPages (with ANONYMOUS_ROLE or ALLOWED_HOSTS)
     ▶ FastAPI's routes
 """
 
-from functools import partial
+from functools import cache, partial
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
@@ -48,11 +48,11 @@ from heliograph.http.exports import ExportSlots
 from heliograph.http.foreign_pages import ForeignPages
 from heliograph.http.front import SOCKET, Front, Operation, Table
 from heliograph.http.ingest import ingest_routes
+from heliograph.http.parameters import Known
 from heliograph.http.realtime import PARAMETERS, Realtime
 from heliograph.http.resources import ReadRoute
 from heliograph.http.services import Services
 from heliograph.http.streams import EVENTS, EVENTS_OF_NETWORK, Stream
-from heliograph.version import VERSION
 
 # In the order in which their routes are looked at.
 RESOURCES = (
@@ -97,7 +97,7 @@ def create_web(services: Services, export_slots: ExportSlots | None = None) -> A
         if isinstance(route, APIRoute):
             direct = partial(route.answer, services) if isinstance(route, ReadRoute) else None
             for method in route.methods or ():
-                table.add(method, Operation(route.path, parameters.of_route(route), direct))
+                table.add(method, Operation(route.path, _known()[method, route.path], direct))
     front = Front(
         table,
         fastapi,
@@ -118,27 +118,46 @@ def _add_direct(table: Table, services: Services) -> None:
         for route in (*ingest_routes(services), packets.post_route(services))
     }
     applications = dict.fromkeys((EVENTS, EVENTS_OF_NETWORK), Stream(services))
-    for (method, template), operation in openapi.direct_operations().items():
-        known = parameters.of_operation(method, template, operation)
+    for (method, template), known in _known_directly().items():
         entry = Operation(template, known, direct.get(template), applications.get(template))
-        table.add(method.upper(), entry)
+        table.add(method, entry)
     realtime = Realtime(services)
     for template in (Realtime.everything, Realtime.template):
         table.add(SOCKET, Operation(template, parameters.known(PARAMETERS), application=realtime))
 
 
+@cache
+def _known_directly() -> dict[tuple[str, str], Known]:
+    """Return what each operation knows that FastAPI knows nothing of, by method and path."""
+    return {
+        (method.upper(), template): parameters.of_operation(method, template, operation)
+        for (method, template), operation in openapi.direct_operations().items()
+    }
+
+
+@cache
+def _known() -> dict[tuple[str, str], Known | None]:
+    """Return what each of FastAPI's operations knows, by method and path."""
+    return {
+        (method, route.path): parameters.of_route(route)
+        for resource in RESOURCES
+        for route in resource.router.routes
+        if isinstance(route, APIRoute)
+        for method in route.methods or ()
+    }
+
+
+@cache
+def _document() -> bytes:
+    routes = [route for resource in RESOURCES for route in resource.router.routes]
+    return errors.encode(openapi.document_of(routes))
+
+
 def _fastapi() -> FastAPI:
-    app = FastAPI(
-        title="Heliograph",
-        version=VERSION,
-        openapi_url=None,
-        docs_url=None,
-        redoc_url=None,
-        redirect_slashes=False,
-    )
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     for resource in RESOURCES:
         # To include a router would build each of its routes a second time, at the first request.
         app.router.routes += resource.router.routes
     errors.install(app)
-    documentation.install(app)
+    documentation.install(app, _document)
     return app

@@ -12,8 +12,7 @@ from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Re
 from starlette.routing import Route
 
 from heliograph.http.access import stranger
-from heliograph.http.errors import Answer, encode
-from heliograph.http.openapi import document_of
+from heliograph.http.errors import Answer
 
 _Answering: TypeAlias = Callable[[Request], Awaitable[Response]]
 
@@ -34,23 +33,14 @@ CACHED = {**PAGE_HEADERS, "cache-control": "public, max-age=3600"}
 MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css", ".png": "image/png"}
 
 
-def install(app: FastAPI) -> None:
-    """Add the pages to the application."""
-    files = {
-        path.relative_to(STATIC).as_posix(): path
-        for path in STATIC.rglob("*")
-        if path.suffix in MEDIA_TYPES
-    }
-
-    @functools.cache
-    def description() -> bytes:
-        return encode(document_of(app))
+def install(app: FastAPI, document: Callable[[], bytes]) -> None:
+    """Add the pages to the application, and OpenAPI's document, which is JSON."""
 
     async def openapi(_request: Request) -> Response:
-        return Answer(200, description())
+        return Answer(200, document())
 
     async def static(request: Request) -> Response:
-        path = files.get(request.path_params["path"])
+        path = _files().get(request.path_params["path"])
         if path is None:
             raise HTTPException(404)
         return FileResponse(path, headers=CACHED, media_type=MEDIA_TYPES[path.suffix])
@@ -62,6 +52,16 @@ def install(app: FastAPI) -> None:
         Route("/openapi.json", _counted(openapi)),
         Route("/static/{path:path}", _counted(static)),
     ]
+
+
+@functools.cache
+def _files() -> dict[str, Path]:
+    """Return what is served beside the pages, by its path."""
+    return {
+        path.relative_to(STATIC).as_posix(): path
+        for path in STATIC.rglob("*")
+        if path.suffix in MEDIA_TYPES
+    }
 
 
 def _counted(answer: _Answering) -> _Answering:

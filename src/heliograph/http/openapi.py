@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from starlette.routing import BaseRoute
 
 from heliograph.http import examples, records, security
 from heliograph.http.examples import DEVICE, USERNAME
@@ -15,6 +15,7 @@ from heliograph.http.paths import PREFIX
 from heliograph.http.records import Representation, errors, shows
 from heliograph.http.streams import EVENTS, EVENTS_OF_NETWORK, KINDS
 from heliograph.ingest.packets import SCHEMA
+from heliograph.version import VERSION
 
 DESCRIPTION = """
 Every route also stands without `/api/v1`. `{identifier}` and `{device_id}` are a sensor's UUID or
@@ -224,10 +225,10 @@ _OF_STREAMS = (
 )
 
 
-def document_of(app: FastAPI) -> dict[str, Any]:
-    """Return the description of all routes of the application, each once."""
+def document_of(routes: Sequence[BaseRoute]) -> dict[str, Any]:
+    """Return the description of FastAPI's routes and of the direct ones, each once."""
     document = get_openapi(
-        title=app.title, version=app.version, description=DESCRIPTION, routes=app.routes, tags=TAGS
+        title="Heliograph", version=VERSION, description=DESCRIPTION, routes=routes, tags=TAGS
     )
     of_fastapi = document["paths"]
     for _, _, operation in _operations(of_fastapi):
