@@ -4,7 +4,7 @@ import hmac
 from collections.abc import Iterable, Iterator, Mapping
 
 from fastapi import APIRouter, Request
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
@@ -204,8 +204,9 @@ def _lower(counts: Mapping[str, int]) -> Iterator[tuple[str, int]]:
 def metrics_registry(
     services: Services, traffic: Traffic, answering: Answering
 ) -> CollectorRegistry:
-    """Return a registry of this application's metrics only."""
+    """Return a registry of this application's metrics, and of what its process takes."""
     registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
     registry.register(HeliographCollector(services, traffic, answering))
     return registry
 

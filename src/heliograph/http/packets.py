@@ -96,7 +96,8 @@ class PostPacket(IngestRoute):
             raise
 
     async def _is_published(self, message: int, *, wait: bool) -> bool:
-        if wait and await self._publishing.finished(message, PUBLISHED_SECONDS):
+        ways = self.http_ingest.packets.ways
+        if wait and await self._publishing.finished(message, PUBLISH, ways, PUBLISHED_SECONDS):
             return True
         actions = await self._actions.of_message(message, PUBLISH)
         return bool(actions) and all(action.state == ActionState.DONE for action in actions)

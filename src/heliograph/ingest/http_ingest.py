@@ -76,7 +76,7 @@ class HttpIngest:
         self._attributes = pipeline.attributes
         self.clock = clock
         self._ids = ids
-        self._packets = packets
+        self.packets = packets
         self._origin = _Waiting()
 
     @property
@@ -211,7 +211,7 @@ class HttpIngest:
         now = self.clock.now()
         size = len(payload) + MESSAGE_BYTES + 2 * ROW_BYTES
         message = Message(self._origin, [0], Kind.PACKET, None, [], size)
-        self._packets.enter(
+        self.packets.enter(
             message, packet, sensor, principal, source, now, publish=publish, received=received
         )
         outcome = await self._commit(

@@ -35,6 +35,11 @@ class PacketIngest:
         self.publish_topic = publish_topic
         self._through = through
 
+    @property
+    def ways(self) -> int:
+        """By how many ways what is posted is published."""
+        return len(self._through)
+
     def enter(
         self,
         message: Message,

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Awaitable, Callable, Mapping
+from typing import NamedTuple
 
 import structlog
 
@@ -44,6 +45,13 @@ class NotNowError(Exception):
     """Nothing is wrong with the action: it waits for somebody else, however long that takes."""
 
 
+class _Awaited(NamedTuple):
+    """The positions of the actions that somebody waits for and that are not done yet."""
+
+    left: set[int]
+    all_done: asyncio.Event
+
+
 class Dispatcher:
     """Claims actions of some types and runs them, many at once, for as long as it runs.
 
@@ -77,8 +85,8 @@ class Dispatcher:
         self._generation = 0
         # The newest time seen: a clock that is behind it was set back.
         self._newest = 0
-        # Who waits for the actions of a message, by its id.
-        self._awaited: dict[int, asyncio.Event] = {}
+        # Who waits for actions, by the message that is their cause and their type.
+        self._awaited: dict[tuple[int | None, str], _Awaited] = {}
         self.done_total = 0
         self.failed_total = 0
         self.retried_total = 0
@@ -95,18 +103,29 @@ class Dispatcher:
             task.cancel()
         self._work.set()
 
-    async def finished(self, message: int, seconds: float) -> bool:
-        """Wait until an action of the message has been done, but not for longer; whether it was."""
-        done = self._awaited.setdefault(message, asyncio.Event())
+    async def finished(self, message: int, type_: str, positions: int, seconds: float) -> bool:
+        """Wait until the actions of a type that follow from a message have been done.
+
+        There are so many `positions`. Returns False if they are not all done after the seconds.
+        """
+        awaited = _Awaited(set(range(positions)), asyncio.Event())
+        awaited = self._awaited.setdefault((message, type_), awaited)
         self.wake()
         try:
             async with asyncio.timeout(seconds):
-                await done.wait()
+                await awaited.all_done.wait()
         except TimeoutError:
             return False
         finally:
-            self._awaited.pop(message, None)
+            self._awaited.pop((message, type_), None)
         return True
+
+    def _tell_who_waits(self, due: DueAction) -> None:
+        awaited = self._awaited.get((due.message, due.type))
+        if awaited is not None:
+            awaited.left.discard(due.position)
+            if not awaited.left:
+                awaited.all_done.set()
 
     async def run(self) -> None:
         """Run what is due, for ever."""
@@ -219,8 +238,7 @@ class Dispatcher:
             settled = _ended(
                 due, ActionState.DONE, printable(note)[:LONGEST_ERROR] if note else None
             )
-            if due.message is not None and due.message in self._awaited:
-                self._awaited[due.message].set()
+            self._tell_who_waits(due)
         finally:
             if settled is not None and generation == self._generation:
                 self._settled.append(settled)

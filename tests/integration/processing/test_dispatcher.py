@@ -8,7 +8,7 @@ import pytest
 from heliograph.errors import StoreUnavailableError
 from heliograph.model.time import SECOND
 from heliograph.processing import dispatcher as module
-from heliograph.processing.dispatcher import ActionFailedError, Dispatcher
+from heliograph.processing.dispatcher import ActionFailedError, Dispatcher, NotNowError
 from heliograph.store import open_store
 from heliograph.store.engine import Batch
 from rows import NOON
@@ -276,3 +276,28 @@ async def test_a_server_that_stops_leaves_what_it_runs_to_the_next_at_once(store
     async with running(made(store.actions, runs, alone=False)):
         await until(lambda: all_done(store))
     assert (runs.ran, await states(store)) == ([0, 0], [("done", 1, None)])
+
+
+async def test_who_waits_for_what_follows_from_a_message_waits_for_all_of_it(store, clock):
+    await enter(store, 2)
+    is_away = True
+    tried = asyncio.Event()
+
+    async def run(due):
+        # The first is done at once, the second waits for a broker.
+        if due.position == 1:
+            tried.set()
+            if is_away:
+                raise NotNowError("the broker is away")
+
+    dispatcher = Dispatcher(store.actions, {"publish": run}, interval=INTERVAL, alone=True)
+    async with running(dispatcher):
+        waiting = asyncio.create_task(dispatcher.finished(8, "publish", 2, 30))
+        of_another_type = asyncio.create_task(dispatcher.finished(8, "sse", 1, 0.05))
+        await tried.wait()
+        assert not await of_another_type
+        assert not waiting.done()
+        is_away = False
+        clock.at += 10 * SECOND
+        dispatcher.wake()
+        assert await waiting
