@@ -12,7 +12,7 @@ from heliograph.access.authenticator import ADMIN, Authenticator
 from heliograph.access.registry import Guests, KnownSensor, Registry
 from heliograph.errors import RowError, StoreUnavailableError
 from heliograph.ingest.attributes import NewAttributes
-from heliograph.ingest.batch import Message
+from heliograph.ingest.batch import IngestIds, Message
 from heliograph.ingest.clock import Clock
 from heliograph.ingest.http_ingest import HttpIngest
 from heliograph.ingest.instance import Instance
@@ -25,7 +25,6 @@ from heliograph.ingest.state import PipelineState
 from heliograph.live.hub import Hub
 from heliograph.model.actions import LISTENER
 from heliograph.model.credentials import hash_key
-from heliograph.model.identifiers import IngestIds
 from heliograph.model.principal import Principal, Role
 from heliograph.store import Store
 from heliograph.store.engine import Batch, Written

@@ -347,6 +347,7 @@ class ServerThread:
         loop = asyncio.get_running_loop()
         with socket.create_server(("127.0.0.1", 0)) as listening:
             async with application.running() as services:
+                config.app = application.web
                 server.on_stop = services.streams.close
                 self._stopping = lambda: loop.is_closed() or loop.call_soon_threadsafe(server.stop)
                 self._port.set_result(listening.getsockname()[1])

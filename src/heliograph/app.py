@@ -33,7 +33,8 @@ class Application:
 
     def __init__(self, settings: Settings | None = None) -> None:
         self._settings = settings
-        self._web: Any = None
+        # The front, while the server runs: all but the lifespan is its affair.
+        self.web: Any = None
         self.server: Server | None = None
         self.services: Services | None = None
 
@@ -42,10 +43,7 @@ class Application:
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
         else:
-            if self.services is not None:
-                # What a request has found is not written to a database that was put back since.
-                self.services.store.lineage.pin()
-            await self._web(scope, receive, send)
+            await self.web(scope, receive, send)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Services]:
@@ -58,7 +56,7 @@ class Application:
         self.server = server = Server(settings)
         async with server.running() as services:
             self.services = services
-            self._web = create_web(services)
+            self.web = create_web(services)
             log.info("server started", version=VERSION, process=os.getpid())
             yield services
         log.info("server stopped")

@@ -32,6 +32,7 @@ from heliograph.http.services import Services
 from heliograph.http.streams import look_up
 from heliograph.http.traffic import Traffic
 from heliograph.ingest.attributes import NewAttributes
+from heliograph.ingest.batch import IngestIds
 from heliograph.ingest.clock import Clock, ClockWatch
 from heliograph.ingest.http_ingest import HttpIngest
 from heliograph.ingest.instance import Instance
@@ -48,7 +49,6 @@ from heliograph.model.actions import BROKER, LISTENER, PUBLISH
 from heliograph.model.audit import Actor, ActorKind
 from heliograph.model.credentials import weakness
 from heliograph.model.grouping import Pace
-from heliograph.model.identifiers import IngestIds
 from heliograph.model.principal import Role
 from heliograph.model.time import SECOND, now
 from heliograph.mqtt.connection import ListenerLimits

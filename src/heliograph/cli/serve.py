@@ -117,6 +117,8 @@ async def _serve(settings: Settings, *, access_log: bool) -> bool:
         for number in _ending_signals():
             loop.add_signal_handler(number, server.stop)
         async with application.running() as services:
+            # uvicorn is told of no lifespan, so that requests need not go by the application.
+            server.config.app = application.web
             server.on_stop = functools.partial(_begin_shutdown, server, application)
             address = Address(*listening.getsockname()[:2])
             if _has_reader(settings):

@@ -102,6 +102,7 @@ def create_web(services: Services, export_slots: ExportSlots | None = None) -> A
         table,
         fastapi,
         services.registry,
+        services.store.lineage,
         traffic,
         answering,
         is_ending=lambda: services.streams.closing,

@@ -33,14 +33,18 @@ from heliograph.http.bodies import (
 from heliograph.http.direct import CONNECTION, ClientConnection
 from heliograph.http.errors import Answer
 from heliograph.http.parameters import Known, problems
-from heliograph.http.paths import PREFIX, canonical_path
+from heliograph.http.paths import PREFIX
 from heliograph.http.realtime import refuse
 from heliograph.http.traffic import Traffic
+from heliograph.store.engine import Lineage
 
 log = structlog.get_logger()
 # Asked in a tenth of the time that a line takes that is not written.
 _requests = logging.getLogger(__name__)
 
+# What is not part of the interface keeps its own path.
+OUTSIDE = frozenset(("/", "/docs", "/redoc", "/openapi.json", "/favicon.ico"))
+FOLDERS = ("/static/", "/dashboard/")
 UNMATCHED = "unmatched"
 # What stands for a method where there is none.
 SOCKET = "websocket"
@@ -57,6 +61,17 @@ _NOBODY = "~"
 _WITH_BODY = frozenset(("POST", "PUT", "PATCH", "DELETE"))
 
 Direct = Callable[[Scope, Receive], Awaitable[Answer]]
+
+
+def canonical_path(path: str) -> str:
+    """Return the path under which the route stands: with the prefix, without a trailing slash."""
+    if len(path) > 1 and path[-1] == "/":
+        path = path[:-1]
+    if path.startswith("/api/v1/") or path in OUTSIDE or path.startswith(FOLDERS):
+        return path
+    if path in (PREFIX, "/dashboard"):
+        return path
+    return PREFIX + path
 
 
 def _status_of_invalid(template: str) -> int:
@@ -158,6 +173,7 @@ class Front:
         table: Table,
         fastapi: ASGIApp,
         registry: Registry,
+        lineage: Lineage,
         traffic: Traffic,
         answering: Answering,
         is_ending: Callable[[], bool] = lambda: False,
@@ -165,6 +181,7 @@ class Front:
         self._table = table
         self._fastapi = fastapi
         self._registry = registry
+        self._lineage = lineage
         self._traffic = traffic
         self._answering = answering
         self._receiving = Receiving(RECEIVING_OTHER_BYTES)
@@ -172,6 +189,8 @@ class Front:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or serve a socket."""
+        # What a request has found is not written to a database that was put back since.
+        self._lineage.pin()
         request = _Request(scope, send, self._traffic)
         if scope["type"] == "websocket":
             await self._serve(request, receive)

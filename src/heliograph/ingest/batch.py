@@ -1,4 +1,4 @@
-"""Messages on their way from their sources to the commit: the rows of one transaction, and back."""
+"""Messages on their way from their sources to the commit: their ids, and the rows of one batch."""
 
 import asyncio
 import functools
@@ -12,7 +12,7 @@ from heliograph.ingest.attributes import NewAttributes
 from heliograph.ingest.decode import Decoded
 from heliograph.ingest.strict_json import Fault
 from heliograph.model.event import Committed
-from heliograph.model.identifiers import INGEST_ID_STEP, IngestIds
+from heliograph.model.identifiers import INGEST_ID_STEP, MAXIMUM_INSTANCE
 from heliograph.model.records import (
     ActionRow,
     AttributeRow,
@@ -42,6 +42,36 @@ class Origin(Protocol):
         Called on the event loop; must neither block nor raise.
         """
         ...
+
+
+class IngestIds:
+    """Hands out ingest ids: 63 bits, strictly increasing, ordered by time."""
+
+    __slots__ = ("instance", "last")
+
+    def __init__(self, instance: int = 0, last: int = 0) -> None:
+        """Start behind `last`, the newest stored id, so that no clock can repeat one."""
+        self.instance = instance
+        own = last & ~MAXIMUM_INSTANCE | instance
+        # Always an id of this instance, so that counting on from it gives none of another's.
+        self.last = own if own >= last else own + INGEST_ID_STEP
+
+    def move(self, instance: int, last: int) -> None:
+        """Go on as another instance, behind `last` and all ids that were made here before."""
+        moved = IngestIds(instance, max(self.last, last))
+        self.instance, self.last = moved.instance, moved.last
+
+    def take(self, now: int, count: int) -> int:
+        """Return the first of the next `count` ids, INGEST_ID_STEP apart; of 0 it takes none.
+
+        `now` is in microseconds.
+        """
+        first = (now // 1_000 << 21) | self.instance
+        if first <= self.last:
+            first = self.last + INGEST_ID_STEP
+        if count:
+            self.last = first + (count - 1) * INGEST_ID_STEP
+        return first
 
 
 class Message:

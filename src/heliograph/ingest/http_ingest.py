@@ -9,7 +9,7 @@ import msgspec
 
 from heliograph.access.registry import KnownSensor, Registry
 from heliograph.errors import ErrorCode, HeliographError, RejectionReason
-from heliograph.ingest.batch import MESSAGE_BYTES, ROW_BYTES, Message
+from heliograph.ingest.batch import MESSAGE_BYTES, ROW_BYTES, IngestIds, Message
 from heliograph.ingest.clock import Clock
 from heliograph.ingest.decode import Reading
 from heliograph.ingest.identity import element_key, identify, ledger_key, tells_apart
@@ -20,7 +20,7 @@ from heliograph.ingest.rejections import NOT_STORABLE
 from heliograph.ingest.routes import DECODERS
 from heliograph.ingest.state import PipelineState
 from heliograph.ingest.strict_json import Fault
-from heliograph.model.identifiers import INGEST_ID_STEP, IngestIds
+from heliograph.model.identifiers import INGEST_ID_STEP
 from heliograph.model.principal import Principal
 from heliograph.model.records import DEVICE_TIMESTAMP, ID, TIMESTAMP, Kind
 from heliograph.model.time import DAY

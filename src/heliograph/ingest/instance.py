@@ -15,8 +15,9 @@ from typing import Final
 import structlog
 
 from heliograph.errors import AlreadyExistsError, StartError, StoreUnavailableError
+from heliograph.ingest.batch import IngestIds
 from heliograph.ingest.clock import elapsed_ns
-from heliograph.model.identifiers import MAXIMUM_INSTANCE, IngestIds, first_ingest_id
+from heliograph.model.identifiers import MAXIMUM_INSTANCE, first_ingest_id
 from heliograph.model.time import SECOND, now
 from heliograph.store import Store
 from heliograph.store.instances import Leased, Living

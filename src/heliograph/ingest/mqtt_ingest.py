@@ -15,7 +15,7 @@ from heliograph.access.policy import (
 )
 from heliograph.access.registry import Registry
 from heliograph.errors import RejectionReason
-from heliograph.ingest.batch import MESSAGE_BYTES, ROW_BYTES, Message, Origin
+from heliograph.ingest.batch import MESSAGE_BYTES, ROW_BYTES, IngestIds, Message, Origin
 from heliograph.ingest.clock import Clock
 from heliograph.ingest.decode import decode_status, payload_of
 from heliograph.ingest.identity import enter, identify
@@ -25,7 +25,7 @@ from heliograph.ingest.pipeline import Pipeline
 from heliograph.ingest.routes import Route, Router
 from heliograph.ingest.strict_json import Fault, Rejected
 from heliograph.model.event import Committed
-from heliograph.model.identifiers import INGEST_ID_STEP, IngestIds
+from heliograph.model.identifiers import INGEST_ID_STEP
 from heliograph.model.principal import Principal
 from heliograph.model.records import Kind
 from heliograph.mqtt.codec.reasons import Reason

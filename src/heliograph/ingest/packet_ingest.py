@@ -5,12 +5,11 @@ import msgspec
 from heliograph.access.policy import Action, may, may_send
 from heliograph.access.registry import KnownSensor, Registry
 from heliograph.errors import RejectionReason
-from heliograph.ingest.batch import Message
+from heliograph.ingest.batch import IngestIds, Message
 from heliograph.ingest.packets import Packet
 from heliograph.ingest.pipeline import Pipeline
 from heliograph.ingest.strict_json import Fault
 from heliograph.model.actions import PUBLISH, PacketPublication
-from heliograph.model.identifiers import IngestIds
 from heliograph.model.principal import Principal
 from heliograph.model.records import TIMESTAMP, ActionRow, Kind
 

@@ -7,9 +7,9 @@ Whoever validates by the schema and whoever sends a packet get the same answer: 
 from typing import Any, Final, NamedTuple
 
 from heliograph.errors import RejectionReason
-from heliograph.ingest.decode import Reading, read_measurement, read_timestamp
+from heliograph.ingest.decode import Reading, fingerprint, read_measurement, read_timestamp
 from heliograph.ingest.strict_json import Fault, Rejected, find_flaw, quoted, read_exactly
-from heliograph.model.canonical import canonical, fingerprint
+from heliograph.model.canonical import canonical
 from heliograph.model.identifiers import LONGEST_DEVICE_ID
 from heliograph.model.records import MAXIMUM_ATTRIBUTES_OF_MEASUREMENT, Kind, PacketRow
 from heliograph.nearest import did_you_mean

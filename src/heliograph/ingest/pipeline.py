@@ -28,6 +28,7 @@ from heliograph.errors import (
 )
 from heliograph.ingest.attributes import NewAttributes
 from heliograph.ingest.batch import (
+    IngestIds,
     Message,
     Observe,
     Origin,
@@ -40,7 +41,6 @@ from heliograph.ingest.instance import Instance
 from heliograph.ingest.latest_values import LatestValues
 from heliograph.ingest.rejections import Rejections
 from heliograph.live.hub import Hub
-from heliograph.model.identifiers import IngestIds
 from heliograph.model.records import Kind
 from heliograph.model.time import now
 from heliograph.store import Store
@@ -192,7 +192,10 @@ class Pipeline:
                 self._next = None
                 self._writing = True
                 try:
-                    await self._commit(messages, batch)
+                    try:
+                        await self._write(messages, batch)
+                    except RowError as error:
+                        await self._divide(messages, error)
                 except RolledBackError:
                     self._writing = False
                     self.state.database_available = True
@@ -268,16 +271,17 @@ class Pipeline:
         change = self._store.lineage.newest
         return messages, None if asks else build_batch(messages, change, observe=self.observe)
 
-    async def _commit(self, messages: list[Message], batch: Batch | None = None) -> None:
-        try:
-            await self._write(messages, batch)
-        except RowError as error:
-            if len(messages) > 1:
-                middle = len(messages) // 2
-                await self._commit(messages[:middle])
-                await self._commit(messages[middle:])
-            else:
-                await self._salvage(messages[0], error)
+    async def _divide(self, messages: list[Message], error: RowError) -> None:
+        """Store in halves what the database refuses, down to the message that is at fault."""
+        if len(messages) == 1:
+            await self._salvage(messages[0], error)
+            return
+        middle = len(messages) // 2
+        for half in (messages[:middle], messages[middle:]):
+            try:
+                await self._write(half)
+            except RowError as refusal:
+                await self._divide(half, refusal)
 
     async def _salvage(self, message: Message, error: RowError) -> None:
         """Store of a single message what the database takes, and keep it as rejected."""

@@ -14,11 +14,10 @@ import structlog
 from heliograph.access.registry import KnownSensor
 from heliograph.errors import RejectionReason
 from heliograph.hourly import Hourly
-from heliograph.ingest.batch import Message
+from heliograph.ingest.batch import IngestIds, Message
 from heliograph.ingest.clock import Clock
 from heliograph.ingest.state import PipelineState
 from heliograph.ingest.strict_json import Fault
-from heliograph.model.identifiers import IngestIds
 from heliograph.model.principal import Principal
 from heliograph.model.time import HOUR
 

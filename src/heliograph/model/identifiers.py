@@ -1,4 +1,4 @@
-"""Identifiers: what devices are called, and the ids that stored messages get."""
+"""Identifiers: what devices are called, and what an ingest id says."""
 
 import re
 import uuid
@@ -34,36 +34,6 @@ def is_device_id(text: str) -> bool:
 def may_name_a_device(text: str) -> bool:
     """Return whether a device may be given this `device_id`: some are given by the server alone."""
     return is_device_id(text) and not text.lower().startswith(RESERVED_PREFIX)
-
-
-class IngestIds:
-    """Hands out ingest ids: 63 bits, strictly increasing, ordered by time."""
-
-    __slots__ = ("instance", "last")
-
-    def __init__(self, instance: int = 0, last: int = 0) -> None:
-        """Start behind `last`, the newest stored id, so that no clock can repeat one."""
-        self.instance = instance
-        own = last & ~MAXIMUM_INSTANCE | instance
-        # Always an id of this instance, so that counting on from it gives none of another's.
-        self.last = own if own >= last else own + INGEST_ID_STEP
-
-    def move(self, instance: int, last: int) -> None:
-        """Go on as another instance, behind `last` and all ids that were made here before."""
-        moved = IngestIds(instance, max(self.last, last))
-        self.instance, self.last = moved.instance, moved.last
-
-    def take(self, now: int, count: int) -> int:
-        """Return the first of the next `count` ids, INGEST_ID_STEP apart; of 0 it takes none.
-
-        `now` is in microseconds.
-        """
-        first = (now // 1_000 << 21) | self.instance
-        if first <= self.last:
-            first = self.last + INGEST_ID_STEP
-        if count:
-            self.last = first + (count - 1) * INGEST_ID_STEP
-        return first
 
 
 def ingest_id_time(ingest_id: int) -> int:

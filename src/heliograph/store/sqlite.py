@@ -816,9 +816,7 @@ class SqliteEngine:
                     raise
                 if field := taken_field(error):
                     raise AlreadyExistsError(field) from error
-                if isinstance(error, StoreUnavailableError):
-                    self._readers.renew()
-                elif isinstance(error, sqlite3.Error | OverflowError | UnicodeError):
+                if isinstance(error, sqlite3.Error | OverflowError | UnicodeError):
                     raise known from error
                 raise
 
@@ -831,13 +829,9 @@ class SqliteEngine:
         return await self._in_turn(self._writer.write, batch, known)
 
     async def _in_turn(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Run what uses the file; the readers follow the writer to one that was put back."""
+        """Run what uses the file, when nobody else does."""
         async with self._turn:
-            try:
-                return await self._use(function, *arguments)
-            except StoreUnavailableError:
-                self._readers.renew()
-                raise
+            return await self._use(function, *arguments)
 
     async def find_deliveries(self, keys: Sequence[bytes], now: int) -> Sequence[Row]:
         """Return key, id and answer of the deliveries that are not expired."""
@@ -911,6 +905,8 @@ class SqliteEngine:
             result = await self._run(function, *arguments)
         except StoreUnavailableError as error:
             self._note(error)
+            # The readers follow the writer to a file that was put back.
+            self._readers.renew()
             raise
         self._unusable = None
         return result

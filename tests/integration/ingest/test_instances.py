@@ -7,8 +7,9 @@ import psycopg
 import pytest
 
 from heliograph.errors import AlreadyExistsError, StartError, StoreUnavailableError
+from heliograph.ingest.batch import IngestIds
 from heliograph.ingest.instance import Instance
-from heliograph.model.identifiers import MAXIMUM_INSTANCE, IngestIds, ingest_id_time
+from heliograph.model.identifiers import MAXIMUM_INSTANCE, ingest_id_time
 from heliograph.model.records import Kind
 from heliograph.model.time import now
 from heliograph.store import open_store

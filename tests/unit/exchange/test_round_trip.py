@@ -15,13 +15,9 @@ from heliograph.exchange.elements import from_json_line
 from heliograph.exchange.formats import COLUMNS, Format, Names, encode_rows, heading
 from heliograph.exchange.parquet import Packing, ParquetTable
 from heliograph.exchange.tables import TableOptions
+from heliograph.ingest.decode import fingerprint, measurement_fingerprint, telling_text
 from heliograph.ingest.routes import DECODERS
-from heliograph.model.canonical import (
-    canonical,
-    fingerprint,
-    measurement_fingerprint,
-    telling_text,
-)
+from heliograph.model.canonical import canonical
 from heliograph.model.records import Kind, Severity
 from heliograph.model.time import EARLIEST, SECOND
 

@@ -15,9 +15,10 @@ from heliograph.exchange.formats import Format, Names, encode_rows, heading, wid
 from heliograph.exchange.parquet import Packing, ParquetTable
 from heliograph.exchange.tables import TableOptions
 from heliograph.exchange.wide import Wide, put_together, type_of
+from heliograph.ingest.decode import measurement_fingerprint, telling_text
 from heliograph.ingest.routes import DECODERS
 from heliograph.model.attributes import attributes_of, keys_of, value_at
-from heliograph.model.canonical import canonical, measurement_fingerprint, telling_text
+from heliograph.model.canonical import canonical
 from heliograph.model.records import Kind
 from heliograph.model.time import EARLIEST, SECOND
 

@@ -20,6 +20,7 @@ from heliograph.http.paths import PREFIX
 from heliograph.http.schemas import Text
 from heliograph.http.traffic import Traffic
 from heliograph.ingest.strict_json import Fault
+from heliograph.store.engine import Lineage
 
 
 class Thing(BaseModel):
@@ -50,7 +51,7 @@ def application():
     async def broken():
         return 1 / 0
 
-    return Front(Table(), app, None, Traffic(), Answering())
+    return Front(Table(), app, None, Lineage(), Traffic(), Answering())
 
 
 def client():

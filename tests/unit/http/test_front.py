@@ -13,6 +13,7 @@ from heliograph.http.front import SOCKET, Front, Operation, Table
 from heliograph.http.parameters import known
 from heliograph.http.paths import PREFIX
 from heliograph.http.traffic import Traffic
+from heliograph.store.engine import Lineage
 
 
 def front(*entries, fastapi=None, **options):
@@ -20,7 +21,7 @@ def front(*entries, fastapi=None, **options):
     table, traffic = Table(), Traffic()
     for method, entry in entries:
         table.add(method, entry)
-    return Front(table, fastapi, None, traffic, Answering(), **options), traffic
+    return Front(table, fastapi, None, Lineage(), traffic, Answering(), **options), traffic
 
 
 def client(application):

@@ -1,6 +1,6 @@
 import pytest
 
-from heliograph.http.paths import canonical_path
+from heliograph.http.front import canonical_path
 
 
 @pytest.mark.parametrize(

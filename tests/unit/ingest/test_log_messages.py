@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heliograph.errors import RejectionReason
-from heliograph.ingest.decode import decode_logs
-from heliograph.model.canonical import fingerprint
+from heliograph.ingest.decode import decode_logs, fingerprint
 from heliograph.model.records import Kind, Severity
 from unit.ingest.payloads import (
     BAD_TOKENS,

@@ -5,9 +5,8 @@ import json
 import pytest
 
 from heliograph.errors import RejectionReason
-from heliograph.ingest.decode import decode_measurements, decode_reading
+from heliograph.ingest.decode import decode_measurements, decode_reading, fingerprint
 from heliograph.ingest.strict_json import Rejected
-from heliograph.model.canonical import fingerprint
 from heliograph.model.identifiers import INGEST_ID_STEP
 from heliograph.model.records import Kind
 from heliograph.model.time import DAY, SECOND

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from heliograph.ingest.batch import IngestIds
 from heliograph.model.identifiers import (
     INGEST_ID_STEP,
     MAXIMUM_INSTANCE,
-    IngestIds,
     ingest_id_time,
     is_device_id,
     is_uuid,
