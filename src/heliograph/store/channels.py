@@ -123,7 +123,7 @@ class Channels(Subject):
             AlreadyExistsError: there is one of this name, or the identifier is taken.
             TooManyChannelsError: there are as many as there may be.
         """
-        async with self._engine.transaction() as transaction:
+        async with self._making("channel_find", identifier) as transaction:
             # In the order in which whoever deletes a network locks.
             await transaction.fetch("registry_lock")
             if network is not None and not await transaction.fetch(

@@ -3,14 +3,15 @@
 import contextlib
 import dataclasses
 import enum
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import ContextVar
 from operator import itemgetter
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
+from heliograph.errors import AlreadyExistsError
 from heliograph.model.records import (
     ID,
     SENSOR,
@@ -318,6 +319,26 @@ class Subject:
         """Run a named query in a transaction of its own, and return its rows."""
         async with self._engine.transaction() as transaction:
             return await transaction.fetch(query, **parameters)
+
+    @asynccontextmanager
+    async def _making(self, find: str, identifier: str) -> AsyncIterator[Transaction]:
+        """Open a transaction in which a thing of this identifier is made.
+
+        Of several names that are taken, the engines come upon different ones first: it is told
+        that the identifier is, if the query `find` finds it.
+
+        Raises:
+            AlreadyExistsError: the field's value is taken.
+        """
+        try:
+            async with self._engine.transaction() as transaction:
+                yield transaction
+        except AlreadyExistsError as error:
+            if error.field != "identifier" and await self._engine.fetch(
+                find, identifier=identifier.lower()
+            ):
+                raise AlreadyExistsError("identifier") from error
+            raise
 
     async def _prune(self, query: str, limit: int, **parameters: Any) -> int:
         """Delete rows by a named query, up to `limit` at a time; return how many there were."""

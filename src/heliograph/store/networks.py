@@ -67,7 +67,7 @@ class Networks(Subject):
             AlreadyExistsError: the field's value is taken.
         """
         identifier = identifier.lower()
-        async with self._engine.transaction() as transaction:
+        async with self._making("network_by_identifier", identifier) as transaction:
             if await transaction.fetch("audit_network_known", network=identifier):
                 raise AlreadyExistsError("identifier")
             rows = await transaction.fetch(

@@ -41,7 +41,7 @@ class Nodes(Subject):
         Raises:
             AlreadyExistsError: the field's value is taken.
         """
-        async with self._engine.transaction() as transaction:
+        async with self._making("node_by_identifier", identifier) as transaction:
             rows = await transaction.fetch(
                 "node_create",
                 identifier=identifier.lower(),

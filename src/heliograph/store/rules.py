@@ -95,7 +95,7 @@ class Rules(Subject):
             AlreadyExistsError: the network has one of this name, or the identifier is taken.
             TooManyRulesError: the network has as many as it may.
         """
-        async with self._engine.transaction() as transaction:
+        async with self._making("rule_find", identifier) as transaction:
             # In the order in which whoever deletes a network locks.
             await transaction.fetch("registry_lock")
             if not await transaction.fetch("network_locked", identifier=network_identifier):

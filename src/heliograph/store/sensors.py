@@ -1,7 +1,8 @@
 """Sensors: the registry's records, when each was last seen, and which are connected."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 import msgspec
@@ -55,6 +56,8 @@ CHANGEABLE = (
 )
 # What may be taken, and the network in which it is.
 NAMES = ("network_identifier", "device_id", "sensor_name", "serial_number")
+# What is unique: of several that are taken, the first is told.
+UNIQUE = ("identifier", *NAMES[1:])
 # Where they stand in a record: SQLite knows no booleans.
 BOOLEANS = [
     Sensor.__struct_fields__.index(name)
@@ -176,7 +179,7 @@ class Sensors(Subject):
                     registered.append(await _create(transaction, sensor, network))
                 await enter(transaction, actor, _all_created(sensors, registered))
         except AlreadyExistsError as error:
-            found = await self._taken(sensors, default) if len(sensors) > 1 else []
+            found = await self._taken(sensors, default)
             raise TakenError(found or [(len(registered), error.field)]) from error
         return registered
 
@@ -186,17 +189,40 @@ class Sensors(Subject):
         seen: set[tuple[str, str | None, str]] = set()
         for index, sensor in enumerate(sensors):
             names = _names(sensor, sensor.network_identifier or default)
+            names["identifier"] = sensor.identifier.lower()
             network = names["network_identifier"]
-            fields = {name for (name,) in await self._engine.fetch("sensor_names_taken", **names)}
-            for field in NAMES[1:]:
+            fields = set(await self._names_taken(0, names))
+            for field in UNIQUE:
                 if (name := names[field]) is None:
                     continue
-                key = (field, None if field == "device_id" else network, name)
+                key = (field, None if field in UNIQUE[:2] else network, name)
                 if key in seen:
                     fields.add(field)
                 seen.add(key)
-            taken += [(index, field) for field in sorted(fields)]
+            taken += [(index, field) for field in UNIQUE if field in fields]
         return taken
+
+    async def _names_taken(self, number: int, names: dict[str, Any]) -> list[str]:
+        """Return which names others have than the sensor of this number, in the order of UNIQUE."""
+        wanted = {name: names[name] for name in ("identifier", *NAMES)}
+        rows = await self._engine.fetch("sensor_names_taken", number=number, **wanted)
+        return sorted({field for (field,) in rows}, key=UNIQUE.index)
+
+    @asynccontextmanager
+    async def _changing(self, number: int, members: dict[str, Any]) -> AsyncIterator[Transaction]:
+        """Open a transaction in which a sensor is changed.
+
+        Raises:
+            AlreadyExistsError: the field's value is taken, the first of UNIQUE on each engine.
+        """
+        try:
+            async with self._engine.transaction() as transaction:
+                yield transaction
+        except AlreadyExistsError as error:
+            found = await self.find_number(number)
+            names = {} if found is None else {name: getattr(found, name) for name in NAMES}
+            taken = await self._names_taken(number, {"identifier": None, **names, **members})
+            raise AlreadyExistsError(taken[0] if taken else error.field) from error
 
     async def change(self, number: int, *, actor: Actor = SYSTEM, **members: Any) -> Sensor | None:
         """Change the members given (of `CHANGEABLE`) and no others; None: no such sensor.
@@ -209,7 +235,7 @@ class Sensors(Subject):
             TypeError: a member that can't be changed.
             WrongNodeError: the node is not one of the sensor's network.
         """
-        async with self._engine.transaction() as transaction:
+        async with self._changing(number, members) as transaction:
             return await _change(transaction, actor, number, members)
 
     async def configure(
@@ -229,7 +255,7 @@ class Sensors(Subject):
         Raises:
             AlreadyExistsError, TypeError, WrongNodeError: as from `change`.
         """
-        async with self._engine.transaction() as transaction:
+        async with self._changing(number, members) as transaction:
             changed = await _change(transaction, actor, number, members)
             if changed is None:
                 return None

@@ -9,6 +9,7 @@ from heliograph.errors import AlreadyExistsError, RowError
 from heliograph.model.identifiers import is_uuid
 from heliograph.model.sensor import NewSensor
 from heliograph.store import open_store
+from heliograph.store.channels import ChannelDefinition
 from heliograph.store.engine import Batch
 from heliograph.store.sensors import TakenError
 from rows import NOON, heartbeat, log, measurement, rejected
@@ -88,6 +89,34 @@ async def test_an_identifier_is_unique(store):
     with pytest.raises(AlreadyExistsError) as raised:
         await store.sensors.create(identifier=identifier.upper(), created_at=1)
     assert raised.value.field == "identifier"
+
+
+async def test_of_several_names_that_are_taken_both_engines_tell_the_same(store, register):
+    network = (await store.networks.default()).identifier
+    identifier = str(uuid.uuid4())
+    names = {"device_id": "d-1", "sensor_name": "roof", "serial_number": "S1"}
+    of_network = {"network_identifier": network, "created_at": 1}
+    rule = {"document": {"name": "x", "enabled": True}, **of_network}
+    channel = ChannelDefinition("x", "email", True, "{}", None)
+    for make in (
+        lambda: store.sensors.create(identifier=identifier, created_at=1, **names),
+        lambda: store.nodes.create(identifier=identifier, serial_number="S1", **of_network),
+        lambda: store.networks.create(identifier=identifier, name="roof", created_at=1, owner=None),
+        lambda: store.rules.create(identifier=identifier, **rule),
+        lambda: store.channels.create(
+            identifier=identifier, network=network, channel=channel, created_at=1
+        ),
+    ):
+        await make()
+        with pytest.raises(AlreadyExistsError) as raised:
+            await make()
+        assert raised.value.field == "identifier"
+    second = await register()
+    for left in ("device_id", "sensor_name", "serial_number"):
+        with pytest.raises(AlreadyExistsError) as raised:
+            await store.sensors.change(second.number, **names)
+        assert raised.value.field == left
+        del names[left]
 
 
 async def test_an_unknown_network_is_refused(store):

@@ -195,16 +195,20 @@ AND (
     OR (network_identifier = :network_identifier AND serial_number = :serial_number)
 );
 
--- name: sensor_names_taken(network_identifier, device_id, sensor_name, serial_number)
-SELECT 'device_id' FROM sensor WHERE device_id = :device_id AND deleted_at IS NULL
+-- name: sensor_names_taken(number, identifier, network_identifier, device_id, sensor_name, serial_number)
+-- By others than the sensor of this number. A deleted one leaves all but its identifier to others.
+SELECT 'identifier' FROM sensor WHERE identifier = :identifier AND number <> :number
+UNION ALL
+SELECT 'device_id' FROM sensor
+WHERE device_id = :device_id AND deleted_at IS NULL AND number <> :number
 UNION ALL
 SELECT 'sensor_name' FROM sensor
 WHERE network_identifier = :network_identifier AND sensor_name = :sensor_name
-AND deleted_at IS NULL
+AND deleted_at IS NULL AND number <> :number
 UNION ALL
 SELECT 'serial_number' FROM sensor
 WHERE network_identifier = :network_identifier AND serial_number = :serial_number
-AND deleted_at IS NULL;
+AND deleted_at IS NULL AND number <> :number;
 
 -- name: sensor_create(identifier, network_identifier, device_id, key_hash, broker_password, name, sensor_name, serial_number, manufacturer, model, modality, created_at, node_identifier, expected_interval, tags, attribute_labels, latitude, longitude, place)^
 INSERT INTO sensor (
