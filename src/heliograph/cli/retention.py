@@ -27,25 +27,27 @@ def plan(*, json: Json = False) -> None:
     """
     settings = load_settings()
 
-    async def work(store: Store) -> tuple[Horizon, dict[str, Planned], list[Partition], int]:
+    async def work(store: Store) -> tuple[Horizon, dict[str, Planned], Due, list[Partition], int]:
         horizon = advance((await store.clock.read()).horizon, now(), 0)
         due = DueCounter(store, settings.retention, horizon.moment)
         planned = await due.of_networks()
-        names = {network.identifier: network.name for network in await all_networks(store)}
+        networks = await all_networks(store)
         return (
             horizon,
-            {names.get(network, network): each for network, each in planned.items()},
+            {each.name: planned.get(each.identifier, Planned.nothing()) for each in networks},
+            await due.unknown_packets(),
             await due.partitions(),
             due.not_rolled_up,
         )
 
-    horizon, planned, partitions, not_rolled_up = with_store(work, settings)
+    horizon, planned, unknown, partitions, not_rolled_up = with_store(work, settings)
     _warn_of_leap(horizon)
     if json:
         print_json(
             {
                 "moment": to_rfc3339(horizon.moment),
                 "networks": {name: _members(each.due) for name, each in planned.items()},
+                "unknown_packets": _member(unknown),
                 "partitions": [each.name for each in partitions],
                 "not_rolled_up": not_rolled_up,
             }
@@ -63,6 +65,11 @@ def plan(*, json: Json = False) -> None:
             for name, each in sorted(planned.items())
         ),
     )
+    if unknown.rows:
+        echo(
+            f"{unknown.rows:,} packets of devices that are not known go, {unknown.bytes:,} bytes",
+            err=True,
+        )
     for partition in partitions:
         echo(f"dropped as a whole: {partition.name}, {partition.bytes:,} bytes", err=True)
     if not_rolled_up:
@@ -128,7 +135,8 @@ def _text(due: Due) -> str:
 
 
 def _members(due: dict[KeptKind, Due]) -> dict[str, Any]:
-    return {
-        kind.value: {"rows": each.rows, "bytes": each.bytes, "exact": each.is_exact}
-        for kind, each in due.items()
-    }
+    return {kind.value: _member(each) for kind, each in due.items()}
+
+
+def _member(due: Due) -> dict[str, Any]:
+    return {"rows": due.rows, "bytes": due.bytes, "exact": due.is_exact}

@@ -22,7 +22,8 @@ router = Resource("retention")
 
 NETWORKS_AT_ONCE = 1_000
 Days = Annotated[int, Field(ge=0, le=LONGEST_DAYS, strict=True)]
-_RAW, _ROLLUPS, _LOGS = "measurements", "rollups (for aggregates)", "logs and heartbeats"
+_RAW, _ROLLUPS = "measurements", "rollups (for aggregates)"
+_LOGS = "logs, heartbeats and packets"
 _OWN = "Days for which it is said here that"
 _NULL = "null: nothing is said, 0: for ever"
 
@@ -81,6 +82,7 @@ class RemovesRepresentation(Representation):
     measurements: Annotated[DueRepresentation, "Of measurements"]
     logs: Annotated[DueRepresentation, "Of log messages"]
     heartbeats: Annotated[DueRepresentation, "Of heartbeats"]
+    packets: Annotated[DueRepresentation, "Of packets"]
     rollups: Annotated[DueRepresentation, "Of rollups, which aggregates are counted from"]
 
     @classmethod
@@ -165,6 +167,10 @@ class RetentionPlan(Representation):
         WaitingRepresentation | None, "What waits because the clock has leapt; null: it has not"
     ]
     networks: Annotated[list[PlannedNetwork], "What goes, by network"]
+    unknown_packets: Annotated[
+        DueRepresentation | None,
+        "What goes of packets of devices that are not known; null but for administrators",
+    ]
     partitions: Annotated[
         list[PlannedPartition] | None,
         "Months that are dropped as a whole; null but for administrators",
@@ -200,8 +206,9 @@ async def read_plan(call: TheCall, network_identifier: OfNetwork = None) -> Rete
         planned = {each.identifier: await plan.of_network(each.identifier) for each in networks}
     waiting = await _waiting(call, visible)
     shown = [await _planned(call, each, planned.get(each.identifier)) for each in networks]
-    partitions = disk = None
+    partitions = disk = unknown = None
     if call.may(Action.ADMINISTER):
+        unknown = DueRepresentation(*await plan.unknown_packets())
         partitions = [
             PlannedPartition(each.name, each.rows, each.bytes) for each in await plan.partitions()
         ]
@@ -214,6 +221,7 @@ async def read_plan(call: TheCall, network_identifier: OfNetwork = None) -> Rete
         not_rolled_up=plan.not_rolled_up,
         waiting=waiting,
         networks=shown,
+        unknown_packets=unknown,
         partitions=partitions,
         disk=disk,
     )
@@ -307,7 +315,7 @@ async def _waiting(call: KnownCall, visible: list[str] | None) -> WaitingReprese
 
 async def _planned(call: KnownCall, network: Network, planned: Planned | None) -> PlannedNetwork:
     own = await call.store.retentions.of_network(network.identifier)
-    sensors, due = planned or Planned(0, {kind: Due() for kind in KeptKind})
+    sensors, due = planned or Planned.nothing()
     return PlannedNetwork(
         network.identifier,
         network.name,

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from heliograph.model.retention import Cutoffs, Retention, cutoffs
 from heliograph.store import Store
@@ -41,10 +41,15 @@ class Due(NamedTuple):
 
 
 class Planned(NamedTuple):
-    """What is removed of some sensors: by kind."""
+    """What is removed, by kind, of how many sensors."""
 
     sensors: int
     due: dict[KeptKind, Due]
+
+    @classmethod
+    def nothing(cls) -> Self:
+        """Return what is removed where nothing is."""
+        return cls(0, _nothing())
 
 
 class DueCounter:
@@ -54,7 +59,7 @@ class DueCounter:
         self._store = store
         self._default = default
         self._moment = moment
-        self._ends: dict[int, Cutoffs] | None = None
+        self._ends: dict[int | None, Cutoffs] | None = None
         # Rows that are due by what was counted so far, but stay until they are rolled up.
         self.not_rolled_up = 0
 
@@ -63,17 +68,28 @@ class DueCounter:
         return await self._count(None)
 
     async def totals(self) -> dict[KeptKind, Due]:
-        """Return what is removed of all networks together."""
+        """Return what is removed of all networks together, and of unknown devices."""
         total = _nothing()
         for planned in (await self.of_networks()).values():
             for kind, due in planned.due.items():
                 total[kind] = total[kind].plus(due)
+        total[KeptKind.PACKETS] = total[KeptKind.PACKETS].plus(await self.unknown_packets())
         return total
+
+    async def unknown_packets(self) -> Due:
+        """Return what is removed of the packets of devices that are not known."""
+        end = cutoffs(self._default, self._moment).logs
+        if not end:
+            return Due()
+        count, contents = await self._store.removal.unknown_packets(end)
+        sizes = [row_bytes(self._store.engine.name, KeptKind.PACKETS, each) for each in contents]
+        mean = _mean(sizes)
+        return Due(count, round(count * (mean.table + mean.indexes)))
 
     async def of_network(self, network: str) -> Planned:
         """Return what is removed of one network."""
         found = await self._count(network)
-        return found.get(network, Planned(0, _nothing()))
+        return found.get(network, Planned.nothing())
 
     async def of_sensor(
         self, number: int, network: str, retention: Retention
@@ -108,10 +124,11 @@ class DueCounter:
         async for page in self._pages(network):
             due = await self._planned(page)
             for each in page:
-                sensors, known = planned.get(each.network_identifier, Planned(0, _nothing()))
+                sensors, known = planned.get(each.network_identifier, Planned.nothing())
                 for kind, more in due[each.number].items():
                     known[kind] = known[kind].plus(more)
-                planned[each.network_identifier] = Planned(sensors + 1, known)
+                sensors += any(more.rows for more in due[each.number].values())
+                planned[each.network_identifier] = Planned(sensors, known)
         return planned
 
     async def _pages(self, network: str | None) -> AsyncIterator[list[KeptSensor]]:
@@ -136,6 +153,7 @@ class DueCounter:
             KeptKind.ROLLUPS: {number: each.rollups for number, each in due.items()},
             KeptKind.LOGS: {number: each.logs for number, each in due.items()},
             KeptKind.HEARTBEATS: {number: each.logs for number, each in due.items()},
+            KeptKind.PACKETS: {number: each.logs for number, each in due.items()},
         }
         networks = {each.number: each.network_identifier for each in page}
         for kind, cutoff in ends.items():
@@ -197,10 +215,11 @@ class DueCounter:
             parts[network] = sum(found) / len(found) if found else 1.0
         return parts
 
-    async def _all_ends(self) -> dict[int, Cutoffs]:
+    async def _all_ends(self) -> dict[int | None, Cutoffs]:
         """Return the cutoffs of all sensors: whose rows lie beside which, nobody knows."""
         if self._ends is None:
             self._ends = defaultdict(lambda: Cutoffs(0, 0, 0))
+            self._ends[None] = cutoffs(self._default, self._moment)
             async for page in self._pages(None):
                 for each in page:
                     self._ends[each.number] = cutoffs(each.retention, self._moment)

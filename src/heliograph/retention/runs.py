@@ -200,8 +200,8 @@ class RetentionRuns:
                 if self._urgent or asyncio.get_running_loop().time() - began > INTERVAL_SECONDS:
                     self._share = LARGE_SHARE
                 await self._remove_page(page, starts)
-            days = self.default.log_days or 0
-            packets = await self._store.removal.remove_packets(moment, days)
+            if end := cutoffs(self.default, moment).logs:
+                await self._remove_unknown_packets(end)
         finally:
             state.running = False
         state.last_run_at = moment
@@ -210,7 +210,6 @@ class RetentionRuns:
             "expired data removed",
             moment=to_rfc3339(moment),
             partitions=state.partitions_total - partitions,
-            packets=packets,
             **{kind.value: gone[kind] for kind in KeptKind},
         )
 
@@ -277,6 +276,7 @@ class RetentionRuns:
             KeptKind.ROLLUPS: {n: each.rollups for n, each in page.items()},
             KeptKind.LOGS: {n: each.logs for n, each in page.items()},
             KeptKind.HEARTBEATS: {n: each.logs for n, each in page.items()},
+            KeptKind.PACKETS: {n: each.logs for n, each in page.items()},
         }
         for kind, due in ends.items():
             start = starts.get(kind, LEAST)
@@ -295,12 +295,25 @@ class RetentionRuns:
             if kind is KeptKind.MEASUREMENTS and self._newest is not None:
                 for sensor in {row.sensor for row in rows}:
                     self._newest.forget(sensor)
-            self._rows = next_size(len(rows), took) if len(rows) == limit else limit
-            await asyncio.sleep(took * (1 / self._share - 1) if self._busy() else 0)
+            await self._rest(len(rows), took)
             if len(rows) < limit:
                 return
             if kind is not KeptKind.ROLLUPS:  # of which each sensor has two orders
-                spans = _rest(spans, rows)
+                spans = _remaining(spans, rows)
+
+    async def _remove_unknown_packets(self, end: int) -> None:
+        while True:
+            removed, took = await self._store.removal.remove_unknown_packets(end, self._rows)
+            if not removed:
+                return
+            self.state.removed_total[KeptKind.PACKETS] += removed
+            await self._rest(removed, took)
+
+    async def _rest(self, removed: int, took: float) -> None:
+        """Let others have the writer for as long as they are due, after so many rows."""
+        if removed >= self._rows:
+            self._rows = next_size(removed, took)
+        await asyncio.sleep(took * (1 / self._share - 1) if self._busy() else 0)
 
 
 async def prune_for_ever(
@@ -328,7 +341,7 @@ async def prune_for_ever(
         await asyncio.sleep(INTERVAL_SECONDS)
 
 
-def _rest(spans: Iterable[Span], rows: Iterable[DueRow]) -> list[Span]:
+def _remaining(spans: Iterable[Span], rows: Iterable[DueRow]) -> list[Span]:
     """Return the spans from the rows on: what is dead already is not looked through again."""
     newest = {row.sensor: row.time for row in rows}
     return [span._replace(start=newest.get(span.sensor, span.start)) for span in spans]

@@ -19,11 +19,12 @@ from heliograph.store.partitions import month_start, named_month
 
 
 class KeptKind(enum.StrEnum):
-    """What is kept for a time of its own; heartbeats for as long as logs."""
+    """What is kept for a time of its own; heartbeats and packets for as long as logs."""
 
     MEASUREMENTS = "measurements"
     LOGS = "logs"
     HEARTBEATS = "heartbeats"
+    PACKETS = "packets"
     ROLLUPS = "rollups"
 
 
@@ -31,7 +32,6 @@ class KeptKind(enum.StrEnum):
 PARTITIONED: Final = {KeptKind.MEASUREMENTS: "measurement", KeptKind.LOGS: "log"}
 
 
-PACKETS_AT_ONCE = 1_000
 # The writer is taken for about so long at a time.
 TRANSACTION_SECONDS = 0.03
 FEWEST_ROWS, MOST_ROWS = 100, 20_000
@@ -159,7 +159,10 @@ class Removal(Subject):
         return {number: Needed(frontier, *limits) for number, *limits in rows}
 
     async def count(self, kind: KeptKind, spans: Sequence[Span], limit: int) -> dict[int, Counted]:
-        """Return how many rows of the spans there are by sensor; beyond the limit by their pace."""
+        """Return how many rows of the spans there are, by sensor that has any.
+
+        Beyond the limit it is by their pace.
+        """
         rows = await self._engine.fetch(f"{kind}_count_due", wanted=json_text(spans), limit=limit)
         ends = {span.sensor: span.end for span in spans}
         return {sensor: _counted(text, limit, ends[sensor]) for sensor, text in rows}
@@ -214,16 +217,23 @@ class Removal(Subject):
             by_floors=by_floors,
         )
 
-    async def remove_packets(self, moment: int, default_days: int) -> int:
-        """Remove packets that are due at a moment, by the days for logs; return how many."""
-        removed = 0
-        while found := await self._engine.fetch(
-            "packets_due", moment=moment, default_days=default_days, limit=PACKETS_AT_ONCE
-        ):
-            removed += len(
-                await self._write("packets_remove", names=json_text([*map(list, found)]))
-            )
-        return removed
+    async def remove_unknown_packets(self, end: int, limit: int) -> Removed:
+        """Remove so many packets of devices that are not known, made before a time."""
+        clock = asyncio.get_running_loop().time
+        found = await self._engine.fetch("unknown_packets_due", end=end, limit=limit)
+        if not found:
+            return Removed(0, 0.0)
+        async with self._engine.transaction() as transaction:
+            began = clock()
+            names = json_text([*map(list, found)])
+            removed = await transaction.fetch("unknown_packets_remove", names=names)
+        return Removed(len(removed), clock() - began)
+
+    async def unknown_packets(self, end: int) -> tuple[int, list[int]]:
+        """Return how many there are from before a time, and the bytes of content of some."""
+        [(count,)] = await self._engine.fetch("unknown_packets_count", end=end)
+        found = await self._engine.fetch("unknown_packets_content", end=end, limit=1_000)
+        return int(count), [content for (content,) in found]
 
     async def drop(
         self, kind: KeptKind, partition: Partition, *, moment: int, default_days: int
@@ -314,16 +324,18 @@ class _RowSizes(NamedTuple):
     sqlite: int
     sqlite_indexes: int
     postgresql: int
+    # From 48 with many sensors to 69 with few: how full the index is depends on how they mix.
+    postgresql_indexes: int = 58
 
 
 _ROW_SIZES: Final = {
     KeptKind.MEASUREMENTS: _RowSizes(46, 38, 74),
     KeptKind.LOGS: _RowSizes(48, 38, 78),
     KeptKind.HEARTBEATS: _RowSizes(47, 38, 78),
+    # With an index by device_id, and one by sensor; on PostgreSQL one by id.
+    KeptKind.PACKETS: _RowSizes(45, 75, 78, 130),
     KeptKind.ROLLUPS: _RowSizes(25, 28, 58),
 }
-# From 48 with many sensors to 69 with few: how full the index is depends on how they mix.
-_POSTGRESQL_INDEXES: Final = 58
 
 # Of SQLite's pages: what cells may fill of one, the largest part of a row that stays in it, and
 # what stays of a larger one at least.
@@ -339,7 +351,7 @@ def row_bytes(engine: str, kind: KeptKind, content: int) -> RowBytes:
     """Return what a row with so many bytes of content takes, as its pages are usually filled."""
     sizes = _ROW_SIZES[kind]
     if engine == "postgresql":
-        return RowBytes(sizes.postgresql + content, _POSTGRESQL_INDEXES)
+        return RowBytes(sizes.postgresql + content, sizes.postgresql_indexes)
     cell, overflow = sizes.sqlite + content, 0
     if cell > _LOCAL:
         local = _LEAST + (cell - _LEAST) % _OVERFLOW

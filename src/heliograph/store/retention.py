@@ -65,9 +65,9 @@ class Retentions(Subject):
     async def sensors(
         self, after: int, *, default: Retention, limit: int, network: str | None = None
     ) -> list[KeptSensor]:
-        """Return sensors with numbers above `after`, by number, also deleted ones.
+        """Return sensors of which anything expires, with numbers above `after`, by number.
 
-        `default` counts where nothing is said; all its members are given.
+        Deleted ones too. `default` counts where nothing is said; all its members are given.
         """
         return await self._all(
             _kept_sensor,

@@ -16,7 +16,7 @@ from heliograph.model.time import DAY, now
 from heliograph.store import open_store
 from heliograph.store.claim import Claim
 from heliograph.store.engine import Batch
-from rows import heartbeat, log, measurement
+from rows import heartbeat, log, measurement, packet
 
 
 @pytest.fixture(autouse=True, params=["sqlite", "postgresql"])
@@ -40,6 +40,9 @@ def database(
                 measurements=[measurement(sensor.number, each) for each in times],
                 logs=[log(sensor.number, each) for each in times],
                 heartbeats=[heartbeat(sensor.number, each) for each in times],
+                packets=[
+                    packet(number, each) for each in times for number in (sensor.number, None)
+                ],
             )
         )
         await store.close()
@@ -60,11 +63,11 @@ def due() -> dict[str, int]:
 
 
 def test_the_plan_removes_nothing_and_the_run_what_it_says() -> None:
-    planned = {"measurements": 1, "logs": 2, "heartbeats": 2, "rollups": 0}
+    planned = {"measurements": 1, "logs": 2, "heartbeats": 2, "packets": 2, "rollups": 0}
     assert due() == planned
     heading, row = run("plan").splitlines()
     assert heading.split() == ["network", "sensors", *planned, "bytes"]
-    assert row.split()[:6] == ["default", "1", "1", "2", "2", "0"]
+    assert row.split()[:7] == ["default", "1", "1", "2", "2", "2", "0"]
     assert due() == planned
     assert run("run").startswith("removed ")
     assert due() == dict.fromkeys(planned, 0)
@@ -104,7 +107,7 @@ def test_a_run_goes_no_further_than_the_time_that_passed_until_it_is_accepted(
     plan = CliRunner().invoke(app, ["retention", "plan"])
     assert "by 15.0 days" in plan.stderr
     assert run("accept").startswith("accepted: ")
-    assert due() == {**planned, "logs": 1, "heartbeats": 1}
+    assert due() == {**planned, "logs": 1, "heartbeats": 1, "packets": 1}
     run("run")
     assert due() == dict.fromkeys(planned, 0)
 

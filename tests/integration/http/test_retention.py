@@ -14,7 +14,7 @@ from integration.http.conftest import ADMIN
 from rows import heartbeat, log, measurement
 from server import eventually
 
-KINDS = ("measurements", "logs", "heartbeats", "rollups")
+KINDS = ("measurements", "logs", "heartbeats", "packets", "rollups")
 NOTHING = {"rows": 0, "bytes": 0, "exact": True}
 
 
@@ -102,6 +102,7 @@ async def test_the_plan_tells_what_the_run_removes(site, database_url, aged, res
             "measurements": 2,
             "logs": 6,
             "heartbeats": 6,
+            "packets": 0,
             "rollups": 0,
         }
         assert all(each["exact"] for each in removes.values())

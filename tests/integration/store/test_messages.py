@@ -7,10 +7,14 @@ import pytest
 
 from heliograph.model.identifiers import first_ingest_id
 from heliograph.model.records import Kind
+from heliograph.model.retention import Retention
 from heliograph.model.time import SECOND, now
+from heliograph.retention.plan import DueCounter
+from heliograph.retention.runs import RetentionRuns
 from heliograph.store import messages
 from heliograph.store.engine import Batch
 from heliograph.store.messages import KINDS, WantedMessages
+from heliograph.store.removal import KeptKind
 
 
 @pytest.fixture(autouse=True)
@@ -188,15 +192,22 @@ async def test_packets_go_with_logs_or_with_their_sensor(store, register):
     actions = [("", 0, erased.number, 1, 1, 5, None, "publish", "{}", 1, 1)]
     await store.write(Batch(packets=packets, actions=actions))
 
+    async def swept(days):
+        planned = await DueCounter(store, Retention(0, 0, days), moment).totals()
+        runs = RetentionRuns(store, Retention(0, 0, days), clock=lambda: moment)
+        await runs.sweep(moment)
+        assert runs.state.removed_total[KeptKind.PACKETS] == planned[KeptKind.PACKETS].rows
+        return planned[KeptKind.PACKETS].rows
+
     async def left():
         page = await store.messages.page(WantedMessages(0, before=100, end=moment))
         return [each.id for each in page.messages]
 
     assert await left() == [5, 4, 3, 2, 1]
-    assert await store.removal.remove_packets(moment, 0) == 0
-    assert await store.removal.remove_packets(moment, 4) == 1
+    assert await swept(0) == 0
+    assert await swept(4) == 1
     await networks.set_sensor(kept.number, log_days=2)
-    assert await store.removal.remove_packets(moment, 0) == 1
+    assert await swept(0) == 1
     assert await left() == [5, 4, 2]
     await store.sensors.delete(erased.number, moment)
     await store.sensors.erase(erased.number)

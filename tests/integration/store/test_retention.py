@@ -480,6 +480,7 @@ async def test_a_server_that_was_off_for_90_days_waits_for_a_day_or_for_somebody
         "measurements": 3,
         "logs": 3,
         "heartbeats": 3,
+        "packets": 0,
         "rollups": 4,
     }
     time.pass_by(HOUR)

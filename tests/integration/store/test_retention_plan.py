@@ -10,7 +10,7 @@ from heliograph.retention.plan import DueCounter
 from heliograph.retention.runs import RetentionRuns
 from heliograph.store.engine import Batch
 from heliograph.store.removal import KeptKind
-from rows import NOON, heartbeat, log, measurement
+from rows import NOON, heartbeat, log, measurement, packet
 
 # What it runs of the product, others run too.
 pytestmark = pytest.mark.uncovered
@@ -112,6 +112,25 @@ async def test_the_bytes_of_logs_and_heartbeats(store, register, engine):
     if engine == "sqlite":
         announced += planned[KeptKind.HEARTBEATS].bytes  # of which PostgreSQL has no partitions
     assert announced == pytest.approx(back, rel=0.2)
+
+
+async def test_the_packets_of_sensors_and_of_unknown_devices(store, register, engine):
+    sensors = [(await register()).number for _ in range(5)]
+    for at in range(8):
+        packets = [
+            packet(
+                sensors[n % 5] if n % 2 else None, OLD + n * 100_000_000, f"device-{n % 10}", n=n
+            )
+            for n in range(at * 1_000, at * 1_000 + 1_000)
+        ]
+        await store.write(Batch(packets=packets))
+    taken = 0
+    if engine == "postgresql":
+        sizes = "SELECT pg_total_relation_size('packet')"
+        taken = await store.engine.writer._connection.fetchval(sizes)
+    planned, state, back = await announced_and_given_back(store)
+    assert planned[KeptKind.PACKETS].rows == state.removed_total[KeptKind.PACKETS] == 8_000
+    assert planned[KeptKind.PACKETS].bytes == pytest.approx(taken or back, rel=0.2)
 
 
 async def test_rows_are_exact_for_one_moment_however_many(store, register):

@@ -6,6 +6,7 @@ They stand here, those of rollups in `rollups/queries`.
 import functools
 import inspect
 import re
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,10 +20,13 @@ _FOLDERS = (Path(__file__).parent, Path(__file__).parents[2] / "rollups" / "quer
 # What several queries share stands where it belongs, up to the next empty line; they have {name}
 # for it. Columns are in the order of the records' members.
 _SHARED = re.compile(r"^-- shared: (\w+)\n((?:.+\n)+)", re.MULTILINE)
-_TOKEN = re.compile(r"\{(?!table\})(\w+)\}")
+_TOKEN = re.compile(r"\{(?!table\}|kept\})(\w+)\}")
 _START = re.compile(r"^(?=-- name: )", re.MULTILINE)
-# A query that is the same for these tables stands once, and has {table} for them.
-_TABLES = ("measurement", "log", "heartbeat")
+# A query that is the same for several tables stands once, and has the name of these for them.
+_TABLES = {
+    "{table}": ("measurement", "log", "heartbeat"),
+    "{kept}": ("measurement", "log", "heartbeat", "packet"),
+}
 
 
 class Query(NamedTuple):
@@ -64,8 +68,11 @@ def expanded(script: str) -> str:
         return _TOKEN.sub(lambda token: expand(shared[token[1]]).rstrip("\n"), text)
 
     queries = _START.split(expand(_SHARED.sub("", script)))
-    return "".join(
-        query.replace("{table}", table)
-        for query in queries
-        for table in (_TABLES if "{table}" in query else ("",))
-    )
+    return "".join(chain.from_iterable(map(_repeated, queries)))
+
+
+def _repeated(query: str) -> list[str]:
+    for name, tables in _TABLES.items():
+        if name in query:
+            return [query.replace(name, table) for table in tables]
+    return [query]

@@ -36,7 +36,7 @@ SELECT 1 FROM sensor_retention
 LIMIT 1;
 
 -- name: retention_sensors(after, network, raw_days, rollup_days, log_days, limit)
--- Deleted sensors too: what was kept of theirs is not kept for ever.
+-- Those of which anything is not kept for ever. Deleted ones too: what was kept of theirs goes.
 SELECT
     sensor.number,
     sensor.identifier,
@@ -49,25 +49,28 @@ LEFT JOIN sensor_retention AS own ON own.sensor = sensor.number
 LEFT JOIN network_retention AS whole ON whole.network = sensor.network_identifier
 WHERE sensor.number > :after
 AND (CAST(:network AS text) IS NULL OR sensor.network_identifier = :network)
+AND (
+    coalesce(own.raw_days, whole.raw_days, CAST(:raw_days AS bigint)) > 0
+    OR coalesce(own.rollup_days, whole.rollup_days, CAST(:rollup_days AS bigint)) > 0
+    OR coalesce(own.log_days, whole.log_days, CAST(:log_days AS bigint)) > 0
+)
 ORDER BY sensor.number
 LIMIT :limit;
 
 -- name: retention_frontier()$
 SELECT frontier FROM rollup_state;
 
--- name: packets_due(moment, default_days, limit)
--- Kept for as long as logs are; those of no sensor that is known, by the server's own days.
-SELECT packet.id
-FROM packet
-LEFT JOIN sensor ON sensor.number = packet.sensor
-LEFT JOIN sensor_retention AS own ON own.sensor = sensor.number
-LEFT JOIN network_retention AS whole ON whole.network = sensor.network_identifier
-WHERE coalesce(own.log_days, whole.log_days, CAST(:default_days AS bigint)) > 0
-AND packet.timestamp < (
-    CAST(:moment AS bigint)
-    - coalesce(own.log_days, whole.log_days, CAST(:default_days AS bigint)) * 86400000000
-) / 3600000000 * 3600000000
-LIMIT :limit;
+-- Packets of devices that are not known go by the server's own days.
 
--- name: packets_remove(names)
+-- name: unknown_packets_due(end, limit)
+SELECT id FROM packet WHERE sensor IS NULL AND timestamp < :end LIMIT :limit;
+
+-- name: unknown_packets_remove(names)
 DELETE FROM packet WHERE id IN ({named_ids}) RETURNING id;
+
+-- name: unknown_packets_count(end)$
+SELECT count(*) FROM packet WHERE sensor IS NULL AND timestamp < :end;
+
+-- name: unknown_packets_content(end, limit)
+-- The bytes of content of some.
+SELECT {packet_content} FROM packet WHERE sensor IS NULL AND timestamp < :end LIMIT :limit;

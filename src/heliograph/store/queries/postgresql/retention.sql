@@ -1,18 +1,18 @@
 -- What is wanted is JSON: [sensor, from, to] each, `to` exclusive. `low` and `high` bound the times
 -- of all keys, so that only the partitions that hold them are looked at.
 
--- name: {table}s_due(wanted, low, high, limit)
-SELECT {table}.fingerprint, {table}.sensor, {table}.timestamp
+-- name: {kept}s_due(wanted, low, high, limit)
+SELECT {kept}.fingerprint, {kept}.sensor, {kept}.timestamp
 FROM json_array_elements(CAST(:wanted AS json)) AS wanted (value)
 CROSS JOIN LATERAL (
-    SELECT sensor, timestamp, fingerprint FROM {table}
+    SELECT sensor, timestamp, fingerprint FROM {kept}
     WHERE sensor = CAST(wanted.value ->> 0 AS bigint)
     AND timestamp >= CAST(wanted.value ->> 1 AS bigint)
     AND timestamp < CAST(wanted.value ->> 2 AS bigint)
     AND timestamp >= :low AND timestamp <= :high
     ORDER BY timestamp
     LIMIT :limit
-) AS {table}
+) AS {kept}
 LIMIT :limit;
 
 -- name: rollups_due(wanted, low, high, limit)
@@ -30,7 +30,7 @@ CROSS JOIN LATERAL (
 ) AS rollup
 LIMIT :limit;
 
--- name: {table}s_remove(keys, low, high)
+-- name: {kept}s_remove(keys, low, high)
 WITH due AS MATERIALIZED (
     SELECT
         CAST(value ->> 0 AS bigint) AS fingerprint,
@@ -38,12 +38,12 @@ WITH due AS MATERIALIZED (
         CAST(value ->> 2 AS bigint) AS timestamp
     FROM json_array_elements(CAST(:keys AS json))
 )
-DELETE FROM {table}
+DELETE FROM {kept}
 USING due
-WHERE {table}.sensor = due.sensor
-AND {table}.timestamp = due.timestamp
-AND {table}.fingerprint = due.fingerprint
-AND {table}.timestamp >= :low AND {table}.timestamp <= :high
+WHERE {kept}.sensor = due.sensor
+AND {kept}.timestamp = due.timestamp
+AND {kept}.fingerprint = due.fingerprint
+AND {kept}.timestamp >= :low AND {kept}.timestamp <= :high
 RETURNING 1;
 
 -- name: rollups_remove(keys, low, high)
@@ -93,14 +93,14 @@ ON CONFLICT (sensor) DO UPDATE
 SET raw_from = excluded.raw_from
 WHERE excluded.raw_from > rollup_floor.raw_from;
 
--- name: {table}s_count_due(wanted, limit)
+-- name: {kept}s_count_due(wanted, limit)
 -- Of each sensor: the sensor, and how many rows are due, the first and the last of those counted.
 SELECT
     CAST(wanted.value ->> 0 AS bigint),
     (
         SELECT CAST(json_build_array(count(*), min(timestamp), max(timestamp)) AS text)
         FROM (
-            SELECT timestamp FROM {table}
+            SELECT timestamp FROM {kept}
             WHERE sensor = CAST(wanted.value ->> 0 AS bigint)
             AND timestamp >= CAST(wanted.value ->> 1 AS bigint)
             AND timestamp < CAST(wanted.value ->> 2 AS bigint)
@@ -108,7 +108,13 @@ SELECT
             LIMIT :limit
         ) AS oldest
     )
-FROM json_array_elements(CAST(:wanted AS json)) AS wanted (value);
+FROM json_array_elements(CAST(:wanted AS json)) AS wanted (value)
+WHERE EXISTS (
+    SELECT 1 FROM {kept}
+    WHERE sensor = CAST(wanted.value ->> 0 AS bigint)
+    AND timestamp >= CAST(wanted.value ->> 1 AS bigint)
+    AND timestamp < CAST(wanted.value ->> 2 AS bigint)
+);
 
 -- name: rollups_count_due(wanted, limit)
 -- Each level has an order of its own.
@@ -140,7 +146,13 @@ SELECT
             LIMIT :limit
         ) AS oldest
     )
-FROM json_array_elements(CAST(:wanted AS json)) AS wanted (value);
+FROM json_array_elements(CAST(:wanted AS json)) AS wanted (value)
+WHERE EXISTS (
+    SELECT 1 FROM rollup
+    WHERE sensor = CAST(wanted.value ->> 0 AS bigint) AND level IN (60, 3600)
+    AND start >= CAST(wanted.value ->> 1 AS bigint)
+    AND start < CAST(wanted.value ->> 2 AS bigint)
+);
 
 -- name: measurements_keep_partition(start, end, moment, default_days, by_floors)
 -- A row if between start and end there is any that is not due, by the rules as they are now. Of
@@ -275,6 +287,18 @@ JOIN heartbeat ON heartbeat.sensor = CAST(wanted.value ->> 0 AS bigint)
 AND heartbeat.timestamp >= CAST(wanted.value ->> 1 AS bigint)
 AND heartbeat.timestamp < CAST(wanted.value ->> 2 AS bigint)
 WHERE (heartbeat.timestamp / 1000) % 1009 < :share;
+
+-- name: packets_sample_due(wanted, share)
+SELECT id, packet.sensor, {packet_content}
+FROM json_array_elements(CAST(:wanted AS json)) AS wanted (value)
+JOIN packet ON packet.sensor = CAST(wanted.value ->> 0 AS bigint)
+AND packet.timestamp >= CAST(wanted.value ->> 1 AS bigint)
+AND packet.timestamp < CAST(wanted.value ->> 2 AS bigint)
+WHERE (packet.timestamp / 1000) % 1009 < :share;
+
+-- shared: packet_content
+octet_length(device_id) + octet_length(principal) + octet_length(source)
++ pg_column_size(payload) + coalesce(octet_length(packet.network_identifier), 0)
 
 -- name: rollups_sample_due(wanted, share)
 SELECT 0, rollup.sensor, pg_column_size(rollup.packed)

@@ -1,13 +1,13 @@
 -- What is wanted is JSON: [sensor, from, to] each, `to` exclusive. Sensors come one after the other,
 -- and each one's rows by time: the join's order is given, and the index covers it.
 
--- name: {table}s_due(wanted, limit)
-SELECT {table}.id, {table}.sensor, {table}.timestamp
+-- name: {kept}s_due(wanted, limit)
+SELECT {kept}.id, {kept}.sensor, {kept}.timestamp
 FROM json_each(:wanted) AS wanted
-CROSS JOIN {table}
-WHERE {table}.sensor = json_extract(wanted.value, '$[0]')
-AND {table}.timestamp >= json_extract(wanted.value, '$[1]')
-AND {table}.timestamp < json_extract(wanted.value, '$[2]')
+CROSS JOIN {kept}
+WHERE {kept}.sensor = json_extract(wanted.value, '$[0]')
+AND {kept}.timestamp >= json_extract(wanted.value, '$[1]')
+AND {kept}.timestamp < json_extract(wanted.value, '$[2]')
 LIMIT :limit;
 
 -- name: rollups_due(wanted, limit)
@@ -21,8 +21,8 @@ AND rollup.start >= json_extract(wanted.value, '$[1]')
 AND rollup.start < json_extract(wanted.value, '$[2]')
 LIMIT :limit;
 
--- name: {table}s_remove(keys, low, high)
-DELETE FROM {table}
+-- name: {kept}s_remove(keys, low, high)
+DELETE FROM {kept}
 WHERE id IN (SELECT json_extract(value, '$[0]') FROM json_each(:keys))
 AND timestamp >= :low AND timestamp <= :high
 RETURNING 1;
@@ -61,14 +61,14 @@ ON CONFLICT (sensor) DO UPDATE
 SET raw_from = excluded.raw_from
 WHERE excluded.raw_from > rollup_floor.raw_from;
 
--- name: {table}s_count_due(wanted, limit)
+-- name: {kept}s_count_due(wanted, limit)
 -- Of each sensor: the sensor, and how many rows are due, the first and the last of those counted.
 SELECT
     json_extract(wanted.value, '$[0]'),
     (
         SELECT json_array(count(*), min(timestamp), max(timestamp))
         FROM (
-            SELECT timestamp FROM {table}
+            SELECT timestamp FROM {kept}
             WHERE sensor = json_extract(wanted.value, '$[0]')
             AND timestamp >= json_extract(wanted.value, '$[1]')
             AND timestamp < json_extract(wanted.value, '$[2]')
@@ -76,7 +76,13 @@ SELECT
             LIMIT :limit
         )
     )
-FROM json_each(:wanted) AS wanted;
+FROM json_each(:wanted) AS wanted
+WHERE EXISTS (
+    SELECT 1 FROM {kept}
+    WHERE sensor = json_extract(wanted.value, '$[0]')
+    AND timestamp >= json_extract(wanted.value, '$[1]')
+    AND timestamp < json_extract(wanted.value, '$[2]')
+);
 
 -- name: rollups_count_due(wanted, limit)
 -- Each level has an order of its own.
@@ -108,7 +114,16 @@ SELECT
             LIMIT :limit
         ) AS oldest
     )
-FROM json_each(:wanted) AS wanted;
+FROM json_each(:wanted) AS wanted
+WHERE EXISTS (
+    SELECT 1
+    FROM (SELECT 60 AS value UNION ALL SELECT 3600) AS level
+    CROSS JOIN rollup
+    WHERE rollup.sensor = json_extract(wanted.value, '$[0]')
+    AND rollup.level = level.value
+    AND rollup.start >= json_extract(wanted.value, '$[1]')
+    AND rollup.start < json_extract(wanted.value, '$[2]')
+);
 
 -- Of the rows that are due so many in 1,009, whatever times they are at: key, sensor, and bytes of
 -- content each.
@@ -142,6 +157,19 @@ AND heartbeat.timestamp >= json_extract(wanted.value, '$[1]')
 AND heartbeat.timestamp < json_extract(wanted.value, '$[2]')
 AND (heartbeat.timestamp / 1000) % 1009 < :share;
 
+-- name: packets_sample_due(wanted, share)
+SELECT packet.id, packet.sensor, {packet_content}
+FROM json_each(:wanted) AS wanted
+CROSS JOIN packet
+WHERE packet.sensor = json_extract(wanted.value, '$[0]')
+AND packet.timestamp >= json_extract(wanted.value, '$[1]')
+AND packet.timestamp < json_extract(wanted.value, '$[2]')
+AND (packet.timestamp / 1000) % 1009 < :share;
+
+-- shared: packet_content
+length(CAST(device_id || principal || source || payload AS BLOB))
++ coalesce(length(packet.network_identifier), 0)
+
 -- name: rollups_sample_due(wanted, share)
 SELECT rollup.rowid, rollup.sensor, length(rollup.packed)
 FROM json_each(:wanted) AS wanted
@@ -152,18 +180,18 @@ AND rollup.start >= json_extract(wanted.value, '$[1]')
 AND rollup.start < json_extract(wanted.value, '$[2]')
 AND (rollup.start / 60000000) % 1009 < :share;
 
--- name: {table}s_near(ids, half)
+-- name: {kept}s_near(ids, half)
 -- Of each id, sensors and times of so many rows up to it and from it on, as they lie in the table.
 SELECT wanted.value, near.sensor, near.timestamp
 FROM json_each(:ids) AS wanted
-CROSS JOIN {table} AS near
+CROSS JOIN {kept} AS near
 WHERE near.id >= (
     SELECT min(id)
-    FROM (SELECT id FROM {table} WHERE id <= wanted.value ORDER BY id DESC LIMIT :half) AS before
+    FROM (SELECT id FROM {kept} WHERE id <= wanted.value ORDER BY id DESC LIMIT :half) AS before
 )
 AND near.id <= (
     SELECT max(id)
-    FROM (SELECT id FROM {table} WHERE id >= wanted.value ORDER BY id LIMIT :half) AS after
+    FROM (SELECT id FROM {kept} WHERE id >= wanted.value ORDER BY id LIMIT :half) AS after
 );
 
 -- name: disk_used()^
