@@ -110,6 +110,7 @@ def test_a_full_disk_is_told_once_and_ends_nothing(stream, tmp_path, capsys):
     file.stream = written
     logger.info("kept")
     logs.configure("info", "json", stream=stream)
+    assert file.stream is None, "it was closed"
     assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == [
         *("lost", "lost", "lost"),
         "kept",
@@ -119,11 +120,15 @@ def test_a_full_disk_is_told_once_and_ends_nothing(stream, tmp_path, capsys):
 
 @pytest.mark.parametrize("name", ROUTED)
 def test_the_libraries_loggers_go_the_same_way(stream, name):
-    logging.getLogger(name).addHandler(logging.StreamHandler(io.StringIO()))
+    # As the library itself has set it up.
+    own = io.StringIO()
+    logging.getLogger(name).addHandler(logging.StreamHandler(own))
+    logging.getLogger(name).propagate = False
     logs.configure("info", "json", stream=stream)
     logging.getLogger(name).warning("from %s", name)
     assert last(stream)["event"] == f"from {name}"
     assert last(stream)["logger"] == name
+    assert own.getvalue() == ""
     assert stream.getvalue().count("\n") == 1
 
 

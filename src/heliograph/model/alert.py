@@ -137,7 +137,9 @@ class Alert(msgspec.Struct, frozen=True):
     def notice(self, kind: NoticeKind) -> Notice:
         """Return what a channel is told of it."""
         sensor = self.device_id or self.sensor_name or self.sensor_identifier or "server"
-        return Notice(kind, self.severity, self.name, sensor, self.summary)
+        # What was found when it was raised holds no more when it has cleared.
+        detail = "" if kind is NoticeKind.CLEARED else self.summary
+        return Notice(kind, self.severity, self.name, sensor, detail)
 
 
 class AlertEvent(msgspec.Struct, frozen=True):
@@ -194,9 +196,9 @@ def proceed(
 ) -> tuple[Alert, list[AlertEventKind], Told | None]:
     """Return the alert as it is now, what happened to it, and what people are told.
 
-    `silences` are those that have not ended, of any alerts.
+    `silences` are those of any alerts; what has ended is of no account.
     """
-    about = [each for each in silences if each.ends_at > now and each.is_about(alert)]
+    about = [each for each in silences if each.is_about(alert)]
     silent_until = _end(about, now)
     if alert.cleared_at is not None:
         return _cleared(alert, silent_until, now)
@@ -226,7 +228,7 @@ def proceed(
 
 def clear(alert: Alert, at: int, now: int, by: str | None = None) -> Alert:
     """Return an alert that has cleared, `by` somebody's hand or by itself; `proceed` tells it."""
-    telling = replace(alert.telling, settles_at=now if by is not None else now + SETTLING)
+    telling = replace(alert.telling, settles_at=now + SETTLING)
     return replace(alert, cleared_at=at, cleared_by=by, telling=telling)
 
 

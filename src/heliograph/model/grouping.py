@@ -168,11 +168,13 @@ def _about(groups: tuple[Group, ...]) -> str:
 
 
 def _line(group: Group) -> str:
-    more = group.count - len(group.first)
-    named = ", ".join(group.first) + (f" and {more:,} more" if more else "")
-    sensors = "1 sensor" if group.count == 1 else f"{group.count:,} sensors"
     severity = "" if group.kind is NoticeKind.CLEARED else f" ({group.severity})"
-    return f"{group.rule}: {_WORDS[group.kind]}{severity}, {sensors}: {named}"
+    said = f"{group.rule}: {_WORDS[group.kind]}{severity}"
+    if group.count == 1:
+        return f"{said}, 1 sensor: {group.first[0]}"
+    more = group.count - len(group.first)
+    named = [*group.first, *([f"and {more:,} more"] if more else [])]
+    return "\n  ".join([f"{said}, {group.count:,} sensors:", *named])
 
 
 def _added(groups: tuple[Group, ...], notice: Notice) -> tuple[Group, ...]:

@@ -158,6 +158,8 @@ async def test_what_is_cleared_by_hand_is_told_and_another_one_afterwards(store,
     assert await end(store, new, NOON + 3) is None
     assert (await begin(store, new, NOON + 4)).alert.id != change.alert.id
     assert [kind for kind, *_ in told] == [RAISED, CLEARED, RAISED]
+    audited = [entry.action for entry in await store.audit.list(limit=10)]
+    assert audited.count("alert.clear") == 1
 
 
 async def test_a_silence_acts_at_once_and_at_its_end_it_is_told_what_holds(
@@ -191,6 +193,35 @@ async def test_a_silence_acts_at_once_and_at_its_end_it_is_told_what_holds(
     assert other is not None
 
 
+async def test_a_silence_that_is_made_shorter_ends_then(store, new, network, told, monkeypatch):
+    woken, shown = [], []
+    store.silences.changed.add(lambda: woken.append(1))
+    store.alerts.changed.add(lambda changes: shown.extend(each.event for each in changes))
+    made = await store.silences.create(silence(network), NOON)
+    assert len(woken) == 1
+    change = await begin(store, new)
+    end = NOON + 2 * MINUTE
+    await store.silences.change(
+        made.identifier, NOON + MINUTE, starts_at=NOON, ends_at=end, comment=None, actor=ALICE
+    )
+    assert await store.alerts.proceed(NOON + MINUTE) == 1
+    assert (await store.alerts.find(change.alert.id)).due_at == end
+    assert told == []
+    assert await store.alerts.proceed(end) == 1
+    assert told == [(RAISED, "warning", None)]
+    later = silence(network, starts_at=end + 1, ends_at=end + 2)
+    await store.silences.create(later, end)
+    await store.alerts.proceed(end)
+    await store.alerts.proceed(end + 1)
+    assert shown == [AlertEventKind.SILENCED]
+    assert await store.silences.end(later.identifier, end + 2)
+    assert len(woken) == 4
+    # There are as many as there may be, of those that have not ended.
+    monkeypatch.setattr(alerts_module, "MAXIMUM_SILENCES", 1)
+    assert await store.silences.create(silence(network), end - 1) is None
+    assert await store.silences.create(silence(network), end) is not None
+
+
 async def test_only_silences_that_are_about_an_alert_keep_it_quiet(store, new, network, told):
     for at, (narrowing, is_silent) in enumerate(
         (
@@ -212,8 +243,17 @@ async def test_only_silences_that_are_about_an_alert_keep_it_quiet(store, new, n
 async def test_alerts_of_what_is_gone_are_cleared(store, new, told):
     change = await begin(store, replace(new, rule=str(uuid.uuid4())))
     server = await begin(store, replace(new, rule="backlog", sensor=0, network_identifier=None))
+    shown = []
+    store.alerts.changed.add(shown.extend)
     assert await store.alerts.clear_orphans(NOON + 1) == 1
+    assert [(event, alert.id) for event, alert in shown] == [
+        (AlertEventKind.CLEARED, change.alert.id)
+    ]
     assert (await store.alerts.find(change.alert.id)).state == "cleared"
     assert (await store.alerts.find(server.alert.id)).state == "raised"
+    for ends_at in (NOON + 1, NOON + 2):
+        await store.silences.create(silence(new.network_identifier, ends_at=ends_at), NOON)
     assert await store.alerts.prune(NOON + 1) == 0
     assert await store.alerts.prune(NOON + 2) == 1
+    [left], _ = await store.silences.page(None, since=0, offset=0, limit=10)
+    assert left.ends_at == NOON + 2

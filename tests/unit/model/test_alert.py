@@ -7,6 +7,7 @@ from msgspec.structs import replace
 from heliograph.model.alert import (
     SETTLING,
     Alert,
+    AlertEventKind,
     Escalation,
     NewAlert,
     Silence,
@@ -85,6 +86,27 @@ def test_an_acknowledged_alert_is_quiet_however_often_it_comes():
         alert = raise_again(alert, NEW, (minute + 1) * MINUTE)
         alert, events, told = proceed(alert, [], (minute + 1) * MINUTE)
         assert (events, told, alert.state) == ([], None, "acknowledged")
+    # Nor does the end of a silence tell what is acknowledged, or the time what comes later.
+    assert alert.severity == "warning"
+    alert = replace(alert, telling=replace(alert.telling, silenced=True))
+    alert, events, told = proceed(alert, [silence(0, MINUTE)], 2 * HOUR)
+    assert (events, told, alert.severity, alert.due_at) == ([], None, "warning", None)
+
+
+def test_an_alert_that_comes_again_is_no_less_severe_than_it_was():
+    plan = replace(NEW, escalate=(Escalation(MINUTE, "critical"),))
+    alert = replace(ALERT, telling=Telling(escalate=plan.escalate))
+    alert, events, _ = proceed(alert, [], MINUTE)
+    assert (events, alert.severity) == ([AlertEventKind.ESCALATED], "critical")
+    alert, _, _ = proceed(clear(alert, 2, 2 * MINUTE), [], 2 * MINUTE)
+    again = raise_again(alert, plan, 3 * MINUTE)
+    again, events, told = proceed(again, [], 3 * MINUTE)
+    assert (events, told.kind, again.severity) == ([], NoticeKind.RAISED, "critical")
+
+
+def test_what_is_told_to_have_cleared_does_not_say_what_was_found():
+    assert ALERT.notice(NoticeKind.RAISED).detail == "31 °C"
+    assert ALERT.notice(NoticeKind.CLEARED).detail == ""
 
 
 def test_a_silence_acts_at_once_and_what_holds_at_its_end_is_told():

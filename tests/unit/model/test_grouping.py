@@ -183,16 +183,16 @@ def told(*notices: Notice, still_raised: int | None = None) -> tuple[str, str]:
             [notice(f"s-{n}", rule="offline") for n in range(2_000)],
             None,
             "[warning] 2,000 sensors: offline",
-            "offline: raised (warning), 2,000 sensors: "
-            + ", ".join(f"s-{n}" for n in range(10))
-            + " and 1,990 more\n\nNetwork: Roof\n",
+            "offline: raised (warning), 2,000 sensors:\n"
+            + "".join(f"  s-{n}\n" for n in range(10))
+            + "  and 1,990 more\n\nNetwork: Roof\n",
         ),
         (
             [notice(f"s-{n}", CLEARED, rule="offline") for n in range(2)],
             0,
             "[all clear] 2 sensors: offline",
             (
-                "offline: cleared, 2 sensors: s-0, s-1\n"
+                "offline: cleared, 2 sensors:\n  s-0\n  s-1\n"
                 "All clear: no alert is raised any more.\n\nNetwork: Roof\n"
             ),
         ),
@@ -207,8 +207,9 @@ def told(*notices: Notice, still_raised: int | None = None) -> tuple[str, str]:
             0,
             "[warning] 2 raised, 1 still raised, 1 cleared",
             (
-                "hot: raised (warning), 2 sensors: a, d\nhot: still raised (warning), 1 sensor: b\n"
-                "hot: cleared, 1 sensor: c\n\nNetwork: Roof\n"
+                "hot: raised (warning), 2 sensors:\n  a\n  d\n"
+                "hot: still raised (warning), 1 sensor: b\nhot: cleared, 1 sensor: c\n"
+                "\nNetwork: Roof\n"
             ),
         ),
     ],
