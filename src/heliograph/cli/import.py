@@ -4,7 +4,7 @@ import asyncio
 import enum
 import gc
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -56,6 +56,8 @@ WINDOW_BYTES = 4 << 20
 GARBAGE_OBJECTS = 250_000
 # Read before answers that have come are looked at.
 LINES_AT_ONCE = 200
+# Of what is left out of lines.
+MOST_NAMED = 20
 
 
 class Form(enum.StrEnum):
@@ -225,6 +227,7 @@ def import_file(
     data, raw = open_file(file)
     mapping = Mapping(sensor_tag, precision or "ns", prefix)
     known = None if kind is None else Kind(kind)
+    left_out: set[str] = set()
 
     def records(
         data: BinaryIO, start: Place, look: CsvFile | None
@@ -233,7 +236,7 @@ def import_file(
             rows = csv_rows(data, start, look, sensor_tag, has_sensor=sensor is not None)
             return [*findings(look)], rows
         if chosen is Form.JSONL:
-            return (), json_lines(data, start, known)
+            return (), json_lines(data, start, known, left_out)
         if chosen is Form.PARQUET:
             return parquet_rows(data, start, known, table, has_sensor=sensor is not None)
         return (), line_protocol(data, start, mapping, sensor)
@@ -244,6 +247,7 @@ def import_file(
             questions = look.plan.questions if look is not None and look.plan is not None else ()
             rests_on, rows = records(data, Place(0, 0), look)
             is_good = show_dry_run(rows, rests_on, questions, sensor, _unit(chosen))
+        _tell_members_left_out(left_out)
         raise typer.Exit(0 if is_good else 1)
     options = (
         chosen.value, kind, sensor, *(rename or ()), sensor_tag, mapping.precision, str(prefix),
@@ -267,6 +271,7 @@ def import_file(
         client = httpx.AsyncClient(**client_options(address, key, token), timeout=TIME_OUT_SECONDS)
         asyncio.run(_import(found, progress, bar, raw, client, sensor, renamed))
     progress.end()
+    _tell_members_left_out(left_out)
     if progress.problem:
         echo(f"interrupted, it would have begun anew: {progress.problem}", err=True)
     state = progress.state
@@ -324,6 +329,13 @@ def _tell_left_out(rests_on: Sequence[tuple[str, str]]) -> None:
     for subject, said in rests_on:
         if subject == "left out":
             echo(f"left out: {said}", err=True)
+
+
+def _tell_members_left_out(names: Collection[str]) -> None:
+    """Report the members of lines for which log messages have no room."""
+    if names:
+        told = ", ".join(sorted(names)[:MOST_NAMED]) + (", …" if len(names) > MOST_NAMED else "")
+        echo(f"left out: {told}: a log message has nothing for it", err=True)
 
 
 def _unit(form: str) -> str:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any, Final, Literal, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -17,10 +17,6 @@ from heliograph.model.time import (
     to_epoch_seconds,
 )
 
-# Members of every line of an export that no element has.
-_STORED_ONLY = frozenset(("kind", "sensor_identifier", "device_id", "receipt_timestamp"))
-_ENVELOPES = {"metrics": "value", "measurement": "value"}
-
 _Raw = msgspec.Raw
 _NULL = _Raw(b"null")
 # 2106: until then every microsecond has epoch seconds of its own, on whatever way they are read.
@@ -32,7 +28,6 @@ BOOLEANS: Final = {
 }
 _encode = msgspec.json.Encoder().encode
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_text = msgspec.json.Decoder(str | None).decode
 _any = msgspec.json.Decoder().decode
 
 _ZEROS: Final = str.maketrans("123456789", "000000000")
@@ -121,108 +116,6 @@ def number_texts(seconds: list[float]) -> list[str] | None:
     return _encode(seconds)[1:-1].decode().split(",")
 
 
-def from_json_line(line: bytes, kind: Kind = Kind.MEASUREMENT) -> Element:
-    """Return what a line of JSON says: one of an export, or an element of MQTT's payloads.
-
-    `kind` is that of a line which does not say its own.
-
-    Raises:
-        BadLineError: it can't be used.
-    """
-    try:
-        members = _members(line)
-        # Skipping over a value does not check all of it.
-        _any(line)
-        said = _text(members["kind"]) if "kind" in members else kind.value
-        names = tuple(
-            name
-            for member in ("sensor_identifier", "device_id")
-            if member in members and (name := _text(members[member]))
-        )
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        is_whole = line.strip() in (b"[", b"{") or line.lstrip()[:2] in (b"[{", b"[[")
-        hint = ": write an object a line, as `jq -c '.[]'` does" if is_whole else ""
-        raise BadLineError(f"not a JSON object as it is exported: {_flaw(error)}{hint}") from error
-    if said not in (Kind.MEASUREMENT, Kind.LOG, Kind.HEARTBEAT):
-        raise BadLineError("kind is none of measurement, log, heartbeat")
-    kind = Kind(said)
-    element = {name: text for name, text in members.items() if name not in _STORED_ONLY}
-    if bytes(element.get("device_timestamp", b"null")) == b"null":
-        element.pop("device_timestamp", None)
-    # As in the other forms of a file: there `id` may be anything, a number of the row say.
-    element_id = element.pop("element_id", msgspec.Raw(b"null"))
-    if bytes(element_id) != b"null":
-        element["id"] = element_id
-    if kind is Kind.MEASUREMENT:
-        for name, stands_for in _ENVELOPES.items():
-            if name in element and stands_for not in element:
-                element[stands_for] = element.pop(name)
-    return make_element(kind, names, element)
-
-
-class _Exported(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """A line of an export of measurements."""
-
-    sensor_identifier: str
-    timestamp: str
-    value: msgspec.Raw
-    device_id: str | None = None
-    revision: int | None = None
-    element_id: str | None = None
-    kind: Literal["measurement"] = "measurement"
-    receipt_timestamp: str | None = None
-    device_timestamp: float | None = None
-
-
-_exported = msgspec.json.Decoder(_Exported).decode
-
-
-def from_json_lines(
-    lines: Sequence[bytes], kind: Kind = Kind.MEASUREMENT
-) -> list[Element | BadLineError | None]:
-    """Return what lines of JSON say, as `from_json_line` does of each; None of an empty one."""
-
-    def read(part: Sequence[bytes]) -> list[Element | None]:
-        if len(part) > 1:
-            return [*_of_export(part)]
-        return [from_json_line(part[0], kind) if part[0].strip() else None]
-
-    if kind is not Kind.MEASUREMENT:
-        return [found for line in lines for found in in_parts((line,), read)]
-    return in_parts(lines, read)
-
-
-def _of_export(lines: Sequence[bytes]) -> list[Element]:
-    """Return what lines of an export say.
-
-    Raises:
-        BadLineError: one is not as those are.
-    """
-    try:
-        found = [_exported(line) for line in lines]
-        values = [bytes(each.value).decode() for each in found]
-        check_json(values, "value")
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadLineError("not a line of an export") from error
-    times = epoch_seconds([each.timestamp for each in found])
-    if times is None:
-        raise BadLineError("not a time of an export")
-    names = [
-        (each.sensor_identifier, each.device_id) if each.device_id else (each.sensor_identifier,)
-        for each in found
-    ]
-    parts = [
-        [f'"timestamp":{time}' for time in times],
-        ["" if each.revision is None else f'"revision":{each.revision}' for each in found],
-        [
-            "" if each.element_id is None else f'"id":{_encode(each.element_id).decode()}'
-            for each in found
-        ],
-        [f'"value":{value}' for value in values],
-    ]
-    return elements_of(Kind.MEASUREMENT, names, parts)
-
-
 def make_element(kind: Kind, names: tuple[str, ...], element: dict[str, msgspec.Raw]) -> Element:
     """Return the element; a heartbeat's details become members of their own again.
 
@@ -249,7 +142,7 @@ def unfolded(heartbeat: dict[str, msgspec.Raw]) -> dict[str, msgspec.Raw]:
     try:
         return heartbeat | _members(details)
     except msgspec.DecodeError as error:
-        raise BadLineError(f"details is not an object: {_flaw(error)}") from error
+        raise BadLineError(f"details is not an object: {flaw_of(error)}") from error
 
 
 def checked_time(given: msgspec.Raw) -> msgspec.Raw:
@@ -295,7 +188,7 @@ def check_json(cells: Sequence[str], column: str) -> None:
         for cell in cells:
             _any(cell)
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
-        raise BadLineError(f"{column} is not JSON: {_flaw(error)}") from error
+        raise BadLineError(f"{column} is not JSON: {flaw_of(error)}") from error
 
 
 def checked_json(text: str, column: str) -> msgspec.Raw:
@@ -308,7 +201,7 @@ def checked_json(text: str, column: str) -> msgspec.Raw:
     return _Raw(text.encode())
 
 
-def _flaw(error: Exception) -> str:
+def flaw_of(error: Exception) -> str:
     """Return what is wrong with a text, in terms of its sender, not of the parser."""
     match error:
         case RecursionError():

@@ -245,7 +245,7 @@ def columns_of(
     )
 
 
-def log_columns(names: Sequence[str]) -> dict[str, str]:
+def log_columns(names: Sequence[str], noun: str = "column") -> dict[str, str]:
     """Return the columns that hold what a log message has, by its members.
 
     Raises:
@@ -258,7 +258,7 @@ def log_columns(names: Sequence[str]) -> dict[str, str]:
             found[member] = column
         elif member in ("severity", "subject"):
             raise BadLineError(
-                f"there is no column {member} (nor {', '.join(known[1:])}), which log messages"
+                f"there is no {noun} {member} (nor {', '.join(known[1:])}), which log messages"
                 f" need, but {', '.join(names)[:100]}"
             )
     return found

@@ -419,6 +419,11 @@ def test_logs_of_another_program_are_stored_and_what_has_no_room_is_named(server
     assert done.stderr == "left out: thread: a log message has nothing for it\n"
     (page,) = server.http.get("/sensors/logger/logs").json()
     assert (page["severity"], page["subject"]) == ("warning", "low")
+    text = '{"time":"2024-05-01T12:00:00Z","level":"WARN","message":"low","thread":7}\n'
+    (server.folder / "syslog.jsonl").write_text(text)
+    done = run(server, "import", "syslog.jsonl", "--kind", "log", "--sensor", "logger")
+    assert done.stdout == "0 rows stored, 1 were there already, 0 bad\n"
+    assert done.stderr == "left out: thread: a log message has nothing for it\n"
 
 
 def test_a_table_is_gone_on_with_where_it_was_unless_it_is_meant_otherwise(server):

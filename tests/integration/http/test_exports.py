@@ -15,7 +15,7 @@ import pytest
 
 from heliograph.errors import StoreUnavailableError
 from heliograph.exchange import parquet
-from heliograph.exchange.elements import from_json_line
+from heliograph.exchange.json_rows import from_json_line
 from heliograph.http import exports
 from heliograph.store.engine import Batch
 from integration.http.conftest import ADMIN, established

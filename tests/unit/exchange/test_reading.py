@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import re
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 from heliograph.cli.transfer.reading import Place, csv_rows, look_at_csv
 from heliograph.errors import StartError
 from heliograph.exchange.csv_rows import CsvRows
-from heliograph.exchange.elements import BadLineError, Element, from_json_line
+from heliograph.exchange.elements import BadLineError, Element
+from heliograph.exchange.json_rows import from_json_line
 from heliograph.exchange.line_protocol import Mapping, from_line
 from heliograph.exchange.table_layouts import UTC_ZONE
 from heliograph.exchange.table_numbers import json_numbers
@@ -122,6 +124,38 @@ def test_an_element_of_mqtt_is_read():
     )
     line = b'{"timestamp":1700000000,"severity":"info","subject":"x"}'
     assert said(from_json_line(line, Kind.LOG))[0] is Kind.LOG
+
+
+def test_log_messages_of_other_programs_are_read_as_those_of_tables():
+    line = b'{"time":"2026-01-15T12:00:00Z","Level":"WARN","msg":"low","host":"a","device_id":"p"}'
+    left_out = set()
+    assert said(from_json_line(line, Kind.LOG, left_out)) == (
+        Kind.LOG,
+        ("p",),
+        {"timestamp": 1768478400, "severity": "warning", "subject": "low"},
+    )
+    assert left_out == {"host"}
+    line = (
+        b'{"time":1,"timestamp":1768478400,"level":"crit","message":7,"details":{"a":1},"id":"x"}'
+    )
+    assert said(from_json_line(line, Kind.LOG, left_out))[2] == {
+        "timestamp": 1768478400,
+        "severity": "error",
+        "subject": "7",
+        "details": '{"a":1}',
+        "id": "x",
+    }
+    assert left_out == {"host", "time"}
+    # What says its kind is of an export, or is told what is wrong with it by the server.
+    own = b'{"kind":"log","timestamp":1768478400,"level":"WARN","message":"low"}'
+    assert "level" in said(from_json_line(own, Kind.LOG, left_out))[2]
+    for wrong, reason in (
+        (b'{"time":1768478400,"level":"info"}', "no member subject (nor message, msg)"),
+        (b'{"time":1768478400,"message":"x"}', "no member severity (nor level, loglevel)"),
+        (b'{"level":"info","message":"x"}', "timestamp is missing"),
+    ):
+        with pytest.raises(BadLineError, match=re.escape(reason)):
+            from_json_line(wrong, Kind.LOG)
 
 
 @pytest.mark.parametrize(

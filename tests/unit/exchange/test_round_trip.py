@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from heliograph.cli.transfer.reading import Place, csv_rows, look_at_csv
 from heliograph.exchange.csv_rows import kind_of_export
-from heliograph.exchange.elements import from_json_line
 from heliograph.exchange.formats import COLUMNS, Format, Names, encode_rows, heading
+from heliograph.exchange.json_rows import from_json_line
 from heliograph.exchange.parquet import Packing, ParquetTable
 from heliograph.exchange.tables import TableOptions
 from heliograph.ingest.decode import fingerprint, measurement_fingerprint, telling_text

@@ -18,10 +18,9 @@ from heliograph.exchange.elements import (
     BadLineError,
     Element,
     NoValueError,
-    from_json_line,
-    from_json_lines,
 )
 from heliograph.exchange.formats import parquet
+from heliograph.exchange.json_rows import from_json_line, from_json_lines
 from heliograph.exchange.line_protocol import Mapping, from_line
 from heliograph.exchange.table_layouts import SEPARATORS, find_heading
 from heliograph.exchange.tables import Plan, TableOptions, TableRows, TableSurvey
@@ -159,19 +158,21 @@ def read_lines(
             yield Record(lines.line, said, lines.place)
 
 
-def json_lines(file: BinaryIO, start: Place, kind: Kind | None) -> Iterator[Record]:
-    """Yield what each line of JSON says."""
+def json_lines(
+    file: BinaryIO, start: Place, kind: Kind | None, left_out: set[str]
+) -> Iterator[Record]:
+    """Yield what each line of JSON says; names of what has no place are added to `left_out`."""
     own = kind or Kind.MEASUREMENT
     place = start
     for lines, ends in _whole_lines(file, start):
         if not start.offset and place is start:
             lines[0] = lines[0].removeprefix(_BOM)
-        said = from_json_lines(lines, own)
+        said = from_json_lines(lines, own, left_out)
         numbers = range(place.line + 1, ends[-1].line + 1)
         records = map(partial(tuple.__new__, Record), zip(numbers, said, ends, strict=True))
         yield from (records if None not in said else (r for r in records if r.said is not None))
         place = ends[-1]
-    yield from read_lines(file, place, lambda line: from_json_line(line, own))
+    yield from read_lines(file, place, lambda line: from_json_line(line, own, left_out))
 
 
 def line_protocol(
