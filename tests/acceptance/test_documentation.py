@@ -52,6 +52,7 @@ PAGES = [
     "docs/guide/mqtt.md",
     "docs/guide/http.md",
     "docs/guide/rules.md",
+    "docs/guide/alerts.md",
     "docs/guide/audit.md",
     "docs/guide/export-and-import.md",
 ]
