@@ -228,7 +228,7 @@ async def test_templates_word_what_is_told_and_take_no_injection():
             # What is shown can be given back, and taken away.
             assert tenants(channel.shown(), channel) == channel
             sent = digest._replace(text=digest.text + long_text)
-            note = await courier.tell(channel, sent, network="Roof", key="k-1")
+            note = await courier.notify(channel, sent, network="Roof", key="k-1")
             assert ("told without the channel's templates" in note) is bool(long_text)
     (mail,) = mails.mails
     assert mail.message["Subject"] == 'Roof, Operators: x"} Bcc: evil@example.org {{text}}'
