@@ -129,8 +129,8 @@ def sensor_names(columns: Sequence[Sequence[str]], rows: int) -> list[tuple[str,
     if not columns:
         return [()] * rows
     named = zip(*columns, strict=True)
-    joined = [*map("".join, columns)]
-    if any("" in column for column in columns) or any(text.split() != [text] for text in joined):
+    joined = "".join(map("".join, columns))
+    if any("" in column for column in columns) or joined.split() != [joined]:
         return [tuple(filter(None, map(str.strip, row))) for row in named]
     return [*named]
 

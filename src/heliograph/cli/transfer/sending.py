@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import (
     Awaitable,
     Callable,
-    Collection,
     Iterable,
     Mapping,
     Sequence,
@@ -29,7 +28,8 @@ BODY_BYTES = 900_000
 BODY_ELEMENTS = 1_000
 # What naming its sensor adds to an element.
 ADDRESS_BYTES = 60
-AT_ONCE = 4
+# So many that the server has the next ones while it commits: it commits what has come together.
+AT_ONCE = 8
 TIME_OUT_SECONDS = 30.0
 # About five minutes of a server that is away or busy.
 MOST_ATTEMPTS = 60
@@ -110,8 +110,7 @@ class Sender:
         """
         kinds, names, texts = zip(*elements, strict=True) if elements else ((), (), ())
         named = [each or self._default for each in names] if () in names else names
-        found = await self._sensors.find({*named})
-        sensors = [found[each] for each in named]
+        sensors = await self._sensors.find(named)
         new = partial(tuple.__new__, _Addressed)
         addressed = list(map(new, zip(lines, kinds, texts, sensors, strict=True)))
         bad: list[Bad] = []
@@ -170,10 +169,8 @@ class _Sensors:
         # Those of the server's list by each of their names; None: it has not been read.
         self._listed: dict[str, _Sensor] | None = None
 
-    async def find(
-        self, wanted: Collection[tuple[str, ...]]
-    ) -> Mapping[tuple[str, ...], str | None]:
-        """Return the UUID of the sensor that elements with these names go to; None: of none.
+    async def find(self, wanted: Sequence[tuple[str, ...]]) -> list[str | None]:
+        """Return the UUIDs of the sensors that elements with these names go to; None: of none.
 
         The first name leads to it, unless to one that was deleted and made again: that takes
         nothing any more, but still goes by its UUID.
@@ -181,14 +178,18 @@ class _Sensors:
         Raises:
             StartError: the server stays away, or does not let us in.
         """
+        try:
+            return [self._found[names] for names in wanted]
+        except KeyError:
+            pass  # not all of them were asked for before
         async with self._finding:
-            unknown = [names for names in wanted if names not in self._found]
+            unknown = [names for names in {*wanted} if names not in self._found]
             if len(self._found) + len(unknown) > MOST_NAMES:
-                self._found, unknown = {}, list(wanted)
+                self._found, unknown = {}, [*{*wanted}]
             if len(unknown) > LOOKED_UP_SINGLY and self._listed is None:
                 self._listed = await self._list()
             await _all_of(self._find, unknown)
-            return self._found
+            return [self._found[names] for names in wanted]
 
     async def _find(self, names: tuple[str, ...]) -> None:
         renamed = next((self._renamed[name] for name in names if name in self._renamed), None)
