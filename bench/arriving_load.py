@@ -68,9 +68,10 @@ def messages(given: dict[str, Any]) -> None:
 def packets(given: dict[str, Any]) -> None:
     """Time one packet after another, from its request to its PUBLISH."""
     watching = viewer(given["mqtt_port"], given["key"], TOPIC)
+    wait_for_go()
+    # Not before: the server closes a connection on which nothing is asked for some seconds.
     connection = socket.create_connection(("127.0.0.1", given["port"]), timeout=PATIENCE)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    wait_for_go()
     ended, due = awaited_end(), time.perf_counter()
     milliseconds: list[float] = []
     while not ended.is_set():
@@ -80,11 +81,19 @@ def packets(given: dict[str, Any]) -> None:
         request = post("/packets", given["key"], json.dumps(body))
         started = time.perf_counter()
         connection.sendall(request)
-        # Others' packets come too.
-        while f'"{mark}"'.encode() not in wait_for_publish(watching):
-            continue
-        milliseconds.append((time.perf_counter() - started) * 1_000)
-        ask(connection, b"", b"201")
+        is_answered = is_published = False
+        while not (is_answered and is_published):
+            ready = select.select([connection, watching], [], [], PATIENCE)[0]
+            if not ready:
+                answered = "answered" if is_answered else "not answered"
+                raise LoadError(f"packet {mark}: {answered}, and nothing came for {PATIENCE:g} s")
+            if connection in ready:
+                ask(connection, b"", b"201")
+                is_answered = True
+            # Others' packets come too.
+            if watching in ready and f'"{mark}"'.encode() in wait_for_publish(watching):
+                milliseconds.append((time.perf_counter() - started) * 1_000)
+                is_published = True
         due = max(due + PACKET_SECONDS, time.perf_counter())
         time.sleep(max(0.0, due - time.perf_counter()))
     report(milliseconds=milliseconds)

@@ -1,6 +1,8 @@
 """The load of `targets`: connections that walk over all routes, and one that logs in.
 
-Each connection sends a request, waits for its answer, and sends the next, until it is told to end.
+Each connection sends a request, waits for its answer, pauses, and sends the next, until it is told
+to end. `pause` is how long the pauses are on average, in seconds: each is between none and twice
+that. With 0 there are none, and the server is as busy as it can be.
 """
 
 import asyncio
@@ -120,7 +122,7 @@ class RouteLoad:
             for walk in walks:
                 if self._ended.is_set():
                     return
-                await self._walk(client, walk)
+                await self._walk(client, walk, order)
 
     async def _log_in(self, client: Client) -> None:
         """Log in twice a second, however long it takes; sign up now and then."""
@@ -133,9 +135,11 @@ class RouteLoad:
             due = max(due + LOG_IN_SECONDS, time.perf_counter() - LOG_IN_SECONDS)
             await asyncio.sleep(due - time.perf_counter())
 
-    async def _walk(self, client: Client, walk: Walk) -> None:
-        known = self._variables()
+    async def _walk(self, client: Client, walk: Walk, pauses: random.Random | None = None) -> None:
+        known, pause = self._variables(), self._given["pause"]
         for call in walk:
+            if pause and pauses is not None:
+                await asyncio.sleep(pauses.uniform(0, 2 * pause))
             request = b"".join(self._request(call, known))
             started = time.perf_counter()
             answer = await client.ask(request)

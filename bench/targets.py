@@ -1,7 +1,10 @@
 """The targets of the specification, all at once: routes, messages that are processed, packets.
 
 10,000 sensors over 2 million rows, 1,000 messages a second arriving, and 32 connections that call
-all routes as fast as they are answered. One run; there is nothing to compare it with.
+all routes. One run; there is nothing to compare it with. A client of a telemetry server looks at
+what it was answered before it asks again: each connection pauses for a quarter of a second on
+average, so that all of them call about 120 times a second. `saturated` is the same without pauses:
+then a call waits for 31 others, whatever it asks, and its time is that of all routes together.
 """
 
 import contextlib
@@ -19,6 +22,7 @@ from bench.sides import ADMIN_KEY, Side, Workbench
 from bench.starting_line import Load, LoadError
 
 CONNECTIONS = 32
+PAUSE_SECONDS = 0.25
 MESSAGES_A_SECOND = 1_000
 # Of all sensors so many are those whose every message fires an action of a rule.
 FIRING_SHARE = 0.1
@@ -38,9 +42,19 @@ WAITING = (
 
 def routes(engine: str) -> Callable[[Workbench], Result]:
     """Return the benchmark of the slowest route's 95th percentile."""
+    return _slowest("routes", engine, PAUSE_SECONDS, ROUTES)
 
+
+def saturated(engine: str) -> Callable[[Workbench], Result]:
+    """Return the same with connections that never pause."""
+    return _slowest("saturated", engine, 0.0, None)
+
+
+def _slowest(
+    kind: str, engine: str, pause: float, goal: Goal | None
+) -> Callable[[Workbench], Result]:
     def run(bench: Workbench) -> Result:
-        found = _measured(bench, engine)
+        found = _measured(bench, engine, pause)
         parts = {
             route: {
                 "calls": len(spent),
@@ -58,7 +72,7 @@ def routes(engine: str) -> Callable[[Workbench], Result]:
             found["cpu_seconds"] / calls * 100_000,
             {"calls_a_second": calls / found["route_seconds"], "left_out": len(found["left_out"])},
         )
-        return Result(name("routes", engine), "ms", ROUTES, [sample], [], parts)
+        return Result(name(kind, engine), "ms", goal, [sample], [], parts)
 
     return run
 
@@ -88,7 +102,12 @@ def published(engine: str) -> Callable[[Workbench], Result]:
     return run
 
 
-KINDS = {"routes": routes, "processed": processed, "publish": published}
+KINDS = {
+    "routes": routes,
+    "processed": processed,
+    "publish": published,
+    "saturated": saturated,
+}
 
 
 def name(kind: str, engine: str) -> str:
@@ -96,16 +115,16 @@ def name(kind: str, engine: str) -> str:
     return f"targets-{kind}" if engine == "sqlite" else f"targets-{kind}-{engine}"
 
 
-def _measured(bench: Workbench, engine: str) -> dict[str, Any]:
-    """Return what all three are taken of, measured once."""
-    key = f"targets, {engine}"
+def _measured(bench: Workbench, engine: str, pause: float = PAUSE_SECONDS) -> dict[str, Any]:
+    """Return what the benchmarks with such pauses are taken of, measured once."""
+    key = f"targets, {engine}, {pause}"
     if key not in bench.kept:
-        bench.kept[key] = _run(bench, engine)
+        bench.kept[key] = _run(bench, engine, pause)
     found: dict[str, Any] = bench.kept[key]
     return found
 
 
-def _run(bench: Workbench, engine: str) -> dict[str, Any]:
+def _run(bench: Workbench, engine: str, pause: float) -> dict[str, Any]:
     profile, seconds = bench.scale.standard, bench.scale.target_seconds
     with contextlib.ExitStack() as running:
         database = running.enter_context(bench.database(engine, profile, bare=False))
@@ -139,6 +158,7 @@ def _run(bench: Workbench, engine: str) -> dict[str, Any]:
                 "route_load",
                 port=side.http_port,
                 connections=CONNECTIONS,
+                pause=pause,
                 network=network,
                 described=described,
                 **common,
@@ -172,7 +192,8 @@ def _run(bench: Workbench, engine: str) -> dict[str, Any]:
         found["left_out"] = [route for route in described if route not in found["routes"]]
         if found["left_out"]:
             print(f"not called: {', '.join(found['left_out'])}", file=sys.stderr)
-        if database.count("action WHERE state = 'failed'"):
+        # A notice of a channel that was deleted since is not one of them.
+        if database.count("action WHERE state = 'failed' AND type <> 'notify'"):
             raise LoadError("actions have failed")
         return found
 
