@@ -12,7 +12,8 @@ server at a time does it; actions are run by all of them.
 import asyncio
 import contextlib
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from itertools import islice
+from typing import Any, NamedTuple, Self
 
 import msgspec
 import structlog
@@ -42,6 +43,8 @@ log = structlog.get_logger()
 
 # Looked at in one transaction, during which nothing else is written.
 AT_ONCE = 500
+# What raises much is broken off after so long; the rest is looked at in the next turn.
+TURN_SECONDS = 0.05
 CHARACTERS = 4 << 20
 # Sensors whose presence is looked up in one go.
 PRESENCES = 200
@@ -67,6 +70,14 @@ class _Found(NamedTuple):
     pairs: dict[tuple[str, int], list[_Seen]]
     known: dict[tuple[str, int], Any]
     is_full: bool
+
+    def first(self, count: int) -> Self:
+        """Return what is about the first pairs of rule and sensor; the others are left."""
+        if count == len(self.pairs):
+            return self
+        pairs = dict(islice(self.pairs.items(), count))
+        taken = [each for each in self.taken if (each.rule, each.sensor) in pairs]
+        return self._replace(taken=taken, pairs=pairs, is_full=True)
 
 
 class _Moved(NamedTuple):
@@ -313,17 +324,24 @@ class Processor:
                     self._may_wait = True
                     return True  # not before the rules are known
                 moved = _Moved([], [], [])
+                until, looked_at = asyncio.get_running_loop().time() + TURN_SECONDS, 0
                 for (name, number), seen in found.pairs.items():
                     known = found.known.get((name, number))
                     await self._move(turn, name, number, seen, known, moved, moment)
+                    looked_at += 1
+                    if asyncio.get_running_loop().time() > until:
+                        break
+                found = found.first(looked_at)
                 await self._store_moved(turn, moved, found.taken, moment)
         except BaseException:
             self._may_wait = True
             self._alerts.clear()
             raise
         self.index.wake((each.rule, each.sensor) for each in moved.states if each.phase != "idle")
+        left = {number for name, number in present if (name, number) not in found.pairs}
         for number in looked:
-            self._presences.pop(number, None)
+            if number not in left:
+                self._presences.pop(number, None)
         self.observed_total += len(found.taken)
         if moved.actions or self._alerts:
             self.entered()

@@ -129,9 +129,12 @@ class Alerts(Subject):
                 for row in await transaction.fetch("alerts_take_due", now=now, limit=AT_ONCE)
             ]
             silences = await _silences(transaction, None, now) if due else []
+            looked: list[Alert] = []
             for alert in due:
-                after, events = await _proceed(transaction, alert, now, silences)
+                after, events = await _look(transaction, alert, now, silences)
+                looked.append(after)
                 changes += [AlertChange(event, after) for event in events]
+            await _store(transaction, looked)
         self.changed(changes)
         return len(due)
 
@@ -255,7 +258,7 @@ async def raise_alert(transaction: Transaction, new: NewAlert, now: int) -> Aler
     rows = await transaction.fetch("alert_newest", rule=new.rule, sensor=new.sensor)
     former = _first(rows)
     if former is not None and former.cleared_at is None:
-        await _store(transaction, replace(former, count=former.count + 1))
+        await _store(transaction, [replace(former, count=former.count + 1)])
         return None
     again = None if former is None else raise_again(former, new, now)
     if again is not None:
@@ -305,13 +308,20 @@ async def _clear(
 
 
 async def _proceed(
-    transaction: Transaction, alert: Alert, now: int, silences: Sequence[Silence] | None = None
+    transaction: Transaction, alert: Alert, now: int
 ) -> tuple[Alert, list[AlertEventKind]]:
     """Store the alert as it is by now, and have people told what they are to be told."""
-    if silences is None:
-        silences = await _silences(transaction, alert.network_identifier, now)
+    silences = await _silences(transaction, alert.network_identifier, now)
+    alert, events = await _look(transaction, alert, now, silences)
+    await _store(transaction, [alert])
+    return alert, events
+
+
+async def _look(
+    transaction: Transaction, alert: Alert, now: int, silences: Sequence[Silence]
+) -> tuple[Alert, list[AlertEventKind]]:
+    """Return the alert as it is by now, not stored yet, and have people told."""
     alert, events, told = proceed(alert, silences, now)
-    await _store(transaction, alert)
     for event in events:
         detail = alert.severity if event is AlertEventKind.ESCALATED else None
         await _note(transaction, alert, event, now, None, detail)
@@ -321,22 +331,19 @@ async def _proceed(
     return alert, events
 
 
-async def _store(transaction: Transaction, alert: Alert) -> None:
-    await transaction.fetch(
-        "alert_change",
-        id=alert.id,
-        name=alert.name,
-        severity=alert.severity,
-        summary=alert.summary,
-        acknowledged_at=alert.acknowledged_at,
-        acknowledged_by=alert.acknowledged_by,
-        comment=alert.comment,
-        cleared_at=alert.cleared_at,
-        cleared_by=alert.cleared_by,
-        count=alert.count,
-        due_at=alert.due_at,
-        telling=json_text(alert.telling),
-    )
+async def _store(transaction: Transaction, alerts: Sequence[Alert]) -> None:
+    """Store all of them by one statement: a silence of a network may be about thousands."""
+    if not alerts:
+        return
+    rows = [
+        (
+            *(each.id, each.name, each.severity, each.summary),
+            *(each.acknowledged_at, each.acknowledged_by, each.comment),
+            *(each.cleared_at, each.cleared_by, each.count, each.due_at, json_text(each.telling)),
+        )
+        for each in alerts
+    ]
+    await transaction.fetch("alerts_change", rows=json_text(rows))
 
 
 async def _note(
@@ -363,7 +370,13 @@ async def _silences(transaction: Transaction, network: str | None, now: int) -> 
 
 
 async def _look_again(transaction: Transaction, silence: Silence, now: int) -> None:
-    await transaction.fetch("alerts_look_again", network=silence.network_identifier, now=now)
+    await transaction.fetch(
+        "alerts_look_again",
+        network=silence.network_identifier,
+        sensor=silence.sensor,
+        rule=silence.rule,
+        now=now,
+    )
 
 
 async def _enter(

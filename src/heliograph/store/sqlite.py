@@ -63,6 +63,7 @@ from heliograph.store.sqlite_generation import (
     note_closed,
     note_open,
 )
+from heliograph.store.writer_turns import WriterTurns
 
 log = structlog.get_logger()
 
@@ -423,10 +424,13 @@ class SqliteWriter:
             self._commit(connection)
         return True
 
-    def begin(self, known: tuple[int, str] | None = None) -> None:
-        """Begin a transaction that writes, based on this change of the registry."""
+    def begin(
+        self, known: tuple[int, str] | None, query: str, parameters: dict[str, Any]
+    ) -> list[tuple[Any, ...]]:
+        """Begin a transaction that writes, based on this change of the registry, by a query."""
         with self._using() as connection:
             self._begin(connection, known)
+        return self.fetch(query, parameters)
 
     def fetch(self, query: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
         """Run a named query within the transaction that was begun; errors are the driver's."""
@@ -726,7 +730,7 @@ class SqliteEngine:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite-writer")
         # Who holds it has the thread: nothing else waits in the executor's boundless queue,
         # and nothing comes between the statements of a transaction.
-        self._turn = asyncio.Lock()
+        self._turns = WriterTurns()
         self._readers = Pool(
             READERS,
             lambda: _Reader(path, lambda: writer.identity).open(),
@@ -775,7 +779,7 @@ class SqliteEngine:
     async def follow(self) -> None:
         """Go over to another file that was put in place, if it may be used."""
         if self._was_replaced():
-            async with self._turn:
+            async with self._turns.turn():
                 await self._use(self._writer.renew)
                 self._readers.renew()
 
@@ -785,7 +789,7 @@ class SqliteEngine:
 
     async def renew(self) -> None:
         """Open all connections anew."""
-        async with self._turn:
+        async with self._turns.turn():
             await self._run(self._writer.close)
             self._readers.renew()
 
@@ -804,11 +808,22 @@ class SqliteEngine:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
         """Open a transaction on the writer."""
-        async with self._turn:
+        async with self._turns.turn():
+            begun = False
+
+            async def fetch(query: str, **parameters: Any) -> Sequence[Row]:
+                nonlocal begun
+                if begun:
+                    return await self._use(self._writer.fetch, query, parameters)
+                # In one go: each way to the thread and back takes as long as the loop is busy.
+                begun = True
+                known = self.lineage.known
+                return await self._use(self._writer.begin, known, query, parameters)
+
             try:
-                await self._use(self._writer.begin, self.lineage.known)
-                yield Transaction(self._fetch_for_change)
-                await self._use(self._writer.commit)
+                yield Transaction(fetch)
+                if begun:
+                    await self._use(self._writer.commit)
             except BaseException as error:
                 # Cancelled or not: the thread does this after what it is doing now.
                 known = self._note(await self._run(self._writer.abandon, error))
@@ -820,17 +835,14 @@ class SqliteEngine:
                     raise known from error
                 raise
 
-    async def _fetch_for_change(self, query: str, **parameters: Any) -> Sequence[Row]:
-        return await self._use(self._writer.fetch, query, parameters)
-
     async def write(self, batch: Batch) -> Written:
         """Commit a batch."""
         known = batch.change or self.lineage.known
-        return await self._in_turn(self._writer.write, batch, known)
+        return await self._in_turn(self._writer.write, batch, known, batch=True)
 
-    async def _in_turn(self, function: Callable[..., T], *arguments: Any) -> T:
+    async def _in_turn(self, function: Callable[..., T], *arguments: Any, batch: bool = False) -> T:
         """Run what uses the file, when nobody else does."""
-        async with self._turn:
+        async with self._turns.turn(batch=batch):
             return await self._use(function, *arguments)
 
     async def find_deliveries(self, keys: Sequence[bytes], now: int) -> Sequence[Row]:
@@ -885,7 +897,7 @@ class SqliteEngine:
     async def close(self) -> None:
         """Close all connections."""
         await self._readers.close()
-        async with self._turn:
+        async with self._turns.turn():
             if not self._closed:
                 await self._run(self._writer.close)
                 self._closed = True

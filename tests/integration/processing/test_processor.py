@@ -229,6 +229,24 @@ async def test_sensors_that_go_offline_at_once_raise_each_and_come_back(
         assert len(await flow.actions()) == count
 
 
+async def test_a_turn_that_takes_long_leaves_the_rest_to_the_next(
+    flow, store, register, clock, monkeypatch
+):
+    monkeypatch.setattr("heliograph.processing.processor.TURN_SECONDS", -1)
+    sensors = [(await register()).number for _ in range(3)]
+    await flow.rule(actions=BOTH)
+    await flow.rule({"offline": 60}, actions=BOTH)
+    await store.connections.note([(number, False, now()) for number in sensors], "")
+    flow.processor.present(sensors)
+    await flow.send(*(measurement(number, NOON, {"t": 31}) for number in sensors))
+    await flow.processor.proceed()
+    assert [shown(each) for each in await flow.actions()] == ["raised"] * 3
+    clock(2 * MINUTE)
+    await flow.processor.proceed()
+    assert [shown(each) for each in await flow.actions()] == ["raised"] * 6
+    assert await flow.waiting() == []
+
+
 async def test_a_changed_rule_begins_anew_and_one_that_is_gone_is_over(flow, store, sensor):
     rule = await flow.rule(actions=BOTH)
     await flow.say(measurement(sensor, NOON, {"t": 31}))

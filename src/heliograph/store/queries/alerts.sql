@@ -42,23 +42,17 @@ VALUES (
 )
 RETURNING id;
 
--- name: alert_change(id, name, severity, summary, acknowledged_at, acknowledged_by, comment, cleared_at, cleared_by, count, due_at, telling)!
-UPDATE alert
-SET
-    name = :name, severity = :severity, summary = :summary, acknowledged_at = :acknowledged_at,
-    acknowledged_by = :acknowledged_by, comment = :comment, cleared_at = :cleared_at,
-    cleared_by = :cleared_by, count = :count, due_at = :due_at, telling = :telling
-WHERE id = :id;
-
 -- name: alerts_due_at()
 -- When the next one has to be looked at.
 SELECT min(due_at) FROM alert WHERE due_at IS NOT NULL;
 
--- name: alerts_look_again(network, now)!
--- Of one network, or of all: silences are others than they were.
+-- name: alerts_look_again(network, sensor, rule, now)!
+-- Those that a silence may be about, which is another one than it was.
 UPDATE alert SET due_at = :now
 WHERE (cleared_at IS NULL OR due_at IS NOT NULL)
-AND (CAST(:network AS text) IS NULL OR network_identifier = :network);
+AND (CAST(:network AS text) IS NULL OR network_identifier = :network)
+AND (CAST(:sensor AS bigint) IS NULL OR sensor = CAST(:sensor AS bigint))
+AND (CAST(:rule AS text) IS NULL OR rule = :rule);
 
 -- name: alerts_prune(before, limit)
 DELETE FROM alert
