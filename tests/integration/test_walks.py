@@ -37,8 +37,8 @@ BOUNDS = {
     "PUBLISH": (51, 14),
     "POST /ingest": (70, 18),
     "POST /ingest, watched": (122, 29),
-    "GET aggregates": (84, 27),
-    "GET measurements": (69, 23),
+    "GET aggregates": (79, 25),
+    "GET measurements": (63, 21),
 }
 
 Go = Callable[[], Awaitable[object]]

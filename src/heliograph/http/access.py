@@ -238,7 +238,7 @@ class Access:
         principal = await self.caller(scope)
         name = bearer(principal, scope)
         self.limits.read.take(name)
-        if not principal.is_admin:
+        if principal.kind != "admin":
             await scope[HELD].charge(name)
         return principal
 

@@ -10,10 +10,10 @@ import msgspec
 from fastapi import APIRouter, Query
 from pydantic import WithJsonSchema
 
-from heliograph.http.answers import encoded
+from heliograph.http.answers import Answer, encode, encoded
 from heliograph.http.attributes import check_attributes
 from heliograph.http.csv_answers import CSV, AskedForm, TheForm, csv_answer, table
-from heliograph.http.errors import Answer, encode, validation_error
+from heliograph.http.errors import validation_error
 from heliograph.http.pages import page_headers
 from heliograph.http.paths import PREFIX
 from heliograph.http.ranges import AskedRange, TheRange, check_order
@@ -256,9 +256,9 @@ async def _read(
         RequestValidationError: that is more than an answer may be.
     """
     aggregates, (start, end) = call.services.aggregates, (asked.start, asked.end)
-    if asked.is_open:
-        newest = await call.store.measurements.newest_timestamp(sensor)
-        end = end if newest is None else max(end, newest + 1)
+    standing = await aggregates.standing(sensor)
+    if asked.is_open and standing.newest is not None:
+        end = max(end, standing.newest + 1)
     starts = [start, end]
     try:
         if bucket is not None:
@@ -270,7 +270,9 @@ async def _read(
             starts = bucket_starts(parse_bucket(bucket), zone, first, end)
         if is_filled and names is not None:
             _check_filled(len(names), starts)
-        series = await aggregates.read(sensor, starts, names, start=start, end=end)
+        series = await aggregates.read(
+            sensor, starts, names, start=start, end=end, standing=standing
+        )
     except TooManyBucketsError:
         message = f"The range has more than {MAXIMUM_BUCKETS:,} of these buckets"
         raise validation_error(("query", "bucket"), "bucket", message) from None

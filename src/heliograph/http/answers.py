@@ -1,23 +1,26 @@
-"""Answers that may be large: made beside other work, bounded all together and for each caller.
+"""Answers: complete ones, sent at once where that can be; large ones, bounded all together.
 
-What is read for an answer, and then the answer, counts until its client has taken it: what is
-sent waits in small pieces. Who takes it slowly keeps the room only while nobody else needs it.
+A large one is made beside other work. What is read for it, and then the answer, counts until its
+client has taken it: what is sent waits in small pieces. Who takes it slowly keeps the room only
+while nobody else needs it.
 """
 
 import asyncio
 import contextlib
+import dataclasses
 import math
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final, NamedTuple, TypeVar
 
+import msgspec
 import structlog
-from starlette.types import Scope
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from heliograph.errors import ErrorCode, HeliographError
-from heliograph.http.bodies import Held, Receiving
+from heliograph.http.bodies import HeldBytes, Receiving
 from heliograph.http.direct import CONNECTION, ClientConnection
-from heliograph.http.errors import PIECE_BYTES, encode
 from heliograph.long_work import LongWork
 
 # Bytes of answers that may be under way at once. While one is made it may take twice that.
@@ -35,10 +38,104 @@ PATIENCE_SECONDS = 30.0
 ROWS_AT_ONCE = 1_024
 # In the ASGI scope: what the request holds.
 HELD: Final = "heliograph.held"
+# An answer without a body, and one that closes the connection.
+SENT_BY_ASGI = frozenset((304, 408))
+PIECE_BYTES = 256 << 10
 
 T = TypeVar("T")
 
 log = structlog.get_logger()
+
+
+class Common(NamedTuple):
+    """Headers that all answers of a kind have, and the lines that they are on the wire."""
+
+    headers: Sequence[tuple[bytes, bytes]]
+    lines: bytes
+
+
+def lines_of(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Return headers as they go over the wire."""
+    return b"".join(map(b"%b: %b\r\n".__mod__, headers))
+
+
+def _common(media_type: bytes) -> Common:
+    headers = (
+        (b"content-type", media_type),
+        (b"x-content-type-options", b"nosniff"),
+        (b"cache-control", b"no-store"),
+    )
+    return Common(headers, lines_of(headers))
+
+
+JSON_HEADERS = _common(b"application/json")
+CSV_HEADERS = _common(b"text/csv; charset=utf-8")
+SVG_HEADERS = _common(b"image/svg+xml")
+
+encode = msgspec.json.Encoder().encode
+decode = msgspec.json.decode
+
+
+class Answer(Response):
+    """A complete answer, JSON by default. FastAPI's routes return it as a response.
+
+    A body in pieces is let go of as they are sent.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        body: bytes | list[bytes],
+        headers: Sequence[tuple[bytes, bytes]] = (),
+        common: Common = JSON_HEADERS,
+    ) -> None:
+        # Response's own would encode a body and headers that are ready.
+        self.status = status
+        self.content = body
+        self.raw_headers = list(headers)
+        self.common = common
+        self.background = None
+
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        """Send it, as a response of FastAPI's."""
+        await self.send(send)
+
+    async def send_to(self, scope: Scope, send: Send) -> None:
+        """Send it whole to the client that has made the request, at once where that can be."""
+        body, status = self.content, self.status
+        if body.__class__ is bytes and len(body) <= PIECE_BYTES and status not in SENT_BY_ASGI:
+            connection: ClientConnection | None = scope.get(CONNECTION)
+            if connection is not None:
+                more = lines_of(self.raw_headers) if self.raw_headers else b""
+                head = b"%b%bcontent-length: %d\r\n" % (self.common.lines, more, len(body))
+                if connection.answer(status, head, body):
+                    return
+        await self.send(send)
+
+    async def send(self, send: Send) -> None:
+        """Send it whole; each piece waits until the client has taken most of the one before."""
+        body = self.content
+        headers = [*self.common.headers, *self.raw_headers]
+        if self.status != 304:
+            length = len(body) if isinstance(body, bytes) else sum(map(len, body))
+            headers.append((b"content-length", b"%d" % length))
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        if isinstance(body, bytes) and len(body) <= PIECE_BYTES:
+            await send({"type": "http.response.body", "body": body})
+            return
+        for piece in _pieces(body):
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+
+def _pieces(body: bytes | list[bytes]) -> Iterator[bytes]:
+    if isinstance(body, list):
+        body.reverse()
+        while body:
+            yield body.pop()
+        return
+    for at in range(0, len(body), PIECE_BYTES):
+        yield body[at : at + PIECE_BYTES]
 
 
 class _Had:
@@ -66,11 +163,11 @@ class Answering(Receiving):
         self.refused_total = 0
         self.cut_off_total = 0
         # Since when each has held what it holds: from then on it is being sent. The oldest first.
-        self._since: dict[Held, float] = {}
+        self._since: dict[HeldBytes, float] = {}
         # What callers have had of large answers.
-        self._had: dict[int | str, _Had] = {}
+        self.callers: dict[int | str, _Had] = {}
 
-    def change(self, held: Held, size: int) -> None:
+    def change(self, held: HeldBytes, size: int) -> None:
         """Let a request hold this many bytes, if need be instead of one that is taken slowly."""
         while not self.has_room(held, size) and self._cut_off_slowest(held):
             pass
@@ -78,51 +175,12 @@ class Answering(Receiving):
         self._since.pop(held, None)
         self._since[held] = time.monotonic()
 
-    def release(self, held: Held) -> None:
+    def release(self, held: HeldBytes) -> None:
         """Let a request hold nothing any more."""
         self._since.pop(held, None)
         super().release(held)
 
-    async def admit(self, held: "HeldAnswer", caller: int | str) -> None:
-        """Let the answer go on the caller's account; wait if they have had many large ones.
-
-        Raises:
-            HeliographError: RATE_LIMITED, that takes too long.
-        """
-        held.caller = caller
-        had = self._had.get(caller)
-        if had is None:
-            return
-        began = moment = time.monotonic()
-        while had.until > moment:
-            if had.until - began > CALLER_PATIENCE_SECONDS:
-                seconds = math.ceil(had.until - moment)
-                message = f"Too many large answers; again in {seconds} s"
-                raise HeliographError(ErrorCode.RATE_LIMITED, message, retry_after=seconds)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(had.until - moment):
-                    await had.settled.wait()
-            moment = time.monotonic()
-        if moment > began:
-            # Others wait as well: one at a time, until it is known how large it is.
-            held.advance = had.size
-            had.take(had.size, moment)
-
-    def settle(self, held: "HeldAnswer", caller: int | str) -> None:
-        """Count what the answer has come to."""
-        moment = time.monotonic()
-        had = self._had.get(caller)
-        if had is None:
-            if len(self._had) >= MAXIMUM_CALLERS:
-                self._had = {c: had for c, had in self._had.items() if had.until > moment}
-            had = self._had[caller] = _Had()
-        had.take(held.bytes - held.advance, moment)
-        had.size = held.bytes or had.size
-        # It may have come to less than it was charged for.
-        had.settled.set()
-        had.settled = asyncio.Event()
-
-    def _cut_off_slowest(self, but: Held) -> bool:
+    def _cut_off_slowest(self, but: HeldBytes) -> bool:
         """End the connection of the answer that has been sent for longest; False: none for long."""
         latest = time.monotonic() - PATIENCE_SECONDS
         for held, since in self._since.items():
@@ -151,36 +209,66 @@ class Answering(Receiving):
         )
 
 
-class HeldAnswer(Held):
+@dataclasses.dataclass(eq=False)
+class HeldAnswer(HeldBytes):
     """How many bytes one answer holds, and who takes it, where that is known.
 
     `caller` is on whose account it goes (None: on nobody's), and `advance` what they have been
     charged for it already.
     """
 
-    __slots__ = ("_answering", "advance", "caller", "connection")
-
-    def __init__(self, answering: Answering, scope: Scope) -> None:
-        super().__init__(answering)
-        self._answering = answering
-        self.connection: ClientConnection | None = scope.get(CONNECTION)
-        self.caller: int | str | None = None
-        self.advance = 0
+    receiving: Answering
+    connection: ClientConnection | None = None
+    caller: int | str | None = None
+    advance: int = 0
 
     async def charge(self, caller: int | str) -> None:
-        """Let it go on this caller's account, if need be after a while.
+        """Let it go on this caller's account; wait if they have had many large ones.
 
         Raises:
-            HeliographError: RATE_LIMITED, they have had too many large ones.
+            HeliographError: RATE_LIMITED, that takes too long.
         """
-        await self._answering.admit(self, caller)
+        self.caller = caller
+        had = self.receiving.callers.get(caller)
+        if had is None:
+            return
+        began = moment = time.monotonic()
+        while had.until > moment:
+            if had.until - began > CALLER_PATIENCE_SECONDS:
+                seconds = math.ceil(had.until - moment)
+                message = f"Too many large answers; again in {seconds} s"
+                raise HeliographError(ErrorCode.RATE_LIMITED, message, retry_after=seconds)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(had.until - moment):
+                    await had.settled.wait()
+            moment = time.monotonic()
+        if moment > began:
+            # Others wait as well: one at a time, until it is known how large it is.
+            self.advance = had.size
+            had.take(had.size, moment)
 
     def release(self) -> None:
         """Give back what is held: the request has been answered."""
         if self.caller is not None and (self.bytes or self.advance):
-            self._answering.settle(self, self.caller)
+            self._settle(self.caller)
             self.caller = None
         super().release()
+
+    def _settle(self, caller: int | str) -> None:
+        """Count what the answer has come to."""
+        moment = time.monotonic()
+        callers = self.receiving.callers
+        had = callers.get(caller)
+        if had is None:
+            if len(callers) >= MAXIMUM_CALLERS:
+                for name in [name for name, had in callers.items() if had.until <= moment]:
+                    del callers[name]
+            had = callers[caller] = _Had()
+        had.take(self.bytes - self.advance, moment)
+        had.size = self.bytes or had.size
+        # It may have come to less than it was charged for.
+        had.settled.set()
+        had.settled = asyncio.Event()
 
 
 async def encoded(

@@ -43,7 +43,7 @@ from heliograph.http import (
     sensors,
     silences,
 )
-from heliograph.http.answers import Answering
+from heliograph.http.answers import Answering, encode
 from heliograph.http.exports import ExportSlots
 from heliograph.http.foreign_pages import ForeignPages
 from heliograph.http.front import SOCKET, Front, Operation, Table
@@ -151,7 +151,7 @@ def _known() -> dict[tuple[str, str], Known | None]:
 @cache
 def _document() -> bytes:
     routes = [route for resource in RESOURCES for route in resource.router.routes]
-    return errors.encode(openapi.document_of(routes))
+    return encode(openapi.document_of(routes))
 
 
 def _fastapi() -> FastAPI:

@@ -8,8 +8,7 @@ from fastapi import Depends, Query
 from starlette.responses import Response
 
 from heliograph.errors import ErrorCode, HeliographError
-from heliograph.http.answers import encoded
-from heliograph.http.errors import Answer
+from heliograph.http.answers import Answer, encoded
 from heliograph.http.pages import decode_cursor, encode_cursor
 from heliograph.http.ranges import check_order
 from heliograph.http.records import Representation

@@ -1,6 +1,7 @@
 """Reading request bodies: bounded in size, in time and in what they expand to."""
 
 import asyncio
+import dataclasses
 import threading
 import zlib
 from typing import cast
@@ -53,7 +54,7 @@ class Receiving:
         self._bound = bound
         self._lock = threading.Lock()
 
-    def change(self, held: "Held", size: int) -> None:
+    def change(self, held: "HeldBytes", size: int) -> None:
         """Let a request hold this many bytes.
 
         Raises:
@@ -68,7 +69,7 @@ class Receiving:
             self.bytes += size - held.bytes
             held.bytes = size
 
-    def has_room(self, held: "Held", size: int) -> bool:
+    def has_room(self, held: "HeldBytes", size: int) -> bool:
         """Return whether a request may hold this many bytes."""
         return size <= held.bytes or self.bytes - held.bytes + size <= self._bound
 
@@ -78,7 +79,7 @@ class Receiving:
             ErrorCode.QUEUE_FULL, "Too much data is being received at this moment", retry_after=1
         )
 
-    def release(self, held: "Held") -> None:
+    def release(self, held: "HeldBytes") -> None:
         """Let a request hold nothing any more."""
         with self._lock:
             held.released = True
@@ -86,15 +87,13 @@ class Receiving:
             held.bytes = 0
 
 
-class Held:
+@dataclasses.dataclass(eq=False)
+class HeldBytes:
     """How many bytes one request holds of what may be received, or answered, at once."""
 
-    __slots__ = ("_receiving", "bytes", "released")
-
-    def __init__(self, receiving: Receiving) -> None:
-        self._receiving = receiving
-        self.bytes = 0
-        self.released = False
+    receiving: Receiving
+    bytes: int = 0
+    released: bool = False
 
     def at_least(self, size: int) -> None:
         """Hold this many bytes, if they are worth counting.
@@ -103,13 +102,13 @@ class Held:
             HeliographError: there is no room for them.
         """
         if size > UNCOUNTED and size > self.bytes:
-            self._receiving.change(self, size)
+            self.receiving.change(self, size)
 
     def release(self) -> None:
         """Give back what is held: the request has been answered."""
         # A small body holds nothing, and need not pay for the lock.
         if self.bytes:
-            self._receiving.release(self)
+            self.receiving.release(self)
         else:
             self.released = True
 
@@ -119,7 +118,7 @@ def content_length(value: bytes | None) -> int | None:
     return int(value) if value is not None and value.isdigit() else None
 
 
-async def read_body(receive: Receive, limit: int, declared: bytes | None, held: Held) -> bytes:
+async def read_body(receive: Receive, limit: int, declared: bytes | None, held: HeldBytes) -> bytes:
     """Return the whole body, of at most `limit` bytes, which `held` has room for.
 
     Raises:
@@ -149,7 +148,7 @@ async def read_body(receive: Receive, limit: int, declared: bytes | None, held: 
 
 
 async def _read_on(
-    message: Message, receive: Receive, limit: int, declared: int, held: Held
+    message: Message, receive: Receive, limit: int, declared: int, held: HeldBytes
 ) -> bytes:
     stop = KEPT_OF_TOO_LARGE if declared > limit else limit
     held.at_least(min(declared, stop))
@@ -172,7 +171,7 @@ def _too_slow() -> HeliographError:
     )
 
 
-async def decompress(body: bytes, encoding: bytes, limit: int, held: Held) -> bytes:
+async def decompress(body: bytes, encoding: bytes, limit: int, held: HeldBytes) -> bytes:
     """Return the body without its Content-Encoding, of at most `limit` bytes.
 
     Raises:
@@ -190,7 +189,7 @@ async def decompress(body: bytes, encoding: bytes, limit: int, held: Held) -> by
     return await asyncio.to_thread(gunzip, body, limit, held)
 
 
-def gunzip(body: bytes, limit: int, held: Held) -> bytes:
+def gunzip(body: bytes, limit: int, held: HeldBytes) -> bytes:
     """Return what a gzip archive holds, of at most `limit` bytes; never makes more than that.
 
     Raises:

@@ -13,8 +13,7 @@ from heliograph.access.policy import Action
 from heliograph.configuration.merge_patch import merge
 from heliograph.errors import ErrorCode, HeliographError, RowError
 from heliograph.http.access import not_found
-from heliograph.http.answers import encoded
-from heliograph.http.errors import Answer, decode, encode
+from heliograph.http.answers import Answer, decode, encode, encoded
 from heliograph.http.members import Body
 from heliograph.http.pages import TheDirection, page_headers
 from heliograph.http.records import Representation, ok

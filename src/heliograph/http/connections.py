@@ -26,9 +26,9 @@ from websockets.protocol import State
 
 from heliograph.address import is_loopback
 from heliograph.errors import ErrorCode
+from heliograph.http.answers import Answer, encode, lines_of
 from heliograph.http.bodies import content_length
 from heliograph.http.direct import CONNECTION
-from heliograph.http.errors import Answer, encode, lines_of
 from heliograph.live.viewer import Chunk, Outlet
 
 log = structlog.get_logger()

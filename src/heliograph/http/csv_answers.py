@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 from fastapi import Depends, Query, Request
 
 from heliograph.exchange.formats import FORMULA, QUOTE, QUOTED
-from heliograph.http.errors import CSV_HEADERS, Answer, decode, validation_error
+from heliograph.http.answers import CSV_HEADERS, Answer, decode
+from heliograph.http.errors import validation_error
 from heliograph.model.attributes import keys_of, value_at
 from heliograph.model.records import Measurement
 from heliograph.model.time import to_rfc3339
@@ -55,13 +56,14 @@ class AskedChartForm:
     def __init__(
         self, request: Request, form: Form = None, spreadsheet: Spreadsheet = False
     ) -> None:
-        has_points = "points" in request.query_params
-        if (form == "csv" or spreadsheet) and not has_points:
+        self.is_csv = self.spreadsheet = False
+        if "points" in request.query_params:
+            asked = AskedForm(request, form, spreadsheet)
+            self.is_csv, self.spreadsheet = asked.is_csv, asked.spreadsheet
+        elif form == "csv" or spreadsheet:
             name = "format" if form == "csv" else "spreadsheet"
             message = "csv goes with points; GET /sensors/{id}/export answers everything as CSV"
             raise validation_error(("query", name), "value_error", message)
-        asked = AskedForm(request, form, spreadsheet)
-        self.is_csv, self.spreadsheet = has_points and asked.is_csv, asked.spreadsheet
 
 
 TheForm = Annotated[AskedForm, Depends()]

@@ -8,7 +8,8 @@ from starlette.responses import Response
 
 from heliograph.access.policy import Action
 from heliograph.errors import ErrorCode
-from heliograph.http.errors import STATUS, Answer, encode, validation_error
+from heliograph.http.answers import Answer, encode
+from heliograph.http.errors import STATUS, validation_error
 from heliograph.http.lists import Filters, listed_sensors
 from heliograph.http.members import unknown_members
 from heliograph.http.records import ErrorAnswer, Problem, Representation

@@ -12,7 +12,7 @@ from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Re
 from starlette.routing import Route
 
 from heliograph.http.access import stranger
-from heliograph.http.errors import Answer
+from heliograph.http.answers import Answer
 
 _Answering: TypeAlias = Callable[[Request], Awaitable[Response]]
 

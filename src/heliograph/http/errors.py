@@ -1,20 +1,18 @@
 """Errors as answers: `{"detail": …, "code": …}`, whatever went wrong."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-import msgspec
 import structlog
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
 
 from heliograph.errors import ErrorCode, HeliographError, RejectionReason, StoreUnavailableError
-from heliograph.http.direct import CONNECTION, ClientConnection
+from heliograph.http.answers import Answer, encode
 from heliograph.http.records import ErrorAnswer, Problem
 from heliograph.ingest.strict_json import Fault
 
@@ -77,102 +75,8 @@ _DETAILS = {
     ErrorCode.NOT_FOUND: "Route not found",
     ErrorCode.METHOD_NOT_ALLOWED: "Method not allowed",
 }
-# An answer without a body, and one that closes the connection.
-SENT_BY_ASGI = frozenset((304, 408))
 RETRY_AFTER_SECONDS = 2
 OUTAGE_SECONDS = 60.0
-PIECE_BYTES = 256 << 10
-
-
-class Common(NamedTuple):
-    """Headers that all answers of a kind have, and the lines that they are on the wire."""
-
-    headers: Sequence[tuple[bytes, bytes]]
-    lines: bytes
-
-
-def lines_of(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Return headers as they go over the wire."""
-    return b"".join(map(b"%b: %b\r\n".__mod__, headers))
-
-
-def _common(media_type: bytes) -> Common:
-    headers = (
-        (b"content-type", media_type),
-        (b"x-content-type-options", b"nosniff"),
-        (b"cache-control", b"no-store"),
-    )
-    return Common(headers, lines_of(headers))
-
-
-JSON_HEADERS = _common(b"application/json")
-CSV_HEADERS = _common(b"text/csv; charset=utf-8")
-SVG_HEADERS = _common(b"image/svg+xml")
-
-encode = msgspec.json.Encoder().encode
-decode = msgspec.json.decode
-
-
-class Answer(Response):
-    """A complete answer, JSON by default. FastAPI's routes return it as a response.
-
-    A body in pieces is let go of as they are sent.
-    """
-
-    def __init__(
-        self,
-        status: int,
-        body: bytes | list[bytes],
-        headers: Sequence[tuple[bytes, bytes]] = (),
-        common: Common = JSON_HEADERS,
-    ) -> None:
-        # Response's own would encode a body and headers that are ready.
-        self.status = status
-        self.content = body
-        self.raw_headers = list(headers)
-        self.common = common
-        self.background = None
-
-    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
-        """Send it, as a response of FastAPI's."""
-        await self.send(send)
-
-    async def send_to(self, scope: Scope, send: Send) -> None:
-        """Send it whole to the client that has made the request, at once where that can be."""
-        body, status = self.content, self.status
-        if body.__class__ is bytes and len(body) <= PIECE_BYTES and status not in SENT_BY_ASGI:
-            connection: ClientConnection | None = scope.get(CONNECTION)
-            if connection is not None:
-                more = lines_of(self.raw_headers) if self.raw_headers else b""
-                head = b"%b%bcontent-length: %d\r\n" % (self.common.lines, more, len(body))
-                if connection.answer(status, head, body):
-                    return
-        await self.send(send)
-
-    async def send(self, send: Send) -> None:
-        """Send it whole; each piece waits until the client has taken most of the one before."""
-        body = self.content
-        headers = [*self.common.headers, *self.raw_headers]
-        if self.status != 304:
-            length = len(body) if isinstance(body, bytes) else sum(map(len, body))
-            headers.append((b"content-length", b"%d" % length))
-        await send({"type": "http.response.start", "status": self.status, "headers": headers})
-        if isinstance(body, bytes) and len(body) <= PIECE_BYTES:
-            await send({"type": "http.response.body", "body": body})
-            return
-        for piece in _pieces(body):
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
-        await send({"type": "http.response.body", "body": b""})
-
-
-def _pieces(body: bytes | list[bytes]) -> Iterator[bytes]:
-    if isinstance(body, list):
-        body.reverse()
-        while body:
-            yield body.pop()
-        return
-    for at in range(0, len(body), PIECE_BYTES):
-        yield body[at : at + PIECE_BYTES]
 
 
 MALFORMED = Answer(

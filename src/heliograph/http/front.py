@@ -19,19 +19,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from heliograph.access.registry import Registry
 from heliograph.errors import ErrorCode, HeliographError, shutting_down
 from heliograph.http import errors
-from heliograph.http.answers import HELD, Answering, HeldAnswer
+from heliograph.http.answers import HELD, Answer, Answering, HeldAnswer
 from heliograph.http.bodies import (
     RECEIVING_OTHER_BYTES,
     SINGLE_LIMIT,
     ClientGoneError,
-    Held,
+    HeldBytes,
     Receiving,
     is_json,
     read_body,
     unsupported_media_type,
 )
 from heliograph.http.direct import CONNECTION, ClientConnection
-from heliograph.http.errors import Answer
 from heliograph.http.parameters import Known, problems
 from heliograph.http.paths import PREFIX
 from heliograph.http.realtime import refuse
@@ -241,7 +240,9 @@ class Front:
         if query and operation.known is not None and (found := problems(query, operation.known)):
             return errors.invalid(found, status=_status_of_invalid(operation.template))
         if operation.direct is None or method != "POST":
-            scope[HELD] = request.held = HeldAnswer(self._answering, scope)
+            scope[HELD] = request.held = HeldAnswer(
+                self._answering, connection=scope.get(CONNECTION)
+            )
         if operation.direct is not None:
             return await operation.direct(scope, receive)
         if operation.application is not None:
@@ -252,7 +253,7 @@ class Front:
 
     async def _pass_on(self, request: _Request, receive: Receive) -> None:
         """Have FastAPI answer, whose routes take JSON bodies of bounded size and time."""
-        scope, held = request.scope, Held(self._receiving)
+        scope, held = request.scope, HeldBytes(self._receiving)
         try:
             if scope["method"] in _WITH_BODY:
                 headers = dict(scope["headers"])

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from heliograph.errors import StoreUnavailableError, UnusableStoreError
-from heliograph.http.errors import Answer, encode
+from heliograph.http.answers import Answer, encode
 from heliograph.http.parameters import OPEN_QUERY
 from heliograph.http.paths import PREFIX
 from heliograph.http.records import Representation, ok

@@ -9,10 +9,9 @@ import msgspec
 from fastapi import APIRouter, Query, Request
 
 from heliograph.access.registry import KnownSensor
-from heliograph.http.answers import encoded
+from heliograph.http.answers import Answer, encode, encoded
 from heliograph.http.attributes import check_attributes
 from heliograph.http.csv_answers import CSV, TheChartForm, chart_table, csv_answer
-from heliograph.http.errors import Answer, encode
 from heliograph.http.pages import (
     Attributes,
     Cursor,

@@ -16,12 +16,13 @@ from heliograph.address import network_of
 from heliograph.errors import ErrorCode, HeliographError, RejectionReason
 from heliograph.hourly import Hourly
 from heliograph.http.access import NOT_FOUND, Access, bearer, client_address, forbidden
+from heliograph.http.answers import Answer, encode
 from heliograph.http.bodies import (
     BATCH_LIMIT,
     SINGLE_LIMIT,
     UNCOUNTED,
     BodyTooLargeError,
-    Held,
+    HeldBytes,
     Receiving,
     decompress,
     is_json,
@@ -29,7 +30,7 @@ from heliograph.http.bodies import (
     unsupported_media_type,
 )
 from heliograph.http.direct import CONNECTION, ClientConnection
-from heliograph.http.errors import STATUS, Answer, encode, rejection
+from heliograph.http.errors import STATUS, rejection
 from heliograph.http.paths import PREFIX
 from heliograph.http.records import Representation
 from heliograph.http.services import Services
@@ -179,7 +180,7 @@ class IngestRoute(abc.ABC):
         headers, access = dict(scope["headers"]), self.access
         identifier: str = scope["path_params"].get("identifier", "")
         source = f"POST {self.template}".replace(_IDENTIFIER, identifier[:LONGEST_SHOWN])
-        held: Held | None = None
+        held: HeldBytes | None = None
         try:
             generation = access.registry.generation
             principal = await access.sender(scope)
@@ -191,7 +192,7 @@ class IngestRoute(abc.ABC):
             payload = connection.body() if connection is not None else None
             encoding = headers.get(b"content-encoding")
             if payload is None or encoding is not None or len(payload) > UNCOUNTED:
-                held = Held(self._receiving)
+                held = HeldBytes(self._receiving)
                 declared = headers.get(b"content-length")
                 try:
                     payload = await read_body(receive, self.limit, declared, held)

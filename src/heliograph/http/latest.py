@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import msgspec
 from fastapi import APIRouter
 
-from heliograph.http.errors import Answer, encode
+from heliograph.http.answers import Answer, encode
 from heliograph.http.pages import TRUNCATED
 from heliograph.http.paths import PREFIX
 from heliograph.http.records import Representation, ok

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 from fastapi import Depends, Query
 from starlette.responses import Response
 
-from heliograph.http.bodies import Held
-from heliograph.http.errors import Answer, encode
+from heliograph.http.answers import Answer, encode
+from heliograph.http.bodies import HeldBytes
 from heliograph.http.representation import representations
 from heliograph.http.resources import KnownCall
 from heliograph.http.schemas import ListLimit, Offset, Tag, Text
@@ -124,7 +124,7 @@ def sensors(services: Services, **which: Any) -> Read:
     return read
 
 
-async def gather(held: Held, offset: int, limit: int, read: Read) -> Listed:
+async def gather(held: HeldBytes, offset: int, limit: int, read: Read) -> Listed:
     """Return up to `limit` entries; it ends early where it would exceed 16 MiB.
 
     Raises:

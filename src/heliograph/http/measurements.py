@@ -6,9 +6,9 @@ from typing import Annotated
 import msgspec
 from fastapi import APIRouter, Depends
 
+from heliograph.http.answers import Answer, encode
 from heliograph.http.attributes import check_attributes
 from heliograph.http.csv_answers import CSV, TheChartForm, chart_table, csv_answer
-from heliograph.http.errors import Answer, encode
 from heliograph.http.pages import Attributes, PageRequest
 from heliograph.http.paths import PREFIX
 from heliograph.http.ranges import Chart, asked_chart, picked

@@ -12,7 +12,8 @@ from starlette.responses import Response
 from heliograph.access.policy import Action, networks_of
 from heliograph.errors import ErrorCode, HeliographError, RejectionReason
 from heliograph.http.access import forbidden, not_found
-from heliograph.http.errors import Answer, encode, validation_error
+from heliograph.http.answers import Answer, encode
+from heliograph.http.errors import validation_error
 from heliograph.http.ingest import RejectedElement
 from heliograph.http.members import Body
 from heliograph.http.records import Representation

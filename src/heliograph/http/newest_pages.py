@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 
 from heliograph.access.registry import KnownSensor, Registry
-from heliograph.http.errors import encode
+from heliograph.http.answers import encode
 from heliograph.ingest.latest_values import LatestValues, Text
 from heliograph.store import Store
 

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from heliograph.access.policy import Action
 from heliograph.errors import ErrorCode, HeliographError
 from heliograph.http.access import not_found
-from heliograph.http.errors import Answer, encode
+from heliograph.http.answers import Answer, encode
 from heliograph.http.lists import gather, listed, sensors
 from heliograph.http.members import Body
 from heliograph.http.pages import TRUNCATED

@@ -9,8 +9,9 @@ from starlette.responses import Response
 from heliograph.access.registry import KnownSensor
 from heliograph.errors import ErrorCode
 from heliograph.http.access import Access
+from heliograph.http.answers import Answer, encode
 from heliograph.http.bodies import SINGLE_LIMIT, Receiving
-from heliograph.http.errors import Answer, encode, invalid, rejection
+from heliograph.http.errors import invalid, rejection
 from heliograph.http.ingest import Call, IngestRoute, Refusals, SenderRefusedError
 from heliograph.http.paths import PREFIX
 from heliograph.http.records import Representation

@@ -9,8 +9,8 @@ from urllib.parse import urlencode
 
 from fastapi import Query
 
-from heliograph.http.answers import encoded
-from heliograph.http.errors import Answer, validation_error
+from heliograph.http.answers import Answer, encoded
+from heliograph.http.errors import validation_error
 from heliograph.http.resources import KnownCall
 from heliograph.http.schemas import PageLimit, Text, Time
 from heliograph.store.pages import GREATEST, LEAST, Keyed, Page, Pages, Selection

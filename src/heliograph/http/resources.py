@@ -22,8 +22,7 @@ from starlette.types import Receive, Scope
 
 from heliograph.errors import AlreadyExistsError, ErrorCode, HeliographError
 from heliograph.http.access import READING, Rights, bearer, client_address, not_found, stranger
-from heliograph.http.answers import HELD, HeldAnswer
-from heliograph.http.errors import Answer, encode
+from heliograph.http.answers import HELD, Answer, HeldAnswer, encode
 from heliograph.http.members import MOST_NAMED
 from heliograph.http.parameters import is_list
 from heliograph.http.paths import PREFIX

@@ -16,8 +16,9 @@ from heliograph.access.policy import Action
 from heliograph.access.registry import KnownSensor
 from heliograph.errors import ErrorCode, HeliographError
 from heliograph.http.access import forbidden, is_machine, not_found
+from heliograph.http.answers import SVG_HEADERS, Answer
 from heliograph.http.csv_answers import prefers
-from heliograph.http.errors import SVG_HEADERS, Answer, validation_error
+from heliograph.http.errors import validation_error
 from heliograph.http.lists import listed
 from heliograph.http.members import Body
 from heliograph.http.ranges import AskedRange, TheRange

@@ -18,7 +18,7 @@ from heliograph.access.policy import Action
 from heliograph.access.registry import KnownSensor
 from heliograph.errors import ErrorCode, HeliographError, RowError
 from heliograph.http.access import NOT_FOUND, forbidden, is_machine, not_found
-from heliograph.http.errors import encode
+from heliograph.http.answers import encode
 from heliograph.http.lists import Filters, listed_sensors
 from heliograph.http.members import Body
 from heliograph.http.representation import (

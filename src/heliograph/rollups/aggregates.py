@@ -17,6 +17,7 @@ import msgspec
 
 from heliograph.model.aggregation import Aggregate, aggregate
 from heliograph.model.attributes import column, columns, keys_of
+from heliograph.model.time import now
 from heliograph.rollups.plan import Span, Standing, joined, plan
 from heliograph.rollups.rollup import HOURS, MINUTES, SLOT, SPAN
 from heliograph.rollups.value_chunks import LONGEST, value_chunks
@@ -177,17 +178,21 @@ class Aggregates:
         return oldest
 
     async def standing(self, sensor: int) -> Standing:
-        """Return what of the sensor is rolled up at this moment."""
-        frontier, raw_from = 0, None
+        """Return what of the sensor there is, and is rolled up, at this moment."""
+        frontier, raw_from, newest = 0, None, None
         dirty: list[Span] = []
-        for what, first, last in await self._engine.fetch("rollup_standing", sensor=sensor):
+        for what, first, last in await self._engine.fetch(
+            "rollup_standing", sensor=sensor, now=now()
+        ):
             if what == "frontier":
                 frontier = first
             elif what == "floor":
                 raw_from = first
+            elif what == "newest":
+                newest = first
             else:
                 dirty.append((first, last))
-        return Standing(frontier, dirty, raw_from)
+        return Standing(frontier, dirty, raw_from, newest)
 
     async def read(
         self,
@@ -197,10 +202,12 @@ class Aggregates:
         *,
         start: int,
         end: int,
+        standing: Standing | None = None,
     ) -> Series:
         """Return the aggregates of rows from `start` (inclusive) to `end` (exclusive).
 
-        Buckets lie between `starts`, ascending, which cover the range.
+        Buckets lie between `starts`, ascending, which cover the range. `standing` is the sensor's
+        where it is known already.
 
         Raises:
             RangeTooLargeError: more than `MAXIMUM_RAW_ROWS`, or `MAXIMUM_VALUES`.
@@ -210,7 +217,7 @@ class Aggregates:
             start, end = max(start, starts[0]), min(end, starts[-1])
         if not series.rows or start >= end:
             return series
-        standing = await self.standing(sensor)
+        standing = standing or await self.standing(sensor)
         raw, minutes, hours = plan(starts, start, end, standing)
         raw_from = LEAST if standing.raw_from is None else standing.raw_from
         if lacking := await self._count_rollups(sensor, series, HOURS, hours):

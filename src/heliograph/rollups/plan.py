@@ -25,12 +25,13 @@ class Standing(NamedTuple):
     """What of a sensor is rolled up: all before the frontier that isn't dirty.
 
     `dirty` are spans of whole hours. Before `raw_from`, at a full hour, there are no raw rows any
-    more, and rollups hold whatever is dirty.
+    more, and rollups hold whatever is dirty. `newest` is the time of the newest measurement.
     """
 
     frontier: int
     dirty: Sequence[Span] = ()
     raw_from: int | None = None
+    newest: int | None = None
 
 
 class RollupPlan(NamedTuple):

@@ -112,11 +112,6 @@ class Measurements(Pages[Measurement]):
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine, "measurements", _measurements, _sizes)
 
-    async def newest_timestamp(self, sensor: int) -> int | None:
-        """Return the newest time of the sensor's measurements; None: there are none."""
-        rows = await self._engine.fetch("measurement_newest", sensor=sensor, now=now())
-        return rows[0][0] if rows else None
-
     async def history(
         self,
         sensor: int,

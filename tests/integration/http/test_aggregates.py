@@ -6,7 +6,7 @@ import zoneinfo
 
 import pytest
 
-from heliograph.http.errors import encode
+from heliograph.http.answers import encode
 from heliograph.model.time import DAY, HOUR, now, parse, to_epoch_seconds
 from integration.http.conftest import ADMIN
 

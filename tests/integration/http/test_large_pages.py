@@ -208,13 +208,13 @@ async def test_small_answers_behind_large_ones_do_not_wait_as_long_as_large_ones
     monkeypatch.setattr(answers, "CALLER_BYTES_PER_SECOND", 1 << 20)
     monkeypatch.setattr(answers, "CALLER_BURST_SECONDS", 4.9)
     answering = answers.Answering()
-    first = answers.HeldAnswer(answering, {})
+    first = answers.HeldAnswer(answering)
     await first.charge("ada")
     first.at_least(5 << 20)
     first.release()
 
     async def small():
-        held = answers.HeldAnswer(answering, {})
+        held = answers.HeldAnswer(answering)
         await held.charge("ada")
         await asyncio.sleep(0.01)  # as long as the database takes
         held.release()
@@ -227,14 +227,14 @@ async def test_an_answer_that_is_cut_off_counts_as_had(monkeypatch):
     """Else whoever takes his answers slowly would have them for nothing."""
     monkeypatch.setattr(answers, "PATIENCE_SECONDS", 0.0)
     answering = answers.Answering(10 << 20)
-    slow, other = (answers.HeldAnswer(answering, {}) for _ in range(2))
+    slow, other = (answers.HeldAnswer(answering) for _ in range(2))
     slow.connection = mock.Mock()
     await slow.charge("ada")
     slow.at_least(8 << 20)
     other.at_least(8 << 20)
     slow.connection.abort.assert_called_once_with()
     slow.release()
-    assert answering._had["ada"].size == 8 << 20
+    assert answering.callers["ada"].size == 8 << 20
     assert answering.bytes == 8 << 20
     other.release()
 
@@ -243,11 +243,11 @@ async def test_callers_who_have_had_nothing_for_a_while_are_forgotten(monkeypatc
     monkeypatch.setattr(answers, "MAXIMUM_CALLERS", 5)
     answering = answers.Answering()
     for caller in range(20):
-        held = answers.HeldAnswer(answering, {})
+        held = answers.HeldAnswer(answering)
         await held.charge(caller)
         held.at_least(1 << 20)
         held.release()
-    assert len(answering._had) <= 5
+    assert len(answering.callers) <= 5
 
 
 async def test_configurations_end_early_by_bytes_and_the_link_leads_on(site, monkeypatch):

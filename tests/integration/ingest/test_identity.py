@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from heliograph.access.authenticator import ADMIN
 from heliograph.exchange.formats import Format
 from heliograph.http import history
-from heliograph.http.errors import encode
+from heliograph.http.answers import encode
 from heliograph.ingest.decode import decode_reading
 from heliograph.model.canonical import canonical
 from heliograph.model.records import Kind

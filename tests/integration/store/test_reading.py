@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 
+from aggregating import aggregates_of
 from heliograph.store import measurements as measurements_module
 from heliograph.store import pages as pages_module
 from heliograph.store.engine import Batch
@@ -168,7 +169,7 @@ async def test_latest_of_many_is_that_of_each(store, sensor, register):
 
 async def test_latest_of_a_sensor_without_measurements_is_empty(store, sensor):
     assert await store.measurements.latest(sensor) == []
-    assert await store.measurements.newest_timestamp(sensor) is None
+    assert (await aggregates_of(store).standing(sensor)).newest is None
     await write_values(store, sensor, [(0, {})], [])
     assert await store.measurements.latest(sensor) == []
 
@@ -182,7 +183,7 @@ async def test_latest_is_newest_by_time_and_ties_go_to_the_fingerprint(store, se
     ]
     await store.write(Batch(measurements=rows, attributes=[(sensor, "a")]))
     assert await latest(store, sensor) == {"a": (1, 2)}
-    assert await store.measurements.newest_timestamp(sensor) == NOON + 1
+    assert (await aggregates_of(store).standing(sensor)).newest == NOON + 1
 
 
 NAMES = {

@@ -11,7 +11,7 @@ from heliograph.http import bodies
 from heliograph.http.bodies import (
     BodyTooLargeError,
     ClientGoneError,
-    Held,
+    HeldBytes,
     Receiving,
     decompress,
     gunzip,
@@ -21,7 +21,7 @@ from heliograph.http.bodies import (
 
 
 def held(bound=1 << 30):
-    return Held(Receiving(bound))
+    return HeldBytes(Receiving(bound))
 
 
 def receiving(*chunks, then=None):
@@ -96,7 +96,7 @@ async def test_a_client_that_leaves_is_told_nothing():
 async def test_more_than_may_be_received_at_once_is_refused_until_there_is_room(declared):
     everything = Receiving(500_000)
     chunks = [b"x" * 100_000] * 3
-    first, second, third = (Held(everything) for _ in range(3))
+    first, second, third = (HeldBytes(everything) for _ in range(3))
     await read_body(receiving(*chunks), 1 << 20, declared, first)
     assert everything.bytes == 300_000
     with pytest.raises(HeliographError) as error:
@@ -121,7 +121,7 @@ def test_what_an_archive_holds_counts_too():
 
 async def test_a_request_that_is_over_holds_nothing_more():
     everything = Receiving(1 << 20)
-    one = Held(everything)
+    one = HeldBytes(everything)
     one.at_least(100_000)
     one.release()
     one.at_least(200_000)

@@ -7,8 +7,7 @@ import pytest
 
 from heliograph.errors import ErrorCode
 from heliograph.http import bodies
-from heliograph.http.answers import Answering
-from heliograph.http.errors import Answer
+from heliograph.http.answers import Answer, Answering
 from heliograph.http.front import SOCKET, Front, Operation, Table
 from heliograph.http.parameters import known
 from heliograph.http.paths import PREFIX

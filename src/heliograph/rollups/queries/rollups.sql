@@ -1,15 +1,24 @@
 -- name: rollup_state()^
 SELECT frontier, generation FROM rollup_state;
 
--- name: rollup_standing(sensor)
--- What of a sensor is rolled up, in one statement and so as of one moment.
+-- name: rollup_standing(sensor, now)
+-- What of a sensor is rolled up, and its newest time, in one statement and so as of one moment.
 SELECT 'frontier' AS what, frontier AS first, 0 AS last FROM rollup_state
 UNION ALL
 SELECT DISTINCT 'touched', hour, hour + 3600000000 FROM touched WHERE sensor = :sensor
 UNION ALL
 SELECT 'backlog', range_start, range_end FROM rollup_backlog WHERE sensor = :sensor
 UNION ALL
-SELECT 'floor', raw_from, 0 FROM rollup_floor WHERE sensor = :sensor;
+SELECT 'floor', raw_from, 0 FROM rollup_floor WHERE sensor = :sensor
+UNION ALL
+SELECT 'newest', timestamp, 0
+FROM (
+    SELECT timestamp
+    FROM measurement
+    WHERE sensor = :sensor AND {not_beyond}
+    ORDER BY timestamp DESC
+    LIMIT 1
+) AS newest;
 
 -- name: aggregates_oldest(sensor)$
 -- The time of a sensor's oldest row, or where its oldest rollup begins.

@@ -19,13 +19,6 @@ SELECT timestamp, fingerprint, {value_up_to_longest}
 FROM measurement
 {page_after};
 
--- name: measurement_newest(sensor, now)
-SELECT timestamp
-FROM measurement
-WHERE sensor = :sensor AND {not_beyond}
-ORDER BY timestamp DESC
-LIMIT 1;
-
 -- name: measurements_reach(sensor, start, end, rows)
 -- A row if there are more than so many in the range.
 SELECT 1
