@@ -1,12 +1,11 @@
 """`heliograph` in a process of its own that starts in no time.
 
 Nearly all of what a start costs is reading modules. So one process, the forge, reads them once for
-all tests of a worker, and each process that a test starts is forked from it: with its own
+the whole run of the tests, and each process that a test starts is forked from it: with its own
 environment, folder, files and signals, it then does what the program does.
 """
 
 import array
-import atexit
 import contextlib
 import functools
 import gc
@@ -24,6 +23,8 @@ import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, NoReturn, Self
+
+import shared
 
 _SECONDS = 60.0
 _LARGEST = 1 << 20
@@ -192,23 +193,28 @@ class Forked:
 
 @functools.cache
 def _forge() -> bytes:
-    """Start the forge, once a process, and return its socket's name."""
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    # Linux' own names: no file to delete.
-    listening.bind("")
-    listening.listen(100)
-    # It ends when its input does: when this process ends, however that is.
-    forge = subprocess.Popen(
-        [sys.executable, __file__, str(listening.fileno())],
-        # Threads do not come along when it is forked.
-        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
-        stdin=subprocess.PIPE,
-        pass_fds=[listening.fileno()],
-    )
-    atexit.register(forge.communicate, timeout=_SECONDS)
-    name: bytes = listening.getsockname()
-    listening.close()
-    return name
+    """Start the forge, once a run, and return its socket's name."""
+
+    def start() -> str:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
+            # Linux' own names: no file to delete.
+            listening.bind("")
+            listening.listen(100)
+            # It goes on in the background, and ends with the run.
+            subprocess.run(
+                [sys.executable, __file__, str(listening.fileno())],
+                # Threads do not come along when it is forked.
+                env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+                stdin=subprocess.DEVNULL,
+                pass_fds=[listening.fileno()],
+                start_new_session=True,
+                check=True,
+                timeout=_SECONDS,
+            )
+            name: bytes = listening.getsockname()
+            return name[1:].decode()
+
+    return b"\0" + shared.once("forge", start).encode()
 
 
 def on_path(environment: Mapping[str, str]) -> dict[str, str]:
@@ -217,8 +223,8 @@ def on_path(environment: Mapping[str, str]) -> dict[str, str]:
     return {**environment, "PATH": path, "HELIOGRAPH_FORGE": _forge()[1:].decode()}
 
 
-def _serve(listening: socket.socket) -> None:
-    """Fork what is asked for, tell its pid and then its status, until the input ends."""
+def _serve(listening: socket.socket) -> NoReturn:
+    """Fork what is asked for, and tell its pid and then its status."""
     children: dict[int, socket.socket] = {}
     ended, waking = os.pipe()
     os.set_blocking(waking, False)
@@ -227,9 +233,7 @@ def _serve(listening: socket.socket) -> None:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.signal(signal.SIGINT, lambda *_: None)
     while True:
-        ready = select.select([0, listening, ended], [], [])[0]
-        if 0 in ready:
-            return
+        ready = select.select([listening, ended], [], [])[0]
         if ended in ready:
             os.read(ended, 4_096)
             for pid, status in _reaped(list(children)):
@@ -301,4 +305,5 @@ if __name__ == "__main__":
         importlib.import_module(module)
     # At its end a process would look through all of it for garbage: a third of a second.
     gc.freeze()
-    _serve(socket.socket(fileno=int(sys.argv[1])))
+    if os.fork() == 0:
+        _serve(socket.socket(fileno=int(sys.argv[1])))
