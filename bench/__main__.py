@@ -14,6 +14,7 @@ from bench import (
     http_ingest,
     live,
     memory,
+    messages,
     mqtt_ingest,
     peers,
     query,
@@ -72,6 +73,8 @@ def catalogue() -> dict[str, Benchmark]:
     for engine, suffix in zip(ENGINES, ("", "-postgresql"), strict=True):
         add(f"last-value{suffix}", query.last_value, engine)
         add(f"history-page{suffix}", query.history_page, engine)
+    for engine in ENGINES:
+        add(f"messages-{engine}", messages.queries, engine)
     add("query-year", query.year, "temperature")
     add("query-year-all", query.year, None)
     found |= {

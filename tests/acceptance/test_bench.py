@@ -15,7 +15,7 @@ BEGINNINGS = [
     ["broker", "configuration"],
     ["http", "import", "export"],
     ["idle", "live", "last", "history", "memory"],
-    ["query"],
+    ["query", "messages"],
     ["targets", "rules"],
     ["attacks"],
     ["peer"],
