@@ -273,7 +273,9 @@ class _Search:
 
     async def _scan(self, since: int, before: int) -> int:
         """Look at one stretch after the other; return down to which id."""
-        scanned, length = 0, max(before - first_ingest_id(max(now() - SECOND, 0)), 1)
+        # What is tried first: the last second, or where that is not asked for, as long.
+        scanned = 0
+        length = max(before - first_ingest_id(max(now() - SECOND, 0)), first_ingest_id(SECOND))
         most = first = min(FEWEST_SCANNED, MOST_OF_STRETCH)
         while before > since and self.total <= MOST_COUNTED:
             if self._is_full and self._finds_at_once:
@@ -469,9 +471,16 @@ class _Condition:
             return found is not MISSING
         if found == self._text and type(found) is str:
             return True
-        # Python takes true for 1.
-        is_same_type = (type(found) is bool) is (type(self._value) is bool)
-        return self._value is not MISSING and is_same_type and bool(found == self._value)
+        return self._value is not MISSING and _is_same(found, self._value)
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Return whether they are the same JSON: Python takes true for 1."""
+    if type(one) is dict and type(other) is dict:
+        return one.keys() == other.keys() and all(_is_same(one[key], other[key]) for key in one)
+    if type(one) is list and type(other) is list:
+        return len(one) == len(other) and all(map(_is_same, one, other))
+    return (type(one) is bool) is (type(other) is bool) and bool(one == other)
 
 
 def _at(document: Any, keys: tuple[str, ...]) -> Any:
@@ -489,7 +498,7 @@ def _telling(value: Any) -> str:
     """Return what the canonical text of what is equal to the value contains; perhaps nothing."""
     if isinstance(value, str):
         return _spelled(value)
-    if isinstance(value, float) and value.is_integer():
+    if type(value) in (int, float) and value == value // 1:
         return str(int(value)) if abs(value) < 1e15 else ""
     return "" if isinstance(value, dict | list) else _encode(value).decode()
 

@@ -5,6 +5,7 @@ import random
 
 import pytest
 
+from heliograph.model.canonical import canonical
 from heliograph.model.identifiers import first_ingest_id
 from heliograph.model.records import Kind
 from heliograph.model.retention import Retention
@@ -15,6 +16,7 @@ from heliograph.store import messages
 from heliograph.store.engine import Batch
 from heliograph.store.messages import KINDS, WantedMessages
 from heliograph.store.removal import KeptKind
+from rows import NOON, measurement
 
 
 @pytest.fixture(autouse=True)
@@ -129,6 +131,141 @@ async def test_pages_are_what_a_plain_model_says(store, register):
         for each in found:
             assert json.loads(each.payload) == by_id[each.id]
             assert each.processed is (each.id not in pending)
+
+
+SAID = (
+    22.5, 22, 22.0, "22.5", "on", True, False, None, 1, "true", "null", "", 1e16, -0.0, {"a": 1},
+    [True], [1], 'qu"ote', "ü", {"t": "on"},
+)  # fmt: skip
+ASKED = (
+    "22.5", "22.50", "22", "2.2e1", '"22.5"', "on", '"on"', "true", "null", "1", "1.0", "0",
+    "10000000000000000", '{"a":1.0}', "[1]", "[true]", 'qu"ote', "ü", "off", "", None,
+)  # fmt: skip
+PLACES = {"t": ("t",), "air.t": ("air", "t"), "dot\\.ted": ("dot.ted",), "air": ("air",)}
+
+
+def same(one, other):
+    """Return whether two values are the same JSON; Python takes true for 1."""
+    return json.dumps(one, sort_keys=True).replace(".0", "") == json.dumps(
+        other, sort_keys=True
+    ).replace(".0", "")
+
+
+def says(payload, keys, asked):
+    for key in keys:
+        if not isinstance(payload, dict) or key not in payload:
+            return False
+        payload = payload[key]
+    if asked is None or payload == asked:
+        return True
+    try:
+        wanted = json.loads(asked)
+    except ValueError:
+        return False
+    if isinstance(payload, int | float) and not isinstance(payload, bool):
+        return isinstance(wanted, int | float) and payload == wanted and wanted is not True
+    return same(payload, wanted)
+
+
+async def test_any_filters_together_are_what_a_list_in_memory_says(store, register, monkeypatch):
+    monkeypatch.setattr(messages, "MOST_OF_STRETCH", 150)
+    chance = random.Random(14)
+    sensors = [(await register()).number for _ in range(3)]
+    stored, batch, end = [], Batch(), now() - SECOND
+    for number in range(400):
+        moment = end - number * chance.choice((1_000, 700_000))
+        row_id = first_ingest_id(moment) + number
+        kind, sensor = chance.choice(KINDS), chance.choice(sensors)
+        keys = chance.choice(list(PLACES.values()))
+        payload = chance.choice(SAID)
+        for key in reversed(keys):
+            payload = {key: payload}
+        text, frame = canonical(payload).decode(), (row_id, sensor, moment, number, moment)
+        reason = None
+        if kind is Kind.MEASUREMENT:
+            batch.measurements.append((*frame, None, None, text))
+        elif kind is Kind.LOG:
+            payload = {"severity": "info", "subject": f"s{number % 3}", "details": None}
+            batch.logs.append((*frame, None, None, "info", payload["subject"], None))
+        elif kind is Kind.HEARTBEAT:
+            batch.heartbeats.append((*frame, None, None, None, text))
+            payload = {"success": None, **payload}
+        elif kind is Kind.PACKET:
+            batch.packets.append((*frame, "d", None, "admin", "packets/d", text))
+        else:
+            reason = chance.choice(("WRONG_TYPE", "MALFORMED_JSON"))
+            entry = row_id, moment, sensor, "d", "t", text.encode(), 1, reason, "why", None
+            batch.rejected.append(entry)
+        is_pending = kind is Kind.PACKET and chance.random() < 0.5
+        if is_pending:
+            key = "", number, 0, moment, number, row_id, None, "publish", "{}", moment, moment
+            batch.actions.append(key)
+        stored.append((row_id, kind, sensor, payload, is_pending, reason, moment))
+    batch.sort()
+    await store.write(batch)
+    stored.sort(reverse=True)
+    places = {**PLACES, "severity": ("severity",), "success": ("success",)}
+    found_any = 0
+    for _ in range(80):
+        key = chance.choice((None, None, "t", "t", *places))
+        wanted = {
+            "kinds": chance.choice((KINDS, KINDS, chance.sample(KINDS, 3))),
+            "sensor": chance.choice((None,) * 5 + (sensors[0],)),
+            "processed": chance.choice((None, None, None, True, False)),
+            "reason": chance.choice((None,) * 7 + ("WRONG_TYPE",)),
+            "key": key,
+            "value": key and chance.choice((None, *ASKED, *ASKED[:10])),
+            "end": chance.choice((None, end - 60 * SECOND + 500)),
+        }
+        start = chance.choice((0, end - 200 * SECOND))
+        expected = [
+            row_id
+            for row_id, kind, sensor, payload, is_pending, reason, moment in stored
+            if kind in wanted["kinds"]
+            and wanted["sensor"] in (None, sensor)
+            and wanted["processed"] in (None, not is_pending)
+            and wanted["reason"] in (None, reason)
+            and (key is None or says(payload, places[key], wanted["value"]))
+            and start // 1_000 <= moment // 1_000
+            and (wanted["end"] is None or moment // 1_000 < wanted["end"] // 1_000)
+        ]
+        ids, total, before, limit = [], None, None, chance.choice((3, 40, 1_000))
+        while before is not None or total is None:
+            page = await store.messages.page(
+                WantedMessages(start, before=before, limit=limit, **wanted)
+            )
+            assert len(page.messages) <= limit
+            assert page.total == len(expected) - len(ids), wanted
+            total = page.total
+            ids += [each.id for each in page.messages]
+            before = page.cursor
+        assert ids == expected, wanted
+        found_any += bool(expected)
+    assert 25 < found_any < 80
+
+
+async def test_pages_have_each_message_once_while_others_arrive(store, register):
+    sensor = (await register()).number
+    rows = [measurement(sensor, NOON + n, n, fingerprint=n) for n in range(90)]
+    moment = now()
+
+    async def arrive(some):
+        # Of one receipt each, like those that are there; all newer than what was read.
+        await store.write(
+            Batch(
+                measurements=[(first_ingest_id(moment - SECOND) + row[3], *row[1:]) for row in some]
+            )
+        )
+
+    await arrive(rows[:60])
+    ids, before = [], None
+    for at in range(60, 90, 5):
+        page = await store.messages.page(WantedMessages(0, limit=10, before=before))
+        ids += [each.id for each in page.messages]
+        before = page.cursor
+        await arrive(rows[at : at + 5])
+    assert before is None
+    assert ids == [first_ingest_id(moment - SECOND) + row[3] for row in rows[59::-1]]
 
 
 async def test_a_search_is_bounded_in_what_it_counts_and_looks_at(store, register, monkeypatch):
