@@ -311,17 +311,19 @@ class Processor:
     async def _round(self) -> bool:
         """Move what has to be moved, up to `AT_ONCE`; return whether there may be more."""
         moment = now()
+        # Who connects or goes while they are looked at is looked at again: so they are taken first.
         looked = list(self._presences)[:PRESENCES]
-        present = await self._presence_of(looked)
-        self._may_wait = False
+        for number in looked:
+            del self._presences[number]
+        is_done = False
         try:
+            present = await self._presence_of(looked)
+            self._may_wait = False
             async with self._states.turn() as turn:
                 if turn is None:
-                    self._may_wait = True
                     return False
                 found = await self._find(turn, present, moment)
                 if self._is_outdated:
-                    self._may_wait = True
                     return True  # not before the rules are known
                 moved = _Moved([], [], [])
                 until, looked_at = asyncio.get_running_loop().time() + TURN_SECONDS, 0
@@ -333,15 +335,15 @@ class Processor:
                         break
                 found = found.first(looked_at)
                 await self._store_moved(turn, moved, found.taken, moment)
-        except BaseException:
-            self._may_wait = True
-            self._alerts.clear()
-            raise
+            is_done = True
+        finally:
+            if not is_done:
+                self._presences.update(dict.fromkeys(looked))
+                self._may_wait = True
+                self._alerts.clear()
         self.index.wake((each.rule, each.sensor) for each in moved.states if each.phase != "idle")
         left = {number for name, number in present if (name, number) not in found.pairs}
-        for number in looked:
-            if number not in left:
-                self._presences.pop(number, None)
+        self._presences.update(dict.fromkeys(left))
         self.observed_total += len(found.taken)
         if moved.actions or self._alerts:
             self.entered()

@@ -247,6 +247,30 @@ async def test_a_turn_that_takes_long_leaves_the_rest_to_the_next(
     assert await flow.waiting() == []
 
 
+async def test_who_goes_while_it_is_looked_at_is_looked_at_again(
+    flow, store, sensor, clock, monkeypatch
+):
+    await flow.rule({"offline": 60}, actions=BOTH)
+    find = store.sensors.find_number
+
+    async def note(live):
+        await store.connections.note([(sensor, live, now())], "")
+        flow.processor.present([sensor])
+
+    async def find_and_lose(number):
+        monkeypatch.setattr(store.sensors, "find_number", find)
+        found = await find(number)
+        await note(False)
+        return found
+
+    await note(True)
+    monkeypatch.setattr(store.sensors, "find_number", find_and_lose)
+    await flow.processor.proceed()
+    clock(2 * MINUTE)
+    await flow.processor.proceed()
+    assert [shown(each) for each in await flow.actions()] == ["raised"]
+
+
 async def test_a_changed_rule_begins_anew_and_one_that_is_gone_is_over(flow, store, sensor):
     rule = await flow.rule(actions=BOTH)
     await flow.say(measurement(sensor, NOON, {"t": 31}))
