@@ -1,12 +1,15 @@
 """The states of rules, moved by stored messages and the clock, on both engines."""
 
 import asyncio
+import contextlib
 import uuid
 
 import msgspec
+import psycopg
 import pytest
 
 from heliograph.access.registry import Registry
+from heliograph.errors import StoreUnavailableError
 from heliograph.model.time import MINUTE, SECOND, now
 from heliograph.processing.dry_run import try_rule
 from heliograph.processing.processor import Processor
@@ -359,3 +362,33 @@ async def test_a_turn_that_is_broken_off_is_done_again_whole(flow, sensor, monke
     assert [shown(each) for each in await flow.actions()] == ["raised"]
     assert (await flow.store.alerts.page(None, offset=0, limit=10))[1] == 1
     assert await flow.waiting() == []
+
+
+async def test_another_server_goes_on_when_the_one_whose_turn_it_is_dies(postgresql_url):
+    first, second = await open_store(postgresql_url), await open_store(postgresql_url)
+    flow, other = Flow(first), Flow(second)
+    for each in (flow, other):
+        await each.registry.load()
+    sensor = (
+        await first.sensors.create(identifier=str(uuid.uuid4()), device_id="d", created_at=1)
+    ).number
+    await flow.rule(actions=[{"type": "sse"}])
+    await other.follow()
+    await flow.send(measurement(sensor, NOON, {"t": 31}))
+    ending = contextlib.AsyncExitStack()
+    turn = await ending.enter_async_context(first.rule_states.turn())
+    await turn.settle(await turn.take(10, 1 << 20))
+    await other.processor.proceed()
+    assert await other.actions() == []
+    # As if its process had been killed: what it has done is undone, its turn is over.
+    backend = (await first.engine.writer.open()).get_server_pid()
+    with psycopg.connect(postgresql_url, autocommit=True) as connection:
+        connection.execute("SELECT pg_terminate_backend(%s)", (backend,))
+    with contextlib.suppress(StoreUnavailableError):
+        await ending.aclose()
+    await other.processor.proceed()
+    [action] = await other.actions()
+    assert (action.sensor, action.timestamp) == (sensor, NOON)
+    assert await other.waiting() == []
+    for store in (first, second):
+        await store.close()
