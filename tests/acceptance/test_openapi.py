@@ -8,29 +8,25 @@ import contextlib
 import itertools
 import json
 import os
-import subprocess
-import sys
-import time
 
 import httpx
 import pytest
 import schemathesis
+from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
+from schemathesis.cli import schemathesis as schemathesis_program
 from schemathesis.specs.openapi import checks
 
-from ports import free_port
+from server import ADMIN_KEY, serving
 
 # Headers that say where a request ends: with others of them there is none to be answered.
 FRAMING = ("transfer-encoding", "content-length")
-ADMIN_KEY = "an-admin-key-for-tests-only"
 HEADERS = {"x-api-key": ADMIN_KEY}
-START_SECONDS = 120
 EXAMPLES = int(os.environ.get("HELIOGRAPH_OPENAPI_EXAMPLES", "2"))
-SECONDS = 240 + 20 * EXAMPLES
 
 DOCUMENTED = (
     checks.content_type_conformance,
@@ -53,38 +49,12 @@ short = settings(
 )
 def address(request, tmp_path_factory):
     """Run the server as users run it, once on each engine, and return its address."""
-    folder = tmp_path_factory.mktemp("server")
-    port = free_port()
-    environment = {
-        **os.environ,
-        "APP_ENV": "test",
-        "API_SECRET_KEY": ADMIN_KEY,
-        "DATA_DIRECTORY": str(folder),
-        "MQTT_LISTEN": "127.0.0.1:0",
-        "RATE_LIMIT_READ": "0",
-        "RATE_LIMIT_INGEST": "0",
-        "RATE_LIMIT_FAILED_LOGINS": "0",
-        "LOG_LEVEL": "error",
-    }
+    options = {"RATE_LIMIT_READ": "0", "RATE_LIMIT_INGEST": "0", "LOG_LEVEL": "error"}
     if request.param == "postgresql":
         cluster = request.getfixturevalue("postgresql_cluster")
-        environment["DATABASE_URL"] = cluster.dsn(cluster.create_database())
-    command = [sys.executable, "-m", "uvicorn", "heliograph.app:app", "--port", str(port)]
-    with subprocess.Popen(command, env=environment, cwd=folder) as server:
-        url = f"http://127.0.0.1:{port}"
-        try:
-            deadline = time.monotonic() + START_SECONDS
-            while time.monotonic() < deadline and server.poll() is None:
-                with contextlib.suppress(httpx.TransportError):
-                    if httpx.get(f"{url}/readyz", timeout=60).status_code == 200:
-                        break
-                time.sleep(0.05)
-            else:
-                pytest.fail("the server did not become ready")
-            yield url
-        finally:
-            server.terminate()
-            server.wait(30)
+        options["database_url"] = cluster.dsn(cluster.create_database())
+    with serving(tmp_path_factory.mktemp("server"), **options) as server:
+        yield server.url
 
 
 @pytest.fixture(scope="module")
@@ -178,17 +148,15 @@ def test_what_is_made_is_used_as_documented(address, tmp_path):
     """
     report = tmp_path / "report.json"
     names = ",".join(check.__name__ for check in DOCUMENTED)
-    command = [
-        *(sys.executable, "-m", "schemathesis.cli", "run", f"{address}/openapi.json"),
+    arguments = [
+        *("run", f"{address}/openapi.json"),
         *("--header", f"X-API-Key: {ADMIN_KEY}", "--phases", "stateful", "--checks", names),
         *("--max-examples", str(EXAMPLES * 5), "--generation-deterministic", "--no-color"),
         *("--exclude-tag", "live"),
         *("--continue-on-failure", "--report", "json", "--report-json-path", str(report)),
     ]
-    run = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, timeout=SECONDS, check=False
-    )
-    assert run.returncode == 0, run.stdout
+    run = CliRunner().invoke(schemathesis_program, arguments)
+    assert run.exit_code == 0, run.output
     told = json.loads(report.read_text())
     assert told["warnings"]["unresolvable_reference"] == []
     assert told["operations"]["tested"] >= 12, told["operations"]

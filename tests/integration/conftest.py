@@ -2,11 +2,22 @@
 
 import shutil
 import uuid
+from unittest import mock
 
 import pytest
 
 from database_copies import Copies, migrated_database
+from heliograph.access import passwords
 from heliograph.store import open_store
+
+
+@pytest.fixture(scope="session", autouse=True)
+def passwords_cheaper():
+    """Hash passwords at a thousandth of the cost; `unit/access` looks at what is made of it."""
+    real = f"m={passwords.MEMORY_KIBIBYTES},t={passwords.PASSES},"
+    nobodys = passwords._NOBODYS.replace(real, "m=8,t=1,")
+    with mock.patch.multiple(passwords, MEMORY_KIBIBYTES=8, PASSES=1, _NOBODYS=nobodys):
+        yield
 
 
 @pytest.fixture(scope="session")
