@@ -141,11 +141,13 @@ def test_requests_about_a_device_that_exists_are_answered_as_documented(api, dev
         holds(operation, GenerationMode.POSITIVE, [HEADERS], adapt)
 
 
-def test_what_is_made_is_used_as_documented(address, tmp_path):
+def test_what_is_made_is_used_as_documented(address, tmp_path, monkeypatch):
     """Follow the links from what makes something to what reads, changes and deletes it.
 
     By Schemathesis's own program: Hypothesis alone would ask that a server answer twice alike.
     """
+    # Where it leaves what it keeps.
+    monkeypatch.chdir(tmp_path)
     report = tmp_path / "report.json"
     names = ",".join(check.__name__ for check in DOCUMENTED)
     arguments = [
