@@ -8,7 +8,8 @@ from faults.http_sender import HttpSender
 from faults.process import condition
 from faults.sender import Sender, timed, untimed
 
-MESSAGES = 15_000
+# Twice as many as are sent until the server has ended, and more.
+MESSAGES = 8_000
 SECONDS = 90
 
 
@@ -20,7 +21,7 @@ async def test_stops_cleanly_under_load(server, database):
         Sender(server.mqtt_port, "untimed", await server.device("untimed"),
                untimed("untimed", MESSAGES), window=300),
     ]  # fmt: skip
-    poster = HttpSender(server.port, await server.device("posting"), 3_000, idempotent=False)
+    poster = HttpSender(server.port, await server.device("posting"), 1_500, idempotent=False)
     everyone = [*senders, poster]
     async with asyncio.timeout(SECONDS), asyncio.TaskGroup() as tasks:
         running = [tasks.create_task(sender.run()) for sender in everyone]
