@@ -64,7 +64,7 @@ class DueCounter:
         self.not_rolled_up = 0
 
     async def of_networks(self) -> dict[str, Planned]:
-        """Return what is removed by the network's UUID, of those with sensors."""
+        """Return what is removed by the network's UUID, of those of which anything is."""
         return await self._count(None)
 
     async def totals(self) -> dict[KeptKind, Due]:
@@ -96,7 +96,7 @@ class DueCounter:
     ) -> dict[KeptKind, Due]:
         """Return what is removed of a sensor for which this retention counts."""
         planned = await self._planned([KeptSensor(number, "", network, retention)])
-        return planned[number]
+        return _nothing() | planned.get(number, {})
 
     async def partitions(self) -> list[Partition]:
         """Return the partitions that are dropped as a whole."""
@@ -122,13 +122,12 @@ class DueCounter:
     async def _count(self, network: str | None) -> dict[str, Planned]:
         planned: dict[str, Planned] = {}
         async for page in self._pages(network):
-            due = await self._planned(page)
-            for each in page:
-                sensors, known = planned.get(each.network_identifier, Planned.nothing())
-                for kind, more in due[each.number].items():
+            networks = {each.number: each.network_identifier for each in page}
+            for number, due in (await self._planned(page)).items():
+                sensors, known = planned.get(networks[number], Planned.nothing())
+                for kind, more in due.items():
                     known[kind] = known[kind].plus(more)
-                sensors += any(more.rows for more in due[each.number].values())
-                planned[each.network_identifier] = Planned(sensors, known)
+                planned[networks[number]] = Planned(sensors + 1, known)
         return planned
 
     async def _pages(self, network: str | None) -> AsyncIterator[list[KeptSensor]]:
@@ -140,9 +139,9 @@ class DueCounter:
             yield page
 
     async def _planned(self, page: Sequence[KeptSensor]) -> dict[int, dict[KeptKind, Due]]:
-        """Return what is removed of each of the sensors."""
+        """Return what is removed of each of the sensors, where anything is."""
         removal = self._store.removal
-        planned = {each.number: _nothing() for each in page}
+        planned: dict[int, dict[KeptKind, Due]] = {}
         due = {each.number: cutoffs(each.retention, self._moment) for each in page}
         if not any(map(any, due.values())):
             return planned
@@ -167,7 +166,7 @@ class DueCounter:
             for number, count in rows.items():
                 size = sizes.of(number)
                 back = size.table * parts.get(networks[number], 1.0) + size.indexes
-                planned[number][kind] = Due(count, round(count * back))
+                planned.setdefault(number, {})[kind] = Due(count, round(count * back))
         return planned
 
     async def _waiting(self, raw: dict[int, int], due: dict[int, Cutoffs]) -> int:
@@ -251,4 +250,4 @@ def _mean(sizes: Sequence[RowBytes]) -> RowBytes:
 
 
 def _nothing() -> dict[KeptKind, Due]:
-    return {kind: Due() for kind in KeptKind}
+    return dict.fromkeys(KeptKind, Due())
