@@ -1,7 +1,9 @@
 """Sensors, networks and configurations, on both engines."""
 
 import asyncio
+import json
 import uuid
+from itertools import product
 
 import pytest
 
@@ -408,6 +410,34 @@ async def test_a_deleted_sensor_can_be_brought_back(store, register):
     back = await store.sensors.change(sensor.number, is_active=True)
     assert (back.device_id, back.deleted_at, back.is_active) == ("d-1", None, True)
     assert await store.sensors.list(networks=None, offset=0, limit=9) == ([back], 1)
+
+
+async def test_erasing_finds_the_actions_of_every_rule_and_place(store, register, monkeypatch):
+    monkeypatch.setattr("heliograph.store.removal.ERASED_AT_ONCE", 3)
+    erased, kept = [(await register()).number for _ in range(2)]
+    done = [
+        [rule, place, sensor, NOON, 1, None, None, "sse", "{}", 1, 1, "done", 1, None]
+        for rule in ("", "a", "b")
+        for place in (0, 1, 3)
+        for sensor in (erased, kept, 0)
+    ]
+    async with store.engine.transaction() as transaction:
+        await transaction.fetch("rule_actions_store", rows=json.dumps(done))
+    seen = [
+        (rule, sensor, NOON, at, at, NOON, "log", None, "{}", NOON, True)
+        for at, (rule, sensor) in enumerate(product("ab", (erased, kept)), 1)
+    ]
+    logs = [(row[4], *row[1:4], NOON, None, None, "info", "", None) for row in seen]
+    await store.write(Batch(logs=logs, observations=seen))
+    await store.sensors.delete(erased, 5)
+    await store.sensors.erase(erased)
+    left = await store.actions.page(networks=None, offset=0, limit=100)
+    assert len(left[0]) == left[1] == 18
+    assert {each.sensor for each in left[0]} == {kept, 0}
+    pending = await store.engine.fetch(
+        "messages_unprocessed", names=json.dumps([[at] for at in range(1, 5)])
+    )
+    assert sorted(pending) == [(2,), (4,)]
 
 
 async def test_erasing_leaves_nothing_of_the_one_and_all_of_the_other(store, register, monkeypatch):
