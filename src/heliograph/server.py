@@ -297,6 +297,7 @@ class Server:
         )
         notifications.entered.add(notifying.wake)
         processor.entered.add(notifications.wake)
+        notifications.more_comes = processor.is_telling
         self._at_end("notifications", notifying.close, shutdown.CONFIGURATIONS)
         traffic = Traffic()
         alerting = Alerting(

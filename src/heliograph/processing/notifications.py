@@ -22,6 +22,8 @@ log = structlog.get_logger()
 
 # What waits for another server, which is about the same channels, is looked at again so soon.
 AGAIN_SECONDS = 0.05
+# While rules go on raising alerts, what is due waits for them, but no longer than this.
+HELD_SECONDS = 2.0
 MOST_NAMED = 10
 
 
@@ -46,6 +48,8 @@ class Notifications:
         self._secrets = secrets
         self.pace = pace
         self.interval = interval
+        # Returns whether more is about to be told of.
+        self.more_comes: Callable[[], bool] = lambda: False
         # Called when something is to be sent.
         self.entered: Listeners[[]] = Listeners()
         self._work = asyncio.Event()
@@ -85,6 +89,8 @@ class Notifications:
         left = (due_at - now()) / SECOND
         if left > 0:
             return min(left, self.interval)
+        if self.more_comes() and left > -HELD_SECONDS:
+            return AGAIN_SECONDS
         if await self._channels.gather(now(), self.pace):
             self.entered()
         return AGAIN_SECONDS

@@ -124,6 +124,8 @@ class Processor:
         self._may_wait = True
         self._gone: frozenset[str] = frozenset()
         self._networks: dict[str, str | None] = {}
+        # Whether a turn is under way, and whether the last one has told of alerts.
+        self._is_turning = self._has_told = False
         # What has become of alerts in the open transaction.
         self._alerts: list[AlertChange] = []
         self.observed_total = 0
@@ -162,6 +164,10 @@ class Processor:
         self._since = now()
         self.index.doubt()
         self.changed()
+
+    def is_telling(self) -> bool:
+        """Return whether more alerts may follow at once on those that were told of last."""
+        return self._is_turning and self._has_told
 
     async def refresh(self) -> None:
         """Know the rules as they are stored now.
@@ -315,7 +321,7 @@ class Processor:
         looked = list(self._presences)[:PRESENCES]
         for number in looked:
             del self._presences[number]
-        is_done = False
+        is_done, self._is_turning = False, True
         try:
             present = await self._presence_of(looked)
             self._may_wait = False
@@ -337,6 +343,7 @@ class Processor:
                 await self._store_moved(turn, moved, found.taken, moment)
             is_done = True
         finally:
+            self._is_turning = False
             if not is_done:
                 self._presences.update(dict.fromkeys(looked))
                 self._may_wait = True
@@ -345,6 +352,7 @@ class Processor:
         left = {number for name, number in present if (name, number) not in found.pairs}
         self._presences.update(dict.fromkeys(left))
         self.observed_total += len(found.taken)
+        self._has_told = bool(self._alerts)
         if moved.actions or self._alerts:
             self.entered()
         self._tell_of_alerts()

@@ -30,8 +30,11 @@ from heliograph.store.engine import Subject, Transaction, json_text, narrowed
 
 # Of a network, and of the server itself.
 MAXIMUM_CHANNELS = 100
-# What comes within this time of a channel's first notice is told with it.
+# What comes within this time of another notice of a channel is told with it, and how long the first
+# one waits for others at most: where thousands of sensors go at once, not all are found at once.
 SETTLE = SECOND // 2
+LONGEST_SETTLE = 5 * SECOND
+_WAITS: Final = {"settle": SETTLE, "longest": LONGEST_SETTLE}
 CHANNELS_AT_ONCE = 100
 NOTICES_AT_ONCE = 10_000
 # The type of the actions that send what was gathered; their body is a `Notification`.
@@ -201,7 +204,7 @@ class Channels(Subject):
 
     async def due_at(self, now: int) -> int | None:
         """Return when there is something to gather or to send next; None: nothing is told."""
-        [(due_at,)] = await self._engine.fetch("notices_due_at", now=now, settle=SETTLE)
+        [(due_at,)] = await self._engine.fetch("notices_due_at", now=now, **_WAITS)
         return None if due_at is None else int(due_at)
 
     async def hasten(self, now: int) -> None:
@@ -212,9 +215,7 @@ class Channels(Subject):
         """Gather the notices that channels have, and enter what is due; return how many were."""
         entered = 0
         async with self._engine.transaction() as transaction:
-            due = await transaction.fetch(
-                "channels_due", now=now, settle=SETTLE, limit=CHANNELS_AT_ONCE
-            )
+            due = await transaction.fetch("channels_due", now=now, **_WAITS, limit=CHANNELS_AT_ONCE)
             for row in due:
                 entered += await _gather(transaction, _Due(*row), now, pace)
         return entered

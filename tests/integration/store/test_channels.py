@@ -1,5 +1,6 @@
 """Channels and what they are told, on both engines."""
 
+import json
 import uuid
 
 import msgspec
@@ -11,6 +12,7 @@ from heliograph.model.grouping import Notice, NoticeKind, Pace
 from heliograph.model.time import SECOND
 from heliograph.store import channels
 from heliograph.store.channels import (
+    LONGEST_SETTLE,
     NOTIFY,
     SETTLE,
     ChannelDefinition,
@@ -126,6 +128,28 @@ async def told(store):
     return [msgspec.json.decode(each.body, type=Notification) for each in reversed(actions)]
 
 
+async def test_a_notice_waits_for_more_as_long_as_they_come_but_not_for_ever(store, make):
+    network = (await store.networks.default()).identifier
+    await make(network, definition("first"))
+    end = NOW + LONGEST_SETTLE
+
+    async def say(at):
+        async with store.engine.transaction() as transaction:
+            await tell(transaction, network, None, Notice(NoticeKind.RAISED, "info", "-", "a"), at)
+
+    for at in range(NOW, end, SETTLE - 1):
+        await say(at)
+        assert await store.channels.due_at(at) == min(at + SETTLE, end)
+        assert await store.channels.gather(at, PACE) == 0
+    assert await store.channels.gather(end - 1, PACE) == 0
+    assert await store.channels.gather(end, PACE) == 1
+    # Once the clock was put back, it waits no longer than that.
+    await say(end)
+    assert await store.channels.due_at(NOW) == 0
+    [sent], _ = await store.actions.page(None, offset=0, limit=10)
+    assert json.loads(sent.body)["alerts"] == 11
+
+
 async def test_notices_are_gathered_and_entered_for_the_channels_that_are_named(store, make):
     network = (await store.networks.default()).identifier
     first, second, third, unused, server = (
@@ -142,8 +166,8 @@ async def test_notices_are_gathered_and_entered_for_the_channels_that_are_named(
 
     assert await store.channels.due_at(NOW) is None
     await say("a", None, at=NOW)
-    await say("b", ["first", second.identifier, "unused", "nobody"], at=NOW + 1)
-    assert await store.channels.due_at(NOW + 1) == NOW + SETTLE
+    await say("b", ["first", second.identifier, "unused", "nobody"], at=NOW)
+    assert await store.channels.due_at(NOW) == NOW + SETTLE
     assert await store.channels.gather(NOW + SETTLE - 1, PACE) == 0
     assert await store.channels.gather(NOW + SETTLE, PACE) == 3
     assert await store.channels.due_at(NOW) is None

@@ -71,15 +71,22 @@ AND (
 )
 RETURNING channel;
 
--- name: notices_due_at(now, settle)
--- When something is to be gathered or sent next: a notice waits for those that come with it. One
--- from before the clock was put back waits no longer.
+-- name: notices_due_at(now, settle, longest)
+-- When something is to be gathered or sent next: a notice waits for those that come with it, as
+-- long as more come. One from before the clock was put back waits no longer.
 SELECT min(at) FROM (
     SELECT min(due_at) AS at FROM channel_state
     UNION ALL
     SELECT min(
-        CASE WHEN created_at > CAST(:now AS bigint) THEN 0 ELSE created_at END
-    ) + CAST(:settle AS bigint) FROM notice
+        CASE
+            WHEN newest > CAST(:now AS bigint) THEN 0
+            WHEN newest + CAST(:settle AS bigint) < oldest + CAST(:longest AS bigint)
+                THEN newest + CAST(:settle AS bigint)
+            ELSE oldest + CAST(:longest AS bigint)
+        END
+    ) FROM (
+        SELECT min(created_at) AS oldest, max(created_at) AS newest FROM notice GROUP BY channel
+    ) AS waiting
 ) AS next;
 
 -- name: notices_take(channel, limit)

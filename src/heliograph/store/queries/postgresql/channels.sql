@@ -4,7 +4,7 @@ SELECT json_array_elements_text(CAST(:channels AS json))
 -- name: channel_locked(identifier)^
 SELECT {channel_columns} FROM channel WHERE identifier = :identifier FOR NO KEY UPDATE;
 
--- name: channels_due(now, settle, limit)
+-- name: channels_due(now, settle, longest, limit)
 -- Those that no other server is about. Whoever tells meanwhile does not wait for that.
 SELECT
     channel.identifier, channel.name, channel.network_identifier, channel.enabled,
@@ -14,10 +14,12 @@ LEFT JOIN channel_state ON channel_state.channel = channel.identifier
 WHERE channel_state.due_at <= :now
 OR channel.identifier IN (
     SELECT channel FROM notice
-    WHERE NOT (
-        created_at BETWEEN CAST(:now AS bigint) - CAST(:settle AS bigint) + 1
+    GROUP BY channel
+    HAVING NOT (
+        max(created_at) BETWEEN CAST(:now AS bigint) - CAST(:settle AS bigint) + 1
         AND CAST(:now AS bigint)
     )
+    OR min(created_at) <= CAST(:now AS bigint) - CAST(:longest AS bigint)
 )
 ORDER BY channel.identifier
 LIMIT :limit

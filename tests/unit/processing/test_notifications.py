@@ -1,0 +1,44 @@
+"""When notices are gathered: at once, but not in the middle of many."""
+
+import asyncio
+from typing import Any
+
+from heliograph.model.grouping import Pace
+from heliograph.model.time import SECOND, now
+from heliograph.processing.notifications import HELD_SECONDS, Notifications
+
+
+class Channels:
+    """Channels that have something due since a moment, until it is gathered."""
+
+    def __init__(self, due_at: int) -> None:
+        self._due_at: int | None = due_at
+        self.gathered = asyncio.Event()
+
+    async def due_at(self, _now: int) -> int | None:
+        return self._due_at
+
+    async def gather(self, _now: int, _pace: Pace) -> int:
+        self._due_at = None
+        self.gathered.set()
+        return 1
+
+
+async def test_what_is_due_waits_while_rules_raise_more_but_not_for_long() -> None:
+    for since, more, waits in ((0.0, True, True), (0.0, False, False), (HELD_SECONDS, True, False)):
+        channels: Any = Channels(now() - int(since * SECOND))
+        nothing: Any = None
+        notifications = Notifications(channels, nothing, nothing, Pace(1, 1), interval=60)
+        asked = asyncio.Event()
+
+        def more_comes(more: bool = more, asked: asyncio.Event = asked) -> bool:
+            asked.set()
+            return more
+
+        notifications.more_comes = more_comes
+        task = asyncio.create_task(notifications.run())
+        await asked.wait()
+        await asyncio.sleep(0)
+        assert channels.gathered.is_set() is not waits
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
