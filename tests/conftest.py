@@ -28,6 +28,7 @@ from postgresql import PROGRAMS, Cluster, running_cluster, shared_cluster
 from program import Forked
 
 TESTS = Path(__file__).parent
+UNMEASURED = ("acceptance/", "faults/", "integration/mqtt_link/", "integration/brokers/")
 # What measures, where it does not while tests are collected.
 RESTING = pytest.StashKey[Coverage]()
 
@@ -102,7 +103,8 @@ def _compile_once(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Ask no coverage of whole folders, and of a test's variants but one.
 
-    Those are the loads and kills of servers, and what goes through all of it. Of variants the
+    Those are the loads and kills of servers, what goes through all of it, and what needs another
+    broker: of the code less than one in a hundred is covered there alone. Of variants the
     first is measured that is on SQLite and in the newer version of MQTT; of the store's the first
     on each engine. To measure takes half as long again, so that what is told is a lower bound.
     """
@@ -113,7 +115,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         is_on_postgresql = "postgresql" in variant
         is_second = (test, is_on_postgresql) in measured
         is_other = "3.1.1" in variant or (is_on_postgresql and "store" not in folders)
-        if folders[0] in ("acceptance", "faults") or is_second or is_other:
+        is_unmeasured = item.path.relative_to(TESTS).as_posix().startswith(UNMEASURED)
+        if is_unmeasured or is_second or is_other:
             item.add_marker("uncovered")
         else:
             measured.add((test, is_on_postgresql))
