@@ -29,6 +29,8 @@ ARGUMENTS = {
     ("device", "delete"): ["pump"],
     ("network", "create"): ["roof"],
     ("action", "repeat"): ["1"],
+    ("rejected", "download"): ["1", "message"],
+    ("rejected", "show"): ["1"],
     ("rule", "create"): ["rule.json"],
     ("rule", "change"): ["Hot", "rule.json"],
     ("rule", "delete"): ["Hot"],
@@ -44,6 +46,8 @@ ARGUMENTS = {
 }
 # They may make one, need none, or call a server.
 OTHERS = {"serve", "settings", "secrets", "channel", "import", "tail", "simulate"}
+# This one calls a server, beside others that need none.
+CALLS = ("rejected", "resubmit")
 
 
 def commands() -> list[tuple[str, ...]]:
@@ -54,6 +58,7 @@ def commands() -> list[tuple[str, ...]]:
             found += [(name, each) for each in sorted(command.commands)]
         else:
             found.append((name,))
+    found.remove(CALLS)
     return found
 
 
