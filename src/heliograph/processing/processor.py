@@ -36,7 +36,7 @@ from heliograph.processing.templates import TemplateError
 from heliograph.store import Store
 from heliograph.store.actions import ActionState
 from heliograph.store.alerts import clear_alert, raise_alert
-from heliograph.store.engine import Batch, Written
+from heliograph.store.engine import Batch, Row, Written
 from heliograph.store.rule_states import EnteredAction, StoredObservation, StoredState, Turn
 
 log = structlog.get_logger()
@@ -139,6 +139,8 @@ class Processor:
         """Take note of a batch that was committed, while `following` is the next one."""
         if batch.observations:
             self.index.committed(batch, written, following)
+        # Some engines say which of them are stored.
+        if batch.observations if written.observed is None else written.observed:
             self._may_wait = True
             self.wake()
         if batch.statuses:
@@ -281,22 +283,31 @@ class Processor:
             else:
                 state = states.start(rule.compiled, moment)
                 begun += [self._stored(rule, number, state) for number in sorted(fresh)]
-        async with self._states.turn() as turn:
-            if turn is None:
-                self._is_outdated = True
-                return
-            ended, awake = [], await turn.awake()
-            for identifier, number, basis in await turn.active():
-                found = self.index.rules.get(identifier)
-                if found is None or found.basis != basis or not await self._is_upon(found, number):
-                    ended.append((identifier, number))
-            await self._end(turn, ended, moment)
-            if begun:
-                await turn.begin(begun)
+        # Nobody waits for the writer meanwhile: mostly there is nothing to end.
+        ended = await self._without_basis(await self._states.active())
+        if begun or ended:
+            async with self._states.turn() as turn:
+                if turn is None:
+                    self._is_outdated = True
+                    return
+                await self._end(turn, await self._without_basis(await turn.active()), moment)
+                if begun:
+                    await turn.begin(begun)
         self._begun = known
-        if not self._is_outdated:
-            self.index.know(awake)
+        if self.index.alone:
+            awake = await self._states.awake()
+            if not self._is_outdated:
+                self.index.know(awake)
         self._tell_of_alerts()
+
+    async def _without_basis(self, active: Iterable[Row]) -> list[tuple[str, int]]:
+        """Return rule and sensor of states whose rule is gone, or another, or not theirs."""
+        ended: list[tuple[str, int]] = []
+        for identifier, number, basis in active:
+            found = self.index.rules.get(identifier)
+            if found is None or found.basis != basis or not await self._is_upon(found, number):
+                ended.append((identifier, number))
+        return ended
 
     def _look_at_all(self) -> None:
         moment = asyncio.get_running_loop().time()

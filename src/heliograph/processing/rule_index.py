@@ -78,7 +78,7 @@ class RuleIndex:
 
     def __init__(self, find_sensor: Callable[[int], Any], *, alone: bool) -> None:
         self._find_sensor = find_sensor
-        self._alone = alone
+        self.alone = alone
         # Whether all sensors are known for which a rule is not idle.
         self._knows_awake = False
         self.rules: dict[str, IndexedRule] = {}
@@ -144,11 +144,11 @@ class RuleIndex:
         What was observed since is known here already, whether it is stored yet or not.
         """
         self.wake(awake)
-        self._knows_awake = self._alone
+        self._knows_awake = self.alone
 
     def wake(self, awake: Iterable[tuple[str, int]]) -> None:
         """Take note that rules are not idle upon sensors."""
-        if not self._alone:
+        if not self.alone:
             return
         for name, number in awake:
             rule = self.rules.get(name)
@@ -197,9 +197,9 @@ class RuleIndex:
                     first_id = first_id or min(row[ID] for row in rows)
                     value = value_of(kind, row)
                     passed.append((kind, row, value, rules, first_id))
-                    if self._alone and self._wakes(rules, row, value):
+                    if self.alone and self._wakes(rules, row, value):
                         awake.add(number)
-        if not self._alone:
+        if not self.alone:
             return _looked(passed, remembers=False)
         return _looked([each for each in passed if each[1][SENSOR] in awake]) if awake else []
 

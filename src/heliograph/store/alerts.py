@@ -122,6 +122,9 @@ class Alerts(Subject):
 
     async def proceed(self, now: int) -> int:
         """Look at alerts whose time has come; return how many, `AT_ONCE` at most."""
+        due_at = await self.due_at()
+        if due_at is None or due_at > now:
+            return 0  # mostly: the writer is not asked
         changes: list[AlertChange] = []
         async with self._engine.transaction() as transaction:
             due = [
@@ -140,6 +143,8 @@ class Alerts(Subject):
 
     async def clear_orphans(self, now: int) -> int:
         """Clear those of rules and sensors that are gone or out of use; return how many."""
+        if not await self._engine.fetch("alerts_orphaned_any"):
+            return 0
         async with self._engine.transaction() as transaction:
             orphans = [
                 _alert(*row) for row in await transaction.fetch("alerts_orphaned", limit=AT_ONCE)

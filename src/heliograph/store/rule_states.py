@@ -88,10 +88,6 @@ class Turn:
         """Return rule, sensor and basis of all states that are not idle."""
         return await self._fetch("rule_states_active")
 
-    async def awake(self) -> Sequence[tuple[str, int]]:
-        """Return rule and sensor of all states that are not idle, or may not be for long."""
-        return [(name, number) for name, number in await self._fetch("rule_states_awake")]
-
     async def store(self, states: Sequence[StoredState]) -> None:
         """Store states, unless their rule is gone."""
         await self._fetch("rule_states_store", rows=json_text(list(states)))
@@ -125,6 +121,15 @@ class RuleStates(Subject):
         async with self._engine.transaction() as transaction:
             [(is_ours,)] = await transaction.fetch("rules_turn")
             yield Turn(transaction) if is_ours else None
+
+    async def active(self) -> Sequence[Row]:
+        """Return rule, sensor and basis of all states that are not idle."""
+        return await self._engine.fetch("rule_states_active")
+
+    async def awake(self) -> list[tuple[str, int]]:
+        """Return rule and sensor of all states that are not idle, or have something to look at."""
+        rows = await self._engine.fetch("rule_states_awake")
+        return [(name, number) for name, number in rows]
 
     async def matched(
         self, network: str, names: Sequence[str] | None, tags: Sequence[str]

@@ -17,6 +17,20 @@ AND CASE coalesce(CAST(:state AS text), '')
     ELSE alert.cleared_at IS NULL AND alert.acknowledged_at IS NOT NULL
 END
 
+-- shared: orphans
+-- Open, of rules that are gone or switched off, or of sensors that are gone.
+FROM alert LEFT JOIN sensor ON sensor.number = alert.sensor
+WHERE alert.cleared_at IS NULL
+-- The name of a condition of the server's own is no UUID.
+AND length(alert.rule) = 36
+AND (
+    NOT EXISTS (SELECT 1 FROM rule WHERE rule.identifier = alert.rule AND rule.enabled)
+    OR (alert.sensor <> 0 AND (sensor.number IS NULL OR sensor.deleted_at IS NOT NULL))
+)
+
+-- name: alerts_orphaned_any()
+SELECT 1 {orphans} LIMIT 1;
+
 -- name: alerts_list(networks, state, severity, rule, sensor, offset, limit)
 -- Newest first.
 SELECT {alert_columns}

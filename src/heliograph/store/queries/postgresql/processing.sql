@@ -257,22 +257,3 @@ FROM (
 WHERE action.id = settled.id AND action.state = 'pending'
 AND (settled.state = 'done' OR action.attempts = settled.claim)
 RETURNING action.id;
-
--- name: alerts_change(rows)!
-UPDATE alert
-SET
-    name = given.name, severity = given.severity, summary = given.summary,
-    acknowledged_at = given.acknowledged_at, acknowledged_by = given.acknowledged_by,
-    comment = given.comment, cleared_at = given.cleared_at, cleared_by = given.cleared_by,
-    count = given.count, due_at = given.due_at, telling = given.telling
-FROM (
-    SELECT
-        CAST(value ->> 0 AS bigint) AS id, value ->> 1 AS name, value ->> 2 AS severity,
-        value ->> 3 AS summary, CAST(value ->> 4 AS bigint) AS acknowledged_at,
-        value ->> 5 AS acknowledged_by, value ->> 6 AS comment,
-        CAST(value ->> 7 AS bigint) AS cleared_at, value ->> 8 AS cleared_by,
-        CAST(value ->> 9 AS bigint) AS count, CAST(value ->> 10 AS bigint) AS due_at,
-        value ->> 11 AS telling
-    FROM json_array_elements(CAST(:rows AS json))
-) AS given
-WHERE alert.id = given.id;

@@ -258,23 +258,3 @@ FROM (
 WHERE action.id = settled.id AND action.state = 'pending'
 AND (settled.state = 'done' OR action.attempts = settled.claim)
 RETURNING action.id;
-
--- name: alerts_change(rows)!
-UPDATE alert
-SET
-    name = given.name, severity = given.severity, summary = given.summary,
-    acknowledged_at = given.acknowledged_at, acknowledged_by = given.acknowledged_by,
-    comment = given.comment, cleared_at = given.cleared_at, cleared_by = given.cleared_by,
-    count = given.count, due_at = given.due_at, telling = given.telling
-FROM (
-    SELECT
-        json_extract(value, '$[0]') AS id, json_extract(value, '$[1]') AS name,
-        json_extract(value, '$[2]') AS severity, json_extract(value, '$[3]') AS summary,
-        json_extract(value, '$[4]') AS acknowledged_at,
-        json_extract(value, '$[5]') AS acknowledged_by, json_extract(value, '$[6]') AS comment,
-        json_extract(value, '$[7]') AS cleared_at, json_extract(value, '$[8]') AS cleared_by,
-        json_extract(value, '$[9]') AS count, json_extract(value, '$[10]') AS due_at,
-        json_extract(value, '$[11]') AS telling
-    FROM json_each(:rows)
-) AS given
-WHERE alert.id = given.id;
