@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import re
+import warnings
 from pathlib import Path
 
 import pytest
@@ -109,11 +110,17 @@ def test_a_full_disk_is_told_once_and_ends_nothing(stream, tmp_path, capsys):
         file.stream.close()
     file.stream = written
     logger.info("kept")
+    # Once it was well, it is told again.
+    written, file.stream = file.stream, Path("/dev/full").open("w")  # noqa: SIM115 - closed below
+    logger.info("lost")
+    assert capsys.readouterr().err.count("can't be written: [Errno 28]") == 1
+    with contextlib.suppress(OSError):
+        file.stream.close()
+    file.stream = written
     logs.configure("info", "json", stream=stream)
     assert file.stream is None, "it was closed"
     assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == [
-        *("lost", "lost", "lost"),
-        "kept",
+        *("lost", "lost", "lost", "kept", "lost"),
     ]
     assert json.loads((tmp_path / "server.log").read_text())["event"] == "kept"
 
@@ -130,6 +137,13 @@ def test_the_libraries_loggers_go_the_same_way(stream, name):
     assert last(stream)["logger"] == name
     assert own.getvalue() == ""
     assert stream.getvalue().count("\n") == 1
+
+
+def test_warnings_are_lines_and_statements_are_not(stream):
+    logs.configure("debug", "json", stream=stream)
+    warnings.warn("old", UserWarning, stacklevel=1)
+    assert "UserWarning: old" in str(last(stream)["event"])
+    assert not logging.getLogger("aiosqlite").isEnabledFor(logging.INFO)
 
 
 def test_level_and_format_may_change_while_loggers_are_in_use(stream):

@@ -83,6 +83,16 @@ async def test_an_alert_is_read_acknowledged_and_cleared(here):
         assert (await here.http.get(f"/alerts?{query}")).status_code == status, query
 
 
+async def test_who_sees_every_network_sees_no_alerts_of_the_server(site):
+    async with site(anonymous_role="viewer", anonymous_networks="*", host="127.0.0.1") as here:
+        await here.device("pump-1")
+        await here.device("pump-2")
+        mine, _ = await begin(here, "pump-1"), await begin(here, rule="disk")
+        for query, found in (("", [mine]), ("?sensor=pump-1", [mine]), ("?sensor=pump-2", [])):
+            shown = (await here.http.get(f"/alerts{query}")).json()
+            assert [each["id"] for each in shown] == [str(each.id) for each in found], query
+
+
 async def test_alerts_of_the_server_are_the_administrators(here):
     ada = await here.user("ada")
     network = await here.network("ada's", ada="owner")
@@ -110,7 +120,7 @@ async def test_alerts_of_the_server_are_the_administrators(here):
     assert len((await here.http.get("/silences", headers=ADMIN)).json()) == 1
 
 
-async def test_a_silence_is_made_changed_and_ended(here):
+async def test_a_silence_is_made_changed_and_ended(here, monkeypatch):
     await here.device("pump-1")
     foreign = await here.network("other")
     ends_at = to_rfc3339(now() + HOUR)
@@ -133,6 +143,7 @@ async def test_a_silence_is_made_changed_and_ended(here):
     for body, status in (
         ({}, 422),
         ({"ends_at": past}, 422),
+        ({"ends_at": past, "starts_at": to_rfc3339(now() - 2 * HOUR)}, 422),
         ({"ends_at": True}, 422),
         ({"ends_at": 1e300}, 422),
         ({"ends_at": "2099-01-01T00:00:00Z"}, 422),
@@ -154,6 +165,10 @@ async def test_a_silence_is_made_changed_and_ended(here):
 
     await eventually(is_loud)
     assert (await here.http.get("/silences")).json() == []
+    over = (await here.http.post("/silences", json={"ends_at": later})).json()
+    monkeypatch.setattr("heliograph.http.silences.now", lambda: now() + 3 * HOUR)
+    assert (await here.http.get("/silences")).json() == []
+    assert (await here.http.get("/silences?ended=true")).json() == [over]
 
 
 async def test_streams_of_the_network_show_what_becomes_of_alerts(here):

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from heliograph.model.time import DAY, SECOND, parse, to_rfc3339
 from mqtt_client import publish
 from server import ADMIN_KEY, eventually, running
 
@@ -255,6 +256,37 @@ async def test_messages_over_mqtt_are_submitted_again_as_their_topics_say(server
     monkeypatch.setattr(type(clock), "now", lambda _: 1_798_000_000_000_000)
     assert (await resubmitted(server, answer["kept"][0]["id"]))["stored"] is True
     assert await server.values(pump) == ["1"]
+
+
+async def test_only_what_is_asked_for_is_submitted_again_and_shown(site, monkeypatch):
+    async with site(anonymous_role="viewer", anonymous_networks="*", host="127.0.0.1") as here:
+        await here.device("pump")
+        await here.device("other")
+        for path, body in (
+            ("/sensors/pump/measurements", {"valu": {}}),
+            ("/ingest", {"device_id": "no", "t": 1}),
+        ):
+            await here.http.post(path, json=body, headers=ADMIN)
+        # Whoever sees every network does not see what is in none.
+        [wrong] = (await here.http.get("/messages")).json()["messages"]
+        at = parse(wrong["receipt_timestamp"])
+        for narrowing, count in (
+            ({}, 2),
+            ({"sensor": "pump"}, 1),
+            ({"sensor": "other"}, 0),
+            ({"topic": wrong["topic"]}, 1),
+            ({"topic": "measurements/pump"}, 0),
+            ({"reason": wrong["reason"]}, 1),
+            ({"end_time": to_rfc3339(at)}, 0),
+            ({"start_time": to_rfc3339(at + 60 * SECOND)}, 0),
+            ({"start_time": to_rfc3339(at - SECOND), "sensor": "pump"}, 1),
+        ):
+            answer = await here.http.post("/messages/resubmit", json=narrowing, headers=ADMIN)
+            assert len(answer.json()["kept"]) == count, narrowing
+        # Without a time the last 24 hours are shown.
+        monkeypatch.setattr("heliograph.http.messages.now", lambda: at + DAY + SECOND)
+        assert (await here.http.get("/messages")).json()["total_count"] == 0
+        assert (await here.http.get("/messages?start_time=1")).json()["total_count"] == 1
 
 
 async def test_who_may_see_and_resubmit_what(site):

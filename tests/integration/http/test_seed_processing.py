@@ -120,7 +120,7 @@ async def test_4_3_message_processing(tmp_path, capsys, monkeypatch):
             assert (posted.status_code, posted.json()["published"]) == (201, False)
             await eventually(lambda: _count(server, 1, processed="false"))
             [waiting] = await messages(server, processed="false")
-            assert waiting["id"] == posted.json()["id"]
+            assert (waiting["id"], waiting["processed"]) == (posted.json()["id"], False)
             broker.start()
             await eventually(lambda: _count(server, 3, processed="true"))
     assert "action failed" in "".join(capsys.readouterr())

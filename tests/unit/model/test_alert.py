@@ -112,6 +112,8 @@ def test_what_is_told_to_have_cleared_does_not_say_what_was_found():
 def test_a_silence_acts_at_once_and_what_holds_at_its_end_is_told():
     both = [silence(0, 10 * MINUTE), silence(8 * MINUTE, HOUR, tag="roof")]
     assert kinds(ALERT, both, 2 * HOUR)[1] == [(60, NoticeKind.RAISED)]
+    within = [silence(0, HOUR), silence(1, MINUTE)]
+    assert kinds(ALERT, within, 2 * HOUR)[1] == [(60, NoticeKind.RAISED)]
     assert kinds(ALERT, [silence(1, HOUR)], 2 * HOUR)[1] == [
         (0, NoticeKind.RAISED),
         (60, NoticeKind.REMINDED),
