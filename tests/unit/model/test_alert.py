@@ -78,12 +78,13 @@ def test_an_alert_that_flaps_is_one_alert():
 
 def test_an_acknowledged_alert_is_quiet_however_often_it_comes():
     plan = Telling(remind_every=MINUTE, escalate=(Escalation(MINUTE, "critical"),))
+    new = replace(NEW, remind_every=MINUTE, escalate=plan.escalate)
     alert, _, _ = proceed(replace(ALERT, telling=plan), [], 0)
     alert = replace(alert, acknowledged_at=1, acknowledged_by="alice")
     for minute in range(1, 60, 2):
         alert, events, told = proceed(clear(alert, minute, minute * MINUTE), [], minute * MINUTE)
         assert (events, told) == ([], None)
-        alert = raise_again(alert, NEW, (minute + 1) * MINUTE)
+        alert = raise_again(alert, new, (minute + 1) * MINUTE)
         alert, events, told = proceed(alert, [], (minute + 1) * MINUTE)
         assert (events, told, alert.state) == ([], None, "acknowledged")
     # Nor does the end of a silence tell what is acknowledged, or the time what comes later.
