@@ -19,6 +19,7 @@ import pytest
 import structlog
 from coverage import Coverage
 from hypothesis import HealthCheck, settings
+from hypothesis.internal.conjecture import providers
 from limits.storage import MemoryStorage
 
 import shared
@@ -99,6 +100,10 @@ def _compile_once(config: pytest.Config) -> None:
         share.join()
 
 
+def _no(*_: object) -> bool:
+    return False
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Ask no coverage of whole folders, and of a test's variants but one.
@@ -173,15 +178,26 @@ def requests_cheaper() -> Iterator[None]:
     The HTTP client looks through all folders for a library that is not installed, and writes a
     log; what counts requests starts a thread to look for old counts, of which it uses none.
     """
-
-    def no(*_: object) -> bool:
-        return False
-
     logging.getLogger("httpx").setLevel(logging.WARNING)
     with (
-        mock.patch("httpx._transports.asgi.is_running_trio", no),
-        mock.patch.object(MemoryStorage, "_MemoryStorage__schedule_expiry", no),
+        mock.patch("httpx._transports.asgi.is_running_trio", _no),
+        mock.patch.object(MemoryStorage, "_MemoryStorage__schedule_expiry", _no),
     ):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_module_searched_for_constants() -> Iterator[None]:
+    """Let Hypothesis draw from its own constants, without those of all modules that are loaded.
+
+    Each worker would parse the whole server for them, and its folder is new in a fresh clone.
+    The thorough profile draws from them.
+    """
+    if settings.get_current_profile_name() != "quick":
+        yield
+        return
+    # None but this function says which modules are a project's own: no setting does.
+    with mock.patch.object(providers, "is_local_module_file", _no):
         yield
 
 
