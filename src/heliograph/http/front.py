@@ -9,7 +9,9 @@ answer here.
 import asyncio
 import logging
 import re
+from bisect import bisect_left
 from collections.abc import Awaitable, Callable
+from time import monotonic
 from typing import NamedTuple
 
 import structlog
@@ -35,6 +37,7 @@ from heliograph.http.parameters import Known, problems
 from heliograph.http.paths import PREFIX
 from heliograph.http.realtime import refuse
 from heliograph.http.traffic import Traffic
+from heliograph.model.histogram import BOUNDS_SECONDS
 from heliograph.store.engine import Lineage
 
 log = structlog.get_logger()
@@ -126,10 +129,14 @@ class Table:
 class _Request:
     """A request or a socket on its way: its route, where that is known, and what was answered."""
 
-    __slots__ = ("_send", "_traffic", "has_begun", "held", "is_probed", "path", "scope", "template")
+    __slots__ = (
+        *("_began", "_send", "_traffic", "has_begun", "held"),
+        *("is_probed", "path", "scope", "template"),
+    )
 
     def __init__(self, scope: Scope, send: Send, traffic: Traffic) -> None:
         """Make the path canonical; the scope keeps the client's own for links in answers."""
+        self._began = monotonic()
         asked, root = scope["path"], scope.get("root_path", "")
         self.path = canonical_path(asked.removeprefix(root) or "/")
         self.scope = dict(scope, path=root + self.path, asked_path=asked)
@@ -152,8 +159,10 @@ class _Request:
         """Count the answer that begins now; what a socket sends has no status."""
         self.has_begun = True
         if status is not None:
-            counts, name = self._traffic.requests, (self.template, status // 100)
-            counts[name] = counts.get(name, 0) + 1
+            taken = self._traffic.requests[self.template, status // 100]
+            seconds = monotonic() - self._began
+            taken.counts[bisect_left(BOUNDS_SECONDS, seconds)] += 1
+            taken.seconds += seconds
             if _requests.isEnabledFor(logging.DEBUG):
                 # Not the query, which may hold a ticket.
                 method = self.scope["method"]

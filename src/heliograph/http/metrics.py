@@ -1,17 +1,24 @@
 """Metrics for Prometheus. No sensor is ever a label: there may be a million."""
 
+import asyncio
 import hmac
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 
 from fastapi import APIRouter, Request
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 from starlette.responses import Response
 
 from heliograph.access.policy import Action
-from heliograph.errors import ErrorCode
+from heliograph.errors import ErrorCode, StoreUnavailableError
 from heliograph.http.access import Rights, bearer, stranger
 from heliograph.http.answers import Answering
 from heliograph.http.connections import WebSocketProtocol
@@ -20,8 +27,14 @@ from heliograph.http.records import errors
 from heliograph.http.resources import TheServices
 from heliograph.http.services import Services
 from heliograph.http.traffic import Traffic
-from heliograph.model.time import now, to_epoch_seconds
+from heliograph.model.histogram import Durations, together
+from heliograph.model.time import SECOND, now, to_epoch_seconds
+from heliograph.store import Store
 from heliograph.store.removal import KeptKind
+
+# A scrape has ten seconds; what waits is no reason to fail it.
+DATABASE_SECONDS = 3.0
+MAXIMUM_COUNTED = 100_000
 
 router = APIRouter(prefix=PREFIX, tags=["health"])
 
@@ -44,6 +57,8 @@ class HeliographCollector(Collector):
         yield from self._link()
         yield from self._disk_and_retention()
         yield from self._processing()
+        text = "Open streams and WebSockets"
+        yield _gauge("live_viewers", text, self._services.streams.count)
         started = to_epoch_seconds(self._services.started_at)
         yield _gauge("start_time_seconds", "When the server started", started)
 
@@ -69,9 +84,20 @@ class HeliographCollector(Collector):
             "HTTP requests by route and class of status",
             labels=["route", "status"],
         )
-        for (template, status), count in sorted(self._traffic.requests.items()):
-            requests.add_metric([template, f"{status}xx"], count)
+        durations = HistogramMetricFamily(
+            "heliograph_http_request_duration_seconds",
+            "How long requests took until their answers began, by route",
+            labels=["route"],
+        )
+        answered = sorted(self._traffic.requests.items())
+        for template, of_route in itertools.groupby(answered, key=lambda each: each[0][0]):
+            parts = list(of_route)
+            for (_, status), taken in parts:
+                requests.add_metric([template, f"{status}xx"], taken.count)
+            taken = together(taken for _, taken in parts)
+            durations.add_metric([template], taken.buckets, taken.seconds)
         yield requests
+        yield durations
         answering = self._answering
         text = "Bytes of large answers under way"
         yield _gauge("http_answering_bytes", text, answering.bytes)
@@ -95,6 +121,10 @@ class HeliographCollector(Collector):
         text = "Elements stored with their time of receipt, since what they gave is no time"
         yield _counter("ingest_retimed", text, state.retimed_total)
         yield _counter("ingest_commits", "Transactions committed", state.commits_total)
+        text = "How long transactions took"
+        yield _histogram("ingest_commit_duration_seconds", text, state.commits)
+        text = "From the receipt of a transaction's first message to its commit"
+        yield _histogram("ingest_wait_seconds", text, state.waits)
         text = "Messages neither stored nor acknowledged, since the database was put back"
         yield _counter("ingest_dropped", text, state.dropped_total)
         text = "Rejected messages that were not kept, mostly for the bounds of what is"
@@ -182,12 +212,54 @@ class HeliographCollector(Collector):
         yield _gauge("retention_last_run_timestamp_seconds", text, last)
 
 
+class Waiting(Collector):
+    """What waits in the database for rules and to be done, as it was when it was asked."""
+
+    def __init__(self, observed: int | None, due: int | None, waiting: int) -> None:
+        """Take since when the oldest of each waits (microseconds; None: none does)."""
+        self._observed = observed
+        self._due = due
+        self._waiting = waiting
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield how much waits, and for how long."""
+        text = "How long the oldest message waits that rules have yet to look at"
+        yield _gauge("rule_lag_seconds", text, _seconds_since(self._observed))
+        text = "Actions that wait, up to 100,000: the outbox"
+        yield _gauge("actions_waiting", text, self._waiting)
+        text = "How long the action is overdue that should have begun first"
+        yield _gauge("action_lag_seconds", text, _seconds_since(self._due))
+
+
+async def _waiting(store: Store) -> Waiting | None:
+    """Ask the database; None: it does not answer, which the other metrics tell."""
+    try:
+        async with asyncio.timeout(DATABASE_SECONDS):
+            return Waiting(
+                await store.rule_states.oldest(),
+                await store.actions.overdue(),
+                await store.actions.waiting(MAXIMUM_COUNTED),
+            )
+    except (StoreUnavailableError, TimeoutError):
+        return None
+
+
+def _seconds_since(moment: int | None) -> float:
+    return 0.0 if moment is None else max(0, now() - moment) / SECOND
+
+
 def _gauge(name: str, text: str, value: float) -> Metric:
     return GaugeMetricFamily(f"heliograph_{name}", text, value=value)
 
 
 def _counter(name: str, text: str, count: float) -> Metric:
     return CounterMetricFamily(f"heliograph_{name}", text, value=count)
+
+
+def _histogram(name: str, text: str, taken: Durations) -> Metric:
+    family = HistogramMetricFamily(f"heliograph_{name}", text, labels=())
+    family.add_metric([], taken.buckets, taken.seconds)
+    return family
 
 
 def _counters(name: str, text: str, label: str, counts: Iterable[tuple[str, int]]) -> Metric:
@@ -226,7 +298,9 @@ async def read_metrics(request: Request, services: TheServices) -> Response:
     """Read the metrics with the admin key, or with METRICS_TOKEN as a bearer token."""
     await _admit(request, services)
     registry: CollectorRegistry = request.app.state.metrics
-    return Response(generate_latest(registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+    waiting = await _waiting(services.store)
+    text = generate_latest(registry) + (generate_latest(waiting) if waiting else b"")
+    return Response(text, media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 
 async def _admit(request: Request, services: Services) -> None:

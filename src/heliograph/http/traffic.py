@@ -1,7 +1,10 @@
-"""How many requests were answered, and how many of them in vain."""
+"""How many requests were answered, how soon, and how many of them in vain."""
+
+from collections import defaultdict
 
 from heliograph.errors import ErrorCode
 from heliograph.http.paths import PREFIX
+from heliograph.model.histogram import Durations
 
 # It answers 503 to say how the server does.
 _READINESS = f"{PREFIX}/readyz"
@@ -12,8 +15,9 @@ class Traffic:
     """How many requests have been answered."""
 
     def __init__(self) -> None:
-        # By the route's path, with its parameters' names, and the class of the status.
-        self.requests: dict[tuple[str, int], int] = {}
+        # By the route's path, with its parameters' names, and the class of the status: how long it
+        # took until an answer began.
+        self.requests: dict[tuple[str, int], Durations] = defaultdict(Durations)
         # Before any route, by the code of the answer.
         self.refused_requests: dict[ErrorCode, int] = {}
 
@@ -24,8 +28,8 @@ class Traffic:
     def failures(self) -> tuple[int, int]:
         """Return how many requests were answered, and how many of them with a status of 5xx."""
         counts = [
-            (status, count)
-            for (template, status), count in self.requests.items()
+            (status, taken.count)
+            for (template, status), taken in self.requests.items()
             if template != _READINESS
         ]
         failed = sum(count for status, count in counts if status == _SERVER_ERROR)

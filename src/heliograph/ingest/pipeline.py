@@ -9,9 +9,11 @@ commit; what is not committed yet when the process dies was not acknowledged, an
 """
 
 import asyncio
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Sequence
 from operator import attrgetter
+from time import monotonic
 from typing import Any
 
 import structlog
@@ -41,8 +43,10 @@ from heliograph.ingest.instance import Instance
 from heliograph.ingest.latest_values import LatestValues
 from heliograph.ingest.rejections import Rejections
 from heliograph.live.hub import Hub
+from heliograph.model.histogram import BOUNDS_SECONDS
+from heliograph.model.identifiers import INGEST_ID_TIME_BIT
 from heliograph.model.records import Kind
-from heliograph.model.time import now
+from heliograph.model.time import SECOND, now
 from heliograph.store import Store
 from heliograph.store.engine import Batch, Written
 
@@ -354,6 +358,7 @@ class Pipeline:
                     continue
                 change = self._store.lineage.newest
                 ready = batch or build_batch(messages, change, observe=self.observe, probe=probe)
+                began = monotonic()
                 written = await self._store.write(ready)
             except ClaimLostError as lost:
                 # Another server has stored what they belong to, and answers for it.
@@ -377,6 +382,10 @@ class Pipeline:
                 log.info("database available again")
             if probe:
                 return
+            seconds = monotonic() - began
+            commits = self.state.commits
+            commits.counts[bisect_left(BOUNDS_SECONDS, seconds)] += 1
+            commits.seconds += seconds
             if self.observed is not None and (ready.observations or ready.statuses):
                 following = None if self._next is None else self._next[1]
                 self.observed(ready, written, following)
@@ -413,7 +422,12 @@ class Pipeline:
     def _settle(self, messages: list[Message]) -> None:
         state = self.state
         state.commits_total += 1
-        state.last_commit_at = state.last_message_at = now()
+        state.last_commit_at = state.last_message_at = moment = now()
+        if oldest := messages[0].rows:
+            # Its id was made on its receipt; a clock may have been set back since.
+            waited = max(moment - (oldest[0][0] >> INGEST_ID_TIME_BIT) * 1_000, 0) / SECOND
+            state.waits.counts[bisect_left(BOUNDS_SECONDS, waited)] += 1
+            state.waits.seconds += waited
         # Before anybody hears of the commit: who does will find it there.
         self.latest.note(messages)
         answers: dict[Origin, list[Message]] = {}

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from heliograph.model.histogram import Durations
 from heliograph.model.identifiers import INGEST_ID_STEP, first_ingest_id
 
 
@@ -17,6 +18,10 @@ class PipelineState:
     duplicates_total: int = 0
     retimed_total: int = 0
     commits_total: int = 0
+    # How long transactions took, and how long the first message of each had waited when it was
+    # safe: no other message of it had waited longer.
+    commits: Durations = dataclasses.field(default_factory=Durations)
+    waits: Durations = dataclasses.field(default_factory=Durations)
     rejected_total: dict[str, int] = dataclasses.field(default_factory=dict)
     # How many messages of each sensor, since that was taken last.
     rejected_of: dict[int, int] = dataclasses.field(default_factory=dict)

@@ -14,6 +14,8 @@ DEVICE_ID_RULE = f"1 to 64 of A-Z a-z 0-9 _ -, not a UUID, and not {RESERVED_PRE
 # leaves the instance's own ids: an overflowing sequence just borrows from the next millisecond.
 INGEST_ID_STEP = 1 << 9
 MAXIMUM_INSTANCE = INGEST_ID_STEP - 1
+# Where its milliseconds begin.
+INGEST_ID_TIME_BIT = 21
 
 
 def is_uuid(text: str) -> bool:
@@ -38,12 +40,12 @@ def may_name_a_device(text: str) -> bool:
 
 def ingest_id_time(ingest_id: int) -> int:
     """Return the time (microseconds, to the millisecond) at which the id was made."""
-    return (ingest_id >> 21) * 1_000
+    return (ingest_id >> INGEST_ID_TIME_BIT) * 1_000
 
 
 def first_ingest_id(time: int) -> int:
     """Return the least id that may be made at this time (microseconds) or later."""
-    return time // 1_000 << 21
+    return time // 1_000 << INGEST_ID_TIME_BIT
 
 
 def as_ingest_id(text: str) -> int | None:

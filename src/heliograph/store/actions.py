@@ -185,6 +185,11 @@ class Actions(Subject):
         [(due_at,)] = await self._engine.fetch("actions_overdue")
         return None if due_at is None else int(due_at)
 
+    async def waiting(self, limit: int) -> int:
+        """Return how many wait, counted up to `limit`."""
+        [(count,)] = await self._engine.fetch("actions_waiting", limit=limit)
+        return int(count)
+
     async def counts(self) -> ActionCounts:
         """Return how many wait and how many have failed."""
         [row] = await self._engine.fetch("actions_pending")

@@ -261,7 +261,40 @@ async def test_metrics_count_what_happens(site):
         assert samples["heliograph_ingest_queue_depth",] == 0
         assert samples["heliograph_rollup_lag_seconds",] >= 0
         assert samples["heliograph_rollup_wide_hours_total",] == 0
+        took = "heliograph_http_request_duration_seconds"
+        assert samples[f"{took}_count", "/api/v1/ingest"] == 3
+        assert samples[f"{took}_bucket", "+Inf", "/api/v1/ingest"] == 3
+        assert 0 < samples[f"{took}_sum", "/api/v1/ingest"] < 3 * 30
+        # The third one was of a rejected message alone.
+        assert samples["heliograph_ingest_commit_duration_seconds_count",] == 3
+        assert samples["heliograph_ingest_wait_seconds_count",] == 2
+        assert samples["heliograph_ingest_commit_duration_seconds_sum",] > 0
+        assert samples["heliograph_live_viewers",] == samples["heliograph_actions_waiting",] == 0
+        assert samples["heliograph_rule_lag_seconds",] == 0
         assert "pump-1" not in response.text
+
+
+async def test_metrics_tell_what_waits_as_long_as_the_database_answers(site, monkeypatch):
+    async with site() as here:
+        store, long_ago = here.services.store, now() - 5_000_000
+
+        async def since():
+            return long_ago
+
+        async def away():
+            raise StoreUnavailableError
+
+        monkeypatch.setattr(store.rule_states, "oldest", since)
+        monkeypatch.setattr(store.actions, "overdue", since)
+        told = (await here.http.get("/metrics", headers=ADMIN)).text
+        lags = re.findall(r"^heliograph_(?:rule|action)_lag_seconds (\S+)", told, re.MULTILINE)
+        assert len(lags) == 2
+        assert all(float(lag) >= 5 for lag in lags)
+        monkeypatch.setattr(store.actions, "overdue", away)
+        response = await here.http.get("/metrics", headers=ADMIN)
+        assert response.status_code == 200
+        assert "heliograph_ingest_database_available" in response.text
+        assert "heliograph_action_lag_seconds" not in response.text
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,9 @@ WHERE due_at IS NOT NULL;
 -- name: actions_overdue()
 SELECT min(due_at) FROM action WHERE state = 'pending';
 
+-- name: actions_waiting(limit)
+SELECT count(*) FROM (SELECT 1 FROM action WHERE state = 'pending' LIMIT :limit) AS waiting;
+
 -- name: actions_release(now, until, types)
 -- What a server that is gone had claimed; what fails again and again comes a little earlier by that.
 UPDATE action SET due_at = :now
