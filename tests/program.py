@@ -7,6 +7,7 @@ environment, folder, files and signals, it then does what the program does.
 
 import array
 import contextlib
+import fcntl
 import functools
 import gc
 import json
@@ -20,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NoReturn, Self
 
@@ -28,6 +29,8 @@ import shared
 
 _SECONDS = 60.0
 _LARGEST = 1 << 20
+_STANDARD = 3
+_MOST_FILES = 8
 MODULES = ("heliograph.cli.serve", "heliograph.app", "heliograph.server", "alembic.command")
 
 
@@ -35,7 +38,8 @@ class Program:
     """A process that runs `heliograph` with these arguments: of subprocess.Popen what we need.
 
     With another `module` it runs that, as `python -m` does. To write beyond `largest_file` bytes
-    fails as on a full disk. A context manager that waits for its end.
+    fails as on a full disk. It gets the sockets `handed` over as systemd would hand them. A context
+    manager that waits for its end.
     """
 
     def __init__(
@@ -48,6 +52,7 @@ class Program:
         stderr: IO[Any] | int | None = None,
         module: str | None = None,
         largest_file: int | None = None,
+        handed: Sequence[socket.socket] = (),
     ) -> None:
         self.args = [module or "heliograph", *arguments]
         self.returncode: int | None = None
@@ -72,6 +77,7 @@ class Program:
                     files.append(usual)
                 else:
                     files.append(wanted if isinstance(wanted, int) else wanted.fileno())
+            files += [each.fileno() for each in handed]
             self._connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             self._connection.settimeout(_SECONDS)
             self._connection.connect(_forge())
@@ -256,7 +262,7 @@ def _serve(listening: socket.socket) -> NoReturn:
 
 
 def _received(connection: socket.socket) -> tuple[Any, list[int]]:
-    room = socket.CMSG_LEN(3 * array.array("i").itemsize)
+    room = socket.CMSG_LEN(_MOST_FILES * array.array("i").itemsize)
     data, ancillary, *_ = connection.recvmsg(_LARGEST, room)
     files = array.array("i")
     for _, _, passed in ancillary:
@@ -276,12 +282,17 @@ def _become(wanted: Any, files: list[int]) -> NoReturn:
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    for number, file in enumerate(files):
-        os.dup2(file, number)
+    # Out of the way of the numbers that they get.
+    moved = [fcntl.fcntl(file, fcntl.F_DUPFD, _MOST_FILES) for file in files]
     for file in files:
+        os.close(file)
+    for number, file in enumerate(moved):
+        os.dup2(file, number)
         os.close(file)
     os.environ.clear()
     os.environ.update(wanted["environment"])
+    if len(files) > _STANDARD:
+        os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(len(files) - _STANDARD)}
     if (largest := wanted["largest_file"]) is not None:
         # Python ignores the signal: what is written beyond fails.
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))

@@ -17,6 +17,7 @@ from heliograph.http.application import create_web
 from heliograph.http.services import Services
 from heliograph.server import Server
 from heliograph.settings import Settings, load_settings, mistyped_variables
+from heliograph.systemd import HandedSockets
 from heliograph.version import VERSION
 
 log = structlog.get_logger()
@@ -31,8 +32,11 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 class Application:
     """The ASGI application: requests go to the front, the lifespan starts and stops the server."""
 
-    def __init__(self, settings: Settings | None = None) -> None:
+    def __init__(
+        self, settings: Settings | None = None, handed: HandedSockets | None = None
+    ) -> None:
         self._settings = settings
+        self._handed = handed
         # The front, while the server runs: all but the lifespan is its affair.
         self.web: Any = None
         self.server: Server | None = None
@@ -53,7 +57,7 @@ class Application:
         for each in mistyped_variables():
             question = f"no such setting: did you mean {each.meant}?"
             log.warning(question, name=each.name, set_in=each.source)
-        self.server = server = Server(settings)
+        self.server = server = Server(settings, self._handed)
         async with server.running() as services:
             self.services = services
             self.web = create_web(services)
@@ -129,9 +133,14 @@ def _on_ending_signals(begin: Callable[[], object]) -> Iterator[None]:
                 signal.signal(number, others[number])
 
 
-def create_app(settings: Settings | None = None) -> Application:
-    """Return the application; without settings it reads the environment when it starts."""
-    return Application(settings)
+def create_app(
+    settings: Settings | None = None, handed: HandedSockets | None = None
+) -> Application:
+    """Return the application; without settings it reads the environment when it starts.
+
+    It takes the sockets for MQTT from those that were handed over, if they are there.
+    """
+    return Application(settings, handed)
 
 
 app = create_app()

@@ -86,6 +86,7 @@ from heliograph.shutdown import Shutdown
 from heliograph.store import Store, migrate, open_store
 from heliograph.store.channels import NOTIFY
 from heliograph.store.claim import Claim
+from heliograph.systemd import HandedSockets
 from heliograph.tls import link_tls, listener_tls
 
 log = structlog.get_logger()
@@ -107,8 +108,9 @@ DROPS_SECONDS = 1.0
 class Server:
     """Owns every part of a running server, and every task."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, handed: HandedSockets | None = None) -> None:
         self._given = settings
+        self._handed = handed or HandedSockets()
         self._parts = contextlib.AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
         self._streams: Streams | None = None
@@ -436,7 +438,7 @@ class Server:
             self._run(link.run(), "mqtt-link")
             self._run(_note_broker_drops(store, link), "broker-drops")
         if listener is not None:
-            await _listen(settings, listener)
+            await _listen(settings, listener, self._handed)
             self._run(listener.sweep(), "mqtt-sweep")
         return services
 
@@ -715,7 +717,7 @@ def _mailer(settings: Settings) -> Mailer:
     return Mailer(server)
 
 
-async def _listen(settings: Settings, listener: Listener) -> None:
+async def _listen(settings: Settings, listener: Listener, handed: HandedSockets) -> None:
     """Let devices connect.
 
     Raises:
@@ -725,7 +727,8 @@ async def _listen(settings: Settings, listener: Listener) -> None:
     addresses = [(address, None) for address in settings.mqtt_listen]
     for address, context in [*addresses, *((a, tls) for a in settings.mqtt_tls_listen)]:
         try:
-            await listener.listen(address.host, address.port, context)
+            bound = handed.take(*address)
+            await listener.listen(address.host, address.port, context, bound=bound)
         except OSError as error:
             raise StartError(
                 f"MQTT_LISTEN: can't listen on {address}: {os.strerror(error.errno or 0)}"

@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from heliograph.http.services import Services
 from heliograph.printable import printable_lines
 from heliograph.settings import Settings, load_settings
 from heliograph.shutdown import HTTP
+from heliograph.systemd import HandedSockets, Manager
 
 # What requests that the end has cancelled get to be answered.
 ANSWER_SECONDS = 0.5
@@ -109,24 +110,40 @@ async def _serve(settings: Settings, *, access_log: bool) -> bool:
     Raises:
         StartError: it cannot start.
     """
-    listening = _bind(settings)
-    with contextlib.closing(listening):
-        application = create_app(settings)
+    manager, handed = Manager(), HandedSockets.received()
+    with contextlib.closing(handed), contextlib.closing(_bind(settings, handed)) as listening:
+        application = create_app(settings, handed)
         server = HttpServer(_config(settings, application, access_log=access_log))
         loop = asyncio.get_running_loop()
         for number in _ending_signals():
             loop.add_signal_handler(number, server.stop)
-        async with application.running() as services:
+        keeping_alive = asyncio.create_task(manager.keep_alive(), name="watchdog")
+        async with _ended_with(keeping_alive), application.running() as services:
+            handed.require_none_left()
             # uvicorn is told of no lifespan, so that requests need not go by the application.
             server.config.app = application.web
-            server.on_stop = functools.partial(_begin_shutdown, server, application)
+            server.on_stop = functools.partial(_begin_shutdown, server, application, manager)
             address = Address(*listening.getsockname()[:2])
-            if _has_reader(settings):
-                lines = await _welcome(settings, services, address)
-                server.on_started = lambda: print(printable_lines(lines), flush=True)
+            lines = await _welcome(settings, services, address) if _has_reader(settings) else ""
+            server.on_started = functools.partial(_tell_of_start, manager, lines)
             if not server.should_exit:
                 await _run(server, application, listening, address)
     return application.server is not None and application.server.failed.is_set()
+
+
+@contextlib.asynccontextmanager
+async def _ended_with(task: asyncio.Task[None]) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def _tell_of_start(manager: Manager, lines: str) -> None:
+    manager.tell("READY=1")
+    if lines:
+        print(printable_lines(lines), flush=True)
 
 
 async def _run(
@@ -154,10 +171,11 @@ def _ending_signals() -> tuple[signal.Signals, ...]:
     return (*ENDING_SIGNALS, signal.SIGHUP)
 
 
-def _begin_shutdown(server: HttpServer, application: Application) -> None:
+def _begin_shutdown(server: HttpServer, application: Application, manager: Manager) -> None:
     """Divide the time that the shutdown may take, and see that it takes no more."""
     if application.server is None or not application.begin_shutdown():
         return
+    manager.tell("STOPPING=1")
     shutdown = application.server.shutdown
     server.config.timeout_graceful_shutdown = shutdown.left(HTTP)  # type: ignore[assignment] # it awaits so many seconds
     # Threads that hang in a system call, on a dead disk say, can't be told to end.
@@ -197,9 +215,11 @@ def _config(settings: Settings, application: Any, *, access_log: bool) -> uvicor
     )
 
 
-def _bind(settings: Settings) -> socket.socket:
+def _bind(settings: Settings, handed: HandedSockets) -> socket.socket:
     """Return a socket bound for HTTP: nobody gets in before the server is ready to answer."""
     try:
+        if (found := handed.take(settings.host, settings.port)) is not None:
+            return found
         family, kind, protocol, _, address = socket.getaddrinfo(
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]

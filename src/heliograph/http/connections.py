@@ -47,6 +47,8 @@ UNREAD_SECONDS = 30.0
 # From a client that has been told that there were too many requests nothing is read for so long:
 # one that repeats them at once would cost as much by its refusals.
 REFUSED_SECONDS = 1.0
+# What a client has for its first request that was let in as the server began to end.
+FIRST_REQUEST_SECONDS = 1.0
 # Parsed at once of what a WebSocket's client has sent: up to 170 frames.
 WEBSOCKET_PART_BYTES = 1 << 10
 # Frames of a socket that carry nothing (pings, pieces of a message, messages), in so many seconds.
@@ -158,6 +160,8 @@ class BoundedHttpProtocol(_WithOutlet, HttpToolsProtocol):
         self._held: deque[tuple[RequestResponseCycle, Any]] = deque()
         # Whether what follows can't be parsed.
         self._is_broken = False
+        # Whether the server ends: the next request is the last.
+        self._is_ending = False
         self._answering: RequestResponseCycle | None = None
         self._unread_timer: asyncio.TimerHandle | None = None
         self._unread_bytes = 0
@@ -286,6 +290,8 @@ class BoundedHttpProtocol(_WithOutlet, HttpToolsProtocol):
         if self.cycle is not before:  # else it is to become a WebSocket
             scope: Any = self.scope
             scope[CONNECTION] = self
+            if self._is_ending:
+                self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         """Take a part of a body."""
@@ -303,6 +309,17 @@ class BoundedHttpProtocol(_WithOutlet, HttpToolsProtocol):
         super().on_response_complete()
         if self.flow.is_full and self._resting is None and not self.transport.is_closing():
             self._parse_on()
+
+    def shutdown(self) -> None:
+        """Close the connection once what came is answered; a first request may be on its way.
+
+        Nobody else would answer that: its client has been let in by this server.
+        """
+        if self.cycle is None and not self._is_ending:
+            self._is_ending = True
+            self.loop.call_later(FIRST_REQUEST_SECONDS, super().shutdown)
+        else:
+            super().shutdown()
 
     def rest(self) -> None:
         """Take no further request for a moment.

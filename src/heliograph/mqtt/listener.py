@@ -6,9 +6,10 @@ acknowledged before its commit, and nothing retained lives in memory only.
 
 import asyncio
 import contextlib
+import socket
 import ssl
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from heliograph.mqtt.codec import packets
 from heliograph.mqtt.codec.reasons import MQTT_5, Reason
@@ -44,29 +45,33 @@ class Listener(Clients):
     @property
     def addresses(self) -> list[tuple[str, int]]:
         """The addresses that accept connections now."""
-        return [
-            socket.getsockname()[:2] for server in self._servers for socket in server.sockets or ()
-        ]
+        return [bound.getsockname()[:2] for each in self._servers for bound in each.sockets or ()]
 
     @property
     def connections(self) -> int:
         """The number of connections that are open."""
         return len(self._connections)
 
-    async def listen(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
-        """Accept connections on this address.
+    async def listen(
+        self,
+        host: str,
+        port: int,
+        tls: ssl.SSLContext | None = None,
+        *,
+        bound: socket.socket | None = None,
+    ) -> None:
+        """Accept connections on this address; where it is `bound` already, by this socket.
 
         Raises:
             OSError: the address can't be bound.
         """
+        where: dict[str, Any] = {"host": host or None, "port": port, "reuse_address": True}
         server = await self.loop.create_server(
             lambda: Greeting(Connection(self)),
-            host or None,
-            port,
+            **(where if bound is None else {"sock": bound}),
             ssl=tls,
             ssl_handshake_timeout=self.limits.connect_seconds if tls is not None else None,
             backlog=4_096,
-            reuse_address=True,
         )
         self._servers.append(server)
 
