@@ -27,6 +27,7 @@ from heliograph.brokers.mosquitto import MosquittoFiles, MosquittoPaths
 from heliograph.brokers.rules import ServerAccount, rules_for, server_account
 from heliograph.configuration.publisher import Publisher
 from heliograph.errors import AlreadyExistsError, StartError, StoreUnavailableError
+from heliograph.heartbeat import HeartbeatSender
 from heliograph.http.alerts import alert_frames
 from heliograph.http.services import Services
 from heliograph.http.streams import look_up
@@ -66,7 +67,7 @@ from heliograph.processing.outbound import Webhooks
 from heliograph.processing.processor import Processor
 from heliograph.processing.rule_actions import PacketActions, RuleActions
 from heliograph.processing.scripts import Scripts
-from heliograph.retention.disk_budget import DiskBudget
+from heliograph.retention.disk_budget import DiskBudget, DiskState
 from heliograph.retention.runs import RetentionRuns, prune_for_ever
 from heliograph.rollups.aggregates import Aggregates
 from heliograph.rollups.task import RollupTask
@@ -101,6 +102,7 @@ FILES_SECONDS = 1.0
 FLUSH_SECONDS = 30.0
 # Two chats, which take up to 20 seconds each, and as many that wait for them within a claim's time.
 NOTIFICATIONS_AT_ONCE = 4
+DATABASE_SECONDS = 3.0
 # The broker tells its count every few seconds.
 DROPS_SECONDS = 1.0
 
@@ -424,6 +426,11 @@ class Server:
         self._run(alerting.run(), "alerts")
         if files is not None:
             self._run(files.run(), "mosquitto-files")
+        heartbeat = HeartbeatSender(
+            lambda: services.settings.heartbeat_url,
+            partial(_takes_data, store, pipeline.state, disk.state),
+        )
+        self._run(heartbeat.run(), "heartbeat")
         # The sources last.
         for source in reversed(self._sources):
             self._at_end("connections", source.close, shutdown.CONNECTIONS)
@@ -667,6 +674,18 @@ def _signs(
         clock_behind=lambda: state.clock_behind,
         certificates=[path for path in certificates if path is not None],
     )
+
+
+async def _takes_data(store: Store, state: PipelineState, disk: DiskState) -> bool:
+    """Return whether new data is taken and stored now."""
+    if not state.database_available or state.clock_behind or disk.is_full:
+        return False
+    try:
+        async with asyncio.timeout(DATABASE_SECONDS):
+            await store.ping()
+    except (StoreUnavailableError, TimeoutError):
+        return False
+    return True
 
 
 def _make_link(settings: Settings, mqtt_ingest: MqttIngest) -> Link:

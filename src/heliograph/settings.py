@@ -5,6 +5,7 @@ from collections.abc import Collection
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -64,7 +65,7 @@ OF_TOPICS = ("mqtt_publish_topic", "mqtt_subscribe_topic")
 # What is asked for each time.
 OF_EACH_TIME = (
     *("rejected_retention_days", "audit_days", "session_days", "allow_signup"),
-    *("metrics_token", "broker_auth_key", "broker_auth_networks"),
+    *("metrics_token", "broker_auth_key", "broker_auth_networks", "heartbeat_url"),
 )
 
 SHORTEST_PRODUCTION_KEY = 16
@@ -161,6 +162,24 @@ def _destinations(value: Any) -> Any:
     return tuple(map(parse_destination, split(value))) if isinstance(value, str) else value
 
 
+def _web_address(value: SecretStr) -> SecretStr:
+    # What is wrong with it is not shown: that could be a part of a password.
+    text = value.get_secret_value()
+    rule = "should be a URL like https://example.org/path"
+    try:
+        parts = urlsplit(text)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise ValueError(rule) from None
+    if (
+        parts.scheme not in ("http", "https")
+        or not host
+        or not re.fullmatch(r"[!-~]{1,2048}", text)
+    ):
+        raise ValueError(rule)
+    return value
+
+
 def _levels(value: Any) -> Any:
     return tuple(map(parse_level, split(value))) if isinstance(value, str) else value
 
@@ -177,6 +196,7 @@ Bytes = Annotated[int, BeforeValidator(_bytes), Field(ge=0, le=1 << 60)]
 Key = Annotated[
     SecretStr, _matching(r"[!-~]{1,256}", "1 to 256 visible ASCII characters without spaces")
 ]
+WebAddress = Annotated[SecretStr, AfterValidator(_web_address)]
 Host = Annotated[
     str,
     _matching(r"[^\s\[\]/@]{1,255}", "a bare host name or address, like 127.0.0.1 or ::1"),
@@ -284,6 +304,7 @@ class Settings(BaseModel):
     smtp_username: str | None = None
     smtp_password: SecretStr | None = None
     smtp_sender: str | None = None
+    heartbeat_url: WebAddress | None = None
     notice_window: float = Field(60.0, ge=0, le=86_400)
     notices_per_hour: int = Field(60, ge=1, le=1_000)
 

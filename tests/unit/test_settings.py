@@ -561,3 +561,17 @@ class TestShown:
         assert masked["MQTT_LISTEN"] == ["[::]:1883"]
         assert masked["DATA_DIRECTORY"] == "./data"
         assert masked["API_SECRET_KEY"] is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("ftp://h/canary", "https:///canary", "http://[::canary/", "http://name:canary@h:99999/"),
+        *("https://h/a canary", "canary", f"https://h/canary{'a' * 2_040}"),
+    ],
+)
+def test_a_heartbeat_leads_to_a_web_address_and_a_refusal_shows_nothing_of_it(text):
+    told = refusal(heartbeat_url=text)
+    assert told == "HEARTBEAT_URL: should be a URL like https://example.org/path"
+    settings = load_settings(heartbeat_url="https://name:canary@[::1]:8443/ping?canary#x")
+    assert settings.masked()["HEARTBEAT_URL"] == MASK

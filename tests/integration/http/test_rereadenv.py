@@ -167,6 +167,11 @@ CHANGES = {
         ),
         403,
     ),
+    "heartbeat_url": (
+        "https://watcher.test/x",
+        lambda here: here.services.settings.heartbeat_url is not None,
+        True,
+    ),
     "metrics_token": (
         TOKEN,
         lambda here: status(here, "/metrics", {"authorization": f"Bearer {TOKEN}"}),
