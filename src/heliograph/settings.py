@@ -321,6 +321,8 @@ class Settings(BaseModel):
 
     # What wins over the environment, also when that is read again.
     _given: dict[str, Any] = PrivateAttr(default_factory=dict)
+    # Secrets of the environment and `.env`, in clear.
+    _secret_texts: dict[str, str] = PrivateAttr(default_factory=dict)
 
     def __init__(self, **given: Any) -> None:
         """Read the environment and `.env`; what is given wins over both."""
@@ -332,6 +334,7 @@ class Settings(BaseModel):
         found = _decrypted(found, {name for name in found if self._is_secret(name)})
         super().__init__(**found | given)
         self._given = given
+        self._secret_texts = {name: found[name] for name in found if self._is_secret(name)}
 
     @classmethod
     def _is_secret(cls, name: str) -> bool:
@@ -564,6 +567,10 @@ class Settings(BaseModel):
             StartError: as from `load_settings`.
         """
         return load_settings(**self._given)
+
+    def secret_texts(self) -> dict[str, str]:
+        """Return by variable name what of the environment and `.env` is secret, in clear."""
+        return {name.upper(): text for name, text in self._secret_texts.items()}
 
     def masked(self) -> dict[str, Any]:
         """Return the effective values by variable name, as JSON has them, secrets masked."""

@@ -1,7 +1,8 @@
-"""docs/guide/restore.md, step by step: it brings back what was in the backup."""
+"""docs/guide/backup.md and restore.md, step by step: they bring back what was in the backup."""
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import time
@@ -14,14 +15,17 @@ from heliograph.store import run_migrations
 from postgresql import PROGRAMS
 from server import ServerProcess
 
-GUIDE = Path(__file__).parents[2] / "docs" / "guide"
+ROOT = Path(__file__).parents[2]
+GUIDE = ROOT / "docs" / "guide"
+SERVICE = ROOT / "deploy" / "systemd" / "heliograph-backup.service"
 BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 def steps(page, heading):
-    """Return the first commands under a heading of a page."""
+    """Return the first commands under a heading of a page, or of the page."""
     text = (GUIDE / page).read_text()
-    commands = BLOCK.search(text, text.index(f"\n## {heading}\n"))[1]
+    start = 0 if heading is None else text.index(f"\n## {heading}\n")
+    commands = BLOCK.search(text, start)[1]
     for line in re.findall(r"^\S.*", commands, flags=re.MULTILINE):
         # Folder and backups are the service's and root's: nobody else may as much as look.
         assert line.startswith("sudo "), line
@@ -33,18 +37,24 @@ class Machine:
 
     def __init__(self, folder, server, **environment):
         self.folder, self.server = folder, server
-        self.environment = {**os.environ, **environment}
+        self.environment = program.on_path({**os.environ, **environment})
+        self.environment["PATH"] = f"{PROGRAMS}:{self.environment['PATH']}"
         (folder / "backups").mkdir()
+        database = server.environment.get("DATABASE_URL", "")
+        (folder / "heliograph.env").write_text(f"DATABASE_URL={shlex.quote(database)}\n")
 
     def do(self, commands):
+        newest = max((path.name for path in (self.folder / "backups").iterdir()), default="none")
         for before, after in (
+            (r"heliograph-20261130T030000Z\.\w+", newest),
+            ("/var/lib/heliograph-backups", str(self.folder / "backups")),
             ("/var/lib/heliograph", str(self.folder)),
-            ("/var/backups", str(self.folder / "backups")),
-            ("sudo -u postgres ", ""),
-            ("sudo ", ""),
+            ("/etc/heliograph", str(self.folder)),
+            ("/opt/heliograph/bin/", ""),
+            ("sudo (-u (postgres|heliograph) )?", ""),
             ("-o heliograph -g heliograph ", ""),
         ):
-            commands = commands.replace(before, after)
+            commands = re.sub(before, after, commands)
         for piece in re.split(r"^(systemctl \w+ heliograph)\n", commands, flags=re.MULTILINE):
             if piece == "systemctl stop heliograph":
                 self.server.terminate()
@@ -52,9 +62,20 @@ class Machine:
                 self.server.start()
             elif piece.strip():
                 subprocess.run(
-                    ["bash", "-euc", piece], env=self.environment, cwd=self.folder, check=True,
-                    timeout=60,
+                    ["bash", "-euo", "pipefail", "-c", piece], env=self.environment,
+                    cwd=self.folder, check=True, timeout=60,
                 )  # fmt: skip
+
+    def back_up(self):
+        """Take a backup as the page does, and then as the service does."""
+        self.do(steps("backup.md", None))
+        [first] = (self.folder / "backups").iterdir()
+        first.rename(self.folder / "backups" / f"heliograph-20260101T000000Z{first.suffix}")
+        [line] = re.findall(r"^ExecStart=(.+)$", SERVICE.read_text(), flags=re.MULTILINE)
+        self.do(
+            f"set -a; . /etc/heliograph/heliograph.env; DATA_DIRECTORY=/var/lib/heliograph {line}"
+        )
+        assert len(list((self.folder / "backups").iterdir())) == 2
 
 
 class Kept:
@@ -96,16 +117,15 @@ def test_restoring_sqlite(tmp_path):
     with ServerProcess(tmp_path) as server:
         machine, kept = Machine(tmp_path, server), Kept(server)
         kept.send(1)
-        machine.do(steps("operations.md", "Backup"))
+        machine.back_up()
         kept.send(2)
 
-        machine.do(steps("restore.md", "SQLite, server stopped"))
+        machine.do(steps("restore.md", "Server stopped"))
         assert kept.stored == [1]
 
-        shutil.rmtree(tmp_path / "replaced")
         kept.send(3)
         server.kill()
-        shutil.copy(tmp_path / "backups" / "heliograph.db", database)
+        shutil.copy(max((tmp_path / "backups").iterdir()), database)
         (line,) = refusal(server).splitlines()
         assert line.startswith(f"heliograph: DATABASE_URL: {database} and the write-ahead log")
         machine.do(steps("restore.md", "SQLite, after `kill -9` or a power cut"))
@@ -136,7 +156,6 @@ def postgresql(postgresql_cluster):
 
 def test_restoring_postgresql(tmp_path, postgresql, postgresql_cluster):
     environment = {
-        "PATH": f"{PROGRAMS}:{os.environ['PATH']}",
         "PGHOST": "127.0.0.1",
         "PGPORT": str(postgresql_cluster.port),
         "PGUSER": "postgres",
@@ -144,12 +163,14 @@ def test_restoring_postgresql(tmp_path, postgresql, postgresql_cluster):
     with ServerProcess(tmp_path, database_url=postgresql) as server:
         machine, kept = Machine(tmp_path, server, **environment), Kept(server)
         kept.send(1)
-        page = (GUIDE / "operations.md").read_text()
-        (command,) = re.findall(r"`(pg_dump [^`]+)`", page)
-        machine.do(command.replace("> ", "> /var/backups/"))
+        machine.back_up()
         kept.send(2)
 
-        machine.do(steps("restore.md", "PostgreSQL, server stopped"))
+        machine.do(steps("restore.md", "Server stopped"))
+        assert kept.stored == [1]
+
+        kept.send(3)
+        machine.do(steps("restore.md", "PostgreSQL, into a new database"))
         assert kept.stored == [1]
 
         kept.send(4)

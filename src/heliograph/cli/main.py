@@ -17,6 +17,8 @@ from heliograph.printable import printable
 COMMANDS = {
     "serve": "Start the server.",
     "migrate": "Bring the database to the newest revision.",
+    "backup": "Write a backup of the database while the server runs, and verify it.",
+    "restore": "Put a backup in the place of the database, and move what was there aside.",
     "settings": "Show the effective settings, secrets masked.",
     "secrets": "Encrypt the secrets of settings and channels, and make the key for it.",
     "user": "Make accounts, list them, set their passwords, take them out of use.",
