@@ -28,7 +28,7 @@ from heliograph.model.records import Kind
 from heliograph.model.time import SECOND, now
 from heliograph.processing import state as states
 from heliograph.processing.conditions import Verdict, value_of
-from heliograph.processing.rule_actions import ALERT, alert_of, body_of, variables_of
+from heliograph.processing.rule_actions import alert_of, body_of, variables_of
 from heliograph.processing.rule_index import IndexedRule, RuleIndex
 from heliograph.processing.rules import Occasion, RuleAction
 from heliograph.processing.state import Observation, RuleState, Tick, Transition
@@ -114,13 +114,14 @@ class Processor:
         # Since when messages can be received without a gap, as far as the clock counts by that.
         self._since = now()
         self._was_away = False
-        # Sensors whose presence is to be looked at; of rules driven by the clock those begun.
+        # Sensors whose presence is to be looked at.
         self._presences: dict[int, None] = {}
-        self._begun: dict[str, frozenset[int]] = {}
+        # By rule that is driven by the clock, and its basis: sensors of which it has begun.
+        self._begun: dict[tuple[str, int], frozenset[int]] = {}
         self._looked_at_presence = 0.0
         # By rule the sensors that have tags of it.
         self._tagged: dict[str, frozenset[int]] = {}
-        # Whether there may be observations; rules of such that were looked for, and are gone.
+        # Whether there may be observations; rules of such that were looked for in vain just now.
         self._may_wait = True
         self._gone: frozenset[str] = frozenset()
         self._networks: dict[str, str | None] = {}
@@ -162,7 +163,7 @@ class Processor:
     def forget(self) -> None:
         """Forget what was known of a database that was put back since."""
         self._presences.clear()
-        self._begun.clear()
+        self._begun = {}
         self._since = now()
         self.index.doubt()
         self.changed()
@@ -178,22 +179,19 @@ class Processor:
             StoreUnavailableError: not now.
         """
         async with self._refreshing:
-            stored = await self._store.rules.enabled()
-            known = self.index.rules
+            await self._refresh()
+
+    async def _refresh(self) -> None:
+        stored = await self._store.rules.enabled()
+        self.index.replace(stored, self._tagged)
+        self._tagged = {
+            rule.identifier: await self._matched(rule)
+            for rule in self.index.rules.values()
+            if rule.compiled.rule.match.tags
+        }
+        if self._tagged:
             self.index.replace(stored, self._tagged)
-            self._tagged = {
-                rule.identifier: await self._matched(rule)
-                for rule in self.index.rules.values()
-                if rule.compiled.rule.match.tags
-            }
-            if self._tagged:
-                self.index.replace(stored, self._tagged)
-            self.used(bool(self.index.rules))
-            self._begun = {
-                name: numbers
-                for name, numbers in self._begun.items()
-                if name in self.index.rules and known[name].basis == self.index.rules[name].basis
-            }
+        self.used(bool(self.index.rules))
 
     async def run(self) -> None:
         """Move states, for ever."""
@@ -227,8 +225,10 @@ class Processor:
             if self._is_outdated:
                 self._is_outdated = False
                 try:
-                    await self.refresh()
-                    await self._reconcile()
+                    # Nobody else may replace the rules meanwhile.
+                    async with self._refreshing:
+                        await self._refresh()
+                        await self._reconcile()
                 except BaseException:
                     self._is_outdated = True
                     raise
@@ -271,13 +271,12 @@ class Processor:
         """Begin the states of rules that go by the clock, and end those that rest on nothing."""
         moment = now()
         begun: list[StoredState] = []
-        known = dict(self._begun)
+        former, known = self._begun, dict[tuple[str, int], frozenset[int]]()
         for rule in self.index.rules.values():
             if not rule.compiled.by_clock:
                 continue
-            matched = await self._matched(rule)
-            fresh = matched - known.get(rule.identifier, frozenset())
-            known[rule.identifier] = matched
+            known[rule.identifier, rule.basis] = matched = await self._matched(rule)
+            fresh = matched - former.get((rule.identifier, rule.basis), frozenset())
             if rule.compiled.operator == "offline":
                 self._presences.update(dict.fromkeys(fresh))
             else:
@@ -293,7 +292,8 @@ class Processor:
                 await self._end(turn, await self._without_basis(await turn.active()), moment)
                 if begun:
                     await turn.begin(begun)
-        self._begun = known
+        if self._begun is former:  # the database was not put back meanwhile
+            self._begun = known
         if self.index.alone:
             awake = await self._states.awake()
             if not self._is_outdated:
@@ -316,7 +316,8 @@ class Processor:
         self._looked_at_presence = moment
         for rule in self.index.rules.values():
             if rule.compiled.operator == "offline":
-                self._presences.update(dict.fromkeys(self._begun.get(rule.identifier, ())))
+                begun = self._begun.get((rule.identifier, rule.basis), ())
+                self._presences.update(dict.fromkeys(begun))
 
     async def _is_upon(self, rule: IndexedRule, number: int) -> bool:
         # In memory from here on.
@@ -353,6 +354,8 @@ class Processor:
                 found = found.first(looked_at)
                 await self._store_moved(turn, moved, found.taken, moment)
             is_done = True
+            # By the next turn they may be in use again.
+            self._gone = frozenset()
         finally:
             self._is_turning = False
             if not is_done:
@@ -378,7 +381,7 @@ class Processor:
         unknown = frozenset(each.rule for each in taken) - self.index.rules.keys()
         if not unknown <= self._gone:
             # Of a rule that only another server knows so far, or of one that is gone.
-            self._gone |= unknown
+            self._gone = unknown
             self._is_outdated = True
         pairs: dict[tuple[str, int], list[_Seen]] = {}
         for each in taken:
@@ -466,20 +469,24 @@ class Processor:
         moment: int,
     ) -> None:
         """Add what a rule does now."""
-        actions = rule.compiled.rule.actions
-        if not any(each.type == ALERT or each.on is transition.occasion for each in actions):
+        is_message = transition.occasion is Occasion.MESSAGE
+        alerting = None if is_message else rule.compiled.alert
+        follow = [
+            (position, action)
+            for position, action in enumerate(rule.compiled.rule.actions)
+            if action is not rule.compiled.alert and action.on is transition.occasion
+        ]
+        if alerting is None and not follow:
             return
         kind, message, value = await self._cause(turn, rule, sensor.number, transition, seen)
         network = await self._network_name(rule.stored.network_identifier)
         variables = variables_of(rule, sensor, network, transition, kind, value)
-        alerts = [each for each in actions if each.type == ALERT]
-        if alerts:  # of a rule and a sensor there is one
-            alert = alert_of(rule, sensor, transition, alerts[0], variables)
+        if alerting is not None:
+            alert = alert_of(rule, sensor, transition, alerting, variables)
             await self._alert(turn, transition, alert, moment)
-        for position, action in enumerate(actions):
-            if action.type != ALERT and action.on is transition.occasion:
-                entered = _entered(rule, position, action, sensor, transition, variables, moment)
-                moved.actions.append(msgspec.structs.replace(entered, message=message))
+        for position, action in follow:
+            entered = _entered(rule, position, action, sensor, transition, variables, moment)
+            moved.actions.append(msgspec.structs.replace(entered, message=message))
 
     async def _cause(
         self,
@@ -522,7 +529,7 @@ class Processor:
         if transition.occasion is Occasion.RAISED:
             change = await raise_alert(turn.transaction, alert, moment)
             self._alerts += [] if change is None else [change]
-        elif transition.occasion is Occasion.CLEARED:
+        else:
             await self._clear(turn, alert.rule, alert.sensor, transition.at, moment)
 
     async def _clear(self, turn: Turn, rule: str, number: int, at: int, moment: int) -> None:

@@ -43,7 +43,6 @@ SSE: Final = "sse"
 MQTT: Final = "mqtt"
 WEBHOOK: Final = "webhook"
 SCRIPT: Final = "script"
-ALERT: Final = "alert"
 
 RULE_EVENT: Final = "rule"
 LONGEST_SUMMARY = 500

@@ -35,7 +35,8 @@ _KIND = 6
 # Sensors of which it is remembered what falls upon them; more are looked up again.
 REMEMBERED = 200_000
 _NOTHING: Final[Previous] = {}
-# What a state rests on: the others may change, and what has been raised stays so.
+# What a state rests on, and whether there is an alert, which would else stay when it is taken away
+# or be missing when it is added. The others may change, and what has been raised stays so.
 _BASIS = ("condition", "kinds", "match", "for", "clear_for", "late")
 
 
@@ -44,6 +45,7 @@ class NamedSensor(NamedTuple):
 
     network_identifier: str
     names: Collection[str]
+    is_active: bool = True
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -217,7 +219,7 @@ class RuleIndex:
 
     def _look_up(self, kind: Kind, number: int) -> tuple[IndexedRule, ...]:
         sensor: NamedSensor | None = self._find_sensor(number)
-        if sensor is None:
+        if sensor is None or not sensor.is_active:
             return ()
         network = sensor.network_identifier
         # Each once, however many ways lead to it.
@@ -282,6 +284,7 @@ def _indexed(stored: StoredRule, awake: set[int]) -> IndexedRule | None:
     except (InvalidMemberError, CelError) as error:
         log.error("rule not runnable", rule=stored.identifier, name=stored.name, reason=str(error))  # noqa: TRY400 - a fault of the rule
         return None
-    basis = canonical({name: document.get(name) for name in _BASIS})
+    alerts = {"alerts": compiled.alert is not None}
+    basis = canonical({name: document.get(name) for name in _BASIS} | alerts)
     digest = hashlib.blake2b(basis, digest_size=8).digest()
     return IndexedRule(stored, compiled, int.from_bytes(digest) >> 1, awake)

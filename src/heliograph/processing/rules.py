@@ -99,9 +99,10 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CompiledRule:
-    """A rule as it runs. Durations are microseconds."""
+    """A rule as it runs. Durations are microseconds; `alert` is the action that raises one."""
 
     __slots__ = (
+        "alert",
         "by_clock",
         "changing",
         "clear_for",
@@ -127,6 +128,7 @@ class CompiledRule:
         self.hold = microseconds(condition.operand if self.by_clock else rule.hold)
         self.clear_for = microseconds(rule.clear_for)
         self.cooldown = microseconds(rule.cooldown)
+        self.alert = next((action for action in rule.actions if action.type == "alert"), None)
         self.forwards = any(action.on is Occasion.MESSAGE for action in rule.actions)
         # The attributes whose previous number it needs, and the keys that lead there.
         self.changing = tuple(

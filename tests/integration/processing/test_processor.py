@@ -291,6 +291,88 @@ async def test_a_changed_rule_begins_anew_and_one_that_is_gone_is_over(flow, sto
     assert await flow.waiting() == []
 
 
+async def test_a_rule_that_is_changed_while_states_are_begun_is_begun_anew(
+    flow, store, sensor, clock, monkeypatch
+):
+    rule = await flow.rule({"no_data": 60}, actions=BOTH)
+    matched = store.rule_states.matched
+
+    async def matched_while_the_rule_changes(*arguments):
+        monkeypatch.setattr(store.rule_states, "matched", matched)
+        await store.rules.change(
+            rule.identifier, lambda known: {**known, "condition": {"no_data": 90}}, changed_at=2
+        )
+        changed = asyncio.create_task(flow.processor.refresh())
+        await asyncio.wait([changed], timeout=0.1)
+        flow.processor.changed()
+        found = await matched(*arguments)
+        changing.append(changed)
+        return found
+
+    changing = []
+    monkeypatch.setattr(store.rule_states, "matched", matched_while_the_rule_changes)
+    await flow.follow()
+    await asyncio.gather(*changing)
+    await flow.follow()
+    clock(2 * MINUTE)
+    await flow.processor.proceed()
+    assert [(each.sensor, shown(each)) for each in await flow.actions()] == [(sensor, "raised")]
+
+
+async def test_a_sensor_out_of_use_raises_nothing_and_what_it_has_raised_is_cleared(
+    flow, store, sensor, clock
+):
+    await flow.rule(actions=[{"type": "alert"}])
+    await flow.rule({"no_data": 60}, actions=[{"type": "alert"}])
+    await flow.say(measurement(sensor, NOON, {"t": 31}))
+    await store.sensors.change(sensor, is_active=False)
+    await flow.follow()
+    clock(2 * MINUTE)
+    await flow.processor.proceed()
+    [alert], _ = await store.alerts.page(None, offset=0, limit=10)
+    assert (alert.summary, alert.cleared_at is not None) == ("t is 31: above 30", True)
+
+
+async def test_a_rule_that_loses_or_gets_its_alert_begins_anew(flow, store, sensor):
+    rule = await flow.rule(actions=[{"type": "alert"}])
+    found = []
+    for n, actions in enumerate(([{"type": "alert"}], [], [{"type": "alert"}])):
+        await store.rules.change(
+            rule.identifier,
+            lambda known, actions=actions: document_of(parse({**known, "actions": actions})),
+            changed_at=2,
+        )
+        await flow.follow()
+        await flow.say(measurement(sensor, NOON + n, {"t": 31}))
+        found.append((await store.alerts.page(None, state="open", offset=0, limit=10))[1])
+    assert found == [1, 0, 1]
+
+
+@pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
+async def test_a_rule_that_is_in_use_again_is_known_at_the_next_turn(
+    flow, store, sensor, database_url
+):
+    second = Flow(await open_store(database_url))
+    await second.registry.load()
+    rule = await flow.rule(actions=BOTH)
+    await flow.rule({"attribute": "t", "above": 100})
+    await second.follow()
+
+    async def switch(follower, **change):
+        await store.rules.change(rule.identifier, lambda known: {**known, **change}, changed_at=2)
+        await follower.follow()
+
+    await switch(flow, enabled=False)
+    await second.send(measurement(sensor, NOON, {"t": 31}))
+    await flow.processor.proceed()
+    assert await flow.actions() == await flow.waiting() == []
+    await switch(second, enabled=True)
+    await second.send(measurement(sensor, NOON + 1, {"t": 31}))
+    await flow.processor.proceed()
+    assert [shown(each) for each in await flow.actions()] == ["raised"]
+    await second.store.close()
+
+
 async def test_what_no_template_can_make_is_listed_as_failed(flow, sensor):
     topic = {"type": "mqtt", "topic": "measurements/{{value.name}}"}
     await flow.rule(actions=[topic])
