@@ -88,7 +88,7 @@ from heliograph.store import Store, migrate, open_store
 from heliograph.store.channels import NOTIFY
 from heliograph.store.claim import Claim
 from heliograph.systemd import HandedSockets
-from heliograph.tls import link_tls, listener_tls
+from heliograph.tls import ServerTls, link_tls, watch
 
 log = structlog.get_logger()
 
@@ -445,7 +445,7 @@ class Server:
             self._run(link.run(), "mqtt-link")
             self._run(_note_broker_drops(store, link), "broker-drops")
         if listener is not None:
-            await _listen(settings, listener, self._handed)
+            await _listen(settings, listener, self._listener_tls(settings), self._handed)
             self._run(listener.sweep(), "mqtt-sweep")
         return services
 
@@ -463,6 +463,14 @@ class Server:
         await instance.start()
         self._at_end("instance", instance.end, shutdown.STORE)
         return instance
+
+    def _listener_tls(self, settings: Settings) -> ServerTls | None:
+        if not settings.mqtt_tls_listen:
+            return None
+        certificate, key = settings.mqtt_tls_certificate, settings.mqtt_tls_key
+        tls = ServerTls("MQTT_TLS", certificate, key, settings.mqtt_tls_ca)
+        self._run(watch(tls), "mqtt-certificate")
+        return tls
 
     def _run(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=name)
@@ -658,7 +666,10 @@ def _signs(
 ) -> Signs:
     """Return where alerting sees how the server does."""
     state = pipeline.state
-    certificates = (settings.mqtt_tls_certificate, settings.mqtt_url_tls_certificate)
+    certificates = (
+        *(settings.mqtt_tls_certificate, settings.mqtt_url_tls_certificate),
+        settings.https_certificate,
+    )
 
     def elements() -> tuple[int, int]:
         rejected = sum(state.rejected_total.values())
@@ -736,15 +747,17 @@ def _mailer(settings: Settings) -> Mailer:
     return Mailer(server)
 
 
-async def _listen(settings: Settings, listener: Listener, handed: HandedSockets) -> None:
+async def _listen(
+    settings: Settings, listener: Listener, tls: ServerTls | None, handed: HandedSockets
+) -> None:
     """Let devices connect.
 
     Raises:
         StartError: one of the addresses can't be listened on.
     """
-    tls = listener_tls(settings) if settings.mqtt_tls_listen else None
     addresses = [(address, None) for address in settings.mqtt_listen]
-    for address, context in [*addresses, *((a, tls) for a in settings.mqtt_tls_listen)]:
+    encrypted = None if tls is None else tls.context
+    for address, context in [*addresses, *((a, encrypted) for a in settings.mqtt_tls_listen)]:
         try:
             bound = handed.take(*address)
             await listener.listen(address.host, address.port, context, bound=bound)

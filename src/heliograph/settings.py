@@ -225,6 +225,11 @@ class Settings(BaseModel):
     debug: bool = False
     host: Host = "0.0.0.0"
     port: int = Field(8000, ge=0, le=65_535)
+    https_listen: Addresses = ()
+    https_certificate: Path | None = None
+    https_key: Path | None = None
+    http_redirect: bool = False
+    hsts_seconds: int = Field(0, ge=0, le=63_072_000)
     trusted_proxies: Networks = ()
 
     shutdown_timeout: float = Field(20.0, ge=0.1, le=3_600)
@@ -418,8 +423,10 @@ class Settings(BaseModel):
         if self.api_secret_key in self.device_api_keys:
             raise ValueError("DEVICE_API_KEYS: should not contain the key of API_SECRET_KEY")
         self._check_ports()
-        if self.mqtt_tls_listen:
-            self._check_tls_files()
+        self._check_tls("mqtt_tls_listen", "mqtt_tls_certificate", "mqtt_tls_key", "mqtt_tls_ca")
+        self._check_tls("https_listen", "https_certificate", "https_key")
+        if self.http_redirect and any(address.port == 0 for address in self.https_listen):
+            raise ValueError("HTTP_REDIRECT: needs an HTTPS_LISTEN that names its port")
         if self.scripts_dir is not None and not is_there(self.scripts_dir, folder=True):
             raise ValueError(f"SCRIPTS_DIR: there is no folder {str(self.scripts_dir)!r}")
         if self.log_file is not None and not is_there(self.log_file.parent, folder=True):
@@ -503,15 +510,18 @@ class Settings(BaseModel):
         """Return all addresses, each with the setting that names it: HTTP's is `of_http`."""
         return [
             (of_http, Address(self.host, self.port)),
+            *(("HTTPS_LISTEN", address) for address in self.https_listen),
             *(("MQTT_LISTEN", address) for address in self.mqtt_listen),
             *(("MQTT_TLS_LISTEN", address) for address in self.mqtt_tls_listen),
         ]
 
-    def _check_tls_files(self) -> None:
-        self._check_files("mqtt_tls_certificate", "mqtt_tls_key", "mqtt_tls_ca")
-        for name in ("mqtt_tls_certificate", "mqtt_tls_key"):
+    def _check_tls(self, listen: str, certificate: str, key: str, *others: str) -> None:
+        if not getattr(self, listen):
+            return
+        self._check_files(certificate, key, *others)
+        for name in (certificate, key):
             if getattr(self, name) is None:
-                raise ValueError(f"{name.upper()}: required with MQTT_TLS_LISTEN; a PEM file")
+                raise ValueError(f"{name.upper()}: required with {listen.upper()}; a PEM file")
 
     def _check_link(self) -> None:
         of_link = ("mqtt_url_tls_ca", "mqtt_url_tls_certificate", "mqtt_url_tls_key")

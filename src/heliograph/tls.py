@@ -1,25 +1,101 @@
-"""TLS as the settings have it: with devices at the listener, and with the broker of MQTT_URL."""
+"""TLS as the settings have it: with clients, over HTTP and MQTT, and with MQTT_URL's broker.
 
+The files that clients are served with may be replaced while the server runs. They are looked at
+every few seconds, and what is new counts for handshakes from then on, all of it or nothing.
+"""
+
+import asyncio
 import ssl
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeAlias
+
+import structlog
 
 from heliograph.errors import StartError
 from heliograph.settings import Settings
 
+log = structlog.get_logger()
 
-def listener_tls(settings: Settings) -> ssl.SSLContext:
-    """Return how the listener speaks TLS with devices.
+LOOK_SECONDS = 10.0
 
-    Raises:
-        StartError: a file for it can't be used.
-    """
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    _load_own(context, "MQTT_TLS_CERTIFICATE", settings.mqtt_tls_certificate, settings.mqtt_tls_key)
-    if settings.mqtt_tls_ca is not None:
-        _load_authorities(context, "MQTT_TLS_CA", settings.mqtt_tls_ca)
-        context.verify_mode = ssl.CERT_REQUIRED
-    return context
+# What tells one state of a file from another: when it was written, its size, and which it is.
+_State: TypeAlias = tuple[int, int, int] | None
+
+
+class ServerTls:
+    """A server's certificate, its key, and the authorities of client certificates, if any."""
+
+    def __init__(
+        self,
+        name: str,
+        certificate: Path | None,
+        key: Path | None,
+        authorities: Path | None = None,
+        *,
+        protocols: Sequence[str] = (),
+    ) -> None:
+        """Load the files of the settings `NAME_CERTIFICATE`, `NAME_KEY` and `NAME_CA`.
+
+        `protocols` are those that clients may agree on (ALPN).
+
+        Raises:
+            StartError: one of them can't be used.
+        """
+        self._name = name
+        self._certificate, self._key, self._authorities = certificate, key, authorities
+        self._protocols = protocols
+        self._loaded = self._seen = self._states()
+        self._newest = self._load()
+        # What servers are given for good: it hands each handshake on to the newest.
+        self.context = self._load()
+        self.context.sni_callback = self._hand_on
+
+    def look(self) -> None:
+        """Load the files again if they have changed, and have not since the last look.
+
+        Whoever replaces several writes one after the other. Files that can't be used are told
+        once, and what was loaded before goes on.
+        """
+        seen, self._seen = self._seen, self._states()
+        if self._seen == self._loaded or self._seen != seen:
+            return
+        self._loaded = self._seen
+        try:
+            self._newest = self._load()
+        except StartError as error:
+            log.error("certificate not renewed", reason=str(error))  # noqa: TRY400 - it says all
+        else:
+            log.info("certificate renewed", file=str(self._certificate))
+
+    def _hand_on(self, handshake: ssl.SSLObject, _name: str | None, _: ssl.SSLContext) -> None:
+        handshake.context = self._newest
+
+    def _load(self) -> ssl.SSLContext:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if self._protocols:
+            context.set_alpn_protocols(self._protocols)
+        _load_own(context, f"{self._name}_CERTIFICATE", self._certificate, self._key)
+        if self._authorities is not None:
+            _load_authorities(context, f"{self._name}_CA", self._authorities)
+            context.verify_mode = ssl.CERT_REQUIRED
+            # A session that goes on is not verified again, whoever is trusted by then.
+            context.options |= ssl.OP_NO_TICKET
+            context.num_tickets = 0
+        return context
+
+    def _states(self) -> list[_State]:
+        files = (self._certificate, self._key, self._authorities)
+        return [_state(file) for file in files if file is not None]
+
+
+async def watch(*all_tls: ServerTls) -> None:
+    """Look at the files every few seconds, for ever."""
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        for tls in all_tls:
+            await asyncio.to_thread(tls.look)
 
 
 def link_tls(settings: Settings) -> ssl.SSLContext:
@@ -42,6 +118,14 @@ def link_tls(settings: Settings) -> ssl.SSLContext:
         settings.mqtt_url_tls_key,
     )
     return context
+
+
+def _state(file: Path) -> _State:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _load_own(

@@ -449,6 +449,20 @@ def test_tls_files_must_exist(tmp_path):
     assert load_settings(**given).mqtt_tls_listen == (Address("127.0.0.1", 8883),)
 
 
+def test_https_needs_its_files_and_a_port_to_lead_to(tmp_path):
+    own = tmp_path / "own.pem"
+    own.touch()
+    given = {"https_listen": "127.0.0.1:0", "https_certificate": str(own)}
+    assert refusal(**given) == "HTTPS_KEY: required with HTTPS_LISTEN; a PEM file"
+    given["https_key"] = str(own)
+    assert load_settings(**given).https_listen == (Address("127.0.0.1", 0),)
+    assert refusal(**given, http_redirect=True) == (
+        "HTTP_REDIRECT: needs an HTTPS_LISTEN that names its port"
+    )
+    given["https_listen"] = "127.0.0.1:8000"
+    assert refusal(**given) == "HTTPS_LISTEN: 127.0.0.1:8000 is taken by PORT, on 0.0.0.0:8000"
+
+
 class TestProduction:
     def test_a_strong_key_will_do(self):
         settings = load_settings(app_env="production", api_secret_key=STRONG)

@@ -11,7 +11,8 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from heliograph.app import ENDING_SIGNALS, Application, create_app
 from heliograph.database_url import parse_database_url
 from heliograph.errors import StartError
 from heliograph.http.connections import (
+    HEAD_SECONDS,
     MAXIMUM_HTTP_CONNECTIONS,
     BoundedHttpProtocol,
     WebSocketProtocol,
@@ -36,11 +38,14 @@ from heliograph.printable import printable_lines
 from heliograph.settings import Settings, load_settings
 from heliograph.shutdown import HTTP
 from heliograph.systemd import HandedSockets, Manager
+from heliograph.tls import ServerTls, watch
 
 # What requests that the end has cancelled get to be answered.
 ANSWER_SECONDS = 0.5
 KEEP_ALIVE_SECONDS = 75
 BACKLOG = 2_048
+# What a client over TLS gets at the end of the server to close its side of a connection.
+LINGER_SECONDS = 0.5
 # What the first steps call the device that there is not yet.
 DEVICE = "my-first-sensor"
 # What a client may send on a WebSocket; what it asks for takes far less.
@@ -62,9 +67,9 @@ def serve(
 ) -> None:
     """Start the server.
 
-    HTTP on HOST and PORT, and MQTT for devices on MQTT_LISTEN. SIGTERM, SIGHUP (unless nohup
-    has it ignored) and Ctrl-C end it cleanly: what has been taken is committed and acknowledged,
-    within SHUTDOWN_TIMEOUT.
+    HTTP on HOST and PORT, HTTPS on HTTPS_LISTEN, and MQTT for devices on MQTT_LISTEN. SIGTERM,
+    SIGHUP (unless nohup has it ignored) and Ctrl-C end it cleanly: what has been taken is
+    committed and acknowledged, within SHUTDOWN_TIMEOUT.
     """
     given = {"host": host, "port": port}
     settings = load_settings(**{name: value for name, value in given.items() if value is not None})
@@ -91,11 +96,63 @@ class HttpServer(uvicorn.Server):
 
     on_stop: Callable[[], None] = staticmethod(lambda: None)
     on_started: Callable[[], None] = staticmethod(lambda: None)
+    # Sockets on which TLS is spoken, and how.
+    encrypted: Sequence[socket.socket] = ()
+    tls: ServerTls | None = None
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        # Not among uvicorn's own, which it waits for: also for those who never end a handshake.
+        self._encrypting: list[asyncio.Server] = []
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Let clients in."""
         await super().startup(sockets)
+        await self._listen_encrypted()
         self.on_started()
+
+    async def _listen_encrypted(self) -> None:
+        if self.tls is None:
+            return
+        for listening in self.encrypted:
+            server = await asyncio.get_running_loop().create_server(
+                self._protocol,
+                sock=listening,
+                ssl=self.tls.context,
+                ssl_handshake_timeout=HEAD_SECONDS,
+                backlog=BACKLOG,
+            )
+            self._encrypting.append(server)
+
+    def _protocol(self) -> BoundedHttpProtocol:
+        return BoundedHttpProtocol(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let nobody in any more, and wait for what is being answered."""
+        for server in self._encrypting:
+            server.close()
+        ending = asyncio.create_task(self._end_lingering(), name="lingering-connections")
+        try:
+            await super().shutdown(sockets)
+        finally:
+            ending.cancel()
+
+    async def _end_lingering(self) -> None:
+        """End connections over TLS whose clients don't say that they know of the end.
+
+        A client that keeps one for its next request reads of it only then.
+        """
+        closing: dict[asyncio.Transport, float] = {}
+        while True:
+            moment = time.monotonic()
+            for connection in list(self.server_state.connections):
+                transport = connection.transport
+                is_sent = transport.is_closing() and not transport.get_write_buffer_size()
+                if is_sent and moment - closing.setdefault(transport, moment) > LINGER_SECONDS:
+                    transport.abort()
+            await asyncio.sleep(LINGER_SECONDS / 4)
 
     def stop(self) -> None:
         """Begin to stop; a second call does not wait for open connections."""
@@ -110,8 +167,13 @@ async def _serve(settings: Settings, *, access_log: bool) -> bool:
     Raises:
         StartError: it cannot start.
     """
-    manager, handed = Manager(), HandedSockets.received()
-    with contextlib.closing(handed), contextlib.closing(_bind(settings, handed)) as listening:
+    manager, handed, tls = Manager(), HandedSockets.received(), _tls(settings)
+    with contextlib.ExitStack() as sockets:
+        sockets.callback(handed.close)
+        listening, *encrypted = (
+            sockets.enter_context(contextlib.closing(_bind(where, place, handed)))
+            for where, place in _places(settings)
+        )
         application = create_app(settings, handed)
         server = HttpServer(_config(settings, application, access_log=access_log))
         loop = asyncio.get_running_loop()
@@ -123,11 +185,13 @@ async def _serve(settings: Settings, *, access_log: bool) -> bool:
             # uvicorn is told of no lifespan, so that requests need not go by the application.
             server.config.app = application.web
             server.on_stop = functools.partial(_begin_shutdown, server, application, manager)
-            address = Address(*listening.getsockname()[:2])
-            lines = await _welcome(settings, services, address) if _has_reader(settings) else ""
+            server.encrypted, server.tls = encrypted, tls
+            addresses = [Address(*each.getsockname()[:2]) for each in (listening, *encrypted)]
+            has_reader = _has_reader(settings)
+            lines = await _welcome(settings, services, *addresses) if has_reader else ""
             server.on_started = functools.partial(_tell_of_start, manager, lines)
             if not server.should_exit:
-                await _run(server, application, listening, address)
+                await _run(server, application, listening, addresses)
     return application.server is not None and application.server.failed.is_set()
 
 
@@ -147,15 +211,22 @@ def _tell_of_start(manager: Manager, lines: str) -> None:
 
 
 async def _run(
-    server: HttpServer, application: Application, listening: socket.socket, address: Address
+    server: HttpServer,
+    application: Application,
+    listening: socket.socket,
+    addresses: Sequence[Address],
 ) -> None:
-    log.info("listening for HTTP", address=str(address))
-    watching = asyncio.create_task(_stop_on_failure(server, application), name="failure-watch")
+    for number, address in enumerate(addresses):
+        log.info("listening for HTTP", address=str(address), tls=number > 0)
+    watching = [asyncio.create_task(_stop_on_failure(server, application), name="failure-watch")]
+    if server.tls is not None:
+        watching.append(asyncio.create_task(watch(server.tls), name="https-certificate"))
     try:
         await server.serve(sockets=[listening])
     finally:
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
+        for task in watching:
+            task.cancel()
+        await asyncio.gather(*watching, return_exceptions=True)
     if cancelled := set(server.server_state.tasks):
         await asyncio.wait(cancelled, timeout=ANSWER_SECONDS)
     log.info("stopping")
@@ -215,13 +286,27 @@ def _config(settings: Settings, application: Any, *, access_log: bool) -> uvicor
     )
 
 
-def _bind(settings: Settings, handed: HandedSockets) -> socket.socket:
+def _tls(settings: Settings) -> ServerTls | None:
+    if not settings.https_listen:
+        return None
+    certificate, key = settings.https_certificate, settings.https_key
+    return ServerTls("HTTPS", certificate, key, protocols=("http/1.1",))
+
+
+def _places(settings: Settings) -> Iterator[tuple[str, Address]]:
+    """Yield where to listen, and what says so: plain HTTP first."""
+    yield f"HOST={settings.host} PORT={settings.port}", Address(settings.host, settings.port)
+    for address in settings.https_listen:
+        yield f"HTTPS_LISTEN={address}", address
+
+
+def _bind(where: str, place: Address, handed: HandedSockets) -> socket.socket:
     """Return a socket bound for HTTP: nobody gets in before the server is ready to answer."""
     try:
-        if (found := handed.take(settings.host, settings.port)) is not None:
+        if (found := handed.take(*place)) is not None:
             return found
         family, kind, protocol, _, address = socket.getaddrinfo(
-            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            *place, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         listening = socket.socket(family, kind, protocol)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -231,7 +316,6 @@ def _bind(settings: Settings, handed: HandedSockets) -> socket.socket:
             listening.close()
             raise
     except OSError as error:
-        where = f"HOST={settings.host} PORT={settings.port}"
         raise StartError(f"cannot listen on {where}: {error.strerror or error}") from error
     listening.setblocking(False)
     return listening
@@ -255,7 +339,7 @@ def _has_reader(settings: Settings) -> bool:
     return settings.log_format == "console" and settings.log_level in ("debug", "info")
 
 
-async def _welcome(settings: Settings, services: Services, http: Address) -> str:
+async def _welcome(settings: Settings, services: Services, http: Address, *https: Address) -> str:
     """Return what is printed for a person: where the server is reached, its key, what is next.
 
     `settings` are those given, before the server made an admin key.
@@ -263,6 +347,7 @@ async def _welcome(settings: Settings, services: Services, http: Address) -> str
     url = f"http://{http.from_here}"
     lines = [
         f"  HTTP           {url}",
+        *(f"  HTTPS          https://{address.from_here}" for address in https),
         f"  documentation  {url}/docs",
         *(f"  {name:<13}  {address}" for name, address in _mqtt(settings, services)),
         f"  database       {parse_database_url(settings.database_url).place}",

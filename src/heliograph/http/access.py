@@ -161,7 +161,7 @@ class Access:
         if (key := headers.get(b"x-api-key")) is not None:
             hashed = hash_key(key)
             return self._principals.get(hashed) or await self._key(hashed, key, scope)
-        token = session_token(headers)
+        token = session_token(scope, headers)
         if token is None:
             anonymous = self._authenticator.anonymous()
             if anonymous is None:
@@ -412,14 +412,32 @@ def client_address(scope: Scope) -> str:
     return client[0] if client else ""
 
 
-def session_token(headers: dict[bytes, bytes]) -> bytes | None:
+def is_encrypted(scope: Scope) -> bool:
+    """Return whether the client speaks TLS, with us or with a proxy that is trusted."""
+    return scope.get("scheme") in ("https", "wss")
+
+
+def cookie_name(scope: Scope) -> str:
+    """Return the name of the session's cookie.
+
+    Over TLS it is one that browsers take from nobody else: neither from what is sent without TLS
+    to a host of this name, nor from another host of its domain (RFC 6265bis, 4.1.3).
+    """
+    return f"__Host-{COOKIE}" if is_encrypted(scope) else COOKIE
+
+
+def session_token(scope: Scope, headers: dict[bytes, bytes]) -> bytes | None:
     """Return the token of the session that a request is made with, as a header or a cookie."""
     authorization = headers.get(b"authorization")
     if authorization is not None:
         return _bearer_token(authorization)
-    for part in headers.get(b"cookie", b"").split(b";"):
+    cookies = headers.get(b"cookie")
+    if cookies is None:
+        return None
+    wanted = cookie_name(scope).encode()
+    for part in cookies.split(b";"):
         name, _, value = part.strip().partition(b"=")
-        if name == COOKIE.encode() and value:
+        if name == wanted and value:
             return value.strip()
     return None
 
@@ -436,7 +454,7 @@ def is_own_page(scope: Scope) -> bool | None:
         return None
     scheme, _, host = origin.partition(b"://")
     # Behind a proxy that ends TLS the page's scheme is more than we know of; never less.
-    if scope.get("scheme") in ("https", "wss") and scheme != b"https":
+    if is_encrypted(scope) and scheme != b"https":
         return False
     return bool(host) and host == headers.get(b"host")
 

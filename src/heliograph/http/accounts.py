@@ -14,7 +14,14 @@ from heliograph.access.policy import Action, may
 from heliograph.access.turns import Party
 from heliograph.address import network_of
 from heliograph.errors import ErrorCode, HeliographError
-from heliograph.http.access import COOKIE, another_site, client_address, forbidden, is_own_page
+from heliograph.http.access import (
+    another_site,
+    client_address,
+    cookie_name,
+    forbidden,
+    is_encrypted,
+    is_own_page,
+)
 from heliograph.http.errors import validation_error
 from heliograph.http.members import Body
 from heliograph.http.records import Representation
@@ -193,7 +200,7 @@ async def log_out(call: TheCall) -> Response:
     await call.store.accounts.end_session(call.caller.session, actor=call.actor)
     await call.registry.changed()
     response = Response(status_code=204)
-    if COOKIE in call.request.headers.get("cookie", ""):
+    if cookie_name(call.request.scope) in call.request.headers.get("cookie", ""):
         _set_cookie(response, call.request, "", 0)
     return response
 
@@ -305,11 +312,11 @@ def _incorrect() -> HeliographError:
 
 def _set_cookie(response: Response, request: Request, token: str, seconds: int) -> None:
     response.set_cookie(
-        COOKIE,
+        cookie_name(request.scope),
         token,
         max_age=seconds,
         path="/",
-        secure=request.url.scheme == "https",
+        secure=is_encrypted(request.scope),
         httponly=True,
         samesite="lax",
     )

@@ -1,10 +1,11 @@
 """The whole HTTP application, put together.
 
-ForeignPages (with ANONYMOUS_ROLE or ALLOWED_HOSTS)
-  ▶ Front: canonical path, route, unknown parameters, errors, counting
-    ▶ direct routes: what devices send, what they and pages read all day
-    ▶ streams and sockets
-    ▶ FastAPI's routes
+Encrypted (with HTTP_REDIRECT or HSTS_SECONDS)
+  ▶ ForeignPages (with ANONYMOUS_ROLE or ALLOWED_HOSTS)
+    ▶ Front: canonical path, route, unknown parameters, errors, counting
+      ▶ direct routes: what devices send, what they and pages read all day
+      ▶ streams and sockets
+      ▶ FastAPI's routes
 """
 
 from functools import cache, partial
@@ -44,6 +45,7 @@ from heliograph.http import (
     silences,
 )
 from heliograph.http.answers import Answering, encode
+from heliograph.http.encrypted import Encrypted
 from heliograph.http.exports import ExportSlots
 from heliograph.http.foreign_pages import ForeignPages
 from heliograph.http.front import SOCKET, Front, Operation, Table
@@ -107,9 +109,12 @@ def create_web(services: Services, export_slots: ExportSlots | None = None) -> A
         answering,
         is_ending=lambda: services.streams.closing,
     )
+    web: ASGIApp = front
     if settings.anonymous_role or settings.allowed_hosts:
-        return ForeignPages(front, settings, traffic)
-    return front
+        web = ForeignPages(web, settings, traffic)
+    if settings.http_redirect or settings.hsts_seconds:
+        web = Encrypted(web, settings)
+    return web
 
 
 def _add_direct(table: Table, services: Services) -> None:

@@ -22,8 +22,9 @@ SCHEMES: dict[str, dict[str, Any]] = {
         "in": "cookie",
         "name": COOKIE,
         "description": (
-            "The same, as a log-in with `cookie` sets it. What changes something takes it only"
-            " from pages of this server, by `Sec-Fetch-Site` or `Origin`"
+            "The same, as a log-in with `cookie` sets it, over TLS as `__Host-heliograph_session`."
+            " What changes something takes it only from pages of this server, by"
+            " `Sec-Fetch-Site` or `Origin`"
         ),
     },
     "MetricsToken": {"type": "http", "scheme": "bearer", "description": "METRICS_TOKEN"},

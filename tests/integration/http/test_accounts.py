@@ -563,7 +563,29 @@ async def test_over_tls_cookies_are_for_tls(site):
         ):
             answer = await here.http.post(url, json=body, headers=headers)
             assert answer.status_code == expected
-        assert "; Secure" in answer.headers["set-cookie"]
+        here.http.cookies.clear()
+        cookie = answer.headers["set-cookie"]
+        # As browsers ask for with such a name: Secure, of the whole host, of no domain.
+        assert re.fullmatch(
+            r"__Host-heliograph_session=[0-9a-f]{64}; HttpOnly; Max-Age=2592000; Path=/;"
+            r" SameSite=lax; Secure",
+            cookie,
+        )
+        name, _, token = cookie.partition(";")[0].partition("=")
+        for scheme, sent, expected in (
+            ("https", name, 200),
+            # Another host of the domain, or whoever changes what is not encrypted, can set this.
+            ("https", "heliograph_session", 401),
+            ("http", name, 401),
+        ):
+            answer = await here.http.get(
+                f"{scheme}://localhost/users/me", headers={"cookie": f"{sent}={token}"}
+            )
+            assert answer.status_code == expected
+        ended = await here.http.delete(
+            url, headers={"cookie": f"{name}={token}", "origin": "https://localhost"}
+        )
+        assert ended.headers["set-cookie"].startswith(f'{name}=""; HttpOnly; Max-Age=0; Path=/')
 
 
 async def test_how_a_cookie_is_read(site):

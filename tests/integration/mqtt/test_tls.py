@@ -83,6 +83,29 @@ async def test_client_certificates_are_required_where_there_is_an_authority(
         assert [answer[:1] for answer in answers["ours"]] == [b"\x20", b"\x40"]
 
 
+async def test_a_new_certificate_counts_without_a_restart(tmp_path, tls, authority, monkeypatch):
+    monkeypatch.setattr("heliograph.tls.LOOK_SECONDS", 0.01)
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    async with running(tmp_path, **tls) as server:
+
+        async def shown():
+            client = await dial(server, context, 4)
+            number = client.writer.get_extra_info("peercert")["serialNumber"]
+            client.writer.close()
+            return number
+
+        first = await shown()
+        renewed = authority.issue_cert("localhost")
+        tls["mqtt_tls_certificate"].write_bytes(renewed.cert_chain_pems[0].bytes())
+        tls["mqtt_tls_key"].write_bytes(renewed.private_key_pem.bytes())
+
+        async def is_new():
+            return await shown() != first
+
+        await eventually(is_new)
+
+
 async def test_who_never_finishes_the_handshake(tmp_path, tls):
     async with running(tmp_path, **tls, mqtt_connect_timeout=0.5) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)

@@ -11,6 +11,7 @@ from heliograph.app import create_app
 from heliograph.cli import serve
 from heliograph.errors import StartError
 from heliograph.settings import Settings
+from heliograph.systemd import HandedSockets
 
 
 def settings(**values: object) -> Settings:
@@ -19,6 +20,10 @@ def settings(**values: object) -> Settings:
 
 def config(**values: object) -> serve.uvicorn.Config:
     return serve._config(settings(**values), create_app(), access_log=False)
+
+
+def bind(**values: object) -> socket.socket:
+    return serve._bind(*next(serve._places(settings(**values))), HandedSockets())
 
 
 def test_nobody_is_believed_about_addresses_unless_named():
@@ -41,7 +46,7 @@ def test_a_second_signal_does_not_wait():
 
 
 def test_a_bound_socket_lets_nobody_in_yet():
-    with contextlib.closing(serve._bind(settings())) as bound:
+    with contextlib.closing(bind()) as bound:
         address = bound.getsockname()
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(address, timeout=5)
@@ -51,12 +56,12 @@ def test_a_taken_port_is_an_error_that_names_it():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(StartError, match=f"HOST=127.0.0.1 PORT={port}: Address already in use"):
-            serve._bind(settings(port=port))
+            bind(port=port)
 
 
 def test_an_unknown_host_is_an_error_that_names_it():
     with pytest.raises(StartError, match=r"HOST=nowhere\.invalid"):
-        serve._bind(settings(host="nowhere.invalid"))
+        bind(host="nowhere.invalid")
 
 
 def test_as_many_files_as_connections_may_be_open(monkeypatch):

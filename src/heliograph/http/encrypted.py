@@ -1,0 +1,61 @@
+"""Requests that have to come over TLS: HTTP_REDIRECT and HSTS_SECONDS."""
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from heliograph.errors import ErrorCode, HeliographError
+from heliograph.http.access import SAFE_METHODS, is_encrypted
+from heliograph.http.added_headers import adding
+from heliograph.http.answers import Answer
+from heliograph.http.errors import answer
+from heliograph.http.foreign_pages import host_name, is_local
+from heliograph.http.realtime import refuse
+from heliograph.settings import Settings
+
+HTTPS_PORT = 443
+
+
+class Encrypted:
+    """ASGI layer that leads what comes without TLS to where there is, and has browsers keep to it.
+
+    What changes something is refused instead: its credential and its data have been sent in
+    clear, and whoever sends so has to see that. What comes from this machine goes on as it is.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app = app
+        self._redirects = settings.http_redirect
+        port = settings.https_listen[0].port if settings.https_listen else HTTPS_PORT
+        self._port = b"" if port == HTTPS_PORT else b":%d" % port
+        seconds = settings.hsts_seconds
+        # Without includeSubDomains: other hosts of the name are others' affair.
+        self._told = [(b"strict-transport-security", b"max-age=%d" % seconds)] if seconds else ()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or lead it elsewhere."""
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+        elif is_encrypted(scope):
+            if self._told and scope["type"] == "http":
+                scope, send = adding(scope, send, self._told)
+            await self._app(scope, receive, send)
+        elif not self._redirects or is_local(scope):
+            await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await refuse(_clear(), receive, send)
+        elif scope["method"] in SAFE_METHODS:
+            await self._lead(scope).send(send)
+        else:
+            await answer(_clear()).send(send)
+
+    def _lead(self, scope: Scope) -> Answer:
+        # Of a request with one Host; its server sees to that, and to what characters it has.
+        host = host_name(dict(scope["headers"]).get(b"host", b"")).encode("latin-1")
+        path = scope.get("raw_path") or scope["path"].encode()
+        query = b"?" + scope["query_string"] if scope["query_string"] else b""
+        return Answer(308, b"", [(b"location", b"https://" + host + self._port + path + query)])
+
+
+def _clear() -> HeliographError:
+    return HeliographError(
+        ErrorCode.FORBIDDEN, "This server is used over HTTPS; what was sent was not encrypted"
+    )
