@@ -511,7 +511,9 @@ class Server:
 
 async def _open_store(settings: Settings, claim: Claim) -> Store:
     if settings.auto_migrate:
-        await migrate(settings.database_url)
+        backup = await migrate(settings.database_url, backups=settings.migration_backups)
+        if backup is not None:
+            log.info("database backed up before its migration", file=str(backup))
     store = await open_store(settings.database_url, claim)
     try:
         (await store.migration_state()).require_head()

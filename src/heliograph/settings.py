@@ -240,6 +240,7 @@ class Settings(BaseModel):
     secrets_key: SecretStr | None = None
     database_url: str = Field("", repr=False)
     auto_migrate: bool = True
+    migration_backups: int = Field(2, ge=0, le=1_000)
     accept_empty_database: bool = False
 
     mqtt_listen: Addresses = (Address("0.0.0.0", 1883),)

@@ -23,7 +23,8 @@ def migrate(
 ) -> None:
     """Bring the database to the newest revision.
 
-    Serving does that by itself unless AUTO_MIGRATE is false.
+    Serving does that by itself unless AUTO_MIGRATE is false. Of a SQLite file a backup is taken
+    first, beside it; MIGRATION_BACKUPS of them are kept.
     """
     if downgrade and revision == "head":
         raise typer.BadParameter("--downgrade needs a --revision, such as base")
@@ -32,7 +33,11 @@ def migrate(
     if downgrade:
         require_file(parse_database_url(database_url), accept_empty=settings.accept_empty_database)
     before = asyncio.run(_revision(database_url, accept_empty=settings.accept_empty_database))
-    run_migrations(database_url, revision, downgrade=downgrade)
+    backup = run_migrations(
+        database_url, revision, downgrade=downgrade, backups=settings.migration_backups
+    )
+    if backup is not None:
+        echo(f"backup before the migration: {backup}", err=True)
     if before is None and not downgrade:
         echo(f"a new database: {parse_database_url(database_url).place}", err=True)
     after = asyncio.run(_revision(database_url))

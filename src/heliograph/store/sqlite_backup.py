@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import secrets
 import shutil
 import sqlite3
@@ -10,15 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from heliograph.backup_files import stamp, sync_folder
+from heliograph.backup_files import stamp, sync_folder, written
 from heliograph.errors import StartError
 from heliograph.model.time import now
 from heliograph.store.migrations.running import MigrationState, head
-from heliograph.store.sqlite import open_reader
 from heliograph.store.sqlite_generation import lock_soon, log_of, look
 
 # 16 MiB between two looks for Ctrl-C.
 _STEP_PAGES = 4_096
+_BUSY_SECONDS = 30.0
 # What belongs to a file of SQLite, beside it.
 _BESIDE = ("-wal", "-shm", "-journal", "-generation")
 
@@ -40,7 +41,7 @@ def back_up(path: Path, part: Path) -> Contents:
     """
     look(path)
     try:
-        with contextlib.closing(open_reader(path)) as source:
+        with contextlib.closing(_reading(path)) as source:
             # One state for all that follows: without it the copy begins anew with each commit. It
             # is that of the first statement that reads.
             source.execute("BEGIN")
@@ -58,6 +59,50 @@ def back_up(path: Path, part: Path) -> Contents:
     if found != there:
         raise StartError(f"the backup of {path} does not hold what the database does: take another")
     return found
+
+
+def revision_of(path: Path) -> str | None:
+    """Return a database's revision; None: there is none, or it was never migrated.
+
+    Raises:
+        StartError: it can't be read.
+    """
+    if not path.exists() or not path.stat().st_size:
+        return None
+    try:
+        with contextlib.closing(_reading(path)) as connection:
+            if not _has_revision(connection):
+                return None
+            found = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+            return None if found is None else str(found[0])
+    except sqlite3.Error as error:
+        raise StartError(f"DATABASE_URL: can't open {path}: {error}") from error
+
+
+def back_up_before_migration(path: Path, revision: str, keep: int) -> Path:
+    """Take a backup beside the database, and keep so many of such; return where it is.
+
+    Raises:
+        StartError: it can't be taken.
+    """
+    free, needed = shutil.disk_usage(path.parent).free, path.stat().st_size
+    if free < needed:
+        raise StartError(
+            f"a backup before the migration needs {needed} bytes, and {path.parent} has {free}"
+            " free: make room, or set MIGRATION_BACKUPS=0"
+        )
+    before = f"{path.name}-before-"
+    made = path.with_name(f"{before}{revision}-{stamp(now())}")
+    with written(made) as part:
+        back_up(path, part)
+    earlier = [
+        each
+        for each in path.parent.iterdir()
+        if re.fullmatch(re.escape(before) + r"\w+-\d{8}T\d{6}Z", each.name)
+    ]
+    for each in sorted(earlier, key=lambda each: each.name[-16:])[:-keep]:
+        each.unlink()
+    return made
 
 
 def inspect(path: Path) -> Contents:
@@ -81,6 +126,11 @@ def inspect(path: Path) -> Contents:
             return _contents(connection)
     except sqlite3.Error as error:
         raise StartError(f"{path} can't be read: {error}") from error
+
+
+def _reading(path: Path) -> sqlite3.Connection:
+    uri = f"file:{urllib.parse.quote(str(path))}?mode=ro"
+    return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_BUSY_SECONDS)
 
 
 def _immutable(path: Path) -> sqlite3.Connection:

@@ -1,6 +1,7 @@
 """The store: every subject over one engine."""
 
 import asyncio
+from pathlib import Path
 
 from heliograph.database_url import parse_database_url
 from heliograph.model.identifiers import first_ingest_id
@@ -128,8 +129,10 @@ async def open_store(
     return Store(await open_postgresql(url))
 
 
-async def migrate(database_url: str) -> None:
+async def migrate(database_url: str, *, backups: int = 0) -> Path | None:
     """Bring the database to the newest revision, where it isn't there yet.
+
+    Return the backup that was taken of a SQLite file first, see `run_migrations`.
 
     Raises:
         StartError: it could not be done; one line says why.
@@ -139,5 +142,6 @@ async def migrate(database_url: str) -> None:
         current, newest = await store.migration_state()
     finally:
         await store.close()
-    if current != newest:
-        await asyncio.to_thread(run_migrations, database_url)
+    if current == newest:
+        return None
+    return await asyncio.to_thread(run_migrations, database_url, backups=backups)

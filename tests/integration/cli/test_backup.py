@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import sqlite3
 import stat
 import uuid
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -21,6 +23,7 @@ from heliograph.store.migrations.running import head
 from postgresql import PROGRAMS
 from rows import measurement
 
+FIRST_REVISION = Path(__file__).parents[1] / "store" / "revision_0023.sqlite.sql"
 PASSPHRASE = "correct horse battery staple"
 
 
@@ -271,6 +274,30 @@ class TestSqlite:
         (place.folder / "mine.secrets").write_text("{}")
         said = refused(place("restore", "mine", "--with-secrets", BACKUP_PASSPHRASE=PASSPHRASE))
         assert said == "this is no file of secrets that heliograph backup has made"
+
+    def test_a_migration_takes_a_backup_first(self, place):
+        path = place.folder / "old.db"
+        variables = {"DATABASE_URL": f"sqlite:///{path}", "MIGRATION_BACKUPS": "2"}
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.executescript(FIRST_REVISION.read_text())
+        earlier = [f"old.db-before-0023-2026010{day}T000000Z" for day in (1, 2)]
+        for name in earlier:
+            (place.folder / name).touch()
+        migrated = place("migrate", **variables)
+        assert f"→ {head()}" in done(migrated)
+        [told] = re.findall(r"^backup before the migration: (.+)$", migrated.stderr, re.MULTILINE)
+        left = {name for name in made(place.folder) if name.startswith("old.db-before-")}
+        assert left == {earlier[1], told.rpartition("/")[2]}
+        # It is of the revision that it was of, and is restored as any.
+        with contextlib.closing(sqlite3.connect(told)) as connection:
+            [revision] = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+        assert revision == "0023"
+        assert "restored" in done(place("restore", told, **variables))
+        # Where nothing changes none is taken, nor where none is wanted.
+        assert "→" in done(place("migrate", **{**variables, "MIGRATION_BACKUPS": "0"}))
+        assert place("migrate", **variables).stdout == f"{head()}: nothing to do\n"
+        assert {name for name in made(place.folder) if name.startswith("old.db-before-")} == left
 
 
 class TestPostgresql:

@@ -7,7 +7,7 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 
-from heliograph.store.migrations.running import DATABASE_URL_VARIABLE
+from heliograph.store.migrations.running import BACKUPS_VARIABLE, DATABASE_URL_VARIABLE
 
 
 def main(direction: str, revision: str) -> None:
@@ -15,6 +15,8 @@ def main(direction: str, revision: str) -> None:
     configuration = Config()
     configuration.set_main_option("script_location", str(Path(__file__).parent))
     configuration.attributes["database_url"] = os.environ[DATABASE_URL_VARIABLE]
+    configuration.attributes["backups"] = int(os.environ.get(BACKUPS_VARIABLE, "0"))
+    configuration.attributes["direction"] = direction
     if direction == "downgrade":
         command.downgrade(configuration, revision)
     else:

@@ -14,7 +14,8 @@ from sqlalchemy.engine import Connection
 
 from heliograph.database_url import DatabaseUrl, no_database, parse_database_url
 from heliograph.errors import StartError
-from heliograph.store.migrations.running import MigrationState, head
+from heliograph.store.migrations.running import TOLD_BACKUP, MigrationState, head
+from heliograph.store.sqlite_backup import back_up_before_migration, revision_of
 from heliograph.store.sqlite_generation import look
 
 # Any number, as long as it is always this one.
@@ -48,7 +49,33 @@ def _alone(path: Path) -> Iterator[None]:
         os.close(file)
 
 
-def _migrate_sqlite(url: DatabaseUrl, *, accept_empty: bool) -> None:
+def _back_up_first(path: Path, backups: int) -> None:
+    """Take a backup of a database that is about to be changed, and tell where it is.
+
+    Nothing in this process has the database open.
+    """
+    revision = revision_of(path)
+    direction = _direction()
+    if revision is None or direction is None or (direction == "upgrade" and revision == head()):
+        return
+    state = MigrationState(revision, head())
+    if state.is_outdated or state.is_newer:
+        return  # it is refused
+    made = back_up_before_migration(path, revision, backups)
+    context.config.print_stdout("%s%s", TOLD_BACKUP, made)
+
+
+def _direction() -> str | None:
+    """Return `upgrade` or `downgrade`; None: a command of Alembic's that only looks."""
+    given: str | None = context.config.attributes.get("direction")
+    if given is not None:
+        return given
+    words = getattr(context.config.cmd_opts, "cmd", None)
+    name = words[0].__name__ if words is not None else None
+    return name if name in ("upgrade", "downgrade") else None
+
+
+def _migrate_sqlite(url: DatabaseUrl, *, accept_empty: bool, backups: int) -> None:
     path = url.path
     path.parent.mkdir(parents=True, exist_ok=True)
     look(path, accept_empty=accept_empty)
@@ -62,8 +89,11 @@ def _migrate_sqlite(url: DatabaseUrl, *, accept_empty: bool) -> None:
     sqlalchemy.event.listen(
         engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE")
     )
-    with _alone(path), engine.connect() as connection:
-        _run(connection)
+    with _alone(path):
+        if backups:
+            _back_up_first(path, backups)
+        with engine.connect() as connection:
+            _run(connection)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -91,20 +121,23 @@ def _migrate_postgresql(url: DatabaseUrl) -> None:
         _run(connection)
 
 
-def _of_settings() -> tuple[str, bool]:
+def _of_settings() -> tuple[str, bool, int]:
     # Not needed, and slow to import, where the server migrates its database.
     from heliograph.settings import load_settings  # noqa: PLC0415 - see above
 
     settings = load_settings()
-    return settings.database_url, settings.accept_empty_database
+    return settings.database_url, settings.accept_empty_database, settings.migration_backups
 
 
 def _main() -> None:
     # From `run_migrations` the URL comes with the configuration, from the `alembic` command
     # with the settings.
-    given = context.config.attributes.get("database_url")
+    attributes = context.config.attributes
+    given = attributes.get("database_url")
     # What has started this process has admitted the file.
-    address, accept_empty = (given, False) if given else _of_settings()
+    address, accept_empty, backups = (
+        (given, False, attributes["backups"]) if given else _of_settings()
+    )
     url = parse_database_url(address)
     if not url.is_sqlite:
         _migrate_postgresql(url)
@@ -113,7 +146,7 @@ def _main() -> None:
     words = getattr(context.config.cmd_opts, "cmd", None)
     if words is not None and words[0].__name__ != "upgrade" and not url.path.exists():
         raise no_database(url)
-    _migrate_sqlite(url, accept_empty=accept_empty)
+    _migrate_sqlite(url, accept_empty=accept_empty, backups=backups)
 
 
 try:

@@ -12,6 +12,9 @@ from heliograph.errors import StartError
 
 # Handed over by the environment: an argument could be read by everybody on the machine.
 DATABASE_URL_VARIABLE = "HELIOGRAPH_MIGRATION_DATABASE_URL"
+BACKUPS_VARIABLE = "HELIOGRAPH_MIGRATION_BACKUPS"
+# What the child says before the path of the backup that it has taken.
+TOLD_BACKUP = "backup before the migration: "
 
 _WRAPPING = re.compile(r"^(sqlalchemy|alembic)\.[\w.]+: (\([\w.]+\) )?")
 
@@ -79,8 +82,13 @@ def head() -> str:
     return _revisions()[-1]
 
 
-def run_migrations(database_url: str, revision: str = "head", *, downgrade: bool = False) -> None:
+def run_migrations(
+    database_url: str, revision: str = "head", *, downgrade: bool = False, backups: int = 0
+) -> Path | None:
     """Bring the database up (or down) to a revision, in a child process.
+
+    Of a SQLite file that is to be changed a backup is taken first, and as many as `backups` are
+    kept; 0: none is taken. Return where it is; None: none was taken.
 
     Importing Alembic costs 31 MiB that the server would keep.
 
@@ -92,7 +100,11 @@ def run_migrations(database_url: str, revision: str = "head", *, downgrade: bool
     try:
         child = subprocess.run(  # noqa: S603 - our own interpreter, module and words
             [sys.executable, "-m", "heliograph.store.migrations", direction, revision],
-            env={**os.environ, DATABASE_URL_VARIABLE: database_url},
+            env={
+                **os.environ,
+                DATABASE_URL_VARIABLE: database_url,
+                BACKUPS_VARIABLE: str(backups),
+            },
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -105,6 +117,8 @@ def run_migrations(database_url: str, revision: str = "head", *, downgrade: bool
     if child.returncode != 0:
         lines = child.stderr.strip().splitlines() or [f"exit status {child.returncode}"]
         raise StartError(f"the database could not be migrated: {_essence(lines)}")
+    told = [line for line in child.stdout.splitlines() if line.startswith(TOLD_BACKUP)]
+    return Path(told[-1].removeprefix(TOLD_BACKUP)) if told else None
 
 
 def _essence(lines: list[str]) -> str:
