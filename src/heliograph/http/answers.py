@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 import msgspec
 import structlog
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from heliograph.errors import ErrorCode, HeliographError
 from heliograph.http.bodies import HeldBytes, Receiving
@@ -59,18 +59,34 @@ def lines_of(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     return b"".join(map(b"%b: %b\r\n".__mod__, headers))
 
 
-def _common(media_type: bytes) -> Common:
-    headers = (
-        (b"content-type", media_type),
-        (b"x-content-type-options", b"nosniff"),
-        (b"cache-control", b"no-store"),
-    )
+# What is no page runs nothing and shows nothing of elsewhere, should a browser take it for one.
+POLICY = b"default-src 'none'; frame-ancestors 'none'"
+# What browsers are told of every answer, unless it says otherwise itself.
+GUARDS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", POLICY),
+    (b"referrer-policy", b"no-referrer"),
+)
+
+
+def guarded(message: Message) -> Message:
+    """Return the beginning of an answer with those of the `GUARDS` that it does not have."""
+    headers = list(message.get("headers", ()))
+    named = {name.lower() for name, _ in headers}
+    headers += [guard for guard in GUARDS if guard[0] not in named]
+    return {**message, "headers": headers}
+
+
+def _common(media_type: bytes, policy: bytes = POLICY) -> Common:
+    guards = {**dict(GUARDS), b"content-security-policy": policy}
+    headers = ((b"content-type", media_type), (b"cache-control", b"no-store"), *guards.items())
     return Common(headers, lines_of(headers))
 
 
 JSON_HEADERS = _common(b"application/json")
 CSV_HEADERS = _common(b"text/csv; charset=utf-8")
-SVG_HEADERS = _common(b"image/svg+xml")
+# A chart has its style in itself.
+SVG_HEADERS = _common(b"image/svg+xml", POLICY + b"; style-src 'unsafe-inline'")
 
 encode = msgspec.json.Encoder().encode
 decode = msgspec.json.decode

@@ -24,11 +24,7 @@ POLICY = (
     " img-src 'self' data:; font-src 'self' data:; connect-src 'self'; worker-src blob:;"
     " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-PAGE_HEADERS = {
-    "content-security-policy": POLICY,
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-}
+PAGE_HEADERS = {"content-security-policy": POLICY}
 CACHED = {**PAGE_HEADERS, "cache-control": "public, max-age=3600"}
 MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css", ".png": "image/png"}
 

@@ -147,7 +147,6 @@ class Wanted:
                 f'attachment; filename="heliograph-{name}-{kind}.{self.form.value}{suffix}"'
             ),
             "Cache-Control": "no-store",
-            "X-Content-Type-Options": "nosniff",
             "Vary": "Accept-Encoding",
         }
         if self.encoded:

@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from heliograph.access.registry import Registry
 from heliograph.errors import ErrorCode, HeliographError, shutting_down
 from heliograph.http import errors
-from heliograph.http.answers import HELD, Answer, Answering, HeldAnswer
+from heliograph.http.answers import HELD, Answer, Answering, HeldAnswer, guarded
 from heliograph.http.bodies import (
     RECEIVING_OTHER_BYTES,
     SINGLE_LIMIT,
@@ -151,6 +151,8 @@ class _Request:
         """Send a part of what an application answers."""
         if not self.has_begun:
             self.begin(message.get("status"))
+            if message["type"] == "http.response.start":
+                message = guarded(message)
         if self.is_probed and message["type"] == "http.response.body":
             message = {**message, "body": b""}
         await self._send(message)

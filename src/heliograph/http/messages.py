@@ -207,7 +207,7 @@ async def read_message_payload(message_id: str, call: TheCall) -> Any:
         rejected = found(await call.store.messages.rejected(message.id), _NOT_FOUND)
         payload = bytes(rejected.payload)
     name = f'attachment; filename="heliograph-message-{message.id}"'
-    headers = {"Content-Disposition": name, "X-Content-Type-Options": "nosniff"}
+    headers = {"Content-Disposition": name}
     return Response(payload, media_type="application/octet-stream", headers=headers)
 
 
