@@ -163,3 +163,7 @@ class AlreadyExistsError(Exception):
 
 class StartError(Exception):
     """The server can't start; the message is one readable line that says what to change."""
+
+
+class DatabaseAwayError(StartError):
+    """The database server does not take connections, maybe not yet."""

@@ -219,7 +219,7 @@ class Server:
         passwords = Passwords()
         self._parts.callback(passwords.close)
         await _warn_of_lookalikes(store)
-        await _make_administrator(settings, store, passwords)
+        await make_administrator(settings, store, passwords)
         limiter = Limiter(settings.rate_limit_failed_logins)
         authenticator = _authenticator(settings, store, registry, passwords, limiter)
         router = Router(registry)
@@ -531,7 +531,7 @@ async def _warn_of_lookalikes(store: Store) -> None:
         log.warning("confusable user names: see heliograph user alike", accounts=count)
 
 
-async def _make_administrator(settings: Settings, store: Store, passwords: Passwords) -> None:
+async def make_administrator(settings: Settings, store: Store, passwords: Passwords) -> None:
     """Make the account of ADMIN_USERNAME where there is none; its password is never changed."""
     password = settings.admin_password
     if settings.admin_username is None or password is None:

@@ -194,8 +194,6 @@ def test_what_a_departure_is_from_is_not_here(letter, command):
             assert "[tool.pixi" not in (ROOT / "pyproject.toml").read_text()
         case ["poetry", *_]:
             here = ROOT / "poetry.lock"
-        case ["(set", *_]:
-            here = ROOT / "scripts/initialize"
         case ["alembic", "revision", *_]:
             assert "MetaData" not in (ROOT / "src/heliograph/store/migrations/env.py").read_text()
             return
@@ -250,6 +248,8 @@ def test_settings_of_production_are_taken_with_a_key_of_ones_own(tmp_path, monke
 
 @pytest.mark.parametrize("document", ["000", "001", "004"])
 def test_commands_of_the_other_documents_in_their_order(checkout, document):
+    # As 000 says: specify your environment variables in a `.env` file (see `.env.example`).
+    shutil.copy(ROOT / ".env.example", checkout.folder / ".env")
     for printed in commands(document):
         for command in to_type(document, printed):
             if not tried_elsewhere(command):

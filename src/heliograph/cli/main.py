@@ -16,6 +16,7 @@ from heliograph.printable import printable
 
 COMMANDS = {
     "serve": "Start the server.",
+    "initialize": "Wait for the database, migrate it, make the first administrator.",
     "migrate": "Bring the database to the newest revision.",
     "backup": "Write a backup of the database while the server runs, and verify it.",
     "restore": "Put a backup in the place of the database, and move what was there aside.",

@@ -22,6 +22,7 @@ from heliograph.database_url import DatabaseUrl
 from heliograph.errors import (
     AlreadyExistsError,
     ClaimLostError,
+    DatabaseAwayError,
     RolledBackError,
     RowError,
     StartError,
@@ -585,10 +586,15 @@ class PostgresqlWriter:
         return True
 
 
+# What a server answers, if anything, that starts or ends.
+_AWAY = (OSError, asyncpg.CannotConnectNowError, asyncpg.ConnectionDoesNotExistError)
+
+
 async def open_postgresql(url: DatabaseUrl) -> Engine:
     """Connect to the database.
 
     Raises:
+        DatabaseAwayError: it does not take connections.
         StartError: it can't be used.
     """
     engine = PostgresqlEngine(url.dsn)
@@ -596,7 +602,8 @@ async def open_postgresql(url: DatabaseUrl) -> Engine:
         version = await engine.start()
     except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         reason = str(error) or type(error).__name__
-        raise StartError(f"DATABASE_URL: can't connect to {url.public}: {reason}") from error
+        kind = DatabaseAwayError if isinstance(error, _AWAY) else StartError
+        raise kind(f"DATABASE_URL: can't connect to {url.public}: {reason}") from error
     if version < OLDEST_POSTGRESQL:
         await engine.close()
         raise StartError(f"PostgreSQL {version} is too old: {OLDEST_POSTGRESQL} is needed")

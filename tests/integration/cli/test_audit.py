@@ -61,7 +61,7 @@ READING |= {("device", "show", "pump-1"), ("alert", "list"), ("silence", "list")
 READING |= {("rule", "list"), ("rule", "show", "cold"), ("action", "list")}
 READING |= {("rule", "test", "cold", "--sensor", "pump-2")}
 # What has no commands of its own and changes nothing that is audited; `channel` calls the server.
-OTHERS = {"serve", "migrate", "settings", "audit", "broker", "rejected", "simulate"}
+OTHERS = {"serve", "initialize", "migrate", "settings", "audit", "broker", "rejected", "simulate"}
 OTHERS |= {"export", "import", "tail", "secrets", "channel"}
 
 

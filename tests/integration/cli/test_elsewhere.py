@@ -45,7 +45,7 @@ ARGUMENTS = {
     ("migrate",): ["--downgrade", "--revision", "base"],
 }
 # They may make one, need none, or call a server.
-OTHERS = {"serve", "settings", "secrets", "channel", "import", "tail", "simulate"}
+OTHERS = {"serve", "initialize", "settings", "secrets", "channel", "import", "tail", "simulate"}
 # This one calls a server, beside others that need none.
 CALLS = ("rejected", "resubmit")
 

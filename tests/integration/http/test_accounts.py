@@ -693,7 +693,7 @@ async def test_an_account_that_there_is_stays_what_it_is(site):
             update={"admin_username": "root", "admin_password": SecretStr("correct horse")}
         )
         store, passwords = here.services.store, here.services.passwords
-        await server._make_administrator(settings, store, passwords)  # as at the start
+        await server.make_administrator(settings, store, passwords)  # as at the start
         assert await here.services.store.accounts.find_username("root") == account
         assert not account.is_admin
 
