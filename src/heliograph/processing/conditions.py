@@ -164,6 +164,13 @@ def _parse(document: Any, place: str, depth: int) -> Condition:
         raise InvalidMemberError(place, f"has no operator; there are {', '.join(_OPERATORS)}")
     name = found[0]
     operator = _OPERATORS[name]
+    # A mistyped member is told of before the one that is missing by that.
+    members.raw(name)
+    if operator.attribute is not None:
+        members.has("attribute")
+    if operator.clear:
+        members.has(operator.clear)
+    members.end(known=_OPERATORS)
     attribute = None
     if operator.attribute or (operator.attribute is False and members.has("attribute")):
         attribute = members.take("attribute", text)
@@ -173,7 +180,6 @@ def _parse(document: Any, place: str, depth: int) -> Condition:
     if operator.clear and members.has(operator.clear):
         clear = members.take(operator.clear, operator.read)
         _check_clear(name, operand, clear, members.place(operator.clear))
-    members.end(known=_OPERATORS)
     return Condition(name, operand, attribute, clear)
 
 

@@ -36,6 +36,8 @@ MAXIMUM_TAGS = 64
 MAXIMUM_CHANNELS = 16
 MAXIMUM_ESCALATIONS = 4
 LONGEST_NAME = 255
+# From one reminder to the next, in seconds: each is stored, of each alert.
+SHORTEST_INTERVAL = 60
 # Of all that is written, as JSON, in bytes.
 LARGEST_RULE = 65_536
 
@@ -311,6 +313,12 @@ def _escalation(value: Any, place: str) -> dict[str, Any]:
     return taken
 
 
+def _interval(value: Any, place: str) -> float:
+    if positive_seconds(value, place) < SHORTEST_INTERVAL:
+        raise InvalidMemberError(place, f"{shown(value)} is less than {SHORTEST_INTERVAL} seconds")
+    return seconds(value, place)
+
+
 def _channels(value: Any, place: str) -> list[str]:
     return list(each(_name, most=MAXIMUM_CHANNELS)(value, place))
 
@@ -324,7 +332,7 @@ _Read = Callable[[Any, str], Any]
 _ACTIONS: Final[dict[str, tuple[dict[str, _Read], dict[str, _Read]]]] = {
     "sse": ({}, {"template": templates.check}),
     "mqtt": (
-        {"topic": templates.check_text},
+        {"topic": templates.check_topic},
         {"payload": templates.check},
     ),
     # What it is signed with is a channel's: a rule is shown to whoever may read the network.
@@ -335,7 +343,7 @@ _ACTIONS: Final[dict[str, tuple[dict[str, _Read], dict[str, _Read]]]] = {
         {
             "text": templates.check_text,
             "channels": _channels,
-            "remind_every": positive_seconds,
+            "remind_every": _interval,
             "escalate": _escalations,
         },
     ),

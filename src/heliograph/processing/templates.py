@@ -36,6 +36,7 @@ DEEPEST = 16
 
 _PLACEHOLDER: Final = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 _TOO_LONG: Final = "what the template makes is too long"
+_WILDCARDS: Final = frozenset("+#")
 _NOT_IN_A_LEVEL: Final = frozenset("/+#\0")
 
 
@@ -64,6 +65,14 @@ def check_text(template: Any, place: str, roots: Collection[str] = ROOTS) -> str
     """Return a template that has to be a text; raises as `check` does."""
     written = text(template, place)
     _check(written, place, DEEPEST, roots)
+    return written
+
+
+def check_topic(template: Any, place: str) -> str:
+    """Return the template of a topic to publish on; raises as `check` does."""
+    written = check_text(template, place)
+    if any(isinstance(part, str) and not _WILDCARDS.isdisjoint(part) for part in _parts(written)):
+        raise InvalidMemberError(place, "has a wildcard: nobody publishes on `+` and `#`")
     return written
 
 

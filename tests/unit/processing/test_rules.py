@@ -81,6 +81,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"name": "n" * 256}, "name", "is longer than 255 characters"),
     ({"condition": None}, "condition", "is missing"),
     ({"conditoin": HOT}, "conditoin", "did you mean `condition`?"),
+    ({"condition": {"atribute": "t", "above": 3}}, "condition.atribute", "mean `attribute`?"),
     ({"condition": {"attribute": "t", "over": 3}}, "condition.over", "is not known"),
     ({"condition": {"cel": "value >"}}, "condition.cel", "Syntax error"),
     ({"enabled": 1}, "enabled", "1 is neither true nor false"),
@@ -109,6 +110,11 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"actions": [{"type": "alert"}] * 2}, "actions", "more than one `alert`"),
     ({"actions": [{"type": "mqqt"}]}, "actions[0].type", "did you mean `mqtt`?"),
     ({"actions": [{"type": "mqtt"}]}, "actions[0].topic", "is missing"),
+    ({"actions": [{"type": "mqtt", "topic": "a/#"}]}, "actions[0].topic", "has a wildcard"),
+    *(
+        ({"actions": [{"type": "alert", "remind_every": often}]}, "actions[0].remind_every", shown)
+        for often, shown in ((1e-9, "less than 60 s"), (59, "less than 60 s"), (0, "not above 0"))
+    ),
     ({"actions": [{"type": "mqtt", "topic": "a", "qos": 0}]}, "actions[0].qos", "it is QoS 1"),
     (
         {"actions": [{"type": "mqtt", "topic": "a", "retain": True}]},
