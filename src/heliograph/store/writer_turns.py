@@ -34,10 +34,10 @@ class WriterTurns:
         try:
             await mine
         except asyncio.CancelledError:
-            if mine.cancelled():
-                self._waiting.remove(mine)
-            else:
+            if not mine.cancelled():
                 self._next()  # it was given before
+            elif mine in self._waiting:  # else it was passed over meanwhile
+                self._waiting.remove(mine)
             raise
 
     def _next(self) -> None:

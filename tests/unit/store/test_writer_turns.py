@@ -63,3 +63,17 @@ async def test_who_gives_up_loses_nobody_the_turn(is_given):
     assert await line.end() == ["second"]
     async with asyncio.timeout(10), line.turns.turn():
         pass
+
+
+async def test_all_who_wait_may_give_up_while_the_turn_ends():
+    """As they do when the server stops: each is cancelled, and no error takes the place of that."""
+    line = Line()
+    async with line.turns.turn():
+        for name in ("first", "second"):
+            await line.stand(name)
+        for task in line.tasks.values():
+            task.cancel()
+    assert await line.end() == []
+    assert [task.cancelled() for task in line.tasks.values()] == [True, True]
+    async with asyncio.timeout(10), line.turns.turn():
+        pass
