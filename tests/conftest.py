@@ -51,6 +51,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # What is read while tests are collected stays; `pytest_collection_finish` looks for garbage.
     gc.disable()
     _measure_tests_alone(config)
+    _search_no_module(config)
     if not hasattr(config, "workerinput"):
         run = contextlib.ExitStack()
         run.enter_context(shared.begin())
@@ -72,6 +73,19 @@ def _measure_tests_alone(config: pytest.Config) -> None:
     if config.workerinput["workerid"] != "gw0":
         measuring.stop()
         config.stash[RESTING] = measuring
+
+
+def _search_no_module(config: pytest.Config) -> None:
+    """Let Hypothesis draw from its own constants, without those of all modules that are loaded.
+
+    In a fresh clone each worker would parse the whole server for them as it collects tests. With
+    another profile, such as the thorough one, it does.
+    """
+    if config.getoption("--hypothesis-profile") is None:
+        # None but this function says which modules are a project's own: no setting does.
+        patch = mock.patch.object(providers, "is_local_module_file", _no)
+        patch.start()
+        config.add_cleanup(patch.stop)
 
 
 def _compile_once(config: pytest.Config) -> None:
@@ -183,21 +197,6 @@ def requests_cheaper() -> Iterator[None]:
         mock.patch("httpx._transports.asgi.is_running_trio", _no),
         mock.patch.object(MemoryStorage, "_MemoryStorage__schedule_expiry", _no),
     ):
-        yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def no_module_searched_for_constants() -> Iterator[None]:
-    """Let Hypothesis draw from its own constants, without those of all modules that are loaded.
-
-    Each worker would parse the whole server for them, and its folder is new in a fresh clone.
-    The thorough profile draws from them.
-    """
-    if settings.get_current_profile_name() != "quick":
-        yield
-        return
-    # None but this function says which modules are a project's own: no setting does.
-    with mock.patch.object(providers, "is_local_module_file", _no):
         yield
 
 
