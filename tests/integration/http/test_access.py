@@ -392,7 +392,8 @@ async def channel_in(here, network):
 async def action_in(here, network):
     """Return the id of an action of a new rule's that has failed."""
     rule, store = await rule_in(here, network), here.services.store
-    entered = EnteredAction(rule, 0, 0, 1, 1, None, network, "sse", "{}", 1, 1, "failed", 1, "no")
+    body = '{"sensor": 1, "identifier": "", "device_id": null, "members": {}}'
+    entered = EnteredAction(rule, 0, 0, 1, 1, None, network, "sse", body, 1, 1, "failed", 1, "no")
     async with store.rule_states.turn() as turn:
         await turn.enter([entered])
     [action], _ = await store.actions.page(None, rule=rule, offset=0, limit=1)
