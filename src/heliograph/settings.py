@@ -89,6 +89,10 @@ _DATABASES = (*SQLITE, *POSTGRESQL)
 _LABEL = "[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?"
 _HOST_NAME = re.compile(rf"(\*\.)?{_LABEL}(\.{_LABEL})*")
 
+_ORIGIN = re.compile(rf"https?://({_LABEL}(\.{_LABEL})*|\[[0-9a-f:.]+\])(:\d{{1,5}})?")
+# Below /api/v1 it could not be told from the interface's own paths.
+_FOLDER = r"(?!/api/v1(/|$))(/[A-Za-z0-9._~-]*[A-Za-z0-9_~-])*"
+
 
 def split(value: Any) -> Any:
     """Return the distinct parts of a comma-separated text, in order; anything else as it is."""
@@ -146,6 +150,22 @@ def _host_names(value: Any) -> Any:
     return names
 
 
+def _origins(value: Any) -> Any:
+    origins = split(lower(value))
+    for origin in origins:
+        if origin in ("*", "null"):
+            raise ValueError(f"{origin} is refused, since it would let any page in; name origins")
+        if not _ORIGIN.fullmatch(origin):
+            raise ValueError(
+                f"{origin[:60]!r} is no origin; allowed: like https://app.example.org or"
+                " http://localhost:3000, without a path"
+            )
+    # As browsers send it: without the port that its scheme has.
+    return tuple(
+        re.sub("(?<=^http)(://.*):80$|(?<=^https)(://.*):443$", r"\1\2", o) for o in origins
+    )
+
+
 def _bytes(value: Any) -> Any:
     if not isinstance(value, str):
         return value
@@ -185,6 +205,7 @@ def _levels(value: Any) -> Any:
 
 
 HostNames = Annotated[tuple[str, ...], BeforeValidator(_host_names)]
+Origins = Annotated[tuple[str, ...], BeforeValidator(_origins)]
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_networks)]
 Addresses = Annotated[tuple[Address, ...], BeforeValidator(_addresses)]
 Destinations = Annotated[tuple[Destination, ...], BeforeValidator(_destinations)]
@@ -201,6 +222,7 @@ Host = Annotated[
     str,
     _matching(r"[^\s\[\]/@]{1,255}", "a bare host name or address, like 127.0.0.1 or ::1"),
 ]
+Folder = Annotated[str, _matching(_FOLDER, "a path like /heliograph, without a slash at its end")]
 ClientId = Annotated[
     str, _matching(r"[!-~]{1,128}", "1 to 128 visible ASCII characters without spaces")
 ]
@@ -231,6 +253,10 @@ class Settings(BaseModel):
     http_redirect: bool = False
     hsts_seconds: int = Field(0, ge=0, le=63_072_000)
     trusted_proxies: Networks = ()
+    root_path: Annotated[
+        str, _matching(_FOLDER, "a path like /heliograph, without a slash at its end")
+    ] = ""
+    cors_origins: Origins = ()
 
     shutdown_timeout: float = Field(20.0, ge=0.1, le=3_600)
 

@@ -449,6 +449,32 @@ def test_tls_files_must_exist(tmp_path):
     assert load_settings(**given).mqtt_tls_listen == (Address("127.0.0.1", 8883),)
 
 
+def test_origins_are_named_as_browsers_send_them():
+    given = "https://App.example.org:443, http://localhost:3000, http://[::1]:80"
+    assert load_settings(cors_origins=given).cors_origins == (
+        *("https://app.example.org", "http://localhost:3000"),
+        "http://[::1]",
+    )
+    for wrong in (
+        "https://app.example.org/",
+        "app.example.org",
+        "https://*.example.org",
+        "ftp://a",
+    ):
+        assert "is no origin; allowed: like https://app" in refusal(cors_origins=wrong)
+    for wrong in ("*", "null", "http://a, *"):
+        assert "is refused, since it would let any page in" in refusal(cors_origins=wrong)
+
+
+@pytest.mark.parametrize(
+    "root", ["tele", "/", "/tele/", "//a", "/a b", "/..", "/api/v1", "/api/v1/a"]
+)
+def test_a_root_path_is_a_folder(root):
+    assert refusal(root_path=root).startswith("ROOT_PATH: should be a path like /heliograph")
+    assert load_settings(root_path="/api").root_path == "/api"
+    assert load_settings(root_path="/a/b.c").root_path == "/a/b.c"
+
+
 def test_https_needs_its_files_and_a_port_to_lead_to(tmp_path):
     own = tmp_path / "own.pem"
     own.touch()

@@ -1,7 +1,7 @@
 """Who is calling, how often they may, and what."""
 
 import time
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from starlette.types import Scope
 
@@ -23,6 +23,8 @@ MAXIMUM_BUCKETS = 250_000
 CHANNEL_TESTS_PER_MINUTE = 6
 READING = frozenset({"GET", "HEAD"})
 COOKIE = "heliograph_session"
+# In the ASGI scope: an origin of CORS_ORIGINS makes the request.
+OF_ALLOWED_ORIGIN: Final = "heliograph.of_allowed_origin"
 SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS"))
 NOT_FOUND = {
     ErrorCode.USER_NOT_FOUND: "User not found",
@@ -421,9 +423,12 @@ def cookie_name(scope: Scope) -> str:
     """Return the name of the session's cookie.
 
     Over TLS it is one that browsers take from nobody else: neither from what is sent without TLS
-    to a host of this name, nor from another host of its domain (RFC 6265bis, 4.1.3).
+    to a host of this name, nor from another host of its domain (RFC 6265bis, 4.1.3). In a folder
+    of a host it belongs to that alone, for which the prefix is another.
     """
-    return f"__Host-{COOKIE}" if is_encrypted(scope) else COOKIE
+    if not is_encrypted(scope):
+        return COOKIE
+    return f"__Secure-{COOKIE}" if scope.get("root_path") else f"__Host-{COOKIE}"
 
 
 def session_token(scope: Scope, headers: dict[bytes, bytes]) -> bytes | None:
@@ -443,7 +448,12 @@ def session_token(scope: Scope, headers: dict[bytes, bytes]) -> bytes | None:
 
 
 def is_own_page(scope: Scope) -> bool | None:
-    """Return whether a page of this server makes the request; None if no browser says so."""
+    """Return whether a page of this server makes the request; None if no browser says so.
+
+    A page of an origin that is allowed counts as one.
+    """
+    if OF_ALLOWED_ORIGIN in scope:
+        return True
     headers = dict(scope["headers"])
     site = headers.get(b"sec-fetch-site")
     if site is not None:

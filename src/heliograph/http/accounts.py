@@ -315,7 +315,7 @@ def _set_cookie(response: Response, request: Request, token: str, seconds: int) 
         cookie_name(request.scope),
         token,
         max_age=seconds,
-        path="/",
+        path=request.scope.get("root_path") or "/",
         secure=is_encrypted(request.scope),
         httponly=True,
         samesite="lax",

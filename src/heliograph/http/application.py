@@ -1,11 +1,13 @@
 """The whole HTTP application, put together.
 
-Encrypted (with HTTP_REDIRECT or HSTS_SECONDS)
-  ▶ ForeignPages (with ANONYMOUS_ROLE or ALLOWED_HOSTS)
-    ▶ Front: canonical path, route, unknown parameters, errors, counting
-      ▶ direct routes: what devices send, what they and pages read all day
-      ▶ streams and sockets
-      ▶ FastAPI's routes
+Rooted (with ROOT_PATH)
+  ▶ Encrypted (with HTTP_REDIRECT or HSTS_SECONDS)
+    ▶ CrossOrigin (with CORS_ORIGINS)
+      ▶ ForeignPages (with ANONYMOUS_ROLE or ALLOWED_HOSTS)
+        ▶ Front: canonical path, route, unknown parameters, errors, counting
+          ▶ direct routes: what devices send, what they and pages read all day
+          ▶ streams and sockets
+          ▶ FastAPI's routes
 """
 
 from functools import cache, partial
@@ -45,6 +47,7 @@ from heliograph.http import (
     silences,
 )
 from heliograph.http.answers import Answering, encode
+from heliograph.http.cross_origin import CrossOrigin
 from heliograph.http.encrypted import Encrypted
 from heliograph.http.exports import ExportSlots
 from heliograph.http.foreign_pages import ForeignPages
@@ -53,6 +56,7 @@ from heliograph.http.ingest import ingest_routes
 from heliograph.http.parameters import Known
 from heliograph.http.realtime import PARAMETERS, Realtime
 from heliograph.http.resources import ReadRoute
+from heliograph.http.rooted import Rooted
 from heliograph.http.services import Services
 from heliograph.http.streams import EVENTS, EVENTS_OF_NETWORK, Stream
 
@@ -112,9 +116,11 @@ def create_web(services: Services, export_slots: ExportSlots | None = None) -> A
     web: ASGIApp = front
     if settings.anonymous_role or settings.allowed_hosts:
         web = ForeignPages(web, settings, traffic)
+    if settings.cors_origins:
+        web = CrossOrigin(web, settings.cors_origins, services.access.limits)
     if settings.http_redirect or settings.hsts_seconds:
         web = Encrypted(web, settings)
-    return web
+    return Rooted(web, settings.root_path) if settings.root_path else web
 
 
 def _add_direct(table: Table, services: Services) -> None:
@@ -154,9 +160,10 @@ def _known() -> dict[tuple[str, str], Known | None]:
 
 
 @cache
-def _document() -> bytes:
+def _document(root: str) -> bytes:
     routes = [route for resource in RESOURCES for route in resource.router.routes]
-    return encode(openapi.document_of(routes))
+    document = openapi.document_of(routes)
+    return encode({**document, "servers": [{"url": root}]} if root else document)
 
 
 def _fastapi() -> FastAPI:

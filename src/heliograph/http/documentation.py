@@ -29,11 +29,14 @@ CACHED = {**PAGE_HEADERS, "cache-control": "public, max-age=3600"}
 MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css", ".png": "image/png"}
 
 
-def install(app: FastAPI, document: Callable[[], bytes]) -> None:
-    """Add the pages to the application, and OpenAPI's document, which is JSON."""
+def install(app: FastAPI, document: Callable[[str], bytes]) -> None:
+    """Add the pages to the application, and OpenAPI's document, which is JSON.
 
-    async def openapi(_request: Request) -> Response:
-        return Answer(200, document())
+    It is called with the folder, if any, in which a proxy shows the server.
+    """
+
+    async def openapi(request: Request) -> Response:
+        return Answer(200, document(request.scope.get("root_path", "")))
 
     async def static(request: Request) -> Response:
         path = _files().get(request.path_params["path"])
