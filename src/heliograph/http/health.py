@@ -16,7 +16,7 @@ from heliograph.http.services import Services
 from heliograph.model.time import DAY, SECOND, now, to_epoch_seconds, to_rfc3339
 from heliograph.retention.disk_budget import DiskState
 from heliograph.store import MigrationState
-from heliograph.version import VERSION
+from heliograph.version import BUILT_FROM, VERSION
 
 router = APIRouter(prefix=PREFIX, tags=["health"], dependencies=[probe])
 
@@ -103,8 +103,8 @@ async def status(request: Request, services: TheServices) -> Response:
     host, port = addresses[0][:2] if addresses else (None, None)
     shown = Status(
         environment=settings.app_env,
-        commit_sha=settings.commit_sha,
-        branch_name=settings.branch_name,
+        commit_sha=settings.commit_sha or BUILT_FROM.get("commit_sha"),
+        branch_name=settings.branch_name or BUILT_FROM.get("branch_name"),
         start_timestamp=to_epoch_seconds(services.started_at),
         version=VERSION,
         # Whoever listens everywhere is reached by the name that this request has used.

@@ -12,7 +12,7 @@ from heliograph.errors import StoreUnavailableError
 from heliograph.model.time import HOUR, now, parse
 from heliograph.store import MigrationState
 from heliograph.store.migrations.running import head
-from heliograph.version import VERSION
+from heliograph.version import BUILT_FROM, VERSION
 from ports import free_port
 from scripted_broker import message, scripted_broker
 from server import eventually
@@ -27,6 +27,14 @@ async def test_the_process_lives(site):
         ping = (await here.http.get("/ping")).json()
         assert ping["status"] == "OK"
         assert parse(ping["timestamp"]) > 0
+
+
+async def test_status_tells_the_commit_of_the_build(site, monkeypatch):
+    monkeypatch.setitem(BUILT_FROM, "commit_sha", "abc")
+    monkeypatch.setitem(BUILT_FROM, "branch_name", "main")
+    async with site(branch_name="other") as here:
+        status = (await here.http.get("/status")).json()
+    assert (status["commit_sha"], status["branch_name"]) == ("abc", "other")
 
 
 async def test_status_tells_what_runs_where(site):
