@@ -1,4 +1,4 @@
-"""What the command line calls by a name: devices, networks and accounts."""
+"""What the command line calls by a name: devices, networks, rules and accounts."""
 
 from collections.abc import Sequence
 
@@ -9,6 +9,7 @@ from heliograph.model.identifiers import is_uuid
 from heliograph.model.sensor import Network, Sensor
 from heliograph.nearest import did_you_mean
 from heliograph.store import Store
+from heliograph.store.rules import StoredRule
 
 # Names that one which nobody knows is compared with.
 COMPARED = 10_000
@@ -65,6 +66,35 @@ async def device_not_found(store: Store, name: str) -> StartError:
         networks=None, offset=0, limit=COMPARED, only_devices=True
     )
     return not_found("device", name, [sensor.device_id or "" for sensor in sensors])
+
+
+async def found_rule(store: Store, name: str, network: str | None) -> StoredRule:
+    """Return the rule of this name, or UUID, in the network of this name if one is named.
+
+    Raises:
+        StartError: there is none, or there are several.
+    """
+    of_network = await network_identifier(store, network)
+    found = await store.rules.find(name)
+    if found is not None and of_network in (None, found.network_identifier):
+        return found
+    rules = await all_rules(store, of_network)
+    named = [rule for rule in rules if rule.name == name]
+    if len(named) > 1:
+        raise StartError(f"{len(named)} networks have a rule {name!r}: say which by --network")
+    if not named:
+        raise not_found("rule", name, [rule.name for rule in rules])
+    return named[0]
+
+
+async def all_rules(store: Store, network: str | None) -> list[StoredRule]:
+    """Return all rules of a network, or of all, oldest first."""
+    networks = None if network is None else [network]
+
+    async def read(rules: list[StoredRule], wanted: int) -> list[StoredRule]:
+        return (await store.rules.page(networks=networks, offset=len(rules), limit=wanted))[0]
+
+    return await collect(read)
 
 
 async def found_account(store: Store, username: str) -> Account:

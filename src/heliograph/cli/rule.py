@@ -11,8 +11,14 @@ from typing import Any
 import msgspec
 import typer
 
-from heliograph.cli.database import collect, command_line, with_store
-from heliograph.cli.named import found_device, found_network, network_identifier, not_found
+from heliograph.cli.database import command_line, with_store
+from heliograph.cli.named import (
+    all_rules,
+    found_device,
+    found_network,
+    found_rule,
+    network_identifier,
+)
 from heliograph.cli.output import (
     Json,
     echo,
@@ -24,7 +30,6 @@ from heliograph.cli.output import (
     time_text,
 )
 from heliograph.errors import AlreadyExistsError, StartError
-from heliograph.model.identifiers import is_uuid
 from heliograph.model.sensor import Sensor
 from heliograph.model.time import DAY, SECOND, now
 from heliograph.processing.cel import CelError
@@ -53,7 +58,7 @@ def list_rules(
 
     async def work(store: Store) -> list[StoredRule]:
         of_network = await network_identifier(store, network)
-        return await _rules(store, of_network)
+        return await all_rules(store, of_network)
 
     print_records(
         with_store(work),
@@ -73,7 +78,7 @@ def list_rules(
 @app.command()
 def show(rule: str = AnyRule, *, network: str | None = OfNetwork) -> None:
     """Print a rule as JSON, which `create` and `change` take."""
-    found = with_store(lambda store: _found(store, rule, network))
+    found = with_store(lambda store: found_rule(store, rule, network))
     print_json(msgspec.json.decode(found.definition))
 
 
@@ -122,7 +127,7 @@ def change(
         raise StartError("a rule is a JSON object")
 
     async def work(store: Store) -> StoredRule | None:
-        found = await _found(store, rule, network)
+        found = await found_rule(store, rule, network)
         return await store.rules.change(
             found.identifier,
             lambda document: written({**document, **members}),
@@ -142,7 +147,7 @@ def delete(rule: str = AnyRule, *, network: str | None = OfNetwork) -> None:
     """Delete a rule, and what it remembers of sensors."""
 
     async def work(store: Store) -> StoredRule:
-        found = await _found(store, rule, network)
+        found = await found_rule(store, rule, network)
         await store.rules.delete(found.identifier, actor=command_line())
         return found
 
@@ -177,7 +182,7 @@ def try_stored(
     async def work(store: Store) -> tuple[str, Sensor, DryRun]:
         document = given
         if document is None:
-            document = msgspec.json.decode((await _found(store, rule, network)).definition)
+            document = msgspec.json.decode((await found_rule(store, rule, network)).definition)
         compiled = CompiledRule(parse(document))
         known = await found_device(store, sensor)
         run = await try_rule(store, compiled, known.number, first, last)
@@ -242,33 +247,6 @@ def _print_run(run: DryRun, *, as_json: bool) -> None:
     if not run.complete:
         said.append(f"there are more: it came to {time_text(run.end)}")
     echo("; ".join(said), err=True)
-
-
-async def _found(store: Store, name: str, network: str | None) -> StoredRule:
-    """Return the rule of this name, or UUID.
-
-    Raises:
-        StartError: there is none, or there are several.
-    """
-    if is_uuid(name) and (found := await store.rules.find(name)):
-        return found
-    rules = await _rules(store, await network_identifier(store, network))
-    named = [rule for rule in rules if rule.name == name]
-    if len(named) > 1:
-        raise StartError(f"{len(named)} networks have a rule {name!r}: say which by --network")
-    if not named:
-        raise not_found("rule", name, [rule.name for rule in rules])
-    return named[0]
-
-
-async def _rules(store: Store, network: str | None) -> list[StoredRule]:
-    networks = None if network is None else [network]
-
-    async def read(rules: list[StoredRule], wanted: int) -> list[StoredRule]:
-        found, _ = await store.rules.page(networks=networks, offset=len(rules), limit=wanted)
-        return found
-
-    return await collect(read)
 
 
 def _read(file: Path) -> Any:

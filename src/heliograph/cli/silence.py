@@ -6,7 +6,7 @@ from typing import Any
 import typer
 
 from heliograph.cli.database import collect, command_line, with_store
-from heliograph.cli.named import found_device, network_identifier
+from heliograph.cli.named import found_device, found_rule, network_identifier
 from heliograph.cli.output import (
     Json,
     echo,
@@ -19,6 +19,7 @@ from heliograph.cli.output import (
 from heliograph.errors import StartError
 from heliograph.model.alert import LONGEST_SILENCE, Silence
 from heliograph.model.time import MINUTE, now
+from heliograph.processing.server_alerts import CONDITION_NAMES
 from heliograph.store import Store
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
@@ -36,7 +37,9 @@ def add(
     ),
     device: str | None = typer.Option(None, help="Only those of this device_id, or UUID."),
     tag: str | None = typer.Option(None, help="Only those of sensors with this tag."),
-    rule: str | None = typer.Option(None, help="Only those of this rule, by its UUID."),
+    rule: str | None = typer.Option(
+        None, help="Only those of this rule (name or UUID) or condition of the server's."
+    ),
     comment: str | None = typer.Option(None, help="Why."),
     identifier: uuid.UUID | None = typer.Option(
         None, "--id", metavar="UUID", help="Its UUID; otherwise a new one."
@@ -58,13 +61,17 @@ def add(
         sensor = None if device is None else await found_device(store, device)
         if sensor is not None:
             of_network = of_network or sensor.network_identifier
+        of_rule = rule
+        if rule is not None and rule not in CONDITION_NAMES:
+            found = await found_rule(store, rule, of_network)
+            of_rule, of_network = found.identifier, found.network_identifier
         actor = command_line()
         silence = Silence(
             str(identifier or uuid.uuid4()),
             of_network,
             None if sensor is None else sensor.number,
             tag,
-            rule,
+            of_rule,
             starts_at,
             ends_at,
             comment,

@@ -16,9 +16,11 @@ from heliograph.http.lists import listed
 from heliograph.http.members import Body
 from heliograph.http.records import Representation
 from heliograph.http.resources import KnownCall, Resource, TheCall, found
-from heliograph.http.schemas import ListLimit, Offset, OfNetwork, Text, Time
+from heliograph.http.rules import find_rule
+from heliograph.http.schemas import ListLimit, Offset, OfNetwork, Tag, Text, Time
 from heliograph.model.alert import LONGEST_SILENCE, Silence
 from heliograph.model.time import DAY, now, to_rfc3339
+from heliograph.processing.server_alerts import CONDITION_NAMES, REJECTED
 from heliograph.store.alerts import MAXIMUM_SILENCES
 
 router = Resource("silences", "/silences")
@@ -66,12 +68,15 @@ class NewSilence(Body):
 
     network_identifier: Text | None = Field(
         default=None,
-        description="The UUID of the network; without this member the sensor's, or the network"
-        " `default`; null: all, and the server's own alerts (for administrators)",
+        description="The UUID of the network; without this member that of the sensor or the"
+        " rule, or the network `default`; null: all, and the server's own alerts (for"
+        " administrators)",
     )
     sensor: Text | None = Field(default=None, description="A sensor's UUID or `device_id`")
-    tag: Text | None = None
-    rule: Text | None = None
+    tag: Tag | None = None
+    rule: Text | None = Field(
+        default=None, description="A rule's UUID, or the name of a condition of the server's"
+    )
     starts_at: Time | None = Field(
         default=None, description="When it starts (epoch seconds or RFC 3339); by default now"
     )
@@ -96,15 +101,23 @@ async def create_silence(new: NewSilence, call: TheCall) -> SilenceRepresentatio
     """Silence alerts for a time, at once or later; they are listed all the same."""
     moment = now()
     sensor = None if new.sensor is None else await call.readable(new.sensor)
+    # The name of a condition of the server's own, of which one is of networks.
+    is_condition = new.rule in CONDITION_NAMES
+    rule = None if new.rule is None or is_condition else await find_rule(call, new.rule)
     network = new.network_identifier
     if network is None and "network_identifier" in new.model_fields_set:
         call.require(Action.ADMINISTER)
     else:
         if network is None and sensor is not None:
             network = sensor.network_identifier
+        if network is None and rule is not None:
+            network = rule.network_identifier
         network = await call.target_network(network)
         if sensor is not None and sensor.network_identifier != network:
             raise not_found(ErrorCode.SENSOR_NOT_FOUND)
+        is_foreign = rule is not None and rule.network_identifier != network
+        if is_foreign or (is_condition and new.rule != REJECTED):
+            raise not_found(ErrorCode.RULE_NOT_FOUND)
     starts_at = moment if new.starts_at is None else new.starts_at
     _check(starts_at, new.ends_at, moment)
     silence = Silence(
@@ -112,7 +125,7 @@ async def create_silence(new: NewSilence, call: TheCall) -> SilenceRepresentatio
         network,
         None if sensor is None else sensor.number,
         new.tag,
-        new.rule,
+        new.rule if rule is None else rule.identifier,
         starts_at,
         new.ends_at,
         new.comment,

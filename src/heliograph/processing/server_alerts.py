@@ -51,6 +51,9 @@ CONDITIONS: Final = (
 )
 DATABASE_CONDITION: Final = ServerCondition(DATABASE, "The database was away", "critical")
 REJECTED_CONDITION: Final = ServerCondition(REJECTED, "Messages are rejected", "warning")
+CONDITION_NAMES: Final = tuple(
+    sorted(each.name for each in (*CONDITIONS, DATABASE_CONDITION, REJECTED_CONDITION))
+)
 
 
 class Sign(NamedTuple):

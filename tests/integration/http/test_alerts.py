@@ -123,6 +123,8 @@ async def test_alerts_of_the_server_are_the_administrators(here):
 async def test_a_silence_is_made_changed_and_ended(here, monkeypatch):
     await here.device("pump-1")
     foreign = await here.network("other")
+    document = {"name": "Too hot", "condition": {"attribute": "t", "above": 30}}
+    rule = (await here.http.post("/rules", json=document)).json()["id"]
     ends_at = to_rfc3339(now() + HOUR)
     answer = await here.http.post(
         "/silences", json={"sensor": "pump-1", "ends_at": ends_at, "comment": "work"}
@@ -151,8 +153,17 @@ async def test_a_silence_is_made_changed_and_ended(here, monkeypatch):
         ({"ends_at": ends_at, "sensor": "nobody"}, 404),
         ({"ends_at": ends_at, "sensor": "pump-1", "network_identifier": foreign}, 404),
         ({"ends_at": ends_at, "senser": "pump-1"}, 422),
+        ({"ends_at": ends_at, "tag": ""}, 422),
+        ({"ends_at": ends_at, "rule": "Too hot"}, 404),
+        ({"ends_at": ends_at, "rule": "disk"}, 404),
+        ({"ends_at": ends_at, "rule": rule, "network_identifier": foreign}, 404),
     ):
         assert (await here.http.post("/silences", json=body)).status_code == status, body
+    for body in ({"rule": "disk"}, {"rule": rule.upper()}):
+        body |= {"ends_at": ends_at, "network_identifier": None}
+        made = (await here.http.post("/silences", json=body)).json()
+        assert made["rule"] == body["rule"].lower()
+        await here.http.delete(f"/silences/{made['id']}")
     assert (await here.http.put(path, json={"tag": "roof"})).status_code == 422
     assert (await here.http.delete(path)).status_code == 204
     for method in ("GET", "PUT", "DELETE"):
