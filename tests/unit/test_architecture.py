@@ -44,6 +44,7 @@ LEVELS = {
     "processing": 4,
     "rollups": 4,
     "brokers": 5,
+    "doctor": 5,
     "presence": 5,
     "retention": 5,
     "http": 6,

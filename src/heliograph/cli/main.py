@@ -20,6 +20,7 @@ COMMANDS = {
     "migrate": "Bring the database to the newest revision.",
     "backup": "Write a backup of the database while the server runs, and verify it.",
     "restore": "Put a backup in the place of the database, and move what was there aside.",
+    "doctor": "Look at database, disk, files, clock, broker and limits, and say what to do.",
     "settings": "Show the effective settings, secrets masked.",
     "secrets": "Encrypt the secrets of settings and channels, and make the key for it.",
     "user": "Make accounts, list them, set their passwords, take them out of use.",

@@ -26,6 +26,7 @@ from heliograph.http import (
     channels,
     configurations,
     devices,
+    doctor,
     documentation,
     errors,
     exports,
@@ -85,6 +86,7 @@ RESOURCES = (
     broker_access,
     health,
     rereadenv,
+    doctor,
     metrics,
 )
 

@@ -121,6 +121,12 @@ async def status(request: Request, services: TheServices) -> Response:
 )
 async def readyz(services: TheServices) -> Response:
     """Return whether the server accepts data now: 503 with the reasons if not."""
+    shown = await readiness(services)
+    return Answer(200 if shown.ready else 503, encode(shown))
+
+
+async def readiness(services: Services) -> Readiness:
+    """Return whether the server accepts data now, and why not."""
     state = services.http_ingest.state
     reasons: list[str] = []
     database, migration, fault = await _database(services)
@@ -170,7 +176,7 @@ async def readyz(services: TheServices) -> Response:
     if services.informing is not None and services.informing.problem is not None:
         warnings.append(f"Mosquitto's files are not up to date: {services.informing.problem}")
     last = state.last_message_at or state.last_commit_at
-    shown = Readiness(
+    return Readiness(
         ready=not reasons,
         reasons=reasons,
         warnings=warnings,
@@ -183,7 +189,6 @@ async def readyz(services: TheServices) -> Response:
         instance={"number": instance.number if instance else 0, "others": others},
         last_message_age_seconds=max(0, now() - last) / SECOND if last else None,
     )
-    return Answer(503 if reasons else 200, encode(shown))
 
 
 async def _of_rules(services: Services, database: str) -> list[str]:

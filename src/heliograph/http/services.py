@@ -1,5 +1,6 @@
 """What the routes work with, handed to them by the application's wiring."""
 
+import asyncio
 import dataclasses
 
 from heliograph.access.authenticator import Authenticator
@@ -65,6 +66,8 @@ class Services:
     started_at: int
     access: Access = dataclasses.field(init=False)
     newest_pages: NewestPages = dataclasses.field(init=False)
+    # Whoever examines the installation has it: it reads and flushes much.
+    examining: asyncio.Lock = dataclasses.field(default_factory=asyncio.Lock, init=False)
 
     @property
     def settings(self) -> Settings:

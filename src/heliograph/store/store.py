@@ -17,6 +17,7 @@ from heliograph.store.clock import ClockStates
 from heliograph.store.configurations import Configurations
 from heliograph.store.engine import Engine
 from heliograph.store.instances import Instances
+from heliograph.store.integrity import Integrity
 from heliograph.store.measurements import Measurements, RawReads
 from heliograph.store.messages import Messages
 from heliograph.store.migrations.running import MigrationState, head, run_migrations
@@ -61,6 +62,7 @@ class Store:
         self.silences = Silences(engine)
         self.audit = Audit(engine)
         self.channels = Channels(engine)
+        self.integrity = Integrity(engine)
         self.clock = ClockStates(engine)
         self.sensors = Sensors(engine)
         self.connections = Connections(engine)
