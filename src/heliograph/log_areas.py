@@ -18,6 +18,9 @@ AREAS: Final[Mapping[str, tuple[str, ...]]] = {
         "heliograph.cli",
         "heliograph.shutdown",
         "heliograph.running_settings",
+        "heliograph.heartbeat",
+        "heliograph.systemd",
+        "heliograph.tls",
     ),
     "api": ("heliograph.http", "uvicorn"),
     "sse": (

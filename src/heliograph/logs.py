@@ -13,9 +13,14 @@ from heliograph.errors import StartError
 from heliograph.log_areas import AREAS, area_of
 from heliograph.masking import mask_value
 from heliograph.printable import printable, printable_json, printable_lines
+from heliograph.request_ids import CURRENT
 from heliograph.settings import Settings
 
 _ROUTED = ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi", "asyncio", "alembic")
+
+# They log each statement with its parameters (keys' hashes, and all that devices say), and each URL
+# that is called, which may be a secret as a whole.
+_TALKATIVE = ("aiosqlite", "httpx", "httpcore")
 
 _as_json = structlog.processors.JSONRenderer(ensure_ascii=False)
 _OF_SEVERAL_LINES = {"exception", "stack"}
@@ -40,6 +45,7 @@ def configure(
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         add_type,
+        add_request_id,
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
@@ -64,8 +70,8 @@ def configure(
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
-    # It logs every statement with its parameters: keys' hashes, and all that devices say.
-    logging.getLogger("aiosqlite").setLevel(logging.WARNING)
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.WARNING)
     logging.captureWarnings(capture=True)
     structlog.configure(
         processors=[
@@ -136,6 +142,14 @@ def _set_levels(levels: dict[str, str]) -> None:
 def add_type(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Say, as a structlog processor, which area of the server a line is about."""
     event["type"] = area_of(str(event.get("logger", "")))
+    return event
+
+
+def add_request_id(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Say, as a structlog processor, for which request a line is written, if for one."""
+    identify = CURRENT.get()
+    if identify is not None:
+        event.setdefault("request_id", identify())
     return event
 
 

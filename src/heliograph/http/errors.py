@@ -79,9 +79,7 @@ RETRY_AFTER_SECONDS = 2
 OUTAGE_SECONDS = 60.0
 
 
-MALFORMED = Answer(
-    400, encode(ErrorAnswer("The body is not valid JSON", ErrorCode.MALFORMED_JSON.value))
-)
+MALFORMED = HeliographError(ErrorCode.MALFORMED_JSON, "The body is not valid JSON")
 
 
 def answer(error: HeliographError) -> Answer:
@@ -151,14 +149,14 @@ def answer_to(error: Exception, invalid_status: int = 422) -> Answer | None:
     if isinstance(error, RequestValidationError):
         found = error.errors()
         malformed = any(each["type"] == "json_invalid" for each in found)
-        return MALFORMED if malformed else invalid(found, status=invalid_status)
+        return answer(MALFORMED) if malformed else invalid(found, status=invalid_status)
     return _http_answer(error) if isinstance(error, HTTPException) else None
 
 
 def _http_answer(error: HTTPException) -> Answer:
     if error.status_code == 400:
         # The one that FastAPI raises itself: a body that json.loads refuses to look at.
-        return MALFORMED
+        return answer(MALFORMED)
     code = CODE_OF_STATUS.get(error.status_code, ErrorCode.VALIDATION_FAILED)
     detail = _DETAILS.get(code, error.detail)
     given = error.headers or {}

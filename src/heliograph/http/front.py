@@ -9,8 +9,9 @@ answer here.
 import asyncio
 import logging
 import re
+import secrets
 from bisect import bisect_left
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from time import monotonic
 from typing import NamedTuple
 
@@ -37,12 +38,20 @@ from heliograph.http.parameters import Known, problems
 from heliograph.http.paths import PREFIX
 from heliograph.http.realtime import refuse
 from heliograph.http.traffic import Traffic
+from heliograph.line_rate import LineRate
 from heliograph.model.histogram import BOUNDS_SECONDS
+from heliograph.request_ids import CURRENT, GIVEN, HEADER
 from heliograph.store.engine import Lineage
 
 log = structlog.get_logger()
 # Asked in a tenth of the time that a line takes that is not written.
 _requests = logging.getLogger(__name__)
+
+# What fails is told beside any number of requests that do not.
+_of_answers, _of_failures, _of_routine = LineRate(), LineRate(), LineRate()
+LONGEST_PATH = 200
+FAILURE = 400
+SERVER_ERROR = 500
 
 # What is not part of the interface keeps its own path.
 OUTSIDE = frozenset(("/", "/docs", "/redoc", "/openapi.json", "/favicon.ico"))
@@ -53,6 +62,8 @@ SOCKET = "websocket"
 # Uptime probes ask for these by HEAD too.
 PROBES = frozenset(f"{PREFIX}/{name}" for name in ("health", "ping", "readyz"))
 # What RabbitMQ asks comes as a form.
+# What is asked for all day by machines, whose requests are told when they fail.
+ROUTINE = PROBES | {f"{PREFIX}/metrics"}
 FORMS = f"{PREFIX}/broker/rabbitmq/"
 NETWORKS = f"{PREFIX}/networks/"
 # Where what is wrong with a request is a 400, as who uses these routes expects.
@@ -130,8 +141,8 @@ class _Request:
     """A request or a socket on its way: its route, where that is known, and what was answered."""
 
     __slots__ = (
-        *("_began", "_send", "_traffic", "has_begun", "held"),
-        *("is_probed", "path", "scope", "template"),
+        *("_began", "_id", "_send", "_traffic", "has_begun", "held"),
+        *("is_probed", "is_routine", "path", "scope", "template"),
     )
 
     def __init__(self, scope: Scope, send: Send, traffic: Traffic) -> None:
@@ -143,6 +154,8 @@ class _Request:
         self.template = UNMATCHED
         self.has_begun = False
         self.is_probed = False
+        self.is_routine = False
+        self._id = ""
         self.held: HeldAnswer | None = None
         self._send = send
         self._traffic = traffic
@@ -150,29 +163,61 @@ class _Request:
     async def send(self, message: Message) -> None:
         """Send a part of what an application answers."""
         if not self.has_begun:
-            self.begin(message.get("status"))
+            status = message.get("status")
+            if status is None:  # what a socket sends has none
+                self.has_begun = True
+            else:
+                headers = [*message.get("headers", ()), *self.begin(status)]
+                message = {**message, "headers": headers}
             if message["type"] == "http.response.start":
                 message = guarded(message)
         if self.is_probed and message["type"] == "http.response.body":
             message = {**message, "body": b""}
         await self._send(message)
 
-    def begin(self, status: int | None) -> None:
-        """Count the answer that begins now; what a socket sends has no status."""
+    def begin(self, status: int) -> Iterable[tuple[bytes, bytes]]:
+        """Count and log the answer that begins now; return the headers that it gets besides."""
         self.has_begun = True
-        if status is not None:
-            taken = self._traffic.requests[self.template, status // 100]
-            seconds = monotonic() - self._began
-            taken.counts[bisect_left(BOUNDS_SECONDS, seconds)] += 1
-            taken.seconds += seconds
+        taken = self._traffic.requests[self.template, status // 100]
+        seconds = monotonic() - self._began
+        taken.counts[bisect_left(BOUNDS_SECONDS, seconds)] += 1
+        taken.seconds += seconds
+        if self.is_routine and status < FAILURE:
             if _requests.isEnabledFor(logging.DEBUG):
-                # Not the query, which may hold a ticket.
-                method = self.scope["method"]
-                log.debug("request answered", method=method, path=self.path, status=status)
+                self._log(logging.DEBUG, _of_routine, status, seconds)
+            return ()
+        level = logging.INFO if status < SERVER_ERROR else logging.WARNING
+        if _requests.isEnabledFor(level):
+            self._log(level, _of_answers if status < FAILURE else _of_failures, status, seconds)
         connection: ClientConnection | None = self.scope.get(CONNECTION)
         if status == 429 and connection is not None:
             # Whoever repeats at once what is refused would cost as much by it.
             connection.rest()
+        return ((HEADER, self.identify().encode()),)
+
+    def _log(self, level: int, rate: LineRate, status: int, seconds: float) -> None:
+        more = rate.due()
+        if more is None:
+            return
+        client, path = self.scope.get("client"), self.path
+        log.log(
+            level,
+            "request answered",
+            method=self.scope["method"],
+            # Not the query, which may hold a ticket.
+            path=path if len(path) <= LONGEST_PATH else f"{path[:LONGEST_PATH]}…",
+            status=status,
+            seconds=round(seconds, 4),
+            address=client[0] if client else None,
+            **more,
+        )
+
+    def identify(self) -> str:
+        """Return the request's id: what its client calls it, if that is one, else one of ours."""
+        if not self._id:
+            given = dict(self.scope["headers"]).get(HEADER, b"")
+            self._id = given.decode() if GIVEN.fullmatch(given) else secrets.token_hex(8)
+        return self._id
 
 
 class Front:
@@ -202,6 +247,7 @@ class Front:
         # What a request has found is not written to a database that was put back since.
         self._lineage.pin()
         request = _Request(scope, send, self._traffic)
+        CURRENT.set(request.identify)
         if scope["type"] == "websocket":
             await self._serve(request, receive)
             return
@@ -225,7 +271,7 @@ class Front:
                     raise
                 answer = expected or errors.answer(errors.DEFECT)
             if answer is not None:
-                request.begin(answer.status)
+                answer.raw_headers += request.begin(answer.status)
                 await answer.send_to(request.scope, send)
         finally:
             if request.held is not None:
@@ -250,7 +296,10 @@ class Front:
         query: bytes = scope["query_string"]
         if query and operation.known is not None and (found := problems(query, operation.known)):
             return errors.invalid(found, status=_status_of_invalid(operation.template))
-        if operation.direct is None or method != "POST":
+        if operation.direct is not None and method == "POST":
+            request.is_routine = True
+        else:
+            request.is_routine = operation.template in ROUTINE
             scope[HELD] = request.held = HeldAnswer(
                 self._answering, connection=scope.get(CONNECTION)
             )

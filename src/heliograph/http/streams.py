@@ -8,7 +8,6 @@ import asyncio
 from typing import NamedTuple
 
 import msgspec
-import structlog
 from starlette.types import Receive, Scope, Send
 
 from heliograph.access.registry import Registry
@@ -46,7 +45,6 @@ HEADERS = [
     (b"x-accel-buffering", b"no"),
 ]
 
-log = structlog.get_logger()
 
 # Of the activity: how wide its intervals are, and how far it goes back.
 WIDTH = 4 * HOUR
@@ -111,9 +109,7 @@ class Stream:
             async with listening(viewer, disconnected(receive), "stream's client"):
                 await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
                 viewer.outlet = outlet_of(scope)
-                log.debug("stream opened", name=principal.name, network=network)
                 await self._write(_Opened(viewer, watch, send), last_event_id)
-                log.debug("stream ended", name=principal.name, reason=viewer.closed)
                 body = sse.retry(RETRY_MILLISECONDS)
                 await send({"type": "http.response.body", "body": body})
 

@@ -2,10 +2,12 @@
 
 import asyncio
 import dataclasses
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from urllib.parse import parse_qs
 
+import structlog
 from starlette.types import Receive, Scope
 
 from heliograph.access.policy import Action, credential_of, is_current, may, networks_of
@@ -14,12 +16,16 @@ from heliograph.errors import ErrorCode, HeliographError, shutting_down
 from heliograph.http.access import Rights, bearer, client_address
 from heliograph.http.direct import cut_off
 from heliograph.http.services import Services
+from heliograph.line_rate import LineRate
 from heliograph.live.streams import Selection, Streams
 from heliograph.live.viewer import Viewer
 from heliograph.model.credentials import hash_key
 from heliograph.model.principal import Principal
 from heliograph.model.time import now
 from heliograph.store.accounts import SESSION, TICKET
+
+log = structlog.get_logger()
+_of_opened, _of_ended = LineRate(), LineRate()
 
 LONGEST_QUERY = 16 << 10
 MAXIMUM_SENSORS = 100
@@ -127,11 +133,13 @@ class Watchers:
                 ErrorCode.TOO_MANY_STREAMS, "Too many open streams", retry_after=RETRY_SECONDS
             )
         self._services.streams.enter(viewer, name)
+        if (more := _of_opened.due()) is not None:
+            log.info("stream opened", name=principal.name, path=scope["path"], **more)
 
     @asynccontextmanager
     async def viewer(self, scope: Scope, receive: Receive) -> AsyncIterator[Viewer]:
         """Give a viewer, and forget it in the end; one that takes nothing is cut off."""
-        viewer = Viewer()
+        viewer, began = Viewer(), time.monotonic()
         try:
             yield viewer
         except asyncio.CancelledError:
@@ -139,7 +147,10 @@ class Watchers:
                 raise
             await cut_off(scope, receive)
         finally:
-            self._services.streams.leave(viewer)
+            was_open = self._services.streams.leave(viewer)
+            if was_open and (more := _of_ended.due()) is not None:
+                seconds, reason = round(time.monotonic() - began, 3), viewer.closed
+                log.info("stream ended", path=scope["path"], reason=reason, seconds=seconds, **more)
 
     async def watch(
         self,

@@ -118,10 +118,10 @@ class Streams:
         if self.closing:
             viewer.close(SHUTTING_DOWN)
 
-    def leave(self, viewer: Viewer) -> None:
-        """Forget a stream that has ended."""
+    def leave(self, viewer: Viewer) -> bool:
+        """Forget a stream that has ended; return whether it was open at all."""
         if viewer not in self._open:
-            return
+            return False
         self._open.remove(viewer)
         left = self._of_principal[viewer.principal] - 1
         if left:
@@ -129,6 +129,7 @@ class Streams:
         else:
             del self._of_principal[viewer.principal]
         self.watch(viewer, None)
+        return True
 
     def watch(self, viewer: Viewer, selection: Selection | None) -> None:
         """Send the viewer what is committed from now on, as the selection says."""

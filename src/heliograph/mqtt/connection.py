@@ -19,6 +19,7 @@ from heliograph.access.policy import credential_of, is_current
 from heliograph.address import network_of
 from heliograph.errors import ErrorCode, HeliographError, StoreUnavailableError
 from heliograph.hourly import Hourly
+from heliograph.line_rate import LineRate
 from heliograph.model.principal import Principal
 from heliograph.model.records import MAXIMUM_PAYLOAD_BYTES
 from heliograph.model.time import now
@@ -60,6 +61,7 @@ from heliograph.mqtt.shares import FILTER_COST, MESSAGE_BYTES, PACKET_COST, Shar
 from heliograph.mqtt.topics import is_longer_than
 
 log = structlog.get_logger()
+_of_connected, _of_disconnected = LineRate(), LineRate()
 
 # Every packet but PUBLISH.
 MAXIMUM_CONTROL_BYTES = 128 << 10
@@ -321,8 +323,8 @@ class Connection(Client):
             self.task.cancel()
         if self.retained is not None:
             self.retained.close()
-        if self.principal is not None:
-            log.debug("client disconnected", name=self.principal.name, peer=self.peer)
+        if self.principal is not None and (more := _of_disconnected.due()) is not None:
+            log.info("client disconnected", name=self.principal.name, peer=self.peer, **more)
         self.clients.lost(self)
 
     def pause_writing(self) -> None:
@@ -578,7 +580,9 @@ class Connection(Client):
         if connect.version == MQTT_5:
             self.aliases = TopicAliases()
         self.write(packets.connack(self.version, session_present=present, properties=properties))
-        log.debug("client connected", name=principal.name, peer=self.peer, client_id=client_id)
+        if (more := _of_connected.due()) is not None:
+            who = {"name": principal.name, "peer": self.peer, "client_id": client_id}
+            log.info("client connected", **who, session_present=present, **more)
         session.resume()
 
     def _properties(self, connect: Connect, client_id: str) -> Properties:

@@ -18,6 +18,7 @@ import structlog
 
 from heliograph.access.policy import is_current
 from heliograph.errors import StoreUnavailableError
+from heliograph.line_rate import LineRate
 from heliograph.model.principal import Principal
 from heliograph.model.time import now
 from heliograph.mqtt.codec import packets
@@ -30,6 +31,7 @@ from heliograph.mqtt.host import Host, Outgoing
 from heliograph.mqtt.reading import CLOSING, PacketProtocol
 
 log = structlog.get_logger()
+_of_faults = LineRate()
 
 OUTGOING_MESSAGES = 1_000
 OUTGOING_BYTES = 1 << 20
@@ -488,7 +490,9 @@ class Client(PacketProtocol):
         """Count and note that the connection is ended for a fault of the client's."""
         self.counts.refusals[reason.name] += 1
         name = self.principal.name if self.principal else None
-        log.debug("connection ended", reason=reason.name, detail=detail, peer=self.peer, name=name)
+        if (more := _of_faults.due()) is not None:
+            why = {"reason": reason.name, "detail": detail}
+            log.info("connection ended", **why, peer=self.peer, name=name, **more)
 
     def recheck(self) -> None:
         """End the connection if what the client logged in with is no longer valid."""

@@ -1,17 +1,22 @@
 """What the front makes of paths, bodies and failures, whatever answers behind it."""
 
 import asyncio
+import logging
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from heliograph.errors import ErrorCode
 from heliograph.http import bodies
+from heliograph.http import front as front_module
 from heliograph.http.answers import Answer, Answering
 from heliograph.http.front import SOCKET, Front, Operation, Table
 from heliograph.http.parameters import known
 from heliograph.http.paths import PREFIX
 from heliograph.http.traffic import Traffic
+from heliograph.line_rate import AT_ONCE, LineRate
+from heliograph.request_ids import CURRENT
 from heliograph.store.engine import Lineage
 
 
@@ -21,6 +26,11 @@ def front(*entries, fastapi=None, **options):
     for method, entry in entries:
         table.add(method, entry)
     return Front(table, fastapi, None, Lineage(), traffic, Answering(), **options), traffic
+
+
+def counted(traffic):
+    """Return how many requests were answered by route and class of status."""
+    return {name: taken.count for name, taken in traffic.requests.items()}
 
 
 def client(application):
@@ -49,7 +59,8 @@ async def seen(scope):
     async def send(_message):
         pass
 
-    await front(*routes)[0]({"method": "GET", "query_string": b"", **scope}, None, send)
+    given = {"method": "GET", "query_string": b"", "headers": [], **scope}
+    await front(*routes)[0](given, None, send)
     return scopes[0]
 
 
@@ -92,7 +103,7 @@ async def test_answers_are_counted_by_their_route():
         refused = await http.get("/ingest")
     assert (refused.status_code, refused.headers["allow"]) == (405, "POST")
     assert scopes[0]["path_params"] == {"identifier": "pump-1"}
-    assert traffic.requests == {
+    assert counted(traffic) == {
         (f"{PREFIX}/ingest", 2): 1,
         (f"{PREFIX}/ingest", 4): 2,
         (f"{PREFIX}/sensors/{{identifier}}", 2): 1,
@@ -135,7 +146,7 @@ async def test_fastapis_bodies_are_bounded_in_size_and_all_together(monkeypatch)
         for size, status in ((90_000, 200), (150_000, 503), (2 << 20, 413)):
             response = await http.post("/thing", json="x" * size)
             assert response.status_code == status, size
-    assert traffic.requests == {
+    assert counted(traffic) == {
         (f"{PREFIX}/thing", 2): 1,
         (f"{PREFIX}/thing", 5): 1,
         (f"{PREFIX}/thing", 4): 1,
@@ -148,7 +159,7 @@ async def test_a_client_that_leaves_within_a_body_is_told_nothing():
 
     application, traffic = front(THING, fastapi=taking)
     assert await posted(application, receive) == []
-    assert traffic.requests == {}
+    assert counted(traffic) == {}
 
 
 @pytest.mark.parametrize("ending", [True, False])
@@ -182,3 +193,79 @@ async def test_half_an_answer_is_cut_off_by_the_server():
     application, _ = front(("POST", Operation(f"{PREFIX}/thing", None, application=failing)))
     with pytest.raises(ZeroDivisionError):
         await posted(application, None)
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """Return the lines of the log, with nothing left out yet."""
+    logging.getLogger("heliograph.http.front").setLevel(logging.INFO)
+    for name in ("_of_answers", "_of_failures", "_of_routine"):
+        monkeypatch.setattr(front_module, name, LineRate())
+    with capture_logs() as lines:
+        yield lines
+    logging.getLogger("heliograph.http.front").setLevel(logging.NOTSET)
+
+
+async def made(_scope, _receive):
+    return Answer(201, b"{}")
+
+
+async def refused(_scope, _receive):
+    return Answer(409, b"{}")
+
+
+async def failing(_scope, _receive):
+    return 1 / 0
+
+
+def routed(method, name, answer):
+    return method, Operation(f"{PREFIX}/{name}", known(()), answer)
+
+
+async def test_requests_are_told_but_for_what_goes_well_all_day(told):
+    routes = [routed("POST", "ingest", made), routed("POST", "full", refused)]
+    routes += [routed("GET", "page", made), routed("GET", "health", made)]
+    routes += [routed("GET", "broken", failing)]
+    application, _ = front(*routes, fastapi=recording([]))
+    async with client(application) as http:
+        answers = [await http.post("/ingest"), await http.get("/health")]
+        assert told == []
+        assert all("x-request-id" not in answer.headers for answer in answers)
+        answers = [await http.post("/full"), await http.get("/page")]
+        answers += [await http.get("/broken"), await http.get(f"/{'p' * 9_000}")]
+    assert all(len(answer.headers["x-request-id"]) == 16 for answer in answers)
+    lines = [(each["log_level"], each.get("status"), each["path"][7:12]) for each in told]
+    assert lines == [
+        *(("info", 409, "/full"), ("info", 201, "/page")),
+        *(("error", None, "/brok"), ("warning", 500, "/brok"), ("info", 200, "/pppp")),
+    ]
+    assert max(len(each["path"]) for each in told) <= 201
+
+
+async def test_lines_of_requests_are_bounded_and_failures_have_room_of_their_own(told):
+    routes = [routed("GET", "page", made), routed("POST", "full", refused)]
+    async with client(front(*routes)[0]) as http:
+        for _ in range(2 * AT_ONCE):
+            await http.get("/page")
+        assert len(told) < 1.5 * AT_ONCE
+        await http.post("/full")
+    assert told[-1]["status"] == 409
+
+
+@pytest.mark.parametrize(
+    ("given", "is_taken"),
+    [
+        *((b"a-Request.of_1", True), (b"x" * 64, True), (b"x" * 65, False)),
+        *((b"", False), (b"two words", False), (b"a\x1b[31m", False), (b"\xc3\xa9", False)),
+    ],
+)
+async def test_the_id_is_the_clients_if_it_is_one(given, is_taken):
+    ids = []
+
+    async def noting(_scope, _receive):
+        ids.append(CURRENT.get()())
+        return Answer(409, b"{}")
+
+    sent = await posted(front(routed("POST", "thing", noting))[0], None, [(b"x-request-id", given)])
+    assert (ids[0].encode() == given) is is_taken
+    assert (b"x-request-id", ids[0].encode()) in sent[0]["headers"]
