@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 import struct
 from typing import NamedTuple, Self
 
@@ -95,6 +96,16 @@ class Client:
     @classmethod
     async def open(cls, port: int, version: int = 4, host: str = "127.0.0.1") -> Self:
         reader, writer = await asyncio.open_connection(host, port)
+        return cls(reader, writer, version)
+
+    @classmethod
+    async def narrow(cls, port: int, version: int = 4) -> Self:
+        """Connect so that the kernel holds a few KiB, instead of megabytes, for who reads not."""
+        taking = socket.socket()
+        taking.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        taking.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(taking, ("127.0.0.1", port))
+        reader, writer = await asyncio.open_connection(sock=taking)
         return cls(reader, writer, version)
 
     @classmethod

@@ -160,7 +160,9 @@ async def test_a_slow_subscriber_costs_little_and_slows_nobody(server, version):
 
 async def test_a_client_that_takes_no_answers_is_read_no_more(server):
     device = await server.device()
-    client = await server.connect(device, version=5)
+    client = await Client.narrow(server.port, 5)
+    client.send(connect("c", device.device_id, device.key, version=5))
+    assert (await client.packet())[0] == 0x20
     (connection,) = server.listener._connections
     # The kernel would hold megabytes.
     sending = connection.transport.get_extra_info("socket")

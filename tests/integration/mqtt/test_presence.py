@@ -359,7 +359,9 @@ async def test_what_another_instance_has_noted_is_put_right(tmp_path, postgresql
         await client.close()
 
 
-async def test_another_server_that_starts_takes_nobody_for_gone(tmp_path, postgresql_url):
+async def test_another_server_that_starts_takes_nobody_for_gone(
+    tmp_path, postgresql_url, monkeypatch
+):
     folders = [tmp_path / name for name in ("one", "two")]
     for folder in folders:
         folder.mkdir()
@@ -372,8 +374,16 @@ async def test_another_server_that_starts_takes_nobody_for_gone(tmp_path, postgr
             stored = await shown(two, device)
             assert (stored["connected"], stored["connected_changed_at"]) == (True, since)
             # It goes over to the other server, before its connection here ends.
+            note, noted = two.store.connections.note, asyncio.Event()
+
+            async def noting(rows, token):
+                sensors = await note(rows, token)
+                noted.set()
+                return sensors
+
+            monkeypatch.setattr(two.store.connections, "note", noting)
             there = await two.connect(device)
-            await eventually(lambda: not two.services.registry.connected.is_due)
+            await noted.wait()
             await client.close()
             number = (await one.store.sensors.find(device.device_id)).number
             here = one.services.registry.connected

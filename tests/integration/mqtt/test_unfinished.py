@@ -78,12 +78,14 @@ async def test_who_takes_nothing_is_ended(server, monkeypatch):
     monkeypatch.setattr("heliograph.mqtt.listener.CONGESTED_SECONDS", 0.5)
     monkeypatch.setattr("heliograph.mqtt.listener.SWEEP_SECONDS", 0.05)
     device = await server.device()
-    client = await server.connect(device, version=5)
+    client = await Client.narrow(server.port, 5)
+    client.send(connect("c", device.device_id, device.key, version=5))
+    assert (await client.packet())[0] == 0x20
     (connection,) = server.listener._connections
     sending = connection.transport.get_extra_info("socket")
     sending.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
     client.writer.transport.pause_reading()
-    client.send(PINGREQ * 500_000)
+    client.send(PINGREQ * 400_000)
     await eventually(lambda: connection.congested, 30)
     await eventually(lambda: server.listener.connections == 0, 30)
 

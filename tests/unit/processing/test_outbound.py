@@ -157,12 +157,14 @@ async def test_endless_and_slow_answers_end():
     drop = b"HTTP/1.1 500 X\r\nContent-Length: 9\r\n\r\nslow"
     async with receiving(success, endless, None, drop, b"HTTP/1.1 100 C\r\n\r\n") as receiver:
         url = f"http://hook.test:{receiver.port}/"
-        async with webhooks(*["127.0.0.1"] * 5, seconds=0.2) as sender:
+        # However slow this machine is, these two end: long before the time is over.
+        async with webhooks(*["127.0.0.1"] * 2, seconds=60) as sender:
             assert await sender.post(url, b"{}") == 200
             with pytest.raises(DeliveryError) as caught:
                 await sender.post(url, b"{}")
             assert len(str(caught.value)) <= 1_100
             assert str(caught.value).startswith("answered 503 endless more and more")
+        async with webhooks(*["127.0.0.1"] * 3, seconds=0.2) as sender:
             for _ in range(3):
                 with pytest.raises(DeliveryError, match=r"no answer within 0\.2 s") as caught:
                     await sender.post(url, b"{}")
