@@ -324,7 +324,9 @@ def _channels(value: Any, place: str) -> list[str]:
 
 
 def _escalations(value: Any, place: str) -> list[dict[str, Any]]:
-    return list(each(_escalation, least=1, most=MAXIMUM_ESCALATIONS)(value, place))
+    steps = each(_escalation, least=1, most=MAXIMUM_ESCALATIONS)(value, place)
+    # A step that is due would wait for the one that is written before it.
+    return sorted(steps, key=lambda step: step["after"])
 
 
 _Read = Callable[[Any, str], Any]

@@ -76,6 +76,13 @@ def test_what_is_left_out_has_its_default() -> None:
     assert parse({"name": "o", "condition": {"offline": 60}}).kinds == (Kind.PRESENCE,)
 
 
+def test_steps_of_rising_severity_are_in_the_order_of_their_times() -> None:
+    steps = [{"after": 600, "severity": "critical"}, {"after": 60, "severity": "warning"}]
+    actions = [{"type": "alert", "escalate": steps}]
+    rule = parse({"name": "hot", "condition": HOT, "actions": actions})
+    assert rule.actions[0].members["escalate"] == steps[::-1]
+
+
 REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"name": None}, "name", "is missing"),
     ({"name": "n" * 256}, "name", "is longer than 255 characters"),
