@@ -62,7 +62,7 @@ READING |= {("rule", "list"), ("rule", "show", "cold"), ("action", "list")}
 READING |= {("rule", "test", "cold", "--sensor", "pump-2")}
 # What has no commands of its own and changes nothing that is audited; `channel` calls the server.
 OTHERS = {"serve", "initialize", "migrate", "settings", "audit", "broker", "rejected", "simulate"}
-OTHERS |= {"export", "import", "tail", "secrets", "channel"}
+OTHERS |= {"export", "import", "tail", "secrets", "channel", "backup", "restore", "doctor"}
 
 
 @pytest.fixture(autouse=True, params=["sqlite", "postgresql"])
