@@ -285,11 +285,16 @@ class Server:
             scripts=_scripts(settings),
         )
         publish = PacketActions(listener, link).run
-        publishing = _dispatcher(settings, store, {PUBLISH: publish, **rule_actions.quick})
+        # Held while one runs that may be what ends the server.
+        suspects = asyncio.Lock()
+        quick = {PUBLISH: publish, **rule_actions.quick}
+        publishing = _dispatcher(settings, store, quick, suspects)
         # What others may keep waiting: as many as are run at once, so that none waits for its turn
         # with its time running out.
-        calling = _dispatcher(settings, store, rule_actions.calls, WEBHOOKS_AT_ONCE)
-        scripting = _dispatcher(settings, store, rule_actions.scripts, settings.max_scripts)
+        calling = _dispatcher(settings, store, rule_actions.calls, suspects, WEBHOOKS_AT_ONCE)
+        scripting = _dispatcher(
+            settings, store, rule_actions.scripts, suspects, settings.max_scripts
+        )
         self._at_end("actions", publishing.close, shutdown.CONFIGURATIONS)
         self._at_end("calls", calling.close, shutdown.CONFIGURATIONS)
         self._at_end("scripts", scripting.close, shutdown.CONFIGURATIONS)
@@ -297,7 +302,7 @@ class Server:
         processor.entered.add(calling.wake)
         processor.entered.add(scripting.wake)
         notifying = _dispatcher(
-            settings, store, {NOTIFY: notifications.send}, NOTIFICATIONS_AT_ONCE
+            settings, store, {NOTIFY: notifications.send}, suspects, NOTIFICATIONS_AT_ONCE
         )
         notifications.entered.add(notifying.wake)
         processor.entered.add(notifications.wake)
@@ -576,7 +581,11 @@ def _authenticator(
 
 
 def _dispatcher(
-    settings: Settings, store: Store, runs: Mapping[str, Run], concurrent: int = CONCURRENT
+    settings: Settings,
+    store: Store,
+    runs: Mapping[str, Run],
+    suspects: asyncio.Lock,
+    concurrent: int = CONCURRENT,
 ) -> Dispatcher:
     return Dispatcher(
         store.actions,
@@ -584,6 +593,7 @@ def _dispatcher(
         interval=settings.processing_interval,
         alone=store.engine.name == "sqlite",
         concurrent=concurrent,
+        suspects=suspects,
     )
 
 

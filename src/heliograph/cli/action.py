@@ -43,13 +43,14 @@ def list_actions(
     print_records(
         with_store(work),
         _members,
-        ("id", "time", "type", "state", "attempts", "error"),
+        ("id", "time", "type", "state", "attempts", "key", "error"),
         lambda each: (
             str(each.id),
             time_text(each.created_at),
             each.type,
             each.state,
             str(each.attempts),
+            each.idempotency_key or "-",
             each.error or "-",
         ),
         as_json=json,
@@ -74,7 +75,8 @@ def repeat(
 
 def _members(action: ActionRecord) -> dict[str, Any]:
     members = msgspec.structs.asdict(action)
-    del members["body"], members["sensor"], members["position"]
+    del members["body"], members["sensor"], members["position"], members["fingerprint"]
+    members["idempotency_key"] = action.idempotency_key
     for name in ("timestamp", "due_at", "created_at", "finished_at"):
         members[name] = None if members[name] is None else time_json(members[name])
     return members

@@ -38,8 +38,12 @@ class ActionRepresentation(Representation):
     device_id: Annotated[str | None, "The sensor's `device_id`"]
     timestamp: Annotated[str, "The time of what was its cause (RFC 3339, UTC)"]
     message_id: Annotated[str | None, "The id of the message that was its cause; null: none was"]
+    idempotency_key: Annotated[
+        str | None,
+        "What its receivers know it by when it comes again; null: it is the server's own",
+    ]
     attempts: Annotated[int, "Number of times that it was tried"]
-    error: Annotated[str | None, "What went wrong last"]
+    error: Annotated[str | None, "What went wrong last; null while it is tried again"]
     created_at: Annotated[str, "When it was begun (RFC 3339, UTC)"]
     due_at: Annotated[str | None, "When it is tried next (RFC 3339, UTC); null: it is finished"]
     finished_at: Annotated[str | None, "When it was done, or given up (RFC 3339, UTC)"]
@@ -59,6 +63,7 @@ class ActionRepresentation(Representation):
             device_id=sensor.device_id if sensor else None,
             timestamp=to_rfc3339(action.timestamp),
             message_id=None if action.message is None else str(action.message),
+            idempotency_key=action.idempotency_key,
             attempts=action.attempts,
             error=action.error,
             created_at=to_rfc3339(action.created_at),

@@ -6,12 +6,20 @@ import random
 from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
 
+import msgspec
 import structlog
 
 from heliograph.errors import StoreUnavailableError
 from heliograph.model.time import SECOND, now
 from heliograph.printable import printable
-from heliograph.store.actions import Actions, ActionState, DueAction, SettledAction
+from heliograph.store.actions import (
+    ENDED,
+    SUSPECT_SECONDS,
+    Actions,
+    ActionState,
+    DueAction,
+    SettledAction,
+)
 
 log = structlog.get_logger()
 
@@ -66,10 +74,13 @@ class Dispatcher:
         interval: float,
         alone: bool,
         concurrent: int = CONCURRENT,
+        suspects: asyncio.Lock | None = None,
     ) -> None:
         """Look for what others have entered every `interval` seconds without being woken.
 
         `alone`: no other process does, so that what is claimed at the start is nobody's.
+        `suspects`: held while an action runs that may be what ends the server. All dispatchers of
+        a process share it, so that nothing else is blamed for the end.
         """
         self._actions = actions
         self._runs = runs
@@ -77,6 +88,7 @@ class Dispatcher:
         self.interval = interval
         self._alone = alone
         self._concurrent = concurrent
+        self._suspects = suspects or asyncio.Lock()
         self._work = asyncio.Event()
         self._running: dict[int, asyncio.Task[None]] = {}
         self._settled: list[SettledAction] = []
@@ -166,14 +178,42 @@ class Dispatcher:
             if (wait := due.due_at - now()) > 0:
                 return wait / SECOND
             generation = self._generation
-            claimed = await self._actions.claim(now(), due.type, room)
+            claimed = await self._claim(due.type, room)
             if not claimed:
-                return self.interval  # another server was quicker
+                return SUSPECT_SECONDS  # they wait for a suspect one, or another server was quicker
             for action in claimed:
                 if generation == self._generation and not self._is_known(action.id):
-                    running = self._run(action, generation)
-                    task = asyncio.create_task(running, name=f"action {action.id}")
-                    self._running[action.id] = task
+                    self._begin(action)
+                elif action.is_suspect:
+                    self._suspects.release()
+
+    def _begin(self, action: DueAction) -> None:
+        """Run what was claimed, unless it has had its attempts: nobody noted how the last ended."""
+        if action.attempts <= ATTEMPTS:
+            running = self._run(action, self._generation)
+            task = asyncio.create_task(running, name=f"action {action.id}")
+            self._running[action.id] = task
+            if action.is_suspect:
+                task.add_done_callback(lambda _: self._suspects.release())
+            return
+        failed = self._failed(action, f"{ENDED}, in the last of {ATTEMPTS} attempts", is_final=True)
+        self._settled.append(msgspec.structs.replace(failed, attempts=ATTEMPTS))
+        if action.is_suspect:
+            self._suspects.release()
+
+    async def _claim(self, type_: str, room: int) -> list[DueAction]:
+        """Claim what is due; if something suspect is, the turn of what is suspect is held."""
+        is_free = not self._suspects.locked()
+        if is_free:
+            await self._suspects.acquire()
+        is_held = False
+        try:
+            claimed = await self._actions.claim(now(), type_, room, suspects=is_free)
+            is_held = any(each.is_suspect for each in claimed)
+        finally:
+            if is_free and not is_held:
+                self._suspects.release()
+        return claimed
 
     def _is_known(self, action: int) -> bool:
         """Return whether an action is running, or ran and is not settled: its claim has lapsed."""

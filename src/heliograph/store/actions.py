@@ -13,6 +13,10 @@ from heliograph.store.engine import Subject, json_text
 
 # How long a claim holds: no action takes longer, and after a crash others wait so long.
 CLAIM_SECONDS = 60
+# What is not begun now, since another that may end the server is, is looked at again after that.
+SUSPECT_SECONDS = 0.25
+# Said of an action while its claim follows one of which nobody noted how it ended.
+ENDED = "the server ended before it was done"
 # Nobody puts an action off for longer: what is due later was put off by a clock set back since.
 FURTHEST_SECONDS = 3_600
 PRUNED_AT_ONCE = 1_000
@@ -41,6 +45,8 @@ class DueAction(msgspec.Struct, frozen=True, gc=False):
     body: str
     attempts: int
     created_at: int
+    # Whether it was begun more than once before, and nobody noted how that ended.
+    is_suspect: bool
 
     @property
     def idempotency_key(self) -> str:
@@ -80,6 +86,7 @@ class ActionRecord(msgspec.Struct, frozen=True, gc=False):
     position: int
     sensor: int
     timestamp: int
+    fingerprint: int
     message: int | None
     network_identifier: str | None
     type: str
@@ -90,6 +97,12 @@ class ActionRecord(msgspec.Struct, frozen=True, gc=False):
     created_at: int
     finished_at: int | None
     error: str | None
+
+    @property
+    def idempotency_key(self) -> str | None:
+        """Return what the receivers of a rule's action know it by; None: of the server's own."""
+        what = self.rule, self.position, self.type, self.sensor, self.timestamp, self.fingerprint
+        return idempotency_key(*what) if self.rule else None
 
 
 class ActionCounts(msgspec.Struct, frozen=True):
@@ -113,11 +126,31 @@ class Actions(Subject):
         found = await self._all(NextDue, "actions_next_due", types=wanted)
         return min(found, key=lambda due: due.due_at, default=None)
 
-    async def claim(self, now: int, type: str, limit: int) -> list[DueAction]:  # noqa: A002 - as in `page`
-        """Claim what is due of a type, those first that have waited longest."""
+    async def claim(
+        self,
+        now: int,
+        type: str,  # noqa: A002 - as in `page`
+        limit: int,
+        *,
+        suspects: bool = True,
+    ) -> list[DueAction]:
+        """Claim what is due of a type, those first that have waited longest.
+
+        One that is suspect is claimed at most, and none unless `suspects`: they wait a little.
+        """
         until = now + CLAIM_SECONDS * SECOND
-        rows = await self._write("actions_claim", now=now, until=until, type=type, limit=limit)
-        return sorted((DueAction(*row) for row in rows), key=lambda due: due.id)
+        rows = await self._write(
+            "actions_claim",
+            now=now,
+            until=until,
+            later=now + int(SUSPECT_SECONDS * SECOND),
+            type=type,
+            limit=limit,
+            suspects=suspects,
+            ended=ENDED,
+        )
+        begun = (DueAction(*row) for *row, due_at in rows if due_at == until)
+        return sorted(begun, key=lambda due: due.id)
 
     async def settle(self, settled: Sequence[SettledAction]) -> None:
         """Note what became of claimed actions."""

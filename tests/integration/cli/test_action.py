@@ -37,6 +37,7 @@ def test_actions_are_listed_and_repeated(failed, sqlite_url, tmp_path):
     assert (listed.returncode, "answered 500" in listed.stdout) == (0, True)
     [shown] = json.loads(heliograph("action", "list", "--type", "webhook", "--json").stdout)
     assert (shown["id"], shown["state"], shown["error"]) == (failed, "failed", "answered 500")
+    assert shown["idempotency_key"] in listed.stdout
     assert heliograph("action", "repeat", str(failed)).returncode == 0
     refused = heliograph("action", "repeat", str(failed))
     assert (refused.returncode, "waits to be done anyway" in refused.stderr) == (1, True)

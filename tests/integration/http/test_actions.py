@@ -71,6 +71,7 @@ async def test_a_message_is_forwarded_stored_elsewhere_posted_and_given_to_a_scr
     for each in done:
         assert (each["rule_id"], each["device_id"]) == (made.json()["id"], "probe")
         assert each["message_id"] is not None
+    assert len({each["idempotency_key"] for each in done}) == len(actions)
     # A repeat of the message begins nothing, and one that is asked for runs once more.
     path = f"/actions/{done[5]['id']}"
     assert (await here.http.get(path)).json()["body"]["script"] == "note"

@@ -8,7 +8,8 @@ import pytest
 from heliograph.errors import StoreUnavailableError
 from heliograph.model.time import SECOND
 from heliograph.processing import dispatcher as module
-from heliograph.processing.dispatcher import ActionFailedError, Dispatcher, NotNowError
+from heliograph.processing.dispatcher import ATTEMPTS, ActionFailedError, Dispatcher, NotNowError
+from heliograph.store import actions as outbox
 from heliograph.store import open_store
 from heliograph.store.engine import Batch
 from rows import NOON
@@ -32,6 +33,8 @@ def clock(monkeypatch):
     monkeypatch.setattr(module, "now", clock)
     monkeypatch.setattr(module, "FIRST_RETRY_SECONDS", 0.02)
     monkeypatch.setattr(module, "AWAY_SECONDS", 0.01)
+    for place in (module, outbox):
+        monkeypatch.setattr(place, "SUSPECT_SECONDS", 0.01)
     return clock
 
 
@@ -43,9 +46,9 @@ class Faulty:
         self.fault = lambda _name, _is_done: None
 
     def __getattr__(self, name):
-        async def call(*arguments):
+        async def call(*arguments, **options):
             self.fault(name, False)
-            found = await getattr(self._actions, name)(*arguments)
+            found = await getattr(self._actions, name)(*arguments, **options)
             self.fault(name, True)
             return found
 
@@ -123,6 +126,52 @@ async def test_what_was_killed_before_it_was_noted_runs_again(store, clock):
     async with running(again):
         await until(lambda: all_done(store))
     assert sorted(runs.ran) == [0, 0, 1, 1, 2, 2]
+
+
+async def test_what_ends_the_server_each_time_is_parked_and_nothing_beside_it_is(store, clock):
+    await enter(store, 4)
+    for _ in range(ATTEMPTS + 2):
+        ends, begun = asyncio.Event(), []
+
+        async def run(due, begun=begun, ends=ends):
+            begun.append(due.position)
+            # What runs beside it is done no sooner than it ends the server.
+            if due.position == 2:
+                ends.set()
+            if due.position == 2 or 2 in begun:
+                await asyncio.Event().wait()
+
+        dispatcher = made(Killed(store.actions, ends), run)
+        async with running(dispatcher) as task:
+
+            async def ended(task=task):
+                clock.at += SECOND // 100
+                return task.done() or await all_done(store)
+
+            await until(ended)
+        clock.at += SECOND
+    why = f"{outbox.ENDED}, in the last of {ATTEMPTS} attempts"
+    assert await states(store) == [
+        ("done", 3, None),
+        ("failed", ATTEMPTS, why),
+        *[("done", 3, None)] * 2,
+    ]
+
+
+class Killed:
+    """The outbox of a server that is killed: no word reaches it any more."""
+
+    def __init__(self, actions, is_killed):
+        self._actions = actions
+        self._is_killed = is_killed
+
+    def __getattr__(self, name):
+        async def call(*arguments, **options):
+            if self._is_killed.is_set():
+                raise asyncio.CancelledError
+            return await getattr(self._actions, name)(*arguments, **options)
+
+        return call
 
 
 async def test_each_fault_of_the_database_ends_with_all_done(store, clock):

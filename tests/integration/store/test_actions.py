@@ -5,7 +5,9 @@ import asyncio
 from heliograph.model.time import SECOND
 from heliograph.store.actions import (
     CLAIM_SECONDS,
+    ENDED,
     FURTHEST_SECONDS,
+    SUSPECT_SECONDS,
     ActionState,
     NextDue,
     SettledAction,
@@ -80,14 +82,24 @@ async def test_what_is_claimed_is_nobody_elses_until_the_claim_lapses(store):
     assert await due(store) == []
     assert await due(store, NOON + CLAIM_SECONDS * SECOND) == [8, 8]
     await store.actions.release(NOON + CLAIM_SECONDS * SECOND, TYPES)
-    [claimed, _] = await store.actions.claim(NOON + CLAIM_SECONDS * SECOND, "publish", 10)
-    assert (claimed.attempts, claimed.body) == (3, '{"n":1}')
+    # Begun twice without a word of how it ended, it is suspect: one of them at a time, if any.
+    again = NOON + CLAIM_SECONDS * SECOND
+    assert await store.actions.claim(again, "publish", 10, suspects=False) == []
+    again += int(SUSPECT_SECONDS * SECOND)
+    await store.write(Batch(packets=[packet(16, 2)], actions=[action(16, fingerprint=2)]))
+    claimed, fresh = await store.actions.claim(again, "publish", 10)
+    assert (claimed.attempts, claimed.body, claimed.is_suspect) == (3, '{"n":1}', True)
+    assert (fresh.attempts, fresh.is_suspect) == (1, False)
+    waiting, shown = await store.actions.of_message(8, "publish")
+    assert (shown.attempts, shown.error, waiting.attempts, waiting.error) == (2, ENDED, 3, ENDED)
 
 
 async def test_what_became_of_actions_is_kept_listed_repeated_and_pruned(store):
     actions = [action(8, position) for position in range(3)]
     await store.write(Batch(packets=[packet(8)], actions=actions))
     done, failed, again = await store.actions.claim(NOON, "publish", 10)
+    keys = {each.id: each.idempotency_key for each in (done, failed, again)}
+    assert len(set(keys.values())) == 3
     await store.actions.settle(
         [
             SettledAction(done.id, ActionState.DONE, 1, 0, NOON + 5, None, 1),
@@ -134,7 +146,7 @@ async def test_a_lapsed_claim_settles_only_that_it_is_done(store):
         ]
     )
     waiting = await store.actions.find(first.id)
-    assert (waiting.attempts, waiting.error) == (2, None)
+    assert (waiting.attempts, waiting.error) == (2, ENDED)
     assert waiting.due_at == lapsed + CLAIM_SECONDS * SECOND
     assert (await store.actions.find(second.id)).state == "done"
 

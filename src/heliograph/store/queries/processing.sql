@@ -1,8 +1,8 @@
 -- The outbox: what is to be done, and what was.
 
 -- shared: action_columns
-    id, rule, position, sensor, timestamp, message, network_identifier, type, body, state, attempts,
-    due_at, created_at, finished_at, error
+    id, rule, position, sensor, timestamp, fingerprint, message, network_identifier, type, body,
+    state, attempts, due_at, created_at, finished_at, error
 
 -- shared: actions_which
 (CAST(:networks AS text) IS NULL OR network_identifier IN ({networks}))
@@ -10,6 +10,37 @@ AND (CAST(:state AS text) IS NULL OR state = :state)
 AND (CAST(:type AS text) IS NULL OR type = :type)
 AND (CAST(:rule AS text) IS NULL OR rule = :rule)
 AND (CAST(:sensor AS bigint) IS NULL OR sensor = CAST(:sensor AS bigint))
+
+-- What was claimed before and has no word of how that ended.
+-- shared: action_unended
+attempts > 0 AND (error IS NULL OR error = CAST(:ended AS text))
+
+-- Begun more than once without a word: it may be what ended the server.
+-- shared: action_is_suspect
+attempts > 1 AND {action_unended}
+
+-- What a claim changes. Of what is suspect one is begun, if any may be; the others wait.
+-- shared: action_claimed
+    due_at = CASE
+        WHEN claimed.is_begun THEN CAST(:until AS bigint) ELSE CAST(:later AS bigint)
+    END,
+    attempts = attempts + CASE WHEN claimed.is_begun THEN 1 ELSE 0 END,
+    error = CASE
+        WHEN NOT claimed.is_begun THEN error
+        WHEN {action_unended} THEN CAST(:ended AS text)
+    END
+FROM (
+    SELECT
+        id,
+        NOT is_suspect OR (
+            CAST(:suspects AS boolean) AND id = (SELECT min(id) FROM due WHERE is_suspect)
+        ) AS is_begun
+    FROM due
+) AS claimed
+WHERE action.id = claimed.id
+RETURNING
+    action.id, rule, position, sensor, timestamp, fingerprint, message, network_identifier, type,
+    body, attempts, created_at, COALESCE(attempts > 2 AND error = :ended, false), due_at
 
 -- name: actions_next_due(types)
 -- Of each type: when the next one may be claimed. One look at the index each, however many wait.

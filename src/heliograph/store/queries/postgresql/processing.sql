@@ -223,22 +223,18 @@ AND (
 )
 ORDER BY number;
 
--- name: actions_claim(now, until, type, limit)
+-- name: actions_claim(now, until, later, type, limit, suspects, ended)
 -- Materialized: a plan that looks for them once for each row of the table would claim more.
 WITH due AS MATERIALIZED (
-    SELECT id FROM action
+    SELECT id, {action_is_suspect} AS is_suspect FROM action
     WHERE state = 'pending' AND type = :type AND due_at <= :now
     ORDER BY due_at, id
     LIMIT :limit
     FOR UPDATE SKIP LOCKED
 )
 UPDATE action
-SET due_at = :until, attempts = attempts + 1
-FROM due
-WHERE action.id = due.id
-RETURNING
-    action.id, rule, position, sensor, timestamp, fingerprint, message, network_identifier, type,
-    body, attempts, created_at;
+SET
+{action_claimed};
 
 -- name: actions_settle(rows)
 -- Those that somebody else has settled or claimed meanwhile stay as they are, unless they are done.

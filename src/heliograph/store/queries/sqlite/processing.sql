@@ -228,18 +228,16 @@ AND (
 )
 ORDER BY number;
 
--- name: actions_claim(now, until, type, limit)
-UPDATE action
-SET due_at = :until, attempts = attempts + 1
-WHERE id IN (
-    SELECT id FROM action
+-- name: actions_claim(now, until, later, type, limit, suspects, ended)
+WITH due AS MATERIALIZED (
+    SELECT id, {action_is_suspect} AS is_suspect FROM action
     WHERE state = 'pending' AND type = :type AND due_at <= :now
     ORDER BY due_at, id
     LIMIT :limit
 )
-RETURNING
-    id, rule, position, sensor, timestamp, fingerprint, message, network_identifier, type, body,
-    attempts, created_at;
+UPDATE action
+SET
+{action_claimed};
 
 -- name: actions_settle(rows)
 -- Those that somebody else has settled or claimed meanwhile stay as they are, unless they are done.
