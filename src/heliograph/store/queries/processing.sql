@@ -19,7 +19,8 @@ attempts > 0 AND (error IS NULL OR error = CAST(:ended AS text))
 -- shared: action_is_suspect
 attempts > 1 AND {action_unended}
 
--- What a claim changes. Of what is suspect one is begun, if any may be; the others wait.
+-- What a claim changes. Of what is suspect one is begun, if any may be, and the others wait: that
+-- which was begun least often, so that what ends the server comes last.
 -- shared: action_claimed
     due_at = CASE
         WHEN claimed.is_begun THEN CAST(:until AS bigint) ELSE CAST(:later AS bigint)
@@ -33,7 +34,8 @@ FROM (
     SELECT
         id,
         NOT is_suspect OR (
-            CAST(:suspects AS boolean) AND id = (SELECT min(id) FROM due WHERE is_suspect)
+            CAST(:suspects AS boolean)
+            AND id = (SELECT id FROM due WHERE is_suspect ORDER BY attempts, id LIMIT 1)
         ) AS is_begun
     FROM due
 ) AS claimed

@@ -230,7 +230,7 @@ ORDER BY number;
 
 -- name: actions_claim(now, until, later, type, limit, suspects, ended)
 WITH due AS MATERIALIZED (
-    SELECT id, {action_is_suspect} AS is_suspect FROM action
+    SELECT id, attempts, {action_is_suspect} AS is_suspect FROM action
     WHERE state = 'pending' AND type = :type AND due_at <= :now
     ORDER BY due_at, id
     LIMIT :limit
