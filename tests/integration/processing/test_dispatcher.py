@@ -142,11 +142,11 @@ async def test_what_ends_the_server_each_time_is_parked_and_nothing_beside_it_is
                 await asyncio.Event().wait()
 
         dispatcher = made(Killed(store.actions, ends), run)
-        async with running(dispatcher) as task:
+        async with running(dispatcher):
 
-            async def ended(task=task):
+            async def ended(ends=ends):
                 clock.at += SECOND // 100
-                return task.done() or await all_done(store)
+                return ends.is_set() or await all_done(store)
 
             await until(ended)
         clock.at += SECOND
