@@ -28,17 +28,19 @@ async def test_many_large_pages_at_once_hold_no_more_than_they_may(server):
             body = json.dumps({"timestamp": 1_700_000_000 + at, "value": {"n": at, "t": text}})
             answer = await client.post("/sensors/large/measurements", content=body)
             assert answer.json()["accepted"] == 1
-        statuses, stored, done = [], 0, asyncio.Event()
+        codes, stored, done = [], 0, asyncio.Event()
         before = server.resident_bytes()
 
         async def read():
             async with server.client() as reader:
                 for _ in range(ROUNDS):
                     response = await reader.get(PATH, timeout=120)
-                    statuses.append(response.status_code)
                     if response.status_code == 200:
+                        codes.append("")
                         assert len(response.json()) == 16
                     else:
+                        codes.append(response.json()["code"])
+                        assert response.status_code == 503
                         assert response.headers["retry-after"]
 
         async def ingest():
@@ -55,10 +57,11 @@ async def test_many_large_pages_at_once_hold_no_more_than_they_may(server):
         await ingesting
 
         assert stored > 0
-        assert set(statuses) <= {200, 503}
-        assert statuses.count(200) > 0
+        # Where reading takes long, some find no connection for it either.
+        assert set(codes) <= {"", "TOO_MANY_LARGE_ANSWERS", "DATABASE_UNAVAILABLE"}
+        assert codes.count("") > 0
         refused = await server.metric("heliograph_http_answers_refused_total")
-        assert refused == statuses.count(503)
+        assert refused == codes.count("TOO_MANY_LARGE_ANSWERS")
         assert await server.metric("heliograph_http_answering_bytes") == 0
     growth = server.peak_bytes() - before
     assert growth < MOST_GROWTH, f"{growth >> 20} MiB"
