@@ -208,6 +208,8 @@ class Dispatcher:
             await self._suspects.acquire()
         is_held = False
         try:
+            # What has ended well is not blamed for what is begun now.
+            await self._settle()
             claimed = await self._actions.claim(now(), type_, room, suspects=is_free)
             is_held = any(each.is_suspect for each in claimed)
         finally:
