@@ -160,7 +160,7 @@ class _Had:
     __slots__ = ("settled", "size", "until")
 
     def __init__(self) -> None:
-        self.until = 0.0
+        self.until = -math.inf
         self.size = 0
         # Of the next answer, for those who wait.
         self.settled = asyncio.Event()

@@ -178,6 +178,13 @@ async def test_a_caller_who_has_had_many_large_pages_waits_for_the_next(site, mo
             assert end - began >= number * 0.18 - 0.1
 
 
+def test_what_comes_at_first_does_not_depend_on_how_long_the_machine_runs(monkeypatch):
+    monkeypatch.setattr(answers, "CALLER_BURST_SECONDS", 1_000.0)
+    had = answers._Had()
+    had.take(answers.CALLER_BYTES_PER_SECOND, 5.0)
+    assert had.until == 5.0 - 1_000.0 + 1.0
+
+
 async def test_who_would_wait_for_long_is_refused(site, monkeypatch):
     path = PAGES["history"]
     async with site() as here:
