@@ -7,6 +7,7 @@ their site from logging in.
 """
 
 import hashlib
+import math
 import secrets
 import time
 from collections.abc import Sequence
@@ -60,6 +61,16 @@ class Limiter:
         """Return the error for a caller over the limit of the `window`."""
         reset = self.window.get_window_stats(limit, *names).reset_time
         return rate_limited("requests", reset - time.time())
+
+    def told(self, address: str, key: bytes = b"") -> bytes:
+        """Return the header lines for who logs in from there: what they may still guess wrong."""
+        limit = self._of_address
+        if limit is None:
+            return b""
+        kind = "stale" if is_random(key) else "guess"
+        stats = self._guesses.get_window_stats(limit, kind, network_of(address))
+        wait = max(0, math.ceil(stats.reset_time - time.time()))
+        return rate_lines("log-in", limit.amount) % (stats.remaining, wait)
 
     def sign_up(self, address: str) -> None:
         """Count an account that is made: each costs a password's hash.
@@ -184,6 +195,15 @@ class Attempt:
         for counted in self._right:
             self._limiter.count(*counted)
         self._limiter.know(self.party)
+
+
+def rate_lines(name: str, per_minute: int) -> bytes:
+    """Return the header lines that tell a limit, with two `%d`: what is left, and for how long.
+
+    As draft-ietf-httpapi-ratelimit-headers-10 has them.
+    """
+    lines = f'ratelimit-policy: "{name}";q={per_minute};w=60\r\nratelimit: "{name}"'
+    return lines.encode() + b";r=%d;t=%d\r\n"
 
 
 def rate_limited(what: str, seconds: float) -> HeliographError:

@@ -6,12 +6,12 @@ from typing import Any, Final, NoReturn
 from starlette.types import Scope
 
 from heliograph.access.authenticator import Authenticator
-from heliograph.access.limiter import Limiter, rate_limited
+from heliograph.access.limiter import Limiter, rate_limited, rate_lines
 from heliograph.access.policy import Action, may, may_read, may_send_data, networks_of
 from heliograph.access.registry import KnownSensor, Registry
 from heliograph.address import network_of
 from heliograph.errors import ErrorCode, HeliographError
-from heliograph.http.answers import HELD
+from heliograph.http.answers import HELD, RATE
 from heliograph.model.credentials import hash_key
 from heliograph.model.principal import Principal
 from heliograph.model.sensor import Network
@@ -51,16 +51,18 @@ class TokenBuckets:
     nothing in between.
     """
 
-    def __init__(self, per_minute: int) -> None:
+    def __init__(self, name: str, per_minute: int) -> None:
+        self._name = name
         self.allow(per_minute)
         self._buckets: dict[int | str, list[float]] = {}
 
     def allow(self, per_minute: int) -> None:
         """Allow so many a minute from now on."""
         self._capacity, self._per_second = float(per_minute), per_minute / 60
+        self._told = rate_lines(self._name, per_minute)
 
-    def take(self, name: int | str) -> None:
-        """Take a token.
+    def take(self, name: int | str, scope: Scope) -> None:
+        """Take a token, and leave in the scope what the caller is told of those that are left.
 
         Raises:
             HeliographError: RATE_LIMITED, there is none.
@@ -73,27 +75,31 @@ class TokenBuckets:
             if len(self._buckets) >= MAXIMUM_BUCKETS:
                 self._buckets.clear()
             self._buckets[name] = [self._capacity - 1, moment]
+            scope[RATE] = self._told % (self._capacity - 1, 1 / self._per_second + 1)
             return
         tokens = bucket[0] + (moment - bucket[1]) * self._per_second
         bucket[1] = moment
         if tokens < 1:
             bucket[0] = tokens
-            raise rate_limited("requests", (1 - tokens) / self._per_second)
-        bucket[0] = min(tokens, self._capacity) - 1
+            wait = (1 - tokens) / self._per_second
+            scope[RATE] = self._told % (0, wait + 1)
+            raise rate_limited("requests", wait)
+        bucket[0] = tokens = min(tokens, self._capacity) - 1
+        scope[RATE] = self._told % (tokens, (self._capacity - tokens) / self._per_second + 1)
 
 
 class Limits:
     """How often each caller may call: reads, changes, ingest and probes have a bucket each."""
 
     def __init__(self, *, read: int, write: int, ingest: int) -> None:
-        self.read = TokenBuckets(read)
-        self.write = TokenBuckets(write)
+        self.read = TokenBuckets("read", read)
+        self.write = TokenBuckets("write", write)
         # No flood of other requests from an address hides from it how the server is.
-        self.probe = TokenBuckets(read)
+        self.probe = TokenBuckets("probe", read)
         # And what brokers ask: there is one for each connection and, at worst, message.
-        self.ingest = TokenBuckets(ingest)
+        self.ingest = TokenBuckets("ingest", ingest)
         # Of the channels of a network together: each is sent to somebody.
-        self.channel_tests = TokenBuckets(CHANNEL_TESTS_PER_MINUTE)
+        self.channel_tests = TokenBuckets("channel-tests", CHANNEL_TESTS_PER_MINUTE)
 
     def allow(self, *, read: int, write: int, ingest: int) -> None:
         """Allow so many calls a minute from now on."""
@@ -102,7 +108,7 @@ class Limits:
         self.write.allow(write)
         self.ingest.allow(ingest)
 
-    def call(self, method: str, name: int | str) -> None:
+    def call(self, name: int | str, scope: Scope) -> None:
         """Count a request that reads or, by its method, one that changes something.
 
         Whoever reads too much may still change what they read, and the other way round.
@@ -110,7 +116,7 @@ class Limits:
         Raises:
             HeliographError: RATE_LIMITED.
         """
-        (self.read if method in READING else self.write).take(name)
+        (self.read if scope["method"] in READING else self.write).take(name, scope)
 
 
 class Access:
@@ -172,18 +178,17 @@ class Access:
         is_cookie = b"authorization" not in headers
         if is_cookie and scope.get("method") not in SAFE_METHODS and not is_own_page(scope):
             raise another_site()
-        return await self._bearer(token, client_address(scope))
+        return await self._bearer(token, scope)
 
     async def _key(self, hashed: bytes, key: bytes, scope: Scope) -> Principal:
         generation = self._generation
         found = await self._authenticator.key(key.decode("utf-8", "surrogateescape"))
         if found is None:
-            self._limiter.wrong_key(client_address(scope), key)
-            raise HeliographError(ErrorCode.INVALID_API_KEY, "Invalid API key")
+            self.refuse_key(key, scope)
         self._remember(self._principals, hashed, found, generation)
         return found
 
-    async def _bearer(self, token: bytes, address: str) -> Principal:
+    async def _bearer(self, token: bytes, scope: Scope) -> Principal:
         hashed, moment = hash_key(token), now()
         found = self._sessions.get(hashed)
         if (
@@ -198,8 +203,7 @@ class Access:
         found = await self._authenticator.session(text, SESSION, moment)
         if found is None:
             self._sessions.pop(hashed, None)
-            self._limiter.wrong_key(address, token)
-            raise HeliographError(ErrorCode.INVALID_TOKEN, "Invalid token")
+            self.refuse_key(token, scope, HeliographError(ErrorCode.INVALID_TOKEN, "Invalid token"))
         self._remember(self._sessions, hashed, found, generation)
         return found
 
@@ -211,14 +215,25 @@ class Access:
         """
         self._limiter.sign_up(address)
 
-    def refuse_key(self, key: str, address: str) -> NoReturn:
-        """Count a wrong key of this address, and refuse it.
+    def refuse_key(
+        self, key: bytes, scope: Scope, error: HeliographError | None = None
+    ) -> NoReturn:
+        """Count a wrong key, or token, of the client's address, and refuse it.
 
         Raises:
-            HeliographError: INVALID_API_KEY, RATE_LIMITED.
+            HeliographError: RATE_LIMITED; otherwise `error`, by default INVALID_API_KEY.
         """
-        self._limiter.wrong_key(address, key.encode("utf-8", "surrogatepass"))
-        raise HeliographError(ErrorCode.INVALID_API_KEY, "Invalid API key")
+        address = client_address(scope)
+        try:
+            self._limiter.wrong_key(address, key)
+        finally:
+            self.tell_log_ins(scope, key)
+        raise error or HeliographError(ErrorCode.INVALID_API_KEY, "Invalid API key")
+
+    def tell_log_ins(self, scope: Scope, key: bytes = b"") -> None:
+        """Leave in the scope what the caller is told of wrong credentials that are left to them."""
+        told = self._limiter.told(client_address(scope), key)
+        scope[RATE] = scope.get(RATE, b"") + told
 
     async def sender(self, scope: Scope) -> Principal:
         """Return who is calling if they may send data at all.
@@ -239,7 +254,7 @@ class Access:
         """
         principal = await self.caller(scope)
         name = bearer(principal, scope)
-        self.limits.read.take(name)
+        self.limits.read.take(name, scope)
         if principal.kind != "admin":
             await scope[HELD].charge(name)
         return principal

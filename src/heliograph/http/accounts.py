@@ -180,9 +180,12 @@ async def log_in(user: LogIn, request: Request, services: TheServices) -> Respon
     if user.cookie and not is_own_page(request.scope):
         # Another site's page would have its visitor work in an account of the site's own.
         raise another_site()
-    account = await services.authenticator.password(
-        user.username, user.password, client_address(request.scope)
-    )
+    try:
+        account = await services.authenticator.password(
+            user.username, user.password, client_address(request.scope)
+        )
+    finally:
+        services.access.tell_log_ins(request.scope)
     if account is None:
         raise _incorrect()
     token = await _opened(services, account, request)

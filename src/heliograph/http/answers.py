@@ -38,6 +38,8 @@ PATIENCE_SECONDS = 30.0
 ROWS_AT_ONCE = 1_024
 # In the ASGI scope: what the request holds.
 HELD: Final = "heliograph.held"
+# In the ASGI scope: lines of headers that tell the caller's limits.
+RATE: Final = "heliograph.rate"
 # An answer without a body, and one that closes the connection.
 SENT_BY_ASGI = frozenset((304, 408))
 PIECE_BYTES = 256 << 10
@@ -69,9 +71,16 @@ GUARDS = (
 )
 
 
-def guarded(message: Message) -> Message:
-    """Return the beginning of an answer with those of the `GUARDS` that it does not have."""
-    headers = list(message.get("headers", ()))
+def rate_headers(scope: Scope) -> list[tuple[bytes, bytes]]:
+    """Return the headers that tell the caller's limits, as far as the request was counted."""
+    lines: bytes = scope.get(RATE, b"")
+    parted = (line.partition(b": ") for line in lines.splitlines())
+    return [(name, value) for name, _, value in parted]
+
+
+def guarded(message: Message, scope: Scope) -> Message:
+    """Return the beginning of an answer with the caller's limits, and the `GUARDS` it lacks."""
+    headers = [*message.get("headers", ()), *rate_headers(scope)]
     named = {name.lower() for name, _ in headers}
     headers += [guard for guard in GUARDS if guard[0] not in named]
     return {**message, "headers": headers}
@@ -123,15 +132,21 @@ class Answer(Response):
             connection: ClientConnection | None = scope.get(CONNECTION)
             if connection is not None:
                 more = lines_of(self.raw_headers) if self.raw_headers else b""
-                head = b"%b%bcontent-length: %d\r\n" % (self.common.lines, more, len(body))
+                head = b"%b%b%bcontent-length: %d\r\n" % (
+                    *(self.common.lines, more, scope.get(RATE, b"")),
+                    len(body),
+                )
                 if connection.answer(status, head, body):
                     return
-        await self.send(send)
+        await self.send(send, rate_headers(scope))
 
-    async def send(self, send: Send) -> None:
-        """Send it whole; each piece waits until the client has taken most of the one before."""
+    async def send(self, send: Send, further: Sequence[tuple[bytes, bytes]] = ()) -> None:
+        """Send it whole, with further headers.
+
+        Each piece waits until the client has taken most of the one before.
+        """
         body = self.content
-        headers = [*self.common.headers, *self.raw_headers]
+        headers = [*self.common.headers, *self.raw_headers, *further]
         if self.status != 304:
             length = len(body) if isinstance(body, bytes) else sum(map(len, body))
             headers.append((b"content-length", b"%d" % length))

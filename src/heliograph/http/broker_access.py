@@ -54,14 +54,14 @@ async def _is_broker(request: Request, services: TheServices, key: Key = None) -
     headers = request.headers
     given = headers.get("x-api-key", key)
     if given is None and "authorization" not in headers and _is_near(services, address):
-        access.limits.ingest.take(f"broker:{address}")
+        access.limits.ingest.take(f"broker:{address}", request.scope)
         return
     if given is None or not _is_broker_key(services, given):
         if key is not None and given == key:
-            access.refuse_key(given, address)
+            access.refuse_key(given.encode("utf-8", "surrogatepass"), request.scope)
         caller = await access.caller(request.scope)
         Rights(caller, access.registry).require(Action.ADMINISTER)
-    access.limits.ingest.take(f"broker:{address}")
+    access.limits.ingest.take(f"broker:{address}", request.scope)
 
 
 def _is_broker_key(services: Services, given: str) -> bool:

@@ -232,7 +232,7 @@ async def send_test(channel_id: str, call: TheCall) -> ChannelTest:
     minute.
     """
     channel = await _find(call, channel_id, Action.EDIT)
-    call.access.limits.channel_tests.take(channel.network_identifier or "")
+    call.access.limits.channel_tests.take(channel.network_identifier or "", call.request.scope)
     name = ""
     if channel.network_identifier is not None:
         name = (await call.network(channel.network_identifier)).name

@@ -60,7 +60,7 @@ class CrossOrigin:
     ) -> Answer:
         """Return what the browser may send; the request itself is still judged."""
         try:
-            self._limits.read.take(stranger(scope))
+            self._limits.read.take(stranger(scope), scope)
         except HeliographError as error:
             return answer(error)
         told = [

@@ -67,7 +67,8 @@ def _counted(answer: _Answering) -> _Answering:
     """Return the same, counted as the reads of strangers are."""
 
     async def counted(request: Request) -> Response:
-        request.app.state.services.access.limits.read.take(stranger(request.scope))
+        limits = request.app.state.services.access.limits
+        limits.read.take(stranger(request.scope), request.scope)
         return await answer(request)
 
     return counted

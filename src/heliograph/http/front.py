@@ -170,7 +170,7 @@ class _Request:
                 headers = [*message.get("headers", ()), *self.begin(status)]
                 message = {**message, "headers": headers}
             if message["type"] == "http.response.start":
-                message = guarded(message)
+                message = guarded(message, self.scope)
         if self.is_probed and message["type"] == "http.response.body":
             message = {**message, "body": b""}
         await self._send(message)

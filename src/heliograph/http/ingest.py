@@ -184,7 +184,7 @@ class IngestRoute(abc.ABC):
         try:
             generation = access.registry.generation
             principal = await access.sender(scope)
-            access.limits.ingest.take(bearer(principal, scope))
+            access.limits.ingest.take(bearer(principal, scope), scope)
             media_type = headers.get(b"content-type", JSON)
             if media_type != JSON and not is_json(media_type):
                 raise unsupported_media_type()

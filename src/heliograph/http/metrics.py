@@ -311,8 +311,8 @@ async def _admit(request: Request, services: Services) -> None:
         expected = b"bearer " + token.get_secret_value().encode()
         sent = authorization[:7].lower() + authorization[7:]
         if hmac.compare_digest(sent, expected):
-            access.limits.probe.take(stranger(request.scope))
+            access.limits.probe.take(stranger(request.scope), request.scope)
             return
     caller = await access.caller(request.scope)
     Rights(caller, access.registry).require(Action.ADMINISTER)
-    access.limits.read.take(bearer(caller, request.scope))
+    access.limits.read.take(bearer(caller, request.scope), request.scope)

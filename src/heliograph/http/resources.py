@@ -57,12 +57,12 @@ TheServices = Annotated[Services, Depends(_services)]
 
 async def _anybody(request: Request, services: TheServices) -> None:
     """Count a request that needs no credential."""
-    services.access.limits.call(request.method, stranger(request.scope))
+    services.access.limits.call(stranger(request.scope), request.scope)
 
 
 async def _probe(request: Request, services: TheServices) -> None:
     """Count a request of the server's monitoring."""
-    services.access.limits.probe.take(stranger(request.scope))
+    services.access.limits.probe.take(stranger(request.scope), request.scope)
 
 
 async def _no_body(request: Request) -> None:
@@ -132,7 +132,7 @@ async def known_call(request: Request, services: TheServices) -> KnownCall:
         caller = await access.reader(scope)
     else:
         caller = await access.caller(scope)
-        access.limits.call(request.method, bearer(caller, scope))
+        access.limits.call(bearer(caller, scope), scope)
     return KnownCall(request, caller, services)
 
 

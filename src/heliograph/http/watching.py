@@ -118,7 +118,7 @@ class Watchers:
                 registry.hold_session(principal.session, principal.account)
                 if generation != registry.generation:
                     continue  # it may have ended meanwhile
-            self._access.limits.read.take(bearer(principal, scope))
+            self._access.limits.read.take(bearer(principal, scope), scope)
             return principal
 
     def enter(self, viewer: Viewer, principal: Principal, scope: Scope) -> None:

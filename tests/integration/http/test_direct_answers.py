@@ -54,6 +54,7 @@ def same(answer):
     for pattern in (
         rb"date: [^\r]+",
         rb"x-request-id: \w{16}",
+        rb";r=\d+;t=\d+",
         rb'"(id|timestamp|receipt_timestamp)":"?[^",}]+',
         rb"W?/?\"\w{8,}\"",
     ):

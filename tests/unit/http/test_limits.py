@@ -1,9 +1,12 @@
+import contextlib
+
 import pytest
 
 from heliograph.address import network_of
 from heliograph.errors import ErrorCode, HeliographError
 from heliograph.http import access
 from heliograph.http.access import Limits, TokenBuckets, bearer, stranger
+from heliograph.http.answers import RATE
 from heliograph.model.principal import Principal, Role
 
 
@@ -28,16 +31,16 @@ def calling(address):
     return {"client": (address, 1)}
 
 
-def refused(call, *arguments):
+def refused(call, name, method="GET"):
     try:
-        call(*arguments)
+        call(name, {"method": method})
     except HeliographError as error:
         return error.code is ErrorCode.RATE_LIMITED and error.retry_after >= 1
     return False
 
 
 def test_a_bucket_holds_a_minutes_worth_and_fills_again(clock):
-    buckets = TokenBuckets(60)
+    buckets = TokenBuckets("read", 60)
     assert not any(refused(buckets.take, "a") for _ in range(60))
     assert refused(buckets.take, "a")
     clock.now += 1.5
@@ -48,8 +51,27 @@ def test_a_bucket_holds_a_minutes_worth_and_fills_again(clock):
     assert refused(buckets.take, "a")
 
 
+def test_who_is_counted_is_told_what_is_left_and_when_all_is_there_again(clock):
+    buckets = TokenBuckets("read", 60)
+
+    def told(count):
+        for _ in range(count):
+            scope = {}
+            with contextlib.suppress(HeliographError):
+                buckets.take("a", scope)
+        assert scope[RATE].startswith(b'ratelimit-policy: "read";q=60;w=60\r\n')
+        return scope[RATE].splitlines()[1]
+
+    assert told(1) == b'ratelimit: "read";r=59;t=2'
+    assert told(9) == b'ratelimit: "read";r=50;t=11'
+    assert told(50) == b'ratelimit: "read";r=0;t=61'
+    assert told(1) == b'ratelimit: "read";r=0;t=2'
+    clock.now += 3_600
+    assert told(1) == b'ratelimit: "read";r=59;t=2'
+
+
 def test_buckets_are_each_callers_own(clock):
-    buckets = TokenBuckets(1)
+    buckets = TokenBuckets("read", 1)
     assert not refused(buckets.take, "a")
     assert refused(buckets.take, "a")
     assert not refused(buckets.take, "b")
@@ -58,9 +80,9 @@ def test_buckets_are_each_callers_own(clock):
 
 def test_the_number_of_buckets_is_bounded(clock, monkeypatch):
     monkeypatch.setattr(access, "MAXIMUM_BUCKETS", 3)
-    buckets = TokenBuckets(10)
+    buckets = TokenBuckets("read", 10)
     for name in range(10):
-        buckets.take(name)
+        buckets.take(name, {})
     assert len(buckets._buckets) <= 3
 
 
@@ -68,10 +90,10 @@ def test_zero_is_no_limit():
     none = Limits(read=0, write=0, ingest=0)
     admin = Principal("admin", "admin")
     for _ in range(1_000):
-        none.read.take("a")
-        none.call("POST", "a")
-        none.probe.take("a")
-        none.ingest.take(bearer(admin, calling("")))
+        none.read.take("a", {})
+        none.call("a", {"method": "POST"})
+        none.probe.take("a", {})
+        none.ingest.take(bearer(admin, calling("")), {})
 
 
 def test_reads_are_counted_by_name():
@@ -82,10 +104,10 @@ def test_reads_are_counted_by_name():
 
 def test_reads_writes_and_probes_have_a_bucket_each():
     limited = Limits(read=3, write=2, ingest=0)
-    assert [refused(limited.call, "GET", "a") for _ in range(4)] == [False] * 3 + [True]
-    assert refused(limited.call, "HEAD", "a")
-    assert [refused(limited.call, "POST", "a") for _ in range(3)] == [False] * 2 + [True]
-    assert refused(limited.call, "DELETE", "a")
+    assert [refused(limited.call, "a", "GET") for _ in range(4)] == [False] * 3 + [True]
+    assert refused(limited.call, "a", "HEAD")
+    assert [refused(limited.call, "a", "POST") for _ in range(3)] == [False] * 2 + [True]
+    assert refused(limited.call, "a", "DELETE")
     assert [refused(limited.probe.take, "a") for _ in range(4)] == [False] * 3 + [True]
     assert not refused(limited.probe.take, "b")
 
