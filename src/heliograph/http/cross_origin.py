@@ -13,7 +13,10 @@ from heliograph.http.errors import answer
 
 METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE"
 # What a page may read beside the body.
-EXPOSED = b"Content-Disposition, ETag, Link, Location, RateLimit, RateLimit-Policy, Retry-After"
+EXPOSED = (
+    b"Content-Disposition, ETag, Link, Location, RateLimit, RateLimit-Policy, Retry-After,"
+    b" X-Request-ID"
+)
 PREFLIGHT_SECONDS = 600
 VARY = (b"vary", b"Origin")
 _NAMES = re.compile(rb"[\w!#$%&'*+.^`|~, -]{1,1000}", re.ASCII)
