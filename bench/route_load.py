@@ -142,7 +142,10 @@ class RouteLoad:
                 await asyncio.sleep(pauses.uniform(0, 2 * pause))
             request = b"".join(self._request(call, known))
             started = time.perf_counter()
-            answer = await client.ask(request)
+            try:
+                answer = await client.ask(request)
+            except TimeoutError as error:
+                raise LoadError(f"{call.route} was not answered in time") from error
             spent = client.answered_at - started
             if call.conflicts and answer.startswith(CONFLICT):
                 return

@@ -32,6 +32,7 @@ from heliograph.processing.server_alerts import (
 )
 from heliograph.store import Store
 from heliograph.store.alerts import AT_ONCE, clear_alert, raise_alert
+from heliograph.store.engine import Transaction
 
 log = structlog.get_logger()
 
@@ -166,13 +167,15 @@ class Alerting:
     async def _enter(
         self, raised: Sequence[NewAlert], cleared: Sequence[tuple[str, int]], moment: int
     ) -> None:
-        changes: list[AlertChange | None] = []
-        async with self._store.engine.transaction() as transaction:
-            changes += [await raise_alert(transaction, new, moment) for new in raised]
-            changes += [
+
+        async def work(transaction: Transaction) -> list[AlertChange | None]:
+            changes = [await raise_alert(transaction, new, moment) for new in raised]
+            return changes + [
                 await clear_alert(transaction, rule, sensor, moment, moment)
                 for rule, sensor in cleared
             ]
+
+        changes = await self._store.engine.change(work)
         self._store.alerts.changed([each for each in changes if each is not None])
 
     async def _back(self) -> None:

@@ -11,6 +11,7 @@ server at a time does it; actions are run by all of them.
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any, NamedTuple, Self
@@ -43,8 +44,10 @@ log = structlog.get_logger()
 
 # Looked at in one transaction, during which nothing else is written.
 AT_ONCE = 500
-# What raises much is broken off after so long; the rest is looked at in the next turn.
-TURN_SECONDS = 0.05
+# A turn is broken off after so long in the event loop, which does nothing else meanwhile, and after
+# so long of raising and clearing alerts. The rest is looked at in the next one.
+MOVING_SECONDS = 0.02
+ALERTING_SECONDS = 0.03
 CHARACTERS = 4 << 20
 # Sensors whose presence is looked up in one go.
 PRESENCES = 200
@@ -80,12 +83,23 @@ class _Found(NamedTuple):
         return self._replace(taken=taken, pairs=pairs, is_full=True)
 
 
-class _Moved(NamedTuple):
-    """What came of a turn, before its commit."""
+class _Cleared(NamedTuple):
+    """The alert of a rule and sensor is over, by the data's time `at`."""
 
-    states: list[StoredState]
-    actions: list[EnteredAction]
-    ended: list[tuple[str, int]]
+    rule: str
+    sensor: int
+    at: int
+
+
+class _Moved(NamedTuple):
+    """What came of a rule and a sensor, before it is stored; without a state it has ended."""
+
+    rule: str
+    sensor: int
+    state: StoredState | None
+    transitions: int = 0
+    actions: Sequence[EnteredAction] = ()
+    alerts: Sequence[NewAlert | _Cleared] = ()
 
 
 class Processor:
@@ -289,9 +303,8 @@ class Processor:
                 if turn is None:
                     self._is_outdated = True
                     return
-                await self._end(turn, await self._without_basis(await turn.active()), moment)
-                if begun:
-                    await turn.begin(begun)
+                ended = await self._without_basis(await turn.active())
+                self._alerts += await turn.run(lambda turn: _reconciled(turn, begun, ended, moment))
         if self._begun is former:  # the database was not put back meanwhile
             self._begun = known
         if self.index.alone:
@@ -343,16 +356,15 @@ class Processor:
                 found = await self._find(turn, present, moment)
                 if self._is_outdated:
                     return True  # not before the rules are known
-                moved = _Moved([], [], [])
-                until, looked_at = asyncio.get_running_loop().time() + TURN_SECONDS, 0
+                every: list[_Moved] = []
+                until = time.monotonic() + MOVING_SECONDS
                 for (name, number), seen in found.pairs.items():
                     known = found.known.get((name, number))
-                    await self._move(turn, name, number, seen, known, moved, moment)
-                    looked_at += 1
-                    if asyncio.get_running_loop().time() > until:
+                    every.append(await self._move(turn, name, number, seen, known, moment))
+                    if time.monotonic() > until:
                         break
-                found = found.first(looked_at)
-                await self._store_moved(turn, moved, found.taken, moment)
+                stored = await turn.run(lambda turn: _stored(turn, every, found, moment))
+                found, moved, self._alerts = stored
             is_done = True
             # By the next turn they may be in use again.
             self._gone = frozenset()
@@ -362,12 +374,15 @@ class Processor:
                 self._presences.update(dict.fromkeys(looked))
                 self._may_wait = True
                 self._alerts.clear()
-        self.index.wake((each.rule, each.sensor) for each in moved.states if each.phase != "idle")
+        self.index.wake(
+            (each.rule, each.sensor) for each in moved if each.state and each.state.phase != "idle"
+        )
         left = {number for name, number in present if (name, number) not in found.pairs}
         self._presences.update(dict.fromkeys(left))
         self.observed_total += len(found.taken)
+        self.transitions_total += sum(each.transitions for each in moved)
         self._has_told = bool(self._alerts)
-        if moved.actions or self._alerts:
+        if self._alerts or any(each.actions for each in moved):
             self.entered()
         self._tell_of_alerts()
         self._may_wait = self._may_wait or found.is_full
@@ -377,7 +392,7 @@ class Processor:
         self, turn: Turn, present: dict[tuple[str, int], Observation], moment: int
     ) -> _Found:
         """Return what states are to be moved by."""
-        taken = await turn.take(AT_ONCE, CHARACTERS)
+        taken, due, known = await turn.run(lambda turn: _waiting(turn, present.keys(), moment))
         unknown = frozenset(each.rule for each in taken) - self.index.rules.keys()
         if not unknown <= self._gone:
             # Of a rule that only another server knows so far, or of one that is gone.
@@ -388,8 +403,6 @@ class Processor:
             pairs.setdefault((each.rule, each.sensor), []).append(_seen(each))
         for pair, event in present.items():
             pairs.setdefault(pair, []).append(_Seen(event))
-        known = await turn.states(list(pairs)) if pairs else {}
-        due = await turn.due(moment, AT_ONCE)
         for name, number, *state in due:
             if (name, number) not in pairs:
                 known[name, number] = state
@@ -397,17 +410,6 @@ class Processor:
         is_full = len(taken) == AT_ONCE or len(due) == AT_ONCE
         is_full = is_full or sum(len(each.value) for each in taken) >= CHARACTERS
         return _Found(taken, pairs, known, is_full)
-
-    async def _store_moved(
-        self, turn: Turn, moved: _Moved, taken: Sequence[StoredObservation], moment: int
-    ) -> None:
-        await self._end(turn, moved.ended, moment)
-        if moved.states:
-            await turn.store(moved.states)
-        if moved.actions:
-            await turn.enter(moved.actions)
-        if taken:
-            await turn.settle(taken)
 
     async def _presence_of(self, numbers: Sequence[int]) -> dict[tuple[str, int], Observation]:
         """Return what rules of presence have to look at of sensors, by rule and sensor."""
@@ -432,25 +434,29 @@ class Processor:
         number: int,
         seen: Sequence[_Seen],
         known: Any,
-        moved: _Moved,
         moment: int,
-    ) -> None:
-        """Move the state of a rule and sensor, and add what follows."""
+    ) -> _Moved:
+        """Return the state of a rule and sensor as it is now, and what follows."""
         rule, sensor = self.index.rules.get(name), await self._registry.find_number(number)
         if rule is None or sensor is None or not self.index.falls_upon(rule, number):
-            moved.ended.append((name, number))
-            return
+            return _Moved(name, number, None)
+        actions: list[EnteredAction] = []
+        alerts: list[NewAlert | _Cleared] = []
+        transitions_total = 0
         if known is not None and known[1] != rule.basis:
             # The rule was another one: what it had raised says nothing any more.
-            await self._clear(turn, name, number, moment, moment)
+            alerts.append(_Cleared(name, number, moment))
             known = None
         state = states.start(rule.compiled, moment) if known is None else states.decode(known[0])
         for each in seen:
             state, transitions = states.advance(rule.compiled, state, each.event)
+            transitions_total += len(transitions)
             for transition in transitions:
-                self.transitions_total += 1
-                await self._follow(turn, rule, sensor, transition, seen, moved, moment)
-        moved.states.append(self._stored(rule, number, state))
+                entered, alert = await self._follow(turn, rule, sensor, transition, seen, moment)
+                actions += entered
+                alerts += alert
+        stored = self._stored(rule, number, state)
+        return _Moved(name, number, stored, transitions_total, actions, alerts)
 
     def _stored(self, rule: IndexedRule, number: int, state: RuleState) -> StoredState:
         phase = "raised" if state.raised else "idle" if state.is_idle else "pending"
@@ -465,10 +471,9 @@ class Processor:
         sensor: KnownSensor,
         transition: Transition,
         seen: Sequence[_Seen],
-        moved: _Moved,
         moment: int,
-    ) -> None:
-        """Add what a rule does now."""
+    ) -> tuple[list[EnteredAction], list[NewAlert | _Cleared]]:
+        """Return what a rule does now, and what becomes of its alert."""
         is_message = transition.occasion is Occasion.MESSAGE
         alerting = None if is_message else rule.compiled.alert
         follow = [
@@ -477,16 +482,24 @@ class Processor:
             if action is not rule.compiled.alert and action.on is transition.occasion
         ]
         if alerting is None and not follow:
-            return
+            return [], []
         kind, message, value = await self._cause(turn, rule, sensor.number, transition, seen)
         network = await self._network_name(rule.stored.network_identifier)
         variables = variables_of(rule, sensor, network, transition, kind, value)
+        alerts: list[NewAlert | _Cleared] = []
         if alerting is not None:
             alert = alert_of(rule, sensor, transition, alerting, variables)
-            await self._alert(turn, transition, alert, moment)
-        for position, action in follow:
-            entered = _entered(rule, position, action, sensor, transition, variables, moment)
-            moved.actions.append(msgspec.structs.replace(entered, message=message))
+            is_raised = transition.occasion is Occasion.RAISED
+            over = _Cleared(alert.rule, alert.sensor, transition.at)
+            alerts.append(alert if is_raised else over)
+        entered = [
+            msgspec.structs.replace(
+                _entered(rule, position, action, sensor, transition, variables, moment),
+                message=message,
+            )
+            for position, action in follow
+        ]
+        return entered, alerts
 
     async def _cause(
         self,
@@ -520,36 +533,72 @@ class Processor:
             self._networks[identifier] = None if network is None else network.name
         return self._networks[identifier]
 
-    # Alerts
-
-    async def _alert(
-        self, turn: Turn, transition: Transition, alert: NewAlert, moment: int
-    ) -> None:
-        """Raise or clear the alert."""
-        if transition.occasion is Occasion.RAISED:
-            change = await raise_alert(turn.transaction, alert, moment)
-            self._alerts += [] if change is None else [change]
-        else:
-            await self._clear(turn, alert.rule, alert.sensor, transition.at, moment)
-
-    async def _clear(self, turn: Turn, rule: str, number: int, at: int, moment: int) -> None:
-        """Clear the alert of a rule and sensor, if there is one."""
-        change = await clear_alert(turn.transaction, rule, number, at, moment)
-        self._alerts += [] if change is None else [change]
-
-    async def _end(self, turn: Turn, pairs: Sequence[tuple[str, int]], moment: int) -> None:
-        """Forget states that rest on nothing any more, and clear what they have raised."""
-        if not pairs:
-            return
-        await turn.end(pairs)
-        for name, number in pairs:
-            await self._clear(turn, name, number, moment, moment)
-
     def _tell_of_alerts(self) -> None:
         """Tell what has become of alerts, after the commit."""
         changes, self._alerts = self._alerts, []
         if changes:
             self._store.alerts.changed(changes)
+
+
+# Steps of a turn that are queries alone: on SQLite each is one way to the writer's thread and back.
+
+
+async def _waiting(
+    turn: Turn, present: Iterable[tuple[str, int]], moment: int
+) -> tuple[list[StoredObservation], Sequence[Row], dict[tuple[str, int], Any]]:
+    """Return what waits to be looked at, what is due, and the states that both are about."""
+    taken = await turn.take(AT_ONCE, CHARACTERS)
+    pairs = list(dict.fromkeys([*((each.rule, each.sensor) for each in taken), *present]))
+    known = await turn.states(pairs) if pairs else {}
+    return taken, await turn.due(moment, AT_ONCE), known
+
+
+async def _stored(
+    turn: Turn, every: Sequence[_Moved], found: _Found, moment: int
+) -> tuple[_Found, Sequence[_Moved], list[AlertChange]]:
+    """Store what came of a turn, as much of it as there is time for; return what was."""
+    changes: list[AlertChange] = []
+    until, count = time.monotonic() + ALERTING_SECONDS, 0
+    for each in every:
+        cleared = _Cleared(each.rule, each.sensor, moment)
+        for alert in each.alerts if each.state else (cleared,):
+            changes += await _alerted(turn, alert, moment)
+        count += 1
+        if time.monotonic() > until:
+            break
+    found, moved = found.first(count), every[:count]
+    if ended := [(each.rule, each.sensor) for each in moved if not each.state]:
+        await turn.end(ended)
+    if kept := [each.state for each in moved if each.state]:
+        await turn.store(kept)
+    if actions := [action for each in moved for action in each.actions]:
+        await turn.enter(actions)
+    if found.taken:
+        await turn.settle(found.taken)
+    return found, moved, changes
+
+
+async def _reconciled(
+    turn: Turn, begun: Sequence[StoredState], ended: Sequence[tuple[str, int]], moment: int
+) -> list[AlertChange]:
+    """Forget states that rest on nothing any more, clear what they have raised; begin others."""
+    changes: list[AlertChange] = []
+    if ended:
+        await turn.end(ended)
+        for name, number in ended:
+            changes += await _alerted(turn, _Cleared(name, number, moment), moment)
+    if begun:
+        await turn.begin(begun)
+    return changes
+
+
+async def _alerted(turn: Turn, alert: NewAlert | _Cleared, moment: int) -> list[AlertChange]:
+    """Raise or clear an alert; return what has become of it, if anything has."""
+    if isinstance(alert, _Cleared):
+        change = await clear_alert(turn.transaction, *alert, moment)
+    else:
+        change = await raise_alert(turn.transaction, alert, moment)
+    return [] if change is None else [change]
 
 
 def _seen(stored: StoredObservation) -> _Seen:

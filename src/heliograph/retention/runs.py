@@ -121,12 +121,12 @@ class RetentionRuns:
             StoreUnavailableError: not now.
         """
         async with self._looking:
-            clock = self._clock()
+            clock, stands, since = self._clock(), self._stands, self._stands_since
 
             def move(last: Horizon | None) -> Horizon:
-                if last is not None:
-                    self.follow(last)
-                return advance(last, clock, self._elapsed() - self._stands_since)
+                # Where others have moved it to it stands only since now.
+                is_known = last is None or last == stands
+                return advance(last, clock, self._elapsed() - since if is_known else 0)
 
             following = await self._store.clock.move_horizon(move)
             self._stands, self._stands_since = following, self._elapsed()

@@ -132,8 +132,8 @@ class Rolling:
         # Writes that begin from now on mark what is before the target; those that have begun
         # are through once the writer's turn has come.
         self._engine.lateness.raise_floor(target)
-        async with self._engine.transaction() as transaction:
-            state = State(*(await transaction.fetch("rollup_state"))[0])
+        rows = await self._engine.change(lambda transaction: transaction.fetch("rollup_state"))
+        state = State(*rows[0])
         self.generation = state.generation
         if target <= state.frontier:
             return

@@ -10,7 +10,7 @@ from heliograph.model.audit import SYSTEM, Actor, AuditAction, AuditedChange
 from heliograph.model.lookalikes import Holders, looks
 from heliograph.model.principal import Role
 from heliograph.store.audit import Changes, enter
-from heliograph.store.engine import Subject, json_text
+from heliograph.store.engine import Subject, Transaction, json_text
 
 SESSION: Final = "session"
 TICKET: Final = "ticket"
@@ -53,7 +53,8 @@ class Accounts(Subject):
         """
         # In a thread: the first time a table is read.
         claimed = sorted(await asyncio.to_thread(looks, username))
-        async with self._engine.transaction() as transaction:
+
+        async def work(transaction: Transaction) -> Account:
             rows = await transaction.fetch(
                 "account_create",
                 identifier=identifier,
@@ -70,7 +71,9 @@ class Accounts(Subject):
             changes: Changes = {"is_admin": {"new": True}} if is_admin else {}
             made = AuditedChange(AuditAction.USER_CREATE, identifier, username, changes=changes)
             await enter(transaction, actor, [made])
-        return _account(*rows[0])
+            return _account(*rows[0])
+
+        return await self._engine.change(work)
 
     async def claim_looks(self) -> Sequence[tuple[Account, Account]]:
         """Have each account hold what its name looks like, and return those that look alike.
@@ -141,7 +144,8 @@ class Accounts(Subject):
         Returns:
             Whether there is such an account, with the password hash `expected` if one is.
         """
-        async with self._engine.transaction() as transaction:
+
+        async def work(transaction: Transaction) -> bool:
             found = await transaction.fetch(
                 "account_password",
                 identifier=identifier,
@@ -152,7 +156,9 @@ class Accounts(Subject):
                 await transaction.fetch("sessions_end", account=identifier, kept=kept)
                 action, username = AuditAction.USER_CHANGE_PASSWORD, found[0][1]
                 await enter(transaction, actor, [AuditedChange(action, identifier, username)])
-        return bool(found)
+            return bool(found)
+
+        return await self._engine.change(work)
 
     async def activate(self, identifier: str, *, is_active: bool, actor: Actor = SYSTEM) -> bool:
         """Let the account be used or not; out of use, its sessions and tickets have ended.
@@ -161,7 +167,8 @@ class Accounts(Subject):
             Whether that is a change.
         """
         action = AuditAction.USER_ACTIVATE if is_active else AuditAction.USER_DEACTIVATE
-        async with self._engine.transaction() as transaction:
+
+        async def work(transaction: Transaction) -> bool:
             found = await transaction.fetch(
                 "account_activate", identifier=identifier, is_active=is_active
             )
@@ -171,7 +178,9 @@ class Accounts(Subject):
                 username = found[0][0]
                 made = AuditedChange(action, identifier, username, changes=changes)
                 await enter(transaction, actor, [made])
-        return bool(found)
+            return bool(found)
+
+        return await self._engine.change(work)
 
     async def open_session(
         self,
@@ -191,7 +200,8 @@ class Accounts(Subject):
             Whether it was done: not if the account's password is another by now, or it is not
             active any more.
         """
-        async with self._engine.transaction() as transaction:
+
+        async def work(transaction: Transaction) -> bool:
             opened = await transaction.fetch(
                 "session_open",
                 token_hash=token_hash,
@@ -211,7 +221,9 @@ class Accounts(Subject):
                 )
                 who = account.identifier, account.username
                 await enter(transaction, actor, [AuditedChange(_OPENING[purpose], *who)])
-        return bool(opened)
+            return bool(opened)
+
+        return await self._engine.change(work)
 
     async def find_session(
         self, token_hash: bytes, purpose: str, now: int
@@ -233,13 +245,16 @@ class Accounts(Subject):
 
     async def end_session(self, token_hash: bytes, *, actor: Actor = SYSTEM) -> bool:
         """End the session; tell whether there was one."""
-        async with self._engine.transaction() as transaction:
+
+        async def work(transaction: Transaction) -> bool:
             ended = await transaction.fetch("session_end", token_hash=token_hash)
             for (identifier,) in ended:
                 rows = await transaction.fetch("account_by_identifier", identifier=identifier)
                 action, username = AuditAction.USER_LOG_OUT, rows[0][1]
                 await enter(transaction, actor, [AuditedChange(action, identifier, username)])
-        return bool(ended)
+            return bool(ended)
+
+        return await self._engine.change(work)
 
     async def spend_session(self, token_hash: bytes, purpose: str, now: int) -> bool:
         """End what can be used once; tell whether it was there, and had not expired."""

@@ -9,7 +9,7 @@ from heliograph.model.actions import idempotency_key
 from heliograph.model.audit import SYSTEM, Actor, AuditAction, AuditedChange
 from heliograph.model.time import SECOND
 from heliograph.store.audit import enter
-from heliograph.store.engine import Subject, json_text
+from heliograph.store.engine import Subject, Transaction, json_text
 
 # How long a claim holds: no action takes longer, and after a crash others wait so long.
 CLAIM_SECONDS = 60
@@ -198,7 +198,8 @@ class Actions(Subject):
         self, identifier: int, now: int, *, actor: Actor = SYSTEM
     ) -> ActionRecord | None:
         """Have a finished action done again; None: there is none, or it waits anyway."""
-        async with self._engine.transaction() as transaction:
+
+        async def work(transaction: Transaction) -> ActionRecord | None:
             rows = await transaction.fetch("action_repeat", id=identifier, now=now)
             if not rows:
                 return None
@@ -211,7 +212,9 @@ class Actions(Subject):
                 {},
             )
             await enter(transaction, actor, [entry])
-        return action
+            return action
+
+        return await self._engine.change(work)
 
     async def overdue(self) -> int | None:
         """Return since when the action waits that should have been claimed first; None: none."""

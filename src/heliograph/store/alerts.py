@@ -87,7 +87,8 @@ class Alerts(Subject):
 
         None: it is not open, or there is none.
         """
-        async with self._engine.transaction() as transaction:
+
+        async def work(transaction: Transaction) -> Alert | None:
             before = _first(await transaction.fetch("alert_locked", id=identifier))
             if before is None or before.cleared_at is not None:
                 return None
@@ -98,22 +99,31 @@ class Alerts(Subject):
             after, _ = await _proceed(transaction, after, now)
             changes: Changes = {} if comment is None else {"comment": {"new": comment}}
             await _enter(transaction, actor, AuditAction.ALERT_ACKNOWLEDGE, after, changes)
-        self.changed([AlertChange(AlertEventKind.ACKNOWLEDGED, after)])
-        return after
+            return after
+
+        acknowledged = await self._engine.change(work)
+        if acknowledged is not None:
+            self.changed([AlertChange(AlertEventKind.ACKNOWLEDGED, acknowledged)])
+        return acknowledged
 
     async def clear(self, identifier: int, now: int, *, actor: Actor = SYSTEM) -> Alert | None:
         """Clear an alert by hand; None: it is not open, or there is none.
 
         It is another one that comes once the condition has cleared and holds again.
         """
-        async with self._engine.transaction() as transaction:
+
+        async def work(transaction: Transaction) -> Alert | None:
             before = _first(await transaction.fetch("alert_locked", id=identifier))
             if before is None or before.cleared_at is not None:
                 return None
             after = await _clear(transaction, before, now, now, actor.name)
             await _enter(transaction, actor, AuditAction.ALERT_CLEAR, after, {})
-        self.changed([AlertChange(AlertEventKind.CLEARED, after)])
-        return after
+            return after
+
+        cleared = await self._engine.change(work)
+        if cleared is not None:
+            self.changed([AlertChange(AlertEventKind.CLEARED, cleared)])
+        return cleared
 
     async def due_at(self) -> int | None:
         """Return when an alert has to be looked at next; None: not before anything happens."""
@@ -125,31 +135,38 @@ class Alerts(Subject):
         due_at = await self.due_at()
         if due_at is None or due_at > now:
             return 0  # mostly: the writer is not asked
-        changes: list[AlertChange] = []
-        async with self._engine.transaction() as transaction:
+
+        async def work(transaction: Transaction) -> tuple[int, list[AlertChange]]:
             due = [
                 _alert(*row)
                 for row in await transaction.fetch("alerts_take_due", now=now, limit=AT_ONCE)
             ]
             silences = await _silences(transaction, None, now) if due else []
             looked: list[Alert] = []
+            changes: list[AlertChange] = []
             for alert in due:
                 after, events = await _look(transaction, alert, now, silences)
                 looked.append(after)
                 changes += [AlertChange(event, after) for event in events]
             await _store(transaction, looked)
+            return len(due), changes
+
+        count, changes = await self._engine.change(work)
         self.changed(changes)
-        return len(due)
+        return count
 
     async def clear_orphans(self, now: int) -> int:
         """Clear those of rules and sensors that are gone or out of use; return how many."""
         if not await self._engine.fetch("alerts_orphaned_any"):
             return 0
-        async with self._engine.transaction() as transaction:
+
+        async def work(transaction: Transaction) -> list[Alert]:
             orphans = [
                 _alert(*row) for row in await transaction.fetch("alerts_orphaned", limit=AT_ONCE)
             ]
-            cleared = [await _clear(transaction, each, now, now, SYSTEM.name) for each in orphans]
+            return [await _clear(transaction, each, now, now, SYSTEM.name) for each in orphans]
+
+        cleared = await self._engine.change(work)
         self.changed([AlertChange(AlertEventKind.CLEARED, each) for each in cleared])
         return len(cleared)
 
@@ -183,7 +200,8 @@ class Silences(Subject):
     async def create(self, silence: Silence, now: int, *, actor: Actor = SYSTEM) -> Silence | None:
         """Begin a silence, at once or later; None: there are as many as there may be."""
         network = silence.network_identifier
-        async with self._engine.transaction() as transaction:
+
+        async def work(transaction: Transaction) -> Silence | None:
             [(count,)] = await transaction.fetch(
                 "silences_count",
                 networks=None if network is None else json_text([network]),
@@ -208,7 +226,11 @@ class Silences(Subject):
             made = Silence(*row)
             await _enter_silence(transaction, actor, AuditAction.SILENCE_CREATE, made)
             await _look_again(transaction, made, now)
-        self.changed()
+            return made
+
+        made = await self._engine.change(work)
+        if made is not None:
+            self.changed()
         return made
 
     async def change(
@@ -222,7 +244,8 @@ class Silences(Subject):
         actor: Actor = SYSTEM,
     ) -> Silence | None:
         """Change when a silence is, and its comment; None: there is none."""
-        async with self._engine.transaction() as transaction:
+
+        async def work(transaction: Transaction) -> Silence | None:
             rows = await transaction.fetch("silence_find", identifier=identifier)
             if not rows:
                 return None
@@ -238,12 +261,17 @@ class Silences(Subject):
                 )
                 await _enter_silence(transaction, actor, AuditAction.SILENCE_CHANGE, after)
                 await _look_again(transaction, after, now)
-        self.changed()
-        return after
+            return after
+
+        changed = await self._engine.change(work)
+        if changed is not None:
+            self.changed()
+        return changed
 
     async def end(self, identifier: str, now: int, *, actor: Actor = SYSTEM) -> bool:
         """End a silence: what holds then is told again; whether there was one."""
-        async with self._engine.transaction() as transaction:
+
+        async def work(transaction: Transaction) -> bool:
             rows = await transaction.fetch("silence_find", identifier=identifier)
             if not rows:
                 return False
@@ -251,8 +279,12 @@ class Silences(Subject):
             await transaction.fetch("silence_delete", identifier=identifier)
             await _enter_silence(transaction, actor, AuditAction.SILENCE_END, silence)
             await _look_again(transaction, silence, now)
-        self.changed()
-        return True
+            return True
+
+        was_there = await self._engine.change(work)
+        if was_there:
+            self.changed()
+        return was_there
 
 
 async def raise_alert(transaction: Transaction, new: NewAlert, now: int) -> AlertChange | None:

@@ -133,8 +133,11 @@ class Audit(Subject):
 
     async def enter(self, actor: Actor, change: AuditedChange) -> None:
         """Enter what changes nothing else in the store."""
-        async with self._engine.transaction() as transaction:
+
+        async def work(transaction: Transaction) -> None:
             await enter(transaction, actor, [change])
+
+        await self._engine.change(work)
 
     async def prune(self, before: int) -> int:
         """Delete the entries from before a time; return how many."""

@@ -126,7 +126,8 @@ class Channels(Subject):
             AlreadyExistsError: there is one of this name, or the identifier is taken.
             TooManyChannelsError: there are as many as there may be.
         """
-        async with self._making("channel_find", identifier) as transaction:
+
+        async def work(transaction: Transaction) -> StoredChannel | None:
             # In the order in which whoever deletes a network locks.
             await transaction.fetch("registry_lock")
             if network is not None and not await transaction.fetch(
@@ -145,7 +146,9 @@ class Channels(Subject):
             )
             made = _channel(*rows[0])
             await enter(transaction, actor, [_entry(AuditAction.CHANNEL_CREATE, made, {})])
-        return made
+            return made
+
+        return await self._make("channel_find", identifier, work)
 
     async def change(
         self,
@@ -163,7 +166,8 @@ class Channels(Subject):
             AlreadyExistsError: there is another one of this name.
             Exception: what `decide` raises; nothing is changed then.
         """
-        async with self._engine.transaction() as transaction:
+
+        async def work(transaction: Transaction) -> StoredChannel | None:
             rows = await transaction.fetch("channel_locked", identifier=identifier)
             if not rows:
                 return None
@@ -180,7 +184,9 @@ class Channels(Subject):
             )
             channel = _channel(*rows[0])
             await enter(transaction, actor, [_entry(AuditAction.CHANNEL_CHANGE, channel, changes)])
-        return channel
+            return channel
+
+        return await self._engine.change(work)
 
     async def encrypt(self, channel: StoredChannel, encrypted: str) -> bool:
         """Store a channel's secrets encrypted with another key; False: they are others by now."""
@@ -195,12 +201,15 @@ class Channels(Subject):
 
     async def delete(self, identifier: str, *, actor: Actor = SYSTEM) -> bool:
         """Delete a channel, and what it was to be told; return whether there was one."""
-        async with self._engine.transaction() as transaction:
+
+        async def work(transaction: Transaction) -> bool:
             rows = await transaction.fetch("channel_delete", identifier=identifier)
             if rows:
                 gone = _entry(AuditAction.CHANNEL_DELETE, _channel(*rows[0]), {})
                 await enter(transaction, actor, [gone])
-        return bool(rows)
+            return bool(rows)
+
+        return await self._engine.change(work)
 
     async def due_at(self, now: int) -> int | None:
         """Return when there is something to gather or to send next; None: nothing is told."""
@@ -213,12 +222,15 @@ class Channels(Subject):
 
     async def gather(self, now: int, pace: Pace) -> int:
         """Gather the notices that channels have, and enter what is due; return how many were."""
-        entered = 0
-        async with self._engine.transaction() as transaction:
+
+        async def work(transaction: Transaction) -> int:
+            entered = 0
             due = await transaction.fetch("channels_due", now=now, **_WAITS, limit=CHANNELS_AT_ONCE)
             for row in due:
                 entered += await _gather(transaction, _Due(*row), now, pace)
-        return entered
+            return entered
+
+        return await self._engine.change(work)
 
 
 async def tell(

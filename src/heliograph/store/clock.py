@@ -46,7 +46,8 @@ class ClockStates(Subject):
         Returns:
             What stands now.
         """
-        async with self._engine.transaction() as transaction:
+
+        async def work(transaction: Transaction) -> Acceptance:
             earlier = _state((await transaction.fetch("clock_state_taken"))[0]).acceptance
             merged = Acceptance(
                 acceptance.at,
@@ -59,14 +60,19 @@ class ClockStates(Subject):
                 changes["beyond"] = {"new": to_rfc3339(acceptance.until)}
             made = AuditedChange(AuditAction.CLOCK_ACCEPT, changes=changes)
             await enter(transaction, actor, [made])
-        return merged
+            return merged
+
+        return await self._engine.change(work)
 
     async def move_horizon(self, following: Callable[[Horizon | None], Horizon]) -> Horizon:
         """Note what follows the horizon that stands, whoever else moves it; return it."""
-        async with self._engine.transaction() as transaction:
+
+        async def work(transaction: Transaction) -> Horizon:
             moved = following(_state((await transaction.fetch("clock_state_taken"))[0]).horizon)
             await _set_horizon(transaction, moved)
-        return moved
+            return moved
+
+        return await self._engine.change(work)
 
     async def accept_horizon(self, moment: int, *, actor: Actor) -> Horizon | None:
         """Have what is due by a moment removed, however far the clock has leapt to it.
@@ -74,14 +80,17 @@ class ClockStates(Subject):
         Returns:
             What stood.
         """
-        async with self._engine.transaction() as transaction:
+
+        async def work(transaction: Transaction) -> Horizon | None:
             last = _state((await transaction.fetch("clock_state_taken"))[0]).horizon
             await _set_horizon(transaction, Horizon(moment, moment, 0))
             if last is not None and last.moment + LEAP < moment:
                 times = {"old": to_rfc3339(last.moment), "new": to_rfc3339(moment)}
                 made = AuditedChange(AuditAction.RETENTION_ACCEPT, changes={"clock": times})
                 await enter(transaction, actor, [made])
-        return last
+            return last
+
+        return await self._engine.change(work)
 
 
 async def _set_horizon(transaction: Transaction, horizon: Horizon) -> None:

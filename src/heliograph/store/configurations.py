@@ -133,10 +133,14 @@ class Configurations(Subject):
         Raises:
             RowError: there is no such sensor.
         """
-        async with self._engine.transaction() as transaction:
+
+        async def work(transaction: Transaction) -> int:
             revision = await add_configuration(transaction, sensor, configuration, author)
             rows = await transaction.fetch("sensor_by_number", number=sensor)
             await enter(transaction, actor, [configured(Sensor(*rows[0]), revision)])
+            return revision
+
+        revision = await self._engine.change(work)
         self.revised([(sensor, revision)])
         return revision
 

@@ -3,8 +3,8 @@
 import contextlib
 import dataclasses
 import enum
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from operator import itemgetter
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
@@ -202,10 +202,15 @@ class RollupChange:
 class Transaction(NamedTuple):
     """An open transaction: committed when its block ends, rolled back when it raises.
 
-    `fetch` runs a named query with its parameters and returns the rows.
+    `fetch` runs a named query with its parameters and returns the rows. `run` is for several
+    queries in a row: it returns what a function makes of the transaction, see `Engine.change`.
     """
 
     fetch: Callable[..., Awaitable[Sequence[Row]]]
+    run: Callable[[Callable[["Transaction"], Awaitable[Any]]], Awaitable[Any]]
+
+
+Work: TypeAlias = Callable[[Transaction], Awaitable[T]]
 
 
 class Engine(Protocol):
@@ -238,12 +243,24 @@ class Engine(Protocol):
     async def fetch(self, query: str, **parameters: Any) -> Sequence[Row]:
         """Run a named query that reads, beside the writer, and return its rows."""
 
-    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
-        """Open a transaction that may write.
+    async def change(self, work: Work[T]) -> T:
+        """Do work in a transaction, commit it, and return what it returns.
+
+        It may wait for nothing but the transaction's queries. On SQLite all of it runs in the
+        writer's thread, on PostgreSQL in the event loop: so it neither blocks for long, nor uses
+        what belongs to the loop. Cancelled, it may go on to its end, and be committed.
 
         Raises:
             AlreadyExistsError: a unique name is taken.
             RowError: a value can't be stored.
+            Exception: what the work raises; nothing is changed then.
+        """
+
+    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
+        """Open a transaction that may write, and holds the writer until the block ends.
+
+        For what waits for something else too: on SQLite each query goes to the writer's thread
+        and back, while all others who write wait. It raises what `change` does.
         """
 
     async def write(self, batch: Batch) -> Written:
@@ -317,12 +334,10 @@ class Subject:
 
     async def _write(self, query: str, **parameters: Any) -> Sequence[Row]:
         """Run a named query in a transaction of its own, and return its rows."""
-        async with self._engine.transaction() as transaction:
-            return await transaction.fetch(query, **parameters)
+        return await self._engine.change(lambda transaction: transaction.fetch(query, **parameters))
 
-    @asynccontextmanager
-    async def _making(self, find: str, identifier: str) -> AsyncIterator[Transaction]:
-        """Open a transaction in which a thing of this identifier is made.
+    async def _make(self, find: str, identifier: str, work: Work[T]) -> T:
+        """Do work in a transaction that makes a thing of this identifier.
 
         Of several names that are taken, the engines come upon different ones first: it is told
         that the identifier is, if the query `find` finds it.
@@ -331,8 +346,7 @@ class Subject:
             AlreadyExistsError: the field's value is taken.
         """
         try:
-            async with self._engine.transaction() as transaction:
-                yield transaction
+            return await self._engine.change(work)
         except AlreadyExistsError as error:
             if error.field != "identifier" and await self._engine.fetch(
                 find, identifier=identifier.lower()

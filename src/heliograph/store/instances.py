@@ -38,7 +38,8 @@ class Instances(Subject):
             AlreadyExistsError: another server lives under the client id.
             StoreUnavailableError: no number is free, or the database is away.
         """
-        async with self._engine.transaction() as transaction:
+
+        async def work(transaction: Transaction) -> Leased:
             await transaction.fetch("instances_lock", key=_LOCK)
             others = await _living(transaction, token)
             if mqtt_client_id is not None:
@@ -54,7 +55,9 @@ class Instances(Subject):
             )
             if not taken:
                 raise StoreUnavailableError(f"all {MAXIMUM_INSTANCE + 1} instances are taken")
-        return Leased(taken[0][0], others)
+            return Leased(taken[0][0], others)
+
+        return await self._engine.change(work)
 
     async def renew(self, token: str, lease: int) -> Leased:
         """Renew the lease; what has run out is renewed too, unless another server has the number.
@@ -62,10 +65,13 @@ class Instances(Subject):
         Raises:
             StoreUnavailableError: the database is away.
         """
-        async with self._engine.transaction() as transaction:
+
+        async def work(transaction: Transaction) -> Leased:
             renewed = await transaction.fetch("instance_renew", token=token, lease=lease)
             others = await _living(transaction, token)
-        return Leased(renewed[0][0] if renewed else None, others)
+            return Leased(renewed[0][0] if renewed else None, others)
+
+        return await self._engine.change(work)
 
     async def release(self, token: str, lease: int) -> None:
         """End the lease: the number rests from now on."""

@@ -20,7 +20,7 @@ from heliograph.model.identifiers import first_ingest_id
 from heliograph.model.records import Kind, RejectedMessage
 from heliograph.model.time import SECOND, now
 from heliograph.store.audit import enter
-from heliograph.store.engine import Engine, Row, Subject, json_text, narrowed
+from heliograph.store.engine import Engine, Row, Subject, Transaction, json_text, narrowed
 from heliograph.store.pages import ANY_SIZE, ENTRY_BYTES, FEW, LARGEST_PAGE, Hold, hold_any
 
 KINDS: Final = (Kind.MEASUREMENT, Kind.LOG, Kind.HEARTBEAT, Kind.PACKET, Kind.REJECTED)
@@ -198,7 +198,8 @@ class Messages(Subject):
             network,
             {"reason": {"old": message.reason, "new": left[0] if left else None}},
         )
-        async with self._engine.transaction() as transaction:
+
+        async def work(transaction: Transaction) -> None:
             if left is None:
                 changed = await transaction.fetch("rejected_remove", id=message.id)
             else:
@@ -207,6 +208,8 @@ class Messages(Subject):
                 changed = await transaction.fetch("rejected_keep", id=message.id, **texts)
             if changed:
                 await enter(transaction, actor, [change])
+
+        await self._engine.change(work)
 
     async def _mark_unprocessed(self, messages: Sequence[ReceivedMessage]) -> None:
         pending = await _unprocessed(self._engine, [message.id for message in messages])

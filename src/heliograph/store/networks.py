@@ -67,7 +67,8 @@ class Networks(Subject):
             AlreadyExistsError: the field's value is taken.
         """
         identifier = identifier.lower()
-        async with self._making("network_by_identifier", identifier) as transaction:
+
+        async def work(transaction: Transaction) -> Network:
             if await transaction.fetch("audit_network_known", network=identifier):
                 raise AlreadyExistsError("identifier")
             rows = await transaction.fetch(
@@ -79,7 +80,9 @@ class Networks(Subject):
                 await _set_member(
                     transaction, actor, network.identifier, owner, Role.OWNER, created_at
                 )
-        return network
+            return network
+
+        return await self._make("network_by_identifier", identifier, work)
 
     async def change(
         self,
@@ -94,7 +97,8 @@ class Networks(Subject):
         Raises:
             AlreadyExistsError: the `name` is taken.
         """
-        async with self._engine.transaction() as transaction:
+
+        async def work(transaction: Transaction) -> Network | None:
             if not await transaction.fetch("network_locked", identifier=identifier):
                 return None
             found = await transaction.fetch("network_by_identifier", identifier=identifier)
@@ -107,7 +111,9 @@ class Networks(Subject):
             )
             after = _network(*rows[0])
             await enter(transaction, actor, changed(AuditAction.NETWORK_CHANGE, before, after))
-        return after
+            return after
+
+        return await self._engine.change(work)
 
     async def delete(self, identifier: str, *, actor: Actor = SYSTEM) -> bool:
         """Delete a network that has no sensors; tell whether that was so.
@@ -115,21 +121,23 @@ class Networks(Subject):
         Raises:
             AlreadyExistsError: it has sensors.
         """
+
+        async def work(transaction: Transaction) -> bool:
+            # In the order in which whoever registers a sensor locks: registry, then network.
+            await transaction.fetch("registry_lock")
+            deleted = await transaction.fetch("network_delete", identifier=identifier)
+            if deleted:
+                gone = audited_change(AuditAction.NETWORK_DELETE, _network(*deleted[0]))
+                await enter(transaction, actor, [gone])
+            elif await transaction.fetch("network_by_identifier", identifier=identifier):
+                raise AlreadyExistsError("sensors")
+            return bool(deleted)
+
         try:
-            async with self._engine.transaction() as transaction:
-                # In the order in which whoever registers a sensor locks: registry, then network.
-                await transaction.fetch("registry_lock")
-                deleted = await transaction.fetch("network_delete", identifier=identifier)
-                if deleted:
-                    gone = audited_change(AuditAction.NETWORK_DELETE, _network(*deleted[0]))
-                    await enter(transaction, actor, [gone])
-                    return True
-                if await transaction.fetch("network_by_identifier", identifier=identifier):
-                    raise AlreadyExistsError("sensors")
+            return await self._engine.change(work)
         except RowError as error:
             # One that another process has put into it meanwhile holds it by its foreign key.
             raise AlreadyExistsError("sensors") from error
-        return False
 
     async def members(self, network: str) -> list[Member]:
         """Return the network's members, oldest first."""
@@ -149,13 +157,16 @@ class Networks(Subject):
         Raises:
             LastOwnerError: it is the last owner, and would be one no more.
         """
-        async with self._engine.transaction() as transaction:
+
+        async def work(transaction: Transaction) -> bool:
             owners = await _owners(transaction, network)
             if owners is None:
                 return False
             await _set_member(transaction, actor, network, account, role, created_at)
             await _check_owners(transaction, network, owners)
-        return True
+            return True
+
+        return await self._engine.change(work)
 
     async def remove_member(self, network: str, account: str, *, actor: Actor = SYSTEM) -> bool:
         """Take the account's role away; tell whether it had one.
@@ -163,7 +174,8 @@ class Networks(Subject):
         Raises:
             LastOwnerError: it is the last owner.
         """
-        async with self._engine.transaction() as transaction:
+
+        async def work(transaction: Transaction) -> bool:
             owners = await _owners(transaction, network)
             found = await transaction.fetch("membership_delete", network=network, account=account)
             await _check_owners(transaction, network, owners)
@@ -173,7 +185,9 @@ class Networks(Subject):
                 action, username = AuditAction.MEMBER_DELETE, member[0][0]
                 left = AuditedChange(action, account, username, network, changes)
                 await enter(transaction, actor, [left])
-        return bool(found)
+            return bool(found)
+
+        return await self._engine.change(work)
 
     async def list(
         self, *, networks: Sequence[str] | None, offset: int, limit: int

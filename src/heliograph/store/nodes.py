@@ -41,7 +41,8 @@ class Nodes(Subject):
         Raises:
             AlreadyExistsError: the field's value is taken.
         """
-        async with self._making("node_by_identifier", identifier) as transaction:
+
+        async def work(transaction: Transaction) -> Node:
             rows = await transaction.fetch(
                 "node_create",
                 identifier=identifier.lower(),
@@ -53,7 +54,9 @@ class Nodes(Subject):
             )
             node = Node(*rows[0])
             await enter(transaction, actor, [created(AuditAction.NODE_CREATE, node)])
-        return node
+            return node
+
+        return await self._make("node_by_identifier", identifier, work)
 
     async def change(
         self, identifier: str, *, actor: Actor = SYSTEM, **members: Any
@@ -65,7 +68,8 @@ class Nodes(Subject):
             NodeNotEmptyError: it would leave its sensors behind in another network.
             TypeError: a member that can't be changed.
         """
-        async with self._engine.transaction() as transaction:
+
+        async def work(transaction: Transaction) -> Node | None:
             found = await lock_node(transaction, identifier)
             if found is None or not members:
                 return found
@@ -77,11 +81,14 @@ class Nodes(Subject):
             rows = await transaction.fetch("node_change", identifier=identifier, **wanted)
             node = Node(*rows[0])
             await enter(transaction, actor, changed(AuditAction.NODE_CHANGE, found, node))
-        return node
+            return node
+
+        return await self._engine.change(work)
 
     async def delete(self, identifier: str, *, actor: Actor = SYSTEM) -> bool:
         """Delete a node, whose sensors stay without one; tell whether there was such a node."""
-        async with self._engine.transaction() as transaction:
+
+        async def work(transaction: Transaction) -> bool:
             found = await lock_node(transaction, identifier)
             if found is None:
                 return False
@@ -90,7 +97,9 @@ class Nodes(Subject):
             await transaction.fetch("node_delete", identifier=identifier)
             left = {"sensors": {"old": len(carried), "new": 0}} if carried else {}
             await enter(transaction, actor, [audited_change(AuditAction.NODE_DELETE, found, left)])
-        return True
+            return True
+
+        return await self._engine.change(work)
 
     async def list(
         self,

@@ -14,7 +14,7 @@ import functools
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import asyncpg
 
@@ -49,6 +49,7 @@ from heliograph.store.engine import (
     RollupChange,
     Row,
     Transaction,
+    Work,
     Written,
     json_text,
 )
@@ -57,6 +58,8 @@ from heliograph.store.pool import Pool
 from heliograph.store.queries import Query, load_queries
 
 OLDEST_POSTGRESQL = 13
+
+T = TypeVar("T")
 
 READERS = 5
 PING_SECONDS = 2.0
@@ -675,6 +678,11 @@ class PostgresqlEngine:
         async with self._turn:
             await self.writer.renew()
 
+    async def change(self, work: Work[T]) -> T:
+        """Do work in a transaction on the writer."""
+        async with self.transaction() as transaction:
+            return await work(transaction)
+
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
         """Open a transaction on the writer."""
@@ -683,7 +691,10 @@ class PostgresqlEngine:
                 # The same one to the end: a statement on another would be committed by itself.
                 connection = await self.writer.open()
                 await self.writer.begin(self.lineage.known)
-                yield Transaction(functools.partial(self._fetch_on, connection))
+                transaction = Transaction(
+                    functools.partial(self._fetch_on, connection), lambda work: work(transaction)
+                )
+                yield transaction
                 await connection.execute("COMMIT")
             except BaseException as error:
                 known = await self.writer.abandon(error)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from heliograph.model.time import HOUR, SECOND
-from heliograph.store.engine import Subject, json_text
+from heliograph.store.engine import Subject, Transaction, json_text
 
 # How long a claim holds that its owner does not renew: so long others wait after a crash.
 CLAIM_SECONDS = 10
@@ -124,7 +124,8 @@ class Outbox(Subject):
         }
         settled = json_text([(*key, timestamp) for key, timestamp in revisions.items()])
         kept = [Postponed(each.name, each.version, 0, 0) for each in published]
-        async with self._engine.transaction() as transaction:
+
+        async def work(transaction: Transaction) -> None:
             # Of two instances that finish one topic each of the same revision, the second sees
             # what the first has done.
             if revisions:
@@ -148,6 +149,8 @@ class Outbox(Subject):
                     await transaction.fetch("publications_mark", names=marked)
             if revisions:
                 await transaction.fetch("publications_settle", rows=settled, names=encoded_names)
+
+        await self._engine.change(work)
 
     async def postpone(self, claim: int, postponed: Sequence[Postponed]) -> None:
         """Put off what could not be published; what has changed meanwhile is due at once."""

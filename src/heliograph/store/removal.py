@@ -5,8 +5,8 @@ only counted from its rollup, which nobody computes anew. It is raised no furthe
 is rolled up, where rollups are kept longer.
 """
 
-import asyncio
 import enum
+import time
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
@@ -118,9 +118,9 @@ class Removal(Subject):
 
     async def remove(self, kind: KeptKind, rows: Sequence[DueRow]) -> Removed:
         """Remove rows that are due in one transaction."""
-        clock = asyncio.get_running_loop().time
-        async with self._engine.transaction() as transaction:
-            began = clock()
+
+        async def work(transaction: Transaction) -> tuple[int, float]:
+            began = time.monotonic()
             if kind is KeptKind.ROLLUPS:
                 await discard_rolling(transaction)
             removed = await transaction.fetch(
@@ -129,7 +129,10 @@ class Removal(Subject):
                 low=min(row.time for row in rows),
                 high=max(row.time for row in rows),
             )
-        return Removed(len(removed), clock() - began)
+            return len(removed), began
+
+        count, began = await self._engine.change(work)
+        return Removed(count, time.monotonic() - began)
 
     async def raw_cutoffs(self, wanted: dict[int, Cutoffs]) -> dict[int, int]:
         """Return from when on the raw rows of each sensor are not due or still needed."""
@@ -137,14 +140,17 @@ class Removal(Subject):
 
     async def raise_floors(self, wanted: dict[int, Cutoffs]) -> dict[int, int]:
         """Do the same, and have older hours counted from their rollups alone from now on."""
-        async with self._engine.transaction() as transaction:
+
+        async def work(transaction: Transaction) -> dict[int, int]:
             await discard_rolling(transaction)
             needed = await self._needed(transaction, wanted)
             found = _cutoffs(needed, wanted)
             higher = [(n, at) for n, at in found.items() if at and at > needed[n].floor]
             if higher:
                 await transaction.fetch("rollup_floors_raise", floors=json_text(higher))
-        return found
+            return found
+
+        return await self._engine.change(work)
 
     async def floors(self, sensors: Sequence[int]) -> dict[int, int]:
         """Return the floor of each of the sensors; `LEAST`: none."""
@@ -219,15 +225,18 @@ class Removal(Subject):
 
     async def remove_unknown_packets(self, end: int, limit: int) -> Removed:
         """Remove so many packets of devices that are not known, made before a time."""
-        clock = asyncio.get_running_loop().time
         found = await self._engine.fetch("unknown_packets_due", end=end, limit=limit)
         if not found:
             return Removed(0, 0.0)
-        async with self._engine.transaction() as transaction:
-            began = clock()
+
+        async def work(transaction: Transaction) -> tuple[int, float]:
+            began = time.monotonic()
             names = json_text([*map(list, found)])
             removed = await transaction.fetch("unknown_packets_remove", names=names)
-        return Removed(len(removed), clock() - began)
+            return len(removed), began
+
+        count, began = await self._engine.change(work)
+        return Removed(count, time.monotonic() - began)
 
     async def unknown_packets(self, end: int) -> tuple[int, list[int]]:
         """Return how many there are from before a time, and the bytes of content of some."""
@@ -287,23 +296,33 @@ async def erase_piece(transaction: Transaction, sensor: int, limit: int) -> int:
 
 
 async def erase_data(engine: Engine, sensor: int) -> None:
-    """Erase all that the sensor has sent; what ends halfway may be repeated."""
-    clock, size = asyncio.get_running_loop().time, ERASED_AT_ONCE
+    """Erase all that a deleted sensor has sent, then its record; it may be done again."""
+    size, is_full = ERASED_AT_ONCE, False
+
+    async def work(transaction: Transaction) -> tuple[int, int, float]:
+        began = time.monotonic()
+        erased = await erase_piece(transaction, sensor, size)
+        took = time.monotonic() - began
+        others = 0
+        if rejected:
+            names = json_text([*map(list, rejected)])
+            others = len(await transaction.fetch("rejected_messages_erase", names=names))
+        if not erased and not others:
+            await transaction.fetch("sensor_erase", number=sensor)
+        return erased, others, took
+
     # Until there is nothing: what was on its way when it was deleted may come late.
-    erased = 1
-    while erased:
-        async with engine.transaction() as transaction:
-            began = clock()
-            erased = await erase_piece(transaction, sensor, size)
-            took = clock() - began
-        if erased == size:
+    erased = others = 1
+    while erased or others:
+        rejected: Sequence[Row] = ()
+        if not is_full:
+            rejected = await engine.fetch(
+                "rejected_messages_of_sensor", sensor=sensor, limit=ERASED_AT_ONCE
+            )
+        erased, others, took = await engine.change(work)
+        is_full = erased == size
+        if is_full:
             size = next_size(size, took)
-        elif found := await engine.fetch(
-            "rejected_messages_of_sensor", sensor=sensor, limit=ERASED_AT_ONCE
-        ):
-            names = json_text([*map(list, found)])
-            async with engine.transaction() as transaction:
-                erased += len(await transaction.fetch("rejected_messages_erase", names=names))
 
 
 async def discard_rolling(transaction: Transaction) -> None:

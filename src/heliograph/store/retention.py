@@ -40,23 +40,29 @@ class Retentions(Subject):
         self, network: str, *, actor: Actor = SYSTEM, **members: int | None
     ) -> Retention | None:
         """Change the members given (of `Retention`); None: there is no such network."""
-        async with self._engine.transaction() as transaction:
+
+        async def work(transaction: Transaction) -> Retention | None:
             if not await transaction.fetch("network_locked", identifier=network):
                 return None
             found = await transaction.fetch("network_by_identifier", identifier=network)
             change = audited_change(AuditAction.NETWORK_CHANGE, Network(*found[0]))
             return await _set(transaction, actor, change, members, network=network)
 
+        return await self._engine.change(work)
+
     async def set_sensor(
         self, number: int, *, actor: Actor = SYSTEM, **members: int | None
     ) -> Retention | None:
         """Change the members given (of `Retention`); None: there is no such sensor."""
-        async with self._engine.transaction() as transaction:
+
+        async def work(transaction: Transaction) -> Retention | None:
             found = await lock_sensor(transaction, number)
             if found is None:
                 return None
             change = audited_change(AuditAction.SENSOR_CHANGE, found)
             return await _set(transaction, actor, change, members, sensor=number)
+
+        return await self._engine.change(work)
 
     async def has_rules(self) -> bool:
         """Return whether any network or sensor has rules of its own."""

@@ -1,12 +1,15 @@
 """What rules remember of sensors, and what they have yet to look at."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 import msgspec
 
 from heliograph.model.records import Kind
 from heliograph.store.engine import Row, Subject, Transaction, json_text, narrowed
+
+T = TypeVar("T")
 
 
 class StoredObservation(msgspec.Struct, frozen=True, gc=False):
@@ -64,6 +67,11 @@ class Turn:
     def __init__(self, transaction: Transaction) -> None:
         self.transaction = transaction
         self._fetch = transaction.fetch
+
+    async def run(self, work: Callable[["Turn"], Awaitable[T]]) -> T:
+        """Return what work makes of the transaction; see `Transaction.run`."""
+        made: T = await self.transaction.run(lambda transaction: work(Turn(transaction)))
+        return made
 
     async def take(self, limit: int, characters: int) -> list[StoredObservation]:
         """Return the oldest observations, by rule, sensor and time; `settle` has to follow."""

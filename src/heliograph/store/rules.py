@@ -8,7 +8,7 @@ import msgspec
 from heliograph.model.audit import SYSTEM, Actor, AuditAction, AuditedChange
 from heliograph.model.identifiers import is_uuid
 from heliograph.store.audit import LONGEST_VALUE, Changes, enter
-from heliograph.store.engine import Subject, json_text, narrowed
+from heliograph.store.engine import Subject, Transaction, json_text, narrowed
 
 # Each falls upon the messages of its network, and is looked at for each of them.
 MAXIMUM_RULES = 1_000
@@ -95,7 +95,8 @@ class Rules(Subject):
             AlreadyExistsError: the network has one of this name, or the identifier is taken.
             TooManyRulesError: the network has as many as it may.
         """
-        async with self._making("rule_find", identifier) as transaction:
+
+        async def work(transaction: Transaction) -> StoredRule | None:
             # In the order in which whoever deletes a network locks.
             await transaction.fetch("registry_lock")
             if not await transaction.fetch("network_locked", identifier=network_identifier):
@@ -117,7 +118,9 @@ class Rules(Subject):
             )
             rule = _rule(*rows[0])
             await enter(transaction, actor, [_entry(AuditAction.RULE_CREATE, rule, {})])
-        return rule
+            return rule
+
+        return await self._make("rule_find", identifier, work)
 
     async def change(
         self,
@@ -135,7 +138,8 @@ class Rules(Subject):
             AlreadyExistsError: the network has another one of this name.
             Exception: what `decide` raises; nothing is changed then.
         """
-        async with self._engine.transaction() as transaction:
+
+        async def work(transaction: Transaction) -> StoredRule | None:
             await transaction.fetch("registry_lock")
             found = await transaction.fetch("rule_locked", identifier=identifier)
             if not found:
@@ -156,17 +160,22 @@ class Rules(Subject):
             )
             rule = _rule(*rows[0])
             await enter(transaction, actor, [_entry(AuditAction.RULE_CHANGE, rule, changes)])
-        return rule
+            return rule
+
+        return await self._engine.change(work)
 
     async def delete(self, identifier: str, *, actor: Actor = SYSTEM) -> bool:
         """Delete a rule and what it remembers of sensors; tell whether there was such a rule."""
-        async with self._engine.transaction() as transaction:
+
+        async def work(transaction: Transaction) -> bool:
             await transaction.fetch("registry_lock")
             rows = await transaction.fetch("rule_delete", identifier=identifier)
             if rows:
                 gone = _entry(AuditAction.RULE_DELETE, _rule(*rows[0]), {})
                 await enter(transaction, actor, [gone])
-        return bool(rows)
+            return bool(rows)
+
+        return await self._engine.change(work)
 
 
 def _rule(*columns: Any) -> StoredRule:

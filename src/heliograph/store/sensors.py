@@ -1,9 +1,8 @@
 """Sensors: the registry's records, when each was last seen, and which are connected."""
 
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from msgspec.structs import asdict
@@ -27,12 +26,15 @@ from heliograph.store.engine import (
     RegistryChange,
     Subject,
     Transaction,
+    Work,
     json_text,
     narrowed,
 )
 from heliograph.store.networks import DEFAULT_NETWORK
 from heliograph.store.nodes import changed_members, lock_node
 from heliograph.store.removal import ERASED_AT_ONCE, erase_data, erase_piece
+
+T = TypeVar("T")
 
 CHANGEABLE = (
     "network_identifier",
@@ -172,16 +174,19 @@ class Sensors(Subject):
         """
         [(default,)] = await self._engine.fetch("network_identifier", name=DEFAULT_NETWORK)
         registered: list[Sensor] = []
+
+        async def work(transaction: Transaction) -> list[Sensor]:
+            for sensor in sensors:
+                network = sensor.network_identifier or default
+                registered.append(await _create(transaction, sensor, network))
+            await enter(transaction, actor, _all_created(sensors, registered))
+            return registered
+
         try:
-            async with self._engine.transaction() as transaction:
-                for sensor in sensors:
-                    network = sensor.network_identifier or default
-                    registered.append(await _create(transaction, sensor, network))
-                await enter(transaction, actor, _all_created(sensors, registered))
+            return await self._engine.change(work)
         except AlreadyExistsError as error:
             found = await self._taken(sensors, default)
             raise TakenError(found or [(len(registered), error.field)]) from error
-        return registered
 
     async def _taken(self, sensors: Sequence[NewSensor], default: str) -> list[tuple[int, str]]:
         """Return index and field of all that is taken, in the store or by one before it."""
@@ -208,16 +213,14 @@ class Sensors(Subject):
         rows = await self._engine.fetch("sensor_names_taken", number=number, **wanted)
         return sorted({field for (field,) in rows}, key=UNIQUE.index)
 
-    @asynccontextmanager
-    async def _changing(self, number: int, members: dict[str, Any]) -> AsyncIterator[Transaction]:
-        """Open a transaction in which a sensor is changed.
+    async def _changing(self, number: int, members: dict[str, Any], work: Work[T]) -> T:
+        """Do work in a transaction that changes a sensor.
 
         Raises:
             AlreadyExistsError: the field's value is taken, the first of UNIQUE on each engine.
         """
         try:
-            async with self._engine.transaction() as transaction:
-                yield transaction
+            return await self._engine.change(work)
         except AlreadyExistsError as error:
             found = await self.find_number(number)
             names = {} if found is None else {name: getattr(found, name) for name in NAMES}
@@ -235,8 +238,11 @@ class Sensors(Subject):
             TypeError: a member that can't be changed.
             WrongNodeError: the node is not one of the sensor's network.
         """
-        async with self._changing(number, members) as transaction:
+
+        async def work(transaction: Transaction) -> Sensor | None:
             return await _change(transaction, actor, number, members)
+
+        return await self._changing(number, members, work)
 
     async def configure(
         self,
@@ -255,7 +261,8 @@ class Sensors(Subject):
         Raises:
             AlreadyExistsError, TypeError, WrongNodeError: as from `change`.
         """
-        async with self._changing(number, members) as transaction:
+
+        async def work(transaction: Transaction) -> tuple[Sensor, int] | None:
             changed = await _change(transaction, actor, number, members)
             if changed is None:
                 return None
@@ -263,15 +270,20 @@ class Sensors(Subject):
             await enter(transaction, actor, [configured(changed, revision)])
             return changed, revision
 
+        return await self._changing(number, members, work)
+
     async def detach(
         self, number: int, node_identifier: str, *, actor: Actor = SYSTEM
     ) -> Sensor | None:
         """Take the sensor off this node; None: it is not on it."""
-        async with self._engine.transaction() as transaction:
+
+        async def work(transaction: Transaction) -> Sensor | None:
             found = await lock_sensor(transaction, number)
             if found is None or found.node_identifier != node_identifier:
                 return None
             return await _change(transaction, actor, number, {"node_identifier": None})
+
+        return await self._engine.change(work)
 
     async def delete(self, number: int, moment: int, *, actor: Actor = SYSTEM) -> bool:
         """Delete the sensor and keep its data; tell whether there is such a sensor.
@@ -279,7 +291,8 @@ class Sensors(Subject):
         It is deactivated, has no key and no node, and is in no list. It goes by its names until
         another takes them. Again is no error.
         """
-        async with self._engine.transaction() as transaction:
+
+        async def work(transaction: Transaction) -> bool:
             found = await lock_sensor(transaction, number)
             if found is None:
                 return False
@@ -292,22 +305,27 @@ class Sensors(Subject):
                 changes = differences(found, sensor_of(*rows[0]))
                 deleted = audited_change(AuditAction.SENSOR_DELETE, found, changes)
                 await enter(transaction, actor, [deleted])
-        return True
+            return True
+
+        return await self._engine.change(work)
 
     async def erase(self, number: int, *, actor: Actor = SYSTEM) -> None:
         """Erase a deleted sensor: first its data, piece by piece, then its record.
 
         What ends halfway may be repeated; it is entered in the audit log with the first piece.
         """
-        async with self._engine.transaction() as transaction:
+
+        async def begin(transaction: Transaction) -> bool:
             found = await lock_sensor(transaction, number)
             if found is not None:
                 if found.deleted_at is None:
-                    return  # somebody has brought it back
+                    return False  # somebody has brought it back
                 await enter(transaction, actor, [audited_change(AuditAction.SENSOR_ERASE, found)])
             await erase_piece(transaction, number, ERASED_AT_ONCE)
-        await erase_data(self._engine, number)
-        await self._write("sensor_erase", number=number)
+            return True
+
+        if await self._engine.change(begin):
+            await erase_data(self._engine, number)
 
     async def touch(self, rows: list[tuple[int, int, int | None]]) -> None:
         """Note (number, last seen, last measurement or None) of sensors; no time moves back."""

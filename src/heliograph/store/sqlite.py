@@ -10,7 +10,7 @@ import os
 import re
 import sqlite3
 import urllib.parse
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from itertools import chain
@@ -50,6 +50,7 @@ from heliograph.store.engine import (
     RollupChange,
     Row,
     Transaction,
+    Work,
     Written,
     json_text,
 )
@@ -187,6 +188,14 @@ def taken_field(error: Exception) -> str | None:
         return None
     found = _UNIQUE.match(str(error))
     return found[1] if found else None
+
+
+def told_for(error: Exception, known: Exception) -> Exception:
+    """Return what a change raises for an error of its work, which the store knows as `known`."""
+    if field := taken_field(error):
+        return AlreadyExistsError(field)
+    is_of_driver = isinstance(error, sqlite3.Error | OverflowError | UnicodeError)
+    return known if is_of_driver else error
 
 
 # Rows a statement. The driver gives the interpreter lock away once a statement: row by row, the
@@ -424,12 +433,16 @@ class SqliteWriter:
             self._commit(connection)
         return True
 
-    def begin(
-        self, known: tuple[int, str] | None, query: str, parameters: dict[str, Any]
-    ) -> list[tuple[Any, ...]]:
-        """Begin a transaction that writes, based on this change of the registry, by a query."""
+    def begin(self, known: tuple[int, str] | None) -> None:
+        """Begin a transaction that writes, based on this change of the registry."""
         with self._using() as connection:
             self._begin(connection, known)
+
+    def fetch_first(
+        self, known: tuple[int, str] | None, query: str, parameters: dict[str, Any]
+    ) -> list[tuple[Any, ...]]:
+        """Begin such a transaction by a query."""
+        self.begin(known)
         return self.fetch(query, parameters)
 
     def fetch(self, query: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
@@ -437,6 +450,35 @@ class SqliteWriter:
         if self._connection is None or not self._connection.in_transaction:
             raise StoreUnavailableError("SQLite: the transaction is gone")
         return self._connection.execute(self._queries[query].sql, parameters).fetchall()
+
+    def run(self, work: Work[T]) -> T:
+        """Return what work makes of the transaction that was begun; errors are the driver's."""
+
+        async def fetch(query: str, **parameters: Any) -> Sequence[Row]:
+            return self.fetch(query, parameters)
+
+        return _result(work, fetch)
+
+    def change(self, known: tuple[int, str] | None, work: Work[T]) -> T:
+        """Do work in a transaction based on this change of the registry; see `Engine.change`."""
+        begun = False
+
+        async def fetch(query: str, **parameters: Any) -> Sequence[Row]:
+            nonlocal begun
+            if begun:
+                return self.fetch(query, parameters)
+            begun = True
+            return self.fetch_first(known, query, parameters)
+
+        try:
+            result = _result(work, fetch)
+            if begun:
+                self.commit()
+        except Exception as error:
+            if (told := told_for(error, self.abandon(error))) is error:
+                raise
+            raise told from error
+        return result
 
     def commit(self) -> None:
         """Commit the transaction that was begun."""
@@ -597,6 +639,21 @@ class SqliteWriter:
             raise _replaced()
         if self._generation is not None:
             self._generation.committed(connection)
+
+
+def _result(work: Work[T], fetch: Callable[..., Awaitable[Sequence[Row]]]) -> T:
+    """Return what work returns that waits for nothing but these queries, which answer at once."""
+
+    async def run(following: Work[Any]) -> Any:
+        return await following(transaction)
+
+    transaction = Transaction(fetch, run)
+    steps = work(transaction).__await__()
+    try:
+        next(steps)
+    except StopIteration as ended:
+        return cast("T", ended.value)
+    raise RuntimeError("a change waits for something other than its queries")
 
 
 def _replaced() -> StoreUnavailableError:
@@ -805,6 +862,11 @@ class SqliteEngine:
                 await asyncio.wait([last], timeout=INTERRUPT_SECONDS)
         await self._readers.drop(reader)
 
+    async def change(self, work: Work[T]) -> T:
+        """Do work in a transaction on the writer."""
+        async with self._turns.turn():
+            return await self._use(self._writer.change, self.lineage.known, work)
+
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
         """Open a transaction on the writer."""
@@ -818,10 +880,17 @@ class SqliteEngine:
                 # In one go: each way to the thread and back takes as long as the loop is busy.
                 begun = True
                 known = self.lineage.known
-                return await self._use(self._writer.begin, known, query, parameters)
+                return await self._use(self._writer.fetch_first, known, query, parameters)
+
+            async def run(work: Work[Any]) -> Any:
+                nonlocal begun
+                if not begun:
+                    begun = True
+                    await self._use(self._writer.begin, self.lineage.known)
+                return await self._use(self._writer.run, work)
 
             try:
-                yield Transaction(fetch)
+                yield Transaction(fetch, run)
                 if begun:
                     await self._use(self._writer.commit)
             except BaseException as error:
@@ -829,11 +898,9 @@ class SqliteEngine:
                 known = self._note(await self._run(self._writer.abandon, error))
                 if not isinstance(error, Exception):
                     raise
-                if field := taken_field(error):
-                    raise AlreadyExistsError(field) from error
-                if isinstance(error, sqlite3.Error | OverflowError | UnicodeError):
-                    raise known from error
-                raise
+                if (told := told_for(error, known)) is error:
+                    raise
+                raise told from error
 
     async def write(self, batch: Batch) -> Written:
         """Commit a batch."""

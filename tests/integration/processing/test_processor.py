@@ -232,10 +232,11 @@ async def test_sensors_that_go_offline_at_once_raise_each_and_come_back(
         assert len(await flow.actions()) == count
 
 
+@pytest.mark.parametrize("part", ["MOVING", "ALERTING"])
 async def test_a_turn_that_takes_long_leaves_the_rest_to_the_next(
-    flow, store, register, clock, monkeypatch
+    flow, store, register, clock, monkeypatch, part
 ):
-    monkeypatch.setattr("heliograph.processing.processor.TURN_SECONDS", -1)
+    monkeypatch.setattr(f"heliograph.processing.processor.{part}_SECONDS", -1)
     sensors = [(await register()).number for _ in range(3)]
     await flow.rule(actions=BOTH)
     await flow.rule({"offline": 60}, actions=BOTH)

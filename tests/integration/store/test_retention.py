@@ -340,17 +340,17 @@ async def test_a_run_that_ends_anywhere_has_removed_only_what_is_due(
     """Break off before each change of the store in turn; the last run goes to its end."""
     monkeypatch.setattr(removal_module, "FEWEST_ROWS", 2)
     monkeypatch.setattr(removal_module, "MOST_ROWS", 2)
-    transaction = store.engine.transaction
+    change = store.engine.change
     left = 0
 
-    def dying():
+    def dying(work):
         nonlocal left
         left -= 1
         if left < 0:
             raise KeyboardInterrupt
-        return transaction()
+        return change(work)
 
-    monkeypatch.setattr(store.engine, "transaction", dying)
+    monkeypatch.setattr(store.engine, "change", dying)
     ages = [20, 19, 18, 17, 5, 4]
     left = 10
     await fill(store, sensor, ages)
@@ -571,7 +571,7 @@ KILLED = textwrap.dedent(
     async def sweep():
         global left
         store = await open_store(url)
-        def transaction(fetch):
+        def transaction(fetch, run):
             async def dying(query, **parameters):
                 global left
                 rows = await fetch(query, **parameters)
@@ -579,7 +579,7 @@ KILLED = textwrap.dedent(
                 if not left:
                     os.kill(os.getpid(), signal.SIGKILL)
                 return rows
-            return Transaction(dying)
+            return Transaction(dying, run)
         sqlite.Transaction = postgresql.Transaction = transaction
         await runs.RetentionRuns(store, Retention(10, 0, 10), clock=lambda: moment).sweep(moment)
         await store.close()
