@@ -323,6 +323,8 @@ class _Search:
             )
             if rows > most and length > 1:
                 crowded = length
+                if length <= empty:
+                    empty = 0  # what was empty no longer is: rows come while they are counted
             elif rows or begin == since:
                 return _Stretch(begin, before, rows, newest or begin)
             else:

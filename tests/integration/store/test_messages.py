@@ -1,5 +1,6 @@
 """Messages of all kinds by their ingest ids, on both engines, against a plain model."""
 
+import asyncio
 import json
 import random
 
@@ -165,6 +166,30 @@ def says(payload, keys, asked):
     if isinstance(payload, int | float) and not isinstance(payload, bool):
         return isinstance(wanted, int | float) and payload == wanted and wanted is not True
     return same(payload, wanted)
+
+
+async def test_rows_that_come_while_they_are_looked_for_end_no_search_in_a_circle(
+    store, sensor, monkeypatch
+):
+    begin, fetch = first_ingest_id(now() - SECOND // 2), store.engine.fetch
+    rows = [(begin + at, sensor, NOON + at, at, NOON, None, None, "1") for at in range(60)]
+    await store.write(Batch(measurements=rows))
+    asked = []
+
+    async def late(query, **parameters):
+        asked.append(query)
+        # As it was before they came.
+        is_first = asked.count("messages_stretch") == 1 and query == "messages_stretch"
+        return [(0, None)] if is_first else await fetch(query, **parameters)
+
+    monkeypatch.setattr(store.engine, "fetch", late)
+    wanted = WantedMessages(
+        now() - 60 * SECOND, None, KINDS, None, None, None, None, None, None, None, 5
+    )
+    async with asyncio.timeout(20):
+        page = await store.messages.page(wanted)
+    assert [each.id for each in page.messages] == [row[0] for row in rows[:-6:-1]]
+    assert page.total == 60
 
 
 async def test_any_filters_together_are_what_a_list_in_memory_says(store, register, monkeypatch):
