@@ -277,6 +277,36 @@ async def test_a_cancelled_write_is_whole_or_absent(store):
     assert await count(store) == 3_000
 
 
+async def test_a_change_goes_to_the_writers_thread_once(store, monkeypatch):
+    """However many queries it has: others who write wait for it."""
+    calls, run = [], store.engine._run
+
+    async def counted(function, *arguments):
+        calls.append(function.__name__)
+        return await run(function, *arguments)
+
+    monkeypatch.setattr(store.engine, "_run", counted)
+    made = await store.sensors.create(identifier=str(uuid.uuid4()), created_at=1)
+    await store.sensors.change(made.number, name="roof")
+    await store.sensors.delete(made.number, NOON)
+    assert calls == ["change"] * 3
+    calls.clear()
+    await store.sensors.erase(made.number)
+    assert calls == ["change"] * 2
+
+
+async def test_a_change_that_waits_for_something_else_is_refused(store):
+    """It would keep the writer's thread for as long as that takes."""
+
+    async def waiting(transaction):
+        await transaction.fetch("registry_lock")
+        await asyncio.sleep(0)
+
+    with pytest.raises(RuntimeError, match="waits for something other"):
+        await store.engine.change(waiting)
+    await store.sensors.create(identifier=str(uuid.uuid4()), created_at=1)
+
+
 async def test_closing_leaves_one_file_and_no_thread(path):
     before = set(threading.enumerate())
     store = await open_store(f"sqlite:///{path}")
