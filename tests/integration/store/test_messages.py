@@ -293,6 +293,23 @@ async def test_pages_have_each_message_once_while_others_arrive(store, register)
     assert ids == [first_ingest_id(moment - SECOND) + row[3] for row in rows[59::-1]]
 
 
+@pytest.mark.parametrize("room", [1, 4 * messages.ENTRY_BYTES])
+async def test_a_page_ends_by_bytes_and_nothing_is_missed(store, register, monkeypatch, room):
+    _, stored = await filled(store, register)
+    monkeypatch.setattr(messages, "LARGEST_PAGE", room)
+    # Of what is larger by itself, one by one.
+    for wanted in ({}, {"key": "t", "value": "3"}):
+        found, first = await read(store, **wanted)
+        assert 1 <= len(first.messages) <= max(1, room // messages.ENTRY_BYTES)
+        payloads = (row[3] if isinstance(row[3], dict) else {} for row in stored)
+        ids = [
+            row[0]
+            for row, payload in zip(stored, payloads, strict=True)
+            if not wanted or payload.get("t") == 3
+        ]
+        assert [each.id for each in found] == ids
+
+
 async def test_a_search_is_bounded_in_what_it_counts_and_looks_at(store, register, monkeypatch):
     sensors, stored = await filled(store, register)
     monkeypatch.setattr(messages, "MOST_COUNTED", 100)
