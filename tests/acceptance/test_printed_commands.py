@@ -34,6 +34,9 @@ LETTERS = {"000": "A", "001": "A", "002": "B", "003": "C", "004": "D"}
 SERVING = ("uvicorn", "heliograph serve", "./scripts/develop")
 # What takes minutes or the network, and is run as it stands by whoever runs this, or before it.
 TRIED_ELSEWHERE = {
+    "./scripts/build": "tests/acceptance/test_image.py",
+    "./scripts/run": "docs/guide/deployment.md",
+    "docker-compose": "docs/guide/deployment.md",
     "./scripts/develop": "tests/acceptance/test_develop.py",
     "./scripts/setup": "scripts/test",
     "./scripts/test": ".ci/run",
@@ -187,8 +190,6 @@ def test_what_a_departure_is_from_is_not_here(letter, command):
             found = importlib.util.find_spec(package)
             assert found is None or found.origin is None  # a folder is none
             return
-        case ["docker-compose", *_]:
-            here = ROOT / "docker-compose.yml"
         case ["pixi", *_] | ["curl", *_] | ["pytest"]:
             here = ROOT / "pixi.toml"
             assert "[tool.pixi" not in (ROOT / "pyproject.toml").read_text()
