@@ -21,7 +21,9 @@ RUN /pip/bin/pip --python /opt/heliograph/bin/python install --no-compile --no-d
     # Tests, sources of C and headers of the packages, which nothing here reads.
     && find /opt/heliograph/lib -type d -name tests -prune -exec rm -r {} + \
     && find /opt/heliograph/lib -name '*.pyx' -delete -o -name '*.pxd' -delete -o -name '*.c' -delete \
-        -o -name '*.h' -delete -o -name '*.pyi' -delete
+        -o -name '*.h' -delete -o -name '*.pyi' -delete \
+    # Compiled once: who runs it may not write there.
+    && /opt/heliograph/bin/python -c 'import alembic.command, heliograph.app, heliograph.cli.serve'
 
 FROM ${BASE}
 COPY --from=build /opt/heliograph /opt/heliograph
