@@ -10,6 +10,7 @@ import os
 import re
 import sqlite3
 import urllib.parse
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -64,7 +65,6 @@ from heliograph.store.sqlite_generation import (
     note_closed,
     note_open,
 )
-from heliograph.store.writer_turns import WriterTurns
 
 log = structlog.get_logger()
 
@@ -73,6 +73,9 @@ READ_SECONDS = 30.0
 BUSY_SECONDS = 5.0
 PING_SECONDS = 2.0
 INTERRUPT_SECONDS = 0.02
+# So many others go before a batch. Each of its messages waits for it, and whoever sent them; and
+# where many change something at once, it would wait for all of them.
+AHEAD_OF_A_BATCH = 4
 
 # STRICT tables came last of what is used: 3.37, November 2021.
 OLDEST_SQLITE = (3, 37, 0)
@@ -767,6 +770,52 @@ class _Reader:
                 self._raw.interrupt()
 
 
+class WriterTurns:
+    """Gives turns at the connection that writes, in the order in which they are asked for.
+
+    A batch waits for few others only.
+    """
+
+    def __init__(self) -> None:
+        self._is_taken = False
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    @asynccontextmanager
+    async def turn(self, *, batch: bool = False) -> AsyncIterator[None]:
+        """Wait for a turn, and have it for as long as the block lasts."""
+        if self._is_taken:
+            await self._wait(min(len(self._waiting), AHEAD_OF_A_BATCH) if batch else None)
+        self._is_taken = True
+        try:
+            yield
+        finally:
+            if self._waiting:
+                self._next()
+            else:
+                self._is_taken = False
+
+    async def _wait(self, place: int | None) -> None:
+        mine = asyncio.get_running_loop().create_future()
+        self._waiting.insert(len(self._waiting) if place is None else place, mine)
+        try:
+            await mine
+        except asyncio.CancelledError:
+            if not mine.cancelled():
+                self._next()  # it was given before
+            elif mine in self._waiting:  # else it was passed over meanwhile
+                self._waiting.remove(mine)
+            raise
+
+    def _next(self) -> None:
+        """Give the turn to who is next; it stays taken on the way, so that nobody else gets it."""
+        while self._waiting:
+            following = self._waiting.popleft()
+            if not following.done():
+                following.set_result(None)
+                return
+        self._is_taken = False
+
+
 class SqliteEngine:
     """A SQLite file. Implements `Engine`."""
 
@@ -905,11 +954,12 @@ class SqliteEngine:
     async def write(self, batch: Batch) -> Written:
         """Commit a batch."""
         known = batch.change or self.lineage.known
-        return await self._in_turn(self._writer.write, batch, known, batch=True)
+        async with self._turns.turn(batch=True):
+            return await self._use(self._writer.write, batch, known)
 
-    async def _in_turn(self, function: Callable[..., T], *arguments: Any, batch: bool = False) -> T:
+    async def _in_turn(self, function: Callable[..., T], *arguments: Any) -> T:
         """Run what uses the file, when nobody else does."""
-        async with self._turns.turn(batch=batch):
+        async with self._turns.turn():
             return await self._use(function, *arguments)
 
     async def find_deliveries(self, keys: Sequence[bytes], now: int) -> Sequence[Row]:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from heliograph.store.writer_turns import AHEAD_OF_A_BATCH, WriterTurns
+from heliograph.store.sqlite import AHEAD_OF_A_BATCH, WriterTurns
 
 
 class Line:
