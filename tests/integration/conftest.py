@@ -11,7 +11,7 @@ from heliograph.access import passwords
 from heliograph.store import open_store
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def passwords_cheaper():
     """Hash passwords at a thousandth of the cost; `unit/access` looks at what is made of it."""
     real = f"m={passwords.MEMORY_KIBIBYTES},t={passwords.PASSES},"

@@ -648,14 +648,17 @@ def _result(work: Work[T], fetch: Callable[..., Awaitable[Sequence[Row]]]) -> T:
     """Return what work returns that waits for nothing but these queries, which answer at once."""
 
     async def run(following: Work[Any]) -> Any:
-        return await following(transaction)
+        return await following(opened[0])
 
-    transaction = Transaction(fetch, run)
-    steps = work(transaction).__await__()
+    opened = [Transaction(fetch, run)]
+    steps = work(opened[0]).__await__()
     try:
         next(steps)
     except StopIteration as ended:
         return cast("T", ended.value)
+    finally:
+        # It and `run` hold each other, and would be left to the garbage collector.
+        opened.clear()
     raise RuntimeError("a change waits for something other than its queries")
 
 

@@ -42,10 +42,15 @@ ARGUMENTS = {
     ("broker", "mosquitto"): ["--acl-file", "acl", "--no-reload"],
     ("broker", "dynamic-security"): ["--write", "plugin.json"],
     ("export",): ["x.csv"],
+    ("backup",): ["x.db"],
     ("migrate",): ["--downgrade", "--revision", "base"],
 }
 # They may make one, need none, or call a server.
-OTHERS = {"serve", "initialize", "settings", "secrets", "channel", "import", "tail", "simulate"}
+OTHERS = {
+    *("serve", "initialize", "settings", "secrets", "channel", "import", "tail", "simulate"),
+    # `restore` puts one where there is none; `doctor` says so among other things.
+    *("restore", "doctor"),
+}
 # This one calls a server, beside others that need none.
 CALLS = ("rejected", "resubmit")
 

@@ -50,7 +50,7 @@ async def test_over_the_listener(tmp_path):
             for device in (pump, pump, fan):
                 arguments = (device.device_id, device.key, device.topic, NOT_JSON)
                 await asyncio.to_thread(send, server.port, *arguments)
-        first, second = [each for each in logs if each["log_level"] != "debug"]
+        first, second = [each for each in logs if each["event"] == "message rejected"]
         assert (first["event"], first["log_level"]) == ("message rejected", "warning")
         assert (first["source"], first["reason"]) == (pump.topic, "MALFORMED_JSON")
         assert second["source"] == fan.topic
