@@ -11,6 +11,7 @@ from pathlib import Path
 from subprocess import CompletedProcess
 from unittest import mock
 
+import shared
 from heliograph.cli.main import run
 
 # What commands handle in a way of their own.
@@ -65,8 +66,10 @@ def called(
     """Return what the program says, called in the folder with this environment alone."""
     output, errors = _Captured(), _Captured()
     status: object = 0
+    # What the command starts belongs to the run of the tests.
+    run_of_tests = {shared.VARIABLE: os.environ[shared.VARIABLE]}
     with (
-        mock.patch.dict(os.environ, environment, clear=True),
+        mock.patch.dict(os.environ, {**environment, **run_of_tests}, clear=True),
         mock.patch.object(sys, "argv", ["heliograph", *arguments]),
         mock.patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(typed.encode()))),
         contextlib.chdir(folder),
