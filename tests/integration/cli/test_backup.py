@@ -27,25 +27,15 @@ FIRST_REVISION = Path(__file__).parents[1] / "store" / "revision_0023.sqlite.sql
 PASSPHRASE = "correct horse battery staple"
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def engine(request):
-    return request.param
-
-
 @pytest.fixture
-def url(engine, request):
-    return request.getfixturevalue(f"{engine}_url")
-
-
-@pytest.fixture
-def place(url, tmp_path):
+def place(database_url, tmp_path):
     """Where commands are given, with a folder for backups."""
     (tmp_path / "backups").mkdir()
 
     def call(*arguments, **environment):
         variables = {
             "PATH": f"{PROGRAMS}:{os.environ['PATH']}",
-            "DATABASE_URL": url,
+            "DATABASE_URL": database_url,
             "DATA_DIRECTORY": str(tmp_path / "data"),
         }
         return called(*arguments, environment={**variables, **environment}, folder=tmp_path)
@@ -54,17 +44,17 @@ def place(url, tmp_path):
     return call
 
 
-async def fill(url, *values):
+async def fill(database_url, *values):
     """Store readings of a new sensor."""
-    store = await open_store(url)
+    store = await open_store(database_url)
     sensor = await store.sensors.create(identifier=str(uuid.uuid4()), created_at=1)
     rows = [measurement(sensor.number, now() + value, value) for value in values]
     await store.write(Batch(measurements=rows))
     await store.close()
 
 
-async def stored(url):
-    store = await open_store(url)
+async def stored(database_url):
+    store = await open_store(database_url)
     _, sensors = await store.sensors.list(networks=None, offset=0, limit=1)
     change = await store.sensors.newest_change()
     await store.close()
@@ -86,8 +76,8 @@ def made(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_backup_holds_what_was_stored_and_is_put_back(place, url, engine):
-    asyncio.run(fill(url, 1, 2, 3))
+def test_a_backup_holds_what_was_stored_and_is_put_back(place, database_url, engine):
+    asyncio.run(fill(database_url, 1, 2, 3))
     backups = place.folder / "backups"
     told = json.loads(done(place("backup", "backups", "--json")))
     [name] = made(backups)
@@ -98,16 +88,16 @@ def test_a_backup_holds_what_was_stored_and_is_put_back(place, url, engine):
     assert told["revision"] == head()
     assert (told["rows"]["sensor"], told["rows"]["measurement"]) == (1, 3)
 
-    before = asyncio.run(stored(url))
-    asyncio.run(fill(url, 4))
+    before = asyncio.run(stored(database_url))
+    asyncio.run(fill(database_url, 4))
     said = done(place("restore", f"backups/{name}"))
     assert "restored, 1 sensors, 3 measurements" in said
-    sensors, change = asyncio.run(stored(url))
+    sensors, change = asyncio.run(stored(database_url))
     assert sensors == 1
     # Another database now: nothing that was known of the other is taken for known of this.
     assert change.version == before[1].version + 1
     assert change.token != before[1].token
-    assert not asyncio.run(has_had(url, before[1]))
+    assert not asyncio.run(has_had(database_url, before[1]))
 
     # What was there is kept: a file of its own, or a schema.
     if engine == "sqlite":
@@ -115,7 +105,7 @@ def test_a_backup_holds_what_was_stored_and_is_put_back(place, url, engine):
         assert f"what was there before: {folder}" in said
         assert sensors_in(folder / "heliograph.db") == 2
     else:
-        with contextlib.closing(psycopg.connect(url)) as connection:
+        with contextlib.closing(psycopg.connect(database_url)) as connection:
             [(schema,)] = connection.execute(
                 "SELECT nspname FROM pg_namespace WHERE starts_with(nspname, 'replaced_')"
             )
@@ -128,12 +118,12 @@ def test_a_backup_holds_what_was_stored_and_is_put_back(place, url, engine):
             connection.execute(f"DROP SCHEMA {schema} CASCADE")
             connection.commit()
     # A restored database takes data as any.
-    asyncio.run(fill(url, 5))
-    assert asyncio.run(stored(url))[0] == 2
+    asyncio.run(fill(database_url, 5))
+    assert asyncio.run(stored(database_url))[0] == 2
 
 
-async def has_had(url, change):
-    store = await open_store(url)
+async def has_had(database_url, change):
+    store = await open_store(database_url)
     try:
         return await store.sensors.has_had(change)
     finally:
@@ -145,8 +135,8 @@ def sensors_in(path):
         return connection.execute("SELECT count(*) FROM sensor").fetchone()[0]
 
 
-def test_restoring_refuses_what_it_should(place, url, engine):
-    asyncio.run(fill(url, 1))
+def test_restoring_refuses_what_it_should(place, database_url, engine):
+    asyncio.run(fill(database_url, 1))
     done(place("backup", "mine"))
     (place.folder / "text").write_text("some text")
     (place.folder / "other").write_bytes(
@@ -158,13 +148,13 @@ def test_restoring_refuses_what_it_should(place, url, engine):
     data = bytearray((place.folder / "mine").read_bytes())
     (place.folder / "half").write_bytes(data[: len(data) // 2])
     assert refused(place("restore", "half"))
-    assert asyncio.run(stored(url))[0] == 1
+    assert asyncio.run(stored(database_url))[0] == 1
     assert not list(place.folder.glob("replaced-*"))
     assert refused(place("backup", "text")).startswith("text is there, and is no backup")
     assert refused(place("backup", "no/where")) == "there is no folder no"
 
 
-def test_restoring_refuses_a_newer_version_by_name(place, url, engine):
+def test_restoring_refuses_a_newer_version_by_name(place, database_url, engine):
     statement = "UPDATE alembic_version SET version_num = '9999'"
     if engine == "sqlite":
         done(place("backup", "newer"))
@@ -172,10 +162,10 @@ def test_restoring_refuses_a_newer_version_by_name(place, url, engine):
             connection.execute(statement)
             connection.commit()
     else:
-        with psycopg.connect(url) as connection:
+        with psycopg.connect(database_url) as connection:
             connection.execute(statement)
         done(place("backup", "newer"))
-        with psycopg.connect(url) as connection:
+        with psycopg.connect(database_url) as connection:
             connection.execute(statement.replace("9999", head()))
     assert "revision 9999, which is newer than this version's" in refused(place("restore", "newer"))
 
@@ -185,17 +175,17 @@ class TestSqlite:
     def engine(self):
         return "sqlite"
 
-    def test_a_server_is_not_restored_under(self, place, url):
+    def test_a_server_is_not_restored_under(self, place, database_url):
         done(place("backup", "mine"))
-        claim = Claim(url)
+        claim = Claim(database_url)
         try:
             said = refused(place("restore", "mine"))
         finally:
             claim.release()
-        assert said == f"a server uses {url.removeprefix('sqlite:///')}: stop it first"
+        assert said == f"a server uses {database_url.removeprefix('sqlite:///')}: stop it first"
         assert made(place.folder / "backups") == []
 
-    def test_what_belongs_to_a_file_is_moved_with_it(self, place, url):
+    def test_what_belongs_to_a_file_is_moved_with_it(self, place, database_url):
         """Left beside the backup, another's log would be applied to it or refused."""
         path = place.folder / "heliograph.db"
         done(place("backup", "mine"))
@@ -206,7 +196,7 @@ class TestSqlite:
         [folder] = place.folder.glob("replaced-*")
         assert set(beside) | {path.name} <= set(made(folder))
         assert not set(beside) & set(made(place.folder))
-        asyncio.run(fill(url, 1))
+        asyncio.run(fill(database_url, 1))
 
     def test_nothing_is_left_of_a_backup_that_fails(self, place):
         (place.folder / "damaged.db").write_bytes(b"SQLite format 3\0" + bytes(4096))
@@ -317,7 +307,7 @@ class TestPostgresql:
         )
         assert made(place.folder / "backups") == []
 
-    def test_no_password_is_in_arguments(self, place, url):
+    def test_no_password_is_in_arguments(self, place, database_url):
         spying = place.folder / "bin"
         spying.mkdir()
         seen = place.folder / "seen"
@@ -326,17 +316,17 @@ class TestPostgresql:
             f'exec {PROGRAMS}/pg_dump "$@"\n'
         )
         (spying / "pg_dump").chmod(0o755)
-        with_password = url.replace("postgres@", "postgres:canary-4711@")
+        with_password = database_url.replace("postgres@", "postgres:canary-4711@")
         path = f"{spying}:{PROGRAMS}:{os.environ['PATH']}"
         done(place("backup", "mine", DATABASE_URL=with_password, PATH=path))
         assert "--format=custom" in seen.read_text()
         assert "canary-4711" not in seen.read_text()
         assert "canary-4711" in (place.folder / "seen.env").read_text()
 
-    def test_a_restore_that_fails_changes_nothing(self, place, url):
-        asyncio.run(fill(url, 1))
+    def test_a_restore_that_fails_changes_nothing(self, place, database_url):
+        asyncio.run(fill(database_url, 1))
         done(place("backup", "mine"))
-        asyncio.run(fill(url, 2))
+        asyncio.run(fill(database_url, 2))
         failing = place.folder / "bin"
         failing.mkdir()
         (failing / "pg_restore").write_text(
@@ -346,13 +336,13 @@ class TestPostgresql:
         (failing / "pg_restore").chmod(0o755)
         path = f"{failing}:{os.environ['PATH']}"
         assert refused(place("restore", "mine", PATH=path)) == "pg_restore: error: no"
-        assert asyncio.run(stored(url))[0] == 2
+        assert asyncio.run(stored(database_url))[0] == 2
 
-    def test_a_server_is_not_restored_under(self, place, url):
+    def test_a_server_is_not_restored_under(self, place, database_url):
         done(place("backup", "mine"))
 
         async def living():
-            store = await open_store(url)
+            store = await open_store(database_url)
             await store.instances.take("token", 60_000_000)
             said = await asyncio.to_thread(place, "restore", "mine")
             await store.close()
