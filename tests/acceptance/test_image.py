@@ -18,7 +18,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from heliograph.settings import Settings
 from ports import free_port
 from server import ADMIN_KEY
 
@@ -131,11 +130,3 @@ def test_the_image_serves_and_keeps_a_reading_over_a_kill(image, tmp_path):
     run("tar", "--create", "--gzip", "--file", str(packed), "--directory", str(image), "opt", "usr")
     assert packed.stat().st_size < LARGEST_BYTES
     assert not list((image / "opt").rglob("pip"))
-
-
-def test_what_compose_sets_are_settings():
-    """What `docker-compose up` reads; no engine is here to start it."""
-    server = (ROOT / "compose.yaml").read_text().partition("\n  postgresql:\n")[0]
-    names = re.findall(r"^      ([A-Z_]+): \$\{", server, re.MULTILINE)
-    assert len(names) > 5
-    assert {name.lower() for name in names} <= set(Settings.model_fields)
