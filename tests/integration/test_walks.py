@@ -37,8 +37,8 @@ BOUNDS = {
     "PUBLISH": (51, 14),
     "POST /ingest": (70, 18),
     "POST /ingest, watched": (122, 29),
-    "GET aggregates": (80, 25),
-    "GET measurements": (64, 21),
+    "GET aggregates": (77, 24),
+    "GET measurements": (62, 21),
 }
 
 Go = Callable[[], Awaitable[object]]

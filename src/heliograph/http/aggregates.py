@@ -4,11 +4,12 @@ import asyncio
 import functools
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, tzinfo
+from functools import partial
 from typing import Annotated
 
 import msgspec
 from fastapi import APIRouter, Query
-from pydantic import WithJsonSchema
+from pydantic import PlainValidator, WithJsonSchema
 
 from heliograph.http.answers import Answer, encode, encoded
 from heliograph.http.attributes import check_attributes
@@ -19,7 +20,7 @@ from heliograph.http.paths import PREFIX
 from heliograph.http.ranges import AskedRange, TheRange, check_order
 from heliograph.http.records import Representation, ok
 from heliograph.http.resources import KnownCall, ReadRoute, TheCall
-from heliograph.http.schemas import End, Start, Text, parsed_by
+from heliograph.http.schemas import End, Start, Text
 from heliograph.model.aggregation import (
     FUNCTIONS,
     Aggregate,
@@ -33,6 +34,7 @@ from heliograph.model.aggregation import (
 )
 from heliograph.model.buckets import (
     MAXIMUM_BUCKETS,
+    Bucket,
     TooManyBucketsError,
     bucket_starts,
     parse_bucket,
@@ -52,16 +54,14 @@ LONGEST_LIST = 100
 AT_ONCE = 1_000
 
 _LENGTHS = "How long a bucket is: like 10s, 15m, 1h, 1d, 1w (from Monday), 1mo"
-Bucket = Annotated[
-    str,
-    parsed_by(parse_bucket),
-    WithJsonSchema({"type": "string", "pattern": "^[1-9][0-9]{0,5}(s|m|h|d|w|mo)$"}),
-    Query(description=_LENGTHS),
-]
+_BUCKET = {"type": "string", "pattern": "^[1-9][0-9]{0,5}(s|m|h|d|w|mo)$"}
+_ZONES = "The time zone whose clocks and calendar buckets follow"
+AskedBucket = Annotated[Bucket, PlainValidator(parse_bucket), WithJsonSchema(_BUCKET)]
 Zone = Annotated[
-    str,
-    parsed_by(parse_zone),
-    Query(description="The time zone whose clocks and calendar buckets follow"),
+    tzinfo,
+    PlainValidator(parse_zone),
+    WithJsonSchema({"type": "string", "default": "UTC", "description": _ZONES}),
+    Query(description=_ZONES, default_factory=lambda: UTC),
 ]
 
 
@@ -123,12 +123,17 @@ async def read_aggregates(
     identifier: str,
     asked: TheRange,
     form: TheForm,
+    *,
     attribute: Annotated[
         list[Text] | None,
         Query(max_length=LONGEST_LIST, description="Repeatable; by default every one with numbers"),
     ] = None,
-    bucket: Bucket = "1h",
-    tz: Zone = "UTC",
+    bucket: Annotated[
+        AskedBucket,
+        WithJsonSchema({**_BUCKET, "default": "1h"}),
+        Query(description=_LENGTHS, default_factory=partial(parse_bucket, "1h")),
+    ],
+    tz: Zone,
     function: Annotated[
         list[Function] | None,
         Query(max_length=LONGEST_LIST, description="Repeatable; by default all"),
@@ -147,12 +152,11 @@ async def read_aggregates(
     if attribute:
         await check_attributes(call.store, sensor, attribute)
     names = None if attribute is None else list(dict.fromkeys(attribute))
-    zone = parse_zone(tz)
     is_filled = fill is not None
-    series = await _read(call, sensor.number, asked, bucket, zone, names, is_filled=is_filled)
+    series = await _read(call, sensor.number, asked, bucket, tz, names, is_filled=is_filled)
     functions = tuple(dict.fromkeys(function or FUNCTIONS))
     size = len(series.attributes) * len(series.rows)
-    body = functools.partial(_aggregates, series, functions, zone, fill, form)
+    body = partial(_aggregates, series, functions, tz, fill, form)
     return await _answer(call, size, body, form)
 
 
@@ -166,8 +170,9 @@ async def read_device_aggregate(
     device_id: str,
     asked: TheRange,
     form: TheForm,
-    bucket: Annotated[Bucket | None, Query(description=_LENGTHS)] = None,
-    tz: Zone = "UTC",
+    *,
+    bucket: Annotated[AskedBucket | None, Query(description=_LENGTHS)] = None,
+    tz: Zone,
 ) -> Answer:
     """Read minimum, maximum, average and count of a device's metrics over a range.
 
@@ -175,10 +180,9 @@ async def read_device_aggregate(
     row is a metric of one.
     """
     sensor = await call.device(device_id)
-    zone = parse_zone(tz)
-    series = await _read(call, sensor.number, asked, bucket, zone)
+    series = await _read(call, sensor.number, asked, bucket, tz)
     name = sensor.device_id or sensor.identifier
-    body = functools.partial(_device, name, series, zone, form, is_list=bucket is not None)
+    body = partial(_device, name, series, tz, form, is_list=bucket is not None)
     return await _answer(call, max(series.values, len(series.rows)), body, form)
 
 
@@ -244,7 +248,7 @@ async def _read(
     call: KnownCall,
     sensor: int,
     asked: AskedRange,
-    bucket: str | None,
+    bucket: Bucket | None,
     zone: tzinfo,
     names: Sequence[str] | None = None,
     *,
@@ -267,7 +271,7 @@ async def _read(
                 # Whoever asks for all there is gets no buckets for centuries before it.
                 oldest = await aggregates.oldest(sensor)
                 first = max(start, EARLIEST if oldest is None else min(oldest, EARLIEST))
-            starts = bucket_starts(parse_bucket(bucket), zone, first, end)
+            starts = bucket_starts(bucket, zone, first, end)
         if is_filled and names is not None:
             _check_filled(len(names), starts)
         series = await aggregates.read(

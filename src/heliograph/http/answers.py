@@ -280,7 +280,11 @@ class HeldAnswer(HeldBytes):
 
     def release(self) -> None:
         """Give back what is held: the request has been answered."""
-        if self.caller is not None and (self.bytes or self.advance):
+        if not (self.bytes or self.advance):
+            # What most answers are, small: neither the lock nor the caller's account has any of it.
+            self.released = True
+            return
+        if self.caller is not None:
             self._settle(self.caller)
             self.caller = None
         super().release()

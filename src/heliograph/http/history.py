@@ -71,7 +71,7 @@ async def read_history(
     that many of the whole range; these may be CSV. An entry that is sent back, whichever way,
     changes nothing: its `id` names what is stored.
     """
-    name = check_points(request, points, attributes)
+    name = None if points is None else check_points(request, attributes)
     position = decode_cursor(cursor) if cursor is not None else None
     sensor, store = await call.device(device_id), call.store
     if attributes:

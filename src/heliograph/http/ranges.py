@@ -5,13 +5,15 @@ A chart has those measurements of a range that show how the numbers of an attrib
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, NamedTuple
 
 from fastapi import Depends, Query, Request
+from pydantic import PlainValidator, WithJsonSchema
 
 from heliograph.http.errors import validation_error
 from heliograph.http.pages import Attributes
-from heliograph.http.schemas import End, Start, parsed_by
+from heliograph.http.schemas import End, Start
 from heliograph.model.records import Measurement
 from heliograph.model.time import DAY, HOUR, LATEST, MINUTE, SECOND, now
 from heliograph.store import Store
@@ -46,10 +48,18 @@ def check_order(start: int | None, end: int | None) -> None:
         raise validation_error(("query", "start"), "range", "start is after end")
 
 
+_USUAL_RANGE = "24h"
+_RANGES = "Like 90s, 15m, 24h, 7d, 4w; back from `end`"
+# In microseconds.
 Range = Annotated[
-    str,
-    parsed_by(range_length),
-    Query(alias="range", description="Like 90s, 15m, 24h, 7d, 4w; back from `end`"),
+    int,
+    PlainValidator(range_length),
+    WithJsonSchema({"type": "string", "default": _USUAL_RANGE, "description": _RANGES}),
+    Query(
+        alias="range",
+        description=_RANGES,
+        default_factory=partial(range_length, _USUAL_RANGE),
+    ),
 ]
 
 
@@ -61,7 +71,7 @@ class AskedRange:
     """
 
     def __init__(
-        self, request: Request, start: Start = None, end: End = None, length: Range = "24h"
+        self, request: Request, start: Start = None, end: End = None, *, length: Range
     ) -> None:
         if start is not None:
             if "range" in request.query_params:
@@ -69,7 +79,7 @@ class AskedRange:
             check_order(start, end)
         self.is_open = end is None
         self.end = now() if end is None else end
-        self.start = self.end - range_length(length) if start is None else start
+        self.start = self.end - length if start is None else start
 
     @property
     def last(self) -> int:
@@ -104,10 +114,11 @@ class Chart(NamedTuple):
 
 def asked_chart(
     request: Request,
+    *,
     points: Points = None,
     start: Start = None,
     end: End = None,
-    length: Range = "24h",
+    length: Range,
     attributes: Attributes = None,
 ) -> Chart | None:
     """Return the chart of measurements that is asked for, as FastAPI collects it; None: a page.
@@ -115,24 +126,20 @@ def asked_chart(
     Raises:
         RequestValidationError: parameters do not go together.
     """
-    attribute = check_points(request, points, attributes)
-    if points is None or attribute is None:
+    if points is None:
         _refuse(request, _BOUNDS, "goes with points")
         return None
-    asked = AskedRange(request, start, end, length)
+    attribute = check_points(request, attributes)
+    asked = AskedRange(request, start, end, length=length)
     return Chart(attribute, points, asked.start, asked.last)
 
 
-def check_points(
-    request: Request, points: int | None, attributes: Sequence[str] | None
-) -> str | None:
-    """Return the attribute that a chart is asked of; None: none is asked for.
+def check_points(request: Request, attributes: Sequence[str] | None) -> str:
+    """Return the one attribute that a chart is asked of.
 
     Raises:
         RequestValidationError: there is not one, or a page is asked for as well.
     """
-    if points is None:
-        return None
     _refuse(request, _PAGE, "goes without points")
     names = set(attributes or ())
     if len(names) != 1:

@@ -1,7 +1,6 @@
 """The types of parameters and members that several routes take, with their schemas."""
 
 import math
-from collections.abc import Callable
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -58,16 +57,6 @@ def _tag(text: str) -> str:
     if text != text.strip():
         raise ValueError("must not begin or end with white space")
     return text
-
-
-def parsed_by(parse: Callable[[str], object]) -> AfterValidator:
-    """Return what refuses a text that can't be parsed, and else leaves it as OpenAPI shows it."""
-
-    def check(text: str) -> str:
-        parse(text)
-        return text
-
-    return AfterValidator(check)
 
 
 def _json(value: Any) -> Any:

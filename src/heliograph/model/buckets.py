@@ -9,8 +9,9 @@ import functools
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, tzinfo
-from typing import NamedTuple
 from zoneinfo import ZoneInfo
+
+import msgspec
 
 from heliograph.model.time import DAY, HOUR, LATEST, MINUTE, OLDEST, SECOND, to_rfc3339
 
@@ -44,7 +45,7 @@ class TooManyBucketsError(Exception):
     """The range has more than `MAXIMUM_BUCKETS`."""
 
 
-class Bucket(NamedTuple):
+class Bucket(msgspec.Struct, frozen=True):
     """The length of buckets: microseconds on the wall clock, counted from `origin`, or months."""
 
     length: int
