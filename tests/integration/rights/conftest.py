@@ -34,8 +34,9 @@ async def world(tmp_path_factory, database):
     """The server, and who has every right there."""
     unlimited = {"rate_limit_read": 0, "rate_limit_ingest": 0, **database}
     async with contextlib.AsyncExitStack() as stack:
-        # What time alone ends is noticed by looking.
+        # What time alone ends is noticed by looking; streams are not looked at by chance, too.
         stack.enter_context(mock.patch("heliograph.mqtt.listener.SWEEP_SECONDS", 0.02))
+        stack.enter_context(mock.patch("heliograph.live.streams.SWEEP_SECONDS", 3_600))
         folder = tmp_path_factory.mktemp("rights")
         server = await stack.enter_async_context(running(folder, **unlimited))
         hashed = mock.AsyncMock(return_value=NEW_HASH)

@@ -150,7 +150,7 @@ async def export_of_a_network(case, text):
 
 async def subscription(case, text):
     """An MQTT session that is connected, and subscribes to what sensors send."""
-    client = await _subscribed(case, "measurements")
+    client = await _subscribed(case, "measurements", text)
     yield
     await case.say(text)
     payloads, ended = await heard(client)
@@ -160,7 +160,7 @@ async def subscription(case, text):
 
 async def configurations(case, text):
     """An MQTT session that is connected, and subscribes to configurations."""
-    client = await _subscribed(case, "configurations")
+    client = await _subscribed(case, "configurations", text)
     yield
     await case.configure(text)
     # Who sees all networks has others' to take before.
@@ -173,7 +173,7 @@ async def configurations(case, text):
 async def retained(case, text):
     """Configurations that the listener retains, for who is connected and subscribes now."""
     await case.configure(text)
-    client = await case.connect("retained")
+    client = await case.connect(text)
     yield
     client.send(subscribe(_filter(case, "configurations")))
     payloads, ended = await heard(client, last=case.last(text))
@@ -184,7 +184,7 @@ async def retained(case, text):
 async def retained_under_way(case, text):
     """Retained configurations that are being read for who has subscribed."""
     await case.configure(text)
-    client = await case.connect("retained")
+    client = await case.connect(text)
     store = case.server.store
     # A device asks for its own; of others it is known by then that they may be seen.
     queries = (
@@ -202,7 +202,7 @@ async def retained_under_way(case, text):
 
 async def owed(case, text):
     """An MQTT session that is not connected: what it is owed when it comes again."""
-    client = await _subscribed(case, "measurements", keeps=True)
+    client = await _subscribed(case, "measurements", text, keeps=True)
     await _gone(case, client)
     await case.say(text)
     yield
@@ -211,7 +211,7 @@ async def owed(case, text):
 
 async def unacknowledged(case, text):
     """An MQTT session that has not acknowledged: what it is sent again."""
-    client = await _subscribed(case, "measurements", keeps=True)
+    client = await _subscribed(case, "measurements", text, keeps=True)
     await case.say(text)
     payloads, _ = await heard(client, acknowledging=False)
     assert case.seen(payloads, text, ended=False).lost
@@ -296,7 +296,7 @@ async def configurations_under_way(case, text):
 
 async def publishing(case, text):
     """An MQTT session that is connected, and publishes."""
-    client = await case.connect("publishing")
+    client = await case.connect(text)
     yield
     for number, sensor in enumerate(case.sensors, 1):
         value = as_json({"value": case.reading(sensor, text)["metrics"]})
@@ -317,9 +317,7 @@ async def wills(case, _text):
         clients.append(await case.connect(f"will-{sensor.device_id}", will=will))
     yield
     ended = (await heard(clients[0]))[1]
-    for client in clients:
-        await client.abort()
-    await eventually(lambda: case.server.listener.connections == 0)
+    await _gone(case, *clients)
     await eventually(lambda: case.server.state.depth == 0)
     found = [await case.server.store.sensors.find_number(each.number) for each in case.sensors]
     came = [sensor.status == "offline" for sensor in found]
@@ -504,21 +502,30 @@ def _filter(case, first):
     return f"{first}/#" if case.sees_all else f"{first}/{case.lost.device_id}"
 
 
-async def _subscribed(case, first, **options):
-    client = await case.connect(first, **options)
+async def _subscribed(case, first, text, **options):
+    client = await case.connect(text, **options)
     client.send(subscribe(_filter(case, first)))
     assert (await client.packet())[-1] == 1
     return client
 
 
-async def _gone(case, client):
-    await client.abort()
-    await eventually(lambda: case.server.listener.connections == 0)
+async def _gone(case, *clients):
+    """Go without a word, and wait until the listener has noticed."""
+    ours = {client.writer.get_extra_info("sockname")[1] for client in clients}
+    for client in clients:
+        await client.abort()
+    listener = case.server.listener
+
+    def are_gone():
+        peers = [each.transport.get_extra_info("peername") for each in listener._connections]
+        return ours.isdisjoint(port for _, port in peers)
+
+    await eventually(are_gone)
 
 
 async def _owed(case, text):
     """Come again to the session, by what logs in now, and return what is sent of it."""
-    client = await case.connect("measurements", case.login_after, keeps=True)
+    client = await case.connect(text, case.login_after, keeps=True)
     if client is None:
         return Seen(False, False, True)
     payloads, ended = await heard(client)
@@ -566,6 +573,16 @@ SENDING = (
     wills,
 )
 ALL = (*READING, *OWED, *SENDING)
+ALONE = tuple((flow,) for flow in ALL)
+# What a right may end for at once: neither holds up another's query, nor does it change by what it
+# says or configures what another has begun with. Of the first group, `retained` and `activity`
+# begin last and are asked first, so that nothing is said or configured meanwhile.
+_APART = ((retained_under_way, export_of_a_sensor), (polls, export_of_a_network))
+_LAST = (retained, activity)
+GROUPS = (
+    (*(flow for flow in ALL if flow not in (*_APART[0], *_APART[1], *_LAST)), *_LAST),
+    *_APART,
+)
 # What each may do at all: devices see no networks and configure nothing, and shared keys see no
 # lists and no configurations.
 OF_USERS = (*OF_NETWORKS, configurations_under_way)

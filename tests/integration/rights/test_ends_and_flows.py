@@ -1,7 +1,7 @@
 """Every way a right can end, against every way data can still flow.
 
-A cell begins a flow, has the right end, and looks at what still comes. The first cell of a flow and
-its holder sees before that all of it come without an end.
+Flows begin, the right ends, and what still comes of each is looked at. Before that, all of each
+flow is seen to come without an end, once for each kind of holder.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ import pytest
 
 from heliograph.model.time import now
 from integration.rights.case import NEW_PASSWORD, PASSWORD, SESSION_MICROSECONDS, Case
-from integration.rights.flows import OF_HOLDER, OWED, READING, SENDING
+from integration.rights.flows import ALONE, GROUPS, OF_HOLDER, OWED, READING
 from server import eventually
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.uncovered]
@@ -137,40 +137,52 @@ MATRIX = (
     End("device", device_deleted, owed=ENDS),
     End("device", sensor_moved, reading=GOES_ON, sending=GOES_ON),
 )
-CELLS = [
-    pytest.param(end, flow, expected, id=f"{end.holder}-{end.act.__name__}-{flow.__name__}")
-    for end in MATRIX
-    for flows, expected in ((READING, end.reading), (OWED, end.owed), (SENDING, end.sending))
-    for flow in flows
-    if flow in OF_HOLDER[end.holder]
-]
 
 
-@pytest.mark.parametrize(("end", "flow", "expected"), CELLS)
-async def test_what_still_flows_when_a_right_has_ended(world, end, flow, expected):
+@pytest.mark.parametrize("end", MATRIX, ids=lambda end: f"{end.holder}-{end.act.__name__}")
+@pytest.mark.parametrize(
+    "groups", [GROUPS, pytest.param(ALONE, marks=pytest.mark.long)], ids=["together", "alone"]
+)
+async def test_what_still_flows_when_a_right_has_ended(world, end, groups):
+    for group in groups:
+        if flows := [flow for flow in group if flow in OF_HOLDER[end.holder]]:
+            await _see_right_end(world, end, flows)
+
+
+async def _see_right_end(world, end, flows):
+    """Have a right end while these flows are under way, and look at what still comes of each."""
     together = end.act is sensor_moved
     case = await world.case(end.holder, together=together)
     everything = (True, case.kept is not None, False)
-    with case.ending:
+    for flow in flows:
         if (flow, end.holder, together) not in world.seen_whole:
-            assert await _seen(flow, case, "before") == everything
+            async with contextlib.aclosing(flow(case, f"before {flow.__name__}")) as steps:
+                await anext(steps)
+                assert await anext(steps) == everything, flow.__name__
             world.seen_whole.add((flow, end.holder, together))
-        after = await _seen(flow, case, "after", end.act)
-    if expected is GOES_ON:
-        assert after == everything
-    elif expected is LOSES:
-        assert not after.lost
-        assert after.kept or after.ended or case.kept is None
-    else:
-        assert after == (False, False, True)
+    async with contextlib.AsyncExitStack() as begun:
+        begun.enter_context(case.ending)
+        under_way = []
+        for flow in flows:
+            steps = flow(case, f"after {flow.__name__}")
+            under_way.append((flow, await begun.enter_async_context(contextlib.aclosing(steps))))
+            await anext(steps)
+        await end.act(case)
+        # What has begun last is asked first: so it is as it was when the right ended.
+        for flow, steps in reversed(under_way):
+            after, expected = await anext(steps), _expected(end, flow)
+            if expected is GOES_ON:
+                assert after == everything, flow.__name__
+            elif expected is LOSES:
+                assert not after.lost, flow.__name__
+                assert after.kept or after.ended or case.kept is None, flow.__name__
+            else:
+                assert after == (False, False, True), flow.__name__
+            await steps.aclose()
     await eventually(lambda: world.server.listener.connections == 0)
 
 
-async def _seen(flow, case, text, end=None):
-    """Run a flow through its two steps, and let the right end between them."""
-    steps = flow(case, text)
-    async with contextlib.aclosing(steps):
-        await anext(steps)
-        if end is not None:
-            await end(case)
-        return await anext(steps)
+def _expected(end, flow):
+    if flow in OWED:
+        return end.owed
+    return end.reading if flow in READING else end.sending
