@@ -66,6 +66,14 @@ class NewAlert(msgspec.Struct, frozen=True):
     escalate: tuple[Escalation, ...] = ()
 
 
+class ClearedAlert(NamedTuple):
+    """The alert of a rule and sensor is over, by the data's time `at`."""
+
+    rule: str
+    sensor: int
+    at: int
+
+
 class Telling(msgspec.Struct, frozen=True, omit_defaults=True):
     """Who is told of an alert, and what they have been told; kept as JSON.
 

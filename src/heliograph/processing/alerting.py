@@ -10,7 +10,7 @@ import structlog
 
 from heliograph.access.registry import Registry
 from heliograph.errors import StoreUnavailableError
-from heliograph.model.alert import AlertChange, NewAlert
+from heliograph.model.alert import AlertChange, ClearedAlert, NewAlert
 from heliograph.model.time import DAY, SECOND, now
 from heliograph.processing.server_alerts import (
     CERTIFICATE_DAYS,
@@ -31,7 +31,7 @@ from heliograph.processing.server_alerts import (
     between,
 )
 from heliograph.store import Store
-from heliograph.store.alerts import AT_ONCE, clear_alert, raise_alert
+from heliograph.store.alerts import AT_ONCE, change_alerts
 from heliograph.store.engine import Transaction
 
 log = structlog.get_logger()
@@ -167,16 +167,12 @@ class Alerting:
     async def _enter(
         self, raised: Sequence[NewAlert], cleared: Sequence[tuple[str, int]], moment: int
     ) -> None:
+        over = [ClearedAlert(rule, sensor, moment) for rule, sensor in cleared]
 
-        async def work(transaction: Transaction) -> list[AlertChange | None]:
-            changes = [await raise_alert(transaction, new, moment) for new in raised]
-            return changes + [
-                await clear_alert(transaction, rule, sensor, moment, moment)
-                for rule, sensor in cleared
-            ]
+        async def work(transaction: Transaction) -> list[AlertChange]:
+            return await change_alerts(transaction, [*raised, *over], moment)
 
-        changes = await self._store.engine.change(work)
-        self._store.alerts.changed([each for each in changes if each is not None])
+        self._store.alerts.changed(await self._store.engine.change(work))
 
     async def _back(self) -> None:
         """Tell of an absence of the database, now that it is there again."""

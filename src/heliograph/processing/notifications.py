@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import secrets as randomness
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 import structlog
@@ -23,7 +23,7 @@ log = structlog.get_logger()
 # What waits for another server, which is about the same channels, is looked at again so soon.
 AGAIN_SECONDS = 0.05
 # While rules go on raising alerts, what is due waits for them, but no longer than this.
-HELD_SECONDS = 2.0
+HELD_SECONDS = 25.0
 MOST_NAMED = 10
 
 
@@ -49,7 +49,7 @@ class Notifications:
         self.pace = pace
         self.interval = interval
         # Returns whether more is about to be told of.
-        self.more_comes: Callable[[], bool] = lambda: False
+        self.more_comes: Callable[[], Awaitable[bool]] = _nothing
         # Called when something is to be sent.
         self.entered: Listeners[[]] = Listeners()
         self._work = asyncio.Event()
@@ -89,7 +89,7 @@ class Notifications:
         left = (due_at - now()) / SECOND
         if left > 0:
             return min(left, self.interval)
-        if self.more_comes() and left > -HELD_SECONDS:
+        if left > -HELD_SECONDS and await self.more_comes():
             return AGAIN_SECONDS
         if await self._channels.gather(now(), self.pace):
             self.entered()
@@ -182,3 +182,7 @@ class Notifications:
             ) from None
         except StartError as error:
             raise DeliveryError(str(error), is_final=True) from None
+
+
+async def _nothing() -> bool:
+    return False

@@ -22,7 +22,7 @@ import structlog
 from heliograph.access.registry import KnownSensor, Registry
 from heliograph.errors import RowError, StoreUnavailableError
 from heliograph.model.actions import idempotency_key
-from heliograph.model.alert import AlertChange, NewAlert
+from heliograph.model.alert import AlertChange, ClearedAlert, NewAlert
 from heliograph.model.listeners import Listeners
 from heliograph.model.presence import presence
 from heliograph.model.records import Kind
@@ -36,7 +36,7 @@ from heliograph.processing.state import Observation, RuleState, Tick, Transition
 from heliograph.processing.templates import TemplateError
 from heliograph.store import Store
 from heliograph.store.actions import ActionState
-from heliograph.store.alerts import clear_alert, raise_alert
+from heliograph.store.alerts import change_alerts
 from heliograph.store.engine import Batch, Row, Written
 from heliograph.store.rule_states import EnteredAction, StoredObservation, StoredState, Turn
 
@@ -44,10 +44,9 @@ log = structlog.get_logger()
 
 # Looked at in one transaction, during which nothing else is written.
 AT_ONCE = 500
-# A turn is broken off after so long in the event loop, which does nothing else meanwhile, and after
-# so long of raising and clearing alerts. The rest is looked at in the next one.
+# A turn is broken off after so long in the event loop, which does nothing else meanwhile. The rest
+# is looked at in the next one.
 MOVING_SECONDS = 0.02
-ALERTING_SECONDS = 0.03
 CHARACTERS = 4 << 20
 # Sensors whose presence is looked up in one go.
 PRESENCES = 200
@@ -83,14 +82,6 @@ class _Found(NamedTuple):
         return self._replace(taken=taken, pairs=pairs, is_full=True)
 
 
-class _Cleared(NamedTuple):
-    """The alert of a rule and sensor is over, by the data's time `at`."""
-
-    rule: str
-    sensor: int
-    at: int
-
-
 class _Moved(NamedTuple):
     """What came of a rule and a sensor, before it is stored; without a state it has ended."""
 
@@ -99,7 +90,7 @@ class _Moved(NamedTuple):
     state: StoredState | None
     transitions: int = 0
     actions: Sequence[EnteredAction] = ()
-    alerts: Sequence[NewAlert | _Cleared] = ()
+    alerts: Sequence[NewAlert | ClearedAlert] = ()
 
 
 class Processor:
@@ -139,8 +130,8 @@ class Processor:
         self._may_wait = True
         self._gone: frozenset[str] = frozenset()
         self._networks: dict[str, str | None] = {}
-        # Whether a turn is under way, and whether the last one has told of alerts.
-        self._is_turning = self._has_told = False
+        # Whether alerts were told of since when there is work without a pause.
+        self._has_told = False
         # What has become of alerts in the open transaction.
         self._alerts: list[AlertChange] = []
         self.observed_total = 0
@@ -182,9 +173,16 @@ class Processor:
         self.index.doubt()
         self.changed()
 
-    def is_telling(self) -> bool:
-        """Return whether more alerts may follow at once on those that were told of last."""
-        return self._is_turning and self._has_told
+    async def is_telling(self) -> bool:
+        """Return whether more alerts may follow at once on those that were told of last.
+
+        Raises:
+            StoreUnavailableError: not now.
+        """
+        if self._has_told or self._registry.connected.alone:
+            return self._has_told
+        # Another server may be about it.
+        return await self._is_due()
 
     async def refresh(self) -> None:
         """Know the rules as they are stored now.
@@ -235,26 +233,33 @@ class Processor:
         Raises:
             StoreUnavailableError: not now; nothing of it is lost.
         """
-        while True:
-            if self._is_outdated:
-                self._is_outdated = False
-                try:
-                    # Nobody else may replace the rules meanwhile.
-                    async with self._refreshing:
-                        await self._refresh()
-                        await self._reconcile()
-                except BaseException:
-                    self._is_outdated = True
-                    raise
-            if not self._registry.connected.alone:
-                self._may_wait = self._may_wait or bool(self.index.rules)
-                self._look_at_all()
-            if not (self._may_wait or self._presences or await self._is_due()):
-                return
-            if not await self._round():
-                return
-            # Whoever sends waits for the same writer.
-            await asyncio.sleep(0)
+        try:
+            while True:
+                if not await self._proceed():
+                    return
+                # Whoever sends waits for the same writer.
+                await asyncio.sleep(0)
+        finally:
+            self._has_told = False
+
+    async def _proceed(self) -> bool:
+        """Move what is to be moved, as much as one turn does; return whether there may be more."""
+        if self._is_outdated:
+            self._is_outdated = False
+            try:
+                # Nobody else may replace the rules meanwhile.
+                async with self._refreshing:
+                    await self._refresh()
+                    await self._reconcile()
+            except BaseException:
+                self._is_outdated = True
+                raise
+        if not self._registry.connected.alone:
+            self._may_wait = self._may_wait or bool(self.index.rules)
+            self._look_at_all()
+        if not (self._may_wait or self._presences or await self._is_due()):
+            return False
+        return await self._round()
 
     async def _is_due(self) -> bool:
         due_at = await self._states.due_at() if self.index.rules else None
@@ -346,7 +351,7 @@ class Processor:
         looked = list(self._presences)[:PRESENCES]
         for number in looked:
             del self._presences[number]
-        is_done, self._is_turning = False, True
+        is_done = False
         try:
             present = await self._presence_of(looked)
             self._may_wait = False
@@ -356,20 +361,19 @@ class Processor:
                 found = await self._find(turn, present, moment)
                 if self._is_outdated:
                     return True  # not before the rules are known
-                every: list[_Moved] = []
+                moved: list[_Moved] = []
                 until = time.monotonic() + MOVING_SECONDS
                 for (name, number), seen in found.pairs.items():
                     known = found.known.get((name, number))
-                    every.append(await self._move(turn, name, number, seen, known, moment))
+                    moved.append(await self._move(turn, name, number, seen, known, moment))
                     if time.monotonic() > until:
                         break
-                stored = await turn.run(lambda turn: _stored(turn, every, found, moment))
-                found, moved, self._alerts = stored
+                stored = await turn.run(lambda turn: _stored(turn, moved, found, moment))
+                found, self._alerts = stored
             is_done = True
             # By the next turn they may be in use again.
             self._gone = frozenset()
         finally:
-            self._is_turning = False
             if not is_done:
                 self._presences.update(dict.fromkeys(looked))
                 self._may_wait = True
@@ -381,7 +385,7 @@ class Processor:
         self._presences.update(dict.fromkeys(left))
         self.observed_total += len(found.taken)
         self.transitions_total += sum(each.transitions for each in moved)
-        self._has_told = bool(self._alerts)
+        self._has_told = self._has_told or bool(self._alerts)
         if self._alerts or any(each.actions for each in moved):
             self.entered()
         self._tell_of_alerts()
@@ -441,11 +445,11 @@ class Processor:
         if rule is None or sensor is None or not self.index.falls_upon(rule, number):
             return _Moved(name, number, None)
         actions: list[EnteredAction] = []
-        alerts: list[NewAlert | _Cleared] = []
+        alerts: list[NewAlert | ClearedAlert] = []
         transitions_total = 0
         if known is not None and known[1] != rule.basis:
             # The rule was another one: what it had raised says nothing any more.
-            alerts.append(_Cleared(name, number, moment))
+            alerts.append(ClearedAlert(name, number, moment))
             known = None
         state = states.start(rule.compiled, moment) if known is None else states.decode(known[0])
         for each in seen:
@@ -472,7 +476,7 @@ class Processor:
         transition: Transition,
         seen: Sequence[_Seen],
         moment: int,
-    ) -> tuple[list[EnteredAction], list[NewAlert | _Cleared]]:
+    ) -> tuple[list[EnteredAction], list[NewAlert | ClearedAlert]]:
         """Return what a rule does now, and what becomes of its alert."""
         is_message = transition.occasion is Occasion.MESSAGE
         alerting = None if is_message else rule.compiled.alert
@@ -486,11 +490,11 @@ class Processor:
         kind, message, value = await self._cause(turn, rule, sensor.number, transition, seen)
         network = await self._network_name(rule.stored.network_identifier)
         variables = variables_of(rule, sensor, network, transition, kind, value)
-        alerts: list[NewAlert | _Cleared] = []
+        alerts: list[NewAlert | ClearedAlert] = []
         if alerting is not None:
             alert = alert_of(rule, sensor, transition, alerting, variables)
             is_raised = transition.occasion is Occasion.RAISED
-            over = _Cleared(alert.rule, alert.sensor, transition.at)
+            over = ClearedAlert(alert.rule, alert.sensor, transition.at)
             alerts.append(alert if is_raised else over)
         entered = [
             msgspec.structs.replace(
@@ -554,19 +558,15 @@ async def _waiting(
 
 
 async def _stored(
-    turn: Turn, every: Sequence[_Moved], found: _Found, moment: int
-) -> tuple[_Found, Sequence[_Moved], list[AlertChange]]:
-    """Store what came of a turn, as much of it as there is time for; return what was."""
-    changes: list[AlertChange] = []
-    until, count = time.monotonic() + ALERTING_SECONDS, 0
-    for each in every:
-        cleared = _Cleared(each.rule, each.sensor, moment)
-        for alert in each.alerts if each.state else (cleared,):
-            changes += await _alerted(turn, alert, moment)
-        count += 1
-        if time.monotonic() > until:
-            break
-    found, moved = found.first(count), every[:count]
+    turn: Turn, moved: Sequence[_Moved], found: _Found, moment: int
+) -> tuple[_Found, list[AlertChange]]:
+    """Store what came of a turn; return what of it that was, and what has become of alerts."""
+    found = found.first(len(moved))
+    alerts: list[NewAlert | ClearedAlert] = []
+    for each in moved:
+        over = ClearedAlert(each.rule, each.sensor, moment)
+        alerts += each.alerts if each.state else (over,)
+    changes = await change_alerts(turn.transaction, alerts, moment)
     if ended := [(each.rule, each.sensor) for each in moved if not each.state]:
         await turn.end(ended)
     if kept := [each.state for each in moved if each.state]:
@@ -575,30 +575,19 @@ async def _stored(
         await turn.enter(actions)
     if found.taken:
         await turn.settle(found.taken)
-    return found, moved, changes
+    return found, changes
 
 
 async def _reconciled(
     turn: Turn, begun: Sequence[StoredState], ended: Sequence[tuple[str, int]], moment: int
 ) -> list[AlertChange]:
     """Forget states that rest on nothing any more, clear what they have raised; begin others."""
-    changes: list[AlertChange] = []
     if ended:
         await turn.end(ended)
-        for name, number in ended:
-            changes += await _alerted(turn, _Cleared(name, number, moment), moment)
     if begun:
         await turn.begin(begun)
-    return changes
-
-
-async def _alerted(turn: Turn, alert: NewAlert | _Cleared, moment: int) -> list[AlertChange]:
-    """Raise or clear an alert; return what has become of it, if anything has."""
-    if isinstance(alert, _Cleared):
-        change = await clear_alert(turn.transaction, *alert, moment)
-    else:
-        change = await raise_alert(turn.transaction, alert, moment)
-    return [] if change is None else [change]
+    over = [ClearedAlert(name, number, moment) for name, number in ended]
+    return await change_alerts(turn.transaction, over, moment)
 
 
 def _seen(stored: StoredObservation) -> _Seen:

@@ -1,7 +1,8 @@
 """Alerts and silences. What becomes of an alert is decided by `model/alert`."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
@@ -11,6 +12,7 @@ from heliograph.model.alert import (
     AlertChange,
     AlertEvent,
     AlertEventKind,
+    ClearedAlert,
     NewAlert,
     Silence,
     Telling,
@@ -22,7 +24,7 @@ from heliograph.model.audit import SYSTEM, Actor, AuditAction, AuditedChange
 from heliograph.model.listeners import Listeners
 from heliograph.model.time import to_rfc3339
 from heliograph.store.audit import Changes, enter
-from heliograph.store.channels import tell
+from heliograph.store.channels import ToldNotice, tell
 from heliograph.store.engine import Engine, Row, Subject, Transaction, json_text, narrowed
 
 # Of one alert, as it is shown.
@@ -41,7 +43,7 @@ class Alerts(Subject):
     """The alerts of all networks, and the server's own.
 
     `changed` is called after a commit with what has become of alerts; so it has to be by whoever
-    calls `raise_alert` or `clear_alert` in a transaction of their own.
+    calls `change_alerts` in a transaction of their own.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -95,8 +97,8 @@ class Alerts(Subject):
             after = replace(
                 before, acknowledged_at=now, acknowledged_by=actor.name, comment=comment
             )
-            await _note(transaction, after, AlertEventKind.ACKNOWLEDGED, now, actor.name, comment)
-            after, _ = await _proceed(transaction, after, now)
+            note = _Note(after.id, AlertEventKind.ACKNOWLEDGED, actor.name, comment)
+            [after], _ = await _proceed(transaction, [after], now, [note])
             changes: Changes = {} if comment is None else {"comment": {"new": comment}}
             await _enter(transaction, actor, AuditAction.ALERT_ACKNOWLEDGE, after, changes)
             return after
@@ -116,7 +118,7 @@ class Alerts(Subject):
             before = _first(await transaction.fetch("alert_locked", id=identifier))
             if before is None or before.cleared_at is not None:
                 return None
-            after = await _clear(transaction, before, now, now, actor.name)
+            [after] = await _clear(transaction, [before], now, actor.name)
             await _enter(transaction, actor, AuditAction.ALERT_CLEAR, after, {})
             return after
 
@@ -141,14 +143,7 @@ class Alerts(Subject):
                 _alert(*row)
                 for row in await transaction.fetch("alerts_take_due", now=now, limit=AT_ONCE)
             ]
-            silences = await _silences(transaction, None, now) if due else []
-            looked: list[Alert] = []
-            changes: list[AlertChange] = []
-            for alert in due:
-                after, events = await _look(transaction, alert, now, silences)
-                looked.append(after)
-                changes += [AlertChange(event, after) for event in events]
-            await _store(transaction, looked)
+            _, changes = await _proceed(transaction, due, now)
             return len(due), changes
 
         count, changes = await self._engine.change(work)
@@ -164,7 +159,7 @@ class Alerts(Subject):
             orphans = [
                 _alert(*row) for row in await transaction.fetch("alerts_orphaned", limit=AT_ONCE)
             ]
-            return [await _clear(transaction, each, now, now, SYSTEM.name) for each in orphans]
+            return await _clear(transaction, orphans, now, SYSTEM.name)
 
         cleared = await self._engine.change(work)
         self.changed([AlertChange(AlertEventKind.CLEARED, each) for each in cleared])
@@ -287,89 +282,144 @@ class Silences(Subject):
         return was_there
 
 
-async def raise_alert(transaction: Transaction, new: NewAlert, now: int) -> AlertChange | None:
-    """Raise an alert of a rule and sensor; None: it was open already, and counts once more.
+async def change_alerts(
+    transaction: Transaction, changes: Iterable[NewAlert | ClearedAlert], now: int
+) -> list[AlertChange]:
+    """Raise and clear alerts of rules and sensors; return what has become of them.
 
-    One that has cleared by itself and not settled is raised again, with its acknowledgment.
+    One that is open already counts once more when it is raised. One that has cleared by itself and
+    not settled is raised again, with its acknowledgment. To clear what is not open is nothing.
     """
-    rows = await transaction.fetch("alert_newest", rule=new.rule, sensor=new.sensor)
-    former = _first(rows)
-    if former is not None and former.cleared_at is None:
-        await _store(transaction, [replace(former, count=former.count + 1)])
-        return None
-    again = None if former is None else raise_again(former, new, now)
-    if again is not None:
-        event = AlertEventKind.RAISED_AGAIN
-        alert = again
-    else:
-        event = AlertEventKind.RAISED
-        telling = Telling(new.channels, new.remind_every, new.escalate)
-        [(identifier,)] = await transaction.fetch(
-            "alert_create",
-            rule=new.rule,
-            sensor=new.sensor,
-            network=new.network_identifier,
-            name=new.name,
-            severity=new.severity,
-            summary=new.summary,
-            raised_at=new.raised_at,
-            noted_at=now,
-            telling=json_text(telling),
+    made: list[AlertChange] = []
+    for each in _one_a_pair(changes):
+        made += await _change_all(transaction, each, now)
+    return made
+
+
+def _one_a_pair(
+    changes: Iterable[NewAlert | ClearedAlert],
+) -> list[dict[tuple[str, int], NewAlert | ClearedAlert]]:
+    """Return the changes in steps, each of which has one of a rule and sensor, in their order."""
+    steps: list[dict[tuple[str, int], NewAlert | ClearedAlert]] = []
+    counts: Counter[tuple[str, int]] = Counter()
+    for change in changes:
+        pair = change.rule, change.sensor
+        if counts[pair] == len(steps):
+            steps.append({})
+        steps[counts[pair]][pair] = change
+        counts[pair] += 1
+    return steps
+
+
+async def _change_all(
+    transaction: Transaction, changes: dict[tuple[str, int], NewAlert | ClearedAlert], now: int
+) -> list[AlertChange]:
+    """Make one change of each rule and sensor, by a few statements for all of them."""
+    newest = await _newest(transaction, changes)
+    counted: list[Alert] = []
+    made: list[AlertChange] = []
+    created: dict[tuple[str, int], NewAlert] = {}
+    for pair, change in changes.items():
+        former = newest.get(pair)
+        if former is not None and former.cleared_at is None:
+            if isinstance(change, NewAlert):
+                counted.append(replace(former, count=former.count + 1))
+            else:
+                cleared = clear(former, change.at, now)
+                made.append(AlertChange(AlertEventKind.CLEARED, cleared))
+        elif isinstance(change, NewAlert):
+            again = None if former is None else raise_again(former, change, now)
+            if again is None:
+                created[pair] = change
+            else:
+                made.append(AlertChange(AlertEventKind.RAISED_AGAIN, again))
+    if created:
+        await transaction.fetch("alerts_create", rows=json_text(_rows(created.values())), now=now)
+        alerts = await _newest(transaction, created)
+        made += [AlertChange(AlertEventKind.RAISED, alerts[pair]) for pair in created]
+    await _store(transaction, counted)
+    raised = (AlertEventKind.RAISED, AlertEventKind.RAISED_AGAIN)
+    notes = [
+        _Note(alert.id, event, detail=alert.summary if event in raised else None)
+        for event, alert in made
+    ]
+    looked, _ = await _proceed(transaction, [alert for _, alert in made], now, notes)
+    return [change._replace(alert=alert) for change, alert in zip(made, looked, strict=True)]
+
+
+async def _newest(
+    transaction: Transaction, pairs: Iterable[tuple[str, int]]
+) -> dict[tuple[str, int], Alert]:
+    rows = await transaction.fetch("alerts_newest", pairs=json_text(list(pairs)))
+    return {(alert.rule, alert.sensor): alert for alert in (_alert(*row) for row in rows)}
+
+
+def _rows(created: Iterable[NewAlert]) -> list[tuple[Any, ...]]:
+    return [
+        (
+            *(new.rule, new.sensor, new.network_identifier, new.name, new.severity, new.summary),
+            *(new.raised_at, json_text(Telling(new.channels, new.remind_every, new.escalate))),
         )
-        [row] = await transaction.fetch("alert_find", id=identifier)
-        alert = _alert(*row)
-    await _note(transaction, alert, event, now, None, new.summary)
-    alert, _ = await _proceed(transaction, alert, now)
-    return AlertChange(event, alert)
-
-
-async def clear_alert(
-    transaction: Transaction, rule: str, sensor: int, at: int, now: int, by: str | None = None
-) -> AlertChange | None:
-    """Clear the open alert of a rule and sensor; None: there is none.
-
-    `at` is the data's time; `by` whose hand it was, if it was not the condition.
-    """
-    alert = _first(await transaction.fetch("alert_newest", rule=rule, sensor=sensor))
-    if alert is None or alert.cleared_at is not None:
-        return None
-    return AlertChange(AlertEventKind.CLEARED, await _clear(transaction, alert, at, now, by))
+        for new in created
+    ]
 
 
 async def _clear(
-    transaction: Transaction, alert: Alert, at: int, now: int, by: str | None
-) -> Alert:
-    await _note(transaction, alert, AlertEventKind.CLEARED, now, by, None)
-    alert, _ = await _proceed(transaction, clear(alert, at, now, by), now)
-    return alert
+    transaction: Transaction, alerts: Sequence[Alert], now: int, by: str
+) -> list[Alert]:
+    """Clear alerts by somebody's hand."""
+    notes = [_Note(alert.id, AlertEventKind.CLEARED, by) for alert in alerts]
+    cleared = [clear(alert, now, now, by) for alert in alerts]
+    cleared, _ = await _proceed(transaction, cleared, now, notes)
+    return cleared
+
+
+class _Note(NamedTuple):
+    """What is to be added to the history of an alert."""
+
+    alert: int
+    event: AlertEventKind
+    actor: str | None = None
+    detail: str | None = None
 
 
 async def _proceed(
-    transaction: Transaction, alert: Alert, now: int
-) -> tuple[Alert, list[AlertEventKind]]:
-    """Store the alert as it is by now, and have people told what they are to be told."""
-    silences = await _silences(transaction, alert.network_identifier, now)
-    alert, events = await _look(transaction, alert, now, silences)
-    await _store(transaction, [alert])
-    return alert, events
+    transaction: Transaction, alerts: Sequence[Alert], now: int, notes: Sequence[_Note] = ()
+) -> tuple[list[Alert], list[AlertChange]]:
+    """Store alerts as they are by now, and have people told what they are to be told.
 
-
-async def _look(
-    transaction: Transaction, alert: Alert, now: int, silences: Sequence[Silence]
-) -> tuple[Alert, list[AlertEventKind]]:
-    """Return the alert as it is by now, not stored yet, and have people told."""
-    alert, events, told = proceed(alert, silences, now)
-    for event in events:
-        detail = alert.severity if event is AlertEventKind.ESCALATED else None
-        await _note(transaction, alert, event, now, None, detail)
-    if told is not None:
-        notice = alert.notice(told.kind)
-        await tell(transaction, alert.network_identifier, told.channels, notice, now)
-    return alert, events
+    Returns the alerts, and what the time has changed. A few statements do it, however many alerts
+    there are: a silence may be about thousands, and thousands of sensors may go at once.
+    """
+    if not alerts:
+        return [], []
+    networks = {alert.network_identifier for alert in alerts}
+    network = networks.pop() if len(networks) == 1 else None
+    rows = await transaction.fetch("silences_current", network=network, now=now)
+    silences = [Silence(*row) for row in rows]
+    looked: list[Alert] = []
+    changes: list[AlertChange] = []
+    told: list[ToldNotice] = []
+    for before in alerts:
+        alert, events, telling = proceed(before, silences, now)
+        looked.append(alert)
+        changes += [AlertChange(event, alert) for event in events]
+        if telling is not None:
+            notice = alert.notice(telling.kind)
+            told.append(ToldNotice(alert.network_identifier, telling.channels, notice))
+    events_of_time = [
+        _Note(alert.id, event, detail=alert.severity if event is AlertEventKind.ESCALATED else None)
+        for event, alert in changes
+    ]
+    if every := [*notes, *events_of_time]:
+        await transaction.fetch("alert_events_add", rows=json_text(every), now=now)
+    if told:
+        await tell(transaction, told, now)
+    await _store(transaction, looked)
+    return looked, changes
 
 
 async def _store(transaction: Transaction, alerts: Sequence[Alert]) -> None:
-    """Store all of them by one statement: a silence of a network may be about thousands."""
     if not alerts:
         return
     rows = [
@@ -381,29 +431,6 @@ async def _store(transaction: Transaction, alerts: Sequence[Alert]) -> None:
         for each in alerts
     ]
     await transaction.fetch("alerts_change", rows=json_text(rows))
-
-
-async def _note(
-    transaction: Transaction,
-    alert: Alert,
-    event: AlertEventKind,
-    now: int,
-    actor: str | None,
-    detail: str | None,
-) -> None:
-    await transaction.fetch(
-        "alert_event_add",
-        alert=alert.id,
-        timestamp=now,
-        event=event.value,
-        actor=actor,
-        detail=detail,
-    )
-
-
-async def _silences(transaction: Transaction, network: str | None, now: int) -> list[Silence]:
-    rows = await transaction.fetch("silences_current", network=network, now=now)
-    return [Silence(*row) for row in rows]
 
 
 async def _look_again(transaction: Transaction, silence: Silence, now: int) -> None:

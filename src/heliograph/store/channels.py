@@ -233,24 +233,21 @@ class Channels(Subject):
         return await self._engine.change(work)
 
 
-async def tell(
-    transaction: Transaction,
-    network: str | None,
-    channels: Sequence[str] | None,
-    notice: Notice,
-    now: int,
-) -> None:
-    """Have channels of a network told, or of the server (None), once the transaction commits.
+class ToldNotice(NamedTuple):
+    """What channels of a network are told, or of the server (None).
 
     `channels` are their names or identifiers; None: all of them. Those not in use are not told.
     """
-    await transaction.fetch(
-        "notice_tell",
-        network=network,
-        channels=narrowed(channels),
-        notice=json_text(notice),
-        now=now,
-    )
+
+    network: str | None
+    channels: Sequence[str] | None
+    notice: Notice
+
+
+async def tell(transaction: Transaction, told: Sequence[ToldNotice], now: int) -> None:
+    """Have channels told, in this order, once the transaction commits."""
+    rows = [(each.network, each.channels, json_text(each.notice)) for each in told]
+    await transaction.fetch("notices_tell", rows=json_text(rows), now=now)
 
 
 class _Due(NamedTuple):

@@ -21,7 +21,7 @@ from heliograph.model.alert import NewAlert
 from heliograph.model.retention import Horizon
 from heliograph.model.time import DAY, now
 from heliograph.store import open_store
-from heliograph.store.alerts import raise_alert
+from heliograph.store.alerts import change_alerts
 from heliograph.store.rule_states import EnteredAction
 
 PASSWORD = "a password of Ada's"
@@ -98,7 +98,7 @@ async def leap() -> None:
     await store.clock.move_horizon(lambda _: Horizon(earlier, earlier, 0))
     async with store.engine.transaction() as transaction:
         new = NewAlert("broker", 0, None, "Broker away", "critical", "no route", earlier)
-        await raise_alert(transaction, new, earlier)
+        await change_alerts(transaction, [new], earlier)
     network = await store.networks.default()
     failed = EnteredAction(
         *("hot", 0, 0, earlier, 1, None, network.identifier, "webhook", "{}", earlier, earlier),

@@ -14,7 +14,7 @@ from heliograph.model.alert import NewAlert, Silence
 from heliograph.model.principal import Principal, Role
 from heliograph.model.time import DAY, HOUR, now, to_rfc3339
 from heliograph.processing.rules import written
-from heliograph.store.alerts import raise_alert
+from heliograph.store.alerts import change_alerts
 from heliograph.store.channels import ChannelDefinition
 from heliograph.store.rule_states import EnteredAction
 from integration.http.conftest import ADMIN, PASSWORD, SHARED
@@ -408,7 +408,7 @@ async def alert_in(here, network):
     rule = f"rule {uuid.uuid4()}"[:20]
     new = NewAlert(rule, 0, network, "Too hot", "warning", "31 °C", now())
     async with store.engine.transaction() as transaction:
-        change = await raise_alert(transaction, new, now())
+        [change] = await change_alerts(transaction, [new], now())
     return str(change.alert.id)
 
 

@@ -9,7 +9,7 @@ from heliograph.http.alerts import alert_frames
 from heliograph.model.alert import NewAlert
 from heliograph.model.time import HOUR, now, parse, to_epoch_seconds, to_rfc3339
 from heliograph.processing import alerting
-from heliograph.store.alerts import raise_alert
+from heliograph.store.alerts import change_alerts
 from integration.http.conftest import ADMIN
 from ports import free_port
 from server import eventually
@@ -36,7 +36,7 @@ async def begin(here, device_id=None, network=None, rule=RULE, **members):
         **members,
     )
     async with store.engine.transaction() as transaction:
-        change = await raise_alert(transaction, new, now())
+        [change] = await change_alerts(transaction, [new], now())
     store.alerts.changed([change])
     return change.alert
 

@@ -6,10 +6,10 @@ import uuid
 import pytest
 
 from heliograph.errors import StartError
-from heliograph.model.alert import NewAlert
+from heliograph.model.alert import ClearedAlert, NewAlert
 from heliograph.model.time import now
 from heliograph.settings import Settings
-from heliograph.store.alerts import clear_alert, raise_alert
+from heliograph.store.alerts import change_alerts
 from heliograph.store.channels import NOTIFY
 from integration.http.conftest import ADMIN
 from receiver import receiving
@@ -220,8 +220,8 @@ async def test_alerts_are_told_to_the_channels_of_their_rule(site):
             )
 
         async with engine.transaction() as transaction:
-            for sensor in range(1, MANY + 1):
-                await raise_alert(transaction, alert(sensor), now())
+            alerts = [alert(sensor) for sensor in range(1, MANY + 1)]
+            await change_alerts(transaction, alerts, now())
         here.services.notifications.wake()
         await eventually(lambda: mails.mails and receiver.requests)
         assert len(mails.mails) == len(receiver.requests) == 1
@@ -233,8 +233,8 @@ async def test_alerts_are_told_to_the_channels_of_their_rule(site):
         assert (body["severity"], body["alerts"], body["channel"]) == ("critical", MANY, "Hook")
 
         async with engine.transaction() as transaction:
-            for sensor in range(1, MANY + 1):
-                await clear_alert(transaction, rule, sensor, now(), now())
+            over = [ClearedAlert(rule, sensor, now()) for sensor in range(1, MANY + 1)]
+            await change_alerts(transaction, over, now())
         here.services.notifications.wake()
         await eventually(lambda: "all clear" in mails.mails[-1].message["Subject"])
         assert "[all clear]" in mails.mails[-1].message["Subject"]
@@ -242,7 +242,7 @@ async def test_alerts_are_told_to_the_channels_of_their_rule(site):
         # Other people for another rule.
         rule = str(uuid.uuid4())
         async with engine.transaction() as transaction:
-            await raise_alert(transaction, alert(1, ("Hook",)), now())
+            await change_alerts(transaction, [alert(1, ("Hook",))], now())
         count = len(mails.mails)
         await eventually(lambda: b"Offline: " in receiver.requests[-1])
         assert len(mails.mails) == count
@@ -250,7 +250,7 @@ async def test_alerts_are_told_to_the_channels_of_their_rule(site):
         # What is not delivered is seen.
         receiver.answers = [b"HTTP/1.1 302 Found\r\nLocation: /\r\n\r\n"]
         async with engine.transaction() as transaction:
-            await raise_alert(transaction, alert(2, ("Hook",)), now())
+            await change_alerts(transaction, [alert(2, ("Hook",))], now())
 
         async def failed():
             page = {"type": NOTIFY, "state": "failed", "offset": 0, "limit": 10}

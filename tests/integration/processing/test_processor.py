@@ -232,11 +232,10 @@ async def test_sensors_that_go_offline_at_once_raise_each_and_come_back(
         assert len(await flow.actions()) == count
 
 
-@pytest.mark.parametrize("part", ["MOVING", "ALERTING"])
 async def test_a_turn_that_takes_long_leaves_the_rest_to_the_next(
-    flow, store, register, clock, monkeypatch, part
+    flow, store, register, clock, monkeypatch
 ):
-    monkeypatch.setattr(f"heliograph.processing.processor.{part}_SECONDS", -1)
+    monkeypatch.setattr("heliograph.processing.processor.MOVING_SECONDS", -1)
     sensors = [(await register()).number for _ in range(3)]
     await flow.rule(actions=BOTH)
     await flow.rule({"offline": 60}, actions=BOTH)
@@ -249,6 +248,36 @@ async def test_a_turn_that_takes_long_leaves_the_rest_to_the_next(
     await flow.processor.proceed()
     assert [shown(each) for each in await flow.actions()] == ["raised"] * 6
     assert await flow.waiting() == []
+
+
+async def test_notices_know_that_more_alerts_follow_until_all_turns_are_over(
+    flow, store, register, clock, monkeypatch
+):
+    monkeypatch.setattr("heliograph.processing.processor.MOVING_SECONDS", -1)
+    sensors = [(await register()).number for _ in range(3)]
+    await flow.rule({"offline": 60}, actions=[{"type": "alert"}])
+    await store.connections.note([(number, False, now()) for number in sensors], "")
+    flow.processor.present(sensors)
+    await flow.processor.proceed()
+    clock(2 * MINUTE)
+    turn, more_follow = store.rule_states.turn, []
+
+    @contextlib.asynccontextmanager
+    async def watched():
+        more_follow.append(await flow.processor.is_telling())
+        async with turn() as opened:
+            yield opened
+        # By a turn that tells of nothing, too.
+        if len(more_follow) == 1:
+            flow.processor.present(sensors[:1])
+
+    monkeypatch.setattr(store.rule_states, "turn", watched)
+    await flow.processor.proceed()
+    assert len(more_follow) > len(sensors)
+    assert all(more_follow[1:])
+    assert not await flow.processor.is_telling()
+    _, raised = await store.alerts.page(None, offset=0, limit=10)
+    assert raised == len(sensors)
 
 
 async def test_who_goes_while_it_is_looked_at_is_looked_at_again(

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from heliograph.model.alert import (
     SETTLING,
     AlertEventKind,
+    ClearedAlert,
     Escalation,
     NewAlert,
     Silence,
@@ -16,7 +17,7 @@ from heliograph.model.audit import Actor, ActorKind
 from heliograph.model.grouping import NoticeKind
 from heliograph.model.time import HOUR, MINUTE
 from heliograph.store import alerts as alerts_module
-from heliograph.store.alerts import clear_alert, raise_alert
+from heliograph.store.alerts import change_alerts
 from rows import NOON
 
 RAISED, CLEARED = NoticeKind.RAISED, NoticeKind.CLEARED
@@ -29,8 +30,8 @@ def told(monkeypatch):
     """What channels are told, in its order: kind, severity, channels."""
     told = []
 
-    async def tell(_transaction, network, channels, notice, _now):
-        told.append((notice.kind, notice.severity, channels))
+    async def tell(_transaction, entered, _now):
+        told.extend((each.notice.kind, each.notice.severity, each.channels) for each in entered)
 
     monkeypatch.setattr(alerts_module, "tell", tell)
     return told
@@ -48,12 +49,13 @@ def new(sensor, network):
 
 async def begin(store, new, at=NOON):
     async with store.engine.transaction() as transaction:
-        return await raise_alert(transaction, new, at)
+        return next(iter(await change_alerts(transaction, [new], at)), None)
 
 
 async def end(store, new, at):
     async with store.engine.transaction() as transaction:
-        return await clear_alert(transaction, new.rule, new.sensor, at, at)
+        over = ClearedAlert(new.rule, new.sensor, at)
+        return next(iter(await change_alerts(transaction, [over], at)), None)
 
 
 def silence(network, **members):

@@ -17,6 +17,7 @@ from heliograph.store.channels import (
     SETTLE,
     ChannelDefinition,
     Notification,
+    ToldNotice,
     TooManyChannelsError,
     tell,
 )
@@ -135,7 +136,8 @@ async def test_a_notice_waits_for_more_as_long_as_they_come_but_not_for_ever(sto
 
     async def say(at):
         async with store.engine.transaction() as transaction:
-            await tell(transaction, network, None, Notice(NoticeKind.RAISED, "info", "-", "a"), at)
+            notice = Notice(NoticeKind.RAISED, "info", "-", "a")
+            await tell(transaction, [ToldNotice(network, None, notice)], at)
 
     for at in range(NOW, end, SETTLE - 1):
         await say(at)
@@ -162,7 +164,8 @@ async def test_notices_are_gathered_and_entered_for_the_channels_that_are_named(
 
     async def say(sensor, names, *, at, kind=NoticeKind.RAISED, of=network):
         async with store.engine.transaction() as transaction:
-            await tell(transaction, of, names, Notice(kind, "warning", "Hot", sensor), at)
+            notice = Notice(kind, "warning", "Hot", sensor)
+            await tell(transaction, [ToldNotice(of, names, notice)], at)
 
     assert await store.channels.due_at(NOW) is None
     await say("a", None, at=NOW)

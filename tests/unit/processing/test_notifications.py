@@ -31,7 +31,7 @@ async def test_what_is_due_waits_while_rules_raise_more_but_not_for_long() -> No
         notifications = Notifications(channels, nothing, nothing, Pace(1, 1), interval=60)
         asked = asyncio.Event()
 
-        def more_comes(more: bool = more, asked: asyncio.Event = asked) -> bool:
+        async def more_comes(more: bool = more, asked: asyncio.Event = asked) -> bool:
             asked.set()
             return more
 

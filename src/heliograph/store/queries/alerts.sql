@@ -28,6 +28,14 @@ AND (
     OR (alert.sensor <> 0 AND (sensor.number IS NULL OR sensor.deleted_at IS NOT NULL))
 )
 
+-- Of each rule and sensor the id of its newest alert.
+-- shared: newest_of_pairs
+SELECT (
+    SELECT max(alert.id) FROM alert
+    WHERE alert.rule = wanted.rule AND alert.sensor = wanted.sensor
+) AS id
+FROM ({alert_pairs}) AS wanted
+
 -- name: alerts_orphaned_any()
 SELECT 1 {orphans} LIMIT 1;
 
@@ -46,15 +54,6 @@ SELECT count(*) FROM alert WHERE {alerts_which};
 SELECT {alert_columns}
 FROM alert LEFT JOIN sensor ON sensor.number = alert.sensor
 WHERE alert.id = :id;
-
--- name: alert_create(rule, sensor, network, name, severity, summary, raised_at, noted_at, telling)
-INSERT INTO alert (
-    rule, sensor, network_identifier, name, severity, summary, raised_at, noted_at, telling
-)
-VALUES (
-    :rule, :sensor, :network, :name, :severity, :summary, :raised_at, :noted_at, :telling
-)
-RETURNING id;
 
 -- name: alerts_due_at()
 -- When the next one has to be looked at.
@@ -77,10 +76,6 @@ WHERE id IN (
     LIMIT :limit
 )
 RETURNING id;
-
--- name: alert_event_add(alert, timestamp, event, actor, detail)!
-INSERT INTO alert_event (alert, timestamp, event, actor, detail)
-VALUES (:alert, :timestamp, :event, :actor, :detail);
 
 -- name: alert_events(alert, limit)
 -- The newest, the oldest of them first.

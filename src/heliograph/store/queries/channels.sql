@@ -57,19 +57,19 @@ RETURNING identifier;
 -- name: channel_delete(identifier)^
 DELETE FROM channel WHERE identifier = :identifier RETURNING {channel_columns};
 
--- name: notice_tell(network, channels, notice, now)
--- Those named, by name or identifier; null: all of the network.
+-- name: notices_tell(rows, now)!
+-- Each to those named, by name or identifier; null: to all of the network.
 INSERT INTO notice (channel, notice, created_at)
-SELECT identifier, :notice, :now
-FROM channel
-WHERE enabled
-AND coalesce(network_identifier, '') = coalesce(CAST(:network AS text), '')
+SELECT channel.identifier, told.notice, :now
+FROM ({notices_told}) AS told
+JOIN channel ON coalesce(channel.network_identifier, '') = coalesce(told.network, '')
+WHERE channel.enabled
 AND (
-    CAST(:channels AS text) IS NULL
-    OR name IN ({channels_named})
-    OR identifier IN ({channels_named})
+    told.channels IS NULL
+    OR channel.name IN ({channels_named})
+    OR channel.identifier IN ({channels_named})
 )
-RETURNING channel;
+ORDER BY told.position;
 
 -- name: notices_due_at(now, settle, longest)
 -- When something is to be gathered or sent next: a notice waits for those that come with it, as

@@ -1,11 +1,32 @@
--- name: alert_newest(rule, sensor)
--- Whoever else changes it waits.
+-- shared: alert_pairs
+SELECT value ->> 0 AS rule, CAST(value ->> 1 AS bigint) AS sensor
+FROM json_array_elements(CAST(:pairs AS json))
+
+-- name: alerts_newest(pairs)
+-- Whoever else changes them waits.
 SELECT {alert_columns}
-FROM alert LEFT JOIN sensor ON sensor.number = alert.sensor
-WHERE alert.rule = :rule AND alert.sensor = :sensor
-ORDER BY alert.id DESC
-LIMIT 1
+FROM ({newest_of_pairs}) AS newest
+JOIN alert ON alert.id = newest.id
+LEFT JOIN sensor ON sensor.number = alert.sensor
+ORDER BY alert.id
 FOR UPDATE OF alert;
+
+-- name: alerts_create(rows, now)!
+INSERT INTO alert (
+    rule, sensor, network_identifier, name, severity, summary, raised_at, telling, noted_at
+)
+SELECT
+    value ->> 0, CAST(value ->> 1 AS bigint), value ->> 2,
+    value ->> 3, value ->> 4, value ->> 5,
+    CAST(value ->> 6 AS bigint), value ->> 7, CAST(:now AS bigint)
+FROM json_array_elements(CAST(:rows AS json));
+
+-- name: alert_events_add(rows, now)!
+INSERT INTO alert_event (alert, timestamp, event, actor, detail)
+SELECT
+    CAST(value ->> 0 AS bigint), CAST(:now AS bigint), value ->> 1,
+    value ->> 2, value ->> 3
+FROM json_array_elements(CAST(:rows AS json));
 
 -- name: alert_locked(id)
 SELECT {alert_columns}

@@ -1,10 +1,31 @@
--- name: alert_newest(rule, sensor)
+-- shared: alert_pairs
+SELECT json_extract(value, '$[0]') AS rule, json_extract(value, '$[1]') AS sensor
+FROM json_each(:pairs)
+
+-- name: alerts_newest(pairs)
 -- The transaction is the only one that writes.
 SELECT {alert_columns}
-FROM alert LEFT JOIN sensor ON sensor.number = alert.sensor
-WHERE alert.rule = :rule AND alert.sensor = :sensor
-ORDER BY alert.id DESC
-LIMIT 1;
+FROM ({newest_of_pairs}) AS newest
+JOIN alert ON alert.id = newest.id
+LEFT JOIN sensor ON sensor.number = alert.sensor
+ORDER BY alert.id;
+
+-- name: alerts_create(rows, now)!
+INSERT INTO alert (
+    rule, sensor, network_identifier, name, severity, summary, raised_at, telling, noted_at
+)
+SELECT
+    json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
+    json_extract(value, '$[3]'), json_extract(value, '$[4]'), json_extract(value, '$[5]'),
+    json_extract(value, '$[6]'), json_extract(value, '$[7]'), :now
+FROM json_each(:rows);
+
+-- name: alert_events_add(rows, now)!
+INSERT INTO alert_event (alert, timestamp, event, actor, detail)
+SELECT
+    json_extract(value, '$[0]'), :now, json_extract(value, '$[1]'),
+    json_extract(value, '$[2]'), json_extract(value, '$[3]')
+FROM json_each(:rows);
 
 -- name: alert_locked(id)
 SELECT {alert_columns}

@@ -1,5 +1,11 @@
 -- shared: channels_named
-SELECT value FROM json_each(:channels)
+SELECT value FROM json_each(told.channels)
+
+-- shared: notices_told
+SELECT
+    key AS position, json_extract(value, '$[0]') AS network,
+    json_extract(value, '$[1]') AS channels, json_extract(value, '$[2]') AS notice
+FROM json_each(:rows)
 
 -- name: channel_locked(identifier)^
 -- The transaction is the only one that writes.
