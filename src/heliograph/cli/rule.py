@@ -36,7 +36,8 @@ from heliograph.processing.cel import CelError
 from heliograph.processing.chart import chart, duration
 from heliograph.processing.dry_run import DryRun, NoHistoryError, try_rule
 from heliograph.processing.members import InvalidMemberError
-from heliograph.processing.rules import CompiledRule, parse, written
+from heliograph.processing.rules import CompiledRule, check_topics, parse, written
+from heliograph.settings import load_settings
 from heliograph.store import Store
 from heliograph.store.networks import DEFAULT_NETWORK
 from heliograph.store.rules import MAXIMUM_RULES, StoredRule, TooManyRulesError
@@ -93,8 +94,10 @@ def create(
     json: Json = False,
 ) -> None:
     """Make a rule, which is in use from now on."""
+    topic = load_settings().mqtt_publish_topic
     with _refusals():
         document = written(_read(file))
+        check_topics(document, topic)
 
     async def work(store: Store) -> StoredRule | None:
         return await store.rules.create(
@@ -125,12 +128,19 @@ def change(
     members = _read(file)
     if not isinstance(members, dict):
         raise StartError("a rule is a JSON object")
+    topic = load_settings().mqtt_publish_topic
+
+    def decide(document: dict[str, Any]) -> dict[str, Any]:
+        changed = written({**document, **members})
+        if "actions" in members:
+            check_topics(changed, topic)
+        return changed
 
     async def work(store: Store) -> StoredRule | None:
         found = await found_rule(store, rule, network)
         return await store.rules.change(
             found.identifier,
-            lambda document: written({**document, **members}),
+            decide,
             changed_at=now(),
             actor=command_line(),
         )

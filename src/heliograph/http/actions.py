@@ -14,6 +14,7 @@ from heliograph.http.access import forbidden, is_machine, not_found
 from heliograph.http.lists import listed
 from heliograph.http.records import Representation
 from heliograph.http.resources import KnownCall, Resource, TheCall
+from heliograph.http.rules import find_rule
 from heliograph.http.schemas import ListLimit, Offset, OfNetwork, Text
 from heliograph.model.time import now, to_rfc3339
 from heliograph.processing.rule_actions import SCRIPT
@@ -99,13 +100,18 @@ async def list_actions(
     """
     visible = await call.visible(network_identifier)
     number = None if sensor is None else (await call.readable(sensor)).number
+    if rule is not None:
+        # What a rule has begun is kept longer than the rule.
+        rule, page = rule.lower(), call.store.actions.page
+        if not (await page(visible, rule=rule, offset=0, limit=1))[1]:
+            await find_rule(call, rule)
 
     async def read(offset: int, limit: int) -> tuple[Sequence[ActionRepresentation], int]:
         actions, total = await call.store.actions.page(
             visible,
             state=state,
             type=type,
-            rule=None if rule is None else rule.lower(),
+            rule=rule,
             sensor=number,
             offset=offset,
             limit=limit,

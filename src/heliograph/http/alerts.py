@@ -16,10 +16,12 @@ from heliograph.http.lists import listed
 from heliograph.http.members import Body
 from heliograph.http.records import Representation
 from heliograph.http.resources import KnownCall, Resource, TheCall
+from heliograph.http.rules import find_rule
 from heliograph.http.schemas import ListLimit, Offset, OfNetwork, Storable, Text
 from heliograph.live.frames import Frame, notice
 from heliograph.model.alert import Alert, AlertChange, AlertEvent
 from heliograph.model.time import now, to_rfc3339
+from heliograph.processing.server_alerts import CONDITION_NAMES
 
 router = Resource("alerts", "/alerts")
 
@@ -133,7 +135,10 @@ class AlertFilters:
     sensor: Annotated[
         Text | None, Query(description="Only those of this sensor, by its UUID or `device_id`")
     ] = None
-    rule: Annotated[Text | None, Query(description="Only those of this rule, by its UUID")] = None
+    rule: Annotated[
+        Text | None,
+        Query(description="Only those of this rule, by its UUID, or a condition of the server's"),
+    ] = None
     offset: Offset = 0
     limit: ListLimit = 1_000
 
@@ -146,13 +151,19 @@ async def list_alerts(filters: Annotated[AlertFilters, Depends()], call: TheCall
     """
     networks = await visible_alerts(call, filters.network_identifier)
     sensor = None if filters.sensor is None else (await call.readable(filters.sensor)).number
+    rule = filters.rule
+    if rule is not None and rule not in CONDITION_NAMES:
+        # What a rule has raised is kept longer than the rule.
+        rule, page = rule.lower(), call.store.alerts.page
+        if not (await page(networks, rule=rule, offset=0, limit=1))[1]:
+            await find_rule(call, rule)
 
     async def read(offset: int, limit: int) -> tuple[Sequence[AlertRepresentation], int]:
         page, total = await call.store.alerts.page(
             networks,
             state=filters.state,
             severity=filters.severity,
-            rule=filters.rule,
+            rule=rule,
             sensor=sensor,
             offset=offset,
             limit=limit,

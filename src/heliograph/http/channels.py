@@ -18,7 +18,7 @@ from heliograph.http.records import Representation
 from heliograph.http.resources import KnownCall, Refusals, Resource, TheCall, found, refusals
 from heliograph.http.schemas import ListLimit, NewIdentifier, Offset, OfNetwork, Text
 from heliograph.model.time import now, to_rfc3339
-from heliograph.processing.channels import parse, restored
+from heliograph.processing.channels import WebhookTarget, parse, restored, shown_url
 from heliograph.processing.members import InvalidMemberError
 from heliograph.secrets import UndecipherableError
 from heliograph.store.channels import (
@@ -70,7 +70,8 @@ class ChannelRepresentation(Representation):
     to: Annotated[list[str] | None, "Of `email`: the addresses, up to 50"]
     url: Annotated[
         str | None,
-        f"Of `webhook`: what is posted to. Of `apprise`: Apprise's URL of a chat, {_KEPT}",
+        "Of `webhook`: what is posted to; path and query are shown as `***`, and given back so they"
+        f" stay. Of `apprise`: Apprise's URL of a chat, {_KEPT}",
     ]
     secret: Annotated[str | None, f"Of `webhook`: what its posts are signed with; {_KEPT}"]
     headers: Annotated[
@@ -89,13 +90,15 @@ class ChannelRepresentation(Representation):
     def of(cls, channel: StoredChannel) -> Self:
         """Return the channel as it is shown."""
         targets = ("to", "url", "secret", "headers", "service", "may_choose_host")
-        members = dict.fromkeys((*targets, *_TEMPLATES))
+        members = dict.fromkeys((*targets, *_TEMPLATES)) | msgspec.json.decode(channel.definition)
+        if channel.type == WebhookTarget.type:
+            members["url"] = shown_url(members["url"])
         return cls(
             id=channel.identifier,
             network_identifier=channel.network_identifier,
             created_at=to_rfc3339(channel.created_at),
             changed_at=to_rfc3339(channel.changed_at),
-            **{**members, **msgspec.json.decode(channel.definition)},
+            **members,
         )
 
 
@@ -275,6 +278,8 @@ def _definition(
         except (UndecipherableError, StartError):
             former = None  # nothing is kept of secrets that nobody can read
         shown = msgspec.json.decode(before.definition)
+        if before.type == WebhookTarget.type and members.get("url") == shown_url(shown["url"]):
+            members = members | {"url": shown["url"]}
         if members.get("type") not in (None, before.type):
             # What another type has says nothing of this one.
             shown = {name: shown[name] for name in ("name", "enabled")}

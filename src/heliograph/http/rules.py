@@ -38,7 +38,13 @@ from heliograph.processing.cel import CelError
 from heliograph.processing.chart import chart
 from heliograph.processing.dry_run import DryRun, NoHistoryError, RaisedSpan, try_rule
 from heliograph.processing.members import InvalidMemberError
-from heliograph.processing.rules import CompiledRule, channels_of, parse, written
+from heliograph.processing.rules import (
+    CompiledRule,
+    channels_of,
+    check_topics,
+    parse,
+    written,
+)
 from heliograph.store.rules import MAXIMUM_RULES, StoredRule, TooManyRulesError
 
 router = Resource("rules", "/rules")
@@ -296,7 +302,7 @@ _DRAWN = {SVG: {"schema": {"type": "string", "description": "A chart"}}}
 async def create_rule(rule: NewRule, call: TheCall) -> RuleRepresentation:
     """Make a rule, which is in use from now on. One with `script` takes an administrator."""
     network = await call.target_network(rule.network_identifier)
-    document = _written(rule.definition)
+    document = _written(rule.definition, call)
     _require_scripts(call, document)
     with refusals(_REFUSALS):
         created = await call.store.rules.create(
@@ -355,7 +361,9 @@ async def change_rule(rule_id: str, change: RuleChange, call: TheCall) -> RuleRe
 
     def decide(document: dict[str, Any]) -> dict[str, Any]:
         _require_scripts(call, document)
-        changed = _written({**document, **change.definition})
+        # Topics that were right when they were given keep nobody from changing something else.
+        has_actions = "actions" in change.definition
+        changed = _written({**document, **change.definition}, call if has_actions else None)
         _require_scripts(call, changed)
         return changed
 
@@ -436,17 +444,22 @@ async def find_rule(call: KnownCall, identifier: str, action: Action = Action.VI
     return rule
 
 
-def _written(document: dict[str, Any]) -> dict[str, Any]:
+def _written(document: dict[str, Any], call: KnownCall | None = None) -> dict[str, Any]:
     """Return the complete document of the rule that is described.
+
+    With a call the topics of its actions are checked too.
 
     Raises:
         RequestValidationError: none is.
     """
     try:
-        return written(document)
+        complete = written(document)
+        if call is not None:
+            check_topics(complete, call.services.settings.mqtt_publish_topic)
     except InvalidMemberError as error:
         parts = (int(part) if part.isdecimal() else part for part in _PART.findall(error.place))
         raise validation_error(("body", *parts), "value_error", error.problem) from None
+    return complete
 
 
 def _require_scripts(call: KnownCall, document: dict[str, Any]) -> None:

@@ -24,8 +24,10 @@ _KINDS: Final = {kind.value: kind for kind in TopicKind} | {
     "acknowledgments": TopicKind.HEARTBEATS,
 }
 
-# The first levels of the topics on which devices publish, and of those that are for them to read.
+# The first levels of the topics on which devices publish, of those by which what a sensor sends is
+# stored, and of those that are for them to read.
 PUBLISHED: Final = tuple(n for n, kind in _KINDS.items() if kind is not TopicKind.CONFIGURATIONS)
+SENT: Final = tuple(n for n in PUBLISHED if n != TopicKind.STATUS)
 READ: Final = (TopicKind.CONFIGURATIONS.value,)
 
 # A sensor is called by its UUID or its device_id.

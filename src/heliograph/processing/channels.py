@@ -168,6 +168,13 @@ def restored(stored: StoredChannel, secrets: Callable[[], Secrets]) -> Channel:
     return Channel(name, enabled, target, subject, body)
 
 
+def shown_url(text: str) -> str:
+    """Return what is shown of a webhook's URL: many have a secret in their path or query."""
+    url = outbound.check_url(text)
+    rest = text.partition("://")[2].partition("/")[2]
+    return f"{url.scheme}://{url.netloc.decode()}/{HIDDEN}" if rest or url.query else text
+
+
 class Courier:
     """Tells channels of digests, each in its own way."""
 
@@ -231,6 +238,8 @@ def _worded(channel: Channel, digest: Digest, network: str, key: str) -> tuple[s
 
 def _webhook(members: Members, former: WebhookTarget | None) -> WebhookTarget:
     url = members.take("url", webhook_url)
+    if url.endswith(f"/{HIDDEN}"):
+        raise _nothing_kept("url")
     known = former if former is not None and former.url == url else None
     secret = members.take("secret", _secret, default=None)
     if secret == HIDDEN:

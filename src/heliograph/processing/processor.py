@@ -124,8 +124,6 @@ class Processor:
         # By rule that is driven by the clock, and its basis: sensors of which it has begun.
         self._begun: dict[tuple[str, int], frozenset[int]] = {}
         self._looked_at_presence = 0.0
-        # By rule the sensors that have tags of it.
-        self._tagged: dict[str, frozenset[int]] = {}
         # Whether there may be observations; rules of such that were looked for in vain just now.
         self._may_wait = True
         self._gone: frozenset[str] = frozenset()
@@ -194,15 +192,7 @@ class Processor:
             await self._refresh()
 
     async def _refresh(self) -> None:
-        stored = await self._store.rules.enabled()
-        self.index.replace(stored, self._tagged)
-        self._tagged = {
-            rule.identifier: await self._matched(rule)
-            for rule in self.index.rules.values()
-            if rule.compiled.rule.match.tags
-        }
-        if self._tagged:
-            self.index.replace(stored, self._tagged)
+        self.index.replace(await self._store.rules.enabled())
         self.used(bool(self.index.rules))
 
     async def run(self) -> None:

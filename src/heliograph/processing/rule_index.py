@@ -12,7 +12,7 @@ idle and nothing waits. So a sensor may be awake for longer than its state, and 
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
@@ -46,6 +46,7 @@ class NamedSensor(NamedTuple):
     network_identifier: str
     names: Collection[str]
     is_active: bool = True
+    tags: Collection[str] = ()
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -84,17 +85,15 @@ class RuleIndex:
         # Whether all sensors are known for which a rule is not idle.
         self._knows_awake = False
         self.rules: dict[str, IndexedRule] = {}
-        # By network those of all its sensors; by network and name; by number, for their tags.
+        # By network those of all its sensors; by network and name; by network and tag.
         self._of_all: dict[str, list[IndexedRule]] = {}
         self._named: dict[tuple[str, str], list[IndexedRule]] = {}
-        self._by_tag: dict[int, list[IndexedRule]] = {}
+        self._tagged: dict[tuple[str, str], list[IndexedRule]] = {}
         self._kinds: frozenset[Kind] = frozenset()
         self._found: dict[Kind, dict[int, tuple[IndexedRule, ...]]] = {}
 
-    def replace(
-        self, stored: Iterable[StoredRule], tagged: Mapping[str, Collection[int]] | None = None
-    ) -> None:
-        """Take these for the rules in use; `tagged`: the sensors that have tags of a rule."""
+    def replace(self, stored: Iterable[StoredRule]) -> None:
+        """Take these for the rules in use."""
         former, self.rules = self.rules, {}
         self.doubt()
         for rule in stored:
@@ -103,15 +102,15 @@ class RuleIndex:
                 known = _indexed(rule, set() if known is None else known.awake)
             if known is not None:
                 self.rules[rule.identifier] = known
-        self._of_all, self._named, self._by_tag = {}, {}, {}
+        self._of_all, self._named, self._tagged = {}, {}, {}
         for indexed in self.rules.values():
             match, network = indexed.compiled.rule.match, indexed.stored.network_identifier
             if not match.sensors and not match.tags:
                 self._of_all.setdefault(network, []).append(indexed)
             for name in match.sensors:
                 self._named.setdefault((network, name), []).append(indexed)
-            for number in (tagged or {}).get(indexed.identifier, ()):
-                self._by_tag.setdefault(number, []).append(indexed)
+            for tag in match.tags:
+                self._tagged.setdefault((network, tag), []).append(indexed)
         self._kinds = frozenset(
             kind for each in self.rules.values() for kind in each.compiled.rule.kinds
         )
@@ -226,9 +225,8 @@ class RuleIndex:
         rules = {each.identifier: each for each in self._of_all.get(network, ())}
         for name in sensor.names:
             rules.update((each.identifier, each) for each in self._named.get((network, name), ()))
-        for each in self._by_tag.get(number, ()):
-            if each.stored.network_identifier == network:
-                rules[each.identifier] = each
+        for tag in sensor.tags:
+            rules.update((each.identifier, each) for each in self._tagged.get((network, tag), ()))
         known = self._found[kind]
         if len(known) >= REMEMBERED:
             known.clear()

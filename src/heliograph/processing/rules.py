@@ -14,6 +14,7 @@ from heliograph.model.attributes import keys_of
 from heliograph.model.canonical import canonical
 from heliograph.model.identifiers import is_device_id, is_uuid
 from heliograph.model.records import Kind
+from heliograph.mqtt.topics import SENT, parse_device_topic
 from heliograph.processing import conditions, templates
 from heliograph.processing.channels import webhook_url
 from heliograph.processing.conditions import Condition, Verdict
@@ -213,6 +214,35 @@ def written(document: Any) -> dict[str, Any]:
     if (size := len(canonical(complete))) > LARGEST_RULE:
         raise InvalidMemberError("", f"the rule has {size} bytes, more than {LARGEST_RULE}")
     return complete
+
+
+def check_topics(document: dict[str, Any], publish_topic: str) -> None:
+    """Check the topics of a document's `mqtt` actions, as far as templates leave them open.
+
+    Raises:
+        InvalidMemberError: a rule may not publish there, or what it publishes would be rejected.
+    """
+    for position, action in enumerate(document["actions"]):
+        if action["type"] != "mqtt":
+            continue
+        place, topic = f"actions.{position}", action["topic"]
+        begin = topic.partition("{{")[0]
+        of_sensors = tuple(f"{name}/" for name in SENT)
+        if begin.startswith(of_sensors):
+            if begin == topic and parse_device_topic(topic) is None:
+                raise InvalidMemberError(f"{place}.topic", f"{shown(topic)} is no sensor's topic")
+            if "payload" not in action:
+                problem = "is missing: what is sent as a sensor has the form of its messages"
+                raise InvalidMemberError(f"{place}.payload", problem)
+        elif topic != publish_topic and (
+            begin == topic
+            or not any(each.startswith(begin) for each in (publish_topic, *of_sensors))
+        ):
+            problem = (
+                f"{shown(topic)} is neither MQTT_PUBLISH_TOPIC ({publish_topic}) nor where a sensor"
+                " sends, such as measurements/NAME"
+            )
+            raise InvalidMemberError(f"{place}.topic", problem)
 
 
 def channels_of(document: dict[str, Any]) -> set[str]:

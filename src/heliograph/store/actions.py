@@ -105,14 +105,6 @@ class ActionRecord(msgspec.Struct, frozen=True, gc=False):
         return idempotency_key(*what) if self.rule else None
 
 
-class ActionCounts(msgspec.Struct, frozen=True):
-    """How many actions wait and how many have failed; since when the oldest waits."""
-
-    pending: int
-    failed: int
-    oldest: int | None
-
-
 class Actions(Subject):
     """The actions of all networks, and the server's own.
 
@@ -225,11 +217,6 @@ class Actions(Subject):
         """Return how many wait, counted up to `limit`."""
         [(count,)] = await self._engine.fetch("actions_waiting", limit=limit)
         return int(count)
-
-    async def counts(self) -> ActionCounts:
-        """Return how many wait and how many have failed."""
-        [row] = await self._engine.fetch("actions_pending")
-        return ActionCounts(*row)
 
     async def prune(self, before: int) -> int:
         """Delete what was finished before; return how many there were."""

@@ -14,6 +14,7 @@ from heliograph.store.engine import Batch
 from integration.cli.test_network import on_store
 from rows import measurement
 
+NOWHERE = [{"type": "mqtt", "topic": "foo/bar"}]
 HOT = {"name": "Hot", "condition": {"attribute": "t", "above": 30, "clear_below": 28}}
 START = 1_750_000_000
 
@@ -79,6 +80,8 @@ def test_rules_are_made_shown_changed_tried_and_deleted(program, sqlite_url, tmp
         (("create", "none.json"), "", "can't read none.json: No such file or directory"),
         (("change", "Off", "-"), {"fro": 5}, "fro: is not known: did you mean `for`?"),
         (("change", "Off", "-"), [], "a rule is a JSON object"),
+        (("create", "-"), {**HOT, "name": "x", "actions": NOWHERE}, "actions.0.topic: "),
+        (("change", "Off", "-"), {"actions": NOWHERE}, 'actions.0.topic: "foo/bar" is neither'),
         (("test", "Off", "--sensor", "pumb"), "", "device 'pumb' not found: did you mean `pump`?"),
         (
             ("test", "-", "--sensor", "pump"),

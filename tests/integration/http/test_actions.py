@@ -1,6 +1,7 @@
 """Actions of rules, from a message over HTTP to what they do, and what is shown of them."""
 
 import asyncio
+import uuid
 
 import pytest
 
@@ -38,8 +39,8 @@ async def test_a_message_is_forwarded_stored_elsewhere_posted_and_given_to_a_scr
     actions = [
         {"type": "sse"},
         {"type": "mqtt", "topic": "measurements/relay", "payload": {"value": message}},
-        {"type": "mqtt", "topic": "measurements/{{sensor.device_id}}"},
-        {"type": "mqtt", "topic": "elsewhere/{{value.t}}"},
+        {"type": "mqtt", "topic": "measurements/{{sensor.device_id}}", "payload": message},
+        {"type": "mqtt", "topic": "{{kind}}/{{value.t}}"},
         {"type": "webhook", "url": "http://127.0.0.1:9/"},
         {"type": "script", "script": "note", "payload": message},
         {"type": "webhook", "channel": "hook"},
@@ -63,7 +64,7 @@ async def test_a_message_is_forwarded_stored_elsewhere_posted_and_given_to_a_scr
         ("webhook", "failed"),
     ]
     assert "it would go on for ever" in done[2]["error"]
-    assert "may not publish on 'elsewhere/31'" in done[3]["error"]
+    assert "may not publish on 'measurement/31'" in done[3]["error"]
     assert all("WEBHOOK_ALLOW" in done[each]["error"] for each in (4, 6))
     assert (tmp_path / "noted").read_text() == '{"of":"probe","was":31}'
     stored = (await here.http.get("/sensors/relay/measurements")).json()
@@ -82,6 +83,14 @@ async def test_a_message_is_forwarded_stored_elsewhere_posted_and_given_to_a_scr
     assert (tmp_path / "noted").exists()
     failed = (await here.http.get("/actions", params={"state": "failed", "type": "mqtt"})).json()
     assert [each["id"] for each in failed] == [done[3]["id"], done[2]["id"]]
+    # What a rule has begun is found when the rule is gone; of what never was one nothing is.
+    of_rule = {"rule": made.json()["id"].upper(), "limit": 1}
+    assert (await here.http.delete(f"/rules/{made.json()['id']}")).status_code == 204
+    listed = await here.http.get("/actions", params=of_rule)
+    assert listed.headers["x-total-count"] == str(len(actions))
+    for unknown in ("Hot", str(uuid.uuid4())):
+        answer = await here.http.get("/actions", params={"rule": unknown})
+        assert (answer.status_code, answer.json()["code"]) == (404, "RULE_NOT_FOUND"), unknown
 
 
 async def test_an_alert_follows_the_condition_and_rules_are_counted(here):

@@ -66,7 +66,7 @@ async def test_an_alert_is_read_acknowledged_and_cleared(here):
         "severity=critical": 0,
         "severity=warning&sensor=pump-1": 1,
         "rule=rule": 1,
-        "rule=other": 0,
+        "rule=disk": 0,
         f"network_identifier={alert.network_identifier}&limit=1": 1,
     }.items():
         listed = await here.http.get(f"/alerts?{query}")
@@ -79,7 +79,12 @@ async def test_an_alert_is_read_acknowledged_and_cleared(here):
     for identifier in ("0", "x", "99", "9" * 30, "²"):
         answer = await here.http.get(f"/alerts/{identifier}")
         assert (answer.status_code, answer.json()["code"]) == (404, "ALERT_NOT_FOUND"), identifier
-    for query, status in (("state=old", 422), ("sensor=nobody", 404), ("colour=red", 422)):
+    for query, status in (
+        ("state=old", 422),
+        ("sensor=nobody", 404),
+        ("rule=other", 404),
+        ("colour=red", 422),
+    ):
         assert (await here.http.get(f"/alerts?{query}")).status_code == status, query
 
 
@@ -98,11 +103,21 @@ async def test_alerts_of_the_server_are_the_administrators(here):
     network = await here.network("ada's", ada="owner")
     of_server = await begin(here, rule="broker")
     own = await begin(here, network=network, rule="own")
-    assert [each["id"] for each in (await here.http.get("/alerts")).json()] == [
+    # Hers by a rule that has raised nothing; and one that has, of somebody else's network.
+    quiet = {"name": "Quiet", "condition": {"no_data": 900}, "network_identifier": network}
+    quiet = (await here.http.post("/rules", json=quiet)).json()["id"]
+    others = (await here.services.store.networks.default()).identifier
+    await begin(here, rule="foreign", network=others)
+    listed = await here.http.get("/alerts", params={"rule": "foreign"})
+    assert listed.headers["x-total-count"] == "1"
+    assert [each["id"] for each in (await here.http.get("/alerts")).json()][1:] == [
         str(own.id),
         str(of_server.id),
     ]
     here.http.headers.pop("x-api-key")
+    for rule, status in (("foreign", 404), ("nobody's", 404), ("own", 200), (quiet, 200)):
+        answer = await here.http.get("/alerts", params={"rule": rule}, headers=ada)
+        assert answer.status_code == status, rule
     assert [each["id"] for each in (await here.http.get("/alerts", headers=ada)).json()] == [
         str(own.id)
     ]

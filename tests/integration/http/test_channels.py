@@ -3,6 +3,7 @@
 import json
 import uuid
 
+import msgspec
 import pytest
 
 from heliograph.errors import StartError
@@ -26,7 +27,7 @@ def hook(port, **members):
     return {
         "name": "Hook",
         "type": "webhook",
-        "url": f"http://127.0.0.1:{port}/x",
+        "url": f"http://127.0.0.1:{port}/hidden?of=1",
         "secret": "hidden-secret",
         "headers": {"Authorization": "Bearer hidden-token"},
         **members,
@@ -77,6 +78,7 @@ async def test_channels_are_made_shown_changed_and_deleted_without_telling_a_sec
         assert "hidden" not in "".join([*answers, listed.text])
         mail, webhook, chat = listed.json()
         assert (mail["to"], mail["secret"], mail["headers"]) == (EMAIL["to"], None, None)
+        assert webhook["url"] == "http://127.0.0.1:9/***"
         assert (webhook["secret"], webhook["headers"]) == ("***", {"Authorization": "***"})
         assert (chat["url"], chat["service"], chat["may_choose_host"]) == ("***", "tgram", False)
 
@@ -91,6 +93,10 @@ async def test_channels_are_made_shown_changed_and_deleted_without_telling_a_sec
         kept = "should be given: there is none that *** could keep"
         led_away = await here.http.patch(path, json={"url": "https://evil.example.org/"})
         assert problems(led_away) == [("body.secret", kept)]
+        led_away = await here.http.patch(path, json={"url": "https://evil.example.org/***"})
+        assert problems(led_away) == [("body.url", kept)]
+        stored = await here.services.store.channels.find(webhook["id"])
+        assert msgspec.json.decode(stored.definition)["url"] == hook(9)["url"]
         without = {"url": "https://example.org/", "secret": None, "headers": None}
         assert (await here.http.patch(path, json=without)).json()["secret"] is None
         # Another type has other members.

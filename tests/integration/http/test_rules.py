@@ -150,6 +150,35 @@ async def test_what_is_no_rule_is_refused_by_name(here, monkeypatch):
     assert (await here.http.get("/rules")).json() == [rule]
 
 
+async def test_topics_that_lead_nowhere_are_refused_where_that_can_be_known(here, monkeypatch):
+    path = f"/rules/{(await made(here))['id']}"
+    for topic, member, message in (
+        ("foo/bar", "topic", "neither MQTT_PUBLISH_TOPIC (commands) nor where a sensor sends"),
+        ("foo/{{value.t}}", "topic", "neither MQTT_PUBLISH_TOPIC"),
+        ("commands/pump-1", "topic", "neither MQTT_PUBLISH_TOPIC"),
+        ("status/pump-1", "topic", "neither MQTT_PUBLISH_TOPIC"),
+        ("measurements/pump-1/t", "topic", "is no sensor's topic"),
+        ("measurements/pump-1", "payload", "is missing"),
+        ("logs/{{value.name}}", "payload", "is missing"),
+    ):
+        actions = {"actions": [{"type": "mqtt", "topic": topic}]}
+        for answer in (
+            await here.http.post("/rules", json={**HOT, "name": "Other", **actions}),
+            await here.http.patch(path, json=actions),
+        ):
+            found, said = problem(answer)
+            assert found == f"actions.0.{member}", topic
+            assert message in said, topic
+    # Whether the others lead anywhere is known when there is a message.
+    topics = ("commands", "{{value.to}}", "measure{{value.to}}", "comm{{value.to}}")
+    actions = {"actions": [{"type": "mqtt", "topic": topic} for topic in topics]}
+    assert (await here.http.patch(path, json=actions)).status_code == 200
+    # What was right once does not stand in the way of other changes.
+    monkeypatch.setitem(vars(here.services.settings), "mqtt_publish_topic", "orders")
+    assert (await here.http.patch(path, json={"enabled": False})).status_code == 200
+    assert problem(await here.http.patch(path, json=actions))[0] == "actions.0.topic"
+
+
 async def test_scripts_are_the_administrators(here):
     ada = await here.user("ada")
     network = await here.network("greenhouses", ada="owner")

@@ -100,8 +100,7 @@ async def until(condition):
 
 
 async def all_done(store):
-    counts = await store.actions.counts()
-    return counts.pending == 0
+    return await store.actions.waiting(1) == 0
 
 
 async def states(store):

@@ -280,6 +280,40 @@ async def test_notices_know_that_more_alerts_follow_until_all_turns_are_over(
     assert raised == len(sensors)
 
 
+async def test_a_rule_falls_upon_the_sensors_that_have_its_tag_from_when_they_do(
+    flow, store, register, clock
+):
+    hot, silent = [
+        await flow.rule(condition, match={"tags": ["roof"]}, actions=[{"type": "alert"}])
+        for condition in (HOT, {"no_data": 60})
+    ]
+    other = str(uuid.uuid4())
+    await store.networks.create(identifier=other, name="other", created_at=1, owner=None)
+    here, away, plain = [
+        (await register(tags=tags)).number for tags in (["x", "roof"], ["roof"], ["roofs"])
+    ]
+    await store.sensors.change(away, network_identifier=other)
+
+    async def raised():
+        page, _ = await store.alerts.page(None, state="open", offset=0, limit=10)
+        return sorted((each.rule, each.sensor) for each in page)
+
+    await flow.follow()
+    await flow.say(*(measurement(number, NOON, {"t": 31}) for number in (here, away, plain)))
+    assert await raised() == [(hot.identifier, here)]
+    # What comes before the processor has followed is looked at, too.
+    await store.sensors.change(plain, tags=["roof"])
+    await flow.registry.changed()
+    flow.processor.changed()
+    await flow.send(measurement(plain, NOON + 1, {"t": 31}))
+    await store.sensors.change(here, tags=[])
+    await flow.follow()
+    assert await raised() == [(hot.identifier, plain)]
+    clock(2 * MINUTE)
+    await flow.processor.proceed()
+    assert await raised() == sorted((each.identifier, plain) for each in (hot, silent))
+
+
 async def test_who_goes_while_it_is_looked_at_is_looked_at_again(
     flow, store, sensor, clock, monkeypatch
 ):

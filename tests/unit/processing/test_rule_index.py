@@ -15,7 +15,10 @@ from rows import NOON, heartbeat, measurement
 
 HOT = {"attribute": "t", "above": 30}
 UUID = "00000000-0000-0000-0000-00000000000{}"
-SENSORS = {n: NamedSensor("a" if n < 3 else "b", (UUID.format(n), f"d-{n}")) for n in range(1, 5)}
+SENSORS = {
+    n: NamedSensor("a" if n < 3 else "b", (UUID.format(n), f"d-{n}"), tags=tags)
+    for n, tags in enumerate(((), ("y", "x"), ("x",), ()), 1)
+}
 
 
 def stored(name, network="a", condition=None, **members):
@@ -24,9 +27,9 @@ def stored(name, network="a", condition=None, **members):
     return StoredRule(name, network, name, True, text, 1, 1)
 
 
-def index_of(*rules, tagged=None, alone=True):
+def index_of(*rules, alone=True):
     index = RuleIndex(SENSORS.get, alone=alone)
-    index.replace(rules, tagged)
+    index.replace(rules)
     return index
 
 
@@ -43,7 +46,6 @@ def test_rules_fall_upon_their_networks_sensors_by_name_tag_or_all():
         stored("named", match={"sensors": ["d-2", UUID.format(3)]}),
         stored("tagged", match={"sensors": ["d-1"], "tags": ["x"]}),
         stored("other", "b", kinds=["log"]),
-        tagged={"tagged": [1, 2, 3]},
     )
     found = {n: [each.identifier for each in index.of(Kind.MEASUREMENT, n)] for n in range(1, 6)}
     # What a rule names of another network is not its own.

@@ -99,15 +99,6 @@ SET state = 'pending', attempts = 0, due_at = :now, finished_at = NULL, error = 
 WHERE id = :id AND state <> 'pending'
 RETURNING {action_columns};
 
--- name: actions_pending()
--- How many wait, how many were parked, and since when the oldest has been waiting.
-SELECT
-    count(*) FILTER (WHERE state = 'pending'),
-    count(*) FILTER (WHERE state = 'failed'),
-    min(created_at) FILTER (WHERE state = 'pending')
-FROM action
-WHERE state <> 'done';
-
 -- name: actions_prune(before, limit)
 DELETE FROM action
 WHERE id IN (SELECT id FROM action WHERE finished_at < :before ORDER BY finished_at LIMIT :limit)
