@@ -1,8 +1,14 @@
 """The commands in the documentation do what the documentation says, run as they stand there."""
 
+import contextlib
+import json
 import re
 import subprocess
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +20,7 @@ FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 RUNNABLE = re.compile(
     r"(curl|mosquitto_pub|mosquitto_sub"
     r'|(echo ("\$PASSWORD"|\'[^\']*\') \| )?'
-    r"heliograph (audit|device|export|import|rejected|rule|simulate|user))\b"
+    r"heliograph (audit|channel|device|export|import|rejected|rule|simulate|user))\b"
 )
 COMMAND_SECONDS = 60
 
@@ -163,9 +169,96 @@ def test_first_screen_shows_what_happens(tmp_path: Path) -> None:
     assert shape(answer) == shape(expected)
 
 
+def test_messages_packets_and_channels_are_as_printed(tmp_path: Path) -> None:
+    with (
+        served_posts() as (posted_to, posts),
+        serving(tmp_path, WEBHOOK_ALLOW="127.0.0.1") as server,
+    ):
+        reader = Reader(server)
+        reader.paste("heliograph device create greenhouse-1")
+
+        page = "docs/guide/packets.md"
+        example, answer = blocks(page, "json")
+        sent = server.http.post("/packets", content=example)
+        assert (sent.status_code, shape(sent.text)) == (201, shape(answer))
+        [post] = blocks(page, "sh")
+        assert shape(reader.paste(post)) == shape(answer)
+
+        page = "docs/guide/messages.md"
+        topic = "measurements/greenhouse-1"
+        say = f"mosquitto_pub -h localhost -p 1883 -t {topic} -q 1 -m '{{\"temperature\": 22.5}}'"
+        reader.paste(f'{say} -u greenhouse-1 -P "$DEVICE_KEY"')
+        read, *others = blocks(page, "sh")
+        [answer] = blocks(page, "json")
+        assert shape(reader.paste(read)) == shape(answer)
+        [known] = re.findall(r'"id": "(\d+)"', answer)
+        for block in others:
+            # Rejected, and its cause mended.
+            for is_active in (False, True):
+                device = server.http.patch("/sensors/greenhouse-1", json={"is_active": is_active})
+                assert device.status_code == 200
+                if not is_active:
+                    reader.paste(f"{say} -u admin -P {ADMIN_KEY}")
+            [rejected] = server.http.get("/messages?kind=rejected").json()["messages"]
+            reader.paste(block.replace(known, rejected["id"]))
+            assert server.http.get("/messages?kind=rejected").json()["messages"] == []
+        assert (server.folder / "payload.json").read_text() == '{"temperature": 22.5}'
+
+        page = "docs/guide/notifications.md"
+        action, body, chat, outcome = blocks(page, "json")
+        rule = {"name": "Silent", "condition": {"no_data": 900}, "actions": [json.loads(action)]}
+        assert server.http.post("/rules", json=rule).status_code == 201
+        create, test, commands_of_page = blocks(page, "sh")
+        reader.environment["CHANNEL"] = json.loads(reader.paste(create))["id"]
+        tested = json.loads(reader.paste(test))
+        assert tested.keys() == json.loads(outcome).keys()
+        assert tested["delivered"] is False  # there is no mail server
+        incidents = json.loads(chat) | {"url": posted_to}
+        del incidents["name"]
+        (server.folder / "incidents.json").write_text(json.dumps(incidents))
+        assert (
+            server.http.post("/networks", json={"network_name": "greenhouses"}).status_code == 201
+        )
+        reader.paste(commands_of_page)
+        [told] = posts
+        assert told == {
+            "content": "[test] Incidents",
+            "fields": {"alerts": 0, "network": "greenhouses"},
+        }
+        plain = {"name": "Plain", "type": "webhook", "url": posted_to}
+        made = server.http.post("/channels", json=plain).json()
+        assert server.http.post(f"/channels/{made['id']}/test").json()["delivered"]
+        assert posts[1].keys() == json.loads(body).keys()
+
+
+@contextlib.contextmanager
+def served_posts() -> Iterator[tuple[str, list[Any]]]:
+    """Take posts for as long as the context lasts: the URL, and the JSON that came."""
+    posts: list[Any] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            posts.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/", posts
+        finally:
+            server.shutdown()
+            thread.join()
+
+
 def shape(answer: str) -> str:
     """Return an answer without white space, ids and times, which differ each time."""
     answer = re.sub(r"\s", "", answer)
+    answer = re.sub(r"\b\d{19}\b", "ID", answer)
     answer = re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "ID", answer)
     return re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z", "TIME", answer)
 
