@@ -8,9 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import httpx
 
@@ -26,18 +24,21 @@ PROGRAM = str(Path(sys.executable).with_name("heliograph"))
 
 
 class ServerProcess:
-    """`heliograph serve` over one database; what it says goes to a file in its folder."""
+    """`heliograph serve` over one database; what it says goes to a file in its folder.
+
+    With a `module` of this folder it runs that instead.
+    """
 
     def __init__(
         self,
         folder: Path,
         database_url: str,
         *,
-        command: Sequence[str] | None = None,
+        module: str | None = None,
         **variables: str,
     ) -> None:
         self.folder = folder
-        self._command = command
+        self._module = module
         self.port = free_port()
         self.mqtt_port = free_port()
         self.database_url = database_url
@@ -88,16 +89,14 @@ class ServerProcess:
         """Start the process and wait until it is ready."""
         self.starts += 1
         with (self.folder / "server.log").open("ab") as output:
-            options: dict[str, Any] = {
-                "env": self._environment,
-                "cwd": self.folder,
-                "stdout": output,
-                "stderr": subprocess.STDOUT,
-            }
-            if self._command is None:
-                self._process = Program("serve", **options)
-            else:
-                self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, **options)
+            self._process = Program(
+                "serve",
+                env=self._environment,
+                cwd=self.folder,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                module=self._module,
+            )
         await self.ready(START_SECONDS)
 
     def kill(self) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import sys
 
 import psycopg
 import pytest
@@ -18,7 +17,6 @@ from heliograph.ingest import instance
 instance.LEASE_SECONDS = 0.5
 run()
 """
-COMMAND = (sys.executable, "-c", BRIEF, "serve")
 
 
 @pytest.fixture
@@ -26,13 +24,14 @@ async def start(postgresql_database, tmp_path):
     """Return a function that starts one more server."""
     servers = []
 
-    async def start(command=COMMAND):
+    async def start(module="brief"):
         folder = tmp_path / str(len(servers))
         folder.mkdir()
+        (folder / "brief.py").write_text(BRIEF)
         server = ServerProcess(
             folder,
             postgresql_database.url,
-            command=command,
+            module=module,
             AUTO_MIGRATE="false",
             MQTT_LISTEN="",
         )

@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import importlib
 import io
 import json
 import os
@@ -72,10 +73,10 @@ def fill(server: ServerThread) -> None:
         server.device(name)
         measurements = [
             {"revision": 1, "timestamp": 1_700_000_000 + n / 1_000, "value": {"t": n, "s": "ä,\n"}}
-            for n in range(3_000)
+            for n in range(1_200)
         ]
         measurements += [{"value": 1e300}, {"value": [1, None]}, {"timestamp": 3, "value": True}]
-        assert post(server, name, "measurements", measurements) == 3_003
+        assert post(server, name, "measurements", measurements) == 1_203
         logs = [
             {"severity": "error", "subject": '"', "details": details, "timestamp": 1_700_000_000}
             for details in ("", None, "x\r\ny")
@@ -103,10 +104,10 @@ EVERY_KIND = ("--kind", "measurement", "--kind", "log", "--kind", "heartbeat")
 def test_an_export_imported_again_changes_nothing(server):
     fill(server)
     run(server, "export", "all.jsonl.gz", *EVERY_KIND)
-    assert gzip.decompress((server.folder / "all.jsonl.gz").read_bytes()).count(b"\n") == 6_016
+    assert gzip.decompress((server.folder / "all.jsonl.gz").read_bytes()).count(b"\n") == 2_416
     done = run(server, "import", "all.jsonl.gz")
-    assert done.stdout == "0 rows stored, 6,016 were there already, 0 bad\n"
-    for kind, count in (("measurement", 3_003), ("log", 3), ("heartbeat", 2)):
+    assert done.stdout == "0 rows stored, 2,416 were there already, 0 bad\n"
+    for kind, count in (("measurement", 1_203), ("log", 3), ("heartbeat", 2)):
         for suffix in ("csv", "parquet"):
             name = f"{kind}.{suffix}"
             run(server, "export", name, "--kind", kind, "--sensor", "pump-2")
@@ -187,11 +188,11 @@ def test_everything_moves_to_another_server(server, other):
     run(server, "export", "all.jsonl", *EVERY_KIND)
     path = str(server.folder / "all.jsonl")
     missing = run(other, "import", path, status=1)
-    assert missing.stdout == "0 rows stored, 0 were there already, 6,016 bad\n"
+    assert missing.stdout == "0 rows stored, 0 were there already, 2,416 bad\n"
     assert "'pump-1' not found" in missing.stderr
     for name in ("pump-1", "pump-2"):
         other.device(name)
-    assert run(other, "import", path).stdout.startswith("6,016 rows stored, 0 were")
+    assert run(other, "import", path).stdout.startswith("2,416 rows stored, 0 were")
     run(other, "export", "all.jsonl", *EVERY_KIND)
     assert lines(other.folder / "all.jsonl") == lines(server.folder / "all.jsonl")
 
@@ -422,7 +423,9 @@ def test_line_protocol_of_influxdb(server):
     assert latest["weather.note"]["value"] == 'fine, "so far"'
 
 
-def test_an_import_goes_on_where_it_was(server):
+def test_an_import_goes_on_where_it_was(server, monkeypatch):
+    module = importlib.import_module("heliograph.cli.import")
+    monkeypatch.setattr(module, "WINDOW_LINES", 2_000)
     device = server.device("pump-1")
     said = (
         {"value": 1},
@@ -431,12 +434,12 @@ def test_an_import_goes_on_where_it_was(server):
     )
     rows = [
         json.dumps({"device_id": "pump-1", "timestamp": 1_700_000_000 + n, **said[n % 3]})
-        for n in range(25_000)
+        for n in range(5_000)
     ]
     path = server.folder / "x.jsonl"
     path.write_text("\n".join(rows))
     # As if it had ended behind the first window.
-    place = [sum(len(row) + 1 for row in rows[:10_000]), 10_000]
+    place = [sum(len(row) + 1 for row in rows[:2_000]), 2_000]
     status = path.stat()
     state = {
         "file": [status.st_size, status.st_mtime_ns],
@@ -450,19 +453,19 @@ def test_an_import_goes_on_where_it_was(server):
             f"http://localhost:{server.port}",
         ],
         "place": place,
-        "accepted": 10_000,
+        "accepted": 2_000,
     }
     side = server.folder / "x.jsonl.import.json"
     side.write_text(json.dumps(state))
-    assert run(server, "import", "x.jsonl").stdout.startswith("25,000 rows stored, 0 were")
+    assert run(server, "import", "x.jsonl").stdout.startswith("5,000 rows stored, 0 were")
     assert not side.exists()
-    assert len(server.history(device, start=1_700_000_000, end=1_700_009_999)) == 0
+    assert len(server.history(device, start=1_700_000_000, end=1_700_001_999)) == 0
     for kind in ("logs", "heartbeats"):
         page = server.http.get(f"/sensors/pump-1/{kind}", params={"direction": "next"}).json()
-        assert page[0]["creation_timestamp"] >= 1_700_010_000
+        assert page[0]["creation_timestamp"] >= 1_700_002_000
     side.write_text(json.dumps(state))
     done = run(server, "import", "x.jsonl", "--restart")
-    assert done.stdout.startswith("10,000 rows stored, 15,000 were there already")
+    assert done.stdout.startswith("2,000 rows stored, 3,000 were there already")
 
 
 def test_without_a_server_or_with_a_wrong_key_nothing_is_left_half(server):

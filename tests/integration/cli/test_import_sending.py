@@ -49,33 +49,33 @@ def registered(server: ServerThread, count: int) -> list[str]:
 
 
 def test_lines_that_change_sensors_go_in_few_bodies_and_few_questions(tmp_path, database_url):
-    """One sensor a body, and one question a sensor, would be 400 of each."""
+    """One sensor a body, and one question a sensor, would be 200 of each."""
     said = (
         {"value": 1},
         {"kind": "log", "severity": "info", "subject": "s"},
         {"kind": "heartbeat", "success": True},
     )
     with ServerThread(tmp_path, database_url) as server:
-        names = registered(server, 400)
+        names = registered(server, 200)
         elements = [
-            {"device_id": names[n % 400], "timestamp": START + n, **said[n % 3]}
-            for n in range(6_000)
+            {"device_id": names[n % 200], "timestamp": START + n, **said[n % 3]}
+            for n in range(2_400)
         ]
         write(server, "x.jsonl", elements)
         before = requests(server)
         done = imported(server, "x.jsonl")
-        assert done.stdout == "6,000 rows stored, 0 were there already, 0 bad\n"
+        assert done.stdout == "2,400 rows stored, 0 were there already, 0 bad\n"
         counts = requests(server)
         asked = {route: counts[route] - before.get(route, 0) for route in counts}
-        assert asked["/ingest/batch"] == 6
+        assert asked["/ingest/batch"] == 3
         assert asked["/sensors"] == 1
         assert "/sensors/{identifier}" not in asked
         for first, kind in enumerate(("measurements", "logs", "heartbeats")):
             assert f"/sensors/{{identifier}}/{kind}" not in asked
             page = server.http.get(f"/sensors/pump-7/{kind}", params={"limit": 1_000}).json()
-            times = [START + n for n in range(first, 6_000, 3) if n % 400 == 7]
+            times = [START + n for n in range(first, 2_400, 3) if n % 200 == 7]
             assert [entry["creation_timestamp"] for entry in page] == times
-        assert imported(server, "x.jsonl").stdout.startswith("0 rows stored, 6,000 were there")
+        assert imported(server, "x.jsonl").stdout.startswith("0 rows stored, 2,400 were there")
 
 
 def test_bad_lines_among_many_sensors_are_told_by_their_numbers(server):

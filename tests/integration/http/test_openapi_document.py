@@ -264,6 +264,9 @@ WRONG_VALUES = (
     {"x": 10**30},
 )
 
+# One of each type of JSON's.
+WRONG_BODIES = (None, True, -1, "", [], {}, [[]])
+
 
 async def test_no_message_is_in_a_librarys_words(site, document):
     said = set()
@@ -289,9 +292,10 @@ async def test_no_message_is_in_a_librarys_words(site, document):
                 query = dict.fromkeys(names, text)
                 note(await here.http.request(method, url, params=query, headers=headers))
             content = operation.get("requestBody", {}).get("content", {}).get("application/json")
-            for value in WRONG_VALUES if content else ():
-                wrong = [dict.fromkeys(members(document, content["schema"]), value), value]
-                for body in wrong:
+            if content:
+                names = members(document, content["schema"])
+                bodies = [dict.fromkeys(names, value) for value in WRONG_VALUES]
+                for body in (*bodies, *WRONG_BODIES):
                     note(await here.http.request(method, url, json=body, headers=headers))
     assert len(said) > 50
     assert [message for message in said if LEAKS.search(message)] == []

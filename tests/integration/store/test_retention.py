@@ -1,14 +1,14 @@
 """What is due, on both engines: which rows go, what stays, and what rollups still need."""
 
 import asyncio
-import subprocess
-import sys
+import os
 import textwrap
 import uuid
 
 import pytest
 from structlog.testing import capture_logs
 
+import program
 from aggregating import aggregates_of
 from heliograph.model.retention import Horizon, Retention
 from heliograph.model.time import DAY, HOUR, MINUTE
@@ -590,18 +590,19 @@ KILLED = textwrap.dedent(
 
 @pytest.mark.parametrize("statements", [4, 6, 7])
 async def test_a_run_that_is_killed_loses_nothing_that_is_not_due(
-    store, sensor, rolled_up, database_url, statements
+    store, sensor, rolled_up, database_url, statements, tmp_path
 ):
     ages = [13, 12.9, 12.8, 12.7, 12.6, 12.5, 12.4, 12.3, 5, 4]
     await fill(store, sensor, ages)
     await store.close()
-    arguments = [database_url, str(NOON), str(statements)]
+    (tmp_path / "killed.py").write_text(KILLED)
     killed = await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "-c", KILLED, *arguments],
-        capture_output=True,
+        program.run,
+        *(database_url, str(NOON), str(statements)),
+        module="killed",
+        env=os.environ,
+        cwd=tmp_path,
         timeout=60,
-        check=False,
     )
     assert killed.returncode == -9, killed.stderr
     again = await open_store(database_url)
