@@ -11,7 +11,7 @@ from heliograph.access.policy import Action, may, may_read, may_send_data, netwo
 from heliograph.access.registry import KnownSensor, Registry
 from heliograph.address import network_of
 from heliograph.errors import ErrorCode, HeliographError
-from heliograph.http.answers import HELD, RATE
+from heliograph.http.answers import GUESSES, HELD, RATE
 from heliograph.model.credentials import hash_key
 from heliograph.model.principal import Principal
 from heliograph.model.sensor import Network
@@ -116,7 +116,23 @@ class Limits:
         Raises:
             HeliographError: RATE_LIMITED.
         """
-        (self.read if scope["method"] in READING else self.write).take(name, scope)
+        (self.read if scope.get("method", "GET") in READING else self.write).take(name, scope)
+
+    def refused(self, scope: Scope, bucket: TokenBuckets | None = None) -> HeliographError | None:
+        """Count a request or socket that is refused, of its client's address, if nothing has yet.
+
+        Without a bucket it is one that reads or changes. Returns the error for one too many.
+        """
+        if RATE in scope:
+            return None
+        try:
+            if bucket is None:
+                self.call(stranger(scope), scope)
+            else:
+                bucket.take(stranger(scope), scope)
+        except HeliographError as error:
+            return error
+        return None
 
 
 class Access:
@@ -232,8 +248,7 @@ class Access:
 
     def tell_log_ins(self, scope: Scope, key: bytes = b"") -> None:
         """Leave in the scope what the caller is told of wrong credentials that are left to them."""
-        told = self._limiter.told(client_address(scope), key)
-        scope[RATE] = scope.get(RATE, b"") + told
+        scope[GUESSES] = self._limiter.told(client_address(scope), key)
 
     async def sender(self, scope: Scope) -> Principal:
         """Return who is calling if they may send data at all.

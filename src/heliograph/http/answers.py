@@ -38,8 +38,10 @@ PATIENCE_SECONDS = 30.0
 ROWS_AT_ONCE = 1_024
 # In the ASGI scope: what the request holds.
 HELD: Final = "heliograph.held"
-# In the ASGI scope: lines of headers that tell the caller's limits.
+# In the ASGI scope: lines of headers that tell the limit that counts the request, and the one
+# that counts wrong credentials.
 RATE: Final = "heliograph.rate"
+GUESSES: Final = "heliograph.guesses"
 # An answer without a body, and one that closes the connection.
 SENT_BY_ASGI = frozenset((304, 408))
 PIECE_BYTES = 256 << 10
@@ -73,7 +75,7 @@ GUARDS = (
 
 def rate_headers(scope: Scope) -> list[tuple[bytes, bytes]]:
     """Return the headers that tell the caller's limits, as far as the request was counted."""
-    lines: bytes = scope.get(RATE, b"")
+    lines: bytes = scope.get(RATE, b"") + scope.get(GUESSES, b"")
     parted = (line.partition(b": ") for line in lines.splitlines())
     return [(name, value) for name, _, value in parted]
 
@@ -132,8 +134,8 @@ class Answer(Response):
             connection: ClientConnection | None = scope.get(CONNECTION)
             if connection is not None:
                 more = lines_of(self.raw_headers) if self.raw_headers else b""
-                head = b"%b%b%bcontent-length: %d\r\n" % (
-                    *(self.common.lines, more, scope.get(RATE, b"")),
+                head = b"%b%b%b%bcontent-length: %d\r\n" % (
+                    *(self.common.lines, more, scope.get(RATE, b""), scope.get(GUESSES, b"")),
                     len(body),
                 )
                 if connection.answer(status, head, body):

@@ -113,15 +113,16 @@ def create_web(services: Services, export_slots: ExportSlots | None = None) -> A
         services.store.lineage,
         traffic,
         answering,
+        services.access.limits,
         is_ending=lambda: services.streams.closing,
     )
     web: ASGIApp = front
     if settings.anonymous_role or settings.allowed_hosts:
-        web = ForeignPages(web, settings, traffic)
+        web = ForeignPages(web, settings, traffic, services.access.limits)
     if settings.cors_origins:
         web = CrossOrigin(web, settings.cors_origins, services.access.limits)
     if settings.http_redirect or settings.hsts_seconds:
-        web = Encrypted(web, settings)
+        web = Encrypted(web, settings, services.access.limits)
     return Rooted(web, settings.root_path) if settings.root_path else web
 
 

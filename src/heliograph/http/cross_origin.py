@@ -5,10 +5,9 @@ from collections.abc import Collection
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from heliograph.errors import HeliographError
-from heliograph.http.access import OF_ALLOWED_ORIGIN, Limits, stranger
+from heliograph.http.access import OF_ALLOWED_ORIGIN, Limits
 from heliograph.http.added_headers import adding
-from heliograph.http.answers import Answer
+from heliograph.http.answers import Answer, rate_headers
 from heliograph.http.errors import answer
 
 METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE"
@@ -52,7 +51,8 @@ class CrossOrigin:
                     (b"access-control-allow-credentials", b"true"),
                 ]
                 if scope["method"] == "OPTIONS" and b"access-control-request-method" in headers:
-                    await self._preflight(scope, headers, told).send(send)
+                    answered = self._preflight(scope, headers, told)
+                    await answered.send(send, rate_headers(scope))
                     return
                 told.append((b"access-control-expose-headers", EXPOSED))
             scope, send = adding(scope, send, told)
@@ -62,10 +62,8 @@ class CrossOrigin:
         self, scope: Scope, headers: dict[bytes, bytes], told: list[tuple[bytes, bytes]]
     ) -> Answer:
         """Return what the browser may send; the request itself is still judged."""
-        try:
-            self._limits.read.take(stranger(scope), scope)
-        except HeliographError as error:
-            return answer(error)
+        if limited := self._limits.refused(scope, self._limits.read):
+            return answer(limited)
         told = [
             *told,
             (b"access-control-allow-methods", METHODS),

@@ -3,9 +3,9 @@
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from heliograph.errors import ErrorCode, HeliographError
-from heliograph.http.access import SAFE_METHODS, is_encrypted
+from heliograph.http.access import SAFE_METHODS, Limits, is_encrypted
 from heliograph.http.added_headers import adding
-from heliograph.http.answers import Answer
+from heliograph.http.answers import Answer, rate_headers
 from heliograph.http.errors import answer
 from heliograph.http.foreign_pages import host_name, is_local
 from heliograph.http.realtime import refuse
@@ -21,8 +21,9 @@ class Encrypted:
     clear, and whoever sends so has to see that. What comes from this machine goes on as it is.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, limits: Limits) -> None:
         self._app = app
+        self._limits = limits
         self._redirects = settings.http_redirect
         port = settings.https_listen[0].port if settings.https_listen else HTTPS_PORT
         self._port = b"" if port == HTTPS_PORT else b":%d" % port
@@ -40,12 +41,17 @@ class Encrypted:
             await self._app(scope, receive, send)
         elif not self._redirects or is_local(scope):
             await self._app(scope, receive, send)
-        elif scope["type"] == "websocket":
-            await refuse(_clear(), receive, send)
-        elif scope["method"] in SAFE_METHODS:
-            await self._lead(scope).send(send)
         else:
-            await answer(_clear()).send(send)
+            await self._refuse(scope, receive, send)
+
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        limited = self._limits.refused(scope)
+        if scope["type"] == "websocket":
+            await refuse(limited or _clear(), receive, send)
+        elif limited is None and scope["method"] in SAFE_METHODS:
+            await self._lead(scope).send(send, rate_headers(scope))
+        else:
+            await answer(limited or _clear()).send(send, rate_headers(scope))
 
     def _lead(self, scope: Scope) -> Answer:
         # Of a request with one Host; its server sees to that, and to what characters it has.

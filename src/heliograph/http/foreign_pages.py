@@ -16,7 +16,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from heliograph.address import is_loopback
 from heliograph.errors import ErrorCode, HeliographError
-from heliograph.http.access import SAFE_METHODS, another_site, is_own_page
+from heliograph.http.access import SAFE_METHODS, Limits, another_site, is_own_page
+from heliograph.http.answers import rate_headers
 from heliograph.http.errors import answer
 from heliograph.http.realtime import refuse
 from heliograph.http.traffic import Traffic
@@ -33,8 +34,9 @@ FORWARDED = frozenset((b"forwarded", b"x-forwarded-for", b"x-real-ip"))
 class ForeignPages:
     """ASGI layer that refuses foreign names of the server, and foreign pages."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, traffic: Traffic) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, traffic: Traffic, limits: Limits) -> None:
         self._app = app
+        self._limits = limits
         self._traffic = traffic
         # A name that it is to listen on is its own.
         self._own = own_names() | {settings.host.lower()}
@@ -52,10 +54,11 @@ class ForeignPages:
         if not self._traffic.refused_requests.get(refusal.code):
             log.warning("foreign request refused", reason=str(refusal.detail))
         self._traffic.refuse(refusal.code)
+        refusal = self._limits.refused(scope) or refusal
         if scope["type"] == "websocket":
             await refuse(refusal, receive, send)
         else:
-            await answer(refusal).send(send)
+            await answer(refusal).send(send, rate_headers(scope))
 
     def _refusal(self, scope: Scope) -> HeliographError | None:
         for name, value in scope["headers"]:

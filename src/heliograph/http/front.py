@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from heliograph.access.registry import Registry
 from heliograph.errors import ErrorCode, HeliographError, shutting_down
 from heliograph.http import errors
+from heliograph.http.access import Limits
 from heliograph.http.answers import HELD, Answer, Answering, HeldAnswer, guarded
 from heliograph.http.bodies import (
     RECEIVING_OTHER_BYTES,
@@ -51,6 +52,7 @@ _requests = logging.getLogger(__name__)
 _of_answers, _of_failures, _of_routine = LineRate(), LineRate(), LineRate()
 LONGEST_PATH = 200
 FAILURE = 400
+TOO_MANY = 429
 SERVER_ERROR = 500
 
 # What is not part of the interface keeps its own path.
@@ -61,9 +63,11 @@ UNMATCHED = "unmatched"
 SOCKET = "websocket"
 # Uptime probes ask for these by HEAD too.
 PROBES = frozenset(f"{PREFIX}/{name}" for name in ("health", "ping", "readyz"))
-# What RabbitMQ asks comes as a form.
 # What is asked for all day by machines, whose requests are told when they fail.
 ROUTINE = PROBES | {f"{PREFIX}/metrics"}
+# What has a limit of its own, so that no flood hides how the server is.
+MONITORED = PROBES | {f"{PREFIX}/status"}
+# What RabbitMQ asks comes as a form.
 FORMS = f"{PREFIX}/broker/rabbitmq/"
 NETWORKS = f"{PREFIX}/networks/"
 # Where what is wrong with a request is a 400, as who uses these routes expects.
@@ -142,7 +146,7 @@ class _Request:
 
     __slots__ = (
         *("_began", "_id", "_send", "_traffic", "has_begun", "held"),
-        *("is_probed", "is_routine", "path", "scope", "template"),
+        *("is_probed", "is_routine", "path", "scope", "takes_data", "template"),
     )
 
     def __init__(self, scope: Scope, send: Send, traffic: Traffic) -> None:
@@ -155,6 +159,7 @@ class _Request:
         self.has_begun = False
         self.is_probed = False
         self.is_routine = False
+        self.takes_data = False
         self._id = ""
         self.held: HeldAnswer | None = None
         self._send = send
@@ -190,7 +195,7 @@ class _Request:
         if _requests.isEnabledFor(level):
             self._log(level, _of_answers if status < FAILURE else _of_failures, status, seconds)
         connection: ClientConnection | None = self.scope.get(CONNECTION)
-        if status == 429 and connection is not None:
+        if status == TOO_MANY and connection is not None:
             # Whoever repeats at once what is refused would cost as much by it.
             connection.rest()
         return ((HEADER, self.identify().encode()),)
@@ -231,6 +236,7 @@ class Front:
         lineage: Lineage,
         traffic: Traffic,
         answering: Answering,
+        limits: Limits,
         is_ending: Callable[[], bool] = lambda: False,
     ) -> None:
         self._table = table
@@ -239,6 +245,7 @@ class Front:
         self._lineage = lineage
         self._traffic = traffic
         self._answering = answering
+        self._limits = limits
         self._receiving = Receiving(RECEIVING_OTHER_BYTES)
         self._is_ending = is_ending
 
@@ -271,11 +278,27 @@ class Front:
                     raise
                 answer = expected or errors.answer(errors.DEFECT)
             if answer is not None:
+                if FAILURE <= answer.status < TOO_MANY:
+                    answer = self._counted(request, answer)
                 answer.raw_headers += request.begin(answer.status)
                 await answer.send_to(request.scope, send)
         finally:
             if request.held is not None:
                 request.held.release()
+
+    def _counted(self, request: _Request, answer: Answer) -> Answer:
+        """Return the answer to a request that is refused, or if no route counts it what does.
+
+        Such are those without a right credential, and all that no route takes: without a limit
+        whoever guesses would be told as often as they like.
+        """
+        bucket = None
+        if request.takes_data:
+            bucket = self._limits.ingest
+        elif request.template in MONITORED:
+            bucket = self._limits.probe
+        limited = self._limits.refused(request.scope, bucket)
+        return answer if limited is None else errors.answer(limited)
 
     async def _route(self, request: _Request, receive: Receive) -> Answer | None:
         """Have the route answer; return its answer, or None: it has sent it."""
@@ -293,10 +316,11 @@ class Front:
             await self._fastapi(scope, receive, request.send)
             return None
         request.template = operation.template
+        request.takes_data = operation.direct is not None and method == "POST"
         query: bytes = scope["query_string"]
         if query and operation.known is not None and (found := problems(query, operation.known)):
             return errors.invalid(found, status=_status_of_invalid(operation.template))
-        if operation.direct is not None and method == "POST":
+        if request.takes_data:
             request.is_routine = True
         else:
             request.is_routine = operation.template in ROUTINE
@@ -350,11 +374,14 @@ class Front:
         scope = request.scope
         operation, scope["path_params"] = self._table.find(SOCKET, request.path)
         if operation is None or operation.application is None:
-            await self._fastapi(scope, receive, request.send)
+            if limited := self._limits.refused(scope):
+                await refuse(limited, receive, request.send)
+            else:
+                await self._fastapi(scope, receive, request.send)
         elif operation.known and (found := problems(scope["query_string"], operation.known)):
             detail = "; ".join(f"{each['loc'][1]}: {each['msg']}" for each in found)
             error = HeliographError(ErrorCode.VALIDATION_FAILED, detail)
-            await refuse(error, receive, request.send)
+            await refuse(self._limits.refused(scope) or error, receive, request.send)
         else:
             await operation.application(scope, receive, request.send)
 

@@ -64,7 +64,8 @@ class Realtime:
                 watch = await self._watch(principal, scope["path_params"].get("device_id"))
                 self._watchers.enter(viewer, principal, scope)
             except (HeliographError, StoreUnavailableError) as error:
-                await _close_at_once(error, send)
+                limited = self._services.access.limits.refused(scope)
+                await _close_at_once(limited or error, send)
                 return
             await send({"type": "websocket.accept"})
             viewer.outlet = outlet_of(scope)

@@ -1,12 +1,16 @@
 """Who is limited by what: each kind of request has a bucket of its own."""
 
 import re
+from types import SimpleNamespace
 
 import httpx
 import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from integration.http.conftest import ADMIN
 
+WRONG_TOKEN = {"authorization": "Bearer wrong"}
 METRICS = {"authorization": "Bearer a-token-for-metrics-only"}
 
 
@@ -73,8 +77,8 @@ async def test_each_answer_tells_the_limit_that_it_is_counted_by(site, serving):
                 ("GET", "/devices/pump", pump, [("read", 6)]),
                 ("GET", "/ping", {}, [("probe", 6)]),
                 ("PATCH", "/devices/pump", ADMIN, [("write", 4)]),
-                ("GET", "/devices", {"x-api-key": "wrong"}, [("log-in", 3)]),
-                ("GET", "/devices", {"authorization": "Bearer wrong"}, [("log-in", 3)]),
+                ("GET", "/devices", {"x-api-key": "wrong"}, [("read", 6), ("log-in", 3)]),
+                ("GET", "/devices", WRONG_TOKEN, [("read", 6), ("log-in", 3)]),
                 ("POST", "/authentication", {}, [("write", 4), ("log-in", 3)]),
             ):
                 body = {"username": "ada", "password": "wrong"} if "auth" in path else {"name": "x"}
@@ -89,3 +93,84 @@ async def test_each_answer_tells_the_limit_that_it_is_counted_by(site, serving):
         refused = [await http.get("/devices/pump", headers=pump) for _ in range(6)][-1]
         assert refused.status_code == 429
         assert refused.headers["ratelimit"].startswith('"read";r=0;t=')
+
+
+REFUSED = [
+    # What no route takes, and what no credential comes with.
+    ("GET", "/nothing", {}, 404, "read"),
+    ("POST", "/nothing", {}, 404, "write"),
+    ("DELETE", "/ingest", {}, 405, "write"),
+    ("HEAD", "/users", {}, 405, "read"),
+    ("GET", "/devices", {}, 401, "read"),
+    ("GET", "/sensors/x/measurements", {}, 401, "read"),
+    ("GET", "/events", {}, 401, "read"),
+    ("GET", "/metrics", {}, 401, "read"),
+    ("PATCH", "/devices/x", {}, 401, "write"),
+    ("POST", "/ingest", {}, 401, "ingest"),
+    # What is wrong with it.
+    ("GET", "/devices?limt=1", ADMIN, 422, "read"),
+    ("GET", "/sensors/x/measurements?limt=1", ADMIN, 422, "read"),
+    ("PATCH", "/devices/x?a=1", ADMIN, 422, "write"),
+    ("POST", "/ingest?a=1", ADMIN, 422, "ingest"),
+    ("POST", "/ping", {}, 405, "probe"),
+    # Guesses are counted twice: as guesses, and as requests.
+    ("GET", "/devices", {"x-api-key": "wrong"}, 401, "read"),
+    ("POST", "/ingest", {"x-api-key": "wrong"}, 401, "ingest"),
+    ("GET", "/users/me", {"authorization": "Bearer wrong"}, 401, "read"),
+]
+
+
+async def test_what_is_refused_is_counted_like_what_it_asked_for(site, monkeypatch):
+    # Nothing is refilled meanwhile.
+    monkeypatch.setattr("heliograph.http.access.time", SimpleNamespace(monotonic=lambda: 0.0))
+    limits = {"rate_limit_read": 1_000, "rate_limit_write": 1_000, "rate_limit_ingest": 1_000}
+    async with site(**limits, rate_limit_failed_logins=100) as here:
+        for method, path, headers, status, name in REFUSED:
+            left = []
+            for _ in range(2):
+                content = {} if method in ("GET", "HEAD") else {"json": {}}
+                answer = await here.http.request(method, path, headers=headers, **content)
+                assert answer.status_code == status, path
+                names = re.findall(r'"([a-z-]+)";q', answer.headers["ratelimit-policy"])
+                assert names == [name, "log-in"][: 2 if "wrong" in str(headers) else 1], path
+                left.append(int(re.search(r";r=(\d+)", answer.headers["ratelimit"])[1]))
+            assert left[1] == left[0] - 1, path
+
+
+async def test_who_guesses_paths_is_limited_and_nobody_else(site):
+    async with site(rate_limit_read=3, rate_limit_write=2, cors_origins="http://a.test") as here:
+        found = [(await here.http.get(f"/{number}")).status_code for number in range(4)]
+        assert found == [404, 404, 404, 429]
+        assert await statuses(here, 3, "/nothing", method="POST") == [404, 404, 429]
+        assert await statuses(here, 3, "/devices", ADMIN) == [200] * 3
+        assert await statuses(here, 3, "/ping") == [200] * 3
+        transport = httpx.ASGITransport(here.web, client=("192.0.2.7", 1))
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as elsewhere:
+            ask = {"origin": "http://a.test", "access-control-request-method": "GET"}
+            preflights = [await elsewhere.options("/devices", headers=ask) for number in range(4)]
+            assert [answer.status_code for answer in preflights] == [200, 200, 200, 429]
+            assert preflights[0].headers["ratelimit"].startswith('"read";r=2;')
+            assert (await elsewhere.get("/nothing")).status_code == 429
+
+
+async def test_what_is_refused_before_any_route_is_limited(site):
+    async with site(rate_limit_read=2, allowed_hosts="known.test") as here:
+        foreign = {"host": "foreign.test"}
+        assert await statuses(here, 3, "/ping", foreign) == [403, 403, 429]
+
+
+@pytest.mark.parametrize(
+    ("path", "code"), [("/nothing", 403), ("/realtime/all?a=1", 4422), ("/realtime/all", 4401)]
+)
+async def test_sockets_that_are_refused_are_limited(site, serving, path, code):
+    async with site(rate_limit_read=2) as here, serving(here.web) as port:
+        codes = []
+        for _ in range(3):
+            try:
+                async with connect(f"ws://localhost:{port}{path}") as socket:
+                    await socket.recv()
+            except InvalidStatus as error:
+                codes.append(error.response.status_code)
+            except ConnectionClosed as error:
+                codes.append(error.rcvd.code)
+        assert codes == [code, code, 1013]

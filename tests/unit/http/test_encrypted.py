@@ -4,11 +4,13 @@ import httpx
 import pytest
 
 from heliograph.address import parse_address
+from heliograph.http.access import Limits
 from heliograph.http.answers import Answer
 from heliograph.http.encrypted import Encrypted
 from heliograph.settings import Settings
 
 ELSEWHERE = ("192.0.2.7", 80)
+LIMITS = Limits(read=0, write=0, ingest=0)
 
 
 def settings(**values):
@@ -21,7 +23,7 @@ async def ask(method, url, *, server=ELSEWHERE, headers=None, **values):
     async def app(_scope, _receive, send):
         await Answer(200, b"{}").send(send)
 
-    layer = Encrypted(app, settings(**values))
+    layer = Encrypted(app, settings(**values), LIMITS)
 
     async def at(scope, receive, send):
         await layer({**scope, "server": server}, receive, send)
@@ -80,7 +82,7 @@ async def test_a_socket_without_tls_is_closed():
         sent.append(message)
 
     scope = {"type": "websocket", "scheme": "ws", "headers": [], "server": ELSEWHERE}
-    await Encrypted(None, settings(http_redirect=True))(scope, receive, send)
+    await Encrypted(None, settings(http_redirect=True), LIMITS)(scope, receive, send)
     assert sent[-1]["type"] == "websocket.close"
     assert sent[-1]["code"] == 4403
 

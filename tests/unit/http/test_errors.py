@@ -15,6 +15,7 @@ from heliograph.errors import (
     StoreUnavailableError,
 )
 from heliograph.http import errors
+from heliograph.http.access import Limits
 from heliograph.http.answers import Answering
 from heliograph.http.front import Front, Table
 from heliograph.http.paths import PREFIX
@@ -52,7 +53,8 @@ def application():
     async def broken():
         return 1 / 0
 
-    return Front(Table(), app, None, Lineage(), Traffic(), Answering())
+    limits = Limits(read=0, write=0, ingest=0)
+    return Front(Table(), app, None, Lineage(), Traffic(), Answering(), limits)
 
 
 def client():

@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 from heliograph.errors import ErrorCode
 from heliograph.http import bodies
 from heliograph.http import front as front_module
+from heliograph.http.access import Limits
 from heliograph.http.answers import Answer, Answering
 from heliograph.http.front import SOCKET, Front, Operation, Table
 from heliograph.http.parameters import known
@@ -25,7 +26,9 @@ def front(*entries, fastapi=None, **options):
     table, traffic = Table(), Traffic()
     for method, entry in entries:
         table.add(method, entry)
-    return Front(table, fastapi, None, Lineage(), traffic, Answering(), **options), traffic
+    limits = Limits(read=0, write=0, ingest=0)
+    built = Front(table, fastapi, None, Lineage(), traffic, Answering(), limits, **options)
+    return built, traffic
 
 
 def counted(traffic):
