@@ -71,9 +71,10 @@ class RejectionReports:
         principal: Principal,
         source: str,
         sensor: KnownSensor | None,
+        message_id: int | None,
         now: int,
     ) -> None:
-        """Take note of a message that was rejected, whole or in part."""
+        """Take note of a message that was rejected, whole or in part; None: it is not kept."""
         name = _name_of(principal, source, sensor)
         sender = "broker" if principal.kind == "broker" else principal.name
         firsts: dict[str, Fault] = {}
@@ -82,7 +83,7 @@ class RejectionReports:
         for reason, fault in firsts.items():
             not_logged = self._hourly.due((name, reason), sender, now)
             if not_logged is not None:
-                self._warn(fault, principal, source, name, not_logged)
+                self._warn(fault, principal, source, name, message_id, not_logged)
         if self._hourly.has_left_out():
             log.warning(
                 "rejected messages of further sources not logged within this hour",
@@ -90,9 +91,20 @@ class RejectionReports:
             )
 
     def _warn(
-        self, fault: Fault, principal: Principal, source: str, name: str, not_logged: int
+        self,
+        fault: Fault,
+        principal: Principal,
+        source: str,
+        name: str,
+        message_id: int | None,
+        not_logged: int,
     ) -> None:
-        more = {} if fault.index is None else {"element": fault.index}
+        more: dict[str, int | str] = {}
+        if message_id is not None:
+            # As text, as the interface has it: JSON's numbers are too small for it.
+            more["message_id"] = str(message_id)
+        if fault.index is not None:
+            more["element"] = fault.index
         if not_logged:
             more["not_logged_before"] = not_logged
         log.warning(
@@ -144,8 +156,9 @@ class Rejections:
         counts = self.state.rejected_of
         if sender is not None and (sender in counts or len(counts) < MAXIMUM_SOURCES):
             counts[sender] = counts.get(sender, 0) + 1
-        self._reports.report(message.faults, principal, source, message.sensor, now)
         self._keep(message, number, principal.name, source, payload, size, now)
+        kept = None if message.rejected is None else message.rejected[0]
+        self._reports.report(message.faults, principal, source, message.sensor, kept, now)
 
     def refuse_rows(self, message: Message, rows: list[tuple[Any, ...]]) -> None:
         """Keep rows of a message that the database refused."""

@@ -58,6 +58,13 @@ async def test_over_the_listener(tmp_path):
         assert listed.count(NOT_JSON) == 2
         assert "fan" not in listed
         assert (await shown(server, tmp_path, second)).count(NOT_JSON) == 1
+        # And the very message, for a person and over HTTP.
+        own = {"see": f"heliograph rejected show {second['message_id']}"}
+        assert NOT_JSON in await shown(server, tmp_path, own)
+        found = await server.http.get(f"/messages/{second['message_id']}")
+        assert (found.status_code, found.json()["id"]) == (200, second["message_id"])
+        listed = (await server.http.get("/messages")).json()
+        assert second["message_id"] in json.dumps(listed)
 
 
 async def test_over_http(tmp_path):

@@ -68,7 +68,9 @@ def test_what_goes_on_for_hours_is_told_each_hour_with_how_many_more_there_were(
         for hour, count in enumerate((50, 1, 0, 3)):
             moment = (NOON * SECOND // HOUR + hour) * HOUR
             for minute in range(count):
-                reports.report(fault, ADMIN, "measurements/pump", None, moment + minute * MINUTE)
+                reports.report(
+                    fault, ADMIN, "measurements/pump", None, None, moment + minute * MINUTE
+                )
     assert [each.get("not_logged_before") for each in logs] == [None, 49, None]
 
 
@@ -146,10 +148,10 @@ def test_however_many_sources_there_are_lines_and_memory_are_bounded():
         for hour in range(3):
             moment = (NOON * SECOND // HOUR + hour) * HOUR
             for number in range(20_000):
-                reports.report(fault, ADMIN, f"x/{number}", None, moment)
+                reports.report(fault, ADMIN, f"x/{number}", None, None, moment)
             # One that floods leaves room for others.
             own = Principal("device", "device:pump", sensor=1)
-            reports.report(fault, own, "y", None, moment)
+            reports.report(fault, own, "y", None, None, moment)
             assert len(reports._hourly) <= 2 * LINES
     named = rejected(logs)
     assert len(named) == 3 * (LINES_OF_ONE + 1)
@@ -158,7 +160,7 @@ def test_however_many_sources_there_are_lines_and_memory_are_bounded():
     with capture_logs() as logs:
         for number in range(10 * LINES):
             sender = Principal("device", f"device:{number}", sensor=number)
-            reports.report(fault, sender, "x", None, moment + HOUR)
+            reports.report(fault, sender, "x", None, None, moment + HOUR)
     assert len(rejected(logs)) == LINES
 
 
