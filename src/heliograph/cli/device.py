@@ -229,7 +229,7 @@ def delete(
     """
     erases = data is Data.DELETE
     if erases and not yes:
-        typer.confirm(f"Erase all that {printable(device_id)} has sent?", abort=True)
+        typer.confirm(f"Erase all that {printable(device_id)} has sent?", abort=True, err=True)
 
     async def work(store: Store) -> None:
         device = await found_device(store, device_id)

@@ -5,7 +5,6 @@ import asyncio
 import httpx
 import typer
 
-from heliograph import logs
 from heliograph.cli.database import require_file
 from heliograph.cli.local_server import default_url
 from heliograph.cli.output import Json, echo, print_json
@@ -36,8 +35,6 @@ def doctor(*, as_json: Json = False) -> None:
 
     It ends with 0 if all is well, 1 if there are warnings, 2 if something is wrong.
     """
-    # What the store tells of besides goes to standard error.
-    logs.configure()
     findings = _findings()
     status = worst(findings)
     if as_json:

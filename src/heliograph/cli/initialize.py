@@ -41,7 +41,7 @@ def initialize(
     administrators = with_store(work, settings)
     if not administrators and sys.stdin.isatty():
         create(
-            typer.prompt("Name of the first administrator", default="admin"),
+            typer.prompt("Name of the first administrator", default="admin", err=True),
             admin=True,
             look_alike=False,
             password_stdin=False,

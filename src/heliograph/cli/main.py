@@ -84,6 +84,8 @@ class LazyGroup(TyperGroup):
         """Put the real command in the place of its stand-in, then go on as usual."""
         if args and args[0] in COMMANDS:
             module = importlib.import_module(f"heliograph.cli.{args[0]}")
+            if "structlog" in sys.modules:
+                _log_to_standard_error()
             command = self.commands[args[0]] = typer.main.get_command(module.app)
             if isinstance(command, TyperGroup):
                 command.help = COMMANDS[args[0]]
@@ -97,6 +99,16 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Settings come from environment variables and .env; heliograph settings shows them.",
 )
+
+
+def _log_to_standard_error() -> None:
+    """Have what the store warns of stand apart from what a command prints, which programs read.
+
+    Commands that tell more of their work, and the server, log as their settings have it instead.
+    """
+    from heliograph import logs  # noqa: PLC0415 - what logs nothing need not load it
+
+    logs.configure("warning")
 
 
 def _print_version(value: bool) -> None:

@@ -20,4 +20,4 @@ def read_passphrase(*, new: bool) -> str:
         return given
     if not sys.stdin.isatty():
         raise StartError(f"{VARIABLE}: required for secrets; or {VARIABLE}_FILE, a file's path")
-    return str(typer.prompt("Passphrase", hide_input=True, confirmation_prompt=new))
+    return str(typer.prompt("Passphrase", hide_input=True, confirmation_prompt=new, err=True))

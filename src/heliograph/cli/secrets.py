@@ -30,7 +30,7 @@ def encrypt() -> None:
     """
     secrets = encrypting_secrets()
     if sys.stdin.isatty():
-        text = typer.prompt("Secret", hide_input=True, confirmation_prompt=True)
+        text = typer.prompt("Secret", hide_input=True, confirmation_prompt=True, err=True)
     else:
         text = sys.stdin.read(LONGEST + 1).rstrip("\r\n")
     if not text or len(text) > LONGEST:

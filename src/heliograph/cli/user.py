@@ -155,7 +155,7 @@ def _password(username: str, settings: Settings, *, piped: bool) -> str:
     if piped:
         password = sys.stdin.readline().rstrip("\r\n")
     else:
-        password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+        password = typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
     if not SHORTEST_PASSWORD <= len(password) <= LONGEST_PASSWORD:
         raise StartError(f"a password has {SHORTEST_PASSWORD} to {LONGEST_PASSWORD} characters")
     if (reason := weakness(password, username)) is not None:
