@@ -65,6 +65,27 @@ def test_the_socket_unit_has_the_addresses_of_the_settings(monkeypatch):
     assert re.findall(r"^ListenStream=(.*)$", text, re.MULTILINE) == wanted
 
 
+def test_what_the_guide_sets_is_encrypted_for_all_but_this_machine_and_its_sockets_are_those(
+    monkeypatch, tmp_path
+):
+    guide = (SHIPPED.parents[1] / "docs/guide/deployment.md").read_text()
+    written = re.findall(r"<<'END'\n(.*?)^END$", guide, re.MULTILINE | re.DOTALL)
+    settings, sockets = written
+    for name, value in (line.split("=", 1) for line in settings.splitlines()):
+        assert name.lower() in Settings.model_fields
+        monkeypatch.setenv(name, value.replace("/etc/heliograph", str(tmp_path)))
+    for name in ("fullchain.pem", "privkey.pem"):
+        (tmp_path / name).touch()
+    found = Settings(api_secret_key=ADMIN_KEY, data_directory=tmp_path)
+    encrypted = [*map(str, found.https_listen), *map(str, found.mqtt_tls_listen)]
+    local = [f"{found.host}:{found.port}", *map(str, found.mqtt_listen)]
+    assert all(address.startswith("127.0.0.1:") for address in local)
+    listening = re.findall(r"^ListenStream=(.+)$", sockets, re.MULTILINE)
+    assert sorted(listening) == sorted([*encrypted, *local])
+    opened = re.findall(r"--add-port=(\d+)/tcp", guide)
+    assert opened == [address.rpartition(":")[2] for address in encrypted]
+
+
 class Systemd:
     """As much of it as starts a service with its sockets, and is told how that does."""
 
