@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 from typer.testing import CliRunner
 
 from bare_environment import work_in
+from engines import SQLITE_FIRST
 from heliograph.cli import database as database_module
 from heliograph.cli.main import COMMANDS, app
 from heliograph.errors import StartError
@@ -65,7 +66,7 @@ OTHERS = {"serve", "initialize", "migrate", "settings", "audit", "broker", "reje
 OTHERS |= {"export", "import", "tail", "secrets", "channel", "backup", "restore", "doctor"}
 
 
-@pytest.fixture(autouse=True, params=["sqlite", "postgresql"])
+@pytest.fixture(autouse=True, params=SQLITE_FIRST)
 def database(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

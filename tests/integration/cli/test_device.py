@@ -9,6 +9,7 @@ import pytest
 
 from bare_environment import without_variables
 from commands import called
+from engines import SQLITE_FIRST
 from heliograph.model.time import SECOND, now
 from heliograph.store import Store, open_store
 from heliograph.store.engine import Batch
@@ -16,7 +17,7 @@ from rows import measurement
 from server import ServerThread
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=SQLITE_FIRST)
 def database(request: pytest.FixtureRequest) -> str:
     """The URL of a migrated database."""
     return str(request.getfixturevalue(f"{request.param}_url"))

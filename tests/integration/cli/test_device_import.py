@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from bare_environment import work_in
+from engines import SQLITE_FIRST
 from heliograph.cli.main import app
 from heliograph.errors import StartError
 from heliograph.model.credentials import hash_key
@@ -20,7 +21,7 @@ from heliograph.model.time import SECOND, now
 from heliograph.store import Store, open_store
 
 
-@pytest.fixture(autouse=True, params=["sqlite", "postgresql"])
+@pytest.fixture(autouse=True, params=SQLITE_FIRST)
 def database(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> str:

@@ -7,9 +7,15 @@ import re
 import pytest
 
 from commands import called
+from engines import SQLITE_FIRST
 from server import ADMIN_KEY, ServerThread
 
 START = 1_700_000_000
+
+
+@pytest.fixture(params=SQLITE_FIRST)
+def engine(request):
+    return request.param
 
 
 @pytest.fixture

@@ -10,13 +10,14 @@ import pytest
 
 from bare_environment import without_variables
 from commands import called
+from engines import SQLITE_FIRST
 from heliograph.store import Store, open_store
 from heliograph.store.engine import Batch
 from rows import measurement
 from server import ServerThread
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=SQLITE_FIRST)
 def database(request: pytest.FixtureRequest) -> str:
     """The URL of a migrated database."""
     return str(request.getfixturevalue(f"{request.param}_url"))

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from bare_environment import work_in
+from engines import SQLITE_FIRST
 from heliograph.access.passwords import Passwords
 from heliograph.cli.main import app
 from heliograph.errors import StartError
@@ -19,7 +20,7 @@ from heliograph.store.accounts import SESSION
 PASSWORD = "12345678"
 
 
-@pytest.fixture(autouse=True, params=["sqlite", "postgresql"])
+@pytest.fixture(autouse=True, params=SQLITE_FIRST)
 def database(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> str:

@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from commands import called
+from engines import SQLITE_FIRST
 from heliograph.cli.transfer import partial as partial_files
 from heliograph.cli.transfer.partial import PartialFile
 from heliograph.exchange.formats import Format, heading
@@ -28,6 +29,11 @@ VALUES = [
     [1, None],
     {},
 ]
+
+
+@pytest.fixture(params=SQLITE_FIRST)
+def engine(request):
+    return request.param
 
 
 def run(server: ServerThread, *arguments: str, status: int = 0):

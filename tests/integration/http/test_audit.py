@@ -6,7 +6,9 @@ import uuid
 from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
+import pytest
 
+from engines import SQLITE_FIRST
 from heliograph.access.authenticator import FailedLogIns
 from heliograph.access.limiter import Limiter
 from heliograph.errors import RejectionReason
@@ -161,6 +163,11 @@ CASES = {
     ("POST", "/nodes/{node_id}/sensors"): case("sensor.change", body={"sensor_id": "{device}"}),
     ("DELETE", "/nodes/{node_id}/sensors/{sensor_id}"): case("sensor.change"),
 }
+
+
+@pytest.fixture(params=SQLITE_FIRST)
+def engine(request):
+    return request.param
 
 
 class World:

@@ -4,9 +4,15 @@ import re
 
 import pytest
 
+from engines import SQLITE_FIRST
 from server import running
 
 START = 1_700_000_000.0
+
+
+@pytest.fixture(params=SQLITE_FIRST)
+def engine(request):
+    return request.param
 
 
 @pytest.fixture

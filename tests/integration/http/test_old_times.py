@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from aggregating import aggregates_of
+from engines import SQLITE_FIRST
 from heliograph.model.records import Kind
 from heliograph.model.time import DAY, HOUR, from_rfc3339, to_rfc3339
 from heliograph.rollups.task import Rolling
@@ -23,6 +24,11 @@ TIMES = [
 ]
 MOMENTS = list(map(from_rfc3339, TIMES))
 NONE_AT_ALL = [0, 12.5, -1, 999_999_999, "1970-01-01T00:00:12Z", "1970-06-01T00:00:00+05:30"]
+
+
+@pytest.fixture(params=SQLITE_FIRST)
+def engine(request):
+    return request.param
 
 
 @pytest.fixture
