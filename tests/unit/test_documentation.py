@@ -68,6 +68,26 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert broken == []
 
 
+# The sections of the documents that ask for something of an operator's server.
+ASKED = {*(f"C 4.{number}" for number in (6, 7, *range(9, 16))), "A Deployment", "B Deployment"}
+
+
+def test_what_documents_ask_of_operation_has_a_page_and_a_test() -> None:
+    page = ROOT / "docs/decisions/0004-departures-from-the-seed-documents.md"
+    table = page.read_text().partition("\n## Operation\n")[2].partition("\n## ")[0]
+    lines = [line.split(" | ") for line in table.splitlines() if line.startswith("| ")][1:]
+    for section, _, pages, tests in lines:
+        named = [(page.parent / each).resolve() for each in LINK.findall(tests)]
+        assert named, section
+        for file in named:
+            assert file.is_relative_to(ROOT / "tests"), section
+            assert re.search(r"^ *(async )?def test_", file.read_text(), re.MULTILINE), file
+        assert LINK.findall(pages), section
+    assert ASKED | {"D Docker"} == {section.removeprefix("| ") for section, *_ in lines} - {
+        "\N{EN DASH}"
+    }
+
+
 def example_settings() -> Iterator[tuple[str, str, str]]:
     """Yield name, default and description of each variable in .env.example."""
     comment: list[str] = []
