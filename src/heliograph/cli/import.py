@@ -1,9 +1,11 @@
 """`heliograph import`: sends a file to a running server, which stores it as all else."""  # noqa: N999 - as the command is called
 
 import asyncio
+import dataclasses
 import enum
 import gc
 import os
+from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -39,7 +41,7 @@ from heliograph.cli.transfer.reading import (
 )
 from heliograph.cli.transfer.sending import TIME_OUT_SECONDS, Bad, Sender, Sent, sum_of
 from heliograph.errors import StartError
-from heliograph.exchange.elements import Element, NoValueError
+from heliograph.exchange.elements import BadLineError, Element, NoValueError
 from heliograph.exchange.formats import EXPORTED_KINDS, parquet
 from heliograph.exchange.line_protocol import Mapping
 from heliograph.exchange.table_layouts import fixed_zone
@@ -49,9 +51,11 @@ from heliograph.model.buckets import parse_zone
 from heliograph.model.records import Kind
 from heliograph.printable import printable
 
-# What is held at once, and once more while it is on its way.
+# What is read before it is sent.
 WINDOW_LINES = 10_000
 WINDOW_BYTES = 4 << 20
+# On their way while the next one is read: with fewer, the server would wait for that.
+WINDOWS_AT_ONCE = 2
 # Objects made and not freed before the collector looks for garbage: those of some windows.
 GARBAGE_OBJECTS = 250_000
 # Read before answers that have come are looked at.
@@ -400,6 +404,30 @@ def _rare_collections() -> Iterator[None]:
         gc.set_threshold(*threshold)
 
 
+@dataclasses.dataclass(slots=True)
+class _Window:
+    """Records that follow one another: what they say, their lines, and where the last one ends."""
+
+    end: Place
+    lines: list[int] = dataclasses.field(default_factory=list)
+    said: list[Element | BadLineError] = dataclasses.field(default_factory=list)
+
+    def elements(self) -> tuple[list[Element], list[int]]:
+        """Return what can be sent, and its lines."""
+        elements = [said for said in self.said if isinstance(said, Element)]
+        if len(elements) == len(self.said):
+            return elements, self.lines
+        pairs = zip(self.lines, self.said, strict=True)
+        return elements, [line for line, said in pairs if isinstance(said, Element)]
+
+    def unread(self) -> tuple[tuple[Bad, ...], int]:
+        """Return the lines that could not be read, and the number of those without a value."""
+        pairs = zip(self.lines, self.said, strict=True)
+        wrong = [(line, said) for line, said in pairs if not isinstance(said, Element)]
+        bad = [Bad(line, str(said)) for line, said in wrong if not isinstance(said, NoValueError)]
+        return tuple(bad), len(wrong) - len(bad)
+
+
 async def _import(
     records: Iterator[Record],
     progress: "_Progress",
@@ -409,73 +437,68 @@ async def _import(
     sensor: str | None,
     renamed: dict[str, str],
 ) -> None:
+    on_their_way: deque[tuple[_Window, asyncio.Task[Sent]]] = deque()
     async with client:
         sender = Sender(client, sensor, renamed, bar.say)
-        window, sending = list[Record](), None
         try:
-            while True:
-                # The next is read while this one is on its way, and sent before its last answers
-                # are here; what is sent counts whatever comes.
+            is_through = False
+            while not is_through:
+                # What is sent counts, whatever comes behind it.
                 problem: StartError | None = None
-                following: list[Record] = []
+                window = _Window(progress.state.place)
                 try:
-                    following = await _window(records)
+                    window = await _window(records, window.end)
                 except StartError as error:
                     problem = error
-                before, sending = (
-                    sending,
-                    asyncio.create_task(sender.send(*_elements(following)), name="import-window"),
-                )
-                if before is not None:
-                    _note(progress, bar, window, await before)
+                if window.said:
+                    sending = sender.send(*window.elements())
+                    on_their_way.append(
+                        (window, asyncio.create_task(sending, name="import-window"))
+                    )
+                is_through = not window.said
+                while on_their_way and (is_through or len(on_their_way) > WINDOWS_AT_ONCE):
+                    window, sent = on_their_way[0]
+                    _note(progress, bar, window, await sent)
+                    on_their_way.popleft()
+                    # A slow disk delays nothing that is on its way.
+                    await asyncio.to_thread(progress.keep)
                     bar.show(raw.tell(), progress.state.rows)
                 if problem is not None:
                     raise problem
-                if not following:
-                    break
-                window = following
         finally:
-            if sending is not None:
-                sending.cancel()
+            tasks = [sent for _, sent in on_their_way]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _note(progress: "_Progress", bar: Bar, window: Sequence[Record], sent: Sent) -> None:
-    """Report what was bad in a window, and record that it is done."""
+def _note(progress: "_Progress", bar: Bar, window: _Window, sent: Sent) -> None:
+    """Report what was bad in a window, and note that it is done."""
     unit = _unit(progress.state.options[0] or "")
-    sent = sum_of([sent, Sent(bad=_unread(window))])
+    unread, empty = window.unread()
+    sent = sum_of([sent, Sent(bad=unread)])
     for bad in sorted(sent.bad):
         bar.say(f"{unit} {bad.number}: {printable(bad.reason)}")
-    progress.state.empty += sum(isinstance(row.said, NoValueError) for row in window)
-    progress.advance(window[-1].end, sent)
+    progress.state.empty += empty
+    progress.advance(window.end, sent)
 
 
-async def _window(records: Iterator[Record]) -> list[Record]:
-    """Return the next records, as many as are held at once; none are left when it is empty."""
-    window: list[Record] = []
+async def _window(records: Iterator[Record], start: Place) -> _Window:
+    """Return the next records, as many as are read at once; none are left when it is empty."""
+    window = _Window(start)
     size = 0
-    for record in records:
-        window.append(record)
-        size += len(record.said.text) if isinstance(record.said, Element) else 0
-        if len(window) >= WINDOW_LINES or size >= WINDOW_BYTES:
+    for line, said, end in records:
+        window.lines.append(line)
+        window.said.append(said)
+        window.end = end
+        if isinstance(said, Element):
+            size += len(said.text)
+        count = len(window.lines)
+        if count >= WINDOW_LINES or size >= WINDOW_BYTES:
             break
-        if not len(window) % LINES_AT_ONCE:
+        if not count % LINES_AT_ONCE:
             await asyncio.sleep(0)
     return window
-
-
-def _elements(window: Sequence[Record]) -> tuple[list[Element], list[int]]:
-    """Return what can be sent, and its lines."""
-    elements = [record.said for record in window if isinstance(record.said, Element)]
-    lines = [record.line for record in window if isinstance(record.said, Element)]
-    return elements, lines
-
-
-def _unread(window: Sequence[Record]) -> tuple[Bad, ...]:
-    return tuple(
-        Bad(record.line, str(record.said))
-        for record in window
-        if not isinstance(record.said, Element | NoValueError)
-    )
 
 
 class _Progress:
@@ -515,9 +538,13 @@ class _Progress:
         state.accepted += sent.accepted
         state.duplicates += sent.duplicates
         state.bad += len(sent.bad)
+
+    def keep(self) -> None:
+        """Write down how far it is."""
         if self._is_kept and self.problem is None:
+            text = msgspec.json.encode(self.state)
             try:
-                write_whole(self._path, lambda file: file.write(msgspec.json.encode(state)))
+                write_whole(self._path, lambda file: file.write(text))
             except OSError as error:
                 # Where nothing may be written, what is interrupted begins anew.
                 self.problem = f"can't write {self._path}: {error.strerror}"

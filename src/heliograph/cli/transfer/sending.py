@@ -1,6 +1,8 @@
 """Sending elements to a running server, so that they are stored as all others are."""
 
 import asyncio
+import dataclasses
+import functools
 from collections.abc import (
     Awaitable,
     Callable,
@@ -8,8 +10,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -29,11 +30,13 @@ BODY_ELEMENTS = 1_000
 # What naming its sensor adds to an element.
 ADDRESS_BYTES = 60
 # So many that the server has the next ones while it commits: it commits what has come together.
-AT_ONCE = 8
+AT_ONCE = 16
 TIME_OUT_SECONDS = 30.0
 # About five minutes of a server that is away or busy.
 MOST_ATTEMPTS = 60
 LONGEST_WAIT_SECONDS = 5.0
+# Of what a server may ask for by Retry-After.
+LONGEST_RETRY_AFTER_SECONDS = 300
 MOST_NAMES = 200_000
 # More sensors than these are looked up in the server's list of all.
 LOOKED_UP_SINGLY = 100
@@ -72,13 +75,30 @@ def sum_of(parts: Iterable[Sent]) -> Sent:
     return Sent(accepted, duplicates, tuple(bad))
 
 
-class _Addressed(NamedTuple):
-    """An element's line, kind and text, and the sensor that it goes to."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Body:
+    """Elements of one kind: their lines, the sensors that they go to, and their texts.
 
-    line: int
+    `alone` is the sensor by whose own path they go.
+    """
+
     kind: Kind
-    text: bytes
-    sensor: str
+    alone: str | None
+    lines: Sequence[int]
+    sensors: Sequence[str]
+    texts: Sequence[bytes]
+
+    def piece(self, start: int, end: int) -> Self:
+        """Return some that follow one another."""
+        which = slice(start, end)
+        lines, sensors, texts = self.lines[which], self.sensors[which], self.texts[which]
+        return dataclasses.replace(self, lines=lines, sensors=sensors, texts=texts)
+
+    def only(self, which: Sequence[int]) -> Self:
+        """Return some, by their indexes."""
+        lines, sensors = [self.lines[at] for at in which], [self.sensors[at] for at in which]
+        texts = [self.texts[at] for at in which]
+        return dataclasses.replace(self, lines=lines, sensors=sensors, texts=texts)
 
 
 class Sender:
@@ -110,48 +130,45 @@ class Sender:
         """
         kinds, names, texts = zip(*elements, strict=True) if elements else ((), (), ())
         named = [each or self._default for each in names] if () in names else names
-        sensors = await self._sensors.find(named)
-        new = partial(tuple.__new__, _Addressed)
-        addressed = list(map(new, zip(lines, kinds, texts, sensors, strict=True)))
+        found = await self._sensors.find(named)
+        sensors = [sensor or "" for sensor in found]
         bad: list[Bad] = []
-        if None in sensors:
-            bad = [
-                Bad(each.line, _without_sensor(names))
-                for each, names in zip(addressed, named, strict=True)
-                if each.sensor is None
-            ]
-            addressed = [each for each in addressed if each.sensor is not None]
-        groups: dict[tuple[Kind, str | None], list[_Addressed]] = {}
-        if {*kinds} == {Kind.MEASUREMENT}:
-            groups[Kind.MEASUREMENT, None] = addressed
+        if "" not in sensors and {*kinds} == {Kind.MEASUREMENT}:
+            groups = [_Body(Kind.MEASUREMENT, None, lines, sensors, texts)]
         else:
-            for each in addressed:
-                groups.setdefault((each.kind, _alone(each)), []).append(each)
-        bodies = [body for group in groups.values() for body in _bodies(group)]
+            indexes: dict[tuple[Kind, str | None], list[int]] = {}
+            for at, (kind, sensor, text) in enumerate(zip(kinds, sensors, texts, strict=True)):
+                if sensor:
+                    indexes.setdefault((kind, _alone(kind, sensor, text)), []).append(at)
+                else:
+                    bad.append(Bad(lines[at], _without_sensor(named[at])))
+            groups = [
+                _Body(kind, alone, lines, sensors, texts).only(which)
+                for (kind, alone), which in indexes.items()
+            ]
+        bodies = [body for group in groups for body in _bodies(group)]
         return sum_of([Sent(bad=tuple(bad)), *await _all_of(self._post, bodies)])
 
-    async def _post(self, body: Sequence[_Addressed]) -> Sent:
+    async def _post(self, body: _Body) -> Sent:
         """Return what became of elements of one kind."""
-        path, array = BATCH, ARRAYS[body[0].kind]
-        if (alone := _alone(body[0])) is not None:
-            path = f"/sensors/{quote(alone, safe='')}/{array}"
-            texts = [each.text for each in body]
+        path, array, texts = BATCH, ARRAYS[body.kind], body.texts
+        if body.alone is not None:
+            path = f"/sensors/{quote(body.alone, safe='')}/{array}"
         else:
-            texts = [
-                b'{"device_id":"%b",%b' % (sensor.encode(), text[1:]) for _, _, text, sensor in body
-            ]
+            beginnings = map(_beginning, body.sensors)
+            texts = [start + text[1:] for start, text in zip(beginnings, texts, strict=True)]
         content = b'{"%b":[%b]}' % (array.encode(), b",".join(texts))
         response = await self._server.request("POST", path, content)
         if response.status_code == 201:
             answer = response.json()
             bad = tuple(
-                Bad(body[fault["index"]].line, f"{fault['code']}: {fault['detail']}")
+                Bad(body.lines[fault["index"]], f"{fault['code']}: {fault['detail']}")
                 for fault in answer["rejected"]
             )
             return Sent(answer["accepted"], answer["duplicates"], bad)
         if parts := _divided(body, response.status_code):
             return sum_of([await self._post(part) for part in parts])
-        return Sent(bad=tuple(Bad(each.line, _reason(response)) for each in body))
+        return Sent(bad=tuple(Bad(line, _reason(response)) for line in body.lines))
 
 
 class _Sensors:
@@ -256,6 +273,8 @@ class _Server:
         self._client = client
         self._places = asyncio.Semaphore(AT_ONCE)
         self._has_answered = False
+        # Until then the server wants no request, by the clock of the event loop.
+        self._resume_at = 0.0
 
     async def request(self, method: str, path: str, body: bytes | None = None) -> httpx.Response:
         """Return the answer; a server that is away or busy is asked again.
@@ -264,12 +283,15 @@ class _Server:
             StartError: it stays away, or does not let us in.
         """
         problem: Any = None
+        clock = asyncio.get_running_loop().time
         headers = {} if body is None else {"Content-Type": "application/json"}
         for attempt in range(MOST_ATTEMPTS):
             if attempt:
                 await asyncio.sleep(min(LONGEST_WAIT_SECONDS, 0.2 * 2**attempt))
             try:
                 async with self._places:
+                    if (seconds := self._resume_at - clock()) > 0:
+                        await asyncio.sleep(seconds)
                     response = await self._client.request(
                         method, path, content=body, headers=headers
                     )
@@ -285,6 +307,7 @@ class _Server:
             if response.status_code != 429 and response.status_code < 500:
                 return response
             problem = _reason(response)
+            self._resume_at = max(self._resume_at, clock() + _retry_after(response))
         raise _away(self._client, problem)
 
 
@@ -306,42 +329,57 @@ async def _all_of(work: Callable[[T], Awaitable[R]], given: Sequence[T]) -> list
     return results
 
 
-def _alone(each: _Addressed) -> str | None:
+@functools.lru_cache(MOST_NAMES)
+def _beginning(sensor: str) -> bytes:
+    """Return how an element begins that names its sensor."""
+    return b'{"device_id":"%b",' % sensor.encode()
+
+
+def _alone(kind: Kind, sensor: str, text: bytes) -> str | None:
     """Return the sensor by whose own path an element goes; None: it goes with those of others.
 
     A heartbeat may have a `device_id` among its details, beside which none can name its sensor.
     """
-    is_alone = each.kind is Kind.HEARTBEAT and b'"device_id":' in each.text
-    return each.sensor if is_alone else None
+    return sensor if kind is Kind.HEARTBEAT and b'"device_id":' in text else None
 
 
-def _bodies(elements: Sequence[_Addressed]) -> list[Sequence[_Addressed]]:
+def _bodies(group: _Body) -> list[_Body]:
     """Return the elements in bodies that a route takes."""
-    bodies: list[Sequence[_Addressed]] = []
-    waiting = [elements[at : at + BODY_ELEMENTS] for at in range(0, len(elements), BODY_ELEMENTS)]
+    bodies: list[_Body] = []
+    count = len(group.lines)
+    waiting = [group.piece(at, at + BODY_ELEMENTS) for at in range(0, count, BODY_ELEMENTS)]
     while waiting:
         body = waiting.pop()
-        size = sum([len(each.text) for each in body]) + ADDRESS_BYTES * len(body)
-        half = len(body) // 2
+        size = sum(map(len, body.texts)) + ADDRESS_BYTES * len(body.texts)
+        half = len(body.texts) // 2
         if half and size > BODY_BYTES:
-            waiting += [body[:half], body[half:]]
+            waiting += [body.piece(0, half), body.piece(half, len(body.texts))]
         else:
             bodies.append(body)
     return bodies[::-1]
 
 
-def _divided(body: Sequence[_Addressed], status: int) -> list[Sequence[_Addressed]]:
+def _divided(body: _Body, status: int) -> list[_Body]:
     """Return the parts in which a body that was refused whole is sent again; none: it is not.
 
     A caller who may not send as one of its sensors may as others.
     """
     if status == httpx.codes.FORBIDDEN:
-        sensors: dict[str, list[_Addressed]] = {}
-        for each in body:
-            sensors.setdefault(each.sensor, []).append(each)
-        return list(sensors.values()) if len(sensors) > 1 else []
-    half = len(body) // 2
-    return [body[:half], body[half:]] if half and status in _DIVISIBLE else []
+        sensors: dict[str, list[int]] = {}
+        for at, sensor in enumerate(body.sensors):
+            sensors.setdefault(sensor, []).append(at)
+        return [*map(body.only, sensors.values())] if len(sensors) > 1 else []
+    half = len(body.texts) // 2
+    if not half or status not in _DIVISIBLE:
+        return []
+    return [body.piece(0, half), body.piece(half, len(body.texts))]
+
+
+def _retry_after(response: httpx.Response) -> float:
+    """Return how many seconds the server wants no request; of a date in place of them, 0."""
+    text = response.headers.get("retry-after", "")
+    is_number = text.isascii() and text.isdigit()
+    return min(float(text), LONGEST_RETRY_AFTER_SECONDS) if is_number else 0.0
 
 
 def _without_sensor(names: tuple[str, ...]) -> str:
