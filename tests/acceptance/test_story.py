@@ -4,25 +4,22 @@ The server runs as users run it, once on each engine; the device is on MQTT.
 """
 
 import asyncio
-import contextlib
 import itertools
 import json
 import shutil
 import subprocess
-import tempfile
 import time
 from pathlib import Path
 
 import httpx
 import pytest
-from websockets.sync.client import connect as open_websocket
 
+from browser import CHROMIUM, browser
 from mqtt_client import PUBACK, Client, numbered, publish, published, subscribe
-from server import ServerProcess, free_port
+from server import ServerProcess
 
 STORY = Path(__file__).with_name("story.mjs")
 SECONDS = 120
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 NODE = shutil.which("node")
 
 
@@ -116,69 +113,10 @@ def test_the_story_by_fetch_in_node(server):
 # A page, with the session as a cookie
 
 
-@contextlib.contextmanager
-def page(url):
-    """Open the URL in a headless Chromium; yield a function that evaluates JavaScript there."""
-    port = free_port()
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        command = [
-            *(CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu"),
-            *("--disable-dev-shm-usage", "--no-first-run", f"--user-data-dir={profile}"),
-            *(f"--remote-debugging-port={port}", url),
-        ]
-        with subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        ) as browser:
-            try:
-                address = until(lambda: debugger(port, url))
-                with open_websocket(address, max_size=None) as socket:
-                    numbers = itertools.count(1)
-                    yield lambda script: evaluated(socket, next(numbers), script)
-            finally:
-                browser.terminate()
-                try:
-                    browser.wait(SECONDS)
-                except subprocess.TimeoutExpired:
-                    browser.kill()
-
-
-def until(condition):
-    """Poll until the condition holds, and return what it said."""
-    deadline = time.monotonic() + SECONDS
-    while time.monotonic() < deadline:
-        if found := condition():
-            return found
-        time.sleep(0.05)
-    raise AssertionError("it did not come to pass")
-
-
-def debugger(port, url):
-    """Return the address at which the page is controlled; None: it is not there yet."""
-    with contextlib.suppress(httpx.TransportError):
-        for target in httpx.get(f"http://127.0.0.1:{port}/json", timeout=60).json():
-            if target["type"] == "page" and target["url"].startswith(url):
-                return target["webSocketDebuggerUrl"]
-    return None
-
-
-def evaluated(socket, number, script):
-    """Return what the script comes to, a promise awaited."""
-    parameters = {"expression": script, "awaitPromise": True, "returnByValue": True}
-    socket.send(json.dumps({"id": number, "method": "Runtime.evaluate", "params": parameters}))
-    while (answer := json.loads(socket.recv(SECONDS))).get("id") != number:
-        pass
-    result = answer["result"]
-    assert "exceptionDetails" not in result, result["exceptionDetails"]["exception"]["description"]
-    return result["result"].get("value")
-
-
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 def test_the_story_in_a_page_with_a_cookie(server):
     functions = STORY.read_text().replace("export ", "").partition("// As a program")[0]
-    with page(f"{server.url}/docs") as evaluate:
-        # The empty document that a browser begins with is complete as well.
-        here = f"location.origin === '{server.url}' && document.readyState === 'complete'"
-        until(lambda: evaluate(here))
+    with browser() as opened, opened(f"{server.url}/docs") as evaluate:
         told = {"base": server.url, "name": "misty", "inPage": True}
         script = f"(async () => {{ {functions}; return await story({json.dumps(told)}); }})()"
         identifier = evaluate(script)
