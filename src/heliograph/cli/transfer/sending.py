@@ -24,13 +24,14 @@ from heliograph.model.records import Kind
 BATCH = "/ingest/batch"
 # What its body is called for each kind.
 ARRAYS = {Kind.MEASUREMENT: "readings", Kind.LOG: "log_messages", Kind.HEARTBEAT: "heartbeats"}
-# A route takes 1 MiB and 10,000 elements; of fewer at once, others wait less between them.
+# A route takes 1 MiB and 10,000 elements; of fewer at once, others wait less between them. With
+# 1,000 in a body, bodies alone cost a fifth of the client's CPU time.
 BODY_BYTES = 900_000
-BODY_ELEMENTS = 1_000
+BODY_ELEMENTS = 2_000
 # What naming its sensor adds to an element.
 ADDRESS_BYTES = 60
 # So many that the server has the next ones while it commits: it commits what has come together.
-AT_ONCE = 16
+AT_ONCE = 8
 TIME_OUT_SECONDS = 30.0
 # About five minutes of a server that is away or busy.
 MOST_ATTEMPTS = 60
