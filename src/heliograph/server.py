@@ -298,6 +298,7 @@ class Server:
         self._at_end("actions", publishing.close, shutdown.CONFIGURATIONS)
         self._at_end("calls", calling.close, shutdown.CONFIGURATIONS)
         self._at_end("scripts", scripting.close, shutdown.CONFIGURATIONS)
+        pipeline.runner = publishing
         processor.entered.add(publishing.wake)
         processor.entered.add(calling.wake)
         processor.entered.add(scripting.wake)

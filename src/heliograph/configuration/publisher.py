@@ -125,26 +125,21 @@ class Publisher:
     async def _publish_for_ever(self) -> None:
         if self._alone:
             await self._keep_trying(self._outbox.forget_claims)
-        woken = True
         while True:
             try:
-                await self._round(certain=woken)
+                await self._round()
             except StoreUnavailableError as error:
                 log.debug("configurations waiting for the database", reason=str(error))
-            woken = await self._wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(POLL_SECONDS):
+                    await self._work.wait()
+            self._work.clear()
 
-    async def _wait(self) -> bool:
-        """Wait for work or for the next look; return whether there was a call."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(POLL_SECONDS):
-                await self._work.wait()
-        woken = self._work.is_set()
-        self._work.clear()
-        return woken
-
-    async def _round(self, *, certain: bool) -> None:
+    async def _round(self) -> None:
         self._watch_connections()
-        if not certain and not await self._outbox.due(now()):
+        # Each change of the registry is a call. Mostly nothing follows from it, and nobody need
+        # wait for the writer meanwhile.
+        if not await self._outbox.due(now()):
             return
         while (limit := self._claimable()) > 0:
             claimed = await self._outbox.claim(self._claim, now(), limit)

@@ -11,10 +11,10 @@ commit; what is not committed yet when the process dies was not acknowledged, an
 import asyncio
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
@@ -48,6 +48,7 @@ from heliograph.model.identifiers import INGEST_ID_TIME_BIT
 from heliograph.model.records import Kind
 from heliograph.model.time import SECOND, now
 from heliograph.store import Store
+from heliograph.store.actions import DueAction
 from heliograph.store.engine import Batch, Written
 
 log = structlog.get_logger()
@@ -60,6 +61,17 @@ MERGED_ROWS = 500
 MAXIMUM_BATCH_BYTES = 12 << 20
 FIRST_RETRY_SECONDS = 0.05
 LONGEST_RETRY_SECONDS = 2.0
+
+
+class Runner(Protocol):
+    """What runs actions."""
+
+    @property
+    def room(self) -> int:
+        """How many more at once."""
+
+    def take(self, claimed: Iterable[DueAction]) -> None:
+        """Run what was entered as claimed by this server."""
 
 
 class Pipeline:
@@ -96,6 +108,8 @@ class Pipeline:
         # Called after a commit with what rules have to look at, or sensors that sent a status:
         # with the batch, what became of it, and the next batch if that is made.
         self.observed: Callable[[Batch, Written, Batch | None], None] | None = None
+        # Runs the actions of packets at once, as far as it has room; None: whoever claims them.
+        self.runner: Runner | None = None
         # Whether anybody watches what is committed: who begins to says so by `watch`.
         self.watched = False
         self._waiting: deque[Message] = deque()
@@ -359,7 +373,7 @@ class Pipeline:
                 change = self._store.lineage.newest
                 ready = batch or build_batch(messages, change, observe=self.observe, probe=probe)
                 began = monotonic()
-                written = await self._store.write(ready)
+                written = await self._commit(ready)
             except ClaimLostError as lost:
                 # Another server has stored what they belong to, and answers for it.
                 lose_claims(messages, lost.keys)
@@ -395,6 +409,15 @@ class Pipeline:
             if written.flagged:
                 _assign_flagged(messages, written.flagged)
             return
+
+    async def _commit(self, batch: Batch) -> Written:
+        """Commit a batch, and have its actions run at once if there is room for them."""
+        runner = self.runner
+        batch.runs = runner is not None and 0 < len(batch.actions) <= runner.room
+        written = await self._store.write(batch)
+        if written.claimed and runner is not None:
+            runner.take(DueAction(*(*row, False)) for row in written.claimed)
+        return written
 
     async def _look_up(self, messages: list[Message]) -> dict[int, int]:
         """Find out what the store has to be asked before; return repeats and their originals."""

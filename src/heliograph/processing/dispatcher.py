@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -32,6 +32,8 @@ POSTPONED_SECONDS = 5.0
 # No action takes longer: the claim on it would lapse.
 LONGEST_SECONDS = 45.0
 CONCURRENT = 64
+# So many messages whose actions somebody may wait for are known at once.
+AWAITED = 1_000
 CLOSE_SECONDS = 2.0
 LONGEST_ERROR = 500
 # While the database is away: how often to see whether it is back.
@@ -90,6 +92,7 @@ class Dispatcher:
         self._concurrent = concurrent
         self._suspects = suspects or asyncio.Lock()
         self._work = asyncio.Event()
+        self._is_open = False
         self._running: dict[int, asyncio.Task[None]] = {}
         self._settled: list[SettledAction] = []
         # What was claimed before the database was put back is settled in no later one: its id may
@@ -97,7 +100,7 @@ class Dispatcher:
         self._generation = 0
         # The newest time seen: a clock that is behind it was set back.
         self._newest = 0
-        # Who waits for actions, by the message that is their cause and their type.
+        # Who waits for actions, or will, by the message that is their cause and their type.
         self._awaited: dict[tuple[int | None, str], _Awaited] = {}
         self.done_total = 0
         self.failed_total = 0
@@ -120,9 +123,10 @@ class Dispatcher:
 
         There are so many `positions`. Returns False if they are not all done after the seconds.
         """
-        awaited = _Awaited(set(range(positions)), asyncio.Event())
-        awaited = self._awaited.setdefault((message, type_), awaited)
-        self.wake()
+        if (awaited := self._awaited.get((message, type_))) is None:
+            awaited = self._await_all_of(message, type_)
+            awaited.left.update(range(positions))
+            self.wake()
         try:
             async with asyncio.timeout(seconds):
                 await awaited.all_done.wait()
@@ -131,6 +135,12 @@ class Dispatcher:
         finally:
             self._awaited.pop((message, type_), None)
         return True
+
+    def _await_all_of(self, message: int | None, type_: str) -> _Awaited:
+        awaited = self._awaited.setdefault((message, type_), _Awaited(set(), asyncio.Event()))
+        while len(self._awaited) > AWAITED:
+            del self._awaited[next(iter(self._awaited))]
+        return awaited
 
     def _tell_who_waits(self, due: DueAction) -> None:
         awaited = self._awaited.get((due.message, due.type))
@@ -141,6 +151,7 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Run what is due, for ever."""
+        self._is_open = True
         try:
             while True:
                 try:
@@ -150,6 +161,7 @@ class Dispatcher:
                     seconds = AWAY_SECONDS
                 await self._wait(min(seconds, self.interval))
         finally:
+            self._is_open = False
             running = list(self._running.values())
             for task in running:
                 task.cancel()
@@ -168,17 +180,14 @@ class Dispatcher:
             self._alone = False
         await self._follow_clock()
         while True:
-            await self._settle()
-            room = self._concurrent - len(self._running)
-            if room < max(self._concurrent // 4, 1):
-                return self.interval
-            due = await self._actions.next_due(self._types)
-            if due is None:
-                return self.interval
-            if (wait := due.due_at - now()) > 0:
-                return wait / SECOND
+            due = await self._actions.next_due(self._types) if self._has_room else None
+            wait = self.interval if due is None else (due.due_at - now()) / SECOND
+            if due is None or wait > 0:
+                if await self._settle():
+                    continue
+                return wait
             generation = self._generation
-            claimed = await self._claim(due.type, room)
+            claimed = await self._claim(due.type)
             if not claimed:
                 return SUSPECT_SECONDS  # they wait for a suspect one, or another server was quicker
             for action in claimed:
@@ -201,16 +210,36 @@ class Dispatcher:
         if action.is_suspect:
             self._suspects.release()
 
-    async def _claim(self, type_: str, room: int) -> list[DueAction]:
+    @property
+    def room(self) -> int:
+        """How many more actions it runs at once now."""
+        return self._concurrent - len(self._running) if self._is_open else 0
+
+    @property
+    def _has_room(self) -> bool:
+        return self.room >= max(self._concurrent // 4, 1)
+
+    def take(self, claimed: Iterable[DueAction]) -> None:
+        """Run what was entered as claimed by this server, without looking for it."""
+        for action in claimed:
+            self._await_all_of(action.message, action.type).left.add(action.position)
+            self._begin(action)
+
+    async def _claim(self, type_: str) -> list[DueAction]:
         """Claim what is due; if something suspect is, the turn of what is suspect is held."""
         is_free = not self._suspects.locked()
         if is_free:
             await self._suspects.acquire()
         is_held = False
         try:
-            # What has ended well is not blamed for what is begun now.
-            await self._settle()
-            claimed = await self._actions.claim(now(), type_, room, suspects=is_free)
+            settled, generation = self._take_settled(), self._generation
+            try:
+                claimed = await self._actions.claim(
+                    now(), type_, self.room, suspects=is_free, settled=settled
+                )
+            except BaseException:
+                self._keep_settled(settled, generation)
+                raise
             is_held = any(each.is_suspect for each in claimed)
         finally:
             if is_free and not is_held:
@@ -237,19 +266,26 @@ class Dispatcher:
                 await self._work.wait()
         self._work.clear()
 
-    async def _settle(self) -> None:
-        """Note what became of those that have ended."""
-        settled, generation = self._settled, self._generation
+    async def _settle(self) -> bool:
+        """Note what became of those that have ended; return whether one of them is due again."""
+        settled, generation = self._take_settled(), self._generation
         if not settled:
-            return
-        self._settled = []
+            return False
         try:
             await self._actions.settle(settled)
         except BaseException:
-            # Even if it was noted: to note it twice changes nothing.
-            if generation == self._generation:
-                self._settled = settled + self._settled
+            self._keep_settled(settled, generation)
             raise
+        return any(each.state is ActionState.PENDING for each in settled)
+
+    def _take_settled(self) -> list[SettledAction]:
+        settled, self._settled = self._settled, []
+        return settled
+
+    def _keep_settled(self, settled: list[SettledAction], generation: int) -> None:
+        # Even if it was noted: to note it twice changes nothing.
+        if generation == self._generation:
+            self._settled = settled + self._settled
 
     async def _run(self, due: DueAction, generation: int) -> None:
         settled: SettledAction | None = None

@@ -9,7 +9,7 @@ from heliograph.model.actions import idempotency_key
 from heliograph.model.audit import SYSTEM, Actor, AuditAction, AuditedChange
 from heliograph.model.time import SECOND
 from heliograph.store.audit import enter
-from heliograph.store.engine import Subject, Transaction, json_text
+from heliograph.store.engine import Row, Subject, Transaction, json_text
 
 # How long a claim holds: no action takes longer, and after a crash others wait so long.
 CLAIM_SECONDS = 60
@@ -125,22 +125,30 @@ class Actions(Subject):
         limit: int,
         *,
         suspects: bool = True,
+        settled: Sequence[SettledAction] = (),
     ) -> list[DueAction]:
         """Claim what is due of a type, those first that have waited longest.
 
-        One that is suspect is claimed at most, and none unless `suspects`: they wait a little.
+        One that is suspect is claimed at most, and none unless `suspects`: they wait a little. What
+        became of others is noted before: what has ended well is not blamed for what is begun now.
         """
         until = now + CLAIM_SECONDS * SECOND
-        rows = await self._write(
-            "actions_claim",
-            now=now,
-            until=until,
-            later=now + int(SUSPECT_SECONDS * SECOND),
-            type=type,
-            limit=limit,
-            suspects=suspects,
-            ended=ENDED,
-        )
+
+        async def work(transaction: Transaction) -> Sequence[Row]:
+            if settled:
+                await transaction.fetch("actions_settle", rows=json_text(list(settled)))
+            return await transaction.fetch(
+                "actions_claim",
+                now=now,
+                until=until,
+                later=now + int(SUSPECT_SECONDS * SECOND),
+                type=type,
+                limit=limit,
+                suspects=suspects,
+                ended=ENDED,
+            )
+
+        rows = await self._engine.change(work)
         begun = (DueAction(*row) for *row, due_at in rows if due_at == until)
         return sorted(begun, key=lambda due: due.id)
 

@@ -12,6 +12,8 @@ from heliograph.model.records import (
     HeartbeatRow,
     StatusRow,
 )
+from heliograph.model.time import SECOND, now
+from heliograph.store.actions import CLAIM_SECONDS
 from heliograph.store.engine import Batch, Row
 
 _FRAME: Final = (
@@ -51,6 +53,11 @@ def newest_statuses(rows: Iterable[StatusRow]) -> list[StatusRow]:
         if earlier is None or earlier[1] <= row[1]:
             newest[row[0]] = row
     return list(newest.values())
+
+
+def claimed_until(batch: Batch) -> int | None:
+    """Return until when the claim holds that the batch's actions are entered with; None: none."""
+    return now() + CLAIM_SECONDS * SECOND if batch.runs else None
 
 
 def ledger_entries(batch: Batch) -> list[DeliveryRow]:

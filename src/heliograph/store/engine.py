@@ -151,8 +151,10 @@ class Batch:
     change: tuple[int, str] | None = None
     attributes: list[AttributeRow] = dataclasses.field(default_factory=list)
     packets: list[PacketRow] = dataclasses.field(default_factory=list)
-    # Entered only where the packet, or the row, is stored by this batch.
+    # Entered only where the packet, or the row, is stored by this batch; `runs`: as claimed, to be
+    # run by whoever stores them.
     actions: list[ActionRow] = dataclasses.field(default_factory=list)
+    runs: bool = False
     observations: list[ObservationRow] = dataclasses.field(default_factory=list)
 
     def sort(self) -> None:
@@ -173,12 +175,14 @@ class Written:
     `duplicates` maps the id of each row that was dropped as a repeat to the id of the row
     that was stored before it. Rows that are not in it were inserted. `flagged` are the ids of
     heartbeats that name a revision which does not exist. `observed` are rule and sensor of the
-    observations that were stored or had been; None: that is not known.
+    observations that were stored or had been; None: that is not known. `claimed` are the batch's
+    actions that were entered, as claimed.
     """
 
     duplicates: dict[int, int] = dataclasses.field(default_factory=dict)
     flagged: set[int] = dataclasses.field(default_factory=set)
     observed: set[tuple[str, int]] | None = None
+    claimed: Sequence[Row] = ()
 
 
 @dataclasses.dataclass(slots=True)

@@ -1,4 +1,7 @@
-"""The engine for PostgreSQL 13 and later: one connection that writes, a pool that reads.
+"""The engine for PostgreSQL 13 and later: two connections that write, a pool that reads.
+
+Batches of what devices send have one of the two to themselves, changes of all else the other: so
+neither waits for the other in the process. In the database they do as two servers' would.
 
 From the bottom up: connections and their errors, the writer, the engine. A batch is written so:
 
@@ -33,6 +36,7 @@ from heliograph.model.time import now as wall_time
 from heliograph.store.batches import (
     TELEMETRY,
     acknowledged,
+    claimed_until,
     ledger_entries,
     lost_keys,
     naming_a_revision,
@@ -61,7 +65,8 @@ OLDEST_POSTGRESQL = 13
 
 T = TypeVar("T")
 
-READERS = 5
+READERS = 4
+PLANNERS = 3
 PING_SECONDS = 2.0
 CONNECT_SECONDS = 5.0
 WRITE_SECONDS = 30.0
@@ -86,8 +91,6 @@ _WRITER_SETTINGS = {
     "lock_timeout": f"{LOCK_SECONDS * 1_000:.0f}",
 }
 _READER_SETTINGS = {
-    # Planning again for each page over all partitions takes longer than reading it.
-    "plan_cache_mode": "force_generic_plan",
     **_SETTINGS,
     "application_name": "heliograph reader",
     "default_transaction_read_only": "on",
@@ -100,9 +103,14 @@ async def connect_writer(dsn: str) -> Any:
     return await _connect(dsn, WRITE_SECONDS, _WRITER_SETTINGS)
 
 
-async def connect_reader(dsn: str) -> Any:
-    """Open a connection that reads; errors are the driver's."""
-    return await _connect(dsn, READ_SECONDS, _READER_SETTINGS)
+async def connect_reader(dsn: str, *, plans: bool = False) -> Any:
+    """Open a connection that reads; errors are the driver's.
+
+    `plans`: each query is planned for its parameters. What narrows only by those that are given
+    would else read all rows. To plan each page over all partitions takes longer than reading it.
+    """
+    mode = {"plan_cache_mode": "force_custom_plan" if plans else "force_generic_plan"}
+    return await _connect(dsn, READ_SECONDS, _READER_SETTINGS | mode)
 
 
 async def _connect(dsn: str, seconds: float, settings: dict[str, str]) -> Any:
@@ -539,7 +547,10 @@ class PostgresqlWriter:
             rows = await connection.fetch(earlier, json_text(batch.packets))
             written.duplicates |= {row_id: first for row_id, first in rows if row_id != first}
         if batch.actions:
-            await self._store(connection, "actions_store", batch.actions)
+            store = self._queries["actions_store"]
+            wanted = {"rows": json_text(batch.actions), "until": claimed_until(batch)}
+            entered = await connection.fetch(store.sql, *arguments(store, wanted))
+            written.claimed = entered if batch.runs else ()
         if batch.observations:
             await self._store(connection, "observations_store", batch.observations)
 
@@ -627,10 +638,16 @@ class PostgresqlEngine:
         self._readers: Pool[Any] = Pool(
             READERS, lambda: connect_reader(dsn), disconnect, seconds=READ_SECONDS
         )
+        self._planners: Pool[Any] = Pool(
+            PLANNERS, lambda: connect_reader(dsn, plans=True), disconnect, seconds=READ_SECONDS
+        )
+        self._narrowing = {name for name, query in self._queries.items() if query.narrows}
         self.lateness = Lateness(shared=True)
         self.lineage = Lineage()
         self.writer = PostgresqlWriter(dsn, self._queries, self.lateness)
-        # Who holds it has the writer's connection.
+        self.changer = PostgresqlWriter(dsn, self._queries, self.lateness)
+        # Who holds it has the connection of the one or the other.
+        self._batch_turn = asyncio.Lock()
         self._turn = asyncio.Lock()
 
     async def start(self) -> int:
@@ -642,22 +659,23 @@ class PostgresqlEngine:
 
     async def fetch(self, query: str, **parameters: Any) -> Sequence[Row]:
         """Run a named query on a reading connection."""
+        pool = self._planners if query in self._narrowing else self._readers
         try:
-            connection = await self._readers.take()
+            connection = await pool.take()
             # One that the server closed since its last use is no reason to fail.
             while connection.is_closed():
-                await self._readers.drop(connection)
-                connection = await self._readers.take()
+                await pool.drop(connection)
+                connection = await pool.take()
         except Exception as error:
             raise unavailable(error) from error
         try:
             rows = await self._fetch_on(connection, query, **parameters)
         except BaseException as error:
-            await self._readers.drop(connection)
+            await pool.drop(connection)
             if isinstance(error, Exception):
                 raise translate(error) from error
             raise
-        self._readers.give(connection)
+        pool.give(connection)
         return rows
 
     async def _fetch_on(self, connection: Any, query: str, **parameters: Any) -> Sequence[Row]:
@@ -675,29 +693,32 @@ class PostgresqlEngine:
     async def renew(self) -> None:
         """Open all connections anew."""
         self._readers.renew()
-        async with self._turn:
+        self._planners.renew()
+        async with self._batch_turn:
             await self.writer.renew()
+        async with self._turn:
+            await self.changer.renew()
 
     async def change(self, work: Work[T]) -> T:
-        """Do work in a transaction on the writer."""
+        """Do work in a transaction."""
         async with self.transaction() as transaction:
             return await work(transaction)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
-        """Open a transaction on the writer."""
+        """Open a transaction on the connection of changes."""
         async with self._turn:
             try:
                 # The same one to the end: a statement on another would be committed by itself.
-                connection = await self.writer.open()
-                await self.writer.begin(self.lineage.known)
+                connection = await self.changer.open()
+                await self.changer.begin(self.lineage.known)
                 transaction = Transaction(
                     functools.partial(self._fetch_on, connection), lambda work: work(transaction)
                 )
                 yield transaction
                 await connection.execute("COMMIT")
             except BaseException as error:
-                known = await self.writer.abandon(error)
+                known = await self.changer.abandon(error)
                 if not isinstance(error, Exception):
                     raise
                 if field := taken_field(error):
@@ -708,12 +729,12 @@ class PostgresqlEngine:
 
     async def write(self, batch: Batch) -> Written:
         """Commit a batch."""
-        async with self._turn:
+        async with self._batch_turn:
             return await self.writer.write(batch, batch.change or self.lineage.known)
 
     async def find_deliveries(self, keys: Sequence[bytes], now: int) -> Sequence[Row]:
         """Return key, id and answer of the deliveries that are not expired."""
-        async with self._turn, self.writer.using() as connection:
+        async with self._batch_turn, self.writer.using() as connection:
             sql = self._queries["deliveries_find"].sql
             found: Sequence[Row] = await connection.fetch(sql, list(keys), now)
         return found
@@ -730,9 +751,9 @@ class PostgresqlEngine:
 
     async def store_rollups(self, change: RollupChange) -> bool:
         """Commit a change of rollups."""
-        async with self._turn, self.writer.using() as connection:
-            await self.writer.begin(self.lineage.known)
-            stored = await self.writer.store_rollups(connection, change)
+        async with self._turn, self.changer.using() as connection:
+            await self.changer.begin(self.lineage.known)
+            stored = await self.changer.store_rollups(connection, change)
             await connection.execute("COMMIT" if stored else "ROLLBACK")
         return stored
 
@@ -772,8 +793,11 @@ class PostgresqlEngine:
     async def close(self) -> None:
         """Close all connections."""
         await self._readers.close()
-        async with self._turn:
+        await self._planners.close()
+        async with self._batch_turn:
             await self.writer.close()
+        async with self._turn:
+            await self.changer.close()
 
 
 def _of_driver(error: Exception) -> bool:

@@ -75,12 +75,16 @@ class Retentions(Subject):
 
         Deleted ones too. `default` counts where nothing is said; all its members are given.
         """
+        by_default = any(msgspec.structs.astuple(default))
+        if not by_default and not await self.has_rules():
+            return []
         return await self._all(
             _kept_sensor,
             "retention_sensors",
             after=after,
             network=network,
             limit=limit,
+            by_default=by_default,
             **msgspec.structs.asdict(default),
         )
 

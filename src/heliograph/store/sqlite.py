@@ -35,6 +35,7 @@ from heliograph.model.time import now
 from heliograph.store.batches import (
     TELEMETRY,
     acknowledged,
+    claimed_until,
     lost_keys,
     naming_a_revision,
     newest_statuses,
@@ -598,7 +599,10 @@ class SqliteWriter:
             found = connection.execute(earlier, {"rows": json_text(batch.packets)}).fetchall()
             written.duplicates |= {row_id: first for row_id, first in found if row_id != first}
         if batch.actions:
-            self._store(connection, "actions_store", batch.actions)
+            wanted = {"rows": json_text(batch.actions), "until": claimed_until(batch)}
+            sql = self._queries["actions_store"].sql
+            entered = connection.execute(sql, wanted).fetchall()
+            written.claimed = entered if batch.runs else ()
         if batch.observations:
             seen = self._store(connection, "observations_store", batch.observations)
             written.observed = {(name, number) for name, number in seen}

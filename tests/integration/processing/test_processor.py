@@ -527,7 +527,7 @@ async def test_another_server_goes_on_when_the_one_whose_turn_it_is_dies(postgre
     await other.processor.proceed()
     assert await other.actions() == []
     # As if its process had been killed: what it has done is undone, its turn is over.
-    backend = (await first.engine.writer.open()).get_server_pid()
+    backend = (await first.engine.changer.open()).get_server_pid()
     with psycopg.connect(postgresql_url, autocommit=True) as connection:
         connection.execute("SELECT pg_terminate_backend(%s)", (backend,))
     with contextlib.suppress(StoreUnavailableError):

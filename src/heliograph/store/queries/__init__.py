@@ -35,6 +35,11 @@ class Query(NamedTuple):
     sql: str
     parameters: tuple[str, ...]
 
+    @property
+    def narrows(self) -> bool:
+        """Whether it narrows by parameters only where they are given."""
+        return "IS NULL OR" in " ".join(self.sql.split())
+
 
 def load_queries(engine: str) -> dict[str, Query]:
     """Return the engine's queries by name."""

@@ -40,9 +40,11 @@ FROM (
     FROM due
 ) AS claimed
 WHERE action.id = claimed.id
-RETURNING
+RETURNING {action_claim}, COALESCE(attempts > 2 AND error = :ended, false), due_at
+
+-- shared: action_claim
     action.id, rule, position, sensor, timestamp, fingerprint, message, network_identifier, type,
-    body, attempts, created_at, COALESCE(attempts > 2 AND error = :ended, false), due_at
+    body, attempts, created_at
 
 -- name: actions_next_due(types)
 -- Of each type: when the next one may be claimed. One look at the index each, however many wait.

@@ -35,7 +35,7 @@ UNION ALL
 SELECT 1 FROM sensor_retention
 LIMIT 1;
 
--- name: retention_sensors(after, network, raw_days, rollup_days, log_days, limit)
+-- name: retention_sensors(after, network, by_default, raw_days, rollup_days, log_days, limit)
 -- Those of which anything is not kept for ever. Deleted ones too: what was kept of theirs goes.
 SELECT
     sensor.number,
@@ -49,6 +49,11 @@ LEFT JOIN sensor_retention AS own ON own.sensor = sensor.number
 LEFT JOIN network_retention AS whole ON whole.network = sensor.network_identifier
 WHERE sensor.number > :after
 AND (CAST(:network AS text) IS NULL OR sensor.network_identifier = :network)
+AND (
+    CAST(:by_default AS boolean)
+    OR sensor.number IN (SELECT sensor_retention.sensor FROM sensor_retention)
+    OR sensor.network_identifier IN (SELECT network_retention.network FROM network_retention)
+)
 AND (
     coalesce(own.raw_days, whole.raw_days, CAST(:raw_days AS bigint)) > 0
     OR coalesce(own.rollup_days, whole.rollup_days, CAST(:rollup_days AS bigint)) > 0

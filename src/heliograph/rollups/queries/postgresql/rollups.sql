@@ -1,7 +1,7 @@
 -- name: rollups_find(keys)
 -- OFFSET keeps the planner from joining with the whole table; each key is searched by itself.
 SELECT found.start, found.packed, found.sensor, found.level
-FROM json_array_elements(CAST(:keys AS json)) AS wanted (key)
+FROM jsonb_array_elements(CAST(:keys AS jsonb)) AS wanted (key)
 CROSS JOIN LATERAL (
     SELECT sensor, level, start, packed
     FROM rollup
@@ -19,7 +19,7 @@ SELECT
     found.fingerprint,
     CASE WHEN length(found.value) <= :longest THEN found.value END AS value,
     found.sensor
-FROM json_array_elements(CAST(:spans AS json)) AS wanted (span)
+FROM jsonb_array_elements(CAST(:spans AS jsonb)) AS wanted (span)
 CROSS JOIN LATERAL (
     SELECT timestamp, fingerprint, value, sensor
     FROM measurement
@@ -48,7 +48,7 @@ WHERE rollup.sensor = gone.sensor AND rollup.level = gone.level AND rollup.start
 -- name: rollup_backlog_shorten(rows)!
 UPDATE rollup_backlog
 SET range_end = CAST(done.row ->> 2 AS bigint)
-FROM json_array_elements(CAST(:rows AS json)) AS done (row)
+FROM jsonb_array_elements(CAST(:rows AS jsonb)) AS done (row)
 WHERE rollup_backlog.sensor = CAST(done.row ->> 0 AS bigint)
 AND rollup_backlog.range_start = CAST(done.row ->> 1 AS bigint);
 

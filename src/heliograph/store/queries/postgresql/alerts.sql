@@ -64,6 +64,6 @@ FROM (
         CAST(value ->> 7 AS bigint) AS cleared_at, value ->> 8 AS cleared_by,
         CAST(value ->> 9 AS bigint) AS count, CAST(value ->> 10 AS bigint) AS due_at,
         value ->> 11 AS telling
-    FROM json_array_elements(CAST(:rows AS json))
+    FROM jsonb_array_elements(CAST(:rows AS jsonb))
 ) AS given
 WHERE alert.id = given.id;

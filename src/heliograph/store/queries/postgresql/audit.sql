@@ -6,4 +6,4 @@ INSERT INTO audit (
 SELECT
     CAST(:timestamp AS bigint), CAST(:actor_kind AS text), CAST(:actor_name AS text),
     CAST(:address AS text), value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4
-FROM json_array_elements(CAST(:rows AS json));
+FROM jsonb_array_elements(CAST(:rows AS jsonb));

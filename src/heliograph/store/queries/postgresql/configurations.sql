@@ -33,18 +33,18 @@ INSERT INTO configuration (sensor, revision, configuration, created_at, author)
 SELECT
     CAST(value ->> 0 AS bigint), CAST(value ->> 1 AS bigint), value ->> 2,
     CAST(:created_at AS bigint), CAST(:author AS text)
-FROM json_array_elements(CAST(:rows AS json))
+FROM jsonb_array_elements(CAST(:rows AS jsonb))
 RETURNING sensor, revision;
 
 -- name: configuration_texts(rows)
 SELECT configuration.sensor, configuration.revision, configuration.configuration
-FROM json_array_elements(CAST(:rows AS json)) AS wanted
+FROM jsonb_array_elements(CAST(:rows AS jsonb)) AS wanted
 JOIN configuration ON configuration.sensor = CAST(wanted ->> 0 AS bigint)
 AND configuration.revision = CAST(wanted ->> 1 AS bigint);
 
 -- name: revisions_find(rows)
 SELECT configuration.sensor, configuration.revision, configuration.success
-FROM json_array_elements(CAST(:rows AS json)) AS wanted
+FROM jsonb_array_elements(CAST(:rows AS jsonb)) AS wanted
 JOIN configuration ON configuration.sensor = CAST(wanted ->> 0 AS bigint)
 AND configuration.revision = CAST(wanted ->> 1 AS bigint);
 
@@ -57,7 +57,7 @@ WITH said AS MATERIALIZED (
         CAST(value ->> 2 AS bigint) AS timestamp,
         CAST(value ->> 3 AS bigint) AS receipt_timestamp,
         CAST(value ->> 4 AS boolean) AS success
-    FROM json_array_elements(CAST(:rows AS json))
+    FROM jsonb_array_elements(CAST(:rows AS jsonb))
 ),
 locked AS MATERIALIZED (
     SELECT sensor, revision FROM configuration
@@ -78,7 +78,7 @@ AND (configuration.success IS NULL OR (NOT configuration.success AND said.succes
 -- name: heartbeats_flag(rows)!
 UPDATE heartbeat
 SET unknown_revision = true
-FROM json_array_elements(CAST(:rows AS json)) AS flagged
+FROM jsonb_array_elements(CAST(:rows AS jsonb)) AS flagged
 WHERE heartbeat.sensor = CAST(flagged ->> 1 AS bigint)
 AND heartbeat.timestamp = CAST(flagged ->> 2 AS bigint)
 AND heartbeat.fingerprint = CAST(flagged ->> 3 AS bigint)

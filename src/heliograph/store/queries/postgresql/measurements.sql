@@ -45,7 +45,7 @@ FROM (
 -- name: measurements_named(sensor, keys, longest)
 -- Those with these keys: a list of [timestamp, fingerprint].
 SELECT id, timestamp, fingerprint, receipt_timestamp, revision, {value_up_to_longest}
-FROM json_array_elements(CAST(:keys AS json)) AS wanted (key)
+FROM jsonb_array_elements(CAST(:keys AS jsonb)) AS wanted (key)
 JOIN measurement
 ON timestamp = CAST(key ->> 0 AS bigint) AND fingerprint = CAST(key ->> 1 AS bigint)
 WHERE sensor = :sensor

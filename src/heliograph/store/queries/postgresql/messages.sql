@@ -8,7 +8,7 @@ strpos(payload, :member) > 0 AND (strpos(payload, :said) > 0 OR strpos(payload, 
 octet_length(payload)
 
 -- shared: named_ids
-SELECT CAST(value ->> 0 AS bigint) FROM json_array_elements(CAST(:names AS json))
+SELECT CAST(value ->> 0 AS bigint) FROM jsonb_array_elements(CAST(:names AS jsonb))
 
 -- shared: numbers_wanted
 SELECT CAST(value AS bigint) FROM json_array_elements_text(CAST(:numbers AS json))
@@ -21,7 +21,7 @@ SELECT CAST(value AS bigint) FROM json_array_elements_text(CAST(:numbers AS json
     SELECT
         CAST(value ->> 0 AS bigint) AS wanted_id, CAST(value ->> 1 AS bigint) AS wanted_sensor,
         CAST(value ->> 2 AS bigint) AS wanted_timestamp
-    FROM json_array_elements(CAST(:names AS json)) AS named (value)
+    FROM jsonb_array_elements(CAST(:names AS jsonb)) AS named (value)
 ) AS wanted
 
 -- shared: named_measurement

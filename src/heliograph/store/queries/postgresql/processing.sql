@@ -19,7 +19,7 @@ FROM (
         CAST(value ->> 4 AS bigint) AS receipt_timestamp, value ->> 5 AS device_id,
         value ->> 6 AS network_identifier, value ->> 7 AS principal, value ->> 8 AS source,
         value ->> 9 AS payload
-    FROM json_array_elements(CAST(:rows AS json))
+    FROM jsonb_array_elements(CAST(:rows AS jsonb))
 ) AS received
 WHERE true
 ON CONFLICT DO NOTHING;
@@ -31,19 +31,21 @@ FROM (
     SELECT
         CAST(value ->> 0 AS bigint) AS id, CAST(value ->> 2 AS bigint) AS timestamp,
         CAST(value ->> 3 AS bigint) AS fingerprint, value ->> 5 AS device_id
-    FROM json_array_elements(CAST(:rows AS json))
+    FROM jsonb_array_elements(CAST(:rows AS jsonb))
 ) AS received
 JOIN packet USING (device_id, timestamp, fingerprint);
 
--- name: actions_store(rows)
--- Only what follows from a packet that is stored under this very id: a repeat has none.
+-- name: actions_store(rows, until)
+-- Only what follows from a packet that is stored under this very id: a repeat has none. With a time
+-- until which it holds it is claimed at once.
 INSERT INTO action (
     rule, position, sensor, timestamp, fingerprint, message, network_identifier, type, body,
-    due_at, created_at
+    due_at, created_at, attempts
 )
 SELECT
     rule, position, sensor, timestamp, fingerprint, message, network_identifier, type, body,
-    due_at, created_at
+    coalesce(CAST(:until AS bigint), due_at), created_at,
+    CASE WHEN CAST(:until AS bigint) IS NULL THEN 0 ELSE 1 END
 FROM (
     SELECT
         value ->> 0 AS rule, CAST(value ->> 1 AS bigint) AS position,
@@ -51,10 +53,11 @@ FROM (
         CAST(value ->> 4 AS bigint) AS fingerprint, CAST(value ->> 5 AS bigint) AS message,
         value ->> 6 AS network_identifier, value ->> 7 AS type, value ->> 8 AS body,
         CAST(value ->> 9 AS bigint) AS due_at, CAST(value ->> 10 AS bigint) AS created_at
-    FROM json_array_elements(CAST(:rows AS json))
+    FROM jsonb_array_elements(CAST(:rows AS jsonb))
 ) AS due
 WHERE EXISTS (SELECT 1 FROM packet WHERE packet.id = due.message)
-ON CONFLICT (rule, position, sensor, timestamp, fingerprint, type) DO NOTHING;
+ON CONFLICT (rule, position, sensor, timestamp, fingerprint, type) DO NOTHING
+RETURNING {action_claim};
 
 -- name: observations_store(rows)
 -- Only of rows that are stored under this very id: a repeat is no observation. And where a row need
@@ -67,7 +70,7 @@ WITH seen AS MATERIALIZED (
         value ->> 6 AS kind, value ->> 7 AS verdict,
         value ->> 8 AS value, CAST(value ->> 9 AS bigint) AS first_id,
         CAST(value ->> 10 AS boolean) AS must
-    FROM json_array_elements(CAST(:rows AS json))
+    FROM jsonb_array_elements(CAST(:rows AS jsonb))
 ),
 newest AS MATERIALIZED (
     SELECT
@@ -143,14 +146,14 @@ WHERE (rule, sensor, timestamp, fingerprint) IN (
     SELECT
         value ->> 0, CAST(value ->> 1 AS bigint), CAST(value ->> 2 AS bigint),
         CAST(value ->> 3 AS bigint)
-    FROM json_array_elements(CAST(:keys AS json))
+    FROM jsonb_array_elements(CAST(:keys AS jsonb))
 );
 
 -- name: rule_states_find(pairs)
 SELECT rule_state.rule, rule_state.sensor, rule_state.state, rule_state.basis
 FROM (
     SELECT value ->> 0 AS rule, CAST(value ->> 1 AS bigint) AS sensor
-    FROM json_array_elements(CAST(:pairs AS json))
+    FROM jsonb_array_elements(CAST(:pairs AS jsonb))
 ) AS wanted
 JOIN rule_state ON rule_state.rule = wanted.rule AND rule_state.sensor = wanted.sensor;
 
@@ -162,7 +165,7 @@ FROM (
         value ->> 0 AS rule, CAST(value ->> 1 AS bigint) AS sensor,
         value ->> 2 AS state, CAST(value ->> 3 AS bigint) AS basis,
         value ->> 4 AS phase, CAST(value ->> 5 AS bigint) AS due_at
-    FROM json_array_elements(CAST(:rows AS json))
+    FROM jsonb_array_elements(CAST(:rows AS jsonb))
 ) AS given
 WHERE EXISTS (SELECT 1 FROM rule WHERE rule.identifier = given.rule)
 
@@ -182,7 +185,7 @@ ON CONFLICT (rule, sensor) DO NOTHING;
 DELETE FROM rule_state
 WHERE (rule, sensor) IN (
     SELECT value ->> 0, CAST(value ->> 1 AS bigint)
-    FROM json_array_elements(CAST(:pairs AS json))
+    FROM jsonb_array_elements(CAST(:pairs AS jsonb))
 );
 
 -- name: rule_actions_store(rows)!
@@ -200,7 +203,7 @@ SELECT
     CAST(value ->> 9 AS bigint) AS due_at, CAST(value ->> 10 AS bigint) AS created_at,
     value ->> 11 AS state, CAST(value ->> 12 AS bigint) AS finished_at,
     value ->> 13 AS error
-FROM json_array_elements(CAST(:rows AS json))
+FROM jsonb_array_elements(CAST(:rows AS jsonb))
 WHERE true
 ON CONFLICT (rule, position, sensor, timestamp, fingerprint, type) DO NOTHING;
 
@@ -248,7 +251,7 @@ FROM (
         CAST(value ->> 2 AS bigint) AS attempts, CAST(value ->> 3 AS bigint) AS due_at,
         CAST(value ->> 4 AS bigint) AS finished_at, value ->> 5 AS error,
         CAST(value ->> 6 AS bigint) AS claim
-    FROM json_array_elements(CAST(:rows AS json))
+    FROM jsonb_array_elements(CAST(:rows AS jsonb))
 ) AS settled
 WHERE action.id = settled.id AND action.state = 'pending'
 AND (settled.state = 'done' OR action.attempts = settled.claim)

@@ -45,7 +45,7 @@ SELECT configuration.sensor
 FROM configuration
 WHERE (sensor, revision) IN (
     SELECT CAST(value ->> 0 AS bigint), CAST(value ->> 1 AS bigint)
-    FROM json_array_elements(CAST(:rows AS json))
+    FROM jsonb_array_elements(CAST(:rows AS jsonb))
 )
 ORDER BY sensor, revision
 FOR NO KEY UPDATE;
@@ -60,7 +60,7 @@ FOR UPDATE;
 
 -- name: publications_delete(claim, rows)
 DELETE FROM publication
-USING json_array_elements(CAST(:rows AS json)) AS done
+USING jsonb_array_elements(CAST(:rows AS jsonb)) AS done
 WHERE publication.claim = :claim AND publication.name = done ->> 0
 AND publication.version = CAST(done ->> 1 AS bigint)
 RETURNING publication.name;
@@ -81,7 +81,7 @@ FROM (
         CAST(value ->> 1 AS bigint) AS version,
         CAST(value ->> 2 AS bigint) AS due_at,
         CAST(value ->> 3 AS bigint) AS attempts
-    FROM json_array_elements(CAST(:rows AS json))
+    FROM jsonb_array_elements(CAST(:rows AS jsonb))
 ) AS failed
 WHERE publication.name = failed.name AND publication.claim = :claim
 RETURNING publication.name;
@@ -98,7 +98,7 @@ WITH published AS MATERIALIZED (
         CAST(value ->> 0 AS bigint) AS number,
         CAST(value ->> 1 AS bigint) AS revision,
         CAST(value ->> 2 AS bigint) AS timestamp
-    FROM json_array_elements(CAST(:rows AS json))
+    FROM jsonb_array_elements(CAST(:rows AS jsonb))
 )
 UPDATE configuration
 SET publication_timestamp = published.timestamp

@@ -3,7 +3,7 @@
 
 -- name: {kept}s_due(wanted, low, high, limit)
 SELECT {kept}.fingerprint, {kept}.sensor, {kept}.timestamp
-FROM json_array_elements(CAST(:wanted AS json)) AS wanted (value)
+FROM jsonb_array_elements(CAST(:wanted AS jsonb)) AS wanted (value)
 CROSS JOIN LATERAL (
     SELECT sensor, timestamp, fingerprint FROM {kept}
     WHERE sensor = CAST(wanted.value ->> 0 AS bigint)
@@ -17,7 +17,7 @@ LIMIT :limit;
 
 -- name: rollups_due(wanted, low, high, limit)
 SELECT rollup.level, rollup.sensor, rollup.start
-FROM json_array_elements(CAST(:wanted AS json)) AS wanted (value)
+FROM jsonb_array_elements(CAST(:wanted AS jsonb)) AS wanted (value)
 CROSS JOIN (VALUES (60), (3600)) AS level (value)
 CROSS JOIN LATERAL (
     SELECT sensor, level, start FROM rollup
@@ -36,7 +36,7 @@ WITH due AS MATERIALIZED (
         CAST(value ->> 0 AS bigint) AS fingerprint,
         CAST(value ->> 1 AS bigint) AS sensor,
         CAST(value ->> 2 AS bigint) AS timestamp
-    FROM json_array_elements(CAST(:keys AS json))
+    FROM jsonb_array_elements(CAST(:keys AS jsonb))
 )
 DELETE FROM {kept}
 USING due
@@ -52,7 +52,7 @@ WITH due AS MATERIALIZED (
         CAST(value ->> 0 AS integer) AS level,
         CAST(value ->> 1 AS bigint) AS sensor,
         CAST(value ->> 2 AS bigint) AS start
-    FROM json_array_elements(CAST(:keys AS json))
+    FROM jsonb_array_elements(CAST(:keys AS jsonb))
 )
 DELETE FROM rollup
 USING due
@@ -87,7 +87,7 @@ LEFT JOIN rollup_floor ON rollup_floor.sensor = wanted.sensor;
 -- other.
 INSERT INTO rollup_floor (sensor, raw_from)
 SELECT CAST(value ->> 0 AS bigint), CAST(value ->> 1 AS bigint)
-FROM json_array_elements(CAST(:floors AS json))
+FROM jsonb_array_elements(CAST(:floors AS jsonb))
 ORDER BY 1
 ON CONFLICT (sensor) DO UPDATE
 SET raw_from = excluded.raw_from
@@ -108,7 +108,7 @@ SELECT
             LIMIT :limit
         ) AS oldest
     )
-FROM json_array_elements(CAST(:wanted AS json)) AS wanted (value)
+FROM jsonb_array_elements(CAST(:wanted AS jsonb)) AS wanted (value)
 WHERE EXISTS (
     SELECT 1 FROM {kept}
     WHERE sensor = CAST(wanted.value ->> 0 AS bigint)
@@ -146,7 +146,7 @@ SELECT
             LIMIT :limit
         ) AS oldest
     )
-FROM json_array_elements(CAST(:wanted AS json)) AS wanted (value)
+FROM jsonb_array_elements(CAST(:wanted AS jsonb)) AS wanted (value)
 WHERE EXISTS (
     SELECT 1 FROM rollup
     WHERE sensor = CAST(wanted.value ->> 0 AS bigint) AND level IN (60, 3600)
@@ -264,7 +264,7 @@ WHERE pg_inherits.inhparent = CAST(CAST(:parent AS text) AS regclass);
 
 -- name: measurements_sample_due(wanted, share)
 SELECT id, measurement.sensor, pg_column_size(measurement.value)
-FROM json_array_elements(CAST(:wanted AS json)) AS wanted (value)
+FROM jsonb_array_elements(CAST(:wanted AS jsonb)) AS wanted (value)
 JOIN measurement ON measurement.sensor = CAST(wanted.value ->> 0 AS bigint)
 AND measurement.timestamp >= CAST(wanted.value ->> 1 AS bigint)
 AND measurement.timestamp < CAST(wanted.value ->> 2 AS bigint)
@@ -274,7 +274,7 @@ WHERE (measurement.timestamp / 1000) % 1009 < :share;
 SELECT id, log.sensor,
     pg_column_size(log.severity) + pg_column_size(log.subject)
     + coalesce(pg_column_size(log.details), 0)
-FROM json_array_elements(CAST(:wanted AS json)) AS wanted (value)
+FROM jsonb_array_elements(CAST(:wanted AS jsonb)) AS wanted (value)
 JOIN log ON log.sensor = CAST(wanted.value ->> 0 AS bigint)
 AND log.timestamp >= CAST(wanted.value ->> 1 AS bigint)
 AND log.timestamp < CAST(wanted.value ->> 2 AS bigint)
@@ -282,7 +282,7 @@ WHERE (log.timestamp / 1000) % 1009 < :share;
 
 -- name: heartbeats_sample_due(wanted, share)
 SELECT id, heartbeat.sensor, coalesce(pg_column_size(heartbeat.details), 0)
-FROM json_array_elements(CAST(:wanted AS json)) AS wanted (value)
+FROM jsonb_array_elements(CAST(:wanted AS jsonb)) AS wanted (value)
 JOIN heartbeat ON heartbeat.sensor = CAST(wanted.value ->> 0 AS bigint)
 AND heartbeat.timestamp >= CAST(wanted.value ->> 1 AS bigint)
 AND heartbeat.timestamp < CAST(wanted.value ->> 2 AS bigint)
@@ -290,7 +290,7 @@ WHERE (heartbeat.timestamp / 1000) % 1009 < :share;
 
 -- name: packets_sample_due(wanted, share)
 SELECT id, packet.sensor, {packet_content}
-FROM json_array_elements(CAST(:wanted AS json)) AS wanted (value)
+FROM jsonb_array_elements(CAST(:wanted AS jsonb)) AS wanted (value)
 JOIN packet ON packet.sensor = CAST(wanted.value ->> 0 AS bigint)
 AND packet.timestamp >= CAST(wanted.value ->> 1 AS bigint)
 AND packet.timestamp < CAST(wanted.value ->> 2 AS bigint)
@@ -302,7 +302,7 @@ octet_length(device_id) + octet_length(principal) + octet_length(source)
 
 -- name: rollups_sample_due(wanted, share)
 SELECT 0, rollup.sensor, pg_column_size(rollup.packed)
-FROM json_array_elements(CAST(:wanted AS json)) AS wanted (value)
+FROM jsonb_array_elements(CAST(:wanted AS jsonb)) AS wanted (value)
 JOIN rollup ON rollup.sensor = CAST(wanted.value ->> 0 AS bigint)
 AND rollup.level IN (60, 3600)
 AND rollup.start >= CAST(wanted.value ->> 1 AS bigint)

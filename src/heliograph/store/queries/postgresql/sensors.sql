@@ -27,7 +27,7 @@ WITH touched AS MATERIALIZED (
         CAST(value ->> 0 AS bigint) AS number,
         CAST(value ->> 1 AS bigint) AS seen,
         CAST(value ->> 2 AS bigint) AS measured
-    FROM json_array_elements(CAST(:rows AS json))
+    FROM jsonb_array_elements(CAST(:rows AS jsonb))
 ),
 locked AS MATERIALIZED (
     SELECT number FROM sensor WHERE number IN (SELECT number FROM touched)
@@ -61,7 +61,7 @@ WITH stated AS MATERIALIZED (
         CAST(value ->> 1 AS bigint) AS receipt_timestamp,
         value ->> 2 AS status,
         CAST(value ->> 3 AS boolean) AS by_broker
-    FROM json_array_elements(CAST(:rows AS json))
+    FROM jsonb_array_elements(CAST(:rows AS jsonb))
 ),
 locked AS MATERIALIZED (
     SELECT number FROM sensor WHERE number IN (SELECT number FROM stated)
@@ -96,7 +96,7 @@ WITH noted AS MATERIALIZED (
         CAST(value ->> 0 AS bigint) AS number,
         CAST(value ->> 1 AS boolean) AS live,
         CAST(value ->> 2 AS bigint) AS at
-    FROM json_array_elements(CAST(:rows AS json))
+    FROM jsonb_array_elements(CAST(:rows AS jsonb))
 ),
 locked AS MATERIALIZED (
     SELECT number FROM sensor WHERE number IN (SELECT number FROM noted)
@@ -119,7 +119,7 @@ SELECT {sensor_columns} FROM stored;
 -- name: connections_confirm(rows, server)!
 WITH noted AS MATERIALIZED (
     SELECT CAST(value ->> 0 AS bigint) AS number, CAST(value ->> 2 AS bigint) AS at
-    FROM json_array_elements(CAST(:rows AS json))
+    FROM jsonb_array_elements(CAST(:rows AS jsonb))
 ),
 locked AS MATERIALIZED (
     SELECT number FROM sensor
@@ -157,7 +157,7 @@ WHERE sensor.number = ended.number;
 -- name: attributes_store(rows)!
 INSERT INTO attribute (sensor, name)
 SELECT CAST(value ->> 0 AS bigint), value ->> 1
-FROM json_array_elements(CAST(:rows AS json))
+FROM jsonb_array_elements(CAST(:rows AS jsonb))
 ORDER BY 1, 2
 ON CONFLICT (sensor, name) DO NOTHING;
 
@@ -182,11 +182,11 @@ SELECT CAST(value AS bigint) FROM json_array_elements_text(CAST(:open AS json))
 
 -- shared: sensors_gone
 SELECT CAST(value ->> 0 AS bigint) AS number, CAST(value ->> 1 AS bigint) AS at
-FROM json_array_elements(CAST(:gone AS json))
+FROM jsonb_array_elements(CAST(:gone AS jsonb))
 
 -- shared: sensors_noted
 SELECT
     CAST(value ->> 0 AS bigint) AS number,
     CAST(value ->> 1 AS bigint) AS seen,
     CAST(value ->> 2 AS bigint) AS measured
-FROM json_array_elements(CAST(:noted AS json))
+FROM jsonb_array_elements(CAST(:noted AS jsonb))

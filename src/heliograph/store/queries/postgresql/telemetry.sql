@@ -6,7 +6,7 @@ FROM (
     SELECT
         CAST(value ->> 0 AS bigint) AS id, CAST(value ->> 1 AS bigint) AS sensor,
         CAST(value ->> 2 AS bigint) AS timestamp
-    FROM json_array_elements(CAST(:names AS json)) AS named (value)
+    FROM jsonb_array_elements(CAST(:names AS jsonb)) AS named (value)
 ) AS wanted
 CROSS JOIN LATERAL (
     SELECT {table}.id, {table}.sensor, {table}.timestamp

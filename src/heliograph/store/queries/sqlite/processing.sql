@@ -37,15 +37,17 @@ FROM (
 ) AS received
 JOIN packet USING (device_id, timestamp, fingerprint);
 
--- name: actions_store(rows)
--- Only what follows from a packet that is stored under this very id: a repeat has none.
+-- name: actions_store(rows, until)
+-- Only what follows from a packet that is stored under this very id: a repeat has none. With a time
+-- until which it holds it is claimed at once.
 INSERT INTO action (
     rule, position, sensor, timestamp, fingerprint, message, network_identifier, type, body,
-    due_at, created_at
+    due_at, created_at, attempts
 )
 SELECT
     rule, position, sensor, timestamp, fingerprint, message, network_identifier, type, body,
-    due_at, created_at
+    coalesce(CAST(:until AS bigint), due_at), created_at,
+    CASE WHEN CAST(:until AS bigint) IS NULL THEN 0 ELSE 1 END
 FROM (
     SELECT
         json_extract(value, '$[0]') AS rule, json_extract(value, '$[1]') AS position,
@@ -57,7 +59,8 @@ FROM (
     FROM json_each(:rows)
 ) AS due
 WHERE EXISTS (SELECT 1 FROM packet WHERE packet.id = due.message)
-ON CONFLICT (rule, position, sensor, timestamp, fingerprint, type) DO NOTHING;
+ON CONFLICT (rule, position, sensor, timestamp, fingerprint, type) DO NOTHING
+RETURNING {action_claim};
 
 -- name: observations_store(rows)
 -- Only of rows that are stored under this very id: a repeat is no observation. And where a row need
