@@ -2,12 +2,14 @@
 
 import hmac
 
+import msgspec
 from limits import RateLimitItemPerHour
 
 from heliograph.access.limiter import Limiter
 from heliograph.access.passwords import Passwords
 from heliograph.access.registry import KnownSensor, Registry
 from heliograph.address import network_of
+from heliograph.errors import HeliographError
 from heliograph.model.account import LONGEST_USERNAME, Account
 from heliograph.model.audit import Actor, ActorKind, AuditAction, AuditedChange
 from heliograph.model.credentials import LONGEST_PASSWORD, hash_key, is_api_key
@@ -138,11 +140,20 @@ class Authenticator:
         account = await self._accounts.find_username(username)
         # Of an account that is out of use every password is wrong.
         known = account.password_hash if account is not None and account.is_active else None
-        if await self._passwords.verify(known, password, guess):
+        if not await self._passwords.verify(known, password, guess):
+            if self._failed is not None:
+                await self._failed.enter(username, account, address)
+            return None
+        if account is None or not self._passwords.is_outdated(account.password_hash):
             return account
-        if self._failed is not None:
-            await self._failed.enter(username, account, address)
-        return None
+        try:
+            renewed = await self._passwords.hash(password, guess.party)
+        except HeliographError:
+            return account  # too many wait: another time
+        if await self._accounts.rehash(account.identifier, renewed, expected=account.password_hash):
+            return msgspec.structs.replace(account, password_hash=renewed)
+        # It was changed meanwhile, by another log-in perhaps.
+        return await self.password(username, password, address)
 
     async def own_password(
         self, account: Account, password: str, address: str, actor: Actor | None = None

@@ -48,6 +48,8 @@ AT_ONCE = 500
 # is looked at in the next one.
 MOVING_SECONDS = 0.02
 CHARACTERS = 4 << 20
+# States that are compared with their rules before the event loop does something else.
+COMPARED_AT_ONCE = 100
 # Sensors whose presence is looked up in one go.
 PRESENCES = 200
 RETRY_SECONDS = 1.0
@@ -302,7 +304,7 @@ class Processor:
                 self._alerts += await turn.run(lambda turn: _reconciled(turn, begun, ended, moment))
         if self._begun is former:  # the database was not put back meanwhile
             self._begun = known
-        if self.index.alone:
+        if self.index.alone and not self.index.knows_awake:
             awake = await self._states.awake()
             if not self._is_outdated:
                 self.index.know(awake)
@@ -311,7 +313,9 @@ class Processor:
     async def _without_basis(self, active: Iterable[Row]) -> list[tuple[str, int]]:
         """Return rule and sensor of states whose rule is gone, or another, or not theirs."""
         ended: list[tuple[str, int]] = []
-        for identifier, number, basis in active:
+        for at, (identifier, number, basis) in enumerate(active, 1):
+            if at % COMPARED_AT_ONCE == 0:
+                await asyncio.sleep(0)  # others have something to do, too
             found = self.index.rules.get(identifier)
             if found is None or found.basis != basis or not await self._is_upon(found, number):
                 ended.append((identifier, number))

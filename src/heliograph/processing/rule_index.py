@@ -83,7 +83,8 @@ class RuleIndex:
         self._find_sensor = find_sensor
         self.alone = alone
         # Whether all sensors are known for which a rule is not idle.
-        self._knows_awake = False
+        self.knows_awake = False
+        self._stored: list[StoredRule] = []
         self.rules: dict[str, IndexedRule] = {}
         # By network those of all its sensors; by network and name; by network and tag.
         self._of_all: dict[str, list[IndexedRule]] = {}
@@ -93,8 +94,11 @@ class RuleIndex:
         self._found: dict[Kind, dict[int, tuple[IndexedRule, ...]]] = {}
 
     def replace(self, stored: Iterable[StoredRule]) -> None:
-        """Take these for the rules in use."""
-        former, self.rules = self.rules, {}
+        """Take these for the rules in use; what is known goes on where they are the same."""
+        stored = list(stored)
+        if stored == self._stored:
+            return
+        former, self.rules, self._stored = self.rules, {}, stored
         self.doubt()
         for rule in stored:
             known = former.get(rule.identifier)
@@ -137,7 +141,7 @@ class RuleIndex:
 
     def doubt(self) -> None:
         """Take all rules for not idle, until `know` says which are."""
-        self._knows_awake = False
+        self.knows_awake = False
 
     def know(self, awake: Iterable[tuple[str, int]]) -> None:
         """Learn which rules are not idle upon which sensors in the database, or have rows waiting.
@@ -145,7 +149,7 @@ class RuleIndex:
         What was observed since is known here already, whether it is stored yet or not.
         """
         self.wake(awake)
-        self._knows_awake = self.alone
+        self.knows_awake = self.alone
 
     def wake(self, awake: Iterable[tuple[str, int]]) -> None:
         """Take note that rules are not idle upon sensors."""
@@ -206,7 +210,7 @@ class RuleIndex:
 
     def _wakes(self, rules: Sequence[IndexedRule], row: Sequence[Any], value: Any) -> bool:
         """Return whether one of the rules has to look at the sensor's rows in this batch."""
-        number, timestamp, knows_awake = row[SENSOR], row[TIMESTAMP], self._knows_awake
+        number, timestamp, knows_awake = row[SENSOR], row[TIMESTAMP], self.knows_awake
         wakes = False
         for rule in rules:
             if rule.needs_each or number in rule.awake:

@@ -160,6 +160,17 @@ class Accounts(Subject):
 
         return await self._engine.change(work)
 
+    async def rehash(self, identifier: str, password_hash: str, *, expected: str) -> bool:
+        """Keep the same password by another hash; False: its hash is not the one expected."""
+        return bool(
+            await self._write(
+                "account_password",
+                identifier=identifier,
+                password_hash=password_hash,
+                expected=expected,
+            )
+        )
+
     async def activate(self, identifier: str, *, is_active: bool, actor: Actor = SYSTEM) -> bool:
         """Let the account be used or not; out of use, its sessions and tickets have ended.
 

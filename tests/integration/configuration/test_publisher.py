@@ -102,6 +102,24 @@ async def test_a_configuration_is_published_under_each_name(store, register):
     assert await states(store, sensor.number) == ["published"]
 
 
+async def test_a_call_for_nothing_does_not_ask_for_the_writer(store, monkeypatch):
+    asked, due = asyncio.Event(), store.publications.due
+    calls = []
+
+    async def asking(moment):
+        asked.set()
+        return await due(moment)
+
+    monkeypatch.setattr(store.publications, "due", asking)
+    monkeypatch.setattr(store.publications, "claim", calls.append)
+    async with publishes(store, Broker()) as publisher:
+        await asked.wait()
+        asked.clear()
+        publisher.wake()
+        await asked.wait()
+    assert calls == []
+
+
 async def test_what_was_left_is_published_after_a_start(store, register):
     sensor, broker = await register(), Broker()
     await store.configurations.add(sensor.number, "1")

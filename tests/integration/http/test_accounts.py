@@ -8,6 +8,7 @@ import uuid
 from unittest import mock
 
 import pytest
+from argon2 import PasswordHasher
 from pydantic import SecretStr
 
 from heliograph import server
@@ -399,6 +400,30 @@ async def test_a_log_in_that_a_change_of_the_password_overtakes_opens_nothing(si
         monkeypatch.setattr(here.services.passwords, "verify", overtaken)
         response = await here.http.post("/authentication", json=ADA)
         assert (response.status_code, response.json()["code"]) == (401, "INVALID_CREDENTIALS")
+
+
+async def test_a_log_in_renews_a_hash_of_other_parameters(site):
+    former = PasswordHasher(time_cost=2, memory_cost=8, parallelism=1).hash(PASSWORD)
+    async with site() as here:
+        await here.http.post("/users", json=ADA)
+        accounts = here.services.store.accounts
+        ada = await accounts.find_username("ada")
+        await accounts.change_password(ada.identifier, former)
+        wrong = {**ADA, "password": "wrong-lanterns"}
+        assert (await here.http.post("/authentication", json=wrong)).status_code == 401
+        assert (await accounts.find_username("ada")).password_hash == former
+        # Of two at a time the one that comes second finds what the first has made.
+        answers = await asyncio.gather(
+            *(here.http.post("/authentication", json=ADA) for _ in range(2))
+        )
+        assert [answer.status_code for answer in answers] == [200, 200]
+        renewed = (await accounts.find_username("ada")).password_hash
+        assert not here.services.passwords.is_outdated(renewed)
+        # The sessions that there were go on.
+        token = answers[0].json()["access_token"]
+        assert (await here.http.get("/users/me", headers=bearer(token))).status_code == 200
+        await here.http.post("/authentication", json=ADA)
+        assert (await accounts.find_username("ada")).password_hash == renewed
 
 
 async def test_only_hashes_are_stored(site, tmp_path):

@@ -11,6 +11,7 @@ from heliograph.processing import dispatcher as module
 from heliograph.processing.dispatcher import ATTEMPTS, ActionFailedError, Dispatcher, NotNowError
 from heliograph.store import actions as outbox
 from heliograph.store import open_store
+from heliograph.store.actions import DueAction
 from heliograph.store.engine import Batch
 from rows import NOON
 
@@ -85,12 +86,16 @@ async def running(dispatcher):
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def enter(store, count, message=8):
+def packets(count, message=8):
     frame = (message, None, NOON, message, NOON, f"d-{message}", None, "admin", "-", "{}")
     actions = [
         ("", n, 0, NOON, message, message, None, "publish", "{}", NOON, NOON) for n in range(count)
     ]
-    await store.write(Batch(packets=[frame], actions=actions))
+    return Batch(packets=[frame], actions=actions)
+
+
+async def enter(store, count, message=8):
+    await store.write(packets(count, message))
 
 
 async def until(condition):
@@ -106,6 +111,22 @@ async def all_done(store):
 async def states(store):
     page, _ = await store.actions.page(None, offset=0, limit=1_000)
     return [(each.state, each.attempts, each.error) for each in page]
+
+
+async def test_what_was_stored_as_claimed_runs_without_being_looked_for(store, clock):
+    runs = Runs()
+    dispatcher = made(Faulty(store.actions), runs)
+    assert dispatcher.room == 0  # nobody would see to what it began
+    async with running(dispatcher):
+        await until(lambda: asyncio.sleep(0, dispatcher.room > 0))
+        batch = packets(2)
+        batch.runs = True
+        dispatcher.take(DueAction(*row, False) for row in (await store.write(batch)).claimed)
+        await until(lambda: all_done(store))
+        # Whoever asks after it was done is told so at once.
+        assert await dispatcher.finished(8, "publish", 2, 0)
+    assert sorted(runs.ran) == [0, 1]
+    assert await states(store) == [("done", 1, None)] * 2
 
 
 async def test_what_was_killed_before_it_was_noted_runs_again(store, clock):

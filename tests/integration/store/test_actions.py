@@ -2,13 +2,14 @@
 
 import asyncio
 
-from heliograph.model.time import SECOND
+from heliograph.model.time import SECOND, now
 from heliograph.store.actions import (
     CLAIM_SECONDS,
     ENDED,
     FURTHEST_SECONDS,
     SUSPECT_SECONDS,
     ActionState,
+    DueAction,
     NextDue,
     SettledAction,
 )
@@ -50,6 +51,34 @@ async def test_a_packet_is_stored_once_and_so_is_what_follows_from_it(store):
     )
     assert (await store.write(again)).duplicates == {16: 8}
     assert await due(store) == [8, 8, 24]
+
+
+async def test_what_its_server_runs_at_once_is_stored_as_claimed(store):
+    batch = Batch(packets=[packet(8)], actions=[action(8), action(8, position=1)], runs=True)
+    began, written = now(), await store.write(batch)
+    claimed = [DueAction(*row, False) for row in written.claimed]
+    assert [(each.message, each.position, each.attempts) for each in claimed] == [
+        (8, 0, 1),
+        (8, 1, 1),
+    ]
+    # What comes again is not run a second time, and nobody else takes it before its claim lapses.
+    assert (await store.write(batch)).claimed == []
+    assert await due(store, began) == []
+    done = SettledAction(claimed[0].id, ActionState.DONE, 1, 0, NOON, None, 1)
+    await store.actions.settle([done])
+    assert await due(store, now() + (CLAIM_SECONDS + 1) * SECOND) == [8]
+
+
+async def test_what_has_ended_is_noted_with_the_next_claim(store):
+    await store.write(Batch(packets=[packet(8)], actions=[action(8), action(8, position=1)]))
+    [first] = await store.actions.claim(NOON, "publish", 1)
+    done = SettledAction(first.id, ActionState.DONE, 1, 0, NOON, None, 1)
+    [second] = await store.actions.claim(NOON, "publish", 10, settled=[done])
+    assert (first.position, second.position) == (0, 1)
+    assert [each.state for each in await store.actions.of_message(8, "publish")] == [
+        "done",
+        "pending",
+    ]
 
 
 async def test_only_rows_that_were_inserted_are_observed(store, sensor):

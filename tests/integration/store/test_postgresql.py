@@ -44,6 +44,14 @@ async def store(postgresql_url, monkeypatch):
     await store.close()
 
 
+async def test_what_devices_send_does_not_wait_for_a_change(store):
+    sensor = await store.sensors.create(identifier=str(uuid.uuid4()), created_at=1)
+    async with store.engine.transaction() as transaction:
+        await transaction.fetch("network_locked", identifier=sensor.network_identifier)
+        written = await store.write(Batch(measurements=[measurement(sensor.number, NOON)]))
+    assert written.duplicates == {}
+
+
 @pytest.fixture
 def execute(postgresql_url):
     """Run a statement from outside and return its rows."""

@@ -96,9 +96,12 @@ def test_a_sensor_is_awake_until_the_database_says_that_its_state_is_idle():
     assert seen(index, measurement(2, NOON + 2, calm))[1] == [("hot", 2, "clears")]
     index.committed(batch, Written(observed=set()), None)
     assert seen(index, measurement(2, NOON + 3, calm))[1] == []
-    # Rules are stored anew, or the database was put back: nothing is known.
+    # It was something else that has changed: what is known goes on.
     index.replace([each.stored for each in index.rules.values()])
-    assert seen(index, measurement(2, NOON + 4, calm))[1] == [("hot", 2, "clears")]
+    assert seen(index, measurement(2, NOON + 4, calm))[1] == []
+    # Another rule is there, or the database was put back: nothing is known.
+    index.replace([*(each.stored for each in index.rules.values()), stored("other", "b")])
+    assert seen(index, measurement(2, NOON + 5, calm))[1] == [("hot", 2, "clears")]
 
 
 class Model:

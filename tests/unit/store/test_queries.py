@@ -51,3 +51,9 @@ def test_an_engines_queries_are_whole(engine, caplog):
     assert len(queries) > 200
     assert not [name for name, query in queries.items() if "-- shared:" in query.sql]
     assert queries["sensor_by_number"].parameters == ("number",)
+
+
+def test_what_narrows_by_what_is_given_is_planned_for_it():
+    queries = load_queries("postgresql")
+    assert queries["sensors_list"].narrows
+    assert not queries["measurements_before"].narrows
