@@ -89,6 +89,7 @@ READS = reading(
     "/silences",
     "/channels",
     "/messages",
+    "/doctor",
 )
 
 _MEASURED = {"temperature": 21.5, "humidity": 0.43}

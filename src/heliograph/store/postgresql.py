@@ -106,8 +106,9 @@ async def connect_writer(dsn: str) -> Any:
 async def connect_reader(dsn: str, *, plans: bool = False) -> Any:
     """Open a connection that reads; errors are the driver's.
 
-    `plans`: each query is planned for its parameters. What narrows only by those that are given
-    would else read all rows. To plan each page over all partitions takes longer than reading it.
+    `plans`: each query is planned by itself. What narrows only by the parameters that are given, or
+    reads a table that was empty when it was planned, would else read all rows. To plan each page
+    over all partitions takes longer than reading it.
     """
     mode = {"plan_cache_mode": "force_custom_plan" if plans else "force_generic_plan"}
     return await _connect(dsn, READ_SECONDS, _READER_SETTINGS | mode)
@@ -641,7 +642,7 @@ class PostgresqlEngine:
         self._planners: Pool[Any] = Pool(
             PLANNERS, lambda: connect_reader(dsn, plans=True), disconnect, seconds=READ_SECONDS
         )
-        self._narrowing = {name for name, query in self._queries.items() if query.narrows}
+        self._planned = {name for name, query in self._queries.items() if query.is_planned_anew}
         self.lateness = Lateness(shared=True)
         self.lineage = Lineage()
         self.writer = PostgresqlWriter(dsn, self._queries, self.lateness)
@@ -659,7 +660,7 @@ class PostgresqlEngine:
 
     async def fetch(self, query: str, **parameters: Any) -> Sequence[Row]:
         """Run a named query on a reading connection."""
-        pool = self._planners if query in self._narrowing else self._readers
+        pool = self._planners if query in self._planned else self._readers
         try:
             connection = await pool.take()
             # One that the server closed since its last use is no reason to fail.

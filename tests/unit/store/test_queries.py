@@ -53,7 +53,9 @@ def test_an_engines_queries_are_whole(engine, caplog):
     assert queries["sensor_by_number"].parameters == ("number",)
 
 
-def test_what_narrows_by_what_is_given_is_planned_for_it():
+def test_what_depends_on_parameters_or_on_a_queue_is_planned_anew():
     queries = load_queries("postgresql")
-    assert queries["sensors_list"].narrows
-    assert not queries["measurements_before"].narrows
+    assert queries["sensors_list"].is_planned_anew
+    assert queries["actions_next_due"].is_planned_anew
+    assert not queries["measurements_before"].is_planned_anew
+    assert not queries["sensor_by_number"].is_planned_anew

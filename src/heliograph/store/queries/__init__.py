@@ -28,6 +28,9 @@ _TABLES = {
     "{kept}": ("measurement", "log", "heartbeat", "packet"),
 }
 
+# Queues: empty now, and full in a moment.
+_VARYING = re.compile(r"\b(?:FROM|JOIN) (?:action|observation|rule_state|alert|publication)\b")
+
 
 class Query(NamedTuple):
     """A query's text, and the names of its parameters in the order of their placeholders."""
@@ -36,9 +39,10 @@ class Query(NamedTuple):
     parameters: tuple[str, ...]
 
     @property
-    def narrows(self) -> bool:
-        """Whether it narrows by parameters only where they are given."""
-        return "IS NULL OR" in " ".join(self.sql.split())
+    def is_planned_anew(self) -> bool:
+        """Whether the best plan depends on the parameters, or on how much there is just now."""
+        sql = " ".join(self.sql.split())
+        return "IS NULL OR" in sql or _VARYING.search(sql) is not None
 
 
 def load_queries(engine: str) -> dict[str, Query]:
