@@ -9,7 +9,6 @@ import logging
 import multiprocessing
 import os
 import signal
-import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,11 +20,10 @@ import pytest
 import structlog
 from coverage import Coverage
 from hypothesis import HealthCheck, settings
-from hypothesis.internal import charmap
 from hypothesis.internal.conjecture import providers
-from hypothesis.internal.intervalsets import IntervalSet
 from limits.storage import MemoryStorage
 
+import encodable
 import shared
 from database_copies import migrated_postgresql
 from heliograph.store.migrations import running
@@ -56,7 +54,9 @@ def pytest_configure(config: pytest.Config) -> None:
     gc.disable()
     _measure_tests_alone(config)
     _search_no_module(config)
-    _know_utf_8(config)
+    utf_8 = encodable.known()
+    utf_8.start()
+    config.add_cleanup(utf_8.stop)
     if not hasattr(config, "workerinput"):
         run = contextlib.ExitStack()
         run.enter_context(shared.begin())
@@ -91,22 +91,6 @@ def _search_no_module(config: pytest.Config) -> None:
         patch = mock.patch.object(providers, "is_local_module_file", _no)
         patch.start()
         config.add_cleanup(patch.stop)
-
-
-def _know_utf_8(config: pytest.Config) -> None:
-    """Tell Hypothesis what UTF-8 encodes: all but surrogates.
-
-    In a fresh clone the first text in each worker would try all characters, for two seconds.
-    """
-    everything = IntervalSet(((0, 0xD7FF), (0xE000, sys.maxunicode)))
-    by_trying = charmap.intervals_from_codec
-
-    def known(codec: str) -> tuple[IntervalSet, IntervalSet]:
-        return (everything, IntervalSet(())) if codec == "utf-8" else by_trying(codec)
-
-    patch = mock.patch.object(charmap, "intervals_from_codec", known)
-    patch.start()
-    config.add_cleanup(patch.stop)
 
 
 def _compile_once(config: pytest.Config) -> None:

@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import httpx
 import pytest
@@ -28,6 +29,12 @@ FRAMING = ("transfer-encoding", "content-length")
 HEADERS = {"x-api-key": ADMIN_KEY}
 EXAMPLES = int(os.environ.get("HELIOGRAPH_OPENAPI_EXAMPLES", "2"))
 SECONDS = 240 + 20 * EXAMPLES
+PROGRAM = """
+import encodable
+from schemathesis.cli import schemathesis
+encodable.known().start()
+schemathesis()
+"""
 
 DOCUMENTED = (
     checks.content_type_conformance,
@@ -150,14 +157,20 @@ def test_what_is_made_is_used_as_documented(address, tmp_path):
     report = tmp_path / "report.json"
     names = ",".join(check.__name__ for check in DOCUMENTED)
     command = [
-        *(sys.executable, "-m", "schemathesis.cli", "run", f"{address}/openapi.json"),
+        *(sys.executable, "-c", PROGRAM, "run", f"{address}/openapi.json"),
         *("--header", f"X-API-Key: {ADMIN_KEY}", "--phases", "stateful", "--checks", names),
         *("--max-examples", str(EXAMPLES * 5), "--generation-deterministic", "--no-color"),
         *("--exclude-tag", "live"),
         *("--continue-on-failure", "--report", "json", "--report-json-path", str(report)),
     ]
     run = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, timeout=SECONDS, check=False
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
     )
     assert run.returncode == 0, run.stdout
     told = json.loads(report.read_text())
