@@ -196,7 +196,7 @@ async def test_both_the_listener_and_a_broker(tmp_path, mosquitto, monkeypatch):
 
 async def test_many_devices_get_and_acknowledge_theirs(tmp_path, mosquitto):
     """Each is configured at once with the others; one connection plays all of them."""
-    count = 300
+    count = 120
     async with linked(tmp_path, mosquitto) as server:
         batch = [{"device_id": f"device-{at}"} for at in range(count)]
         for body in batch:

@@ -288,7 +288,7 @@ async def answers(reader, count):
     return bodies
 
 
-MANY = 5_000
+MANY = 2_000
 FEW = connections.MAXIMUM_PIPELINED + connections.LINES_AT_ONCE // 3 + 1
 
 

@@ -242,7 +242,7 @@ async def test_paho(server, version):
 
 @pytest.mark.uncovered
 async def test_many_at_once_cost_few_transactions(server, monkeypatch):
-    count, width = 1_000, 200
+    count, width = 500, 200
     batch = await server.http.post(
         "/devices/batch", json=[{"device_id": f"d-{n}"} for n in range(count)]
     )

@@ -166,9 +166,11 @@ async def test_what_a_session_is_owed_is_bounded(server, version):
     await admin.close()
     client = await server.connect(device)
     count = 1_200
-    for number in range(count):
-        client.send(publish(device.topic, value(number)))
-        assert (await client.packet())[0] == 0x40
+    for hundred in range(0, count, 100):
+        for number in range(hundred, hundred + 100):
+            client.send(publish(device.topic, value(number)))
+        for _ in range(100):
+            assert (await client.packet())[0] == 0x40
     await send(client, device.topic, value(count))
     await server.shown()
     session = next(iter(server.listener.sessions._left))

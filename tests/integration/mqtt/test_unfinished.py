@@ -85,7 +85,7 @@ async def test_who_takes_nothing_is_ended(server, monkeypatch):
     sending = connection.transport.get_extra_info("socket")
     sending.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
     client.writer.transport.pause_reading()
-    client.send(PINGREQ * 150_000)
+    client.send(PINGREQ * 200_000)
     await eventually(lambda: connection.congested, 30)
     await eventually(lambda: server.listener.connections == 0, 30)
 

@@ -28,16 +28,16 @@ def small(monkeypatch):
     monkeypatch.setattr(messages, "SEARCH_SECONDS", 60)
 
 
-async def filled(store, register):
+async def filled(store, register, count=240):
     """Store messages of four sensors and of none, dense and sparse; return them, newest first."""
     chance, known = random.Random(7), []
     sensors = [await register() for _ in range(4)]
     batch, stored = Batch(), []
     moment = now() - SECOND
-    for number in range(240):
+    for number in range(count):
         # Bursts of a millisecond, and gaps of up to minutes.
         moment -= chance.choice((0, 0, 0, 1_000, 2_000, 50_000, 90 * SECOND))
-        row_id = first_ingest_id(moment) + (240 - number << 9)
+        row_id = first_ingest_id(moment) + (count - number << 9)
         kind = chance.choice((Kind.MEASUREMENT,) * 6 + KINDS)
         # The last has few rows.
         place = 3 if number % 50 == 7 else chance.randrange(3)
@@ -254,7 +254,7 @@ async def test_any_filters_together_are_what_a_list_in_memory_says(store, regist
             and start // 1_000 <= moment // 1_000
             and (wanted["end"] is None or moment // 1_000 < wanted["end"] // 1_000)
         ]
-        ids, total, before, limit = [], None, None, chance.choice((3, 40, 1_000))
+        ids, total, before, limit = [], None, None, chance.choice((17, 60, 1_000))
         while before is not None or total is None:
             page = await store.messages.page(
                 WantedMessages(start, before=before, limit=limit, **wanted)
@@ -293,9 +293,11 @@ async def test_pages_have_each_message_once_while_others_arrive(store, register)
     assert ids == [first_ingest_id(moment - SECOND) + row[3] for row in rows[59::-1]]
 
 
-@pytest.mark.parametrize("room", [1, 4 * messages.ENTRY_BYTES])
-async def test_a_page_ends_by_bytes_and_nothing_is_missed(store, register, monkeypatch, room):
-    _, stored = await filled(store, register)
+@pytest.mark.parametrize(("room", "count"), [(1, 80), (4 * messages.ENTRY_BYTES, 240)])
+async def test_a_page_ends_by_bytes_and_nothing_is_missed(
+    store, register, monkeypatch, room, count
+):
+    _, stored = await filled(store, register, count)
     monkeypatch.setattr(messages, "LARGEST_PAGE", room)
     # Of what is larger by itself, one by one.
     for wanted in ({}, {"key": "t", "value": "3"}):
@@ -307,6 +309,7 @@ async def test_a_page_ends_by_bytes_and_nothing_is_missed(store, register, monke
             for row, payload in zip(stored, payloads, strict=True)
             if not wanted or payload.get("t") == 3
         ]
+        assert ids
         assert [each.id for each in found] == ids
 
 
