@@ -64,7 +64,7 @@ class Gathering(msgspec.Struct, frozen=True):
     """What a channel has been told lately, and what it will be told next; kept as JSON."""
 
     window_ends: int | None = None
-    told: str = SEVERITIES[0]  # the most severe that was told in this window
+    told: str = SEVERITIES[0]  # the most severe that was told in the window, if there is one
     groups: tuple[Group, ...] = ()
     sent: tuple[int, ...] = ()  # when, within the last hour, the oldest first
 
@@ -105,8 +105,7 @@ def flush(state: Gathering, now: int, pace: Pace) -> tuple[Gathering, tuple[Grou
     if ends is not None and not now < ends <= now + pace.window:
         ends = None
     sent = tuple(at for at in state.sent if now - HOUR < at <= now)
-    told = state.told if ends is not None else SEVERITIES[0]
-    state = Gathering(ends, told, state.groups, sent)
+    state = Gathering(ends, state.told, state.groups, sent)
     if not state.groups or due_at(state, pace) > now:
         return state, ()
     return Gathering(now + pace.window, worst(state.groups), (), (*sent, now)), state.groups

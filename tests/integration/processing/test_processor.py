@@ -299,13 +299,18 @@ async def test_a_rule_falls_upon_the_sensors_that_have_its_tag_from_when_they_do
         return sorted((each.rule, each.sensor) for each in page)
 
     await flow.follow()
-    await flow.say(*(measurement(number, NOON, {"t": 31}) for number in (here, away, plain)))
+    clock(2 * MINUTE)
+    await flow.processor.proceed()
+    assert await raised() == [(silent.identifier, here)]
+    clock(0)
+    sent = (measurement(number, NOON, {"t": 31}, receipt=now()) for number in (here, away, plain))
+    await flow.say(*sent)
     assert await raised() == [(hot.identifier, here)]
     # What comes before the processor has followed is looked at, too.
     await store.sensors.change(plain, tags=["roof"])
     await flow.registry.changed()
     flow.processor.changed()
-    await flow.send(measurement(plain, NOON + 1, {"t": 31}))
+    await flow.send(measurement(plain, NOON + 1, {"t": 31}, receipt=now()))
     await store.sensors.change(here, tags=[])
     await flow.follow()
     assert await raised() == [(hot.identifier, plain)]

@@ -7,10 +7,12 @@ import msgspec
 import pytest
 
 from heliograph.errors import AlreadyExistsError
+from heliograph.model.alert import ClearedAlert, NewAlert
 from heliograph.model.audit import Actor, ActorKind
 from heliograph.model.grouping import Notice, NoticeKind, Pace
-from heliograph.model.time import SECOND
+from heliograph.model.time import HOUR, SECOND
 from heliograph.store import channels
+from heliograph.store.alerts import change_alerts
 from heliograph.store.channels import (
     LONGEST_SETTLE,
     NOTIFY,
@@ -150,6 +152,26 @@ async def test_a_notice_waits_for_more_as_long_as_they_come_but_not_for_ever(sto
     assert await store.channels.due_at(NOW) == 0
     [sent], _ = await store.actions.page(None, offset=0, limit=10)
     assert json.loads(sent.body)["alerts"] == 11
+
+
+async def test_all_is_clear_for_a_channel_that_is_told_of_no_other_alert(store, make):
+    network = (await store.networks.default()).identifier
+    of_all, other = [(await make(network, definition(name))).identifier for name in ("a", "b")]
+
+    def alert(rule, channels=None):
+        return NewAlert(rule, 0, network, "Hot", "warning", "31 °C", NOW, channels)
+
+    async def change(at, *changes):
+        async with store.engine.transaction() as transaction:
+            await change_alerts(transaction, changes, at)
+        at += PACE.window
+        assert await store.channels.gather(at, PACE) == 2
+        return {each.channel: each.text for each in await told(store)}
+
+    await change(NOW, alert("1", ("a",)), alert("2"))
+    texts = await change(NOW + HOUR, ClearedAlert("2", 0, NOW))
+    assert "Raised at this moment: 1." in texts[of_all]
+    assert "All clear" in texts[other]
 
 
 async def test_notices_are_gathered_and_entered_for_the_channels_that_are_named(store, make):

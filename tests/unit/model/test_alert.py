@@ -121,6 +121,10 @@ def test_a_silence_acts_at_once_and_what_holds_at_its_end_is_told():
     ]
     acknowledged = replace(ALERT, acknowledged_at=1)
     assert kinds(acknowledged, both, 2 * HOUR)[1] == []
+    # What has cleared of what people knew, too.
+    known, _, _ = proceed(ALERT, [], 0)
+    cleared = clear(known, MINUTE, MINUTE)
+    assert kinds(cleared, [silence(0, HOUR)], 2 * HOUR)[1] == [(60, NoticeKind.CLEARED)]
 
 
 def test_a_silence_is_about_what_it_names():

@@ -45,11 +45,13 @@ def test_rules_fall_upon_their_networks_sensors_by_name_tag_or_all():
         stored("all"),
         stored("named", match={"sensors": ["d-2", UUID.format(3)]}),
         stored("tagged", match={"sensors": ["d-1"], "tags": ["x"]}),
+        stored("roof", match={"tags": ["y"]}),
         stored("other", "b", kinds=["log"]),
     )
     found = {n: [each.identifier for each in index.of(Kind.MEASUREMENT, n)] for n in range(1, 6)}
     # What a rule names of another network is not its own.
-    assert found == {1: ["all", "tagged"], 2: ["all", "named", "tagged"], 3: [], 4: [], 5: []}
+    of_second = ["all", "named", "roof", "tagged"]
+    assert found == {1: ["all", "tagged"], 2: of_second, 3: [], 4: [], 5: []}
     assert [each.identifier for each in index.of(Kind.LOG, 3)] == ["other"]
 
 

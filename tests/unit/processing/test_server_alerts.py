@@ -41,6 +41,12 @@ def test_a_condition_is_raised_once_and_cleared_once():
     ]
 
 
+def test_a_clock_that_was_put_back_delays_no_alert():
+    watch = WatchedCondition(SLOW)
+    turns = [watch.advance(Sign(holds=True), at) for at in (60 * MINUTE, 0, SLOW.hold)]
+    assert turns == [None, None, True]
+
+
 def test_between_two_thresholds_nothing_changes():
     assert [between(value, 8, 5) for value in (8, 7.9, 5, 4.9)] == [True, None, None, False]
 
