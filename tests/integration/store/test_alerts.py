@@ -2,6 +2,7 @@
 
 import uuid
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -94,6 +95,21 @@ async def test_there_is_one_open_alert_of_a_rule_and_sensor(store, new, told):
         page, total = await store.alerts.page([new.network_identifier], offset=0, limit=10, **which)
         assert ([each.id for each in page], total) == (found, len(found)), which
     assert await store.alerts.page([], offset=0, limit=10) == ([], 0)
+
+
+async def test_changes_of_one_alert_follow_one_another_in_one_go(store, new, told):
+    over = ClearedAlert(new.rule, new.sensor, NOON)
+    other = msgspec.structs.replace(new, rule="rule-2")
+    async with store.engine.transaction() as transaction:
+        made = await change_alerts(transaction, [new, over, other, new, new], NOON)
+    raised, cleared = AlertEventKind.RAISED, AlertEventKind.CLEARED
+    assert [(event, alert.rule) for event, alert in made] == [
+        *((raised, "rule-1"), (raised, "rule-2")),
+        *((cleared, "rule-1"), (AlertEventKind.RAISED_AGAIN, "rule-1")),
+    ]
+    page, _ = await store.alerts.page(None, state="open", offset=0, limit=10)
+    assert [(alert.rule, alert.count) for alert in page] == [("rule-2", 1), ("rule-1", 3)]
+    assert [kind for kind, _, _ in told] == [RAISED, RAISED, CLEARED, RAISED]
 
 
 async def test_an_acknowledgment_is_not_lost_by_a_clear_and_a_new_raise(store, new, told):
