@@ -8,7 +8,6 @@ import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
 
-import httpx
 import structlog
 from pydantic import SecretStr
 
@@ -52,6 +51,8 @@ class HeartbeatSender:
 
     async def _call(self, url: str) -> str | None:
         """Return why it could not be delivered; None: it was."""
+        import httpx  # noqa: PLC0415 - most servers have no watcher outside
+
         # Made when it is needed first: that takes longer than the rest of a server's start.
         self._tls = self._tls or ssl.create_default_context()
         headers = {"User-Agent": f"heliograph/{VERSION}"}

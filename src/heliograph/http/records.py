@@ -6,13 +6,13 @@ A member is described beside its type: `name: Annotated[str, "What people call i
 import functools
 import inspect
 from collections.abc import Iterator
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import msgspec
 
 REFERENCE = "#/components/schemas/{name}"
-# The names of what an answer has been described by.
-_shown: set[str] = set()
+# What answers have been described by.
+_shown: list[Any] = []
 # An object, whose JSON goes out as it is stored.
 JsonObject = Annotated[
     msgspec.Raw, msgspec.Meta(extra_json_schema={"type": "object", "additionalProperties": True})
@@ -67,7 +67,8 @@ def components() -> dict[str, Any]:
         schema["description"] = inspect.cleandoc(schema["description"])
         if "enum" in schema:
             schema["type"] = "string"
-    return {name: schema for name, schema in schemas.items() if name in _shown}
+    _, shown = msgspec.json.schema_components(_shown, ref_template=REFERENCE)
+    return {name: schema for name, schema in schemas.items() if name in shown}
 
 
 def _within(record: type[Representation]) -> Iterator[type[Representation]]:
@@ -78,9 +79,22 @@ def _within(record: type[Representation]) -> Iterator[type[Representation]]:
 
 def shows(record: Any) -> dict[str, Any]:
     """Return OpenAPI's content of an answer: a record, or a list of them."""
-    (schema,), within = msgspec.json.schema_components((record,), ref_template=REFERENCE)
-    _shown.update(within)
-    return {"application/json": {"schema": schema}}
+    _shown.append(record)
+    return {"application/json": {"schema": _reference(record)}}
+
+
+def _reference(record: Any) -> dict[str, Any]:
+    """Return the schema of what answers show, which refers to the records within.
+
+    Nearly all are a record or a list: for those msgspec would look through all of their members,
+    which for all routes together is a twentieth of what a start takes.
+    """
+    if isinstance(record, type) and issubclass(record, Representation):
+        return {"$ref": REFERENCE.format(name=record.__name__)}
+    if get_origin(record) is list:
+        return {"type": "array", "items": _reference(*get_args(record))}
+    (schema,), _ = msgspec.json.schema_components((record,), ref_template=REFERENCE)
+    return schema
 
 
 def ok(

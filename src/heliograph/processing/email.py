@@ -12,8 +12,6 @@ from email.message import EmailMessage
 from email.policy import SMTP as WIRE
 from email.utils import formatdate
 
-import aiosmtplib
-
 from heliograph.address import is_loopback, is_mailbox
 from heliograph.errors import DeliveryError
 
@@ -95,6 +93,8 @@ class Mailer:
         Raises:
             DeliveryError: it was not handed in, or may not have been.
         """
+        import aiosmtplib  # noqa: PLC0415 - most servers send none
+
         server = self._server
         if server is None:
             raise DeliveryError("no e-mail is sent: SMTP_HOST is not set", is_final=True)
@@ -120,6 +120,8 @@ class Mailer:
     async def _hand_in(
         self, server: MailServer, message: EmailMessage, recipients: Sequence[str]
     ) -> list[str]:
+        import aiosmtplib  # noqa: PLC0415 - see above
+
         client = aiosmtplib.SMTP(
             hostname=server.host,
             port=server.port,

@@ -16,19 +16,21 @@ from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from ipaddress import ip_address
-from typing import Self, TypeAlias
-
-import httpx
+from typing import TYPE_CHECKING, Self, TypeAlias
 
 from heliograph.destinations import Destination, IpAddress, may_reach
 from heliograph.errors import DeliveryError
 from heliograph.version import VERSION
 
+if TYPE_CHECKING:
+    import httpx
+
 SIGNATURE = "X-Heliograph-Signature"
 IDEMPOTENCY_KEY = "Idempotency-Key"
 LONGEST_URL = 2_048
 WHOLE_SECONDS = 15.0
-TIMEOUT = httpx.Timeout(5.0, read=10.0)
+STEP_SECONDS = 5.0
+READ_SECONDS = 10.0
 RESOLVE_SECONDS = 5.0
 # What is kept of an answer that is no success.
 LONGEST_ANSWER = 1_024
@@ -59,12 +61,14 @@ _OURS = frozenset(
 Resolver: TypeAlias = Callable[[str, int], Awaitable[list[IpAddress]]]
 
 
-def check_url(text: str) -> httpx.URL:
+def check_url(text: str) -> "httpx.URL":
     """Return the URL of a webhook. It is not looked up: where it leads is checked at each delivery.
 
     Raises:
         ValueError: it is none.
     """
+    import httpx  # noqa: PLC0415 - most servers have no webhooks
+
     if len(text) > LONGEST_URL or not re.fullmatch(r"[!-~]+", text):
         raise ValueError(f"should be a URL of 1 to {LONGEST_URL} visible ASCII characters")
     try:
@@ -124,14 +128,16 @@ class Webhooks:
         self._made: httpx.AsyncClient | None = None
 
     @property
-    def _client(self) -> httpx.AsyncClient:
+    def _client(self) -> "httpx.AsyncClient":
+        import httpx  # noqa: PLC0415 - see above
+
         if self._made is None:
             # A connection kept would be taken for another name with the same address.
             self._made = httpx.AsyncClient(
                 verify=self._tls or ssl.create_default_context(),
                 trust_env=False,
                 follow_redirects=False,
-                timeout=TIMEOUT,
+                timeout=httpx.Timeout(STEP_SECONDS, read=READ_SECONDS),
                 # To the client two names with one address are one host.
                 cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
                 limits=httpx.Limits(max_connections=AT_ONCE, max_keepalive_connections=0),
@@ -163,6 +169,8 @@ class Webhooks:
         Raises:
             DeliveryError: it was not delivered, or the answer is no success.
         """
+        import httpx  # noqa: PLC0415 - see above
+
         try:
             target = check_url(url)
             check_headers(headers or {})
@@ -181,7 +189,9 @@ class Webhooks:
         except TimeoutError:
             raise DeliveryError(f"no answer within {self._seconds:g} s") from None
 
-    async def _send(self, url: httpx.URL, body: bytes, headers: httpx.Headers) -> int:
+    async def _send(self, url: "httpx.URL", body: bytes, headers: "httpx.Headers") -> int:
+        import httpx  # noqa: PLC0415 - see above
+
         failure: httpx.TransportError | None = None
         for address in await self._addresses(url):
             try:
@@ -195,7 +205,7 @@ class Webhooks:
                 raise DeliveryError(_told(error), is_final=True) from error
         raise DeliveryError(_told(failure)) from failure
 
-    async def _addresses(self, url: httpx.URL) -> list[IpAddress]:
+    async def _addresses(self, url: "httpx.URL") -> list[IpAddress]:
         """Return the addresses of the URL's host, each of which may be connected to."""
         port = _port(url)
         try:
@@ -222,7 +232,7 @@ class Webhooks:
         return await asyncio.get_running_loop().run_in_executor(self._threads, look_up)
 
     async def _send_to(
-        self, address: IpAddress, url: httpx.URL, body: bytes, headers: httpx.Headers
+        self, address: IpAddress, url: "httpx.URL", body: bytes, headers: "httpx.Headers"
     ) -> int:
         headers["Host"] = url.netloc.decode("ascii")
         # What TLS greets, and checks the certificate against, if it is a name.
@@ -248,8 +258,10 @@ class Webhooks:
             await response.aclose()
 
 
-async def _beginning(response: httpx.Response) -> str:
+async def _beginning(response: "httpx.Response") -> str:
     """Return what the answer begins with, or as much of it as comes in time."""
+    import httpx  # noqa: PLC0415 - see above
+
     content = b""
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
@@ -262,7 +274,7 @@ async def _beginning(response: httpx.Response) -> str:
     return content[:LONGEST_ANSWER].decode("utf-8", "replace")
 
 
-def _port(url: httpx.URL) -> int:
+def _port(url: "httpx.URL") -> int:
     return url.port if url.port is not None else (443 if url.scheme == "https" else 80)
 
 

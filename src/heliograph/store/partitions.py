@@ -1,7 +1,5 @@
 """The partitions of measurements and logs on PostgreSQL: calendar months in UTC."""
 
-import datetime as dt
-import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -9,51 +7,21 @@ import asyncpg
 
 from heliograph.model.records import TIMESTAMP
 from heliograph.store.engine import Drop
+from heliograph.store.months import (
+    FIRST_TIMESTAMP,
+    LAST_TIMESTAMP,
+    month_name,
+    month_of,
+    month_start,
+    named_month,
+)
 from heliograph.store.queries import Query
-
-_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-_MICROSECOND = dt.timedelta(microseconds=1)
-_NAME = re.compile(r"_(\d{4})_(\d{2})")
 
 # Any number, as long as it is always this one.
 _ADVISORY_LOCK = 7_305_486_013
 
 # For so long a partition's end may hold up who reads and writes; who has it in use goes first.
 DROP_LOCK_MILLISECONDS = 200
-
-
-def month_of(timestamp: int) -> int:
-    """Return the month of a timestamp (microseconds), counted from year 0.
-
-    Raises:
-        OverflowError: it is beyond the year 9999.
-    """
-    moment = _EPOCH + dt.timedelta(microseconds=timestamp)
-    return moment.year * 12 + moment.month - 1
-
-
-def month_start(month: int) -> int:
-    """Return the timestamp at which a month begins."""
-    first = dt.datetime(month // 12, month % 12 + 1, 1, tzinfo=dt.UTC)
-    return (first - _EPOCH) // _MICROSECOND
-
-
-def month_name(month: int) -> str:
-    """Return how the month appears in the name of a partition."""
-    return f"{month // 12:04d}_{month % 12 + 1:02d}"
-
-
-def named_month(table: str, partition: str) -> int | None:
-    """Return the month that a partition's name tells; None: it has none, like `past`."""
-    match = _NAME.fullmatch(partition.removeprefix(table))
-    return int(match[1]) * 12 + int(match[2]) - 1 if match else None
-
-
-# What lies before is in the partition `past`, made with the tables.
-FIRST_MONTH = 2020 * 12
-FIRST_TIMESTAMP = month_start(FIRST_MONTH)
-# December 9999 has no following month that could bound it.
-LAST_TIMESTAMP = month_start(9999 * 12 + 11) - 1
 
 
 class Partitions:

@@ -14,8 +14,8 @@ import msgspec
 
 from heliograph.model.retention import Cutoffs, Needed, raw_cutoff
 from heliograph.store.engine import Drop, Engine, Row, Subject, Transaction, json_text
+from heliograph.store.months import month_start, named_month
 from heliograph.store.pages import GREATEST, LEAST
-from heliograph.store.partitions import month_start, named_month
 
 
 class KeptKind(enum.StrEnum):

@@ -24,7 +24,6 @@ from heliograph.store.migrations.running import MigrationState, head, run_migrat
 from heliograph.store.networks import Networks
 from heliograph.store.nodes import Nodes
 from heliograph.store.points import Points
-from heliograph.store.postgresql import open_postgresql
 from heliograph.store.publications import Outbox
 from heliograph.store.removal import Removal
 from heliograph.store.retention import Retentions
@@ -128,6 +127,10 @@ async def open_store(
         if claim is None:
             await asyncio.to_thread(look, url.path, accept_empty=accept_empty)
         return Store(await open_sqlite(url.path, claim))
+    from heliograph.store.postgresql import (  # noqa: PLC0415 - its driver, for those who need it
+        open_postgresql,
+    )
+
     return Store(await open_postgresql(url))
 
 

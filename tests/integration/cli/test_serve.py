@@ -9,6 +9,7 @@ import signal
 import socket
 import sqlite3
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -108,6 +109,39 @@ def test_a_broker_that_is_none(tmp_path, environment):
     line = failure(tmp_path, {**environment, "MQTT_URL": "http://u:hidden@h"})
     assert line.startswith("heliograph: MQTT_URL: ")
     assert "hidden" not in line
+
+
+# What most servers on SQLite never need: other databases, charts and Parquet, webhooks and e-mail.
+# Of these numpy alone takes 25 MiB, and pyarrow 90.
+NOT_NEEDED = frozenset(
+    {
+        *("alembic", "sqlalchemy", "asyncpg", "heliograph.store.postgresql"),
+        *("numpy", "tsdownsample", "pyarrow"),
+        *("httpx", "httpcore", "aiosmtplib", "apprise", "jinja2", "cryptography", "zxcvbn"),
+    }
+)
+
+
+def test_a_server_on_sqlite_has_loaded_nothing_that_it_does_not_need(tmp_path, environment):
+    code = (
+        "import atexit, sys; from heliograph.cli.main import app;"
+        "atexit.register(lambda: print(*sys.modules, flush=True)); app(['serve', '--port', '0'])"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        env=environment,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert any(b"listening for HTTP" in line for line in process.stderr)
+        process.terminate()
+        loaded = set(process.stdout.read().decode().split())
+        process.stderr.read()
+    assert {"heliograph.server", "heliograph.store.sqlite"} <= loaded
+    assert loaded & NOT_NEEDED == set()
 
 
 def test_it_prints_its_addresses_where_the_admin_key_is_and_what_to_do_next(tmp_path, environment):

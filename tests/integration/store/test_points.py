@@ -1,8 +1,6 @@
 """The rows of an attribute that a chart needs, on both engines."""
 
 import asyncio
-import subprocess
-import sys
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -206,15 +204,3 @@ async def test_small_reads_go_past_large_ones(store, sensor, monkeypatch):
     # The first gives its turn back to the second, and so does that.
     assert await asyncio.gather(*large) == [5, [1_000]]
     assert await pick() == 5
-
-
-def test_large_packages_are_not_loaded_before_they_are_needed():
-    # They take 25 and 90 MiB, which a server without charts and Parquet does not have to pay.
-    program = (
-        "import sys, heliograph.app;"
-        "print({'numpy', 'tsdownsample', 'pyarrow'} & sys.modules.keys())"
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, check=True, timeout=60
-    )
-    assert result.stdout.strip() == b"set()"

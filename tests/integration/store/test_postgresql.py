@@ -15,7 +15,7 @@ from heliograph.retention import runs as runs_module
 from heliograph.retention.runs import RetentionRuns
 from heliograph.store import open_store, postgresql
 from heliograph.store.engine import Batch, Drop
-from heliograph.store.partitions import month_start
+from heliograph.store.months import month_start
 from rows import NOON, again, heartbeat, log, measurement
 
 DAY = 86_400_000_000

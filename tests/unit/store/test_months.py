@@ -3,7 +3,7 @@ import datetime as dt
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliograph.store.partitions import (
+from heliograph.store.months import (
     FIRST_MONTH,
     FIRST_TIMESTAMP,
     LAST_TIMESTAMP,
