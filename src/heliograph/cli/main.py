@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import importlib
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -84,13 +85,14 @@ class LazyGroup(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Put the real command in the place of its stand-in, then go on as usual."""
         if args and args[0] in COMMANDS:
-            with _nothing_collected():
-                module = importlib.import_module(f"heliograph.cli.{args[0]}")
+            module = importlib.import_module(f"heliograph.cli.{args[0]}")
             if "structlog" in sys.modules:
                 _log_to_standard_error()
             command = self.commands[args[0]] = typer.main.get_command(module.app)
             if isinstance(command, TyperGroup):
                 command.help = COMMANDS[args[0]]
+            # What `run` has put off.
+            gc.enable()
         return super().resolve_command(ctx, args)
 
 
@@ -133,6 +135,11 @@ def main(
 
 def run() -> None:
     """Run the command line; what a person can mend is one line on standard error."""
+    # Nearly all that imports make stays: to look for garbage among it takes a sixth of their time.
+    gc.disable()
+    # No package that happens to be installed takes part in reading settings and requests; to look
+    # for one takes a tenth of what settings take.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     try:
         app()
     except StartError as error:
@@ -143,21 +150,6 @@ def run() -> None:
         return
     sys.stderr.write(f"heliograph: {printable(' '.join(line.split()))}\n")
     sys.exit(1)
-
-
-@contextlib.contextmanager
-def _nothing_collected() -> Iterator[None]:
-    """Have no garbage looked for meanwhile: nearly all that imports make stays.
-
-    Else a sixth of what they take is for that.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """The command line as a whole: help, lazy loading, how errors are told."""
 
 import ast
+import gc
 import subprocess
 import sys
 from pathlib import Path
@@ -66,6 +67,16 @@ def test_help_and_settings_load_little(arguments, heavy, tmp_path):
     loaded = set(ast.literal_eval(result.stdout.splitlines()[-1]))
     assert "heliograph" in loaded
     assert loaded & {*heavy, "heliograph.store"} == set()
+
+
+def test_garbage_is_collected_again_once_a_command_is_loaded():
+    group = get_command(main.app)
+    gc.disable()
+    try:
+        group.resolve_command(Context(group), ["settings"])
+        assert gc.isenabled()
+    finally:
+        gc.enable()
 
 
 def test_version():
