@@ -6,12 +6,15 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Any
 from unittest import mock
 
 import shared
+from heliograph import logs
 from heliograph.cli.main import run
 
 # What commands handle in a way of their own.
@@ -32,14 +35,27 @@ class _Captured(io.TextIOWrapper):
 
 @contextlib.contextmanager
 def _no_logs_of_others() -> Iterator[None]:
-    """Log as a new process does: to nowhere unless told, and leave nothing that logs here."""
+    """Log as a new process does: to nowhere unless told, and leave nothing that logs here.
+
+    A server beside the command, in threads that were there before it, does not write to the
+    command's standard error.
+    """
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    # Without any, a server beside the command would write to the command's standard error.
+    others = {thread.ident for thread in threading.enumerate()} - {threading.get_ident()}
+    configure = logs.configure
+
+    def configured(*arguments: Any, **options: Any) -> None:
+        configure(*arguments, **options)
+        for handler in root.handlers:
+            handler.addFilter(lambda record: record.thread not in others)
+
+    # Without any handler, a warning would go to standard error.
     root.handlers[:] = [logging.NullHandler()]
     root.setLevel(logging.WARNING)
     try:
-        yield
+        with mock.patch.object(logs, "configure", configured):
+            yield
     finally:
         root.handlers[:] = handlers
         root.setLevel(level)
