@@ -1,6 +1,6 @@
 -- shared: alert_pairs
 SELECT value ->> 0 AS rule, CAST(value ->> 1 AS bigint) AS sensor
-FROM json_array_elements(CAST(:pairs AS json))
+FROM jsonb_array_elements(CAST(:pairs AS jsonb))
 
 -- name: alerts_newest(pairs)
 -- Whoever else changes them waits.
@@ -19,14 +19,14 @@ SELECT
     value ->> 0, CAST(value ->> 1 AS bigint), value ->> 2,
     value ->> 3, value ->> 4, value ->> 5,
     CAST(value ->> 6 AS bigint), value ->> 7, CAST(:now AS bigint)
-FROM json_array_elements(CAST(:rows AS json));
+FROM jsonb_array_elements(CAST(:rows AS jsonb));
 
 -- name: alert_events_add(rows, now)!
 INSERT INTO alert_event (alert, timestamp, event, actor, detail)
 SELECT
     CAST(value ->> 0 AS bigint), CAST(:now AS bigint), value ->> 1,
     value ->> 2, value ->> 3
-FROM json_array_elements(CAST(:rows AS json));
+FROM jsonb_array_elements(CAST(:rows AS jsonb));
 
 -- name: alert_locked(id)
 SELECT {alert_columns}

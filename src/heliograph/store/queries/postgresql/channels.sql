@@ -4,7 +4,7 @@ SELECT json_array_elements_text(CAST(told.channels AS json))
 -- shared: notices_told
 SELECT
     position, value ->> 0 AS network, value ->> 1 AS channels, value ->> 2 AS notice
-FROM json_array_elements(CAST(:rows AS json)) WITH ORDINALITY AS given (value, position)
+FROM jsonb_array_elements(CAST(:rows AS jsonb)) WITH ORDINALITY AS given (value, position)
 
 -- name: channel_locked(identifier)^
 SELECT {channel_columns} FROM channel WHERE identifier = :identifier FOR NO KEY UPDATE;
