@@ -388,6 +388,18 @@ async def test_a_rule_that_is_changed_while_states_are_begun_is_begun_anew(
     assert [(each.sensor, shown(each)) for each in await flow.actions()] == [(sensor, "raised")]
 
 
+async def test_what_a_turn_finds_out_of_use_is_cleared_by_it(flow, store, sensor):
+    await flow.rule(actions=[{"type": "alert"}])
+    await flow.say(measurement(sensor, NOON, {"t": 31}))
+    await flow.send(measurement(sensor, NOON + 1, {"t": 32}))
+    await store.sensors.change(sensor, is_active=False)
+    await flow.registry.changed()
+    flow.processor.index.forget_sensors()
+    await flow.processor.proceed()
+    [alert], _ = await store.alerts.page(None, offset=0, limit=10)
+    assert alert.cleared_at is not None
+
+
 async def test_a_sensor_out_of_use_raises_nothing_and_what_it_has_raised_is_cleared(
     flow, store, sensor, clock
 ):
