@@ -11,6 +11,7 @@ from collections.abc import Callable
 from bench import (
     attacks,
     configuration,
+    history,
     http_ingest,
     live,
     memory,
@@ -47,6 +48,7 @@ def catalogue() -> dict[str, Benchmark]:
                 name = f"mqtt-{engine}-{count}{'-100sensors' * few}"
                 add(name, mqtt_ingest.rate, engine, measurements=count, few=few)
     add("mqtt-sqlite-1-100connections", mqtt_ingest.rate, "sqlite", connections=100)
+    found |= history.kinds()
     for engine in ENGINES:
         for count in (1, 10):
             name = f"broker-{engine}-{count}"

@@ -7,10 +7,10 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-import numpy as np
 import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -59,8 +59,9 @@ def read(url: str) -> Iterator[Columns]:
 
 def texts(microseconds: Sequence[int]) -> list[str]:
     """Return times as texts."""
-    moments = np.array(microseconds, "datetime64[us]")
-    return list(np.datetime_as_string(moments, timezone="UTC").tolist())
+    seconds = {each // 1_000_000 for each in microseconds}
+    known = {each: f"{datetime.fromtimestamp(each, UTC):%Y-%m-%dT%H:%M:%S}" for each in seconds}
+    return [f"{known[each // 1_000_000]}.{each % 1_000_000:06}Z" for each in microseconds]
 
 
 class Text:

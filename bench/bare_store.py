@@ -21,12 +21,13 @@ Row = Sequence[Any]
 
 COLUMNS = ("sensor", "timestamp", "fingerprint", "receipt", "revision", "value")
 # As the server has them: without, every insert into the standard load would be slower.
-CACHE_KIBIBYTES = 32 << 10
-CHECKPOINT_PAGES = 16_000
+CACHE_KIBIBYTES = 64 << 10
+CHECKPOINT_PAGES = 64_000
 WRITE_TIMEOUT = 60.0
 
 # A rowid table with a unique index takes more rows a second at the standard load than the
-# clustered table; into an empty table of few sensors the clustered one takes more.
+# clustered table; into an empty table of few sensors the clustered one takes more. Without any
+# unique key nothing is written but the row, however much is stored.
 SQLITE_SCHEMA = {
     "rowid": (
         "CREATE TABLE measurement (id INTEGER PRIMARY KEY, sensor INTEGER, timestamp INTEGER,"
@@ -37,6 +38,10 @@ SQLITE_SCHEMA = {
         "CREATE TABLE measurement (sensor INTEGER, timestamp INTEGER, fingerprint INTEGER,"
         " receipt INTEGER, revision INTEGER, value TEXT,"
         " PRIMARY KEY (sensor, timestamp, fingerprint)) WITHOUT ROWID"
+    ),
+    "appended": (
+        "CREATE TABLE measurement (id INTEGER PRIMARY KEY, sensor INTEGER, timestamp INTEGER,"
+        " fingerprint INTEGER, receipt INTEGER, revision INTEGER, value TEXT)"
     ),
 }
 POSTGRESQL_SCHEMA = (

@@ -93,6 +93,18 @@ class Measured:
         """Return the CPU time of the process and its children, those that ended included."""
         return cpu_seconds(self._process.pid)
 
+    def written_bytes(self) -> int:
+        """Return the bytes that the process and its children have handed to the system to write.
+
+        Not `write_bytes`: a page of a large folio counts there as the whole folio.
+        """
+        return sum(map(_written, _tree(self._process.pid)))
+
+    def proportional_mebibytes(self) -> float:
+        """Return the memory of the process, of what others share its part."""
+        text = Path(f"/proc/{self._process.pid}/smaps_rollup").read_text()
+        return int(text.partition("\nPss:")[2].split()[0]) / 1_024
+
     def resident_mebibytes(self) -> float:
         """Return the resident memory of the process and its children."""
         found = filter(None, map(_stat, _tree(self._process.pid)))
@@ -173,6 +185,14 @@ def _tree(process: int) -> Iterator[int]:
                 pending += [int(child) for child in task.read_text().split()]
             except OSError:
                 continue  # the thread has ended meanwhile
+
+
+def _written(number: int) -> int:
+    try:
+        text = Path(f"/proc/{number}/io").read_text()
+    except OSError:
+        return 0  # it has ended meanwhile
+    return int(text.partition("wchar:")[2].split()[0])
 
 
 def _stat(number: int) -> list[str]:

@@ -42,6 +42,8 @@ class Scale:
     deep: Profile = Profile("deep", 1, 1_000_000)
     devices: Profile = Profile("devices", 10_000, 0, named=False)
     history: Profile = Profile("history", 10_000, 200, left=True)
+    long: Profile = Profile("long", 10_000, 500)
+    none: Profile = Profile("none", 10_000, 0)
     year: Profile = Profile("year", 1, 365 * 86_400, step=1_000_000, left=True)
     messages: int = 200_000
     messages_of_ten: int = 40_000
@@ -71,6 +73,8 @@ QUICK = Scale(
     deep=Profile("quick-deep", 1, 2_000),
     devices=Profile("quick-devices", 200, 0, named=False),
     history=Profile("quick-history", 200, 20, left=True),
+    long=Profile("quick-long", 200, 50),
+    none=Profile("quick-none", 200, 0),
     year=Profile("quick-year", 1, 100_000, step=1_000_000, left=True),
     messages=2_000,
     messages_of_ten=400,

@@ -46,6 +46,7 @@ from heliograph.ingest.state import PipelineState
 from heliograph.live.hub import Hub
 from heliograph.live.notices import Notices
 from heliograph.live.streams import Streams
+from heliograph.memory import usable_memory
 from heliograph.model.actions import BROKER, LISTENER, PUBLISH
 from heliograph.model.audit import Actor, ActorKind
 from heliograph.model.credentials import weakness
@@ -87,6 +88,7 @@ from heliograph.shutdown import Shutdown
 from heliograph.store import Store, migrate, open_store
 from heliograph.store.channels import NOTIFY
 from heliograph.store.claim import Claim
+from heliograph.store.sqlite import fitting_cache
 from heliograph.systemd import HandedSockets
 from heliograph.tls import ServerTls, link_tls, watch
 
@@ -520,7 +522,8 @@ async def _open_store(settings: Settings, claim: Claim) -> Store:
         backup = await migrate(settings.database_url, backups=settings.migration_backups)
         if backup is not None:
             log.info("database backed up before its migration", file=str(backup))
-    store = await open_store(settings.database_url, claim)
+    cache_bytes = settings.sqlite_cache or fitting_cache(usable_memory())
+    store = await open_store(settings.database_url, claim, cache_bytes=cache_bytes)
     try:
         (await store.migration_state()).require_head()
     except BaseException:

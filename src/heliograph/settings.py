@@ -268,6 +268,7 @@ class Settings(BaseModel):
     auto_migrate: bool = True
     migration_backups: int = Field(2, ge=0, le=1_000)
     accept_empty_database: bool = False
+    sqlite_cache: Annotated[int, BeforeValidator(_bytes), Field(ge=0, le=1 << 40)] = 0
 
     mqtt_listen: Addresses = (Address("0.0.0.0", 1883),)
     mqtt_tls_listen: Addresses = ()

@@ -18,6 +18,7 @@ import msgspec
 from heliograph.errors import StartError
 from heliograph.exchange.wide import JSON, ColumnType, Wide, chosen, csv_cell
 from heliograph.model.records import Kind
+from heliograph.model.time import MINUTE, SECOND, minute_text
 
 Row: TypeAlias = Sequence[Any]
 # Makes a line of a row of a sensor, its time and when it was received.
@@ -232,13 +233,12 @@ def encode_rows(
 
 
 def moment_texts(microseconds: Sequence[int]) -> list[str]:
-    """Return what `time.to_rfc3339` does of each, in a third of the time."""
-    # 25 MiB and a tenth of a second, which nothing else needs.
-    import numpy as np  # noqa: PLC0415 - see above
-
-    moments = np.array(microseconds, "datetime64[us]")
-    texts: list[str] = np.datetime_as_string(moments, timezone="UTC").tolist()
-    return texts
+    """Return what `time.to_rfc3339` does of each, without a call for each."""
+    minutes = {each: minute_text(each) for each in {each // MINUTE for each in microseconds}}
+    return [
+        f"{minutes[each // MINUTE]}:{each // SECOND % 60:02}.{each % SECOND:06}Z"
+        for each in microseconds
+    ]
 
 
 def _given(element_id: str | None) -> str | msgspec.UnsetType:

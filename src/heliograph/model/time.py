@@ -114,11 +114,11 @@ def to_rfc3339(microseconds: int) -> str:
     """Return the time in UTC, with six digits of a second and `Z`."""
     minute, rest = divmod(microseconds, MINUTE)
     second, rest = divmod(rest, SECOND)
-    return f"{_minute_text(minute)}:{second:02}.{rest:06}Z"
+    return f"{minute_text(minute)}:{second:02}.{rest:06}Z"
 
 
 @functools.lru_cache(maxsize=1024)
-def _minute_text(minute: int) -> str:
+def minute_text(minute: int) -> str:
     """Return date, hour and minute; of the many times of an export, few differ in them."""
     return (_EPOCH + timedelta(minutes=minute)).isoformat()[:16]
 

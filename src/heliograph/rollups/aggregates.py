@@ -6,18 +6,17 @@ quotation mark holds, or keep whole numbers of 64 bits whole.
 """
 
 import asyncio
-import importlib
-import sys
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from operator import itemgetter
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 import msgspec
 
 from heliograph.model.aggregation import Aggregate, aggregate
 from heliograph.model.attributes import column, columns, keys_of
 from heliograph.model.time import now
+from heliograph.rollups.folding import PackedRollups, Segments
 from heliograph.rollups.plan import Span, Standing, joined, plan
 from heliograph.rollups.rollup import HOURS, MINUTES, SLOT, SPAN
 from heliograph.rollups.value_chunks import LONGEST, value_chunks
@@ -25,12 +24,7 @@ from heliograph.store.engine import Engine, Row
 from heliograph.store.measurements import RangeTooLargeError, RawRead, RawReads
 from heliograph.store.pages import GREATEST, LEAST
 
-if TYPE_CHECKING:
-    from heliograph.rollups.folding import PackedRollups
-
 MAXIMUM_VALUES = 100_000
-# Imported beside the event loop when it is needed: that takes some tenths of a second.
-FOLDING = "heliograph.rollups.folding"
 
 # Rows a query: decoding them holds the interpreter for a few milliseconds.
 CHUNK = 4_000
@@ -103,8 +97,7 @@ class Series:
         Raises:
             RangeTooLargeError: there are more than `MAXIMUM_VALUES`.
         """
-        folding = importlib.import_module(FOLDING)
-        found: PackedRollups = folding.PackedRollups(SLOT[level], rollups, self._names, raw_from)
+        found = PackedRollups(SLOT[level], rollups, self._names, raw_from)
         lacking = [
             part
             for start in found.incomplete
@@ -117,7 +110,7 @@ class Series:
         cut = self._cut(times, spans)
         if not cut:
             return lacking
-        segments = folding.Segments(cut)
+        segments = Segments(cut)
         for bucket, rows in zip(segments.buckets, found.rows(segments), strict=True):
             self.rows[bucket] += rows
         for name, known in found.attributes(segments, lambda own: self._cut(own, spans)):
@@ -258,8 +251,6 @@ class Aggregates:
                 size = sum(map(len, map(itemgetter(1), rows)))
                 limit = max(1, min(limit, _ROLLUP_BYTES * len(rows) // size))
                 found = sorted(rows, key=itemgetter(0))
-                if FOLDING not in sys.modules:
-                    await asyncio.to_thread(importlib.import_module, FOLDING)
                 lacking += await _run(size, series.count_rollups, level, found, spans, raw_from)
         return lacking
 

@@ -1,40 +1,24 @@
-"""Counting many rollups by bucket, a column of all of them at once.
+"""Counting many rollups by bucket, a column of all of them at once."""
 
-Nothing imports this before it is needed: numpy takes 25 MiB and a tenth of a second.
-"""
-
-import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
-import numpy as np
 from msgspec.msgpack import Ext
-from numpy.typing import NDArray
 
 from heliograph.model.aggregation import Aggregate, total_of
 from heliograph.rollups.packing import (
-    FLOATS,
-    WIDTH,
     Numbers,
     Packed,
     PackedColumns,
     decode,
     decode_columns,
     totals_of,
+    unpacked,
 )
 from heliograph.store.engine import Row
 
-_Array: TypeAlias = NDArray[Any]
 # First position, position behind the last, and bucket.
 Cut: TypeAlias = Sequence[tuple[int, int, int]]
-
-_TYPES = {
-    code: np.dtype(f"<{'f' if code == FLOATS else 'i'}{width}") for code, width in WIDTH.items()
-}
-
-
-# Larger numbers are added up one by one: their sum may be beyond a float.
-_LARGE = 2.0**900
 
 # An attribute in one rollup, which begins then.
 _Part: TypeAlias = tuple[int, Packed, PackedColumns]
@@ -44,31 +28,25 @@ class Segments:
     """The parts of columns that are of one bucket each; there is at least one."""
 
     def __init__(self, cut: Cut) -> None:
-        firsts, lasts, self.buckets = zip(*cut, strict=True)
-        self._lasts = np.array(lasts) - 1
-        # In turn; an edge behind all numbers is no position.
-        self._edges = np.empty(2 * len(cut), dtype=np.int64)
-        self._edges[::2], self._edges[1::2] = firsts, lasts
+        self.buckets = [bucket for _, _, bucket in cut]
+        self._slices = [slice(first, last) for first, last, _ in cut]
+        self._lasts = [last - 1 for _, last, _ in cut]
+        # As many parts as there are numbers from the first of them to the last: one each.
+        self._are_single = cut[-1][1] - cut[0][0] == len(cut)
 
-    def last(self, numbers: _Array) -> list[Any]:
+    def last(self, numbers: Sequence[Any]) -> Sequence[Any]:
         """Return the last number of each part."""
-        found: list[Any] = numbers[self._lasts].tolist()
-        return found
+        if self._are_single:
+            return numbers[self._slices[0].start : self._slices[-1].stop]
+        return [numbers[last] for last in self._lasts]
 
-    def each(self, function: Callable[[Sequence[Any]], Any], numbers: _Array) -> list[Any]:
-        """Return what the function makes of the numbers of each part, as Python's own."""
-        known = numbers.tolist()
-        firsts, lasts = self._edges[::2].tolist(), self._edges[1::2].tolist()
-        return [function(known[at:end]) for at, end in zip(firsts, lasts, strict=True)]
-
-    def over(self, function: np.ufunc, numbers: _Array) -> list[Any]:
-        """Return what the function makes of the numbers of each part."""
-        edges = self._edges
-        if edges[-1] == len(numbers):
-            # Without the last edge the last part ends there too.
-            edges = edges[:-1]
-        found: list[Any] = function.reduceat(numbers, edges)[::2].tolist()
-        return found
+    def over(
+        self, function: Callable[[Sequence[Any]], Any], numbers: Sequence[Any]
+    ) -> Sequence[Any]:
+        """Return what the function makes of the numbers of each part; of a single one, itself."""
+        if self._are_single:
+            return self.last(numbers)
+        return list(map(function, map(numbers.__getitem__, self._slices)))
 
 
 class PackedRollups:
@@ -99,14 +77,12 @@ class PackedRollups:
                 if names is None or name in names:
                     part = (start, rollup, decode_columns(raw))
                     self._parts.setdefault(name, []).append(part)
-        self._moments = self._times([(start, rollup.slots) for start, rollup in self._known])
         # When the slots begin.
-        self.times: list[int] = self._moments.tolist()
+        self.times = self._times([(start, rollup.slots) for start, rollup in self._known])
 
-    def rows(self, segments: Segments) -> list[int]:
+    def rows(self, segments: Segments) -> Sequence[int]:
         """Return how many rows each segment of `times` has."""
-        counts = _joined([rollup.counts for _, rollup in self._known])
-        return segments.over(np.add, counts.astype(np.int64))
+        return segments.over(sum, _joined([rollup.counts for _, rollup in self._known]))
 
     def attributes(
         self, segments: Segments, cutting: Callable[[list[int]], Cut]
@@ -117,86 +93,45 @@ class PackedRollups:
         """
         for name, parts in self._parts.items():
             if len(parts) == len(self._known) and all(part[2].slots is None for part in parts):
-                yield name, _folded(parts, self._moments, segments)
+                yield name, _folded(parts, self.times, segments)
                 continue
             times = self._times([(at, own.slots or rollup.slots) for at, rollup, own in parts])
-            if cut := cutting(times.tolist()):
+            if cut := cutting(times):
                 yield name, _folded(parts, times, Segments(cut))
 
-    def _times(self, slots: Sequence[tuple[int, Numbers]]) -> NDArray[np.int64]:
+    def _times(self, slots: Sequence[tuple[int, Numbers]]) -> list[int]:
         """Return when the slots of rollups begin."""
-        starts = np.array([start for start, _ in slots], dtype=np.int64)
-        into = _joined([each for _, each in slots]).astype(np.int64)
-        return np.repeat(starts, [_length(each) for _, each in slots]) + into * self._length
+        length = self._length
+        return [start + slot * length for start, each in slots for slot in unpacked(each)]
 
 
 def _folded(
-    parts: Sequence[_Part], times: NDArray[np.int64], segments: Segments
+    parts: Sequence[_Part], times: Sequence[int], segments: Segments
 ) -> Iterable[tuple[int, Aggregate]]:
-    columns = [part[2] for part in parts]
     # What is left out of a rollup follows from its other columns.
+    lasts = _joined([own.lasts for _, _, own in parts])
     counts = _joined([own.counts or rollup.counts for _, rollup, own in parts])
-    totals = _joined([totals_of(each) for each in columns])
-    sums = _sums(segments, totals)
-    lasts = _joined([each.lasts for each in columns])
+    totals = segments.over(total_of, _joined([totals_of(own) for _, _, own in parts]))
+    minima = maxima = lasts
+    if any(own.minima is not None or own.maxima is not None for _, _, own in parts):
+        minima = _joined([own.minima or own.lasts for _, _, own in parts])
+        maxima = _joined([own.maxima or own.lasts for _, _, own in parts])
     known = map(
         Aggregate,
-        segments.over(np.add, counts.astype(np.int64)),
-        sums,
-        segments.over(np.minimum, _joined([each.minima or each.lasts for each in columns])),
-        segments.over(np.maximum, _joined([each.maxima or each.lasts for each in columns])),
+        segments.over(sum, counts),
+        [total if type(total) is float else total_of((total,)) for total in totals],
+        segments.over(min, minima),
+        segments.over(max, maxima),
         segments.last(lasts),
         segments.last(times),
     )
     return zip(segments.buckets, known, strict=True)
 
 
-def _sums(segments: Segments, totals: _Array) -> list[Any]:
-    """Return the sum of each part, as exact as one number's last digits."""
-    try:
-        numbers = totals.astype(np.float64)
-    except OverflowError:
-        return segments.each(total_of, totals)
-    largest = np.abs(numbers).max()
-    if not largest < _LARGE:
-        return segments.each(total_of, totals)
-    # What numbers of all sizes have above a bound is added up without any rounding, and what is
-    # left below is so little that its own does not matter: by columns what Neumaier does number by
-    # number, at a tenth of the price of fsum (Rump, Ogita and Oishi: Accurate Floating-Point
-    # Summation, 2008).
-    bound = math.ldexp(1.0, math.frexp(largest)[1] + len(numbers).bit_length())
-    above = (numbers + bound) - bound
-    sums = zip(segments.over(np.add, above), segments.over(np.add, numbers - above), strict=True)
-    return [high + low for high, low in sums]
-
-
-def _joined(parts: Sequence[Numbers]) -> _Array:
+def _joined(parts: Sequence[Numbers]) -> list[Any]:
     """Return the numbers of the parts, each as it is."""
-    if not parts:
-        return np.empty(0, dtype=np.int64)
-    first = parts[0]
-    if isinstance(first, Ext):
-        alike = [part for part in parts if isinstance(part, Ext) and part.code == first.code]
-        if len(alike) == len(parts):
-            return _numbers(b"".join([part.data for part in alike]), first.code)
-    mixed = [_array(part) for part in parts]
-    if len({each.dtype.kind for each in mixed}) > 1:
-        # Whole numbers of 64 bits are more exact than a float.
-        mixed = [each.astype(object) for each in mixed]
-    return np.concatenate(mixed)
-
-
-def _length(numbers: Numbers) -> int:
-    if isinstance(numbers, Ext):
-        return len(bytes(numbers.data)) // WIDTH[numbers.code]
-    return len(numbers)
-
-
-def _array(numbers: Numbers) -> _Array:
-    if isinstance(numbers, Ext):
-        return _numbers(bytes(numbers.data), numbers.code)
-    return np.array(numbers, dtype=object)
-
-
-def _numbers(data: bytes, code: int) -> _Array:
-    return np.frombuffer(data, dtype=_TYPES[code])
+    arrays = [part for part in parts if isinstance(part, Ext)]
+    if len(arrays) == len(parts) and len({part.code for part in arrays}) == 1:
+        data = b"".join([part.data for part in arrays])
+        return unpacked(Ext(arrays[0].code, data))
+    return [number for part in parts for number in unpacked(part)]

@@ -83,7 +83,7 @@ def pack(rollup: Rollup) -> bytes:
 def unpack(packed: bytes) -> Rollup:
     """Return the rollup."""
     found = decode(packed)
-    rows = dict(zip(_unpacked(found.slots), _unpacked(found.counts), strict=True))
+    rows = dict(zip(unpacked(found.slots), unpacked(found.counts), strict=True))
     attributes = {
         name: _aggregates(rows, decode_columns(raw)) for name, raw in found.attributes.items()
     }
@@ -106,16 +106,16 @@ def _columns(rows: dict[int, int], found: list[Aggregate]) -> PackedColumns:
 
 
 def _aggregates(rows: dict[int, int], packed: PackedColumns) -> list[Aggregate]:
-    lasts = _unpacked(packed.lasts)
+    lasts = unpacked(packed.lasts)
     return list(
         map(
             Aggregate,
-            rows.values() if packed.counts is None else _unpacked(packed.counts),
-            map(as_float, lasts) if packed.totals is None else _unpacked(totals_of(packed)),
-            lasts if packed.minima is None else _unpacked(packed.minima),
-            lasts if packed.maxima is None else _unpacked(packed.maxima),
+            rows.values() if packed.counts is None else unpacked(packed.counts),
+            map(as_float, lasts) if packed.totals is None else unpacked(totals_of(packed)),
+            lasts if packed.minima is None else unpacked(packed.minima),
+            lasts if packed.maxima is None else unpacked(packed.maxima),
             lasts,
-            rows if packed.slots is None else _unpacked(packed.slots),
+            rows if packed.slots is None else unpacked(packed.slots),
         )
     )
 
@@ -162,7 +162,8 @@ def _array(code: str, numbers: list[Any]) -> Ext:
     return Ext(ord(code), made.tobytes())
 
 
-def _unpacked(numbers: Numbers) -> list[Any]:
+def unpacked(numbers: Numbers) -> list[Any]:
+    """Return the numbers."""
     if not isinstance(numbers, Ext):
         return numbers
     made = array(chr(numbers.code))

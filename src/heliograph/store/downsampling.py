@@ -1,34 +1,24 @@
 """Choosing the rows of a series that show its shape: Largest Triangle Three Buckets.
 
-Nothing imports this before it is needed: numpy takes 25 MiB and a tenth of a second.
+Sveinn Steinarsson: Downsampling Time Series for Visual Representation, 2013.
 """
 
+from array import array
 from collections.abc import Sequence
-from typing import TypeAlias
-
-import numpy as np
-from numpy.typing import NDArray
-from tsdownsample import LTTBDownsampler, MinMaxDownsampler
-
-Numbers: TypeAlias = NDArray[np.float64]
-Keys: TypeAlias = NDArray[np.int64]
 
 # Points that are held, of 24 bytes each. Of a longer series those are dropped that are neither
 # the least nor the greatest among their neighbours: of 5,000 points that are chosen each then
 # comes from at least 26 that are left.
 HELD = 1 << 18
 
-_lttb = LTTBDownsampler()
-_extremes = MinMaxDownsampler()
-
 
 class Curve:
     """A series of numbers, of which a bounded part is held."""
 
     def __init__(self) -> None:
-        self._keys: list[Keys] = []
-        self._values: list[Numbers] = []
-        self._size = 0
+        self._timestamps = array("q")
+        self._fingerprints = array("q")
+        self._values = array("d")
         # Of so many points two are kept.
         self._among = 1
 
@@ -39,48 +29,62 @@ class Curve:
         values: Sequence[float | None],
     ) -> None:
         """Add points that are all later than those before; None is left out."""
-        numbers = np.array(values, dtype=np.float64)
-        keys = np.array((timestamps, fingerprints), dtype=np.int64)
-        known = ~np.isnan(numbers)
-        keys, numbers = keys[:, known], numbers[known]
-        if self._among > 1 and len(numbers):
-            kept = _least_and_greatest(numbers, 2 * -(-len(numbers) // self._among))
-            keys, numbers = keys[:, kept], numbers[kept]
-        self._keys.append(keys)
-        self._values.append(numbers)
-        self._size += len(numbers)
-        if self._size > HELD:
+        kept = [at for at, value in enumerate(values) if value is not None]
+        known = [value for value in values if value is not None]
+        if self._among > 1:
+            among = _least_and_greatest(known, self._among)
+            kept, known = [kept[at] for at in among], [known[at] for at in among]
+        self._timestamps.extend([timestamps[at] for at in kept])
+        self._fingerprints.extend([fingerprints[at] for at in kept])
+        self._values.extend(known)
+        if len(self._values) > HELD:
             self._thin()
 
     def _thin(self) -> None:
-        keys, values = self._held()
-        kept = _least_and_greatest(values, self._size // 4 * 2)
-        self._keys, self._values = [keys[:, kept]], [values[kept]]
-        self._size = len(kept)
+        kept = _least_and_greatest(self._values, 4)
+        self._timestamps = array("q", [self._timestamps[at] for at in kept])
+        self._fingerprints = array("q", [self._fingerprints[at] for at in kept])
+        self._values = array("d", [self._values[at] for at in kept])
         self._among = max(4, 2 * self._among)
-
-    def _held(self) -> tuple[Keys, Numbers]:
-        return np.concatenate(self._keys, axis=1), np.concatenate(self._values)
 
     def pick(self, count: int) -> list[tuple[int, int]]:
         """Return the keys (timestamp, fingerprint) of so many points, ascending; at least 3."""
-        if not self._size:
-            return []
-        keys, values = self._held()
-        if len(values) > count:
-            # Areas of the greatest numbers there are would be beyond a float.
-            scale = np.abs(values).max() or 1.0
-            chosen = _lttb.downsample(keys[0] - keys[0][0], values / scale, n_out=count)
-            keys = keys[:, chosen]
-        timestamps, fingerprints = keys.tolist()
-        return list(zip(timestamps, fingerprints, strict=True))
+        chosen: Sequence[int] = range(len(self._values))
+        if len(self._values) > count:
+            chosen = _largest_triangles(self._timestamps, self._values, count)
+        return [(self._timestamps[at], self._fingerprints[at]) for at in chosen]
 
 
-def _least_and_greatest(values: Numbers, count: int) -> NDArray[np.uint64]:
-    """Return where up to `count` (even) of the least and greatest are, and the first and last."""
-    if len(values) <= count:
-        return np.arange(len(values), dtype=np.uint64)
-    found = _extremes.downsample(values, n_out=count)
-    ends = np.array((0, len(values) - 1), dtype=np.uint64)
-    # Where all are equal, one is both.
-    return np.unique(np.concatenate((found, ends)))
+def _largest_triangles(timestamps: Sequence[int], values: Sequence[float], count: int) -> list[int]:
+    """Return where so many are that make the largest triangles with their neighbours."""
+    # Areas of the greatest numbers there are would be beyond a float.
+    scale = max(map(abs, values)) or 1.0
+    values = array("d", [value / scale for value in values])
+    size = (len(values) - 2) / (count - 2)
+    edges = [int(size * number) + 1 for number in range(count - 1)] + [len(values)]
+    chosen = [0]
+    for first, last, after in zip(edges, edges[1:], edges[2:], strict=False):
+        x, y = timestamps[chosen[-1]], values[chosen[-1]]
+        run = (sum(timestamps[last:after]) - x * (after - last)) / (after - last)
+        rise = sum(values[last:after]) / (after - last) - y
+        # Twice the area of the triangle with the point before and the mean of those after.
+        areas = [
+            abs(rise * (time - x) - run * (value - y))
+            for time, value in zip(timestamps[first:last], values[first:last], strict=True)
+        ]
+        chosen.append(first + areas.index(max(areas)))
+    return [*chosen, len(values) - 1]
+
+
+def _least_and_greatest(values: Sequence[float], among: int) -> list[int]:
+    """Return where of so many in a row the least and the greatest are, and the first and last."""
+    found = [0] if values else []
+    for start in range(0, len(values), among):
+        part = values[start : start + among]
+        least, greatest = part.index(min(part)), part.index(max(part))
+        for at in sorted((least, greatest)):
+            if start + at > found[-1]:
+                found.append(start + at)
+    if values and found[-1] < len(values) - 1:
+        found.append(len(values) - 1)
+    return found

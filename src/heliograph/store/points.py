@@ -7,19 +7,17 @@ half the time, and the interpreter is free meanwhile.
 import asyncio
 import functools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from heliograph.model.aggregation import NUMERIC
 from heliograph.model.attributes import WHOLE, keys_of, value_at
 from heliograph.model.records import Measurement
+from heliograph.store.downsampling import Curve
 from heliograph.store.engine import Engine, Row
 from heliograph.store.measurements import Measurements, RawRead, RawReads, having
 from heliograph.store.pages import FEW, LEAST, Cursor, longest_of
-
-if TYPE_CHECKING:
-    from heliograph.store.downsampling import Curve
 
 MOST_POINTS = 5_000
 FEWEST_POINTS = 3
@@ -59,14 +57,14 @@ class Points:
         """
         if end <= start:
             return []
-        curve = await asyncio.to_thread(_curve)
+        curve = Curve()
         async with self._raw_reads.begin(sensor) as read:
             await self._read_into(curve, _Attribute(name), read, (start, LEAST), end)
         keys = await asyncio.to_thread(curve.pick, count)
         return await self._measurements.named(sensor, keys, having([name]))
 
     async def _read_into(
-        self, curve: "Curve", attribute: "_Attribute", read: RawRead, at: Cursor, end: int
+        self, curve: Curve, attribute: "_Attribute", read: RawRead, at: Cursor, end: int
     ) -> None:
         """Read everything into the curve: a chunk is found while the one before is decoded."""
         loop = asyncio.get_running_loop()
@@ -113,7 +111,7 @@ class _Attribute:
         self._keys = keys_of(name)
         self._decoder = _decoder(self._keys)
 
-    def add(self, curve: "Curve", chunk: Row) -> None:
+    def add(self, curve: Curve, chunk: Row) -> None:
         """Add the numbers of a chunk to the curve."""
         _, timestamps, fingerprints, values, _ = chunk
         curve.add(
@@ -160,9 +158,3 @@ def _decoder(keys: tuple[str, ...]) -> msgspec.json.Decoder[list[Any]] | None:
 
 def _last(packed: str) -> int:
     return int(packed[packed.rfind(",") + 1 :])
-
-
-def _curve() -> "Curve":
-    from heliograph.store.downsampling import Curve  # noqa: PLC0415 - numpy takes 25 MiB
-
-    return Curve()

@@ -81,9 +81,15 @@ AHEAD_OF_A_BATCH = 4
 # STRICT tables came last of what is used: 3.37, November 2021.
 OLDEST_SQLITE = (3, 37, 0)
 
-# The writer keeps the upper levels of its indexes, for which the default of 2 MiB is too small.
-_WRITER_CACHE_KIB = 16 << 10
-_JOURNAL_BYTES = 64 << 20
+# Where nothing else is asked for, the writer's cache has the upper levels of its indexes, for which
+# SQLite's default of 2 MiB is too small.
+CACHE_BYTES = 16 << 20
+# The hot pages of 10,000 sensors: for each the one that its newest rows go into, of 4 KiB.
+LARGEST_FITTING_CACHE = 64 << 20
+# Rows of a batch that may write so many pages of an index that they are not to be copied back soon.
+LARGE_BATCH = 1_000
+# The log is written back at the latest when it is so many times the cache.
+LOG_CACHES = 4
 
 _DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
@@ -102,7 +108,7 @@ def _open(path: Path, mode: Literal["ro", "rw"]) -> sqlite3.Connection:
     )
 
 
-def open_writer(path: Path, *, create: bool) -> sqlite3.Connection:
+def open_writer(path: Path, *, create: bool, cache_bytes: int = CACHE_BYTES) -> sqlite3.Connection:
     """Open the connection that writes, in whichever thread calls.
 
     Raises:
@@ -117,10 +123,11 @@ def open_writer(path: Path, *, create: bool) -> sqlite3.Connection:
             "journal_mode = WAL",
             # Each commit is on the disk before it is acknowledged.
             "synchronous = FULL",
-            f"journal_size_limit = {_JOURNAL_BYTES}",
+            # Later logs are written over an earlier one, which spares the file system its own.
+            f"journal_size_limit = {LOG_CACHES * cache_bytes}",
             # The server does that itself, see `Generation`; a command when it ends.
             "wal_autocheckpoint = 0",
-            f"cache_size = -{_WRITER_CACHE_KIB}",
+            f"cache_size = -{cache_bytes >> 10}",
             "foreign_keys = ON",
             "temp_store = MEMORY",
         ):
@@ -303,9 +310,11 @@ class SqliteWriter:
         queries: dict[str, Query],
         lateness: Lateness,
         claim: Claim | None = None,
+        cache_bytes: int = CACHE_BYTES,
     ) -> None:
         """`claim` is a server's: it renews the file's generation, see `Generation`."""
         self._path = path
+        self._cache_bytes = cache_bytes
         self._claim = claim
         self._generation: Generation | None = None
         self._lateness = lateness
@@ -341,7 +350,7 @@ class SqliteWriter:
             admitted = self._claim.generation(self._claim.take(self._path))
         elif self._opened and identity_of(self._path) not in self._opened:
             look(self._path)
-        connection = open_writer(self._path, create=create)
+        connection = open_writer(self._path, create=create, cache_bytes=self._cache_bytes)
         try:
             identity = identity_of(self._path)
             if self._claim is not None and identity != self._claim.newest:
@@ -351,7 +360,8 @@ class SqliteWriter:
                 self._opened.add(identity)
             if self._claim is not None:
                 if self._generation is None or identity != self.identity:
-                    self._generation = Generation(self._path)
+                    longest = LOG_CACHES * self._cache_bytes // _page_size(connection)
+                    self._generation = Generation(self._path, longest)
                 self._generation.begin(connection, admitted)
             self.identity = identity
             self._data_version = connection.execute("PRAGMA data_version").fetchone()[0]
@@ -385,7 +395,7 @@ class SqliteWriter:
                 connection.execute("ROLLBACK")
                 self._marked.clear()
             else:
-                self._commit(connection)
+                self._commit(connection, is_large=len(batch.measurements) >= LARGE_BATCH)
         return written
 
     def _enter(
@@ -639,13 +649,23 @@ class SqliteWriter:
     def _store(self, connection: sqlite3.Connection, query: str, rows: list[Any]) -> sqlite3.Cursor:
         return connection.execute(self._queries[query].sql, {"rows": json_text(rows)})
 
-    def _commit(self, connection: sqlite3.Connection) -> None:
+    def _commit(self, connection: sqlite3.Connection, *, is_large: bool = False) -> None:
         connection.execute("COMMIT")
         # A file that was deleted or replaced takes commits into nowhere.
         if identity_of(self._path) != self.identity:
             raise _replaced()
         if self._generation is not None:
-            self._generation.committed(connection)
+            self._generation.committed(connection, is_large=is_large)
+
+
+def fitting_cache(memory: int) -> int:
+    """Return the bytes that the writer's cache should have on a machine with so much memory."""
+    return min(max(CACHE_BYTES, memory // 16), LARGEST_FITTING_CACHE)
+
+
+def _page_size(connection: sqlite3.Connection) -> int:
+    size: int = connection.execute("PRAGMA page_size").fetchone()[0]
+    return size
 
 
 def _result(work: Work[T], fetch: Callable[..., Awaitable[Sequence[Row]]]) -> T:
@@ -699,10 +719,13 @@ def _check_rejected(connection: sqlite3.Connection, rows: Sequence[Any]) -> None
             raise RowError(f"another rejected message is stored under the id {row[0]}")
 
 
-async def open_sqlite(path: Path, claim: Claim | None = None) -> Engine:
+async def open_sqlite(
+    path: Path, claim: Claim | None = None, cache_bytes: int = CACHE_BYTES
+) -> Engine:
     """Open the file, making it (empty) where there is none.
 
-    `claim` is that of a server, which takes care of the write-ahead log.
+    `claim` is that of a server, which takes care of the write-ahead log; `cache_bytes` are for
+    the pages that its writer keeps in memory.
 
     Raises:
         StartError: it can't be used.
@@ -710,7 +733,7 @@ async def open_sqlite(path: Path, claim: Claim | None = None) -> Engine:
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
         needed = ".".join(map(str, OLDEST_SQLITE))
         raise StartError(f"SQLite {sqlite3.sqlite_version} is too old: {needed} is needed")
-    engine = SqliteEngine(path, claim)
+    engine = SqliteEngine(path, claim, cache_bytes)
     try:
         await engine.start()
     except (OSError, StoreUnavailableError) as error:
@@ -831,12 +854,14 @@ class SqliteEngine:
     # two thirds of what four times 5,000 do.
     batch_rows = 32_768
 
-    def __init__(self, path: Path, claim: Claim | None = None) -> None:
+    def __init__(
+        self, path: Path, claim: Claim | None = None, cache_bytes: int = CACHE_BYTES
+    ) -> None:
         self._path = path
         self._queries = load_queries(self.name)
         self.lateness = Lateness(shared=False)
         self.lineage = Lineage()
-        self._writer = writer = SqliteWriter(path, self._queries, self.lateness, claim)
+        self._writer = writer = SqliteWriter(path, self._queries, self.lateness, claim, cache_bytes)
         # Why nothing goes into the file: SQLite has not written all that was read in it, or it
         # does not belong to the log beside it.
         self._unusable: UnusableStoreError | None = None

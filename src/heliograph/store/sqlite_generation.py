@@ -31,8 +31,15 @@ Salts = tuple[int, int]
 # Frames after which the log is written back into the file: 64 MiB of 4 KiB pages. With SQLite's
 # own 1,000, hot index pages are copied back so often that inserting is a sixth slower.
 CHECKPOINT_FRAMES = 16_000
+# Large batches between two checkpoints, if there are any and the log has not got as long as it
+# may before: each writes the newest index page of every sensor, and a checkpoint writes all of
+# those again.
+CHECKPOINT_BATCHES = 8
 # As many more before the next try, where somebody still reads what is to be written back.
 RETRY_FRAMES = 4_000
+# Where there is always somebody who reads, a log is never begun anew. When it is so many times as
+# long as it should be, the checkpoint waits until those who read now have ended (`RESTART`).
+PATIENCE = 4
 # A command looks at the file for milliseconds, a server that ends lets go of it at once.
 CLAIM_SECONDS = 2.0
 _ATTEMPT_SECONDS = 0.02
@@ -364,13 +371,17 @@ class Generation:
     the file. What may be the case next is written down before it may be.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, longest: int = 0) -> None:
+        """`longest`: the frames after which the log is written back however few commits it has."""
         self._path = path
+        self._longest = max(longest, CHECKPOINT_FRAMES)
         self._in_file: set[int] = set()
         self._newest = 0
         self._log: _Log | None = None
         self._log_salts = b""
         self._due = 0
+        # Since the last checkpoint: the log's length then, and the large batches.
+        self._since = self._batches = 0
 
     def begin(self, connection: sqlite3.Connection, admitted: int | None) -> None:
         """Renew it on a connection that was just opened; `admitted` is what the header says.
@@ -393,14 +404,20 @@ class Generation:
         # The log may be made anew by what is written next, with salts that nobody knows.
         self._renew(connection, None, "PASSIVE")
 
-    def committed(self, connection: sqlite3.Connection) -> None:
+    def committed(self, connection: sqlite3.Connection, *, is_large: bool = False) -> None:
         """Renew it if the log has grown long, or was begun anew by somebody else."""
+        self._batches += is_large
         if self._log is None or not self._log.may_have(self._due):
             return
         earlier, frames = self._log_salts, self._measured()
         if self._log_salts != earlier:
             self._written_back_elsewhere()
         elif frames < self._due:
+            return
+        elif 0 < self._batches < CHECKPOINT_BATCHES and frames < self._since + self._longest:
+            # About as many as there will be by then.
+            expected = (frames - self._since) * CHECKPOINT_BATCHES // self._batches
+            self._due = self._since + min(expected, self._longest)
             return
         self._try_to_renew(connection, frames)
 
@@ -419,14 +436,20 @@ class Generation:
         self._try_to_renew(connection, frames)
 
     def _try_to_renew(self, connection: sqlite3.Connection, frames: int) -> None:
+        waits = frames >= PATIENCE * self._longest
         try:
-            self._renew(connection, self._known_salts, "PASSIVE")
+            self._renew(connection, self._known_salts, "RESTART" if waits else "PASSIVE")
         except (sqlite3.Error, OSError) as error:
             # What was committed is in the log, and the disk may be full.
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             self._due = frames + RETRY_FRAMES
             log.warning("checkpoint of the write-ahead log failed", reason=str(error))
+            return
+        if waits and self._due > PATIENCE * self._longest:
+            # Each time that it waits costs those who write as much: not again so soon.
+            self._due = frames + self._longest
+            log.warning("write-ahead log kept by a reader", frames=frames)
 
     def empty_log(self, connection: sqlite3.Connection) -> None:
         """Write the log into the file and cut it off, but for what readers still need."""
@@ -482,7 +505,8 @@ class Generation:
         self._in_file = {last}
         connection.execute(f"PRAGMA user_version = {following}")
         self._newest = following
-        self._due = self._measured() + CHECKPOINT_FRAMES
+        self._since, self._batches = self._measured(), 0
+        self._due = self._since + CHECKPOINT_FRAMES
         Sidecar(frozenset({last}), frozenset({following}), self._known_salts).write(self._path)
 
     def _written_back_elsewhere(self) -> None:

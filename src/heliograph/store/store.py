@@ -30,7 +30,7 @@ from heliograph.store.retention import Retentions
 from heliograph.store.rule_states import RuleStates
 from heliograph.store.rules import Rules
 from heliograph.store.sensors import Connections, Sensors
-from heliograph.store.sqlite import open_sqlite
+from heliograph.store.sqlite import CACHE_BYTES, open_sqlite
 from heliograph.store.sqlite_generation import look
 from heliograph.store.telemetry import (
     Deliveries,
@@ -113,11 +113,16 @@ class Store:
 
 
 async def open_store(
-    database_url: str, claim: Claim | None = None, *, accept_empty: bool = False
+    database_url: str,
+    claim: Claim | None = None,
+    *,
+    accept_empty: bool = False,
+    cache_bytes: int = CACHE_BYTES,
 ) -> Store:
     """Open the database that DATABASE_URL names; it isn't migrated by that.
 
     A server has a claim on it. `accept_empty`: an SQLite file may be empty that was not.
+    `cache_bytes` are for the pages of one that its writer keeps in memory.
 
     Raises:
         StartError: it can't be used; one line says why.
@@ -126,7 +131,7 @@ async def open_store(
     if url.is_sqlite:
         if claim is None:
             await asyncio.to_thread(look, url.path, accept_empty=accept_empty)
-        return Store(await open_sqlite(url.path, claim))
+        return Store(await open_sqlite(url.path, claim, cache_bytes))
     from heliograph.store.postgresql import (  # noqa: PLC0415 - its driver, for those who need it
         open_postgresql,
     )

@@ -1,12 +1,9 @@
 """Aggregates through rollups equal those of the raw rows, whatever happens in between."""
 
 import contextlib
-import importlib
 import itertools
 import random
 import sqlite3
-import sys
-import threading
 from datetime import UTC
 from zoneinfo import ZoneInfo
 
@@ -23,7 +20,6 @@ from heliograph.model.time import DAY, HOUR, MINUTE, SECOND
 from heliograph.rollups import aggregates as aggregates_module
 from heliograph.rollups import task as task_module
 from heliograph.rollups import value_chunks as value_chunks_module
-from heliograph.rollups.aggregates import FOLDING
 from heliograph.rollups.rollup import HOURS, MINUTES
 from heliograph.rollups.task import Rolling, SupersededError
 from heliograph.store import open_store
@@ -366,24 +362,6 @@ async def test_buckets_of_a_minute_read_rows_of_young_and_touched_minutes_alone(
     spans.clear()
     await case.check("1m", "UTC", (0, 3 * 3_600))
     assert spans == []
-
-
-async def test_the_first_query_imports_numpy_beside_the_event_loop(store, sensor, monkeypatch):
-    start = MIDNIGHTS[0]
-    await rolled(store, sensor, [measurement(sensor, start, {"t": 1})], start, start + DAY)
-    threads = []
-    load = importlib.import_module
-
-    def loading(name):
-        threads.append(threading.current_thread())
-        return load(name)
-
-    monkeypatch.delitem(sys.modules, FOLDING, raising=False)
-    monkeypatch.setattr(importlib, "import_module", loading)
-    read = {"start": start, "end": start + DAY}
-    series = await aggregates_of(store).read(sensor, [start, start + DAY], None, **read)
-    assert series.rows == [1]
-    assert threads[0] is not threading.current_thread()
 
 
 async def test_history_is_rolled_up_from_the_backlog(store, sensor, small, database_url):

@@ -14,6 +14,7 @@ from heliograph.errors import RowError, StoreUnavailableError
 from heliograph.store import open_store, sqlite
 from heliograph.store.engine import Batch
 from heliograph.store.queries import Query
+from heliograph.store.sqlite import fitting_cache
 from rows import NOON, again, measurement, rejected
 from server import eventually
 
@@ -49,6 +50,20 @@ async def test_a_commit_is_on_the_disk_and_the_journal_is_bounded(store):
     assert pragma(store, "synchronous") == 2
     assert pragma(store, "journal_size_limit") == 64 << 20
     assert pragma(store, "foreign_keys") == 1
+
+
+async def test_the_writers_cache_and_its_log_are_as_large_as_asked_for(path):
+    store = await open_store(f"sqlite:///{path}", cache_bytes=48 << 20)
+    assert pragma(store, "cache_size") == -48 << 10
+    assert pragma(store, "journal_size_limit") == 192 << 20
+    await store.close()
+
+
+@pytest.mark.parametrize(
+    ("memory", "cache"), [(128 << 20, 16 << 20), (512 << 20, 32 << 20), (8 << 30, 64 << 20)]
+)
+def test_a_cache_fits_the_memory(memory, cache):
+    assert fitting_cache(memory) == cache
 
 
 async def test_readers_cannot_write(store):

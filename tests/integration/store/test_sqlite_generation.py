@@ -1,16 +1,19 @@
 """The generation of a SQLite file: at no moment is its own log refused, and no other's taken."""
 
 import errno
+import itertools
 import os
 import random
 import shutil
 import sqlite3
 import stat
+import threading
 import uuid
 from contextlib import closing, suppress
 from unittest import mock
 
 import pytest
+import structlog
 
 from heliograph.database_url import parse_database_url
 from heliograph.errors import StartError, UnusableStoreError
@@ -364,6 +367,96 @@ async def test_logs_begun_anew_by_others_leave_a_killed_server_its_file(path, tm
         await store.close()
         claim.release()
     assert await sensors_of(killed) == set()
+
+
+def in_use(path, longest=0):
+    """Return a connection to a new database whose generation is looked after."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA wal_autocheckpoint = 0")
+    connection.execute("CREATE TABLE row (filling BLOB)")
+    generation = Generation(path, longest)
+    generation.begin(connection, 0)
+    return connection, generation
+
+
+def lengths_of_the_log(connection, generation, path, commits, *, are_large=False):
+    """Return how long the log was in pages, after each commit of some twenty."""
+    lengths = []
+    for _ in range(commits):
+        connection.execute("INSERT INTO row VALUES (zeroblob(80000))")
+        # With a limit of 0 a log that is begun anew is as long as what is in it.
+        lengths.append(sqlite_generation.log_of(path).stat().st_size // 4_096)
+        generation.committed(connection, is_large=are_large)
+    return lengths
+
+
+@pytest.mark.parametrize(("longest", "highest"), [(10_000, 200), (100, 130), (0, 60)])
+def test_large_batches_are_written_back_together_up_to_a_bound(tmp_path, longest, highest):
+    connection, generation = in_use(tmp_path / "h.db", longest)
+    connection.execute("PRAGMA journal_size_limit = 0")
+    lengths = lengths_of_the_log(connection, generation, tmp_path / "h.db", 40, are_large=True)
+    small = lengths_of_the_log(connection, generation, tmp_path / "h.db", 40)
+    generation.close_log()
+    connection.close()
+    assert highest / 2 < max(lengths) <= highest
+    # Once the last of the large ones are written back, as soon as it is long.
+    assert max(small[-10:]) <= 60
+
+
+def test_readers_who_are_never_all_gone_do_not_keep_the_log_for_ever(tmp_path):
+    path = tmp_path / "h.db"
+    connection, generation = in_use(path)
+    connection.execute("PRAGMA journal_size_limit = 0")
+    ended = threading.Event()
+
+    def read_in_turn():
+        # One is always in a transaction, which began before the newest commits.
+        readers = [sqlite3.connect(path, isolation_level=None) for _ in range(2)]
+        for turn in itertools.cycle((0, 1)):
+            readers[turn].execute("BEGIN")
+            readers[turn].execute("SELECT count(*) FROM row").fetchone()
+            if readers[1 - turn].in_transaction:
+                readers[1 - turn].execute("COMMIT")
+            if ended.wait(0.005):
+                break
+        for reader in readers:
+            reader.close()
+
+    thread = threading.Thread(target=read_in_turn)
+    thread.start()
+    try:
+        lengths = lengths_of_the_log(connection, generation, path, 100)
+    finally:
+        ended.set()
+        thread.join()
+        generation.close_log()
+        connection.close()
+    # Of 2,000 pages: the bound of 4 times 30, and what comes until the next try.
+    assert max(lengths) < 250
+
+
+def test_a_reader_that_stays_is_told_and_waited_for_seldom(tmp_path):
+    path = tmp_path / "h.db"
+    connection, generation = in_use(path)
+    connection.execute("PRAGMA busy_timeout = 1")
+    reader = sqlite3.connect(path, isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM row").fetchone()
+    checkpoints = []
+    connection.set_trace_callback(checkpoints.append)
+    with structlog.testing.capture_logs() as logged:
+        lengths = lengths_of_the_log(connection, generation, path, 20)
+        assert lengths[-1] > 400
+        reader.execute("COMMIT")
+        connection.execute("PRAGMA journal_size_limit = 0")
+        assert min(lengths_of_the_log(connection, generation, path, 10)) < 70
+    waits = [each for each in checkpoints if "RESTART" in each]
+    told = [each for each in logged if each["event"] == "write-ahead log kept by a reader"]
+    assert 1 < len(told) < len(waits) + 1 < 16
+    reader.close()
+    generation.close_log()
+    connection.close()
 
 
 def test_a_log_that_was_cut_off_has_no_frames(tmp_path):
