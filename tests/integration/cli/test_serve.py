@@ -111,12 +111,12 @@ def test_a_broker_that_is_none(tmp_path, environment):
     assert "hidden" not in line
 
 
-# What most servers on SQLite never need: other databases, charts and Parquet, webhooks and e-mail.
-# Of these numpy alone takes 25 MiB, and pyarrow 90.
+# What most servers on SQLite never need: other databases, Parquet, webhooks and e-mail.
+# Of these pyarrow alone takes 90 MiB.
 NOT_NEEDED = frozenset(
     {
         *("alembic", "sqlalchemy", "asyncpg", "heliograph.store.postgresql"),
-        *("numpy", "tsdownsample", "pyarrow"),
+        "pyarrow",
         *("httpx", "httpcore", "aiosmtplib", "apprise", "jinja2", "cryptography", "zxcvbn"),
     }
 )
