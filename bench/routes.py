@@ -89,7 +89,6 @@ READS = reading(
     "/silences",
     "/channels",
     "/messages",
-    "/doctor",
 )
 
 _MEASURED = {"temperature": 21.5, "humidity": 0.43}
@@ -247,6 +246,7 @@ APART = {
     "POST /messages/resubmit": "submits all that were rejected, for ten seconds at most",
     "POST /channels/{}/test": "asks somebody else's server",
     "GET /rereadenv": "changes what is measured",
+    "GET /doctor": "checks the whole database, which takes seconds",
 }
 # RabbitMQ's asks what EMQX's does, in five ways.
 _RABBITMQ = re.compile(r"\w+ /broker/rabbitmq/")
