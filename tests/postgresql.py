@@ -142,8 +142,9 @@ def shared_cluster() -> Cluster:
     """Return the server of the whole run, which runs and is not to be stopped."""
 
     def start() -> tuple[int, str]:
-        # Nobody crashes this one, so that nothing has to survive it.
-        cluster = Cluster.make("fsync = off\n")
+        # Nobody crashes this one, so that nothing has to survive it; a copy of a database that
+        # has been analysed is no fresh one any more.
+        cluster = Cluster.make("fsync = off\nautovacuum = off\n")
         cluster.start()
         return cluster.port, str(cluster.folder)
 
