@@ -41,7 +41,6 @@ UNMEASURED = (
     "integration/http/test_everybody.py",
     "integration/http/test_networks.py",
     "integration/http/test_openapi_document.py",
-    "integration/mqtt/",
     "integration/mqtt_link/",
     "integration/rights/",
     "integration/store/",
