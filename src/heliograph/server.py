@@ -9,7 +9,7 @@ import os
 import resource
 import sys
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -91,6 +91,7 @@ from heliograph.store.claim import Claim
 from heliograph.store.sqlite import fitting_cache
 from heliograph.systemd import HandedSockets
 from heliograph.tls import ServerTls, link_tls, watch
+from heliograph.traces import open_traces
 
 log = structlog.get_logger()
 
@@ -362,6 +363,7 @@ class Server:
             list(_changes(services, budget, packets, mqtt_ingest, rule_actions))
         )
         notices = Notices(streams, partial(look_up, services))
+        self._trace(traffic, pipeline, processor, services.dispatchers)
 
         # Who is told what.
         hub.add(streams.watched, streams.publish)
@@ -471,6 +473,22 @@ class Server:
         await instance.start()
         self._at_end("instance", instance.end, shutdown.STORE)
         return instance
+
+    def _trace(
+        self,
+        traffic: Traffic,
+        pipeline: Pipeline,
+        processor: Processor,
+        dispatchers: Iterable[Dispatcher],
+    ) -> None:
+        traces = open_traces()
+        if traces is None:
+            return
+        self._at_end("traces", traces.close, shutdown.STORE)
+        traffic.traced, pipeline.traced = traces.request, traces.commit
+        processor.traced = traces.turn
+        for dispatcher in dispatchers:
+            dispatcher.traced = traces.action
 
     def _listener_tls(self, settings: Settings) -> ServerTls | None:
         if not settings.mqtt_tls_listen:

@@ -187,6 +187,8 @@ class _Request:
         seconds = monotonic() - self._began
         taken.counts[bisect_left(BOUNDS_SECONDS, seconds)] += 1
         taken.seconds += seconds
+        if self._traffic.traced is not None:
+            self._traffic.traced(self.scope, self.template, status, seconds)
         if self.is_routine and status < FAILURE:
             if _requests.isEnabledFor(logging.DEBUG):
                 self._log(logging.DEBUG, _of_routine, status, seconds)

@@ -1,11 +1,15 @@
 """How many requests were answered, how soon, and how many of them in vain."""
 
 from collections import defaultdict
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 from heliograph.errors import ErrorCode
 from heliograph.http.paths import PREFIX
 from heliograph.model.histogram import Durations
 
+# Takes the scope, the route, the status, and how many seconds it took.
+Traced: TypeAlias = Callable[[Mapping[str, Any], str, int, float], None]
 # It answers 503 to say how the server does.
 _READINESS = f"{PREFIX}/readyz"
 _SERVER_ERROR = 5
@@ -20,6 +24,8 @@ class Traffic:
         self.requests: dict[tuple[str, int], Durations] = defaultdict(Durations)
         # Before any route, by the code of the answer.
         self.refused_requests: dict[ErrorCode, int] = {}
+        # Told of each answer that begins. None: nobody asks.
+        self.traced: Traced | None = None
 
     def refuse(self, code: ErrorCode) -> None:
         """Count a request that was refused before any route."""

@@ -110,6 +110,10 @@ class Pipeline:
         self.observed: Callable[[Batch, Written, Batch | None], None] | None = None
         # Runs the actions of packets at once, as far as it has room; None: whoever claims them.
         self.runner: Runner | None = None
+        # Told of each transaction: seconds that its first message waited, seconds that it took, its
+        # messages and rows. None: nobody asks.
+        self.traced: Callable[[float, float, int, int], None] | None = None
+        self._commit_seconds = 0.0
         # Whether anybody watches what is committed: who begins to says so by `watch`.
         self.watched = False
         self._waiting: deque[Message] = deque()
@@ -396,7 +400,7 @@ class Pipeline:
                 log.info("database available again")
             if probe:
                 return
-            seconds = monotonic() - began
+            seconds = self._commit_seconds = monotonic() - began
             commits = self.state.commits
             commits.counts[bisect_left(BOUNDS_SECONDS, seconds)] += 1
             commits.seconds += seconds
@@ -446,6 +450,7 @@ class Pipeline:
         state = self.state
         state.commits_total += 1
         state.last_commit_at = state.last_message_at = moment = now()
+        waited = 0.0
         if oldest := messages[0].rows:
             # Its id was made on its receipt; a clock may have been set back since.
             waited = max(moment - (oldest[0][0] >> INGEST_ID_TIME_BIT) * 1_000, 0) / SECOND
@@ -475,6 +480,8 @@ class Pipeline:
         state.messages_total += count
         state.rows_total += rows
         state.bytes_total += size
+        if self.traced is not None:
+            self.traced(waited, self._commit_seconds, count, rows)
         state.depth -= count
         state.bytes_in_flight -= size
         if newest:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import NamedTuple
 
@@ -84,6 +85,8 @@ class Dispatcher:
         `suspects`: held while an action runs that may be what ends the server. All dispatchers of
         a process share it, so that nothing else is blamed for the end.
         """
+        # Told of each action that was tried: seconds, type, id, outcome. None: nobody asks.
+        self.traced: Callable[[float, str, int, str], None] | None = None
         self._actions = actions
         self._runs = runs
         self._types = tuple(runs)
@@ -289,6 +292,7 @@ class Dispatcher:
 
     async def _run(self, due: DueAction, generation: int) -> None:
         settled: SettledAction | None = None
+        began = time.monotonic()
         try:
             async with asyncio.timeout(LONGEST_SECONDS) as deadline:
                 note = await self._runs[due.type](due)
@@ -320,6 +324,8 @@ class Dispatcher:
         finally:
             if settled is not None and generation == self._generation:
                 self._settled.append(settled)
+            if settled is not None and self.traced is not None:
+                self.traced(time.monotonic() - began, due.type, due.id, str(settled.state))
             if self._running.get(due.id) is asyncio.current_task():
                 del self._running[due.id]
             self._work.set()

@@ -12,7 +12,7 @@ server at a time does it; actions are run by all of them.
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Any, NamedTuple, Self
 
@@ -113,6 +113,8 @@ class Processor:
         self.index = RuleIndex(registry.number, alone=registry.connected.alone)
         # Told whether there are rules, which have to look at what is committed.
         self.used: Listeners[[bool]] = Listeners()
+        # Told of each turn that had something to do: seconds, messages looked at, transitions.
+        self.traced: Callable[[float, int, int], None] | None = None
         # Called after a commit that has entered actions.
         self.entered: Listeners[[]] = Listeners()
         self._work = asyncio.Event()
@@ -340,7 +342,7 @@ class Processor:
 
     async def _round(self) -> bool:
         """Move what has to be moved, up to `AT_ONCE`; return whether there may be more."""
-        moment = now()
+        moment, began = now(), time.monotonic()
         # Who connects or goes while they are looked at is looked at again: so they are taken first.
         looked = list(self._presences)[:PRESENCES]
         for number in looked:
@@ -378,7 +380,10 @@ class Processor:
         left = {number for name, number in present if (name, number) not in found.pairs}
         self._presences.update(dict.fromkeys(left))
         self.observed_total += len(found.taken)
-        self.transitions_total += sum(each.transitions for each in moved)
+        transitions = sum(each.transitions for each in moved)
+        self.transitions_total += transitions
+        if self.traced is not None and moved:
+            self.traced(time.monotonic() - began, len(found.taken), transitions)
         self._has_told = self._has_told or bool(self._alerts)
         if self._alerts or any(each.actions for each in moved):
             self.entered()
