@@ -31,7 +31,7 @@ class Traces:
 
     def __init__(self, provider: Any) -> None:
         from opentelemetry import trace  # noqa: PLC0415 - an extra
-        from opentelemetry.trace.propagation import tracecontext  # noqa: PLC0415
+        from opentelemetry.trace.propagation import tracecontext  # noqa: PLC0415 - the same
 
         self._provider = provider
         self._tracer = provider.get_tracer("heliograph", VERSION)
@@ -131,9 +131,9 @@ def open_traces() -> Traces | None:
         if (given := environment.get(name)) not in (None, "", PROTOCOL):
             raise StartError(f"{name}: {given!r} is not {PROTOCOL!r}, which is spoken alone")
     try:
-        from opentelemetry.exporter.otlp.proto.http import trace_exporter  # noqa: PLC0415
-        from opentelemetry.sdk import resources  # noqa: PLC0415 - extras
-        from opentelemetry.sdk.trace import TracerProvider, export  # noqa: PLC0415
+        from opentelemetry.exporter.otlp.proto.http import trace_exporter  # noqa: PLC0415 - extra
+        from opentelemetry.sdk import resources  # noqa: PLC0415 - the same
+        from opentelemetry.sdk.trace import TracerProvider, export  # noqa: PLC0415 - same
     except ImportError:
         needed = "traces need a package: pip install 'heliograph[otel]'"
         raise StartError(f"{ENDPOINTS[1]}: {needed}") from None
