@@ -355,11 +355,11 @@ class Pipeline:
         self.attributes.unlearn(message.attributes)
         message.attributes = ()
 
-    async def _write(  # noqa: C901 - each error of the store has an answer of its own
+    async def _write(  # noqa: C901, PLR0912, PLR0915 - each error of the store has an answer of its own
         self, messages: list[Message], batch: Batch | None = None, *, probe: bool = False
     ) -> None:
         delay = FIRST_RETRY_SECONDS
-        tried = False
+        tried, runner = False, self.runner
         while True:
             if any(map(_is_over, messages)):
                 raise RolledBackError
@@ -376,8 +376,10 @@ class Pipeline:
                     continue
                 change = self._store.lineage.newest
                 ready = batch or build_batch(messages, change, observe=self.observe, probe=probe)
+                # Its actions run at once if there is room for them.
+                ready.runs = runner is not None and 0 < len(ready.actions) <= runner.room
                 began = monotonic()
-                written = await self._commit(ready)
+                written = await self._store.write(ready)
             except ClaimLostError as lost:
                 # Another server has stored what they belong to, and answers for it.
                 lose_claims(messages, lost.keys)
@@ -398,6 +400,8 @@ class Pipeline:
             if not self.state.database_available:
                 self.state.database_available = True
                 log.info("database available again")
+            if written.claimed and runner is not None:
+                runner.take(DueAction(*(*row, False)) for row in written.claimed)
             if probe:
                 return
             seconds = self._commit_seconds = monotonic() - began
@@ -413,15 +417,6 @@ class Pipeline:
             if written.flagged:
                 _assign_flagged(messages, written.flagged)
             return
-
-    async def _commit(self, batch: Batch) -> Written:
-        """Commit a batch, and have its actions run at once if there is room for them."""
-        runner = self.runner
-        batch.runs = runner is not None and 0 < len(batch.actions) <= runner.room
-        written = await self._store.write(batch)
-        if written.claimed and runner is not None:
-            runner.take(DueAction(*(*row, False)) for row in written.claimed)
-        return written
 
     async def _look_up(self, messages: list[Message]) -> dict[int, int]:
         """Find out what the store has to be asked before; return repeats and their originals."""
