@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 from pydantic import SecretStr
 
+from heliograph.libraries import load
 from heliograph.version import VERSION
 
 INTERVAL_SECONDS = 60.0
@@ -51,10 +52,12 @@ class HeartbeatSender:
 
     async def _call(self, url: str) -> str | None:
         """Return why it could not be delivered; None: it was."""
+        await load("httpx")
         import httpx  # noqa: PLC0415 - most servers have no watcher outside
 
         # Made when it is needed first: that takes longer than the rest of a server's start.
-        self._tls = self._tls or ssl.create_default_context()
+        if self._tls is None:
+            self._tls = await asyncio.to_thread(ssl.create_default_context)
         headers = {"User-Agent": f"heliograph/{VERSION}"}
         try:
             async with (

@@ -17,9 +17,11 @@ from heliograph.http.members import Body
 from heliograph.http.records import Representation
 from heliograph.http.resources import KnownCall, Refusals, Resource, TheCall, found, refusals
 from heliograph.http.schemas import ListLimit, NewIdentifier, Offset, OfNetwork, Text
+from heliograph.libraries import load
 from heliograph.model.time import now, to_rfc3339
 from heliograph.processing.channels import WebhookTarget, parse, restored, shown_url
 from heliograph.processing.members import InvalidMemberError
+from heliograph.processing.outbound import URLS
 from heliograph.secrets import UndecipherableError
 from heliograph.store.channels import (
     MAXIMUM_CHANNELS,
@@ -156,6 +158,7 @@ class ChannelChange(Body):
 @router.route("", "POST", faults=[404, 409])
 async def create_channel(channel: NewChannel, call: TheCall) -> ChannelRepresentation:
     """Make a channel, which is told of alerts from now on."""
+    await load(URLS)
     members = channel.model_dump(exclude_unset=True, exclude={"id"})
     network = None
     if "network_identifier" in members and members.pop("network_identifier") is None:
@@ -185,6 +188,7 @@ async def list_channels(
     Administrators see the server's own too.
     """
     visible = await call.visible(network_identifier)
+    await load(URLS)
 
     async def read(offset: int, limit: int) -> tuple[Sequence[ChannelRepresentation], int]:
         channels, total = await call.store.channels.page(
@@ -252,6 +256,7 @@ async def _find(call: KnownCall, identifier: str, action: Action = Action.VIEW) 
     Raises:
         HeliographError: CHANNEL_NOT_FOUND, none for this caller; FORBIDDEN.
     """
+    await load(URLS)
     channel = await call.store.channels.find(identifier)
     if channel is not None and call.may(Action.ADMINISTER):
         return channel

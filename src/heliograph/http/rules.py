@@ -33,11 +33,13 @@ from heliograph.http.resources import (
     refusals,
 )
 from heliograph.http.schemas import InNetwork, ListLimit, NewIdentifier, Offset, OfNetwork, Text
+from heliograph.libraries import load
 from heliograph.model.time import SECOND, now, to_rfc3339
 from heliograph.processing.cel import CelError
 from heliograph.processing.chart import chart
 from heliograph.processing.dry_run import DryRun, NoHistoryError, RaisedSpan, try_rule
 from heliograph.processing.members import InvalidMemberError
+from heliograph.processing.outbound import URLS
 from heliograph.processing.rules import (
     CompiledRule,
     channels_of,
@@ -302,6 +304,7 @@ _DRAWN = {SVG: {"schema": {"type": "string", "description": "A chart"}}}
 async def create_rule(rule: NewRule, call: TheCall) -> RuleRepresentation:
     """Make a rule, which is in use from now on. One with `script` takes an administrator."""
     network = await call.target_network(rule.network_identifier)
+    await _load_libraries(rule)
     document = _written(rule.definition, call)
     _require_scripts(call, document)
     with refusals(_REFUSALS):
@@ -442,6 +445,12 @@ async def find_rule(call: KnownCall, identifier: str, action: Action = Action.VI
         raise forbidden() if is_machine(call.caller) else not_found(ErrorCode.RULE_NOT_FOUND)
     call.require(action, rule.network_identifier)
     return rule
+
+
+async def _load_libraries(rule: RuleDefinition) -> None:
+    """Load what a rule with these actions is read with, whatever they are."""
+    if "webhook" in str(rule.definition.get("actions")):
+        await load(URLS)
 
 
 def _written(document: dict[str, Any], call: KnownCall | None = None) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from email.utils import formatdate
 
 from heliograph.address import is_loopback, is_mailbox
 from heliograph.errors import DeliveryError
+from heliograph.libraries import load
 
 LONGEST_SUBJECT = 200
 LONGEST_TEXT = 64 << 10
@@ -93,6 +94,7 @@ class Mailer:
         Raises:
             DeliveryError: it was not handed in, or may not have been.
         """
+        await load("aiosmtplib")
         import aiosmtplib  # noqa: PLC0415 - most servers send none
 
         server = self._server

@@ -20,11 +20,14 @@ from typing import TYPE_CHECKING, Self, TypeAlias
 
 from heliograph.destinations import Destination, IpAddress, may_reach
 from heliograph.errors import DeliveryError
+from heliograph.libraries import load
 from heliograph.version import VERSION
 
 if TYPE_CHECKING:
     import httpx
 
+# What reads URLs: to be loaded before `check_url` is called where nothing may wait.
+URLS = "httpx"
 SIGNATURE = "X-Heliograph-Signature"
 IDEMPOTENCY_KEY = "Idempotency-Key"
 LONGEST_URL = 2_048
@@ -127,14 +130,16 @@ class Webhooks:
         # Made when it is needed first: that takes longer than the rest of a server's start.
         self._made: httpx.AsyncClient | None = None
 
-    @property
-    def _client(self) -> "httpx.AsyncClient":
+    async def _client(self) -> "httpx.AsyncClient":
         import httpx  # noqa: PLC0415 - see above
 
+        # Whom the system trusts is a file of hundreds of certificates.
+        if self._tls is None:
+            self._tls = await asyncio.to_thread(ssl.create_default_context)
         if self._made is None:
             # A connection kept would be taken for another name with the same address.
             self._made = httpx.AsyncClient(
-                verify=self._tls or ssl.create_default_context(),
+                verify=self._tls,
                 trust_env=False,
                 follow_redirects=False,
                 timeout=httpx.Timeout(STEP_SECONDS, read=READ_SECONDS),
@@ -169,6 +174,7 @@ class Webhooks:
         Raises:
             DeliveryError: it was not delivered, or the answer is no success.
         """
+        await load(URLS)
         import httpx  # noqa: PLC0415 - see above
 
         try:
@@ -237,14 +243,15 @@ class Webhooks:
         headers["Host"] = url.netloc.decode("ascii")
         # What TLS greets, and checks the certificate against, if it is a name.
         greeted = {"sni_hostname": url.host} if _is_name(url.host) else {}
-        request = self._client.build_request(
+        client = await self._client()
+        request = client.build_request(
             "POST",
             url.copy_with(host=str(address)),
             content=body,
             headers=headers,
             extensions=greeted,
         )
-        response = await self._client.send(request, stream=True)
+        response = await client.send(request, stream=True)
         try:
             if response.is_success:
                 return response.status_code

@@ -229,6 +229,8 @@ class _Search:
         self._wanted = wanted
         self._hold = hold
         self._size = 0
+        # The rows of the stretches that have been looked at.
+        self._scanned = 0
         self._is_full = False
         kinds = wanted.kinds if wanted.reason is None else {*wanted.kinds} & {Kind.REJECTED}
         self._kinds = " ".join(kinds)
@@ -263,9 +265,9 @@ class _Search:
         elif reached > since:
             self.cursor = reached
 
-    @property
-    def _is_late(self) -> bool:
-        return self._clock() > self._deadline
+    def _has_to_end(self, rows: int) -> bool:
+        """Return whether the time is over, and enough looked at: so many rows of this stretch."""
+        return self._scanned + rows >= FEWEST_SCANNED and self._clock() > self._deadline
 
     @property
     def _finds_at_once(self) -> bool:
@@ -277,20 +279,18 @@ class _Search:
     async def _scan(self, since: int, before: int) -> int:
         """Look at one stretch after the other; return down to which id."""
         # What is tried first: the last second, or where that is not asked for, as long.
-        scanned = 0
         length = max(before - first_ingest_id(max(now() - SECOND, 0)), first_ingest_id(SECOND))
         most = first = min(FEWEST_SCANNED, MOST_OF_STRETCH)
         while before > since and self.total <= MOST_COUNTED:
             if self._is_full and self._finds_at_once:
                 self.total += await self._count(since, before)
                 return since
-            if scanned >= MOST_SCANNED or (scanned >= FEWEST_SCANNED and self._is_late):
+            if self._scanned >= MOST_SCANNED or self._has_to_end(0):
                 self.is_lower_bound = True
                 return before
             began = self._clock()
             stretch = await self._stretch(since, before, length, most)
             before = stretch.since
-            scanned += stretch.rows
             if self._is_full and self._condition is None:
                 self.total += await self._count(stretch.since, stretch.before)
             elif stretch.rows:
@@ -303,6 +303,7 @@ class _Search:
                     return reached
                 if len(names) == room < stretch.rows and self._condition is None:
                     before = names[-1].id
+            self._scanned += stretch.rows
             if stretch.rows:
                 is_quick = self._clock() - began < STRETCH_SECONDS
                 most = min(most * _GROWTH, MOST_OF_STRETCH) if is_quick else max(most // 2, first)
@@ -347,7 +348,7 @@ class _Search:
                     break
             return None
         for at in range(0, len(names), _CONTENTS_AT_ONCE):
-            if at >= FEWEST_SCANNED and self._is_late:
+            if at and self._has_to_end(at):
                 return names[at - 1].id
             async for message in self.contents(names[at : at + _CONTENTS_AT_ONCE]):
                 if self._condition.holds(message):

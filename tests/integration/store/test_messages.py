@@ -347,6 +347,22 @@ async def test_a_search_that_is_out_of_time_goes_on_from_where_it_stopped(
     assert 0 < first.total < len(wanted)
 
 
+async def test_a_search_that_is_out_of_time_looks_at_no_more_in_its_next_stretch(
+    store, register, monkeypatch
+):
+    await filled(store, register)
+    monkeypatch.setattr(messages, "SEARCH_SECONDS", 0)
+    monkeypatch.setattr(messages, "FEWEST_SCANNED", 20)
+    # All have it: as many are counted as are looked at.
+    wanted = WantedMessages(0, kinds=[Kind.MEASUREMENT], key="t", limit=1_000)
+    totals, page = [], await store.messages.page(wanted)
+    while page.cursor is not None:
+        totals.append(page.total)
+        page = await store.messages.page(wanted._replace(before=page.cursor))
+    assert len(totals) > 5
+    assert max(totals) < 20 + messages._CONTENTS_AT_ONCE
+
+
 async def test_who_sees_some_networks_or_all_finds_the_messages_of_their_sensors(store, register):
     sensors, stored = await filled(store, register)
     network = sensors[0].network_identifier

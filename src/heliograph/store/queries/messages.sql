@@ -5,11 +5,14 @@
 -- shared: between
 id >= :since AND id < :before
 
--- A measurement that came with a packet is shown as that. By a value, not by EXISTS: PostgreSQL would
--- read all packets for a few measurements.
+-- A measurement that came with a packet is shown as that. By the stretch, PostgreSQL knows how many
+-- packets there may be: it reads them all at once, or looks for each where they are too many.
 
 -- shared: no_packet
-(SELECT packet.id FROM packet WHERE packet.id = measurement.id) IS NULL
+NOT EXISTS (
+    SELECT 1 FROM packet
+    WHERE packet.id = measurement.id AND packet.id >= :since AND packet.id < :before
+)
 
 -- What a rule has yet to look at, or has an action that has yet to be done, is not processed (0).
 
@@ -28,25 +31,25 @@ id >= :since AND id < :before
     END
 )
 
+-- The sensors of the networks that are asked for, found once for all tables.
+
+-- shared: of_networks
+WITH of_networks AS (SELECT number FROM sensor WHERE network_identifier IN ({networks}))
+
 -- shared: message_visible
 {between}
 AND (CAST(:sensor AS bigint) IS NULL OR sensor = CAST(:sensor AS bigint))
 AND (
     CAST(:networks AS text) IS NULL
-    OR sensor IN (SELECT number FROM sensor WHERE network_identifier IN ({networks}))
+    OR sensor IN (SELECT number FROM of_networks)
 )
 -- Of any sensor, if not null.
 AND (CAST(:of_all AS bigint) IS NULL OR sensor IS NOT NULL)
 AND {message_processed}
 
+-- Measurements last: where the others are enough, nobody looks for their packets.
+
 -- shared: messages_visible
-SELECT id FROM (
-    SELECT id FROM measurement
-    WHERE CAST(:kinds AS text) LIKE '%measurement%' AND {message_visible}
-    AND {no_packet}
-    LIMIT :limit
-) AS measurements
-UNION ALL
 SELECT id FROM (
     SELECT id FROM log
     WHERE CAST(:kinds AS text) LIKE '%log%' AND {message_visible}
@@ -71,10 +74,18 @@ SELECT id FROM (
     AND (CAST(:reason AS text) IS NULL OR reason = :reason)
     LIMIT :limit
 ) AS rejected_messages
+UNION ALL
+SELECT id FROM (
+    SELECT id FROM measurement
+    WHERE CAST(:kinds AS text) LIKE '%measurement%' AND {message_visible}
+    AND {no_packet}
+    LIMIT :limit
+) AS measurements
 
 -- name: messages_count(since, before, kinds, sensor, networks, of_all, reason, processed, limit)
--- How many there are; of each kind not more than the limit.
-SELECT count(*) FROM ({messages_visible}) AS visible;
+-- How many there are, but not more than the limit.
+{of_networks}
+SELECT count(*) FROM ({messages_visible} LIMIT :limit) AS visible;
 
 -- name: messages_stretch(since, before, kinds, limit)
 -- How many rows have to be looked at, of each kind not more than the limit, and the newest's id.
@@ -110,6 +121,7 @@ SELECT 1 FROM network WHERE identifier NOT IN ({networks}) LIMIT 1;
 -- name: messages_names(since, before, kinds, sensor, networks, of_all, reason, processed, member, said, spelled, limit)
 -- The newest of a stretch: kind, id, sensor, timestamp. With a `member` only those of which the text
 -- contains that, and one of the other texts: not all of them have the member, but no others do.
+{of_networks}
 SELECT kind, id, sensor, timestamp
 FROM (
     SELECT kind, id, sensor, timestamp
