@@ -76,7 +76,7 @@ class ServerTls:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         if self._protocols:
             context.set_alpn_protocols(self._protocols)
-        _load_own(context, f"{self._name}_CERTIFICATE", self._certificate, self._key)
+        _load_own(context, self._name, self._certificate, self._key)
         if self._authorities is not None:
             _load_authorities(context, f"{self._name}_CA", self._authorities)
             context.verify_mode = ssl.CERT_REQUIRED
@@ -113,7 +113,7 @@ def link_tls(settings: Settings) -> ssl.SSLContext:
         _load_authorities(context, "MQTT_URL_TLS_CA", settings.mqtt_url_tls_ca)
     _load_own(
         context,
-        "MQTT_URL_TLS_CERTIFICATE",
+        "MQTT_URL_TLS",
         settings.mqtt_url_tls_certificate,
         settings.mqtt_url_tls_key,
     )
@@ -131,16 +131,36 @@ def _state(file: Path) -> _State:
 def _load_own(
     context: ssl.SSLContext, name: str, certificate: Path | None, key: Path | None
 ) -> None:
-    if certificate is None:
+    if certificate is None or key is None:
         return
+    _check_pem(f"{name}_CERTIFICATE", certificate, "certificate")
+    _check_pem(f"{name}_KEY", key, "private key")
+
+    def refuse() -> str:
+        # Else OpenSSL would ask whoever is at the terminal, and wait.
+        raise StartError(f"{name}_KEY: {str(key)!r} is encrypted; give it without a passphrase")
+
     try:
-        context.load_cert_chain(certificate, key)
-    except (OSError, ssl.SSLError) as error:
-        raise StartError(f"{name}: can't be used: {error}") from error
+        context.load_cert_chain(certificate, key, refuse)
+    except OSError as error:
+        if isinstance(error, ssl.SSLError) and error.reason == "KEY_VALUES_MISMATCH":
+            raise StartError(f"{name}_KEY: is not the key of {name}_CERTIFICATE") from error
+        raise StartError(f"{name}_CERTIFICATE, {name}_KEY: can't be used: {error}") from error
 
 
 def _load_authorities(context: ssl.SSLContext, name: str, authorities: Path) -> None:
+    _check_pem(name, authorities, "certificate")
     try:
         context.load_verify_locations(authorities)
-    except (OSError, ssl.SSLError) as error:
+    except OSError as error:
         raise StartError(f"{name}: can't be used: {error}") from error
+
+
+def _check_pem(name: str, file: Path, kind: str) -> None:
+    """Refuse by its own setting what can't be read or is something else: OpenSSL names no file."""
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise StartError(f"{name}: can't read {str(file)!r}: {error.strerror}") from error
+    if f"{kind.upper()}-----".encode() not in content:
+        raise StartError(f"{name}: {str(file)!r} has no {kind} in PEM format")

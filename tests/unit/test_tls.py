@@ -5,6 +5,7 @@ import ssl
 import pytest
 import structlog
 import trustme
+from cryptography.hazmat.primitives import serialization
 
 from heliograph.errors import StartError
 from heliograph.tls import ServerTls
@@ -111,11 +112,33 @@ def test_authorities_of_clients_are_replaced_too(here):
         greet(tls, here.client(ours))
 
 
-def test_a_start_with_bad_files_names_the_setting(here):
-    here.key.write_text("none")
-    with pytest.raises(StartError, match="HTTPS_CERTIFICATE: can't be used"):
-        ServerTls("HTTPS", here.certificate, here.key)
-    here.issue()
-    here.clients.write_text("none")
-    with pytest.raises(StartError, match="MQTT_TLS_CA: can't be used"):
-        ServerTls("MQTT_TLS", here.certificate, here.key, here.clients)
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda site: site.key.write_text("none"), "HTTPS_KEY: '.*key.pem' has no private key"),
+        (lambda site: site.key.unlink(), "HTTPS_KEY: can't read '.*key.pem': No such file"),
+        (lambda site: site.certificate.write_text("none"), "HTTPS_CERTIFICATE: .* no certificate"),
+        (lambda site: site.key.write_bytes(site.issue()[1]), "HTTPS_KEY: is not the key of HTTPS_"),
+        (lambda site: cut(site.key), "HTTPS_CERTIFICATE, HTTPS_KEY: can't be used"),
+        (lambda site: encrypt(site.key), "HTTPS_KEY: '.*key.pem' is encrypted"),
+        (lambda site: site.clients.write_text("none"), "HTTPS_CA: '.*' has no certificate"),
+    ],
+)
+def test_a_start_with_bad_files_names_the_setting(here, spoil, told):
+    here.authority.cert_pem.write_to_path(here.clients)
+    spoil(here)
+    with pytest.raises(StartError, match=told):
+        ServerTls("HTTPS", here.certificate, here.key, here.clients)
+
+
+def cut(file):
+    """Leave a file half written."""
+    file.write_bytes(file.read_bytes()[:100])
+
+
+def encrypt(file):
+    """Encrypt a key, so that OpenSSL needs a passphrase."""
+    key = serialization.load_pem_private_key(file.read_bytes(), None)
+    encryption = serialization.BestAvailableEncryption(b"passphrase")
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8)
+    file.write_bytes(key.private_bytes(*form, encryption))

@@ -54,6 +54,10 @@ async def test_pages_of_an_origin_that_is_named_work_as_our_own(site, serving):
             assert sent.status_code == expected
             assert cors(sent)["allow-origin"] == APP
             assert sent.headers["vary"] == "Origin"
+            told = {name.strip() for name in cors(sent)["expose-headers"].lower().split(",")}
+            of_ours = {"etag", "link", "location", "retry-after", "ratelimit"}
+            of_ours |= {name for name in sent.headers if name.startswith("x-")}
+            assert told >= {*sent.headers} & of_ours - {"x-content-type-options"}
             foreign = await http.request(method, path, headers={**headers, **FOREIGN}, **body)
             assert cors(foreign) == {}
             assert foreign.headers["vary"] == "Origin"
