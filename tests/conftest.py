@@ -265,8 +265,7 @@ def loggers_follow() -> Iterator[None]:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Look for garbage in what tests make, not in all that has been read."""
-    gc.collect()
+    """Look for garbage in what tests make, not in all that has been read, nor what fell off it."""
     gc.freeze()
     gc.enable()
     if (resting := session.config.stash.get(RESTING, None)) is not None:
