@@ -19,6 +19,7 @@ from heliograph.server import Server
 from heliograph.settings import Settings, load_settings, mistyped_variables
 from heliograph.systemd import HandedSockets
 from heliograph.version import VERSION
+from heliograph.worker import ALONE, Worker, end_uvicorn, require_several, worker_of_uvicorn
 
 log = structlog.get_logger()
 
@@ -33,10 +34,14 @@ class Application:
     """The ASGI application: requests go to the front, the lifespan starts and stops the server."""
 
     def __init__(
-        self, settings: Settings | None = None, handed: HandedSockets | None = None
+        self,
+        settings: Settings | None = None,
+        handed: HandedSockets | None = None,
+        worker: Worker = ALONE,
     ) -> None:
         self._settings = settings
         self._handed = handed
+        self._worker = worker
         # The front, while the server runs: all but the lifespan is its affair.
         self.web: Any = None
         self.server: Server | None = None
@@ -54,16 +59,21 @@ class Application:
         """Run the server for as long as the context lasts."""
         settings = self._settings if self._settings is not None else load_settings()
         logs.configure_by(settings)
-        for each in mistyped_variables():
+        worker = self._worker
+        require_several(settings, worker.processes)
+        for each in mistyped_variables() if worker.speaks else ():
             question = f"no such setting: did you mean {each.meant}?"
             log.warning(question, name=each.name, set_in=each.source)
-        self.server = server = Server(settings, self._handed)
+        self.server = server = Server(settings, self._handed, worker)
         async with server.running() as services:
             self.services = services
             self.web = create_web(services)
-            log.info("server started", version=VERSION, process=os.getpid())
+            # Of several, their parent tells it of all; uvicorn's parent knows nothing of ours.
+            tells = worker.is_alone or (worker.share_ports and worker.speaks)
+            write = log.info if tells else log.debug
+            write("server started", version=VERSION, process=os.getpid(), **worker.described)
             yield services
-        log.info("server stopped")
+        write("server stopped")
 
     def begin_shutdown(self) -> bool:
         """Take notice that the server will stop, before it does; return false if that was known."""
@@ -78,6 +88,12 @@ class Application:
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
         stage = "startup"
+        worker = self._worker = worker_of_uvicorn()
+        try:
+            require_several(self._settings or load_settings(), worker.processes)
+        except StartError as error:
+            if not worker.is_alone:
+                await end_uvicorn(worker, str(error))
         try:
             async with self.running():
                 with _on_ending_signals(self.begin_shutdown):
@@ -134,13 +150,15 @@ def _on_ending_signals(begin: Callable[[], object]) -> Iterator[None]:
 
 
 def create_app(
-    settings: Settings | None = None, handed: HandedSockets | None = None
+    settings: Settings | None = None,
+    handed: HandedSockets | None = None,
+    worker: Worker = ALONE,
 ) -> Application:
     """Return the application; without settings it reads the environment when it starts.
 
     It takes the sockets for MQTT from those that were handed over, if they are there.
     """
-    return Application(settings, handed)
+    return Application(settings, handed, worker)
 
 
 app = create_app()

@@ -92,6 +92,7 @@ from heliograph.store.sqlite import fitting_cache
 from heliograph.systemd import HandedSockets
 from heliograph.tls import ServerTls, link_tls, watch
 from heliograph.traces import open_traces
+from heliograph.worker import ALONE, Worker
 
 log = structlog.get_logger()
 
@@ -113,8 +114,14 @@ DROPS_SECONDS = 1.0
 class Server:
     """Owns every part of a running server, and every task."""
 
-    def __init__(self, settings: Settings, handed: HandedSockets | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        handed: HandedSockets | None = None,
+        worker: Worker = ALONE,
+    ) -> None:
         self._given = settings
+        self._worker = worker
         self._handed = handed or HandedSockets()
         self._parts = contextlib.AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
@@ -254,7 +261,8 @@ class Server:
             publish_topic=settings.mqtt_publish_topic,
             subscribe_topic=settings.mqtt_subscribe_topic,
         )
-        link = _make_link(settings, mqtt_ingest) if settings.mqtt_url else None
+        client_id = instance.mqtt_client_id if instance else None
+        link = _make_link(settings, mqtt_ingest, client_id) if settings.mqtt_url else None
         listens = settings.mqtt_listen or settings.mqtt_tls_listen
         listener = _make_listener(settings, mqtt_ingest) if listens else None
         self._sources += [source for source in (link, listener) if source is not None]
@@ -455,7 +463,8 @@ class Server:
             self._run(link.run(), "mqtt-link")
             self._run(_note_broker_drops(store, link), "broker-drops")
         if listener is not None:
-            await _listen(settings, listener, self._listener_tls(settings), self._handed)
+            tls = self._listener_tls(settings)
+            await _listen(settings, listener, tls, self._handed, self._worker)
             self._run(listener.sweep(), "mqtt-sweep")
         return services
 
@@ -468,8 +477,8 @@ class Server:
     async def _lease(self, settings: Settings, store: Store, ids: IngestIds) -> Instance | None:
         if store.engine.name == "sqlite":
             return None  # the file is this server's: it has claimed it
-        client_id = settings.mqtt_client_id if settings.mqtt_shared else None
-        instance = Instance(store, ids, mqtt_client_id=client_id)
+        client_ids = self._worker.client_ids(settings) if settings.mqtt_shared else []
+        instance = Instance(store, ids, mqtt_client_ids=client_ids)
         await instance.start()
         self._at_end("instance", instance.end, shutdown.STORE)
         return instance
@@ -733,11 +742,11 @@ async def _takes_data(store: Store, state: PipelineState, disk: DiskState) -> bo
     return True
 
 
-def _make_link(settings: Settings, mqtt_ingest: MqttIngest) -> Link:
+def _make_link(settings: Settings, mqtt_ingest: MqttIngest, client_id: str | None) -> Link:
     broker = parse_broker_url(settings.mqtt_url or "")
     password = settings.mqtt_password
     options = LinkOptions(
-        client_id=settings.mqtt_client_id,
+        client_id=client_id or settings.mqtt_client_id,
         packets=settings.mqtt_subscribe_topic,
         username=settings.mqtt_username,
         password=password.get_secret_value() if password is not None else None,
@@ -782,7 +791,11 @@ def _mailer(settings: Settings) -> Mailer:
 
 
 async def _listen(
-    settings: Settings, listener: Listener, tls: ServerTls | None, handed: HandedSockets
+    settings: Settings,
+    listener: Listener,
+    tls: ServerTls | None,
+    handed: HandedSockets,
+    worker: Worker,
 ) -> None:
     """Let devices connect.
 
@@ -793,13 +806,17 @@ async def _listen(
     encrypted = None if tls is None else tls.context
     for address, context in [*addresses, *((a, encrypted) for a in settings.mqtt_tls_listen)]:
         try:
-            bound = handed.take(*address)
-            await listener.listen(address.host, address.port, context, bound=bound)
+            bound = handed.take_all(*address)
+            for each in bound:
+                await listener.listen(*address, context, bound=each)
+            if not bound:
+                await listener.listen(*address, context, shared=worker.share_ports)
         except OSError as error:
             raise StartError(
                 f"MQTT_LISTEN: can't listen on {address}: {os.strerror(error.errno or 0)}"
             ) from error
-        log.info("listening for MQTT", address=str(address), tls=context is not None)
+        if worker.speaks:
+            log.info("listening for MQTT", address=str(address), tls=context is not None)
 
 
 def _mosquitto_files(

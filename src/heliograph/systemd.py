@@ -58,6 +58,17 @@ class HandedSockets:
                 return each
         return None
 
+    def take_all(self, host: str, port: int) -> list[socket.socket]:
+        """Return all sockets that are bound to an address of this host, for the caller to close.
+
+        Raises:
+            OSError: the host has no address.
+        """
+        found = []
+        while (each := self.take(host, port)) is not None:
+            found.append(each)
+        return found
+
     def require_none_left(self) -> None:
         """Refuse sockets that nobody has taken: who connects there would wait for ever.
 
@@ -117,5 +128,15 @@ class Manager:
     async def keep_alive(self) -> None:
         """Show that the event loop turns, for ever, if the manager wants to know."""
         while self.watchdog_seconds:
+            self.show_life()
+            await asyncio.sleep(self.sign_seconds)
+
+    @property
+    def sign_seconds(self) -> float:
+        """How often to show a sign of life; 0: never."""
+        return self.watchdog_seconds / _SIGNS_IN_TIME
+
+    def show_life(self) -> None:
+        """Show one sign of life, if the manager wants any."""
+        if self.watchdog_seconds:
             self.tell("WATCHDOG=1")
-            await asyncio.sleep(self.watchdog_seconds / _SIGNS_IN_TIME)

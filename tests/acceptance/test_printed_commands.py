@@ -160,6 +160,14 @@ def checkout(tmp_path):
     checkout.stop()
 
 
+@pytest.fixture
+def postgresql(postgresql_cluster):
+    """A database for what is not for SQLite."""
+    name = postgresql_cluster.create_database()
+    yield postgresql_cluster.dsn(name)
+    postgresql_cluster.drop_database(name)
+
+
 def tried_elsewhere(command: str) -> bool:
     """Tell whether a command is left to what runs it anyway, having seen that it does."""
     for name, place in TRIED_ELSEWHERE.items():
@@ -205,9 +213,10 @@ def test_what_a_departure_is_from_is_not_here(letter, command):
     assert not here.exists()
 
 
-# A server whose reloading starts a new process costs seconds, and starts twice.
-@pytest.mark.parametrize("reloads", [False, pytest.param(True, marks=pytest.mark.long)])
-def test_commands_of_document_002_in_their_order(checkout, reloads):
+# A server whose reloading starts a new process costs seconds, and starts twice; four workers do
+# four times.
+@pytest.mark.parametrize("as_printed", [False, pytest.param(True, marks=pytest.mark.long)])
+def test_commands_of_document_002_in_their_order(checkout, as_printed, request):
     settings = blocks("002", "env")[0]
     secret = re.search("API_SECRET_KEY=(.*)", settings)[1]
     key = re.search("DEVICE_API_KEYS=(.*?),", settings)[1]
@@ -229,8 +238,12 @@ def test_commands_of_document_002_in_their_order(checkout, reloads):
                 call = call.replace("your-admin-secret", secret).replace("device-api-key", key)
                 answer = checkout.paste(call)
                 assert answer == "[]" or json.loads(answer)["device_id"]
+            elif not as_printed:
+                checkout.type(command.replace(" --reload", "").replace(" --workers 4", ""))
             else:
-                checkout.type(command if reloads else command.replace(" --reload", ""))
+                if "--workers" in command:
+                    checkout.environment["DATABASE_URL"] = request.getfixturevalue("postgresql")
+                checkout.type(command)
             if command.startswith("cp "):
                 # Edit .env with your settings.
                 (checkout.folder / ".env").write_text(settings)

@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,9 @@ from heliograph import logs
 from heliograph.address import Address
 from heliograph.admin_key import SECRET_KEY_FILE
 from heliograph.app import ENDING_SIGNALS, Application, create_app
+from heliograph.cli.workers import Start, Workers
 from heliograph.database_url import parse_database_url
-from heliograph.errors import StartError
+from heliograph.errors import StartError, StoreUnavailableError
 from heliograph.http.connections import (
     HEAD_SECONDS,
     MAXIMUM_HTTP_CONNECTIONS,
@@ -34,11 +35,13 @@ from heliograph.http.connections import (
     WebSocketProtocol,
 )
 from heliograph.http.services import Services
-from heliograph.printable import printable_lines
+from heliograph.printable import printable, printable_lines
 from heliograph.settings import Settings, load_settings
 from heliograph.shutdown import HTTP
 from heliograph.systemd import HandedSockets, Manager
 from heliograph.tls import ServerTls, watch
+from heliograph.version import VERSION
+from heliograph.worker import ALONE, Worker, require_several
 
 # What requests that the end has cancelled get to be answered.
 ANSWER_SECONDS = 0.5
@@ -54,6 +57,10 @@ LARGEST_WEBSOCKET_MESSAGE = 64 << 10
 # only to be closed, the database, its files.
 OTHER_FILES = MAXIMUM_HTTP_CONNECTIONS + 512
 
+MOST_WORKERS = 64
+# How often the parent of workers looks around though nothing has happened.
+IDLE_SECONDS = 60.0
+
 app = typer.Typer(add_completion=False)
 log = structlog.get_logger()
 
@@ -63,13 +70,15 @@ def serve(
     *,
     host: str | None = typer.Option(None, help="Address for HTTP instead of HOST."),
     port: int | None = typer.Option(None, help="Port for HTTP instead of PORT; 0: a free one."),
+    workers: int = typer.Option(1, min=1, max=MOST_WORKERS, help="Processes; PostgreSQL alone."),
     access_log: bool = typer.Option(False, "--access-log", help="Log every request."),
 ) -> None:
     """Start the server.
 
     HTTP on HOST and PORT, HTTPS on HTTPS_LISTEN, and MQTT for devices on MQTT_LISTEN. SIGTERM,
     SIGHUP (unless nohup has it ignored) and Ctrl-C end it cleanly: what has been taken is
-    committed and acknowledged, within SHUTDOWN_TIMEOUT.
+    committed and acknowledged, within SHUTDOWN_TIMEOUT. Several workers are processes that listen
+    on the same ports; one that ends is started again.
     """
     given = {"host": host, "port": port}
     settings = load_settings(**{name: value for name, value in given.items() if value is not None})
@@ -77,10 +86,127 @@ def serve(
     logging.getLogger("uvicorn").setLevel(logging.DEBUG if settings.debug else logging.WARNING)
     logging.getLogger("uvicorn.access").setLevel(logging.INFO if access_log else logging.WARNING)
     _raise_file_limit(settings)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop, debug=settings.debug) as runner:
-        failed = runner.run(_serve(settings, access_log=access_log))
+    if workers > 1:
+        require_several(settings, workers)
+        failed = _serve_by_workers(settings, workers, access_log=access_log)
+    else:
+        failed = _run_one(
+            _serve(settings, HandedSockets.received(), access_log=access_log), settings
+        )
     if failed:
         raise typer.Exit(1)
+
+
+def _run_one(serving: Coroutine[Any, Any, bool], settings: Settings) -> bool:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop, debug=settings.debug) as runner:
+        return runner.run(serving)
+
+
+def _serve_by_workers(settings: Settings, count: int, *, access_log: bool) -> bool:
+    """Serve by several processes until a signal; return whether it failed.
+
+    Raises:
+        StartError: a port can't be listened on.
+    """
+    manager = Manager()
+    with contextlib.closing(HandedSockets.received()) as handed:
+        bound, settings = _bind_all(settings, handed)
+        handed.require_none_left()
+
+    def work(start: Start) -> int:
+        structlog.contextvars.bind_contextvars(worker=start.number)
+        worker = Worker(count, speaks=start.number == 0 and start.is_first)
+        serving = _serve(
+            settings, HandedSockets(bound), access_log=access_log, worker=worker, start=start
+        )
+        try:
+            return int(_run_one(serving, settings))
+        except (StartError, StoreUnavailableError) as error:
+            sys.stderr.write(f"heliograph: {printable(' '.join(str(error).split()))}\n")
+            return 1
+
+    def started() -> None:
+        log.info("server started", version=VERSION, process=os.getpid(), workers=count)
+        manager.tell("READY=1")
+
+    def ending() -> None:
+        log.info("stopping", workers=count)
+        manager.tell("STOPPING=1")
+        # Who comes now is refused at once, and not left to wait for nobody.
+        for each in bound:
+            each.close()
+
+    workers = Workers(
+        count,
+        work,
+        signals=_ending_signals(),
+        started=started,
+        ending=ending,
+        shutdown_seconds=settings.shutdown_timeout,
+    )
+    failed = workers.run(manager.show_life, manager.sign_seconds or IDLE_SECONDS)
+    log.info("server stopped")
+    return failed
+
+
+def _bind_all(settings: Settings, handed: HandedSockets) -> tuple[list[socket.socket], Settings]:
+    """Return a socket for each address of HTTP and MQTT, and settings that name their ports.
+
+    Raises:
+        StartError: one of the addresses can't be listened on.
+    """
+    http, *https = [_bind(where, place, handed) for where, place in _places(settings)]
+    bound = [http, *https]
+
+    def listened(name: str) -> tuple[Address, ...]:
+        found = []
+        for address in getattr(settings, name):
+            sockets = list(_bind_mqtt(f"{name.upper()}={address}", address, handed))
+            bound.extend(sockets)
+            found.append(_named(address, sockets[0]))
+        return tuple(found)
+
+    named = [_named(*pair) for pair in zip(settings.https_listen, https, strict=True)]
+    changed = {
+        "port": http.getsockname()[1],
+        "https_listen": tuple(named),
+        "mqtt_listen": listened("mqtt_listen"),
+        "mqtt_tls_listen": listened("mqtt_tls_listen"),
+    }
+    return bound, settings.model_copy(update=changed)
+
+
+def _named(address: Address, bound: socket.socket) -> Address:
+    return address if address.port else address._replace(port=bound.getsockname()[1])
+
+
+def _bind_mqtt(where: str, address: Address, handed: HandedSockets) -> Iterator[socket.socket]:
+    """Yield a socket for each address that the host has, as asyncio would bind them."""
+    try:
+        found = handed.take_all(*address)
+        if not found:
+            resolved = socket.getaddrinfo(
+                address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )
+            found = [_bound(each[0], each[4]) for each in dict.fromkeys(resolved)]
+    except OSError as error:
+        raise StartError(f"cannot listen on {where}: {error.strerror or error}") from error
+    yield from found
+
+
+def _bound(family: int, address: Any) -> socket.socket:
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            # IPv4 has a socket of its own.
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listening.bind(address)
+    except OSError:
+        listening.close()
+        raise
+    listening.setblocking(False)
+    return listening
 
 
 class HttpServer(uvicorn.Server):
@@ -161,24 +287,35 @@ class HttpServer(uvicorn.Server):
         self.should_exit = True
 
 
-async def _serve(settings: Settings, *, access_log: bool) -> bool:
+async def _serve(
+    settings: Settings,
+    handed: HandedSockets,
+    *,
+    access_log: bool,
+    worker: Worker = ALONE,
+    start: Start | None = None,
+) -> bool:
     """Serve until a signal or a failure; return whether it was a failure.
+
+    A `worker` tells its `start` when it serves, and ends with whoever has started it.
 
     Raises:
         StartError: it cannot start.
     """
-    manager, handed, tls = Manager(), HandedSockets.received(), _tls(settings)
+    manager, tls = Manager(), _tls(settings)
     with contextlib.ExitStack() as sockets:
         sockets.callback(handed.close)
         listening, *encrypted = (
             sockets.enter_context(contextlib.closing(_bind(where, place, handed)))
             for where, place in _places(settings)
         )
-        application = create_app(settings, handed)
+        application = create_app(settings, handed, worker)
         server = HttpServer(_config(settings, application, access_log=access_log))
         loop = asyncio.get_running_loop()
         for number in _ending_signals():
             loop.add_signal_handler(number, server.stop)
+        if start is not None:
+            loop.add_reader(start.parent, _stop_once, loop, start.parent, server)
         keeping_alive = asyncio.create_task(manager.keep_alive(), name="watchdog")
         async with _ended_with(keeping_alive), application.running() as services:
             handed.require_none_left()
@@ -187,11 +324,14 @@ async def _serve(settings: Settings, *, access_log: bool) -> bool:
             server.on_stop = functools.partial(_begin_shutdown, server, application, manager)
             server.encrypted, server.tls = encrypted, tls
             addresses = [Address(*each.getsockname()[:2]) for each in (listening, *encrypted)]
-            has_reader = _has_reader(settings)
+            has_reader = _has_reader(settings) and worker.speaks
             lines = await _welcome(settings, services, *addresses) if has_reader else ""
-            server.on_started = functools.partial(_tell_of_start, manager, lines)
+            server.on_started = functools.partial(_tell_of_start, manager, lines, start)
             if not server.should_exit:
-                await _run(server, application, listening, addresses)
+                if worker.speaks:
+                    for place, address in enumerate(addresses):
+                        log.info("listening for HTTP", address=str(address), tls=place > 0)
+                await _run(server, application, listening, worker)
     return application.server is not None and application.server.failed.is_set()
 
 
@@ -204,8 +344,17 @@ async def _ended_with(task: asyncio.Task[None]) -> AsyncIterator[None]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-def _tell_of_start(manager: Manager, lines: str) -> None:
+def _stop_once(loop: asyncio.AbstractEventLoop, parent: int, server: HttpServer) -> None:
+    """End with the parent: nobody would start this worker again, nor end it."""
+    loop.remove_reader(parent)
+    log.warning("parent process gone: worker ends")
+    server.stop()
+
+
+def _tell_of_start(manager: Manager, lines: str, start: Start | None) -> None:
     manager.tell("READY=1")
+    if start is not None:
+        start.tell_ready()
     if lines:
         print(printable_lines(lines), flush=True)
 
@@ -214,10 +363,8 @@ async def _run(
     server: HttpServer,
     application: Application,
     listening: socket.socket,
-    addresses: Sequence[Address],
+    worker: Worker,
 ) -> None:
-    for number, address in enumerate(addresses):
-        log.info("listening for HTTP", address=str(address), tls=number > 0)
     watching = [asyncio.create_task(_stop_on_failure(server, application), name="failure-watch")]
     if server.tls is not None:
         watching.append(asyncio.create_task(watch(server.tls), name="https-certificate"))
@@ -229,7 +376,8 @@ async def _run(
         await asyncio.gather(*watching, return_exceptions=True)
     if cancelled := set(server.server_state.tasks):
         await asyncio.wait(cancelled, timeout=ANSWER_SECONDS)
-    log.info("stopping")
+    if worker.is_alone:
+        log.info("stopping")
 
 
 def _ending_signals() -> tuple[signal.Signals, ...]:

@@ -10,6 +10,7 @@ the number has rested for twice the lease since, so that nobody makes them again
 import asyncio
 import contextlib
 import secrets
+from collections.abc import Sequence
 from typing import Final
 
 import structlog
@@ -38,11 +39,16 @@ class Instance:
     The `token` is the server's for as long as it runs, whichever number it has.
     """
 
-    def __init__(self, store: Store, ids: IngestIds, *, mqtt_client_id: str | None = None) -> None:
+    def __init__(
+        self, store: Store, ids: IngestIds, *, mqtt_client_ids: Sequence[str] = ()
+    ) -> None:
+        """Take the first of these client ids that no other server has, if there are any."""
         self.ids = ids
         self.others: list[Living] = []
         self._store = store
-        self._mqtt_client_id = mqtt_client_id
+        self._mqtt_client_ids = mqtt_client_ids
+        # Under which this server shares a broker's messages.
+        self.mqtt_client_id: str | None = None
         self.token = secrets.token_hex(16)
         self._held_until = 0.0
         self._reported: set[str] = set()
@@ -67,16 +73,10 @@ class Instance:
         """Lease a number.
 
         Raises:
-            StartError: another server shares a broker's messages under this client id.
+            StartError: other servers share a broker's messages under these client ids.
         """
         try:
-            await self._take(self._mqtt_client_id)
-        except AlreadyExistsError as error:
-            raise StartError(
-                f"MQTT_CLIENT_ID: another server on this database shares the broker's messages as"
-                f" {self._mqtt_client_id!r}, and the two would end each other's connections: give"
-                " each a client id of its own, which stays the same over restarts"
-            ) from error
+            await self._take_one()
         except StoreUnavailableError as error:
             raise StartError(f"DATABASE_URL: can't lease an instance number: {error}") from error
         # A viewer may have an id of the time at which nothing came any more.
@@ -135,6 +135,18 @@ class Instance:
     def may_resume(self, ingest_id: int) -> bool:
         """Return whether a viewer who has seen this event has seen this server's until there."""
         return self.is_own(ingest_id) and ingest_id & MAXIMUM_INSTANCE not in self._foreign
+
+    async def _take_one(self) -> None:
+        for client_id in self._mqtt_client_ids or (None,):
+            with contextlib.suppress(AlreadyExistsError):
+                await self._take(client_id)
+                self.mqtt_client_id = client_id
+                return
+        raise StartError(
+            "MQTT_CLIENT_ID: another server on this database shares the broker's messages as"
+            f" {self._mqtt_client_ids[-1]!r}, and the two would end each other's connections: give"
+            " each a client id of its own, which stays the same over restarts"
+        )
 
     async def _take(self, mqtt_client_id: str | None) -> None:
         began = elapsed_ns() / 1e9

@@ -59,13 +59,17 @@ class Listener(Clients):
         tls: ssl.SSLContext | None = None,
         *,
         bound: socket.socket | None = None,
+        shared: bool = False,
     ) -> None:
         """Accept connections on this address; where it is `bound` already, by this socket.
+
+        `shared`: other processes of the same user may listen there too.
 
         Raises:
             OSError: the address can't be bound.
         """
         where: dict[str, Any] = {"host": host or None, "port": port, "reuse_address": True}
+        where["reuse_port"] = shared
         server = await self.loop.create_server(
             lambda: Greeting(Connection(self)),
             **(where if bound is None else {"sock": bound}),
