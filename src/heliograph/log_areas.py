@@ -21,6 +21,7 @@ AREAS: Final[Mapping[str, tuple[str, ...]]] = {
         "heliograph.heartbeat",
         "heliograph.systemd",
         "heliograph.tls",
+        "heliograph.traces",
     ),
     "api": ("heliograph.http", "uvicorn"),
     "sse": (

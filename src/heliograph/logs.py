@@ -10,6 +10,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from heliograph.errors import StartError
+from heliograph.line_rate import LineRate
 from heliograph.log_areas import AREAS, area_of
 from heliograph.masking import mask_value
 from heliograph.printable import printable, printable_json, printable_lines
@@ -23,6 +24,7 @@ _ROUTED = ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi", "asynci
 _TALKATIVE = ("aiosqlite", "httpx", "httpcore")
 
 _as_json = structlog.processors.JSONRenderer(ensure_ascii=False)
+MOST_KINDS = 1_000
 _OF_SEVERAL_LINES = {"exception", "stack"}
 
 
@@ -60,9 +62,9 @@ def configure(
             )
         )
     root = logging.getLogger()
-    before, root.handlers[:] = root.handlers[:], handlers
+    before, root.handlers[:] = root.handlers[:], [Bounded(handlers)]
     for handler in before:
-        if isinstance(handler, RotatingFileHandler):
+        if isinstance(handler, Bounded):
             handler.close()
     root.setLevel(level.upper())
     _set_levels(dict(each.split("=") for each in levels))
@@ -105,6 +107,49 @@ def configure_by(settings: Settings) -> None:
             reason = f"can't write {str(settings.log_file)!r}: {error.strerror}"
             raise StartError(f"LOG_FILE: {reason}") from None
     configure(settings.log_level, settings.log_format, levels=settings.log_levels, file=file)
+
+
+class Bounded(logging.Handler):
+    """Hands lines on; of warnings and errors of one kind not any number: 50 at once, 5 a second.
+
+    Whatever is written for what a client does, it can do thousands of times a second. Kinds are
+    told apart by logger and event; of what libraries write, by the first line of its pattern.
+    """
+
+    def __init__(self, handlers: Sequence[logging.Handler]) -> None:
+        super().__init__()
+        self.handlers = handlers
+        self._rates: dict[tuple[str, str], LineRate] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Hand on a line, if it is due."""
+        if record.levelno < logging.WARNING or self._is_due(record):
+            for handler in self.handlers:
+                handler.handle(record)
+
+    def _is_due(self, record: logging.LogRecord) -> bool:
+        ours: EventDict | None = record.msg if isinstance(record.msg, dict) else None
+        event = str(record.msg if ours is None else ours.get("event"))
+        kind = record.name, event.partition("\n")[0]
+        if kind not in self._rates:
+            if len(self._rates) >= MOST_KINDS:
+                self._rates.clear()
+            self._rates[kind] = LineRate()
+        more = self._rates[kind].due()
+        if more and ours is not None:
+            # A line may tell of others that were left out before they came here.
+            left_out = more["not_logged_before"] + ours.get("not_logged_before", 0)
+            record.msg = {**ours, "not_logged_before": left_out}
+        elif more:
+            vars(record).update(more)
+        return more is not None
+
+    def close(self) -> None:
+        """Close the file, if there is one; the stream is the process's."""
+        for handler in self.handlers:
+            if isinstance(handler, LogFile):
+                handler.close()
+        super().close()
 
 
 class LogFile(RotatingFileHandler):

@@ -6,6 +6,7 @@ import json
 import logging
 import re
 import warnings
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliograph import logs
+from heliograph import line_rate, logs
+from heliograph.line_rate import AT_ONCE
 from heliograph.log_areas import OTHER, area_of, parse_level
 from heliograph.masking import MASK, mask_text, mask_value
 from heliograph.model.credentials import new_api_key
@@ -96,6 +98,44 @@ def test_every_part_of_the_server_that_logs_has_an_area():
         if "structlog.get_logger()" in file.read_text() and file.name != "logs.py":
             module = file.relative_to(sources.parent).with_suffix("")
             assert area_of(".".join(module.parts)) != OTHER, module
+
+
+def test_of_one_kind_of_warning_some_are_written_and_the_next_tells_of_the_others(
+    stream, tmp_path, monkeypatch
+):
+    at = [1_000.0]
+    monkeypatch.setattr(line_rate, "monotonic", lambda: at[0])
+    file = logs.LogFile(tmp_path / "server.log", maxBytes=100_000, backupCount=1)
+    logs.configure("info", "json", stream=stream, file=file)
+    ours, library = structlog.get_logger("here"), logging.getLogger("uvicorn.error")
+
+    def told():
+        text, _ = stream.getvalue(), stream.truncate(0)
+        lines = [json.loads(line) for line in text.replace("\0", "").splitlines()]
+        return Counter(line["event"] for line in lines), lines[-1].get("not_logged_before")
+
+    for number in range(AT_ONCE + 7):
+        ours.warning("failed", number=number)
+        ours.info("as ever")
+        library.error("Failed too: %s\n", number)
+    ours.error("other")
+    events, _ = told()
+    assert events["failed"] == AT_ONCE
+    assert events["as ever"] == AT_ONCE + 7
+    assert sum(events.values()) == 3 * AT_ONCE + 7 + 1
+    assert len(Path(file.baseFilename).read_text().splitlines()) == sum(events.values())
+    at[0] += 1
+    library.error("Failed too: %s\n", "again")
+    assert told() == ({"Failed too: again\n": 1}, 7)
+    ours.warning("failed", not_logged_before=2)
+    assert told() == ({"failed": 1}, 9)
+    # However many kinds there are.
+    for number in range(2 * logs.MOST_KINDS):
+        structlog.get_logger("here").error(str(number))
+    (bounded,) = (each for each in logging.getLogger().handlers if isinstance(each, logs.Bounded))
+    assert len(bounded._rates) <= logs.MOST_KINDS
+    logs.configure("info", "json", stream=stream)
+    assert file.stream is None  # it is closed
 
 
 def test_a_full_disk_is_told_once_and_ends_nothing(stream, tmp_path, capsys):

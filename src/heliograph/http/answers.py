@@ -42,6 +42,8 @@ HELD: Final = "heliograph.held"
 # that counts wrong credentials.
 RATE: Final = "heliograph.rate"
 GUESSES: Final = "heliograph.guesses"
+# What a layer has the front answer, whatever was asked for: an `Answer`, or a `HeliographError`.
+DECIDED: Final = "heliograph.decided"
 # An answer without a body, and one that closes the connection.
 SENT_BY_ASGI = frozenset((304, 408))
 PIECE_BYTES = 256 << 10

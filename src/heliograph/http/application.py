@@ -4,7 +4,8 @@ Rooted (with ROOT_PATH)
   ▶ Encrypted (with HTTP_REDIRECT or HSTS_SECONDS)
     ▶ CrossOrigin (with CORS_ORIGINS)
       ▶ ForeignPages (with ANONYMOUS_ROLE or ALLOWED_HOSTS)
-        ▶ Front: canonical path, route, unknown parameters, errors, counting
+        ▶ Front: what the layers have decided, canonical path, route, unknown parameters, errors,
+          counting
           ▶ direct routes: what devices send, what they and pages read all day
           ▶ streams and sockets
           ▶ FastAPI's routes
@@ -118,7 +119,7 @@ def create_web(services: Services, export_slots: ExportSlots | None = None) -> A
     )
     web: ASGIApp = front
     if settings.anonymous_role or settings.allowed_hosts:
-        web = ForeignPages(web, settings, traffic, services.access.limits)
+        web = ForeignPages(web, settings, traffic)
     if settings.cors_origins:
         web = CrossOrigin(web, settings.cors_origins, services.access.limits)
     if settings.http_redirect or settings.hsts_seconds:

@@ -6,6 +6,7 @@ its client does not take. Those of streams and sockets may be written to past AS
 
 import asyncio
 import ipaddress
+import logging
 from collections import Counter, deque
 from collections.abc import Callable
 from operator import itemgetter
@@ -116,6 +117,14 @@ class _WithOutlet(asyncio.Protocol):
         return self.outlet
 
 
+class _Naming(logging.LoggerAdapter[logging.Logger]):
+    """uvicorn's logger, whose lines about a connection have its address."""
+
+    @property
+    def level(self) -> int:
+        return self.logger.level
+
+
 class _Flow(FlowControl):
     """Reads no more while too many requests wait, whatever those before them ask for."""
 
@@ -178,6 +187,7 @@ class BoundedHttpProtocol(_WithOutlet, HttpToolsProtocol):
             return
         self._counted = address
         self._of_address[address] += 1
+        self.logger = _Naming(self.logger, {"address": address})  # type: ignore[assignment] # it is called as one
         super().connection_made(transport)
         self.flow: _Flow = _Flow(transport)
         self._head_since = self.loop.time()

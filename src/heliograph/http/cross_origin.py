@@ -7,8 +7,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from heliograph.http.access import OF_ALLOWED_ORIGIN, Limits
 from heliograph.http.added_headers import adding
-from heliograph.http.answers import Answer, rate_headers
-from heliograph.http.errors import answer
+from heliograph.http.answers import DECIDED, Answer
 
 METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE"
 # What a page may read beside the body.
@@ -51,25 +50,21 @@ class CrossOrigin:
                     (b"access-control-allow-credentials", b"true"),
                 ]
                 if scope["method"] == "OPTIONS" and b"access-control-request-method" in headers:
-                    answered = self._preflight(scope, headers, told)
-                    await answered.send(send, rate_headers(scope))
-                    return
-                told.append((b"access-control-expose-headers", EXPOSED))
+                    limited = self._limits.refused(scope, self._limits.read)
+                    scope = {**scope, DECIDED: limited or _preflight(headers)}
+                else:
+                    told.append((b"access-control-expose-headers", EXPOSED))
             scope, send = adding(scope, send, told)
         await self._app(scope, receive, send)
 
-    def _preflight(
-        self, scope: Scope, headers: dict[bytes, bytes], told: list[tuple[bytes, bytes]]
-    ) -> Answer:
-        """Return what the browser may send; the request itself is still judged."""
-        if limited := self._limits.refused(scope, self._limits.read):
-            return answer(limited)
-        told = [
-            *told,
-            (b"access-control-allow-methods", METHODS),
-            (b"access-control-max-age", b"%d" % PREFLIGHT_SECONDS),
-        ]
-        asked = headers.get(b"access-control-request-headers", b"")
-        if _NAMES.fullmatch(asked):
-            told.append((b"access-control-allow-headers", asked))
-        return Answer(200, b"", told)
+
+def _preflight(headers: dict[bytes, bytes]) -> Answer:
+    """Return what the browser may send; the request itself is still judged."""
+    told = [
+        (b"access-control-allow-methods", METHODS),
+        (b"access-control-max-age", b"%d" % PREFLIGHT_SECONDS),
+    ]
+    asked = headers.get(b"access-control-request-headers", b"")
+    if _NAMES.fullmatch(asked):
+        told.append((b"access-control-allow-headers", asked))
+    return Answer(200, b"", told)

@@ -5,10 +5,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from heliograph.errors import ErrorCode, HeliographError
 from heliograph.http.access import SAFE_METHODS, Limits, is_encrypted
 from heliograph.http.added_headers import adding
-from heliograph.http.answers import Answer, rate_headers
-from heliograph.http.errors import answer
+from heliograph.http.answers import DECIDED, Answer
 from heliograph.http.foreign_pages import host_name, is_local
-from heliograph.http.realtime import refuse
 from heliograph.settings import Settings
 
 HTTPS_PORT = 443
@@ -33,25 +31,21 @@ class Encrypted:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or lead it elsewhere."""
-        if scope["type"] not in ("http", "websocket"):
-            await self._app(scope, receive, send)
-        elif is_encrypted(scope):
-            if self._told and scope["type"] == "http":
-                scope, send = adding(scope, send, self._told)
-            await self._app(scope, receive, send)
-        elif not self._redirects or is_local(scope):
-            await self._app(scope, receive, send)
-        else:
-            await self._refuse(scope, receive, send)
+        if scope["type"] in ("http", "websocket"):
+            if is_encrypted(scope):
+                if self._told and scope["type"] == "http":
+                    scope, send = adding(scope, send, self._told)
+            elif self._redirects and not is_local(scope):
+                limited = self._limits.refused(scope)
+                scope = {**scope, DECIDED: limited or self._decide(scope)}
+        await self._app(scope, receive, send)
 
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        limited = self._limits.refused(scope)
-        if scope["type"] == "websocket":
-            await refuse(limited or _clear(), receive, send)
-        elif limited is None and scope["method"] in SAFE_METHODS:
-            await self._lead(scope).send(send, rate_headers(scope))
-        else:
-            await answer(limited or _clear()).send(send, rate_headers(scope))
+    def _decide(self, scope: Scope) -> Answer | HeliographError:
+        if scope["type"] == "http" and scope["method"] in SAFE_METHODS:
+            return self._lead(scope)
+        return HeliographError(
+            ErrorCode.FORBIDDEN, "This server is used over HTTPS; what was sent was not encrypted"
+        )
 
     def _lead(self, scope: Scope) -> Answer:
         # Of a request with one Host; its server sees to that, and to what characters it has.
@@ -59,9 +53,3 @@ class Encrypted:
         path = scope.get("raw_path") or scope["path"].encode()
         query = b"?" + scope["query_string"] if scope["query_string"] else b""
         return Answer(308, b"", [(b"location", b"https://" + host + self._port + path + query)])
-
-
-def _clear() -> HeliographError:
-    return HeliographError(
-        ErrorCode.FORBIDDEN, "This server is used over HTTPS; what was sent was not encrypted"
-    )

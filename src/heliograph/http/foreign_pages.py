@@ -16,10 +16,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from heliograph.address import is_loopback
 from heliograph.errors import ErrorCode, HeliographError
-from heliograph.http.access import SAFE_METHODS, Limits, another_site, is_own_page
-from heliograph.http.answers import rate_headers
-from heliograph.http.errors import answer
-from heliograph.http.realtime import refuse
+from heliograph.http.access import SAFE_METHODS, another_site, is_own_page
+from heliograph.http.answers import DECIDED
 from heliograph.http.traffic import Traffic
 from heliograph.settings import Settings
 
@@ -34,9 +32,8 @@ FORWARDED = frozenset((b"forwarded", b"x-forwarded-for", b"x-real-ip"))
 class ForeignPages:
     """ASGI layer that refuses foreign names of the server, and foreign pages."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, traffic: Traffic, limits: Limits) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, traffic: Traffic) -> None:
         self._app = app
-        self._limits = limits
         self._traffic = traffic
         # A name that it is to listen on is its own.
         self._own = own_names() | {settings.host.lower()}
@@ -48,17 +45,12 @@ class ForeignPages:
         """Pass the request on, or refuse it."""
         is_asked = scope["type"] in ("http", "websocket")
         refusal = self._refusal(scope) if is_asked else None
-        if refusal is None:
-            await self._app(scope, receive, send)
-            return
-        if not self._traffic.refused_requests.get(refusal.code):
-            log.warning("foreign request refused", reason=str(refusal.detail))
-        self._traffic.refuse(refusal.code)
-        refusal = self._limits.refused(scope) or refusal
-        if scope["type"] == "websocket":
-            await refuse(refusal, receive, send)
-        else:
-            await answer(refusal).send(send, rate_headers(scope))
+        if refusal is not None:
+            if not self._traffic.refused_requests.get(refusal.code):
+                log.warning("foreign request refused", reason=str(refusal.detail))
+            self._traffic.refuse(refusal.code)
+            scope = {**scope, DECIDED: refusal}
+        await self._app(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> HeliographError | None:
         for name, value in scope["headers"]:

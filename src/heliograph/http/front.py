@@ -13,7 +13,7 @@ import secrets
 from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Iterable
 from time import monotonic
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import structlog
 from starlette.exceptions import HTTPException
@@ -23,7 +23,7 @@ from heliograph.access.registry import Registry
 from heliograph.errors import ErrorCode, HeliographError, shutting_down
 from heliograph.http import errors
 from heliograph.http.access import Limits
-from heliograph.http.answers import HELD, Answer, Answering, HeldAnswer, guarded
+from heliograph.http.answers import DECIDED, HELD, Answer, Answering, HeldAnswer, guarded
 from heliograph.http.bodies import (
     RECEIVING_OTHER_BYTES,
     SINGLE_LIMIT,
@@ -170,7 +170,7 @@ class _Request:
         if not self.has_begun:
             status = message.get("status")
             if status is None:  # what a socket sends has none
-                self.has_begun = True
+                self._begin_socket(message)
             else:
                 headers = [*message.get("headers", ()), *self.begin(status)]
                 message = {**message, "headers": headers}
@@ -179,6 +179,13 @@ class _Request:
         if self.is_probed and message["type"] == "http.response.body":
             message = {**message, "body": b""}
         await self._send(message)
+
+    def _begin_socket(self, message: Message) -> None:
+        """Log that the socket is refused, if it is closed before it shows anything."""
+        if message["type"] == "websocket.close":
+            why = {"code": message.get("code"), "reason": message.get("reason")}
+            self._tell(logging.INFO, _of_failures, "socket refused", **why)
+        self.has_begun = message["type"] != "websocket.accept"
 
     def begin(self, status: int) -> Iterable[tuple[bytes, bytes]]:
         """Count and log the answer that begins now; return the headers that it gets besides."""
@@ -191,31 +198,34 @@ class _Request:
             self._traffic.traced(self.scope, self.template, status, seconds)
         if self.is_routine and status < FAILURE:
             if _requests.isEnabledFor(logging.DEBUG):
-                self._log(logging.DEBUG, _of_routine, status, seconds)
+                self._answered(logging.DEBUG, _of_routine, status, seconds)
             return ()
         level = logging.INFO if status < SERVER_ERROR else logging.WARNING
         if _requests.isEnabledFor(level):
-            self._log(level, _of_answers if status < FAILURE else _of_failures, status, seconds)
+            rate = _of_answers if status < FAILURE else _of_failures
+            self._answered(level, rate, status, seconds)
         connection: ClientConnection | None = self.scope.get(CONNECTION)
         if status == TOO_MANY and connection is not None:
             # Whoever repeats at once what is refused would cost as much by it.
             connection.rest()
         return ((HEADER, self.identify().encode()),)
 
-    def _log(self, level: int, rate: LineRate, status: int, seconds: float) -> None:
+    def _answered(self, level: int, rate: LineRate, status: int, seconds: float) -> None:
+        what = {"method": self.scope["method"], "status": status, "seconds": round(seconds, 4)}
+        self._tell(level, rate, "request answered", **what)
+
+    def _tell(self, level: int, rate: LineRate, event: str, **what: Any) -> None:
         more = rate.due()
         if more is None:
             return
         client, path = self.scope.get("client"), self.path
         log.log(
             level,
-            "request answered",
-            method=self.scope["method"],
+            event,
             # Not the query, which may hold a ticket.
             path=path if len(path) <= LONGEST_PATH else f"{path[:LONGEST_PATH]}…",
-            status=status,
-            seconds=round(seconds, 4),
             address=client[0] if client else None,
+            **what,
             **more,
         )
 
@@ -305,6 +315,11 @@ class Front:
     async def _route(self, request: _Request, receive: Receive) -> Answer | None:
         """Have the route answer; return its answer, or None: it has sent it."""
         scope, method = request.scope, request.scope["method"]
+        decided: Answer | HeliographError | None = scope.get(DECIDED)
+        if isinstance(decided, HeliographError):
+            raise decided
+        if decided is not None:
+            return decided
         if request.path.startswith(NETWORKS):
             await self._leave_network(request)
         if method == "HEAD" and request.path in PROBES:
@@ -374,6 +389,9 @@ class Front:
     async def _serve(self, request: _Request, receive: Receive) -> None:
         """Serve a socket, which is told by its closing what is wrong."""
         scope = request.scope
+        if decided := scope.get(DECIDED):
+            await refuse(self._limits.refused(scope) or decided, receive, request.send)
+            return
         operation, scope["path_params"] = self._table.find(SOCKET, request.path)
         if operation is None or operation.application is None:
             if limited := self._limits.refused(scope):

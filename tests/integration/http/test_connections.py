@@ -466,6 +466,16 @@ async def test_an_answer_that_is_read_slowly_is_read_to_its_end(echo, monkeypatc
         writer.close()
 
 
+async def test_a_line_about_what_is_not_http_has_its_address(served, capsys):
+    async with served() as (_, port):
+        reader, writer = await connect(port)
+        writer.write(b"\x16\x03\x01 is TLS\r\n\r\n")
+        assert (await reader.readline()).split(b" ")[1] == b"400"
+        writer.close()
+    [line] = [line for line in capsys.readouterr().err.splitlines() if "Invalid HTTP" in line]
+    assert "address=127.0.0.1" in line
+
+
 SOCKET = (
     b"GET /api/v1/realtime/all HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"

@@ -38,6 +38,7 @@ async def test_pages_of_an_origin_that_is_named_work_as_our_own(site, serving):
         asked = await http.options("/devices/pump", headers={**ALLOWED, **PREFLIGHT})
         told = cors(asked)
         assert (asked.status_code, told["allow-origin"]) == (200, APP)
+        assert asked.headers["x-request-id"]
         assert told["allow-credentials"] == "true"
         assert told["allow-headers"] == "x-api-key"
         assert "PUT" in told["allow-methods"]
@@ -89,11 +90,11 @@ async def test_pages_of_an_origin_that_is_named_work_as_our_own(site, serving):
 
 async def test_preflights_are_limited(site):
     async with site(cors_origins=APP, rate_limit_read=1) as here:
-        statuses = [
-            (await here.http.options("/devices", headers={**ALLOWED, **PREFLIGHT})).status_code
-            for _ in range(2)
+        asked = [
+            await here.http.options("/devices", headers={**ALLOWED, **PREFLIGHT}) for _ in range(2)
         ]
-        assert statuses == [200, 429]
+        assert [answer.status_code for answer in asked] == [200, 429]
+        assert [cors(answer)["allow-origin"] for answer in asked] == [APP, APP]
 
 
 @pytest.mark.parametrize("is_taken_off", [True, False])

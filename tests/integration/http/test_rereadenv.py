@@ -3,7 +3,6 @@
 import contextlib
 import json
 import logging
-from logging.handlers import RotatingFileHandler
 
 import pytest
 
@@ -86,10 +85,13 @@ async def raw_days(here):
     return found["effective"]
 
 
+def handlers():
+    (bounded,) = (h for h in logging.getLogger().handlers if isinstance(h, logs.Bounded))
+    return bounded.handlers
+
+
 def log_file(_here):
-    return next(
-        (h for h in logging.getLogger().handlers if isinstance(h, RotatingFileHandler)), None
-    )
+    return next((h for h in handlers() if isinstance(h, logs.LogFile)), None)
 
 
 def mail(here):
@@ -106,7 +108,7 @@ CHANGES = {
     ),
     "log_format": (
         "json",
-        lambda _: logging.getLogger().handlers[0].formatter.processors[-1] is logs.render_json,
+        lambda _: handlers()[0].formatter.processors[-1] is logs.render_json,
         True,
     ),
     "log_file": ("server.log", lambda here: log_file(here) is not None, True),

@@ -7,7 +7,6 @@ import json
 import logging
 import re
 import uuid
-from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 import httpx
@@ -462,7 +461,8 @@ async def test_003_4_6_server_log_rolls_and_tells_of_each_area_without_secrets(
     more = {"log_levels": "api=debug,sse=debug,mqtt=debug,processing=debug"}
     more |= {"log_file": str(file), "log_file_size": "4KB", "log_file_count": 50}
     async with site(log_format=form, mqtt_listen="127.0.0.1:0", **more) as here:
-        (handler,) = (h for h in logging.getLogger().handlers if isinstance(h, RotatingFileHandler))
+        (bounded,) = (h for h in logging.getLogger().handlers if isinstance(h, logs.Bounded))
+        (handler,) = (h for h in bounded.handlers if isinstance(h, logs.LogFile))
         body = {"device_id": "pump-1"}
         key = (await here.http.post("/devices", json=body, headers=ADMIN)).json()["api_key"]
         ((_, port),) = here.services.listener.addresses

@@ -5,9 +5,12 @@ import pytest
 
 from heliograph.address import parse_address
 from heliograph.http.access import Limits
-from heliograph.http.answers import Answer
+from heliograph.http.answers import Answer, Answering
 from heliograph.http.encrypted import Encrypted
+from heliograph.http.front import Front, Table
+from heliograph.http.traffic import Traffic
 from heliograph.settings import Settings
+from heliograph.store.engine import Lineage
 
 ELSEWHERE = ("192.0.2.7", 80)
 LIMITS = Limits(read=0, write=0, ingest=0)
@@ -17,13 +20,20 @@ def settings(**values):
     return Settings.model_construct(**{**Settings().model_dump(), **values})
 
 
-async def ask(method, url, *, server=ELSEWHERE, headers=None, **values):
-    """Return the answer to a client that has reached the server at this address."""
+def encrypted(traffic=None, **values):
+    """Return the layer before a front."""
 
     async def app(_scope, _receive, send):
         await Answer(200, b"{}").send(send)
 
-    layer = Encrypted(app, settings(**values), LIMITS)
+    traffic = Traffic() if traffic is None else traffic
+    front = Front(Table(), app, None, Lineage(), traffic, Answering(), LIMITS)
+    return Encrypted(front, settings(**values), LIMITS)
+
+
+async def ask(method, url, *, server=ELSEWHERE, headers=None, **values):
+    """Return the answer to a client that has reached the server at this address."""
+    layer = encrypted(**values)
 
     async def at(scope, receive, send):
         await layer({**scope, "server": server}, receive, send)
@@ -72,7 +82,7 @@ async def test_what_is_encrypted_or_from_this_machine_goes_on(url, server, heade
     assert answer.status_code == expected
 
 
-async def test_a_socket_without_tls_is_closed():
+async def test_a_socket_without_tls_is_closed(told):
     sent = []
 
     async def receive():
@@ -82,9 +92,22 @@ async def test_a_socket_without_tls_is_closed():
         sent.append(message)
 
     scope = {"type": "websocket", "scheme": "ws", "headers": [], "server": ELSEWHERE}
-    await Encrypted(None, settings(http_redirect=True), LIMITS)(scope, receive, send)
+    scope |= {"path": "/realtime/all", "query_string": b"", "client": ("192.0.2.9", 1)}
+    await encrypted(http_redirect=True)(scope, receive, send)
     assert sent[-1]["type"] == "websocket.close"
     assert sent[-1]["code"] == 4403
+    [line] = told
+    assert (line["event"], line["address"], line["code"]) == ("socket refused", "192.0.2.9", 4403)
+
+
+@pytest.mark.parametrize(("method", "status"), [("GET", 308), ("POST", 403)])
+async def test_what_is_not_encrypted_is_counted_and_has_a_line_and_an_id(told, method, status):
+    traffic = Traffic()
+    answer = await ask(method, "http://x/ingest", traffic=traffic, http_redirect=True)
+    [line] = told
+    assert (line["event"], line["status"]) == ("request answered", status)
+    assert answer.headers["x-request-id"]
+    assert traffic.requests["unmatched", status // 100].count == 1
 
 
 async def test_browsers_are_told_to_keep_to_https_over_https_alone():

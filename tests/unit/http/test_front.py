@@ -1,22 +1,19 @@
 """What the front makes of paths, bodies and failures, whatever answers behind it."""
 
 import asyncio
-import logging
 
 import httpx
 import pytest
-from structlog.testing import capture_logs
 
 from heliograph.errors import ErrorCode
 from heliograph.http import bodies
-from heliograph.http import front as front_module
 from heliograph.http.access import Limits
 from heliograph.http.answers import Answer, Answering
 from heliograph.http.front import SOCKET, Front, Operation, Table
 from heliograph.http.parameters import known
 from heliograph.http.paths import PREFIX
 from heliograph.http.traffic import Traffic
-from heliograph.line_rate import AT_ONCE, LineRate
+from heliograph.line_rate import AT_ONCE
 from heliograph.request_ids import CURRENT
 from heliograph.store.engine import Lineage
 
@@ -196,17 +193,6 @@ async def test_half_an_answer_is_cut_off_by_the_server():
     application, _ = front(("POST", Operation(f"{PREFIX}/thing", None, application=failing)))
     with pytest.raises(ZeroDivisionError):
         await posted(application, None)
-
-
-@pytest.fixture
-def told(monkeypatch):
-    """Return the lines of the log, with nothing left out yet."""
-    logging.getLogger("heliograph.http.front").setLevel(logging.INFO)
-    for name in ("_of_answers", "_of_failures", "_of_routine"):
-        monkeypatch.setattr(front_module, name, LineRate())
-    with capture_logs() as lines:
-        yield lines
-    logging.getLogger("heliograph.http.front").setLevel(logging.NOTSET)
 
 
 async def made(_scope, _receive):
