@@ -7,7 +7,7 @@ its client does not take. Those of streams and sockets may be written to past AS
 import asyncio
 import ipaddress
 import logging
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from operator import itemgetter
 from typing import Any, ClassVar
@@ -31,6 +31,7 @@ from heliograph.http.answers import Answer, encode, lines_of
 from heliograph.http.bodies import content_length
 from heliograph.http.direct import CONNECTION
 from heliograph.live.viewer import Chunk, Outlet
+from heliograph.per_address import PerAddress
 
 log = structlog.get_logger()
 
@@ -146,7 +147,7 @@ class BoundedHttpProtocol(_WithOutlet, HttpToolsProtocol):
     """
 
     # Of the whole process: so are the file descriptors that they take.
-    _of_address: ClassVar[Counter[str]] = Counter()
+    _of_address: ClassVar[PerAddress] = PerAddress()
     _warnings: ClassVar[_Warnings] = _Warnings()
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
@@ -186,7 +187,7 @@ class BoundedHttpProtocol(_WithOutlet, HttpToolsProtocol):
             transport.abort()
             return
         self._counted = address
-        self._of_address[address] += 1
+        self._of_address.enter(address)
         self.logger = _Naming(self.logger, {"address": address})  # type: ignore[assignment] # it is called as one
         super().connection_made(transport)
         self.flow: _Flow = _Flow(transport)
@@ -485,15 +486,14 @@ class BoundedHttpProtocol(_WithOutlet, HttpToolsProtocol):
                 timer.cancel()
         self._sweep_timer = self._resting = None
         if self._counted is not None:
-            self._of_address[self._counted] -= 1
-            if self._of_address[self._counted] <= 0:
-                del self._of_address[self._counted]
+            self._of_address.leave(self._counted)
             self._counted = None
 
     def _refusal(self, address: str) -> str | None:
         if len(self.connections) >= MAXIMUM_HTTP_CONNECTIONS:
             return "too many HTTP connections"
-        is_full = self._of_address[address] >= MAXIMUM_HTTP_CONNECTIONS_PER_ADDRESS
+        of_address, in_all = MAXIMUM_HTTP_CONNECTIONS_PER_ADDRESS, MAXIMUM_HTTP_CONNECTIONS
+        is_full = self._of_address.is_full(address, of_address, in_all)
         if is_full and not self._is_shared(address):
             return "too many HTTP connections from one address"
         return None

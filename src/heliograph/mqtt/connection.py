@@ -59,6 +59,7 @@ from heliograph.mqtt.session import (
 )
 from heliograph.mqtt.shares import FILTER_COST, MESSAGE_BYTES, PACKET_COST, Share, Shares
 from heliograph.mqtt.topics import is_longer_than
+from heliograph.per_address import PerAddress
 
 log = structlog.get_logger()
 _of_connected, _of_disconnected = LineRate(), LineRate()
@@ -151,33 +152,28 @@ class Clients:
         self.routes = RoutesOfAll()
         self._refused_logins = Hourly()
         self._connections: set[Connection] = set()
-        self._addresses: dict[str, int] = {}
+        self._addresses = PerAddress()
         self._full = False
         self._closing = False
         self._left = asyncio.Event()  # when closing: all of them
 
     def admit(self, connection: "Connection") -> bool:
         """Count a new connection; False: there are too many of them."""
-        count = self._addresses.get(connection.peer, 0)
-        per_address = self.limits.connections_per_address
+        peer, limits = connection.peer, self.limits
+        most, in_all = limits.connections_per_address, limits.connections
+        is_full = most > 0 and self._addresses.is_full(peer, most, in_all)
         self._connections.add(connection)
-        self._addresses[connection.peer] = count + 1
+        self._addresses.enter(peer)
         if self._full:
             connection.pause(FULL)
-        if self._closing or (per_address and count >= per_address):
-            return False
-        return len(self._connections) <= self.limits.connections
+        return not (self._closing or is_full) and len(self._connections) <= in_all
 
     def lost(self, connection: "Connection") -> None:
         """Forget a connection, leave its session, and publish its will if one is due."""
         self._connections.discard(connection)
         if self._closing and not self._connections:
             self._left.set()
-        count = self._addresses.get(connection.peer, 0) - 1
-        if count > 0:
-            self._addresses[connection.peer] = count
-        else:
-            self._addresses.pop(connection.peer, None)
+        self._addresses.leave(connection.peer)
         if connection.share is not None:
             self.shares.leave(connection.share, connection)
         session = connection.session
