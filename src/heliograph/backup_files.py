@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,13 +26,21 @@ def stamp(moment: int) -> str:
     return re.sub(r"[-:]", "", to_rfc3339(moment)[:19]) + "Z"
 
 
+def _dated(suffix: str) -> re.Pattern[str]:
+    return re.compile(_DATED + re.escape(suffix))
+
+
 def path_for(given: Path, suffix: str, moment: int) -> Path:
     """Return where a backup goes: the path given, or a dated name in the folder given.
 
     Raises:
         StartError: something that is no backup is there, or the folder is not.
     """
-    path = given / f"heliograph-{stamp(moment)}{suffix}" if given.is_dir() else given
+    if given.is_dir():
+        path = given / f"heliograph-{stamp(moment)}{suffix}"
+        clear_parts(given, _dated(suffix))
+    else:
+        path = given
     if not path.parent.is_dir():
         raise StartError(f"there is no folder {path.parent}")
     # What is used has a log beside it: no backup has.
@@ -44,9 +53,12 @@ def kind(path: Path) -> str | None:
     """Return the suffix that backups of this kind have, by what the file begins with; None: none.
 
     Raises:
-        StartError: it can't be read.
+        StartError: it can't be read, or is no file: a pipe would have us wait for ever.
     """
     try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise StartError(f"{path} is no file")
         with path.open("rb") as file:
             beginning = file.read(len(_SQLITE_MAGIC))
     except OSError as error:
@@ -96,6 +108,23 @@ def _lock(descriptor: int, part: Path) -> None:
         raise StartError(f"another backup is being written to {part}") from None
 
 
+def clear_parts(folder: Path, name: re.Pattern[str]) -> None:
+    """Delete what is left in a folder of backups with such names that were killed."""
+    for part in folder.glob(f"*{_PART_SUFFIX}"):
+        made = part.name.removesuffix(_PART_SUFFIX).removesuffix(SECRETS_SUFFIX)
+        if not name.fullmatch(made):
+            continue
+        # What can't be deleted is in nobody's way.
+        with contextlib.suppress(OSError):
+            descriptor = os.open(part, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                # Whoever still writes has locked it.
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                part.unlink()
+            finally:
+                os.close(descriptor)
+
+
 def sync_folder(folder: Path) -> None:
     """Have the names in a folder on the disk, where its file system can."""
     with contextlib.suppress(OSError):
@@ -114,7 +143,7 @@ def thin_out(folder: Path, suffix: str, keep: int) -> list[Path]:
     Raises:
         StartError: one can't be deleted.
     """
-    dated = re.compile(_DATED + re.escape(suffix))
+    dated = _dated(suffix)
     found = sorted(path for path in folder.iterdir() if dated.fullmatch(path.name))
     gone = found[: max(len(found) - keep, 0)]
     try:

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import ctypes
 import enum
+import errno
 import os
 import platform
 import resource
@@ -19,14 +20,22 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from heliograph.admin_key import SECRET_KEY_FILE
-from heliograph.database_url import parse_database_url
-from heliograph.errors import StoreUnavailableError, UnusableStoreError
+from heliograph.broker_url import parse_broker_url
+from heliograph.database_url import no_database, parse_database_url
+from heliograph.errors import (
+    DatabaseAwayError,
+    StartError,
+    StoreUnavailableError,
+    UnusableStoreError,
+)
 from heliograph.ingest.clock import RELEASED
 from heliograph.model.time import MINUTE, now, to_rfc3339
+from heliograph.mqtt.link import LinkError, LinkOptions, reach
 from heliograph.processing.alerting import expiring
 from heliograph.secrets import KEY_FILE
 from heliograph.settings import Settings, mistyped_variables
 from heliograph.store import Store
+from heliograph.tls import ServerTls, link_tls
 from heliograph.version import VERSION
 
 GIBIBYTE = 1 << 30
@@ -90,19 +99,54 @@ def of_readiness(reasons: Iterable[str], warnings: Iterable[str]) -> list[Findin
     return found or [Finding("server", Grade.OK, "takes data")]
 
 
+def of_start(error: StartError) -> Finding:
+    """Return that the database can't be used at all, and why."""
+    if isinstance(error, DatabaseAwayError):
+        advice = "see that it runs and can be reached from here, and that DATABASE_URL is right"
+    else:
+        advice = "see DATABASE_URL: docs/guide/settings.md; if it is damaged, docs/guide/restore.md"
+    return Finding("database", Grade.FAILURE, str(error), advice)
+
+
+async def examine_broker(settings: Settings) -> Finding | None:
+    """Look whether the broker of MQTT_URL can be reached; None: there is none to reach.
+
+    Nobody logs in: the broker would end the session of a server with this client id.
+    """
+    if not settings.mqtt_url:
+        return None
+    broker = parse_broker_url(settings.mqtt_url)
+    try:
+        tls = link_tls(settings) if broker.tls else None
+        options = LinkOptions(tls=tls, server_name=settings.mqtt_url_tls_server_name)
+        await reach(broker, options, _HangsUp)
+    except (LinkError, StartError) as error:
+        advice = "see that it runs, and that MQTT_URL is right: docs/guide/broker.md"
+        return Finding("broker", Grade.FAILURE, str(error), advice)
+    return Finding("broker", Grade.OK, f"{broker} can be reached")
+
+
+class _HangsUp(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()
+
+
 async def examine_database(settings: Settings, store: Store) -> list[Finding]:
     """Look at the database; what it does not answer in time counts as a failure or is skipped."""
-    place = parse_database_url(settings.database_url).place
+    url = parse_database_url(settings.database_url)
     try:
         async with asyncio.timeout(DATABASE_SECONDS):
+            # First: without our tables, nothing else is answered.
+            migrations = await store.migration_state()
+            if migrations.current is None:
+                return [of_start(no_database(url))]
             await store.ping()
             version = await store.integrity.version()
-            migrations = await store.migration_state()
     except (StoreUnavailableError, TimeoutError) as error:
         said = str(error) or "no answer in time"
         advice = "see that it runs and can be reached; docs/guide/restore.md if it is damaged"
-        return [Finding("database", Grade.FAILURE, f"{place}: {said}", advice)]
-    found = [Finding("database", Grade.OK, f"{place}, {version}")]
+        return [Finding("database", Grade.FAILURE, f"{url.place}: {said}", advice)]
+    found = [Finding("database", Grade.OK, f"{url.place}, {version}")]
     if migrations.fault is not None:
         return [*found, Finding("migrations", Grade.FAILURE, migrations.fault, _MIGRATE)]
     found.append(Finding("migrations", Grade.OK, f"revision {migrations.current}"))
@@ -199,7 +243,9 @@ def examine_machine(settings: Settings) -> Iterator[Finding]:
         yield _flushing(folder)
     except OSError as error:
         found = f"{folder}: {error.strerror or error}"
-        yield Finding("disk", Grade.FAILURE, found, "let the server's user write there")
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        advice = _MAKE_ROOM if is_full else "let the server's user write there"
+        yield Finding("disk", Grade.FAILURE, found, advice)
     yield from _permissions(settings, folder)
     yield from _certificates(settings)
     yield _limits(settings)
@@ -214,12 +260,14 @@ def _data_folder(settings: Settings) -> Path:
 def _room(folder: Path) -> Finding:
     usage = shutil.disk_usage(folder)
     found = f"{folder}: {_size(usage.free)} of {_size(usage.total)} free"
-    advice = "make room, or keep less: docs/guide/retention.md"
     if usage.free < NO_ROOM_BYTES:
-        return Finding("disk", Grade.FAILURE, found, advice)
+        return Finding("disk", Grade.FAILURE, found, _MAKE_ROOM)
     if usage.free < min(LEAST_FREE_BYTES, LEAST_FREE_SHARE * usage.total):
-        return Finding("disk", Grade.WARNING, found, advice)
+        return Finding("disk", Grade.WARNING, found, _MAKE_ROOM)
     return Finding("disk", Grade.OK, found)
+
+
+_MAKE_ROOM = "make room, or keep less: docs/guide/retention.md"
 
 
 def _flushing(folder: Path, clock: Callable[[], float] = time.perf_counter) -> Finding:
@@ -286,8 +334,24 @@ def _certificates(settings: Settings) -> Iterator[Finding]:
         elif (sign := expiring([path], now())).holds:
             state = Grade.FAILURE if "has expired" in sign.summary else Grade.WARNING
             yield Finding("certificates", state, sign.summary, advice)
+        elif fault := _tls_fault(settings, name.removesuffix("_certificate")):
+            advice = "the server does not start with it: give the key that belongs to it, as PEM"
+            yield Finding("certificates", Grade.FAILURE, fault, advice)
         else:
             yield Finding("certificates", Grade.OK, f"{path.name} does not expire soon")
+
+
+def _tls_fault(settings: Settings, name: str) -> str | None:
+    """Return why a certificate can't be used with its key; None: it can."""
+    try:
+        if name == "mqtt_url_tls":
+            link_tls(settings)
+        else:
+            files = (getattr(settings, f"{name}_{kind}", None) for kind in ("certificate", "key"))
+            ServerTls(name.upper(), *files)
+    except StartError as error:
+        return str(error)
+    return None
 
 
 def _limits(settings: Settings) -> Finding:

@@ -28,7 +28,7 @@ def steps(page, heading):
     commands = BLOCK.search(text, start)[1]
     for line in re.findall(r"^\S.*", commands, flags=re.MULTILINE):
         # Folder and backups are the service's and root's: nobody else may as much as look.
-        assert line.startswith("sudo "), line
+        assert line.startswith(("sudo ", "as_server ")), line
     return commands
 
 
@@ -46,6 +46,12 @@ class Machine:
     def do(self, commands):
         newest = max((path.name for path in (self.folder / "backups").iterdir()), default="none")
         for before, after in (
+            # As systemd would: with the settings of the service, in its folder.
+            (
+                r"(?m)^as_server (.*)$",
+                r"(set -a; . /etc/heliograph/heliograph.env;"
+                r" DATA_DIRECTORY=/var/lib/heliograph heliograph \1)",
+            ),
             (r"heliograph-20261130T030000Z\.\w+", newest),
             ("/var/lib/heliograph-backups", str(self.folder / "backups")),
             ("/var/lib/heliograph", str(self.folder)),

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import datetime as dt
+import errno
 import json
 import resource
 import sqlite3
@@ -12,7 +13,7 @@ from unittest import mock
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ed25519
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
 from commands import called
@@ -107,6 +108,31 @@ def test_what_is_wrong_is_named(place):
     assert result.returncode == 2
     assert "there is no database of Heliograph" in result.stdout
     assert not (folder / "none.db").exists()
+    with contextlib.closing(sqlite3.connect(folder / "another.db")) as connection:
+        connection.execute("CREATE TABLE another (a)")
+    bad(
+        "database",
+        2,
+        "there is no database of Heliograph",
+        DATABASE_URL=f"sqlite:///{folder}/another.db",
+    )
+    bad("broker", 2, "nothing listens at mqtt://", MQTT_URL=f"mqtt://127.0.0.1:{free_port()}")
+
+
+def test_a_full_disk_is_not_taken_for_another_users(tmp_path):
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with mock.patch.object(doctor, "_flushing", side_effect=full):
+        findings = list(doctor.examine_machine(Settings(data_directory=tmp_path)))
+    [found] = [each for each in findings if "No space left" in each.found]
+    assert found.advice.startswith("make room")
+
+
+async def test_a_broker_that_is_there_is_reached():
+    async with await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0) as hub:
+        port = hub.sockets[0].getsockname()[1]
+        found = await doctor.examine_broker(Settings(mqtt_url=f"mqtt://127.0.0.1:{port}"))
+    assert found == Finding("broker", Grade.OK, f"mqtt://127.0.0.1:{port} can be reached")
+    assert await doctor.examine_broker(Settings()) is None
 
 
 def test_damage_is_found(place):
@@ -167,9 +193,14 @@ async def test_the_administrator_asks_the_server(tmp_path):
 def test_certificates_are_looked_at(tmp_path, certificate):
     for days, state in ((-1, Grade.FAILURE), (3, Grade.WARNING), (90, Grade.OK)):
         path = certificate(days)
-        settings = Settings(https_certificate=path, data_directory=tmp_path)
+        settings = Settings(https_certificate=path, https_key=_key(path), data_directory=tmp_path)
         [found] = doctor._certificates(settings)
         assert found.state is state, found
+    for wrong in (_key(certificate(3)), path):
+        settings = Settings(https_certificate=path, https_key=wrong, data_directory=tmp_path)
+        [found] = doctor._certificates(settings)
+        assert found.state is Grade.FAILURE, found
+        assert found.found.startswith("HTTPS_CERTIFICATE: can't be used")
     gone = Settings(https_certificate=path, data_directory=tmp_path)
     path.unlink()
     [found] = doctor._certificates(gone)
@@ -192,6 +223,12 @@ def certificate(tmp_path):
         )  # fmt: skip
         path = tmp_path / f"certificate{days}.pem"
         path.write_bytes(made.public_bytes(Encoding.PEM))
+        _key(path).write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         return path
 
     return make
+
+
+def _key(certificate):
+    """Return where the key of a certificate is."""
+    return certificate.with_suffix(".key")

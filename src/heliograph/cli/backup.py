@@ -9,6 +9,7 @@ from heliograph.backup_secrets import collect, encrypt
 from heliograph.cli.database import require_file
 from heliograph.cli.output import Json, echo, print_json
 from heliograph.cli.passphrase import read_passphrase
+from heliograph.cli.termination import undone_when_terminated
 from heliograph.database_url import parse_database_url
 from heliograph.errors import StartError
 from heliograph.model.time import now
@@ -49,7 +50,7 @@ def backup(
     # Asked for first: the backup may take long.
     encrypted = encrypt(collect(settings), read_passphrase(new=True)) if with_secrets else None
     beside = target.with_name(target.name + SECRETS_SUFFIX)
-    with written(target) as part:
+    with undone_when_terminated(), written(target) as part:
         contents = back_up(url, part)
         if encrypted is not None:
             with written(beside) as part_beside:

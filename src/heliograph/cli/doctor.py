@@ -12,9 +12,11 @@ from heliograph.database_url import parse_database_url
 from heliograph.doctor import (
     Finding,
     Grade,
+    examine_broker,
     examine_database,
     examine_machine,
     of_readiness,
+    of_start,
     worst,
 )
 from heliograph.errors import StartError
@@ -58,8 +60,8 @@ def _findings() -> list[Finding]:
         require_file(parse_database_url(settings.database_url))
         of_database = asyncio.run(_of_database(settings))
     except StartError as error:
-        of_database = [Finding("database", Grade.FAILURE, str(error), None)]
-    return [*of_database, *_of_server(), *examine_machine(settings)]
+        of_database = [of_start(error)]
+    return [*of_database, *_of_server(settings), *examine_machine(settings)]
 
 
 async def _of_database(settings: Settings) -> list[Finding]:
@@ -70,12 +72,14 @@ async def _of_database(settings: Settings) -> list[Finding]:
         await store.close()
 
 
-def _of_server() -> list[Finding]:
-    """Ask the server of this machine, if one runs."""
+def _of_server(settings: Settings) -> list[Finding]:
+    """Ask the server of this machine, if one runs; else look at its broker from here."""
     url = default_url("127.0.0.1")
     try:
         answer = httpx.get(f"{url}/readyz", timeout=SERVER_SECONDS).json()
         return of_readiness(map(str, answer["reasons"]), map(str, answer["warnings"]))
     except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
         said = str(error) or type(error).__name__
-        return [Finding("server", Grade.SKIPPED, f"none answers at {url}: {said}")]
+        none = Finding("server", Grade.SKIPPED, f"none answers at {url}: {said}")
+        broker = asyncio.run(examine_broker(settings))
+        return [none] if broker is None else [none, broker]

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import httpx
 from typer import Option
 
-from heliograph.address import is_loopback
+from heliograph.address import Address, is_loopback
 from heliograph.admin_key import SECRET_KEY_FILE
 from heliograph.errors import StartError
 from heliograph.settings import load_settings
@@ -121,9 +121,9 @@ def admin_key(given: str | None, host: str, needed: str = "HELIOGRAPH_API_KEY") 
     """
     if given:
         return AdminKey(given)
-    if not is_loopback(host):
-        raise StartError(f"{needed}: required for another machine")
     settings = load_settings()
+    if not is_loopback(host) and host != settings.host:
+        raise StartError(f"{needed}: required for another machine")
     if settings.api_secret_key is not None:
         return AdminKey(settings.api_secret_key.get_secret_value(), "the API_SECRET_KEY set here")
     path = (settings.data_directory / SECRET_KEY_FILE).absolute()
@@ -142,8 +142,14 @@ def admin_key(given: str | None, host: str, needed: str = "HELIOGRAPH_API_KEY") 
 
 
 def default_url(host: str) -> str:
-    """Return where a server's HTTP is, its port that of the settings if it is on this machine."""
-    port = load_settings().port if is_loopback(host) else 8000
+    """Return where a server's HTTP is: on this machine, where its settings have it listen."""
+    port = 8000
+    if is_loopback(host):
+        settings = load_settings()
+        port = settings.port
+        listening = Address(settings.host, port)
+        if listening.from_here == listening:
+            host = settings.host
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 

@@ -8,6 +8,7 @@ from heliograph.backup_files import SECRETS_SUFFIX
 from heliograph.backup_secrets import decrypt, put_back
 from heliograph.cli.output import echo
 from heliograph.cli.passphrase import read_passphrase
+from heliograph.cli.termination import undone_when_terminated
 from heliograph.database_url import parse_database_url
 from heliograph.errors import StartError
 from heliograph.settings import load_settings
@@ -40,7 +41,8 @@ def restore(
         except OSError as error:
             raise StartError(f"can't read {beside}: {error.strerror}") from error
         secrets = decrypt(content, read_passphrase(new=False))
-    contents, replaced = put_in_place(file, url)
+    with undone_when_terminated():
+        contents, replaced = put_in_place(file, url)
     sensors, measurements = (contents.rows.get(name, 0) for name in ("sensor", "measurement"))
     echo(f"{url.place}: restored, {sensors:,} sensors, {measurements:,} measurements")
     if replaced is not None:

@@ -15,6 +15,7 @@ import random
 import socket
 import ssl
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import structlog
@@ -89,6 +90,7 @@ _REFUSALS = {
 
 Delivery = tuple[bytes, int]
 
+ProtocolT = TypeVar("ProtocolT", bound=asyncio.BaseProtocol)
 AnswerT = TypeVar("AnswerT", Connack, Suback, Unsuback)
 
 
@@ -110,6 +112,41 @@ class LinkOptions:
 
 class LinkError(Exception):
     """Why there is no connection, in plain words."""
+
+
+async def reach(
+    broker: "BrokerUrl", options: LinkOptions, protocol: Callable[[], ProtocolT]
+) -> ProtocolT:
+    """Return a connection to the broker, which nobody has logged in by yet.
+
+    Raises:
+        LinkError: there is none.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            _, connection = await loop.create_connection(
+                protocol,
+                broker.host,
+                broker.port,
+                ssl=options.tls,
+                server_hostname=(options.server_name or broker.host) if options.tls else None,
+            )
+    except TimeoutError:
+        raise LinkError(f"{broker} does not answer within {CONNECT_SECONDS:.0f} s") from None
+    except ssl.SSLCertVerificationError as error:
+        raise LinkError(f"the broker's certificate: {error.verify_message}") from None
+    except ssl.SSLError as error:
+        raise LinkError(f"TLS with {broker} failed: {_plain(error)}") from None
+    except (socket.gaierror, ValueError):  # no name at all is a UnicodeError
+        raise LinkError(f"there is no host {broker.host!r}") from None
+    except ConnectionRefusedError:
+        raise LinkError(f"nothing listens at {broker}") from None
+    except OSError as error:
+        # Who knows no TLS hangs up on its first words.
+        doubt = "; does it speak TLS there?" if options.tls else ""
+        raise LinkError(f"{broker} can't be reached: {_plain(error)}{doubt}") from None
+    return connection
 
 
 class Link:
@@ -226,7 +263,7 @@ class Link:
         Raises:
             LinkError: there is none.
         """
-        connection = await self._open()
+        connection = await reach(self.broker, self._options, lambda: LinkConnection(self))
         self._connection = connection
         if self._full:
             connection.pause(FULL)
@@ -279,34 +316,6 @@ class Link:
                 connection.progress_at = now  # the broker can do nothing about it
             elif connection.is_stuck and now - connection.progress_at > STUCK_SECONDS:
                 connection.end(f"nothing was acknowledged for {STUCK_SECONDS:.0f} seconds")
-
-    async def _open(self) -> "LinkConnection":
-        broker, options = self.broker, self._options
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(CONNECT_SECONDS):
-                _, connection = await loop.create_connection(
-                    lambda: LinkConnection(self),
-                    broker.host,
-                    broker.port,
-                    ssl=options.tls,
-                    server_hostname=(options.server_name or broker.host) if options.tls else None,
-                )
-        except TimeoutError:
-            raise LinkError(f"{broker} does not answer within {CONNECT_SECONDS:.0f} s") from None
-        except ssl.SSLCertVerificationError as error:
-            raise LinkError(f"the broker's certificate: {error.verify_message}") from None
-        except ssl.SSLError as error:
-            raise LinkError(f"TLS with {broker} failed: {_plain(error)}") from None
-        except (socket.gaierror, ValueError):  # no name at all is a UnicodeError
-            raise LinkError(f"there is no host {broker.host!r}") from None
-        except ConnectionRefusedError:
-            raise LinkError(f"nothing listens at {broker}") from None
-        except OSError as error:
-            # Who knows no TLS hangs up on its first words.
-            doubt = "; does it speak TLS there?" if options.tls else ""
-            raise LinkError(f"{broker} can't be reached: {_plain(error)}{doubt}") from None
-        return connection
 
     async def _log_in(self, connection: "LinkConnection") -> Connack:
         options, broker = self._options, self.broker

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from heliograph.backup_files import stamp, sync_folder, written
+from heliograph.backup_files import clear_parts, stamp, sync_folder, written
 from heliograph.errors import StartError
 from heliograph.model.time import now
 from heliograph.store.migrations.running import MigrationState, head
@@ -85,21 +85,19 @@ def back_up_before_migration(path: Path, revision: str, keep: int) -> Path:
     Raises:
         StartError: it can't be taken.
     """
+    before = f"{path.name}-before-"
+    name = re.compile(re.escape(before) + r"\w+-\d{8}T\d{6}Z")
+    clear_parts(path.parent, name)
     free, needed = shutil.disk_usage(path.parent).free, path.stat().st_size
     if free < needed:
         raise StartError(
             f"a backup before the migration needs {needed} bytes, and {path.parent} has {free}"
             " free: make room, or set MIGRATION_BACKUPS=0"
         )
-    before = f"{path.name}-before-"
     made = path.with_name(f"{before}{revision}-{stamp(now())}")
     with written(made) as part:
         back_up(path, part)
-    earlier = [
-        each
-        for each in path.parent.iterdir()
-        if re.fullmatch(re.escape(before) + r"\w+-\d{8}T\d{6}Z", each.name)
-    ]
+    earlier = [each for each in path.parent.iterdir() if name.fullmatch(each.name)]
     for each in sorted(earlier, key=lambda each: each.name[-16:])[:-keep]:
         each.unlink()
     return made

@@ -2,13 +2,16 @@
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
 import re
+import signal
 import sqlite3
 import stat
 import uuid
 from pathlib import Path
+from unittest import mock
 
 import psycopg
 import pytest
@@ -16,7 +19,7 @@ import pytest
 from commands import called
 from heliograph import backup_secrets
 from heliograph.model.time import now
-from heliograph.store import open_store
+from heliograph.store import open_store, sqlite_backup
 from heliograph.store.claim import Claim
 from heliograph.store.engine import Batch
 from heliograph.store.migrations.running import head
@@ -208,6 +211,34 @@ class TestSqlite:
         assert made(place.folder / "backups") == ["kept"]
         assert (place.folder / "backups" / "kept").stat().st_size == 25
 
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+    def test_one_that_is_told_to_end_leaves_nothing(self, place, number):
+        def told(path, part):
+            assert made(place.folder / "backups") == [part.name]
+            os.kill(os.getpid(), number)
+
+        with mock.patch.object(sqlite_backup, "back_up", told):
+            assert place("backup", "backups").returncode == 128 + number
+        assert made(place.folder / "backups") == []
+
+    def test_what_killed_ones_left_is_cleared(self, place):
+        backups = place.folder / "backups"
+        dated = "heliograph-20260101T000000Z.db"
+        for name in (f"{dated}.part", f"{dated}.secrets.part", "mine.db.part"):
+            (backups / name).write_bytes(b"half")
+        another = backups / "heliograph-20260102T000000Z.db.part"
+        with another.open("wb") as writing:
+            fcntl.flock(writing, fcntl.LOCK_EX)
+            done(place("backup", "backups"))
+        left = made(backups)
+        assert {another.name, "mine.db.part"} < set(left)
+        assert len(left) == 3
+
+    def test_a_pipe_is_neither_written_nor_read(self, place):
+        os.mkfifo(place.folder / "pipe")
+        assert refused(place("backup", "pipe")) == "pipe is no file"
+        assert refused(place("restore", "pipe")) == "pipe is no file"
+
     def test_damage_is_found(self, place):
         done(place("backup", "mine"))
         data = bytearray((place.folder / "mine").read_bytes())
@@ -272,7 +303,7 @@ class TestSqlite:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.executescript(FIRST_REVISION.read_text())
         earlier = [f"old.db-before-0023-2026010{day}T000000Z" for day in (1, 2)]
-        for name in earlier:
+        for name in (*earlier, f"{earlier[0]}.part"):
             (place.folder / name).touch()
         migrated = place("migrate", **variables)
         assert f"→ {head()}" in done(migrated)
