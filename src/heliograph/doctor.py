@@ -242,10 +242,7 @@ def examine_machine(settings: Settings) -> Iterator[Finding]:
         yield _room(folder)
         yield _flushing(folder)
     except OSError as error:
-        found = f"{folder}: {error.strerror or error}"
-        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        advice = _MAKE_ROOM if is_full else "let the server's user write there"
-        yield Finding("disk", Grade.FAILURE, found, advice)
+        yield _no_disk(settings, folder, error)
     yield from _permissions(settings, folder)
     yield from _certificates(settings)
     yield _limits(settings)
@@ -265,6 +262,18 @@ def _room(folder: Path) -> Finding:
     if usage.free < min(LEAST_FREE_BYTES, LEAST_FREE_SHARE * usage.total):
         return Finding("disk", Grade.WARNING, found, _MAKE_ROOM)
     return Finding("disk", Grade.OK, found)
+
+
+def _no_disk(settings: Settings, folder: Path, error: OSError) -> Finding:
+    found = f"{folder}: {error.strerror or error}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Finding("disk", Grade.FAILURE, found, _MAKE_ROOM)
+    if isinstance(error, FileNotFoundError):
+        # What is on PostgreSQL, and given all its keys, needs no folder.
+        is_needed = parse_database_url(settings.database_url).is_sqlite
+        state = Grade.FAILURE if is_needed else Grade.SKIPPED
+        return Finding("disk", state, found, "make it, or correct DATA_DIRECTORY")
+    return Finding("disk", Grade.FAILURE, found, "let the server's user write there")
 
 
 _MAKE_ROOM = "make room, or keep less: docs/guide/retention.md"

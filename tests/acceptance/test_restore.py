@@ -49,9 +49,9 @@ class Machine:
             # As systemd would: with the settings of the service, in its folder.
             (
                 r"(?m)^as_server (.*)$",
-                r"(set -a; . /etc/heliograph/heliograph.env;"
-                r" DATA_DIRECTORY=/var/lib/heliograph heliograph \1)",
+                r"(set -a; . /etc/heliograph/heliograph.env; HERE heliograph \1)",
             ),
+            ("HERE", "DATA_DIRECTORY=/var/lib/heliograph"),
             (r"heliograph-20261130T030000Z\.\w+", newest),
             ("/var/lib/heliograph-backups", str(self.folder / "backups")),
             ("/var/lib/heliograph", str(self.folder)),

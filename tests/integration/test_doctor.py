@@ -127,6 +127,15 @@ def test_a_full_disk_is_not_taken_for_another_users(tmp_path):
     assert found.advice.startswith("make room")
 
 
+def test_a_folder_that_is_not_there_is_missed_where_it_is_needed(tmp_path):
+    gone = tmp_path / "gone"
+    urls = {f"sqlite:///{gone}/a.db": Grade.FAILURE, "postgresql://db/a": Grade.SKIPPED}
+    for url, state in urls.items():
+        settings = Settings(database_url=url, data_directory=gone)
+        [found] = [each for each in doctor.examine_machine(settings) if each.check == "disk"]
+        assert (found.state, found.advice) == (state, "make it, or correct DATA_DIRECTORY")
+
+
 async def test_a_broker_that_is_there_is_reached():
     async with await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0) as hub:
         port = hub.sockets[0].getsockname()[1]
