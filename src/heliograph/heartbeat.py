@@ -62,12 +62,14 @@ class HeartbeatSender:
         try:
             async with (
                 asyncio.timeout(CALL_SECONDS),
-                httpx.AsyncClient(verify=self._tls, trust_env=False, headers=headers) as client,
+                httpx.AsyncClient(
+                    verify=self._tls, trust_env=False, headers=headers, timeout=CALL_SECONDS
+                ) as client,
                 # What it says is not read, however long it is.
                 client.stream("GET", url) as answer,
             ):
                 return None if answer.is_success else f"answered {answer.status_code}"
-        except TimeoutError:
+        except (TimeoutError, httpx.TimeoutException):
             return f"no answer within {CALL_SECONDS:g} s"
         except (httpx.InvalidURL, ValueError):
             return "it is no URL"  # the error would show a part of it

@@ -17,14 +17,17 @@ _IN_TEXT = re.compile(
     r"|\bx-api-key['\"]?[:=] *['\"]?"
     r"|[?&](?:ticket|token|key|password|passfile|sslpassword)=)[^\s'\"&,;]+"
 )
-_DEVICE_KEY = re.compile(r"\bhg_[A-Za-z0-9_-]{43}(?![A-Za-z0-9_-])")
+# A device's key; a session's token, a ticket, and what `openssl rand -hex 32` makes.
+_GENERATED = re.compile(
+    r"\bhg_[A-Za-z0-9_-]{43}(?![A-Za-z0-9_-])|(?<![A-Za-z0-9])[0-9a-f]{64}(?![A-Za-z0-9])"
+)
 
 
 def mask_text(text: str) -> str:
-    """Return the text with URLs' passwords, device keys and sent credentials replaced."""
+    """Return the text with URLs' passwords, generated keys and sent credentials replaced."""
     if "://" in text and "@" in text:
         text = _WORD.sub(_mask_url, text)
-    return _DEVICE_KEY.sub(MASK, _IN_TEXT.sub(rf"\1{MASK}", text))
+    return _GENERATED.sub(MASK, _IN_TEXT.sub(rf"\1{MASK}", text))
 
 
 def _mask_url(word: re.Match[str]) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 
+import httpx
 import pytest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
@@ -77,11 +78,20 @@ async def test_what_cannot_be_called_ends_nothing(monkeypatch, url, said):
 
 async def test_a_watcher_that_does_not_answer_is_not_waited_for(monkeypatch):
     monkeypatch.setattr(module, "CALL_SECONDS", 0.05)
+    limits, client = [], httpx.AsyncClient
+
+    def made(**options):
+        made = client(**options)
+        limits.append(made.timeout)
+        return made
+
+    monkeypatch.setattr(httpx, "AsyncClient", made)
     async with receiving(None) as receiver:
         watched = Watched(f"http://127.0.0.1:{receiver.port}/{SECRET}", True)
         async with beating(watched, monkeypatch) as lines:
             await eventually(lambda: lines)
     assert lines[0]["reason"] == "no answer within 0.05 s"
+    assert limits == [httpx.Timeout(0.05)]  # by itself it would give up after five seconds
 
 
 async def test_without_a_url_nobody_is_called(monkeypatch):

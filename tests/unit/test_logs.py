@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import re
+import secrets
 import warnings
 from collections import Counter
 from pathlib import Path
@@ -208,11 +209,16 @@ def test_no_secret_is_written(stream, form):
         headers={"X-API-Key": "hidden", "authorization": "Bearer hidden"},
         listed=[("mqtt://u:hidden@h", key)],
     )
+    # Where it does not belong: in a path, as a user name.
+    token = secrets.token_hex(32)
+    logger.info("request answered", path=f"/devices/{token}", username=token)
+    logger.info("request answered", path=f"/events/{token}.{token}")
     logging.getLogger("asyncio").warning("login with %s and X-API-Key: hidden", key)
     error = ValueError(f"Bearer hidden, sent to postgresql://u:hidden@h with {key}")
     logger.error("failed", exc_info=error)
     assert "hidden" not in stream.getvalue()
     assert key not in stream.getvalue()
+    assert token not in stream.getvalue()
     assert stream.getvalue().count(MASK) >= 9
 
 

@@ -150,7 +150,7 @@ class HeliographCollector(Collector):
         yield _gauge("rollup_backlog_ranges", text, state.ranges)
         yield _counter("rollup_stored", "Rollups stored", state.stored_total)
         text = "Hours with more attributes than are rolled up"
-        yield _counter("rollup_wide_hours", text, state.wide_total)
+        yield _counter("rollup_overfull", text, state.wide_total)
 
     def _passwords(self) -> Iterator[Metric]:
         state = self._services.passwords.state
