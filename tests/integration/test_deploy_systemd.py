@@ -24,6 +24,7 @@ from program import Program
 from server import ADMIN_KEY, PROGRAM, migrated_database
 
 SHIPPED = Path(__file__).parents[2] / "deploy" / "systemd"
+GUIDE = SHIPPED.parents[1] / "docs" / "guide" / "deployment.md"
 SECONDS = 60
 # As systemd counts, in tenths: 0 is best, 100 is worst.
 MOST_EXPOSED = 20
@@ -45,7 +46,14 @@ def test_the_units_are_right(tmp_path):
     for unit in SHIPPED.iterdir():
         text = unit.read_text().replace("/opt/heliograph/bin/heliograph", PROGRAM)
         (tmp_path / unit.name).write_text(text)
-    assert systemd_analyze("verify", *map(str, tmp_path.iterdir())) == ""
+    units = [str(path) for path in tmp_path.iterdir()]
+    # As `systemctl edit` has it, where the guide says so.
+    [drop_in] = re.findall(r"^```ini\n(.*?)^```", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
+    # A folder that is not there would keep the service from starting.
+    assert "ReadWritePaths=" not in drop_in
+    (tmp_path / "heliograph.service.d").mkdir()
+    (tmp_path / "heliograph.service.d" / "override.conf").write_text(drop_in)
+    assert systemd_analyze("verify", *units) == ""
 
 
 def test_the_service_may_do_little():
@@ -68,7 +76,7 @@ def test_the_socket_unit_has_the_addresses_of_the_settings(monkeypatch):
 def test_what_the_guide_sets_is_encrypted_for_all_but_this_machine_and_its_sockets_are_those(
     monkeypatch, tmp_path
 ):
-    guide = (SHIPPED.parents[1] / "docs/guide/deployment.md").read_text()
+    guide = GUIDE.read_text()
     written = re.findall(r"<<'END'\n(.*?)^END$", guide, re.MULTILINE | re.DOTALL)
     settings, sockets = written
     for name, value in (line.split("=", 1) for line in settings.splitlines()):
