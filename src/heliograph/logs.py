@@ -1,8 +1,9 @@
 """Log lines: structlog over the standard library, for people or as JSON, without secrets."""
 
+import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from logging.handlers import RotatingFileHandler
 from typing import Any, Literal, TextIO
 
@@ -12,7 +13,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from heliograph.errors import StartError
 from heliograph.line_rate import LineRate
 from heliograph.log_areas import AREAS, area_of
-from heliograph.masking import mask_value
+from heliograph.masking import MASK, mask_value
 from heliograph.printable import printable, printable_json, printable_lines
 from heliograph.request_ids import CURRENT
 from heliograph.settings import Settings
@@ -25,6 +26,7 @@ _TALKATIVE = ("aiosqlite", "httpx", "httpcore")
 
 _as_json = structlog.processors.JSONRenderer(ensure_ascii=False)
 MOST_KINDS = 1_000
+SHORTEST_HIDDEN = 8
 _OF_SEVERAL_LINES = {"exception", "stack"}
 
 
@@ -35,11 +37,13 @@ def configure(
     levels: Sequence[str] = (),
     file: RotatingFileHandler | None = None,
     stream: TextIO | None = None,
+    secrets: Collection[str] = (),
 ) -> None:
     """Send every log line of the process to the stream (standard error), and to the file.
 
-    `levels` are those of single areas, as `log_areas.parse_level` gives them. May be called again
-    at any time: loggers that are in use follow, and the file of before is closed.
+    `levels` are those of single areas, as `log_areas.parse_level` gives them; `secrets` stand in no
+    line, wherever they come from. May be called again at any time: loggers that are in use follow,
+    and the file of before is closed.
     """
     stream = stream or sys.stderr
     shared: list[Processor] = [
@@ -58,7 +62,8 @@ def configure(
         colors = handler is not file and stream.isatty()
         handler.setFormatter(
             structlog.stdlib.ProcessorFormatter(
-                foreign_pre_chain=shared, processors=_finish(format, colors=colors)
+                foreign_pre_chain=shared,
+                processors=[*_finish(format, colors=colors), hiding(secrets)],
             )
         )
     root = logging.getLogger()
@@ -106,7 +111,13 @@ def configure_by(settings: Settings) -> None:
         except OSError as error:
             reason = f"can't write {str(settings.log_file)!r}: {error.strerror}"
             raise StartError(f"LOG_FILE: {reason}") from None
-    configure(settings.log_level, settings.log_format, levels=settings.log_levels, file=file)
+    configure(
+        settings.log_level,
+        settings.log_format,
+        levels=settings.log_levels,
+        file=file,
+        secrets=settings.clear_secrets(),
+    )
 
 
 class Bounded(logging.Handler):
@@ -238,6 +249,31 @@ def _escaped(name: str, value: Any) -> Any:
 def render_json(logger: WrappedLogger, method: str, event: EventDict) -> str:
     """Return, as a structlog processor, the event as JSON, what is not printable as escapes."""
     return printable_json(str(_as_json(logger, method, event)))
+
+
+def hiding(secrets: Collection[str]) -> Processor:
+    """Return what replaces these in a line, as a structlog processor.
+
+    A stranger may have a secret of ours where no name tells it: as an MQTT user name, in a path.
+    What is shorter than SHORTEST_HIDDEN is part of other words.
+    """
+    shown = {form(text) for text in secrets for form in (str, printable, _quoted, _in_json)}
+    texts = sorted((text for text in shown if len(text) >= SHORTEST_HIDDEN), key=len, reverse=True)
+
+    def hide(_logger: WrappedLogger, _method: str, line: Any) -> str:
+        for text in texts:
+            line = line.replace(text, MASK)
+        return str(line)
+
+    return hide
+
+
+def _quoted(text: str) -> str:
+    return repr(printable(text))[1:-1]
+
+
+def _in_json(text: str) -> str:
+    return printable_json(json.dumps(text, ensure_ascii=False)[1:-1])
 
 
 def mask_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

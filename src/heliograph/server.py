@@ -80,6 +80,7 @@ from heliograph.settings import (
     OF_NOTICES,
     OF_PROCESSING,
     OF_RATES,
+    OF_SECRETS,
     OF_STREAMS,
     OF_TOPICS,
     Settings,
@@ -694,7 +695,7 @@ def _changes(
         services.notifications.keep_pace(_pace(settings))
 
     # The first one may fail.
-    yield OF_LOGS, logs.configure_by
+    yield (*OF_LOGS, *OF_SECRETS), logs.configure_by
     yield OF_PROCESSING, look_so_often
     yield OF_RATES, limit
     yield OF_KEEPING, keep

@@ -59,6 +59,8 @@ OF_NOTICES = (
     *("notice_window", "notices_per_hour", "smtp_host", "smtp_port", "smtp_security"),
     *("smtp_username", "smtp_password", "smtp_sender"),
 )
+# Of those that can change what no log may hold.
+OF_SECRETS = ("metrics_token", "broker_auth_key", "heartbeat_url", "smtp_password")
 OF_STREAMS = ("max_streams", "max_streams_per_principal")
 # Not with an external broker, which has subscriptions and access rules of its own.
 OF_TOPICS = ("mqtt_publish_topic", "mqtt_subscribe_topic")
@@ -609,6 +611,12 @@ class Settings(BaseModel):
     def secret_texts(self) -> dict[str, str]:
         """Return by variable name what of the environment and `.env` is secret, in clear."""
         return {name.upper(): text for name, text in self._secret_texts.items()}
+
+    def clear_secrets(self) -> list[str]:
+        """Return what no log may hold: keys, passwords and tokens that are in use, in clear."""
+        values = [getattr(self, name) for name in type(self).model_fields]
+        parts = [part for one in values for part in (one if isinstance(one, tuple) else (one,))]
+        return [part.get_secret_value() for part in parts if isinstance(part, SecretStr)]
 
     def masked(self) -> dict[str, Any]:
         """Return the effective values by variable name, as JSON has them, secrets masked."""

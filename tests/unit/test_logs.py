@@ -222,6 +222,19 @@ def test_no_secret_is_written(stream, form):
     assert stream.getvalue().count(MASK) >= 9
 
 
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_secret_of_the_settings_stands_in_no_line(stream, form):
+    """Whoever confuses user name and password shows the one as the other."""
+    hidden = ('quoted "secret" \\ ü\x1b', "of-device-one", "of-device-two")
+    logs.configure("info", form, stream=stream, secrets=(*hidden, "of"))
+    for text in hidden:
+        structlog.get_logger("here").warning("log-in refused", username=text)
+        logging.getLogger("asyncio").warning("read %s", text)
+    assert stream.getvalue().count(MASK) == 2 * len(hidden)
+    assert stream.getvalue().count("of") == 0
+    assert "secret" not in stream.getvalue()
+
+
 HOSTILE = "a\x1b[2J\x07\n2026-01-01 [info] forged\r\x7f\x9b\x85\u2028\u2029\u202e\ud800"
 
 

@@ -18,7 +18,7 @@ from heliograph.errors import StartError
 from heliograph.masking import MASK
 from heliograph.model.account import USERNAME_RULE
 from heliograph.processing.dispatcher import LONGEST_SECONDS
-from heliograph.settings import LONGEST_SCRIPT_SECONDS, Settings, load_settings
+from heliograph.settings import LONGEST_SCRIPT_SECONDS, OF_SECRETS, Settings, load_settings
 
 STRONG = "b7Xq2mZr9tLk4WcV8sNf"
 
@@ -615,3 +615,13 @@ def test_a_heartbeat_leads_to_a_web_address_and_a_refusal_shows_nothing_of_it(te
     assert told == "HEARTBEAT_URL: should be a URL like https://example.org/path"
     settings = load_settings(heartbeat_url="https://name:canary@[::1]:8443/ping?canary#x")
     assert settings.masked()["HEARTBEAT_URL"] == MASK
+
+
+def test_secrets_that_can_change_are_kept_out_of_the_log_from_then_on():
+    secrets = {name for name, field in Settings.model_fields.items() if "SecretStr" in str(field)}
+    assert secrets & Settings().changeable == set(OF_SECRETS)
+
+
+def test_the_log_hides_what_is_secret_alone_or_among_several():
+    settings = Settings(device_api_keys="key-of-one,key-of-two", metrics_token="a-token")
+    assert {"key-of-one", "key-of-two", "a-token"} <= set(settings.clear_secrets())

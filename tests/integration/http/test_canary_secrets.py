@@ -45,6 +45,9 @@ async def test_no_secret_is_shown_anywhere(site, tmp_path, monkeypatch):
         assert (await ask("GET", "/metrics", bearer)).status_code == 401
         assert (await ask("GET", f"/events?ticket={WRONG}", {})).status_code == 401
         assert (await ask("GET", f"/sensors?token={WRONG}")).status_code == 422
+        # Where nothing tells that it is one.
+        for secret in (METRICS, ADMIN["x-api-key"]):
+            await ask("GET", f"/nowhere/{secret}")
         user = {"username": "canary", "password": PASSWORD}
         assert (await ask("POST", "/users", json=user)).status_code == 201
         assert (await ask("POST", "/users", json=user)).status_code == 409

@@ -108,7 +108,7 @@ CHANGES = {
     ),
     "log_format": (
         "json",
-        lambda _: handlers()[0].formatter.processors[-1] is logs.render_json,
+        lambda _: logs.render_json in handlers()[0].formatter.processors,
         True,
     ),
     "log_file": ("server.log", lambda here: log_file(here) is not None, True),
