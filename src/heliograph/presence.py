@@ -92,8 +92,8 @@ class PresenceWriter:
                 sensors = await self._write(rows)
                 self._connected.settled(rows)
                 self.noted([number for number, _, _ in rows])
-                if self._hub.wanted:
-                    self._hub.publish(_events(rows, sensors))
+                if self._hub.wanted_anywhere:
+                    self._hub.publish_changes(_events(rows, sensors))
 
     async def _write(self, rows: list[ConnectionRow]) -> list[Sensor]:
         delay = FIRST_RETRY_SECONDS

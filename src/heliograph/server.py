@@ -35,6 +35,7 @@ from heliograph.http.traffic import Traffic
 from heliograph.ingest.attributes import NewAttributes
 from heliograph.ingest.batch import IngestIds
 from heliograph.ingest.clock import Clock, ClockWatch
+from heliograph.ingest.elsewhere import Elsewhere, Interest
 from heliograph.ingest.http_ingest import HttpIngest
 from heliograph.ingest.instance import Instance
 from heliograph.ingest.mqtt_ingest import MqttIngest
@@ -43,8 +44,11 @@ from heliograph.ingest.pipeline import Pipeline
 from heliograph.ingest.rejections import RejectionBudget, Rejections
 from heliograph.ingest.routes import Router
 from heliograph.ingest.state import PipelineState
+from heliograph.live import signals
+from heliograph.live.frames import Frame
 from heliograph.live.hub import Hub
 from heliograph.live.notices import Notices
+from heliograph.live.positions import Watermarks
 from heliograph.live.streams import Streams
 from heliograph.memory import usable_memory
 from heliograph.model.actions import BROKER, LISTENER, PUBLISH
@@ -172,7 +176,8 @@ class Server:
         #   │          │                └─ http ◀── devices, users
         #   │          └─▶ hub ─┬─▶ listener ─▶ subscribers
         #   │                   ├─▶ streams ─▶ viewers
-        #   │                   └─▶ notices ─▶ streams
+        #   │                   ├─▶ notices ─▶ streams
+        #   │                   └─▶ other servers, and what they commit ─▶ hub
         #   ├─ rules ─▶ outbox ─▶ dispatchers ─▶ streams, listener, link, webhooks, scripts
         #   ├─ notices ─▶ outbox ─▶ dispatcher ─▶ e-mail, webhooks, chats
         #   ├─ configuration publisher ─▶ listener, link ─▶ devices
@@ -236,11 +241,12 @@ class Server:
         router = Router(registry)
 
         # Sources, and who is told of a commit.
+        watermarks = Watermarks(lambda: pipeline.state.resume_id(now(), ids.instance))
         streams = self._streams = Streams(
             per_principal=settings.max_streams_per_principal,
             maximum=settings.max_streams,
             began=pipeline.watch,
-            resume_id=lambda: pipeline.state.resume_id(now(), ids.instance),
+            watermarks=watermarks,
         )
         ways = [bool(settings.mqtt_listen or settings.mqtt_tls_listen), bool(settings.mqtt_url)]
         packets = PacketIngest(
@@ -328,6 +334,7 @@ class Server:
             _signs(settings, pipeline, disk, link, traffic),
             interval=settings.processing_interval,
         )
+        elsewhere = _elsewhere(store, registry, hub, pipeline, watermarks)
         presence = PresenceWriter(store, registry.connected, hub, instance)
         presence.noted.add(processor.present)
         account = server_account(settings)
@@ -362,6 +369,7 @@ class Server:
             rollups=rollups.state,
             aggregates=Aggregates(store.engine, store.raw_reads),
             instance=instance,
+            elsewhere=elsewhere,
             listener=listener,
             link=link,
             informing=files,
@@ -379,6 +387,7 @@ class Server:
         if listener is not None:
             hub.add(listener.fanout.watched, listener.fanout.show)
         hub.add(streams.watched, notices.publish)
+        _exchange(elsewhere, pipeline, hub, streams, listener, publisher, notices, store)
         store.configurations.revised.add(lambda _revisions: publisher.wake())
         store.configurations.revised.add(notices.revised)
         store.alerts.changed.add(lambda changes: streams.show(alert_frames(changes)))
@@ -397,6 +406,7 @@ class Server:
         # What is remembered of a database that was put back since.
         remembering = (
             *(pipeline, instance, rollups, streams, link, listener, publisher, notices),
+            elsewhere,
             publishing,
             calling,
             scripting,
@@ -411,6 +421,7 @@ class Server:
             pipeline.add_source(source.pause, source.resume)
 
         # The start: sinks first.
+        await self._join(elsewhere)
         self._at_end("tasks", self._cancel_tasks, shutdown.TASKS)
         if instance is not None:
             self._run(instance.run(), "instance")
@@ -483,6 +494,14 @@ class Server:
         await instance.start()
         self._at_end("instance", instance.end, shutdown.STORE)
         return instance
+
+    async def _join(self, elsewhere: Elsewhere | None) -> None:
+        """Exchange events with other servers from now on."""
+        if elsewhere is None:
+            return
+        self._at_end("signals", elsewhere.close, shutdown.STORE)
+        await elsewhere.start()
+        self._run(elsewhere.run(), "signals")
 
     def _trace(
         self,
@@ -636,6 +655,70 @@ def _scripts(settings: Settings) -> Scripts:
         memory=settings.script_memory,
         at_once=settings.max_scripts,
     )
+
+
+def _elsewhere(
+    store: Store, registry: Registry, hub: Hub, pipeline: Pipeline, watermarks: Watermarks
+) -> Elsewhere | None:
+    if pipeline.instance is None or store.signals is None:
+        return None
+    return Elsewhere(
+        store.signals, pipeline.instance, store.replay, registry, hub, pipeline.state, watermarks
+    )
+
+
+def _exchange(
+    elsewhere: Elsewhere | None,
+    pipeline: Pipeline,
+    hub: Hub,
+    streams: Streams,
+    listener: Listener | None,
+    publisher: Publisher,
+    notices: Notices,
+    store: Store,
+) -> None:
+    """Have other servers told what happens here, and show here what they tell."""
+    if elsewhere is None:
+        return
+
+    def interest() -> Interest | None:
+        if listener is not None and listener.fanout.watched():
+            return Interest(None, None)
+        return Interest(streams.networks(), streams.kinds()) if streams.watched() else None
+
+    def shown(frames: list[Frame]) -> None:
+        for each in frames:
+            named = each.kind, each.sensor, each.network
+            elsewhere.tell(signals.Shown(*named, each.data.decode(), each.device_id))
+
+    async def show(told: signals.Shown) -> None:
+        named = told.kind, told.sensor, told.network
+        streams.show_here([Frame(*named, None, told.data.encode(), told.device_id)])
+
+    async def revised(told: signals.Revised) -> None:
+        notices.revised(told.revisions)
+
+    async def configured(told: signals.Configured) -> None:
+        await publisher.show(told.names)
+
+    async def published(told: signals.Announced) -> None:
+        if listener is not None:
+            listener.publish_here(told.topic, told.payload, told.network)
+
+    elsewhere.interest = interest
+    elsewhere.receive(signals.Shown, show)
+    elsewhere.receive(signals.Revised, revised)
+    elsewhere.receive(signals.Configured, configured)
+    elsewhere.receive(signals.Announced, published)
+    pipeline.elsewhere = elsewhere
+    hub.tell_elsewhere(lambda: not elsewhere.is_alone, elsewhere.changed)
+    streams.shown = shown
+    store.configurations.revised.add(
+        lambda revisions: elsewhere.tell(signals.Revised(tuple(revisions)))
+    )
+    publisher.shown = lambda names: elsewhere.tell(signals.Configured(tuple(names)))
+    if listener is not None:
+        listener.published = lambda *told: elsewhere.tell(signals.Announced(*told))
 
 
 def _watch_batches(pipeline: Pipeline, processor: Processor, is_used: bool) -> None:

@@ -11,7 +11,7 @@ nothing older is published after something newer. After a crash claims lapse.
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import structlog
@@ -91,6 +91,21 @@ class Publisher:
         self._refused = False
         self._cuts = 0
         self._resumes_at = 0.0
+        # Told the names under which something was published, for other servers' clients.
+        self.shown: Callable[[list[str]], None] | None = None
+
+    async def show(self, names: Sequence[str]) -> None:
+        """Send the listener's clients what another server has published under these names.
+
+        Raises:
+            StoreUnavailableError: not now.
+        """
+        if self._subscribers is None:
+            return
+        contents = await self._outbox.contents(list(names))
+        by_name = {name: content for content in contents for name in _names(content)}
+        for piece in _pieces([Claimed(name, 0, 0) for name in names], by_name):
+            await self._show(self._subscribers, await self._topics(piece, by_name), anew=True)
 
     def wake(self) -> None:
         """Look for work now: something was committed."""
@@ -201,19 +216,24 @@ class Publisher:
         by_name = {name: content for content in contents for name in _names(content)}
         for piece in _pieces(claimed, by_name):
             await self._wait_for_room()
-            long = (by_name.get(each.name) for each in piece)
-            wanted = {_key(content) for content in long if content and content.text is None}
-            texts = await self._outbox.texts(sorted(wanted)) if wanted else {}
-            topics = []
-            for each in piece:
-                content = by_name.get(each.name)
-                text = None if content is None else content.text or texts.get(_key(content))
-                payload = b"" if content is None or text is None else _payload(content, text)
-                found = content if text is not None else None
-                topics.append(Topic(*each, found, payload))
+            topics = await self._topics(piece, by_name)
             for each in piece:
                 del unsent[each.name]
             await self._send(topics)
+
+    async def _topics(self, piece: list[Claimed], by_name: dict[str, Content]) -> list[Topic]:
+        """Return what is to be retained under each name, with the texts that were too long."""
+        long = (by_name.get(each.name) for each in piece)
+        wanted = {_key(content) for content in long if content and content.text is None}
+        texts = await self._outbox.texts(sorted(wanted)) if wanted else {}
+        topics = []
+        for each in piece:
+            content = by_name.get(each.name)
+            text = None if content is None else content.text or texts.get(_key(content))
+            payload = b"" if content is None or text is None else _payload(content, text)
+            found = content if text is not None else None
+            topics.append(Topic(*each, found, payload))
+        return topics
 
     async def _wait_for_room(self) -> None:
         while self._broker is not None and self._is_taken and self._bytes > MAXIMUM_BYTES_UNDER_WAY:
@@ -226,6 +246,8 @@ class Publisher:
         """Publish topics to those who are connected."""
         if self._subscribers is not None:
             await self._show(self._subscribers, topics)
+        if self.shown is not None:
+            self.shown([topic.name for topic in topics])
         broker = self._broker
         moment = now()
         for topic in topics:
@@ -245,11 +267,14 @@ class Publisher:
                 self._sending.add(task)
                 task.add_done_callback(self._sending.discard)
 
-    async def _show(self, subscribers: Listener, topics: list[Topic]) -> None:
-        """Send to the listener's clients what they have not been sent yet."""
+    async def _show(
+        self, subscribers: Listener, topics: list[Topic], *, anew: bool = False
+    ) -> None:
+        """Send to the listener's clients what they have not been sent yet, or all of it `anew`."""
         fresh: dict[int, list[Topic]] = {}
         for topic in topics:
-            if topic.content is not None and self._shown.get(topic.name) != topic.version:
+            known = None if anew else self._shown.get(topic.name)
+            if topic.content is not None and known != topic.version:
                 fresh.setdefault(topic.content.number, []).append(topic)
         for number, of_sensor in fresh.items():
             content = of_sensor[0].content
@@ -259,7 +284,7 @@ class Publisher:
             names = sorted((topic.name for topic in of_sensor), key=content.identifier.__eq__)
             payload = of_sensor[0].payload
             await subscribers.configure(number, content.network_identifier, names, payload)
-            if self._broker is not None:
+            if self._broker is not None and not anew:
                 self._shown.update((topic.name, topic.version) for topic in of_sensor)
 
     async def _publish(self, broker: Link, topic: Topic) -> None:

@@ -153,10 +153,10 @@ async def readiness(services: Services) -> Readiness:
     warnings += await _of_rules(services, database)
     instance = services.instance
     others = [other.number for other in instance.others] if instance else []
-    if others:
+    if others and services.elsewhere is not None and not services.elsewhere.is_connected:
         warnings.append(
-            f"Other servers use the database (instances {', '.join(map(str, others))}): streams"
-            " and sockets show what comes to their own server only"
+            f"What comes to other servers (instances {', '.join(map(str, others))}) is shown late:"
+            " the connection by which they tell of it is lost"
         )
     mqtt: dict[str, Any] = {
         "listening": listening,

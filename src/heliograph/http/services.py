@@ -12,6 +12,7 @@ from heliograph.brokers.mosquitto import MosquittoFiles
 from heliograph.http.access import Access, Limits
 from heliograph.http.newest_pages import NewestPages
 from heliograph.http.traffic import Traffic
+from heliograph.ingest.elsewhere import Elsewhere
 from heliograph.ingest.http_ingest import HttpIngest
 from heliograph.ingest.instance import Instance
 from heliograph.ingest.latest_values import LatestValues
@@ -59,6 +60,7 @@ class Services:
     rollups: RollupState
     aggregates: Aggregates
     instance: Instance | None
+    elsewhere: Elsewhere | None
     listener: Listener | None
     link: Link | None
     informing: MosquittoFiles | None

@@ -18,12 +18,13 @@ from heliograph.http.paths import PREFIX
 from heliograph.http.representation import as_of_now
 from heliograph.http.services import Services
 from heliograph.http.watching import Watch, Watchers, listening, parameters
-from heliograph.live import sse
+from heliograph.live import positions, sse
 from heliograph.live.frames import Frame, encode, frame, notice
 from heliograph.live.notices import PRESENCE
+from heliograph.live.positions import Position
 from heliograph.live.streams import SHUTTING_DOWN
 from heliograph.live.viewer import Viewer
-from heliograph.model.identifiers import ingest_id_time
+from heliograph.model.identifiers import MAXIMUM_INSTANCE, ingest_id_time
 from heliograph.model.presence import presence
 from heliograph.model.records import Kind
 from heliograph.model.sensor import Sensor
@@ -65,6 +66,8 @@ MAXIMUM_SCANNED = 50_000
 PAGE_EVENTS = 500
 PAGE_BYTES = 1 << 20
 READING_AT_ONCE = 4
+# What a client has seen of another server is shown here in a moment, if that is told or looked for.
+ARRIVAL_SECONDS = 5.0
 _GREATEST = (1 << 63) - 1
 
 TOO_OLD = "too old"
@@ -197,6 +200,36 @@ class _Page(NamedTuple):
     kinds: frozenset[Kind]
 
 
+class _Way(NamedTuple):
+    """What lies between where a client stands and where all stand who watch here."""
+
+    after: Position
+    until: Position
+    # The servers of which something is found there.
+    met: frozenset[int] = frozenset()
+
+    @property
+    def first(self) -> int:
+        """The least id behind which some of it lies."""
+        return min(self.after.values())
+
+    def passes(self, ingest_id: int) -> bool:
+        """Return whether an id lies on it."""
+        return positions.passed(self.after, self.until, ingest_id)
+
+    def beside(self, ingest_id: int) -> bytes:
+        """Return what stands beside an id for who has got there."""
+        if len({*self.after, *self.until, *self.met}) == 1:
+            return b""
+        reached = positions.on_the_way(self.after, self.until, ingest_id, self.met)
+        return positions.beside(reached, ingest_id & MAXIMUM_INSTANCE)
+
+    def end(self, index: list[Received]) -> Position:
+        """Return where one stands who has been sent all of it, which is this."""
+        reached = {each.id & MAXIMUM_INSTANCE: each.id for each in index}
+        return {**self.after, **reached, **self.until}
+
+
 class _Replay:
     """Reads what streams have missed, for a few of them at a time."""
 
@@ -204,13 +237,12 @@ class _Replay:
         self._registry = services.registry
         self._replay = services.store.replay
         self._streams = services.streams
-        self._instance = services.instance
         self._turn = asyncio.Semaphore(READING_AT_ONCE)
 
     async def begin(self, stream: _Opened) -> None:
         """Watch from now on; the client is told from which id on, should it come again."""
         self._streams.watch(stream.viewer, stream.watch.selection())
-        await stream.write(sse.heartbeat(self._streams.resume_id()))
+        await stream.write(self._streams.heartbeat())
 
     async def resume(self, stream: _Opened, last_event_id: str) -> None:
         """Write what came after an event and watch from there on, or say that there is a gap.
@@ -219,55 +251,60 @@ class _Replay:
             StoreUnavailableError: not now.
         """
         viewer, watch = stream.viewer, stream.watch
-        after = sse.parse_event_id(last_event_id)
-        reason = self._unusable(after)
+        after = positions.parse(last_event_id)
+        reason = _unusable(after)
         if after is None or reason is not None:
             await self._reset(stream, reason or UNKNOWN)
+            return
+        if not await self._arrive(after):
+            await self._reset(stream, UNKNOWN)
             return
         # Far from the present without watching, so that the queue does not fill meanwhile.
         for watching in (False, True):
             if watching:
                 self._streams.watch(viewer, watch.selection())
-            pages = await self._plan(after, watch)
-            if pages is None:
+            # What is behind it is published from now on, and so is in the queue.
+            way = _Way(after, self._streams.watermarks.position)
+            index = await self._index(way)
+            pages = None if index is None else await self._plan(index, watch)
+            if index is None or pages is None:
                 await self._reset(stream, TOO_MANY)
                 return
+            way = way._replace(met=frozenset(each.id & MAXIMUM_INSTANCE for each in index))
             sent: set[int] = set()
             for page in pages:
                 if viewer.closed is not None:
                     return
-                data = await self._read(page, watch, sent)
+                data = await self._read(page, way, watch, sent)
                 if data:
                     await stream.write(data)
-                after = page.last
+            after = way.end(index)
+            # Of a server that nothing was known of.
             viewer.forget(frozenset(sent))
-
-    def _unusable(self, after: int | None) -> str | None:
-        if after is None:
-            return UNKNOWN
-        made, moment = ingest_id_time(after), now()
-        if made > moment + AHEAD:
-            return UNKNOWN
-        if made < moment - OLDEST:
-            return TOO_OLD
-        if self._instance is not None and not self._instance.may_resume(after):
-            return UNKNOWN
-        return None
 
     async def _reset(self, stream: _Opened, reason: str) -> None:
         await stream.write(sse.reset(reason))
         await self.begin(stream)
 
-    async def _plan(self, after: int, watch: Watch) -> list[_Page] | None:
-        """Return what to read after an id; None: it is too much."""
+    async def _arrive(self, after: Position) -> bool:
+        """Wait until all that a client has seen of other servers was published here; False: not."""
+        try:
+            async with asyncio.timeout(ARRIVAL_SECONDS):
+                await self._streams.watermarks.reach(after)
+        except TimeoutError:
+            return False
+        return True
+
+    async def _index(self, way: _Way) -> list[Received] | None:
+        """Return what there is to read; None: it is too much."""
         async with self._turn:
-            index = await self._replay.index(after, _GREATEST, MAXIMUM_SCANNED + 1)
+            index = await self._replay.index(way.first, _GREATEST, MAXIMUM_SCANNED + 1)
         if len(index) > MAXIMUM_SCANNED:
             return None
-        if (instance := self._instance) is not None:
-            # Other servers' commits are in no order with this one's: whoever has seen one of them
-            # might miss what has a smaller id and is committed later.
-            index = [each for each in index if instance.is_own(each.id)]
+        return [each for each in index if way.passes(each.id)]
+
+    async def _plan(self, index: list[Received], watch: Watch) -> list[_Page] | None:
+        """Return what to read of it; None: it is too much."""
         wanted = await self._wanted(index, watch)
         kinds = watch.kinds
         chosen = [
@@ -290,7 +327,7 @@ class _Replay:
                 wanted.add(number)
         return wanted
 
-    async def _read(self, page: _Page, watch: Watch, sent: set[int]) -> bytes:
+    async def _read(self, page: _Page, way: _Way, watch: Watch, sent: set[int]) -> bytes:
         if not page.kinds:
             return b""
         async with self._turn:
@@ -300,7 +337,7 @@ class _Replay:
         selection = watch.selection()
         parts: list[bytes] = []
         for kind, row in rows:
-            if self._instance is not None and not self._instance.is_own(row[0]):
+            if not way.passes(row[0]):
                 continue
             sensor = await self._registry.find_number(row[1])
             if sensor is None or not selection.wants(
@@ -308,9 +345,23 @@ class _Replay:
             ):
                 continue
             names = sensor.number, sensor.identifier, sensor.device_id, sensor.network_identifier
-            parts.append(frame(kind, names, row).sse)
+            shown = frame(kind, names, row)
+            shown.beside = way.beside(row[0])
+            parts.append(shown.sse)
             sent.add(row[0])
         return b"".join(parts)
+
+
+def _unusable(after: Position | None) -> str | None:
+    """Return why nothing can be resumed from there; None: it can."""
+    if not after:
+        return UNKNOWN
+    moment = now()
+    if ingest_id_time(max(after.values())) > moment + AHEAD:
+        return UNKNOWN
+    if ingest_id_time(min(after.values())) < moment - OLDEST:
+        return TOO_OLD
+    return None
 
 
 def _pages(index: list[Received], wanted: set[int]) -> list[_Page]:

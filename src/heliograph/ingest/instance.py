@@ -18,7 +18,7 @@ import structlog
 from heliograph.errors import AlreadyExistsError, StartError, StoreUnavailableError
 from heliograph.ingest.batch import IngestIds
 from heliograph.ingest.clock import elapsed_ns
-from heliograph.model.identifiers import MAXIMUM_INSTANCE, first_ingest_id
+from heliograph.model.identifiers import first_ingest_id
 from heliograph.model.time import SECOND, now
 from heliograph.store import Store
 from heliograph.store.instances import Leased, Living
@@ -52,12 +52,6 @@ class Instance:
         self.token = secrets.token_hex(16)
         self._held_until = 0.0
         self._reported: set[str] = set()
-        # The numbers that other servers have had beside this one.
-        self._foreign: set[int] = set()
-        # Up to which id everything was made before this server's time.
-        self._began_after = 0
-        # The last ids of the numbers that were this server's before.
-        self._former: dict[int, int] = {}
 
     @property
     def number(self) -> int:
@@ -79,8 +73,6 @@ class Instance:
             await self._take_one()
         except StoreUnavailableError as error:
             raise StartError(f"DATABASE_URL: can't lease an instance number: {error}") from error
-        # A viewer may have an id of the time at which nothing came any more.
-        self._began_after = max(self.ids.last, first_ingest_id(now()) - 1)
 
     async def hold(self) -> bool:
         """Make sure of a number; return whether it is another one now, and so are the next ids.
@@ -125,17 +117,6 @@ class Instance:
         with contextlib.suppress(StoreUnavailableError):
             await self._store.instances.release(self.token, _lease())
 
-    def is_own(self, ingest_id: int) -> bool:
-        """Return whether this server has made the id, or anybody before its start."""
-        if ingest_id <= self._began_after:
-            return True
-        number = ingest_id & MAXIMUM_INSTANCE
-        return number == self.ids.instance or ingest_id <= self._former.get(number, 0)
-
-    def may_resume(self, ingest_id: int) -> bool:
-        """Return whether a viewer who has seen this event has seen this server's until there."""
-        return self.is_own(ingest_id) and ingest_id & MAXIMUM_INSTANCE not in self._foreign
-
     async def _take_one(self) -> None:
         for client_id in self._mqtt_client_ids or (None,):
             with contextlib.suppress(AlreadyExistsError):
@@ -161,9 +142,6 @@ class Instance:
     def _note(self, leased: Leased, began: float) -> None:
         number = leased.number
         if number is not None and number != self.ids.instance:
-            if self._began_after:
-                self._former[self.ids.instance] = self.ids.last
-            self._former.pop(number, None)
             self.ids.move(number, 0)
         self._held_until = began + LEASE_SECONDS
         if self.others and not leased.others:
@@ -172,15 +150,12 @@ class Instance:
         self.others = leased.others
         tokens = {other.token for other in self.others}
         if not tokens <= self._reported:
-            log.warning(
-                "other servers on the database: streams and sockets show what their own server"
-                " receives",
+            log.info(
+                "other servers on the database",
                 instance=self.ids.instance,
                 others=[other.number for other in self.others],
             )
         self._reported |= tokens
-        self._foreign |= {other.number for other in self.others}
-        self._foreign.discard(self.ids.instance)
 
 
 def _lease() -> int:

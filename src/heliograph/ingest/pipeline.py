@@ -74,6 +74,17 @@ class Runner(Protocol):
         """Run what was entered as claimed by this server."""
 
 
+class Announcer(Protocol):
+    """What tells other servers."""
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether there is none."""
+
+    def committed(self, messages: Sequence[Message]) -> None:
+        """Tell of messages that were committed just now."""
+
+
 class Pipeline:
     """Commits messages in the order in which they come, and tells their origins."""
 
@@ -113,6 +124,8 @@ class Pipeline:
         # Told of each transaction: seconds that its first message waited, seconds that it took, its
         # messages and rows. None: nobody asks.
         self.traced: Callable[[float, float, int, int], None] | None = None
+        # Tells other servers of what was committed; None: there can be none.
+        self.elsewhere: Announcer | None = None
         self._commit_seconds = 0.0
         # Whether anybody watches what is committed: who begins to says so by `watch`.
         self.watched = False
@@ -483,11 +496,17 @@ class Pipeline:
             state.newest_id = newest[-1][0]
         for origin, settled in answers.items():
             origin.settled(settled)
+        self._show(messages)
+        if self._paused and state.bytes_in_flight <= self._maximum_bytes * 3 // 4:
+            self._resume()
+
+    def _show(self, messages: list[Message]) -> None:
+        """Tell who watches, here and elsewhere."""
+        if self.elsewhere is not None and not self.elsewhere.is_alone:
+            self.elsewhere.committed(messages)
         if self.watched:
             self.watched = self._hub.wanted
             self._hub.publish(committed_events(messages, self._registry.number))
-        if self._paused and state.bytes_in_flight <= self._maximum_bytes * 3 // 4:
-            self._resume()
 
     def _pause(self) -> None:
         self._paused = True

@@ -17,7 +17,10 @@ _Raw = msgspec.Raw
 
 @dataclasses.dataclass(slots=True, eq=False)
 class Frame:
-    """One event, of one sensor. `id` is its ingest id; None: it has none and can't be resumed."""
+    """One event, of one sensor. `id` is its ingest id; None: it has none and can't be resumed.
+
+    `beside` are the ids of other servers up to which everything was published before it.
+    """
 
     kind: str
     sensor: int
@@ -26,6 +29,7 @@ class Frame:
     data: bytes
     device_id: str
     row: tuple[Any, ...] | None = None
+    beside: bytes = b""
     _sse: bytes | None = None
     _message: bytes | None = None
 
@@ -33,7 +37,7 @@ class Frame:
     def sse(self) -> bytes:
         """The event as Server-Sent Events have it."""
         if self._sse is None:
-            self._sse = sse.event(self.kind, self.data, self.id)
+            self._sse = sse.event(self.kind, self.data, self.id, self.beside)
         return self._sse
 
     @property

@@ -13,6 +13,9 @@ class Hub:
 
     def __init__(self) -> None:
         self._sinks: list[tuple[Callable[[], bool], Callable[[Sequence[Committed]], None]]] = []
+        # What tells other servers, and whether there are any.
+        self._elsewhere: list[Callable[[Sequence[Committed]], None]] = []
+        self._are_others: Callable[[], bool] = lambda: False
 
     def add(self, wanted: Callable[[], bool], sink: Callable[[Sequence[Committed]], None]) -> None:
         """Add a sink; while `wanted` answers False no event is made for it."""
@@ -28,3 +31,22 @@ class Hub:
         for wanted, sink in self._sinks:
             if wanted():
                 sink(events)
+
+    def tell_elsewhere(
+        self, are_any: Callable[[], bool], tell: Callable[[Sequence[Committed]], None]
+    ) -> None:
+        """Have other servers told of changes, while there are any."""
+        self._are_others = are_any
+        self._elsewhere.append(tell)
+
+    @property
+    def wanted_anywhere(self) -> bool:
+        """Whether anybody watches here, or might elsewhere."""
+        return self.wanted or self._are_others()
+
+    def publish_changes(self, events: Sequence[Committed]) -> None:
+        """Tell those who watch here, and other servers, of what they can't read from the tables."""
+        self.publish(events)
+        if self._are_others():
+            for tell in self._elsewhere:
+                tell(events)

@@ -66,4 +66,4 @@ class Notices:
                     log.debug("event not published", sensor=number)
                     continue
                 if frame is not None:
-                    self._streams.show([frame])
+                    self._streams.show_here([frame])

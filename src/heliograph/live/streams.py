@@ -1,13 +1,15 @@
 """The open streams: who watches what, and how each event gets to them."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from heliograph.live import sse
 from heliograph.live.frames import Frame, frames_of
+from heliograph.live.positions import Watermarks
 from heliograph.live.viewer import Chunk, Viewer, push_to_all
 from heliograph.model.event import Committed
+from heliograph.model.identifiers import MAXIMUM_INSTANCE
 
 HEARTBEAT_SECONDS = 15.0
 # Who has not taken a byte for so long is gone, or might as well be.
@@ -74,17 +76,19 @@ class Streams:
         per_principal: int,
         maximum: int,
         began: Callable[[], None] = lambda: None,
-        resume_id: Callable[[], int] = lambda: 0,
+        watermarks: Watermarks | None = None,
     ) -> None:
         """Allow so many streams.
 
-        `began` is called when one begins to watch; `resume_id` returns the ingest id up to which
+        `began` is called when one begins to watch; `watermarks` knows up to which ingest ids
         everything has been published.
         """
         self.per_principal = per_principal
         self.maximum = maximum
         self._began = began
-        self.resume_id = resume_id
+        self.watermarks = watermarks or Watermarks()
+        # Told of events that are shown, and that other servers can't read from the tables.
+        self.shown: Callable[[list[Frame]], None] | None = None
         self._of_principal: dict[int | str, int] = {}
         self._watching: dict[Selection, set[Viewer]] = {}
         # Those that are open but do not watch yet, or not any more.
@@ -145,11 +149,39 @@ class Streams:
             self._watching.setdefault(selection, set()).add(viewer)
             self._began()
 
+    def networks(self) -> frozenset[str] | None:
+        """Return the networks that somebody watches; None: any."""
+        return _all_of(None if each.own else each.networks for each in self._watching)
+
+    def kinds(self) -> frozenset[str] | None:
+        """Return the kinds of events that somebody watches; None: any."""
+        return _all_of(each.kinds for each in self._watching)
+
+    def heartbeat(self) -> bytes:
+        """Return a sign of life that says where those stand who have been sent everything."""
+        own = self.watermarks.own()
+        return sse.heartbeat(own, self.watermarks.beside(own & MAXIMUM_INSTANCE))
+
     def publish(self, events: Sequence[Committed]) -> None:
         """Queue what was committed for those who watch it."""
-        self.show(frames_of(events))
+        frames = frames_of(events)
+        if self.watermarks.others:
+            beside: dict[int, bytes] = {}
+            for frame in frames:
+                if frame.id is not None:
+                    number = frame.id & MAXIMUM_INSTANCE
+                    if number not in beside:
+                        beside[number] = self.watermarks.beside(number)
+                    frame.beside = beside[number]
+        self.show_here(frames)
 
     def show(self, frames: list[Frame]) -> None:
+        """Show frames that no table has, here and on other servers."""
+        if self.shown is not None:
+            self.shown(frames)
+        self.show_here(frames)
+
+    def show_here(self, frames: list[Frame]) -> None:
         """Queue frames for those who watch them."""
         if not frames:
             return
@@ -198,10 +230,7 @@ class Streams:
         """Do what is due at a moment of the loop's clock."""
         self._changed = False
         # With an id, so that a quiet stream too can be resumed later.
-        watching, other = (
-            Chunk([sse.heartbeat(self.resume_id())], ()),
-            Chunk([sse.heartbeat()], ()),
-        )
+        watching, other = Chunk([self.heartbeat()], ()), Chunk([sse.heartbeat()], ())
         for viewer in list(self._open):
             since = viewer.writing_since
             if since is not None and moment - since >= STALLED_SECONDS:
@@ -236,3 +265,12 @@ class Streams:
         viewer.close(STALLED)
         if viewer.task is not None:
             viewer.task.cancel()
+
+
+def _all_of(sets: Iterable[frozenset[str] | None]) -> frozenset[str] | None:
+    found: set[str] = set()
+    for each in sets:
+        if each is None:
+            return None
+        found |= each
+    return frozenset(found)

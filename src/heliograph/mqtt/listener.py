@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from heliograph.mqtt.codec import packets
@@ -41,6 +41,8 @@ class Listener(Clients):
         self._servers: list[asyncio.Server] = []
         self._recheck_timer: asyncio.TimerHandle | None = None
         self._recheck_again = False
+        # Told what is published here, for subscribers elsewhere: topic, payload, network.
+        self.published: Callable[[str, bytes, str | None], None] | None = None
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
@@ -201,6 +203,12 @@ class Listener(Clients):
 
     def publish(self, topic: str, payload: bytes, network_identifier: str | None) -> None:
         """Send to those who subscribe now: of the network, or without one to all who may log in."""
+        if self.published is not None:
+            self.published(topic, payload, network_identifier)
+        self.publish_here(topic, payload, network_identifier)
+
+    def publish_here(self, topic: str, payload: bytes, network_identifier: str | None) -> None:
+        """Send what another server publishes."""
         self.fanout.announce(TopicMessage((topic,), NO_SENSOR, network_identifier or "", payload))
 
 

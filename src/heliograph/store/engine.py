@@ -217,6 +217,29 @@ class Transaction(NamedTuple):
 Work: TypeAlias = Callable[[Transaction], Awaitable[T]]
 
 
+class Signals(Protocol):
+    """A connection by which servers on one database tell each other what is new.
+
+    What is sent while a server is not connected is lost for it.
+    """
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is connected, as far as is known."""
+
+    async def open(self, heard: Callable[[int, str], None]) -> None:
+        """Connect, and call `heard` with each text that another server sends, and its sender."""
+
+    async def lost(self) -> None:
+        """Return when there is no connection any more."""
+
+    async def send(self, texts: Sequence[str]) -> None:
+        """Send texts of less than 8,000 bytes, no two of which may be alike."""
+
+    async def close(self) -> None:
+        """Close it."""
+
+
 class Engine(Protocol):
     """A database. Each instance writes over one connection, in the order of the calls.
 
@@ -234,6 +257,8 @@ class Engine(Protocol):
     """Which measurements a write marks as late, for their hours to be rolled up anew."""
     lineage: Lineage
     """The change of the registry that all writing has to be based on."""
+    signals: Signals | None
+    """What tells other servers; None: there are none."""
 
     async def follow(self) -> None:
         """Go over to another database that was put in place of the one that is open."""

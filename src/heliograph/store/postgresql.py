@@ -52,6 +52,7 @@ from heliograph.store.engine import (
     Lineage,
     RollupChange,
     Row,
+    Signals,
     Transaction,
     Work,
     Written,
@@ -59,6 +60,7 @@ from heliograph.store.engine import (
 )
 from heliograph.store.partitions import Partitions
 from heliograph.store.pool import Pool
+from heliograph.store.postgresql_signals import PostgresqlSignals
 from heliograph.store.queries import Query, load_queries
 
 OLDEST_POSTGRESQL = 13
@@ -71,6 +73,8 @@ PING_SECONDS = 2.0
 CONNECT_SECONDS = 5.0
 WRITE_SECONDS = 30.0
 READ_SECONDS = 30.0
+# A link that is silent is taken for lost so soon: others look at the tables then.
+SIGNAL_SECONDS = 5.0
 LOCK_SECONDS = 10.0
 CLOSE_SECONDS = 5.0
 
@@ -95,6 +99,12 @@ _READER_SETTINGS = {
     "application_name": "heliograph reader",
     "default_transaction_read_only": "on",
     "statement_timeout": f"{READ_SECONDS * 1_000:.0f}",
+}
+_SIGNAL_SETTINGS = {
+    **_SETTINGS,
+    "application_name": "heliograph signals",
+    # What is told is lost with the server that hears it: no disk has to have it.
+    "synchronous_commit": "off",
 }
 
 
@@ -647,6 +657,11 @@ class PostgresqlEngine:
         self.lineage = Lineage()
         self.writer = PostgresqlWriter(dsn, self._queries, self.lateness)
         self.changer = PostgresqlWriter(dsn, self._queries, self.lateness)
+        self.signals: Signals | None = PostgresqlSignals(
+            lambda: _connect(dsn, SIGNAL_SECONDS, _SIGNAL_SETTINGS),
+            disconnect,
+            self._queries["signals_send"],
+        )
         # Who holds it has the connection of the one or the other.
         self._batch_turn = asyncio.Lock()
         self._turn = asyncio.Lock()
@@ -793,6 +808,8 @@ class PostgresqlEngine:
 
     async def close(self) -> None:
         """Close all connections."""
+        if self.signals is not None:
+            await self.signals.close()
         await self._readers.close()
         await self._planners.close()
         async with self._batch_turn:

@@ -51,6 +51,7 @@ from heliograph.store.engine import (
     Lineage,
     RollupChange,
     Row,
+    Signals,
     Transaction,
     Work,
     Written,
@@ -861,6 +862,7 @@ class SqliteEngine:
         self._queries = load_queries(self.name)
         self.lateness = Lateness(shared=False)
         self.lineage = Lineage()
+        self.signals: Signals | None = None
         self._writer = writer = SqliteWriter(path, self._queries, self.lateness, claim, cache_bytes)
         # Why nothing goes into the file: SQLite has not written all that was read in it, or it
         # does not belong to the log beside it.

@@ -50,6 +50,7 @@ class Store:
         self.engine = engine
         self.lineage = engine.lineage
         self.batch_rows = engine.batch_rows
+        self.signals = engine.signals
         self.write = engine.write
         self.ping = engine.ping
         self.renew = engine.renew

@@ -196,9 +196,29 @@ class ReplayRows(Subject):
 
         Columns are as those of the rows that are written.
         """
+        return await self._rows("replay_{}s", kinds, first=first, last=last)
+
+    async def index_of(
+        self, numbers: list[int], after: int, until: int, limit: int
+    ) -> list[Received]:
+        """Return `index` of rows that servers with these instance numbers have stored."""
+        rows = await self._engine.fetch(
+            "replay_index_of", numbers=numbers, after=after, until=until, limit=limit
+        )
+        return [Received(Kind(kind), row_id, sensor, size) for kind, row_id, sensor, size in rows]
+
+    async def rows_of(
+        self, numbers: list[int], kinds: Sequence[Kind], first: int, last: int
+    ) -> list[tuple[Kind, tuple[Any, ...]]]:
+        """Return `rows` that servers with these instance numbers have stored."""
+        return await self._rows("replay_{}s_of", kinds, numbers=numbers, first=first, last=last)
+
+    async def _rows(
+        self, query: str, kinds: Sequence[Kind], **parameters: Any
+    ) -> list[tuple[Kind, tuple[Any, ...]]]:
         found: list[tuple[Kind, tuple[Any, ...]]] = []
         for kind in kinds:
-            rows = await self._engine.fetch(f"replay_{kind.value}s", first=first, last=last)
+            rows = await self._engine.fetch(query.format(kind.value), **parameters)
             found += [(kind, tuple(row)) for row in rows]
         found.sort(key=lambda each: each[1][0])
         return found

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import shutil
 import socket
 import uuid
@@ -26,6 +27,8 @@ SHARED_KEY = "a-shared-key-for-tests-only"
 ADMIN = {"x-api-key": ADMIN_KEY}
 SHARED = {"x-api-key": SHARED_KEY}
 PASSWORD = "12345678"
+# How long a stream is waited for.
+STREAM_SECONDS = 60
 # As good a hash as any other, at a thousandth of the cost.
 CHEAP_HASH = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(PASSWORD)
 
@@ -178,3 +181,62 @@ def site(migrated, tmp_path):
 def serving():
     """Return a context manager that serves an application on a free port."""
     return served
+
+
+class Events:
+    """Reads a stream's blocks, one after the other."""
+
+    def __init__(self, response):
+        self._lines = response.aiter_lines()
+        self.last_id = None
+
+    async def block(self):
+        """Return the next block as a dictionary; None at the end."""
+        fields = {}
+        async with asyncio.timeout(STREAM_SECONDS):
+            async for line in self._lines:
+                if not line:
+                    if "id" in fields:
+                        self.last_id = fields["id"]
+                    return fields
+                name, _, value = line.partition(":")
+                fields[name] = value.removeprefix(" ")
+        return None
+
+    async def event(self, *names):
+        """Return the next event of these names, or of any."""
+        while (block := await self.block()) is not None:
+            if "event" in block and (not names or block["event"] in names):
+                return block["event"], json.loads(block["data"])
+        return None
+
+
+@pytest.fixture
+def watching(serving):
+    """Return a context manager that opens a stream, past its beginning."""
+
+    @contextlib.asynccontextmanager
+    async def opened(port, path, headers=ADMIN, **options):
+        url = f"http://127.0.0.1:{port}"
+        async with (
+            httpx.AsyncClient(base_url=url, timeout=STREAM_SECONDS) as http,
+            http.stream("GET", path, headers=headers, **options) as response,
+        ):
+            assert response.status_code == 200, await response.aread()
+            events = Events(response)
+            assert "retry" in await events.block()
+            yield events
+
+    return opened
+
+
+async def send(site, *values, sensor="pump"):
+    for value in values:
+        response = await site.http.post(
+            "/ingest", json={"device_id": sensor, "t": value}, headers=ADMIN
+        )
+        assert response.status_code == 201, response.text
+
+
+async def values(events, count):
+    return [(await events.event("measurement"))[1]["measurement"]["t"] for _ in range(count)]

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import shutil
 
 import httpx
@@ -12,69 +11,16 @@ from heliograph.http import streams
 from heliograph.live.frames import Frame
 from heliograph.model.identifiers import first_ingest_id
 from heliograph.model.time import now
-from integration.http.conftest import ADMIN, SHARED, established, narrow
+from integration.http.conftest import (
+    ADMIN,
+    SHARED,
+    STREAM_SECONDS,
+    established,
+    narrow,
+    send,
+    values,
+)
 from server import eventually
-
-SECONDS = 60
-
-
-class Events:
-    """Reads a stream's blocks, one after the other."""
-
-    def __init__(self, response):
-        self._lines = response.aiter_lines()
-        self.last_id = None
-
-    async def block(self):
-        """Return the next block as a dictionary; None at the end."""
-        fields = {}
-        async with asyncio.timeout(SECONDS):
-            async for line in self._lines:
-                if not line:
-                    if "id" in fields:
-                        self.last_id = fields["id"]
-                    return fields
-                name, _, value = line.partition(":")
-                fields[name] = value.removeprefix(" ")
-        return None
-
-    async def event(self, *names):
-        """Return the next event of these names, or of any."""
-        while (block := await self.block()) is not None:
-            if "event" in block and (not names or block["event"] in names):
-                return block["event"], json.loads(block["data"])
-        return None
-
-
-@pytest.fixture
-def watching(serving):
-    """Return a context manager that opens a stream, past its beginning."""
-
-    @contextlib.asynccontextmanager
-    async def opened(port, path, headers=ADMIN, **options):
-        url = f"http://127.0.0.1:{port}"
-        async with (
-            httpx.AsyncClient(base_url=url, timeout=SECONDS) as http,
-            http.stream("GET", path, headers=headers, **options) as response,
-        ):
-            assert response.status_code == 200, await response.aread()
-            events = Events(response)
-            assert "retry" in await events.block()
-            yield events
-
-    return opened
-
-
-async def send(site, *values, sensor="pump"):
-    for value in values:
-        response = await site.http.post(
-            "/ingest", json={"device_id": sensor, "t": value}, headers=ADMIN
-        )
-        assert response.status_code == 201, response.text
-
-
-async def values(events, count):
-    return [(await events.event("measurement"))[1]["measurement"]["t"] for _ in range(count)]
 
 
 async def test_a_network_is_shown_live(site, serving, watching):
@@ -158,7 +104,7 @@ async def test_streams_are_bounded_by_principal(site, serving, watching):
             assert response.status_code == 429
             assert response.json()["code"] == "TOO_MANY_STREAMS"
             assert "retry-after" in response.headers
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(STREAM_SECONDS):
             while running.services.streams.count:  # noqa: ASYNC110 - nobody tells when it is
                 await asyncio.sleep(0.01)
         async with watching(port, "/events"):
@@ -270,31 +216,6 @@ async def test_the_seam_has_neither_gap_nor_repeat(site, serving, watching, data
             assert await values(events, 120) == list(range(120))
 
 
-async def test_what_is_resumed_is_the_server_s_own(site, serving, watching, postgresql_url):
-    async with site(database_url=postgresql_url) as one, serving(one.web) as port:
-        await one.device("pump")
-        async with watching(port, "/events") as events:
-            await events.block()
-            await send(one, 1)
-            assert await values(events, 1) == [1]
-            last = events.last_id
-        async with site(database_url=postgresql_url) as two, serving(two.web) as other_port:
-            await send(two, 2)
-            await send(one, 3)
-            await send(two, 4)
-            async with watching(port, f"/events?last_event_id={last}") as events:
-                # What another server commits is in no order with this one's: it is left out.
-                assert await values(events, 1) == [3]
-                await send(one, 5)
-                assert await values(events, 1) == [5]
-                last = events.last_id
-            async with watching(other_port, f"/events?last_event_id={last}") as events:
-                # What else came to the other server since nobody can tell by this id.
-                assert await events.event() == ("reset", {"reason": "unknown"})
-                await send(two, 6)
-                assert await values(events, 1) == [6]
-
-
 @pytest.mark.parametrize(
     ("last", "reason"),
     [
@@ -385,7 +306,7 @@ def direct(monkeypatch):
 
 async def first_viewer(shown):
     """Return who watches, once somebody does."""
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(STREAM_SECONDS):
         while not shown.watched():  # noqa: ASYNC110 - nobody tells when
             await asyncio.sleep(0.01)
     (viewer,) = shown._open
@@ -394,7 +315,7 @@ async def first_viewer(shown):
 
 async def body_of(reader, until):
     """Return an answer's body, by its chunks, once it contains something."""
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(STREAM_SECONDS):
         assert b"transfer-encoding: chunked" in (await reader.readuntil(b"\r\n\r\n")).lower()
         body = b""
         while until not in body:
@@ -465,7 +386,7 @@ async def test_who_is_cut_off_keeps_no_connection(site, serving):
                 await asyncio.sleep(0)
             assert established(port) == 1
             shown.close()
-            async with asyncio.timeout(SECONDS):
+            async with asyncio.timeout(STREAM_SECONDS):
                 while established(port):  # noqa: ASYNC110 - nobody tells when
                     await asyncio.sleep(0.05)
 

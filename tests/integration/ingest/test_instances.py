@@ -264,32 +264,3 @@ async def test_what_counts_on_from_beyond_now_is_nobody_else_s(start, change):
         made.add(other.ids.take(now(), 1))
     assert numbers(made) == numbers(waiting)
     assert not made & waiting
-
-
-async def test_a_viewer_resumes_with_what_is_the_server_s_own(start, change):
-    core = await start()
-    sensor = await core.device("pump")
-    await core.publish("measurements/pump", {"value": 1})
-    await core.settled()
-    (before,) = await core.rows(sensor)
-    await asyncio.sleep(0.002)
-    one, two = await start(), await start()
-    first, second = one.pipeline.instance, two.pipeline.instance
-    first_id, second_id = (
-        each.ids.take(before.receipt_timestamp + 10_000_000, 0) for each in (one, two)
-    )
-    assert first.is_own(first_id)
-    assert not first.is_own(second_id)
-    # From before its start anything, since it may be its own, of an earlier number.
-    assert first.is_own(before.id)
-    # The first server lives: whoever saw its events has not seen the second one's.
-    assert second.may_resume(second_id)
-    assert not second.may_resume(first_id)
-    assert not second.may_resume(before.id)
-    former = first_id
-    assert one.ids.take(before.receipt_timestamp + 10_000_000, 1) == first_id
-    await take_over(one, start, change)
-    await first.hold()
-    assert first.is_own(former)
-    assert first.is_own(one.ids.take(0, 0))
-    assert not first.is_own(former + (1 << 40))

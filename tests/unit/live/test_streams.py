@@ -5,6 +5,7 @@ import json
 import pytest
 
 from heliograph.live.frames import frames_of
+from heliograph.live.positions import Watermarks
 from heliograph.live.streams import REVOKED, SHUTTING_DOWN, STALLED_SECONDS, Selection, Streams
 from heliograph.live.viewer import Viewer
 from heliograph.model.event import Committed
@@ -119,7 +120,7 @@ async def test_nobody_watches_after_the_last_has_left():
 
 
 async def test_a_silent_stream_gets_signs_of_life():
-    streams = Streams(per_principal=1, maximum=1, resume_id=lambda: 42)
+    streams = Streams(per_principal=1, maximum=1, watermarks=Watermarks(lambda: 42))
     viewer = opened(streams)
     streams.sweep(viewer.touched_at + 14)
     streams.sweep(viewer.touched_at + 15)

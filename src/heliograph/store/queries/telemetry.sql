@@ -140,21 +140,30 @@ FROM (
 ORDER BY id
 LIMIT :limit;
 
--- name: replay_measurements(first, last)
+-- shared: measurements_by_id
 SELECT id, sensor, timestamp, fingerprint, receipt_timestamp, revision, device_timestamp, value
-FROM measurement WHERE id >= :first AND id <= :last;
+FROM measurement WHERE id >= :first AND id <= :last
 
--- name: replay_logs(first, last)
+-- name: replay_measurements(first, last)
+{measurements_by_id};
+
+-- shared: logs_by_id
 SELECT
     id, sensor, timestamp, fingerprint, receipt_timestamp, revision, device_timestamp,
     severity, subject, details
-FROM log WHERE id >= :first AND id <= :last;
+FROM log WHERE id >= :first AND id <= :last
 
--- name: replay_heartbeats(first, last)
+-- name: replay_logs(first, last)
+{logs_by_id};
+
+-- shared: heartbeats_by_id
 SELECT
     id, sensor, timestamp, fingerprint, receipt_timestamp, revision, device_timestamp,
     success, details, unknown_revision
-FROM heartbeat WHERE id >= :first AND id <= :last;
+FROM heartbeat WHERE id >= :first AND id <= :last
+
+-- name: replay_heartbeats(first, last)
+{heartbeats_by_id};
 
 -- name: rejected_list(before, limit, sensor, sender, reason)
 SELECT

@@ -47,3 +47,7 @@ UPDATE instance
 SET expires_at = {clock}, free_at = {clock} + 2 * CAST(:lease AS bigint)
 WHERE token = :token
 RETURNING number;
+
+-- name: signals_send(channel, texts)
+-- In their order; of two that are alike it would deliver one.
+SELECT pg_notify(:channel, told.piece) FROM unnest(CAST(:texts AS text[])) AS told (piece);

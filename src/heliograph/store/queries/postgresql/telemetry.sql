@@ -15,3 +15,44 @@ CROSS JOIN LATERAL (
     AND {table}.id = wanted.id
     OFFSET 0
 ) AS stored;
+
+-- shared: of_numbers
+(id & 511) = ANY(CAST(:numbers AS bigint[]))
+
+-- name: replay_index_of(numbers, after, until, limit)
+-- Of what these servers have received, in its order: which rows there are, and how large they are.
+SELECT kind, id, sensor, size
+FROM (
+    SELECT kind, id, sensor, size
+    FROM (
+        SELECT 'measurement' AS kind, id, sensor, length(value) AS size
+        FROM measurement WHERE id > :after AND id <= :until AND {of_numbers}
+        ORDER BY id LIMIT :limit
+    ) AS measurements
+    UNION ALL
+    SELECT kind, id, sensor, size
+    FROM (
+        SELECT
+            'log' AS kind, id, sensor, length(subject) + coalesce(length(details), 0) AS size
+        FROM log WHERE id > :after AND id <= :until AND {of_numbers}
+        ORDER BY id LIMIT :limit
+    ) AS logs
+    UNION ALL
+    SELECT kind, id, sensor, size
+    FROM (
+        SELECT 'heartbeat' AS kind, id, sensor, coalesce(length(details), 0) AS size
+        FROM heartbeat WHERE id > :after AND id <= :until AND {of_numbers}
+        ORDER BY id LIMIT :limit
+    ) AS heartbeats
+) AS received
+ORDER BY id
+LIMIT :limit;
+
+-- name: replay_measurements_of(numbers, first, last)
+{measurements_by_id} AND {of_numbers};
+
+-- name: replay_logs_of(numbers, first, last)
+{logs_by_id} AND {of_numbers};
+
+-- name: replay_heartbeats_of(numbers, first, last)
+{heartbeats_by_id} AND {of_numbers};
