@@ -163,7 +163,7 @@ class Elsewhere:
         for message in messages:
             if message.status is not None and message.dropped is None:
                 number, _, text, _ = message.status
-                self.tell(signals.SensorChange(Kind.STATUS.value, number, text or ""))
+                self.tell(signals.Changed(Kind.STATUS.value, number, text or ""))
         self._to_send.set()
 
     def _describe(self, pending: _Pending, message: Message) -> None:
@@ -184,7 +184,7 @@ class Elsewhere:
         for event in events:
             row = event.rows[0]
             text = (event.payload or b"").decode()
-            self.tell(signals.SensorChange(event.kind.value, event.number, text, (row[0], row[1])))
+            self.tell(signals.Changed(event.kind.value, event.number, text, (row[0], row[1])))
 
     def tell(self, message: signals.Message) -> None:
         """Tell the others something, if there are any; for want of room it is lost."""
@@ -396,7 +396,7 @@ class Elsewhere:
                     await asyncio.sleep(RETRY_SECONDS)
 
     async def _take(self, message: signals.Message) -> None:
-        if isinstance(message, signals.SensorChange):
+        if isinstance(message, signals.Changed):
             sensor = await self._registry.find_number(message.sensor)
             if sensor is not None and self._hub.wanted:
                 rows = [] if message.row is None else [message.row]

@@ -37,7 +37,7 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag="hello"):
     number: int
 
 
-class SensorChange(msgspec.Struct, frozen=True, array_like=True, tag="change"):
+class Changed(msgspec.Struct, frozen=True, array_like=True, tag="change"):
     """What became of a sensor and has no id: its status, or its presence (since, connected)."""
 
     kind: str
@@ -76,7 +76,7 @@ class Announced(msgspec.Struct, frozen=True, array_like=True, tag="published"):
     network: str | None
 
 
-Message: TypeAlias = Ids | Hello | SensorChange | Shown | Revised | Configured | Announced
+Message: TypeAlias = Ids | Hello | Changed | Shown | Revised | Configured | Announced
 
 _encode = msgspec.json.Encoder().encode
 _decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
