@@ -17,20 +17,44 @@ RUN /pip/bin/pip --python /opt/heliograph/bin/python install --no-compile --requ
     --no-deps --requirement requirements.txt
 COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY src src
+# Without tests, sources of C, headers and what only a debugger reads.
 RUN /pip/bin/pip --python /opt/heliograph/bin/python install --no-compile --no-deps . \
-    # Tests, sources of C and headers of the packages, which nothing here reads.
     && find /opt/heliograph/lib -type d -name tests -prune -exec rm -r {} + \
     && find /opt/heliograph/lib -name '*.pyx' -delete -o -name '*.pxd' -delete -o -name '*.c' -delete \
         -o -name '*.h' -delete -o -name '*.pyi' -delete \
-    # Compiled once: who runs it may not write there.
-    && /opt/heliograph/bin/python -c 'import alembic.command, heliograph.app, heliograph.cli.serve'
+    && { command -v strip || { apt-get update && apt-get install -y --no-install-recommends binutils; }; } \
+    # Libraries that auditwheel has moved, in *.libs, don't survive it.
+    && find /opt/heliograph/lib -name '*.so' -not -path '*.libs/*' -exec strip --strip-unneeded {} +
 
-FROM ${BASE}
+FROM ${BASE} AS thin
 COPY --from=build /opt/heliograph /opt/heliograph
 RUN groupadd --system --gid 10001 heliograph \
-    && useradd --system --uid 10001 --gid 10001 --home-dir /var/lib/heliograph heliograph \
-    && install -d -m 0750 -o heliograph -g heliograph /var/lib/heliograph
-ENV PATH=/opt/heliograph/bin:$PATH APP_ENV=production DATA_DIRECTORY=/var/lib/heliograph \
+    && useradd --system --uid 10001 --gid 10001 --home-dir /var/lib/heliograph --shell /bin/sh heliograph \
+    # What a server has no use for: whoever gets in finds no packages, no Perl and nothing of setuid.
+    && rm -r /usr/share/doc /usr/share/locale /usr/share/man /var/lib/apt/lists /var/cache/* \
+    && dpkg --remove --force-depends python3-distutils python3-lib2to3 python3-pip-whl \
+        python3-setuptools-whl python3-venv python3.11-venv \
+    && dpkg --remove --force-depends --force-remove-essential --force-remove-protected \
+        adduser apt bash bsdutils debconf debian-archive-keyring diffutils e2fsprogs findutils gpgv \
+        grep gzip hostname init-system-helpers libapt-pkg6.0 libblkid1 libdb5.3 libext2fs2 libfdisk1 \
+        libgcrypt20 libgnutls30 libhogweed6 libmount1 libnettle8 libp11-kit0 libpam-modules \
+        libpam-modules-bin libpam-runtime libpam0g libsemanage2 libsepol2 libsmartcols1 libss2 \
+        libsystemd0 libudev1 libunistring2 login logsave mount ncurses-bin openssl passwd perl-base \
+        sed sysvinit-utils tar tzdata util-linux util-linux-extra \
+    && for python in /usr/lib/python3* /usr/local/lib/python3*; do \
+        (cd "$python" && rm -rf config-* ensurepip idlelib lib2to3 pydoc_data site-packages test tkinter turtledemo) \
+        || exit; \
+    done
+# Compiled once, what of it is loaded: who runs it may not write there.
+RUN /opt/heliograph/bin/python -c 'import alembic.command, heliograph.app, heliograph.cli.serve' \
+    && install -d -m 0750 -o 10001 -g 10001 /var/lib/heliograph
+
+# Of what was removed nothing is left in a layer below.
+FROM scratch
+COPY --from=thin / /
+# Not all engines keep the owners of what they copy.
+COPY --from=thin --chown=10001:10001 /var/lib/heliograph /var/lib/heliograph
+ENV PATH=/opt/heliograph/bin:/usr/local/bin:/usr/bin:/bin LANG=C.UTF-8 APP_ENV=production DATA_DIRECTORY=/var/lib/heliograph \
     LOG_FORMAT=json PYTHONDONTWRITEBYTECODE=1
 USER heliograph
 WORKDIR /var/lib/heliograph
