@@ -29,21 +29,20 @@ RUN /pip/bin/pip --python /opt/heliograph/bin/python install --no-compile --no-d
 FROM ${BASE} AS thin
 COPY --from=build /opt/heliograph /opt/heliograph
 RUN groupadd --system --gid 10001 heliograph \
-    && useradd --system --uid 10001 --gid 10001 --home-dir /var/lib/heliograph --shell /bin/sh heliograph \
-    # What a server has no use for: whoever gets in finds no packages, no Perl and nothing of setuid.
-    && rm -r /usr/share/doc /usr/share/locale /usr/share/man /var/lib/apt/lists /var/cache/* \
+    && useradd --system --uid 10001 --gid 10001 --home-dir /var/lib/heliograph heliograph \
+    # What a server has no use for, such as all that is setuid; some bases have less of it.
     && dpkg --remove --force-depends python3-distutils python3-lib2to3 python3-pip-whl \
         python3-setuptools-whl python3-venv python3.11-venv \
     && dpkg --remove --force-depends --force-remove-essential --force-remove-protected \
-        adduser apt bash bsdutils debconf debian-archive-keyring diffutils e2fsprogs findutils gpgv \
-        grep gzip hostname init-system-helpers libapt-pkg6.0 libblkid1 libdb5.3 libext2fs2 libfdisk1 \
-        libgcrypt20 libgnutls30 libhogweed6 libmount1 libnettle8 libp11-kit0 libpam-modules \
-        libpam-modules-bin libpam-runtime libpam0g libsemanage2 libsepol2 libsmartcols1 libss2 \
-        libsystemd0 libudev1 libunistring2 login logsave mount ncurses-bin openssl passwd perl-base \
-        sed sysvinit-utils tar tzdata util-linux util-linux-extra \
-    && for python in /usr/lib/python3* /usr/local/lib/python3*; do \
-        (cd "$python" && rm -rf config-* ensurepip idlelib lib2to3 pydoc_data site-packages test tkinter turtledemo) \
-        || exit; \
+        adduser apt bsdutils debconf debian-archive-keyring e2fsprogs gpgv init-system-helpers \
+        libapt-pkg6.0 libblkid1 libdb5.3 libext2fs2 libfdisk1 libgcrypt20 libgnutls30 libhogweed6 \
+        libmount1 libnettle8 libp11-kit0 libpam-modules libpam-modules-bin libpam-runtime libpam0g \
+        libsemanage2 libsepol2 libsmartcols1 libss2 libsystemd0 libudev1 libunistring2 login logsave \
+        mount ncurses-bin openssl passwd perl-base sysvinit-utils tzdata util-linux util-linux-extra \
+    && rm -rf /usr/share/doc /usr/share/locale /usr/share/man /var/lib/apt /var/cache/* \
+        /usr/local/bin/pip* /usr/local/bin/idle* /usr/local/bin/2to3* /usr/local/bin/pydoc* \
+    && for part in ensurepip idlelib lib2to3 pydoc_data site-packages test tkinter turtledemo; do \
+        rm -rf /usr/lib/python3*/"$part" /usr/local/lib/python3*/"$part" || exit; \
     done
 # Compiled once, what of it is loaded: who runs it may not write there.
 RUN /opt/heliograph/bin/python -c 'import alembic.command, heliograph.app, heliograph.cli.serve' \
@@ -54,8 +53,8 @@ FROM scratch
 COPY --from=thin / /
 # Not all engines keep the owners of what they copy.
 COPY --from=thin --chown=10001:10001 /var/lib/heliograph /var/lib/heliograph
-ENV PATH=/opt/heliograph/bin:/usr/local/bin:/usr/bin:/bin LANG=C.UTF-8 APP_ENV=production DATA_DIRECTORY=/var/lib/heliograph \
-    LOG_FORMAT=json PYTHONDONTWRITEBYTECODE=1
+ENV PATH=/opt/heliograph/bin:/usr/local/bin:/usr/bin:/bin LANG=C.UTF-8 \
+    APP_ENV=production DATA_DIRECTORY=/var/lib/heliograph LOG_FORMAT=json PYTHONDONTWRITEBYTECODE=1
 USER heliograph
 WORKDIR /var/lib/heliograph
 VOLUME /var/lib/heliograph
