@@ -190,6 +190,11 @@ class ServerProcess:
         statm = Path(f"/proc/{self.process.pid}/statm").read_text()
         return int(statm.split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
+    def cpu_seconds(self) -> float:
+        """Return how much work the process has done so far."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+
     def peak_bytes(self) -> int:
         """Return how much memory the process has had at most."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()

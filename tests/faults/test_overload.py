@@ -1,0 +1,120 @@
+"""Ten times the load that a server can just take, over MQTT and HTTP at once.
+
+Memory is bounded, as much is stored as ever, what is too much is refused or not read, what was
+acknowledged is there, and afterwards all is as it was. HELIOGRAPH_OVERLOAD is for how many seconds.
+"""
+
+import asyncio
+import json
+import os
+import statistics
+import sys
+import time
+from pathlib import Path
+
+from faults.overload import BATCH
+
+OVERLOAD = float(os.environ.get("HELIOGRAPH_OVERLOAD", "1"))
+LONG = {"OVERLOAD": 60.0}
+TESTS = Path(__file__).parents[1]
+# What a server can just take, and ten times as much of it.
+SUSTAINED = {"publishers": 2, "posters": 2, "connections": 8, "window": 1_000}
+TENFOLD = {"publishers": 20, "posters": 20, "connections": 8, "window": 10_000}
+# Over a server that is just busy, beside SQLite's cache: that fills with whatever is stored.
+GROWTH_BYTES = 64 << 20
+CACHE_BYTES = 16 << 20
+
+
+async def registered(server, name, count):
+    """Return new devices with their keys."""
+    return {f"{name}-{n}": await server.device(f"{name}-{n}") for n in range(count)}
+
+
+async def load(server, name, seconds, *, publishers, posters, **size):
+    """Have devices of their own send for so long; return what they report, and what it took."""
+    specification = {
+        "port": server.port,
+        "mqtt_port": server.mqtt_port,
+        "publishers": await registered(server, f"{name}-publisher", publishers),
+        "posters": await registered(server, f"{name}-poster", posters),
+        "seconds": seconds,
+        **size,
+    }
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "faults.overload", json.dumps(specification)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        cwd=TESTS,
+        limit=1 << 28,
+    )
+    assert await process.stdout.readline() == b"ready\n"
+    before, most = server.cpu_seconds(), 0
+    process.stdin.write(b"\n")
+    line = asyncio.create_task(process.stdout.readline())
+    while not line.done():
+        most = max(most, server.resident_bytes())
+        await asyncio.sleep(0.02)
+    said = line.result()
+    assert said, server.said[-3_000:]
+    found = json.loads(said)
+    assert await process.wait() == 0
+    rows = sum(found["published"].values()) + BATCH * sum(map(len, found["posted"].values()))
+    rate = rows / (server.cpu_seconds() - before)
+    print(f"{name}: {rows} rows, {rate:.0f}/s of CPU, at most {most >> 20} MiB, {found['answers']}")
+    return {**found, "rate": rate, "most": most}
+
+
+async def latency(server, key):
+    """Return how long a post takes, while nobody else sends."""
+    seconds = []
+    async with server.client({"X-API-Key": key}) as client:
+        for n in range(21):
+            began = time.perf_counter()
+            assert (await client.post("/ingest", json={"n": n})).status_code == 201
+            seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds)
+
+
+def check_stored(database, found):
+    """Check that what was acknowledged is there, and nothing twice."""
+    stored = {}
+    for line in database.column(
+        "SELECT s.device_id || ' ' || m.value FROM measurement m"
+        " JOIN sensor s ON s.number = m.sensor"
+    ):
+        device, value = line.split(" ", 1)
+        stored.setdefault(device, []).append(int(value.strip("{} ").rpartition(":")[2]))
+    expected = {device: range(count) for device, count in found["published"].items()}
+    for device, batches in found["posted"].items():
+        expected[device] = [at for n in batches for at in range(n * BATCH, (n + 1) * BATCH)]
+    for device, numbers in expected.items():
+        assert len(stored[device]) == len(set(stored[device])), device
+        assert set(numbers) <= set(stored[device]), device
+
+
+async def test_overload(make_server, database):
+    server = await make_server(database.url, SQLITE_CACHE="16MiB", LOG_LEVEL="info")
+    probe = await server.device("probe")
+    calm = await latency(server, probe)
+    before = await load(server, "before", OVERLOAD / 2, **SUSTAINED)
+    assert set(before["answers"]) == {"201"}
+    lines = server.said.count("\n")
+    tenfold = await load(server, "tenfold", OVERLOAD, **TENFOLD)
+    lines = server.said.count("\n") - lines
+    # Refused until there is room, or not at all.
+    assert set(tenfold["answers"]) <= {"201", "503 1"}
+    assert await latency(server, probe) < 10 * calm
+    after = await load(server, "after", OVERLOAD / 2, **SUSTAINED)
+    assert set(after["answers"]) == {"201"}
+    await server.stop()
+    assert "Traceback" not in server.said
+    for found in (before, tenfold, after):
+        await asyncio.to_thread(check_stored, database, found)
+    growth = tenfold["most"] - before["most"]
+    print(f"{growth >> 20} MiB more, {lines} lines")
+    cache = CACHE_BYTES if database.engine == "sqlite" else 0
+    assert growth <= GROWTH_BYTES + cache, f"{growth >> 20} MiB more"
+    if LONG["OVERLOAD"] <= OVERLOAD:
+        assert tenfold["answers"]["503 1"]
+        # By the work that it takes: the machine has other work too, and the table has grown.
+        assert tenfold["rate"] >= 0.9 * (before["rate"] + after["rate"]) / 2
