@@ -14,13 +14,13 @@ from pathlib import Path
 
 from faults.overload import BATCH
 
-OVERLOAD = float(os.environ.get("HELIOGRAPH_OVERLOAD", "1"))
+OVERLOAD = float(os.environ.get("HELIOGRAPH_OVERLOAD", "0.5"))
 LONG = {"OVERLOAD": 60.0}
 TESTS = Path(__file__).parents[1]
 # What a server can just take, and ten times as much of it.
 SUSTAINED = {"publishers": 2, "posters": 2, "connections": 8, "window": 1_000}
 TENFOLD = {"publishers": 20, "posters": 20, "connections": 8, "window": 10_000}
-# Over a server that is just busy, beside SQLite's cache: that fills with whatever is stored.
+# Over a server that is just busy; in the short form SQLite's cache still fills.
 GROWTH_BYTES = 64 << 20
 CACHE_BYTES = 16 << 20
 
@@ -113,9 +113,11 @@ async def test_overload(make_server, database):
         await asyncio.to_thread(check_stored, database, found)
     growth = tenfold["most"] - before["most"]
     print(f"{growth >> 20} MiB more, {lines} lines")
-    cache = CACHE_BYTES if database.engine == "sqlite" else 0
+    is_filling = database.engine == "sqlite" and LONG["OVERLOAD"] > OVERLOAD
+    cache = CACHE_BYTES if is_filling else 0
     assert growth <= GROWTH_BYTES + cache, f"{growth >> 20} MiB more"
     if LONG["OVERLOAD"] <= OVERLOAD:
         assert tenfold["answers"]["503 1"]
-        # By the work that it takes: the machine has other work too, and the table has grown.
-        assert tenfold["rate"] >= 0.9 * (before["rate"] + after["rate"]) / 2
+        # By the work that it takes, since the machine has other work too, and beside a table that
+        # has grown as far.
+        assert tenfold["rate"] >= 0.9 * after["rate"]

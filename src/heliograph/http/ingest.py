@@ -207,6 +207,8 @@ class IngestRoute(abc.ABC):
                 principal = await access.sender(scope)
             key = headers.get(b"idempotency-key")
             named = _idempotency_key(key) if key else None
+            # Decoding 500 readings takes 1.4 ms, and so would each repeat of them.
+            self.http_ingest.check_room()
             try:
                 return await self.take(Call(principal, payload, named, source, identifier))
             except Rejected as rejected:

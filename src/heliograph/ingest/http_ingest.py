@@ -85,6 +85,14 @@ class HttpIngest:
         self._pipeline.state.clock_behind = self.clock.behind
         return self._pipeline.state
 
+    def check_room(self) -> None:
+        """Refuse what would be refused all the same once it is decoded.
+
+        Raises:
+            HeliographError: as `Pipeline.check_room`.
+        """
+        self._pipeline.check_room()
+
     async def post(
         self,
         kind: Kind,

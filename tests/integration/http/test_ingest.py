@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from heliograph.ingest.decode import decode_batch
 from heliograph.model.time import from_rfc3339
 
 # What it runs of the product, others run too.
@@ -414,3 +415,25 @@ async def test_ingest_is_limited_for_each_caller(site):
             assert [answer.status_code for answer in answers] == [201, 201, 429]
             assert answers[2].json()["code"] == "RATE_LIMITED"
             assert int(answers[2].headers["retry-after"]) > 0
+
+
+async def test_what_there_is_no_room_for_is_refused_before_it_is_decoded(site, monkeypatch):
+    """Else who sends a batch again and again costs more by its refusals than by its rows."""
+    decoded = []
+
+    def decode(*arguments):
+        decoded.append(arguments)
+        return decode_batch(*arguments)
+
+    monkeypatch.setattr("heliograph.http.ingest.decode_batch", decode)
+    async with site() as here:
+        key = await here.device("pump-1")
+        state = here.services.http_ingest.state
+        room, state.bytes_in_flight = state.bytes_in_flight, 1 << 40
+        refused = await here.http.post("/ingest/batch", json=[{"t": 1}], headers=key)
+        state.bytes_in_flight = room
+        assert (refused.status_code, refused.json()["code"]) == (503, "QUEUE_FULL")
+        assert refused.headers["retry-after"] == "1"
+        assert not decoded
+        taken = await here.http.post("/ingest/batch", json=[{"t": 1}], headers=key)
+        assert (taken.status_code, len(decoded)) == (201, 1)
