@@ -13,6 +13,7 @@ from typing import TypeAlias
 import structlog
 
 from heliograph.errors import StartError
+from heliograph.line_rate import LineRate
 from heliograph.settings import Settings
 
 log = structlog.get_logger()
@@ -21,6 +22,28 @@ LOOK_SECONDS = 10.0
 
 # What tells one state of a file from another: when it was written, its size, and which it is.
 _State: TypeAlias = tuple[int, int, int] | None
+
+
+_of_handshakes = LineRate()
+
+
+class _Greeting(ssl.SSLObject):
+    """A handshake whose failure is told: nobody else learns of a certificate that is refused.
+
+    It knows no address. Who goes without a word, as a look at a port does, is none.
+    """
+
+    def do_handshake(self) -> None:
+        """Begin a connection, or go on with it."""
+        try:
+            super().do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError, ssl.SSLEOFError):
+            raise
+        except ssl.SSLError as error:
+            if (more := _of_handshakes.due()) is not None:
+                reason = getattr(error, "verify_message", None) or error.reason or str(error)
+                log.info("TLS handshake failed", reason=reason, **more)
+            raise
 
 
 class ServerTls:
@@ -49,6 +72,7 @@ class ServerTls:
         self._newest = self._load()
         # What servers are given for good: it hands each handshake on to the newest.
         self.context = self._load()
+        self.context.sslobject_class = _Greeting
         self.context.sni_callback = self._hand_on
 
     def look(self) -> None:

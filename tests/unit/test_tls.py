@@ -102,9 +102,15 @@ def test_authorities_of_clients_are_replaced_too(here):
     ours.cert_pem.write_to_path(here.clients)
     tls = ServerTls("MQTT_TLS", here.certificate, here.key, here.clients)
     greet(tls, here.client(ours))
-    for client in (here.client(), here.client(others)):
-        with pytest.raises(ssl.SSLError):
+    for client, reason in (
+        (here.client(), "PEER_DID_NOT_RETURN_A_CERTIFICATE"),
+        (here.client(others), "unable to get local issuer certificate"),
+    ):
+        with structlog.testing.capture_logs() as logs, pytest.raises(ssl.SSLError):
             greet(tls, client)
+        assert [(line["event"], line["reason"]) for line in logs] == [
+            ("TLS handshake failed", reason)
+        ]
     others.cert_pem.write_to_path(here.clients)
     assert changed(tls) == [("info", "certificate renewed")]
     greet(tls, here.client(others))
