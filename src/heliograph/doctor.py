@@ -10,6 +10,7 @@ import enum
 import errno
 import os
 import platform
+import re
 import resource
 import shutil
 import statistics
@@ -150,7 +151,8 @@ async def examine_database(settings: Settings, store: Store) -> list[Finding]:
     if migrations.fault is not None:
         return [*found, Finding("migrations", Grade.FAILURE, migrations.fault, _MIGRATE)]
     found.append(Finding("migrations", Grade.OK, f"revision {migrations.current}"))
-    for check in (_integrity, _durability, _clock, _budget):
+    of_engine = () if url.is_sqlite else (_backup,)
+    for check in (_integrity, _durability, _clock, _budget, *of_engine):
         try:
             async with asyncio.timeout(DATABASE_SECONDS):
                 found.append(await check(settings, store))
@@ -229,6 +231,26 @@ async def _budget(settings: Settings, store: Store) -> Finding:
 
 
 _BUDGET = "raise DISK_BUDGET, or keep less: docs/guide/retention.md"
+
+
+async def _backup(_: Settings, store: Store) -> Finding:
+    """Look whether `heliograph backup` can dump the database from this machine."""
+    # Its driver, for those alone who have PostgreSQL.
+    from heliograph.store.postgresql_backup import (  # noqa: PLC0415 - see above
+        ProgramMissingError,
+        pg_dump_for,
+    )
+
+    version = await store.integrity.version()
+    server = int(re.findall(r"\d+", version)[0])
+    try:
+        program = await asyncio.to_thread(pg_dump_for, server)
+    except ProgramMissingError as error:
+        return Finding("backup", Grade.SKIPPED, f"{error}; heliograph backup needs it")
+    except StartError as error:
+        advice = "until then, heliograph backup fails: docs/guide/backup.md"
+        return Finding("backup", Grade.WARNING, str(error), advice)
+    return Finding("backup", Grade.OK, f"{program} is not older than the server")
 
 
 def examine_machine(settings: Settings) -> Iterator[Finding]:

@@ -36,6 +36,10 @@ _COPY = re.compile(rb'COPY (?:"?\w+"?\.)?"?(\w+)"? \(.*\) FROM stdin;\n')
 _PARTITION = re.compile(r"(measurement|log)_(?:past|\d{4}_\d{2})")
 
 
+class ProgramMissingError(StartError):
+    """PostgreSQL's client programs are not installed."""
+
+
 class _Address(NamedTuple):
     """How the programs reach the database: their environment, and what may be in arguments."""
 
@@ -80,14 +84,7 @@ def back_up(url: DatabaseUrl, part: Path) -> Contents:
         server = connection.info.server_version // 10_000
         if not _is_ours(connection):
             raise StartError(f"there is no database of Heliograph at {url.public}")
-    program = _program("pg_dump")
-    said = _run([program, "--version"], address.environment)
-    found = _VERSION.search(said)
-    if found is not None and int(found[1]) < server:
-        raise StartError(
-            f"{program} is of version {found[1]}, older than the server's {server}: install"
-            f" PostgreSQL's client programs of version {server}, and have them first in PATH"
-        )
+    program = pg_dump_for(server)
     _run(
         [
             program,
@@ -100,6 +97,23 @@ def back_up(url: DatabaseUrl, part: Path) -> Contents:
         address.environment,
     )
     return inspect(part)
+
+
+def pg_dump_for(server: int) -> str:
+    """Return the path of a `pg_dump` that dumps what is on a server of this version.
+
+    Raises:
+        ProgramMissingError: there is none.
+        StartError: it is older than the server.
+    """
+    program = _program("pg_dump")
+    found = _VERSION.search(_run([program, "--version"]))
+    if found is not None and int(found[1]) < server:
+        raise StartError(
+            f"{program} is of version {found[1]}, older than the server's {server}: install"
+            f" PostgreSQL's client programs of version {server}, and have them first in PATH"
+        )
+    return program
 
 
 def inspect(path: Path) -> Contents:
@@ -219,7 +233,9 @@ def _move_back(connection: "psycopg.Connection[tuple[object, ...]]", replaced: s
 def _program(name: str) -> str:
     found = shutil.which(name)
     if found is None:
-        raise StartError(f"{name} is not installed: it comes with PostgreSQL's client programs")
+        raise ProgramMissingError(
+            f"{name} is not installed: it comes with PostgreSQL's client programs"
+        )
     return found
 
 

@@ -338,6 +338,23 @@ class TestPostgresql:
         )
         assert made(place.folder / "backups") == []
 
+    def test_doctor_tells_before_a_backup_fails(self, place):
+        old = place.folder / "bin"
+        old.mkdir()
+        path = f"{old}:{PROGRAMS}:{os.environ['PATH']}"
+
+        def found(path):
+            findings = json.loads(place("doctor", "--json", PATH=path).stdout)["findings"]
+            [finding] = [each for each in findings if each["check"] == "backup"]
+            return finding["state"], finding["found"]
+
+        assert found(path)[0] == "ok"
+        (old / "pg_dump").write_text("#!/bin/sh\necho 'pg_dump (PostgreSQL) 9.6.24'\n")
+        (old / "pg_dump").chmod(0o755)
+        state, said = found(path)
+        assert (state, "is of version 9, older than the server's" in said) == ("warning", True)
+        assert found(str(place.folder))[0] == "skipped"
+
     def test_no_password_is_in_arguments(self, place, database_url):
         spying = place.folder / "bin"
         spying.mkdir()
