@@ -28,13 +28,13 @@ from bench.stored_rows import (
 )
 
 PROGRAMS = "/usr/lib/postgresql"
-# Durable as PostgreSQL is by default; no checkpoint and no vacuum falls into one round only.
+# Durable as PostgreSQL is by default; no checkpoint and no vacuum falls into one round only, but
+# see `Database.vacuumed`.
 OPTIONS = {
     "listen_addresses": "127.0.0.1",
     "shared_buffers": "512MB",
     "max_wal_size": "8GB",
     "checkpoint_timeout": "1h",
-    "autovacuum": "off",
     "max_connections": "60",
 }
 
@@ -82,6 +82,21 @@ class Database:
 
         with contextlib.closing(connection):
             yield row
+
+    @contextlib.contextmanager
+    def vacuumed(self) -> Iterator[None]:
+        """Have PostgreSQL vacuum and analyze as it does by default, for what lasts long enough."""
+        if self.engine == "sqlite":
+            yield
+            return
+        with psycopg.connect(self.address, connect_timeout=10, autocommit=True) as connection:
+            try:
+                connection.execute("ALTER SYSTEM SET autovacuum = on")
+                connection.execute("SELECT pg_reload_conf()")
+                yield
+            finally:
+                connection.execute("ALTER SYSTEM RESET autovacuum")
+                connection.execute("SELECT pg_reload_conf()")
 
     def _row(self, query: str) -> tuple[Any, ...]:
         with self.reading() as row:
@@ -215,6 +230,9 @@ class Cluster:
         self._data = self._own / "data"
         trusted = "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"
         self._call("initdb", *trusted)
+        # Not on the command line, which nothing could change.
+        with (self._data / "postgresql.conf").open("a") as settings:
+            settings.write("autovacuum = off\n")
         options = {**OPTIONS, "port": self._port, "unix_socket_directories": self._own}
         text = " ".join(f"--{name}={setting}" for name, setting in options.items())
         self._call("pg_ctl", "-w", "-l", str(self._own / "log"), "-o", text, "start")

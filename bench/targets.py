@@ -128,6 +128,7 @@ def _run(bench: Workbench, engine: str, pause: float) -> dict[str, Any]:
     profile, seconds = bench.scale.standard, bench.scale.target_seconds
     with contextlib.ExitStack() as running:
         database = running.enter_context(bench.database(engine, profile, bare=False))
+        running.enter_context(database.vacuumed())
         network = database.text("SELECT identifier FROM network WHERE name = 'default'")
         firing = [*range(1, max(2, int(profile.sensors * FIRING_SHARE)))]
         rules = Rules(database)

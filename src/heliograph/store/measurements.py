@@ -38,7 +38,7 @@ LOOKED_THROUGH_BYTES = 64 << 20
 # What the rows beside the newest come to, in bytes, of which values are taken; what is silent for
 # longer is then left out.
 LARGEST_LATEST = 4 << 20
-# Candidates fetched at first when searching by name; nearly always the first is the one.
+# Rows fetched at first when an attribute is searched for; nearly always it is in one of them.
 CANDIDATES = 16
 
 MAXIMUM_RAW_ROWS = 3_000_000
@@ -204,7 +204,8 @@ class Measurements(Pages[Measurement]):
         cursor = position(newest)
         looked_at = size = 0
         work = LongWork()
-        chunks = self.rows(sensor, cursor, forward=False, limit=LOOKED_THROUGH)
+        # Most often a device sends one part of its attributes and then the other.
+        chunks = self.rows(sensor, cursor, forward=False, limit=LOOKED_THROUGH, first=CANDIDATES)
         async with aclosing(chunks):
             async for rows, sizes in chunks:
                 for row in rows:

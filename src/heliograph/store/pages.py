@@ -217,16 +217,24 @@ class Pages(Subject, Generic[T]):
         )
 
     async def rows(
-        self, sensor: int, cursor: Cursor, *, forward: bool, limit: int, bound: int | None = None
+        self,
+        sensor: int,
+        cursor: Cursor,
+        *,
+        forward: bool,
+        limit: int,
+        bound: int | None = None,
+        first: int | None = None,
     ) -> AsyncGenerator[tuple[list[T], list[int]], None]:
         """Yield up to `limit` rows beyond the cursor, and what their texts come to, in chunks.
 
-        In the order of reading, as far as the timestamp `bound`.
+        In the order of reading, as far as the timestamp `bound`. The `first` chunk has up to so
+        many rows, by default as many as a small page.
         """
         if bound is None:
             bound = GREATEST if forward else LEAST
         fetch = functools.partial(self._fetch, sensor, forward, bound)
-        chunks = page_chunks(fetch, cursor, row_position, limit)
+        chunks = page_chunks(fetch, cursor, row_position, limit, first)
         async with aclosing(chunks):
             async for rows in chunks:
                 yield self._records(rows), self._sizes(rows)
@@ -429,7 +437,11 @@ def _of_one_time(page: Sequence[Keyed], row: Keyed) -> bool:
 
 
 def page_chunks(
-    fetch: Fetch[P], at: P, position: Callable[[Row], P], total: int
+    fetch: Fetch[P],
+    at: P,
+    position: Callable[[Row], P],
+    total: int,
+    first: int | None = None,
 ) -> AsyncGenerator[Sequence[Row], None]:
     """Yield up to so many rows beyond a position as a page takes them, in chunks."""
     return row_chunks(
@@ -438,7 +450,7 @@ def page_chunks(
         position,
         size=CHUNK_SIZE,
         most=ROWS_AT_ONCE,
-        first=ROWS_AT_FIRST,
+        first=first or ROWS_AT_FIRST,
         total=total,
     )
 

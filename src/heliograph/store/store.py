@@ -5,7 +5,7 @@ from pathlib import Path
 
 from heliograph.database_url import parse_database_url
 from heliograph.model.identifiers import first_ingest_id
-from heliograph.model.time import DAY, HOUR, now
+from heliograph.model.time import MINUTE, now
 from heliograph.store.accounts import Accounts
 from heliograph.store.actions import Actions
 from heliograph.store.alerts import Alerts, Silences
@@ -96,9 +96,12 @@ class Store:
         then.
         """
         acceptance = (await self.clock.read()).acceptance
-        # PostgreSQL knows only in which blocks which ids stand: it looks at the newest first.
-        for window in (HOUR, DAY, 30 * DAY, None):
-            since = 0 if window is None else first_ingest_id(max(now() - window, 0))
+        # PostgreSQL knows only in which blocks which ids stand, and reads all that has come since:
+        # at most twice as far back as the newest lies.
+        window, since = MINUTE, 1
+        while since:
+            since = first_ingest_id(max(now() - window, 0))
+            window *= 2
             rows = await self.engine.fetch("newest_ids", since=since)
             if rows:
                 newest_id = max(row_id for row_id, _ in rows)

@@ -186,7 +186,7 @@ async def test_aggregates_of_logs_are_bounded_by_what_their_subjects_come_to(
 async def test_the_newest_values_of_one_sensor_are_bounded(store, sensor, monkeypatch):
     monkeypatch.setattr(measurements_module, "LARGEST_LATEST", 5 * LARGE)
     monkeypatch.setattr(measurements_module, "LOOKED_THROUGH_BYTES", 9 * LARGE)
-    monkeypatch.setattr(pages_module, "ROWS_AT_FIRST", 2)
+    monkeypatch.setattr(measurements_module, "CANDIDATES", 2)
     rows = [measurement(sensor, NOON + at, {f"a{at:02}": "x" * LARGE}) for at in range(20)]
     names = [(sensor, f"a{at:02}") for at in range(20)]
     await store.write(Batch(measurements=rows, attributes=names))

@@ -219,6 +219,21 @@ async def test_latest_finds_attributes_that_have_fallen_silent(store, sensor, si
     assert await latest(store, sensor) == expected
 
 
+async def test_latest_reads_few_rows_of_what_is_sent_in_parts(store, sensor, monkeypatch):
+    values = [(at, {"ab"[at % 2]: at}) for at in range(200)]
+    await write_values(store, sensor, values, ["a", "b"])
+    fetch, read = store.engine.fetch, []
+
+    async def counted(query, **parameters):
+        rows = await fetch(query, **parameters)
+        read.append(len(rows))
+        return rows
+
+    monkeypatch.setattr(store.engine, "fetch", counted)
+    assert await latest(store, sensor) == {"a": (198, 198), "b": (199, 199)}
+    assert sum(read) <= 1 + measurements_module.CANDIDATES
+
+
 async def test_a_candidate_with_only_a_namesake_does_not_end_the_search(store, sensor, monkeypatch):
     monkeypatch.setattr(measurements_module, "LOOKED_THROUGH", 2)
     monkeypatch.setattr(measurements_module, "CANDIDATES", 2)
