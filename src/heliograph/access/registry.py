@@ -229,6 +229,8 @@ class Registry:
         self._change: RegistryChange | None = None
         self._is_loaded = False
         self._changing = asyncio.Lock()
+        # How many looks at the store have begun, and the last of these that came to its end.
+        self._looks = self._looked = 0
         # Told after every change of the registry.
         self.changes: Listeners[[]] = Listeners()
         # Told after the database was put back, to forget what they know of it.
@@ -382,35 +384,46 @@ class Registry:
 
     async def changed(self) -> None:
         """Take over what has changed in the store since the last look."""
+        begun = self._looks
         # One after the other: an older answer must not come in after a newer one, and who finds
         # nothing new has to find it in memory.
         async with self._changing:
-            change, known = await self._store.sensors.newest_change(), self._change
-            if known is None or not await self._comes_from(change, known):
-                await self._start_anew(change)
-                return
-            if not self._is_loaded:
-                await self._preload()
-            if change == known:
-                return
-            changed = await self._store.sensors.changed_since(known.version)
-            erased = await self._store.sensors.erased_since(known.version)
-            sharing = await self._store.networks.sharing()
-            open_networks = await self._read_open_networks()
-            renewal = await self._accounts.renewal()
-            # Without an await before roles and sensors change, so that a look-up under way
-            # notices, and nobody concludes anything new from what was.
-            self.generation += 1
-            self._unknown.clear()
-            for number in erased:
-                self._end(number)
-            self._accounts.assume(renewal)
-            self.grants.sharing = sharing
-            self.grants.open_networks = open_networks
-            await self._remember(changed)
-            # Only now: what failed halfway is repeated whole.
-            self._assume(change)
-            self.changes()
+            if self._looked > begun:
+                return  # by one that has begun since
+            self._looks += 1
+            await self._follow()
+            self._looked = self._looks
+
+    async def _follow(self) -> None:
+        change, known = await self._store.sensors.newest_change(), self._change
+        if known is None or not await self._comes_from(change, known):
+            await self._start_anew(change)
+            return
+        if not self._is_loaded:
+            await self._preload()
+        if change == known:
+            return
+        # At once: each is a way to the database. Accounts last, see there.
+        changed, erased, sharing, open_networks = await asyncio.gather(
+            self._store.sensors.changed_since(known.version),
+            self._store.sensors.erased_since(known.version),
+            self._store.networks.sharing(),
+            self._read_open_networks(),
+        )
+        renewal = await self._accounts.renewal()
+        # Without an await before roles and sensors change, so that a look-up under way
+        # notices, and nobody concludes anything new from what was.
+        self.generation += 1
+        self._unknown.clear()
+        for number in erased:
+            self._end(number)
+        self._accounts.assume(renewal)
+        self.grants.sharing = sharing
+        self.grants.open_networks = open_networks
+        await self._remember(changed)
+        # Only now: what failed halfway is repeated whole.
+        self._assume(change)
+        self.changes()
 
     async def _comes_from(self, change: RegistryChange, known: RegistryChange) -> bool:
         return change == known or (

@@ -245,6 +245,23 @@ async def test_two_looks_for_changes_follow_one_another(registry, sqlite_store, 
     assert registry.number(sensor.number).is_active is False
 
 
+async def test_all_who_wait_for_a_look_share_the_next_one(registry, sqlite_store, counting):
+    counting.sensors.held["newest_change"] = gate = asyncio.Event()
+    first = asyncio.create_task(registry.changed(), name="first")
+    await eventually(lambda: counting.sensors.calls)
+    # It has read what there was: what is made now takes another look.
+    await sqlite_store.sensors.create(**members("pump"))
+    others = [asyncio.create_task(registry.changed(), name="another") for _ in range(5)]
+    counting.sensors.failing.add("changed_since")
+    gate.set()
+    await first
+    ended = await asyncio.gather(*others, return_exceptions=True)
+    # Who looks for all of them and fails has told none of them anything.
+    assert [type(each) for each in ended] == [StoreUnavailableError] + [type(None)] * 4
+    assert registry.cached("pump") is not None
+    assert counting.sensors.calls.count("newest_change") == 3
+
+
 async def test_sensors_are_evicted_and_found_again(registry, sqlite_store, monkeypatch):
     monkeypatch.setattr(module, "MAXIMUM_CACHED", 2)
     created = [await sqlite_store.sensors.create(**members(f"pump-{at}")) for at in range(3)]
