@@ -20,7 +20,8 @@ log = structlog.get_logger()
 
 LOOK_SECONDS = 10.0
 
-# What tells one state of a file from another: when it was written, its size, and which it is.
+# What tells one state of a file from another: when it was changed, its rights included, its size,
+# and which it is.
 _State: TypeAlias = tuple[int, int, int] | None
 
 
@@ -149,7 +150,7 @@ def _state(file: Path) -> _State:
         found = file.stat()
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    return found.st_ctime_ns, found.st_size, found.st_ino
 
 
 def _load_own(

@@ -1,6 +1,8 @@
 """Certificates that are replaced under a running server: handshakes without a network."""
 
+import errno
 import ssl
+from pathlib import Path
 
 import pytest
 import structlog
@@ -95,6 +97,26 @@ def test_a_bad_certificate_leaves_the_old_one_and_is_told_once(here, broken):
     here.key.write_bytes(key)
     assert changed(tls) == [("info", "certificate renewed")]
     assert greet(tls, client) == first
+
+
+def test_a_key_counts_once_it_may_be_read(here, monkeypatch):
+    tls, client = ServerTls("HTTPS", here.certificate, here.key), here.client()
+    first = greet(tls, client)
+    here.issue()
+    here.key.chmod(0o000)
+    with monkeypatch.context() as as_another_user:
+        read = Path.read_bytes
+
+        def refuse(file):
+            if file == here.key:
+                raise PermissionError(errno.EACCES, "Permission denied")
+            return read(file)
+
+        as_another_user.setattr(Path, "read_bytes", refuse)
+        assert changed(tls) == [("error", "certificate not renewed")]
+    here.key.chmod(0o640)
+    assert changed(tls) == [("info", "certificate renewed")]
+    assert greet(tls, client) != first
 
 
 def test_authorities_of_clients_are_replaced_too(here):
