@@ -151,7 +151,7 @@ async def examine_database(settings: Settings, store: Store) -> list[Finding]:
     if migrations.fault is not None:
         return [*found, Finding("migrations", Grade.FAILURE, migrations.fault, _MIGRATE)]
     found.append(Finding("migrations", Grade.OK, f"revision {migrations.current}"))
-    of_engine = () if url.is_sqlite else (_backup,)
+    of_engine = () if url.is_sqlite else (_backup, _servers)
     for check in (_integrity, _durability, _clock, _budget, *of_engine):
         try:
             async with asyncio.timeout(DATABASE_SECONDS):
@@ -207,6 +207,18 @@ async def _clock(_: Settings, store: Store) -> Finding:
         found = f"it shows {shown}, and nothing keeps it synchronized"
         return Finding("clock", Grade.WARNING, found, "run a time server's client, as chrony")
     return Finding("clock", Grade.OK, f"it shows {shown}")
+
+
+async def _servers(_: Settings, store: Store) -> Finding:
+    living = await store.instances.living()
+    if not living:
+        return Finding("servers", Grade.OK, "none uses the database")
+    duties = [
+        f"{each.duty} by {each.number if each.number in living else 'nobody yet'}"
+        for each in await store.instances.duties()
+    ]
+    numbers = ", ".join(map(str, living))
+    return Finding("servers", Grade.OK, f"instances {numbers}; {', '.join(duties)}")
 
 
 def _is_synchronized() -> bool | None:

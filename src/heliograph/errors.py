@@ -133,6 +133,13 @@ class RolledBackError(StoreUnavailableError):
     """The database was put back to another state than what is to be written is based on."""
 
 
+class DutyLostError(StoreUnavailableError):
+    """Another server has the duty under which this was to be written."""
+
+    def __init__(self, duty: str) -> None:
+        super().__init__(f"another server has the duty {duty!r}")
+
+
 class UnusableStoreError(StoreUnavailableError):
     """The database can't be used until a person does something; `public` says why to anybody.
 

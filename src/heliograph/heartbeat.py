@@ -22,12 +22,19 @@ log = structlog.get_logger()
 
 
 class HeartbeatSender:
-    """Calls HEARTBEAT_URL each minute while data is taken."""
+    """Calls HEARTBEAT_URL each minute while data is taken, and no other server does."""
 
     def __init__(
-        self, url: Callable[[], SecretStr | None], takes_data: Callable[[], Awaitable[bool]]
+        self,
+        url: Callable[[], SecretStr | None],
+        takes_data: Callable[[], Awaitable[bool]],
+        given: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """Call what `url` returns by then (None: nobody), while `takes_data` returns true."""
+        """Call what `url` returns by then (None: nobody), while `takes_data` returns true.
+
+        It is called once `given` has returned, which tells that it is this server's to call.
+        """
+        self._given = given
         self._url = url
         self._takes_data = takes_data
         self._tls: ssl.SSLContext | None = None
@@ -36,6 +43,8 @@ class HeartbeatSender:
     async def run(self) -> None:
         """Call each minute, for ever."""
         while True:
+            if self._given is not None:
+                await self._given()
             url = self._url()
             if url is not None and await self._takes_data():
                 await self._beat(url.get_secret_value())

@@ -93,6 +93,7 @@ from heliograph.shutdown import Shutdown
 from heliograph.store import Store, migrate, open_store
 from heliograph.store.channels import NOTIFY
 from heliograph.store.claim import Claim
+from heliograph.store.duties import Duties, DutyName
 from heliograph.store.sqlite import fitting_cache
 from heliograph.systemd import HandedSockets
 from heliograph.tls import ServerTls, link_tls, watch
@@ -207,6 +208,7 @@ class Server:
         _, budget.kept_bytes = await store.rejected.totals()
         clock, ids = Clock(newest_receipt), IngestIds(last=newest_id)
         instance = await self._lease(settings, store, ids)
+        duties = await self._duties(store, instance)
         attributes = NewAttributes(registry.number, clock.moment)
         pipeline = Pipeline(
             store,
@@ -219,7 +221,13 @@ class Server:
         )
         # Behind all that is stored, whosever it is, and before all that comes here.
         pipeline.state.newest_id = ids.last
-        rollups = RollupTask(store, pipeline.state, attributes, moment=clock.moment)
+        rollups = RollupTask(
+            store,
+            pipeline.state,
+            attributes,
+            moment=clock.moment,
+            duty=duties[DutyName.ROLLUPS],
+        )
         retention = RetentionRuns(
             store,
             settings.retention,
@@ -227,6 +235,7 @@ class Server:
             elapsed=lambda: clock.elapsed,
             busy=lambda: pipeline.state.depth > 0,
             newest=pipeline.latest,
+            duty=duties[DutyName.RETENTION],
         )
         disk = DiskBudget(store, pipeline, settings.disk_budget, refusing=retention.set_urgent)
         clock_watch = ClockWatch(store, clock, registry, pipeline.latest, retention.follow)
@@ -278,6 +287,7 @@ class Server:
             broker=link,
             subscribers=listener,
             alone=store.engine.name == "sqlite",
+            duty=duties[DutyName.CONFIGURATIONS],
         )
         self._at_end("configurations", publisher.close, shutdown.CONFIGURATIONS)
         http_ingest = HttpIngest(registry, pipeline, clock, ids, packets)
@@ -333,6 +343,7 @@ class Server:
             registry,
             _signs(settings, pipeline, disk, link, traffic),
             interval=settings.processing_interval,
+            duty=duties[DutyName.ALERTS],
         )
         elsewhere = _elsewhere(store, registry, hub, pipeline, watermarks)
         presence = PresenceWriter(store, registry.connected, hub, instance)
@@ -370,6 +381,8 @@ class Server:
             aggregates=Aggregates(store.engine, store.raw_reads),
             instance=instance,
             elsewhere=elsewhere,
+            duties=duties,
+            worker=self._worker,
             listener=listener,
             link=link,
             informing=files,
@@ -405,7 +418,7 @@ class Server:
             registry.changes.add(files.wake)
         # What is remembered of a database that was put back since.
         remembering = (
-            *(pipeline, instance, rollups, streams, link, listener, publisher, notices),
+            *(pipeline, instance, duties, rollups, streams, link, listener, publisher, notices),
             elsewhere,
             publishing,
             calling,
@@ -425,6 +438,7 @@ class Server:
         self._at_end("tasks", self._cancel_tasks, shutdown.TASKS)
         if instance is not None:
             self._run(instance.run(), "instance")
+        self._run(duties.run(), "duties")
         committing = self._run(pipeline.run(), "pipeline")
         self._run(registry.watch(), "registry")
         rolling = self._run(rollups.run(), "rollups")
@@ -440,7 +454,13 @@ class Server:
         self._run(collect_garbage(), "garbage")
         self._run(_watch_files(), "file-descriptors")
         self._run(_flush_for_ever(registry), "last-seen")
-        pruning = prune_for_ever(store, lambda: services.settings, budget, retention.horizon)
+        pruning = prune_for_ever(
+            store,
+            lambda: services.settings,
+            budget,
+            retention.horizon,
+            duties[DutyName.RETENTION],
+        )
         self._run(pruning, "maintenance")
         await clock_watch.begin()
         self._run(clock_watch.run(), "clock")
@@ -459,6 +479,7 @@ class Server:
         heartbeat = HeartbeatSender(
             lambda: services.settings.heartbeat_url,
             partial(_takes_data, store, pipeline.state, disk.state),
+            duties[DutyName.HEARTBEAT].given,
         )
         self._run(heartbeat.run(), "heartbeat")
         # The sources last.
@@ -518,6 +539,17 @@ class Server:
         processor.traced = traces.turn
         for dispatcher in dispatchers:
             dispatcher.traced = traces.action
+
+    async def _duties(self, store: Store, instance: Instance | None) -> Duties:
+        if instance is None:
+            return Duties(store.engine, "", None)
+        duties = Duties(store.engine, instance.token, lambda: instance.held)
+        try:
+            await duties.look()
+        except StoreUnavailableError as error:
+            raise StartError(f"DATABASE_URL: can't take duties: {error}") from error
+        self._at_end("duties", duties.end, shutdown.STORE)
+        return duties
 
     def _listener_tls(self, settings: Settings) -> ServerTls | None:
         if not settings.mqtt_tls_listen:

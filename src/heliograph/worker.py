@@ -23,11 +23,13 @@ _LOOKS, _LOOK_SECONDS = 200, 0.05
 class Worker(NamedTuple):
     """One of several `processes` that listen on the same ports.
 
-    One of them `speaks`: it tells what would be the same of each. Those that `share_ports` bind
-    the ports of MQTT by themselves, each beside the others; the rest inherit bound sockets.
+    Each has a `number` from 0. One of them `speaks`: it tells what would be the same of each. Those
+    that `share_ports` bind the ports of MQTT by themselves, each beside the others; the rest
+    inherit bound sockets.
     """
 
     processes: int = 1
+    number: int = 0
     speaks: bool = True
     share_ports: bool = False
 
@@ -83,7 +85,8 @@ def worker_of_uvicorn() -> Worker:
     count = getattr(config, "workers", 1)
     if multiprocessing.parent_process() is None or not isinstance(count, int) or count < 2:
         return ALONE
-    return Worker(count, speaks=process.name.endswith("-1"), share_ports=True)
+    number = int(process.name.rpartition("-")[2]) - 1
+    return Worker(count, number, speaks=number == 0, share_ports=True)
 
 
 async def end_uvicorn(worker: Worker, reason: str) -> NoReturn:

@@ -115,7 +115,7 @@ def _serve_by_workers(settings: Settings, count: int, *, access_log: bool) -> bo
 
     def work(start: Start) -> int:
         structlog.contextvars.bind_contextvars(worker=start.number)
-        worker = Worker(count, speaks=start.number == 0 and start.is_first)
+        worker = Worker(count, start.number, speaks=start.number == 0 and start.is_first)
         serving = _serve(
             settings, HandedSockets(bound), access_log=access_log, worker=worker, start=start
         )

@@ -21,6 +21,7 @@ from heliograph.model.time import SECOND, now
 from heliograph.mqtt.link import Link
 from heliograph.mqtt.listener import Listener
 from heliograph.mqtt.publications import PublicationRefusedError, PublicationUnsettledError
+from heliograph.store.duties import Duty, DutyName
 from heliograph.store.publications import (
     CLAIM_SECONDS,
     Claimed,
@@ -68,8 +69,13 @@ class Publisher:
         broker: Link | None,
         subscribers: Listener | None,
         alone: bool,
+        duty: Duty | None = None,
     ) -> None:
-        """Publish to either, to both or to nobody; `alone`: no other process does."""
+        """Publish to either, to both or to nobody; `alone`: no other process does.
+
+        It publishes while the `duty` is this server's; without one it always is.
+        """
+        self._duty = duty or Duty(DutyName.CONFIGURATIONS)
         self._outbox = outbox
         self._broker = broker
         self._subscribers = subscribers
@@ -154,10 +160,11 @@ class Publisher:
         self._watch_connections()
         # Each change of the registry is a call. Mostly nothing follows from it, and nobody need
         # wait for the writer meanwhile.
-        if not await self._outbox.due(now()):
+        if not self._duty.held or not await self._outbox.due(now()):
             return
         while (limit := self._claimable()) > 0:
-            claimed = await self._outbox.claim(self._claim, now(), limit)
+            with self._duty.fenced():
+                claimed = await self._outbox.claim(self._claim, now(), limit)
             # What this process has claimed before and lost for a while is still on its way.
             fresh = [each for each in claimed if each.name not in self._under_way]
             if fresh:
@@ -243,7 +250,11 @@ class Publisher:
                     await self._room.wait()
 
     async def _send(self, topics: list[Topic]) -> None:
-        """Publish topics to those who are connected."""
+        """Publish topics to those who are connected, unless another server does by now."""
+        if not self._duty.held:
+            for topic in topics:
+                self._put_off(topic, 0, topic.attempts)
+            return
         if self._subscribers is not None:
             await self._show(self._subscribers, topics)
         if self.shown is not None:

@@ -74,7 +74,9 @@ class Readiness(Representation):
         "Bytes that the database takes (`used`), and may take (`budget`; null: any)",
     ]
     instance: Annotated[
-        dict[str, Any], "This server's `number`, and those of `others` on the same database"
+        dict[str, Any],
+        "This server's `number`, those of `others` on the same database, and which `duties` of all"
+        " are this server's",
     ]
     last_message_age_seconds: Annotated[
         float | None, "Seconds since the last message was taken; null: none was since the start"
@@ -186,7 +188,11 @@ async def readiness(services: Services) -> Readiness:
         queue_depth=state.depth,
         bytes_in_flight=state.bytes_in_flight,
         disk={"used": services.disk.used, "budget": services.disk.budget or None},
-        instance={"number": instance.number if instance else 0, "others": others},
+        instance={
+            "number": instance.number if instance else 0,
+            "others": others,
+            "duties": services.duties.held,
+        },
         last_message_age_seconds=max(0, now() - last) / SECOND if last else None,
     )
 

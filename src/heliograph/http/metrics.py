@@ -30,6 +30,7 @@ from heliograph.http.traffic import Traffic
 from heliograph.model.histogram import Durations, together
 from heliograph.model.time import SECOND, now, to_epoch_seconds
 from heliograph.store import Store
+from heliograph.store.duties import DutyName
 from heliograph.store.removal import KeptKind
 
 # A scrape has ten seconds; what waits is no reason to fail it.
@@ -61,6 +62,7 @@ class HeliographCollector(Collector):
         yield _gauge("live_viewers", text, self._services.streams.count)
         started = to_epoch_seconds(self._services.started_at)
         yield _gauge("start_time_seconds", "When the server started", started)
+        yield from self._servers()
 
     def _processing(self) -> Iterator[Metric]:
         processor = self._services.processor
@@ -140,6 +142,18 @@ class HeliographCollector(Collector):
         last = to_epoch_seconds(state.last_commit_at or 0)
         yield _gauge("ingest_last_commit_timestamp_seconds", "When the last commit was", last)
 
+    def _servers(self) -> Iterator[Metric]:
+        instance, held = self._services.instance, self._services.duties.held
+        number = instance.number if instance else 0
+        yield _gauge("instance_number", "Number of this server among all on its database", number)
+        living = 1 + len(instance.others) if instance else 1
+        yield _gauge("instances", "Servers that use the database", living)
+        text = "Whether this server has the duty, which one of all on a database has"
+        duties = GaugeMetricFamily("heliograph_duty_held", text, labels=["duty"])
+        for name in DutyName:
+            duties.add_metric([name.value], name.value in held)
+        yield duties
+
     def _rollups(self) -> Iterator[Metric]:
         state = self._services.rollups
         text = "How far rollups are behind the clock"
@@ -212,6 +226,23 @@ class HeliographCollector(Collector):
         yield _gauge("retention_last_run_timestamp_seconds", text, last)
 
 
+class OfWorker(Collector):
+    """Names the worker, one of several, whose counts they are: each answers for itself."""
+
+    def __init__(self, collector: Collector, number: int) -> None:
+        self._collector = collector
+        self._label = {"worker": str(number)}
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every metric."""
+        for metric in self._collector.collect():
+            metric.samples = [
+                sample._replace(labels={**sample.labels, **self._label})
+                for sample in metric.samples
+            ]
+            yield metric
+
+
 class Waiting(Collector):
     """What waits in the database for rules and to be done, as it was when it was asked."""
 
@@ -278,8 +309,12 @@ def metrics_registry(
 ) -> CollectorRegistry:
     """Return a registry of this application's metrics, and of what its process takes."""
     registry = CollectorRegistry()
-    ProcessCollector(registry=registry)
-    registry.register(HeliographCollector(services, traffic, answering))
+    worker = services.worker
+    for each in (
+        ProcessCollector(registry=None),
+        HeliographCollector(services, traffic, answering),
+    ):
+        registry.register(each if worker.is_alone else OfWorker(each, worker.number))
     return registry
 
 

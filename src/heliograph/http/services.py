@@ -31,6 +31,8 @@ from heliograph.rollups.task import RollupState
 from heliograph.running_settings import RunningSettings
 from heliograph.settings import Settings
 from heliograph.store import Store
+from heliograph.store.duties import Duties
+from heliograph.worker import Worker
 
 
 @dataclasses.dataclass(slots=True)
@@ -61,6 +63,8 @@ class Services:
     aggregates: Aggregates
     instance: Instance | None
     elsewhere: Elsewhere | None
+    duties: Duties
+    worker: Worker
     listener: Listener | None
     link: Link | None
     informing: MosquittoFiles | None

@@ -9,7 +9,7 @@ from pathlib import Path
 import structlog
 
 from heliograph.access.registry import Registry
-from heliograph.errors import StoreUnavailableError
+from heliograph.errors import DutyLostError, StoreUnavailableError
 from heliograph.model.alert import AlertChange, ClearedAlert, NewAlert
 from heliograph.model.time import DAY, SECOND, now
 from heliograph.processing.server_alerts import (
@@ -32,6 +32,7 @@ from heliograph.processing.server_alerts import (
 )
 from heliograph.store import Store
 from heliograph.store.alerts import AT_ONCE, change_alerts
+from heliograph.store.duties import Duty, DutyName
 from heliograph.store.engine import Transaction
 
 log = structlog.get_logger()
@@ -66,12 +67,25 @@ class Signs:
 class Alerting:
     """Looks at alerts when their time has come, and watches the server.
 
-    Reminders, rising severity and the ends of silences are due at times; several instances share
-    the work. Notices of what has changed are entered in the same transaction.
+    Reminders, rising severity and the ends of silences are due at times, and are one server's
+    affair. How a server does each sees for itself. Notices of what has changed are entered in the
+    same transaction.
     """
 
-    def __init__(self, store: Store, registry: Registry, signs: Signs, *, interval: float) -> None:
-        """Look every `interval` seconds without being woken."""
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        signs: Signs,
+        *,
+        interval: float,
+        duty: Duty | None = None,
+    ) -> None:
+        """Look every `interval` seconds without being woken.
+
+        The clock's part is done while the `duty` is this server's; without one it always is.
+        """
+        self._duty = duty or Duty(DutyName.ALERTS)
         self._store = store
         self._registry = registry
         self._signs = signs
@@ -114,10 +128,20 @@ class Alerting:
             self._work.clear()
 
     async def proceed(self) -> int | None:
-        """Look at what is due now; return when more is. None: never, or the database is away."""
+        """Look at what is due now; return when more is.
+
+        None: never, for another server, or the database is away.
+        """
+        due_at = None
         try:
-            await self._round()
-            due_at = await self._store.alerts.due_at()
+            if self._duty.held:
+                try:
+                    with self._duty.fenced():
+                        await self._round()
+                        due_at = await self._store.alerts.due_at()
+                except DutyLostError as error:
+                    log.debug("alerts left to another server", reason=str(error))
+            await self._watch_in_time()
             await self._back()
         except StoreUnavailableError as error:
             log.debug("alerts waiting for the database", reason=str(error))
@@ -137,6 +161,8 @@ class Alerting:
             except StoreUnavailableError:
                 self._orphans = True
                 raise
+
+    async def _watch_in_time(self) -> None:
         moment = asyncio.get_running_loop().time()
         if moment >= self._watch_at:
             self._watch_at = moment + WATCH_SECONDS

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 
 import structlog
 
-from heliograph.errors import HeliographError, StoreUnavailableError
+from heliograph.errors import DutyLostError, HeliographError, StoreUnavailableError
 from heliograph.ingest.latest_values import LatestValues
 from heliograph.ingest.rejections import RejectionBudget
 from heliograph.model.retention import WAIT, Cutoffs, Horizon, Retention, advance, cutoffs
@@ -24,6 +24,7 @@ from heliograph.model.time import DAY, HOUR, SECOND, now, to_rfc3339
 from heliograph.retention.plan import DueCounter
 from heliograph.settings import Settings
 from heliograph.store import Store
+from heliograph.store.duties import Duty, DutyName
 from heliograph.store.engine import Drop
 from heliograph.store.pages import LEAST
 from heliograph.store.removal import DueRow, KeptKind, Span, next_size
@@ -70,9 +71,11 @@ class RetentionRuns:
         elapsed: Callable[[], int] = lambda: 0,
         busy: Callable[[], bool] = lambda: False,
         newest: LatestValues | None = None,
+        duty: Duty | None = None,
     ) -> None:
         """Ask `clock` for the time, and `busy` whether others wait; tell `newest` what is gone.
 
+        It runs while the `duty` is this server's; without one it always is.
         `elapsed` is monotonic time in microseconds; without it none has passed.
         """
         self.state = RunsState()
@@ -82,6 +85,7 @@ class RetentionRuns:
         self._elapsed = elapsed
         # The horizon as it stands, and since when by monotonic time.
         self._stands: Horizon | None = None
+        self._duty = duty or Duty(DutyName.RETENTION)
         self._stands_since = elapsed()
         self._looking = asyncio.Lock()
         self._wait_is_logged = False
@@ -96,10 +100,14 @@ class RetentionRuns:
         """Run at once and then every hour, for ever."""
         while True:
             delay = INTERVAL_SECONDS
+            await self._duty.given()
             try:
-                with self._store.lineage.pinned():
+                with self._store.lineage.pinned(), self._duty.fenced():
                     await self.sweep(await self.horizon())
                 await self._log_wait()
+            except DutyLostError:
+                log.info("retention left to another server")
+                continue
             except (StoreUnavailableError, HeliographError) as error:
                 self.state.failures_total += 1
                 log.warning("retention waits", reason=str(error))
@@ -321,24 +329,31 @@ async def prune_for_ever(
     settings: Callable[[], Settings],
     rejections: RejectionBudget,
     horizon: Callable[[], Awaitable[int]],
+    duty: Duty,
 ) -> None:
     """Remove, beside telemetry, what is kept for a time only, for ever.
 
-    It goes by the time that retention goes by, since a clock may be ahead.
+    It goes by the time that retention goes by, since a clock may be ahead. It is done while the
+    `duty` is this server's; what is left of rejected messages is looked up in any case.
     """
     while True:
         try:
-            moment = await horizon()
-            await store.deliveries.prune(moment)
-            await store.accounts.prune_sessions(moment)
-            await store.rejected.prune(moment - settings().rejected_retention_days * DAY)
+            if duty.held:
+                with duty.fenced():
+                    await _prune(store, settings(), await horizon())
             _, rejections.kept_bytes = await store.rejected.totals()
-            await store.audit.prune(moment - settings().audit_days * DAY)
-            await store.actions.prune(moment - ACTION_DAYS * DAY)
-            await store.alerts.prune(moment - settings().audit_days * DAY)
         except (StoreUnavailableError, HeliographError) as error:
             log.debug("pruning waiting for the database", reason=str(error))
         await asyncio.sleep(INTERVAL_SECONDS)
+
+
+async def _prune(store: Store, settings: Settings, moment: int) -> None:
+    await store.deliveries.prune(moment)
+    await store.accounts.prune_sessions(moment)
+    await store.rejected.prune(moment - settings.rejected_retention_days * DAY)
+    await store.audit.prune(moment - settings.audit_days * DAY)
+    await store.actions.prune(moment - ACTION_DAYS * DAY)
+    await store.alerts.prune(moment - settings.audit_days * DAY)
 
 
 def _remaining(spans: Iterable[Span], rows: Iterable[DueRow]) -> list[Span]:

@@ -9,6 +9,7 @@ by anybody else before the piece is stored, the piece is thrown away.
 """
 
 import asyncio
+import contextlib
 import dataclasses
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
@@ -31,6 +32,7 @@ from heliograph.rollups.counting import (
 )
 from heliograph.rollups.value_chunks import LONGEST, value_chunks
 from heliograph.store import Store
+from heliograph.store.duties import Duty, DutyName
 from heliograph.store.engine import LAG, Engine, RollupChange
 
 log = structlog.get_logger()
@@ -54,9 +56,9 @@ FAR, VERY_FAR = 3 * HOUR, 3 * DAY
 # Between two looks at what is to do; marks of one look are worked off after the next, so that a
 # burst of late rows is one piece of work.
 POLL_SECONDS = 5.0
-# Another instance that has worked within this time goes on with it.
-OTHERS_SECONDS = 30.0
 LONGEST_RETRY_SECONDS = 60.0
+# How often it is told how far the rollups are while another server works.
+WATCH_SECONDS = 60.0
 # While so many rows a second come, or as many messages wait, ingest goes before.
 BUSY_ROWS, BUSY_DEPTH = 1_000, 500
 # The time waited for each that was worked: ingest leaves a tenth then, else a half.
@@ -368,9 +370,11 @@ class RollupTask:
         texts: TextReports,
         *,
         moment: Callable[[], int] = now,
+        duty: Duty | None = None,
     ) -> None:
         """Roll up by the time that `moment` tells: what comes before the frontier is late.
 
+        It works while the `duty` is this server's; without one it always is.
         All values are looked at here, so that it is here that numbers sent as texts are found.
         """
         self._moment = moment
@@ -380,9 +384,7 @@ class RollupTask:
         self._texts = texts
         self._found = NumberTexts(texts.is_news)
         self._rolling = Rolling(store.engine, self._pace, self._found)
-        # Only one process writes to a SQLite file.
-        self._alone = store.engine.name == "sqlite"
-        self._seen: tuple[int, float] = (-1, 0.0)
+        self._duty = duty or Duty(DutyName.ROLLUPS)
         self._mark = 0
         # Since when it works, and how many rows had come by then.
         self._since = (0.0, 0)
@@ -390,17 +392,19 @@ class RollupTask:
     def forget(self) -> None:
         """Begin anew: the database was put back."""
         self._rolling = Rolling(self._store.engine, self._pace, self._found)
-        self._seen, self._mark = (-1, 0.0), 0
+        self._mark = 0
 
     async def run(self) -> None:
         """Work for ever."""
         delay = POLL_SECONDS
         while True:
+            if not self._duty.held:
+                await self._watch()
             try:
-                with self._store.lineage.pinned():
+                with self._store.lineage.pinned(), self._duty.fenced():
                     delay = 0.0 if await self._work() else POLL_SECONDS
             except SupersededError:
-                log.debug("rollups maintained by another instance")
+                log.debug("rollups changed by others meanwhile")
                 delay = POLL_SECONDS
             except StoreUnavailableError as error:
                 log.debug("rollups waiting for the database", reason=str(error))
@@ -419,9 +423,7 @@ class RollupTask:
         self._begin()
         while more and asyncio.get_running_loop().time() - began < POLL_SECONDS:
             state = await rolling.state()
-            if not self._alone and self._others(state.generation):
-                more = False
-            elif (target := due(state.frontier, self._moment())) > state.frontier:
+            if (target := due(state.frontier, self._moment())) > state.frontier:
                 await rolling.advance(target)
             else:
                 more = bool(await rolling.redo(self._mark) or await rolling.fill())
@@ -438,15 +440,14 @@ class RollupTask:
         self.state.marks, self.state.ranges = pending.marks, pending.ranges
         self.state.stored_total, self.state.wide_total = self._rolling.stored, self._rolling.wide
 
-    def _others(self, generation: int) -> bool:
-        """Return whether another instance has worked lately."""
-        time = asyncio.get_running_loop().time()
-        count = changes(generation)
-        if count == changes(self._rolling.generation):
-            return False
-        if count != self._seen[0]:
-            self._seen = (count, time)
-        return time - self._seen[1] < OTHERS_SECONDS
+    async def _watch(self) -> None:
+        """Tell how far the rollups are while another server works, until it is up to this one."""
+        while not self._duty.held:
+            with contextlib.suppress(StoreUnavailableError):
+                await self._tell()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(WATCH_SECONDS):
+                    await self._duty.given()
 
     def _begin(self) -> None:
         self._since = (asyncio.get_running_loop().time(), self._load.rows_total)

@@ -25,6 +25,15 @@ class Leased(NamedTuple):
     others: list[Living]
 
 
+class Held(NamedTuple):
+    """Who has a duty: the holder's token, its fence, and its number; None: it has none now."""
+
+    duty: str
+    holder: str
+    fence: int
+    number: int | None
+
+
 class Instances(Subject):
     """The leases of instance numbers, by the database's clock. For PostgreSQL.
 
@@ -72,6 +81,15 @@ class Instances(Subject):
             return Leased(renewed[0][0] if renewed else None, others)
 
         return await self._engine.change(work)
+
+    async def living(self) -> list[int]:
+        """Return the numbers of the servers that live."""
+        rows = await self._engine.fetch("instances_living", token="")
+        return [number for number, *_ in rows]
+
+    async def duties(self) -> list[Held]:
+        """Return who has which duty; whoever has it may be gone."""
+        return await self._all(Held, "duties_list")
 
     async def release(self, token: str, lease: int) -> None:
         """End the lease: the number rests from now on."""

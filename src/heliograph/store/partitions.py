@@ -1,6 +1,6 @@
 """The partitions of measurements and logs on PostgreSQL: calendar months in UTC."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 import asyncpg
@@ -76,9 +76,19 @@ class Partitions:
         self._known[table] = known
 
     async def drop(
-        self, connection: Any, table: str, month: int, *, moment: int, default_days: int
+        self,
+        connection: Any,
+        table: str,
+        month: int,
+        *,
+        moment: int,
+        default_days: int,
+        hold: Callable[[], Awaitable[None]],
     ) -> Drop:
-        """Drop the partition of a month, unless a row of it is not due; errors are the driver's."""
+        """Drop the partition of a month, unless a row of it is not due; errors are the driver's.
+
+        `hold` makes sure, within the transaction, that this server may.
+        """
         name = f"{table}_{month_name(month)}"
         kept = self._queries[f"{table}s_keep_partition"]
         known = {"start": month_start(month), "end": month_start(month + 1)}
@@ -86,6 +96,7 @@ class Partitions:
         try:
             async with connection.transaction():
                 await connection.execute(f"SET LOCAL lock_timeout = {DROP_LOCK_MILLISECONDS}")
+                await hold()
                 # Nobody adds a row between the look and the end.
                 await connection.execute(f"LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE")
                 if await connection.fetch(kept.sql, *(known[p] for p in kept.parameters)):

@@ -26,6 +26,7 @@ from heliograph.errors import (
     AlreadyExistsError,
     ClaimLostError,
     DatabaseAwayError,
+    DutyLostError,
     RolledBackError,
     RowError,
     StartError,
@@ -58,6 +59,7 @@ from heliograph.store.engine import (
     Written,
     json_text,
 )
+from heliograph.store.fencing import FENCE
 from heliograph.store.partitions import Partitions
 from heliograph.store.pool import Pool
 from heliograph.store.postgresql_signals import PostgresqlSignals
@@ -128,6 +130,19 @@ async def _connect(dsn: str, seconds: float, settings: dict[str, str]) -> Any:
     return await asyncpg.connect(
         dsn, timeout=CONNECT_SECONDS, command_timeout=seconds, server_settings=settings
     )
+
+
+async def hold_duty(connection: Any, queries: dict[str, Query]) -> None:
+    """Make sure of the duty under which this transaction is, to its end; errors are the driver's.
+
+    Raises:
+        DutyLostError: it is another server's.
+    """
+    fence = FENCE.get()
+    if fence is not None:
+        query = queries["duty_hold"]
+        if not await connection.fetch(query.sql, *arguments(query, fence._asdict())):
+            raise DutyLostError(fence.duty)
 
 
 async def disconnect(connection: Any) -> None:
@@ -297,6 +312,7 @@ class PostgresqlWriter:
         """Begin a transaction based on this change of the registry; errors are the driver's."""
         await self._base_on(known)
         await self._begin()
+        await hold_duty(self._connection, self._queries)
 
     async def _begin(self, batch: Batch | None = None) -> None:
         """Begin the transaction, and claim what the batch has to have to itself.
@@ -783,7 +799,12 @@ class PostgresqlEngine:
             raise unavailable(error) from error
         try:
             return await self.writer.partitions.drop(
-                connection, table, month, moment=moment, default_days=default_days
+                connection,
+                table,
+                month,
+                moment=moment,
+                default_days=default_days,
+                hold=lambda: hold_duty(connection, self._queries),
             )
         except Exception as error:
             raise translate(error) from error

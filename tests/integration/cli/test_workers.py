@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import program
+from heliograph.store.duties import DutyName
 from mqtt_client import Client
 from ports import free_port
 from program import Program
@@ -24,7 +25,9 @@ WORKERS = 3
 BRIEF = """
 from heliograph.cli import workers
 from heliograph.cli.main import run
+from heliograph.store import duties
 workers.FIRST_RESTART_SECONDS = 0.01
+duties.LOOK_SECONDS = 0.1
 run()
 """
 
@@ -62,14 +65,22 @@ class Several:
         connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=SECONDS)
         with contextlib.closing(connection):
             connection.request(method, path, body and json.dumps(body), headers)
-            return json.loads(connection.getresponse().read())
+            answer = connection.getresponse()
+            said = answer.read()
+            is_json = answer.headers["Content-Type"].startswith("application/json")
+            return json.loads(said) if is_json else said.decode()
 
-    def instances(self):
-        """Return the instance numbers of which a few new connections are answered."""
-        found = set()
-        for _ in range(5 * WORKERS):
+    def instances(self, number):
+        """Return what so many workers say of their instances, by number."""
+        found = {}
+
+        def ask():
             with contextlib.suppress(OSError, http.client.HTTPException):
-                found.add(self.request("GET", "/readyz")["instance"]["number"])
+                instance = self.request("GET", "/readyz")["instance"]
+                found[instance["number"]] = instance
+            return len(found) == number
+
+        until(ask)
         return found
 
 
@@ -109,8 +120,14 @@ def still(process):
 async def test_workers_answer_on_the_same_ports_and_one_that_is_killed_is_started_again(several):
     first = set(several.workers())
     assert len(first) == WORKERS
-    seen = set()
-    until(lambda: seen.update(several.instances()) or seen == {0, 1, 2})
+    instances = several.instances(WORKERS)
+    assert set(instances) == {0, 1, 2}
+    assert {number for number, each in instances.items() if each["duties"]} == {0}
+    assert instances[0]["duties"] == [name.value for name in DutyName]
+    told = several.request("GET", "/metrics", **{"X-API-Key": ADMIN_KEY})
+    [(worker, held)] = re.findall(r'heliograph_duty_held{duty="rollups",worker="(.)"} (.)', told)
+    assert held == ("1" if worker == "0" else "0")
+    assert len(re.findall(r'process_cpu_seconds_total{worker="."}', told)) == 1
     device = several.server.device()
     for client_id in ("a", "b", "c"):
         client = await Client.connected(several.server.mqtt_port, client_id, "admin", ADMIN_KEY)
@@ -122,7 +139,15 @@ async def test_workers_answer_on_the_same_ports_and_one_that_is_killed_is_starte
     again = set(several.workers())
     assert killed not in again
     assert len(again & first) == WORKERS - 1
-    until(lambda: seen.update(several.instances()) or 3 in seen)
+    instances = several.instances(WORKERS)
+    assert set(instances) == {1, 2, 3}
+
+    # The one that was killed had all duties.
+    def duties():
+        told = several.instances(WORKERS).values()
+        return sorted(name for each in told for name in each["duties"])
+
+    until(lambda: duties() == sorted(DutyName))
     for value in range(2 * WORKERS):
         several.request("POST", "/ingest", {"t": value}, **{"X-API-Key": device.key})
     assert len(several.server.history(device)) == 2 * WORKERS

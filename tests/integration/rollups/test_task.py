@@ -13,6 +13,7 @@ from heliograph.ingest.state import PipelineState
 from heliograph.model.time import DAY, HOUR, MINUTE, now
 from heliograph.rollups import task as task_module
 from heliograph.rollups.task import STEP, RollupTask
+from heliograph.store.duties import Duty, DutyName
 from heliograph.store.engine import LAG, Batch
 from rows import measurement
 
@@ -26,8 +27,6 @@ NO_TEXTS = NewAttributes(lambda _number: None, now)
 def at_once(monkeypatch):
     monkeypatch.setattr(task_module, "POLL_SECONDS", 0.02)
     monkeypatch.setattr(task_module, "LONGEST_RETRY_SECONDS", 0.02)
-    # On PostgreSQL what a test has written might have been another instance's.
-    monkeypatch.setattr(task_module, "OTHERS_SECONDS", 0.1)
 
 
 @contextlib.asynccontextmanager
@@ -126,13 +125,27 @@ async def test_it_waits_longer_while_ingest_is_busy(store, monkeypatch):
     assert all(wait > idle * 4 for wait in busy)
 
 
-@pytest.mark.parametrize("engine", ["postgresql"])  # only one process writes to a file
-async def test_while_another_instance_works_it_waits(store):
-    task = RollupTask(store, PipelineState(), NO_TEXTS)
-    generation = (await task._rolling.state()).generation
-    assert task._others(generation)
-    task._seen = (task._seen[0], task._seen[1] - task_module.OTHERS_SECONDS)
-    assert not task._others(generation)
-    # Deletions are nobody's work on the rollups.
-    assert not task._others(generation + 1)
-    assert task._others(generation + (1 << 24))
+async def test_while_another_server_has_the_duty_it_only_tells_how_far_rollups_are(
+    store, monkeypatch
+):
+    monkeypatch.setattr(task_module, "WATCH_SECONDS", 0.01)
+    duty = Duty.leased(DutyName.ROLLUPS, lambda: True)
+    task = RollupTask(store, PipelineState(), NO_TEXTS, duty=duty)
+    before = (await task._rolling.state()).generation
+    run = asyncio.create_task(task.run(), name="rollups")
+    try:
+
+        async def has_told():
+            return task.state.frontier is not None
+
+        async def has_worked():
+            return (await task._rolling.state()).generation != before
+
+        await until(has_told)
+        assert not await has_worked()
+        monkeypatch.setattr(duty, "_is_sure", None)
+        duty._given.set()
+        await until(has_worked)
+    finally:
+        run.cancel()
+        await asyncio.gather(run, return_exceptions=True)

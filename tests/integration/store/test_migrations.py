@@ -294,7 +294,7 @@ async def test_the_alembic_command_works_with_the_same_settings(empty_url):
     found = {name for (name,) in query(empty_url, f"SELECT {column} FROM {names}")}
     assert found >= {"alembic_version", "devices", "readings"}
     alembic(url, "downgrade", "-1")
-    assert await state(url) == ("0023", head())
+    assert await state(url) == ("0024", head())
 
 
 @pytest.mark.parametrize(

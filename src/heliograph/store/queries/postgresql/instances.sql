@@ -51,3 +51,49 @@ RETURNING number;
 -- name: signals_send(channel, texts)
 -- In their order; of two that are alike it would deliver one.
 SELECT pg_notify(:channel, told.piece) FROM unnest(CAST(:texts AS text[])) AS told (piece);
+
+-- name: duties_make(names)
+INSERT INTO duty (name, holder, fence)
+SELECT given.name, '', 0
+FROM json_array_elements_text(CAST(:names AS json)) AS given (name)
+LEFT JOIN duty AS known ON known.name = given.name
+WHERE known.name IS NULL
+ON CONFLICT (name) DO NOTHING;
+
+-- name: duties_take(token)
+-- Those whose holder does not live. One that stands still within a transaction of the duty keeps it
+-- until that is ended: nobody waits for it.
+UPDATE duty
+SET holder = :token, fence = duty.fence + 1
+WHERE duty.name IN (
+    SELECT free.name
+    FROM duty AS free
+    WHERE NOT EXISTS (
+        SELECT FROM instance
+        JOIN pg_stat_activity AS activity ON activity.pid = instance.backend
+        WHERE instance.token = free.holder
+        AND instance.expires_at > {clock}
+        AND activity.datname = current_database()
+        AND coalesce(activity.application_name, 'heliograph writer') = 'heliograph writer'
+    )
+    AND EXISTS (SELECT FROM instance WHERE instance.token = :token AND instance.expires_at > {clock})
+    ORDER BY free.name
+    FOR UPDATE OF free SKIP LOCKED
+)
+RETURNING duty.name;
+
+-- name: duties_list()
+SELECT duty.name, duty.holder, duty.fence, instance.number
+FROM duty
+LEFT JOIN instance ON instance.token = duty.holder
+ORDER BY duty.name;
+
+-- name: duty_hold(duty, holder, number)
+-- Nobody takes it over before this transaction has ended.
+SELECT name FROM duty
+WHERE name = :duty AND holder = :holder AND fence = :number
+FOR SHARE;
+
+-- name: duties_release(token)
+UPDATE duty SET holder = '' WHERE holder = :token
+RETURNING name;
