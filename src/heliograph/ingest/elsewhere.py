@@ -37,7 +37,7 @@ log = structlog.get_logger()
 T = TypeVar("T", bound=signals.Message)
 
 # So long what is committed is gathered for one NOTIFY.
-GATHER_SECONDS = 0.01
+GATHER_SECONDS = 0.02
 # So often a server tells where it is, if it has nothing else to tell.
 TICK_SECONDS = 1.0
 # Whoever has told nothing for so long is looked for in the tables: its notice may be lost.
