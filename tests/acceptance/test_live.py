@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from acceptance.test_story import CHROMIUM, page, until
+from browser import CHROMIUM, browser, until
 from faults.process import ADMIN, ServerProcess
 
 # The user's page opens it once; everything after is the browser's doing.
@@ -46,9 +46,7 @@ async def test_an_event_source_misses_and_repeats_nothing_through_a_restart(tmp_
 
     try:
         await server.start()
-        with page(f"{server.url}/docs") as evaluate:
-            here = f"location.origin === '{server.url}' && document.readyState === 'complete'"
-            until(lambda: evaluate(here))
+        with browser() as opened, opened(f"{server.url}/docs") as evaluate:
             network = evaluate(WATCH)
             until(lambda: evaluate("window.opened") == 1)
             device = {"device_id": "rose", "network_identifier": network}

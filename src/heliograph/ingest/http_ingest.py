@@ -72,6 +72,8 @@ class HttpIngest:
     ) -> None:
         self._registry = registry
         self._pipeline = pipeline
+        # Refuses what would be refused all the same once it is decoded.
+        self.check_room = pipeline.check_room
         self._rejections = pipeline.rejections
         self._attributes = pipeline.attributes
         self.clock = clock
@@ -84,14 +86,6 @@ class HttpIngest:
         """How the pipeline does."""
         self._pipeline.state.clock_behind = self.clock.behind
         return self._pipeline.state
-
-    def check_room(self) -> None:
-        """Refuse what would be refused all the same once it is decoded.
-
-        Raises:
-            HeliographError: as `Pipeline.check_room`.
-        """
-        self._pipeline.check_room()
 
     async def post(
         self,
@@ -108,7 +102,7 @@ class HttpIngest:
             HeliographError: QUEUE_FULL, DATABASE_UNAVAILABLE, CLOCK_BEHIND, SHUTTING_DOWN,
                 IDEMPOTENCY_KEY_REUSED.
         """
-        self._pipeline.check_room()
+        self.check_room()
         now = self.clock.now()
         first = self._ids.take(now, 0)
         untimed_from = max(now, sensor.newest_assigned + 1)
@@ -159,7 +153,7 @@ class HttpIngest:
         Raises:
             HeliographError: as `post`.
         """
-        self._pipeline.check_room()
+        self.check_room()
         now = self.clock.now()
         row_id = self._ids.take(now, len(readings))
         sensor = readings[0][1] if len(readings) == 1 else None
@@ -215,7 +209,7 @@ class HttpIngest:
         Raises:
             HeliographError: as `post`.
         """
-        self._pipeline.check_room()
+        self.check_room()
         now = self.clock.now()
         size = len(payload) + MESSAGE_BYTES + 2 * ROW_BYTES
         message = Message(self._origin, [0], Kind.PACKET, None, [], size)
@@ -243,7 +237,7 @@ class HttpIngest:
         Raises:
             HeliographError: as `post`.
         """
-        self._pipeline.check_room()
+        self.check_room()
         now = self.clock.now()
         size = len(payload) + MESSAGE_BYTES
         message = Message(self._origin, [0], Kind.REJECTED, sensor, [], size)

@@ -454,7 +454,9 @@ class Pipeline:
             ready = None if asks else build_batch(following, change, observe=self.observe)
             self._next = following, ready
 
-    def _settle(self, messages: list[Message]) -> None:
+    def _settle(  # noqa: C901, PLR0912 - what follows a commit, in its order
+        self, messages: list[Message]
+    ) -> None:
         state = self.state
         state.commits_total += 1
         state.last_commit_at = state.last_message_at = moment = now()
@@ -496,17 +498,13 @@ class Pipeline:
             state.newest_id = newest[-1][0]
         for origin, settled in answers.items():
             origin.settled(settled)
-        self._show(messages)
-        if self._paused and state.bytes_in_flight <= self._maximum_bytes * 3 // 4:
-            self._resume()
-
-    def _show(self, messages: list[Message]) -> None:
-        """Tell who watches, here and elsewhere."""
         if self.elsewhere is not None and not self.elsewhere.is_alone:
             self.elsewhere.committed(messages)
         if self.watched:
             self.watched = self._hub.wanted
             self._hub.publish(committed_events(messages, self._registry.number))
+        if self._paused and state.bytes_in_flight <= self._maximum_bytes * 3 // 4:
+            self._resume()
 
     def _pause(self) -> None:
         self._paused = True

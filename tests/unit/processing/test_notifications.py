@@ -13,9 +13,11 @@ class Channels:
 
     def __init__(self, due_at: int) -> None:
         self._due_at: int | None = due_at
+        self.asked = asyncio.Event()
         self.gathered = asyncio.Event()
 
     async def due_at(self, _now: int) -> int | None:
+        self.asked.set()
         return self._due_at
 
     async def gather(self, _now: int, _pace: Pace) -> int:
@@ -29,15 +31,13 @@ async def test_what_is_due_waits_while_rules_raise_more_but_not_for_long() -> No
         channels: Any = Channels(now() - int(since * SECOND))
         nothing: Any = None
         notifications = Notifications(channels, nothing, nothing, Pace(1, 1), interval=60)
-        asked = asyncio.Event()
 
-        async def more_comes(more: bool = more, asked: asyncio.Event = asked) -> bool:
-            asked.set()
+        async def more_comes(more: bool = more) -> bool:
             return more
 
         notifications.more_comes = more_comes
         task = asyncio.create_task(notifications.run())
-        await asked.wait()
+        await channels.asked.wait()
         await asyncio.sleep(0)
         assert channels.gathered.is_set() is not waits
         task.cancel()
