@@ -165,7 +165,8 @@ def test_at_a_terminal_a_secret_is_asked_for_and_not_shown(monkeypatch):
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         encrypt()
-    assert asked == {"text": "Secret", "hide_input": True, "confirmation_prompt": True}
+    how = {"hide_input": True, "confirmation_prompt": True, "err": True}
+    assert asked == {"text": "Secret", **how}
     assert Secrets([OLD]).decrypt(printed.getvalue().strip()) == "hidden"
 
 
