@@ -66,12 +66,12 @@ def test_json_goes_on_after_an_event(server):
     first = json.loads(until_a_line(server, process, body)[0].splitlines()[0])
     ids = [
         server.http.post("/ingest", json={"device_id": "pump", "t": value}).json()["id"]
-        for value in (2, 3)
+        for value in (2, 3, 4)
     ]
-    process = tail(server, "--json", "--count", "2", "--last-event-id", str(int(ids[0]) - 1))
+    process = tail(server, "--json", "--count", "2", "--last-event-id", ids[0])
     lines = [json.loads(line) for line in process.communicate(timeout=SECONDS)[0].splitlines()]
-    assert [line["data"]["measurement"]["t"] for line in lines] == [2, 3]
-    assert [line["id"] for line in lines] == ids
+    assert [line["data"]["measurement"]["t"] for line in lines] == [3, 4]
+    assert [line["id"] for line in lines] == ids[1:]
     assert first["event"] == "measurement"
 
 
