@@ -42,6 +42,7 @@ from heliograph.http.direct import cut_off, disconnected
 from heliograph.http.errors import validation_error
 from heliograph.http.paths import PREFIX
 from heliograph.http.ranges import check_order
+from heliograph.http.records import BINARY
 from heliograph.http.resources import KnownCall, TheCall
 from heliograph.http.schemas import End, Start
 from heliograph.ingest.state import PipelineState
@@ -73,7 +74,7 @@ log = structlog.get_logger()
 
 
 _TEXT = {"schema": {"type": "string"}}
-_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_BINARY = {"schema": BINARY}
 _ANSWER: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The rows, streamed; a failure on the way ends the connection early",

@@ -11,6 +11,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import msgspec
 
 REFERENCE = "#/components/schemas/{name}"
+BINARY = {"type": "string", "format": "binary"}
 # What answers have been described by.
 _shown: list[Any] = []
 # An object, whose JSON goes out as it is stored.
@@ -78,7 +79,9 @@ def _within(record: type[Representation]) -> Iterator[type[Representation]]:
 
 
 def shows(record: Any) -> dict[str, Any]:
-    """Return OpenAPI's content of an answer: a record, or a list of them."""
+    """Return OpenAPI's content of an answer: a record, or a list of them; or bytes as they are."""
+    if record is bytes:
+        return {"application/octet-stream": {"schema": BINARY}}
     _shown.append(record)
     return {"application/json": {"schema": _reference(record)}}
 

@@ -79,6 +79,9 @@ async def test_everything_received_is_listed_newest_first(server):
     payload = await server.http.get(f"/messages/{rejected['id']}/payload")
     assert payload.content == b'{"t": {'
     assert "attachment" in payload.headers["content-disposition"]
+    paths = (await server.http.get("/openapi.json")).json()["paths"]
+    told = paths["/api/v1/messages/{message_id}/payload"]["get"]["responses"]["200"]
+    assert list(told["content"]) == [payload.headers["content-type"]]
 
     for query, kinds in (
         ({"kind": "packet"}, ["packet", "packet"]),
