@@ -438,33 +438,27 @@ def test_an_import_goes_on_where_it_was(server, monkeypatch):
     ]
     path = server.folder / "x.jsonl"
     path.write_text("\n".join(rows))
+    address = f"http://localhost:{server.port}"
+    command = ("import", "x.jsonl", "--url", address)
     # As if it had ended behind the first window.
     place = [sum(len(row) + 1 for row in rows[:2_000]), 2_000]
     status = path.stat()
     state = {
         "file": [status.st_size, status.st_mtime_ns],
-        "options": [
-            "jsonl",
-            None,
-            None,
-            "device_id",
-            "ns",
-            "False",
-            f"http://localhost:{server.port}",
-        ],
+        "options": ["jsonl", None, None, "device_id", "ns", "False", address],
         "place": place,
         "accepted": 2_000,
     }
     side = server.folder / "x.jsonl.import.json"
     side.write_text(json.dumps(state))
-    assert run(server, "import", "x.jsonl").stdout.startswith("5,000 rows stored, 0 were")
+    assert run(server, *command).stdout.startswith("5,000 rows stored, 0 were")
     assert not side.exists()
     assert len(server.history(device, start=1_700_000_000, end=1_700_001_999)) == 0
     for kind in ("logs", "heartbeats"):
         page = server.http.get(f"/sensors/pump-1/{kind}", params={"direction": "next"}).json()
         assert page[0]["creation_timestamp"] >= 1_700_002_000
     side.write_text(json.dumps(state))
-    done = run(server, "import", "x.jsonl", "--restart")
+    done = run(server, *command, "--restart")
     assert done.stdout.startswith("2,000 rows stored, 3,000 were there already")
 
 

@@ -431,10 +431,10 @@ def test_a_table_is_gone_on_with_where_it_was_unless_it_is_meant_otherwise(serve
     rows = "".join(f"2024-03-01 10:{n // 60:02}:{n % 60:02};{n},5\n" for n in range(3_000))
     path = server.folder / "r.csv"
     path.write_text(f"Zeit;t\n{rows}")
-    command = ("import", "r.csv", "--sensor", "resumed")
+    address = f"http://localhost:{server.port}"
+    command = ("import", "r.csv", "--sensor", "resumed", "--url", address)
     # As if it had ended behind the first thousand rows, said to be in UTC.
     status, place = path.stat(), [len("Zeit;t\n") + rows.index("2024-03-01 10:16:40"), 1_001]
-    address = f"http://localhost:{server.port}"
     options = ["csv", None, "resumed", "device_id", "ns", "False", address]
     said = repr(TableOptions())
     state = {

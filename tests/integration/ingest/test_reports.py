@@ -205,7 +205,6 @@ async def test_it_is_told_whichever_way_it_comes(core):
 async def test_what_was_a_number_before_is_told_when_its_rollups_are_made(core, monkeypatch):
     """New firmware: the attribute is known, and nothing on the way looks at its values."""
     monkeypatch.setattr(task_module, "POLL_SECONDS", 0.02)
-    monkeypatch.setattr(task_module, "OTHERS_SECONDS", 0)
     pump = await core.device("pump")
     began = now() // SECOND - 3_600
 
